@@ -1,0 +1,1 @@
+"""instep keeps Clerk and an application's own database in step."""

@@ -1,0 +1,1 @@
+"""The doors: settings, wiring, web, worker and command line."""

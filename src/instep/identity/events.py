@@ -1,0 +1,70 @@
+"""News from Clerk: what a delivery says, once its envelope is off."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from instep.identity.model import ClerkId, Entity, Key, Membership, Organization, User
+
+_KINDS: dict[type, Any] = {User: "user", Organization: "organization", Membership: "membership"}
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """A verified webhook message. `id` is the svix-id, equal in every retry; `body` the exact bytes that were signed."""
+
+    id: str
+    type: str
+    instance_id: str | None
+    body: bytes
+    received_at: int
+
+
+class Seen(Struct, frozen=True):
+    """Clerk had this thing in this state at `version` (its own `updated_at`, Unix milliseconds)."""
+
+    key: Key
+    version: int
+    entity: Entity
+    digest: str
+
+
+class Gone(Struct, frozen=True):
+    """Clerk no longer has this thing. Carries no version: it wins whatever its time."""
+
+    key: Key
+
+
+class Touched(Struct, frozen=True):
+    """Something we do not mirror changed in this organization (its invitations): open pages look again."""
+
+    organization: ClerkId
+
+
+class SessionEnded(Struct, frozen=True):
+    """A Clerk session is over: our sessions that hang on it end too."""
+
+    session: ClerkId
+
+
+class NotForUs(Struct, frozen=True):
+    """An event that says nothing we keep; counted, answered, and left."""
+
+    type: str
+
+
+News = Seen | Gone
+Said = Seen | Gone | Touched | SessionEnded | NotForUs
+
+
+def seen(entity: Entity, version: int) -> Seen:
+    """The news that `entity` was in this state at `version`."""
+    return Seen(Key(_KINDS[type(entity)], entity.clerk_id), version, entity, digest_of(entity))
+
+
+def digest_of(entity: Entity) -> str:
+    """A short hash of what must be equal on both sides; equal digests mean equal content."""
+    content = tuple(msgspec.json.decode(part) if isinstance(part, msgspec.Raw) else part for part in entity.content())
+    return hashlib.blake2b(_encode(content), digest_size=12).hexdigest()

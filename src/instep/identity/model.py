@@ -1,0 +1,110 @@
+"""The nouns: users, organizations, memberships and invitations as both sides know them."""
+
+from typing import Any, Literal, NewType
+
+import msgspec
+from msgspec import Struct
+
+UserId = NewType("UserId", str)
+OrganizationId = NewType("OrganizationId", str)
+MembershipId = NewType("MembershipId", str)
+ClerkId = NewType("ClerkId", str)
+
+Kind = Literal["user", "organization", "membership"]
+
+ADMIN = "org:admin"
+MEMBER = "org:member"
+NO_METADATA = msgspec.Raw(b"{}")
+
+
+class Key(Struct, frozen=True):
+    """What a piece of news is about: a kind of thing and Clerk's id of it."""
+
+    kind: Kind
+    id: ClerkId
+
+
+class User(Struct, frozen=True, kw_only=True):
+    """A person as Clerk describes them. Times are Unix milliseconds.
+
+    `email` is the primary address (None where Clerk has none); an address is not an identity: it moves between
+    people, the Clerk id does not.
+    """
+
+    clerk_id: ClerkId
+    email: str | None = None
+    is_email_verified: bool = False
+    first_name: str | None = None
+    last_name: str | None = None
+    username: str | None = None
+    image_url: str | None = None
+    external_id: str | None = None
+    is_banned: bool = False
+    public_metadata: msgspec.Raw = NO_METADATA
+    joined_at: int = 0
+    last_sign_in_at: int | None = None
+    last_active_at: int | None = None
+
+    def content(self) -> tuple[Any, ...]:
+        """What must be equal on both sides; leaves out what Clerk changes without telling (activity, images)."""
+        return (
+            self.email,
+            self.is_email_verified,
+            self.first_name,
+            self.last_name,
+            self.username,
+            self.external_id,
+            self.is_banned,
+            self.public_metadata,
+        )
+
+
+class Organization(Struct, frozen=True, kw_only=True):
+    """An organization as Clerk describes it. `max_members` counts members and pending invitations; None: no limit."""
+
+    clerk_id: ClerkId
+    name: str
+    slug: str | None = None
+    image_url: str | None = None
+    max_members: int | None = None
+    public_metadata: msgspec.Raw = NO_METADATA
+    joined_at: int = 0
+
+    def content(self) -> tuple[Any, ...]:
+        """What must be equal on both sides (no counts, no image)."""
+        return (self.name, self.slug, self.max_members, self.public_metadata)
+
+
+class Membership(Struct, frozen=True, kw_only=True):
+    """One person's belonging to one organization, from joining to leaving; a re-join is another membership."""
+
+    clerk_id: ClerkId
+    organization: ClerkId
+    user: ClerkId
+    role: str
+    joined_at: int = 0
+
+    def content(self) -> tuple[Any, ...]:
+        """What must be equal on both sides."""
+        return (self.organization, self.user, self.role)
+
+
+Entity = User | Organization | Membership
+
+InvitationStatus = Literal["pending", "accepted", "revoked", "expired"]
+
+
+class Invitation(Struct, frozen=True, kw_only=True):
+    """An invitation to an organization, read live from Clerk and never mirrored.
+
+    `status` is Clerk's word; whether it can still be accepted also depends on `expires_at` (Unix milliseconds).
+    The accept link is a secret and is not part of this.
+    """
+
+    clerk_id: ClerkId
+    email: str
+    role: str
+    status: str
+    created_at: int
+    expires_at: int | None = None
+    inviter: str | None = None

@@ -1,0 +1,63 @@
+"""The law of the mirror: which news wins. One function, for webhook, sync and the answers to our own writes."""
+
+from msgspec import Struct
+
+from instep.identity.events import Gone, News, Seen
+from instep.identity.model import Key
+
+
+class Known(Struct, frozen=True):
+    """What the mirror holds of one thing: our id, Clerk's version, the digest of its content, and whether it is dead."""
+
+    id: str
+    version: int
+    digest: str
+    is_gone: bool
+
+
+class Change(Struct, frozen=True):
+    """Write this. `known` is what was there before, None for something new."""
+
+    news: News
+    known: Known | None
+
+
+class Ignored(Struct, frozen=True):
+    """Nothing to write, and why: "older", "same" or "gone"."""
+
+    reason: str
+
+
+class AskAgain(Struct, frozen=True):
+    """Not decidable from what is here: read `key` in Clerk and decide again."""
+
+    key: Key
+
+
+Verdict = Change | Ignored | AskAgain
+
+
+def decide(known: Known | None, news: News, *, is_read: bool = False) -> Verdict:
+    """Which side wins, the mirror or the news.
+
+    Dead beats live; else the greater version wins; an equal version with equal content is nothing new; an equal
+    version with other content is asked again, unless `is_read` says that the news was just read from Clerk.
+    No clock takes part: neither ours nor the time of sending.
+    """
+    if known is not None and known.is_gone:
+        return Ignored("gone")
+    if isinstance(news, Gone) or known is None or news.version > known.version:
+        return Change(news, known)
+    if news.version < known.version:
+        return Ignored("older")
+    if news.digest == known.digest:
+        return Ignored("same")
+    return Change(news, known) if is_read else AskAgain(news.key)
+
+
+def after(change: Change, id: str) -> Known:
+    """What the mirror knows once `change` is written under our `id`."""
+    if isinstance(change.news, Seen):
+        return Known(id, change.news.version, change.news.digest, is_gone=False)
+    before = change.known
+    return Known(id, before.version if before else 0, before.digest if before else "", is_gone=True)

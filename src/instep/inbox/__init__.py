@@ -1,0 +1,1 @@
+"""What Clerk told us: received, kept once, worked in the background."""

@@ -1,0 +1,35 @@
+"""The tables of the inbox: every delivery once, keyed by its svix-id, and the instance it may come from."""
+
+import sqlalchemy as sa
+
+from instep.kit.db import metadata
+
+deliveries = sa.Table(
+    "instep_deliveries",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("received_at", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("due_at", sa.BigInteger),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("outcome", sa.Text),
+    sa.Column("settled_at", sa.BigInteger),
+    sa.Index(
+        "ix_instep_deliveries_due",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
+    sa.Index("ix_instep_deliveries_received", "received_at"),
+    comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person).",
+)
+
+facts = sa.Table(
+    "instep_facts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    comment="Single facts of this installation, such as the Clerk instance it belongs to.",
+)

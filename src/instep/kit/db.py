@@ -1,0 +1,214 @@
+"""The database: one engine, one seam between async code and synchronous SQL, and bulk writing.
+
+Store functions are plain functions with the connection first. `await db.read(fn, ...)` and `await db.write(fn, ...)`
+run them in one transaction on a thread; `db.reading(fn, ...)` and `db.writing(fn, ...)` do the same without an
+event loop, for scripts.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+import stamina
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from instep.kit.errors import TemporaryError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Conn = sa.Connection
+Fn = Callable[Concatenate[Conn, P], T]
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+THREADS = 8
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=10000",
+    "cache_size=-32000",
+)
+_PASSING = ("deadlock detected", "could not serialize", "database is locked")
+
+
+class DatabaseDown(TemporaryError):
+    """The database can't be reached or did not answer."""
+
+
+class Db:
+    """An engine and the threads that use it. SQLite: one writer thread; PostgreSQL: as many as connections.
+
+    `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the
+    first use. Raises DatabaseDown from every call while the database can't be reached.
+    """
+
+    def __init__(self, url: str, *, threads: int = THREADS) -> None:
+        self.engine = make_engine(url, threads)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="instep-db")
+        self._writers = ThreadPoolExecutor(1, thread_name_prefix="instep-write") if self.is_sqlite else self._readers
+
+    async def read(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(conn, ...)` in a transaction that writes nothing."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, lambda: self.reading(fn, *args, **kwargs))
+
+    async def write(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(conn, ...)` in a transaction that is committed when it returns and undone when it raises."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writers, lambda: self.writing(fn, *args, **kwargs))
+
+    def reading(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` without an event loop."""
+        try:
+            with self.engine.connect() as conn:
+                return fn(conn, *args, **kwargs)
+        except OperationalError as error:
+            raise DatabaseDown(f"The database can't be read: {_cause(error)}") from error
+
+    def writing(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write` without an event loop. A deadlock or a lost serialization is tried again: `fn` then runs anew."""
+        try:
+            for attempt in stamina.retry_context(on=_is_passing, attempts=4, wait_initial=0.02, wait_max=0.5):
+                with (
+                    attempt,
+                    self.engine.connect().execution_options(instep_writes=True) as conn,
+                    conn.begin(),
+                ):
+                    return fn(conn, *args, **kwargs)
+        except OperationalError as error:
+            raise DatabaseDown(f"The database can't be written: {_cause(error)}") from error
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """End the threads and close every connection."""
+        self._readers.shutdown(wait=True)
+        self._writers.shutdown(wait=True)
+        self.engine.dispose()
+
+
+def make_engine(url: str, threads: int = THREADS) -> sa.Engine:
+    """An engine for `url`, set up the way instep needs it; nothing is opened yet."""
+    parsed = make_url(url)
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    common: dict[str, Any] = {
+        "json_serializer": lambda value: msgspec.json.encode(value).decode(),
+        "json_deserializer": msgspec.json.decode,
+    }
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed, common, threads)
+    return sa.create_engine(
+        parsed,
+        pool_size=threads,
+        max_overflow=2,
+        pool_pre_ping=False,
+        connect_args={"prepare_threshold": 2, "connect_timeout": 5},
+        **common,
+    )
+
+
+def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=threads + 1,
+        connect_args={"check_same_thread": False, "cached_statements": 256},
+        **common,
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(conn: Conn) -> None:
+        is_writing = conn.get_execution_options().get("instep_writes", False)
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+    return engine
+
+
+def _is_passing(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and any(words in str(error.orig) for words in _PASSING)
+
+
+def _cause(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0]
+
+
+def is_among(conn: Conn, column: sa.ColumnElement[Any], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    """`column` is one of `values`: one bound parameter, however many there are."""
+    if conn.dialect.name == "postgresql":
+        return column == sa.any_(sa.bindparam(None, list(values), type_=postgresql.ARRAY(sa.Text)))
+    listed = sa.func.json_each(msgspec.json.encode(list(values)).decode()).table_valued("value")
+    return column.in_(sa.select(listed.c.value))
+
+
+def put_rows(
+    conn: Conn,
+    table: sa.Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    key: str,
+    update: Sequence[str] = (),
+) -> None:
+    """Insert many rows in one statement; where `key` is there already, set the columns of `update`, else leave it.
+
+    Every row has the same columns. Rows are written in the order of their key, so that two writers never wait
+    for each other in a circle.
+    """
+    if not rows:
+        return
+    ordered = sorted(rows, key=lambda row: str(row[key]))
+    columns = tuple(ordered[0])
+    if conn.dialect.name == "postgresql":
+        statement = _insert_from_json(table, columns, key, tuple(update))
+        conn.execute(statement, {"rows": msgspec.json.encode(ordered).decode()})
+    else:
+        conn.execute(_insert_each(table, columns, key, tuple(update)), ordered)
+
+
+@lru_cache
+def _insert_from_json(table: sa.Table, columns: tuple[str, ...], key: str, update: tuple[str, ...]) -> sa.Insert:
+    source = (
+        sa.func.json_to_recordset(sa.cast(sa.bindparam("rows", type_=sa.Text), postgresql.JSON))
+        .table_valued(*(sa.column(name, table.c[name].type) for name in columns))
+        .render_derived(with_types=True)
+    )
+    insert = postgresql.insert(table).from_select(columns, sa.select(source))
+    return _on_conflict(insert, key, update)
+
+
+@lru_cache
+def _insert_each(table: sa.Table, columns: tuple[str, ...], key: str, update: tuple[str, ...]) -> sa.Insert:
+    insert = sqlite.insert(table).values({name: sa.bindparam(name) for name in columns})
+    return _on_conflict(insert, key, update)
+
+
+def _on_conflict(insert: Any, key: str, update: tuple[str, ...]) -> sa.Insert:
+    if not update:
+        return insert.on_conflict_do_nothing(index_elements=[key])  # type: ignore[no-any-return]
+    changes = {name: insert.excluded[name] for name in update}
+    return insert.on_conflict_do_update(index_elements=[key], set_=changes)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""The application's own copy of users, organizations and memberships."""

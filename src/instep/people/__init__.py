@@ -1,0 +1,1 @@
+"""The unified list of members and pending invitations."""

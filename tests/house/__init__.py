@@ -1,0 +1,1 @@
+"""Promises about the code itself: floors, owners of outside packages, sizes, cycles, words."""

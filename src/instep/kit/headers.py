@@ -1,0 +1,74 @@
+"""What every answer to a browser carries, and which requests of a browser may change something. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+COMMON = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which other hosts a page may touch. Everything that is not named here is refused by the browser.
+
+    `form_hosts` are where a form may lead in the end (signing out leads to Clerk); `frame_ancestors` may show our pages
+    inside theirs.
+    """
+
+    form_hosts: tuple[str, ...] = ()
+    image_hosts: tuple[str, ...] = ("https://img.clerk.com",)
+    frame_ancestors: tuple[str, ...] = ()
+
+    def content_security(self, nonce: str) -> str:
+        """The Content-Security-Policy of one page: only scripts that carry this page's nonce run."""
+        rules = {
+            "default-src": ["'none'"],
+            "script-src": [f"'nonce-{nonce}'", "'strict-dynamic'"],
+            "style-src": ["'self'"],
+            "img-src": ["'self'", "data:", *self.image_hosts],
+            "font-src": ["'self'"],
+            "connect-src": ["'self'"],
+            "form-action": ["'self'", *self.form_hosts],
+            "frame-ancestors": list(self.frame_ancestors) or ["'none'"],
+            "base-uri": ["'none'"],
+            "object-src": ["'none'"],
+        }
+        return "; ".join(" ".join([name, *values]) for name, values in rules.items())
+
+    def headers(self, nonce: str) -> dict[str, str]:
+        """All headers of a page or a piece of one. Never kept by a cache: it shows people."""
+        framing = {} if self.frame_ancestors else {"X-Frame-Options": "DENY"}
+        return {
+            **COMMON,
+            **framing,
+            "Content-Security-Policy": self.content_security(nonce),
+            "Cache-Control": "no-store",
+            "Vary": "HX-Request",
+        }
+
+
+def is_same_origin(headers: Mapping[str, str], public_url: str) -> bool:
+    """Whether a request that changes something comes from one of our own pages.
+
+    `Sec-Fetch-Site` is the browser's own word and no page can forge it; browsers send it over https and on loopback.
+    Elsewhere `Origin` must be that of `public_url`. A request with neither is refused. `headers` ignore case.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = headers.get("origin")
+    return origin is not None and _origin(origin) == _origin(public_url)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return ("", None, None)
+    return (parts.scheme, parts.hostname, port) if parts.hostname else ("", None, None)

@@ -1,0 +1,105 @@
+"""The words of the pages: gettext, and times the way people say them. Pure: the present is an argument."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from gettext import NullTranslations
+
+from babel.dates import format_datetime
+from msgspec import Struct
+
+from instep.kit.clock import DAY, HOUR, MINUTE, SECOND, to_datetime, to_iso
+
+RECENT = 30 * DAY
+
+
+class When(Struct, frozen=True):
+    """A moment: as people say it, for machines, and in full."""
+
+    text: str
+    iso: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Words:
+    """A catalogue of messages. Without one the messages are English, as they are written in the code."""
+
+    catalog: NullTranslations = field(default_factory=NullTranslations)
+    locale: str = "en"
+
+    def gettext(self, message: str, /, **values: object) -> str:
+        """The message in the reader's language, with its `%(name)s` filled in."""
+        return self.catalog.gettext(message) % values if values else self.catalog.gettext(message)
+
+    def ngettext(self, one: str, many: str, number: int, /, **values: object) -> str:
+        """The message in the number's form; the number is `%(num)s`."""
+        return self.catalog.ngettext(one, many, number) % {"num": number, **values}
+
+    def moment(self, at: int, text: str) -> When:
+        """A moment that is called `text`."""
+        return When(text, to_iso(at) or "", self.full(at))
+
+    def ago(self, at: int, now: int) -> When:
+        """A moment of the past: `3 d ago`, and the date once that says more."""
+        return self.moment(at, self.day(at, now) if now - at >= RECENT else self.past(max(0, now - at)))
+
+    def until(self, at: int, now: int) -> When:
+        """A moment to come: `in 4 d`."""
+        _ = self.gettext
+        left = max(0, at - now)
+        if left >= DAY:
+            text = _("in %(n)s d", n=left // DAY)
+        elif left >= HOUR:
+            text = _("in %(n)s h", n=left // HOUR)
+        else:
+            text = _("in %(n)s min", n=max(1, left // MINUTE))
+        return self.moment(at, text)
+
+    def past(self, span: int) -> str:
+        """How long ago something was that lies `span` milliseconds back."""
+        _ = self.gettext
+        if span < SECOND:
+            return _("just now")
+        if span < MINUTE:
+            return _("%(n)s s ago", n=span // SECOND)
+        if span < HOUR:
+            return _("%(n)s min ago", n=span // MINUTE)
+        if span < DAY:
+            return _("%(n)s h ago", n=span // HOUR)
+        return _("%(n)s d ago", n=span // DAY)
+
+    def units(self) -> dict[str, str]:
+        """What the page needs to say the same by itself while time goes by; `{}` stands for the number."""
+        _ = self.gettext
+        return {
+            "now": _("just now"),
+            "s": _("%(n)s s ago", n="{}"),
+            "min": _("%(n)s min ago", n="{}"),
+            "h": _("%(n)s h ago", n="{}"),
+            "d": _("%(n)s d ago", n="{}"),
+        }
+
+    def day(self, at: int, now: int) -> str:
+        """A date; the year only where it is another one."""
+        when = to_datetime(at)
+        return self._format(when, "d MMM" if when.year == to_datetime(now).year else "d MMM y")
+
+    def full(self, at: int) -> str:
+        """A moment in full, in UTC; the page itself rewrites it to the reader's time zone."""
+        return self._format(to_datetime(at), "d MMMM y, HH:mm 'UTC'")
+
+    def _format(self, when: datetime, pattern: str) -> str:
+        return format_datetime(when, pattern, locale=self.locale)
+
+
+def initials(name: str) -> str:
+    """One or two letters for an avatar: `Maya Cohen` is MC, `maya@x.com` is M."""
+    words = [word for word in name.partition("@")[0].replace(".", " ").split() if word[0].isalnum()]
+    if not words:
+        return "?"
+    return (words[0][0] + (words[-1][0] if len(words) > 1 and "@" not in name else "")).upper()
+
+
+def hue(key: str) -> int:
+    """One of eight colours, always the same for the same key."""
+    return sum(key.encode()) % 8

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from instep.kit.db import Db, make_engine
 from instep.kit.schema import migrate
@@ -30,7 +31,7 @@ def postgres_template(postgres: Postgres) -> Iterator[str]:
     """A PostgreSQL database with the schema, to be copied."""
     with postgres.database() as url:
         _migrate(url)
-        yield url.rsplit("/", 1)[1].split("?")[0]
+        yield make_url(url).database or ""
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """A verified webhook message. `id` is the svix-id, equal in every retry; `body` the exact bytes that were signed."""
+    """A verified webhook message. `id` is the svix-id, equal in every retry; `body` the signed bytes."""
 
     id: str
     type: str
@@ -32,9 +32,13 @@ class Seen(Struct, frozen=True):
 
 
 class Gone(Struct, frozen=True):
-    """Clerk no longer has this thing. Carries no version: it wins whatever its time."""
+    """Clerk no longer has this thing. Carries no version: it wins whatever its time.
+
+    `entity` is its last state where the news tells it (Clerk does for memberships).
+    """
 
     key: Key
+    entity: Entity | None = None
 
 
 class Touched(Struct, frozen=True):

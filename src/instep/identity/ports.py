@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from instep.identity.events import News
-from instep.identity.model import ClerkId, Invitation, Key
+from instep.identity.model import ClerkId, Invitation
+from instep.identity.rules import AskAgain
 from instep.kit.errors import PermanentError, TemporaryError
 
 
@@ -28,8 +29,8 @@ class ProviderRefused(PermanentError):
 class Directory(Protocol):
     """Reading. Each method raises ProviderDown or ProviderRefused."""
 
-    async def look(self, keys: Sequence[Key]) -> list[News]:
-        """The present state of each key, in any order; one that Clerk does not have is Gone."""
+    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
+        """The present state of each thing asked for, in any order; one that Clerk does not have is Gone."""
 
     async def list_invitations(self, organization: ClerkId, *, statuses: Sequence[str]) -> list[Invitation]:
         """The invitations of one organization in these statuses, newest first."""

@@ -3,11 +3,11 @@
 from msgspec import Struct
 
 from instep.identity.events import Gone, News, Seen
-from instep.identity.model import Key
+from instep.identity.model import Entity, Key
 
 
 class Known(Struct, frozen=True):
-    """What the mirror holds of one thing: our id, Clerk's version, the digest of its content, and whether it is dead."""
+    """What the mirror holds of one thing: our id, Clerk's version, its digest, and whether it is dead."""
 
     id: str
     version: int
@@ -21,6 +21,11 @@ class Change(Struct, frozen=True):
     news: News
     known: Known | None
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether this is a deletion."""
+        return isinstance(self.news, Gone)
+
 
 class Ignored(Struct, frozen=True):
     """Nothing to write, and why: "older", "same" or "gone"."""
@@ -29,9 +34,14 @@ class Ignored(Struct, frozen=True):
 
 
 class AskAgain(Struct, frozen=True):
-    """Not decidable from what is here: read `key` in Clerk and decide again."""
+    """Not decidable from what is here: read `key` in Clerk and decide again.
+
+    `entity` is what the undecided news says, where there is one: Clerk finds a membership only by its
+    organization and user.
+    """
 
     key: Key
+    entity: Entity | None = None
 
 
 Verdict = Change | Ignored | AskAgain
@@ -52,7 +62,7 @@ def decide(known: Known | None, news: News, *, is_read: bool = False) -> Verdict
         return Ignored("older")
     if news.digest == known.digest:
         return Ignored("same")
-    return Change(news, known) if is_read else AskAgain(news.key)
+    return Change(news, known) if is_read else AskAgain(news.key, news.entity)
 
 
 def after(change: Change, id: str) -> Known:

@@ -23,7 +23,7 @@ class SessionClaims(Struct, frozen=True, kw_only=True):
 
 
 class SessionRefused(PermanentError):
-    """A token, or the end of a sign-in, that can't be believed. `code` says why in one stable word; see `clerk.session`."""
+    """A token, or the end of a sign-in, that can't be believed. `code` says why; `clerk.session` lists them."""
 
 
 class SessionState(Struct, frozen=True):

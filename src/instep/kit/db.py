@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from instep.kit.errors import TemporaryError
+from instep.kit.errors import PermanentError, TemporaryError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,11 +45,18 @@ _PRAGMAS = (
     "busy_timeout=10000",
     "cache_size=-32000",
 )
-_PASSING = ("deadlock detected", "could not serialize", "database is locked")
+_PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
 
 
 class DatabaseDown(TemporaryError):
     """The database can't be reached or did not answer."""
+
+
+class DatabaseRefused(PermanentError):
+    """The database can't take these values (a constraint, a value out of range): trying again gives the same."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="database_refused")
 
 
 class Db:
@@ -95,6 +102,8 @@ class Db:
                     return fn(conn, *args, **kwargs)
         except OperationalError as error:
             raise DatabaseDown(f"The database can't be written: {_cause(error)}") from error
+        except DBAPIError as error:
+            raise DatabaseRefused(f"The database refused the change: {_cause(error)}") from error
         raise AssertionError("unreachable")
 
     def close(self) -> None:

@@ -25,6 +25,8 @@ users = sa.Table(
     sa.Column("is_banned", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("last_sign_in_at", _At),
     sa.Column("last_active_at", _At),
+    sa.Column("sort_name", _Text, nullable=False),
+    sa.Column("search_text", _Text, nullable=False),
     sa.Column("joined_at", _At, nullable=False),
     sa.Column("deactivated_at", _At),
     sa.Column("deleted_at", _At),

@@ -1,0 +1,111 @@
+"""The keys that Clerk signs with: fetched and kept by their id, or one given as PEM."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import RSAAlgorithm
+from jwt.exceptions import PyJWTError
+
+from instep.identity.ports import ProviderDown
+from instep.identity.session import SessionRefused
+from instep.kit.clock import HOUR, SECOND, Clock
+from instep.kit.clock import now as system_now
+from instep.kit.errors import InstepError
+
+PAUSE = 10 * SECOND  # between two fetches: tokens with made-up key ids must not turn into a flood towards Clerk
+FRESH = HOUR  # a key that Clerk has withdrawn is believed no longer than this
+LEAST_BITS = 2048  # RFC 7518, 3.3
+
+Fetch = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class Keys(Protocol):
+    """Where the key comes from that a token must be signed with."""
+
+    async def find(self, kid: str | None) -> RSAPublicKey:
+        """The key with this id. Raises SessionRefused `unknown_key`, ProviderDown where the keys can't be had."""
+
+
+class Jwks:
+    """The keys of a JSON Web Key Set (RFC 7517), fetched when an unknown id appears and once an hour.
+
+    At most one fetch in `PAUSE`; requests that need it at the same time share it. While Clerk does not answer,
+    the keys that are known stay good.
+    """
+
+    def __init__(self, fetch: Fetch, *, clock: Clock = system_now) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._keys: dict[str, RSAPublicKey] = {}
+        self._fetched_at: int | None = None
+        self._tried_at: int | None = None
+        self._failure: str | None = None
+        self._lock = asyncio.Lock()
+
+    async def find(self, kid: str | None) -> RSAPublicKey:
+        """See Keys.find."""
+        if self._is_wanting(kid):
+            async with self._lock:
+                if self._is_wanting(kid):
+                    await self._refresh()
+        key = self._keys.get(kid or "")
+        if key is not None:
+            return key
+        if self._failure is not None:
+            raise ProviderDown(f"Clerk's keys can't be fetched: {self._failure}")
+        raise SessionRefused("The token is signed with a key that Clerk does not have.", code="unknown_key")
+
+    def _is_wanting(self, kid: str | None) -> bool:
+        at = self._clock()
+        if self._tried_at is not None and at - self._tried_at < PAUSE:
+            return False
+        return (kid or "") not in self._keys or self._fetched_at is None or at - self._fetched_at >= FRESH
+
+    async def _refresh(self) -> None:
+        try:
+            self._keys = read_jwks(await self._fetch())
+            self._fetched_at = self._clock()
+            self._failure = None
+        except InstepError as error:
+            self._failure = str(error)
+        self._tried_at = self._clock()
+
+
+class OneKey:
+    """One key given as PEM, for every token whatever its `kid`: nothing is ever fetched.
+
+    Raises ValueError for what is not a PEM of an RSA public key of at least `LEAST_BITS`.
+    """
+
+    def __init__(self, pem: str) -> None:
+        key = load_pem_public_key(pem.replace("\\n", "\n").strip().encode())
+        if not isinstance(key, RSAPublicKey) or key.key_size < LEAST_BITS:
+            raise ValueError(f"not an RSA key of {LEAST_BITS} bits")
+        self._key = key
+
+    async def find(self, kid: str | None) -> RSAPublicKey:
+        """See Keys.find; never raises."""
+        return self._key
+
+
+def read_jwks(document: object) -> dict[str, RSAPublicKey]:
+    """The usable signing keys of a key set by their ids; what is not one is left out, whatever it looks like."""
+    listed = document.get("keys") if isinstance(document, dict) else None
+    found = {}
+    for item in listed if isinstance(listed, list) else []:
+        if isinstance(item, dict) and isinstance(kid := item.get("kid"), str) and (key := _read_key(item)):
+            found[kid] = key
+    return found
+
+
+def _read_key(item: dict[str, Any]) -> RSAPublicKey | None:
+    if item.get("kty") != "RSA" or item.get("use", "sig") != "sig" or item.get("alg", "RS256") != "RS256":
+        return None
+    try:
+        key = RSAAlgorithm.from_jwk({"kty": "RSA", "n": item["n"], "e": item["e"]})
+    except (PyJWTError, KeyError, ValueError, TypeError, AttributeError):
+        return None
+    return key if isinstance(key, RSAPublicKey) and key.key_size >= LEAST_BITS else None

@@ -1,0 +1,203 @@
+"""Session tokens: whether one is Clerk's, is meant for us and is valid now, and what it says.
+
+The rules are those of Clerk's "manual JWT verification" and of its own SDKs, where these differ the stricter one.
+Every refusal is a SessionRefused whose `code` is one of
+
+    malformed      not a token, or claims of the wrong types
+    machine_token  an API key, an OAuth or machine token, or a token made from a template
+    algorithm      signed with anything but RS256 (RFC 8725, 3.1)
+    unknown_key    signed with a key that Clerk does not have
+    signature      not signed by that key
+    issuer         made by another Clerk instance
+    party          made for another origin, or for none (`azp`)
+    expired, early outside `exp` and `nbf` (RFC 7519, 4.1), give or take `LEEWAY`
+    pending        the person has something left to do at Clerk before they are signed in (`sts`)
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.api_jws import PyJWS
+from jwt.exceptions import InvalidAlgorithmError, InvalidSignatureError, PyJWTError
+from msgspec import Struct
+
+from instep.clerk.jwks import Keys
+from instep.identity.session import SessionClaims, SessionRefused
+from instep.kit.clock import SECOND, Clock
+from instep.kit.clock import now as system_now
+
+LEEWAY = 5 * SECOND  # clocks differ; Clerk's SDKs allow the same
+LONGEST = 32_768  # characters; a browser sends at most 4,096 in one cookie, a handshake carries a few cookies
+LATEST = 253_402_300_799  # seconds: the end of the year 9999
+OPAQUE = ("ak_", "oat_", "mt_", "m2m_")
+CATEGORIES = (
+    None,  # tokens from before there were categories
+    "cl_B7d4PD111AAA",  # session tokens
+    "cl_I7d4PD111III",  # says nothing: instances with this setting stamp it on every token
+)
+_jws = PyJWS(algorithms=["RS256"])
+
+
+class _Organization(Struct):
+    id: str
+    rol: str | None = None
+    per: str | None = None
+    fpm: str | None = None
+
+
+class _Actor(Struct):
+    sub: str | None = None
+
+
+class _Claims(Struct):
+    """The claims we look at. A v1 token has those of `org_`, a v2 token `o` and `fea`."""
+
+    iss: str
+    sub: str
+    exp: int | float
+    nbf: int | float
+    sid: str | None = None
+    azp: str | None = None
+    sts: str | None = None
+    v: int | float | str | None = None
+    o: _Organization | None = None
+    fea: str | None = None
+    org_id: str | None = None
+    org_role: str | None = None
+    org_permissions: list[str] | None = None
+    act: _Actor | None = None
+
+
+_read_claims = msgspec.json.Decoder(_Claims).decode
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """Verifies the tokens of one Clerk instance.
+
+    `issuers`: its frontend API's URL (two of them behind a proxy). `parties`: the origins that tokens may be made for.
+    """
+
+    keys: Keys
+    issuers: frozenset[str]
+    parties: frozenset[str]
+    clock: Clock = system_now
+
+    async def verify(self, token: str) -> SessionClaims:
+        """What a session token says. Raises SessionRefused, and ProviderDown where Clerk's keys can't be had."""
+        claims = _decode(await self.open(token))
+        self._require_ours(claims)
+        require_time(claims.exp, claims.nbf, self.clock())
+        return normal(claims)
+
+    async def open(self, token: str) -> bytes:
+        """The payload of anything that Clerk signed as it signs session tokens. Raises as `verify` does."""
+        header = header_of(token)
+        return payload_of(token, await self.keys.find(header.get("kid")))
+
+    def _require_ours(self, claims: _Claims) -> None:
+        if claims.iss.rstrip("/") not in self.issuers:
+            raise SessionRefused("The token comes from another Clerk instance.", code="issuer")
+        if claims.azp not in self.parties:
+            raise SessionRefused("The token was made for another site.", code="party")
+        if claims.sts == "pending":
+            raise SessionRefused("The sign-in is not finished at Clerk.", code="pending")
+        if not (claims.sub.startswith("user_") and (claims.sid or "").startswith("sess_")):
+            raise SessionRefused("This is not a person's session token.", code="machine_token")
+
+
+def header_of(token: str) -> dict[str, Any]:
+    """The header of a token that may be a session token. Nothing of it is verified. Raises SessionRefused."""
+    if token.startswith(OPAQUE):
+        raise SessionRefused("Machine tokens are not accepted here.", code="machine_token")
+    if not token.isascii() or len(token) > LONGEST:
+        raise SessionRefused("This is not a session token.", code="malformed")
+    try:
+        header = _jws.get_unverified_header(token)
+    except PyJWTError as error:
+        raise SessionRefused("This is not a session token.", code="malformed") from error
+    if header.get("alg") != "RS256":
+        raise SessionRefused("The token is not signed with RS256.", code="algorithm")
+    if header.get("typ", "JWT") != "JWT" or header.get("cat") not in CATEGORIES:
+        raise SessionRefused("Machine tokens are not accepted here.", code="machine_token")
+    return header
+
+
+def payload_of(token: str, key: RSAPublicKey) -> bytes:
+    """What `key` has signed. Raises SessionRefused. Pure."""
+    try:
+        payload: bytes = _jws.decode(token, key, algorithms=["RS256"])
+    except InvalidSignatureError as error:
+        raise SessionRefused("The token's signature is wrong.", code="signature") from error
+    except InvalidAlgorithmError as error:
+        raise SessionRefused("The token is not signed with RS256.", code="algorithm") from error
+    except PyJWTError as error:
+        raise SessionRefused("This is not a session token.", code="malformed") from error
+    return payload
+
+
+def _decode(payload: bytes) -> _Claims:
+    try:
+        return _read_claims(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise SessionRefused("The token's claims can't be read.", code="malformed") from error
+
+
+def require_time(exp: float, nbf: float, at: int) -> None:
+    """Refuse a token that is not valid at `at` (milliseconds); `exp` and `nbf` are seconds (RFC 7519, 4.1.4 and 4.1.5).
+
+    Raises SessionRefused `expired`, `early`, or `malformed` for a time that no calendar has.
+    """
+    if max(exp, nbf) > LATEST:
+        raise SessionRefused("The token's times can't be read.", code="malformed")
+    if exp * SECOND <= at - LEEWAY:
+        raise SessionRefused("The token has expired.", code="expired")
+    if nbf * SECOND > at + LEEWAY:
+        raise SessionRefused("The token is not valid yet.", code="early")
+
+
+def normal(claims: _Claims) -> SessionClaims:
+    """The claims of either version in our words (CLERK.md, 4). Pure."""
+    organization, role, permissions = _of_v2(claims) if claims.v == 2 else _of_v1(claims)
+    return SessionClaims(
+        user=claims.sub,
+        session=claims.sid or "",
+        organization=organization,
+        role=role,
+        permissions=frozenset(permissions),
+        expires_at=int(claims.exp * SECOND),
+        actor=claims.act.sub if claims.act else None,
+    )
+
+
+def _of_v1(claims: _Claims) -> tuple[str | None, str | None, Iterable[str]]:
+    return claims.org_id, claims.org_role, claims.org_permissions or ()
+
+
+def _of_v2(claims: _Claims) -> tuple[str | None, str | None, Iterable[str]]:
+    o = claims.o
+    if o is None:
+        return None, None, ()
+    role = None if not o.rol else o.rol if o.rol.startswith("org:") else f"org:{o.rol}"
+    return o.id, role, permissions_of(features=claims.fea or "", names=o.per or "", maps=o.fpm or "")
+
+
+def permissions_of(*, features: str, names: str, maps: str) -> list[str]:
+    """The permissions that a v2 token packs into three claims.
+
+    The i-th number of `maps` (`o.fpm`) belongs to the i-th feature of the organization in `features` (`fea`); its
+    j-th bit, the lowest first, to the j-th of `names` (`o.per`). Numbers that are none give nothing.
+    """
+    parts = (part.strip().partition(":") for part in features.split(","))
+    owned = [name for scope, _, name in parts if scope in ("o", "ou", "uo")]
+    bits = [int(part) if part.isdecimal() and len(part) < 1000 else 0 for part in map(str.strip, maps.split(","))]
+    listed = [name.strip() for name in names.split(",")] if names else []
+    return [
+        f"org:{feature}:{name}"
+        for feature, map_ in zip(owned, bits, strict=False)
+        for index, name in enumerate(listed)
+        if map_ >> index & 1
+    ]

@@ -1,0 +1,289 @@
+"""Clerk's JSON and our words. Pure and lenient: an unknown field or enum value never fails a page.
+
+Field names and shapes are those of Clerk's Backend API and webhook specifications; times are Unix milliseconds.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from instep.identity.events import Gone, NotForUs, Said, Seen, SessionEnded, Touched, seen
+from instep.identity.model import (
+    NO_METADATA,
+    ClerkId,
+    Invitation,
+    Key,
+    Kind,
+    Membership,
+    Organization,
+    User,
+)
+from instep.kit.errors import PermanentError
+
+S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
+
+
+class Unreadable(PermanentError):
+    """What came is not what Clerk's specification says: kept for a person to look at."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="unreadable")
+
+
+class _Verification(Struct):
+    status: str | None = None
+
+
+class _Email(Struct):
+    id: str
+    email_address: str
+    verification: _Verification | None = None
+
+
+class UserWire(Struct):
+    """A user as the Backend API and `user.*` events give it."""
+
+    id: str
+    updated_at: int = 0
+    created_at: int = 0
+    primary_email_address_id: str | None = None
+    email_addresses: list[_Email] | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    username: str | None = None
+    image_url: str | None = None
+    external_id: str | None = None
+    banned: bool | None = None
+    public_metadata: Raw = NO_METADATA
+    last_sign_in_at: int | None = None
+    last_active_at: int | None = None
+
+
+class OrganizationWire(Struct):
+    """An organization as the Backend API, `organization.*` events and memberships give it."""
+
+    id: str
+    name: str
+    updated_at: int = 0
+    created_at: int = 0
+    slug: str | None = None
+    image_url: str | None = None
+    max_allowed_memberships: int | None = None
+    public_metadata: Raw = NO_METADATA
+
+
+class _PublicUserData(Struct):
+    user_id: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    identifier: str | None = None
+
+
+class MembershipWire(Struct):
+    """A membership as the Backend API and `organizationMembership.*` events give it."""
+
+    id: str
+    role: str
+    organization: OrganizationWire
+    public_user_data: _PublicUserData
+    updated_at: int = 0
+    created_at: int = 0
+
+
+class InvitationWire(Struct):
+    """An organization invitation. Its `url` is a secret and is not read here."""
+
+    id: str
+    email_address: str
+    role: str
+    status: str
+    organization_id: str = ""
+    created_at: int = 0
+    expires_at: int | None = None
+    public_inviter_data: _PublicUserData | None = None
+
+
+class InvitationList(Struct):
+    """A page of invitations."""
+
+    data: list[InvitationWire]
+    total_count: int = 0
+
+
+class _Deleted(Struct):
+    id: str
+
+
+class _OfOrganization(Struct):
+    organization_id: str
+
+
+class Envelope(Struct):
+    """What every webhook is wrapped in. The id of the message is a header, not here."""
+
+    type: str
+    data: Raw
+    instance_id: str | None = None
+
+
+_envelope = msgspec.json.Decoder(Envelope)
+_user = msgspec.json.Decoder(UserWire)
+_organization = msgspec.json.Decoder(OrganizationWire)
+_membership = msgspec.json.Decoder(MembershipWire)
+_deleted = msgspec.json.Decoder(_Deleted)
+_of_organization = msgspec.json.Decoder(_OfOrganization)
+
+
+def read(decode: Callable[[bytes | Raw], T], raw: bytes | Raw) -> T:
+    """Decode one object. Raises Unreadable with the place of the fault, never another error."""
+    try:
+        return decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"Clerk sent something that can't be read: {error}") from error
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """The envelope of a webhook. Raises Unreadable."""
+    return read(_envelope.decode, body)
+
+
+def to_user(wire: UserWire) -> Seen:
+    """A user in our words, with Clerk's version of it."""
+    emails = wire.email_addresses or []
+    primary = next((it for it in emails if it.id == wire.primary_email_address_id), None)
+    is_verified = primary is not None and primary.verification is not None and primary.verification.status == "verified"
+    user = User(
+        clerk_id=ClerkId(wire.id),
+        email=primary.email_address if primary else None,
+        is_email_verified=is_verified,
+        first_name=wire.first_name or None,
+        last_name=wire.last_name or None,
+        username=wire.username or None,
+        image_url=wire.image_url or None,
+        external_id=wire.external_id,
+        is_banned=bool(wire.banned),
+        public_metadata=_metadata(wire.public_metadata),
+        joined_at=wire.created_at,
+        last_sign_in_at=wire.last_sign_in_at,
+        last_active_at=wire.last_active_at,
+    )
+    return seen(user, wire.updated_at)
+
+
+def to_organization(wire: OrganizationWire) -> Seen:
+    """An organization in our words. Clerk's 0 for "no limit" becomes None."""
+    organization = Organization(
+        clerk_id=ClerkId(wire.id),
+        name=wire.name,
+        slug=wire.slug,
+        image_url=wire.image_url or None,
+        max_members=wire.max_allowed_memberships or None,
+        public_metadata=_metadata(wire.public_metadata),
+        joined_at=wire.created_at,
+    )
+    return seen(organization, wire.updated_at)
+
+
+def to_membership(wire: MembershipWire) -> Seen:
+    """A membership in our words. Raises Unreadable where it names no person."""
+    user = wire.public_user_data.user_id
+    if not user:
+        raise Unreadable(f"The membership {wire.id} names no user.")
+    membership = Membership(
+        clerk_id=ClerkId(wire.id),
+        organization=ClerkId(wire.organization.id),
+        user=ClerkId(user),
+        role=wire.role,
+        joined_at=wire.created_at,
+    )
+    return seen(membership, wire.updated_at)
+
+
+def to_invitation(wire: InvitationWire) -> Invitation:
+    """An invitation in our words."""
+    by = wire.public_inviter_data
+    name = " ".join(part for part in (by.first_name, by.last_name) if part) if by else ""
+    return Invitation(
+        clerk_id=ClerkId(wire.id),
+        email=wire.email_address,
+        role=wire.role,
+        status=wire.status,
+        created_at=wire.created_at,
+        expires_at=wire.expires_at,
+        inviter=name or (by.identifier if by else None),
+    )
+
+
+def _metadata(raw: Raw) -> Raw:
+    return NO_METADATA if bytes(raw) in (b"null", b"") else Raw(bytes(raw))
+
+
+def say(body: bytes) -> list[Said]:
+    """What a delivery says, in the order in which it must be taken. Raises Unreadable."""
+    envelope = read_envelope(body)
+    reader = _READERS.get(envelope.type)
+    return reader(envelope.data) if reader else [NotForUs(envelope.type)]
+
+
+def _user_seen(data: Raw) -> list[Said]:
+    return [to_user(read(_user.decode, data))]
+
+
+def _organization_seen(data: Raw) -> list[Said]:
+    return [to_organization(read(_organization.decode, data))]
+
+
+def _membership_seen(data: Raw) -> list[Said]:
+    wire = read(_membership.decode, data)
+    return [to_organization(wire.organization), to_membership(wire)]
+
+
+def _membership_gone(data: Raw) -> list[Said]:
+    last = to_membership(read(_membership.decode, data))
+    return [Gone(last.key, last.entity)]
+
+
+def _gone(kind: Kind) -> Callable[[Raw], list[Said]]:
+    return lambda data: [Gone(Key(kind, ClerkId(read(_deleted.decode, data).id)))]
+
+
+def _invitation_touched(data: Raw) -> list[Said]:
+    return [Touched(ClerkId(read(_of_organization.decode, data).organization_id))]
+
+
+def _session_ended(data: Raw) -> list[Said]:
+    return [SessionEnded(ClerkId(read(_deleted.decode, data).id))]
+
+
+_READERS: dict[str, Callable[[Raw], list[Said]]] = {
+    "user.created": _user_seen,
+    "user.updated": _user_seen,
+    "user.deleted": _gone("user"),
+    "organization.created": _organization_seen,
+    "organization.updated": _organization_seen,
+    "organization.deleted": _gone("organization"),
+    "organizationMembership.created": _membership_seen,
+    "organizationMembership.updated": _membership_seen,
+    "organizationMembership.deleted": _membership_gone,
+    "organizationInvitation.created": _invitation_touched,
+    "organizationInvitation.accepted": _invitation_touched,
+    "organizationInvitation.revoked": _invitation_touched,
+    "session.ended": _session_ended,
+    "session.removed": _session_ended,
+    "session.revoked": _session_ended,
+}
+
+
+def read_all(decoder: type[S], raws: Sequence[Raw]) -> tuple[list[S], list[str]]:
+    """Every object that can be read, and a sentence for each that can't: one bad row never fails its page."""
+    good: list[S] = []
+    bad: list[str] = []
+    for raw in raws:
+        try:
+            good.append(msgspec.json.decode(raw, type=decoder))
+        except msgspec.MsgspecError as error:
+            bad.append(str(error))
+    return good, bad

@@ -1,0 +1,111 @@
+"""The inbox's SQL: keep once, claim, settle, put off, park."""
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from instep.identity.events import Delivery
+from instep.inbox.tables import deliveries, facts
+from instep.kit.db import Conn, is_among, put_rows
+
+
+class Claimed(Struct, frozen=True):
+    """A delivery that is ours to work until its lease ends."""
+
+    id: str
+    type: str
+    body: str
+    attempts: int
+
+
+def put(conn: Conn, batch: Sequence[Delivery]) -> None:
+    """Keep each delivery once, whatever how often it comes; the first copy stays."""
+    rows = {
+        it.id: {
+            "id": it.id,
+            "type": it.type,
+            "body": it.body.decode(),
+            "received_at": it.received_at,
+            "state": "new",
+            "due_at": it.received_at,
+        }
+        for it in batch
+    }
+    put_rows(conn, deliveries, list(rows.values()), key="id")
+
+
+_CLAIMED = (deliveries.c.id, deliveries.c.type, deliveries.c.body, deliveries.c.attempts)
+
+
+def claim_due(conn: Conn, *, now: int, limit: int) -> list[Claimed]:
+    """Deliveries that are due, oldest first; other workers leave these alone until this transaction ends."""
+    query = sa.select(*_CLAIMED).where(deliveries.c.due_at <= now).order_by(deliveries.c.due_at).limit(limit)
+    return [Claimed(*row) for row in conn.execute(query.with_for_update(skip_locked=True))]
+
+
+def claim(conn: Conn, ids: Sequence[str]) -> list[Claimed]:
+    """These deliveries, if they still wait to be worked."""
+    query = sa.select(*_CLAIMED).where(is_among(conn, deliveries.c.id, ids), deliveries.c.due_at.is_not(None))
+    return [Claimed(*row) for row in conn.execute(query.with_for_update(skip_locked=True))]
+
+
+def list_due(conn: Conn, *, now: int, limit: int) -> list[str]:
+    """The ids of deliveries that are due, oldest first."""
+    query = sa.select(deliveries.c.id).where(deliveries.c.due_at <= now).order_by(deliveries.c.due_at).limit(limit)
+    return list(conn.execute(query).scalars())
+
+
+def lease(conn: Conn, ids: Sequence[str], *, until: int) -> None:
+    """Keep these to ourselves until then; if we die meanwhile, another worker takes them."""
+    if ids:
+        conn.execute(sa.update(deliveries).where(is_among(conn, deliveries.c.id, ids)).values(due_at=until))
+
+
+def settle(conn: Conn, outcomes: Mapping[str, str], *, now: int) -> None:
+    """These are done: what each did, in a word or two."""
+    by_outcome: dict[str, list[str]] = {}
+    for id, outcome in outcomes.items():
+        by_outcome.setdefault(outcome, []).append(id)
+    for outcome, ids in by_outcome.items():
+        done = {"state": "settled", "due_at": None, "outcome": outcome, "settled_at": now}
+        conn.execute(sa.update(deliveries).where(is_among(conn, deliveries.c.id, ids)).values(**done))
+
+
+def put_off(conn: Conn, ids: Sequence[str], *, until: int, reason: str) -> None:
+    """Try these again at `until`."""
+    later = {"state": "waiting", "due_at": until, "outcome": reason, "attempts": deliveries.c.attempts + 1}
+    conn.execute(sa.update(deliveries).where(is_among(conn, deliveries.c.id, ids)).values(**later))
+
+
+def park(conn: Conn, ids: Sequence[str], *, now: int, reason: str) -> None:
+    """These need a person; they are shown with the reason and can be replayed."""
+    parked = {"state": "parked", "due_at": None, "outcome": reason, "settled_at": now}
+    conn.execute(sa.update(deliveries).where(is_among(conn, deliveries.c.id, ids)).values(**parked))
+
+
+def next_due_at(conn: Conn) -> int | None:
+    """When the next delivery is due, None when nothing waits."""
+    due: int | None = conn.execute(sa.select(sa.func.min(deliveries.c.due_at))).scalar_one()
+    return due
+
+
+def count_by_state(conn: Conn) -> dict[str, int]:
+    """How many deliveries are waiting and parked (settled ones are not counted: there can be millions)."""
+    query = (
+        sa.select(deliveries.c.state, sa.func.count())
+        .where(deliveries.c.state.in_(("new", "waiting", "parked")))
+        .group_by(deliveries.c.state)
+    )
+    return {str(state): int(count) for state, count in conn.execute(query)}
+
+
+def find_fact(conn: Conn, name: str) -> str | None:
+    """A single fact of this installation."""
+    return conn.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()
+
+
+def keep_fact(conn: Conn, name: str, value: str) -> str:
+    """Keep a fact unless it is known already; gives what is known afterwards."""
+    put_rows(conn, facts, [{"name": name, "value": value}], key="name")
+    return find_fact(conn, name) or value

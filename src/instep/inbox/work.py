@@ -1,0 +1,190 @@
+"""Deliveries at work: claimed in batches, decided by the law, applied and settled in one transaction."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from instep.audit.store import Entry, record
+from instep.identity.events import News, NotForUs, Said, SessionEnded, Touched
+from instep.identity.model import ClerkId, Key
+from instep.identity.ports import Directory
+from instep.identity.rules import AskAgain, Change, Ignored, Verdict
+from instep.inbox import store
+from instep.inbox.store import Claimed
+from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
+from instep.kit.db import Conn, Db
+from instep.kit.errors import InstepError, PermanentError, TemporaryError
+from instep.mirror.apply import apply
+from instep.mirror.ledger import Ledger, open_ledger
+
+log = structlog.get_logger(__name__)
+
+BATCH = 200
+ROUNDS = 3
+DELAYS = (5 * SECOND, 30 * SECOND, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 8 * HOUR)
+
+
+@dataclass
+class Worked:
+    """What one transaction did: deliveries that are done, questions that only Clerk can answer, what to tell whom."""
+
+    outcomes: dict[str, str] = field(default_factory=dict)
+    parked: dict[str, str] = field(default_factory=dict)
+    asks: dict[str, list[AskAgain]] = field(default_factory=dict)
+    audit: list[Entry] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+    touched_in_clerk: set[ClerkId] = field(default_factory=set)
+    ended_sessions: set[ClerkId] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Works the inbox. `read` turns a delivery's body into what it says; `told` hears what a transaction changed."""
+
+    db: Db
+    directory: Directory
+    read: Callable[[bytes], list[Said]]
+    told: Callable[[Worked], None]
+    clock: Clock
+
+    async def run_once(self) -> int:
+        """Work one batch; gives how many deliveries were taken, 0 when nothing is due.
+
+        1 claim, decide, apply and settle in one transaction; 2 what only Clerk can answer is asked outside of it,
+        and decided again; 3 a batch that fails is worked one by one, so that a poison delivery stands alone.
+        """
+        try:
+            claimed, worked = await self.db.write(self._claim_and_work)
+        except PermanentError as error:
+            log.warning("inbox_batch_failed", error=str(error))
+            return await self._one_by_one()
+        self.told(worked)
+        if worked.asks:
+            await self._ask_and_work(worked.asks)
+        return claimed
+
+    def _claim_and_work(self, conn: Conn) -> tuple[int, Worked]:
+        now = self.clock()
+        claimed = store.claim_due(conn, now=now, limit=BATCH)
+        return len(claimed), self._work(conn, claimed, [], now)
+
+    async def _one_by_one(self) -> int:
+        ids = await self.db.read(store.list_due, now=self.clock(), limit=BATCH)
+        for id in ids:
+            await self._work_again([id], [], is_first=True)
+        return len(ids)
+
+    async def _ask_and_work(self, asks: dict[str, list[AskAgain]]) -> None:
+        """Ask Clerk what can't be decided from here, then decide again; a few rounds, since parents come first."""
+        facts: dict[Key, News] = {}
+        for _ in range(ROUNDS):
+            wanted = {ask.key: ask for them in asks.values() for ask in them if ask.key not in facts}
+            try:
+                facts |= {news.key: news for news in await self.directory.look(list(wanted.values()))}
+            except InstepError as error:
+                await self._put_off(list(asks), str(error), error)
+                return
+            asks = await self._work_again(list(asks), list(facts.values()))
+            if not asks:
+                return
+        await self._put_off(list(asks), "Clerk's answers do not settle it yet.", None)
+
+    async def _work_again(
+        self, ids: Sequence[str], facts: Sequence[News], *, is_first: bool = False
+    ) -> dict[str, list[AskAgain]]:
+        """Work these deliveries with what Clerk answered; gives what is still open."""
+        try:
+            worked = await self.db.write(self._work_these, ids, facts)
+        except PermanentError as error:
+            if len(ids) > 1:
+                for id in ids:
+                    await self._work_again([id], facts)
+                return {}
+            await self._put_off(ids, str(error), error)
+            return {}
+        self.told(worked)
+        if is_first and worked.asks:
+            await self._ask_and_work(worked.asks)
+        return worked.asks
+
+    def _work_these(self, conn: Conn, ids: Sequence[str], facts: Sequence[News]) -> Worked:
+        return self._work(conn, store.claim(conn, ids), facts, self.clock())
+
+    def _work(self, conn: Conn, claimed: Sequence[Claimed], facts: Sequence[News], now: int) -> Worked:
+        worked = Worked()
+        said = {it.id: words for it in claimed if (words := self._read(it, worked)) is not None}
+        news = [it for words in said.values() for it in words if isinstance(it, News)]
+        ledger = open_ledger(conn, [*facts, *news])
+        for fact in facts:
+            _note(worked, ledger.take(fact, is_read=True), None)
+        known = frozenset(fact.key for fact in facts)
+        for id, words in said.items():
+            _take(worked, ledger, id, words, known)
+        worked.touched |= apply(conn, ledger, now=now)
+        record(conn, worked.audit, now=now)
+        store.settle(conn, worked.outcomes, now=now)
+        store.lease(conn, list(worked.asks), until=now + MINUTE)
+        for reason in set(worked.parked.values()):
+            store.park(conn, [id for id, why in worked.parked.items() if why == reason], now=now, reason=reason)
+        return worked
+
+    def _read(self, delivery: Claimed, worked: Worked) -> list[Said] | None:
+        try:
+            return self.read(delivery.body.encode())
+        except PermanentError as error:
+            worked.parked[delivery.id] = str(error)
+            return None
+
+    async def _put_off(self, ids: Sequence[str], reason: str, error: InstepError | None) -> None:
+        """Try again later and later; after the last delay a person is asked."""
+        wait = error.retry_after if isinstance(error, TemporaryError) else None
+        log.info("inbox_put_off", deliveries=len(ids), reason=reason)
+        await self.db.write(_put_off, ids, reason, now=self.clock(), wait=wait)
+
+
+def _put_off(conn: Conn, ids: Sequence[str], reason: str, *, now: int, wait: float | None) -> None:
+    for it in store.claim(conn, ids):
+        if it.attempts >= len(DELAYS):
+            store.park(conn, [it.id], now=now, reason=reason)
+        else:
+            delay = max(DELAYS[it.attempts], int((wait or 0) * SECOND))
+            store.put_off(conn, [it.id], until=now + delay, reason=reason)
+
+
+def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known: frozenset[Key]) -> None:
+    """Decide everything one delivery says; its outcome is the strongest of what it did."""
+    outcome = "nothing to keep"
+    for word in words:
+        if isinstance(word, News):
+            verdict = ledger.take(word)
+            if isinstance(verdict, AskAgain) and verdict.key in known:
+                verdict = Ignored("settled by reading Clerk")
+            outcome = _note(worked, verdict, id) or outcome
+        elif isinstance(word, Touched):
+            worked.touched_in_clerk.add(word.organization)
+            outcome = "pages refreshed"
+        elif isinstance(word, SessionEnded):
+            worked.ended_sessions.add(word.session)
+            outcome = "session ended"
+        elif isinstance(word, NotForUs):
+            outcome = "not kept"
+    if id not in worked.asks:
+        worked.outcomes[id] = "changed" if worked.audit and worked.audit[-1].cause == id else outcome
+
+
+def _note(worked: Worked, verdict: Verdict, id: str | None) -> str | None:
+    if isinstance(verdict, AskAgain):
+        if id is not None:
+            worked.asks.setdefault(id, []).append(verdict)
+        return None
+    if isinstance(verdict, Ignored):
+        return verdict.reason
+    worked.audit.append(_entry(verdict, id))
+    return "changed"
+
+
+def _entry(change: Change, cause: str | None) -> Entry:
+    news = change.news
+    what = "gone" if change.is_gone else "seen" if change.known is None else "changed"
+    return Entry(actor="clerk", action=f"{news.key.kind}.{what}", target=news.key.id, cause=cause or "read")

@@ -1,0 +1,23 @@
+"""How Alembic runs the migrations: on the connection it is given, in that connection's transaction."""
+
+from alembic import context
+
+from instep.access import tables as _access
+from instep.audit import tables as _audit
+from instep.inbox import tables as _inbox
+from instep.kit.db import metadata
+from instep.kit.schema import VERSION_TABLE
+from instep.mirror import tables as _mirror
+
+__all__ = ["_access", "_audit", "_inbox", "_mirror"]
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    transactional_ddl=True,
+    transaction_per_migration=False,
+    include_name=lambda name, kind, _parents: kind != "table" or (name or "").startswith("instep_"),
+)
+context.run_migrations()

@@ -1,0 +1,192 @@
+"""The first schema."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from instep.migrations import triggers
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make the change."""
+    op.create_table(
+        "instep_audit",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=True),
+        sa.Column(
+            "details",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_audit")),
+        comment="What happened, to whom, by whom and why. Rows can't be changed or deleted.",
+    )
+    op.create_index("ix_instep_audit_at", "instep_audit", ["at", "id"], unique=False)
+    op.create_table(
+        "instep_deliveries",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("settled_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_deliveries")),
+        comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person).",
+    )
+    op.create_index(
+        "ix_instep_deliveries_due",
+        "instep_deliveries",
+        ["due_at"],
+        unique=False,
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index("ix_instep_deliveries_received", "instep_deliveries", ["received_at"], unique=False)
+    op.create_table(
+        "instep_facts",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_instep_facts")),
+        comment="Single facts of this installation, such as the Clerk instance it belongs to.",
+    )
+    op.create_table(
+        "instep_member_counts",
+        sa.Column("organization_id", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("members", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("organization_id", "status", "role", name=op.f("pk_instep_member_counts")),
+        comment="Members per organization, status and role; kept by triggers on instep_memberships.",
+    )
+    op.create_table(
+        "instep_organizations",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("clerk_id", sa.Text(), nullable=True),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("slug", sa.Text(), nullable=True),
+        sa.Column("image_url", sa.Text(), nullable=True),
+        sa.Column("max_members", sa.Integer(), nullable=True),
+        sa.Column(
+            "public_metadata",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column("joined_at", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("digest", sa.Text(), server_default="", nullable=False),
+        sa.Column("gone_at", sa.BigInteger(), nullable=True),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_organizations")),
+        sa.UniqueConstraint("clerk_id", name=op.f("uq_instep_organizations_clerk_id")),
+        comment="Organizations. clerk_id is null for a local one.",
+    )
+    op.create_index(op.f("ix_instep_organizations_slug"), "instep_organizations", ["slug"], unique=False)
+    op.create_table(
+        "instep_sessions",
+        sa.Column("token_hash", sa.Text(), nullable=False),
+        sa.Column("clerk_session_id", sa.Text(), nullable=True),
+        sa.Column("clerk_user_id", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("checked_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_instep_sessions")),
+        comment="clerk_session_id is null for a sign-in with the break-glass key.",
+    )
+    op.create_index(op.f("ix_instep_sessions_clerk_session_id"), "instep_sessions", ["clerk_session_id"], unique=False)
+    op.create_table(
+        "instep_users",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("clerk_id", sa.Text(), nullable=True),
+        sa.Column("email", sa.Text(), nullable=True),
+        sa.Column("is_email_verified", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("first_name", sa.Text(), nullable=True),
+        sa.Column("last_name", sa.Text(), nullable=True),
+        sa.Column("username", sa.Text(), nullable=True),
+        sa.Column("image_url", sa.Text(), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column(
+            "public_metadata",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column(
+            "attributes",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column("is_active", sa.Boolean(), server_default=sa.true(), nullable=False),
+        sa.Column("is_banned", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("last_sign_in_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_active_at", sa.BigInteger(), nullable=True),
+        sa.Column("sort_name", sa.Text(), nullable=False),
+        sa.Column("search_text", sa.Text(), nullable=False),
+        sa.Column("joined_at", sa.BigInteger(), nullable=False),
+        sa.Column("deactivated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("digest", sa.Text(), server_default="", nullable=False),
+        sa.Column("gone_at", sa.BigInteger(), nullable=True),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_users")),
+        sa.UniqueConstraint("clerk_id", name=op.f("uq_instep_users_clerk_id")),
+        comment="People. clerk_id is null for someone without a Clerk account; gone_at marks a deletion in Clerk.",
+    )
+    op.create_index("ix_instep_users_joined", "instep_users", ["joined_at", "id"], unique=False)
+    op.create_table(
+        "instep_memberships",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("clerk_id", sa.Text(), nullable=True),
+        sa.Column("organization_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("sort_name", sa.Text(), nullable=False),
+        sa.Column("search_text", sa.Text(), nullable=False),
+        sa.Column("joined_at", sa.BigInteger(), nullable=False),
+        sa.Column("deactivated_at", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("digest", sa.Text(), server_default="", nullable=False),
+        sa.Column("gone_at", sa.BigInteger(), nullable=True),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["instep_organizations.id"], name=op.f("fk_instep_memberships_organization_id")
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["instep_users.id"], name=op.f("fk_instep_memberships_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_memberships")),
+        sa.UniqueConstraint("clerk_id", name=op.f("uq_instep_memberships_clerk_id")),
+        comment="One row for each time that someone joined. status: active, deactivated, removed; sort_name and search_text repeat the person's, so that a page is one walk of one index.",
+    )
+    op.create_index(
+        "ix_instep_memberships_page",
+        "instep_memberships",
+        ["organization_id", "status", "sort_name", "id"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_instep_memberships_role_page",
+        "instep_memberships",
+        ["organization_id", "status", "role", "sort_name", "id"],
+        unique=False,
+    )
+    op.create_index(op.f("ix_instep_memberships_user_id"), "instep_memberships", ["user_id"], unique=False)
+    op.create_index("ix_instep_users_email", "instep_users", [sa.literal_column("lower(email)")])
+    statements = triggers.POSTGRESQL if op.get_context().dialect.name == "postgresql" else triggers.SQLITE
+    for statement in statements:
+        op.execute(sa.text(statement.replace(":", "\\:")))

@@ -1,0 +1,172 @@
+"""The only writer of the mirror: what a ledger took, in a handful of statements."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from instep.identity.events import Gone, Seen
+from instep.identity.model import Membership, Organization, User
+from instep.kit.db import Conn, is_among, put_rows
+from instep.mirror.ledger import Entry, Ledger, parents_of
+from instep.mirror.tables import memberships, organizations, users
+
+Row = dict[str, Any]
+
+_USER_KEPT = {"id", "joined_at"}
+_MEMBERSHIP_UPDATED = ("role", "version", "digest", "changed_at")
+
+
+def apply(conn: Conn, ledger: Ledger, *, now: int) -> set[str]:
+    """Write what the ledger took; gives our ids of the organizations whose pages changed. `now`: Unix milliseconds."""
+    entries = ledger.entries()
+    of = {kind: [it for it in entries if it.news.key.kind == kind] for kind in ("user", "organization", "membership")}
+    _put_users(conn, of["user"], now)
+    _put_organizations(conn, of["organization"], now)
+    _put_memberships(conn, of["membership"], ledger, now)
+    gone = [it for it in entries if isinstance(it.news, Gone)]
+    _bury(conn, gone, now)
+    touched = {it.id for it in of["organization"]}
+    touched |= _organizations_of(conn, [it.id for it in of["membership"]], memberships.c.id)
+    old_users = [it.id for it in of["user"] if not it.is_new]
+    _rename(conn, old_users)
+    return touched | _organizations_of(conn, old_users, memberships.c.user_id)
+
+
+def _put_users(conn: Conn, entries: Sequence[Entry], now: int) -> None:
+    rows = [_user_row(it.news.entity) | _common(it, now) for it in entries if isinstance(it.news.entity, User)]
+    put_rows(conn, users, rows, key="id", update=[name for name in rows[0] if name not in _USER_KEPT] if rows else ())
+    unknown = [it for it in entries if it.is_new and isinstance(it.news, Gone)]
+    blank = {"sort_name": "", "search_text": "", "is_active": False}
+    put_rows(conn, users, [_tombstone(it, now) | blank for it in unknown], key="id")
+
+
+def _put_organizations(conn: Conn, entries: Sequence[Entry], now: int) -> None:
+    rows = [
+        _organization_row(it.news.entity) | _common(it, now)
+        for it in entries
+        if isinstance(it.news.entity, Organization)
+    ]
+    put_rows(conn, organizations, rows, key="id", update=[n for n in rows[0] if n not in _USER_KEPT] if rows else ())
+    unknown = [it for it in entries if it.is_new and isinstance(it.news, Gone)]
+    put_rows(conn, organizations, [_tombstone(it, now) | {"name": it.news.key.id} for it in unknown], key="id")
+
+
+def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, now: int) -> None:
+    wanted = [it for it in entries if isinstance(it.news, Seen) or it.is_new]
+    parents = {
+        it.id: [ledger.known[k] for k in parents_of(it.news.entity)]  # a new one was taken with its parents
+        for it in wanted
+        if isinstance(it.news.entity, Membership)
+    }
+    names = _names(conn, [user.id for user, _ in parents.values()])
+    rows = []
+    for it in wanted:
+        if not isinstance(it.news.entity, Membership):
+            continue
+        user, organization = parents[it.id]
+        is_dead = user.is_gone or organization.is_gone or isinstance(it.news, Gone)
+        sort_name, search_text = names[user.id]
+        rows.append(
+            _common(it, now)
+            | {
+                "organization_id": organization.id,
+                "user_id": user.id,
+                "role": it.news.entity.role,
+                "status": "removed" if is_dead else "active",
+                "gone_at": now if is_dead else None,
+                "sort_name": sort_name,
+                "search_text": search_text,
+            }
+        )
+    put_rows(conn, memberships, rows, key="id", update=_MEMBERSHIP_UPDATED)
+
+
+def _common(entry: Entry, now: int) -> Row:
+    news, entity = entry.news, entry.news.entity
+    return {
+        "id": entry.id,
+        "clerk_id": news.key.id,
+        "joined_at": (entity.joined_at if entity else 0) or now,
+        "version": news.version if isinstance(news, Seen) else 0,
+        "digest": news.digest if isinstance(news, Seen) else "",
+        "changed_at": now,
+    }
+
+
+def _tombstone(entry: Entry, now: int) -> Row:
+    return _common(entry, now) | {"gone_at": now, "deleted_at": now}
+
+
+def _user_row(user: User) -> Row:
+    name = " ".join(part for part in (user.first_name, user.last_name) if part)
+    shown = name or user.username or user.email or user.clerk_id
+    return {
+        "email": user.email,
+        "is_email_verified": user.is_email_verified,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "username": user.username,
+        "image_url": user.image_url,
+        "external_id": user.external_id,
+        "public_metadata": user.public_metadata,
+        "is_banned": user.is_banned,
+        "last_sign_in_at": user.last_sign_in_at,
+        "last_active_at": user.last_active_at,
+        "sort_name": shown.casefold(),
+        "search_text": " ".join(part for part in (name, user.email, user.username) if part).casefold(),
+    }
+
+
+def _organization_row(organization: Organization) -> Row:
+    return {
+        "name": organization.name,
+        "slug": organization.slug,
+        "image_url": organization.image_url,
+        "max_members": organization.max_members,
+        "public_metadata": organization.public_metadata,
+    }
+
+
+def _bury(conn: Conn, gone: Sequence[Entry], now: int) -> None:
+    """Mark the dead; whoever belonged to a dead person or organization belongs no more."""
+    dead = {kind: [it.id for it in gone if it.news.key.kind == kind] for kind in ("user", "organization", "membership")}
+    for table, ids in ((users, dead["user"]), (organizations, dead["organization"])):
+        if ids:
+            marks = {"gone_at": now, "changed_at": now, "deleted_at": sa.func.coalesce(table.c.deleted_at, now)}
+            inactive = {"is_active": False} if table is users else {}
+            conn.execute(sa.update(table).where(is_among(conn, table.c.id, ids)).values(**marks, **inactive))
+    for column, ids in (
+        (memberships.c.id, dead["membership"]),
+        (memberships.c.user_id, dead["user"]),
+        (memberships.c.organization_id, dead["organization"]),
+    ):
+        if ids:
+            living = sa.update(memberships).where(is_among(conn, column, ids), memberships.c.gone_at.is_(None))
+            conn.execute(living.values(status="removed", gone_at=now, changed_at=now))
+
+
+def _rename(conn: Conn, user_ids: Sequence[str]) -> None:
+    """Members are listed and found by their person's name: carry a changed one over."""
+    if not user_ids:
+        return
+    differs = sa.or_(memberships.c.sort_name != users.c.sort_name, memberships.c.search_text != users.c.search_text)
+    conn.execute(
+        sa.update(memberships)
+        .where(memberships.c.user_id == users.c.id, is_among(conn, memberships.c.user_id, user_ids), differs)
+        .values(sort_name=users.c.sort_name, search_text=users.c.search_text)
+    )
+
+
+def _names(conn: Conn, user_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    if not user_ids:
+        return {}
+    query = sa.select(users.c.id, users.c.sort_name, users.c.search_text).where(is_among(conn, users.c.id, user_ids))
+    return {id: (sort_name, search_text) for id, sort_name, search_text in conn.execute(query)}
+
+
+def _organizations_of(conn: Conn, ids: Sequence[str], column: sa.Column[str]) -> set[str]:
+    if not ids:
+        return set()
+    query = sa.select(memberships.c.organization_id).where(is_among(conn, column, ids)).distinct()
+    return {id for (id,) in conn.execute(query)}

@@ -1,0 +1,112 @@
+"""Reading the mirror: what it knows of things, organizations by any of their names, and pages of members."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from instep.identity.model import ClerkId, Key, Kind
+from instep.identity.rules import Known
+from instep.kit.db import Conn, is_among
+from instep.mirror.tables import member_counts, memberships, organizations, users
+
+TABLES: dict[Kind, sa.Table] = {"user": users, "organization": organizations, "membership": memberships}
+
+
+def find_known(conn: Conn, keys: Iterable[Key], *, is_locking: bool = True) -> dict[Key, Known]:
+    """What the mirror holds of each key; keys it does not know are left out.
+
+    `is_locking` keeps other writers from these rows until the transaction ends (PostgreSQL; on SQLite there is
+    one writer).
+    """
+    by_kind: dict[Kind, set[str]] = {}
+    for key in keys:
+        by_kind.setdefault(key.kind, set()).add(key.id)
+    found: dict[Key, Known] = {}
+    for kind in TABLES:
+        if ids := by_kind.get(kind):
+            found |= _find_known_of(conn, kind, sorted(ids), is_locking)
+    return found
+
+
+def _find_known_of(conn: Conn, kind: Kind, ids: Sequence[str], is_locking: bool) -> dict[Key, Known]:
+    table = TABLES[kind]
+    columns = (table.c.clerk_id, table.c.id, table.c.version, table.c.digest, table.c.gone_at)
+    query = sa.select(*columns).where(is_among(conn, table.c.clerk_id, ids))
+    if is_locking:
+        query = query.order_by(table.c.clerk_id).with_for_update()
+    return {
+        Key(kind, ClerkId(clerk_id)): Known(id, version, digest, gone_at is not None)
+        for clerk_id, id, version, digest, gone_at in conn.execute(query)
+    }
+
+
+def find_unlinked(conn: Conn, emails: Iterable[str]) -> dict[str, str]:
+    """Our ids of live people without a Clerk account, by address in lower case."""
+    lowered = sorted({email.lower() for email in emails})
+    if not lowered:
+        return {}
+    email = sa.func.lower(users.c.email)
+    query = (
+        sa.select(email, users.c.id)
+        .where(users.c.clerk_id.is_(None), users.c.deleted_at.is_(None), is_among(conn, email, lowered))
+        .order_by(users.c.id.desc())
+    )
+    return {str(address): str(id) for address, id in conn.execute(query)}
+
+
+class OrganizationRow(Struct, frozen=True, kw_only=True):
+    """An organization as the mirror has it."""
+
+    id: str
+    clerk_id: str | None
+    name: str
+    slug: str | None
+    image_url: str | None
+    max_members: int | None
+
+
+_ORGANIZATION = tuple(organizations.c[name] for name in OrganizationRow.__struct_fields__)
+
+
+def find_organization(conn: Conn, ref: str) -> OrganizationRow | None:
+    """A live organization by instep's id, Clerk's id or its slug."""
+    query = sa.select(*_ORGANIZATION).where(
+        sa.or_(organizations.c.id == ref, organizations.c.clerk_id == ref, organizations.c.slug == ref),
+        organizations.c.deleted_at.is_(None),
+        organizations.c.gone_at.is_(None),
+    )
+    row = conn.execute(query.order_by(organizations.c.id).limit(1)).first()
+    return OrganizationRow(**row._mapping) if row else None
+
+
+def member_totals(conn: Conn, organization_id: str) -> dict[tuple[str, str], int]:
+    """Members of one organization by (status, role)."""
+    c = member_counts.c
+    query = sa.select(c.status, c.role, c.members).where(c.organization_id == organization_id, c.members > 0)
+    return {(status, role): count for status, role, count in conn.execute(query)}
+
+
+def row_count(conn: Conn, table: sa.Table) -> int:
+    """The number of rows of a table."""
+    return int(conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+def emails_joined(conn: Conn, organization_id: str, emails: Sequence[str]) -> set[str]:
+    """Which of these addresses (lower case) belong to a member of the organization."""
+    if not emails:
+        return set()
+    email = sa.func.lower(users.c.email)
+    query = (
+        sa.select(email)
+        .select_from(memberships.join(users, users.c.id == memberships.c.user_id))
+        .where(memberships.c.organization_id == organization_id, memberships.c.status != "removed")
+        .where(is_among(conn, email, sorted(emails)))
+    )
+    return {address for (address,) in conn.execute(query)}
+
+
+def as_dict(row: Any) -> dict[str, Any]:
+    """A result row as a plain dictionary."""
+    return dict(row._mapping)

@@ -13,7 +13,7 @@ import msgspec
 
 from instep.clerk import wire
 from instep.identity.events import Gone, News
-from instep.identity.model import ClerkId, Invitation, Key, Membership
+from instep.identity.model import ClerkId, Invitation, Key, Membership, NewInvitation
 from instep.identity.ports import ProviderDown, ProviderRefused
 from instep.identity.rules import AskAgain
 from instep.identity.session import SessionState
@@ -127,29 +127,17 @@ class ClerkClient:
                 break
         return found
 
-    async def invite(
-        self,
-        organization: ClerkId,
-        *,
-        email: str,
-        role: str,
-        inviter: ClerkId | None,
-        expires_in_days: int,
-        redirect_url: str | None,
-    ) -> Invitation:
+    async def invite(self, organization: ClerkId, wanted: NewInvitation) -> Invitation:
         """See Actor.invite."""
-        wanted = {
-            "email_address": email,
-            "role": role,
-            "inviter_user_id": inviter,
-            "expires_in_days": expires_in_days,
-            "redirect_url": redirect_url,
+        fields = {
+            "email_address": wanted.email,
+            "role": wanted.role,
+            "inviter_user_id": wanted.inviter,
+            "expires_in_days": wanted.expires_in_days,
+            "redirect_url": wanted.redirect_url,
         }
-        body = await self._send(
-            "POST",
-            f"organizations/{organization}/invitations",
-            json={name: value for name, value in wanted.items() if value is not None},
-        )
+        given = {name: value for name, value in fields.items() if value is not None}
+        body = await self._send("POST", f"organizations/{organization}/invitations", json=given)
         return wire.to_invitation(_decode(body, wire.InvitationWire))
 
     async def find_session(self, id: str) -> SessionState | None:

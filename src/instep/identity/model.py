@@ -108,3 +108,13 @@ class Invitation(Struct, frozen=True, kw_only=True):
     created_at: int
     expires_at: int | None = None
     inviter: str | None = None
+
+
+class NewInvitation(Struct, frozen=True, kw_only=True):
+    """An invitation to be made. `inviter` is Clerk's id of a member; `redirect_url` is where accepting leads."""
+
+    email: str
+    role: str
+    expires_in_days: int
+    inviter: ClerkId | None = None
+    redirect_url: str | None = None

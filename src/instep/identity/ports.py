@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from instep.identity.events import News
-from instep.identity.model import ClerkId, Invitation
+from instep.identity.model import ClerkId, Invitation, NewInvitation
 from instep.identity.rules import AskAgain
 from instep.kit.errors import PermanentError, TemporaryError
 
@@ -39,14 +39,5 @@ class Directory(Protocol):
 class Actor(Protocol):
     """Changing. ProviderRefused: nothing was done. ProviderDown: unknown whether it was done."""
 
-    async def invite(
-        self,
-        organization: ClerkId,
-        *,
-        email: str,
-        role: str,
-        inviter: ClerkId | None,
-        expires_in_days: int,
-        redirect_url: str | None,
-    ) -> Invitation:
+    async def invite(self, organization: ClerkId, wanted: NewInvitation) -> Invitation:
         """Create one invitation to an organization; Clerk sends the mail."""

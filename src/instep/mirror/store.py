@@ -1,7 +1,6 @@
 """Reading the mirror: what it knows of things, organizations by any of their names, and pages of members."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -86,27 +85,3 @@ def member_totals(conn: Conn, organization_id: str) -> dict[tuple[str, str], int
     c = member_counts.c
     query = sa.select(c.status, c.role, c.members).where(c.organization_id == organization_id, c.members > 0)
     return {(status, role): count for status, role, count in conn.execute(query)}
-
-
-def row_count(conn: Conn, table: sa.Table) -> int:
-    """The number of rows of a table."""
-    return int(conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
-
-
-def emails_joined(conn: Conn, organization_id: str, emails: Sequence[str]) -> set[str]:
-    """Which of these addresses (lower case) belong to a member of the organization."""
-    if not emails:
-        return set()
-    email = sa.func.lower(users.c.email)
-    query = (
-        sa.select(email)
-        .select_from(memberships.join(users, users.c.id == memberships.c.user_id))
-        .where(memberships.c.organization_id == organization_id, memberships.c.status != "removed")
-        .where(is_among(conn, email, sorted(emails)))
-    )
-    return {address for (address,) in conn.execute(query)}
-
-
-def as_dict(row: Any) -> dict[str, Any]:
-    """A result row as a plain dictionary."""
-    return dict(row._mapping)

@@ -1,0 +1,37 @@
+"""Logging: structured, one line an event, with the fields that are never logged taken out."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+HIDDEN = frozenset(
+    {"authorization", "cookie", "secret", "secret_key", "token", "password", "key", "url", "body", "signature"}
+)
+
+
+def configure(*, is_json: bool) -> None:
+    """Set up logging for this process: JSON for machines, or lines for people, to standard error."""
+    renderer: Any = structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _hide,
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _hide(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name in event:
+        if name.lower() in HIDDEN:
+            event[name] = "(hidden)"
+    return event

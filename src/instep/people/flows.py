@@ -1,0 +1,70 @@
+"""Reading the unified list: both sources side by side, and members even while Clerk is down."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from instep.access.principal import Access
+from instep.identity.model import ClerkId, Invitation
+from instep.identity.ports import Directory
+from instep.kit.clock import Clock
+from instep.kit.db import Db
+from instep.kit.errors import InstepError
+from instep.people import store
+from instep.people.merge import Ask, InvitationRow, People, Unavailable, merge, rows_of
+
+log = structlog.get_logger(__name__)
+
+PATIENCE = 2.0
+SHOWN = ("pending", "expired")
+
+
+@dataclass(frozen=True)
+class ListPeople:
+    """The list of one organization. `patience` is how long Clerk may take, in seconds."""
+
+    db: Db
+    directory: Directory
+    clock: Clock
+    patience: float = PATIENCE
+
+    async def __call__(self, access: Access, ask: Ask) -> People:
+        """One page.
+
+        1 members from the database and invitations from Clerk are read side by side; 2 an expired invitation whose
+        address joined since is left out; 3 both are merged. Raises DatabaseDown; Clerk's failure is a warning.
+        """
+        reading = asyncio.ensure_future(self._invitations(access, ask))
+        try:
+            members = await self.db.read(store.find_members, access.organization_id, ask)
+            return merge(ask, members, await self._rows(access, await reading))
+        finally:
+            reading.cancel()
+
+    async def _invitations(self, access: Access, ask: Ask) -> Sequence[Invitation] | Unavailable | None:
+        if not ask.wants_invitations():
+            return None
+        if access.organization_clerk_id is None:
+            return []
+        organization = ClerkId(access.organization_clerk_id)
+        try:
+            async with asyncio.timeout(self.patience):
+                return await self.directory.list_invitations(organization, statuses=SHOWN)
+        except (InstepError, TimeoutError) as error:
+            log.warning("invitations_unavailable", organization=organization, error=str(error) or "timeout")
+            return Unavailable(str(error) or f"Clerk took longer than {self.patience:g} s.")
+
+    async def _rows(
+        self, access: Access, invitations: Sequence[Invitation] | Unavailable | None
+    ) -> list[InvitationRow] | Unavailable | None:
+        if invitations is None or isinstance(invitations, Unavailable):
+            return invitations
+        now = self.clock()
+        rows = rows_of(invitations, now=now, joined=())
+        expired = {row.email.lower() for row in rows if row.status == "expired"}
+        if not expired:
+            return rows
+        joined = await self.db.read(store.find_joined, access.organization_id, sorted(expired))
+        return rows_of(invitations, now=now, joined=joined)

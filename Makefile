@@ -3,13 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
+define OLD_PYTHON
+instep needs Python 3.11 or newer, and `$(PYTHON)` is older or missing. Name another: make PYTHON=python3.12 ...
+endef
+define NO_VENV
+`$(PYTHON) -m venv` could not make .venv. On Debian and Ubuntu: apt-get install python3-venv, then run make again.
+endef
+export OLD_PYTHON NO_VENV
+
 .PHONY: demo test check lock fmt
 
 demo: .venv/run.stamp
 	$(BIN)/instep demo $(if $(FRESH),--fresh)
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests -n auto --maxprocesses 4 $(PYTEST_ARGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check src tests
@@ -22,7 +30,8 @@ fmt: .venv/dev.stamp
 	$(BIN)/ruff format src tests
 
 .venv/run.stamp: requirements/run.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$OLD_PYTHON"; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv || { echo "$$NO_VENV"; exit 1; }
 	$(PIP) --require-hashes -r requirements/run.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@

@@ -195,16 +195,15 @@ def climbs(room: str, other: str, floors: Mapping[str, int]) -> bool:
 
 
 def find_trespassers(modules: Iterable[Module], things: Iterable[str], owners: Collection[str]) -> list[str]:
-    """Where one of the `things` is imported or used outside the files that own it (patterns of paths)."""
+    """The first place in each file that uses one of the `things` without owning it (`owners` are patterns of paths)."""
     strangers = [module for module in modules if not any(fnmatch(module.path, owner) for owner in owners)]
-    found = {
-        (module.path, use.line, thing)
-        for thing in things
+    places = [
+        f"{module.path}, line {lines[0]}: {thing}"
         for module in strangers
-        for use in module.uses
-        if use.is_within(thing)
-    }
-    return [f"{path}, line {line}: {thing}" for path, line, thing in sorted(found)]
+        for thing in things
+        if (lines := sorted(use.line for use in module.uses if use.is_within(thing)))
+    ]
+    return sorted(places)
 
 
 def length(function: Function) -> int:

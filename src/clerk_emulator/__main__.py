@@ -1,0 +1,6 @@
+"""`python -m clerk_emulator`."""
+
+from clerk_emulator.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The command `clerk-emulator`."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clerk_emulator.emulator import Emulator
+from clerk_emulator.serve import PortTaken, address_of, bind, server_for
+
+EPILOG = "CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY pin the keys where the flags are not given."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    wish = _parser().parse_args(arguments)
+    try:
+        _serve(wish)
+    except (PortTaken, ValueError, OSError) as error:
+        print(f"clerk-emulator: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clerk-emulator", description="A stand-in for Clerk on this machine.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve until stopped", epilog=EPILOG)
+    serve.add_argument("--port", type=int, default=8001, help="0 picks a free one (default: %(default)s)")
+    serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    serve.add_argument("--state", type=Path, metavar="FILE", help="keep everything in this file")
+    serve.add_argument("--seed", type=Path, metavar="FILE", help="JSON to seed an emulator with that has no users")
+    serve.add_argument("--retry-scale", type=float, default=1.0, metavar="X", help="shorten webhook retries")
+    serve.add_argument("--public-url", metavar="URL", help="where clients find it (default: host and port)")
+    serve.add_argument("--secret-key", default=os.environ.get("CLERK_SECRET_KEY"), metavar="sk_test_...")
+    serve.add_argument("--publishable-key", default=os.environ.get("CLERK_PUBLISHABLE_KEY"), metavar="pk_test_...")
+    serve.add_argument(
+        "--allow-redirect-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host besides this machine to which browsers may be sent back; * for all",
+    )
+    return parser
+
+
+def _serve(wish: argparse.Namespace) -> None:
+    listener = bind(wish.host, wish.port)
+    with listener:
+        address = address_of(wish.host, listener)
+        emulator = Emulator(
+            state_file=wish.state,
+            public_url=wish.public_url or address,
+            secret_key=wish.secret_key,
+            retry_scale=wish.retry_scale,
+            publishable_key=wish.publishable_key,
+            redirect_hosts=wish.allow_redirect_host,
+        )
+        if wish.seed is not None and not len(emulator.state.users):
+            emulator.seed(json.loads(wish.seed.read_text(encoding="utf-8")))
+        print(_greeting(emulator, address), flush=True)
+        server_for(emulator).run(sockets=[listener])
+
+
+def _greeting(emulator: Emulator, address: str) -> str:
+    lines = (
+        f"Clerk emulator on {address} (for development; nothing reaches Clerk)",
+        f"  CLERK_API_URL={emulator.site.url}",
+        f"  CLERK_SECRET_KEY={emulator.secret_key}",
+        f"  CLERK_PUBLISHABLE_KEY={emulator.publishable_key}",
+    )
+    return "\n".join(lines)

@@ -1,0 +1,102 @@
+"""Everything the desk works on, and its larger deeds."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from clerk_emulator.control import seed
+from clerk_emulator.lab.faults import Faults
+from clerk_emulator.lab.journal import Journal
+from clerk_emulator.state import roles
+from clerk_emulator.state.instance import Instance, Settings
+from clerk_emulator.webhooks import endpoints
+from clerk_emulator.webhooks.courier import Courier
+from clerk_emulator.wire import organizations, people, sessions
+from clerk_emulator.wire.site import Site
+
+MOST_SHOWN = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a tester can reach."""
+
+    instance: Instance
+    site: Site
+    faults: Faults
+    journal: Journal
+    courier: Courier
+
+    def reset(self, *, keeps_endpoints: bool = True) -> None:
+        """Start over: nobody, nothing, the time of this machine. Keys and the instance's id stay."""
+        self.instance.clear()
+        self.instance.settings = Settings()
+        self.instance.clock.run()
+        self.instance.clock.set(self.instance.clock.wall())
+        roles.furnish(self.instance)
+        self.faults.clear()
+        self.journal.clear()
+        self.courier.log.clear()
+        if not keeps_endpoints:
+            self.courier.endpoints.clear()
+
+    def seed(self, wish: Any) -> dict[str, int]:
+        """Take a seed, with its endpoints."""
+        wanted = wish.get("endpoints") or [] if isinstance(wish, dict) else []
+        made = [endpoints.make(self.instance.ids, one) for one in wanted]
+        counts = seed.sow(self.instance, wish)
+        for endpoint in made:
+            self.courier.add(endpoint)
+        return counts
+
+    def keys(self) -> dict[str, Any]:
+        """Return the keys and addresses that a client needs."""
+        return {
+            "secret_key": self.site.secret_key,
+            "publishable_key": self.site.publishable_key,
+            "api_url": self.site.url,
+            "frontend_api_url": self.site.url,
+            "jwks": self.site.keyring.jwks,
+            "pem": self.site.keyring.public_pem,
+            "instance_id": self.instance.id,
+        }
+
+    def clock(self) -> dict[str, Any]:
+        """Return the virtual time."""
+        clock = self.instance.clock
+        now = clock.now()
+        iso = datetime.fromtimestamp(now / 1000, UTC).isoformat(timespec="milliseconds")
+        return {"now": now, "iso": iso, "wall": clock.wall(), "stopped": clock.is_stopped}
+
+    def state(self, limit: int = MOST_SHOWN) -> dict[str, Any]:
+        """Return what there is: the totals, and the newest of each kind."""
+        one, site = self.instance, self.site.url
+        return {
+            "instance_id": one.id,
+            "totals": self.totals(),
+            "users": [people.user(one, row) for row in one.users.page(0, limit)],
+            "organizations": [organizations.organization(one, row) for row in one.organizations.page(0, limit)],
+            "memberships": [organizations.membership(one, row) for row in one.memberships.page(0, limit)],
+            "organization_invitations": [
+                organizations.organization_invitation(one, row, site)
+                for row in one.organization_invitations.page(0, limit)
+            ],
+            "invitations": [organizations.invitation(one, row, site) for row in one.invitations.page(0, limit)],
+            "sessions": [sessions.session(one, row) for row in one.sessions.page(0, limit)],
+            "roles": [organizations.role(one, row) for row in one.roles.values()],
+        }
+
+    def totals(self) -> dict[str, int]:
+        """Return how many there are of each kind."""
+        one = self.instance
+        return {
+            "users": len(one.users),
+            "organizations": len(one.organizations),
+            "memberships": len(one.memberships),
+            "organization_invitations": len(one.organization_invitations),
+            "invitations": len(one.invitations),
+            "sessions": len(one.sessions),
+            "endpoints": len(self.courier.endpoints),
+            "messages": len(self.courier.log.messages),
+            "deliveries": len(self.courier.log.deliveries),
+        }

@@ -1,0 +1,265 @@
+"""Seeding: people, organizations and invitations from a small JSON form.
+
+    {
+      "settings": {"max_allowed_memberships": 100},
+      "roles": [{"key": "org:clerk", "name": "Clerk", "permissions": ["org:files:read"]}],
+      "users": [{"id": "user_...", "email_address": "a@example.com", "password": "...", "first_name": "...",
+                 "created_at": "-30d", "last_active_at": "-2h", "banned": false, ...}],
+      "organizations": [{"id": "org_...", "name": "...", "created_by": USER, "created_at": "-60d",
+                         "members": [{"user": USER, "role": "org:admin", "created_at": "-10d"}],
+                         "invitations": [{"email_address": "b@example.com", "role": "org:member",
+                                          "inviter": USER, "created_at": "-29d", "expires_at": "+40h",
+                                          "status": "pending"}]}],
+      "invitations": [{"email_address": "c@example.com", "public_metadata": {}}],
+      "endpoints": [{"url": "http://127.0.0.1:8000/webhooks/clerk", "secret": "whsec_..."}],
+      "events": false
+    }
+
+Everything is optional. USER is an id or an e-mail address of a user. Ids that are left out are made. Times are
+milliseconds, RFC 3339, `now`, or offsets such as `-3d` and `+36h`. Quotas don't hold for seeds, and webhooks
+are sent only where `events` is true. A seed is taken whole or not at all.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from clerk_emulator.control import moments
+from clerk_emulator.state import (
+    emails,
+    invitations,
+    memberships,
+    metadata,
+    organization_invitations,
+    organizations,
+    roles,
+    snapshot,
+    users,
+)
+from clerk_emulator.state.instance import Instance, Settings
+from clerk_emulator.state.model import Organization, OrganizationInvitation, User
+from clerk_emulator.state.refusals import NotEmulated, Refused
+
+TOP = {"settings", "roles", "users", "organizations", "invitations", "endpoints", "events"}
+TIMES = ("created_at", "updated_at", "expires_at", "last_sign_in_at", "last_active_at", "legal_accepted_at")
+METADATA = {"public_metadata", "private_metadata"}
+USER = METADATA | {
+    "unsafe_metadata",
+    "id",
+    "email_address",
+    "email_addresses",
+    "external_id",
+    "username",
+    "first_name",
+    "last_name",
+    "locale",
+    "password",
+    "banned",
+    "locked",
+    "created_at",
+    "updated_at",
+    "last_sign_in_at",
+    "last_active_at",
+    "legal_accepted_at",
+    "delete_self_enabled",
+    "create_organization_enabled",
+    "create_organizations_limit",
+}
+ORGANIZATION = METADATA | {
+    "id",
+    "name",
+    "slug",
+    "created_by",
+    "created_at",
+    "updated_at",
+    "max_allowed_memberships",
+    "members",
+    "invitations",
+}
+MEMBER = METADATA | {"id", "user", "role", "created_at", "updated_at"}
+INVITATION = METADATA | {
+    "id",
+    "email_address",
+    "role",
+    "inviter",
+    "redirect_url",
+    "created_at",
+    "updated_at",
+    "expires_at",
+    "expires_in_days",
+    "status",
+}
+
+
+class BadSeed(ValueError):
+    """A seed that can't be taken; the message names the place."""
+
+
+def sow(instance: Instance, seed: Any) -> dict[str, int]:
+    """Take a seed and return how many of each there are in it."""
+    if not isinstance(seed, dict):
+        raise BadSeed("a seed is a JSON object")
+    _require_known("seed", seed, TOP)
+    before = snapshot.dump(instance)
+    listener = instance.listener
+    if not seed.get("events"):
+        instance.listener = lambda happening: None
+    try:
+        _sow(instance, seed)
+    except BaseException:
+        snapshot.load(instance, before)
+        raise
+    finally:
+        instance.listener = listener
+    return {name: len(seed[name]) for name in sorted(TOP) if isinstance(seed.get(name), list)}
+
+
+def _sow(instance: Instance, seed: dict[str, Any]) -> None:
+    _set_settings(instance, seed.get("settings") or {})
+    for place, wish in _items(seed, "roles", {"key", "name", "permissions"}):
+        with _at(place):
+            roles.put(instance, wish["key"], wish.get("name") or wish["key"], wish.get("permissions") or [])
+    for place, wish in _items(seed, "users", USER):
+        with _at(place):
+            _sow_user(instance, _timed(instance, wish))
+    for place, wish in _items(seed, "organizations", ORGANIZATION):
+        with _at(place):
+            organization = _sow_organization(instance, _timed(instance, wish))
+        _sow_below(instance, organization, wish, place)
+    for place, wish in _items(seed, "invitations", INVITATION):
+        with _at(place):
+            made = invitations.create_all(instance, [{**_timed(instance, wish), "ignore_existing": True}])[0]
+            made.settled = None if wish.get("status") in (None, "pending") else wish["status"]
+
+
+def _sow_below(instance: Instance, organization: Organization, wish: dict[str, Any], place: str) -> None:
+    for inner, member in _items(wish, "members", MEMBER, place):
+        with _at(inner):
+            _sow_member(instance, organization, _timed(instance, member))
+    for inner, invitation in _items(wish, "invitations", INVITATION, place):
+        with _at(inner):
+            _sow_invitation(instance, organization, _timed(instance, invitation))
+
+
+def _sow_user(instance: Instance, wish: dict[str, Any]) -> None:
+    addresses = wish.get("email_addresses") or [wish.get("email_address")]
+    draft = {**wish, "email_address": [one for one in addresses if one], "skip_password_checks": True}
+    user = users.create(instance, draft)
+    _set(user, wish, "last_sign_in_at", "last_active_at", "updated_at")
+
+
+def _sow_organization(instance: Instance, wish: dict[str, Any]) -> Organization:
+    creator = wish.get("created_by")
+    draft = {**wish, "created_by": _user(instance, creator).id if creator else None}
+    is_listed = any(_is(instance, member.get("user"), creator) for member in wish.get("members") or [])
+    if creator and is_listed:
+        draft["created_by"] = None
+    organization = organizations.create(instance, draft)
+    if creator:
+        organization.created_by = _user(instance, creator).id
+    _set(organization, wish, "updated_at")
+    return organization
+
+
+def _sow_member(instance: Instance, organization: Organization, wish: dict[str, Any]) -> None:
+    user = _user(instance, wish.get("user"))
+    role = roles.get(instance, wish.get("role") or instance.settings.default_role)
+    if memberships.find(instance, organization.id, user.id) is not None:
+        raise BadSeed("is a member already")
+    membership = memberships.join(instance, organization, user, role.key, wish)
+    _set(membership, wish, "updated_at")
+
+
+def _sow_invitation(instance: Instance, organization: Organization, wish: dict[str, Any]) -> None:
+    role = roles.get(instance, wish.get("role") or instance.settings.default_role)
+    inviter = _user(instance, wish["inviter"]).id if wish.get("inviter") else None
+    draft = {**wish, "role": role.key, "inviter_user_id": inviter}
+    limit, organization.max_allowed_memberships = organization.max_allowed_memberships, 0
+    try:
+        invitation = organization_invitations.create(instance, organization, draft)
+    finally:
+        organization.max_allowed_memberships = limit
+    _settle(instance, invitation, wish.get("status") or "pending")
+    _set(invitation, wish, "updated_at")
+
+
+def _settle(instance: Instance, invitation: OrganizationInvitation, status: str) -> None:
+    if status == "expired":
+        invitation.expires_at = min(invitation.expires_at, instance.now)
+    elif status in ("accepted", "revoked"):
+        invitation.settled = status
+        instance.open_invitations[invitation.organization_id].discard(invitation.id)
+    elif status != "pending":
+        raise BadSeed("status must be pending, accepted, revoked or expired")
+
+
+def _set_settings(instance: Instance, wish: Any) -> None:
+    known = {field.name: type(getattr(instance.settings, field.name)) for field in fields(Settings)}
+    _require_known("settings", wish, set(known))
+    for name, value in wish.items():
+        if type(value) is not known[name]:
+            raise BadSeed(f"settings.{name} must be of type {known[name].__name__}")
+        setattr(instance.settings, name, value)
+
+
+def _set(thing: Any, wish: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if wish.get(name) is not None:
+            setattr(thing, name, wish[name])
+    if "updated_at" not in wish and wish.get("created_at") is not None:
+        thing.updated_at = thing.created_at
+
+
+def _user(instance: Instance, reference: Any) -> User:
+    found = instance.users.find(reference) if isinstance(reference, str) else None
+    found = found or (emails.find_owner(instance, reference) if isinstance(reference, str) else None)
+    if found is None:
+        raise BadSeed(f"there is no user {reference!r}")
+    return found
+
+
+def _is(instance: Instance, one: Any, other: Any) -> bool:
+    return bool(one and other) and _user(instance, one) is _user(instance, other)
+
+
+def _items(owner: dict[str, Any], name: str, known: set[str], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    place = f"{above}.{name}" if above else name
+    items = owner.get(name) or []
+    if not isinstance(items, list):
+        raise BadSeed(f"{place} must be a list")
+    for number, item in enumerate(items):
+        _require_known(f"{place}[{number}]", item, known)
+        yield f"{place}[{number}]", item
+
+
+def _timed(instance: Instance, wish: dict[str, Any]) -> dict[str, Any]:
+    now = instance.now
+    times = {name: moments.read(wish[name], now) for name in TIMES if wish.get(name) is not None}
+    for name in METADATA & set(wish):
+        if not isinstance(wish[name], dict):
+            raise BadSeed(f"{name} must be an object")
+        metadata.check_size(name, wish[name])
+    return {**wish, **times}
+
+
+def _require_known(place: str, wish: Any, known: set[str]) -> None:
+    if not isinstance(wish, dict):
+        raise BadSeed(f"{place} must be an object")
+    unknown = sorted(set(wish) - known)
+    if unknown:
+        raise BadSeed(f"{place}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    try:
+        yield
+    except Refused as refused:
+        raise BadSeed(f"{place}: {refused.problems[0].long_message}") from refused
+    except NotEmulated as missing:
+        raise BadSeed(f"{place}: the emulator does not have {missing}") from missing
+    except KeyError as missing:
+        raise BadSeed(f"{place}: {missing.args[0]} is missing") from missing
+    except (ValueError, TypeError, AttributeError) as wrong:
+        raise BadSeed(f"{place}: {wrong}") from wrong

@@ -1,0 +1,241 @@
+"""The emulator: the parts put together, with an ASGI app, keys, and a file that keeps it all."""
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from clerk_emulator.control import api as control_api
+from clerk_emulator.control import pages as control_pages
+from clerk_emulator.control.desk import Desk
+from clerk_emulator.frontend import doors
+from clerk_emulator.lab.faults import Faults
+from clerk_emulator.lab.journal import Journal
+from clerk_emulator.routes import operations
+from clerk_emulator.routes.api import BackendApi
+from clerk_emulator.state import roles, snapshot
+from clerk_emulator.state.clock import Clock
+from clerk_emulator.state.ids import Ids
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.webhooks.courier import Courier
+from clerk_emulator.wire import events
+from clerk_emulator.wire.keyring import Keyring
+from clerk_emulator.wire.site import Site
+
+ADDRESS = "http://127.0.0.1:8001"
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+SAVE_SECONDS = 1.0
+FORM = 1
+
+
+class Emulator:
+    """A stand-in for one Clerk instance.
+
+    `.app` is an ASGI app, to be served, or to be used in process through `httpx2.ASGITransport`. While it is
+    served, or within `async with emulator:`, webhooks go out by themselves; otherwise `await
+    emulator.webhooks.drain()` sends what is due. With a `state_file` everything is kept in it, keys included.
+    """
+
+    def __init__(
+        self,
+        *,
+        state_file: str | os.PathLike[str] | None = None,
+        public_url: str = ADDRESS,
+        secret_key: str | None = None,
+        retry_scale: float = 1.0,
+        clock: Clock | None = None,
+        **more: Any,
+    ) -> None:
+        """Make an emulator.
+
+        More: `publishable_key` (else made from the address), `private_key` (PEM, else made when first needed),
+        `redirect_hosts` (to which browsers may be sent besides this machine; `*`: all), `id_seed` (repeatable ids).
+        """
+        extras = _Extras(more)
+        self.clock = clock or Clock()
+        self._file = Path(state_file) if state_file is not None else None
+        kept = _read(self._file)
+        self.state = Instance(clock=self.clock, ids=Ids(extras.id_seed))
+        if kept:
+            snapshot.load(self.state, kept["state"])
+        else:
+            roles.furnish(self.state)
+        self.site = Site(
+            url=public_url.rstrip("/"),
+            secret_key=secret_key or kept.get("secret_key") or self.state.ids.secret("sk_test_"),
+            keyring=Keyring(self.state.id, extras.private_key or kept.get("private_key")),
+            pinned_publishable_key=extras.publishable_key,
+            redirect_hosts=list(extras.redirect_hosts),
+        )
+        _require_test_keys(self.site)
+        self.faults = Faults(operations.IDS, events.TYPES)
+        self.journal = Journal()
+        self.webhooks = Courier(self.state, self.site, self.faults, retry_scale)
+        self.webhooks.load(kept.get("webhooks") or {})
+        self.state.listener = self.webhooks.hear
+        self.desk = Desk(
+            instance=self.state,
+            site=self.site,
+            faults=self.faults,
+            journal=self.journal,
+            courier=self.webhooks,
+        )
+        self._is_dirty = not kept
+        self._app = self._build()
+
+    @property
+    def app(self) -> "Emulator":
+        """Return the ASGI app."""
+        return self
+
+    @property
+    def secret_key(self) -> str:
+        """Return the key for the Backend API."""
+        return self.site.secret_key
+
+    @property
+    def publishable_key(self) -> str:
+        """Return the key that tells where the Frontend API is."""
+        return self.site.publishable_key
+
+    def jwks(self) -> dict[str, Any]:
+        """Return the public keys."""
+        return self.site.keyring.jwks
+
+    def seed(self, wish: Mapping[str, Any]) -> dict[str, int]:
+        """Take a seed; its form is in `control.seed`."""
+        self._is_dirty = True
+        return self.desk.seed(wish)
+
+    def reset(self, *, keeps_endpoints: bool = True) -> None:
+        """Start over."""
+        self._is_dirty = True
+        self.desk.reset(keeps_endpoints=keeps_endpoints)
+
+    def fail(self, operation: str, **how: Any) -> None:
+        """Let an operation fail: `emulator.fail("CreateUser", status=500, count=2)`."""
+        self.faults.add({"operation": operation, **how})
+
+    def save(self) -> None:
+        """Write everything into the state file, at once and whole."""
+        if self._file is None:
+            return
+        kept = {
+            "form": FORM,
+            "secret_key": self.site.secret_key,
+            "private_key": self.site.keyring.private_pem,
+            "webhooks": self.webhooks.dump(),
+            "state": snapshot.dump(self.state),
+        }
+        self._is_dirty = False
+        _write(self._file, json.dumps(kept, ensure_ascii=False))
+
+    async def __aenter__(self) -> "Emulator":
+        await self.webhooks.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.webhooks.stop()
+        self.save()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "http" and (scope["method"] != "GET" or scope["path"].startswith("/v1/client")):
+            self._is_dirty = True
+        await self._app(scope, receive, send)
+
+    def _build(self) -> Starlette:
+        api = BackendApi(
+            instance=self.state,
+            site=self.site,
+            faults=self.faults,
+            journal=self.journal,
+            note_caller=self.webhooks.note_caller,
+        )
+
+        async def backend(request: Request) -> Response:
+            return await api.answer(request)
+
+        return Starlette(
+            routes=[
+                *doors.routes(self.state, self.site, self.webhooks.note_caller),
+                *control_pages.routes(self.desk),
+                *control_api.routes(self.desk),
+                Route("/v1/{rest:path}", backend, methods=METHODS),
+            ],
+            lifespan=self._lifespan,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        async with self:
+            saving = asyncio.create_task(self._keep_saving())
+            try:
+                yield
+            finally:
+                saving.cancel()
+                await asyncio.gather(saving, return_exceptions=True)
+
+    async def _keep_saving(self) -> None:
+        while True:
+            if self._is_dirty:
+                self.save()
+            await asyncio.sleep(SAVE_SECONDS)
+
+
+class _Extras:
+    """The parameters of an emulator that few need."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        known = {"publishable_key", "private_key", "redirect_hosts", "id_seed"}
+        if set(given) - known:
+            raise TypeError(f"unknown: {', '.join(sorted(set(given) - known))}")
+        self.publishable_key: str | None = given.get("publishable_key")
+        self.private_key: str | None = given.get("private_key")
+        self.redirect_hosts: Iterable[str] = given.get("redirect_hosts") or ()
+        self.id_seed: int | None = given.get("id_seed")
+
+
+class BadState(ValueError):
+    """A state file that can't be read."""
+
+
+def _require_test_keys(site: Site) -> None:
+    if not site.secret_key.startswith("sk_test_") or not site.publishable_key.startswith("pk_test_"):
+        raise ValueError("the emulator takes test keys only: sk_test_... and pk_test_...")
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    if file is None or not file.exists():
+        return {}
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["form"] != FORM:
+            raise BadState(f"{file} has form {kept['form']}, and this emulator reads form {FORM}")
+    except (OSError, ValueError, KeyError, TypeError) as wrong:
+        if isinstance(wrong, BadState):
+            raise
+        raise BadState(f"{file} is no state file of the emulator: {wrong}") from wrong
+    return dict(kept)
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""What browsers meet: hosted pages, the handshake, and the public keys."""

@@ -1,0 +1,94 @@
+"""The browser behind a request: its cookie, and where it may be sent."""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from clerk_emulator.state import sessions
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Client, Session
+from clerk_emulator.wire.site import Site, is_loopback
+
+COOKIE = "__client"
+TOKEN_PARAMETER = "__clerk_db_jwt"  # noqa: S105 - the name of a parameter
+AGES = 10 * 365 * 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Browser:
+    """One browser and what it asks for."""
+
+    instance: Instance
+    site: Site
+    client: Client
+
+    @property
+    def session(self) -> Session | None:
+        """Return the session that is active here."""
+        return sessions.active_session(self.instance, self.client)
+
+    def remember(self, response: Response) -> Response:
+        """Give the browser its cookie, and tell applications on this host that something changed."""
+        response.set_cookie(COOKIE, self.client.token, max_age=AGES, httponly=True, samesite="lax")
+        for name in with_suffix("__client_uat", self.site):
+            response.set_cookie(name, str(changed_at(self)), max_age=AGES, samesite="lax")
+        if self.session is None:
+            for name in with_suffix("__session", self.site):
+                response.delete_cookie(name, samesite="lax")
+        return response
+
+
+def browser_of(request: Request, instance: Instance, site: Site) -> Browser:
+    """Return the browser of a request: by its cookie, else by the token in the query, else a new one."""
+    client = sessions.find_client(instance, request.cookies.get(COOKIE)) or sessions.find_client(
+        instance, request.query_params.get(TOKEN_PARAMETER)
+    )
+    return Browser(instance=instance, site=site, client=client or sessions.new_client(instance))
+
+
+def changed_at(browser: Browser) -> int:
+    """Return since when somebody is signed in, in seconds; 0 while nobody is."""
+    return browser.client.changed_at_wall if browser.session else 0
+
+
+def with_suffix(name: str, site: Site) -> tuple[str, str]:
+    """Return the name of a cookie without and with the suffix of the instance."""
+    return name, f"{name}_{site.cookie_suffix}"
+
+
+def with_parameters(address: str, **parameters: str) -> str:
+    """Return the address with query parameters set."""
+    parts = urlsplit(address)
+    kept = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True)]
+    rest = [pair for pair in kept if pair[0] not in parameters]
+    return urlunsplit(parts._replace(query=urlencode([*rest, *parameters.items()])))
+
+
+def without_parameters(address: str, *names: str) -> str:
+    """Return the address without some query parameters; otherwise letter by letter as it was."""
+    parts = urlsplit(address)
+    kept = [piece for piece in parts.query.split("&") if piece.partition("=")[0] not in names]
+    return urlunsplit(parts._replace(query="&".join(kept)))
+
+
+def origin_of(address: str) -> str:
+    """Return scheme, host and port of an address."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def comes_from_elsewhere(request: Request) -> bool:
+    """Say whether a page of another site, not on this machine, sent this request."""
+    origin = request.headers.get("origin")
+    if not origin or origin == "null":
+        return origin == "null" and request.headers.get("sec-fetch-site") == "cross-site"
+    host = urlsplit(origin).hostname or ""
+    return not is_loopback(host) and origin != str(request.base_url).rstrip("/")
+
+
+def back_to_application(browser: Browser, address: str, **parameters: str) -> Response:
+    """Send the browser back, with the token by which the application's handshake knows it on another host."""
+    parameters[TOKEN_PARAMETER] = browser.client.token
+    return browser.remember(RedirectResponse(with_parameters(address, **parameters), status_code=303))

@@ -1,0 +1,47 @@
+"""The routes for browsers."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from clerk_emulator.frontend import accept, sign_in
+from clerk_emulator.frontend.browser import comes_from_elsewhere
+from clerk_emulator.frontend.handshake import handshake
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.wire.answers import Json
+from clerk_emulator.wire.organizations import ACCEPT_PATH
+from clerk_emulator.wire.site import Site
+
+NoteCaller = Callable[[str, str], None]
+View = Callable[[Request, Instance, Site], Any]
+
+
+def routes(instance: Instance, site: Site, note_caller: NoteCaller) -> list[Route]:
+    """Return the routes for browsers."""
+
+    def door(view: View) -> Callable[[Request], Awaitable[Response]]:
+        async def opened(request: Request) -> Response:
+            if request.method == "POST" and comes_from_elsewhere(request):
+                return PlainTextResponse("This form was sent by another site.", status_code=403)
+            address = request.client.host if request.client else ""
+            note_caller(address, request.headers.get("user-agent", ""))
+            response = view(request, instance, site)
+            return response if isinstance(response, Response) else await response
+
+        return opened
+
+    def keys(request: Request, instance: Instance, site: Site) -> Response:
+        return Json(site.keyring.jwks)
+
+    return [
+        Route("/.well-known/jwks.json", door(keys)),
+        Route("/v1/client/handshake", door(handshake)),
+        Route("/sign-in", door(sign_in.show)),
+        Route("/sign-in", door(sign_in.submit), methods=["POST"]),
+        Route("/sign-out", door(sign_in.sign_out), methods=["GET", "POST"]),
+        Route(ACCEPT_PATH, door(accept.show)),
+        Route(ACCEPT_PATH, door(accept.submit), methods=["POST"]),
+    ]

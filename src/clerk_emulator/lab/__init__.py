@@ -1,0 +1,1 @@
+"""What a tester puts in the way and looks at: faults and the journal. Pure, beside the state."""

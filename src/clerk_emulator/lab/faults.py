@@ -1,0 +1,130 @@
+"""Faults: answers that go wrong and events that get lost, by wish and for a number of times."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+DOINGS = ("drop", "double", "delay", "reorder", "bad_signature")
+HANGS = ("before", "after")
+
+
+class BadFault(ValueError):
+    """A description of a fault that makes no sense."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Fault:
+    """One fault: for an `operation`, or for an `event`. `count` None: until it is taken away.
+
+    Of an operation: `latency_ms` waits first; `status` and `body` are answered instead, with `retry_after`
+    as a header; with `after_effect` only after the real thing was done; `hang` "before" or "after" the
+    effect never answers (`hang_ms` at most). Of an event: `do` says what happens to its delivery.
+    """
+
+    id: str = ""
+    operation: str | None = None
+    event: str | None = None
+    count: int | None = None
+    status: int | None = None
+    body: Any = None
+    latency_ms: int = 0
+    hang: str | None = None
+    hang_ms: int = 120_000
+    retry_after: int | None = None
+    after_effect: bool = False
+    do: str | None = None
+    delay_ms: int = 60_000
+    hits: int = field(default=0)
+
+    @property
+    def is_spent(self) -> bool:
+        """Say whether it has happened as often as it should."""
+        return self.count is not None and self.hits >= self.count
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON, without what says nothing."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class Faults:
+    """The faults there are. Of several that fit, one made for that very operation or event comes first."""
+
+    def __init__(self, operations: frozenset[str], events: tuple[str, ...]) -> None:
+        self._operations = operations
+        self._events = events
+        self._faults: dict[str, Fault] = {}
+        self._number = 0
+
+    def add(self, wish: Any) -> Fault:
+        """Add a fault from its description, or say what is wrong with it."""
+        fault = _read(wish)
+        self._check_target(fault)
+        _check_values(fault)
+        self._number += 1
+        fault.id = f"fault_{self._number}"
+        self._faults[fault.id] = fault
+        return fault
+
+    def list(self) -> list[Fault]:
+        """Return all faults, spent ones too."""
+        return list(self._faults.values())
+
+    def remove(self, fault_id: str) -> bool:
+        """Take a fault away; say whether there was one."""
+        return self._faults.pop(fault_id, None) is not None
+
+    def clear(self) -> None:
+        """Take all faults away."""
+        self._faults.clear()
+
+    def take_for_operation(self, operation: str) -> Fault | None:
+        """Return the fault that happens to this call, and count it."""
+        return self._take("operation", operation)
+
+    def take_for_event(self, type_: str) -> Fault | None:
+        """Return the fault that happens to this delivery, and count it."""
+        return self._take("event", type_)
+
+    def _take(self, field_: str, name: str) -> Fault | None:
+        for wanted in (name, "*"):
+            for fault in self._faults.values():
+                if getattr(fault, field_) == wanted and not fault.is_spent:
+                    fault.hits += 1
+                    return fault
+        return None
+
+    def _check_target(self, fault: Fault) -> None:
+        if (fault.operation is None) == (fault.event is None):
+            raise BadFault("name an operation or an event, and not both")
+        if fault.operation is not None and fault.operation not in {"*", *self._operations}:
+            raise BadFault(f"there is no operation {fault.operation}")
+        if fault.event is not None and fault.event not in {"*", *self._events}:
+            raise BadFault(f"there is no event {fault.event}")
+
+
+def _read(wish: Any) -> Fault:
+    if not isinstance(wish, dict):
+        raise BadFault("a fault is a JSON object")
+    known = set(Fault.__dataclass_fields__) - {"id", "hits"}
+    unknown = sorted(set(wish) - known)
+    if unknown:
+        raise BadFault(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    return Fault(**wish)
+
+
+def _check_values(fault: Fault) -> None:
+    for name in ("count", "status", "latency_ms", "hang_ms", "retry_after", "delay_ms"):
+        value = getattr(fault, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise BadFault(f"{name} must be a whole number, 0 or more")
+    if fault.status is not None and not 200 <= fault.status <= 599:
+        raise BadFault("status must be from 200 to 599")
+    if fault.event is not None and fault.do not in DOINGS:
+        raise BadFault(f"do must be one of {', '.join(DOINGS)}")
+    if fault.operation is not None and not _does_something(fault):
+        raise BadFault("an operation's fault needs status, body, latency_ms or hang")
+    if fault.hang is not None and fault.hang not in HANGS:
+        raise BadFault("hang must be before or after")
+
+
+def _does_something(fault: Fault) -> bool:
+    return bool(fault.status or fault.latency_ms or fault.hang) or fault.body is not None

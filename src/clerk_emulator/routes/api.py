@@ -1,0 +1,174 @@
+"""The door of the Backend API: which operation it is, who asks, what goes wrong by wish, and the answer."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clerk_emulator.lab.faults import Fault, Faults
+from clerk_emulator.lab.journal import Entry, Journal
+from clerk_emulator.routes import (
+    emails,
+    guard,
+    invitations,
+    memberships,
+    operations,
+    organization_invitations,
+    organizations,
+    roles,
+    sessions,
+    users,
+)
+from clerk_emulator.routes import instance as instance_routes
+from clerk_emulator.routes.call import Call, Handler
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
+from clerk_emulator.wire.answers import Json, refusal
+from clerk_emulator.wire.queries import Query
+from clerk_emulator.wire.site import Site
+
+HANDLERS: dict[str, Handler] = {
+    **users.HANDLERS,
+    **emails.HANDLERS,
+    **organizations.HANDLERS,
+    **memberships.HANDLERS,
+    **organization_invitations.HANDLERS,
+    **invitations.HANDLERS,
+    **sessions.HANDLERS,
+    **roles.HANDLERS,
+    **instance_routes.HANDLERS,
+}
+LARGEST_BODY = 4 * 1024 * 1024
+JSON_TYPES = ("", "application/json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendApi:
+    """Answers everything below /v1 that is not for browsers."""
+
+    instance: Instance
+    site: Site
+    faults: Faults
+    journal: Journal
+    note_caller: Callable[[str, str], None]
+    wait: Callable[[float], Any] = field(default=asyncio.sleep)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request and write it into the journal."""
+        path = request.url.path.removeprefix("/v1")
+        found = operations.match(request.method, path)
+        operation = found[0].id if found else None
+        entry = self.journal.open(self.instance.now, request.method, request.url.path, request.url.query, operation)
+        try:
+            response = await self._checked(request, entry, found)
+        except Refused as refused:
+            response = refusal(refused.status, *refused.problems)
+        entry.status = response.status_code
+        return response
+
+    async def _checked(
+        self, request: Request, entry: Entry, found: tuple[operations.Operation, dict[str, str]] | None
+    ) -> Response:
+        guard.require_key(request.headers.get("authorization"), self.site.secret_key)
+        version = guard.version_of(request.headers, request.query_params)
+        body = await _body(request)
+        if found is None:
+            words = f"There is no {request.method} {request.url.path}."
+            raise Refused(404, Problem("resource_not_found", "no such path", words))
+        operation, params = found
+        fault = self.faults.take_for_operation(operation.id)
+        entry.fault = fault.id if fault else None
+        call = Call(
+            instance=self.instance,
+            site=self.site,
+            params=params,
+            query=Query(request.query_params.multi_items()),
+            body=body,
+            version=version,
+        )
+        if fault is None:
+            return self._act(request, operation.id, call)
+        return await self._act_faulty(request, operation.id, call, fault)
+
+    async def _act_faulty(self, request: Request, operation: str, call: Call, fault: Fault) -> Response:
+        if fault.latency_ms:
+            await self.wait(fault.latency_ms / 1000)
+        if fault.hang == "before":
+            return await _hang(request, fault.hang_ms)
+        is_answered_otherwise = fault.status is not None or fault.body is not None
+        if is_answered_otherwise and not fault.after_effect:
+            return _instead(fault)
+        response = self._act(request, operation, call)
+        if fault.hang == "after":
+            return await _hang(request, fault.hang_ms)
+        return _instead(fault) if is_answered_otherwise else response
+
+    def _act(self, request: Request, operation: str, call: Call) -> Response:
+        handler = HANDLERS.get(operation)
+        if handler is None:
+            return _not_emulated(operation, "The emulator does not have this operation.")
+        client = request.client.host if request.client else ""
+        self.note_caller(client, request.headers.get("user-agent", ""))
+        try:
+            return Json(handler(call))
+        except NotEmulated as missing:
+            return _not_emulated(operation, f"The emulator does not have {missing}.")
+        except Refused as refused:
+            return refusal(refused.status, *refused.problems)
+
+
+async def _body(request: Request) -> Any:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > LARGEST_BODY:
+            raise Refused(413, Problem("request_body_too_large", "too large", "The body is too large."))
+    if not data.strip():
+        return None
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in JSON_TYPES:
+        words = f"The content type {content_type} is not taken, application/json is."
+        raise Refused(415, Problem("unsupported_content_type", "unsupported content type", words))
+    try:
+        return json.loads(bytes(data))
+    except (ValueError, RecursionError):
+        words = "The body is not JSON."
+        raise Refused(400, Problem("request_body_invalid", "invalid request body", words)) from None
+
+
+def _not_emulated(operation: str, words: str) -> Response:
+    meta = {"operationId": operation}
+    return refusal(501, Problem("emulator_not_implemented", "not emulated", words, meta))
+
+
+def _instead(fault: Fault) -> Response:
+    headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+    status = fault.status or 200
+    if fault.body is None and status >= 400:
+        problem = Problem(_CODES.get(status, "emulator_fault"), "fault", "This answer is a fault by wish.")
+        return refusal(status, problem, headers=headers)
+    if isinstance(fault.body, str):
+        return Response(fault.body, status_code=status, headers=headers, media_type="text/html")
+    return Json(fault.body, status_code=status, headers=headers)
+
+
+async def _hang(request: Request, milliseconds: int) -> Response:
+    try:
+        async with asyncio.timeout(milliseconds / 1000):
+            while (await request.receive())["type"] != "http.disconnect":
+                continue
+    except TimeoutError:
+        pass
+    return refusal(504, Problem("gateway_timeout", "timeout", "This request hung by wish."))
+
+
+_CODES = {
+    429: "too_many_requests",
+    500: "internal_clerk_error",
+    503: "service_unavailable",
+    504: "gateway_timeout",
+}

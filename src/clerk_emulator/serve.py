@@ -1,0 +1,46 @@
+"""Serving on a port: binding first, so that a taken port is one clear line, then running until stopped."""
+
+import socket
+
+import uvicorn
+
+from clerk_emulator.emulator import Emulator
+
+GRACE_SECONDS = 2
+
+
+class PortTaken(OSError):
+    """Somebody else listens there."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 is any free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise PortTaken(f"can't listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def address_of(host: str, listener: socket.socket) -> str:
+    """Return the address at which a browser on this machine finds the socket."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def server_for(emulator: Emulator) -> uvicorn.Server:
+    """Return a server for an emulator, which runs on sockets that are bound already."""
+    config = uvicorn.Config(
+        emulator,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,1 @@
+"""What Clerk knows, and the laws it keeps: pure, in memory, without the web."""

@@ -1,0 +1,69 @@
+"""The virtual clock: runs with the wall clock, can be set and moved, and can be stopped."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def wall_milliseconds() -> int:
+    """Return the time of this machine in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Clock:
+    """Clerk's time, in milliseconds.
+
+    `now()` is the virtual time: expiry, `created_at` and retries follow it. `wall()` is the real one:
+    what another program checks against its own clock (token times, webhook signatures) is taken from it,
+    so that advancing the virtual clock by a week doesn't make every signature stale.
+    """
+
+    def __init__(self, wall: Callable[[], int] = wall_milliseconds) -> None:
+        self._wall = wall
+        self._offset = 0
+        self._stopped_at: int | None = None
+
+    def wall(self) -> int:
+        """Return the real time."""
+        return self._wall()
+
+    def now(self) -> int:
+        """Return the virtual time."""
+        return self._wall() + self._offset if self._stopped_at is None else self._stopped_at
+
+    def set(self, milliseconds: int) -> None:
+        """Make it this time now."""
+        if self._stopped_at is None:
+            self._offset = milliseconds - self._wall()
+        else:
+            self._stopped_at = milliseconds
+
+    def advance(self, milliseconds: int = 0, /, **units: float) -> None:
+        """Move on by milliseconds, or by the units of a timedelta: `advance(days=8)`."""
+        self.set(self.now() + milliseconds + timedelta(**units) // MILLISECOND)
+
+    def stop(self) -> None:
+        """Let the virtual time stand still until `run()`."""
+        self._stopped_at = self.now()
+
+    def run(self) -> None:
+        """Let the virtual time run on from where it is."""
+        if self._stopped_at is not None:
+            self._offset = self._stopped_at - self._wall()
+            self._stopped_at = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Say whether the virtual time stands still."""
+        return self._stopped_at is not None
+
+    def dump(self) -> dict[str, int | None]:
+        """Return what is needed to go on after a restart."""
+        return {"offset": self._offset, "stopped_at": self._stopped_at}
+
+    def load(self, data: dict[str, int | None]) -> None:
+        """Go on from what `dump()` returned."""
+        self._offset = data.get("offset") or 0
+        self._stopped_at = data.get("stopped_at")

@@ -1,0 +1,215 @@
+"""E-mail addresses: whose they are, which is primary, and proving them with a code."""
+
+import re
+
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import EmailAddress, User, Verification
+from clerk_emulator.state.refusals import (
+    Problem,
+    Refused,
+    bad_format,
+    bad_value,
+    identifier_exists,
+    missing_resource,
+    unverified,
+)
+
+SHAPE = re.compile(r"[^@\s,;<>]+@[^@\s,;<>.]+(\.[^@\s,;<>.]+)*")
+STATUSES = ("verified", "reserved", "unverified")
+TEST_CODE = "424242"
+CODE_LIFETIME = 10 * 60 * 1000
+MOST_ATTEMPTS = 3
+
+
+def normal(address: str) -> str:
+    """Return the form in which addresses are compared."""
+    return address.strip().lower()
+
+
+def check_shape(address: str, name: str = "email_address") -> str:
+    """Return the address in its normal form, or refuse what is none."""
+    found = normal(address)
+    if len(found) > 254 or not SHAPE.fullmatch(found):
+        raise bad_format(name, "must be a valid email address")
+    return found
+
+
+def find_owner(instance: Instance, address: str) -> User | None:
+    """Return the user who holds an address, verified or reserved."""
+    return instance.users.find(instance.email_owners.get(normal(address)))
+
+
+def get(instance: Instance, email_id: str) -> EmailAddress:
+    """Return an address by its id, or refuse."""
+    email = instance.emails.get(email_id)
+    if email is None:
+        raise missing_resource("email address", email_id)
+    return email
+
+
+def require_free(instance: Instance, address: str, *, but: User | None = None) -> None:
+    """Refuse an address that somebody holds."""
+    owner = find_owner(instance, address)
+    if owner is not None and owner is not but:
+        raise identifier_exists("email_address")
+
+
+def attach(instance: Instance, user: User, address: str, status: str, strategy: str = "admin") -> EmailAddress:
+    """Give a user an address, without a word to the world."""
+    found = check_shape(address)
+    if status not in STATUSES:
+        raise bad_value("identification_status")
+    if any(email.email_address == found for email in user.email_addresses):
+        raise identifier_exists("email_address")
+    if status != "unverified":
+        require_free(instance, found)
+    now = instance.now
+    email = EmailAddress(
+        id=instance.ids.new("idn"),
+        user_id=user.id,
+        email_address=found,
+        status=status,
+        strategy=strategy if status == "verified" else None,
+        created_at=now,
+        updated_at=now,
+    )
+    user.email_addresses.append(email)
+    index(instance, email)
+    if user.primary_email_address_id is None and email.is_claimed:
+        user.primary_email_address_id = email.id
+    return email
+
+
+def index(instance: Instance, email: EmailAddress) -> None:
+    """Enter an address into the indexes."""
+    instance.emails[email.id] = email
+    if email.is_claimed:
+        instance.email_owners[email.email_address] = email.user_id
+
+
+def detach(instance: Instance, user: User, email: EmailAddress) -> None:
+    """Take an address from a user, without a word to the world."""
+    user.email_addresses.remove(email)
+    unindex(instance, email)
+    if user.primary_email_address_id == email.id:
+        left = next((other for other in user.email_addresses if other.is_claimed), None)
+        user.primary_email_address_id = left.id if left else None
+
+
+def unindex(instance: Instance, email: EmailAddress) -> None:
+    """Take an address out of the indexes."""
+    instance.emails.pop(email.id, None)
+    if instance.email_owners.get(email.email_address) == email.user_id and email.is_claimed:
+        del instance.email_owners[email.email_address]
+
+
+def create(instance: Instance, user: User, address: str, *, is_verified: bool, is_primary: bool) -> EmailAddress:
+    """Add an address to a user and tell of it."""
+    email = attach(instance, user, address, "verified" if is_verified else "unverified")
+    if is_primary:
+        make_primary(user, email)
+    instance.touch_and_tell("user.updated", user)
+    return email
+
+
+def update(
+    instance: Instance, email: EmailAddress, *, is_verified: bool | None, is_primary: bool | None
+) -> EmailAddress:
+    """Verify an address or take that back, or make it the primary one."""
+    user = instance.users.find(email.user_id)
+    assert user is not None, "an address has a user"  # noqa: S101
+    if is_primary and is_verified is not True and not email.is_claimed:
+        raise unverified("primary")
+    if is_verified is not None:
+        _set_verified(instance, user, email, is_verified)
+    if is_primary:
+        make_primary(user, email)
+    instance.touch(email)
+    instance.touch_and_tell("user.updated", user)
+    return email
+
+
+def make_primary(user: User, email: EmailAddress) -> None:
+    """Make an address of the user the primary one; it has to be verified or reserved."""
+    if email.user_id != user.id:
+        raise missing_resource("email address", email.id)
+    if not email.is_claimed:
+        raise unverified("primary_email_address_id")
+    user.primary_email_address_id = email.id
+
+
+def delete(instance: Instance, email: EmailAddress) -> None:
+    """Take an address away; the last thing a user can be known by stays."""
+    user = instance.users.find(email.user_id)
+    assert user is not None, "an address has a user"  # noqa: S101
+    if len(user.email_addresses) == 1 and user.username is None:
+        words = "The last identification of a user stays."
+        raise Refused(400, Problem("identification_deletion_failed", "not deleted", words))
+    detach(instance, user, email)
+    instance.touch_and_tell("user.updated", user)
+
+
+def replace_all(instance: Instance, user: User, address: str, status: str) -> EmailAddress:
+    """Give a user this address as the only one."""
+    found = check_shape(address)
+    if status not in STATUSES:
+        raise bad_value("identification_status")
+    if status != "unverified":
+        require_free(instance, found, but=user)
+    for old in list(user.email_addresses):
+        detach(instance, user, old)
+    email = attach(instance, user, found, status)
+    user.primary_email_address_id = email.id
+    instance.touch_and_tell("user.updated", user)
+    return email
+
+
+def prepare(instance: Instance, email: EmailAddress) -> Verification:
+    """Start a proof by code. Nothing is sent; the code is the one of test addresses."""
+    verification = Verification(
+        id=instance.ids.new("ver"),
+        email_address_id=email.id,
+        code=TEST_CODE,
+        expire_at=instance.now + CODE_LIFETIME,
+    )
+    instance.verifications[verification.id] = verification
+    return verification
+
+
+def attempt(instance: Instance, email: EmailAddress, verification_id: str, code: str) -> Verification:
+    """Try a code. A wrong or late one is an answer, not a refusal."""
+    found = instance.verifications.get(verification_id)
+    if found is None or found.email_address_id != email.id:
+        raise missing_resource("verification", verification_id)
+    if found.status == "verified":
+        raise Refused(400, Problem("verification_already_verified", "already verified", "It is verified."))
+    found.attempts += 1
+    if found.expire_at <= instance.now:
+        found.status = "expired"
+    elif found.attempts > MOST_ATTEMPTS:
+        found.status = "failed"
+    elif code == found.code:
+        _accept_code(instance, email, found)
+    return found
+
+
+def _accept_code(instance: Instance, email: EmailAddress, verification: Verification) -> None:
+    if email.status != "verified":
+        user = instance.users.find(email.user_id)
+        assert user is not None, "an address has a user"  # noqa: S101
+        _set_verified(instance, user, email, True)
+        email.strategy = "email_code"
+        instance.touch(email)
+        instance.touch_and_tell("user.updated", user)
+    verification.status = "verified"
+
+
+def _set_verified(instance: Instance, user: User, email: EmailAddress, is_verified: bool) -> None:
+    if is_verified:
+        require_free(instance, email.email_address, but=user)
+        email.status, email.strategy = "verified", "admin"
+        index(instance, email)
+        return
+    if email.is_claimed:
+        instance.email_owners.pop(email.email_address, None)
+    email.status, email.strategy = "unverified", None

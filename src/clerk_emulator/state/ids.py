@@ -1,0 +1,23 @@
+"""Ids and secrets in the forms that Clerk gives them."""
+
+import random
+import secrets
+import string
+
+ALPHABET = string.ascii_letters + string.digits
+LENGTH = 27
+
+
+class Ids:
+    """Makes ids. With a seed the same ones in the same order, otherwise unguessable ones."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._random = secrets.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311 - by wish
+
+    def new(self, prefix: str) -> str:
+        """Return a new id, for example `user_` and 27 letters and digits."""
+        return f"{prefix}_" + "".join(self._random.choices(ALPHABET, k=LENGTH))
+
+    def secret(self, prefix: str = "") -> str:
+        """Return something that nobody can guess unless the ids were asked to be repeatable."""
+        return prefix + "".join(self._random.choices(ALPHABET, k=43))

@@ -1,0 +1,109 @@
+"""One Clerk instance: everything it knows, its indexes, and the telling of what happens."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from clerk_emulator.state.clock import Clock
+from clerk_emulator.state.ids import Ids
+from clerk_emulator.state.model import (
+    Client,
+    EmailAddress,
+    Happening,
+    Invitation,
+    Membership,
+    Organization,
+    OrganizationInvitation,
+    Permission,
+    Role,
+    Session,
+    User,
+    Verification,
+)
+from clerk_emulator.state.tables import Groups, Table
+
+
+class Changing(Protocol):
+    """A thing with a version."""
+
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Settings:
+    """What a dashboard would set, and the few things in which Clerk's behaviour is not known for sure.
+
+    `cascade_events`: whether deleting a user or an organization also tells of each membership, invitation
+    and session that goes with it. Clerk promises nothing there, so the default is the harder case: off.
+    `event_timestamps`: the unit of `timestamp` in a webhook, `seconds` (as in the specification's examples)
+    or `milliseconds`.
+    """
+
+    organizations_enabled: bool = True
+    max_allowed_memberships: int = 5  # of a new organization; 0: no limit
+    admin_delete_enabled: bool = True
+    creator_role: str = "org:admin"
+    default_role: str = "org:member"
+    invitation_days: int = 30
+    session_days: int = 7
+    lockout_seconds: int = 3600
+    cascade_events: bool = False
+    event_timestamps: str = "seconds"
+
+
+class Instance:
+    """The state. The laws are functions in the modules beside this one and take it first."""
+
+    def __init__(self, *, clock: Clock | None = None, ids: Ids | None = None) -> None:
+        self.clock = clock or Clock()
+        self.ids = ids or Ids()
+        self.settings = Settings()
+        self.id = self.ids.new("ins")
+        self.listener: Callable[[Happening], None] = lambda happening: None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everybody and everything; the instance's own id stays."""
+        self.users = Table[User]()
+        self.emails: dict[str, EmailAddress] = {}
+        self.email_owners: dict[str, str] = {}
+        self.usernames: dict[str, str] = {}
+        self.external_ids: dict[str, str] = {}
+        self.organizations = Table[Organization]()
+        self.slugs: dict[str, str] = {}
+        self.memberships = Table[Membership]()
+        self.organization_members = Groups()
+        self.user_memberships = Groups()
+        self.membership_of: dict[tuple[str, str], str] = {}
+        self.role_counts: Counter[tuple[str, str]] = Counter()
+        self.organization_invitations = Table[OrganizationInvitation]()
+        self.invitations_of_organization = Groups()
+        self.open_invitations: dict[str, set[str]] = {}
+        self.invitations = Table[Invitation]()
+        self.tickets: dict[str, str] = {}
+        self.sessions = Table[Session]()
+        self.user_sessions = Groups()
+        self.clients: dict[str, Client] = {}
+        self.client_tokens: dict[str, str] = {}
+        self.verifications: dict[str, Verification] = {}
+        self.roles: dict[str, Role] = {}
+        self.permissions: dict[str, Permission] = {}
+
+    @property
+    def now(self) -> int:
+        """Return the virtual time."""
+        return self.clock.now()
+
+    def touch(self, thing: Changing) -> None:
+        """Give a changed thing its next version: the time, or one more where no time has passed."""
+        thing.updated_at = max(self.now, thing.updated_at + 1)
+
+    def tell(self, type_: str, thing: Any) -> None:
+        """Tell the world, with the thing as it is now."""
+        self.listener(Happening(type_, thing))
+
+    def touch_and_tell(self, type_: str, thing: Any) -> None:
+        """Give a thing its next version and tell of it."""
+        self.touch(thing)
+        self.tell(type_, thing)

@@ -1,0 +1,102 @@
+"""Invitations to the application: making, revoking, accepting. Clerk tells nobody of these."""
+
+from typing import Any
+
+from clerk_emulator.state import emails, metadata, users
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Invitation, User
+from clerk_emulator.state.refusals import Problem, Refused, identifier_exists, missing_resource
+
+DAY = 24 * 60 * 60 * 1000
+
+
+def get(instance: Instance, invitation_id: str) -> Invitation:
+    """Return an invitation, or refuse."""
+    found = instance.invitations.find(invitation_id)
+    if found is None:
+        raise missing_resource("invitation", invitation_id)
+    return found
+
+
+def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitation]:
+    """Invite several addresses, all or none."""
+    addresses = [emails.check_shape(draft["email_address"]) for draft in drafts]
+    for address in addresses:
+        if emails.find_owner(instance, address) is not None:
+            raise identifier_exists("email_address", "belongs to a user already")
+    _require_no_duplicates(instance, drafts, addresses)
+    for draft in drafts:
+        metadata.check_size("public_metadata", draft.get("public_metadata") or {})
+    made = [_new(instance, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
+    for invitation in made:
+        restore(instance, invitation)
+    return made
+
+
+def revoke(instance: Instance, invitation: Invitation) -> Invitation:
+    """Take an invitation back; an accepted or revoked one can't be."""
+    if invitation.settled == "revoked":
+        raise Refused(400, Problem("invitation_already_revoked", "revoked", "It was revoked before."))
+    if invitation.settled == "accepted":
+        raise Refused(400, Problem("invitation_already_accepted", "accepted", "It was accepted before."))
+    invitation.settled = "revoked"
+    instance.touch(invitation)
+    return invitation
+
+
+def find_by_ticket(instance: Instance, ticket: str) -> Invitation | None:
+    """Return the invitation that a link stands for."""
+    return instance.invitations.find(instance.tickets.get(ticket))
+
+
+def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) -> User:
+    """Make the invitee a user with the metadata of the invitation, and tell of the user."""
+    status = invitation.status(instance.now)
+    if status != "pending":
+        words = f"This invitation is {status}."
+        code = {"accepted": "invitation_already_accepted", "revoked": "revoked_invitation"}
+        raise Refused(400, Problem(code.get(status, "ticket_expired_code"), f"invitation {status}", words))
+    user = emails.find_owner(instance, invitation.email_address)
+    if user is None:
+        address, public = [invitation.email_address], invitation.public_metadata
+        draft = {**names, "email_address": address, "public_metadata": public}
+        user = users.create(instance, draft, strategy="ticket")
+    invitation.settled, invitation.user_id = "accepted", user.id
+    instance.touch(invitation)
+    return user
+
+
+def restore(instance: Instance, invitation: Invitation) -> None:
+    """Enter an invitation into the table and its index."""
+    instance.invitations.add(invitation)
+    instance.tickets[invitation.ticket] = invitation.id
+
+
+def _require_no_duplicates(instance: Instance, drafts: list[dict[str, Any]], addresses: list[str]) -> None:
+    now = instance.now
+    pending = {found.email_address for found in instance.invitations if found.status(now) == "pending"}
+    taken = []
+    for draft, address in zip(drafts, addresses, strict=True):
+        if address in pending and not draft.get("ignore_existing"):
+            taken.append(address)
+        pending.add(address)
+    if taken:
+        words = f"These addresses have a pending invitation: {', '.join(taken)}."
+        raise Refused(400, Problem("duplicate_record", "already invited", words, {"email_addresses": taken}))
+
+
+def _new(instance: Instance, draft: dict[str, Any], address: str) -> Invitation:
+    now = instance.now
+    created_at = draft.get("created_at") or now
+    days = draft.get("expires_in_days") or instance.settings.invitation_days
+    invitation = Invitation(
+        id=draft.get("id") or instance.ids.new("inv"),
+        email_address=address,
+        ticket=instance.ids.secret(),
+        redirect_url=draft.get("redirect_url"),
+        expires_at=draft.get("expires_at") or created_at + days * DAY,
+        created_at=created_at,
+        updated_at=now,
+    )
+    metadata.replace_in(invitation, {"public_metadata": draft.get("public_metadata")})
+    return invitation

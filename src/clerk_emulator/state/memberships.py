@@ -1,0 +1,158 @@
+"""Memberships: joining, changing a role, leaving, and the administrator who has to stay."""
+
+from typing import Any
+
+from clerk_emulator.state import metadata, roles
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Membership, Organization, User
+from clerk_emulator.state.refusals import (
+    already_member,
+    last_admin,
+    missing_permission,
+    missing_resource,
+    not_a_member,
+    quota_exceeded,
+)
+
+METADATA = ("public_metadata", "private_metadata")
+
+
+def find(instance: Instance, organization_id: str, user_id: str) -> Membership | None:
+    """Return the membership of a user in an organization, or None."""
+    return instance.memberships.find(instance.membership_of.get((organization_id, user_id)))
+
+
+def get(instance: Instance, organization_id: str, user_id: str) -> Membership:
+    """Return the membership of a user in an organization, or refuse."""
+    membership = find(instance, organization_id, user_id)
+    if membership is None:
+        raise missing_resource("organization membership", user_id)
+    return membership
+
+
+def of_user(instance: Instance, user_id: str) -> list[Membership]:
+    """Return all memberships of a user, newest first."""
+    found = map(instance.memberships.find, instance.user_memberships.of(user_id).ids())
+    return [membership for membership in found if membership is not None]
+
+
+def of_organization(instance: Instance, organization_id: str) -> list[Membership]:
+    """Return all memberships of an organization, newest first."""
+    found = map(instance.memberships.find, instance.organization_members.of(organization_id).ids())
+    return [membership for membership in found if membership is not None]
+
+
+def count(instance: Instance, organization_id: str) -> int:
+    """Return how many members an organization has."""
+    return len(instance.organization_members.of(organization_id))
+
+
+def count_pending(instance: Instance, organization_id: str) -> int:
+    """Return how many invitations to an organization are pending now."""
+    now = instance.now
+    found = map(instance.organization_invitations.find, instance.open_invitations.get(organization_id, ()))
+    return sum(invitation is not None and invitation.status(now) == "pending" for invitation in found)
+
+
+def require_room(instance: Instance, organization: Organization, more: int = 1) -> None:
+    """Refuse what would make members and pending invitations more than are allowed."""
+    limit = organization.max_allowed_memberships
+    if not limit:
+        return
+    if count(instance, organization.id) + count_pending(instance, organization.id) + more > limit:
+        raise quota_exceeded(limit)
+
+
+def require_manager(instance: Instance, organization: Organization, user_id: str | None) -> None:
+    """Refuse to act in the name of one who may not manage members; None stands for the application."""
+    if user_id is None:
+        return
+    membership = find(instance, organization.id, user_id)
+    if membership is None:
+        raise not_a_member()
+    if membership.role not in roles.managing_roles(instance):
+        raise missing_permission(roles.MANAGE_MEMBERS)
+
+
+def create(instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]) -> Membership:
+    """Make a user a member by the backend and tell of it."""
+    roles.get(instance, role)
+    if find(instance, organization.id, user.id) is not None:
+        raise already_member(user.identifier or user.id)
+    require_room(instance, organization)
+    return join(instance, organization, user, role, draft)
+
+
+def join(instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]) -> Membership:
+    """Make a user a member, whatever the quota, and tell of it."""
+    now = instance.now
+    membership = Membership(
+        id=draft.get("id") or instance.ids.new("orgmem"),
+        organization_id=organization.id,
+        user_id=user.id,
+        role=role,
+        created_at=draft.get("created_at") or now,
+        updated_at=now,
+    )
+    metadata.replace_in(membership, {name: draft.get(name) for name in METADATA})
+    restore(instance, membership)
+    instance.tell("organizationMembership.created", membership)
+    return membership
+
+
+def restore(instance: Instance, membership: Membership) -> None:
+    """Enter a membership into the table and its indexes."""
+    key = instance.memberships.add(membership)
+    instance.organization_members.add(membership.organization_id, key)
+    instance.user_memberships.add(membership.user_id, key)
+    instance.membership_of[membership.organization_id, membership.user_id] = membership.id
+    instance.role_counts[membership.organization_id, membership.role] += 1
+
+
+def drop(instance: Instance, membership: Membership) -> None:
+    """Take a membership out of the table and its indexes."""
+    key = instance.memberships.remove(membership.id)
+    instance.organization_members.remove(membership.organization_id, key)
+    instance.user_memberships.remove(membership.user_id, key)
+    del instance.membership_of[membership.organization_id, membership.user_id]
+    instance.role_counts[membership.organization_id, membership.role] -= 1
+
+
+def change_role(instance: Instance, membership: Membership, role: str) -> Membership:
+    """Give a member another role and tell of it; the last administrator keeps his."""
+    roles.get(instance, role)
+    if role not in roles.managing_roles(instance):
+        _require_other_manager(instance, membership)
+    instance.role_counts[membership.organization_id, membership.role] -= 1
+    membership.role = role
+    instance.role_counts[membership.organization_id, membership.role] += 1
+    instance.touch_and_tell("organizationMembership.updated", membership)
+    return membership
+
+
+def delete(instance: Instance, membership: Membership) -> Membership:
+    """End a membership and tell of it; the last administrator stays."""
+    _require_other_manager(instance, membership)
+    drop(instance, membership)
+    instance.touch_and_tell("organizationMembership.deleted", membership)
+    return membership
+
+
+def merge_metadata(instance: Instance, membership: Membership, changes: dict[str, Any]) -> Membership:
+    """Merge metadata deeply and tell of it."""
+    metadata.merge_into(membership, changes)
+    instance.touch_and_tell("organizationMembership.updated", membership)
+    return membership
+
+
+def has_manager(instance: Instance, organization_id: str) -> bool:
+    """Say whether anybody may manage the members of an organization."""
+    return any(instance.role_counts[organization_id, key] for key in roles.managing_roles(instance))
+
+
+def _require_other_manager(instance: Instance, membership: Membership) -> None:
+    managing = roles.managing_roles(instance)
+    if membership.role not in managing:
+        return
+    if sum(instance.role_counts[membership.organization_id, key] for key in managing) <= 1:
+        raise last_admin()

@@ -1,0 +1,230 @@
+"""The things Clerk keeps. Times are milliseconds; fields hold plain values, so they can be written to a file."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Metadata = dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class EmailAddress:
+    """An address of a user. Only a verified or reserved one keeps others from taking it."""
+
+    id: str
+    user_id: str
+    email_address: str
+    status: str = "verified"  # verified | reserved | unverified
+    strategy: str | None = "admin"  # admin | ticket | email_code, or None while nothing was verified
+    created_at: int
+    updated_at: int
+
+    @property
+    def is_claimed(self) -> bool:
+        """Say whether nobody else may have this address."""
+        return self.status != "unverified"
+
+
+@dataclass(slots=True, kw_only=True)
+class User:
+    """A person."""
+
+    id: str
+    external_id: str | None = None
+    username: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    locale: str | None = None
+    email_addresses: list[EmailAddress] = field(default_factory=list)
+    primary_email_address_id: str | None = None
+    public_metadata: Metadata = field(default_factory=dict)
+    private_metadata: Metadata = field(default_factory=dict)
+    unsafe_metadata: Metadata = field(default_factory=dict)
+    password: str | None = None  # as passwords.conceal() made it
+    password_last_updated_at: int | None = None
+    banned: bool = False
+    lockout_ends_at: int | None = None
+    delete_self_enabled: bool = True
+    create_organization_enabled: bool = True
+    create_organizations_limit: int | None = None
+    bypass_client_trust: bool = False
+    legal_accepted_at: int | None = None
+    last_sign_in_at: int | None = None
+    last_active_at: int | None = None
+    created_at: int
+    updated_at: int
+
+    @property
+    def primary_email(self) -> EmailAddress | None:
+        """Return the primary address, if there is one."""
+        wanted = self.primary_email_address_id
+        return next((email for email in self.email_addresses if email.id == wanted), None)
+
+    @property
+    def identifier(self) -> str:
+        """Return what a person would call this user by."""
+        primary = self.primary_email
+        return primary.email_address if primary else self.username or ""
+
+    def is_locked(self, now: int) -> bool:
+        """Say whether signing in is barred for a while."""
+        return self.lockout_ends_at is not None and self.lockout_ends_at > now
+
+
+@dataclass(slots=True, kw_only=True)
+class Permission:
+    """Something that a role allows."""
+
+    id: str
+    key: str
+    name: str
+    description: str = ""
+    type: str = "custom"  # system | custom
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Role:
+    """A named set of permissions within an organization."""
+
+    id: str
+    key: str
+    name: str
+    description: str | None = None
+    permissions: list[str] = field(default_factory=list)  # keys
+    is_creator_eligible: bool = False
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Organization:
+    """A group of users."""
+
+    id: str
+    name: str
+    slug: str
+    max_allowed_memberships: int
+    admin_delete_enabled: bool = True
+    created_by: str | None = None
+    public_metadata: Metadata = field(default_factory=dict)
+    private_metadata: Metadata = field(default_factory=dict)
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Membership:
+    """One user in one organization. A second joining is another membership with another id."""
+
+    id: str
+    organization_id: str
+    user_id: str
+    role: str
+    public_metadata: Metadata = field(default_factory=dict)
+    private_metadata: Metadata = field(default_factory=dict)
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class OrganizationInvitation:
+    """An invitation to join an organization. Expiry is never stored: it follows from the clock."""
+
+    id: str
+    organization_id: str
+    email_address: str
+    role: str
+    ticket: str
+    inviter_id: str | None = None
+    settled: str | None = None  # accepted | revoked, or None
+    user_id: str | None = None
+    redirect_url: str | None = None
+    public_metadata: Metadata = field(default_factory=dict)
+    private_metadata: Metadata = field(default_factory=dict)
+    expires_at: int
+    created_at: int
+    updated_at: int
+
+    def status(self, now: int) -> str:
+        """Return accepted, revoked, expired or pending."""
+        return self.settled or ("expired" if self.expires_at <= now else "pending")
+
+
+@dataclass(slots=True, kw_only=True)
+class Invitation:
+    """An invitation to sign up to the application."""
+
+    id: str
+    email_address: str
+    ticket: str
+    settled: str | None = None  # accepted | revoked, or None
+    user_id: str | None = None
+    redirect_url: str | None = None
+    public_metadata: Metadata = field(default_factory=dict)
+    expires_at: int
+    created_at: int
+    updated_at: int
+
+    def status(self, now: int) -> str:
+        """Return accepted, revoked, expired or pending."""
+        return self.settled or ("expired" if self.expires_at <= now else "pending")
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """A signed-in user in one browser."""
+
+    id: str
+    user_id: str
+    client_id: str
+    settled: str | None = None  # revoked | ended | removed | replaced, or None
+    last_active_organization_id: str | None = None
+    origin: str | None = None  # of the application that this session was last handed to
+    factor_verified_at: int
+    last_active_at: int
+    expire_at: int
+    abandon_at: int
+    created_at: int
+    updated_at: int
+
+    def status(self, now: int) -> str:
+        """Return how the session ended, or active."""
+        if self.settled:
+            return self.settled
+        if self.expire_at <= now:
+            return "expired"
+        return "abandoned" if self.abandon_at <= now else "active"
+
+
+@dataclass(slots=True, kw_only=True)
+class Client:
+    """One browser. Its token is what the browser's cookie holds."""
+
+    id: str
+    token: str
+    session_ids: list[str] = field(default_factory=list)
+    active_session_id: str | None = None
+    changed_at_wall: int = 0  # seconds; what __client_uat says while somebody is signed in
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Verification:
+    """A code that was sent to an address."""
+
+    id: str
+    email_address_id: str
+    code: str
+    status: str = "unverified"  # unverified | verified | failed | expired
+    attempts: int = 0
+    expire_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that Clerk tells the world: the type of the event and the thing as it is at that moment."""
+
+    type: str
+    thing: Any

@@ -1,0 +1,147 @@
+"""Invitations to an organization: making, revoking, accepting. Expiry is the clock's."""
+
+from typing import Any
+
+from clerk_emulator.state import emails, memberships, metadata, organizations, roles, users
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Membership, Organization, OrganizationInvitation, User
+from clerk_emulator.state.refusals import (
+    Problem,
+    Refused,
+    already_member,
+    duplicate_organization_invitation,
+    invitation_not_pending,
+    missing_resource,
+    quota_exceeded,
+)
+
+DAY = 24 * 60 * 60 * 1000
+METADATA = ("public_metadata", "private_metadata")
+MOST_AT_ONCE = 10
+
+
+def get(instance: Instance, organization: Organization, invitation_id: str) -> OrganizationInvitation:
+    """Return an invitation of an organization, or refuse."""
+    found = instance.organization_invitations.find(invitation_id)
+    if found is None or found.organization_id != organization.id:
+        raise missing_resource("organization invitation", invitation_id)
+    return found
+
+
+def create(instance: Instance, organization: Organization, draft: dict[str, Any]) -> OrganizationInvitation:
+    """Invite one address and tell of it."""
+    return create_all(instance, organization, [draft])[0]
+
+
+def create_all(
+    instance: Instance, organization: Organization, drafts: list[dict[str, Any]]
+) -> list[OrganizationInvitation]:
+    """Invite several addresses, all or none."""
+    addresses = [emails.check_shape(draft["email_address"]) for draft in drafts]
+    for place, (draft, address) in enumerate(zip(drafts, addresses, strict=True)):
+        if address in addresses[:place]:
+            raise duplicate_organization_invitation()
+        _require_invitable(instance, organization, draft, address)
+    memberships.require_room(instance, organization, len(drafts))
+    made = [_new(instance, organization, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
+    for invitation in made:
+        restore(instance, invitation)
+    for invitation in made:
+        instance.tell("organizationInvitation.created", invitation)
+    return made
+
+
+def revoke(
+    instance: Instance, organization: Organization, invitation: OrganizationInvitation, by: str | None = None
+) -> OrganizationInvitation:
+    """Take a pending invitation back and tell of it."""
+    memberships.require_manager(instance, organization, by)
+    if invitation.status(instance.now) != "pending":
+        raise invitation_not_pending()
+    _settle(instance, invitation, "revoked")
+    instance.touch_and_tell("organizationInvitation.revoked", invitation)
+    return invitation
+
+
+def find_by_ticket(instance: Instance, ticket: str) -> OrganizationInvitation | None:
+    """Return the invitation that a link stands for."""
+    return instance.organization_invitations.find(instance.tickets.get(ticket))
+
+
+def accept(instance: Instance, invitation: OrganizationInvitation, names: dict[str, Any]) -> tuple[User, Membership]:
+    """Make the invitee a user where needed, then a member; tell of each, and of the acceptance last."""
+    if invitation.status(instance.now) != "pending":
+        raise not_acceptable(invitation.status(instance.now))
+    organization = organizations.get(instance, invitation.organization_id)
+    limit = organization.max_allowed_memberships
+    if limit and memberships.count(instance, organization.id) >= limit:
+        raise quota_exceeded(limit)
+    user = emails.find_owner(instance, invitation.email_address)
+    if user is None:
+        draft = {**names, "email_address": [invitation.email_address]}
+        user = users.create(instance, draft, strategy="ticket")
+    membership = memberships.find(instance, organization.id, user.id)
+    if membership is None:
+        draft = {name: getattr(invitation, name) for name in METADATA}
+        membership = memberships.join(instance, organization, user, invitation.role, draft)
+    _settle(instance, invitation, "accepted")
+    invitation.user_id = user.id
+    instance.touch_and_tell("organizationInvitation.accepted", invitation)
+    return user, membership
+
+
+def not_acceptable(status: str) -> Refused:
+    """400: it is not pending any more."""
+    code = {
+        "accepted": "organization_invitation_already_accepted",
+        "revoked": "organization_invitation_revoked_code",
+    }.get(status, "ticket_expired_code")
+    return Refused(400, Problem(code, f"invitation {status}", f"This invitation is {status}."))
+
+
+def restore(instance: Instance, invitation: OrganizationInvitation) -> None:
+    """Enter an invitation into the table and its indexes."""
+    key = instance.organization_invitations.add(invitation)
+    instance.invitations_of_organization.add(invitation.organization_id, key)
+    instance.tickets[invitation.ticket] = invitation.id
+    if invitation.settled is None:
+        instance.open_invitations.setdefault(invitation.organization_id, set()).add(invitation.id)
+
+
+def _require_invitable(instance: Instance, organization: Organization, draft: dict[str, Any], address: str) -> None:
+    roles.get(instance, draft["role"])
+    memberships.require_manager(instance, organization, draft.get("inviter_user_id"))
+    owner = emails.find_owner(instance, address)
+    if owner is not None and memberships.find(instance, organization.id, owner.id) is not None:
+        raise already_member(address)
+    for other_id in instance.open_invitations.get(organization.id, ()):
+        other = instance.organization_invitations.find(other_id)
+        if other and other.email_address == address and other.status(instance.now) == "pending":
+            raise duplicate_organization_invitation()
+    for name in METADATA:
+        metadata.check_size(name, draft.get(name) or {})
+
+
+def _settle(instance: Instance, invitation: OrganizationInvitation, how: str) -> None:
+    invitation.settled = how
+    instance.open_invitations.get(invitation.organization_id, set()).discard(invitation.id)
+
+
+def _new(instance: Instance, organization: Organization, draft: dict[str, Any], address: str) -> OrganizationInvitation:
+    now = instance.now
+    created_at = draft.get("created_at") or now
+    days = draft.get("expires_in_days") or instance.settings.invitation_days
+    invitation = OrganizationInvitation(
+        id=draft.get("id") or instance.ids.new("orginv"),
+        organization_id=organization.id,
+        email_address=address,
+        role=draft["role"],
+        ticket=instance.ids.secret(),
+        inviter_id=draft.get("inviter_user_id"),
+        redirect_url=draft.get("redirect_url"),
+        expires_at=draft.get("expires_at") or created_at + days * DAY,
+        created_at=created_at,
+        updated_at=now,
+    )
+    metadata.replace_in(invitation, {name: draft.get(name) for name in METADATA})
+    return invitation

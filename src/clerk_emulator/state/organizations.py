@@ -1,0 +1,148 @@
+"""Organizations: making, changing and deleting them."""
+
+import re
+from typing import Any
+
+from clerk_emulator.state import memberships, metadata
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Organization
+from clerk_emulator.state.refusals import Problem, Refused, bad_format, bad_value, identifier_exists
+
+SLUG = re.compile(r"[a-z0-9-]+")
+METADATA = ("public_metadata", "private_metadata")
+
+
+def find(instance: Instance, id_or_slug: str) -> Organization | None:
+    """Return an organization by id or slug, or None."""
+    found = instance.organizations.find(id_or_slug)
+    return found or instance.organizations.find(instance.slugs.get(id_or_slug))
+
+
+def get(instance: Instance, id_or_slug: str) -> Organization:
+    """Return an organization by id or slug, or refuse."""
+    organization = find(instance, id_or_slug)
+    if organization is None:
+        words = f"There is no organization {id_or_slug}."
+        raise Refused(404, Problem("resource_not_found", "organization not found", words))
+    return organization
+
+
+def create(instance: Instance, draft: dict[str, Any]) -> Organization:
+    """Make an organization, and its creator an administrator, and tell of both."""
+    if not instance.settings.organizations_enabled:
+        words = "Organizations are switched off."
+        raise Refused(403, Problem("organization_not_enabled_in_instance", "not enabled", words))
+    _require_name(draft["name"])
+    creator = instance.users.find(draft.get("created_by"))
+    if draft.get("created_by") and creator is None:
+        raise bad_value("created_by", "is no user")
+    if draft.get("slug"):
+        _require_free_slug(instance, draft["slug"])
+    organization = _new(instance, draft)
+    restore(instance, organization)
+    instance.tell("organization.created", organization)
+    if creator is not None:
+        memberships.join(instance, organization, creator, instance.settings.creator_role, {})
+    return organization
+
+
+def update(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
+    """Change fields of an organization and tell of it."""
+    if changes.get("name") is not None:
+        _require_name(changes["name"])
+    slug = changes.get("slug")
+    if slug and slug != organization.slug:
+        _require_free_slug(instance, slug)
+    metadata.replace_in(organization, {name: changes[name] for name in METADATA if name in changes})
+    if slug and slug != organization.slug:
+        del instance.slugs[organization.slug]
+        organization.slug = slug
+        instance.slugs[slug] = organization.id
+    for name in ("name", "max_allowed_memberships", "admin_delete_enabled"):
+        if changes.get(name) is not None:
+            setattr(organization, name, changes[name])
+    if changes.get("created_at") is not None:
+        organization.created_at = changes["created_at"]
+        instance.organizations.place(organization)
+    instance.touch_and_tell("organization.updated", organization)
+    return organization
+
+
+def merge_metadata(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
+    """Merge metadata deeply and tell of it."""
+    metadata.merge_into(organization, changes)
+    instance.touch_and_tell("organization.updated", organization)
+    return organization
+
+
+def replace_metadata(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
+    """Replace the metadata fields that are given and tell of it."""
+    metadata.replace_in(organization, changes)
+    instance.touch_and_tell("organization.updated", organization)
+    return organization
+
+
+def delete(instance: Instance, organization: Organization) -> Organization:
+    """Forget an organization with its memberships and invitations; what is told of those is a setting."""
+    is_loud = instance.settings.cascade_events
+    for membership in memberships.of_organization(instance, organization.id):
+        memberships.drop(instance, membership)
+        if is_loud:
+            instance.tell("organizationMembership.deleted", membership)
+    for invitation_id in list(instance.invitations_of_organization.of(organization.id).ids()):
+        invitation = instance.organization_invitations.find(invitation_id)
+        key = instance.organization_invitations.remove(invitation_id)
+        instance.invitations_of_organization.remove(organization.id, key)
+        if is_loud and invitation is not None and invitation.status(instance.now) == "pending":
+            invitation.settled = "revoked"
+            instance.tell("organizationInvitation.revoked", invitation)
+    instance.open_invitations.pop(organization.id, None)
+    for session in instance.sessions:
+        if session.last_active_organization_id == organization.id:
+            session.last_active_organization_id = None
+    instance.organizations.remove(organization.id)
+    del instance.slugs[organization.slug]
+    instance.tell("organization.deleted", organization)
+    return organization
+
+
+def restore(instance: Instance, organization: Organization) -> None:
+    """Enter an organization into the table and its index."""
+    instance.organizations.add(organization)
+    instance.slugs[organization.slug] = organization.id
+
+
+def _new(instance: Instance, draft: dict[str, Any]) -> Organization:
+    now, limit = instance.now, draft.get("max_allowed_memberships")
+    organization = Organization(
+        id=draft.get("id") or instance.ids.new("org"),
+        name=draft["name"],
+        slug=draft.get("slug") or _invent_slug(instance, draft["name"]),
+        max_allowed_memberships=instance.settings.max_allowed_memberships if limit is None else limit,
+        admin_delete_enabled=instance.settings.admin_delete_enabled,
+        created_by=draft.get("created_by"),
+        created_at=draft.get("created_at") or now,
+        updated_at=now,
+    )
+    metadata.replace_in(organization, {name: draft.get(name) for name in METADATA})
+    return organization
+
+
+def _require_name(name: str) -> None:
+    if not name.strip() or len(name) > 256:
+        raise bad_value("name", "must have 1 to 256 characters")
+
+
+def _require_free_slug(instance: Instance, slug: str) -> None:
+    if not SLUG.fullmatch(slug):
+        raise bad_format("slug", "may have lowercase letters, digits and dashes only")
+    if slug in instance.slugs:
+        raise identifier_exists("slug")
+
+
+def _invent_slug(instance: Instance, name: str) -> str:
+    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "organization"
+    slug, number = base, instance.now // 1000
+    while slug in instance.slugs:
+        slug, number = f"{base}-{number}", number + 1
+    return slug

@@ -1,0 +1,162 @@
+"""Finding users and memberships: by index where a filter names something, else by walking in order."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Membership, User
+
+Test = Callable[[User], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criteria:
+    """What is asked of users. None means: not asked. Lists of ids may carry `+` and `-`."""
+
+    email_address: list[str] | None = None
+    external_id: list[str] | None = None
+    username: list[str] | None = None
+    user_id: list[str] | None = None
+    organization_id: list[str] | None = None
+    unknowable: bool = False  # phone numbers, wallets and providers, which nobody here has
+    query: str | None = None
+    email_address_query: str | None = None
+    username_query: str | None = None
+    name_query: str | None = None
+    banned: bool | None = None
+    ranges: tuple[tuple[str, int | None, int | None], ...] = ()  # field, after, before
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether everybody fits."""
+        return self == Criteria()
+
+
+def walk(instance: Instance, criteria: Criteria) -> Iterator[User]:
+    """Walk the users who fit, newest first."""
+    tests = list(_tests(instance, criteria))
+    named = _named(instance, criteria)
+    if named is not None:
+        keys = sorted((instance.users.key(user_id) or (0, 0, ""), user_id) for user_id in named)
+        users: Iterable[User | None] = (instance.users.find(user_id) for _, user_id in reversed(keys))
+    else:
+        users = instance.users.newest_first()
+    return (user for user in users if user is not None and all(test(user) for test in tests))
+
+
+def fits(instance: Instance, criteria: Criteria) -> Test:
+    """Return a test of one user."""
+    tests = list(_tests(instance, criteria))
+    named = _named(instance, criteria)
+    return lambda user: (named is None or user.id in named) and all(test(user) for test in tests)
+
+
+def split_signs(values: list[str]) -> tuple[set[str], set[str]]:
+    """Return the ids to be included and those to be left out."""
+    wanted = {value.removeprefix("+") for value in values if not value.startswith("-")}
+    return wanted, {value[1:] for value in values if value.startswith("-")}
+
+
+def user_value(user: User, name: str) -> Any:
+    """Return what a user is sorted by; nothing comes before everything."""
+    primary = user.primary_email
+    value = (primary.email_address if primary else None) if name == "email_address" else getattr(user, name, None)
+    return (value is not None, value if not isinstance(value, str) else value.lower())
+
+
+def members_who_fit(instance: Instance, memberships: Iterable[Membership], criteria: Criteria) -> Iterator[Membership]:
+    """Walk the memberships whose users fit."""
+    test = fits(instance, criteria)
+    for membership in memberships:
+        user = instance.users.find(membership.user_id)
+        if user is not None and test(user):
+            yield membership
+
+
+def _named(instance: Instance, criteria: Criteria) -> set[str] | None:
+    """Return the ids of the users that the filters with an index allow; None: no such filter."""
+    found: set[str] | None = None
+    lookups = (
+        (criteria.email_address, lambda value: instance.email_owners.get(value.strip().lower())),
+        (criteria.username, lambda value: instance.usernames.get(value.lower())),
+    )
+    for values, lookup in lookups:
+        if values is not None:
+            found = _both(found, {user_id for user_id in map(lookup, values) if user_id})
+    for values, lookup in (
+        (criteria.external_id, instance.external_ids.get),
+        (criteria.user_id, lambda value: value if value in instance.users else None),
+    ):
+        wanted, _ = split_signs(values or [])
+        if wanted:
+            found = _both(found, {user_id for user_id in map(lookup, wanted) if user_id})
+    wanted, _ = split_signs(criteria.organization_id or [])
+    if wanted:
+        found = _both(found, {user_id for owner in wanted for user_id in _member_ids(instance, owner)})
+    return set() if criteria.unknowable else found
+
+
+def _both(found: set[str] | None, more: set[str]) -> set[str]:
+    return more if found is None else found & more
+
+
+def _member_ids(instance: Instance, organization_id: str) -> Iterator[str]:
+    for membership_id in instance.organization_members.of(organization_id).ids():
+        membership = instance.memberships.find(membership_id)
+        if membership is not None:
+            yield membership.user_id
+
+
+def _tests(instance: Instance, criteria: Criteria) -> Iterator[Test]:
+    yield from _exclusions(instance, criteria)
+    for text, parts in (
+        (criteria.query, _everything),
+        (criteria.email_address_query, _addresses),
+        (criteria.username_query, lambda user: [user.username or ""]),
+        (criteria.name_query, _names),
+    ):
+        if text:
+            yield _contains(text.lower(), parts)
+    if criteria.banned is not None:
+        yield lambda user: user.banned is criteria.banned
+    for name, after, before in criteria.ranges:
+        yield _within(name, after, before)
+
+
+def _exclusions(instance: Instance, criteria: Criteria) -> Iterator[Test]:
+    _, not_ids = split_signs(criteria.user_id or [])
+    if not_ids:
+        yield lambda user: user.id not in not_ids
+    _, not_external = split_signs(criteria.external_id or [])
+    if not_external:
+        yield lambda user: user.external_id not in not_external
+    _, not_in = split_signs(criteria.organization_id or [])
+    if not_in:
+        yield lambda user: not any((owner, user.id) in instance.membership_of for owner in not_in)
+
+
+def _contains(text: str, parts: Callable[[User], list[str]]) -> Test:
+    return lambda user: any(text in part.lower() for part in parts(user))
+
+
+def _within(name: str, after: int | None, before: int | None) -> Test:
+    def test(user: User) -> bool:
+        value = getattr(user, name)
+        if value is None:
+            return False
+        return (after is None or value > after) and (before is None or value < before)
+
+    return test
+
+
+def _addresses(user: User) -> list[str]:
+    return [email.email_address for email in user.email_addresses]
+
+
+def _names(user: User) -> list[str]:
+    return [" ".join(part for part in (user.first_name, user.last_name) if part)]
+
+
+def _everything(user: User) -> list[str]:
+    return [user.id, user.username or "", *_names(user), *_addresses(user)]

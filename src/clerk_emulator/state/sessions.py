@@ -1,0 +1,142 @@
+"""Sessions and browsers: signing in, signing out, and every way in which a session ends."""
+
+from clerk_emulator.state import memberships, passwords
+from clerk_emulator.state.emails import find_owner
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Client, Session, User
+from clerk_emulator.state.refusals import Problem, Refused, missing_resource, not_a_member
+
+DAY = 24 * 60 * 60 * 1000
+EVENTS = {"revoked": "session.revoked", "ended": "session.ended", "removed": "session.removed"}
+
+
+def get(instance: Instance, session_id: str) -> Session:
+    """Return a session, or refuse."""
+    session = instance.sessions.find(session_id)
+    if session is None:
+        raise missing_resource("session", session_id)
+    return session
+
+
+def new_client(instance: Instance) -> Client:
+    """Make a browser known."""
+    now = instance.now
+    client = Client(id=instance.ids.new("client"), token=instance.ids.secret("dvb_"), created_at=now, updated_at=now)
+    restore_client(instance, client)
+    return client
+
+
+def restore_client(instance: Instance, client: Client) -> None:
+    """Enter a browser into its indexes."""
+    instance.clients[client.id] = client
+    instance.client_tokens[client.token] = client.id
+
+
+def find_client(instance: Instance, token: str | None) -> Client | None:
+    """Return the browser whose cookie holds this token."""
+    return instance.clients.get(instance.client_tokens.get(token or "", ""))
+
+
+def active_session(instance: Instance, client: Client | None) -> Session | None:
+    """Return the session that is active in a browser, as long as it is."""
+    session = instance.sessions.find(client.active_session_id) if client else None
+    return session if session is not None and session.status(instance.now) == "active" else None
+
+
+def of_user(instance: Instance, user_id: str) -> list[Session]:
+    """Return all sessions of a user, newest first."""
+    found = map(instance.sessions.find, instance.user_sessions.of(user_id).ids())
+    return [session for session in found if session is not None]
+
+
+def require_may_sign_in(instance: Instance, user: User) -> None:
+    """Refuse a banned or locked user."""
+    if user.banned:
+        raise Refused(403, Problem("user_banned", "banned", "This user is banned."))
+    if user.is_locked(instance.now):
+        raise Refused(403, Problem("user_locked", "locked", "This user is locked for a while."))
+
+
+def check_credentials(instance: Instance, address: str, password: str) -> User:
+    """Return the user with this address and password, or refuse."""
+    user = find_owner(instance, address)
+    if user is None:
+        raise Refused(422, Problem("form_identifier_not_found", "unknown", "Nobody has this address."))
+    if user.password is None or not passwords.matches(user.password, password):
+        raise Refused(422, Problem("form_password_incorrect", "wrong password", "The password is wrong."))
+    return user
+
+
+def start(instance: Instance, user: User, client: Client, *, organization_id: str | None = None) -> Session:
+    """Sign a user in and tell of it. The newest membership's organization is active unless one is named."""
+    require_may_sign_in(instance, user)
+    if organization_id is not None and memberships.find(instance, organization_id, user.id) is None:
+        raise not_a_member()
+    old = active_session(instance, client)
+    if old is not None and old.user_id == user.id:
+        return old
+    if old is not None:
+        old.settled = "replaced"
+        instance.touch(old)
+    now = instance.now
+    if organization_id is None:
+        newest = next(iter(memberships.of_user(instance, user.id)), None)
+        organization_id = newest.organization_id if newest else None
+    session = Session(
+        id=instance.ids.new("sess"),
+        user_id=user.id,
+        client_id=client.id,
+        last_active_organization_id=organization_id,
+        factor_verified_at=now,
+        last_active_at=now,
+        expire_at=now + instance.settings.session_days * DAY,
+        abandon_at=now + 30 * DAY,
+        created_at=now,
+        updated_at=now,
+    )
+    restore(instance, session)
+    client.session_ids.append(session.id)
+    client.active_session_id = session.id
+    user.last_sign_in_at = user.last_active_at = now
+    _note(instance, client)
+    instance.tell("session.created", session)
+    return session
+
+
+def end(instance: Instance, session: Session, how: str, *, is_loud: bool = True) -> Session:
+    """End an active session and tell of it; one that is over stays as it is."""
+    if session.status(instance.now) != "active":
+        return session
+    session.settled = how
+    client = instance.clients.get(session.client_id)
+    if client is not None and client.active_session_id == session.id:
+        client.active_session_id = None
+        _note(instance, client)
+    instance.touch(session)
+    if is_loud:
+        instance.tell(EVENTS[how], session)
+    return session
+
+
+def end_all(instance: Instance, user: User, how: str, *, is_loud: bool = True) -> None:
+    """End all active sessions of a user."""
+    for session in of_user(instance, user.id):
+        end(instance, session, how, is_loud=is_loud)
+
+
+def use(instance: Instance, session: Session) -> None:
+    """Note that a session is in use; nobody is told."""
+    session.last_active_at = instance.now
+    user = instance.users.find(session.user_id)
+    if user is not None:
+        user.last_active_at = instance.now
+
+
+def restore(instance: Instance, session: Session) -> None:
+    """Enter a session into the table and its index."""
+    instance.user_sessions.add(session.user_id, instance.sessions.add(session))
+
+
+def _note(instance: Instance, client: Client) -> None:
+    client.changed_at_wall = instance.clock.wall() // 1000
+    instance.touch(client)

@@ -1,0 +1,138 @@
+"""Rows by id, kept in the order of their creation, so that a page never needs a sort."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
+
+Key = tuple[int, int, str]  # created_at, number, id
+
+
+class Row(Protocol):
+    """What a row of a table has."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def created_at(self) -> int: ...
+
+
+R = TypeVar("R", bound=Row)
+
+
+class Timeline:
+    """Ids in the order of creation: pages by offset or after an id, in both directions."""
+
+    def __init__(self) -> None:
+        self._order: list[Key] = []
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def add(self, key: Key) -> None:
+        """Put an id in its place; the newest is cheapest."""
+        if not self._order or self._order[-1] < key:
+            self._order.append(key)
+        else:
+            insort(self._order, key)
+
+    def remove(self, key: Key) -> None:
+        """Take an id out."""
+        place = bisect_left(self._order, key)
+        if place < len(self._order) and self._order[place] == key:
+            del self._order[place]
+
+    def ids(self, *, descending: bool = True, after: Key | None = None, skip: int = 0) -> Iterator[str]:
+        """Walk the ids, from the start, after a key, or past a number of them."""
+        if descending:
+            last = len(self._order) if after is None else bisect_left(self._order, after)
+            places = range(last - 1 - skip, -1, -1)
+        else:
+            first = 0 if after is None else bisect_right(self._order, after)
+            places = range(first + skip, len(self._order))
+        return (self._order[place][2] for place in places)
+
+
+class Table(Generic[R]):
+    """All rows of one kind."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, R] = {}
+        self._keys: dict[str, Key] = {}
+        self._timeline = Timeline()
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[R]:
+        return (self._rows[key] for key in self._timeline.ids(descending=False))
+
+    def __contains__(self, row_id: object) -> bool:
+        return row_id in self._rows
+
+    def find(self, row_id: str | None) -> R | None:
+        """Return the row, or None."""
+        return self._rows.get(row_id) if row_id is not None else None
+
+    def add(self, row: R) -> Key:
+        """Keep a new row."""
+        self._number += 1
+        key = (row.created_at, self._number, row.id)
+        self._rows[row.id] = row
+        self._keys[row.id] = key
+        self._timeline.add(key)
+        return key
+
+    def remove(self, row_id: str) -> Key:
+        """Forget a row."""
+        del self._rows[row_id]
+        key = self._keys.pop(row_id)
+        self._timeline.remove(key)
+        return key
+
+    def place(self, row: R) -> None:
+        """Put a row whose `created_at` was changed where it belongs now."""
+        old = self._keys[row.id]
+        self._timeline.remove(old)
+        self._keys[row.id] = key = (row.created_at, old[1], row.id)
+        self._timeline.add(key)
+
+    def key(self, row_id: str) -> Key | None:
+        """Return the place of a row in the order of creation."""
+        return self._keys.get(row_id)
+
+    def newest_first(self, *, after: Key | None = None, skip: int = 0) -> Iterator[R]:
+        """Walk the rows from the newest."""
+        return map(self._rows.__getitem__, self._timeline.ids(after=after, skip=skip))
+
+    def oldest_first(self, *, after: Key | None = None, skip: int = 0) -> Iterator[R]:
+        """Walk the rows from the oldest."""
+        return map(self._rows.__getitem__, self._timeline.ids(descending=False, after=after, skip=skip))
+
+    def page(self, offset: int, limit: int) -> list[R]:
+        """Return a page, newest first."""
+        return list(islice(self.newest_first(skip=offset), limit))
+
+
+class Groups:
+    """Timelines by owner: the memberships of each organization, the sessions of each user, and so on."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, Timeline] = {}
+
+    def of(self, owner: str) -> Timeline:
+        """Return the timeline of an owner; an empty one if there is nothing."""
+        return self._groups.get(owner) or Timeline()
+
+    def add(self, owner: str, key: Key) -> None:
+        """Give an owner something."""
+        self._groups.setdefault(owner, Timeline()).add(key)
+
+    def remove(self, owner: str, key: Key) -> None:
+        """Take something from an owner."""
+        group = self._groups.get(owner)
+        if group is not None:
+            group.remove(key)
+            if not len(group):
+                del self._groups[owner]

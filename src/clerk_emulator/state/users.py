@@ -1,0 +1,219 @@
+"""Users: making, changing, banning, locking and deleting them."""
+
+from typing import Any
+
+from clerk_emulator.state import emails, memberships, metadata, passwords, sessions
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import User
+from clerk_emulator.state.refusals import Problem, Refused, bad_value, identifier_exists, missing_resource
+
+PLAIN = (
+    "first_name",
+    "last_name",
+    "locale",
+    "delete_self_enabled",
+    "create_organization_enabled",
+    "create_organizations_limit",
+    "legal_accepted_at",
+    "bypass_client_trust",
+)
+METADATA = ("public_metadata", "private_metadata", "unsafe_metadata")
+
+
+def get(instance: Instance, user_id: str) -> User:
+    """Return a user, or refuse."""
+    user = instance.users.find(user_id)
+    if user is None:
+        raise missing_resource("user", user_id)
+    return user
+
+
+def create(instance: Instance, draft: dict[str, Any], *, strategy: str = "admin") -> User:
+    """Make a user from checked fields and tell of it; nothing is left behind where it fails."""
+    addresses = [emails.check_shape(address) for address in draft.get("email_address") or []]
+    _require_identity(draft, addresses)
+    _require_free(instance, draft, addresses)
+    for name in METADATA:
+        metadata.check_size(name, draft.get(name) or {})
+    if any(status not in emails.STATUSES for status in draft.get("email_address_identification_status") or []):
+        raise bad_value("email_address_identification_status")
+    user = _new(instance, draft)
+    instance.users.add(user)
+    _index(instance, user)
+    statuses = draft.get("email_address_identification_status") or []
+    for place, address in enumerate(addresses):
+        status = statuses[place] if place < len(statuses) else "verified"
+        emails.attach(instance, user, address, status, strategy)
+    instance.tell("user.created", user)
+    return user
+
+
+def update(instance: Instance, user: User, changes: dict[str, Any]) -> User:
+    """Change fields of a user and tell of it."""
+    _require_free_names(instance, changes, but=user)
+    for name in METADATA:
+        metadata.check_size(name, changes.get(name) or {})
+    if changes.get("primary_email_address_id"):
+        emails.make_primary(user, emails.get(instance, changes["primary_email_address_id"]))
+    if changes.get("password") is not None or changes.get("password_digest") is not None:
+        _set_password(instance, user, changes)
+    metadata.replace_in(user, {name: changes[name] for name in METADATA if name in changes})
+    _unindex(instance, user)
+    for name in ("username", "external_id"):
+        if name in changes:
+            setattr(user, name, changes[name] or None)
+    _index(instance, user)
+    for name in PLAIN:
+        if name in changes:
+            setattr(user, name, changes[name])
+    if changes.get("created_at") is not None:
+        user.created_at = changes["created_at"]
+        instance.users.place(user)
+    if changes.get("sign_out_of_other_sessions"):
+        sessions.end_all(instance, user, "revoked")
+    instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def merge_metadata(instance: Instance, user: User, changes: dict[str, Any]) -> User:
+    """Merge metadata deeply and tell of it."""
+    metadata.merge_into(user, changes)
+    instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def replace_metadata(instance: Instance, user: User, changes: dict[str, Any]) -> User:
+    """Replace the metadata fields that are given and tell of it."""
+    metadata.replace_in(user, changes)
+    instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def set_banned(instance: Instance, user: User, is_banned: bool) -> User:
+    """Ban a user, which ends all sessions, or lift the ban."""
+    user.banned = is_banned
+    if is_banned:
+        sessions.end_all(instance, user, "revoked")
+    instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def set_locked(instance: Instance, user: User, is_locked: bool) -> User:
+    """Bar a user from signing in for a while, or lift that."""
+    user.lockout_ends_at = instance.now + instance.settings.lockout_seconds * 1000 if is_locked else None
+    instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def delete(instance: Instance, user: User) -> User:
+    """Forget a user with all memberships and sessions; what is told of those is a setting."""
+    is_loud = instance.settings.cascade_events
+    sessions.end_all(instance, user, "removed", is_loud=is_loud)
+    for membership in memberships.of_user(instance, user.id):
+        memberships.drop(instance, membership)
+        if is_loud:
+            instance.tell("organizationMembership.deleted", membership)
+    for email in user.email_addresses:
+        emails.unindex(instance, email)
+    _unindex(instance, user)
+    instance.users.remove(user.id)
+    instance.tell("user.deleted", user)
+    return user
+
+
+def remove_password(instance: Instance, user: User, *, sign_out: bool) -> User:
+    """Take the password away; without one nothing happens."""
+    if user.password is not None:
+        user.password = None
+        if sign_out:
+            sessions.end_all(instance, user, "revoked")
+        instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def check_password(user: User, password: str) -> None:
+    """Refuse unless it is the user's password."""
+    if user.password is None:
+        raise Refused(400, Problem("no_password_set", "no password", "This user has no password."))
+    if not passwords.matches(user.password, password):
+        raise Refused(422, Problem("incorrect_password", "wrong password", "It is not this user's password."))
+
+
+def restore(instance: Instance, user: User) -> None:
+    """Enter a user as it was kept in a file."""
+    instance.users.add(user)
+    _index(instance, user)
+    for email in user.email_addresses:
+        emails.index(instance, email)
+
+
+def _new(instance: Instance, draft: dict[str, Any]) -> User:
+    now = instance.now
+    user = User(
+        id=draft.get("id") or instance.ids.new("user"),
+        external_id=draft.get("external_id") or None,
+        username=draft.get("username") or None,
+        banned=bool(draft.get("banned")),
+        created_at=draft.get("created_at") or now,
+        updated_at=now,
+    )
+    for name in PLAIN:
+        if draft.get(name) is not None:
+            setattr(user, name, draft[name])
+    metadata.replace_in(user, {name: draft.get(name) for name in METADATA})
+    if draft.get("locked"):
+        user.lockout_ends_at = now + instance.settings.lockout_seconds * 1000
+    if draft.get("password") is not None or draft.get("password_digest") is not None:
+        _set_password(instance, user, draft)
+    return user
+
+
+def _set_password(instance: Instance, user: User, draft: dict[str, Any]) -> None:
+    if draft.get("password") is not None:
+        if not draft.get("skip_password_checks"):
+            passwords.require_strength(draft["password"])
+        user.password = passwords.conceal(draft["password"])
+    else:
+        user.password = passwords.adopt(draft["password_digest"], draft.get("password_hasher") or "unknown")
+    user.password_last_updated_at = instance.now
+
+
+def _require_identity(draft: dict[str, Any], addresses: list[str]) -> None:
+    if addresses or draft.get("username") or draft.get("skip_user_requirement"):
+        return
+    words = "A user needs an e-mail address or a username."
+    raise Refused(422, Problem("form_data_missing", "missing data", words, {"param_names": ["email_address"]}))
+
+
+def _require_free(instance: Instance, draft: dict[str, Any], addresses: list[str]) -> None:
+    for place, address in enumerate(addresses):
+        if address in addresses[:place]:
+            raise identifier_exists("email_address")
+        emails.require_free(instance, address)
+    if draft.get("id") in instance.users:
+        raise identifier_exists("id")
+    _require_free_names(instance, draft)
+
+
+def _require_free_names(instance: Instance, draft: dict[str, Any], *, but: User | None = None) -> None:
+    for name, index in (("username", instance.usernames), ("external_id", instance.external_ids)):
+        value = draft.get(name)
+        owner = index.get(_fold(name, value)) if value else None
+        if owner is not None and (but is None or owner != but.id):
+            raise identifier_exists(name)
+
+
+def _fold(name: str, value: str) -> str:
+    return value.lower() if name == "username" else value
+
+
+def _index(instance: Instance, user: User) -> None:
+    if user.username:
+        instance.usernames[user.username.lower()] = user.id
+    if user.external_id:
+        instance.external_ids[user.external_id] = user.id
+
+
+def _unindex(instance: Instance, user: User) -> None:
+    instance.usernames.pop((user.username or "").lower(), None)
+    instance.external_ids.pop(user.external_id or "", None)

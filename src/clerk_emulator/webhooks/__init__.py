@@ -1,0 +1,1 @@
+"""Webhooks as Svix sends them: signing, delivering, trying again, and the log."""

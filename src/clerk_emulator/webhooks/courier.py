@@ -1,0 +1,286 @@
+"""Delivering: events become messages, messages go to endpoints, failures are tried again on schedule.
+
+What a deletion tells: `user.deleted` and `organization.deleted` alone, unless `Settings.cascade_events` is on;
+then every membership, pending invitation and session that goes with it has its own event before.
+
+Deliveries to one endpoint go one after another in the order of their events, so a receiver sees disorder only
+where a fault or a retry makes it. `start()` lets them go by themselves; without it they wait for `drain()`.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx2
+
+from clerk_emulator.lab.faults import Fault, Faults
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Happening
+from clerk_emulator.webhooks import endpoints, schedule, signing
+from clerk_emulator.webhooks.endpoints import Endpoint
+from clerk_emulator.webhooks.log import Attempt, Delivery, Log, Message
+from clerk_emulator.wire.events import envelope
+from clerk_emulator.wire.site import Site
+
+NAP = 0.25
+HOLD = 1_000
+
+
+class Courier:
+    """Carries what happens in an instance to the endpoints."""
+
+    def __init__(self, instance: Instance, site: Site, faults: Faults, retry_scale: float = 1.0) -> None:
+        self.instance = instance
+        self.site = site
+        self.faults = faults
+        self.retry_scale = retry_scale
+        self.log = Log()
+        self.endpoints: dict[str, Endpoint] = {}
+        self.caller = ("127.0.0.1", "clerk-emulator")
+        self.is_silent = False
+        self._task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._sending: set[str] = set()
+        self._lines: set[asyncio.Task[None]] = set()
+        self._clients: dict[str, httpx2.AsyncClient] = {}
+
+    # What happens
+
+    def hear(self, happening: Happening) -> None:
+        """Make a message of something that happened, as it is now, and queue it for each endpoint."""
+        if self.is_silent:
+            return
+        body = json.dumps(
+            envelope(self.instance, happening, self.site.url, self.caller),
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        message = Message(id=self.instance.ids.new("msg"), type=happening.type, body=body, created_at=self.instance.now)
+        self.log.add_message(message)
+        for endpoint in self.endpoints.values():
+            if endpoint.wants(message.type):
+                self._queue(message, endpoint)
+        self._news.set()
+
+    def note_caller(self, address: str, user_agent: str) -> None:
+        """Remember who makes what happens next happen."""
+        self.caller = (address, user_agent)
+
+    # Endpoints
+
+    def connect(
+        self,
+        url: str,
+        *,
+        secret: str | None = None,
+        events: list[str] | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> Endpoint:
+        """Add an endpoint. With a transport (say, to an ASGI app) no port is needed."""
+        wish = {"url": url, "secret": secret, "events": events or []}
+        return self.add(endpoints.make(self.instance.ids, wish, transport))
+
+    def add(self, endpoint: Endpoint) -> Endpoint:
+        """Add an endpoint; one with the same id is replaced."""
+        self.endpoints[endpoint.id] = endpoint
+        return endpoint
+
+    def disconnect(self, endpoint_id: str) -> bool:
+        """Take an endpoint away; say whether there was one."""
+        if self.endpoints.pop(endpoint_id, None) is None:
+            return False
+        self.log.drop_endpoint(endpoint_id)
+        return True
+
+    # On the way
+
+    def replay(self, delivery_id: str) -> Delivery | None:
+        """Send the message of a delivery once more, under the same message id."""
+        old = self.log.deliveries.get(delivery_id)
+        if old is None or old.endpoint_id not in self.endpoints:
+            return None
+        delivery = self.log.add(old.message, old.endpoint_id, self.instance.now)
+        delivery.is_replay = True
+        self._news.set()
+        return delivery
+
+    def send_again(self, message_id: str) -> list[Delivery]:
+        """Send a message once more to every endpoint that wants it."""
+        message = self.log.messages.get(message_id)
+        if message is None:
+            return []
+        wanting = [one for one in self.endpoints.values() if one.wants(message.type)]
+        sent = [self.log.add(message, endpoint.id, self.instance.now) for endpoint in wanting]
+        for delivery in sent:
+            delivery.is_replay = True
+        self._news.set()
+        return sent
+
+    async def drain(self) -> None:
+        """Deliver until nothing is due now; what is held back for a successor that never came goes too."""
+        while True:
+            self._dispatch()
+            if self._lines:
+                await asyncio.wait(set(self._lines))
+                continue
+            held = [delivery for delivery in self.log.waiting() if delivery.is_held]
+            if not held:
+                break
+            for delivery in held:
+                self._release(delivery)
+        if self._task is None:
+            await self._close_clients()
+
+    async def start(self) -> None:
+        """Let deliveries go by themselves."""
+        if self._task is None:
+            self._news = asyncio.Event()
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Let them go no more, and close the connections."""
+        task, self._task = self._task, None
+        running = [*self._lines, *([task] if task else [])]
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._close_clients()
+
+    async def _close_clients(self) -> None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.aclose()
+
+    async def _run(self) -> None:
+        while True:
+            self._news.clear()
+            self._release_late()
+            self._dispatch()
+            try:
+                async with asyncio.timeout(NAP):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+
+    def _queue(self, message: Message, endpoint: Endpoint) -> None:
+        fault = self.faults.take_for_event(message.type)
+        delivery = self.log.add(message, endpoint.id, self.instance.now)
+        if fault is not None:
+            self._spoil(delivery, fault)
+
+    def _spoil(self, delivery: Delivery, fault: Fault) -> None:
+        delivery.fault = fault.do
+        if fault.do == "drop":
+            self.log.settle(delivery, "dropped")
+        elif fault.do == "double":
+            self.log.add(delivery.message, delivery.endpoint_id, delivery.due_at).fault = "double"
+        elif fault.do == "delay":
+            delivery.due_at += fault.delay_ms
+        elif fault.do == "reorder":
+            self._hold(delivery)
+        elif fault.do == "bad_signature":
+            delivery.bad_signatures = 1
+
+    def _hold(self, delivery: Delivery) -> None:
+        held = [one for one in self.log.waiting() if one.is_held and one.endpoint_id == delivery.endpoint_id]
+        delivery.is_held = not held
+        if delivery.is_held:
+            delivery.due_at += HOLD
+
+    def _release(self, delivery: Delivery) -> None:
+        delivery.is_held = False
+        delivery.due_at = self.instance.now
+
+    def _release_late(self) -> None:
+        now = self.instance.now
+        for delivery in self.log.waiting():
+            if delivery.is_held and delivery.due_at <= now:
+                self._release(delivery)
+
+    def _due(self) -> list[Delivery]:
+        now = self.instance.now
+        return [
+            delivery
+            for delivery in self.log.waiting()
+            if delivery.state == "pending"
+            and delivery.due_at <= now
+            and not delivery.is_held
+            and delivery.endpoint_id not in self._sending
+        ]
+
+    def _dispatch(self) -> None:
+        lines: dict[str, list[Delivery]] = {}
+        for delivery in self._due():
+            delivery.state = "sending"
+            lines.setdefault(delivery.endpoint_id, []).append(delivery)
+        for endpoint_id, line in lines.items():
+            self._sending.add(endpoint_id)
+            task = asyncio.create_task(self._deliver_line(endpoint_id, line))
+            self._lines.add(task)
+            task.add_done_callback(self._lines.discard)
+
+    async def _deliver_line(self, endpoint_id: str, line: list[Delivery]) -> None:
+        try:
+            for delivery in line:
+                await self._deliver(delivery)
+                self._release_held(delivery)
+        finally:
+            self._sending.discard(endpoint_id)
+            for delivery in line:
+                if delivery.state == "sending":
+                    delivery.state = "pending"
+            self._news.set()
+
+    def _release_held(self, gone: Delivery) -> None:
+        for delivery in self.log.waiting():
+            if delivery.is_held and delivery.endpoint_id == gone.endpoint_id:
+                self._release(delivery)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        endpoint = self.endpoints.get(delivery.endpoint_id)
+        if endpoint is None:
+            self.log.settle(delivery, "failed")
+            return
+        attempt, is_final = await self._attempt(delivery, endpoint)
+        delivery.attempts.append(attempt)
+        if attempt.status is not None and 200 <= attempt.status < 300:
+            self.log.settle(delivery, "succeeded")
+            return
+        wait = schedule.wait_after(len(delivery.attempts), self.retry_scale)
+        if wait is None or is_final:
+            self.log.settle(delivery, "failed")
+        else:
+            delivery.state, delivery.due_at = "pending", self.instance.now + wait
+
+    async def _attempt(self, delivery: Delivery, endpoint: Endpoint) -> tuple[Attempt, bool]:
+        secret = endpoint.secret
+        if delivery.bad_signatures:
+            delivery.bad_signatures -= 1
+            secret = signing.new_secret()
+        message, seconds = delivery.message, self.instance.clock.wall() // 1000
+        headers = signing.headers(secret, message.id, seconds, message.body)
+        try:
+            async with asyncio.timeout(schedule.TIMEOUT_SECONDS):
+                response = await self._client(endpoint).post(
+                    endpoint.url, content=message.body.encode(), headers=headers
+                )
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, OSError) as error:
+            return Attempt(at=self.instance.now, error=type(error).__name__), False
+        is_final = response.headers.get("webhook-delivery") == "abort-message"
+        return Attempt(at=self.instance.now, status=response.status_code), is_final
+
+    def _client(self, endpoint: Endpoint) -> httpx2.AsyncClient:
+        client = self._clients.get(endpoint.id)
+        if client is None:
+            client = httpx2.AsyncClient(transport=endpoint.transport, timeout=schedule.TIMEOUT_SECONDS, trust_env=False)
+            self._clients[endpoint.id] = client
+        return client
+
+    def dump(self) -> dict[str, Any]:
+        """Return the endpoints as JSON, to be kept."""
+        return {"endpoints": [one.describe() for one in self.endpoints.values() if one.transport is None]}
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take back what `dump()` returned."""
+        for wish in data.get("endpoints", []):
+            self.add(endpoints.make(self.instance.ids, wish))

@@ -1,0 +1,66 @@
+"""Endpoints: where webhooks go, each with its own secret."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from clerk_emulator.state.ids import Ids
+from clerk_emulator.webhooks.signing import is_secret, new_secret
+
+
+class BadEndpoint(ValueError):
+    """A description of an endpoint that makes no sense."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Endpoint:
+    """One receiver. `events` empty: all. `transport` takes the place of the network in process."""
+
+    id: str
+    url: str
+    secret: str
+    enabled: bool = True
+    events: list[str] = field(default_factory=list)
+    transport: httpx2.AsyncBaseTransport | None = None
+
+    def wants(self, type_: str) -> bool:
+        """Say whether this endpoint gets events of a type."""
+        return self.enabled and (not self.events or type_ in self.events)
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "id": self.id,
+            "url": self.url,
+            "secret": self.secret,
+            "enabled": self.enabled,
+            "events": self.events,
+        }
+
+
+def make(ids: Ids, wish: Any, transport: httpx2.AsyncBaseTransport | None = None) -> Endpoint:
+    """Return an endpoint from its description, or say what is wrong with it."""
+    if not isinstance(wish, dict) or not isinstance(wish.get("url"), str):
+        raise BadEndpoint("an endpoint is a JSON object with a url")
+    unknown = sorted(set(wish) - {"id", "url", "secret", "enabled", "events"})
+    if unknown:
+        raise BadEndpoint(f"unknown: {', '.join(unknown)}; known: id, url, secret, enabled, events")
+    parts = urlsplit(wish["url"])
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadEndpoint("url must be an http or https address")
+    secret = wish.get("secret") or new_secret()
+    if not isinstance(secret, str) or not is_secret(secret):
+        raise BadEndpoint("secret must be whsec_ and base64")
+    events = wish.get("events") or []
+    if not isinstance(events, list) or not all(isinstance(event, str) for event in events):
+        raise BadEndpoint("events must be a list of strings")
+    return Endpoint(
+        id=str(wish.get("id") or ids.new("ep")),
+        url=wish["url"],
+        secret=secret,
+        enabled=wish.get("enabled", True) is not False,
+        events=events,
+        transport=transport,
+    )

@@ -1,0 +1,111 @@
+"""The log: messages, to which endpoints they go, and every attempt."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MOST_SETTLED = 50_000
+WAITING = ("pending", "sending")
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """One event as it is sent. Its id stays the same however often it is sent."""
+
+    id: str
+    type: str
+    body: str
+    created_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One try."""
+
+    at: int
+    status: int | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    """One message on its way to one endpoint."""
+
+    id: str
+    message: Message
+    endpoint_id: str
+    state: str = "pending"  # pending | sending | succeeded | failed | dropped
+    due_at: int
+    attempts: list[Attempt] = field(default_factory=list)
+    is_held: bool = False  # until the next one has gone before it
+    bad_signatures: int = 0  # so many attempts to come are signed wrongly
+    fault: str | None = None
+    is_replay: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "id": self.id,
+            "message_id": self.message.id,
+            "event": self.message.type,
+            "endpoint_id": self.endpoint_id,
+            "status": "pending" if self.state in WAITING else self.state,
+            "created_at": self.message.created_at,
+            "due_at": self.due_at if self.state in WAITING else None,
+            "fault": self.fault,
+            "replay": self.is_replay,
+            "attempts": [asdict(attempt) for attempt in self.attempts],
+        }
+
+
+class Log:
+    """All messages and deliveries, in order. The oldest settled ones are forgotten when there are many."""
+
+    def __init__(self, most: int = MOST_SETTLED) -> None:
+        self._most = most
+        self.messages: dict[str, Message] = {}
+        self.deliveries: dict[str, Delivery] = {}
+        self._waiting: dict[str, Delivery] = {}
+        self._number = 0
+
+    def add_message(self, message: Message) -> None:
+        """Keep a message."""
+        self.messages[message.id] = message
+        while len(self.messages) > self._most:
+            self.messages.pop(next(iter(self.messages)))
+
+    def add(self, message: Message, endpoint_id: str, due_at: int) -> Delivery:
+        """Begin a delivery."""
+        self._number += 1
+        delivery = Delivery(id=f"dlv_{self._number}", message=message, endpoint_id=endpoint_id, due_at=due_at)
+        self.deliveries[delivery.id] = delivery
+        self._waiting[delivery.id] = delivery
+        if len(self.deliveries) > self._most:
+            self._forget_oldest()
+        return delivery
+
+    def settle(self, delivery: Delivery, state: str) -> None:
+        """End a delivery."""
+        delivery.state = state
+        self._waiting.pop(delivery.id, None)
+
+    def waiting(self) -> Iterator[Delivery]:
+        """Walk the deliveries that are not settled."""
+        return iter(list(self._waiting.values()))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.messages.clear()
+        self.deliveries.clear()
+        self._waiting.clear()
+
+    def drop_endpoint(self, endpoint_id: str) -> None:
+        """Give up what is on its way to an endpoint that is gone."""
+        for delivery in self.waiting():
+            if delivery.endpoint_id == endpoint_id:
+                self.settle(delivery, "failed")
+
+    def _forget_oldest(self) -> None:
+        for delivery_id in list(self.deliveries)[: self._most // 10]:
+            if delivery_id not in self._waiting:
+                del self.deliveries[delivery_id]

@@ -1,0 +1,152 @@
+"""Bodies of requests, checked: which fields there are and what they may hold."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from clerk_emulator.state.refusals import NotEmulated, Problem, Refused, bad_parameter
+
+Check = Callable[[str, Any], Any]
+
+
+class Form:
+    """The fields of one kind of body. `read()` returns the checked values of those that were sent."""
+
+    def __init__(self, fields: Mapping[str, Check], *, required: tuple[str, ...] = (), strict: bool = True):
+        self._fields = fields
+        self._required = required
+        self._strict = strict
+
+    def read(self, body: Any) -> dict[str, Any]:
+        """Return the values, or refuse with one problem for each wrong parameter."""
+        if body is None:
+            body = {}
+        if not isinstance(body, dict):
+            raise not_an_object()
+        problems = [_missing(name) for name in self._required if body.get(name) is None]
+        values: dict[str, Any] = {}
+        for name, value in body.items():
+            check = self._fields.get(name)
+            if check is None:
+                if self._strict:
+                    words = "is no parameter of this request"
+                    problems.append(bad_parameter("form_param_unknown", name, words))
+                continue
+            try:
+                values[name] = check(name, value)
+            except Refused as refused:
+                problems.extend(refused.problems)
+        if problems:
+            raise Refused(422, *problems)
+        return values
+
+    def read_list(self, body: Any, most: int) -> list[dict[str, Any]]:
+        """Return the values of each object of a list of one and more."""
+        if not isinstance(body, list):
+            raise not_an_object()
+        if not 1 <= len(body) <= most:
+            words = f"The request takes a list of 1 to {most}."
+            raise Refused(422, Problem("form_param_value_invalid", "wrong number of items", words))
+        return [self.read(item) for item in body]
+
+
+def not_an_object() -> Refused:
+    """400: the body is not of the form that the request takes."""
+    words = "The body of the request does not have the form this request takes."
+    return Refused(400, Problem("request_body_invalid", "invalid request body", words))
+
+
+def text(name: str, value: Any) -> str:
+    """Take a string."""
+    _require_type(name, value, str, "a string")
+    return str(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Take true or false."""
+    _require_type(name, value, bool, "a boolean")
+    return bool(value)
+
+
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """Take an object."""
+    _require_type(name, value, dict, "an object")
+    return dict(value)
+
+
+def texts(name: str, value: Any) -> list[str]:
+    """Take a list of strings."""
+    _require_type(name, value, list, "a list of strings")
+    for item in value:
+        _require_type(name, item, str, "a list of strings")
+    return list(value)
+
+
+def integer(least: int, most: int | None = None) -> Check:
+    """Take a whole number within bounds."""
+
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _wrong_type(name, "an integer")
+        if value < least or (most is not None and value > most):
+            bounds = f"must be {least} or more" if most is None else f"must be from {least} to {most}"
+            raise Refused(422, bad_parameter("form_param_value_invalid", name, bounds))
+        return value
+
+    return check
+
+
+def choice(*allowed: str) -> Check:
+    """Take one of a few words."""
+
+    def check(name: str, value: Any) -> str:
+        if value not in allowed:
+            words = f"must be one of {', '.join(allowed)}"
+            raise Refused(422, bad_parameter("form_param_value_invalid", name, words))
+        return str(value)
+
+    return check
+
+
+def moment(name: str, value: Any) -> int:
+    """Take a time as RFC 3339 says, and return milliseconds."""
+    words = "must be a time in RFC 3339 form"
+    try:
+        found = datetime.fromisoformat(text(name, value))
+    except ValueError:
+        raise Refused(422, bad_parameter("form_param_format_invalid", name, words)) from None
+    aware = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return int(aware.timestamp() * 1000)
+
+
+def nullable(check: Check) -> Check:
+    """Take null as well."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def absent(name: str, value: Any) -> None:
+    """Take only what says nothing: Clerk knows this parameter and the emulator doesn't."""
+    if value not in (None, [], "", False):
+        raise NotEmulated(f"the parameter {name}")
+
+
+def deprecated(instead: str) -> Check:
+    """Take nothing: this parameter is gone from this version of the API."""
+
+    def check(name: str, value: Any) -> None:
+        raise Refused(422, bad_parameter("form_param_deprecated", name, f"is no longer taken; {instead}"))
+
+    return check
+
+
+def _require_type(name: str, value: Any, kind: type, words: str) -> None:
+    if not isinstance(value, kind):
+        raise _wrong_type(name, words)
+
+
+def _wrong_type(name: str, words: str) -> Refused:
+    return Refused(422, bad_parameter("form_param_value_invalid", name, f"must be {words}"))
+
+
+def _missing(name: str) -> Problem:
+    return bad_parameter("form_param_missing", name, "is missing")

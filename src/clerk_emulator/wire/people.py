@@ -1,0 +1,135 @@
+"""Users and their addresses as JSON."""
+
+from typing import Any
+
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import EmailAddress, User, Verification
+
+Json = dict[str, Any]
+NO_IMAGE = ""
+
+
+def email_address(email: EmailAddress) -> Json:
+    """Return an e-mail address."""
+    return {
+        "id": email.id,
+        "object": "email_address",
+        "email_address": email.email_address,
+        "reserved": email.status == "reserved",
+        "verification": _proof(email),
+        "linked_to": [],
+        "matches_sso_connection": False,
+        "created_at": email.created_at,
+        "updated_at": email.updated_at,
+    }
+
+
+def user(instance: Instance, found: User) -> Json:
+    """Return a user."""
+    now = instance.now
+    lockout = found.lockout_ends_at
+    locked = lockout is not None and lockout > now
+    return {
+        "id": found.id,
+        "object": "user",
+        "external_id": found.external_id,
+        "primary_email_address_id": found.primary_email_address_id,
+        "primary_phone_number_id": None,
+        "primary_web3_wallet_id": None,
+        "username": found.username,
+        "first_name": found.first_name,
+        "last_name": found.last_name,
+        "locale": found.locale,
+        "profile_image_url": NO_IMAGE,
+        "image_url": NO_IMAGE,
+        "has_image": False,
+        "public_metadata": found.public_metadata,
+        "private_metadata": found.private_metadata,
+        "unsafe_metadata": found.unsafe_metadata,
+        "email_addresses": [email_address(email) for email in found.email_addresses],
+        "phone_numbers": [],
+        "web3_wallets": [],
+        "passkeys": [],
+        "password_enabled": found.password is not None,
+        "two_factor_enabled": False,
+        "totp_enabled": False,
+        "backup_code_enabled": False,
+        "mfa_enabled_at": None,
+        "mfa_disabled_at": None,
+        "password_last_updated_at": found.password_last_updated_at,
+        "external_accounts": [],
+        "saml_accounts": [],
+        "enterprise_accounts": [],
+        "last_sign_in_at": found.last_sign_in_at,
+        "banned": found.banned,
+        "locked": locked,
+        "lockout_expires_in_seconds": (lockout - now) // 1000 if lockout is not None and locked else None,
+        "verification_attempts_remaining": 0 if locked else None,
+        "updated_at": found.updated_at,
+        "created_at": found.created_at,
+        "delete_self_enabled": found.delete_self_enabled,
+        "create_organization_enabled": found.create_organization_enabled,
+        "create_organizations_limit": found.create_organizations_limit,
+        "last_active_at": found.last_active_at,
+        "legal_accepted_at": found.legal_accepted_at,
+        "bypass_client_trust": found.bypass_client_trust,
+    }
+
+
+def public_user(found: User) -> Json:
+    """Return what the members of an organization see of a user."""
+    return {
+        "user_id": found.id,
+        "first_name": found.first_name,
+        "last_name": found.last_name,
+        "profile_image_url": NO_IMAGE,
+        "image_url": NO_IMAGE,
+        "has_image": False,
+        "identifier": found.identifier,
+        "username": found.username or "",
+        "banned": found.banned,
+    }
+
+
+def inviter(found: User | None) -> Json | None:
+    """Return what an invitee sees of the one who invites."""
+    if found is None:
+        return None
+    return {
+        "user_id": found.id,
+        "first_name": found.first_name,
+        "last_name": found.last_name,
+        "image_url": NO_IMAGE,
+        "has_image": False,
+        "identifier": found.identifier,
+    }
+
+
+def verification(found: Verification) -> Json:
+    """Return a proof by code."""
+    return {
+        "object": "verification",
+        "id": found.id,
+        "status": found.status,
+        "strategy": "email_code",
+        "attempts": found.attempts,
+        "expire_at": found.expire_at,
+    }
+
+
+def deleted(object_: str, id_: str, **more: Any) -> Json:
+    """Return what is left of a deleted thing."""
+    return {"object": object_, "id": id_, "deleted": True, **more}
+
+
+def _proof(email: EmailAddress) -> Json | None:
+    if email.status != "verified":
+        return None
+    kind = {"ticket": "verification_ticket", "email_code": "verification_otp"}
+    return {
+        "object": kind.get(email.strategy or "", "verification_admin"),
+        "status": "verified",
+        "strategy": email.strategy or "admin",
+        "attempts": None,
+        "expire_at": None,
+    }

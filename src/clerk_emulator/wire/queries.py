@@ -1,0 +1,95 @@
+"""Parameters of a query, checked: pages, orders, and filters."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from clerk_emulator.state.refusals import Refused, bad_parameter, bad_value
+
+DEFAULT_LIMIT = 10
+MOST = 500
+MOST_VALUES = 100
+
+T = TypeVar("T")
+
+
+class Query:
+    """The parameters as they came, in order, with repetitions."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name.removesuffix("[]"), []).append(value)
+
+    def text(self, name: str) -> str | None:
+        """Return the first value, or None."""
+        values = self._values.get(name)
+        return values[0] if values and values[0] != "" else None
+
+    def texts(self, name: str) -> list[str] | None:
+        """Return all values, those joined by commas taken apart, or None."""
+        values = self._values.get(name)
+        if values is None:
+            return None
+        found = [part.strip() for value in values for part in value.split(",") if part.strip()]
+        if len(found) > MOST_VALUES:
+            raise bad_value(name, f"may have {MOST_VALUES} values at most")
+        return found
+
+    def number(self, name: str, least: int = 0) -> int | None:
+        """Return a whole number, or None."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            raise bad_value(name, "must be an integer") from None
+        if number < least:
+            raise bad_value(name, f"must be {least} or more")
+        return number
+
+    def flag(self, name: str) -> bool | None:
+        """Return true or false, or None."""
+        value = self.text(name)
+        if value is None:
+            return None
+        if value.lower() not in ("true", "false", "1", "0"):
+            raise bad_value(name, "must be true or false")
+        return value.lower() in ("true", "1")
+
+    def choices(self, name: str, allowed: tuple[str, ...]) -> list[str] | None:
+        """Return values out of a few allowed ones, or None."""
+        values = self.texts(name)
+        if values and any(value not in allowed for value in values):
+            raise bad_value(name, f"must be one of {', '.join(allowed)}")
+        return values or None
+
+    @property
+    def limit(self) -> int:
+        """Return how many are asked for. More than 500 is said to give ten, silently, and does so here."""
+        limit = self.number("limit", least=1)
+        return DEFAULT_LIMIT if limit is None or limit > MOST else limit
+
+    @property
+    def offset(self) -> int:
+        """Return how many are to be skipped."""
+        return self.number("offset") or 0
+
+    def order(self, allowed: tuple[str, ...], default: str = "-created_at") -> tuple[str, bool]:
+        """Return the field to sort by and whether downwards; only the first `order_by` counts."""
+        wanted = (self.text("order_by") or default).strip()
+        name = wanted.lstrip("+-")
+        if name not in allowed:
+            words = f"must be one of {', '.join(allowed)}, with + or - before it"
+            raise Refused(422, bad_parameter("form_param_value_invalid", "order_by", words))
+        return name, wanted.startswith("-")
+
+    def page(self, rows: Iterable[T]) -> list[T]:
+        """Return the page that was asked for."""
+        return list(islice(rows, self.offset, self.offset + self.limit))
+
+
+def ordered(rows: Iterable[T], key: Callable[[T], Any], *, descending: bool) -> Iterator[T]:
+    """Walk rows sorted by a key; equal ones keep their order."""
+    return iter(sorted(rows, key=key, reverse=descending))

@@ -1,0 +1,26 @@
+"""Sessions as JSON."""
+
+from typing import Any
+
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Session
+
+Json = dict[str, Any]
+
+
+def session(instance: Instance, found: Session) -> Json:
+    """Return a session."""
+    return {
+        "object": "session",
+        "id": found.id,
+        "user_id": found.user_id,
+        "client_id": found.client_id,
+        "actor": None,
+        "status": found.status(instance.now),
+        "last_active_organization_id": found.last_active_organization_id,
+        "last_active_at": found.last_active_at,
+        "expire_at": found.expire_at,
+        "abandon_at": found.abandon_at,
+        "updated_at": found.updated_at,
+        "created_at": found.created_at,
+    }

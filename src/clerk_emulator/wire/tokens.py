@@ -1,0 +1,71 @@
+"""Session tokens, version 2: sixty seconds long, with the active organization."""
+
+from typing import Any
+
+from clerk_emulator.state import memberships
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Session
+from clerk_emulator.wire.site import Site
+
+LIFETIME = 60
+LEEWAY = 10
+CATEGORY = "cl_B7d4PD111AAA"
+MINUTE = 60_000
+
+
+def session_token(instance: Instance, session: Session, site: Site, lifetime: int = LIFETIME) -> str:
+    """Return a signed token for a session. Its times are those of the wall clock, which verifiers have."""
+    return site.keyring.sign(session_claims(instance, session, site.url, lifetime), cat=CATEGORY)
+
+
+def session_claims(instance: Instance, session: Session, issuer: str, lifetime: int) -> dict[str, Any]:
+    """Return the claims of a session token."""
+    issued_at = instance.clock.wall() // 1000
+    minutes = (instance.now - session.factor_verified_at) // MINUTE
+    claims: dict[str, Any] = {
+        "exp": issued_at + lifetime,
+        "fva": [minutes, -1],
+        "iat": issued_at,
+        "iss": issuer,
+        "jti": instance.ids.secret()[:20],
+        "nbf": issued_at - LEEWAY,
+        "sid": session.id,
+        "sts": "active",
+        "sub": session.user_id,
+        "v": 2,
+    }
+    if session.origin:
+        claims["azp"] = session.origin
+    return {**claims, **_organization_claims(instance, session)}
+
+
+def _organization_claims(instance: Instance, session: Session) -> dict[str, Any]:
+    organization = instance.organizations.find(session.last_active_organization_id)
+    if organization is None:
+        return {}
+    membership = memberships.find(instance, organization.id, session.user_id)
+    if membership is None:
+        return {}
+    claims = {"id": organization.id, "slg": organization.slug, "rol": membership.role.removeprefix("org:")}
+    role = instance.roles.get(membership.role)
+    features, permissions, maps = permission_map(role.permissions if role else [])
+    if not features:
+        return {"o": claims}
+    claims |= {"per": ",".join(permissions), "fpm": ",".join(map(str, maps))}
+    return {"o": claims, "fea": ",".join(f"o:{feature}" for feature in features)}
+
+
+def permission_map(keys: list[str]) -> tuple[list[str], list[str], list[int]]:
+    """Return features, permissions, and for each feature the bits of its permissions; system ones left out."""
+    pairs = [
+        (parts[1], parts[2])
+        for parts in (key.split(":") for key in keys)
+        if len(parts) == 3 and not parts[1].startswith("sys_")
+    ]
+    features = sorted({feature for feature, _ in pairs})
+    permissions = sorted({permission for _, permission in pairs})
+    maps = [
+        sum(1 << place for place, permission in enumerate(permissions) if (feature, permission) in pairs)
+        for feature in features
+    ]
+    return features, permissions, maps

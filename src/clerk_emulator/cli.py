@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clerk_emulator.emulator import Emulator
-from clerk_emulator.serve import PortTaken, address_of, bind, server_for
+from clerk_emulator.serve.emulator import Emulator
+from clerk_emulator.serve.server import PortTaken, address_of, bind, server_for
 
 EPILOG = "CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY pin the keys where the flags are not given."
 

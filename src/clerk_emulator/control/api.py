@@ -12,7 +12,6 @@ from starlette.routing import Route
 from clerk_emulator.control import moments
 from clerk_emulator.control.desk import Desk
 from clerk_emulator.state.instance import Settings
-from clerk_emulator.webhooks import endpoints
 from clerk_emulator.wire.answers import Json
 from clerk_emulator.wire.site import is_loopback
 
@@ -95,25 +94,24 @@ async def advance_clock(desk: Desk, request: Request) -> Any:
 
 async def list_endpoints(desk: Desk, request: Request) -> Any:
     """Answer the endpoints, with their secrets."""
-    return {"data": [endpoint.describe() for endpoint in desk.courier.endpoints.values()]}
+    return {"data": desk.office.list_endpoints()}
 
 
 async def add_endpoint(desk: Desk, request: Request) -> Any:
     """Add an endpoint: `{"url": ..., "secret"?: "whsec_...", "events"?: [...], "enabled"?: true}`."""
-    endpoint = endpoints.make(desk.instance.ids, await _body(request))
-    return desk.courier.add(endpoint).describe()
+    return desk.office.add_endpoint(await _body(request))
 
 
 async def remove_endpoint(desk: Desk, request: Request) -> Any:
     """Take an endpoint away."""
-    if not desk.courier.disconnect(request.path_params["id"]):
+    if not desk.office.remove_endpoint(request.path_params["id"]):
         raise NotThere("endpoint")
     return {"ok": True}
 
 
 async def list_deliveries(desk: Desk, request: Request) -> Any:
     """Answer deliveries, newest first; `?event=`, `?status=`, `?endpoint_id=`, `?limit=`."""
-    shapes = [delivery.describe() for delivery in reversed(desk.courier.log.deliveries.values())]
+    shapes = desk.office.list_deliveries()
     for name in ("event", "status", "endpoint_id", "message_id"):
         wanted = request.query_params.get(name)
         if wanted:
@@ -123,47 +121,43 @@ async def list_deliveries(desk: Desk, request: Request) -> Any:
 
 async def get_delivery(desk: Desk, request: Request) -> Any:
     """Answer one delivery with the body that was sent."""
-    delivery = desk.courier.log.deliveries.get(request.path_params["id"])
+    delivery = desk.office.find_delivery(request.path_params["id"])
     if delivery is None:
         raise NotThere("delivery")
-    return {**delivery.describe(), "body": json.loads(delivery.message.body)}
+    return delivery
 
 
 async def replay(desk: Desk, request: Request) -> Any:
     """Send the message of a delivery once more, under the same svix-id."""
-    delivery = desk.courier.replay(request.path_params["id"])
+    delivery = desk.office.replay(request.path_params["id"])
     if delivery is None:
         raise NotThere("delivery with an endpoint")
-    return delivery.describe()
+    return delivery
 
 
 async def drain(desk: Desk, request: Request) -> Any:
     """Deliver until nothing is due now."""
-    await desk.courier.drain()
-    waiting = sum(1 for _ in desk.courier.log.waiting())
-    return {"ok": True, "waiting": waiting}
+    return {"ok": True, "waiting": await desk.office.drain()}
 
 
 async def list_events(desk: Desk, request: Request) -> Any:
     """Answer the messages, oldest first, with their bodies; `?type=`, `?after=<message id>`, `?limit=`."""
-    messages = list(desk.courier.log.messages.values())
+    messages = desk.office.list_messages()
     after = request.query_params.get("after")
     if after:
-        places = [place for place, message in enumerate(messages) if message.id == after]
+        places = [place for place, message in enumerate(messages) if message["id"] == after]
         messages = messages[places[0] + 1 :] if places else []
     type_ = request.query_params.get("type")
-    found = [message for message in messages if not type_ or message.type == type_]
-    page = found[: _number(request, "limit", 100)]
-    data = [{"id": one.id, "created_at": one.created_at, **json.loads(one.body)} for one in page]
-    return {"data": data, "total_count": len(found)}
+    found = [message for message in messages if not type_ or message["type"] == type_]
+    return {"data": found[: _number(request, "limit", 100)], "total_count": len(found)}
 
 
 async def send_again(desk: Desk, request: Request) -> Any:
     """Send a message once more to every endpoint that wants it."""
-    if request.path_params["id"] not in desk.courier.log.messages:
+    sent = desk.office.send_again(request.path_params["id"])
+    if sent is None:
         raise NotThere("event")
-    sent = desk.courier.send_again(request.path_params["id"])
-    return {"data": [delivery.describe() for delivery in sent]}
+    return {"data": sent}
 
 
 async def list_faults(desk: Desk, request: Request) -> Any:

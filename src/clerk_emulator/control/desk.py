@@ -5,12 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clerk_emulator.control import seed
+from clerk_emulator.control.office import Office
 from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
 from clerk_emulator.state import roles
 from clerk_emulator.state.instance import Instance, Settings
-from clerk_emulator.webhooks import endpoints
-from clerk_emulator.webhooks.courier import Courier
 from clerk_emulator.wire import organizations, people, sessions
 from clerk_emulator.wire.site import Site
 
@@ -25,7 +24,7 @@ class Desk:
     site: Site
     faults: Faults
     journal: Journal
-    courier: Courier
+    office: Office
 
     def reset(self, *, keeps_endpoints: bool = True) -> None:
         """Start over: nobody, nothing, the time of this machine. Keys and the instance's id stay."""
@@ -36,17 +35,16 @@ class Desk:
         roles.furnish(self.instance)
         self.faults.clear()
         self.journal.clear()
-        self.courier.log.clear()
-        if not keeps_endpoints:
-            self.courier.endpoints.clear()
+        self.office.clear(keeps_endpoints=keeps_endpoints)
 
     def seed(self, wish: Any) -> dict[str, int]:
         """Take a seed, with its endpoints."""
         wanted = wish.get("endpoints") or [] if isinstance(wish, dict) else []
-        made = [endpoints.make(self.instance.ids, one) for one in wanted]
+        for endpoint in wanted:
+            self.office.check_endpoint(endpoint)
         counts = seed.sow(self.instance, wish)
-        for endpoint in made:
-            self.courier.add(endpoint)
+        for endpoint in wanted:
+            self.office.add_endpoint(endpoint)
         return counts
 
     def keys(self) -> dict[str, Any]:
@@ -96,7 +94,5 @@ class Desk:
             "organization_invitations": len(one.organization_invitations),
             "invitations": len(one.invitations),
             "sessions": len(one.sessions),
-            "endpoints": len(self.courier.endpoints),
-            "messages": len(self.courier.log.messages),
-            "deliveries": len(self.courier.log.deliveries),
+            **self.office.counts(),
         }

@@ -38,11 +38,10 @@ def _invitations(desk: Desk) -> Rows:
 
 
 def _deliveries(desk: Desk) -> Rows:
-    for row in list(reversed(desk.courier.log.deliveries.values()))[:MOST]:
-        last = row.attempts[-1] if row.attempts else None
-        answer = (last.status or last.error) if last else ""
-        shape = row.describe()
-        yield row.message.type, shape["status"], len(row.attempts), answer, row.fault or "", row.message.id
+    for row in desk.office.list_deliveries()[:MOST]:
+        last = row["attempts"][-1] if row["attempts"] else {}
+        answer = last.get("status") or last.get("error") or ""
+        yield row["event"], row["status"], len(row["attempts"]), answer, row["fault"] or "", row["message_id"]
 
 
 def _requests(desk: Desk) -> Rows:

@@ -28,6 +28,7 @@ from clerk_emulator.state.clock import Clock
 from clerk_emulator.state.ids import Ids
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.webhooks.courier import Courier
+from clerk_emulator.webhooks.office import Office
 from clerk_emulator.wire import events
 from clerk_emulator.wire.keyring import Keyring
 from clerk_emulator.wire.site import Site
@@ -88,7 +89,7 @@ class Emulator:
             site=self.site,
             faults=self.faults,
             journal=self.journal,
-            courier=self.webhooks,
+            office=Office(self.webhooks),
         )
         self._is_dirty = not kept
         self._app = self._build()

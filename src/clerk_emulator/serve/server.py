@@ -4,7 +4,7 @@ import socket
 
 import uvicorn
 
-from clerk_emulator.emulator import Emulator
+from clerk_emulator.serve.emulator import Emulator
 
 GRACE_SECONDS = 2
 

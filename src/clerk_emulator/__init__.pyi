@@ -1,0 +1,1 @@
+from clerk_emulator.serve.emulator import Emulator as Emulator

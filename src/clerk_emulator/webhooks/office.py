@@ -1,0 +1,78 @@
+"""The courier as the desk sees it: JSON in, JSON out."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from clerk_emulator.webhooks import endpoints
+from clerk_emulator.webhooks.courier import Courier
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Shows and changes what the courier carries. What makes no sense is a ValueError, what isn't there None."""
+
+    courier: Courier
+
+    def counts(self) -> dict[str, int]:
+        """Return how many there are of each kind."""
+        log = self.courier.log
+        return {
+            "endpoints": len(self.courier.endpoints),
+            "messages": len(log.messages),
+            "deliveries": len(log.deliveries),
+        }
+
+    def clear(self, *, keeps_endpoints: bool) -> None:
+        """Forget what was sent and what is on its way."""
+        self.courier.log.clear()
+        if not keeps_endpoints:
+            self.courier.endpoints.clear()
+
+    def list_endpoints(self) -> list[Json]:
+        """Return the endpoints."""
+        return [endpoint.describe() for endpoint in self.courier.endpoints.values()]
+
+    def check_endpoint(self, wish: Any) -> None:
+        """Raise where the description of an endpoint makes no sense."""
+        endpoints.make(self.courier.instance.ids, wish)
+
+    def add_endpoint(self, wish: Any) -> Json:
+        """Add an endpoint from its description."""
+        return self.courier.add(endpoints.make(self.courier.instance.ids, wish)).describe()
+
+    def remove_endpoint(self, endpoint_id: str) -> bool:
+        """Take an endpoint away; say whether there was one."""
+        return self.courier.disconnect(endpoint_id)
+
+    def list_deliveries(self) -> list[Json]:
+        """Return the deliveries, newest first."""
+        return [delivery.describe() for delivery in reversed(self.courier.log.deliveries.values())]
+
+    def find_delivery(self, delivery_id: str) -> Json | None:
+        """Return a delivery with the body that is sent."""
+        delivery = self.courier.log.deliveries.get(delivery_id)
+        return {**delivery.describe(), "body": json.loads(delivery.message.body)} if delivery else None
+
+    def replay(self, delivery_id: str) -> Json | None:
+        """Send the message of a delivery once more."""
+        delivery = self.courier.replay(delivery_id)
+        return delivery.describe() if delivery else None
+
+    def list_messages(self) -> list[Json]:
+        """Return the messages, oldest first, with their bodies."""
+        messages = list(self.courier.log.messages.values())
+        return [{"id": one.id, "created_at": one.created_at, **json.loads(one.body)} for one in messages]
+
+    def send_again(self, message_id: str) -> list[Json] | None:
+        """Send a message once more to every endpoint that wants it."""
+        if message_id not in self.courier.log.messages:
+            return None
+        return [delivery.describe() for delivery in self.courier.send_again(message_id)]
+
+    async def drain(self) -> int:
+        """Deliver until nothing is due now, and return how many wait for later."""
+        await self.courier.drain()
+        return sum(1 for _ in self.courier.log.waiting())

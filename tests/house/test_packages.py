@@ -13,7 +13,7 @@ OWNERS = {
     "SQL": (["sqlalchemy"], SQL),
     "migrations": (["alembic"], ["kit/db.py", "kit/schema.py", "migrations/*"]),
     "templates": (["jinja2"], ["kit/html.py"]),
-    "the environment": (["os.environ", "os.getenv", "os.putenv", "dotenv", "pydantic_settings"], ["app/config.py"]),
+    "the environment": (["os.environ", "os.getenv", "os.putenv", "pydantic_settings"], ["app/config.py"]),
     "the present time": (NOW, ["kit/clock.py"]),
     "the web framework": (["fastapi"], ["*/api.py", "app/web.py"]),
     "the terminal": (["typer", "rich", "click"], ["app/cli*.py"]),

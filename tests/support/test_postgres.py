@@ -37,7 +37,7 @@ def test_it_starts_from_a_folder_that_only_this_user_may_enter(tmp_path: Path) -
     closed = tmp_path / "closed"
     for part in (packaged()[0].parent, package.with_name(package.name + ".libs")):
         if part.exists():
-            shutil.copytree(part, closed / part.relative_to(package.parent), copy_function=os.link)
+            shutil.copytree(part, closed / part.relative_to(package.parent))
     closed.chmod(0o700)
     server = Postgres(binaries=closed / packaged()[0].relative_to(package.parent))
     try:

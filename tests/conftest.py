@@ -1,6 +1,7 @@
 """What every test has: databases, a browser, asyncio, and Hypothesis with two sizes."""
 
 import os
+from collections import Counter
 
 import hypothesis.core
 import pytest
@@ -25,8 +26,8 @@ def anyio_backend() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the very end, and in red, what this machine could not test."""
-    reasons = {str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])}
-    for reason in sorted(reasons):
-        if LOUD in reason:
-            terminalreporter.write_line(reason[reason.index(LOUD) :].rstrip("')"), red=True, bold=True)
+    """Say at the end, and in red, what this machine could not test."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]
+    reasons = Counter(where[2] for where in skipped if isinstance(where, tuple) and LOUD in where[2])
+    for reason, times in reasons.items():
+        terminalreporter.write_line(f"{reason.removeprefix('Skipped: ')} ({times} tests)", red=True, bold=True)

@@ -1,6 +1,6 @@
 """Who is asking, and what they may do in one organization. Pure."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -10,7 +10,8 @@ from instep.identity.model import ADMIN
 class Principal(Struct, frozen=True, kw_only=True):
     """Who a request comes from: a person signed in through Clerk, or the holder of the break-glass key.
 
-    `is_instance_admin` may see and change every organization.
+    `is_instance_admin` may see and change every organization. `user_id` is None for someone the mirror does not know
+    yet. `actor` is who acts as this person, where Clerk says that someone does (impersonation).
     """
 
     kind: Literal["person", "break_glass"]
@@ -20,6 +21,46 @@ class Principal(Struct, frozen=True, kw_only=True):
     user_id: str | None = None
     clerk_user_id: str | None = None
     is_instance_admin: bool = False
+    actor: str | None = None
+
+
+class Barred(Struct, frozen=True):
+    """Someone whom Clerk knows and who may not come in: deactivated, banned or deleted. `principal` may do nothing."""
+
+    principal: Principal
+
+
+Asker = Principal | Barred | None
+
+BREAK_GLASS = Principal(kind="break_glass", name="Break-glass key", is_instance_admin=True)
+
+
+class Person(Struct, frozen=True, kw_only=True):
+    """A person's row in the mirror, as far as it decides who they are."""
+
+    id: str
+    email: str | None
+    is_email_verified: bool
+    first_name: str | None
+    last_name: str | None
+    username: str | None
+    image_url: str | None
+    public_metadata: Any
+    is_active: bool
+    is_banned: bool
+    deleted_at: int | None
+    gone_at: int | None
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether they may not come in, although Clerk may still say that they are signed in."""
+        return not self.is_active or self.is_banned or self.deleted_at is not None or self.gone_at is not None
+
+    @property
+    def name(self) -> str:
+        """What to call them; empty where nothing is known."""
+        whole = " ".join(part for part in (self.first_name, self.last_name) if part)
+        return whole or self.username or self.email or ""
 
 
 class Access(Struct, frozen=True, kw_only=True):
@@ -36,3 +77,36 @@ class Access(Struct, frozen=True, kw_only=True):
     def may_act(self) -> bool:
         """Whether they may change people here; otherwise they only read."""
         return self.principal.is_instance_admin or self.role == ADMIN
+
+
+def decide_principal(
+    person: Person | None, clerk_user_id: str, admins: frozenset[str], *, actor: str | None = None
+) -> Principal | Barred:
+    """Who a user of Clerk is here. `admins` are Clerk ids and addresses (lower case) that the settings name.
+
+    An instance admin is one whose public metadata say `"role": "admin"` (only the application's own server can write
+    them), or one of `admins`. An address counts only when it is verified: anyone can claim one that is not.
+    """
+    if person is None:
+        is_admin = clerk_user_id in admins
+        return Principal(
+            kind="person", name=clerk_user_id, clerk_user_id=clerk_user_id, is_instance_admin=is_admin, actor=actor
+        )
+    principal = Principal(
+        kind="person",
+        name=person.name or clerk_user_id,
+        email=person.email,
+        image_url=person.image_url,
+        user_id=person.id,
+        clerk_user_id=clerk_user_id,
+        is_instance_admin=not person.is_barred and _is_admin(person, clerk_user_id, admins),
+        actor=actor,
+    )
+    return Barred(principal) if person.is_barred else principal
+
+
+def _is_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:
+    metadata = person.public_metadata
+    is_named = isinstance(metadata, dict) and metadata.get("role") == "admin"
+    is_known_address = person.is_email_verified and (person.email or "").lower() in admins
+    return is_named or clerk_user_id in admins or is_known_address

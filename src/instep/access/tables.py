@@ -1,8 +1,10 @@
 """The table of console sessions: kept as hashes, each bound to a Clerk session or to the break-glass key."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
-from instep.kit.db import metadata
+from instep.kit.db import Json, metadata
 
 sessions = sa.Table(
     "instep_sessions",
@@ -10,8 +12,36 @@ sessions = sa.Table(
     sa.Column("token_hash", sa.Text, primary_key=True),
     sa.Column("clerk_session_id", sa.Text, index=True),
     sa.Column("clerk_user_id", sa.Text),
+    sa.Column("actor", sa.Text),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("checked_at", sa.BigInteger, nullable=False),
+    sa.Column("tried_at", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("ended_at", sa.BigInteger),
-    comment="clerk_session_id is null for a sign-in with the break-glass key.",
+    comment="clerk_session_id is null for a sign-in with the break-glass key. checked_at: when Clerk last said that "
+    "the session is active; tried_at: when it was last asked; actor: who acts as this user (impersonation).",
 )
+
+# What access reads of the mirror: names and columns only, so that the two slices stay strangers; a test holds them
+# against the mirror's own tables.
+_TYPES: dict[str, Any] = {
+    "is_email_verified": sa.Boolean,
+    "is_active": sa.Boolean,
+    "is_banned": sa.Boolean,
+    "joined_at": sa.BigInteger,
+    "deleted_at": sa.BigInteger,
+    "gone_at": sa.BigInteger,
+    "public_metadata": Json,
+}
+
+
+def _table(name: str, columns: str) -> sa.TableClause:
+    return sa.table(name, *(sa.column(column, _TYPES.get(column, sa.Text)) for column in columns.split()))
+
+
+users = _table(
+    "instep_users",
+    "id clerk_id email is_email_verified first_name last_name username image_url public_metadata "
+    "is_active is_banned deleted_at gone_at",
+)
+organizations = _table("instep_organizations", "id clerk_id name slug joined_at deleted_at gone_at")
+memberships = _table("instep_memberships", "id organization_id user_id role status joined_at gone_at")

@@ -101,11 +101,13 @@ def upgrade() -> None:
         sa.Column("token_hash", sa.Text(), nullable=False),
         sa.Column("clerk_session_id", sa.Text(), nullable=True),
         sa.Column("clerk_user_id", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("checked_at", sa.BigInteger(), nullable=False),
+        sa.Column("tried_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_instep_sessions")),
-        comment="clerk_session_id is null for a sign-in with the break-glass key.",
+        comment="clerk_session_id is null for a sign-in with the break-glass key. checked_at: when Clerk last said that the session is active; tried_at: when it was last asked; actor: who acts as this user (impersonation).",
     )
     op.create_index(op.f("ix_instep_sessions_clerk_session_id"), "instep_sessions", ["clerk_session_id"], unique=False)
     op.create_table(

@@ -1,0 +1,158 @@
+"""Console sessions: opened after Clerk's word, checked against Clerk every minute, ended on both sides."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+
+from instep.access import store
+from instep.access.limits import BreakGlass
+from instep.access.ports import JustInTime, SessionSource
+from instep.access.principal import BREAK_GLASS, Asker, Barred, Principal, decide_principal
+from instep.access.store import SessionRow
+from instep.identity.session import SessionClaims
+from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
+from instep.kit.clock import now as system_now
+from instep.kit.db import Db
+from instep.kit.errors import InstepError
+
+CHECK_EVERY = MINUTE  # as long as Clerk's own session tokens live: what is revoked there is out here as fast
+RETRY_AFTER = 15 * SECOND  # one question at a time for each session, also while Clerk does not answer
+GRACE = 10 * MINUTE  # Clerk being down must not stop work that has begun; a revoked person stays no longer than this
+ASK_FOR = 3.0  # seconds that a page waits for Clerk's answer; then it counts as down
+BREAK_GLASS_FOR = HOUR
+TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """The sessions of the console. `admins`: Clerk ids and addresses (lower case) of instance admins."""
+
+    db: Db
+    source: SessionSource
+    break_glass: BreakGlass
+    admins: frozenset[str] = frozenset()
+    clock: Clock = system_now
+    just_in_time: JustInTime | None = None
+    ask_for: float = ASK_FOR
+
+    async def open(self, claims: SessionClaims) -> str:
+        """A new session for the person of a token that was verified just now; our own token, kept only as a hash."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        await self.db.write(store.put_session, token_hash=_hash(token), claims=claims, at=self.clock())
+        return token
+
+    async def adopt(self, claims: SessionClaims) -> str | None:
+        """`open` for a token that lay in a cookie: it may be of before a sign-out, so Clerk is asked first.
+
+        None where the session is over, or Clerk does not say.
+        """
+        return await self.open(claims) if await self._ask(claims.session, claims.user) else None
+
+    async def open_by_key(self) -> str:
+        """A new session for the holder of the break-glass key, for `BREAK_GLASS_FOR`; its token."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        hashed = self.break_glass.hash_of(token)
+        await self.db.write(store.put_session, token_hash=hashed, claims=None, at=self.clock())
+        return token
+
+    async def find(self, token: str) -> Asker:
+        """Who holds this session token, None where it is nobody's or over.
+
+        1. One read: the session and the person as the mirror has them now.
+        2. A session by key: no older than its hour.
+        3. Someone who is barred is out, whatever Clerk says.
+        4. Clerk's word on the session is no older than a minute, else ask.
+        5. Someone the mirror does not know: have them brought in.
+        """
+        found = await self.db.read(store.find_session, token_hashes=self._hashes(token))
+        if found is None:
+            return None
+        session, person = found
+        if session.clerk_session_id is None or session.clerk_user_id is None:
+            is_good = self.break_glass.is_on and self.clock() - session.created_at < BREAK_GLASS_FOR
+            return BREAK_GLASS if is_good else None
+        who = decide_principal(person, session.clerk_user_id, self.admins, actor=session.actor)
+        if isinstance(who, Barred):
+            return who
+        if not await self._is_standing(session, session.clerk_session_id, session.clerk_user_id):
+            return None
+        return await self._bring_in(who)
+
+    async def find_bearer(self, claims: SessionClaims) -> Principal | Barred:
+        """Who a verified session token of Clerk's is here, by the mirror's present state."""
+        who = await self.db.read(store.find_principal, claims.user, admins=self.admins, actor=claims.actor)
+        if isinstance(who, Principal):
+            return await self._bring_in(who)
+        return who
+
+    async def end(self, token: str) -> bool:
+        """Sign out. False where Clerk did not answer, so that its own session may live on.
+
+        1. End our session. 2. With it every other session of ours that hangs on the same one of Clerk's.
+        3. Have Clerk revoke its own.
+        """
+        at = self.clock()
+        clerk_session_id = await self.db.write(store.end_session, token_hashes=self._hashes(token), at=at)
+        if clerk_session_id is None:
+            return True
+        await self.db.write(store.end_sessions_of, clerk_session_id, at=at)
+        try:
+            async with asyncio.timeout(self.ask_for):
+                await self.source.revoke_session(clerk_session_id)
+        except (InstepError, TimeoutError):
+            return False
+        return True
+
+    async def _is_standing(self, session: SessionRow, clerk_session_id: str, clerk_user_id: str) -> bool:
+        """Whether Clerk's session is still active, as far as can be known.
+
+        1. Asked less than a minute ago: yes.
+        2. Take on the question; whoever finds it taken goes in on the last good answer, within the grace.
+        3. Ask. Over: end every session of ours on it. Active: note when. No answer: the grace decides.
+        """
+        at = self.clock()
+        is_in_grace = at - session.checked_at < GRACE
+        if at - session.checked_at < CHECK_EVERY:
+            return True
+        if is_in_grace and not await self._take(session, at):
+            return True
+        is_active = await self._ask(clerk_session_id, clerk_user_id)
+        if is_active is None:
+            return is_in_grace
+        if is_active:
+            await self.db.write(store.settle_check, token_hash=session.token_hash, at=at)
+        else:
+            await self.db.write(store.end_sessions_of, clerk_session_id, at=at)
+        return is_active
+
+    async def _take(self, session: SessionRow, at: int) -> bool:
+        if at - session.tried_at < RETRY_AFTER:
+            return False
+        hashed, tried_at = session.token_hash, session.tried_at
+        return await self.db.write(store.claim_check, token_hash=hashed, tried_at=tried_at, at=at)
+
+    async def _ask(self, clerk_session_id: str, clerk_user_id: str) -> bool | None:
+        """Whether Clerk calls this session active; None where it does not say."""
+        try:
+            async with asyncio.timeout(self.ask_for):
+                state = await self.source.find_session(clerk_session_id)
+        except (InstepError, TimeoutError):
+            return None
+        return state is not None and state.status == "active" and state.user_id == clerk_user_id
+
+    async def _bring_in(self, who: Principal) -> Principal | Barred:
+        if who.user_id is not None or who.clerk_user_id is None or self.just_in_time is None:
+            return who
+        try:
+            await self.just_in_time(who.clerk_user_id)
+        except InstepError:
+            return who
+        return await self.db.read(store.find_principal, who.clerk_user_id, admins=self.admins, actor=who.actor)
+
+    def _hashes(self, token: str) -> list[str]:
+        return [_hash(token), *([self.break_glass.hash_of(token)] if self.break_glass.is_on else [])]
+
+
+def _hash(token: str) -> str:
+    return sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

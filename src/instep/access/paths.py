@@ -1,0 +1,77 @@
+"""Where a sign-in may lead, and the cookies that accompany it. Pure."""
+
+import secrets
+from collections.abc import Mapping
+from hashlib import sha256
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+HOME = "/"
+STATE = "instep_sign_in"
+DEV_BROWSER = "instep_dev_browser"
+TRIES = "instep_tries_"
+STATE_FOR = 3_600  # seconds between leaving for Clerk and coming back
+TRIES_FOR = 60  # seconds: a browser that is sent round comes back in seconds, a person in more
+MOST_TRIES = 3  # signing in takes two: one that finds nobody, one after Clerk's page
+LONGEST_PATH = 1_500  # characters; it travels inside an address inside an address
+_OURS = ("/sign-in", "/sign-out")
+
+
+def own_path(text: str | None) -> str:
+    """A path of our own site to go on to; the start page for anything that might lead elsewhere.
+
+    Parameters of Clerk's (`__clerk...`) are taken out: they hold tokens.
+    """
+    if not text or not text.startswith("/") or not text.isprintable() or len(text) > LONGEST_PATH:
+        return HOME
+    try:
+        parts = urlsplit(text)
+        query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True)]
+    except ValueError:
+        return HOME
+    is_elsewhere = text.startswith("//") or "\\" in text or parts.scheme or parts.netloc or " " in text
+    if is_elsewhere or any(parts.path == ours or parts.path.startswith(f"{ours}/") for ours in _OURS):
+        return HOME
+    kept = [(name, value) for name, value in query if not name.startswith("__clerk")]
+    rest = parts.query if len(kept) == len(query) else urlencode(kept)
+    return f"{parts.path}?{rest}" if rest else parts.path
+
+
+def path_of(request: Request) -> str:
+    """The path and query of a request, as `own_path` allows them."""
+    raw = request.url.path
+    return own_path(f"{raw}?{request.url.query}" if request.url.query else raw)
+
+
+def is_navigation(request: Request) -> bool:
+    """Whether a browser asks for a whole page, so that it can be sent elsewhere to sign in (Fetch Metadata)."""
+    destination = request.headers.get("sec-fetch-dest")
+    if request.method != "GET" or request.headers.get("hx-request"):
+        return False
+    return destination in ("document", "iframe") if destination else "text/html" in request.headers.get("accept", "")
+
+
+def state_of(cookies: Mapping[str, str]) -> str:
+    """What tells that a sign-in was begun in this browser: the same for all its open pages, made up where new."""
+    known = cookies.get(STATE, "")
+    return known if len(known) == 43 and known.isascii() else secrets.token_urlsafe(32)
+
+
+def tries_name(path: str) -> str:
+    """The name of the cookie that counts how often the way to `path` led through Clerk just now."""
+    return TRIES + sha256(path.encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def tries_of(cookies: Mapping[str, str], path: str) -> int:
+    """How often the way to `path` led through Clerk just now."""
+    value = cookies.get(tries_name(path), "")
+    return int(value) if value in ("0", "1", "2", "3") else 0
+
+
+def forget_tries(request: Request, response: Response) -> None:
+    """Count anew."""
+    for name in request.cookies:
+        if name.startswith(TRIES):
+            response.delete_cookie(name)

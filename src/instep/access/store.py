@@ -1,0 +1,148 @@
+"""The SQL of access: console sessions, who a user of Clerk is here, and which organizations they may see."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from instep.access.principal import Access, Barred, Person, Principal, decide_principal
+from instep.access.tables import memberships, organizations, sessions, users
+from instep.identity.session import SessionClaims
+from instep.kit.db import Conn, is_among
+
+MOST_ORGANIZATIONS = 500  # of one list; a switcher beyond that needs a search, and an instance may have 100,000
+LONGEST_REF = 200  # characters; what comes from an address can be anything, and PostgreSQL refuses some of it
+
+_LIVE = (users.c.is_active, sa.not_(users.c.is_banned), users.c.deleted_at.is_(None), users.c.gone_at.is_(None))
+_PERSON = tuple(users.c[name] for name in Person.__struct_fields__)
+
+
+class SessionRow(Struct, frozen=True, kw_only=True):
+    """A console session. `clerk_session_id` and `clerk_user_id` are None for the break-glass key."""
+
+    token_hash: str
+    clerk_session_id: str | None
+    clerk_user_id: str | None
+    actor: str | None
+    created_at: int
+    checked_at: int
+    tried_at: int
+    ended_at: int | None
+
+
+_SESSION = tuple(sessions.c[name] for name in SessionRow.__struct_fields__)
+
+
+def put_session(conn: Conn, *, token_hash: str, claims: SessionClaims | None, at: int) -> None:
+    """Keep a new session: of the person that `claims` are about, or, without claims, of the break-glass key."""
+    conn.execute(
+        sessions.insert().values(
+            token_hash=token_hash,
+            clerk_session_id=claims.session if claims else None,
+            clerk_user_id=claims.user if claims else None,
+            actor=claims.actor if claims else None,
+            created_at=at,
+            checked_at=at,
+            tried_at=at,
+        )
+    )
+
+
+def find_session(conn: Conn, *, token_hashes: list[str]) -> tuple[SessionRow, Person | None] | None:
+    """The session under one of these hashes that has not ended, with the person's present row in the mirror."""
+    joined = sessions.outerjoin(users, users.c.clerk_id == sessions.c.clerk_user_id)
+    is_wanted = sa.and_(is_among(conn, sessions.c.token_hash, token_hashes), sessions.c.ended_at.is_(None))
+    row = conn.execute(sa.select(*_SESSION, *_PERSON).select_from(joined).where(is_wanted)).first()
+    if row is None:
+        return None
+    session = SessionRow(**dict(zip(SessionRow.__struct_fields__, row, strict=False)))
+    return session, _person(row[len(_SESSION) :])
+
+
+def claim_check(conn: Conn, *, token_hash: str, tried_at: int, at: int) -> bool:
+    """Take it on to ask Clerk about a session. False: someone else has just taken it (compare-and-set)."""
+    is_same = sa.and_(sessions.c.token_hash == token_hash, sessions.c.tried_at == tried_at)
+    return conn.execute(sessions.update().where(is_same).values(tried_at=at)).rowcount == 1
+
+
+def settle_check(conn: Conn, *, token_hash: str, at: int) -> None:
+    """Note that Clerk has called this session active at `at`; an older answer that comes late changes nothing."""
+    is_older = sa.and_(sessions.c.token_hash == token_hash, sessions.c.checked_at < at)
+    conn.execute(sessions.update().where(is_older).values(checked_at=at))
+
+
+def end_session(conn: Conn, *, token_hashes: list[str], at: int) -> str | None:
+    """End one session; the id of the Clerk session it hung on, None where there was none or it had ended."""
+    is_wanted = sa.and_(is_among(conn, sessions.c.token_hash, token_hashes), sessions.c.ended_at.is_(None))
+    ended = sessions.update().where(is_wanted).values(ended_at=at).returning(sessions.c.clerk_session_id)
+    found: str | None = conn.execute(ended).scalar()
+    return found
+
+
+def end_sessions_of(conn: Conn, clerk_session_id: str, *, at: int) -> int:
+    """End every session that hangs on a session of Clerk's; how many there were."""
+    is_wanted = sa.and_(sessions.c.clerk_session_id == clerk_session_id, sessions.c.ended_at.is_(None))
+    return conn.execute(sessions.update().where(is_wanted).values(ended_at=at)).rowcount
+
+
+def forget_sessions(conn: Conn, *, before: int) -> int:
+    """Delete sessions that Clerk has not called active since `before`; how many there were."""
+    return conn.execute(sessions.delete().where(sessions.c.checked_at < before)).rowcount
+
+
+def find_principal(
+    conn: Conn, clerk_user_id: str, *, admins: frozenset[str], actor: str | None = None
+) -> Principal | Barred:
+    """Who a user of Clerk is here and now. Someone the mirror does not know yet has no organizations."""
+    row = conn.execute(sa.select(*_PERSON).where(users.c.clerk_id == clerk_user_id)).first()
+    return decide_principal(_person(row) if row else None, clerk_user_id, admins, actor=actor)
+
+
+def list_accesses(conn: Conn, principal: Principal, *, limit: int = MOST_ORGANIZATIONS) -> list[Access]:
+    """The organizations that a principal may see, by name: those they belong to, all for an instance admin."""
+    by = (sa.func.lower(organizations.c.name), organizations.c.id)
+    return [_access(principal, row) for row in conn.execute(_seen_by(principal).order_by(*by).limit(limit))]
+
+
+def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
+    """What a principal may do in the organization with this id (ours or Clerk's) or slug.
+
+    None is a 404, whether there is no such organization or they may not see it: a person of one organization learns
+    nothing of another. Where several fit, an id goes before a slug, and then the oldest.
+    """
+    if not ref.isprintable() or len(ref) > LONGEST_REF:
+        return None
+    o = organizations.c
+    by = (sa.case((o.id == ref, 0), (o.clerk_id == ref, 1), else_=2), o.joined_at, o.id)
+    query = _seen_by(principal).where(sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref))
+    row = conn.execute(query.order_by(*by).limit(1)).first()
+    return _access(principal, row) if row else None
+
+
+def _seen_by(principal: Principal) -> sa.Select[Any]:
+    """Live organizations that a principal may see, each with their role there: that of their newest belonging."""
+    o, m = organizations.c, memberships.c
+    is_theirs = sa.and_(m.user_id == principal.user_id, m.status == "active", m.gone_at.is_(None))
+    newest = sa.select(m.role).where(is_theirs, m.organization_id == o.id).order_by(m.joined_at.desc(), m.id.desc())
+    query = sa.select(o.id, o.clerk_id, o.name, o.slug, newest.limit(1).scalar_subquery().label("role"))
+    query = query.where(o.deleted_at.is_(None), o.gone_at.is_(None))
+    if principal.is_instance_admin:
+        return query
+    is_present = sa.exists().where(users.c.id == principal.user_id, *_LIVE)
+    return query.where(is_present, o.id.in_(sa.select(m.organization_id).where(is_theirs)))
+
+
+def _access(principal: Principal, row: Any) -> Access:
+    return Access(
+        principal=principal,
+        organization_id=row.id,
+        organization_clerk_id=row.clerk_id,
+        organization_name=row.name,
+        organization_slug=row.slug,
+        role=row.role,
+    )
+
+
+def _person(row: Any) -> Person | None:
+    """A person from the columns `_PERSON`; None where the join found nobody."""
+    return Person(**dict(zip(Person.__struct_fields__, row, strict=True))) if row[0] is not None else None

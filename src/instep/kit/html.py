@@ -70,8 +70,8 @@ class Pages:
     static: Static
     words: Words
     public_url: str
-    policy: Policy = Policy()
-    clock: Clock = now
+    policy: Policy
+    clock: Clock
 
     def page(self, request: Request, template: str, /, *, status: int = 200, **context: Any) -> HTMLResponse:
         """A whole page. A context without a `frame` is a page without navigation (signing in, errors)."""

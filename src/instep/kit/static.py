@@ -40,7 +40,8 @@ class Static:
 
     def url(self, name: str) -> str:
         """The address of a file. Raises KeyError for one that is not there: a page would be broken."""
-        assert self.assets[name]
+        if name not in self.assets:
+            raise KeyError(name)
         return f"/static/{self.version}/{name}"
 
     def routes(self) -> list[Route]:

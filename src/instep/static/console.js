@@ -1,0 +1,148 @@
+// The console's own behaviour: theme, dialogs, menus, copying, keys. Without it the pages still work.
+import { say, toast } from "./toasts.js";
+import { keepTimes } from "./times.js";
+import { startLive } from "./live.js";
+
+const one = (selector, within = document) => within.querySelector(selector);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+// Theme: the system's, or what the reader chose; theme.js applies it before the first paint.
+function showTheme() {
+  const chosen = document.documentElement.dataset.theme ?? "";
+  for (const button of all("[data-theme-choice]")) button.setAttribute("aria-pressed", button.dataset.themeChoice === chosen);
+}
+
+function chooseTheme(choice) {
+  if (choice) document.documentElement.dataset.theme = choice;
+  else delete document.documentElement.dataset.theme;
+  try {
+    if (choice) localStorage.setItem("instep-theme", choice);
+    else localStorage.removeItem("instep-theme");
+  } catch { /* storage is off: it holds for this page */ }
+  showTheme();
+}
+
+// Dialogs arrive in #dialog; the browser gives focus back to where it was when they close.
+function openDialogs() {
+  one("#dialog > dialog[data-modal]:not([open])")?.showModal();
+  one("dialog[open] [aria-invalid=true], dialog[open] [data-focus]")?.focus();
+}
+
+function closeDialog() {
+  one("#dialog > dialog[open]")?.close();
+}
+
+async function copy(button) {
+  const text = button.dataset.copy ?? one("code", button).textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    return; // not allowed here: the text can still be marked by hand
+  }
+  button.closest(".menu")?.hidePopover();
+  toast({ title: button.dataset.says ?? button.dataset.copied, text, tone: "success" });
+}
+
+document.addEventListener("click", (event) => {
+  const target = event.target.closest("[data-theme-choice], [data-copy], [data-copied], [data-opens], [data-cancel]");
+  if (!target) return;
+  if ("themeChoice" in target.dataset) chooseTheme(target.dataset.themeChoice);
+  else if ("opens" in target.dataset) {
+    target.closest(".menu")?.hidePopover();
+    document.getElementById(target.dataset.opens).showModal();
+  } else if ("cancel" in target.dataset) {
+    const dialog = target.closest("dialog");
+    if (dialog) {
+      event.preventDefault();
+      dialog.close();
+    }
+  } else copy(target);
+});
+
+document.addEventListener("close", (event) => {
+  if (event.target.matches?.("dialog[data-modal]")) queueMicrotask(() => event.target.remove());
+}, true);
+
+// Menus: popovers open by themselves; here they get arrow keys, and a place where anchors are not known.
+let isByKeyboard = false;
+document.addEventListener("pointerdown", () => { isByKeyboard = false; }, true);
+document.addEventListener("keydown", () => { isByKeyboard = true; }, true);
+
+const opener = (menu) => one(`[popovertarget="${CSS.escape(menu.id)}"]`);
+
+function placeMenu(menu) {
+  if (CSS.supports("position-area", "block-end")) return;
+  const [from, size] = [opener(menu).getBoundingClientRect(), menu.getBoundingClientRect()];
+  const left = menu.dataset.align === "end" ? from.right - size.width : from.left;
+  const hasRoom = from.bottom + size.height + 8 < innerHeight;
+  menu.style.left = `${Math.max(8, Math.min(left, innerWidth - size.width - 8))}px`;
+  menu.style.top = `${Math.max(8, hasRoom ? from.bottom : from.top - size.height - 8)}px`;
+}
+
+document.addEventListener("toggle", (event) => {
+  const menu = event.target;
+  if (!menu.matches?.(".menu")) return;
+  const isOpen = event.newState === "open";
+  opener(menu)?.setAttribute("aria-expanded", isOpen);
+  if (!isOpen) return;
+  placeMenu(menu);
+  if (isByKeyboard) one(".menu-item", menu)?.focus();
+}, true);
+
+function moveInMenu(event) {
+  const menu = event.target.closest?.(".menu:popover-open");
+  if (!menu) return false;
+  const items = all(".menu-item", menu);
+  const at = items.indexOf(document.activeElement);
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: -1 }[event.key];
+  if (to === undefined) return false;
+  items.at(to % items.length)?.focus();
+  event.preventDefault();
+  return true;
+}
+
+// Keys.
+function moveRow(step) {
+  const rows = all("#rows > tr");
+  const at = rows.indexOf(document.activeElement?.closest("tr"));
+  const row = rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : Math.max(0, Math.min(rows.length - 1, at + step))];
+  row?.focus();
+  row?.scrollIntoView({ block: "nearest" });
+}
+
+const KEYS = {
+  "/": () => { one("#search")?.focus(); one("#search")?.select(); },
+  "i": () => one("#invite")?.click(),
+  "j": () => moveRow(1),
+  "k": () => moveRow(-1),
+  ".": () => one(".row-menu", document.activeElement?.closest("tr") ?? document.createElement("i"))?.click(),
+  "?": () => one("#help")?.showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (moveInMenu(event)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat && !"jk".includes(event.key)) return;
+  if (event.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable], dialog[open]")) {
+    if (event.key === "Escape" && event.target.id === "search") event.target.blur();
+    return;
+  }
+  if (!Object.hasOwn(KEYS, event.key)) return;
+  event.preventDefault();
+  KEYS[event.key]();
+});
+
+// What answers raise (HX-Trigger), and what htmx reports.
+document.addEventListener("toast", (event) => toast(event.detail));
+document.addEventListener("dialog-close", closeDialog);
+document.addEventListener("htmx:after:swap", () => { openDialogs(); keepTimes(); });
+document.addEventListener("htmx:error", (event) => {
+  if (event.detail.ctx?.sourceElement?.id === "people") return; // live.js says so itself
+  const words = one("#failure-words").dataset;
+  toast({ title: words.title, text: words.text, tone: "error" });
+});
+
+showTheme();
+openDialogs();
+keepTimes();
+setInterval(keepTimes, 15_000);
+startLive(say);

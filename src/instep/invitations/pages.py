@@ -1,0 +1,149 @@
+"""Inviting from the page: the dialog, and what it answers."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from instep.access.frame import frame_within, home_of
+from instep.access.principal import Access, Principal
+from instep.identity.model import Invitation
+from instep.invitations.rules import InviteRefused
+from instep.kit.errors import PermanentError, TemporaryError
+from instep.kit.html import Pages, Toast, is_partial, request_id_of
+
+SEEN = ("already_invited", "already_member")
+
+
+class Inviter(Protocol):
+    """Sends one invitation. Raises InviteRefused (nothing was changed) or TemporaryError (unknown)."""
+
+    async def __call__(self, access: Access, *, email: str, role: str) -> Invitation: ...
+
+
+class InviteForm(Struct, frozen=True, kw_only=True):
+    """What the form shows: what was typed, and what is wrong with it (of one `field`, or of all)."""
+
+    email: str = ""
+    role: str = ""
+    error: str = ""
+    field: str | None = None
+    view: str = ""
+    is_unknown: bool = False
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class InvitationPages:
+    """The handlers and what they need; `roles` are (key, name), the first one chosen beforehand."""
+
+    pages: Pages
+    roles: Sequence[tuple[str, str]]
+    access: Callable[[Request, str], Awaitable[Access | Response]]
+    organizations: Callable[[Principal], Awaitable[Sequence[Access]]]
+    invite: Inviter
+
+    def routes(self) -> list[Route]:
+        """All of them, to be put into the app's list."""
+        return [
+            Route("/organizations/{id}/invitations/new", self.new, name="invitation_new"),
+            Route("/organizations/{id}/invitations", self.create, methods=["POST"], name="invitation_create"),
+        ]
+
+    async def new(self, request: Request) -> Response:
+        """The empty form: a dialog in an open page, else a page."""
+        access = await self._admin(request)
+        if isinstance(access, Response):
+            return access
+        form = InviteForm(role=self.roles[0][0], email=request.query_params.get("email", ""))
+        if is_partial(request):
+            return self.pages.fragment(request, "invitations/dialog.html", **self._context(access, form))
+        return await self._page(request, access, form)
+
+    async def create(self, request: Request) -> Response:
+        """Sends one invitation; what is wrong is said in the form, and what was typed stays."""
+        if not self.pages.is_ours(request):
+            return self._foreign(request)
+        access = await self._admin(request)
+        if isinstance(access, Response):
+            return access
+        sent = await request.form()
+        form = InviteForm(email=str(sent.get("email", "")).strip(), role=str(sent.get("role", "")))
+        try:
+            invitation = await self._invite(access, form)
+        except (PermanentError, TemporaryError) as error:
+            return await self._refused(request, access, wrong(form, error, request_id_of(request), home_of(access)))
+        return self._sent(request, access, invitation)
+
+    async def _invite(self, access: Access, form: InviteForm) -> Invitation:
+        _ = self.pages.words.gettext
+        if not form.email:
+            raise InviteRefused(_("Enter an e-mail address."), code="invalid_email", field="email")
+        if form.role not in dict(self.roles):
+            raise InviteRefused(_("Choose a role."), code="unknown_role", field="role")
+        return await self.invite(access, email=form.email, role=form.role)
+
+    async def _admin(self, request: Request) -> Access | Response:
+        access = await self.access(request, request.path_params["id"])
+        if isinstance(access, Response) or access.may_act:
+            return access
+        _ = self.pages.words.gettext
+        return self.pages.error(
+            request, status=403, title=_("Only admins can invite people"), text=_("Ask an admin to do it.")
+        )
+
+    async def _refused(self, request: Request, access: Access, form: InviteForm) -> Response:
+        status = 503 if form.is_unknown else 422
+        if is_partial(request):
+            context = self._context(access, form)
+            events = {"people-changed": {}} if form.is_unknown else None
+            return self.pages.fragment(request, "invitations/form.html", status=status, events=events, **context)
+        return await self._page(request, access, form, status=status)
+
+    async def _page(self, request: Request, access: Access, form: InviteForm, status: int = 200) -> Response:
+        organizations = await self.organizations(access.principal)
+        frame = frame_within(access, organizations, words=self.pages.words, here="members")
+        context = self._context(access, form)
+        return self.pages.page(request, "invitations/new.html", status=status, frame=frame, **context)
+
+    def _sent(self, request: Request, access: Access, invitation: Invitation) -> Response:
+        if not is_partial(request):
+            return RedirectResponse(f"{home_of(access)}/members?marked={invitation.clerk_id}", 303)
+        title = self.pages.words.gettext("Invitation sent to %(email)s", email=invitation.email)
+        return self.pages.nothing(
+            events={"dialog-close": {}, "toast": Toast(title=title), "people-changed": {"marked": invitation.clerk_id}}
+        )
+
+    def _foreign(self, request: Request) -> Response:
+        _ = self.pages.words.gettext
+        text = _("The request came from another site. Nothing was changed.")
+        return self.pages.error(request, status=403, title=_("Not from here"), text=text)
+
+    def _context(self, access: Access, form: InviteForm) -> dict[str, Any]:
+        return {
+            "form": form,
+            "home": home_of(access),
+            "roles": self.roles,
+            "organization": access.organization_name,
+        }
+
+
+def wrong(form: InviteForm, error: PermanentError | TemporaryError, request_id: str | None, home: str) -> InviteForm:
+    """The form with what is wrong. What can be corrected belongs to a field; the rest carries the request's id."""
+    refused = isinstance(error, InviteRefused)
+    field = error.field if isinstance(error, InviteRefused) else None
+    seen = refused and isinstance(error, PermanentError) and error.code in SEEN
+    return InviteForm(
+        email=form.email,
+        role=form.role,
+        error=str(error),
+        field=field,
+        view=f"{home}/members?{urlencode({'q': form.email})}" if seen else "",
+        is_unknown=isinstance(error, TemporaryError),
+        request_id=None if field else request_id,
+    )

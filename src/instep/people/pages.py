@@ -1,0 +1,141 @@
+"""The page of members and roles, its live channel, and the way to it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from instep.access.frame import frame_of, frame_within, home_of
+from instep.access.principal import Access, Principal
+from instep.kit.errors import TemporaryError
+from instep.kit.html import Pages, is_partial, request_id_of
+from instep.people.merge import Ask, BadCursor, People, decode_cursor
+from instep.people.rows import Reading
+from instep.people.search import Search, ask_of, parse
+from instep.people.view import PeopleView, view
+
+HERE = "members"
+PAGE, MOST = 25, 500
+PING_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class PeoplePages:
+    """The handlers and what they need. `live` yields each time that something changed in an organization (by its id).
+
+    `principal` and `access` answer with a Response where there is nobody, or nothing to see: it is sent as it is.
+    """
+
+    pages: Pages
+    roles: Sequence[tuple[str, str]]
+    principal: Callable[[Request], Awaitable[Principal | Response]]
+    access: Callable[[Request, str], Awaitable[Access | Response]]
+    organizations: Callable[[Principal], Awaitable[Sequence[Access]]]
+    list_people: Callable[[Access, Ask], Awaitable[People]]
+    live: Callable[[str], AsyncIterator[str]]
+
+    def routes(self) -> list[Route]:
+        """All of them, to be put into the app's list."""
+        return [
+            Route("/", self.start, name="start"),
+            Route("/organizations/{id}/members", self.members, name="members"),
+            Route("/organizations/{id}/members/live", self.changes, name="members_live"),
+        ]
+
+    async def start(self, request: Request) -> Response:
+        """The organizations that a person may see: one leads straight to its members, none is said."""
+        principal = await self.principal(request)
+        if isinstance(principal, Response):
+            return principal
+        organizations = await self.organizations(principal)
+        if not organizations:
+            return self.pages.page(request, "access/denied.html", status=403, principal=principal)
+        if len(organizations) == 1:
+            return RedirectResponse(f"{home_of(organizations[0])}/members", 303)
+        frame = frame_of(principal, organizations, words=self.pages.words, here="/")
+        return self.pages.page(request, "people/organizations.html", frame=frame)
+
+    async def members(self, request: Request) -> Response:
+        """The page; for htmx the list region alone, or the next rows alone."""
+        access = await self.access(request, request.path_params["id"])
+        if isinstance(access, Response):
+            return access
+        try:
+            wish = wish_of(request)
+        except BadCursor:
+            return RedirectResponse(request.url.path, 303)
+        try:
+            people = await self.list_people(access, wish.ask)
+        except TemporaryError as error:
+            return self._unavailable(request, access, error)
+        shown = view(people, self._reading(request, access, wish.search), self.pages.words)
+        return await self._answer(request, access, shown, has_cursor=wish.ask.cursor is not None)
+
+    async def changes(self, request: Request) -> Response:
+        """Server-sent events: `change` each time that the list may look different."""
+        access = await self.access(request, request.path_params["id"])
+        if isinstance(access, Response):
+            return access
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return EventSourceResponse(self._events(access.organization_id), headers=headers, ping=PING_SECONDS)
+
+    async def _events(self, organization_id: str) -> AsyncIterator[ServerSentEvent]:
+        yield ServerSentEvent(event="ready", data="", retry=2_000)
+        async for _ in self.live(organization_id):
+            yield ServerSentEvent(event="change", data="")
+
+    def _reading(self, request: Request, access: Access, search: Search) -> Reading:
+        return Reading(
+            access=access,
+            search=search,
+            path=f"{home_of(access)}/members",
+            roles=dict(self.roles),
+            now=self.pages.clock(),
+            marked=request.query_params.get("marked", ""),
+        )
+
+    async def _answer(self, request: Request, access: Access, shown: PeopleView, *, has_cursor: bool) -> Response:
+        context: dict[str, Any] = {"people": shown, "home": home_of(access), "has_cursor": has_cursor, "access": access}
+        if not is_partial(request):
+            frame = frame_within(access, await self.organizations(access.principal), words=self.pages.words, here=HERE)
+            return self.pages.page(request, "people/members.html", frame=frame, **context)
+        if has_cursor:
+            return self.pages.fragment(request, "people/more.html", **context)
+        answer = self.pages.fragment(request, "people/list.html", **context)
+        if request.query_params.get("q") == "":
+            answer.headers["HX-Replace-Url"] = shown.here
+        return answer
+
+    def _unavailable(self, request: Request, access: Access, error: TemporaryError) -> Response:
+        """The database can't be read: a panel that says so, never an empty table."""
+        retry = str(request.url.replace(scheme="", netloc=""))
+        context: dict[str, Any] = {"retry": retry, "reason": str(error), "request_id": request_id_of(request)}
+        if is_partial(request):
+            return self.pages.fragment(request, "people/unavailable.html", status=503, **context)
+        frame = frame_within(access, [access], words=self.pages.words, here=HERE)
+        return self.pages.page(request, "people/down.html", status=503, frame=frame, **context)
+
+
+class Wish(Struct, frozen=True):
+    """What an address asks for."""
+
+    search: Search
+    ask: Ask
+
+
+def wish_of(request: Request) -> Wish:
+    """Reads the address. `shown` is how many rows an open page has, so that it gets as many again.
+
+    Raises BadCursor for a cursor that this list did not make.
+    """
+    query = request.query_params
+    search = parse(query.get("q", ""), has_deactivated=query.get("deactivated") == "1")
+    cursor = decode_cursor(query["cursor"]) if query.get("cursor") else None
+    shown = query.get("shown", "")
+    limit = min(max(PAGE, int(shown)), MOST) if shown.isdecimal() and len(shown) < 5 else PAGE
+    return Wish(search, ask_of(search, limit=limit, cursor=cursor))

@@ -1,0 +1,103 @@
+"""What a reader typed into the search box, and back: `role:admin status:invited maya`. Pure.
+
+The text of the box is the whole filter: the chips only add words to it and take them away.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from instep.people.merge import STATUSES, Ask, Cursor
+
+PREFIX = "org:"
+SHOWN_AT_FIRST = frozenset(STATUSES) - {"deactivated"}
+
+
+class Search(Struct, frozen=True, kw_only=True):
+    """A filter. Without `statuses` all are meant, but the deactivated only where they are asked for."""
+
+    words: str = ""
+    statuses: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    has_deactivated: bool = False
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether anything narrows the list."""
+        return bool(self.words or self.statuses or self.roles)
+
+    def toggle_status(self, status: str) -> "Search":
+        """The same filter with one status more or less."""
+        return replace(self, statuses=self.statuses ^ {status})
+
+    def toggle_role(self, role: str) -> "Search":
+        """The same filter with one role more or less."""
+        return replace(self, roles=self.roles ^ {role})
+
+    def without(self, *names: str) -> "Search":
+        """The same filter with some of its parts emptied."""
+        empty = Search()
+        return replace(self, **{name: getattr(empty, name) for name in names})
+
+
+def parse(text: str, *, has_deactivated: bool = False) -> Search:
+    """The filter that a text means. What is no known token is a word to look for."""
+    words, statuses, roles = [], set(), set()
+    for token in text.split():
+        key, _, value = token.partition(":")
+        value = value.lower()
+        if key.lower() == "status" and value in STATUSES:
+            statuses.add(value)
+        elif key.lower() == "role" and value:
+            roles.add(role_of(value))
+        else:
+            words.append(token)
+    return Search(
+        words=" ".join(words),
+        statuses=frozenset(statuses),
+        roles=frozenset(roles),
+        has_deactivated=has_deactivated,
+    )
+
+
+def text_of(search: Search) -> str:
+    """The text that means this filter: the tokens in a fixed order, then the words."""
+    roles = [f"role:{token_of(role)}" for role in sorted(search.roles)]
+    statuses = [f"status:{status}" for status in STATUSES if status in search.statuses]
+    return " ".join([*roles, *statuses, *([search.words] if search.words else [])])
+
+
+def ask_of(search: Search, *, limit: int, cursor: Cursor | None = None) -> Ask:
+    """What to ask the list for."""
+    everyone: Iterable[str] = () if search.has_deactivated else SHOWN_AT_FIRST
+    return Ask(
+        limit=limit,
+        query=search.words,
+        statuses=search.statuses or frozenset(everyone),
+        roles=search.roles,
+        cursor=cursor,
+    )
+
+
+def address(path: str, search: Search, **more: Any) -> str:
+    """The address of the list under this filter."""
+    text = text_of(search)
+    query = {
+        **({"q": text} if text else {}),
+        **({"deactivated": "1"} if search.has_deactivated else {}),
+        **{name: value for name, value in more.items() if value},
+    }
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def token_of(role: str) -> str:
+    """A role as one types it: `org:admin` is `admin`."""
+    return role.removeprefix(PREFIX)
+
+
+def role_of(token: str) -> str:
+    """The role that was typed."""
+    return token if ":" in token else PREFIX + token

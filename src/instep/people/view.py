@@ -1,0 +1,153 @@
+"""What the page of members says: from people and access to words, icons and addresses. Pure."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from instep.identity.model import ADMIN
+from instep.kit.words import Words
+from instep.people.merge import STATUSES, People, Totals
+from instep.people.rows import Reading, Row, row_of
+from instep.people.search import Search, address, text_of
+
+
+class Option(Struct, frozen=True, kw_only=True):
+    """One choice of a chip; `href` is the list with this choice turned over."""
+
+    label: str
+    count: int | None
+    is_on: bool
+    href: str
+
+
+class Chip(Struct, frozen=True, kw_only=True):
+    """A filter with its choices; `clear` is the list without it."""
+
+    key: str
+    label: str
+    options: tuple[Option, ...]
+    clear: str
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The labels of what is chosen."""
+        return tuple(option.label for option in self.options if option.is_on)
+
+
+class PeopleView(Struct, frozen=True, kw_only=True):
+    """Everything the list says. `empty` is why there are no rows: nobody else is here, or nobody matches."""
+
+    headline: str
+    search: str
+    chips: tuple[Chip, ...]
+    rows: tuple[Row, ...]
+    found: str
+    warnings: tuple[str, ...]
+    empty: Literal["", "alone", "no_match"]
+    here: str
+    clear: str
+    admins: str
+    more: str | None
+    deactivated: int
+    has_deactivated: bool
+    toggle_deactivated: str
+    may_act: bool
+
+
+def view(people: People, reading: Reading, words: Words) -> PeopleView:
+    """One page of the list, in words."""
+    search, path = reading.search, reading.path
+    return PeopleView(
+        headline=headline(people.totals, words),
+        search=text_of(search),
+        chips=(status_chip(people.totals, reading, words), role_chip(people.totals, reading, words)),
+        rows=tuple(row_of(row, reading, words) for row in people.rows),
+        found=found(people, search, words),
+        warnings=tuple(words.gettext(warning) for warning in people.warnings),
+        empty=why_empty(people, reading),
+        here=address(path, search),
+        clear=address(path, search.without("words", "statuses", "roles")),
+        admins=address(path, Search(roles=frozenset({ADMIN}))),
+        more=address(path, search, cursor=people.next_cursor) if people.next_cursor else None,
+        deactivated=people.totals.deactivated,
+        has_deactivated=search.has_deactivated,
+        toggle_deactivated=address(path, _turned(search)),
+        may_act=reading.access.may_act,
+    )
+
+
+def _turned(search: Search) -> Search:
+    return (
+        search.without("has_deactivated")
+        if search.has_deactivated
+        else Search(words=search.words, statuses=search.statuses, roles=search.roles, has_deactivated=True)
+    )
+
+
+def headline(totals: Totals, words: Words) -> str:
+    """`24 members · 3 invited · 27 of 30 seats`; what is not known is left out."""
+    parts = [words.ngettext("%(num)s member", "%(num)s members", totals.members)]
+    if totals.invitations is not None:
+        parts.append(words.ngettext("%(num)s invited", "%(num)s invited", totals.invitations))
+    if totals.seats is not None and totals.seats_used is not None:
+        parts.append(words.gettext("%(used)s of %(seats)s seats", used=totals.seats_used, seats=totals.seats))
+    return " · ".join(parts)
+
+
+def found(people: People, search: Search, words: Words) -> str:
+    """How many rows answer the filter; nothing where nothing narrows the list."""
+    if not search.is_filtered or not people.rows:
+        return ""
+    count = len(people.rows)
+    if people.next_cursor:
+        return words.gettext("more than %(count)s match", count=count)
+    return words.ngettext("%(num)s matches", "%(num)s match", count)
+
+
+def why_empty(people: People, reading: Reading) -> Literal["", "alone", "no_match"]:
+    """Whether the list needs a word about having no rows, or only the reader's own."""
+    if reading.search.is_filtered:
+        return "" if people.rows else "no_match"
+    lonely = len(people.rows) <= 1 and not people.warnings and not people.totals.invitations
+    return "alone" if lonely and people.totals.active <= 1 else ""
+
+
+def status_chip(totals: Totals, reading: Reading, words: Words) -> Chip:
+    """The filter by status, with what the header knows as counts."""
+    _ = words.gettext
+    names = {
+        "active": (_("Active"), totals.active),
+        "invited": (_("Invited"), totals.invitations),
+        "expired": (_("Invite expired"), totals.expired_invitations),
+        "deactivated": (_("Deactivated"), totals.deactivated),
+    }
+    options = tuple(
+        Option(
+            label=names[status][0],
+            count=names[status][1],
+            is_on=status in reading.search.statuses,
+            href=address(reading.path, reading.search.toggle_status(status)),
+        )
+        for status in STATUSES
+    )
+    clear = address(reading.path, reading.search.without("statuses"))
+    return Chip(key="status", label=_("Status"), options=options, clear=clear)
+
+
+def role_chip(totals: Totals, reading: Reading, words: Words) -> Chip:
+    """The filter by role. Only admins are counted beforehand; the others where there is but one other role."""
+    counts: dict[str, int] = {ADMIN: totals.admins}
+    others = [role for role in reading.roles if role != ADMIN]
+    if len(others) == 1:
+        counts[others[0]] = totals.active - totals.admins
+    options = tuple(
+        Option(
+            label=name,
+            count=counts.get(role),
+            is_on=role in reading.search.roles,
+            href=address(reading.path, reading.search.toggle_role(role)),
+        )
+        for role, name in reading.roles.items()
+    )
+    clear = address(reading.path, reading.search.without("roles"))
+    return Chip(key="role", label=words.gettext("Role"), options=options, clear=clear)

@@ -1,0 +1,37 @@
+// Messages: a toast for the eyes, the one live region for ears.
+const STAYS_MS = 5_000;
+
+export function say(text) {
+  const live = document.getElementById("live");
+  live.textContent = "";
+  setTimeout(() => { live.textContent = text; }, 50); // emptied first, so that the same words are said again
+}
+
+// A success goes by itself (not while it is pointed at), an error stays until it is dismissed.
+export function toast({ title, text = "", tone = "success", request_id: request }) {
+  const toaster = document.getElementById("toasts");
+  const shown = document.getElementById("toast-template").content.firstElementChild.cloneNode(true);
+  const part = (name) => shown.querySelector(`[data-part=${name}]`);
+  shown.dataset.tone = tone;
+  part("title").textContent = title;
+  if (text) part("text").textContent = text;
+  else part("text").remove();
+  if (request) {
+    part("request").dataset.copy = request;
+    part("request").querySelector("code").textContent = request;
+  } else part("request").remove();
+  const close = () => {
+    shown.remove();
+    if (!toaster.childElementCount && toaster.matches(":popover-open")) toaster.hidePopover();
+  };
+  shown.querySelector("[data-close]").addEventListener("click", close);
+  toaster.append(shown);
+  if (toaster.matches(":popover-open")) toaster.hidePopover();
+  toaster.showPopover(); // again, to lie above a dialog that opened since
+  if (tone === "success") goLater(shown, close);
+  say(text ? `${title}. ${text}` : title);
+}
+
+function goLater(shown, close) {
+  setTimeout(() => (shown.matches(":hover, :focus-within") ? goLater(shown, close) : close()), STAYS_MS);
+}

@@ -1,1 +1,3 @@
 """instep keeps Clerk and an application's own database in step."""
+
+__version__ = "0.1.0"

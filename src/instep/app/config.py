@@ -1,13 +1,16 @@
 """Settings: the only reader of the environment. Secrets are never shown: they are SecretStr from here on."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from instep.kit.errors import PermanentError
+
+S = TypeVar("S", bound=BaseSettings)
 
 
 class BadSettings(PermanentError):
@@ -78,10 +81,42 @@ class Settings(BaseSettings):
         return tuple(held.get_secret_value().replace(",", " ").split()) if held else ()
 
 
+class DemoSettings(BaseSettings):
+    """What of the demo can be set: its two ports and its folder."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    instep_port: int = Field(default=8000, ge=1, le=65535)
+    clerk_emulator_port: int = Field(default=8001, ge=1, le=65535)
+    instep_data_dir: Path = Path(".demo")
+
+
+def load_demo_settings() -> DemoSettings:
+    """The demo's settings from the environment. Raises BadSettings."""
+    return _checked(DemoSettings)
+
+
+def make_settings(values: dict[str, str]) -> Settings:
+    """Settings from these values (named as in the environment) and nothing else. Raises BadSettings."""
+    return _checked(lambda: _Given.model_validate({name.lower(): value for name, value in values.items()}))
+
+
+class _Given(Settings):
+    """Settings that read neither the environment nor a file."""
+
+    @classmethod
+    def settings_customise_sources(cls, *sources: Any, **more: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (more["init_settings"],)
+
+
 def load_settings() -> Settings:
     """The settings of this process. Raises BadSettings with one line for each that is wrong, values left out."""
+    return _checked(Settings)
+
+
+def _checked(make: Callable[[], S]) -> S:
     try:
-        return Settings()
+        return make()
     except ValidationError as error:
         lines = [f"{str(it['loc'][0]).upper()}: {it['msg']}" for it in error.errors(include_input=False)]
         raise BadSettings("\n".join(lines)) from None

@@ -42,6 +42,10 @@ class _Memberships(msgspec.Struct):
     data: list[wire.MembershipWire]
 
 
+class _Count(msgspec.Struct):
+    total_count: int
+
+
 class _Session(msgspec.Struct):
     id: str
     user_id: str
@@ -139,6 +143,11 @@ class ClerkClient:
         given = {name: value for name, value in fields.items() if value is not None}
         body = await self._send("POST", f"organizations/{organization}/invitations", json=given)
         return wire.to_invitation(_decode(body, wire.InvitationWire))
+
+    async def count_users(self) -> int:
+        """How many users the instance has."""
+        counted: _Count = _decode(await self._send("GET", "users/count"), _Count)
+        return counted.total_count
 
     async def find_session(self, id: str) -> SessionState | None:
         """A session's present state, None where Clerk has no such session."""

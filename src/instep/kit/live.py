@@ -16,21 +16,26 @@ class Live:
             for event in self._listeners.get(topic, ()):
                 event.set()
 
-    async def listen(self, topic: str) -> AsyncIterator[str]:
-        """Yields the topic each time that it changed, until the reader goes away."""
+    async def listen(self, *topics: str) -> AsyncIterator[str]:
+        """Yields each time that one of these changed, until the reader goes away."""
         event = asyncio.Event()
-        self._listeners.setdefault(topic, set()).add(event)
+        for topic in topics:
+            self._listeners.setdefault(topic, set()).add(event)
         try:
             while True:
                 await event.wait()
                 event.clear()
-                yield topic
+                yield topics[0]
         finally:
-            listeners = self._listeners[topic]
-            listeners.discard(event)
-            if not listeners:
-                del self._listeners[topic]
+            for topic in topics:
+                self._forget(topic, event)
+
+    def _forget(self, topic: str, event: asyncio.Event) -> None:
+        listeners = self._listeners[topic]
+        listeners.discard(event)
+        if not listeners:
+            del self._listeners[topic]
 
     def listeners(self) -> int:
         """How many are listening."""
-        return sum(len(events) for events in self._listeners.values())
+        return len({event for events in self._listeners.values() for event in events})

@@ -33,6 +33,14 @@ def apply(conn: Conn, ledger: Ledger, *, now: int) -> set[str]:
     return touched | _organizations_of(conn, old_users, memberships.c.user_id)
 
 
+def deactivate(conn: Conn, emails: Sequence[str], *, now: int) -> None:
+    """Mark the memberships of these people (by address) as deactivated: the database's own word, which Clerk's news
+    leave alone."""
+    people = sa.select(users.c.id).where(is_among(conn, users.c.email, emails))
+    living = sa.update(memberships).where(memberships.c.user_id.in_(people), memberships.c.status == "active")
+    conn.execute(living.values(status="deactivated", deactivated_at=now, changed_at=now))
+
+
 def _put_users(conn: Conn, entries: Sequence[Entry], now: int) -> None:
     rows = [_user_row(it.news.entity) | _common(it, now) for it in entries if isinstance(it.news.entity, User)]
     put_rows(conn, users, rows, key="id", update=[name for name in rows[0] if name not in _USER_KEPT] if rows else ())

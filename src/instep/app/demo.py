@@ -1,0 +1,193 @@
+"""The demo: a Clerk stand-in and instep on this machine, with a made-up firm in both, connected by webhooks."""
+
+import asyncio
+import base64
+import contextlib
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from dotenv import dotenv_values
+
+from instep.app import firm
+from instep.app.config import Settings, make_settings
+from instep.app.web import make_app
+from instep.app.wiring import Services, make_services
+from instep.clerk.stand_in import PATH, StandIn
+from instep.kit.errors import PermanentError
+from instep.kit.schema import migrate
+from instep.mirror.apply import deactivate
+from instep.mirror.store import find_organization, member_totals
+
+HOST = "127.0.0.1"
+
+
+class DemoFailed(PermanentError):
+    """The demo can't start; the message says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="demo_failed")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a demo lives: its folder and its two ports."""
+
+    folder: Path
+    port: int
+    emulator_port: int
+
+    @property
+    def url(self) -> str:
+        """instep's address."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def emulator_url(self) -> str:
+        """The emulator's address."""
+        return f"http://{HOST}:{self.emulator_port}"
+
+    @property
+    def env_file(self) -> Path:
+        """What any other client needs to be pointed at the two."""
+        return self.folder / "demo.env"
+
+
+async def run(place: Place, *, is_fresh: bool) -> None:
+    """Start both, seed what is missing, print where to go, and serve until told to stop. Raises DemoFailed."""
+    for name, port in (("INSTEP_PORT", place.port), ("CLERK_EMULATOR_PORT", place.emulator_port)):
+        _check_free(name, port)
+    if is_fresh:
+        shutil.rmtree(place.folder, ignore_errors=True)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    async with _emulator(place) as emulator:
+        settings = await _settle_settings(place, emulator)
+        services = make_services(settings)
+        migrate(services.db.engine)
+        server = uvicorn.Server(
+            uvicorn.Config(make_app(services), host=HOST, port=place.port, log_level="warning", access_log=False)
+        )
+        serving = asyncio.create_task(server.serve())
+        try:
+            await _until(lambda: server.started or serving.done(), "instep")
+            await _connect(place, emulator, services, settings)
+            await serving
+        finally:
+            server.should_exit = True
+            await asyncio.gather(serving, return_exceptions=True)
+            await services.close()
+
+
+def _check_free(name: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise DemoFailed(
+                f"Port {port} is taken. Stop what uses it, or choose another: {name}=... make demo"
+            ) from error
+
+
+@contextlib.asynccontextmanager
+async def _emulator(place: Place) -> AsyncIterator[StandIn]:
+    """The emulator as a process of its own, ended with us."""
+    log = (place.folder / "emulator.log").open("ab")
+    command = ["-m", "clerk_emulator", "serve", "--port", str(place.emulator_port)]
+    state = ["--state", str(place.folder / "clerk.json")]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, *state, stdout=log, stderr=log, start_new_session=True
+    )
+    emulator = StandIn(place.emulator_url)
+    try:
+        await _until(lambda: process.returncode is not None, "the emulator", emulator.answers)
+        if process.returncode is not None:
+            raise DemoFailed(f"The emulator ended with {process.returncode}; see {place.folder / 'emulator.log'}")
+        yield emulator
+    finally:
+        await emulator.close()
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            await process.wait()
+        log.close()
+
+
+async def _until(is_over: Callable[[], bool], what: str, answers: Callable[[], Awaitable[bool]] | None = None) -> None:
+    """Look every 50 ms, for 20 s at the most."""
+    for _ in range(400):
+        if is_over() or (answers is not None and await answers()):
+            return
+        await asyncio.sleep(0.05)
+    raise DemoFailed(f"{what} did not start within 20 s.")
+
+
+async def _settle_settings(place: Place, emulator: StandIn) -> Settings:
+    """The settings of this demo, the same again on a second start; written to `demo.env` for others."""
+    kept = dotenv_values(place.env_file) if place.env_file.exists() else {}
+    keys = await emulator.keys()
+    values = {
+        "CLERK_API_URL": place.emulator_url,
+        "CLERK_SECRET_KEY": keys["secret_key"],
+        "CLERK_PUBLISHABLE_KEY": keys["publishable_key"],
+        "CLERK_WEBHOOK_SIGNING_SECRET": kept.get("CLERK_WEBHOOK_SIGNING_SECRET") or _signing_secret(),
+        "INSTEP_URL": place.url,
+        "INSTEP_ADMIN_KEY": kept.get("INSTEP_ADMIN_KEY") or secrets.token_urlsafe(24),
+        "INSTEP_DATABASE_URL": f"sqlite:///{(place.folder / 'instep.db').resolve()}",
+    }
+    place.env_file.touch(mode=0o600)
+    place.env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    return make_settings(
+        {
+            **values,
+            "INSTEP_PUBLIC_URL": place.url,
+            "INSTEP_PORT": str(place.port),
+            "INSTEP_DATA_DIR": str(place.folder),
+            "CLERK_FRONTEND_API_URL": place.emulator_url,
+        }
+    )
+
+
+def _signing_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+
+
+async def _connect(place: Place, emulator: StandIn, services: Services, settings: Settings) -> None:
+    """Connect the webhook, seed what is missing, and say where to go."""
+    await emulator.connect(place.url + PATH, settings.webhook_secrets[0])
+    if not await emulator.has_organization(firm.SLUG):
+        await emulator.seed(firm.seed())
+    await _until_mirrored(services)
+    _say(place)
+
+
+async def _until_mirrored(services: Services) -> None:
+    """Wait until the firm has come through the webhooks, then deactivate those who left."""
+    for _ in range(600):
+        found = await services.db.read(find_organization, firm.SLUG)
+        totals = await services.db.read(member_totals, found.id) if found else {}
+        if sum(totals.values()) >= firm.SIZE:
+            await services.db.write(deactivate, firm.deactivated(), now=services.clock())
+            return
+        await asyncio.sleep(0.05)
+    raise DemoFailed("The firm did not come through the webhooks within 30 s.")
+
+
+def _say(place: Place) -> None:
+    sys.stdout.write(
+        f"""
+  instep    {place.url}       Members & Roles of Northwind Law
+  Clerk     {place.emulator_url}       the stand-in: sign in, accept invitations, see what it sent
+
+  Sign in as {firm.ADMIN} (admin)
+          or {firm.MEMBER} (member)
+  Keys are in {place.env_file}. Ctrl-C stops both; FRESH=1 starts over.
+
+"""
+    )
+    sys.stdout.flush()

@@ -1,0 +1,102 @@
+"""What is missing or wrong, one line each: every setting looked at, every connection tried. No secret is printed."""
+
+from msgspec import Struct
+
+from instep.app.config import BadSettings, Settings
+from instep.app.wiring import make_clerk, make_sign_in
+from instep.clerk.client import ClerkClient
+from instep.clerk.webhook import Verifier
+from instep.inbox import store
+from instep.kit.clock import HOUR, now
+from instep.kit.db import Db
+from instep.kit.errors import InstepError
+from instep.kit.schema import check
+
+
+class Finding(Struct, frozen=True):
+    """One thing that was looked at. `text` says what was found and, where it is wrong, what to do."""
+
+    what: str
+    is_good: bool
+    text: str
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at everything, in the order in which it should be mended."""
+    clerk = make_clerk(settings)
+    db = Db(settings.database_url)
+    try:
+        return [
+            *_database(db),
+            await _secret_key(settings, clerk),
+            await _publishable_key(settings, clerk),
+            _webhook_secret(settings),
+            _public_url(settings),
+            _admin_key(settings),
+        ]
+    finally:
+        await clerk.close()
+        db.close()
+
+
+def _database(db: Db) -> list[Finding]:
+    try:
+        check(db.engine)
+        unsettled = db.reading(store.count_by_state)
+        due = db.reading(store.next_due_at)
+    except Exception as error:
+        return [Finding("Database", False, str(error).splitlines()[0])]
+    parked = unsettled.get("parked", 0)
+    late = due is not None and due < now() - HOUR
+    inbox = "deliveries wait for over an hour: is `instep serve` running?" if late else f"{parked} parked"
+    return [
+        Finding("Database", True, f"{db.engine.dialect.name}, schema up to date"),
+        Finding("Inbox", not (late or parked), inbox),
+    ]
+
+
+async def _secret_key(settings: Settings, clerk: ClerkClient) -> Finding:
+    what = "CLERK_SECRET_KEY"
+    if settings.clerk_secret_key is None:
+        return Finding(what, False, "not set: nobody can be invited, and invitations can't be shown")
+    try:
+        users = await clerk.count_users()
+    except InstepError as error:
+        return Finding(what, False, f"tried {settings.clerk_api_url}: {error}")
+    return Finding(what, True, f"accepted by {settings.clerk_api_url}; {users} users there")
+
+
+async def _publishable_key(settings: Settings, clerk: ClerkClient) -> Finding:
+    what = "CLERK_PUBLISHABLE_KEY"
+    try:
+        sign_in = make_sign_in(settings, clerk, now)
+    except BadSettings as error:
+        return Finding(what, False, str(error).removeprefix(f"{what}: "))
+    if sign_in is None:
+        return Finding(what, False, "not set: nobody can sign in through Clerk")
+    return Finding(what, True, f"sign-in at {sign_in.frontend_api}")
+
+
+def _webhook_secret(settings: Settings) -> Finding:
+    what = "CLERK_WEBHOOK_SIGNING_SECRET"
+    if not settings.webhook_secrets:
+        return Finding(what, False, "not set: every webhook is refused; it is shown with the endpoint in Clerk")
+    try:
+        Verifier(settings.webhook_secrets)
+    except ValueError as error:
+        return Finding(what, False, str(error))
+    return Finding(what, True, f"{len(settings.webhook_secrets)} set")
+
+
+def _public_url(settings: Settings) -> Finding:
+    url = settings.instep_public_url
+    is_good = url.startswith("https://") or "://127.0.0.1" in url or "://localhost" in url
+    return Finding("INSTEP_PUBLIC_URL", is_good, url if is_good else f"{url}: use https, else cookies can be read")
+
+
+def _admin_key(settings: Settings) -> Finding:
+    key = settings.instep_admin_key
+    if key is None:
+        return Finding("INSTEP_ADMIN_KEY", True, "not set: no way in while Clerk is down")
+    is_good = len(key.get_secret_value()) >= 20
+    return Finding("INSTEP_ADMIN_KEY", is_good, "set" if is_good else "too short: use 20 characters or more")

@@ -1,0 +1,196 @@
+"""Every route in one list, and what a failure looks like at the doors."""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from instep import __version__
+from instep.access.principal import Access
+from instep.app.wiring import Services, invitation_pages, people_pages
+from instep.inbox import store as inbox
+from instep.inbox.api import PATHS, Webhooks
+from instep.invitations.api import make_router as invitations_router
+from instep.kit.errors import InstepError, PermanentError, TemporaryError
+from instep.kit.problem import problem
+from instep.kit.schema import check
+from instep.people.api import make_router as people_router
+
+log = structlog.get_logger(__name__)
+
+Scope = Any
+Receive = Any
+Send = Any
+
+DESCRIPTION = "Keeps Clerk and your own database in step. Sign in with `Authorization: Bearer`: a Clerk session token, "
+DESCRIPTION += "or the installation's admin key."
+
+
+class Front:
+    """The outermost layer: webhooks go straight to their door; everything else gets a request id."""
+
+    def __init__(self, app: FastAPI, webhooks: Webhooks) -> None:
+        self.app, self._webhooks = app, webhooks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the life of the server."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif scope["path"] in PATHS:
+            await self._webhooks(scope, receive, send)
+        else:
+            id = f"req_{secrets.token_hex(8)}"
+            scope.setdefault("state", {})["request_id"] = id
+            await self.app(scope, receive, _with_id(send, id.encode()))
+
+
+def _with_id(send: Send, id: bytes) -> Send:
+    async def sending(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), (b"x-request-id", id)]
+        await send(message)
+
+    return sending
+
+
+def make_app(services: Services) -> Front:
+    """The ASGI application. The worker runs inside it; a database with another schema is refused at start."""
+    app = FastAPI(
+        title="instep",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=_lifespan(services),
+        openapi_url="/openapi.json",
+        redoc_url=None,
+    )
+    access = api_access(services)
+    app.include_router(people_router(access=access, list_people=services.list_people))
+    app.include_router(invitations_router(access=access, invite=services.invite))
+    for routes in (
+        people_pages(services).routes(),
+        invitation_pages(services).routes(),
+        services.access_pages.routes(),
+        services.pages.routes(),
+    ):
+        app.router.routes.extend(routes)
+    _add_health(app, services)
+    app.add_exception_handler(InstepError, _failed(services))
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http(services))
+    app.add_exception_handler(Exception, _unexpected(services))
+    return Front(app, Webhooks(services.receiver))
+
+
+def _lifespan(services: Services) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        check(services.db.engine)
+        services.worker.start()
+        yield
+        await services.worker.stop()
+
+    return lifespan
+
+
+def api_access(services: Services) -> Callable[[Request, str], Awaitable[Access | Response]]:
+    """What the API asks first: 401 for nobody, 404 for an organization they may not see."""
+
+    async def access(request: Request, ref: str) -> Access | Response:
+        principal = await services.gate.principal_of(request)
+        if principal is None:
+            return problem(
+                401,
+                "Not signed in",
+                code="unauthenticated",
+                detail="Send a Clerk session token or the admin key as Authorization: Bearer.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if request.method != "GET" and "authorization" not in request.headers and not services.pages.is_ours(request):
+            return problem(403, "Foreign origin", code="foreign_origin", detail="This request came from another site.")
+        found = await services.gate.access_of(principal, ref)
+        return found or problem(404, "Not found", code="not_found", detail="No such organization, or not yours to see.")
+
+    return access
+
+
+def _add_health(app: FastAPI, services: Services) -> None:
+    @app.get("/health/live", include_in_schema=False)
+    async def live() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/health/ready", include_in_schema=False)
+    async def ready() -> Response:
+        await services.db.read(inbox.next_due_at)
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        unsettled = await services.db.read(inbox.count_by_state)
+        text = services.metrics.text(unsettled=unsettled, listeners=services.live.listeners())
+        return Response(text, media_type="text/plain; version=0.0.4")
+
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def _failed(services: Services) -> Handler:
+    async def handle(request: Request, error: Exception) -> Response:
+        is_temporary = isinstance(error, TemporaryError)
+        status = 503 if is_temporary else 422
+        code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
+        log.warning("request_failed", path=request.url.path, code=code, error=str(error))
+        if not _is_page(request):
+            wait = error.retry_after if isinstance(error, TemporaryError) else None
+            headers = {"Retry-After": str(int(wait or 5))} if is_temporary else None
+            title = "Temporarily unavailable" if is_temporary else "Refused"
+            return problem(status, title, code=code, detail=str(error), headers=headers, request_id=_id(request))
+        _ = services.pages.words.gettext
+        title = _("This can't be shown right now") if is_temporary else _("That did not work")
+        return services.pages.error(request, status=status, title=title, text=str(error), retry_url=str(request.url))
+
+    return handle
+
+
+def _http(services: Services) -> Handler:
+    async def handle(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        if not _is_page(request):
+            return problem(status, "Not found" if status == 404 else "Refused", code=f"http_{status}")
+        _ = services.pages.words.gettext
+        text = _("There is nothing at this address.") if status == 404 else _("This address does not take that.")
+        return services.pages.error(request, status=status, title=_("Not found"), text=text)
+
+    return handle
+
+
+def _unexpected(services: Services) -> Handler:
+    async def handle(request: Request, error: Exception) -> Response:
+        log.error("request_broke", path=request.url.path, request_id=_id(request), exc_info=error)
+        if not _is_page(request):
+            return problem(500, "Unexpected failure", code="unexpected", request_id=_id(request))
+        _ = services.pages.words.gettext
+        text = _("It was written down; the id below finds it in the log.")
+        return services.pages.error(request, status=500, title=_("Something broke"), text=text)
+
+    return handle
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it alone)
+    faults = [{"at": ".".join(map(str, it["loc"])), "message": it["msg"]} for it in error.errors()]
+    return problem(422, "Invalid request", code="invalid_request", errors=faults, request_id=_id(request))
+
+
+def _is_page(request: Request) -> bool:
+    return not request.url.path.startswith(("/v1/", "/health", "/metrics", "/openapi.json", "/docs"))
+
+
+def _id(request: Request) -> str | None:
+    found = request.scope.get("state", {}).get("request_id")
+    return found if isinstance(found, str) else None

@@ -1,0 +1,211 @@
+"""The composition root: every part with what it needs, from the settings. Nothing is opened here."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from instep.access.flows import Sessions
+from instep.access.gate import Gate
+from instep.access.limits import BreakGlass
+from instep.access.pages import AccessPages
+from instep.access.principal import Access, Principal
+from instep.app.config import BadSettings, Settings
+from instep.app.metrics import Metrics
+from instep.app.worker import Worker
+from instep.clerk import wire
+from instep.clerk.client import ClerkClient
+from instep.clerk.handshake import Handshake, frontend_api_of, sign_in_page_of
+from instep.clerk.jwks import Jwks
+from instep.clerk.session import Verifier as TokenVerifier
+from instep.clerk.webhook import Verifier
+from instep.inbox.receive import Receiver
+from instep.inbox.work import Work, Worked
+from instep.invitations.flows import Invite
+from instep.invitations.pages import InvitationPages
+from instep.invitations.rules import ROLES
+from instep.kit.clock import Clock
+from instep.kit.clock import now as system_now
+from instep.kit.db import Db
+from instep.kit.headers import Policy
+from instep.kit.html import Pages, make_pages
+from instep.kit.live import Live
+from instep.mirror.store import find_organization
+from instep.people.flows import ListPeople
+from instep.people.pages import PeoplePages
+
+log = structlog.get_logger(__name__)
+
+AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything one process serves with."""
+
+    settings: Settings
+    db: Db
+    clerk: ClerkClient
+    clock: Clock
+    live: Live
+    metrics: Metrics
+    work: Work
+    worker: Worker
+    receiver: Receiver
+    gate: Gate
+    list_people: ListPeople
+    invite: Invite
+    pages: Pages
+    access_pages: AccessPages
+
+    async def close(self) -> None:
+        """Stop what runs and close what is open."""
+        await self.worker.stop()
+        await self.clerk.close()
+        self.db.close()
+
+
+def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock: Clock = system_now) -> Services:
+    """Put everything together. `clerk` stands in for the real client in tests. Raises BadSettings."""
+    db = Db(settings.database_url)
+    clerk = clerk or make_clerk(settings)
+    live, metrics = Live(), Metrics()
+    work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
+    worker = Worker(work)
+    sign_in = make_sign_in(settings, clerk, clock)
+    break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_note_key)
+    admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
+    sessions = Sessions(db=db, source=clerk, break_glass=break_glass, admins=admins, clock=clock)
+    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in)
+    pages = make_pages(public_url=settings.instep_public_url, policy=_policy(settings, sign_in), clock=clock)
+    return Services(
+        settings=settings,
+        db=db,
+        clerk=clerk,
+        clock=clock,
+        live=live,
+        metrics=metrics,
+        work=work,
+        worker=worker,
+        receiver=Receiver(db=db, opener=_opener(settings), clock=clock, wake=worker.wake),
+        gate=gate,
+        list_people=ListPeople(db=db, directory=clerk, clock=clock),
+        invite=Invite(db=db, actor=clerk, directory=clerk, clock=clock, redirect_url=settings.instep_public_url),
+        pages=pages,
+        access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, settings.instep_public_url),
+    )
+
+
+def make_clerk(settings: Settings) -> ClerkClient:
+    """The client of the configured Clerk instance."""
+    return ClerkClient(_plain(settings, "clerk_secret_key"), api_url=settings.clerk_api_url)
+
+
+def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handshake | None:
+    """Signing in through Clerk; None where no publishable key is set. Raises BadSettings for a key that is none."""
+    key = settings.clerk_publishable_key
+    if key is None:
+        return None
+    try:
+        named = frontend_api_of(key)
+    except ValueError as error:
+        raise BadSettings("CLERK_PUBLISHABLE_KEY: not a publishable key; copy it from Clerk's dashboard.") from error
+    frontend = settings.clerk_frontend_api_url or named
+    verifier = TokenVerifier(
+        keys=Jwks(clerk.fetch_jwks, clock=clock),
+        issuers=frozenset({frontend, named}),
+        parties=frozenset({origin_of(settings.instep_public_url)}),
+        clock=clock,
+    )
+    page = settings.clerk_sign_in_url or sign_in_page_of(frontend)
+    return Handshake(publishable_key=key, frontend_api=frontend, sign_in_page=page, verifier=verifier)
+
+
+def people_pages(services: Services) -> PeoplePages:
+    """The pages of the list."""
+    return PeoplePages(
+        pages=services.pages,
+        roles=ROLES,
+        principal=services.access_pages.require,
+        access=page_access(services),
+        organizations=services.gate.accesses_of,
+        list_people=services.list_people,
+        live=_listener(services),
+    )
+
+
+def invitation_pages(services: Services) -> InvitationPages:
+    """The pages for inviting."""
+    return InvitationPages(
+        pages=services.pages,
+        roles=ROLES,
+        access=page_access(services),
+        organizations=services.gate.accesses_of,
+        invite=services.invite,
+    )
+
+
+def page_access(services: Services) -> AccessTo:
+    """What a page asks first: who is this, and may they see this organization? Else the page that says why not."""
+
+    async def access(request: Request, ref: str) -> Access | Response:
+        principal: Principal | Response = await services.access_pages.require(request)
+        if isinstance(principal, Response):
+            return principal
+        found = await services.gate.access_of(principal, ref)
+        return found or services.pages.error(
+            request, status=404, title="Not found", text="There is no such organization, or you can't see it."
+        )
+
+    return access
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _plain(settings: Settings, name: str) -> str | None:
+    held = getattr(settings, name)
+    return held.get_secret_value() if held else None
+
+
+def _opener(settings: Settings) -> Verifier:
+    try:
+        return Verifier(settings.webhook_secrets)
+    except ValueError as error:
+        raise BadSettings(f"CLERK_WEBHOOK_SIGNING_SECRET: {error}") from error
+
+
+def _policy(settings: Settings, sign_in: Handshake | None) -> Policy:
+    hosts = (origin_of(sign_in.frontend_api), origin_of(sign_in.sign_in_page)) if sign_in else ()
+    return Policy(form_hosts=tuple(dict.fromkeys(hosts)), frame_ancestors=settings.instep_frame_ancestors)
+
+
+def _note_key(verdict: str, client: str) -> None:
+    log.warning("break_glass_key", verdict=verdict, client=client)
+
+
+def _teller(live: Live, metrics: Metrics) -> Callable[[Worked], None]:
+    def told(worked: Worked) -> None:
+        metrics.count(worked)
+        live.publish(worked.touched)
+        live.publish(worked.touched_in_clerk)
+
+    return told
+
+
+def _listener(services: Services) -> Callable[[str], AsyncIterator[str]]:
+    """An organization's news: under our id from the mirror, under Clerk's from its invitations."""
+
+    async def listen(organization_id: str) -> AsyncIterator[str]:
+        found = await services.db.read(find_organization, organization_id)
+        topics = [organization_id, found.clerk_id] if found and found.clerk_id else [organization_id]
+        async for topic in services.live.listen(*topics):
+            yield topic
+
+    return listen

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 from starlette.responses import Response
 
 from instep.access.principal import Access
@@ -95,6 +95,18 @@ class PeoplePage(BaseModel):
 _dump = TypeAdapter(PeoplePage).dump_json
 
 
+class PeopleQuery(BaseModel):
+    """What can be asked of the list; `status` and `role` may be repeated, or hold several parted by commas."""
+
+    limit: Annotated[int, Field(ge=1, le=500)] = 25
+    cursor: str | None = None
+    query: Annotated[str, Field(max_length=200, description="Any part of a name or an address.")] = ""
+    status: Annotated[
+        list[str], Field(description=f"Of {', '.join(STATUSES)}; pending is another word for invited.")
+    ] = []
+    role: Annotated[list[str], Field(description="Such as org:admin.")] = []
+
+
 def make_router(*, access: AccessTo, list_people: ListPeople) -> APIRouter:
     """The route of the list. `access` answers 401 or 404 by itself."""
     router = APIRouter(prefix="/v1/organizations", tags=["people"])
@@ -106,15 +118,7 @@ def make_router(*, access: AccessTo, list_people: ListPeople) -> APIRouter:
         operation_id="list_people",
         responses={status: {"description": text} for status, text in _FAILURES.items()},
     )
-    async def list_(
-        request: Request,
-        id: str,
-        limit: Annotated[int, Query(ge=1, le=500)] = 25,
-        cursor: str | None = None,
-        query: Annotated[str, Query(max_length=200, description="Any part of a name or an address.")] = "",
-        status: Annotated[list[str] | None, Query(description=", ".join((*STATUSES, "pending")))] = None,
-        role: Annotated[list[str] | None, Query(description="Such as org:admin.")] = None,
-    ) -> Any:
+    async def list_(request: Request, id: str, wish: Annotated[PeopleQuery, Query()]) -> Any:
         """Invitations newest first, above members by name. `id` is instep's id, Clerk's id or the slug.
 
         If Clerk can't be read within 2 s the members still come, with a warning; if the database can't, it is a 503.
@@ -123,7 +127,7 @@ def make_router(*, access: AccessTo, list_people: ListPeople) -> APIRouter:
         if isinstance(found, Response):
             return found
         try:
-            ask = _ask(limit, cursor, query, status or [], role or [])
+            ask = _ask(wish)
         except BadCursor as error:
             return problem(400, "Bad cursor", code="bad_cursor", detail=str(error))
         except ValueError as error:
@@ -141,16 +145,16 @@ _FAILURES = {
 }
 
 
-def _ask(limit: int, cursor: str | None, query: str, statuses: list[str], roles: list[str]) -> Ask:
-    wanted = {("invited" if word == "pending" else word) for text in statuses for word in text.split(",")} - {""}
+def _ask(wish: PeopleQuery) -> Ask:
+    wanted = {("invited" if word == "pending" else word) for text in wish.status for word in text.split(",")} - {""}
     if unknown := wanted.difference(STATUSES):
         raise ValueError(f"{sorted(unknown)[0]} is not a status; there are: {', '.join(STATUSES)}.")
     return Ask(
-        limit=limit,
-        query=query.strip(),
+        limit=wish.limit,
+        query=wish.query.strip(),
         statuses=frozenset(wanted),
-        roles=frozenset(role for text in roles for role in text.split(",") if role),
-        cursor=decode_cursor(cursor) if cursor else None,
+        roles=frozenset(role for text in wish.role for role in text.split(",") if role),
+        cursor=decode_cursor(wish.cursor) if wish.cursor else None,
     )
 
 

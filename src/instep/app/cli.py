@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
-import uvicorn
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +18,7 @@ from instep.access.store import find_access
 from instep.app import demo as demo_
 from instep.app.config import load_demo_settings, load_settings
 from instep.app.doctor import examine
-from instep.app.web import make_app
+from instep.app.server import Server, make_server
 from instep.app.wiring import Services, make_services
 from instep.kit import log
 from instep.kit.clock import to_datetime
@@ -60,18 +59,11 @@ def serve() -> None:
     log.configure(is_json=settings.instep_log_json)
     services = make_services(settings)
     check(services.db.engine)
-    config = uvicorn.Config(
-        make_app(services),
-        host=settings.instep_host,
-        port=settings.instep_port,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=5,
-    )
-    asyncio.run(_serve(uvicorn.Server(config), services))
+    server = make_server(services, host=settings.instep_host, port=settings.instep_port)
+    asyncio.run(_serve(server, services))
 
 
-async def _serve(server: uvicorn.Server, services: Services) -> None:
+async def _serve(server: Server, services: Services) -> None:
     try:
         await server.serve()
     finally:

@@ -12,12 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
 from dotenv import dotenv_values
 
 from instep.app import firm
 from instep.app.config import Settings, make_settings
-from instep.app.web import make_app
+from instep.app.server import make_server
 from instep.app.wiring import Services, make_services
 from instep.clerk.stand_in import PATH, StandIn
 from instep.kit.errors import PermanentError
@@ -70,9 +69,7 @@ async def run(place: Place, *, is_fresh: bool) -> None:
         settings = await _settle_settings(place, emulator)
         services = make_services(settings)
         migrate(services.db.engine)
-        server = uvicorn.Server(
-            uvicorn.Config(make_app(services), host=HOST, port=place.port, log_level="warning", access_log=False)
-        )
+        server = make_server(services, host=HOST, port=place.port)
         serving = asyncio.create_task(server.serve())
         try:
             await _until(lambda: server.started or serving.done(), "instep")

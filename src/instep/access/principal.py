@@ -108,5 +108,5 @@ def decide_principal(
 def _is_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:
     metadata = person.public_metadata
     is_named = isinstance(metadata, dict) and metadata.get("role") == "admin"
-    is_known_address = person.is_email_verified and (person.email or "").lower() in admins
+    is_known_address = person.email is not None and person.is_email_verified and person.email.lower() in admins
     return is_named or clerk_user_id in admins or is_known_address

@@ -100,7 +100,8 @@ class AccessPages:
     async def callback(self, request: Request) -> Response:
         """GET /sign-in/callback: back from the handshake.
 
-        1. It must have been begun in this browser (`state`): a link from elsewhere signs nobody in.
+        1. It must have been begun in this browser (`state`): a link from elsewhere signs nobody in. A browser that
+           came by another name of this host (localhost) has its cookie there: it begins once more, here.
         2. Nobody is signed in at Clerk: on to its sign-in page, and from there to `start`.
         3. Someone is: a session of our own, and on to where they wanted to go, at an address without tokens.
         4. An answer that can't be believed: begin again; the tries are counted.
@@ -109,8 +110,10 @@ class AccessPages:
         if self.sign_in is None:
             return self._page(request, onward)
         state = request.cookies.get(paths.STATE)
-        if state is None:
+        if state is None and "again" in request.query_params:
             return self._page(request, onward, status=401, why="cookies")
+        if state is None:
+            return await self._begin(request, onward, again="1")
         if not hmac.compare_digest(state.encode(), request.query_params.get("state", "").encode()):
             return await self._begin(request, onward)
         try:
@@ -154,11 +157,11 @@ class AccessPages:
         paths.forget_tries(request, response)
         return response
 
-    async def _begin(self, request: Request, onward: str, *, because: str = "loop") -> Response:
+    async def _begin(self, request: Request, onward: str, *, because: str = "loop", **marks: str) -> Response:
         """Find out who is signed in in this browser.
 
         1. Sent round too often just now: stop, and say so. 2. A session token of Clerk's lies in the cookies, and
-        Clerk calls its session active: that is enough. 3. Else the handshake.
+        Clerk calls its session active: that is enough. 3. Else the handshake; `marks` come back from it.
         """
         tries = paths.tries_of(request.cookies, onward)
         if self.sign_in is None or tries >= paths.MOST_TRIES:
@@ -170,14 +173,14 @@ class AccessPages:
             response = _go(onward)
             self._set(response, COOKIE, token)
         else:
-            response = self._leave(request, self.sign_in, onward)
+            response = self._leave(request, self.sign_in, onward, marks)
         self._set(response, paths.tries_name(onward), str(tries + 1), max_age=paths.TRIES_FOR)
         return response
 
-    def _leave(self, request: Request, sign_in: SignIn, onward: str) -> Response:
+    def _leave(self, request: Request, sign_in: SignIn, onward: str, marks: dict[str, str]) -> Response:
         state = paths.state_of(request.cookies)
         browser = sign_in.dev_browser(request.query_params, _cookies(request)) or request.cookies.get(paths.DEV_BROWSER)
-        back = self._own_url("/sign-in/callback", state=state, next=onward)
+        back = self._own_url("/sign-in/callback", state=state, next=onward, **marks)
         response = _go(sign_in.handshake_url(back, dev_browser=browser), status=307)
         self._set(response, paths.STATE, state, max_age=paths.STATE_FOR)
         if browser:

@@ -1,5 +1,6 @@
 """The SQL of access: console sessions, who a user of Clerk is here, and which organizations they may see."""
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +32,11 @@ class SessionRow(Struct, frozen=True, kw_only=True):
 
 
 _SESSION = tuple(sessions.c[name] for name in SessionRow.__struct_fields__)
+_FOUND = (
+    sa.select(*_SESSION, *_PERSON)
+    .select_from(sessions.outerjoin(users, users.c.clerk_id == sessions.c.clerk_user_id))
+    .where(sessions.c.token_hash.in_(sa.bindparam("hashes", expanding=True)), sessions.c.ended_at.is_(None))
+)
 
 
 def put_session(conn: Conn, *, token_hash: str, claims: SessionClaims | None, at: int) -> None:
@@ -50,9 +56,7 @@ def put_session(conn: Conn, *, token_hash: str, claims: SessionClaims | None, at
 
 def find_session(conn: Conn, *, token_hashes: list[str]) -> tuple[SessionRow, Person | None] | None:
     """The session under one of these hashes that has not ended, with the person's present row in the mirror."""
-    joined = sessions.outerjoin(users, users.c.clerk_id == sessions.c.clerk_user_id)
-    is_wanted = sa.and_(is_among(conn, sessions.c.token_hash, token_hashes), sessions.c.ended_at.is_(None))
-    row = conn.execute(sa.select(*_SESSION, *_PERSON).select_from(joined).where(is_wanted)).first()
+    row = conn.execute(_FOUND, {"hashes": token_hashes}).first()
     if row is None:
         return None
     session = SessionRow(**dict(zip(SessionRow.__struct_fields__, row, strict=False)))
@@ -100,8 +104,8 @@ def find_principal(
 
 def list_accesses(conn: Conn, principal: Principal, *, limit: int = MOST_ORGANIZATIONS) -> list[Access]:
     """The organizations that a principal may see, by name: those they belong to, all for an instance admin."""
-    by = (sa.func.lower(organizations.c.name), organizations.c.id)
-    return [_access(principal, row) for row in conn.execute(_seen_by(principal).order_by(*by).limit(limit))]
+    values = {"user_id": principal.user_id, "limit": limit}
+    return [_access(principal, row) for row in conn.execute(_all_seen(principal.is_instance_admin), values)]
 
 
 def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
@@ -112,23 +116,35 @@ def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
     """
     if not ref.isprintable() or len(ref) > LONGEST_REF:
         return None
-    o = organizations.c
-    by = (sa.case((o.id == ref, 0), (o.clerk_id == ref, 1), else_=2), o.joined_at, o.id)
-    query = _seen_by(principal).where(sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref))
-    row = conn.execute(query.order_by(*by).limit(1)).first()
+    values = {"user_id": principal.user_id, "ref": ref}
+    row = conn.execute(_one_seen(principal.is_instance_admin), values).first()
     return _access(principal, row) if row else None
 
 
-def _seen_by(principal: Principal) -> sa.Select[Any]:
-    """Live organizations that a principal may see, each with their role there: that of their newest belonging."""
-    o, m = organizations.c, memberships.c
-    is_theirs = sa.and_(m.user_id == principal.user_id, m.status == "active", m.gone_at.is_(None))
+@cache
+def _all_seen(is_instance_admin: bool) -> sa.Select[Any]:
+    o = organizations.c
+    return _seen(is_instance_admin).order_by(sa.func.lower(o.name), o.id).limit(sa.bindparam("limit", type_=sa.Integer))
+
+
+@cache
+def _one_seen(is_instance_admin: bool) -> sa.Select[Any]:
+    o, ref = organizations.c, sa.bindparam("ref", type_=sa.Text)
+    by = (sa.case((o.id == ref, 0), (o.clerk_id == ref, 1), else_=2), o.joined_at, o.id)
+    is_meant = sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref)
+    return _seen(is_instance_admin).where(is_meant).order_by(*by).limit(1)
+
+
+def _seen(is_instance_admin: bool) -> sa.Select[Any]:
+    """Live organizations that `user_id` may see, each with their role there: that of their newest belonging."""
+    o, m, user_id = organizations.c, memberships.c, sa.bindparam("user_id", type_=sa.Text)
+    is_theirs = sa.and_(m.user_id == user_id, m.status == "active", m.gone_at.is_(None))
     newest = sa.select(m.role).where(is_theirs, m.organization_id == o.id).order_by(m.joined_at.desc(), m.id.desc())
     query = sa.select(o.id, o.clerk_id, o.name, o.slug, newest.limit(1).scalar_subquery().label("role"))
     query = query.where(o.deleted_at.is_(None), o.gone_at.is_(None))
-    if principal.is_instance_admin:
+    if is_instance_admin:
         return query
-    is_present = sa.exists().where(users.c.id == principal.user_id, *_LIVE)
+    is_present = sa.exists().where(users.c.id == user_id, *_LIVE)
     return query.where(is_present, o.id.in_(sa.select(m.organization_id).where(is_theirs)))
 
 

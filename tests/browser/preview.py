@@ -72,7 +72,6 @@ class Firm:
     organizations: int = 2
     is_clerk_down: bool = False
     is_database_down: bool = False
-    is_slow: bool = False
     live: Live = field(default_factory=Live)
 
     @classmethod
@@ -113,9 +112,7 @@ class Firm:
         if address in {row.email for row in self.members}:
             raise InviteRefused(f"{address} is already a member.", code="already_member", field="email")
         if address in {it.email for it in self.invitations}:
-            raise InviteRefused(
-                f"{address} already has a pending invitation.", code="already_invited", field="email"
-            )
+            raise InviteRefused(f"{address} already has a pending invitation.", code="already_invited", field="email")
         if address.startswith("full"):
             raise InviteRefused("All 30 seats are in use (24 members, 6 invitations).", code="no_seats")
         sent = invitation(address, sent_at=now(), role=role)
@@ -133,7 +130,9 @@ class Firm:
 def is_wanted(row: MemberRow, ask: Ask) -> bool:
     """The filter that the database applies."""
     text = f"{row.first_name} {row.last_name} {row.email}".lower()
-    return row.status in ask.member_statuses() and (not ask.roles or row.role in ask.roles) and ask.query.lower() in text
+    return (
+        row.status in ask.member_statuses() and (not ask.roles or row.role in ask.roles) and ask.query.lower() in text
+    )
 
 
 def key_of(row: MemberRow) -> tuple[str, str, str]:
@@ -183,6 +182,12 @@ class Door:
         answer.set_cookie("as", request.path_params["who"])
         return answer
 
+    async def flip(self, request: Request) -> Response:
+        """`/flip/is_clerk_down`: turn one of the firm's troubles on, or off again."""
+        what = request.path_params["what"]
+        setattr(self.firm, what, not getattr(self.firm, what))
+        return RedirectResponse("/")
+
     async def alone(self, request: Request) -> Response:
         """The pages without a frame."""
         what = request.path_params["what"]
@@ -209,7 +214,7 @@ def preview(firm: Firm, public_url: str) -> Starlette:
     invitations = InvitationPages(
         pages=pages, roles=ROLES, access=door.access, organizations=door.organizations, invite=firm.invite
     )
-    looks = [Route("/as/{who}", door.become), Route("/alone/{what}", door.alone)]
+    looks = [Route("/as/{who}", door.become), Route("/flip/{what}", door.flip), Route("/alone/{what}", door.alone)]
     return Starlette(routes=[*people.routes(), *invitations.routes(), *pages.routes(), *looks])
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from gettext import NullTranslations
+from zlib import crc32
 
 from babel.dates import format_datetime
 from msgspec import Struct
@@ -102,4 +103,4 @@ def initials(name: str) -> str:
 
 def hue(key: str) -> int:
     """One of eight colours, always the same for the same key."""
-    return sum(key.encode()) % 8
+    return crc32(key.encode()) % 8

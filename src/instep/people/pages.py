@@ -114,7 +114,11 @@ class PeoplePages:
     def _unavailable(self, request: Request, access: Access, error: TemporaryError) -> Response:
         """The database can't be read: a panel that says so, never an empty table."""
         retry = str(request.url.replace(scheme="", netloc=""))
-        context: dict[str, Any] = {"retry": retry, "reason": str(error), "request_id": request_id_of(request)}
+        context: dict[str, Any] = {
+            "retry": retry,
+            "reason": str(error) if access.may_act else "",
+            "request_id": request_id_of(request),
+        }
         if is_partial(request):
             return self.pages.fragment(request, "people/unavailable.html", status=503, **context)
         frame = frame_within(access, [access], words=self.pages.words, here=HERE)

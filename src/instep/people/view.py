@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from instep.identity.model import ADMIN
 from instep.kit.words import Words
-from instep.people.merge import STATUSES, People, Totals
+from instep.people.merge import People, Totals
 from instep.people.rows import Reading, Row, row_of
 from instep.people.search import Search, address, text_of
 
@@ -69,7 +69,7 @@ def view(people: People, reading: Reading, words: Words) -> PeopleView:
         clear=address(path, search.without("words", "statuses", "roles")),
         admins=address(path, Search(roles=frozenset({ADMIN}))),
         more=address(path, search, cursor=people.next_cursor) if people.next_cursor else None,
-        deactivated=people.totals.deactivated,
+        deactivated=0 if search.statuses else people.totals.deactivated,
         has_deactivated=search.has_deactivated,
         toggle_deactivated=address(path, _turned(search)),
         may_act=reading.access.may_act,
@@ -128,7 +128,7 @@ def status_chip(totals: Totals, reading: Reading, words: Words) -> Chip:
             is_on=status in reading.search.statuses,
             href=address(reading.path, reading.search.toggle_status(status)),
         )
-        for status in STATUSES
+        for status in names
     )
     clear = address(reading.path, reading.search.without("statuses"))
     return Chip(key="status", label=_("Status"), options=options, clear=clear)

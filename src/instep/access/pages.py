@@ -44,7 +44,6 @@ class AccessPages:
             Route("/sign-in/start", self.start, methods=["GET"]),
             Route("/sign-in/callback", self.callback, methods=["GET"]),
             Route("/sign-in/key", self.use_key, methods=["POST"]),
-            Route("/sign-in/break-glass", self.use_key, methods=["POST"]),
             Route("/sign-out", self.sign_out, methods=["POST"]),
         ]
 
@@ -213,6 +212,7 @@ class AccessPages:
             status=status,
             sign_in_url=f"/sign-in/start?{urlencode({'next': onward})}",
             has_break_glass=self.break_glass.is_on,
+            next=onward,
             error=say(self.pages.words, why) if why else None,
         )
 

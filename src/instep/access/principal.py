@@ -23,6 +23,11 @@ class Principal(Struct, frozen=True, kw_only=True):
     is_instance_admin: bool = False
     actor: str | None = None
 
+    @property
+    def id(self) -> str:
+        """Who this is, for the record: instep's id, Clerk's where the mirror does not know them yet, or the key."""
+        return self.user_id or self.clerk_user_id or self.kind
+
 
 class Barred(Struct, frozen=True):
     """Someone whom Clerk knows and who may not come in: deactivated, banned or deleted. `principal` may do nothing."""

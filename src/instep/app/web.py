@@ -17,6 +17,7 @@ from instep.app.wiring import Services, invitation_pages, people_pages
 from instep.inbox import store as inbox
 from instep.inbox.api import PATHS, Webhooks
 from instep.invitations.api import make_router as invitations_router
+from instep.journal.model import Unsettled
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
 from instep.kit.problem import problem
 from instep.kit.schema import check
@@ -141,6 +142,8 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 def _failed(services: Services) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, Unsettled) and not _is_page(request):
+            return _unsettled(error)
         is_temporary = isinstance(error, TemporaryError)
         status = 503 if is_temporary else 422
         code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
@@ -155,6 +158,14 @@ def _failed(services: Services) -> Handler:
         return services.pages.error(request, status=status, title=title, text=str(error), retry_url=str(request.url))
 
     return handle
+
+
+def _unsettled(error: Unsettled) -> Response:
+    """Kept and under way: 202, with where to ask for the end."""
+    operation = error.operation
+    body = {"operation": {"id": operation.id, "state": operation.state}, "detail": str(error)}
+    headers = {"Retry-After": str(int(error.retry_after or 2))}
+    return JSONResponse(body, 202, headers=headers)
 
 
 def _http(services: Services) -> Handler:

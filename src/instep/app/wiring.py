@@ -1,35 +1,37 @@
 """The composition root: every part with what it needs, from the settings. Nothing is opened here."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import structlog
-from starlette.requests import Request
-from starlette.responses import Response
 
 from instep.access.flows import Sessions
 from instep.access.gate import Gate
 from instep.access.limits import BreakGlass
 from instep.access.pages import AccessPages
-from instep.access.principal import Access, Principal
 from instep.app.config import BadSettings, Settings
 from instep.app.metrics import Metrics
 from instep.app.worker import Worker
+from instep.audit.store import Entry, record
 from instep.clerk import wire
 from instep.clerk.client import ClerkClient
 from instep.clerk.handshake import Handshake, frontend_api_of, sign_in_page_of
 from instep.clerk.jwks import Jwks
 from instep.clerk.session import Verifier as TokenVerifier
 from instep.clerk.webhook import Verifier
+from instep.inbox.arrival import Arrival
 from instep.inbox.receive import Receiver
 from instep.inbox.work import Work, Worked
+from instep.invitations import sending
 from instep.invitations.flows import Invite
 from instep.invitations.pages import InvitationPages
 from instep.invitations.rules import ROLES
+from instep.journal.model import Operation, Procedures
+from instep.journal.run import Runner
 from instep.kit.clock import Clock
 from instep.kit.clock import now as system_now
-from instep.kit.db import Db
+from instep.kit.db import Conn, Db
 from instep.kit.headers import Policy
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
@@ -38,8 +40,6 @@ from instep.people.flows import ListPeople
 from instep.people.pages import PeoplePages
 
 log = structlog.get_logger(__name__)
-
-AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Services:
     receiver: Receiver
     gate: Gate
     list_people: ListPeople
+    runner: Runner
     invite: Invite
     pages: Pages
     access_pages: AccessPages
@@ -74,11 +75,13 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     clerk = clerk or make_clerk(settings)
     live, metrics = Live(), Metrics()
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
-    worker = Worker(work)
+    runner = Runner(db=db, procedures=make_procedures(clerk), noted=_noter(clock), clock=clock)
+    worker = Worker(work, runner)
     sign_in = make_sign_in(settings, clerk, clock)
     break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_note_key)
     admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
-    sessions = Sessions(db=db, source=clerk, break_glass=break_glass, admins=admins, clock=clock)
+    arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)
+    sessions = Sessions(db=db, source=clerk, break_glass=break_glass, admins=admins, clock=clock, just_in_time=arrival)
     gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in)
     pages = make_pages(public_url=settings.instep_public_url, policy=_policy(settings, sign_in), clock=clock)
     return Services(
@@ -93,10 +96,16 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         receiver=Receiver(db=db, opener=_opener(settings), clock=clock, wake=worker.wake),
         gate=gate,
         list_people=ListPeople(db=db, directory=clerk, clock=clock),
-        invite=Invite(db=db, actor=clerk, directory=clerk, clock=clock, redirect_url=settings.instep_public_url),
+        runner=runner,
+        invite=Invite(db=db, runner=runner, directory=clerk, redirect_url=settings.instep_public_url),
         pages=pages,
         access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, settings.instep_public_url),
     )
+
+
+def make_procedures(clerk: ClerkClient) -> Procedures:
+    """How each kind of operation is carried out."""
+    return {sending.KIND: sending.procedure(clerk, clerk)}
 
 
 def make_clerk(settings: Settings) -> ClerkClient:
@@ -130,7 +139,7 @@ def people_pages(services: Services) -> PeoplePages:
         pages=services.pages,
         roles=ROLES,
         principal=services.access_pages.require,
-        access=page_access(services),
+        access=services.access_pages.require_access,
         organizations=services.gate.accesses_of,
         list_people=services.list_people,
         live=_listener(services),
@@ -142,25 +151,10 @@ def invitation_pages(services: Services) -> InvitationPages:
     return InvitationPages(
         pages=services.pages,
         roles=ROLES,
-        access=page_access(services),
+        access=services.access_pages.require_access,
         organizations=services.gate.accesses_of,
         invite=services.invite,
     )
-
-
-def page_access(services: Services) -> AccessTo:
-    """What a page asks first: who is this, and may they see this organization? Else the page that says why not."""
-
-    async def access(request: Request, ref: str) -> Access | Response:
-        principal: Principal | Response = await services.access_pages.require(request)
-        if isinstance(principal, Response):
-            return principal
-        found = await services.gate.access_of(principal, ref)
-        return found or services.pages.error(
-            request, status=404, title="Not found", text="There is no such organization, or you can't see it."
-        )
-
-    return access
 
 
 def origin_of(url: str) -> str:
@@ -188,6 +182,23 @@ def _policy(settings: Settings, sign_in: Handshake | None) -> Policy:
 
 def _note_key(verdict: str, client: str) -> None:
     log.warning("break_glass_key", verdict=verdict, client=client)
+
+
+def _noter(clock: Clock) -> Callable[[Conn, Operation], None]:
+    """Every operation is in the audit: when it was asked for, and how it ended."""
+
+    def noted(conn: Conn, operation: Operation) -> None:
+        details = {"state": operation.state, "intent": operation.intent, "reason": operation.reason}
+        entry = Entry(
+            actor=operation.actor,
+            action=operation.kind,
+            target=operation.target,
+            cause=operation.id,
+            details={"organization": operation.organization_id, **details},
+        )
+        record(conn, [entry], now=clock())
+
+    return noted
 
 
 def _teller(live: Live, metrics: Metrics) -> Callable[[Worked], None]:

@@ -1,11 +1,13 @@
-"""What runs by itself: the inbox, worked as soon as something is in it."""
+"""What runs by itself: the inbox, worked as soon as something is in it, and operations that are still open."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
 
 from instep.inbox.work import Work
+from instep.journal.run import Runner
 from instep.kit.errors import InstepError
 
 log = structlog.get_logger(__name__)
@@ -15,11 +17,15 @@ LOOK_EVERY = 1.0
 
 @dataclass
 class Worker:
-    """Works the inbox until stopped. `wake` says that something arrived; it looks every second anyway."""
+    """Works the inbox until stopped. `wake` says that something arrived; it looks every second anyway.
+
+    Open operations are looked at every second beside it, so that a slow Clerk never holds the inbox up.
+    """
 
     work: Work
+    runner: Runner
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
-    _task: asyncio.Task[None] | None = None
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def wake(self) -> None:
         """Something is in the inbox."""
@@ -27,33 +33,40 @@ class Worker:
 
     def start(self) -> None:
         """Begin, on the running event loop."""
-        self._task = asyncio.create_task(self._run(), name="instep-worker")
+        self._tasks = [
+            asyncio.create_task(_forever("inbox", self.work.run_once, self._doze), name="instep-inbox"),
+            asyncio.create_task(_forever("operations", self.runner.resume_due, _sleep), name="instep-operations"),
+        ]
 
     async def stop(self) -> None:
         """End after the batch that is being worked; nothing is lost by a harder end either."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            self._awake.clear()
-            try:
-                if await self.work.run_once():
-                    continue
-            except InstepError as error:
-                log.warning("inbox_stopped", error=str(error))
-                await asyncio.sleep(LOOK_EVERY)
-                continue
-            except Exception:
-                log.exception("inbox_failed")
-                await asyncio.sleep(LOOK_EVERY)
-                continue
-            await self._doze()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _doze(self) -> None:
         try:
             async with asyncio.timeout(LOOK_EVERY):
                 await self._awake.wait()
         except TimeoutError:
-            return
+            pass
+        self._awake.clear()
+
+
+async def _forever(name: str, run_once: Callable[[], Awaitable[int]], rest: Callable[[], Awaitable[None]]) -> None:
+    """Run again and again, resting where there was nothing to do; a failure is logged and never ends it."""
+    while True:
+        try:
+            if await run_once():
+                continue
+        except InstepError as error:
+            log.warning("worker_waits", part=name, error=str(error))
+            await _sleep()
+        except Exception:
+            log.exception("worker_failed", part=name)
+            await _sleep()
+        await rest()
+
+
+async def _sleep() -> None:
+    await asyncio.sleep(LOOK_EVERY)

@@ -4,7 +4,7 @@ Field names and shapes are those of Clerk's Backend API and webhook specificatio
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -104,6 +104,9 @@ class InvitationWire(Struct):
     created_at: int = 0
     expires_at: int | None = None
     public_inviter_data: _PublicUserData | None = None
+    public_metadata: dict[str, Any] | None = None
+    private_metadata: dict[str, Any] | None = None
+    user_id: str | None = None
 
 
 class InvitationList(Struct):
@@ -214,6 +217,9 @@ def to_invitation(wire: InvitationWire) -> Invitation:
         created_at=wire.created_at,
         expires_at=wire.expires_at,
         inviter=name or (by.identifier if by else None),
+        public_metadata=wire.public_metadata or {},
+        private_metadata=wire.private_metadata or {},
+        user=ClerkId(wire.user_id) if wire.user_id else None,
     )
 
 

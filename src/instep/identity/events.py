@@ -9,6 +9,7 @@ from msgspec import Struct
 from instep.identity.model import ClerkId, Entity, Key, Membership, Organization, User
 
 _KINDS: dict[type, Any] = {User: "user", Organization: "organization", Membership: "membership"}
+_ENTITIES: dict[str, Any] = {kind: type_ for type_, kind in _KINDS.items()}
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -72,3 +73,19 @@ def digest_of(entity: Entity) -> str:
     """A short hash of what must be equal on both sides; equal digests mean equal content."""
     content = tuple(msgspec.json.decode(part) if isinstance(part, msgspec.Raw) else part for part in entity.content())
     return hashlib.blake2b(_encode(content), digest_size=12).hexdigest()
+
+
+def to_json(news: News) -> dict[str, Any]:
+    """News as plain JSON, to be kept with an operation."""
+    kept: dict[str, Any] = msgspec.json.decode(_encode(news))
+    return kept
+
+
+def from_json(kept: dict[str, Any]) -> News:
+    """The news that `to_json` kept."""
+    key = msgspec.convert(kept["key"], Key)
+    raw = kept.get("entity")
+    entity = msgspec.json.decode(_encode(raw), type=_ENTITIES[key.kind]) if raw else None
+    if "version" in kept and entity is not None:
+        return Seen(key, kept["version"], entity, kept["digest"])
+    return Gone(key, entity)

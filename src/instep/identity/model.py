@@ -98,6 +98,7 @@ class Invitation(Struct, frozen=True, kw_only=True):
     """An invitation to an organization, read live from Clerk and never mirrored.
 
     `status` is Clerk's word; whether it can still be accepted also depends on `expires_at` (Unix milliseconds).
+    `user` is who accepted it, where Clerk tells.
     The accept link is a secret and is not part of this.
     """
 
@@ -108,6 +109,9 @@ class Invitation(Struct, frozen=True, kw_only=True):
     created_at: int
     expires_at: int | None = None
     inviter: str | None = None
+    public_metadata: dict[str, Any] = {}
+    private_metadata: dict[str, Any] = {}
+    user: ClerkId | None = None
 
 
 class NewInvitation(Struct, frozen=True, kw_only=True):
@@ -118,3 +122,26 @@ class NewInvitation(Struct, frozen=True, kw_only=True):
     expires_in_days: int
     inviter: ClerkId | None = None
     redirect_url: str | None = None
+    notify: bool = True
+    public_metadata: dict[str, Any] = {}
+    private_metadata: dict[str, Any] = {}
+
+
+class ProfileChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What to change of a person; None leaves a field as it is, an empty text clears it."""
+
+    first_name: str | None = None
+    last_name: str | None = None
+    username: str | None = None
+    external_id: str | None = None
+
+
+class NewUser(Struct, frozen=True, kw_only=True):
+    """A user to be made. `external_id` is ours: by it a user that was made already is found again."""
+
+    email: str
+    external_id: str
+    first_name: str | None = None
+    last_name: str | None = None
+    username: str | None = None
+    public_metadata: dict[str, Any] = {}

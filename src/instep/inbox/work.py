@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from instep.access.store import end_sessions_of
 from instep.audit.store import Entry, record
 from instep.identity.events import News, NotForUs, Said, SessionEnded, Touched
 from instep.identity.model import ClerkId, Key
@@ -123,6 +124,8 @@ class Work:
             _take(worked, ledger, id, words, known)
         worked.touched |= apply(conn, ledger, now=now)
         record(conn, worked.audit, now=now)
+        for session in worked.ended_sessions:
+            end_sessions_of(conn, session, at=now)
         store.settle(conn, worked.outcomes, now=now)
         store.lease(conn, list(worked.asks), until=now + MINUTE)
         for reason in set(worked.parked.values()):

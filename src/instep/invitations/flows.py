@@ -1,13 +1,14 @@
-"""Inviting: Clerk first; the record of it is ours."""
+"""Inviting: Clerk first, through the journal, so that nothing is lost and nothing is sent twice."""
 
 from dataclasses import dataclass
 
 from instep.access.principal import Access
-from instep.audit.store import Entry, record
-from instep.identity.model import ClerkId, Invitation, NewInvitation
-from instep.identity.ports import Actor, Directory, ProviderDown, ProviderRefused
+from instep.identity.model import ClerkId, Invitation
+from instep.identity.ports import Directory, ProviderDown, ProviderRefused
+from instep.invitations import sending
 from instep.invitations.rules import EXPIRES_IN_DAYS, InviteRefused, checked_email, in_words
-from instep.kit.clock import Clock
+from instep.journal.model import Asked, Failed
+from instep.journal.run import Runner
 from instep.kit.db import Db
 from instep.mirror.store import member_totals
 
@@ -19,59 +20,61 @@ class Invite:
     """Sends invitations to an organization. `redirect_url` is where an accepted one leads."""
 
     db: Db
-    actor: Actor
+    runner: Runner
     directory: Directory
-    clock: Clock
     redirect_url: str | None
 
     async def __call__(
-        self, access: Access, *, email: str, role: str, expires_in_days: int = EXPIRES_IN_DAYS
+        self,
+        access: Access,
+        *,
+        email: str,
+        role: str,
+        expires_in_days: int = EXPIRES_IN_DAYS,
+        idempotency_key: str | None = None,
     ) -> Invitation:
         """Invite one address.
 
-        1 the right and the address are checked; 2 Clerk creates the invitation and sends the mail, and where it did
-        not answer, its list says whether it did; 3 the audit keeps it. Raises InviteRefused (nothing was changed) and
-        ProviderDown (still unknown: the list will tell).
+        1 the right and the address are checked; 2 the operation is kept and carried out: Clerk creates the invitation
+        and sends the mail. Raises InviteRefused (nothing was changed), Unsettled (the worker finds out and finishes)
+        and Busy.
         """
         if not access.may_act:
             raise InviteRefused("Only admins can invite people.", code="forbidden")
         if access.organization_clerk_id is None:
             raise InviteRefused("This organization is not in Clerk: nobody can be invited.", code="local_organization")
         address = checked_email(email)
-        wanted = NewInvitation(
-            email=address,
-            role=role,
-            expires_in_days=expires_in_days,
-            inviter=ClerkId(access.principal.clerk_user_id) if access.role and access.principal.clerk_user_id else None,
-            redirect_url=self.redirect_url,
+        organization = ClerkId(access.organization_clerk_id)
+        asked = Asked(
+            kind=sending.KIND,
+            target=f"invitation:{organization}:{address.lower()}",
+            actor=access.principal.id,
+            organization_id=access.organization_id,
+            idempotency_key=idempotency_key,
+            intent={
+                "organization": organization,
+                "email": address,
+                "role": role,
+                "expires_in_days": expires_in_days,
+                "inviter": access.principal.clerk_user_id if access.role else None,
+                "redirect_url": self.redirect_url,
+            },
         )
-        invitation = await self._send(ClerkId(access.organization_clerk_id), wanted, access)
-        await self.db.write(record, [_entry(access, invitation)], now=self.clock())
-        return invitation
-
-    async def _send(self, organization: ClerkId, wanted: NewInvitation, access: Access) -> Invitation:
         try:
-            return await self.actor.invite(organization, wanted)
-        except ProviderRefused as refusal:
-            if refusal.code == NO_SEATS:
-                raise await self._no_seats(organization, access, refusal) from refusal
-            raise in_words(refusal, email=wanted.email, role=wanted.role) from refusal
-        except ProviderDown as silence:
-            return await self._read_back(organization, wanted, silence)
+            operation = await self.runner.run(asked)
+        except Failed as failed:
+            raise await self._in_words(organization, access, failed) from failed
+        return sending.invitation_of(operation.done["create"])
 
-    async def _read_back(self, organization: ClerkId, wanted: NewInvitation, silence: ProviderDown) -> Invitation:
-        """Clerk was silent: its own list tells whether the invitation was made. It is never made a second time."""
-        try:
-            pending = await self.directory.list_invitations(organization, statuses=("pending",))
-        except ProviderDown:
-            raise ProviderDown(
-                "We do not know yet whether Clerk sent the invitation. The list will show it if it did.",
-                retry_after=silence.retry_after,
-            ) from silence
-        found = next((it for it in pending if it.email.lower() == wanted.email.lower()), None)
-        if found is None:
-            raise ProviderDown(f"{silence} The invitation was not sent.", retry_after=silence.retry_after) from silence
-        return found
+    async def _in_words(self, organization: ClerkId, access: Access, failed: Failed) -> InviteRefused:
+        intent = failed.operation.intent
+        cause = failed.__cause__
+        refusal = (
+            cause if isinstance(cause, ProviderRefused) else ProviderRefused(str(failed), code=failed.code, status=0)
+        )
+        if refusal.code == NO_SEATS:
+            return await self._no_seats(organization, access, refusal)
+        return in_words(refusal, email=intent["email"], role=intent["role"])
 
     async def _no_seats(self, organization: ClerkId, access: Access, refusal: ProviderRefused) -> InviteRefused:
         """How many seats are in use, and by what."""
@@ -86,13 +89,3 @@ class Invite:
             code="no_seats",
             refusal=refusal,
         )
-
-
-def _entry(access: Access, invitation: Invitation) -> Entry:
-    by = access.principal
-    return Entry(
-        actor=by.user_id or by.kind,
-        action="invitation.sent",
-        target=invitation.clerk_id,
-        details={"organization": access.organization_id, "email": invitation.email, "role": invitation.role},
-    )

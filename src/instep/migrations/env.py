@@ -5,11 +5,12 @@ from alembic import context
 from instep.access import tables as _access
 from instep.audit import tables as _audit
 from instep.inbox import tables as _inbox
+from instep.journal import tables as _journal
 from instep.kit.db import metadata
 from instep.kit.schema import VERSION_TABLE
 from instep.mirror import tables as _mirror
 
-__all__ = ["_access", "_audit", "_inbox", "_mirror"]
+__all__ = ["_access", "_audit", "_inbox", "_journal", "_mirror"]
 
 connection = context.config.attributes["connection"]
 context.configure(

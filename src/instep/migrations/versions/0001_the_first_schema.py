@@ -72,6 +72,53 @@ def upgrade() -> None:
         comment="Members per organization, status and role; kept by triggers on instep_memberships.",
     )
     op.create_table(
+        "instep_operations",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("organization_id", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("idempotency_key", sa.Text(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.Column(
+            "intent", sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"), nullable=False
+        ),
+        sa.Column(
+            "done",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("code", sa.Text(), nullable=True),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_operations")),
+        sa.UniqueConstraint("actor", "idempotency_key", name=op.f("uq_instep_operations_actor_idempotency_key")),
+        comment="state: open, settled, refused (nothing was changed), attention (needs a person) or given_up. done: what each finished step gave; fence: counts who took it on, so that a sleeper's write is refused.",
+    )
+    op.create_index("ix_instep_operations_asked", "instep_operations", ["asked_at", "id"], unique=False)
+    op.create_index(
+        "ix_instep_operations_due",
+        "instep_operations",
+        ["due_at"],
+        unique=False,
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "uq_instep_operations_open_target",
+        "instep_operations",
+        ["target"],
+        unique=True,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_table(
         "instep_organizations",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("clerk_id", sa.Text(), nullable=True),

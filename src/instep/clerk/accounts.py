@@ -1,0 +1,104 @@
+"""Changing users in Clerk; see identity.ports.Accounts."""
+
+from typing import Any
+
+import msgspec
+
+from instep.clerk import wire
+from instep.clerk.call import Backend, Params, decode
+from instep.identity.events import Gone, Seen
+from instep.identity.model import ClerkId, Key, NewUser, ProfileChange
+from instep.identity.ports import ProviderDown, ProviderRefused
+
+
+class _Session(msgspec.Struct):
+    id: str
+
+
+class Accounts:
+    """The half of ClerkClient that changes users."""
+
+    _backend: Backend
+
+    async def find_user(self, id: ClerkId) -> Seen | None:
+        """See Accounts.find_user."""
+        body = await self._backend.find(f"users/{id}")
+        return _user(body) if body else None
+
+    async def find_user_by(self, *, email: str | None = None, external_id: str | None = None) -> Seen | None:
+        """See Accounts.find_user_by."""
+        wanted: Params = [("email_address", email)] if email else [("external_id", external_id)]
+        body = await self._backend.send("GET", "users", params=[*wanted, ("limit", 1)])
+        found: list[wire.UserWire] = decode(body, list[wire.UserWire])
+        return wire.to_user(found[0]) if found else None
+
+    async def create_user(self, wanted: NewUser) -> Seen:
+        """See Accounts.create_user."""
+        fields: dict[str, Any] = {
+            "email_address": [wanted.email],
+            "external_id": wanted.external_id,
+            "first_name": wanted.first_name,
+            "last_name": wanted.last_name,
+            "username": wanted.username,
+            "public_metadata": wanted.public_metadata or None,
+            "skip_password_requirement": True,
+        }
+        given = {name: value for name, value in fields.items() if value is not None}
+        return _user(await self._backend.send("POST", "users", json=given))
+
+    async def update_user(self, id: ClerkId, change: ProfileChange) -> Seen:
+        """See Accounts.update_user."""
+        return _user(await self._backend.send("PATCH", f"users/{id}", json=msgspec.to_builtins(change)))
+
+    async def set_metadata(self, id: ClerkId, public: dict[str, Any]) -> Seen:
+        """See Accounts.set_metadata."""
+        return _user(await self._backend.send("PATCH", f"users/{id}/metadata", json={"public_metadata": public}))
+
+    async def set_password(self, id: ClerkId, password: str) -> Seen:
+        """See Accounts.set_password."""
+        return _user(await self._backend.send("PATCH", f"users/{id}", json={"password": password}))
+
+    async def replace_email(self, id: ClerkId, email: str) -> Seen:
+        """See Accounts.replace_email. Clerk answers with the address alone, so the user is read again."""
+        await self._backend.send("PUT", f"users/{id}/email_address", json={"email_address": email})
+        found = await self.find_user(id)
+        if found is None:
+            raise ProviderDown("The user is not in Clerk any more.")
+        return found
+
+    async def delete_user(self, id: ClerkId) -> Gone:
+        """See Accounts.delete_user."""
+        try:
+            await self._backend.send("DELETE", f"users/{id}")
+        except ProviderRefused as error:
+            if error.status != 404:
+                raise
+        return Gone(Key("user", id))
+
+    async def ban_user(self, id: ClerkId) -> Seen:
+        """See Accounts.ban_user."""
+        return _user(await self._backend.send("POST", f"users/{id}/ban"))
+
+    async def unban_user(self, id: ClerkId) -> Seen:
+        """See Accounts.unban_user."""
+        return _user(await self._backend.send("POST", f"users/{id}/unban"))
+
+    async def end_sessions(self, id: ClerkId) -> int:
+        """See Accounts.end_sessions."""
+        wanted: Params = [("user_id", id), ("status", "active"), ("limit", 500)]
+        sessions: list[_Session] = decode(await self._backend.send("GET", "sessions", params=wanted), list[_Session])
+        for session in sessions:
+            await self.revoke_session(session.id)
+        return len(sessions)
+
+    async def revoke_session(self, id: str) -> None:
+        """End a session in Clerk; one that is over already is fine."""
+        try:
+            await self._backend.send("POST", f"sessions/{id}/revoke")
+        except ProviderRefused as error:
+            if error.status not in (400, 404):
+                raise
+
+
+def _user(body: bytes) -> Seen:
+    return wire.to_user(decode(body, wire.UserWire))

@@ -1,0 +1,110 @@
+"""One call to Clerk's Backend API over httpx2, and what its answer means.
+
+Every answer becomes one of three: our words, ProviderRefused (Clerk said no and did nothing), or ProviderDown
+(no answer, a 5xx, a 429). Nothing is tried again here: whoever calls knows whether that is safe.
+"""
+
+from typing import Any
+
+import httpx2
+import msgspec
+
+from instep.identity.ports import ProviderDown, ProviderRefused
+
+API_VERSION = "2026-05-12"
+NOT_CONFIGURED = "Clerk authentication not configured. Nothing was changed."
+
+Params = list[tuple[str, str | int | float | bool | None]]
+
+
+class _ErrorItem(msgspec.Struct):
+    code: str = "unknown"
+    message: str = ""
+    long_message: str | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    errors: list[_ErrorItem] = []
+    clerk_trace_id: str | None = None
+
+
+class Backend:
+    """The Backend API of one instance. See ClerkClient for the arguments."""
+
+    def __init__(
+        self,
+        secret_key: str | None,
+        *,
+        api_url: str = "https://api.clerk.com",
+        timeout: float = 10.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._is_configured = bool(secret_key)
+        self._http = httpx2.AsyncClient(
+            base_url=f"{api_url.rstrip('/').removesuffix('/v1')}/v1/",
+            headers={"Authorization": f"Bearer {secret_key}", "Clerk-API-Version": API_VERSION},
+            timeout=timeout,
+            transport=transport,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def send(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> bytes:
+        """The body of a good answer. Raises ProviderDown and ProviderRefused."""
+        if not self._is_configured:
+            raise ProviderRefused(NOT_CONFIGURED, code="not_configured", status=401)
+        try:
+            response = await self._http.request(method, path, params=params, json=json)
+        except httpx2.HTTPError as error:
+            is_harmless = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
+            raise ProviderDown(f"Clerk did not answer ({type(error).__name__}).", is_harmless=is_harmless) from error
+        if response.is_success:
+            return response.content
+        raise _failure(response)
+
+    async def find(self, path: str, *, params: Params | None = None) -> bytes | None:
+        """The body of what is read, None where Clerk has no such thing."""
+        try:
+            return await self.send("GET", path, params=params)
+        except ProviderRefused as error:
+            if error.status == 404:
+                return None
+            raise
+
+
+def decode(body: bytes, type: Any) -> Any:
+    """One answer as `type`. Raises ProviderDown for one that can't be read."""
+    try:
+        return msgspec.json.decode(body, type=type)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ProviderDown(f"Clerk's answer can't be read: {error}") from error
+
+
+def _failure(response: httpx2.Response) -> ProviderDown | ProviderRefused:
+    try:
+        body = msgspec.json.decode(response.content, type=_ErrorBody)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        body = _ErrorBody()
+    first = body.errors[0] if body.errors else _ErrorItem()
+    if response.status_code == 429:
+        wait = _retry_after(response)
+        words = f"Clerk is limiting us. We will try again in {wait:.0f} s; nothing is lost."
+        return ProviderDown(words, retry_after=wait, is_harmless=True, status=429)
+    if response.status_code >= 500:
+        words = f"Clerk failed with status {response.status_code}."
+        return ProviderDown(words, retry_after=_retry_after(response), status=response.status_code)
+    return ProviderRefused(
+        first.long_message or first.message or f"Clerk refused with status {response.status_code}.",
+        code=first.code,
+        status=response.status_code,
+        trace_id=body.clerk_trace_id or response.headers.get("cf-ray"),
+    )
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    try:
+        return max(1.0, min(float(response.headers.get("retry-after", "")), 3600.0))
+    except ValueError:
+        return 10.0

@@ -1,0 +1,94 @@
+"""Changing organizations in Clerk: invitations and memberships; see identity.ports.Actor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from instep.clerk import wire
+from instep.clerk.call import Backend, decode
+from instep.identity.events import Gone, Seen
+from instep.identity.model import ClerkId, Invitation, NewInvitation
+
+
+class _Memberships(msgspec.Struct):
+    data: list[wire.MembershipWire]
+
+
+class _Link(msgspec.Struct):
+    url: str | None = None
+
+
+class Organizations:
+    """The half of ClerkClient that changes organizations."""
+
+    _backend: Backend
+
+    async def invite(self, organization: ClerkId, wanted: NewInvitation) -> Invitation:
+        """See Actor.invite."""
+        body = await self._backend.send("POST", f"organizations/{organization}/invitations", json=_fields(wanted))
+        return wire.to_invitation(decode(body, wire.InvitationWire))
+
+    async def invite_many(self, organization: ClerkId, wanted: Sequence[NewInvitation]) -> list[Invitation]:
+        """See Actor.invite_many."""
+        path = f"organizations/{organization}/invitations/bulk"
+        body = await self._backend.send("POST", path, json=[_fields(it) for it in wanted])
+        return [wire.to_invitation(it) for it in decode(body, wire.InvitationList).data]
+
+    async def find_invitation(self, organization: ClerkId, id: ClerkId) -> Invitation | None:
+        """See Actor.find_invitation."""
+        body = await self._backend.find(f"organizations/{organization}/invitations/{id}")
+        return wire.to_invitation(decode(body, wire.InvitationWire)) if body else None
+
+    async def find_link(self, organization: ClerkId, id: ClerkId) -> str | None:
+        """See Actor.find_link."""
+        body = await self._backend.find(f"organizations/{organization}/invitations/{id}")
+        link: _Link = decode(body, _Link) if body else _Link()
+        return link.url
+
+    async def revoke(self, organization: ClerkId, id: ClerkId, *, by: ClerkId | None) -> Invitation:
+        """See Actor.revoke."""
+        path = f"organizations/{organization}/invitations/{id}/revoke"
+        body = await self._backend.send("POST", path, json={"requesting_user_id": by} if by else {})
+        return wire.to_invitation(decode(body, wire.InvitationWire))
+
+    async def find_membership(self, organization: ClerkId, user: ClerkId) -> Seen | None:
+        """See Actor.find_membership."""
+        path = f"organizations/{organization}/memberships"
+        body = await self._backend.find(path, params=[("user_id", user), ("limit", 1)])
+        found = decode(body, _Memberships).data if body else []
+        return wire.to_membership(found[0]) if found else None
+
+    async def set_role(self, organization: ClerkId, user: ClerkId, role: str) -> Seen:
+        """See Actor.set_role."""
+        path = f"organizations/{organization}/memberships/{user}"
+        return _membership(await self._backend.send("PATCH", path, json={"role": role}))
+
+    async def add_member(self, organization: ClerkId, user: ClerkId, role: str) -> Seen:
+        """See Actor.add_member."""
+        path = f"organizations/{organization}/memberships"
+        return _membership(await self._backend.send("POST", path, json={"user_id": user, "role": role}))
+
+    async def remove_member(self, organization: ClerkId, user: ClerkId) -> Gone:
+        """See Actor.remove_member."""
+        body = await self._backend.send("DELETE", f"organizations/{organization}/memberships/{user}")
+        last = _membership(body)
+        return Gone(last.key, last.entity)
+
+
+def _membership(body: bytes) -> Seen:
+    return wire.to_membership(decode(body, wire.MembershipWire))
+
+
+def _fields(wanted: NewInvitation) -> dict[str, Any]:
+    fields = {
+        "email_address": wanted.email,
+        "role": wanted.role,
+        "inviter_user_id": wanted.inviter,
+        "expires_in_days": wanted.expires_in_days,
+        "redirect_url": wanted.redirect_url,
+        "public_metadata": wanted.public_metadata or None,
+        "private_metadata": wanted.private_metadata or None,
+        "notify": None if wanted.notify else False,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

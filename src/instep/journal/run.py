@@ -1,0 +1,166 @@
+"""Carrying operations out: the intent is committed first, each outcome is known or found out, the end is one write."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+import structlog
+from msgspec.structs import replace
+
+from instep.identity.ports import ProviderDown, ProviderRefused
+from instep.journal import store
+from instep.journal.model import Asked, Busy, Failed, Json, Operation, Procedure, Procedures, State, Step, Unsettled
+from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
+from instep.kit.db import Conn, Db
+from instep.kit.errors import InstepError
+
+log = structlog.get_logger(__name__)
+
+LEASE = MINUTE
+DELAYS = (2 * SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR)
+MOST_ATTEMPTS = 30
+TURNS = 100
+TURN = 0.1
+UNKNOWN = "We do not know yet whether Clerk did it. Checking..."
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs operations of every kind in `procedures`.
+
+    `noted` writes the audit, in the same transaction, when an operation is asked for and when it ends.
+    """
+
+    db: Db
+    procedures: Procedures
+    noted: Callable[[Conn, Operation], None]
+    clock: Clock
+
+    async def run(self, asked: Asked) -> Operation:
+        """Carry out a change that was just asked for.
+
+        1 the intent is committed, unless it is a repetition; 2 the steps; 3 the end.
+        Raises Failed (refused: nothing was changed; or it needs attention), Unsettled (the worker goes on),
+        Busy (another change of the same thing is under way) and ProviderRefused's own words inside Failed.
+        """
+        operation, is_new = await self._open(asked)
+        if not is_new:
+            return _as_it_ended(operation)
+        return await self._carry_out(operation, is_first=True)
+
+    async def resume_due(self) -> int:
+        """Go on with everything that is due: what was interrupted, put off, or left by a process that died."""
+        count = 0
+        while operation := await self.db.write(self._claim):
+            count += 1
+            try:
+                await self._carry_out(operation, is_first=False)
+            except InstepError as error:
+                log.info("operation_goes_on", operation=operation.id, kind=operation.kind, reason=str(error))
+        return count
+
+    def _claim(self, conn: Conn) -> Operation | None:
+        now = self.clock()
+        return store.claim_due(conn, now=now, until=now + LEASE)
+
+    async def _open(self, asked: Asked) -> tuple[Operation, bool]:
+        """The operation, and whether it is new; waits its turn while another one changes the same thing."""
+        for _ in range(TURNS):
+            repeated, opened = await self.db.write(self._try_open, asked)
+            if repeated is not None:
+                return repeated, False
+            if opened is not None:
+                return opened, True
+            await asyncio.sleep(TURN)
+        raise Busy("Another change of the same thing is still under way. Nothing was changed; try again.")
+
+    def _try_open(self, conn: Conn, asked: Asked) -> tuple[Operation | None, Operation | None]:
+        repeated = store.find_repeated(conn, asked)
+        if repeated is not None:
+            return repeated, None
+        now = self.clock()
+        operation = store.open_(conn, asked, now=now, until=now + LEASE)
+        if operation is not None:
+            self.noted(conn, operation)
+        return None, operation
+
+    async def _carry_out(self, operation: Operation, *, is_first: bool) -> Operation:
+        procedure = self.procedures[operation.kind]
+        for step in procedure.steps:
+            if step.name in operation.done:
+                continue
+            try:
+                value = await self._take(step, operation, is_first=is_first)
+            except ProviderRefused as refusal:
+                await self._refused(operation, procedure, refusal)
+            except ProviderDown as silence:
+                await self._put_off(operation, silence)
+            operation = replace(operation, done={**operation.done, step.name: value})
+            if step is not procedure.steps[-1]:
+                await self.db.write(self._note, operation)
+        return await self.db.write(self._settle, operation, procedure)
+
+    async def _take(self, step: Step, operation: Operation, *, is_first: bool) -> Json:
+        """One step. One that may have been taken before is looked for first; silence is found out at once if it can."""
+        if not is_first:
+            found = await step.find(operation)
+            if found is not None:
+                return found
+        try:
+            return await step.do(operation)
+        except ProviderDown as silence:
+            if silence.is_harmless:
+                raise
+            return await self._find_out(step, operation, silence)
+
+    async def _find_out(self, step: Step, operation: Operation, silence: ProviderDown) -> Json:
+        found = await step.find(operation)
+        if found is not None:
+            return found
+        if silence.is_answered:  # Clerk failed and is done with it: what is not there now was not done
+            raise ProviderRefused(str(silence), code="clerk_failed", status=silence.status or 500) from silence
+        raise silence
+
+    def _note(self, conn: Conn, operation: Operation) -> None:
+        now = self.clock()
+        store.note(conn, operation, operation.done, now=now, until=now + LEASE)
+
+    def _settle(self, conn: Conn, operation: Operation, procedure: Procedure) -> Operation:
+        procedure.settle(conn, operation)
+        settled = store.end(conn, operation, "settled", now=self.clock(), reason=None, code=None)
+        self.noted(conn, settled)
+        return settled
+
+    async def _refused(self, operation: Operation, procedure: Procedure, refusal: ProviderRefused) -> NoReturn:
+        """Clerk said no. Before anything was done: refused, nothing changed. After a part was: a person must look."""
+        is_partial = bool(operation.done)
+        reason = f"{procedure.lost} {refusal}" if is_partial else str(refusal)
+        ended = await self.db.write(self._end, operation, is_partial, reason, refusal.code)
+        raise Failed(reason, ended, code=refusal.code) from refusal
+
+    def _end(self, conn: Conn, operation: Operation, is_partial: bool, reason: str, code: str) -> Operation:
+        state: State = "attention" if is_partial else "refused"
+        ended = store.end(conn, operation, state, now=self.clock(), reason=reason, code=code)
+        self.noted(conn, ended)
+        return ended
+
+    async def _put_off(self, operation: Operation, silence: ProviderDown) -> NoReturn:
+        """Try again later and later; at last a person is asked."""
+        if operation.attempts >= MOST_ATTEMPTS:
+            await self.db.write(self._end, operation, True, str(silence), "unsettled")
+            raise silence
+        delay = DELAYS[min(operation.attempts, len(DELAYS)) - 1]
+        wait = max(delay, int((silence.retry_after or 0) * SECOND))
+        await self.db.write(store.put_off, operation, until=self.clock() + wait, reason=str(silence))
+        words = str(silence) if silence.is_harmless else UNKNOWN
+        raise Unsettled(words, operation, retry_after=wait / SECOND) from silence
+
+
+def _as_it_ended(operation: Operation) -> Operation:
+    """What a repetition is told: the same as the first time."""
+    if operation.state == "open":
+        raise Unsettled(UNKNOWN, operation)
+    if operation.state != "settled":
+        raise Failed(operation.reason or "This change was not made.", operation, code=operation.code or operation.state)
+    return operation

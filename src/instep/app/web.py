@@ -145,14 +145,16 @@ def _failed(services: Services) -> Handler:
         if isinstance(error, Unsettled) and not _is_page(request):
             return _unsettled(error)
         is_temporary = isinstance(error, TemporaryError)
-        status = 503 if is_temporary else 422
+        status = 503 if is_temporary else getattr(error, "status", 422)
         code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
         log.warning("request_failed", path=request.url.path, code=code, error=str(error))
         if not _is_page(request):
             wait = error.retry_after if isinstance(error, TemporaryError) else None
             headers = {"Retry-After": str(int(wait or 5))} if is_temporary else None
             title = "Temporarily unavailable" if is_temporary else "Refused"
-            return problem(status, title, code=code, detail=str(error), headers=headers, request_id=_id(request))
+            more = {name: getattr(error, name, None) for name in ("field", "clerk_code", "trace_id")}
+            detail = str(error)
+            return problem(status, title, code=code, detail=detail, headers=headers, request_id=_id(request), **more)
         _ = services.pages.words.gettext
         title = _("This can't be shown right now") if is_temporary else _("That did not work")
         return services.pages.error(request, status=status, title=title, text=str(error), retry_url=str(request.url))

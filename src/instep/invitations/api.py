@@ -10,12 +10,10 @@ from starlette.responses import Response
 from instep.access.principal import Access
 from instep.identity import model
 from instep.identity.model import MEMBER
-from instep.invitations.rules import EXPIRES_IN_DAYS, InviteRefused
+from instep.invitations.rules import EXPIRES_IN_DAYS
 from instep.kit.clock import to_iso
-from instep.kit.problem import problem
 
 AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
-STATUSES = {"forbidden": 403, "already_invited": 409, "already_member": 409, "no_seats": 409, "not_configured": 503}
 
 
 class NewInvitation(BaseModel):
@@ -62,10 +60,7 @@ def make_router(*, access: AccessTo, invite: Invites) -> APIRouter:
         found = await access(request, id)
         if isinstance(found, Response):
             return found
-        try:
-            made = await invite(found, email=body.email, role=body.role, expires_in_days=body.expires_in_days)
-        except InviteRefused as error:
-            return _refusal(error)
+        made = await invite(found, email=body.email, role=body.role, expires_in_days=body.expires_in_days)
         return Invitation(
             id=made.clerk_id,
             email=made.email,
@@ -86,15 +81,3 @@ _FAILURES = {
     422: "The address or the role can't be used. Nothing was changed.",
     503: "Clerk did not answer, or is not configured.",
 }
-
-
-def _refusal(error: InviteRefused) -> Response:
-    return problem(
-        STATUSES.get(error.code, 422),
-        "Not invited",
-        code=error.code,
-        detail=str(error),
-        field=error.field,
-        clerk_code=error.clerk_code,
-        clerk_trace_id=error.trace_id,
-    )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from instep.access.principal import Access
 from instep.identity.model import ClerkId, Invitation
 from instep.identity.ports import Directory, ProviderDown, ProviderRefused
+from instep.identity.refusals import CONFLICT, FORBIDDEN
 from instep.invitations import sending
 from instep.invitations.rules import EXPIRES_IN_DAYS, InviteRefused, checked_email, in_words
 from instep.journal.model import Asked, Failed
@@ -40,7 +41,7 @@ class Invite:
         and Busy.
         """
         if not access.may_act:
-            raise InviteRefused("Only admins can invite people.", code="forbidden")
+            raise InviteRefused("Only admins can invite people.", code="forbidden", status=FORBIDDEN)
         if access.organization_clerk_id is None:
             raise InviteRefused("This organization is not in Clerk: nobody can be invited.", code="local_organization")
         address = checked_email(email)
@@ -87,5 +88,6 @@ class Invite:
         return InviteRefused(
             f"All {members + invited} seats are in use ({members} members, {invited} invitations).",
             code="no_seats",
+            status=CONFLICT,
             refusal=refusal,
         )

@@ -1,0 +1,64 @@
+"""Refusals in words that a person can use: ours, and Clerk's put into ours. Pure."""
+
+from instep.identity.ports import ProviderRefused
+from instep.kit.errors import PermanentError
+
+FORBIDDEN, NOT_FOUND, CONFLICT, INVALID, UNAVAILABLE = 403, 404, 409, 422, 503
+LAST_ADMIN = "This is the last admin. Make someone else admin first."
+NOT_CONFIGURED = "Clerk authentication not configured. Nothing was changed."
+
+
+class Refused(PermanentError):
+    """A change that was not made; nothing was changed on either side.
+
+    `status` is the HTTP status that fits; `field` the input to correct; `clerk_code` and `trace_id` are Clerk's own,
+    where the refusal is.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int = INVALID,
+        field: str | None = None,
+        refusal: ProviderRefused | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.field = field
+        self.clerk_code = refusal.code if refusal else None
+        self.trace_id = refusal.trace_id if refusal else None
+
+
+def in_words(refusal: ProviderRefused, *, whom: str = "This person") -> Refused:
+    """Clerk's refusal, said so that the reader knows what happened and what to do. `whom` is a name or an address."""
+    code, status, words, field = _said(refusal, whom)
+    return Refused(words, code=code, status=status, field=field, refusal=refusal)
+
+
+def _said(refusal: ProviderRefused, whom: str) -> tuple[str, int, str, str | None]:
+    pending = ("already_invited", CONFLICT, f"{whom} already has a pending invitation.", "email")
+    taken = ("email_taken", CONFLICT, f"Someone else already uses {whom}. Nothing was changed.", "email")
+    known: dict[str, tuple[str, int, str, str | None]] = {
+        "organization_invitation_not_unique": pending,
+        "duplicate_record": pending,
+        "already_a_member_in_organization": ("already_member", CONFLICT, f"{whom} is already a member.", "email"),
+        "organization_membership_quota_exceeded": ("no_seats", CONFLICT, "All seats are in use.", None),
+        "organization_minimum_permissions_needed": ("last_admin", CONFLICT, LAST_ADMIN, None),
+        "organization_invitation_not_pending": ("not_pending", CONFLICT, "This invitation is no longer pending.", None),
+        "form_identifier_exists": taken,
+        "not_configured": ("not_configured", UNAVAILABLE, NOT_CONFIGURED, None),
+        "clerk_key_invalid": ("not_configured", UNAVAILABLE, NOT_CONFIGURED, None),
+        "form_param_format_invalid": ("invalid", INVALID, f"Clerk does not take this: {refusal}", None),
+        "clerk_failed": ("clerk_failed", UNAVAILABLE, f"{refusal} Nothing was changed.", None),
+    }
+    if refusal.code in known:
+        return known[refusal.code]
+    if refusal.code.endswith("_managed_by_scim"):
+        return ("managed_by_directory", CONFLICT, "Managed by your directory; change it there.", None)
+    if refusal.status == 402:
+        return ("plan", CONFLICT, "Your Clerk plan does not have this.", None)
+    if refusal.status == 404:
+        return ("not_in_clerk", NOT_FOUND, f"{whom} was not found in Clerk. They may have been deleted.", None)
+    return ("clerk_refused", INVALID, f"Clerk refused: {refusal}", None)

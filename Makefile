@@ -11,7 +11,7 @@ define NO_VENV
 endef
 export OLD_PYTHON NO_VENV
 
-.PHONY: demo test check lock fmt
+.PHONY: demo test check lock fmt bench bench-peers
 
 demo: .venv/run.stamp
 	$(BIN)/instep demo $(if $(FRESH),--fresh)
@@ -24,6 +24,14 @@ check: .venv/dev.stamp
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/house -q
+
+# About BENCH_SECONDS in all; what is measured and what is to be reached: docs/benchmarks.md.
+bench: .venv/dev.stamp
+	$(BIN)/python -m bench
+
+# Beside the receivers written by Clerk's guides, where ../shared/peers is; PEERS_ARGS goes to its run.py.
+bench-peers: .venv/dev.stamp
+	$(BIN)/python -m bench.peers $(PEERS_ARGS)
 
 fmt: .venv/dev.stamp
 	$(BIN)/ruff check --fix src tests

@@ -1,0 +1,1 @@
+"""Benches: how fast instep is on this machine, beside what the machine itself can do. Run by `make bench`."""

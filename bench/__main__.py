@@ -1,0 +1,129 @@
+"""Measures everything once and prints a table. BENCH_SECONDS: about how long in all; BENCH_MEMBERS: the big list."""
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import floors, works
+from bench.clerk import INVITATIONS
+from bench.databases import Databases
+from bench.processes import free_port, running
+from tests.support.postgres import HOW, NoPostgres, Postgres
+
+SECONDS = float(os.environ.get("BENCH_SECONDS", "150"))
+MEMBERS = int(os.environ.get("BENCH_MEMBERS", "1000000"))
+FEW = 1_000
+EXISTING = 20_000
+LOADING = 60  # of those seconds, filling the databases takes about so many, whatever is asked
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be reached: at least, or below."""
+
+    bound: float
+    is_least: bool
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.is_least else '<'} {self.bound:,g}"
+
+    def verdict(self, value: float) -> str:
+        return "reached" if (value >= self.bound) == self.is_least else "SHORT"
+
+
+def at_least(bound: float) -> Target:
+    return Target(bound, is_least=True)
+
+
+def below(bound: float) -> Target:
+    return Target(bound, is_least=False)
+
+
+@dataclass
+class Table:
+    """The figures so far; each is printed as soon as it is known."""
+
+    values: dict[str, float] = field(default_factory=dict)
+
+    def head(self, title: str) -> None:
+        print(f"\n{title}\n{'-' * len(title)}", flush=True)
+
+    def add(self, name: str, value: float, unit: str, target: Target | None = None) -> None:
+        self.values[name] = value
+        shown = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
+        said = f"{target!s:>12}  {target.verdict(value)}" if target else ""
+        print(f"  {name:58} {shown:>10} {unit:14}{said}", flush=True)
+
+    def ratio(self, name: str, over: str, under: str, target: Target | None = None) -> None:
+        self.add(name, self.values[over] / self.values[under], "x", target)
+
+
+def main() -> None:
+    """All works, on both databases where PostgreSQL can be had."""
+    with tempfile.TemporaryDirectory(prefix="instep-bench-") as name:
+        folder = Path(name)
+        try:
+            postgres = Postgres(durable=True)
+        except NoPostgres as error:
+            sys.exit(f"No PostgreSQL ({error}). {HOW}")
+        try:
+            _measure(Databases(folder, postgres), folder, Table())
+        finally:
+            postgres.stop()
+
+
+def _measure(databases: Databases, folder: Path, table: Table) -> None:
+    unit = max(SECONDS - LOADING, 20) / 60
+    table.head("Floor: only the needed work, in a loop")
+    table.add("verify and parse, one thread", floors.verify_and_parse(2 * unit), "deliveries/s")
+    for kind in ("SQLite", "PostgreSQL"):
+        _inbox(databases, folder, table, kind, unit)
+    port = free_port()
+    ready = f"http://127.0.0.1:{port}/"
+    with running([sys.executable, "-m", "bench.clerk", str(port)], env=_FINDABLE, folder=folder, ready=ready):
+        for kind in ("SQLite", "PostgreSQL"):
+            _lists(databases, folder, table, kind, unit, port)
+
+
+_FINDABLE = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+
+
+def _inbox(databases: Databases, folder: Path, table: Table, kind: str, unit: float) -> None:
+    table.head(f"Deliveries on {kind}, {EXISTING:,} people, {works.CONNECTIONS} connections")
+    with databases.new(kind, EXISTING) as database:
+        table.add(f"{kind}: floor, grouped inserts", floors.grouped_inserts(database, 2 * unit), "deliveries/s")
+        database.execute("DELETE FROM instep_deliveries")
+        done = works.ingest(database, folder, seconds=8 * unit, existing=EXISTING)
+        least = at_least(2_000) if kind == "SQLite" else None
+        table.add(f"{kind}: acknowledged", done.result.per_second, "deliveries/s", least)
+        table.add(f"{kind}: acknowledged, p50", done.result.quantile(0.5), "ms")
+        table.add(f"{kind}: acknowledged, p99", done.result.quantile(0.99), "ms")
+        table.add(f"{kind}: applied", done.applied, "deliveries/s")
+        table.add(f"{kind}: CPU of the server, a delivery", done.server_cpu, "us")
+        if database.server_pid:
+            table.add(f"{kind}: CPU of the database, a delivery", done.database_cpu, "us")
+        drained = works.drain(database, folder, deliveries=int(12_000 * unit), existing=EXISTING)
+        table.add(f"{kind}: drained", drained, "deliveries/s", at_least(4_000))
+        table.add(f"{kind}: memory, idle after start", done.memory_idle, "MB", below(150))
+        table.add(f"{kind}: memory, after the deliveries", done.memory_after, "MB")
+        table.ratio(f"{kind}: acknowledged / floor", f"{kind}: acknowledged", f"{kind}: floor, grouped inserts")
+        table.ratio(f"{kind}: acknowledged / verify and parse", f"{kind}: acknowledged", "verify and parse, one thread")
+
+
+def _lists(databases: Databases, folder: Path, table: Table, kind: str, unit: float, clerk_port: int) -> None:
+    table.head(f"The list on {kind}, pages of 25")
+    for members in (FEW, MEMBERS):
+        with databases.new(kind, members) as database, works.serving(database, folder, clerk_port) as server:
+            for is_active_only in (True, False):
+                what = "members" if is_active_only else f"with {INVITATIONS} invitations"
+                result = works.listing(server, members=members, seconds=3 * unit, is_active_only=is_active_only)
+                table.add(f"{kind}: {members:,}, {what}, p50", result.quantile(0.5), "ms")
+                table.add(f"{kind}: {members:,}, {what}, p99", result.quantile(0.99), "ms")
+    many, few = f"{kind}: {MEMBERS:,}, members, p50", f"{kind}: {FEW:,}, members, p50"
+    table.ratio(f"{kind}: p50 at {MEMBERS:,} / at {FEW:,}", many, few, below(1.5))
+
+
+if __name__ == "__main__":
+    main()

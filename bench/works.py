@@ -1,0 +1,146 @@
+"""The works that are measured, each on a real `instep serve`: taking deliveries in, working a backlog, listing."""
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.databases import Database
+from bench.deliveries import SECRET, messages, organization_id
+from bench.load import Result, drive
+from bench.processes import cpu_seconds, free_port, memory_mb, program, running
+from instep.identity.events import Delivery
+from instep.inbox import store
+from instep.kit.clock import DAY, now
+from instep.people.merge import Cursor, encode_cursor
+
+CONNECTIONS = 32
+KEY = "an-admin-key-for-benches"
+PATH = "/webhooks/clerk"
+PAGES_OF_A_WALK = 20
+MOST_PER_SECOND = 12_000
+_NEXT = re.compile(rb'"next_cursor":"(\w+)"')
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A running `instep serve`."""
+
+    pid: int
+    port: int
+
+
+@contextmanager
+def serving(database: Database, folder: Path, clerk_port: int = 9) -> Iterator[Serving]:
+    """`instep serve` on this database; Clerk is what listens on `clerk_port`."""
+    port = free_port()
+    env = {
+        "INSTEP_DATABASE_URL": database.url,
+        "INSTEP_PORT": str(port),
+        "INSTEP_ADMIN_KEY": KEY,
+        "CLERK_SECRET_KEY": "sk_test_bench",
+        "CLERK_WEBHOOK_SIGNING_SECRET": SECRET,
+        "CLERK_API_URL": f"http://127.0.0.1:{clerk_port}",
+    }
+    ready = f"http://127.0.0.1:{port}/health/ready"
+    with running([program("instep"), "serve"], env=env, folder=folder, ready=ready) as pid:
+        yield Serving(pid, port)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """`applied` per second counts until the last delivery is worked; CPU is in microseconds for one delivery."""
+
+    result: Result
+    applied: float
+    server_cpu: float
+    database_cpu: float
+    memory_idle: float
+    memory_after: float
+
+
+def ingest(database: Database, folder: Path, *, seconds: float, existing: int) -> Ingested:
+    """Deliveries over 32 connections for so long; then until all are worked."""
+    with serving(database, folder) as server:
+        idle = memory_mb(server.pid)
+        warm = _send(server, existing, seed=1, seconds=max(seconds / 4, 1.0), most=CONNECTIONS * 30)
+        database.wait_until_settled()
+        most = int(warm.per_second * seconds * 2) + 1_000
+        before, database_before = cpu_seconds(server.pid), database.cpu_seconds()
+        result = _send(server, existing, seed=2, seconds=seconds, most=min(most, int(MOST_PER_SECOND * seconds)))
+        working = _clocked(database.wait_until_settled)
+        count = len(result.latencies)
+        return Ingested(
+            result,
+            count / (result.seconds + working),
+            (cpu_seconds(server.pid) - before) / count * 1e6,
+            (database.cpu_seconds() - database_before) / count * 1e6,
+            idle,
+            memory_mb(server.pid),
+        )
+
+
+def _clocked(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _send(server: Serving, existing: int, *, seed: int, seconds: float, most: int) -> Result:
+    requests = iter([it.request(PATH) for it in messages(most, existing=existing, organizations=1_000, seed=seed)])
+
+    def following(_answer: bytes | None) -> bytes | None:
+        return next(requests, None)
+
+    return drive(server.port, [following] * CONNECTIONS, seconds=seconds).checked()
+
+
+def drain(database: Database, folder: Path, *, deliveries: int, existing: int) -> float:
+    """Deliveries a second that are worked when `instep serve` finds a backlog: kept before it starts, by nobody else.
+
+    Counted from the database: all but the last batch, between the times at which the first and the last were settled.
+    """
+    at = now()
+    backlog = messages(deliveries, existing=existing, organizations=1_000, seed=5)
+    kept = [
+        Delivery(id=it.id, type="user.updated", instance_id=None, body=it.body, received_at=at + DAY) for it in backlog
+    ]
+    for start in range(0, len(kept), 1_000):
+        database.db.writing(store.put, kept[start : start + 1_000])
+    since = database.scalar("SELECT coalesce(max(settled_at), 0) FROM instep_deliveries")
+    with serving(database, folder):
+        database.execute(f"UPDATE instep_deliveries SET due_at = {at} WHERE due_at IS NOT NULL")
+        database.wait_until_settled()
+    ours = f"FROM instep_deliveries WHERE settled_at > {since}"
+    first, last = database.scalar(f"SELECT min(settled_at) {ours}"), database.scalar(f"SELECT max(settled_at) {ours}")
+    before_last = database.scalar(f"SELECT count(*) {ours} AND settled_at < {last}")
+    return before_last / ((last - first) / 1000)
+
+
+def listing(server: Serving, *, members: int, seconds: float, is_active_only: bool) -> Result:
+    """Pages of 25, one at a time: walks of 20 pages, each from a random place of the list."""
+    dice, left = random.Random(members), 0
+    status = "&status=active" if is_active_only else ""
+
+    def page(cursor: str) -> bytes:
+        path = f"/v1/organizations/{organization_id(0)}/people?limit=25{status}"
+        path += f"&cursor={cursor}" if cursor else ""
+        return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+
+    def following(answer: bytes | None) -> bytes:
+        nonlocal left
+        if not is_active_only:
+            return page("")  # a page after a cursor shows members alone, and asks Clerk nothing
+        found = _NEXT.search(answer or b"")
+        if left == 0 or found is None:
+            left = PAGES_OF_A_WALK
+            name = f"first{dice.randrange(members):09d}"
+            return page(encode_cursor(Cursor(member=("active", name, ""))))
+        left -= 1
+        return page(found[1].decode())
+
+    drive(server.port, [following], seconds=min(1.0, seconds / 4)).checked()
+    return drive(server.port, [following], seconds=seconds).checked()

@@ -53,7 +53,9 @@ class InvitationRow(Struct, frozen=True, kw_only=True):
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """What a reader asked of the list. Empty `statuses` or `roles` mean all; `query` is any part of name or address."""
+    """What a reader asked of the list. Empty `statuses` or `roles` mean all; each word of `query` is any part of name
+    or address.
+    """
 
     limit: int = 25
     query: str = ""
@@ -129,7 +131,10 @@ def encode_cursor(cursor: Cursor) -> str:
 def decode_cursor(text: str) -> Cursor:
     """The cursor that `encode_cursor` made. Raises BadCursor for anything else."""
     try:
-        return msgspec.json.decode(bytes.fromhex(text), type=Cursor)
+        packed = bytes.fromhex(text)
+        if rb"\u0000" in packed:
+            raise ValueError("no database holds a NUL in a text")
+        return msgspec.json.decode(packed, type=Cursor)
     except (ValueError, msgspec.MsgspecError) as error:
         raise BadCursor("The cursor is not one of this list; start again without it.") from error
 
@@ -196,7 +201,8 @@ def _is_wanted(row: InvitationRow, ask: Ask) -> bool:
         return False
     if ask.roles and row.role not in ask.roles:
         return False
-    return ask.query.lower() in row.email.lower()
+    email = row.email.casefold()
+    return all(word in email for word in ask.query.casefold().split())
 
 
 def _cursor_after(first: Sequence[InvitationRow], then: Sequence[MemberRow], totals: Totals) -> Cursor:

@@ -1,0 +1,314 @@
+"""The unified list: two kinds that are never mixed up, in one order, on pages that show every row exactly once."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
+from instep.kit.clock import DAY, HOUR
+from instep.people.merge import (
+    EXPIRED_SHOWN_FOR,
+    MEMBER_STATUSES,
+    STATUSES,
+    UNAVAILABLE,
+    Ask,
+    BadCursor,
+    Cursor,
+    InvitationRow,
+    MemberRow,
+    Members,
+    People,
+    Unavailable,
+    decode_cursor,
+    encode_cursor,
+    merge,
+    rows_of,
+)
+
+NOW = 1_795_219_200_000
+
+
+def invitation(n: int = 1, **changes: Any) -> Invitation:
+    """Invitation `n`, sent `n` hours ago, good for a week."""
+    fields: dict[str, Any] = {
+        "clerk_id": ClerkId(f"orginv_{n}"),
+        "email": f"guest{n}@example.com",
+        "role": MEMBER,
+        "status": "pending",
+        "created_at": NOW - n * HOUR,
+        "expires_at": NOW + 7 * DAY,
+    }
+    return Invitation(**(fields | changes))
+
+
+def member(n: int = 1, **changes: Any) -> MemberRow:
+    fields: dict[str, Any] = {
+        "id": f"mbr_{n}",
+        "clerk_id": f"orgmem_{n}",
+        "user_id": f"usr_{n}",
+        "clerk_user_id": f"user_{n}",
+        "email": f"person{n}@example.com",
+        "first_name": f"Person{n}",
+        "last_name": None,
+        "username": None,
+        "image_url": None,
+        "role": MEMBER,
+        "status": "active",
+        "sort_name": f"person{n:03}",
+        "joined_at": NOW - n * DAY,
+        "last_active_at": None,
+    }
+    return MemberRow(**(fields | changes))
+
+
+def page_of(ask: Ask, everyone: Sequence[MemberRow]) -> Members:
+    """What the database would give for this page of these members."""
+    ordered = sorted(everyone, key=lambda it: (MEMBER_STATUSES.index(it.status), it.sort_name, it.id))
+    wanted = [
+        it
+        for it in ordered
+        if it.status in ask.member_statuses()
+        and (not ask.roles or it.role in ask.roles)
+        and ask.query.casefold() in (it.email or "")
+    ]
+    if ask.cursor is not None and ask.cursor.member is not None:
+        status, *place = ask.cursor.member
+        after = (MEMBER_STATUSES.index(status), *place)
+        wanted = [it for it in wanted if (MEMBER_STATUSES.index(it.status), it.sort_name, it.id) > after]
+    counts = Counter((it.status, it.role) for it in everyone)
+    return Members(rows=wanted[: ask.limit + 1], counts=counts, seats=30)
+
+
+def shown(invitations: Sequence[Invitation], *, joined: Sequence[str] = ()) -> list[tuple[str, str]]:
+    return [(row.id.removeprefix("orginv_"), row.status) for row in rows_of(invitations, now=NOW, joined=joined)]
+
+
+def test_invitations_come_first_newest_on_top_then_members_as_the_database_ordered_them() -> None:
+    rows = rows_of([invitation(3), invitation(1), invitation(2)], now=NOW, joined=())
+    people = merge(Ask(), page_of(Ask(), [member(2), member(1), member(3, status="deactivated")]), rows)
+    assert [row.id for row in people.rows] == ["orginv_1", "orginv_2", "orginv_3", "mbr_1", "mbr_2", "mbr_3"]
+
+
+def test_a_member_and_an_invitation_of_one_address_stay_two_rows_of_two_kinds() -> None:
+    rows = rows_of([invitation(1, email="person1@example.com")], now=NOW, joined=())
+    people = merge(Ask(), page_of(Ask(), [member(1)]), rows)
+    assert [type(row) for row in people.rows] == [InvitationRow, MemberRow]
+    assert people.totals.members == 1
+    assert people.totals.invitations == 1
+
+
+def test_of_two_invitations_of_one_moment_the_order_is_still_one() -> None:
+    pair = [invitation(1, created_at=NOW), invitation(2, created_at=NOW)]
+    assert shown(pair) == shown(pair[::-1])
+
+
+@pytest.mark.parametrize("status", ["accepted", "revoked", "completed", "a word of tomorrow"])
+def test_what_is_neither_pending_nor_expired_is_not_shown(status: str) -> None:
+    assert shown([invitation(1, status=status)]) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "expires_at", "expected"),
+    [
+        ("pending", NOW + 1, "invited"),
+        ("pending", NOW, "expired"),
+        ("pending", NOW - 1, "expired"),
+        ("pending", None, "invited"),
+        ("expired", NOW + DAY, "expired"),
+        ("expired", None, "expired"),
+    ],
+)
+def test_whether_an_invitation_has_expired_is_read_from_the_clock(
+    status: str, expires_at: int | None, expected: str
+) -> None:
+    assert shown([invitation(1, status=status, expires_at=expires_at)]) == [("1", expected)]
+
+
+@pytest.mark.parametrize(
+    ("left", "is_expiring"), [(48 * HOUR, False), (48 * HOUR - 1, True), (1, True), (0, False), (-1, False)]
+)
+def test_it_expires_soon_within_48_hours_and_not_once_it_is_over(left: int, is_expiring: bool) -> None:
+    (row,) = rows_of([invitation(1, expires_at=NOW + left)], now=NOW, joined=())
+    assert row.is_expiring is is_expiring
+
+
+def test_an_invitation_without_an_end_never_expires_soon() -> None:
+    (row,) = rows_of([invitation(1, expires_at=None)], now=NOW, joined=())
+    assert not row.is_expiring
+
+
+def test_an_expired_one_is_hidden_once_its_address_was_invited_again() -> None:
+    old = invitation(5, email="Ada@Example.com", status="expired", expires_at=NOW - DAY)
+    assert shown([old, invitation(1, email="ada@example.com")]) == [("1", "invited")]
+
+
+def test_of_several_expired_ones_of_an_address_the_newest_stands_for_all() -> None:
+    expired: dict[str, Any] = {"email": "ada@example.com", "status": "expired", "expires_at": NOW - DAY}
+    assert shown([invitation(5, **expired), invitation(3, **expired)]) == [("3", "expired")]
+
+
+def test_an_expired_one_is_hidden_once_its_address_joined() -> None:
+    old = invitation(5, email="Ada@Example.com", expires_at=NOW - DAY)
+    assert shown([old], joined={"ada@example.com"}) == []
+    assert shown([old], joined={"bo@example.com"}) == [("5", "expired")]
+
+
+def test_a_pending_one_stays_even_if_its_address_joined_by_another_way() -> None:
+    assert shown([invitation(1)], joined={"guest1@example.com"}) == [("1", "invited")]
+
+
+def test_an_expired_one_is_hidden_after_30_days() -> None:
+    edge = NOW - EXPIRED_SHOWN_FOR
+    assert shown([invitation(1, expires_at=edge)]) == [("1", "expired")]
+    assert shown([invitation(1, expires_at=edge - 1)]) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-40, 8), st.sampled_from(["pending", "expired"]))))
+def test_no_address_is_shown_both_as_invited_and_as_expired(drawn: list[tuple[str, int, str]]) -> None:
+    them = [
+        invitation(n, email=f"{name}@example.com", status=status, expires_at=NOW + days * DAY)
+        for n, (name, days, status) in enumerate(drawn)
+    ]
+    rows = rows_of(them, now=NOW, joined=())
+    of = {status: [row.email for row in rows if row.status == status] for status in ("invited", "expired")}
+    assert not set(of["invited"]) & set(of["expired"])
+    assert len(of["expired"]) == len(set(of["expired"]))
+    assert len(of["invited"]) == sum(it.status == "pending" and (it.expires_at or 0) > NOW for it in them)
+
+
+def test_while_clerk_cannot_be_read_the_members_come_with_a_warning() -> None:
+    people = merge(Ask(), page_of(Ask(), [member(1)]), Unavailable("Clerk failed with status 500."))
+    assert [row.id for row in people.rows] == ["mbr_1"]
+    assert people.warnings == (UNAVAILABLE,)
+    assert UNAVAILABLE == "Pending invitations could not be loaded. Accepted members are still shown."
+    assert (people.totals.invitations, people.totals.expired_invitations, people.totals.seats_used) == (None,) * 3
+    assert people.totals.members == 1
+
+
+def test_invitations_that_nobody_asked_for_are_no_failure() -> None:
+    people = merge(Ask(), page_of(Ask(), [member(1)]), None)
+    assert people.warnings == ()
+    assert people.totals.invitations is None
+
+
+def test_the_totals_count_the_whole_organization_whatever_the_filter() -> None:
+    everyone = [member(1, role=ADMIN), member(2), member(3, status="deactivated", role=ADMIN)]
+    rows = rows_of([invitation(1), invitation(2), invitation(3, expires_at=NOW - 1)], now=NOW, joined=())
+    ask = Ask(query="nobody", roles=frozenset({"org:none"}))
+    totals = merge(ask, page_of(ask, everyone), rows).totals
+    assert (totals.members, totals.active, totals.deactivated, totals.admins) == (3, 2, 1, 1)
+    assert (totals.invitations, totals.expired_invitations) == (2, 1)
+    assert (totals.seats, totals.seats_used) == (30, 5)
+
+
+@pytest.mark.parametrize(
+    ("ask", "expected"),
+    [
+        (Ask(statuses=frozenset({"invited"})), ["orginv_1", "orginv_2"]),
+        (Ask(statuses=frozenset({"expired"})), ["orginv_3"]),
+        (Ask(statuses=frozenset({"active"})), ["mbr_1"]),
+        (Ask(statuses=frozenset({"deactivated", "expired"})), ["orginv_3", "mbr_2"]),
+        (Ask(roles=frozenset({ADMIN})), ["orginv_2", "mbr_1"]),
+        (Ask(query="GUEST2"), ["orginv_2"]),
+        (Ask(query="guest2 example"), ["orginv_2"]),
+        (Ask(query="guest2 nowhere"), []),
+    ],
+)
+def test_the_filter_holds_for_both_kinds(ask: Ask, expected: list[str]) -> None:
+    everyone = [member(1, role=ADMIN), member(2, status="deactivated")]
+    invited = [invitation(1), invitation(2, role=ADMIN), invitation(3, expires_at=NOW - 1)]
+    people = merge(ask, page_of(ask, everyone), rows_of(invited, now=NOW, joined=()))
+    assert [row.id for row in people.rows] == expected
+
+
+def test_clerk_is_asked_only_where_invitations_can_be_on_the_page() -> None:
+    assert Ask().wants_invitations()
+    assert Ask(statuses=frozenset({"expired", "active"})).wants_invitations()
+    assert not Ask(statuses=frozenset({"active", "deactivated"})).wants_invitations()
+    assert Ask(cursor=Cursor((NOW, "orginv_1"))).wants_invitations()
+    assert not Ask(cursor=Cursor(None, ("active", "maya", "mbr_1"))).wants_invitations()
+
+
+def walk(ask: Ask, everyone: Sequence[MemberRow], rows: Sequence[InvitationRow]) -> list[People]:
+    """Every page from here to the end."""
+    pages = []
+    while True:
+        asked = rows if ask.wants_invitations() else None
+        pages.append(merge(ask, page_of(ask, everyone), asked))
+        if pages[-1].next_cursor is None:
+            return pages
+        ask = msgspec.structs.replace(ask, cursor=decode_cursor(pages[-1].next_cursor))
+
+
+@given(
+    limit=st.integers(1, 7),
+    invited=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12),
+    joined=st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=14),
+    statuses=st.frozensets(st.sampled_from(STATUSES)),
+    query=st.sampled_from(["", "1"]),
+)
+def test_walking_the_pages_shows_every_row_exactly_once(
+    limit: int,
+    invited: list[tuple[int, bool]],
+    joined: list[tuple[str, bool]],
+    statuses: frozenset[str],
+    query: str,
+) -> None:
+    """Also where names and times are equal; and the totals of the first page are those of every page."""
+    rows = rows_of(
+        [
+            invitation(n, created_at=NOW - hours * HOUR, expires_at=NOW + (DAY if is_open else -DAY))
+            for n, (hours, is_open) in enumerate(invited)
+        ],
+        now=NOW,
+        joined=(),
+    )
+    everyone = [
+        member(n, sort_name=name, status="active" if is_active else "deactivated")
+        for n, (name, is_active) in enumerate(joined)
+    ]
+    ask = Ask(limit=limit, statuses=statuses, query=query)
+    whole = msgspec.structs.replace(ask, limit=1_000)
+    at_once = merge(whole, page_of(whole, everyone), rows if ask.wants_invitations() else None)
+    expected = {row.id for row in rows if row.status in (statuses or STATUSES) and query in row.email}
+    expected |= {row.id for row in everyone if row.status in (statuses or STATUSES) and query in (row.email or "")}
+    pages = walk(ask, everyone, rows)
+    walked = [row.id for page in pages for row in page.rows]
+    assert walked == [row.id for row in at_once.rows]
+    assert len(walked) == len(expected)
+    assert set(walked) == expected
+    assert all(len(page.rows) == limit for page in pages[:-1])
+    if ask.wants_invitations():
+        assert all(page.totals == pages[0].totals for page in pages)
+
+
+cursors = st.builds(
+    Cursor,
+    st.none() | st.tuples(st.integers(0, 2**53), st.text()),
+    st.none() | st.tuples(st.text(), st.text(), st.text()),
+    st.none() | st.integers(0, 2**31),
+    st.none() | st.integers(0, 2**31),
+)
+
+
+@given(cursors)
+def test_a_cursor_comes_back_as_it_was(cursor: Cursor) -> None:
+    if any("\0" in text for text in (*(cursor.member or ()), (cursor.invitation or (0, ""))[1])):
+        with pytest.raises(BadCursor):
+            decode_cursor(encode_cursor(cursor))
+    else:
+        assert decode_cursor(encode_cursor(cursor)) == cursor
+
+
+@given(st.text() | st.binary().map(bytes.hex) | st.sampled_from(["[]", "[[1],2]", '{"a":1}', "null", '"x"', "[1e999]"]))
+def test_anything_else_is_a_bad_cursor_and_nothing_worse(text: str) -> None:
+    for candidate in (text, text.encode("utf-8", "replace").hex()):
+        try:
+            assert isinstance(decode_cursor(candidate), Cursor)
+        except BadCursor:
+            continue

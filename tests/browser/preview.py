@@ -92,8 +92,8 @@ class Firm:
         """The list, by the real merge."""
         if self.is_database_down:
             raise DatabaseDown("connection refused")
-        rows = rows_of(self.invitations, now=now(), joined=())
-        return merge(ask, self._members(ask), Unavailable("timeout") if self.is_clerk_down else rows)
+        found = Unavailable("timeout") if self.is_clerk_down else rows_of(self.invitations, now=now(), joined=())
+        return merge(ask, self._members(ask), found if ask.wants_invitations() else None)
 
     def _members(self, ask: Ask) -> Members:
         counts: dict[tuple[str, str], int] = {}
@@ -192,7 +192,8 @@ class Door:
         """The pages without a frame."""
         what = request.path_params["what"]
         if what == "sign-in":
-            return self.pages.page(request, "access/sign_in.html", sign_in_url="/", has_break_glass=True, error=None)
+            context = {"sign_in_url": "/", "has_break_glass": True, "next": "/", "error": None}
+            return self.pages.page(request, "access/sign_in.html", status=200, **context)
         if what == "denied":
             return self.pages.page(request, "access/denied.html", principal=await self.principal(request))
         return self.pages.error(request, status=404, title="Not found", text="There is no such page, or not for you.")

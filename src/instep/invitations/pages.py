@@ -101,7 +101,7 @@ class InvitationPages:
         status = 503 if form.is_unknown else 422
         if is_partial(request):
             context = self._context(access, form)
-            events = {"people-changed": {}} if form.is_unknown else None
+            events: dict[str, Any] | None = {"people-changed": {}} if form.is_unknown else None
             return self.pages.fragment(request, "invitations/form.html", status=status, events=events, **context)
         return await self._page(request, access, form, status=status)
 

@@ -110,12 +110,19 @@ function moveRow(step) {
   row?.scrollIntoView({ block: "nearest" });
 }
 
+function openRowMenu(row) {
+  const button = row && one(".row-menu", row);
+  if (!button) return;
+  button.click();
+  one(".menu-item", document.getElementById(button.getAttribute("popovertarget"))).focus();
+}
+
 const KEYS = {
   "/": () => { one("#search")?.focus(); one("#search")?.select(); },
   "i": () => one("#invite")?.click(),
   "j": () => moveRow(1),
   "k": () => moveRow(-1),
-  ".": () => one(".row-menu", document.activeElement?.closest("tr") ?? document.createElement("i"))?.click(),
+  ".": () => openRowMenu(document.activeElement?.closest("tr")),
   "?": () => one("#help")?.showModal(),
 };
 

@@ -1,0 +1,245 @@
+"""An operation is kept before it is tried, finished whatever happens, and has one effect."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from instep.identity.ports import ProviderDown, ProviderRefused
+from instep.inbox.tables import facts
+from instep.journal import store
+from instep.journal.model import Asked, Busy, Failed, Json, Operation, Procedure, Step, Unsettled
+from instep.journal.run import LEASE, Runner
+from instep.kit.clock import Millis
+from instep.kit.db import Conn, Db
+from tests.support.crash import CrashPoints
+
+pytestmark = pytest.mark.anyio
+
+
+class Clerk:
+    """Another side with two switches; every call can fail before or after its effect."""
+
+    def __init__(self, points: CrashPoints | None = None) -> None:
+        self.points = points or CrashPoints()
+        self.effects: list[str] = []
+        self.failures: list[Exception] = []
+        self.is_late = False
+
+    async def call(self, name: str) -> Json:
+        self.points.reach(f"before {name}")
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None and not self.is_late:
+            raise failure
+        self.effects.append(name)
+        self.points.reach(f"after {name}")
+        if failure is not None:
+            raise failure
+        return {"name": name}
+
+    async def find(self, name: str) -> Json | None:
+        self.points.reach(f"before looking for {name}")
+        return {"name": name} if name in self.effects else None
+
+
+class World:
+    """A journal with one kind of operation of two steps."""
+
+    def __init__(self, db: Db) -> None:
+        self.db, self.now, self.notes = db, 1_000_000, list[tuple[str, str]]()
+        self.points = CrashPoints()
+        self.clerk = Clerk(self.points)
+        self.runner = self.replica()
+
+    def replica(self, db: Db | None = None) -> Runner:
+        procedures = {"switch": Procedure(steps=[self._step("first"), self._step("second")], settle=_settle)}
+        return Runner(db=db or self.db, procedures=procedures, noted=self._noted, clock=lambda: Millis(self.now))
+
+    def _step(self, name: str) -> Step:
+        async def do(_operation: Operation) -> Json:
+            return await self.clerk.call(name)
+
+        async def find(_operation: Operation) -> Json | None:
+            return await self.clerk.find(name)
+
+        return Step(name, do, find)
+
+    def _noted(self, _conn: Conn, operation: Operation) -> None:
+        self.notes.append((operation.id, operation.state))
+
+    async def recover(self) -> None:
+        """Time goes on, and a worker comes by until nothing is open."""
+        for _ in range(20):
+            self.now += LEASE + 1
+            await self.runner.resume_due()
+
+    def settled(self) -> list[str]:
+        return self.db.reading(lambda conn: list(conn.execute(sa.select(facts.c.name)).scalars()))
+
+
+def _settle(conn: Conn, operation: Operation) -> None:
+    conn.execute(sa.insert(facts).values(name=operation.id, value="done"))
+
+
+def asked(**changes: Any) -> Asked:
+    return Asked(**({"kind": "switch", "target": "lamp:1", "actor": "usr_1", "intent": {}} | changes))
+
+
+@pytest.fixture
+def world(db: Db) -> World:
+    world = World(db)
+    world.points.watch(db)
+    return world
+
+
+async def test_every_step_is_taken_once_and_the_end_is_written(world: World) -> None:
+    operation = await world.runner.run(asked())
+    assert operation.state == "settled"
+    assert world.clerk.effects == ["first", "second"]
+    assert world.settled() == [operation.id]
+    assert [state for _, state in world.notes] == ["open", "settled"]
+
+
+async def test_stopped_anywhere_it_is_finished_once(world: World) -> None:
+    """Also when the recovery is stopped at any place: pairs of places, on a sample of the second."""
+    at = 0
+    while True:
+        at += 1
+        target = f"lamp:{at}"
+        world.clerk.effects.clear()
+        before = len(world.settled())
+        with world.points.armed(at):
+            await world.runner.run(asked(target=target))
+        if not world.points.where:
+            break
+        with world.points.armed(1 + at % 7):
+            world.now += LEASE + 1
+            await world.runner.resume_due()
+        await world.recover()
+        operations = await world.db.read(store.list_operations, limit=100)
+        ours = [it for it in operations if it.target == target]
+        if not ours:  # stopped before the intent was kept: nothing happened at all
+            assert world.clerk.effects == []
+            continue
+        assert [it.state for it in ours] == ["settled"], world.points.where
+        assert world.clerk.effects == ["first", "second"], world.points.where
+        assert len(world.settled()) == before + 1, world.points.where
+    assert at > 12, "the places are really there"
+
+
+async def test_a_refusal_before_anything_was_done_changes_nothing(world: World) -> None:
+    world.clerk.failures = [ProviderRefused("No.", code="no", status=422)]
+    with pytest.raises(Failed) as caught:
+        await world.runner.run(asked())
+    assert (caught.value.operation.state, caught.value.code) == ("refused", "no")
+    assert world.settled() == []
+
+
+async def test_a_refusal_after_a_part_was_done_needs_a_person_who_can_try_again(world: World) -> None:
+    original = world.clerk.call
+
+    async def second_refused(name: str) -> Json:
+        if name == "second" and "second" not in world.clerk.effects and not hasattr(world, "is_mended"):
+            raise ProviderRefused("No.", code="no", status=422)
+        return await original(name)
+
+    world.clerk.call = second_refused  # type: ignore[method-assign]
+    with pytest.raises(Failed) as caught:
+        await world.runner.run(asked())
+    assert caught.value.operation.state == "attention"
+    world.is_mended = True  # type: ignore[attr-defined]
+    assert await world.db.write(store.reopen, caught.value.operation.id, now=world.now) is not None
+    await world.recover()
+    assert world.clerk.effects == ["first", "second"]
+    assert world.settled() == [caught.value.operation.id]
+
+
+async def test_an_answer_that_got_lost_is_found_out_and_not_done_twice(world: World) -> None:
+    world.clerk.failures, world.clerk.is_late = [ProviderDown("timeout")], True
+    operation = await world.runner.run(asked())
+    assert operation.state == "settled"
+    assert world.clerk.effects == ["first", "second"]
+
+
+async def test_silence_stays_open_and_the_worker_finishes(world: World) -> None:
+    world.clerk.failures = [ProviderDown("timeout")]
+    with pytest.raises(Unsettled):
+        await world.runner.run(asked())
+    await world.recover()
+    assert world.clerk.effects == ["first", "second"]
+    assert len(world.settled()) == 1
+
+
+async def test_a_failure_that_clerk_answered_and_that_had_no_effect_is_a_refusal(world: World) -> None:
+    world.clerk.failures = [ProviderDown("Clerk failed with status 500.", status=500)]
+    with pytest.raises(Failed) as caught:
+        await world.runner.run(asked())
+    assert caught.value.operation.state == "refused"
+    await world.recover()
+    assert world.clerk.effects == []
+
+
+async def test_being_limited_is_tried_again_when_clerk_said(world: World) -> None:
+    world.clerk.failures = [ProviderDown("limited", retry_after=40, is_harmless=True, status=429)]
+    with pytest.raises(Unsettled) as caught:
+        await world.runner.run(asked())
+    assert caught.value.retry_after == 40
+    world.now += 39_000
+    assert await world.runner.resume_due() == 0
+    world.now += 1_001
+    assert await world.runner.resume_due() == 1
+    assert world.clerk.effects == ["first", "second"]
+
+
+async def test_a_double_click_is_one_operation(world: World) -> None:
+    first = await world.runner.run(asked(idempotency_key="form-1"))
+    again = await world.runner.run(asked(idempotency_key="form-1"))
+    assert first.id == again.id
+    assert world.clerk.effects == ["first", "second"]
+
+
+async def test_the_same_key_of_another_person_is_another_operation(world: World) -> None:
+    first = await world.runner.run(asked(idempotency_key="form-1"))
+    other = await world.runner.run(asked(idempotency_key="form-1", actor="usr_2"))
+    assert first.id != other.id
+
+
+async def test_changes_of_the_same_thing_wait_for_each_other(world: World) -> None:
+    both = await asyncio.gather(world.runner.run(asked()), world.replica().run(asked()))
+    assert {it.state for it in both} == {"settled"}
+    assert world.clerk.effects == ["first", "second", "first", "second"]
+
+
+async def test_one_that_never_ends_keeps_others_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instep.journal.run.TURNS", 2)
+    monkeypatch.setattr("instep.journal.run.TURN", 0)
+    world.clerk.failures = [ProviderDown("timeout")]
+    with pytest.raises(Unsettled):
+        await world.runner.run(asked())
+    with pytest.raises(Busy):
+        await world.runner.run(asked())
+
+
+async def test_a_sleepers_write_is_refused(world: World) -> None:
+    """Two workers on one operation: the one that was overtaken can no longer write anything."""
+    world.clerk.failures = [ProviderDown("timeout")]
+    with pytest.raises(Unsettled) as caught:
+        await world.runner.run(asked())
+    sleeper = caught.value.operation
+    await world.recover()
+    with pytest.raises(store.Overtaken):
+        await world.db.write(store.end, sleeper, "refused", now=world.now, reason=None, code=None)
+    found = await world.db.read(store.find, sleeper.id)
+    assert found is not None
+    assert found.state == "settled"
+
+
+async def test_giving_up_ends_it_and_frees_its_target(world: World) -> None:
+    world.clerk.failures = [ProviderDown("timeout")]
+    with pytest.raises(Unsettled) as caught:
+        await world.runner.run(asked())
+    await world.db.write(store.give_up, caught.value.operation.id, now=world.now)
+    await world.recover()
+    assert world.clerk.effects == []
+    assert (await world.runner.run(asked())).state == "settled"

@@ -1,0 +1,81 @@
+"""Crash points: stop a flow at every SQL statement, every commit, and every boundary of every call to Clerk."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import sqlalchemy as sa
+
+from instep.kit.db import Db
+
+
+class Crash(BaseException):
+    """The process died here. Not an Exception: nothing may catch it and go on."""
+
+
+class CrashPoints:
+    """Counts the places where a process can die, and dies at the `at`-th (0: never, only count)."""
+
+    def __init__(self, at: int = 0) -> None:
+        self.at, self.passed = at, 0
+        self.is_armed = False
+        self.where = ""
+
+    def reach(self, where: str) -> None:
+        """A place where the process can die."""
+        if not self.is_armed:
+            return
+        self.passed += 1
+        if self.passed == self.at:
+            self.where = where
+            raise Crash(where)
+
+    @contextmanager
+    def armed(self, at: int) -> Iterator[None]:
+        """Die at the `at`-th place reached within; says nothing where fewer are reached."""
+        self.at, self.passed, self.where, self.is_armed = at, 0, "", True
+        try:
+            yield
+        except Crash:
+            pass
+        finally:
+            self.is_armed = False
+
+    def watch(self, db: Db) -> None:
+        """Die before any statement, and just before or just after any commit."""
+
+        @sa.event.listens_for(db.engine, "before_cursor_execute")
+        def _statement(_conn: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+            self.reach(f"before {statement[:60]}")
+
+        @sa.event.listens_for(db.engine, "commit")
+        def _commit(_conn: Any) -> None:
+            self.reach("before a commit")
+
+    def around(self, transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
+        """A transport that can die before a request is sent and after its answer was made."""
+        return _Mortal(self, transport)
+
+
+class _Mortal(httpx2.AsyncBaseTransport):
+    def __init__(self, points: CrashPoints, inner: httpx2.AsyncBaseTransport) -> None:
+        self._points, self._inner = points, inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self._points.reach(f"before {request.method} {request.url.path}")
+        response = await self._inner.handle_async_request(request)
+        self._points.reach(f"after {request.method} {request.url.path}, before its answer")
+        await response.aread()
+        self._points.reach(f"after the answer to {request.method} {request.url.path}")
+        return response
+
+
+async def count_points(points: CrashPoints, flow: Callable[[], Awaitable[object]]) -> int:
+    """How many places there are in one run of `flow` that nothing interrupts."""
+    points.at, points.passed, points.is_armed = 0, 0, True
+    try:
+        await flow()
+    finally:
+        points.is_armed = False
+    return points.passed

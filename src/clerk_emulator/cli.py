@@ -61,6 +61,7 @@ def _serve(wish: argparse.Namespace) -> None:
         )
         if wish.seed is not None and not len(emulator.state.users):
             emulator.seed(json.loads(wish.seed.read_text(encoding="utf-8")))
+        emulator.save()
         print(_greeting(emulator, address), flush=True)
         server_for(emulator).run(sockets=[listener])
 

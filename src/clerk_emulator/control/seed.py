@@ -225,7 +225,7 @@ def _is(instance: Instance, one: Any, other: Any) -> bool:
 
 def _items(owner: dict[str, Any], name: str, known: set[str], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     place = f"{above}.{name}" if above else name
-    items = owner.get(name) or []
+    items = [] if owner.get(name) is None else owner[name]
     if not isinstance(items, list):
         raise BadSeed(f"{place} must be a list")
     for number, item in enumerate(items):

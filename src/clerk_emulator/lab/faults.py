@@ -108,6 +108,8 @@ def _read(wish: Any) -> Fault:
     unknown = sorted(set(wish) - known)
     if unknown:
         raise BadFault(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    if not all(isinstance(wish.get(name), str | None) for name in ("operation", "event", "hang", "do")):
+        raise BadFault("operation, event, hang and do are words")
     return Fault(**wish)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -37,6 +38,7 @@ ADDRESS = "http://127.0.0.1:8001"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 SAVE_SECONDS = 1.0
 FORM = 1
+LOG = logging.getLogger("clerk_emulator")
 
 
 class Emulator:
@@ -190,7 +192,11 @@ class Emulator:
     async def _keep_saving(self) -> None:
         while True:
             if self._is_dirty:
-                self.save()
+                try:
+                    self.save()
+                except OSError as error:
+                    self._is_dirty = True
+                    LOG.warning("the state could not be kept: %s", error)
             await asyncio.sleep(SAVE_SECONDS)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 MILLISECOND = timedelta(milliseconds=1)
+LATEST = 253_370_764_800_000  # the year 9999
 
 
 def wall_milliseconds() -> int:
@@ -35,6 +36,8 @@ class Clock:
 
     def set(self, milliseconds: int) -> None:
         """Make it this time now."""
+        if not 0 <= milliseconds < LATEST:
+            raise ValueError("the clock goes from the year 1970 to the year 9998")
         if self._stopped_at is None:
             self._offset = milliseconds - self._wall()
         else:

@@ -123,7 +123,7 @@ class Courier:
             if self._lines:
                 await asyncio.wait(set(self._lines))
                 continue
-            held = [delivery for delivery in self.log.waiting() if delivery.is_held]
+            held = self._held()
             if not held:
                 break
             for delivery in held:
@@ -166,26 +166,39 @@ class Courier:
         fault = self.faults.take_for_event(message.type)
         delivery = self.log.add(message, endpoint.id, self.instance.now)
         if fault is not None:
+            delivery.fault = fault.do
+        if fault is None or fault.do == "reorder":
+            self._reorder(delivery, is_wished=fault is not None)
+        else:
             self._spoil(delivery, fault)
 
     def _spoil(self, delivery: Delivery, fault: Fault) -> None:
-        delivery.fault = fault.do
         if fault.do == "drop":
             self.log.settle(delivery, "dropped")
         elif fault.do == "double":
             self.log.add(delivery.message, delivery.endpoint_id, delivery.due_at).fault = "double"
         elif fault.do == "delay":
             delivery.due_at += fault.delay_ms
-        elif fault.do == "reorder":
-            self._hold(delivery)
         elif fault.do == "bad_signature":
             delivery.bad_signatures = 1
 
-    def _hold(self, delivery: Delivery) -> None:
-        held = [one for one in self.log.waiting() if one.is_held and one.endpoint_id == delivery.endpoint_id]
-        delivery.is_held = not held
-        if delivery.is_held:
+    def _reorder(self, delivery: Delivery, *, is_wished: bool) -> None:
+        """Let a delivery change places with the one that is held back, or hold it back for the next one."""
+        for held in self._held(delivery.endpoint_id):
+            held.message, delivery.message = delivery.message, held.message
+            held.fault, delivery.fault = delivery.fault, held.fault
+            self._release(held)
+            return
+        if is_wished:
+            delivery.is_held = True
             delivery.due_at += HOLD
+
+    def _held(self, endpoint_id: str | None = None) -> list[Delivery]:
+        return [
+            delivery
+            for delivery in self.log.waiting()
+            if delivery.is_held and endpoint_id in (None, delivery.endpoint_id)
+        ]
 
     def _release(self, delivery: Delivery) -> None:
         delivery.is_held = False
@@ -193,8 +206,8 @@ class Courier:
 
     def _release_late(self) -> None:
         now = self.instance.now
-        for delivery in self.log.waiting():
-            if delivery.is_held and delivery.due_at <= now:
+        for delivery in self._held():
+            if delivery.due_at <= now:
                 self._release(delivery)
 
     def _due(self) -> list[Delivery]:
@@ -223,18 +236,12 @@ class Courier:
         try:
             for delivery in line:
                 await self._deliver(delivery)
-                self._release_held(delivery)
         finally:
             self._sending.discard(endpoint_id)
             for delivery in line:
                 if delivery.state == "sending":
                     delivery.state = "pending"
             self._news.set()
-
-    def _release_held(self, gone: Delivery) -> None:
-        for delivery in self.log.waiting():
-            if delivery.is_held and delivery.endpoint_id == gone.endpoint_id:
-                self._release(delivery)
 
     async def _deliver(self, delivery: Delivery) -> None:
         endpoint = self.endpoints.get(delivery.endpoint_id)

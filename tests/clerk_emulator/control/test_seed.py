@@ -1,0 +1,87 @@
+"""Seeding."""
+
+from typing import Any
+
+import pytest
+
+from clerk_emulator import Emulator
+from clerk_emulator.control.seed import BadSeed
+from clerk_emulator.state import snapshot
+from tests.clerk_emulator.people import Backend
+
+pytestmark = pytest.mark.anyio
+DAY = 86_400_000
+FIRM: dict[str, Any] = {
+    "settings": {"max_allowed_memberships": 2},
+    "roles": [{"key": "org:clerk", "name": "Clerk", "permissions": ["org:files:read"]}],
+    "users": [
+        {"id": "user_ada", "email_address": "ada@example.com", "created_at": "-30d", "password": "a"},
+        {"email_addresses": ["bo@example.com", "b2@example.com"], "last_active_at": "-2h", "banned": True},
+        {"email_address": "cy@example.com"},
+    ],
+    "organizations": [
+        {
+            "id": "org_north",
+            "name": "Northwind Law",
+            "created_by": "user_ada",
+            "created_at": "-29d",
+            "members": [
+                {"user": "ada@example.com", "role": "org:admin", "created_at": "-29d"},
+                {"user": "bo@example.com", "role": "org:clerk"},
+                {"user": "cy@example.com"},
+            ],
+            "invitations": [
+                {"email_address": "d@example.com", "expires_at": "+40h", "created_at": "-28d", "inviter": "user_ada"},
+                {"email_address": "e@example.com", "status": "expired"},
+                {"email_address": "f@example.com", "status": "revoked", "id": "orginv_f"},
+            ],
+        }
+    ],
+    "invitations": [{"email_address": "g@example.com", "expires_in_days": 3}],
+}
+
+
+async def test_everybody_is_where_the_seed_says(emulator: Emulator, backend: Backend) -> None:
+    counts = emulator.seed(FIRM)
+    assert counts == {"users": 3, "organizations": 1, "invitations": 1, "roles": 1}
+    ada = await backend("GET", "/users/user_ada")
+    assert ada["created_at"] == ada["updated_at"] == emulator.clock.now() - 30 * DAY
+    members = await backend("GET", "/organizations/org_north/memberships", order_by="email_address")
+    assert [row["role"] for row in members["data"]] == ["org:admin", "org:clerk", "org:member"]
+    found = await backend("GET", "/organizations/org_north/invitations")
+    assert sorted(row["status"] for row in found["data"]) == ["expired", "pending", "revoked"]
+    (pending,) = (await backend("GET", "/organizations/org_north/invitations/pending"))["data"]
+    assert pending["expires_at"] == emulator.clock.now() + 40 * 3_600_000
+    assert not emulator.webhooks.log.messages
+
+
+async def test_events_are_told_where_the_seed_asks_for_it(emulator: Emulator) -> None:
+    emulator.seed({**FIRM, "events": True})
+    types = [message.type for message in emulator.webhooks.log.messages.values()]
+    assert types.count("user.created") == 3
+    assert types.count("organizationMembership.created") == 3
+
+
+@pytest.mark.parametrize(
+    ("wish", "place"),
+    [
+        ({"users": [{"email_address": "a@example.com"}, {"email_address": "a@example.com"}]}, "users[1]"),
+        ({"users": [{"email": "a@example.com"}]}, "users[0]: unknown email"),
+        ({"users": [{"email_address": "a@example.com", "created_at": "soon"}]}, "users[0]: a time is"),
+        ({"users": [{"email_address": 5}]}, "users[0]"),
+        ({"users": {}}, "users must be"),
+        ({"organizations": [{}]}, "organizations[0]: name is missing"),
+        ({"organizations": [{"name": "X", "members": [{"user": "nobody"}]}]}, "organizations[0].members[0]"),
+        ({"organizations": [{"name": "X", "invitations": [{"role": "org:x"}]}]}, "organizations[0].invitations[0]"),
+        ({"settings": {"max_allowed_memberships": "5"}}, "settings.max_allowed_memberships"),
+        ({"endpoints": [{"url": "nonsense"}]}, "url"),
+    ],
+)
+async def test_a_seed_is_taken_whole_or_not_at_all(emulator: Emulator, wish: dict[str, Any], place: str) -> None:
+    emulator.seed({"users": [{"id": "user_zoe", "email_address": "zoe@example.com"}]})
+    before = snapshot.dump(emulator.state)
+    with pytest.raises(ValueError, match=place.replace("[", r"\[").replace("]", r"\]").split(":")[0]) as wrong:
+        emulator.seed({"users": [{"email_address": "new@example.com"}], **wish})
+    assert place in str(wrong.value)
+    assert snapshot.dump(emulator.state) == before
+    assert isinstance(wrong.value, BadSeed) or "url" in place

@@ -1,0 +1,80 @@
+"""The pages for signing in and out."""
+
+import httpx2
+import pytest
+
+from clerk_emulator import Emulator
+from tests.clerk_emulator.people import Backend
+
+pytestmark = pytest.mark.anyio
+APP = "http://127.0.0.1:8000/people"
+
+
+async def test_people_are_chosen_with_one_click(browser: httpx2.AsyncClient, backend: Backend) -> None:
+    user = await backend.user(first_name="<b>Ada</b>")
+    page = await browser.get("/sign-in", params={"redirect_url": APP})
+    assert f'value="{user["id"]}"' in page.text
+    assert "&lt;b&gt;Ada&lt;/b&gt;" in page.text
+    assert "<script" not in page.text
+    assert "for development" in page.text
+    answer = await browser.post("/sign-in", data={"user_id": user["id"], "redirect_url": APP})
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith(f"{APP}?__clerk_db_jwt=dvb_")
+
+
+async def test_one_who_is_signed_in_goes_on_at_once(browser: httpx2.AsyncClient, backend: Backend) -> None:
+    user = await backend.user()
+    await browser.post("/sign-in", data={"user_id": user["id"]})
+    assert (await browser.get("/sign-in", params={"redirect_url": APP})).status_code == 303
+    assert "You are signed in" in (await browser.get("/sign-in")).text
+
+
+async def test_address_and_password(browser: httpx2.AsyncClient, backend: Backend) -> None:
+    await backend.user(password="correct horse battery")
+    data = {"email_address": "ADA@example.com", "password": "wrong", "redirect_url": APP}
+    refused = await browser.post("/sign-in", data=data)
+    assert refused.status_code == 422
+    assert 'role="alert"' in refused.text
+    accepted = await browser.post("/sign-in", data={**data, "password": "correct horse battery"})
+    assert accepted.status_code == 303
+
+
+@pytest.mark.parametrize("verb", ["ban", "lock"])
+async def test_the_banned_and_the_locked_stay_out(browser: httpx2.AsyncClient, backend: Backend, verb: str) -> None:
+    user = await backend.user()
+    await backend("POST", f"/users/{user['id']}/{verb}")
+    assert (await browser.post("/sign-in", data={"user_id": user["id"]})).status_code == 422
+
+
+async def test_many_people_are_searched(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
+    emulator.seed({"users": [{"email_address": f"p{number}@example.com"} for number in range(60)]})
+    page = (await browser.get("/sign-in")).text
+    assert 'role="search"' in page
+    assert "10 more" in page
+    assert "p59@example.com" in (await browser.get("/sign-in", params={"query": "p59"})).text
+
+
+async def test_signing_out_ends_the_session(browser: httpx2.AsyncClient, backend: Backend) -> None:
+    user = await backend.user()
+    await browser.post("/sign-in", data={"user_id": user["id"]})
+    answer = await browser.get("/sign-out", params={"redirect_url": APP})
+    assert answer.headers["location"].startswith(APP)
+    (session,) = await backend("GET", "/sessions", user_id=user["id"])
+    assert session["status"] == "removed"
+    assert "You are signed out" in (await browser.get("/sign-out")).text
+
+
+async def test_nobody_is_sent_to_another_machine(browser: httpx2.AsyncClient, backend: Backend) -> None:
+    user = await backend.user()
+    away = "https://evil.example/"
+    assert "is not allowed" in (await browser.get("/sign-in", params={"redirect_url": away})).text
+    answer = await browser.post("/sign-in", data={"user_id": user["id"], "redirect_url": away})
+    assert answer.headers["location"] == "/sign-in"
+    assert (await browser.get("/sign-out", params={"redirect_url": away})).status_code == 200
+
+
+async def test_forms_of_other_sites_are_refused(browser: httpx2.AsyncClient, backend: Backend) -> None:
+    user = await backend.user()
+    for origin, status in (("https://evil.example", 403), ("http://localhost:3000", 303)):
+        answer = await browser.post("/sign-in", data={"user_id": user["id"]}, headers={"origin": origin})
+        assert answer.status_code == status

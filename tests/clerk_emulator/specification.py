@@ -1,0 +1,92 @@
+"""Clerk's specification files, where they are at hand, and a check of answers against them."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "clerk"
+
+
+@cache
+def load(name: str) -> Any:
+    """Return a specification, or skip the test."""
+    path = FOLDER / name
+    if not path.exists():
+        pytest.skip(f"Clerk's specification files are not at hand: {path.name} in shared/clerk beside the repository")
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+
+
+def faults(document: Any, schema: Any, value: Any) -> list[str]:
+    """Return what is wrong with a value: what is required and missing, of a wrong type, or defined nowhere."""
+    validator = Draft202012Validator(as_json_schema(document, schema))
+    wrong = [f"{list(error.absolute_path)}: {error.message}" for error in validator.iter_errors(value)]
+    return [*wrong, *undefined(document, schema, value, "")]
+
+
+def as_json_schema(document: Any, schema: Any) -> Any:
+    """Return an OpenAPI 3.0 schema as JSON Schema, references resolved.
+
+    `additionalProperties` is left to `undefined()`: the specification combines closed schemas with more fields.
+    """
+    if isinstance(schema, list):
+        return [as_json_schema(document, part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return as_json_schema(document, follow(document, schema))
+    kept = {
+        name: as_json_schema(document, part)
+        for name, part in schema.items()
+        if name not in ("nullable", "discriminator", "example", "default", "additionalProperties")
+    }
+    if "properties" in kept:
+        kept["properties"] = {name: as_json_schema(document, part) for name, part in schema["properties"].items()}
+    if schema.get("nullable"):
+        return {"anyOf": [{"type": "null"}, kept]}
+    return kept
+
+
+def follow(document: Any, schema: Any) -> Any:
+    """Return what a schema refers to."""
+    while isinstance(schema, dict) and "$ref" in schema:
+        found = document
+        for part in schema["$ref"].split("/")[1:]:
+            found = found[part]
+        schema = found
+    return schema
+
+
+def undefined(document: Any, schema: Any, value: Any, path: str) -> Iterator[str]:
+    """Walk the fields of a value that its schema defines nowhere."""
+    if isinstance(value, list):
+        for item in value:
+            for part in alternatives(document, schema):
+                if "items" in part:
+                    yield from undefined(document, part["items"], item, f"{path}[]")
+    if not isinstance(value, dict):
+        return
+    parts = list(alternatives(document, schema))
+    known: dict[str, Any] = {}
+    for part in parts:
+        known |= part.get("properties", {})
+    if not known or any(part.get("additionalProperties") is True for part in parts):
+        return
+    for name, inner in value.items():
+        if name not in known:
+            yield f"{path}.{name} is defined nowhere"
+        else:
+            yield from undefined(document, known[name], inner, f"{path}.{name}")
+
+
+def alternatives(document: Any, schema: Any) -> Iterator[Any]:
+    """Walk a schema and everything that is combined in it."""
+    schema = follow(document, schema)
+    yield schema
+    for kind in ("allOf", "oneOf", "anyOf"):
+        for part in schema.get(kind, ()):
+            yield from alternatives(document, part)

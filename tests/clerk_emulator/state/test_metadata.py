@@ -1,0 +1,36 @@
+"""Merging metadata."""
+
+from typing import Any
+
+import pytest
+
+from clerk_emulator.state.metadata import check_size, merged
+from clerk_emulator.state.refusals import Refused
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"c": None}}, {"a": {"b": 1}}),
+        ({"a": 1}, {"a": {"b": 2}}, {"a": {"b": 2}}),
+        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
+        ({"a": 1}, {"a": None}, {}),
+        ({}, {"a": {"b": None}}, {"a": {}}),
+    ],
+)
+def test_objects_merge_deeply_and_null_takes_away(old: Any, new: Any, expected: Any) -> None:
+    assert merged(old, new) == expected
+
+
+def test_the_old_metadata_is_left_alone() -> None:
+    old = {"a": {"b": 1}}
+    merged(old, {"a": {"c": 2}})
+    assert old == {"a": {"b": 1}}
+
+
+def test_more_than_8_kilobytes_are_refused() -> None:
+    check_size("public_metadata", {"a": "x" * 8_000})
+    with pytest.raises(Refused) as refused:
+        check_size("public_metadata", {"a": "x" * 8_200})
+    assert refused.value.status == 422

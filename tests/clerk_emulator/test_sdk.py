@@ -1,0 +1,174 @@
+"""Clerk's own Python SDK over a port: everything it can call here, parsed by its strict models."""
+
+from collections.abc import Iterator
+
+import pytest
+from clerk_backend_api import Clerk, models
+from clerk_backend_api.security import authenticate_request, verify_token
+from clerk_backend_api.security.types import AuthenticateRequestOptions, VerifyTokenOptions
+from clerk_backend_api.utils import BackoffStrategy, RetryConfig
+
+from clerk_emulator import Emulator
+
+# The SDK reads fields that it has itself marked as deprecated.
+pytestmark = pytest.mark.filterwarnings(r"ignore:warning. \*\* DEPRECATED:DeprecationWarning")
+NO_RETRIES = RetryConfig("none", BackoffStrategy(1, 1, 1, 1), False)
+
+
+@pytest.fixture
+def clerk(served: Emulator) -> Iterator[Clerk]:
+    with Clerk(
+        bearer_auth=served.secret_key, server_url=f"{served.site.url}/v1", retry_config=NO_RETRIES, timeout_ms=5_000
+    ) as clerk:
+        yield clerk
+
+
+def make_user(clerk: Clerk, address: str = "ada@example.com") -> models.User:
+    return clerk.users.create(email_address=[address], first_name="Ada", password="correct horse battery")
+
+
+def test_the_life_of_a_user(clerk: Clerk) -> None:
+    user = make_user(clerk)
+    assert clerk.users.get(user_id=user.id).email_addresses[0].email_address == "ada@example.com"
+    assert clerk.users.update(user_id=user.id, first_name="Bo", external_id="ext_1").first_name == "Bo"
+    assert clerk.users.update_metadata(user_id=user.id, public_metadata={"a": 1}).public_metadata == {"a": 1}
+    assert clerk.users.replace_metadata(user_id=user.id, public_metadata={}).public_metadata == {}
+    assert clerk.users.ban(user_id=user.id).banned
+    assert not clerk.users.unban(user_id=user.id).banned
+    assert clerk.users.bulk_ban(user_ids=[user.id])[0].banned
+    assert not clerk.users.bulk_unban(user_ids=[user.id])[0].banned
+    assert clerk.users.lock(user_id=user.id).locked
+    assert not clerk.users.unlock(user_id=user.id).locked
+    verified = clerk.users.verify_password(user_id=user.id, password="correct horse battery")
+    assert verified.verified
+    assert not clerk.users.remove_password(user_id=user.id).password_enabled
+    assert clerk.users.delete(user_id=user.id).deleted
+
+
+def test_users_are_listed_and_counted(clerk: Clerk) -> None:
+    for name in ("a", "b", "c"):
+        make_user(clerk, f"{name}@example.com")
+    found = clerk.users.list(request={"limit": 2, "order_by": "+created_at"})
+    assert [user.email_addresses[0].email_address for user in found] == ["a@example.com", "b@example.com"]
+    assert clerk.users.count(request={"email_address_query": "c@"}).total_count == 1
+
+
+def test_email_addresses(clerk: Clerk) -> None:
+    user = make_user(clerk)
+    made = clerk.email_addresses.create(request={"user_id": user.id, "email_address": "new@example.com"})
+    assert made is not None
+    assert made.id is not None
+    proof = clerk.email_addresses.prepare_verification(email_address_id=made.id)
+    assert proof.id is not None
+    tried = clerk.email_addresses.attempt_verification(
+        email_address_id=made.id, verification_id=proof.id, code="424242"
+    )
+    assert tried.status == "verified"
+    assert clerk.email_addresses.get(email_address_id=made.id).verification is not None
+    assert clerk.email_addresses.update(email_address_id=made.id, primary=True).id == made.id
+    assert clerk.email_addresses.delete(email_address_id=user.email_addresses[0].id or "").deleted
+    replaced = clerk.email_addresses.replace_for_user(user_id=user.id, email_address="only@example.com")
+    assert replaced.email_address == "only@example.com"
+
+
+def test_organizations_and_memberships(clerk: Clerk) -> None:
+    admin, member = make_user(clerk), make_user(clerk, "bo@example.com")
+    firm = clerk.organizations.create(request={"name": "Northwind Law", "created_by": admin.id})
+    assert firm is not None
+    assert clerk.organizations.get(organization_id=firm.slug, include_members_count=True).members_count == 1
+    assert clerk.organizations.update(organization_id=firm.id, name="Northwind").name == "Northwind"
+    merged = clerk.organizations.merge_metadata(organization_id=firm.id, public_metadata={"a": 1})
+    assert merged.public_metadata == {"a": 1}
+    clerk.organizations.replace_metadata(organization_id=firm.id, public_metadata={})
+    assert clerk.organizations.list(limit=5).total_count == 1
+    joined = clerk.organization_memberships.create(organization_id=firm.id, user_id=member.id, role="org:member")
+    assert joined.role == "org:member"
+    changed = clerk.organization_memberships.update(organization_id=firm.id, user_id=member.id, role="org:admin")
+    assert changed.role == "org:admin"
+    noted = clerk.organization_memberships.update_metadata(
+        organization_id=firm.id, user_id=member.id, public_metadata={"desk": 4}
+    )
+    assert noted.public_metadata == {"desk": 4}
+    assert clerk.organization_memberships.list(organization_id=firm.id, role=["org:admin"]).total_count == 2
+    assert clerk.users.get_organization_memberships(user_id=member.id).total_count == 1
+    assert clerk.users.get_instance_organization_memberships().total_count == 2
+    removed = clerk.organization_memberships.delete(organization_id=firm.id, user_id=member.id)
+    assert removed.id == joined.id
+    assert clerk.organizations.delete(organization_id=firm.id).deleted
+
+
+def test_organization_invitations(clerk: Clerk) -> None:
+    admin = make_user(clerk)
+    firm = clerk.organizations.create(request={"name": "Northwind Law", "created_by": admin.id})
+    assert firm is not None
+    all_of = clerk.organization_invitations
+    made = all_of.create(
+        organization_id=firm.id, email_address="bo@example.com", role="org:member", inviter_user_id=admin.id
+    )
+    assert made.public_inviter_data is not None
+    bulk = all_of.bulk_create(
+        organization_id=firm.id, request_body=[{"email_address": "cy@example.com", "role": "org:member"}]
+    )
+    assert bulk.total_count == 1
+    assert all_of.list(organization_id=firm.id, status="pending").total_count == 2
+    assert all_of.get(organization_id=firm.id, invitation_id=made.id).url
+    assert all_of.get_all(query="bo@").total_count == 1
+    assert all_of.list_pending(organization_id=firm.id).total_count == 2
+    assert clerk.users.get_organization_invitations(user_id=admin.id).total_count == 0
+    assert all_of.revoke(organization_id=firm.id, invitation_id=made.id).status == "revoked"
+    with pytest.raises(models.ClerkErrors) as refused:
+        all_of.revoke(organization_id=firm.id, invitation_id=made.id)
+    assert refused.value.status_code == 404
+    assert refused.value.data.errors[0].code == "organization_invitation_not_pending"
+
+
+def test_application_invitations(clerk: Clerk) -> None:
+    made = clerk.invitations.create(request={"email_address": "bo@example.com"})
+    assert made is not None
+    clerk.invitations.bulk_create(request=[{"email_address": "cy@example.com"}])
+    assert {row.email_address for row in clerk.invitations.list()} == {"bo@example.com", "cy@example.com"}
+    assert clerk.invitations.revoke(invitation_id=made.id).status == "revoked"
+
+
+def test_sessions_tokens_keys_and_roles(clerk: Clerk, served: Emulator) -> None:
+    user = make_user(clerk)
+    session = clerk.sessions.create(request={"user_id": user.id})
+    assert session is not None
+    assert clerk.sessions.list(user_id=user.id)[0].id == session.id
+    token = clerk.sessions.create_token(session_id=session.id).jwt or ""
+    options = VerifyTokenOptions(secret_key=served.secret_key, api_url=served.site.url)
+    assert verify_token(token, options)["sub"] == user.id
+    assert clerk.jwks.get_jwks().keys
+    assert clerk.sessions.revoke(session_id=session.id).status == "revoked"
+    assert clerk.sessions.get(session_id=session.id).status == "revoked"
+    roles = clerk.organization_roles.list()
+    assert {role.key for role in roles.data} == {"org:admin", "org:member"}
+    assert clerk.organization_roles.get(organization_role_id=roles.data[0].id).key
+    permissions = clerk.organization_permissions.list(limit=50)
+    assert clerk.organization_permissions.get(permission_id=permissions.data[0].id).type == "system"
+    assert clerk.instance_settings.get().environment_type == "development"
+    assert clerk.instance_settings.get_organization_settings().max_allowed_memberships == 5
+    assert clerk.domains.list().total_count == 1
+
+
+def test_a_request_is_authenticated_without_the_network(clerk: Clerk, served: Emulator) -> None:
+    user = make_user(clerk)
+    clerk.organizations.create(request={"name": "Northwind Law", "created_by": user.id})
+    session = clerk.sessions.create(request={"user_id": user.id})
+    assert session is not None
+    token = clerk.sessions.create_token(session_id=session.id).jwt or ""
+
+    class Request:
+        headers = {"Authorization": f"Bearer {token}"}  # noqa: RUF012 - a stand-in
+
+    options = AuthenticateRequestOptions(jwt_key=served.site.keyring.public_pem, accepts_token=["session_token"])
+    state = authenticate_request(Request(), options)
+    assert state.is_signed_in
+    assert state.payload is not None
+    assert (state.payload["sub"], state.payload["org_role"]) == (user.id, "admin")
+
+
+def test_a_missing_operation_is_an_honest_501(clerk: Clerk) -> None:
+    with pytest.raises(models.SDKError) as refused:
+        clerk.machines.list()
+    assert refused.value.status_code == 501

@@ -72,7 +72,7 @@ def test_search_and_chips_are_one_filter_and_live_in_the_address(site: Site, pag
     open_at(page, site)
     page.keyboard.press("/")
     page.keyboard.type("co")
-    expect(page.locator("#found")).to_have_text("2 match")
+    expect(page.locator("#found")).to_have_text("2 results")
     expect(page.locator("#search")).to_be_focused()
     page.get_by_role("button", name="Role").click()
     page.locator("#choices-role").get_by_role("link", name="Admin").click()

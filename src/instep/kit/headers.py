@@ -61,14 +61,14 @@ def is_same_origin(headers: Mapping[str, str], public_url: str) -> bool:
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
-    origin = headers.get("origin")
-    return origin is not None and _origin(origin) == _origin(public_url)
+    origin = _origin(headers.get("origin") or "")
+    return origin is not None and origin == _origin(public_url)
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
+def _origin(url: str) -> tuple[str, str, int | None] | None:
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
-        return ("", None, None)
-    return (parts.scheme, parts.hostname, port) if parts.hostname else ("", None, None)
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname else None

@@ -100,8 +100,8 @@ def found(people: People, search: Search, words: Words) -> str:
         return ""
     count = len(people.rows)
     if people.next_cursor:
-        return words.gettext("more than %(count)s match", count=count)
-    return words.ngettext("%(num)s matches", "%(num)s match", count)
+        return words.gettext("more than %(count)s results", count=count)
+    return words.ngettext("%(num)s result", "%(num)s results", count)
 
 
 def why_empty(people: People, reading: Reading) -> Literal["", "alone", "no_match"]:

@@ -1,0 +1,85 @@
+"""The door of inviting: who may knock, and what is answered."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.browser.preview import Firm, preview
+
+HOME = "/organizations/northwind-law"
+OURS = {"Origin": "http://testserver"}
+PARTIAL = {**OURS, "HX-Request": "true", "HX-Request-Type": "partial"}
+FORM = {"email": "ada@x.example", "role": "org:member"}
+
+
+@pytest.fixture
+def firm() -> Firm:
+    return Firm.northwind()
+
+
+@pytest.fixture
+def client(firm: Firm) -> Iterator[TestClient]:
+    with TestClient(preview(firm, "http://testserver"), follow_redirects=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.example"}, {**OURS, "Sec-Fetch-Site": "cross-site"}])
+def test_a_form_of_another_site_sends_nothing(firm: Firm, client: TestClient, headers: dict[str, str]) -> None:
+    assert client.post(f"{HOME}/invitations", data=FORM, headers=headers).status_code == 403
+    assert len(firm.invitations) == 4
+
+
+def test_who_only_reads_may_not_invite(firm: Firm, client: TestClient) -> None:
+    client.cookies.set("as", "member")
+    assert client.get(f"{HOME}/invitations/new").status_code == 403
+    assert client.post(f"{HOME}/invitations", data=FORM, headers=OURS).status_code == 403
+    assert len(firm.invitations) == 4
+
+
+def test_a_sent_invitation_is_told_to_the_page(firm: Firm, client: TestClient) -> None:
+    answer = client.post(f"{HOME}/invitations", data=FORM, headers=PARTIAL)
+    events = json.loads(answer.headers["hx-trigger"])
+    assert events["toast"]["title"] == "Invitation sent to ada@x.example"
+    assert events["people-changed"] == {"marked": firm.invitations[-1].clerk_id}
+    assert "dialog-close" in events
+
+
+def test_without_scripts_it_leads_back_to_the_list(firm: Firm, client: TestClient) -> None:
+    answer = client.post(f"{HOME}/invitations", data=FORM, headers=OURS)
+    location = answer.headers["location"]
+    assert (answer.status_code, location) == (303, f"{HOME}/members?marked={firm.invitations[-1].clerk_id}")
+
+
+@pytest.mark.parametrize(
+    ("email", "role", "said", "field"),
+    [
+        ("", "org:member", "Enter an e-mail address.", "invite-email-error"),
+        ("nonsense", "org:member", "nonsense is not an e-mail address.", "invite-email-error"),
+        ("ada@x.example", "org:owner", "Choose a role.", "invite-role-error"),
+        ("full@x.example", "org:member", "All 30 seats are in use", "invite-error"),
+    ],
+)
+def test_a_mistake_is_said_where_it_is_and_what_was_typed_stays(
+    client: TestClient, email: str, role: str, said: str, field: str
+) -> None:
+    answer = client.post(f"{HOME}/invitations", data={"email": email, "role": role}, headers=PARTIAL)
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert f'id="{field}"' in answer.text
+    assert f'value="{email}"' in answer.text
+
+
+def test_someone_already_there_can_be_looked_at(client: TestClient) -> None:
+    data = {"email": "maya.cohen@northwind.example", "role": "org:member"}
+    text = client.post(f"{HOME}/invitations", data=data, headers=PARTIAL).text
+    assert f'href="{HOME}/members?q=maya.cohen%40northwind.example"' in text
+
+
+def test_what_is_not_known_yet_reads_the_list_again(client: TestClient) -> None:
+    data = {"email": "slow@x.example", "role": "org:member"}
+    answer = client.post(f"{HOME}/invitations", data=data, headers=PARTIAL)
+    assert answer.status_code == 503
+    assert "We do not know yet" in answer.text
+    assert json.loads(answer.headers["hx-trigger"]) == {"people-changed": {}}

@@ -1,0 +1,64 @@
+"""What is typed into the search box, and back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instep.people.merge import STATUSES
+from instep.people.search import Search, address, ask_of, parse, text_of
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("", Search()),
+        ("maya cohen", Search(words="maya cohen")),
+        ("  maya   cohen ", Search(words="maya cohen")),
+        ("role:admin maya", Search(words="maya", roles=frozenset({"org:admin"}))),
+        ("maya Role:ADMIN", Search(words="maya", roles=frozenset({"org:admin"}))),
+        ("role:team:lead", Search(roles=frozenset({"team:lead"}))),
+        ("status:invited status:expired", Search(statuses=frozenset({"invited", "expired"}))),
+        ("status:happy", Search(words="status:happy")),
+        ("role:", Search(words="role:")),
+        ("is:drifted a:b", Search(words="is:drifted a:b")),
+    ],
+)
+def test_reading(text: str, meant: Search) -> None:
+    assert parse(text) == meant
+
+
+WORDS = st.lists(st.text(st.characters(exclude_categories=["Z", "C"], exclude_characters=":"), min_size=1), max_size=3)
+
+
+@given(
+    words=WORDS.map(lambda words: " ".join(word for text in words for word in text.split())),
+    statuses=st.frozensets(st.sampled_from(STATUSES)),
+    roles=st.frozensets(st.sampled_from(["org:admin", "org:member", "team:lead"])),
+)
+def test_writing_and_reading_give_the_same_filter(words: str, statuses: frozenset[str], roles: frozenset[str]) -> None:
+    search = Search(words=words, statuses=statuses, roles=roles)
+    assert parse(text_of(search)) == search
+
+
+def test_tokens_come_first_in_a_fixed_order() -> None:
+    search = parse("maya status:expired role:member status:active role:admin")
+    assert text_of(search) == "role:admin role:member status:active status:expired maya"
+
+
+def test_the_deactivated_are_shown_only_when_asked_for() -> None:
+    assert ask_of(Search(), limit=25).statuses == {"active", "invited", "expired"}
+    assert ask_of(Search(has_deactivated=True), limit=25).statuses == frozenset()
+    assert ask_of(parse("status:deactivated"), limit=25).statuses == {"deactivated"}
+
+
+def test_a_chip_turns_one_choice_over() -> None:
+    search = parse("status:invited maya")
+    assert text_of(search.toggle_status("invited")) == "maya"
+    assert text_of(search.toggle_role("org:admin")) == "role:admin status:invited maya"
+    assert text_of(search.without("words")) == "status:invited"
+
+
+def test_the_filter_lives_in_the_address() -> None:
+    assert address("/members", Search()) == "/members"
+    search = parse("role:admin a&b", has_deactivated=True)
+    assert address("/members", search, cursor="7b") == "/members?q=role%3Aadmin+a%26b&deactivated=1&cursor=7b"

@@ -1,0 +1,184 @@
+"""What the list says of people, to whom."""
+
+import pytest
+from msgspec.structs import replace
+
+from instep.access.principal import Access, Principal
+from instep.identity.model import ADMIN, MEMBER
+from instep.kit.clock import DAY, HOUR
+from instep.kit.words import Words
+from instep.people.merge import UNAVAILABLE, InvitationRow, MemberRow, People, Totals
+from instep.people.rows import Badge, Reading, Row, role_name, row_of
+from instep.people.search import parse
+from instep.people.view import PeopleView, headline, view
+
+NOW = 1_772_000_000_000
+WORDS = Words()
+ACCESS = Access(
+    principal=Principal(kind="person", name="Maya Cohen", user_id="usr_1"),
+    organization_id="org_1",
+    organization_clerk_id="org_c",
+    organization_name="Northwind Law",
+    organization_slug="northwind",
+    role=ADMIN,
+)
+READING = Reading(
+    access=ACCESS, search=parse(""), path="/m", roles={MEMBER: "Member", ADMIN: "Admin"}, now=NOW, marked=""
+)
+MAYA = MemberRow(
+    id="mbr_1",
+    clerk_id="orgmem_1",
+    user_id="usr_1",
+    clerk_user_id="user_1",
+    email="maya@x.example",
+    first_name="Maya",
+    last_name="Cohen",
+    username=None,
+    image_url=None,
+    role=ADMIN,
+    status="active",
+    sort_name="cohen maya",
+    joined_at=NOW - 20 * DAY,
+    last_active_at=NOW - 2 * HOUR,
+)
+NORA = InvitationRow(
+    id="orginv_1",
+    email="nora@x.example",
+    role=MEMBER,
+    status="invited",
+    created_at=NOW - 3 * DAY,
+    expires_at=NOW + 4 * DAY,
+    inviter="Maya Cohen",
+    is_expiring=False,
+)
+TOTALS = Totals(
+    members=24,
+    active=21,
+    deactivated=3,
+    admins=2,
+    invitations=3,
+    expired_invitations=1,
+    seats=30,
+    seats_used=27,
+)
+
+
+def shown(row: MemberRow | InvitationRow, reading: Reading = READING) -> Row:
+    return row_of(row, reading, WORDS)
+
+
+def page(*rows: MemberRow | InvitationRow, query: str = "", totals: Totals = TOTALS, cursor: str = "") -> PeopleView:
+    people = People(rows=rows, totals=totals, warnings=(), next_cursor=cursor or None)
+    return view(people, replace(READING, search=parse(query)), WORDS)
+
+
+def test_the_header_counts_what_is_known() -> None:
+    assert headline(TOTALS, WORDS) == "24 members · 3 invited · 27 of 30 seats"
+    assert headline(replace(TOTALS, members=1, seats=None), WORDS) == "1 member · 3 invited"
+    assert headline(replace(TOTALS, invitations=None, seats_used=None), WORDS) == "24 members"
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "icon"),
+    [
+        (MAYA, "Active", "circle-check"),
+        (replace(MAYA, status="deactivated"), "Deactivated", "circle-minus"),
+        (NORA, "Invited", "mail"),
+        (replace(NORA, is_expiring=True), "Expires soon", "clock-alert"),
+        (replace(NORA, status="expired", expires_at=NOW - DAY), "Invite expired", "mail-x"),
+    ],
+)
+def test_every_status_is_a_word_and_an_icon(row: MemberRow | InvitationRow, text: str, icon: str) -> None:
+    status = shown(row).status
+    assert (status.text, status.icon) == (text, icon)
+
+
+def test_a_member_is_called_by_what_is_known_of_them() -> None:
+    assert (shown(MAYA).name, shown(MAYA).detail) == ("Maya Cohen", "maya@x.example")
+    nameless = replace(MAYA, first_name=None, last_name=None)
+    assert (shown(nameless).name, shown(nameless).detail) == ("maya@x.example", "")
+    assert shown(replace(nameless, username="mc", email=None)).name == "mc"
+    assert shown(replace(nameless, email=None)).name == "No name"
+
+
+def test_oneself_is_marked() -> None:
+    assert shown(MAYA).badges == (Badge("You", "brand"),)
+    assert shown(replace(MAYA, user_id="usr_2")).badges == ()
+
+
+def test_the_one_without_an_account_is_nobody_in_particular() -> None:
+    """The break-glass key has no user id, and must not be "You" to a row without one."""
+    key = Principal(kind="break_glass", name="Break-glass key")
+    reading = replace(READING, access=replace(ACCESS, principal=key))
+    assert shown(MAYA, reading).badges == ()
+
+
+def test_an_invitation_says_when_it_was_sent_and_when_it_ends() -> None:
+    row = shown(NORA)
+    assert (row.invited and row.invited.text, row.expires and row.expires.text) == ("3 d ago", "in 4 d")
+    assert row.detail == "Invited by Maya Cohen"
+    over = shown(replace(NORA, status="expired", expires_at=NOW - 2 * DAY))
+    assert (over.is_over, over.expires and over.expires.text) == (True, "2 d ago")
+    assert shown(replace(NORA, inviter="user_2abc")).detail == ""
+
+
+def test_an_invitation_just_sent_is_marked() -> None:
+    assert shown(NORA, replace(READING, marked="orginv_1")).badges == (Badge("Sent", "good"),)
+
+
+def test_who_only_reads_has_no_actions() -> None:
+    reader = replace(READING, access=replace(ACCESS, role=MEMBER))
+    assert [action.key for action in shown(MAYA).actions] == ["copy"]
+    assert shown(MAYA, reader).actions == ()
+
+
+def test_an_action_that_is_not_possible_says_why() -> None:
+    (action,) = shown(replace(MAYA, email=None)).actions
+    assert action.reason == "There is no e-mail address."
+
+
+@pytest.mark.parametrize(
+    ("role", "said"), [("org:admin", "Admin"), ("org:case_lead", "Case lead"), ("viewer", "viewer"), ("", "")]
+)
+def test_roles_are_said_in_words(role: str, said: str) -> None:
+    assert role_name(role, {ADMIN: "Admin"}) == said
+
+
+def test_chips_count_and_lead_to_their_addresses() -> None:
+    status, role = page(MAYA, query="status:invited").chips
+    assert [(it.label, it.count, it.is_on) for it in status.options] == [
+        ("Active", 21, False),
+        ("Invited", 3, True),
+        ("Invite expired", 1, False),
+        ("Deactivated", 3, False),
+    ]
+    assert (status.chosen, status.clear) == (("Invited",), "/m")
+    assert [(it.label, it.count) for it in role.options] == [("Member", 19), ("Admin", 2)]
+    assert role.options[1].href == "/m?q=role%3Aadmin+status%3Ainvited"
+
+
+def test_the_deactivated_are_behind_a_link_until_a_status_is_chosen() -> None:
+    assert page(MAYA).deactivated == 3
+    assert page(MAYA).toggle_deactivated == "/m?deactivated=1"
+    assert page(MAYA, query="status:invited").deactivated == 0
+
+
+def test_nobody_is_two_things() -> None:
+    """Nobody matches, or nobody else is here; a list with rows says neither."""
+    assert page(query="xy").empty == "no_match"
+    lonely = replace(TOTALS, members=1, active=1, deactivated=0, invitations=0, expired_invitations=0)
+    assert page(MAYA, totals=lonely).empty == "alone"
+    assert page(MAYA, NORA).empty == ""
+
+
+def test_a_narrowed_list_says_how_many_answer() -> None:
+    assert page(MAYA).found == ""
+    assert page(MAYA, query="maya").found == "1 result"
+    assert page(MAYA, NORA, query="a").found == "2 results"
+    assert page(MAYA, NORA, query="a", cursor="7b").found == "more than 2 results"
+    assert page(MAYA, cursor="7b").more == "/m?cursor=7b"
+
+
+def test_a_warning_is_said() -> None:
+    people = People(rows=(MAYA,), totals=TOTALS, warnings=(UNAVAILABLE,), next_cursor=None)
+    assert view(people, READING, WORDS).warnings == (UNAVAILABLE,)

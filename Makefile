@@ -52,3 +52,13 @@ fmt: .venv/dev.stamp
 lock: .venv/dev.stamp
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --extra build pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --extra build --extra dev pyproject.toml -o requirements/dev.txt
+
+.PHONY: ui messages
+# The stylesheet and htmx, into src/instep/static (committed: who installs needs no Node).
+ui:
+	cd ui && npm ci --silent --ignore-scripts && npm run --silent build
+
+# The words of the pages, for translators.
+messages: .venv/run.stamp
+	mkdir -p src/instep/locale
+	$(BIN)/pybabel --quiet extract -F ui/babel.cfg -k _ -o src/instep/locale/messages.pot --project instep --no-location --omit-header src/instep

@@ -175,6 +175,8 @@ def _sow_invitation(instance: Instance, organization: Organization, wish: dict[s
     role = roles.get(instance, wish.get("role") or instance.settings.default_role)
     inviter = _user(instance, wish["inviter"]).id if wish.get("inviter") else None
     draft = {**wish, "role": role.key, "inviter_user_id": inviter}
+    if wish.get("status") == "expired":
+        draft["expires_at"] = min(wish.get("expires_at", instance.now), instance.now)
     limit, organization.max_allowed_memberships = organization.max_allowed_memberships, 0
     try:
         invitation = organization_invitations.create(instance, organization, draft)
@@ -185,12 +187,9 @@ def _sow_invitation(instance: Instance, organization: Organization, wish: dict[s
 
 
 def _settle(instance: Instance, invitation: OrganizationInvitation, status: str) -> None:
-    if status == "expired":
-        invitation.expires_at = min(invitation.expires_at, instance.now)
-    elif status in ("accepted", "revoked"):
-        invitation.settled = status
-        instance.open_invitations[invitation.organization_id].discard(invitation.id)
-    elif status != "pending":
+    if status in ("accepted", "revoked"):
+        organization_invitations.settle(instance, invitation, status)
+    elif status not in ("pending", "expired"):
         raise BadSeed("status must be pending, accepted, revoked or expired")
 
 

@@ -79,7 +79,8 @@ class Instance:
         self.role_counts: Counter[tuple[str, str]] = Counter()
         self.organization_invitations = Table[OrganizationInvitation]()
         self.invitations_of_organization = Groups()
-        self.open_invitations: dict[str, set[str]] = {}
+        self.open_invitations = Groups()  # by organization, in the order of expiry
+        self.invited: dict[tuple[str, str], str] = {}  # organization and address: the newest open invitation
         self.invitations = Table[Invitation]()
         self.tickets: dict[str, str] = {}
         self.sessions = Table[Session]()

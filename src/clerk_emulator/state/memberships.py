@@ -49,9 +49,7 @@ def count(instance: Instance, organization_id: str) -> int:
 
 def count_pending(instance: Instance, organization_id: str) -> int:
     """Return how many invitations to an organization are pending now."""
-    now = instance.now
-    found = map(instance.organization_invitations.find, instance.open_invitations.get(organization_id, ()))
-    return sum(invitation is not None and invitation.status(now) == "pending" for invitation in found)
+    return instance.open_invitations.of(organization_id).count_later(instance.now)
 
 
 def require_room(instance: Instance, organization: Organization, more: int = 1) -> None:

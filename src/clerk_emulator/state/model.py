@@ -150,6 +150,11 @@ class OrganizationInvitation:
         """Return accepted, revoked, expired or pending."""
         return self.settled or ("expired" if self.expires_at <= now else "pending")
 
+    @property
+    def expiry_key(self) -> tuple[int, int, str]:
+        """Return the place among the open invitations of the organization."""
+        return (self.expires_at, 0, self.id)
+
 
 @dataclass(slots=True, kw_only=True)
 class Invitation:

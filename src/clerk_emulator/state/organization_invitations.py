@@ -58,7 +58,7 @@ def revoke(
     memberships.require_manager(instance, organization, by)
     if invitation.status(instance.now) != "pending":
         raise invitation_not_pending()
-    _settle(instance, invitation, "revoked")
+    settle(instance, invitation, "revoked")
     instance.touch_and_tell("organizationInvitation.revoked", invitation)
     return invitation
 
@@ -84,7 +84,7 @@ def accept(instance: Instance, invitation: OrganizationInvitation, names: dict[s
     if membership is None:
         draft = {name: getattr(invitation, name) for name in METADATA}
         membership = memberships.join(instance, organization, user, invitation.role, draft)
-    _settle(instance, invitation, "accepted")
+    settle(instance, invitation, "accepted")
     invitation.user_id = user.id
     instance.touch_and_tell("organizationInvitation.accepted", invitation)
     return user, membership
@@ -105,7 +105,8 @@ def restore(instance: Instance, invitation: OrganizationInvitation) -> None:
     instance.invitations_of_organization.add(invitation.organization_id, key)
     instance.tickets[invitation.ticket] = invitation.id
     if invitation.settled is None:
-        instance.open_invitations.setdefault(invitation.organization_id, set()).add(invitation.id)
+        instance.open_invitations.add(invitation.organization_id, invitation.expiry_key)
+        instance.invited[invitation.organization_id, invitation.email_address] = invitation.id
 
 
 def _require_invitable(instance: Instance, organization: Organization, draft: dict[str, Any], address: str) -> None:
@@ -114,17 +115,18 @@ def _require_invitable(instance: Instance, organization: Organization, draft: di
     owner = emails.find_owner(instance, address)
     if owner is not None and memberships.find(instance, organization.id, owner.id) is not None:
         raise already_member(address)
-    for other_id in instance.open_invitations.get(organization.id, ()):
-        other = instance.organization_invitations.find(other_id)
-        if other and other.email_address == address and other.status(instance.now) == "pending":
-            raise duplicate_organization_invitation()
+    other = instance.organization_invitations.find(instance.invited.get((organization.id, address)))
+    if other is not None and other.status(instance.now) == "pending":
+        raise duplicate_organization_invitation()
     for name in METADATA:
         metadata.check_size(name, draft.get(name) or {})
 
 
-def _settle(instance: Instance, invitation: OrganizationInvitation, how: str) -> None:
+def settle(instance: Instance, invitation: OrganizationInvitation, how: str) -> None:
+    """End an open invitation, without a word to the world."""
     invitation.settled = how
-    instance.open_invitations.get(invitation.organization_id, set()).discard(invitation.id)
+    instance.open_invitations.remove(invitation.organization_id, invitation.expiry_key)
+    instance.invited.pop((invitation.organization_id, invitation.email_address), None)
 
 
 def _new(instance: Instance, organization: Organization, draft: dict[str, Any], address: str) -> OrganizationInvitation:

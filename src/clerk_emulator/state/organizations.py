@@ -93,10 +93,13 @@ def delete(instance: Instance, organization: Organization) -> Organization:
         invitation = instance.organization_invitations.find(invitation_id)
         key = instance.organization_invitations.remove(invitation_id)
         instance.invitations_of_organization.remove(organization.id, key)
-        if is_loud and invitation is not None and invitation.status(instance.now) == "pending":
+        if invitation is None or invitation.settled is not None:
+            continue
+        instance.open_invitations.remove(organization.id, invitation.expiry_key)
+        instance.invited.pop((organization.id, invitation.email_address), None)
+        if is_loud and invitation.status(instance.now) == "pending":
             invitation.settled = "revoked"
             instance.tell("organizationInvitation.revoked", invitation)
-    instance.open_invitations.pop(organization.id, None)
     for session in instance.sessions:
         if session.last_active_organization_id == organization.id:
             session.last_active_organization_id = None

@@ -42,6 +42,10 @@ class Timeline:
         if place < len(self._order) and self._order[place] == key:
             del self._order[place]
 
+    def count_later(self, moment: int) -> int:
+        """Return how many come after a moment."""
+        return len(self._order) - bisect_left(self._order, (moment + 1, 0, ""))
+
     def ids(self, *, descending: bool = True, after: Key | None = None, skip: int = 0) -> Iterator[str]:
         """Walk the ids, from the start, after a key, or past a number of them."""
         if descending:

@@ -41,6 +41,7 @@ class Courier:
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._sending: set[str] = set()
+        self._held: dict[str, Delivery] = {}
         self._lines: set[asyncio.Task[None]] = set()
         self._clients: dict[str, httpx2.AsyncClient] = {}
 
@@ -89,8 +90,14 @@ class Courier:
         """Take an endpoint away; say whether there was one."""
         if self.endpoints.pop(endpoint_id, None) is None:
             return False
+        self._held.pop(endpoint_id, None)
         self.log.drop_endpoint(endpoint_id)
         return True
+
+    def forget(self) -> None:
+        """Forget what was sent and what is on its way."""
+        self._held.clear()
+        self.log.clear()
 
     # On the way
 
@@ -123,10 +130,9 @@ class Courier:
             if self._lines:
                 await asyncio.wait(set(self._lines))
                 continue
-            held = self._held()
-            if not held:
+            if not self._held:
                 break
-            for delivery in held:
+            for delivery in list(self._held.values()):
                 self._release(delivery)
         if self._task is None:
             await self._close_clients()
@@ -184,29 +190,24 @@ class Courier:
 
     def _reorder(self, delivery: Delivery, *, is_wished: bool) -> None:
         """Let a delivery change places with the one that is held back, or hold it back for the next one."""
-        for held in self._held(delivery.endpoint_id):
+        held = self._held.pop(delivery.endpoint_id, None)
+        if held is not None and held.is_held:
             held.message, delivery.message = delivery.message, held.message
             held.fault, delivery.fault = delivery.fault, held.fault
             self._release(held)
-            return
-        if is_wished:
+        elif is_wished:
             delivery.is_held = True
             delivery.due_at += HOLD
-
-    def _held(self, endpoint_id: str | None = None) -> list[Delivery]:
-        return [
-            delivery
-            for delivery in self.log.waiting()
-            if delivery.is_held and endpoint_id in (None, delivery.endpoint_id)
-        ]
+            self._held[delivery.endpoint_id] = delivery
 
     def _release(self, delivery: Delivery) -> None:
+        self._held.pop(delivery.endpoint_id, None)
         delivery.is_held = False
         delivery.due_at = self.instance.now
 
     def _release_late(self) -> None:
         now = self.instance.now
-        for delivery in self._held():
+        for delivery in list(self._held.values()):
             if delivery.due_at <= now:
                 self._release(delivery)
 

@@ -27,7 +27,7 @@ class Office:
 
     def clear(self, *, keeps_endpoints: bool) -> None:
         """Forget what was sent and what is on its way."""
-        self.courier.log.clear()
+        self.courier.forget()
         if not keeps_endpoints:
             self.courier.endpoints.clear()
 

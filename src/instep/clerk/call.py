@@ -78,14 +78,14 @@ def decode(body: bytes, type: Any) -> Any:
     """One answer as `type`. Raises ProviderDown for one that can't be read."""
     try:
         return msgspec.json.decode(body, type=type)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProviderDown(f"Clerk's answer can't be read: {error}") from error
 
 
 def _failure(response: httpx2.Response) -> ProviderDown | ProviderRefused:
     try:
         body = msgspec.json.decode(response.content, type=_ErrorBody)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         body = _ErrorBody()
     first = body.errors[0] if body.errors else _ErrorItem()
     if response.status_code == 429:

@@ -2,6 +2,7 @@
 
 import binascii
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
@@ -12,6 +13,8 @@ from instep.kit.clock import MINUTE, to_datetime
 from instep.kit.errors import PermanentError
 
 TOLERANCE = 5 * MINUTE
+LONGEST_HEADER = 2_048
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{22,}={0,2}")  # 16 bytes or more; Svix makes 24
 
 
 class BadSignature(PermanentError):
@@ -67,6 +70,8 @@ class Verifier:
 
 def _webhook(secret: str) -> Webhook:
     try:
+        if not _BASE64.fullmatch(secret.removeprefix("whsec_")):
+            raise ValueError
         return Webhook(secret)
     except (binascii.Error, EmptyWebhookSecretError, ValueError) as error:
         raise ValueError("A webhook signing secret is not of the form whsec_ and base64.") from error
@@ -76,6 +81,8 @@ def _header(headers: Mapping[str, str], name: str) -> str:
     value = headers.get(f"svix-{name}") or headers.get(f"webhook-{name}")
     if not value:
         raise BadDelivery(f"The header svix-{name} is missing.")
+    if not (value.isascii() and value.isprintable()) or len(value) > LONGEST_HEADER:
+        raise BadDelivery(f"The header svix-{name} is malformed.")
     return value
 
 

@@ -4,15 +4,16 @@ Field names and shapes are those of Clerk's Backend API and webhook specificatio
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from instep.identity.events import Gone, NotForUs, Said, Seen, SessionEnded, Touched, seen
 from instep.identity.model import (
     NO_METADATA,
     ClerkId,
+    Entity,
     Invitation,
     Key,
     Kind,
@@ -24,6 +25,9 @@ from instep.kit.errors import PermanentError
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
+At = Annotated[int, Meta(ge=0, le=2**53)]
+Id = Annotated[str, Meta(min_length=1)]
+MOST_MEMBERS = 2**31 - 1
 
 
 class Unreadable(PermanentError):
@@ -46,9 +50,9 @@ class _Email(Struct):
 class UserWire(Struct):
     """A user as the Backend API and `user.*` events give it."""
 
-    id: str
-    updated_at: int = 0
-    created_at: int = 0
+    id: Id
+    updated_at: At = 0
+    created_at: At | None = 0
     primary_email_address_id: str | None = None
     email_addresses: list[_Email] | None = None
     first_name: str | None = None
@@ -58,17 +62,17 @@ class UserWire(Struct):
     external_id: str | None = None
     banned: bool | None = None
     public_metadata: Raw = NO_METADATA
-    last_sign_in_at: int | None = None
-    last_active_at: int | None = None
+    last_sign_in_at: At | None = None
+    last_active_at: At | None = None
 
 
 class OrganizationWire(Struct):
     """An organization as the Backend API, `organization.*` events and memberships give it."""
 
-    id: str
+    id: Id
     name: str
-    updated_at: int = 0
-    created_at: int = 0
+    updated_at: At = 0
+    created_at: At | None = 0
     slug: str | None = None
     image_url: str | None = None
     max_allowed_memberships: int | None = None
@@ -85,24 +89,24 @@ class _PublicUserData(Struct):
 class MembershipWire(Struct):
     """A membership as the Backend API and `organizationMembership.*` events give it."""
 
-    id: str
+    id: Id
     role: str
     organization: OrganizationWire
     public_user_data: _PublicUserData
-    updated_at: int = 0
-    created_at: int = 0
+    updated_at: At = 0
+    created_at: At | None = 0
 
 
 class InvitationWire(Struct):
     """An organization invitation. Its `url` is a secret and is not read here."""
 
-    id: str
+    id: Id
     email_address: str
     role: str
     status: str
     organization_id: str = ""
-    created_at: int = 0
-    expires_at: int | None = None
+    created_at: At | None = 0
+    expires_at: At | None = None
     public_inviter_data: _PublicUserData | None = None
     public_metadata: dict[str, Any] | None = None
     private_metadata: dict[str, Any] | None = None
@@ -117,7 +121,7 @@ class InvitationList(Struct):
 
 
 class _Deleted(Struct):
-    id: str
+    id: Id
 
 
 class _OfOrganization(Struct):
@@ -169,25 +173,25 @@ def to_user(wire: UserWire) -> Seen:
         external_id=wire.external_id,
         is_banned=bool(wire.banned),
         public_metadata=_metadata(wire.public_metadata),
-        joined_at=wire.created_at,
+        joined_at=wire.created_at or 0,
         last_sign_in_at=wire.last_sign_in_at,
         last_active_at=wire.last_active_at,
     )
-    return seen(user, wire.updated_at)
+    return _seen(user, wire.updated_at)
 
 
 def to_organization(wire: OrganizationWire) -> Seen:
-    """An organization in our words. Clerk's 0 for "no limit" becomes None."""
+    """An organization in our words. Clerk's 0 for "no limit" becomes None, as does what no organization reaches."""
     organization = Organization(
         clerk_id=ClerkId(wire.id),
         name=wire.name,
         slug=wire.slug,
         image_url=wire.image_url or None,
-        max_members=wire.max_allowed_memberships or None,
+        max_members=_limit(wire.max_allowed_memberships),
         public_metadata=_metadata(wire.public_metadata),
-        joined_at=wire.created_at,
+        joined_at=wire.created_at or 0,
     )
-    return seen(organization, wire.updated_at)
+    return _seen(organization, wire.updated_at)
 
 
 def to_membership(wire: MembershipWire) -> Seen:
@@ -200,9 +204,9 @@ def to_membership(wire: MembershipWire) -> Seen:
         organization=ClerkId(wire.organization.id),
         user=ClerkId(user),
         role=wire.role,
-        joined_at=wire.created_at,
+        joined_at=wire.created_at or 0,
     )
-    return seen(membership, wire.updated_at)
+    return _seen(membership, wire.updated_at)
 
 
 def to_invitation(wire: InvitationWire) -> Invitation:
@@ -214,13 +218,25 @@ def to_invitation(wire: InvitationWire) -> Invitation:
         email=wire.email_address,
         role=wire.role,
         status=wire.status,
-        created_at=wire.created_at,
+        created_at=wire.created_at or 0,
         expires_at=wire.expires_at,
         inviter=name or (by.identifier if by else None),
         public_metadata=wire.public_metadata or {},
         private_metadata=wire.private_metadata or {},
         user=ClerkId(wire.user_id) if wire.user_id else None,
     )
+
+
+def _seen(entity: Entity, version: int) -> Seen:
+    """The news of an entity. Metadata are kept as they came, and read here for the first time."""
+    try:
+        return seen(entity, version)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"The metadata of {entity.clerk_id} can't be read: {error}") from error
+
+
+def _limit(wanted: int | None) -> int | None:
+    return wanted if wanted is not None and 0 < wanted <= MOST_MEMBERS else None
 
 
 def _metadata(raw: Raw) -> Raw:

@@ -1,0 +1,170 @@
+"""A delivery is Clerk's only where the signature says so, and nothing that is sent brings another failure than two."""
+
+import base64
+import json
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instep.clerk.webhook import TOLERANCE, BadDelivery, BadSignature, Verifier
+from instep.kit.clock import SECOND
+from tests.support.svix import OTHER, SECRET, signature, signed
+
+NOW = 1_795_219_200_000
+BODY = json.dumps({"type": "user.updated", "instance_id": "ins_1", "data": {"name": "Zoë"}}).encode()
+
+
+def verify(
+    headers: Mapping[str, str], body: bytes = BODY, *, now: int = NOW, secrets: tuple[str, ...] = (SECRET,)
+) -> str:
+    return Verifier(secrets).open(headers, body, now=now).id
+
+
+def test_what_clerk_signed_comes_through_as_it_was_sent() -> None:
+    delivery = Verifier([SECRET]).open(signed(BODY, at=NOW, id="msg_7"), BODY, now=NOW + 3)
+    assert (delivery.id, delivery.type, delivery.instance_id) == ("msg_7", "user.updated", "ins_1")
+    assert (delivery.body, delivery.received_at) == (BODY, NOW + 3)
+
+
+def test_the_neutral_names_of_the_headers_are_read_too() -> None:
+    assert verify(signed(BODY, at=NOW, id="msg_8", prefix="webhook")) == "msg_8"
+
+
+@pytest.mark.parametrize("name", ["svix-id", "svix-timestamp", "svix-signature"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_one_of_the_three_headers_it_is_no_delivery(name: str, value: str | None) -> None:
+    headers = {key: it for key, it in (signed(BODY, at=NOW) | {name: value}).items() if it is not None}
+    with pytest.raises(BadDelivery, match=name):
+        verify(headers)
+
+
+@pytest.mark.parametrize(
+    "stamp", ["yesterday", "1.5e9", "-5", "+5", " 5", "1795219200000000", "٣", "0x10", "1_000", "NaN"]
+)
+def test_a_timestamp_that_is_none_is_malformed(stamp: str) -> None:
+    with pytest.raises(BadDelivery, match="svix-timestamp"):
+        verify(signed(BODY, at=NOW) | {"svix-timestamp": stamp})
+
+
+@pytest.mark.parametrize("off", [-TOLERANCE - SECOND, TOLERANCE + SECOND, -NOW])
+def test_signed_too_long_ago_or_ahead_it_is_stale(off: int) -> None:
+    with pytest.raises(BadSignature) as refused:
+        verify(signed(BODY, at=NOW + off))
+    assert refused.value.code == "stale"
+
+
+@pytest.mark.parametrize("off", [-TOLERANCE, TOLERANCE])
+def test_five_minutes_off_is_still_good(off: int) -> None:
+    assert verify(signed(BODY, at=NOW + off, id="msg_9")) == "msg_9"
+
+
+def test_during_a_change_of_secrets_either_is_good_and_afterwards_only_the_new_one() -> None:
+    old, new = signed(BODY, at=NOW, secret=OTHER), signed(BODY, at=NOW, secret=SECRET)
+    assert verify(old, secrets=(SECRET, OTHER)) == old["svix-id"]
+    assert verify(new, secrets=(SECRET, OTHER)) == new["svix-id"]
+    with pytest.raises(BadSignature):
+        verify(old, secrets=(SECRET,))
+
+
+def test_of_several_signatures_one_good_one_is_enough() -> None:
+    headers = signed(BODY, at=NOW, id="msg_1")
+    good = headers["svix-signature"]
+    for sent in (f"{signature('msg_1', 1, BODY)} {good}", f"v1a,AAAA {good}", f"{good} v2,AAAA", f"  {good} garbage"):
+        assert verify(headers | {"svix-signature": sent}) == "msg_1"
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda headers: headers | {"svix-id": "msg_other"},
+        lambda headers: headers | {"svix-timestamp": str(int(headers["svix-timestamp"]) + 1)},
+        lambda headers: headers | {"svix-signature": headers["svix-signature"].removeprefix("v1,")},
+        lambda headers: headers | {"svix-signature": headers["svix-signature"].replace("v1,", "v2,")},
+        lambda headers: headers | {"svix-signature": headers["svix-signature"][:-1]},
+        lambda headers: headers | {"svix-signature": headers["svix-signature"].lower()},
+        lambda headers: headers | {"svix-signature": "v1,"},
+        lambda headers: headers | {"svix-signature": "v1"},
+        lambda headers: headers | {"svix-signature": " "},
+        lambda headers: headers | {"svix-signature": signature("msg_1", headers["svix-timestamp"], BODY, secret=OTHER)},
+        lambda headers: headers | {"svix-signature": signature("msg_1", headers["svix-timestamp"], BODY + b" ")},
+    ],
+)
+def test_what_was_changed_on_the_way_is_refused(forge: object) -> None:
+    assert callable(forge)
+    with pytest.raises(BadSignature):
+        verify(forge(signed(BODY, at=NOW, id="msg_1")))
+
+
+def test_a_changed_body_is_refused_even_by_a_space() -> None:
+    with pytest.raises(BadSignature):
+        verify(signed(BODY, at=NOW), BODY + b" ")
+
+
+def test_without_any_secret_nothing_is_believed() -> None:
+    with pytest.raises(BadSignature):
+        verify(signed(BODY, at=NOW), secrets=())
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b"{}", b"{", b'{"type":5,"data":1}', b'{"type":"user.updated"}', b'{"data":{}}']
+)
+def test_signed_well_and_still_no_event_is_malformed(body: bytes) -> None:
+    with pytest.raises(BadDelivery):
+        verify(signed(body, at=NOW), body)
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b'{"type":"user.updated","data":{"name":"\xff"}}'])
+def test_a_body_that_is_not_utf_8_is_malformed_even_if_signed(body: bytes) -> None:
+    with pytest.raises(BadDelivery):
+        verify(signed(body, at=NOW), body)
+
+
+@pytest.mark.parametrize("id", ["msg\0", "msg_\n", "msg_é", "m" * 3_000, "\ud800"])
+def test_an_id_that_no_header_and_no_table_can_hold_is_malformed(id: str) -> None:
+    with pytest.raises(BadDelivery, match="svix-id"):
+        verify(signed(BODY, at=NOW, id="msg_1") | {"svix-id": id})
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_*", "whsec_AAA", "whsec_é", "https://example.com/not-a-secret"])
+def test_a_secret_that_is_none_is_told_at_the_start_without_repeating_it(secret: str) -> None:
+    with pytest.raises(ValueError, match="whsec_ and base64") as refused:
+        Verifier([secret])
+    assert secret in ("", "whsec_") or secret not in str(refused.value)
+
+
+def test_a_secret_is_taken_without_its_prefix_too() -> None:
+    assert verify(signed(BODY, at=NOW, id="msg_2"), secrets=(SECRET.removeprefix("whsec_"),)) == "msg_2"
+
+
+garbage = (
+    st.text()
+    | st.sampled_from(["v1,", "v1, v1,", str(NOW // 1_000), "\0", "\ud800", "é"])
+    | st.binary().map(lambda raw: "v1," + base64.b64encode(raw).decode())
+)
+
+
+@given(
+    headers=st.dictionaries(
+        st.sampled_from(["svix-id", "svix-timestamp", "svix-signature", "webhook-id", "webhook-signature"]), garbage
+    ),
+    is_on_time=st.booleans(),
+    body=st.binary() | st.just(BODY),
+    secrets=st.sampled_from([(), (SECRET,), (SECRET, OTHER)]),
+)
+def test_garbage_is_refused_in_one_of_two_ways(
+    headers: dict[str, str], is_on_time: bool, body: bytes, secrets: tuple[str, ...]
+) -> None:
+    if is_on_time:
+        headers = headers | {"svix-timestamp": str(NOW // 1_000)}
+    with pytest.raises((BadSignature, BadDelivery)):
+        verify(headers, body, secrets=secrets)
+
+
+@given(body=st.binary(), id=st.text(min_size=1).filter(lambda id: id.isascii() and id.isprintable()))
+def test_whatever_is_signed_well_is_a_delivery_or_malformed_and_never_called_forged(body: bytes, id: str) -> None:
+    try:
+        assert verify(signed(body, at=NOW, id=id), body) == id
+    except BadDelivery:
+        return

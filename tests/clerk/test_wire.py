@@ -1,0 +1,370 @@
+"""Clerk's JSON in our words: lenient with what we do not know, and never worse than Unreadable."""
+
+import json
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instep.clerk.wire import (
+    InvitationWire,
+    OrganizationWire,
+    Unreadable,
+    UserWire,
+    read_all,
+    read_envelope,
+    say,
+    to_invitation,
+    to_organization,
+    to_user,
+)
+from instep.identity.events import Gone, NotForUs, Said, Seen, SessionEnded, Touched
+from instep.identity.model import ClerkId, Key, Membership, Organization, User
+from tests.support.need import clerk_file
+
+T = TypeVar("T")
+
+USER: dict[str, Any] = {
+    "id": "user_1",
+    "object": "user",
+    "updated_at": 1_790_000_000_000,
+    "created_at": 1_780_000_000_000,
+    "primary_email_address_id": "idn_2",
+    "email_addresses": [
+        {"id": "idn_1", "email_address": "old@example.com", "verification": {"status": "verified"}},
+        {"id": "idn_2", "email_address": "maya@example.com", "verification": {"status": "verified"}},
+    ],
+    "first_name": "Maya",
+    "last_name": "Cohen",
+    "username": "maya",
+    "image_url": "https://img.example.com/1",
+    "external_id": "ext_1",
+    "banned": False,
+    "public_metadata": {"role": "admin"},
+    "last_sign_in_at": 1,
+    "last_active_at": 2,
+}
+ORGANIZATION: dict[str, Any] = {
+    "id": "org_1",
+    "name": "Northwind Law",
+    "slug": "northwind-law",
+    "image_url": "",
+    "max_allowed_memberships": 30,
+    "public_metadata": {},
+    "created_at": 5,
+    "updated_at": 7,
+}
+MEMBERSHIP: dict[str, Any] = {
+    "id": "orgmem_1",
+    "role": "org:member",
+    "organization": ORGANIZATION,
+    "public_user_data": {"user_id": "user_1", "identifier": "maya@example.com"},
+    "created_at": 8,
+    "updated_at": 9,
+}
+INVITATION: dict[str, Any] = {
+    "id": "orginv_1",
+    "email_address": "ben@example.com",
+    "role": "org:member",
+    "status": "pending",
+    "organization_id": "org_1",
+    "url": "https://clerk.example.com/accept?ticket=secret",
+    "created_at": 5,
+    "expires_at": 6,
+}
+DATA: dict[str, dict[str, Any]] = {
+    "user.created": USER,
+    "user.updated": USER,
+    "user.deleted": {"id": "user_1", "object": "user", "deleted": True},
+    "organization.created": ORGANIZATION,
+    "organization.updated": ORGANIZATION,
+    "organization.deleted": {"id": "org_1", "object": "organization", "deleted": True},
+    "organizationMembership.created": MEMBERSHIP,
+    "organizationMembership.updated": MEMBERSHIP,
+    "organizationMembership.deleted": MEMBERSHIP,
+    "organizationInvitation.created": INVITATION,
+    "organizationInvitation.accepted": INVITATION,
+    "organizationInvitation.revoked": INVITATION,
+    "session.ended": {"id": "sess_1"},
+    "session.removed": {"id": "sess_1"},
+    "session.revoked": {"id": "sess_1"},
+}
+
+
+def body(type_: str, data: Any) -> bytes:
+    return json.dumps({"type": type_, "instance_id": "ins_1", "object": "event", "data": data}).encode()
+
+
+def wire_of(value: Any, type_: type[T]) -> T:
+    """One object of the Backend API."""
+    return msgspec.json.decode(json.dumps(value), type=type_)
+
+
+def user(**changes: Any) -> User:
+    (said,) = say(body("user.updated", {**USER, **changes}))
+    assert isinstance(said, Seen)
+    assert isinstance(said.entity, User)
+    return said.entity
+
+
+def test_a_user_is_read_whole() -> None:
+    (said,) = say(body("user.created", USER))
+    assert isinstance(said, Seen)
+    assert (said.key, said.version) == (Key("user", ClerkId("user_1")), 1_790_000_000_000)
+    assert said.entity == User(
+        clerk_id=ClerkId("user_1"),
+        email="maya@example.com",
+        is_email_verified=True,
+        first_name="Maya",
+        last_name="Cohen",
+        username="maya",
+        image_url="https://img.example.com/1",
+        external_id="ext_1",
+        is_banned=False,
+        public_metadata=msgspec.Raw(b'{"role": "admin"}'),
+        joined_at=1_780_000_000_000,
+        last_sign_in_at=1,
+        last_active_at=2,
+    )
+
+
+def test_an_organization_is_read_whole_and_no_limit_is_none() -> None:
+    (said,) = say(body("organization.updated", ORGANIZATION))
+    assert isinstance(said, Seen)
+    assert said.version == 7
+    assert said.entity == Organization(
+        clerk_id=ClerkId("org_1"), name="Northwind Law", slug="northwind-law", max_members=30, joined_at=5
+    )
+    for none in (0, None, -1, 2**40):
+        wire = wire_of({**ORGANIZATION, "max_allowed_memberships": none}, OrganizationWire)
+        entity = to_organization(wire).entity
+        assert isinstance(entity, Organization)
+        assert entity.max_members is None
+
+
+@pytest.mark.parametrize("type_", ["organizationMembership.created", "organizationMembership.updated"])
+def test_a_membership_tells_of_its_organization_first(type_: str) -> None:
+    organization, membership = say(body(type_, MEMBERSHIP))
+    assert isinstance(organization, Seen)
+    assert organization.key == Key("organization", ClerkId("org_1"))
+    assert isinstance(membership, Seen)
+    assert membership.version == 9
+    assert membership.entity == Membership(
+        clerk_id=ClerkId("orgmem_1"),
+        organization=ClerkId("org_1"),
+        user=ClerkId("user_1"),
+        role="org:member",
+        joined_at=8,
+    )
+
+
+@pytest.mark.parametrize(
+    ("type_", "expected"),
+    [
+        ("user.deleted", [Gone(Key("user", ClerkId("user_1")))]),
+        ("organization.deleted", [Gone(Key("organization", ClerkId("org_1")))]),
+        ("organizationInvitation.created", [Touched(ClerkId("org_1"))]),
+        ("organizationInvitation.accepted", [Touched(ClerkId("org_1"))]),
+        ("organizationInvitation.revoked", [Touched(ClerkId("org_1"))]),
+        ("session.ended", [SessionEnded(ClerkId("sess_1"))]),
+        ("session.removed", [SessionEnded(ClerkId("sess_1"))]),
+        ("session.revoked", [SessionEnded(ClerkId("sess_1"))]),
+    ],
+)
+def test_each_event_says_its_one_thing(type_: str, expected: list[Said]) -> None:
+    assert say(body(type_, DATA[type_])) == expected
+
+
+def test_a_membership_that_is_gone_says_whose_it_was() -> None:
+    (gone,) = say(body("organizationMembership.deleted", MEMBERSHIP))
+    assert isinstance(gone, Gone)
+    assert gone.key == Key("membership", ClerkId("orgmem_1"))
+    assert isinstance(gone.entity, Membership)
+    assert (gone.entity.user, gone.entity.organization) == ("user_1", "org_1")
+
+
+@pytest.mark.parametrize("type_", ["email.created", "waitlistEntry.updated", "an.event.of.tomorrow", ""])
+def test_an_event_that_we_do_not_keep_is_said_to_be_none_of_ours(type_: str) -> None:
+    assert say(body(type_, {"whatever": [1]})) == [NotForUs(type_)]
+
+
+def test_the_primary_address_counts_and_no_other() -> None:
+    assert user().email == "maya@example.com"
+    assert user(primary_email_address_id=None).email is None
+    assert user(primary_email_address_id="idn_9").email is None
+    assert user(email_addresses=None).email is None
+    assert user(email_addresses=[]).email is None
+
+
+@pytest.mark.parametrize("status", ["unverified", "failed", "expired", "transferable", None, "a word of tomorrow"])
+def test_an_address_is_verified_only_where_clerk_says_so(status: str | None) -> None:
+    address = {"id": "idn_2", "email_address": "maya@example.com", "verification": {"status": status}}
+    assert not user(email_addresses=[address]).is_email_verified
+    assert not user(email_addresses=[{**address, "verification": None}]).is_email_verified
+
+
+def test_unknown_fields_and_words_do_not_matter() -> None:
+    assert user(a_field_of_tomorrow={"deep": [1, None]}) == user()
+    wire = wire_of({**INVITATION, "status": "a word of tomorrow"}, InvitationWire)
+    assert to_invitation(wire).status == "a word of tomorrow"
+
+
+@pytest.mark.parametrize("name", ["first_name", "last_name", "username", "image_url"])
+def test_an_empty_text_and_null_and_nothing_are_the_same(name: str) -> None:
+    without = {key: value for key, value in USER.items() if key != name}
+    assert user(**{name: ""}) == user(**{name: None}) == to_user(wire_of(without, UserWire)).entity
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["external_id", "banned", "public_metadata", "email_addresses", "last_active_at", "last_sign_in_at", "created_at"],
+)
+def test_null_is_taken_for_what_may_be_missing(name: str) -> None:
+    user(**{name: None})
+
+
+def test_the_accept_link_of_an_invitation_is_not_kept() -> None:
+    invitation = to_invitation(wire_of(INVITATION, InvitationWire))
+    assert "secret" not in repr(invitation)
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (None, None),
+        ({"first_name": "Dana", "last_name": "Whitfield", "identifier": "d@example.com"}, "Dana Whitfield"),
+        ({"first_name": None, "last_name": None, "identifier": "d@example.com"}, "d@example.com"),
+        ({}, None),
+    ],
+)
+def test_who_invited_is_a_name_or_at_least_an_address(by: Any, expected: str | None) -> None:
+    wire = wire_of({**INVITATION, "public_inviter_data": by}, InvitationWire)
+    assert to_invitation(wire).inviter == expected
+
+
+def test_one_bad_row_does_not_fail_its_page() -> None:
+    good, bad = read_all(InvitationWire, [msgspec.Raw(json.dumps(it).encode()) for it in (INVITATION, {"id": 3})])
+    assert [it.id for it in good] == ["orginv_1"]
+    assert len(bad) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"type":"user.updated"}',
+        b'{"type":5,"data":{}}',
+        b'{"data":{}}',
+        b"\xff\xfe",
+        b'{"type":"\xff","data":{}}',
+        body("user.updated", None),
+        body("user.updated", []),
+        body("user.updated", {}),
+        body("user.updated", {**USER, "id": ""}),
+        body("user.updated", {**USER, "updated_at": None}),
+        body("user.updated", {**USER, "updated_at": "yesterday"}),
+        body("user.updated", {**USER, "updated_at": -1}),
+        body("user.updated", {**USER, "updated_at": 10**30}),
+        body("user.updated", {**USER, "last_active_at": 10**30}),
+        body("user.updated", {**USER, "first_name": 5}),
+        body("user.updated", {**USER, "email_addresses": [None]}),
+        body("user.updated", USER).replace(b'"admin"', b"1e999"),
+        body("user.updated", USER).replace(b'"admin"', b'"\\ud800"'),
+        body("user.updated", USER).replace(b'"admin"', b"[" * 50_000 + b"]" * 50_000),
+        body("user.updated", USER).replace(b'"admin"', b"[" * 900 + b"1e999" + b"]" * 900),
+        body("organization.updated", {**ORGANIZATION, "name": None}),
+        body("organizationMembership.created", {**MEMBERSHIP, "public_user_data": {"user_id": None}}),
+        body("organizationMembership.created", {**MEMBERSHIP, "public_user_data": None}),
+        body("organizationMembership.created", {**MEMBERSHIP, "organization": None}),
+        body("organizationInvitation.created", {}),
+        body("session.ended", {"id": None}),
+    ],
+    ids=lambda said: said[:40].decode("utf-8", "replace") + f" ({len(said)})",
+)
+def test_what_makes_no_sense_is_unreadable(said: bytes) -> None:
+    with pytest.raises(Unreadable):
+        say(said)
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["", "user_1", "\0", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a piece of JSON."""
+    if isinstance(value, dict):
+        inner = [place for key, it in value.items() for place in places(it, (*path, key))]
+    elif isinstance(value, list):
+        inner = [place for key, it in enumerate(value) for place in places(it, (*path, key))]
+    else:
+        inner = []
+    return [path, *inner]
+
+
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """A copy with something else in one place; `...` takes it away."""
+    if not path:
+        return new
+    copy = value.copy()
+    changed = put(copy[path[0]], path[1:], new)
+    if changed is ...:
+        del copy[path[0]]
+    else:
+        copy[path[0]] = changed
+    return copy
+
+
+@given(data=st.data(), type_=st.sampled_from(sorted(DATA)))
+def test_whatever_is_wrong_in_an_event_it_is_read_or_unreadable(data: st.DataObject, type_: str) -> None:
+    event: Any = {"type": type_, "instance_id": "ins_1", "data": DATA[type_]}
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.sampled_from(places(event)[1:]))
+        event = put(event, place, data.draw(values | st.just(...)))
+    try:
+        said = say(json.dumps(event).encode("utf-8", "surrogatepass"))
+    except Unreadable:
+        return
+    assert all(isinstance(it, Said) for it in said)
+
+
+@given(data=st.data(), type_=st.sampled_from(sorted(DATA)))
+def test_whatever_bytes_are_broken_it_is_read_or_unreadable(data: st.DataObject, type_: str) -> None:
+    raw = bytearray(body(type_, DATA[type_]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    try:
+        assert all(isinstance(it, Said) for it in say(bytes(raw)))
+    except Unreadable:
+        return
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_at_all_are_an_envelope_or_unreadable(raw: bytes) -> None:
+    try:
+        assert read_envelope(raw).type is not None
+    except Unreadable:
+        return
+
+
+def test_every_example_of_clerks_own_is_understood() -> None:
+    """What we keep is said in our words; the rest is said to be none of ours; none of them is unreadable."""
+    listed = json.loads(clerk_file("webhook-examples.json").read_text())
+    examples = {type_: example for type_, example in listed.items() if example is not None}
+    assert DATA.keys() <= listed.keys()
+    for type_, example in examples.items():
+        said = say(json.dumps(example).encode())
+        assert all(isinstance(it, NotForUs) for it in said) == (type_ not in DATA), type_

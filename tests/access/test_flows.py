@@ -243,12 +243,27 @@ async def test_someone_not_in_the_mirror_yet_is_signed_in_and_belongs_nowhere(fl
 
 async def test_someone_not_in_the_mirror_yet_can_be_brought_in_at_once(flow: Sessions, db: Db) -> None:
     async def bring(clerk_user_id: str) -> None:
-        db.writing(put_user, int(clerk_user_id.removeprefix("user_")))
+        if clerk_user_id not in brought:
+            db.writing(put_user, int(clerk_user_id.removeprefix("user_")))
+        brought.add(clerk_user_id)
 
+    brought: set[str] = set()
     flow = replace(flow, just_in_time=bring)
     for who in (await flow.find(await flow.open(claims(2))), await flow.find_bearer(claims(3))):
         assert isinstance(who, Principal)
         assert who.user_id in ("usr_2", "usr_3")
+
+
+async def test_someone_who_has_just_joined_is_read_in_when_they_sign_in(db: Db, flow: Sessions) -> None:
+    """Known already, and in no organization yet: the webhook of the membership may still be on its way."""
+    db.writing(put_user, 5)
+    asked: list[str] = []
+
+    async def bring(clerk_user_id: str) -> None:
+        asked.append(clerk_user_id)
+
+    await replace(flow, just_in_time=bring).open(claims(5))
+    assert asked == ["user_5"]
 
 
 async def test_bringing_in_may_fail_without_harm(flow: Sessions) -> None:

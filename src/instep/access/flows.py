@@ -40,6 +40,7 @@ class Sessions:
         """A new session for the person of a token that was verified just now; our own token, kept only as a hash."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
         await self.db.write(store.put_session, token_hash=_hash(token), claims=claims, at=self.clock())
+        await self._welcome(claims)
         return token
 
     async def adopt(self, claims: SessionClaims) -> str | None:
@@ -141,14 +142,27 @@ class Sessions:
             return None
         return state is not None and state.status == "active" and state.user_id == clerk_user_id
 
+    async def _welcome(self, claims: SessionClaims) -> None:
+        """Someone who is in no organization here may have joined a moment ago: nobody waits for a webhook."""
+        who = await self.db.read(store.find_principal, claims.user, admins=self.admins)
+        if isinstance(who, Principal) and not await self.db.read(store.list_accesses, who, limit=1):
+            await self._read_in(claims.user)
+
     async def _bring_in(self, who: Principal) -> Principal | Barred:
-        if who.user_id is not None or who.clerk_user_id is None or self.just_in_time is None:
-            return who
-        try:
-            await self.just_in_time(who.clerk_user_id)
-        except InstepError:
+        if who.user_id is not None or who.clerk_user_id is None or not await self._read_in(who.clerk_user_id):
             return who
         return await self.db.read(store.find_principal, who.clerk_user_id, admins=self.admins, actor=who.actor)
+
+    async def _read_in(self, clerk_user_id: str) -> bool:
+        """Have someone read from the provider; whether that was possible."""
+        if self.just_in_time is None:
+            return False
+        try:
+            async with asyncio.timeout(self.ask_for):
+                await self.just_in_time(clerk_user_id)
+        except (InstepError, TimeoutError):
+            return False
+        return True
 
     def _hashes(self, token: str) -> list[str]:
         return [_hash(token), *([self.break_glass.hash_of(token)] if self.break_glass.is_on else [])]

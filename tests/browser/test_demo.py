@@ -1,0 +1,159 @@
+"""The run that matters, on the demo itself: a real instep, a real stand-in for Clerk, real browsers, real webhooks."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import NewPage
+
+STARTS_IN = 60
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A running demo. `env` is what its demo.env says."""
+
+    env: dict[str, str]
+    process: subprocess.Popen[str]
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        return self.env["INSTEP_URL"]
+
+    def people(self) -> dict[str, object]:
+        headers = {"Authorization": f"Bearer {self.env['INSTEP_ADMIN_KEY']}"}
+        found: dict[str, object] = httpx2.get(
+            f"{self.url}/v1/organizations/northwind-law/people", params={"limit": 100}, headers=headers
+        ).json()
+        return found
+
+    def link_of(self, email: str) -> str:
+        """The address by which an invitation is accepted, as Clerk's mail would tell it."""
+        headers = {"Authorization": f"Bearer {self.env['CLERK_SECRET_KEY']}"}
+        url = f"{self.env['CLERK_API_URL']}/v1/organization_invitations"
+        listed = httpx2.get(url, params={"status": "pending", "limit": 100}, headers=headers).json()["data"]
+        return str(next(it["url"] for it in listed if it["email_address"] == email))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(folder: Path, port: int, emulator_port: int) -> subprocess.Popen[str]:
+    """`instep demo`, until it has said where to go."""
+    ports = {"INSTEP_PORT": str(port), "CLERK_EMULATOR_PORT": str(emulator_port), "INSTEP_DATA_DIR": str(folder)}
+    command = [str(Path(sys.executable).with_name("instep")), "demo"]
+    return subprocess.Popen(
+        command, env={**os.environ, **ports}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """What it printed, up to the line with these words; fails with everything it printed where they never come."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    raise AssertionError(f"ended without saying {words!r}:\n{''.join(lines)}")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    folder = tmp_path_factory.mktemp("demo")
+    process = start(folder, free_port(), free_port())
+    read_until(process, "FRESH=1")
+    env = dict(line.split("=", 1) for line in (folder / "demo.env").read_text().splitlines())
+    yield Demo(env, process, folder)
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def sign_in(page: Page, demo: Demo, name: str) -> Page:
+    """Through Clerk's sign-in page, to the members of the only organization there is."""
+    page.goto(demo.url)
+    page.get_by_role("button", name=re.compile(name)).click()
+    expect(page).to_have_url(f"{demo.url}/organizations/northwind-law/members")
+    expect(page.locator("#live-line")).to_have_text("Live")
+    return page
+
+
+def test_an_invitation_becomes_a_member_on_the_open_page(demo: Demo, new_page: NewPage) -> None:
+    """The admin invites, the invitee accepts in another browser, and the admin's page shows the member by itself."""
+    admin = sign_in(new_page(), demo, "Dana Whitfield")
+    expect(admin.locator("#headline")).to_have_text("24 members · 3 invited · 27 of 30 seats")
+    admin.get_by_role("link", name="Invite people").click()
+    admin.get_by_label("E-mail address").fill("nina.park@northwind.example")
+    admin.get_by_role("button", name="Send invitation").click()
+    invited = admin.locator("#rows > tr[data-kind=invitation]", has_text="nina.park@northwind.example")
+    expect(invited).to_contain_text("Invited")
+
+    guest = new_page()
+    guest.goto(demo.link_of("nina.park@northwind.example"))
+    guest.get_by_label("First name").fill("Nina")
+    guest.get_by_label("Last name").fill("Park")
+    guest.get_by_role("button", name="Accept invitation").click()
+
+    member = admin.locator("#rows > tr[data-kind=member]", has_text="Nina Park")
+    expect(member).to_contain_text("Active")
+    expect(invited).to_have_count(0)
+    expect(admin.locator("#headline")).to_have_text("25 members · 3 invited · 28 of 30 seats")
+
+
+def test_a_plain_member_sees_the_same_rows_and_no_action(demo: Demo, new_page: NewPage) -> None:
+    admin = sign_in(new_page(), demo, "Maya Cohen")
+    member = sign_in(new_page(), demo, "Omar Haddad")
+    emails = "rows => rows.map(row => row.querySelector('bdi').textContent)"
+    rows = "#rows > tr"
+    assert member.locator(rows).evaluate_all(emails) == admin.locator(rows).evaluate_all(emails)
+    expect(member.get_by_text("Only admins can make changes")).to_be_visible()
+    expect(member.get_by_role("link", name="Invite people")).to_have_count(0)
+    expect(member.locator("#rows").get_by_role("button")).to_have_count(0)
+    expect(member.locator("#rows").get_by_role("combobox")).to_have_count(0)
+
+
+def test_what_the_demo_says_about_the_firm_is_true(demo: Demo) -> None:
+    totals = demo.people()["totals"]
+    assert isinstance(totals, dict)
+    assert (totals["deactivated"], totals["admins"], totals["seats"]) == (3, 2, 30)
+    assert totals["expired_invitations"] == 1
+
+
+def test_a_second_start_finds_the_same_people_and_the_same_keys(tmp_path: Path) -> None:
+    port, emulator_port = free_port(), free_port()
+    seen = []
+    for _ in range(2):
+        process = start(tmp_path, port, emulator_port)
+        read_until(process, "FRESH=1")
+        env = dict(line.split("=", 1) for line in (tmp_path / "demo.env").read_text().splitlines())
+        seen.append((env, Demo(env, process, tmp_path).people()))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+    assert seen[0] == seen[1]
+
+
+def test_a_taken_port_is_one_line_that_names_the_setting(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(tmp_path, port, free_port())
+        said, _ = process.communicate(timeout=STARTS_IN)
+    assert process.returncode == 1
+    assert said == f"instep: Port {port} is taken. Stop what uses it, or choose another: INSTEP_PORT=... make demo\n"

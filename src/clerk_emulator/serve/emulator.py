@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from clerk_emulator.wire.site import Site
 ADDRESS = "http://127.0.0.1:8001"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 SAVE_SECONDS = 1.0
+SAVE_SHARE = 20  # a large state is written less often, so that writing takes a twentieth of the time
 FORM = 1
 LOG = logging.getLogger("clerk_emulator")
 
@@ -191,13 +193,14 @@ class Emulator:
 
     async def _keep_saving(self) -> None:
         while True:
+            began = time.monotonic()
             if self._is_dirty:
                 try:
                     self.save()
                 except OSError as error:
                     self._is_dirty = True
                     LOG.warning("the state could not be kept: %s", error)
-            await asyncio.sleep(SAVE_SECONDS)
+            await asyncio.sleep(max(SAVE_SECONDS, SAVE_SHARE * (time.monotonic() - began)))
 
 
 class _Extras:

@@ -27,11 +27,11 @@ class Query:
         return values[0] if values and values[0] != "" else None
 
     def texts(self, name: str) -> list[str] | None:
-        """Return all values, those joined by commas taken apart, or None."""
+        """Return all values, or None."""
         values = self._values.get(name)
         if values is None:
             return None
-        found = [part.strip() for value in values for part in value.split(",") if part.strip()]
+        found = [value.strip() for value in values if value.strip()]
         if len(found) > MOST_VALUES:
             raise bad_value(name, f"may have {MOST_VALUES} values at most")
         return found
@@ -59,8 +59,8 @@ class Query:
         return value.lower() in ("true", "1")
 
     def choices(self, name: str, allowed: tuple[str, ...]) -> list[str] | None:
-        """Return values out of a few allowed ones, or None."""
-        values = self.texts(name)
+        """Return values out of a few allowed ones, repeated or joined by commas, or None."""
+        values = [part.strip() for value in self.texts(name) or [] for part in value.split(",")]
         if values and any(value not in allowed for value in values):
             raise bad_value(name, f"must be one of {', '.join(allowed)}")
         return values or None

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -289,8 +290,6 @@ async def test_a_deletion_tells_of_what_goes_with_it_only_where_that_is_set(
 
 
 async def test_webhooks_go_by_themselves_while_it_runs(emulator: Emulator, backend: Backend) -> None:
-    import anyio
-
     arrived = anyio.Event()
 
     def note(request: httpx2.Request) -> httpx2.Response:
@@ -305,8 +304,6 @@ async def test_webhooks_go_by_themselves_while_it_runs(emulator: Emulator, backe
 
 
 async def test_a_slow_endpoint_holds_up_no_other(emulator: Emulator, backend: Backend) -> None:
-    import anyio
-
     arrived, let_go = anyio.Event(), anyio.Event()
 
     async def wait(request: httpx2.Request) -> httpx2.Response:

@@ -1,4 +1,4 @@
-"""Every answer against Clerk's specification, in both versions: required is there, undefined is not."""
+"""The table of operations, and every answer, against both versions of Clerk's specification."""
 
 from typing import Any
 

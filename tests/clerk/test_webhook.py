@@ -127,7 +127,9 @@ def test_an_id_that_no_header_and_no_table_can_hold_is_malformed(id: str) -> Non
         verify(signed(BODY, at=NOW, id="msg_1") | {"svix-id": id})
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_*", "whsec_AAA", "whsec_é", "https://example.com/not-a-secret"])
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", "whsec_*", "whsec_AAA", "whsec_é", "https://example.com/not-a-secret"]
+)
 def test_a_secret_that_is_none_is_told_at_the_start_without_repeating_it(secret: str) -> None:
     with pytest.raises(ValueError, match="whsec_ and base64") as refused:
         Verifier([secret])

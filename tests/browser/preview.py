@@ -1,6 +1,7 @@
 """The pages with made-up people and nothing behind them. `python -m tests.browser.preview` serves them to look at."""
 
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ def member(number: int, name: str, at: int) -> MemberRow:
         clerk_id=f"orgmem_{number:02}",
         user_id=f"usr_{number:02}",
         clerk_user_id=f"user_{number:02}",
-        email=f"{first}.{last}@northwind.example".lower().replace(" ", ""),
+        email=plain(f"{first}.{last}@northwind.example"),
         first_name=first,
         last_name=last,
         username=None,
@@ -48,6 +49,12 @@ def member(number: int, name: str, at: int) -> MemberRow:
         joined_at=at - (number * 17 + 12) * DAY,
         last_active_at=None if number == 11 else at - (number * number * 11 + 1) * MINUTE * (300 if is_away else 1),
     )
+
+
+def plain(address: str) -> str:
+    """An address without accents and spaces."""
+    letters = unicodedata.normalize("NFKD", address.lower().replace(" ", ""))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def invitation(name: str, *, sent_at: int, lasts: int = 7 * DAY, role: str = MEMBER) -> Invitation:
@@ -72,6 +79,7 @@ class Firm:
     organizations: int = 2
     is_clerk_down: bool = False
     is_database_down: bool = False
+    keys: list[str | None] = field(default_factory=list)
     live: Live = field(default_factory=Live)
 
     @classmethod
@@ -104,8 +112,9 @@ class Firm:
         found.sort(key=key_of)
         return Members(rows=[r for r in found if not after or key_of(r) > after], counts=counts, seats=SEATS)
 
-    async def invite(self, access: Access, *, email: str, role: str) -> Invitation:
+    async def invite(self, access: Access, *, email: str, role: str, idempotency_key: str | None = None) -> Invitation:
         """Sends nothing; the address decides what happens."""
+        self.keys.append(idempotency_key)
         address = checked_email(email)
         if address.startswith("slow"):
             raise TemporaryError("We do not know yet whether Clerk did it. Checking...")

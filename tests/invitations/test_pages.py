@@ -1,6 +1,7 @@
 """The door of inviting: who may knock, and what is answered."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -83,3 +84,19 @@ def test_what_is_not_known_yet_reads_the_list_again(client: TestClient) -> None:
     assert answer.status_code == 503
     assert "We do not know yet" in answer.text
     assert json.loads(answer.headers["hx-trigger"]) == {"people-changed": {}}
+
+
+def test_pressing_twice_is_one_invitation(firm: Firm, client: TestClient) -> None:
+    """The same form with the same words has the same key; other words, or another try after a refusal, have others."""
+
+    def send(**form: str) -> str:
+        return client.post(f"{HOME}/invitations", data={"role": "org:member", **form}, headers=PARTIAL).text
+
+    key = re.findall(r'name="key" value="(\w+)"', client.get(f"{HOME}/invitations/new", headers=PARTIAL).text)[0]
+    assert f'value="{key}"' in send(key=key, email="slow@x.example")
+    send(key=key, email="slow@x.example")
+    send(key=key, email="slower@x.example")
+    assert firm.keys[0] == firm.keys[1] != firm.keys[2]
+    assert f'value="{key}"' not in send(key=key, email="full@x.example")
+    send(email="ada@x.example")
+    assert firm.keys[-1] is None

@@ -1,5 +1,7 @@
 """Inviting from the page: the dialog, and what it answers."""
 
+import hashlib
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,12 +25,18 @@ SEEN = ("already_invited", "already_member")
 class Inviter(Protocol):
     """Sends one invitation. Raises InviteRefused (nothing was changed) or TemporaryError (unknown)."""
 
-    async def __call__(self, access: Access, *, email: str, role: str) -> Invitation: ...
+    async def __call__(
+        self, access: Access, *, email: str, role: str, idempotency_key: str | None = None
+    ) -> Invitation: ...
 
 
 class InviteForm(Struct, frozen=True, kw_only=True):
-    """What the form shows: what was typed, and what is wrong with it (of one `field`, or of all)."""
+    """What the form shows: what was typed, and what is wrong with it (of one `field`, or of all).
 
+    With the same `key` the same words are sent once, however often the button is pressed.
+    """
+
+    key: str
     email: str = ""
     role: str = ""
     error: str = ""
@@ -60,7 +68,7 @@ class InvitationPages:
         access = await self._admin(request)
         if isinstance(access, Response):
             return access
-        form = InviteForm(role=self.roles[0][0], email=request.query_params.get("email", ""))
+        form = InviteForm(key=new_key(), role=self.roles[0][0], email=request.query_params.get("email", ""))
         if is_partial(request):
             return self.pages.fragment(request, "invitations/dialog.html", **self._context(access, form))
         return await self._page(request, access, form)
@@ -73,7 +81,8 @@ class InvitationPages:
         if isinstance(access, Response):
             return access
         sent = await request.form()
-        form = InviteForm(email=str(sent.get("email", "")).strip(), role=str(sent.get("role", "")))
+        key, email, role = (str(sent.get(name, "")).strip() for name in ("key", "email", "role"))
+        form = InviteForm(key=key, email=email, role=role)
         try:
             invitation = await self._invite(access, form)
         except (PermanentError, TemporaryError) as error:
@@ -86,7 +95,8 @@ class InvitationPages:
             raise InviteRefused(_("Enter an e-mail address."), code="invalid_email", field="email")
         if form.role not in dict(self.roles):
             raise InviteRefused(_("Choose a role."), code="unknown_role", field="role")
-        return await self.invite(access, email=form.email, role=form.role)
+        key = hashlib.sha256(f"{form.key} {form.email} {form.role}".encode()).hexdigest() if form.key else None
+        return await self.invite(access, email=form.email, role=form.role, idempotency_key=key)
 
     async def _admin(self, request: Request) -> Access | Response:
         access = await self.access(request, request.path_params["id"])
@@ -134,16 +144,26 @@ class InvitationPages:
 
 
 def wrong(form: InviteForm, error: PermanentError | TemporaryError, request_id: str | None, home: str) -> InviteForm:
-    """The form with what is wrong. What can be corrected belongs to a field; the rest carries the request's id."""
+    """The form with what is wrong. What can be corrected belongs to a field; the rest carries the request's id.
+
+    The key stays while the end is unknown: pressing again then asks for the same. After a refusal it is another.
+    """
     refused = isinstance(error, InviteRefused)
     field = error.field if isinstance(error, InviteRefused) else None
     seen = refused and isinstance(error, PermanentError) and error.code in SEEN
+    is_unknown = isinstance(error, TemporaryError)
     return InviteForm(
+        key=form.key if is_unknown else new_key(),
         email=form.email,
         role=form.role,
         error=str(error),
         field=field,
         view=f"{home}/members?{urlencode({'q': form.email})}" if seen else "",
-        is_unknown=isinstance(error, TemporaryError),
+        is_unknown=is_unknown,
         request_id=None if field else request_id,
     )
+
+
+def new_key() -> str:
+    """A key for one form."""
+    return secrets.token_hex(8)

@@ -1,11 +1,13 @@
 // The open list follows what happens: a server-sent "change" reads it again, morphs it in and says what is new.
 import { ago } from "./times.js";
 
-const PAGE = 25, SETTLE_MS = 120, RETRY_MS = 5_000, PATIENCE_MS = 3_000;
+const PAGE = 25, SETTLE_MS = 120, RETRY_MS = 5_000, PATIENCE_MS = 3_000, MARKED_MS = 60_000;
 const list = document.getElementById("people");
 const line = () => document.getElementById("live-line");
 let source = null, wasAway = false, isReading = false, isAgain = false, timer = 0, staleTimer = 0;
+let asked = ""; // the address of the page when the list was asked for
 let news = null; // {text, at}: what changed last
+let mark = { id: "", at: 0 }; // the invitation that was just sent from here
 let say = () => {};
 
 const rows = () => [...document.querySelectorAll("#rows > tr")];
@@ -13,25 +15,26 @@ const snapshot = () => new Map(rows().map((row) => [row.id, { ...row.dataset }])
 const hasMore = () => document.getElementById("more") !== null;
 
 // The same page again, with as many rows as are open now.
-function here(marked) {
+function here() {
   const url = new URL(location.href);
   for (const name of ["marked", "shown"]) url.searchParams.delete(name);
   if (rows().length > PAGE) url.searchParams.set("shown", rows().length);
-  if (marked) url.searchParams.set("marked", marked);
+  if (mark.id && Date.now() - mark.at < MARKED_MS) url.searchParams.set("marked", mark.id);
   return url.pathname + url.search;
 }
 
-export async function refresh({ marked = "", isSilent = false } = {}) {
+async function refresh({ isSilent = false } = {}) {
   if (isReading) { isAgain = true; return; }
   isReading = true;
+  asked = location.href;
   const [before, wasPart] = [snapshot(), hasMore()];
   try {
-    await htmx.ajax("GET", here(marked), { source: list, target: list, swap: "innerMorph", push: "false" });
+    await htmx.ajax("GET", here(), { source: list, target: list, swap: "innerMorph", push: "false" });
   } finally {
     isReading = false;
   }
   tell(compare(before, snapshot(), wasPart || hasMore()), isSilent);
-  if (isAgain) { isAgain = false; refresh(); }
+  if (isAgain) { isAgain = false; setTimeout(() => refresh(), SETTLE_MS); }
 }
 
 // What is new, in words. Of a list that is open only in part, rows that moved in or out of sight are no news.
@@ -91,14 +94,20 @@ function connect() {
   });
   source.addEventListener("change", () => {
     clearTimeout(timer);
-    timer = setTimeout(refresh, SETTLE_MS);
+    timer = setTimeout(() => refresh(), SETTLE_MS);
   });
   source.addEventListener("error", ({ target }) => {
     wasAway = true;
     clearTimeout(staleTimer);
     staleTimer = setTimeout(() => setStale(true), PATIENCE_MS);
-    if (target.readyState === EventSource.CLOSED) setTimeout(() => { if (target === source) connect(); }, RETRY_MS);
+    if (target.readyState === EventSource.CLOSED) setTimeout(() => { if (target === source) reconnect(); }, RETRY_MS);
   });
+}
+
+// Refused, not broken: whoever is signed out by now is led to sign in by the answer to `refresh`.
+function reconnect() {
+  connect();
+  refresh();
 }
 
 function disconnect() {
@@ -116,12 +125,16 @@ export function startLive(announce) {
   document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
   addEventListener("pagehide", disconnect);
   addEventListener("pageshow", (event) => { if (event.persisted && !source) connect(); });
-  document.addEventListener("people-changed", ({ detail }) => refresh({ marked: detail.marked, isSilent: true }));
+  document.addEventListener("people-changed", ({ detail }) => {
+    if (detail.marked) mark = { id: detail.marked, at: Date.now() };
+    refresh({ isSilent: true });
+  });
   document.addEventListener("htmx:before:swap", (event) => {
     const { sourceElement, response } = event.detail.ctx;
-    if (sourceElement !== list || response.status < 400) return;
-    event.preventDefault(); // keep the list that is there, and say that it is old
-    wasAway = true;
-    setStale(true);
+    if (sourceElement !== list) return;
+    const isOvertaken = asked !== location.href || list.querySelector(".search.htmx-request");
+    if (isOvertaken) isAgain = true; // the reader has moved on meanwhile: this is not what they look at
+    if (response.status >= 400) setStale(wasAway = true); // keep the list that is there, and say that it is old
+    if (isOvertaken || response.status >= 400) event.preventDefault();
   });
 }

@@ -36,7 +36,7 @@ def test_an_empty_database_is_refused_with_the_command_that_mends_it(database_ur
 
 
 def test_the_audit_can_only_grow(db: Db) -> None:
-    row = {"id": "aud_1", "at": 1, "actor": "clerk", "action": "user.seen", "target": "user_1"}
+    row = {"id": "aud_1", "at": 1, "actor": "clerk", "action": "user.seen", "target": "user_1", "outcome": "done"}
 
     def insert(conn: sa.Connection) -> None:
         conn.execute(sa.insert(_audit.audit).values(row))

@@ -19,6 +19,7 @@ from instep.inbox.api import PATHS, Webhooks
 from instep.invitations.api import make_router as invitations_router
 from instep.journal.model import Unsettled
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
+from instep.kit.log import open_request
 from instep.kit.problem import problem
 from instep.kit.schema import check
 from instep.people.api import make_router as people_router
@@ -48,6 +49,7 @@ class Front:
         else:
             id = f"req_{secrets.token_hex(8)}"
             scope.setdefault("state", {})["request_id"] = id
+            open_request(id, scope["client"][0] if scope.get("client") else None)
             await self.app(scope, receive, _with_id(send, id.encode()))
 
 

@@ -41,6 +41,8 @@ from instep.people.pages import PeoplePages
 
 log = structlog.get_logger(__name__)
 
+OUTCOMES = {"open": "asked", "settled": "done", "refused": "refused", "attention": "attention", "given_up": "given up"}
+
 
 @dataclass(frozen=True)
 class Services:
@@ -188,13 +190,16 @@ def _noter(clock: Clock) -> Callable[[Conn, Operation], None]:
     """Every operation is in the audit: when it was asked for, and how it ended."""
 
     def noted(conn: Conn, operation: Operation) -> None:
-        details = {"state": operation.state, "intent": operation.intent, "reason": operation.reason}
         entry = Entry(
             actor=operation.actor,
             action=operation.kind,
             target=operation.target,
+            outcome=OUTCOMES[operation.state],
+            organization_id=operation.organization_id,
             cause=operation.id,
-            details={"organization": operation.organization_id, **details},
+            request_id=operation.request_id,
+            origin=operation.origin,
+            details={"intent": operation.intent, "reason": operation.reason},
         )
         record(conn, [entry], now=clock())
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.audit.tables import audit
@@ -11,13 +12,50 @@ from instep.kit.ids import new_id
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """One thing that happened. `actor` is who (`clerk`, a user's id, `system`), `cause` why (a delivery, a request)."""
+    """One thing that happened.
+
+    `actor`: who (a person's id, `clerk`, `break_glass`, `system`); `action`: what (`member.role`); `target`: to whom or
+    what (`user:usr_...`, or Clerk's id); `outcome`: how it stands (`asked`, `done`, `refused`, ...); `cause`: the
+    operation or the delivery behind it; `origin`: the address that a request came from; `details`: before and after.
+    """
 
     actor: str
     action: str
     target: str
+    outcome: str = "done"
+    organization_id: str | None = None
     cause: str | None = None
+    request_id: str | None = None
+    origin: str | None = None
     details: Mapping[str, Any] = {}
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """An entry as it is kept. `at` is in Unix milliseconds; ids sort by time."""
+
+    id: str
+    at: int
+    actor: str
+    action: str
+    target: str
+    outcome: str
+    organization_id: str | None
+    cause: str | None
+    request_id: str | None
+    origin: str | None
+    details: dict[str, Any]
+
+
+class Filter(Struct, frozen=True, kw_only=True):
+    """Which entries: None is any. `since` and `until` are Unix milliseconds; `words` is a part of action or target."""
+
+    organization_id: str | None = None
+    person: str | None = None
+    action: str | None = None
+    cause: str | None = None
+    since: int | None = None
+    until: int | None = None
+    words: str = ""
 
 
 def record(conn: Conn, entries: Sequence[Entry], *, now: int) -> None:
@@ -29,9 +67,55 @@ def record(conn: Conn, entries: Sequence[Entry], *, now: int) -> None:
             "actor": it.actor,
             "action": it.action,
             "target": it.target,
+            "outcome": it.outcome,
+            "organization_id": it.organization_id,
             "cause": it.cause,
+            "request_id": it.request_id,
+            "origin": it.origin,
             "details": dict(it.details),
         }
         for it in entries
     ]
     put_rows(conn, audit, rows, key="id")
+
+
+c = audit.c
+_COLUMNS = tuple(c[name] for name in Kept.__struct_fields__)
+
+
+def list_entries(conn: Conn, wanted: Filter, *, before: str = "", limit: int = 50) -> list[Kept]:
+    """Entries, newest first; `before` is the id where the last page ended."""
+    query = sa.select(*_COLUMNS).order_by(c.id.desc()).limit(limit)
+    for condition in _conditions(wanted):
+        query = query.where(condition)
+    if before:
+        query = query.where(c.id < before)
+    return [Kept(**row._mapping) for row in conn.execute(query)]
+
+
+def list_unclosed(conn: Conn, *, before: int, limit: int = 50) -> list[Kept]:
+    """Operations that were asked for before this time and that no entry has closed since."""
+    closing = audit.alias("closing")
+    closes = sa.and_(closing.c.cause == c.cause, closing.c.outcome != "asked")
+    is_closed = sa.exists(sa.select(closing.c.id).where(closes))
+    query = sa.select(*_COLUMNS).where(c.outcome == "asked", c.at < before, sa.not_(is_closed))
+    return [Kept(**row._mapping) for row in conn.execute(query.order_by(c.id).limit(limit))]
+
+
+def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = []
+    if wanted.organization_id is not None:
+        found.append(c.organization_id == wanted.organization_id)
+    if wanted.person is not None:
+        found.append(sa.or_(c.actor == wanted.person, c.target == wanted.person))
+    if wanted.action is not None:
+        found.append(sa.or_(c.action == wanted.action, c.action.startswith(f"{wanted.action}.", autoescape=True)))
+    if wanted.cause is not None:
+        found.append(c.cause == wanted.cause)
+    if wanted.since is not None:
+        found.append(c.at >= wanted.since)
+    if wanted.until is not None:
+        found.append(c.at < wanted.until)
+    for word in wanted.words.split():
+        found.append(sa.or_(c.action.contains(word, autoescape=True), c.target.contains(word, autoescape=True)))
+    return found

@@ -18,7 +18,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     `target` is the thing it changes (`membership:mbr_...`): two open operations never share one. `actor` is who asks;
     the same `idempotency_key` of the same actor is the same operation. `intent` is everything that is needed to finish
-    it later; it is kept, so it holds no secret.
+    it later; it is kept, so it holds no secret. `request_id` and `origin` are taken from the request under way.
     """
 
     kind: str
@@ -28,6 +28,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     organization_id: str | None = None
     idempotency_key: str | None = None
     request_id: str | None = None
+    origin: str | None = None
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -48,6 +49,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     asked_at: int
     changed_at: int
     due_at: int | None = None
+    request_id: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True)

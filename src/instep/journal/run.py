@@ -14,6 +14,7 @@ from instep.journal.model import Asked, Busy, Failed, Json, Operation, Procedure
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
+from instep.kit.log import request_under_way
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class Runner:
         Raises Failed (refused: nothing was changed; or it needs attention), Unsettled (the worker goes on),
         Busy (another change of the same thing is under way) and ProviderRefused's own words inside Failed.
         """
-        operation, is_new = await self._open(asked)
+        operation, is_new = await self._open(replace(asked, **request_under_way()))
         if not is_new:
             return _as_it_ended(operation)
         return await self._carry_out(operation, is_first=True)

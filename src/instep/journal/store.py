@@ -31,12 +31,13 @@ def open_(conn: Conn, asked: Asked, *, now: int, until: int) -> Operation | None
         asked_at=now,
         changed_at=now,
         due_at=until,
+        request_id=asked.request_id,
+        origin=asked.origin,
     )
     if find_open(conn, asked.target) is not None:
         return None
     values = {name: getattr(operation, name) for name in Operation.__struct_fields__}
-    kept = {"idempotency_key": asked.idempotency_key, "request_id": asked.request_id}
-    conn.execute(sa.insert(operations).values(**values, **kept))
+    conn.execute(sa.insert(operations).values(**values, idempotency_key=asked.idempotency_key))
     return operation
 
 

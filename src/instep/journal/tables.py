@@ -16,6 +16,7 @@ operations = sa.Table(
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("idempotency_key", sa.Text),
     sa.Column("request_id", sa.Text),
+    sa.Column("origin", sa.Text),
     sa.Column("intent", Json, nullable=False),
     sa.Column("done", Json, nullable=False, server_default="{}"),
     sa.Column("state", sa.Text, nullable=False),

@@ -35,3 +35,15 @@ def _hide(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutabl
         if name.lower() in HIDDEN:
             event[name] = "(hidden)"
     return event
+
+
+def open_request(id: str, client: str | None) -> None:
+    """Every line of the log, and every operation, names the request that it belongs to."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=id, origin=client)
+
+
+def request_under_way() -> dict[str, str | None]:
+    """`request_id` and `origin` (the client's address) of the request that this code runs for; None outside of one."""
+    found = structlog.contextvars.get_contextvars()
+    return {"request_id": found.get("request_id"), "origin": found.get("origin")}

@@ -21,7 +21,11 @@ def upgrade() -> None:
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("organization_id", sa.Text(), nullable=True),
         sa.Column("cause", sa.Text(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.Column("origin", sa.Text(), nullable=True),
         sa.Column(
             "details",
             sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
@@ -29,9 +33,12 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_audit")),
-        comment="What happened, to whom, by whom and why. Rows can't be changed or deleted.",
+        comment="What happened, to whom, by whom, from where and why. Rows can't be changed or deleted; ids sort by time.",
     )
-    op.create_index("ix_instep_audit_at", "instep_audit", ["at", "id"], unique=False)
+    op.create_index("ix_instep_audit_actor", "instep_audit", ["actor", "id"], unique=False)
+    op.create_index("ix_instep_audit_cause", "instep_audit", ["cause"], unique=False)
+    op.create_index("ix_instep_audit_organization", "instep_audit", ["organization_id", "id"], unique=False)
+    op.create_index("ix_instep_audit_target", "instep_audit", ["target", "id"], unique=False)
     op.create_table(
         "instep_deliveries",
         sa.Column("id", sa.Text(), nullable=False),
@@ -80,6 +87,7 @@ def upgrade() -> None:
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("request_id", sa.Text(), nullable=True),
+        sa.Column("origin", sa.Text(), nullable=True),
         sa.Column(
             "intent", sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"), nullable=False
         ),

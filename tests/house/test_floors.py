@@ -9,7 +9,7 @@ FLOORS = {
         "kit": 1,
         "identity": 2,
         **dict.fromkeys(["clerk", "mirror", "audit", "journal", "access"], 3),
-        **dict.fromkeys(["inbox", "people", "invitations", "profiles", "sync"], 4),
+        **dict.fromkeys(["inbox", "people", "invitations", "profiles", "sync", "history"], 4),
         **dict.fromkeys(["app", "migrations"], 5),
         "__main__": 6,
     },

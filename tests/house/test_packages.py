@@ -9,7 +9,10 @@ NOW += ["datetime.date.today"]
 SQL = ["kit/db.py", "kit/schema.py", "*/store.py", "*/tables.py", "mirror/*", "migrations/*"]
 
 OWNERS = {
-    "the network": (["httpx2", "httpx", "requests", "aiohttp"], ["clerk/call.py", "clerk/client.py", "clerk/stand_in.py"]),
+    "the network": (
+        ["httpx2", "httpx", "requests", "aiohttp"],
+        ["clerk/call.py", "clerk/client.py", "clerk/stand_in.py"],
+    ),
     "SQL": (["sqlalchemy"], SQL),
     "migrations": (["alembic"], ["kit/db.py", "kit/schema.py", "migrations/*"]),
     "templates": (["jinja2"], ["kit/html.py"]),

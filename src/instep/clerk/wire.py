@@ -106,7 +106,9 @@ class InvitationWire(Struct):
     status: str
     organization_id: str = ""
     created_at: At | None = 0
+    updated_at: At | None = 0
     expires_at: At | None = None
+    inviter_id: str | None = None
     public_inviter_data: _PublicUserData | None = None
     public_metadata: dict[str, Any] | None = None
     private_metadata: dict[str, Any] | None = None
@@ -224,7 +226,15 @@ def to_invitation(wire: InvitationWire) -> Invitation:
         public_metadata=wire.public_metadata or {},
         private_metadata=wire.private_metadata or {},
         user=ClerkId(wire.user_id) if wire.user_id else None,
+        inviter_id=_inviter_id(wire),
+        updated_at=wire.updated_at or wire.created_at or 0,
     )
+
+
+def _inviter_id(wire: InvitationWire) -> ClerkId | None:
+    by = wire.public_inviter_data
+    found = wire.inviter_id or (by.user_id if by else None)
+    return ClerkId(found) if found else None
 
 
 def _seen(entity: Entity, version: int) -> Seen:

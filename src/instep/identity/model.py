@@ -98,7 +98,7 @@ class Invitation(Struct, frozen=True, kw_only=True):
     """An invitation to an organization, read live from Clerk and never mirrored.
 
     `status` is Clerk's word; whether it can still be accepted also depends on `expires_at` (Unix milliseconds).
-    `user` is who accepted it, where Clerk tells.
+    `user` is who accepted it, where Clerk tells; `inviter_id` who sent it; `updated_at` is when it last changed.
     The accept link is a secret and is not part of this.
     """
 
@@ -112,6 +112,8 @@ class Invitation(Struct, frozen=True, kw_only=True):
     public_metadata: dict[str, Any] = {}
     private_metadata: dict[str, Any] = {}
     user: ClerkId | None = None
+    inviter_id: ClerkId | None = None
+    updated_at: int = 0
 
 
 class NewInvitation(Struct, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ operations = sa.Table(
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),
     sa.Index("ix_instep_operations_asked", "asked_at", "id"),
+    sa.Index("ix_instep_operations_target", "target", "id"),
     comment="state: open, settled, refused (nothing was changed), attention (needs a person) or given_up. "
     "done: what each finished step gave; fence: counts who took it on, so that a sleeper's write is refused.",
 )

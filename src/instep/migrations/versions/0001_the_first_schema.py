@@ -110,6 +110,7 @@ def upgrade() -> None:
         comment="state: open, settled, refused (nothing was changed), attention (needs a person) or given_up. done: what each finished step gave; fence: counts who took it on, so that a sleeper's write is refused.",
     )
     op.create_index("ix_instep_operations_asked", "instep_operations", ["asked_at", "id"], unique=False)
+    op.create_index("ix_instep_operations_target", "instep_operations", ["target", "id"], unique=False)
     op.create_index(
         "ix_instep_operations_due",
         "instep_operations",

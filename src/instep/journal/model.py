@@ -81,6 +81,8 @@ class Procedure:
 
 
 Procedures = Mapping[str, Procedure]
+Opening = Callable[[Conn], None]
+"""Checks, and writes what the database alone decides, in the transaction that keeps the intent."""
 
 
 class Unsettled(TemporaryError):

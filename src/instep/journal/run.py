@@ -10,7 +10,19 @@ from msgspec.structs import replace
 
 from instep.identity.ports import ProviderDown, ProviderRefused
 from instep.journal import store
-from instep.journal.model import Asked, Busy, Failed, Json, Operation, Procedure, Procedures, State, Step, Unsettled
+from instep.journal.model import (
+    Asked,
+    Busy,
+    Failed,
+    Json,
+    Opening,
+    Operation,
+    Procedure,
+    Procedures,
+    State,
+    Step,
+    Unsettled,
+)
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
@@ -38,14 +50,16 @@ class Runner:
     noted: Callable[[Conn, Operation], None]
     clock: Clock
 
-    async def run(self, asked: Asked) -> Operation:
+    async def run(self, asked: Asked, *, opening: Opening | None = None) -> Operation:
         """Carry out a change that was just asked for.
 
-        1 the intent is committed, unless it is a repetition; 2 the steps; 3 the end.
+        1 the intent is committed, unless it is a repetition, in one transaction with `opening`, which checks against
+        the present state (what it raises undoes all of it) and writes what the database decides at once; 2 the
+        steps; 3 the end.
         Raises Failed (refused: nothing was changed; or it needs attention), Unsettled (the worker goes on),
         Busy (another change of the same thing is under way) and ProviderRefused's own words inside Failed.
         """
-        operation, is_new = await self._open(replace(asked, **request_under_way()))
+        operation, is_new = await self._open(replace(asked, **request_under_way()), opening)
         if not is_new:
             return _as_it_ended(operation)
         return await self._carry_out(operation, is_first=True)
@@ -65,10 +79,10 @@ class Runner:
         now = self.clock()
         return store.claim_due(conn, now=now, until=now + LEASE)
 
-    async def _open(self, asked: Asked) -> tuple[Operation, bool]:
+    async def _open(self, asked: Asked, opening: Opening | None) -> tuple[Operation, bool]:
         """The operation, and whether it is new; waits its turn while another one changes the same thing."""
         for _ in range(TURNS):
-            repeated, opened = await self.db.write(self._try_open, asked)
+            repeated, opened = await self.db.write(self._try_open, asked, opening)
             if repeated is not None:
                 return repeated, False
             if opened is not None:
@@ -76,10 +90,16 @@ class Runner:
             await asyncio.sleep(TURN)
         raise Busy("Another change of the same thing is still under way. Nothing was changed; try again.")
 
-    def _try_open(self, conn: Conn, asked: Asked) -> tuple[Operation | None, Operation | None]:
+    def _try_open(
+        self, conn: Conn, asked: Asked, opening: Opening | None
+    ) -> tuple[Operation | None, Operation | None]:
         repeated = store.find_repeated(conn, asked)
         if repeated is not None:
             return repeated, None
+        if opening is not None:
+            if store.find_open(conn, asked.target) is not None:
+                return None, None
+            opening(conn)
         now = self.clock()
         operation = store.open_(conn, asked, now=now, until=now + LEASE)
         if operation is not None:

@@ -123,6 +123,12 @@ def list_operations(
     return [Operation(**row._mapping) for row in conn.execute(query)]
 
 
+def list_open(conn: Conn, organization_id: str) -> list[Operation]:
+    """Every open operation of one organization, in the order in which they were asked for."""
+    query = sa.select(*_COLUMNS).where(c.state == "open", c.organization_id == organization_id).order_by(c.id)
+    return [Operation(**row._mapping) for row in conn.execute(query)]
+
+
 def count_unfinished(conn: Conn) -> dict[str, int]:
     """How many are open and how many need attention."""
     query = sa.select(c.state, sa.func.count()).where(c.state.in_(("open", "attention"))).group_by(c.state)

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -132,7 +133,8 @@ class Firm:
         """What Clerk's webhooks would do: the invitation becomes a member, and open pages hear of it."""
         self.invitations = [it for it in self.invitations if it.email != email]
         first, _, last = email.partition("@")[0].title().partition(".")
-        self.members.append(member(len(self.members), f"{first} {last}", now()))
+        joined = member(len(self.members), f"{first} {last}", now())
+        self.members.append(replace(joined, joined_at=now(), last_active_at=now()))
         self.live.publish([ORGANIZATION])
 
 
@@ -197,6 +199,11 @@ class Door:
         setattr(self.firm, what, not getattr(self.firm, what))
         return RedirectResponse("/")
 
+    async def accept(self, request: Request) -> Response:
+        """`/accept/nora.albrecht@northwind.example`: the invitation is accepted, and open pages show it."""
+        self.firm.accept(request.path_params["email"])
+        return RedirectResponse("/")
+
     async def alone(self, request: Request) -> Response:
         """The pages without a frame."""
         what = request.path_params["what"]
@@ -224,7 +231,12 @@ def preview(firm: Firm, public_url: str) -> Starlette:
     invitations = InvitationPages(
         pages=pages, roles=ROLES, access=door.access, organizations=door.organizations, invite=firm.invite
     )
-    looks = [Route("/as/{who}", door.become), Route("/flip/{what}", door.flip), Route("/alone/{what}", door.alone)]
+    looks = [
+        Route("/as/{who}", door.become),
+        Route("/flip/{what}", door.flip),
+        Route("/accept/{email}", door.accept),
+        Route("/alone/{what}", door.alone),
+    ]
     return Starlette(routes=[*people.routes(), *invitations.routes(), *pages.routes(), *looks])
 
 

@@ -12,8 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from instep import __version__
-from instep.access.principal import Access
-from instep.app.wiring import Services, invitation_pages, people_pages
+from instep.access.principal import Access, Principal
+from instep.app.wiring import Services, invitation_pages, make_operations, people_pages
+from instep.history import api as history
+from instep.history.flows import Audit
 from instep.inbox import store as inbox
 from instep.inbox.api import PATHS, Webhooks
 from instep.invitations.api import make_router as invitations_router
@@ -75,6 +77,7 @@ def make_app(services: Services) -> Front:
     access = api_access(services)
     app.include_router(people_router(access=access, list_people=services.list_people))
     app.include_router(invitations_router(access=access, invite=services.invite))
+    _add_history(app, services, access)
     for routes in (
         people_pages(services).routes(),
         invitation_pages(services).routes(),
@@ -88,6 +91,16 @@ def make_app(services: Services) -> Front:
     app.add_exception_handler(HTTPException, _http(services))
     app.add_exception_handler(Exception, _unexpected(services))
     return Front(app, Webhooks(services.receiver))
+
+
+def _add_history(app: FastAPI, services: Services, access: history.AccessTo) -> None:
+    principal, operations = api_principal(services), make_operations(services)
+    app.include_router(
+        history.make_operations_router(
+            principal=principal, access=access, accesses=services.gate.accesses_of, operations=operations
+        )
+    )
+    app.include_router(history.make_audit_router(principal=principal, access=access, audit=Audit(services.db)))
 
 
 def _lifespan(services: Services) -> Callable[[FastAPI], Any]:
@@ -104,7 +117,22 @@ def _lifespan(services: Services) -> Callable[[FastAPI], Any]:
 def api_access(services: Services) -> Callable[[Request, str], Awaitable[Access | Response]]:
     """What the API asks first: 401 for nobody, 404 for an organization they may not see."""
 
+    principal_of = api_principal(services)
+
     async def access(request: Request, ref: str) -> Access | Response:
+        principal = await principal_of(request)
+        if isinstance(principal, Response):
+            return principal
+        found = await services.gate.access_of(principal, ref)
+        return found or problem(404, "Not found", code="not_found", detail="No such organization, or not yours to see.")
+
+    return access
+
+
+def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal | Response]]:
+    """Who sends this: 401 for nobody, 403 for a change that a page of another site asked for."""
+
+    async def principal_of(request: Request) -> Principal | Response:
         principal = await services.gate.principal_of(request)
         if principal is None:
             return problem(
@@ -116,10 +144,9 @@ def api_access(services: Services) -> Callable[[Request, str], Awaitable[Access 
             )
         if request.method != "GET" and "authorization" not in request.headers and not services.pages.is_ours(request):
             return problem(403, "Foreign origin", code="foreign_origin", detail="This request came from another site.")
-        found = await services.gate.access_of(principal, ref)
-        return found or problem(404, "Not found", code="not_found", detail="No such organization, or not yours to see.")
+        return principal
 
-    return access
+    return principal_of
 
 
 def _add_health(app: FastAPI, services: Services) -> None:

@@ -20,6 +20,7 @@ from instep.clerk.handshake import Handshake, frontend_api_of, sign_in_page_of
 from instep.clerk.jwks import Jwks
 from instep.clerk.session import Verifier as TokenVerifier
 from instep.clerk.webhook import Verifier
+from instep.history.flows import Operations
 from instep.inbox.arrival import Arrival
 from instep.inbox.receive import Receiver
 from instep.inbox.work import Work, Worked
@@ -157,6 +158,11 @@ def invitation_pages(services: Services) -> InvitationPages:
         organizations=services.gate.accesses_of,
         invite=services.invite,
     )
+
+
+def make_operations(services: Services) -> Operations:
+    """Reading operations, and ending by hand what could not be finished."""
+    return Operations(db=services.db, noted=services.runner.noted, clock=services.clock)
 
 
 def origin_of(url: str) -> str:

@@ -1,0 +1,19 @@
+"""Tables for spreadsheets: CSV in which no cell can run."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+_RUNS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def line(cells: Sequence[str | None]) -> str:
+    """One line of CSV (RFC 4180); None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text).writerow([defused(cell or "") for cell in cells])
+    return text.getvalue()
+
+
+def defused(cell: str) -> str:
+    """A cell that a spreadsheet shows as text: one that would run as a formula gets an apostrophe before it."""
+    return f"'{cell}" if cell.startswith(_RUNS) else cell

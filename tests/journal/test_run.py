@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from instep.identity.ports import ProviderDown, ProviderRefused
 from instep.inbox.tables import facts
 from instep.journal import store
-from instep.journal.model import Asked, Busy, Failed, Json, Operation, Procedure, Step, Unsettled
+from instep.journal.model import Asked, Busy, Failed, Json, Operation, Procedure, Step, Unknowable, Unsettled
 from instep.journal.run import LEASE, Runner
 from instep.kit.clock import Millis
 from instep.kit.db import Conn, Db
@@ -243,3 +243,28 @@ async def test_giving_up_ends_it_and_frees_its_target(world: World) -> None:
     await world.recover()
     assert world.clerk.effects == []
     assert (await world.runner.run(asked())).state == "settled"
+
+
+async def test_what_can_neither_be_read_nor_done_again_is_for_a_person_at_once(world: World) -> None:
+    async def find(_name: str) -> Json | None:
+        raise Unknowable("We do not know whether it was switched.", code="switch_unknown")
+
+    world.clerk.find = find  # type: ignore[method-assign]
+    world.clerk.failures = [ProviderDown("timeout")]
+    with pytest.raises(Failed) as caught:
+        await world.runner.run(asked())
+    assert (caught.value.operation.state, caught.value.code) == ("attention", "switch_unknown")
+    await world.recover()
+    assert world.clerk.effects == []
+
+
+async def test_a_step_without_anything_to_do_is_no_part_that_was_done(world: World) -> None:
+    async def nothing_then_refused(name: str) -> Json:
+        if name == "first":
+            return {}
+        raise ProviderRefused("No.", code="no", status=422)
+
+    world.clerk.call = nothing_then_refused  # type: ignore[method-assign]
+    with pytest.raises(Failed) as caught:
+        await world.runner.run(asked())
+    assert caught.value.operation.state == "refused"

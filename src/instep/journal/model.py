@@ -57,9 +57,9 @@ class Operation(Struct, frozen=True, kw_only=True):
 class Step:
     """One call that changes Clerk.
 
-    `do` makes the call and gives what must be remembered of it. `find` reads Clerk and gives the same if the call was
-    made already, None if it was not: that is how an unknown outcome is found out. Both raise ProviderDown and
-    ProviderRefused.
+    `do` makes the call and gives what must be remembered of it; nothing at all says that there was nothing to do.
+    `find` reads Clerk and gives the same if the call was made already, None if it was not: that is how an unknown
+    outcome is found out. Both raise ProviderDown and ProviderRefused, and Unknowable.
     """
 
     name: str
@@ -103,6 +103,10 @@ class Failed(PermanentError):
     def __init__(self, message: str, operation: Operation, *, code: str) -> None:
         super().__init__(message, code=code)
         self.operation = operation
+
+
+class Unknowable(PermanentError):
+    """Whether a step was taken can't be read in Clerk, and it can't be taken again: a person must look."""
 
 
 class Overtaken(TemporaryError):

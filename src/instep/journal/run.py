@@ -21,6 +21,7 @@ from instep.journal.model import (
     Procedures,
     State,
     Step,
+    Unknowable,
     Unsettled,
 )
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
@@ -90,9 +91,7 @@ class Runner:
             await asyncio.sleep(TURN)
         raise Busy("Another change of the same thing is still under way. Nothing was changed; try again.")
 
-    def _try_open(
-        self, conn: Conn, asked: Asked, opening: Opening | None
-    ) -> tuple[Operation | None, Operation | None]:
+    def _try_open(self, conn: Conn, asked: Asked, opening: Opening | None) -> tuple[Operation | None, Operation | None]:
         repeated = store.find_repeated(conn, asked)
         if repeated is not None:
             return repeated, None
@@ -117,6 +116,8 @@ class Runner:
                 await self._refused(operation, procedure, refusal)
             except ProviderDown as silence:
                 await self._put_off(operation, silence)
+            except Unknowable as unknown:
+                await self._unknowable(operation, unknown)
             operation = replace(operation, done={**operation.done, step.name: value})
             if step is not procedure.steps[-1]:
                 await self.db.write(self._note, operation)
@@ -155,10 +156,14 @@ class Runner:
 
     async def _refused(self, operation: Operation, procedure: Procedure, refusal: ProviderRefused) -> NoReturn:
         """Clerk said no. Before anything was done: refused, nothing changed. After a part was: a person must look."""
-        is_partial = bool(operation.done)
+        is_partial = any(operation.done.values())
         reason = f"{procedure.lost} {refusal}" if is_partial else str(refusal)
         ended = await self.db.write(self._end, operation, is_partial, reason, refusal.code)
         raise Failed(reason, ended, code=refusal.code) from refusal
+
+    async def _unknowable(self, operation: Operation, unknown: Unknowable) -> NoReturn:
+        ended = await self.db.write(self._end, operation, True, str(unknown), unknown.code)
+        raise Failed(str(unknown), ended, code=unknown.code) from unknown
 
     def _end(self, conn: Conn, operation: Operation, is_partial: bool, reason: str, code: str) -> Operation:
         state: State = "attention" if is_partial else "refused"

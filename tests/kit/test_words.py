@@ -30,7 +30,15 @@ def test_what_was(back: int, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("ahead", "said"),
-    [(4 * DAY + HOUR, "in 4 d"), (DAY - 1, "in 23 h"), (90 * SECOND, "in 1 min"), (0, "in 1 min"), (-DAY, "in 1 min")],
+    [
+        (7 * DAY - MINUTE, "in 7 d"),
+        (4 * DAY + HOUR, "in 4 d"),
+        (2 * DAY, "in 2 d"),
+        (2 * DAY - 1, "in 47 h"),
+        (90 * SECOND, "in 1 min"),
+        (0, "in 1 min"),
+        (-DAY, "in 1 min"),
+    ],
 )
 def test_what_comes(ahead: int, said: str) -> None:
     assert Words().until(NOW + ahead, NOW).text == said

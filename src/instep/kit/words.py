@@ -45,11 +45,11 @@ class Words:
         return self.moment(at, self.day(at, now) if now - at >= RECENT else self.past(max(0, now - at)))
 
     def until(self, at: int, now: int) -> When:
-        """A moment to come: `in 4 d`."""
+        """A moment to come: `in 4 d`, to the nearest day; in hours for the last two days."""
         _ = self.gettext
         left = max(0, at - now)
-        if left >= DAY:
-            text = _("in %(n)s d", n=left // DAY)
+        if left >= 2 * DAY:
+            text = _("in %(n)s d", n=(left + DAY // 2) // DAY)
         elif left >= HOUR:
             text = _("in %(n)s h", n=left // HOUR)
         else:

@@ -1,0 +1,183 @@
+"""A whole firm in one process: Clerk's emulator and instep wired together, and nothing goes on unless it is told to.
+
+`firm.settle()` carries every webhook to instep's door and works the inbox until nothing is due. Both read one clock
+that moves a millisecond at every look, so that nothing in Clerk happens at the same moment.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from clerk_emulator import Emulator
+from clerk_emulator.serve.server import address_of, bind
+from clerk_emulator.state.clock import Clock as EmulatorClock
+from clerk_emulator.wire.keyring import Keyring
+from instep.app.config import make_settings
+from instep.app.web import Front, make_app
+from instep.app.wiring import Services, make_services
+from instep.clerk.client import ClerkClient
+from instep.inbox import store as inbox
+from instep.kit.clock import Millis
+from tests.support.svix import SECRET
+
+START = 1_795_219_200_000
+KEY = "a key of more than twenty characters"
+OURS = "http://127.0.0.1:8000"
+DOOR = f"{OURS}/webhooks/clerk"
+
+
+class Ticking:
+    """Moves on by a millisecond at every look, and by as much as a test wants."""
+
+    def __init__(self, at: int = START) -> None:
+        self.at = at
+
+    def __call__(self) -> Millis:
+        self.at += 1
+        return Millis(self.at)
+
+    def advance(self, milliseconds: int) -> None:
+        self.at += milliseconds
+
+
+class QuietServer(uvicorn.Server):
+    """A server that leaves the signals to pytest."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class Firm:
+    """Clerk's emulator and instep, side by side."""
+
+    emulator: Emulator
+    services: Services
+    app: Front
+    clock: Ticking
+    _clients: list[httpx2.AsyncClient] = field(default_factory=list)
+
+    async def settle(self) -> None:
+        """Carry every webhook that is due, and work whatever is due in the inbox."""
+        await self.emulator.webhooks.drain()
+        while await self.services.work.run_once():
+            pass
+
+    async def settle_patiently(self) -> None:
+        """`settle`, and again whenever something that was put off is due, until nothing waits."""
+        await self.settle()
+        while (due := await self.services.db.read(inbox.next_due_at)) is not None:
+            self.clock.at = max(self.clock.at, due)
+            await self.settle()
+
+    def api(self, key: str | None = KEY, **headers: str) -> httpx2.AsyncClient:
+        """instep's API, by the break-glass key unless told otherwise."""
+        if key is not None:
+            headers["authorization"] = f"Bearer {key}"
+        return self._client(self.app, OURS, headers)
+
+    def clerk(self) -> httpx2.AsyncClient:
+        """Clerk's Backend API, raw."""
+        return self._client(
+            self.emulator, self.emulator.site.url, {"authorization": f"Bearer {self.emulator.secret_key}"}
+        )
+
+    def browser(self) -> httpx2.AsyncClient:
+        """Somebody's browser at Clerk's own pages."""
+        return self._client(self.emulator, self.emulator.site.url, {})
+
+    def state(self) -> dict[str, Any]:
+        """Everything that Clerk has."""
+        return self.emulator.desk.state()
+
+    def user_id(self, email: str) -> str:
+        """Clerk's id of the person with this address."""
+        (found,) = [user.id for user in self.emulator.state.users.oldest_first() if user.identifier == email]
+        return found
+
+    def organization_id(self, slug: str) -> str:
+        """Clerk's id of an organization."""
+        (found,) = [it["id"] for it in self.state()["organizations"] if it["slug"] == slug]
+        return str(found)
+
+    @contextlib.asynccontextmanager
+    async def port(self) -> AsyncIterator[str]:
+        """The emulator on a port, for clients that need one; gives its address. Webhooks still wait for `settle`."""
+        listener = bind("127.0.0.1", 0)
+        config = uvicorn.Config(self.emulator, log_level="warning", access_log=False, lifespan="off", ws="none")
+        server = QuietServer(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield address_of("127.0.0.1", listener)
+        finally:
+            server.should_exit = True
+            await serving
+            listener.close()
+
+    async def close(self) -> None:
+        """Close everything."""
+        for client in self._clients:
+            await client.aclose()
+        await self.emulator.webhooks.stop()
+        await self.services.close()
+
+    def _client(self, app: Any, url: str, headers: dict[str, str]) -> httpx2.AsyncClient:
+        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=url, headers=headers)
+        self._clients.append(client)
+        return client
+
+
+def make_emulator(clock: Ticking, private_key: str | None = None) -> Emulator:
+    """An emulator whose ids and times are the same in every run."""
+    return Emulator(clock=EmulatorClock(wall=clock), id_seed=7, private_key=private_key)
+
+
+def make_firm(url: str, *, private_key: str | None = None, **settings: str) -> Firm:
+    """A firm on a migrated database, with nobody in it yet."""
+    clock = Ticking()
+    emulator = make_emulator(clock, private_key)
+    client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=httpx2.ASGITransport(app=emulator))
+    values = {
+        "INSTEP_DATABASE_URL": url,
+        "INSTEP_PUBLIC_URL": OURS,
+        "INSTEP_ADMIN_KEY": KEY,
+        "CLERK_SECRET_KEY": emulator.secret_key,
+        "CLERK_API_URL": emulator.site.url,
+        "CLERK_FRONTEND_API_URL": emulator.site.url,
+        "CLERK_WEBHOOK_SIGNING_SECRET": SECRET,
+        **({"CLERK_PUBLISHABLE_KEY": emulator.publishable_key} if private_key else {}),
+        **settings,
+    }
+    services = make_services(make_settings(values), clerk=client, clock=clock)
+    app = make_app(services)
+    emulator.webhooks.connect(DOOR, secret=SECRET, transport=httpx2.ASGITransport(app=app))
+    return Firm(emulator, services, app, clock)
+
+
+@pytest.fixture(scope="session")
+def clerk_key() -> str:
+    """One pair of keys for all emulators: making one takes longer than most tests."""
+    return Keyring("ins_test").private_pem
+
+
+@pytest.fixture
+async def firm(migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
+    """A firm of this test's own; once on SQLite, once on PostgreSQL."""
+    firm = make_firm(migrated_url, private_key=clerk_key)
+    yield firm
+    await firm.close()
+
+
+@pytest.fixture
+async def sqlite_firm(sqlite_migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
+    """A firm on SQLite, where the database makes no difference."""
+    firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
+    yield firm
+    await firm.close()

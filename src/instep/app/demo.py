@@ -21,7 +21,7 @@ from instep.app.wiring import Services, make_services
 from instep.clerk.stand_in import PATH, StandIn
 from instep.kit.errors import PermanentError
 from instep.kit.schema import migrate
-from instep.mirror.apply import deactivate
+from instep.mirror.standing import deactivate_people
 from instep.mirror.store import find_organization, member_totals
 
 HOST = "127.0.0.1"
@@ -169,7 +169,7 @@ async def _until_mirrored(services: Services) -> None:
         found = await services.db.read(find_organization, firm.SLUG)
         totals = await services.db.read(member_totals, found.id) if found else {}
         if sum(totals.values()) >= firm.SIZE:
-            await services.db.write(deactivate, firm.deactivated(), now=services.clock())
+            await services.db.write(deactivate_people, firm.deactivated(), now=services.clock())
             return
         await asyncio.sleep(0.05)
     raise DemoFailed("The firm did not come through the webhooks within 30 s.")

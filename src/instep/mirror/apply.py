@@ -1,14 +1,15 @@
-"""The only writer of the mirror: what a ledger took, in a handful of statements."""
+"""The writer of what Clerk says: what a ledger took, in a handful of statements. Our own word is in `standing`."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from instep.identity.events import Gone, Seen
+from instep.identity.events import Gone, News, Seen
 from instep.identity.model import Membership, Organization, User
 from instep.kit.db import Conn, is_among, put_rows
-from instep.mirror.ledger import Entry, Ledger, parents_of
+from instep.mirror import standing
+from instep.mirror.ledger import Entry, Ledger, open_ledger, parents_of
 from instep.mirror.tables import memberships, organizations, users
 
 Row = dict[str, Any]
@@ -23,26 +24,31 @@ def apply(conn: Conn, ledger: Ledger, *, now: int) -> set[str]:
     of = {kind: [it for it in entries if it.news.key.kind == kind] for kind in ("user", "organization", "membership")}
     _put_users(conn, of["user"], now)
     _put_organizations(conn, of["organization"], now)
+    _move(conn, of["membership"], now)
     _put_memberships(conn, of["membership"], ledger, now)
     gone = [it for it in entries if isinstance(it.news, Gone)]
     _bury(conn, gone, now)
     touched = {it.id for it in of["organization"]}
     touched |= _organizations_of(conn, [it.id for it in of["membership"]], memberships.c.id)
     old_users = [it.id for it in of["user"] if not it.is_new]
-    _rename(conn, old_users)
+    rename(conn, old_users)
     return touched | _organizations_of(conn, old_users, memberships.c.user_id)
 
 
-def deactivate(conn: Conn, emails: Sequence[str], *, now: int) -> None:
-    """Mark the memberships of these people (by address) as deactivated: the database's own word, which Clerk's news
-    leave alone."""
-    people = sa.select(users.c.id).where(is_among(conn, users.c.email, emails))
-    living = sa.update(memberships).where(memberships.c.user_id.in_(people), memberships.c.status == "active")
-    conn.execute(living.values(status="deactivated", deactivated_at=now, changed_at=now))
+def take_in(conn: Conn, news: Sequence[News], *, now: int) -> Ledger:
+    """Decide news that were just read from Clerk, and write what won."""
+    ledger = open_ledger(conn, news)
+    for it in news:
+        ledger.take(it, is_read=True)
+    apply(conn, ledger, now=now)
+    return ledger
 
 
 def _put_users(conn: Conn, entries: Sequence[Entry], now: int) -> None:
     rows = [_user_row(it.news.entity) | _common(it, now) for it in entries if isinstance(it.news.entity, User)]
+    if ours := [row for row in rows if row["id"] in {it.id for it in entries if it.is_new} & {row["external_id"]}]:
+        conn.execute(sa.insert(users), ours)  # an id of ours that another transaction has just used: run this again
+        rows = [row for row in rows if row not in ours]
     put_rows(conn, users, rows, key="id", update=[name for name in rows[0] if name not in _USER_KEPT] if rows else ())
     unknown = [it for it in entries if it.is_new and isinstance(it.news, Gone)]
     blank = {"sort_name": "", "search_text": "", "is_active": False}
@@ -90,6 +96,13 @@ def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, now: 
     put_rows(conn, memberships, rows, key="id", update=_MEMBERSHIP_UPDATED)
 
 
+def _move(conn: Conn, entries: Sequence[Entry], now: int) -> None:
+    """A person who was kept in our list is a member in Clerk again: the row gets the new id, the old one a grave."""
+    for it in entries:
+        if it.replaces:
+            standing.move(conn, it.id, to=it.news.key.id, graves=it.replaces, now=now)
+
+
 def _common(entry: Entry, now: int) -> Row:
     news, entity = entry.news, entry.news.entity
     return {
@@ -107,9 +120,8 @@ def _tombstone(entry: Entry, now: int) -> Row:
 
 
 def _user_row(user: User) -> Row:
-    name = " ".join(part for part in (user.first_name, user.last_name) if part)
-    shown = name or user.username or user.email or user.clerk_id
     return {
+        **names_of(user.first_name, user.last_name, user.username, user.email, user.clerk_id),
         "email": user.email,
         "is_email_verified": user.is_email_verified,
         "first_name": user.first_name,
@@ -121,8 +133,15 @@ def _user_row(user: User) -> Row:
         "is_banned": user.is_banned,
         "last_sign_in_at": user.last_sign_in_at,
         "last_active_at": user.last_active_at,
-        "sort_name": shown.casefold(),
-        "search_text": " ".join(part for part in (name, user.email, user.username) if part).casefold(),
+    }
+
+
+def names_of(first: str | None, last: str | None, username: str | None, email: str | None, id: str) -> dict[str, str]:
+    """What a person is listed by and found by."""
+    name = " ".join(part for part in (first, last) if part)
+    return {
+        "sort_name": (name or username or email or id).casefold(),
+        "search_text": " ".join(part for part in (name, email, username) if part).casefold(),
     }
 
 
@@ -151,10 +170,11 @@ def _bury(conn: Conn, gone: Sequence[Entry], now: int) -> None:
     ):
         if ids:
             living = sa.update(memberships).where(is_among(conn, column, ids), memberships.c.gone_at.is_(None))
-            conn.execute(living.values(status="removed", gone_at=now, changed_at=now))
+            status = standing.STATUS_WHEN_GONE if column is memberships.c.id else "removed"
+            conn.execute(living.values(status=status, gone_at=now, changed_at=now))
 
 
-def _rename(conn: Conn, user_ids: Sequence[str]) -> None:
+def rename(conn: Conn, user_ids: Sequence[str]) -> None:
     """Members are listed and found by their person's name: carry a changed one over."""
     if not user_ids:
         return

@@ -55,6 +55,48 @@ def find_unlinked(conn: Conn, emails: Iterable[str]) -> dict[str, str]:
     return {str(address): str(id) for address, id in conn.execute(query)}
 
 
+class Kept(Struct, frozen=True):
+    """A deactivated member whose membership Clerk no longer has, or soon will not have: the row stays in our list.
+
+    `clerk_id` and `version` are of the membership it stands for.
+    """
+
+    id: str
+    clerk_id: ClerkId
+    version: int
+
+
+def find_kept(conn: Conn, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Kept]:
+    """The kept rows of these people in these organizations (Clerk's ids: organization, user); locks them."""
+    wanted = set(pairs)
+    if not wanted:
+        return {}
+    m = memberships.c
+    query = (
+        sa.select(organizations.c.clerk_id, users.c.clerk_id, m.id, m.clerk_id, m.version)
+        .select_from(memberships.join(users, users.c.id == m.user_id))
+        .join(organizations, organizations.c.id == m.organization_id)
+        .where(is_among(conn, users.c.clerk_id, sorted({user for _, user in wanted})))
+        .where(m.status == "deactivated", m.deactivation == "membership", m.clerk_id.is_not(None))
+        .order_by(m.id)
+        .with_for_update(of=memberships)
+    )
+    rows = conn.execute(query).all()
+    return {(org, user): Kept(*kept) for org, user, *kept in rows if (org, user) in wanted}
+
+
+def find_ours(conn: Conn, ids: Iterable[str]) -> dict[str, bool]:
+    """Which of these ids of people are in use, and whether whoever has it is alive and without a Clerk account."""
+    wanted = sorted(set(ids))
+    if not wanted:
+        return {}
+    is_free = sa.and_(users.c.clerk_id.is_(None), users.c.deleted_at.is_(None))
+    return {
+        str(id): bool(free)
+        for id, free in conn.execute(sa.select(users.c.id, is_free).where(is_among(conn, users.c.id, wanted)))
+    }
+
+
 class OrganizationRow(Struct, frozen=True, kw_only=True):
     """An organization as the mirror has it."""
 

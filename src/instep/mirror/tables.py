@@ -71,6 +71,7 @@ memberships = sa.Table(
     sa.Column("search_text", _Text, nullable=False),
     sa.Column("joined_at", _At, nullable=False),
     sa.Column("deactivated_at", _At),
+    sa.Column("deactivation", _Text),
     sa.Column("version", _At, nullable=False, server_default="0"),
     sa.Column("digest", _Text, nullable=False, server_default=""),
     sa.Column("gone_at", _At),
@@ -78,7 +79,9 @@ memberships = sa.Table(
     sa.Index("ix_instep_memberships_page", "organization_id", "status", "sort_name", "id"),
     sa.Index("ix_instep_memberships_role_page", "organization_id", "status", "role", "sort_name", "id"),
     comment="One row for each time that someone joined. status: active, deactivated, removed; "
-    "sort_name and search_text repeat the person's, so that a page is one walk of one index.",
+    "deactivation: how far Clerk follows, database (its membership stays), membership (removed there, and the row is "
+    "kept whatever Clerk says of that) or ban; sort_name and search_text repeat the person's, so that a page is one "
+    "walk of one index.",
 )
 
 member_counts = sa.Table(

@@ -15,6 +15,21 @@ depends_on = None
 def upgrade() -> None:
     """Make the change."""
     op.create_table(
+        "instep_api_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("key_hash", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("organization_id", sa.Text(), nullable=True),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_used_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_api_keys")),
+        sa.UniqueConstraint("key_hash", name=op.f("uq_instep_api_keys_key_hash")),
+        comment="Keys for programs. scopes: read, write; organization_id is null for a key to the whole installation.",
+    )
+    op.create_table(
         "instep_audit",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -219,6 +234,7 @@ def upgrade() -> None:
         sa.Column("search_text", sa.Text(), nullable=False),
         sa.Column("joined_at", sa.BigInteger(), nullable=False),
         sa.Column("deactivated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deactivation", sa.Text(), nullable=True),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("digest", sa.Text(), server_default="", nullable=False),
         sa.Column("gone_at", sa.BigInteger(), nullable=True),
@@ -229,7 +245,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["instep_users.id"], name=op.f("fk_instep_memberships_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_memberships")),
         sa.UniqueConstraint("clerk_id", name=op.f("uq_instep_memberships_clerk_id")),
-        comment="One row for each time that someone joined. status: active, deactivated, removed; sort_name and search_text repeat the person's, so that a page is one walk of one index.",
+        comment="One row for each time that someone joined. status: active, deactivated, removed; deactivation: how far Clerk follows, database (its membership stays), membership (removed there, and the row is kept whatever Clerk says of that) or ban; sort_name and search_text repeat the person's, so that a page is one walk of one index.",
     )
     op.create_index(
         "ix_instep_memberships_page",

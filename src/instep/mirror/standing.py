@@ -1,0 +1,80 @@
+"""Standing: what the database alone decides of a membership, beside what Clerk says of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from instep.kit.db import Conn, is_among
+from instep.mirror.tables import memberships, organizations, users
+
+Deactivation = Literal["database", "membership", "ban"]
+
+m = memberships.c
+
+_IS_KEPT = sa.and_(m.status == "deactivated", m.deactivation == "membership")
+STATUS_WHEN_GONE = sa.case((_IS_KEPT, m.status), else_="removed")
+"""The status of a membership that Clerk has no longer: who was removed there by being deactivated here stays."""
+
+
+def lock_organization(conn: Conn, organization_id: str) -> None:
+    """Keep other changes of standing in this organization waiting until the transaction ends.
+
+    PostgreSQL: the organization's row is locked, in a mode that lets new members in; SQLite has one writer anyway.
+    """
+    query = sa.select(organizations.c.id).where(organizations.c.id == organization_id)
+    conn.execute(query.with_for_update(key_share=True))
+
+
+def deactivate(conn: Conn, id: str, *, how: Deactivation, now: int) -> None:
+    """From now on this member is out, whatever Clerk says; the role is remembered. `how`: how far Clerk follows."""
+    living = sa.update(memberships).where(m.id == id, m.status == "active")
+    conn.execute(living.values(status="deactivated", deactivated_at=now, deactivation=how, changed_at=now))
+
+
+def note_deactivation(conn: Conn, id: str, *, how: Deactivation) -> None:
+    """How far Clerk followed in the end."""
+    conn.execute(sa.update(memberships).where(m.id == id, m.status == "deactivated").values(deactivation=how))
+
+
+def deactivate_people(conn: Conn, emails: Sequence[str], *, now: int) -> None:
+    """Deactivate every membership of these people, by their addresses."""
+    people = sa.select(users.c.id).where(is_among(conn, users.c.email, emails))
+    living = sa.update(memberships).where(m.user_id.in_(people), m.status == "active")
+    conn.execute(living.values(status="deactivated", deactivated_at=now, deactivation="database", changed_at=now))
+
+
+def reactivate(conn: Conn, id: str, *, now: int) -> None:
+    """A deactivated member is in again."""
+    out = sa.update(memberships).where(m.id == id, m.status == "deactivated")
+    conn.execute(out.values(status="active", deactivated_at=None, deactivation=None, changed_at=now))
+
+
+def remove(conn: Conn, id: str, *, now: int) -> None:
+    """This person is a member no longer; the row stays, marked."""
+    staying = sa.update(memberships).where(m.id == id, m.status != "removed")
+    conn.execute(staying.values(status="removed", gone_at=sa.func.coalesce(m.gone_at, now), changed_at=now))
+
+
+def restore(conn: Conn, id: str, *, now: int) -> None:
+    """A removed member whom Clerk does not know is a member again."""
+    removed = sa.update(memberships).where(m.id == id, m.status == "removed", m.clerk_id.is_(None))
+    back = {"status": "active", "gone_at": None, "deactivated_at": None, "deactivation": None, "changed_at": now}
+    conn.execute(removed.values(**back))
+
+
+def set_role(conn: Conn, id: str, role: str, *, now: int) -> None:
+    """The role of a member whom Clerk does not know."""
+    conn.execute(sa.update(memberships).where(m.id == id).values(role=role, changed_at=now))
+
+
+def move(conn: Conn, id: str, *, to: str, graves: Mapping[str, str], now: int) -> None:
+    """A kept row goes on under Clerk's new id `to`.
+
+    `graves`: our new ids of removed rows for the ids it had before, so that late news of these stay dead.
+    """
+    row = conn.execute(sa.select(memberships).where(m.id == id)).one()._mapping
+    conn.execute(sa.update(memberships).where(m.id == id).values(clerk_id=to, gone_at=None, changed_at=now))
+    dead: dict[str, Any] = {**row, "status": "removed", "gone_at": now, "changed_at": now}
+    dead |= {"version": 0, "digest": "", "deactivated_at": None, "deactivation": None}
+    conn.execute(sa.insert(memberships), [dead | {"clerk_id": old, "id": grave} for old, grave in graves.items()])

@@ -7,7 +7,7 @@ that moves a millisecond at every look, so that nothing in Clerk happens at the 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -24,6 +24,7 @@ from instep.app.wiring import Services, make_services
 from instep.clerk.client import ClerkClient
 from instep.inbox import store as inbox
 from instep.kit.clock import Millis
+from instep.people.flows import PATIENCE
 from tests.support.svix import SECRET
 
 START = 1_795_219_200_000
@@ -139,8 +140,8 @@ def make_emulator(clock: Ticking, private_key: str | None = None) -> Emulator:
     return Emulator(clock=EmulatorClock(wall=clock), id_seed=7, private_key=private_key)
 
 
-def make_firm(url: str, *, private_key: str | None = None, **settings: str) -> Firm:
-    """A firm on a migrated database, with nobody in it yet."""
+def make_firm(url: str, *, private_key: str | None = None, patience: float = PATIENCE, **settings: str) -> Firm:
+    """A firm on a migrated database, with nobody in it yet. `patience`: how long the list waits for Clerk."""
     clock = Ticking()
     emulator = make_emulator(clock, private_key)
     client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=httpx2.ASGITransport(app=emulator))
@@ -156,6 +157,7 @@ def make_firm(url: str, *, private_key: str | None = None, **settings: str) -> F
         **settings,
     }
     services = make_services(make_settings(values), clerk=client, clock=clock)
+    services = replace(services, list_people=replace(services.list_people, patience=patience))
     app = make_app(services)
     emulator.webhooks.connect(DOOR, secret=SECRET, transport=httpx2.ASGITransport(app=app))
     return Firm(emulator, services, app, clock)

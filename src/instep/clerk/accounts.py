@@ -7,12 +7,18 @@ import msgspec
 from instep.clerk import wire
 from instep.clerk.call import Backend, Params, decode
 from instep.identity.events import Gone, Seen
-from instep.identity.model import ClerkId, Key, NewUser, ProfileChange
+from instep.identity.model import ClerkId, Code, EmailAddress, Key, NewUser, ProfileChange
 from instep.identity.ports import ProviderDown, ProviderRefused
 
 
 class _Session(msgspec.Struct):
     id: str
+
+
+class _Verification(msgspec.Struct):
+    id: str
+    status: str = "unverified"
+    expire_at: int | None = None
 
 
 class Accounts:
@@ -60,11 +66,53 @@ class Accounts:
 
     async def replace_email(self, id: ClerkId, email: str) -> Seen:
         """See Accounts.replace_email. Clerk answers with the address alone, so the user is read again."""
-        await self._backend.send("PUT", f"users/{id}/email_address", json={"email_address": email})
+        wanted = {"email_address": email, "notify_primary_email_address_changed": True}
+        await self._backend.send("PUT", f"users/{id}/email_address", json=wanted)
         found = await self.find_user(id)
         if found is None:
             raise ProviderDown("The user is not in Clerk any more.")
         return found
+
+    async def list_emails(self, id: ClerkId) -> list[EmailAddress]:
+        """See Accounts.list_emails."""
+        body = await self._backend.find(f"users/{id}")
+        return wire.to_emails(decode(body, wire.UserWire)) if body else []
+
+    async def add_email(self, id: ClerkId, email: str) -> EmailAddress:
+        """See Accounts.add_email."""
+        wanted = {"user_id": id, "email_address": email, "verified": False}
+        return wire.to_email(decode(await self._backend.send("POST", "email_addresses", json=wanted), wire.EmailWire))
+
+    async def send_code(self, email: ClerkId) -> Code:
+        """See Accounts.send_code."""
+        body = await self._backend.send("POST", f"email_addresses/{email}/prepare_verification")
+        sent: _Verification = decode(body, _Verification)
+        return Code(verification=sent.id, expires_at=sent.expire_at)
+
+    async def try_code(self, email: ClerkId, verification: str, code: str) -> str:
+        """See Accounts.try_code. Clerk answers a wrong code with 200, and refuses one that was accepted before."""
+        wanted = {"verification_id": verification, "code": code}
+        try:
+            body = await self._backend.send("POST", f"email_addresses/{email}/attempt_verification", json=wanted)
+        except ProviderRefused as error:
+            if error.code == "verification_already_verified":
+                return "verified"
+            raise
+        tried: _Verification = decode(body, _Verification)
+        return tried.status
+
+    async def make_primary(self, id: ClerkId, email: ClerkId) -> Seen:
+        """See Accounts.make_primary."""
+        wanted = {"primary_email_address_id": email, "notify_primary_email_address_changed": True}
+        return _user(await self._backend.send("PATCH", f"users/{id}", json=wanted))
+
+    async def remove_email(self, email: ClerkId) -> None:
+        """See Accounts.remove_email."""
+        try:
+            await self._backend.send("DELETE", f"email_addresses/{email}")
+        except ProviderRefused as error:
+            if error.status != 404:
+                raise
 
     async def delete_user(self, id: ClerkId) -> Gone:
         """See Accounts.delete_user."""

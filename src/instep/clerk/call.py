@@ -21,6 +21,7 @@ class _ErrorItem(msgspec.Struct):
     code: str = "unknown"
     message: str = ""
     long_message: str | None = None
+    meta: Any = None
 
 
 class _ErrorBody(msgspec.Struct):
@@ -100,7 +101,17 @@ def _failure(response: httpx2.Response) -> ProviderDown | ProviderRefused:
         code=first.code,
         status=response.status_code,
         trace_id=body.clerk_trace_id or response.headers.get("cf-ray"),
+        param=_param(first.meta),
     )
+
+
+def _param(meta: Any) -> str | None:
+    """The parameter that an error is about; Clerk names it in one of two ways."""
+    if not isinstance(meta, dict):
+        return None
+    names = meta.get("param_names")
+    found = meta.get("param_name") or (names[0] if isinstance(names, list) and names else None)
+    return found if isinstance(found, str) else None
 
 
 def _retry_after(response: httpx2.Response) -> float:

@@ -13,6 +13,7 @@ from instep.identity.events import Gone, NotForUs, Said, Seen, SessionEnded, Tou
 from instep.identity.model import (
     NO_METADATA,
     ClerkId,
+    EmailAddress,
     Entity,
     Invitation,
     Key,
@@ -41,7 +42,9 @@ class _Verification(Struct):
     status: str | None = None
 
 
-class _Email(Struct):
+class EmailWire(Struct):
+    """An address as the Backend API gives it."""
+
     id: str
     email_address: str
     verification: _Verification | None = None
@@ -54,7 +57,7 @@ class UserWire(Struct):
     updated_at: At = 0
     created_at: At | None = 0
     primary_email_address_id: str | None = None
-    email_addresses: list[_Email] | None = None
+    email_addresses: list[EmailWire] | None = None
     first_name: str | None = None
     last_name: str | None = None
     username: str | None = None
@@ -180,6 +183,23 @@ def to_user(wire: UserWire) -> Seen:
         last_active_at=wire.last_active_at,
     )
     return _seen(user, wire.updated_at)
+
+
+def to_emails(wire: UserWire) -> list[EmailAddress]:
+    """Every address of a user."""
+    return [_to_email(it, primary=wire.primary_email_address_id) for it in wire.email_addresses or []]
+
+
+def to_email(wire: EmailWire) -> EmailAddress:
+    """One address, by itself."""
+    return _to_email(wire, primary=None)
+
+
+def _to_email(wire: EmailWire, *, primary: str | None) -> EmailAddress:
+    is_verified = wire.verification is not None and wire.verification.status == "verified"
+    return EmailAddress(
+        clerk_id=ClerkId(wire.id), email=wire.email_address, is_verified=is_verified, is_primary=wire.id == primary
+    )
 
 
 def to_organization(wire: OrganizationWire) -> Seen:

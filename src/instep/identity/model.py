@@ -147,3 +147,19 @@ class NewUser(Struct, frozen=True, kw_only=True):
     last_name: str | None = None
     username: str | None = None
     public_metadata: dict[str, Any] = {}
+
+
+class EmailAddress(Struct, frozen=True, kw_only=True):
+    """One of a user's addresses."""
+
+    clerk_id: ClerkId
+    email: str
+    is_verified: bool
+    is_primary: bool
+
+
+class Code(Struct, frozen=True, kw_only=True):
+    """A code that was sent: by which verification it is tried, and until when (Unix milliseconds)."""
+
+    verification: str
+    expires_at: int | None = None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from instep.identity.events import Gone, News, Seen
-from instep.identity.model import ClerkId, Invitation, NewInvitation, NewUser, ProfileChange
+from instep.identity.model import ClerkId, Code, EmailAddress, Invitation, NewInvitation, NewUser, ProfileChange
 from instep.identity.rules import AskAgain
 from instep.kit.errors import PermanentError, TemporaryError
 
@@ -35,13 +35,16 @@ class ProviderRefused(PermanentError):
     """Clerk said no, definitely: nothing was changed there.
 
     `code` is Clerk's own (`organization_invitation_not_unique`, ...), `status` the HTTP status,
-    `trace_id` Clerk's, for its support.
+    `trace_id` Clerk's, for its support; `param` the parameter it is about, where Clerk names one.
     """
 
-    def __init__(self, message: str, *, code: str, status: int, trace_id: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str, status: int, trace_id: str | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message, code=code)
         self.status = status
         self.trace_id = trace_id
+        self.param = param
 
 
 class Directory(Protocol):
@@ -112,7 +115,25 @@ class Accounts(Protocol):
         """Set a password, checked by Clerk's own rules; it is kept nowhere else."""
 
     async def replace_email(self, id: ClerkId, email: str) -> Seen:
-        """Replace every address by this one, verified."""
+        """Replace every address by this one, verified; the old one is told."""
+
+    async def list_emails(self, id: ClerkId) -> list[EmailAddress]:
+        """Every address of a user; none where Clerk has no such user."""
+
+    async def add_email(self, id: ClerkId, email: str) -> EmailAddress:
+        """Give a user one more address, which is not verified yet."""
+
+    async def send_code(self, email: ClerkId) -> Code:
+        """Send a code to an address; its older codes count no longer."""
+
+    async def try_code(self, email: ClerkId, verification: str, code: str) -> str:
+        """Verify an address by its code: "verified"; or "unverified" (another code), "expired", "failed"."""
+
+    async def make_primary(self, id: ClerkId, email: ClerkId) -> Seen:
+        """Make one of a user's verified addresses the primary one; the old one is told."""
+
+    async def remove_email(self, email: ClerkId) -> None:
+        """Take an address away; one that is gone already is fine."""
 
     async def delete_user(self, id: ClerkId) -> Gone:
         """Delete a user; one that is gone already is fine."""

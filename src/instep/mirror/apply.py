@@ -46,8 +46,9 @@ def take_in(conn: Conn, news: Sequence[News], *, now: int) -> Ledger:
 
 def _put_users(conn: Conn, entries: Sequence[Entry], now: int) -> None:
     rows = [_user_row(it.news.entity) | _common(it, now) for it in entries if isinstance(it.news.entity, User)]
-    if ours := [row for row in rows if row["id"] in {it.id for it in entries if it.is_new} & {row["external_id"]}]:
-        conn.execute(sa.insert(users), ours)  # an id of ours that another transaction has just used: run this again
+    new = {it.id for it in entries if it.is_new}
+    if ours := [row for row in rows if row["id"] == row["external_id"] and row["id"] in new]:
+        conn.execute(sa.insert(users), ours)  # fails where another transaction was faster, and is run again
         rows = [row for row in rows if row not in ours]
     put_rows(conn, users, rows, key="id", update=[name for name in rows[0] if name not in _USER_KEPT] if rows else ())
     unknown = [it for it in entries if it.is_new and isinstance(it.news, Gone)]

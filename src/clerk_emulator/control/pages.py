@@ -86,7 +86,7 @@ def routes(desk: Desk) -> list[Route]:
         }
         kinds = [(name, counts[name], LISTS[name][0]) for name in LISTS]
         key = desk.site.publishable_key
-        return page("overview.html", title="Overview", kinds=kinds, url=desk.site.url, publishable_key=key)
+        return page("overview.html", title="Overview", kinds=kinds, url=desk.site.url, publishable_key=key, wide=True)
 
     async def listing(request: Request) -> Response:
         found = LISTS.get(request.path_params["name"])

@@ -145,21 +145,14 @@ def _sow_below(instance: Instance, organization: Organization, wish: dict[str, A
 def _sow_user(instance: Instance, wish: dict[str, Any]) -> None:
     addresses = wish.get("email_addresses") or [wish.get("email_address")]
     draft = {**wish, "email_address": [one for one in addresses if one], "skip_password_checks": True}
-    user = users.create(instance, draft)
-    _set(user, wish, "last_sign_in_at", "last_active_at", "updated_at")
+    users.create(instance, draft)
 
 
 def _sow_organization(instance: Instance, wish: dict[str, Any]) -> Organization:
     creator = wish.get("created_by")
-    draft = {**wish, "created_by": _user(instance, creator).id if creator else None}
     is_listed = any(_is(instance, member.get("user"), creator) for member in wish.get("members") or [])
-    if creator and is_listed:
-        draft["created_by"] = None
-    organization = organizations.create(instance, draft)
-    if creator:
-        organization.created_by = _user(instance, creator).id
-    _set(organization, wish, "updated_at")
-    return organization
+    creator_id = _user(instance, creator).id if creator else None
+    return organizations.create(instance, {**wish, "created_by": creator_id, "creator_joins": not is_listed})
 
 
 def _sow_member(instance: Instance, organization: Organization, wish: dict[str, Any]) -> None:
@@ -167,8 +160,7 @@ def _sow_member(instance: Instance, organization: Organization, wish: dict[str, 
     role = roles.get(instance, wish.get("role") or instance.settings.default_role)
     if memberships.find(instance, organization.id, user.id) is not None:
         raise BadSeed("is a member already")
-    membership = memberships.join(instance, organization, user, role.key, wish)
-    _set(membership, wish, "updated_at")
+    memberships.join(instance, organization, user, role.key, wish)
 
 
 def _sow_invitation(instance: Instance, organization: Organization, wish: dict[str, Any]) -> None:
@@ -183,12 +175,14 @@ def _sow_invitation(instance: Instance, organization: Organization, wish: dict[s
     finally:
         organization.max_allowed_memberships = limit
     _settle(instance, invitation, wish.get("status") or "pending")
-    _set(invitation, wish, "updated_at")
 
 
 def _settle(instance: Instance, invitation: OrganizationInvitation, status: str) -> None:
     if status in ("accepted", "revoked"):
         organization_invitations.settle(instance, invitation, status)
+        owner = emails.find_owner(instance, invitation.email_address) if status == "accepted" else None
+        invitation.user_id = owner.id if owner else None
+        instance.tell(f"organizationInvitation.{status}", invitation)
     elif status not in ("pending", "expired"):
         raise BadSeed("status must be pending, accepted, revoked or expired")
 
@@ -200,14 +194,6 @@ def _set_settings(instance: Instance, wish: Any) -> None:
         if type(value) is not known[name]:
             raise BadSeed(f"settings.{name} must be of type {known[name].__name__}")
         setattr(instance.settings, name, value)
-
-
-def _set(thing: Any, wish: dict[str, Any], *names: str) -> None:
-    for name in names:
-        if wish.get(name) is not None:
-            setattr(thing, name, wish[name])
-    if "updated_at" not in wish and wish.get("created_at") is not None:
-        thing.updated_at = thing.created_at
 
 
 def _user(instance: Instance, reference: Any) -> User:
@@ -235,6 +221,8 @@ def _items(owner: dict[str, Any], name: str, known: set[str], above: str = "") -
 def _timed(instance: Instance, wish: dict[str, Any]) -> dict[str, Any]:
     now = instance.now
     times = {name: moments.read(wish[name], now) for name in TIMES if wish.get(name) is not None}
+    if "created_at" in times:
+        times.setdefault("updated_at", times["created_at"])
     for name in METADATA & set(wish):
         if not isinstance(wish[name], dict):
             raise BadSeed(f"{name} must be an object")

@@ -96,7 +96,7 @@ def _new(instance: Instance, draft: dict[str, Any], address: str) -> Invitation:
         redirect_url=draft.get("redirect_url"),
         expires_at=draft.get("expires_at") or created_at + days * DAY,
         created_at=created_at,
-        updated_at=now,
+        updated_at=draft.get("updated_at") or now,
     )
     metadata.replace_in(invitation, {"public_metadata": draft.get("public_metadata")})
     return invitation

@@ -90,7 +90,7 @@ def join(instance: Instance, organization: Organization, user: User, role: str, 
         user_id=user.id,
         role=role,
         created_at=draft.get("created_at") or now,
-        updated_at=now,
+        updated_at=draft.get("updated_at") or now,
     )
     metadata.replace_in(membership, {name: draft.get(name) for name in METADATA})
     restore(instance, membership)

@@ -143,7 +143,7 @@ def _new(instance: Instance, organization: Organization, draft: dict[str, Any], 
         redirect_url=draft.get("redirect_url"),
         expires_at=draft.get("expires_at") or created_at + days * DAY,
         created_at=created_at,
-        updated_at=now,
+        updated_at=draft.get("updated_at") or now,
     )
     metadata.replace_in(invitation, {name: draft.get(name) for name in METADATA})
     return invitation

@@ -41,7 +41,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> Organization:
     organization = _new(instance, draft)
     restore(instance, organization)
     instance.tell("organization.created", organization)
-    if creator is not None:
+    if creator is not None and draft.get("creator_joins", True):
         memberships.join(instance, organization, creator, instance.settings.creator_role, {})
     return organization
 
@@ -125,7 +125,7 @@ def _new(instance: Instance, draft: dict[str, Any]) -> Organization:
         admin_delete_enabled=instance.settings.admin_delete_enabled,
         created_by=draft.get("created_by"),
         created_at=draft.get("created_at") or now,
-        updated_at=now,
+        updated_at=draft.get("updated_at") or now,
     )
     metadata.replace_in(organization, {name: draft.get(name) for name in METADATA})
     return organization

@@ -155,9 +155,9 @@ def _new(instance: Instance, draft: dict[str, Any]) -> User:
         username=draft.get("username") or None,
         banned=bool(draft.get("banned")),
         created_at=draft.get("created_at") or now,
-        updated_at=now,
+        updated_at=draft.get("updated_at") or now,
     )
-    for name in PLAIN:
+    for name in (*PLAIN, "last_sign_in_at", "last_active_at"):
         if draft.get(name) is not None:
             setattr(user, name, draft[name])
     metadata.replace_in(user, {name: draft.get(name) for name in METADATA})

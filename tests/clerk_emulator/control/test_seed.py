@@ -1,5 +1,6 @@
 """Seeding."""
 
+import json
 from typing import Any
 
 import pytest
@@ -60,6 +61,18 @@ async def test_events_are_told_where_the_seed_asks_for_it(emulator: Emulator) ->
     types = [message.type for message in emulator.webhooks.log.messages.values()]
     assert types.count("user.created") == 3
     assert types.count("organizationMembership.created") == 3
+    assert types.count("organizationInvitation.revoked") == 1
+
+
+async def test_an_event_of_a_seed_tells_the_thing_as_it_stays(emulator: Emulator, backend: Backend) -> None:
+    emulator.seed({**FIRM, "events": True})
+    events = [json.loads(message.body) for message in emulator.webhooks.log.messages.values()]
+    for event in events:
+        if event["type"] == "user.created":
+            assert event["data"] == await backend("GET", f"/users/{event['data']['id']}")
+    firm = await backend("GET", "/organizations/org_north")
+    told = [event["data"]["organization"] for event in events if event["type"] == "organizationMembership.created"]
+    assert {shape["updated_at"] for shape in told} == {firm["updated_at"]} == {emulator.clock.now() - 29 * DAY}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from instep.access import store
 from instep.access.flows import Sessions
+from instep.access.keys import PREFIX, ApiKeys
 from instep.access.limits import BreakGlass
 from instep.access.ports import SignIn
 from instep.access.principal import BREAK_GLASS, Access, Asker, Principal
@@ -26,12 +27,13 @@ class Gate:
     sessions: Sessions
     break_glass: BreakGlass
     sign_in: SignIn | None = None
+    keys: ApiKeys | None = None
 
     async def who(self, request: Request) -> Asker:
         """Who sends this request, also when they are barred. Raises DatabaseDown, ProviderDown.
 
-        1. `Authorization: Bearer`: a session token of Clerk's, or the break-glass key. A bearer that is neither is
-           refused, whatever cookies come with it.
+        1. `Authorization: Bearer`: a session token of Clerk's, an API key, or the break-glass key. A bearer that
+           is none of them is refused, whatever cookies come with it.
         2. Else the cookie of a console session.
         """
         if hasattr(request.state, "instep_asker"):
@@ -66,6 +68,8 @@ class Gate:
                 return await self.sessions.find_bearer(await self.sign_in.verify(bearer))
             except SessionRefused:
                 return None
+        if bearer.startswith(PREFIX):
+            return await self.keys.find(bearer) if self.keys else None
         return BREAK_GLASS if self.break_glass.judge(bearer, client) == "right" else None
 
 

@@ -8,13 +8,14 @@ from instep.identity.model import ADMIN
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who a request comes from: a person signed in through Clerk, or the holder of the break-glass key.
+    """Who a request comes from: a person signed in through Clerk, a program with a key, or the break-glass key.
 
     `is_instance_admin` may see and change every organization. `user_id` is None for someone the mirror does not know
-    yet. `actor` is who acts as this person, where Clerk says that someone does (impersonation).
+    yet. `actor` is who acts as this person, where Clerk says that someone does (impersonation). `scopes` is what a
+    key is good for (None: everything that its holder may), `only` the one organization that it is for.
     """
 
-    kind: Literal["person", "break_glass"]
+    kind: Literal["person", "break_glass", "api_key"]
     name: str
     email: str | None = None
     image_url: str | None = None
@@ -22,11 +23,18 @@ class Principal(Struct, frozen=True, kw_only=True):
     clerk_user_id: str | None = None
     is_instance_admin: bool = False
     actor: str | None = None
+    key_id: str | None = None
+    scopes: frozenset[str] | None = None
+    only: str | None = None
 
     @property
     def id(self) -> str:
         """Who this is, for the record: instep's id, Clerk's where the mirror does not know them yet, or the key."""
-        return self.user_id or self.clerk_user_id or self.kind
+        return self.user_id or self.clerk_user_id or self.key_id or self.kind
+
+    def may(self, scope: str) -> bool:
+        """Whether this request's key is good for `scope` (read or write); people have no such limit."""
+        return self.scopes is None or scope in self.scopes
 
 
 class Barred(Struct, frozen=True):
@@ -81,7 +89,7 @@ class Access(Struct, frozen=True, kw_only=True):
     @property
     def may_act(self) -> bool:
         """Whether they may change people here; otherwise they only read."""
-        return self.principal.is_instance_admin or self.role == ADMIN
+        return self.principal.may("write") and (self.principal.is_instance_admin or self.role == ADMIN)
 
 
 def decide_principal(

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.access.principal import Access, Barred, Person, Principal, decide_principal
-from instep.access.tables import memberships, organizations, sessions, users
+from instep.access.tables import api_keys, memberships, organizations, sessions, users
+from instep.identity.model import ADMIN
 from instep.identity.session import SessionClaims
 from instep.kit.db import Conn, is_among
 
@@ -31,6 +32,20 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     ended_at: int | None
 
 
+class KeyRow(Struct, frozen=True, kw_only=True):
+    """A key for a program. `scopes` are words parted by spaces."""
+
+    id: str
+    name: str
+    scopes: str
+    organization_id: str | None
+    created_by: str
+    created_at: int
+    last_used_at: int | None
+    revoked_at: int | None
+
+
+_KEY = tuple(api_keys.c[name] for name in KeyRow.__struct_fields__)
 _SESSION = tuple(sessions.c[name] for name in SessionRow.__struct_fields__)
 _FOUND = (
     sa.select(*_SESSION, *_PERSON)
@@ -104,6 +119,9 @@ def find_principal(
 
 def list_accesses(conn: Conn, principal: Principal, *, limit: int = MOST_ORGANIZATIONS) -> list[Access]:
     """The organizations that a principal may see, by name: those they belong to, all for an instance admin."""
+    if principal.only is not None:
+        bound = find_access(conn, principal, principal.only)
+        return [bound] if bound else []
     values = {"user_id": principal.user_id, "limit": limit}
     return [_access(principal, row) for row in conn.execute(_all_seen(principal.is_instance_admin), values)]
 
@@ -117,8 +135,9 @@ def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
     if not ref.isprintable() or len(ref) > LONGEST_REF:
         return None
     values = {"user_id": principal.user_id, "ref": ref}
-    row = conn.execute(_one_seen(principal.is_instance_admin), values).first()
-    return _access(principal, row) if row else None
+    row = conn.execute(_one_seen(principal.is_instance_admin or principal.only is not None), values).first()
+    is_theirs = row is not None and principal.only in (None, row.id)
+    return _access(principal, row) if is_theirs else None
 
 
 @cache
@@ -136,16 +155,51 @@ def _one_seen(is_instance_admin: bool) -> sa.Select[Any]:
 
 
 def _seen(is_instance_admin: bool) -> sa.Select[Any]:
-    """Live organizations that `user_id` may see, each with their role there: that of their newest belonging."""
+    """Live organizations that `user_id` may see, each with their role there: that of their newest belonging.
+
+    Nothing is added to the organization's id in `is_here`, so that SQLite, which knows no sizes, goes through what
+    belongs to the person, and not through everyone of the organization.
+    """
     o, m, user_id = organizations.c, memberships.c, sa.bindparam("user_id", type_=sa.Text)
     is_theirs = sa.and_(m.user_id == user_id, m.status == "active", m.gone_at.is_(None))
-    newest = sa.select(m.role).where(is_theirs, m.organization_id == o.id).order_by(m.joined_at.desc(), m.id.desc())
+    is_here = m.organization_id + "" == o.id
+    newest = sa.select(m.role).where(is_theirs, is_here).order_by(m.joined_at.desc(), m.id.desc())
     query = sa.select(o.id, o.clerk_id, o.name, o.slug, newest.limit(1).scalar_subquery().label("role"))
     query = query.where(o.deleted_at.is_(None), o.gone_at.is_(None))
     if is_instance_admin:
         return query
     is_present = sa.exists().where(users.c.id == user_id, *_LIVE)
     return query.where(is_present, o.id.in_(sa.select(m.organization_id).where(is_theirs)))
+
+
+def put_key(conn: Conn, key: KeyRow, *, key_hash: str) -> None:
+    """Keep a new key."""
+    values = {name: getattr(key, name) for name in KeyRow.__struct_fields__}
+    conn.execute(api_keys.insert().values(**values, key_hash=key_hash))
+
+
+def find_key(conn: Conn, *, key_hash: str) -> KeyRow | None:
+    """The key under this hash, unless it was revoked."""
+    is_wanted = sa.and_(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
+    row = conn.execute(sa.select(*_KEY).where(is_wanted)).first()
+    return KeyRow(**row._mapping) if row else None
+
+
+def note_use(conn: Conn, *, id: str, at: int) -> None:
+    """When a key was used last."""
+    conn.execute(api_keys.update().where(api_keys.c.id == id).values(last_used_at=at))
+
+
+def list_keys(conn: Conn) -> list[KeyRow]:
+    """Every key, newest first, revoked ones too."""
+    return [KeyRow(**row._mapping) for row in conn.execute(sa.select(*_KEY).order_by(api_keys.c.id.desc()))]
+
+
+def revoke_key(conn: Conn, *, id: str, at: int) -> KeyRow | None:
+    """End a key; None where there is none, or it has ended."""
+    is_wanted = sa.and_(api_keys.c.id == id, api_keys.c.revoked_at.is_(None))
+    row = conn.execute(api_keys.update().where(is_wanted).values(revoked_at=at).returning(*_KEY)).first()
+    return KeyRow(**row._mapping) if row else None
 
 
 def _access(principal: Principal, row: Any) -> Access:
@@ -155,7 +209,7 @@ def _access(principal: Principal, row: Any) -> Access:
         organization_clerk_id=row.clerk_id,
         organization_name=row.name,
         organization_slug=row.slug,
-        role=row.role,
+        role=ADMIN if principal.only else row.role,
     )
 
 

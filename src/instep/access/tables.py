@@ -1,4 +1,4 @@
-"""The table of console sessions: kept as hashes, each bound to a Clerk session or to the break-glass key."""
+"""The tables of access: console sessions and API keys, both kept as hashes."""
 
 from typing import Any
 
@@ -19,6 +19,21 @@ sessions = sa.Table(
     sa.Column("ended_at", sa.BigInteger),
     comment="clerk_session_id is null for a sign-in with the break-glass key. checked_at: when Clerk last said that "
     "the session is active; tried_at: when it was last asked; actor: who acts as this user (impersonation).",
+)
+
+api_keys = sa.Table(
+    "instep_api_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("key_hash", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("organization_id", sa.Text),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("last_used_at", sa.BigInteger),
+    sa.Column("revoked_at", sa.BigInteger),
+    comment="Keys for programs. scopes: read, write; organization_id is null for a key to the whole installation.",
 )
 
 # What access reads of the mirror: names and columns only, so that the two slices stay strangers; a test holds them

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from instep import __version__
+from instep.access.api import make_router as keys_router
 from instep.access.principal import Access, Principal
 from instep.app.wiring import Services, invitation_pages, make_operations, people_pages
 from instep.history import api as history
@@ -78,6 +79,7 @@ def make_app(services: Services) -> Front:
     app.include_router(people_router(access=access, list_people=services.list_people))
     app.include_router(invitations_router(access=access, invite=services.invite))
     _add_history(app, services, access)
+    app.include_router(keys_router(principal=api_principal(services), access=access, keys=services.keys))
     for routes in (
         people_pages(services).routes(),
         invitation_pages(services).routes(),
@@ -144,6 +146,9 @@ def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal
             )
         if request.method != "GET" and "authorization" not in request.headers and not services.pages.is_ours(request):
             return problem(403, "Foreign origin", code="foreign_origin", detail="This request came from another site.")
+        scope = "read" if request.method == "GET" else "write"
+        if not principal.may(scope):
+            return problem(403, "Key not good for this", code="scope", detail=f"This key lacks the scope {scope}.")
         return principal
 
     return principal_of

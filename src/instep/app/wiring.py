@@ -8,8 +8,11 @@ import structlog
 
 from instep.access.flows import Sessions
 from instep.access.gate import Gate
+from instep.access.keys import ApiKeys
 from instep.access.limits import BreakGlass
 from instep.access.pages import AccessPages
+from instep.access.principal import Principal
+from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
 from instep.app.metrics import Metrics
 from instep.app.worker import Worker
@@ -59,6 +62,7 @@ class Services:
     worker: Worker
     receiver: Receiver
     gate: Gate
+    keys: ApiKeys
     list_people: ListPeople
     runner: Runner
     invite: Invite
@@ -85,7 +89,8 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
     arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)
     sessions = Sessions(db=db, source=clerk, break_glass=break_glass, admins=admins, clock=clock, just_in_time=arrival)
-    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in)
+    keys = ApiKeys(db=db, noted=_key_noter(clock), clock=clock)
+    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in, keys=keys)
     pages = make_pages(public_url=settings.instep_public_url, policy=_policy(settings, sign_in), clock=clock)
     return Services(
         settings=settings,
@@ -98,6 +103,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         worker=worker,
         receiver=Receiver(db=db, opener=_opener(settings), clock=clock, wake=worker.wake),
         gate=gate,
+        keys=keys,
         list_people=ListPeople(db=db, directory=clerk, clock=clock),
         runner=runner,
         invite=Invite(db=db, runner=runner, directory=clerk, redirect_url=settings.instep_public_url),
@@ -206,6 +212,17 @@ def _noter(clock: Clock) -> Callable[[Conn, Operation], None]:
             request_id=operation.request_id,
             origin=operation.origin,
             details={"intent": operation.intent, "reason": operation.reason},
+        )
+        record(conn, [entry], now=clock())
+
+    return noted
+
+
+def _key_noter(clock: Clock) -> Callable[[Conn, Principal, str, KeyRow], None]:
+    def noted(conn: Conn, by: Principal, what: str, key: KeyRow) -> None:
+        details = {"name": key.name, "scopes": key.scopes}
+        entry = Entry(
+            actor=by.id, action=f"key.{what}", target=key.id, organization_id=key.organization_id, details=details
         )
         record(conn, [entry], now=clock())
 

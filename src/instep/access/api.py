@@ -1,0 +1,105 @@
+"""API keys over REST: `/v1/keys`, for instance admins."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from instep.access.keys import ApiKeys
+from instep.access.principal import Access, Principal
+from instep.access.store import KeyRow
+from instep.kit.clock import to_iso
+
+PrincipalOf = Callable[[Request], Awaitable[Principal | Response]]
+AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
+Scope = Literal["read", "write"]
+FAILURES: dict[int | str, dict[str, Any]] = {
+    401: {"description": "Nobody is signed in."},
+    403: {"description": "Only instance admins can manage keys."},
+    404: {"description": "No such key or organization."},
+    503: {"description": "The database can't be read."},
+}
+
+
+class NewKey(BaseModel):
+    """A key to be made; without an organization it is for all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]+$")]
+    scopes: Annotated[list[Scope], Field(min_length=1)] = ["read"]
+    organization: str | None = None
+
+
+class Key(BaseModel):
+    """A key; its secret is shown only when it is made."""
+
+    id: str
+    name: str
+    scopes: list[Scope]
+    organization_id: str | None
+    created_by: str
+    created_at: str
+    last_used_at: str | None
+    revoked_at: str | None
+
+
+class MadeKey(Key):
+    """A key that was made just now, with its secret."""
+
+    secret: str
+
+
+class Keys(BaseModel):
+    """Every key, newest first."""
+
+    data: list[Key]
+
+
+def make_router(*, principal: PrincipalOf, access: AccessTo, keys: ApiKeys) -> APIRouter:
+    """The routes of keys. `principal` and `access` answer 401 and 404 by themselves."""
+    router = APIRouter(prefix="/v1/keys", tags=["keys"], responses=FAILURES)
+
+    @router.get("", response_model=Keys, summary="All keys")
+    async def list_keys(request: Request) -> Any:
+        """Newest first, revoked ones too."""
+        who = await principal(request)
+        return who if isinstance(who, Response) else Keys(data=[_key(it) for it in await keys.list(who)])
+
+    @router.post("", response_model=MadeKey, status_code=201, summary="Make a key")
+    async def create_key(request: Request, body: NewKey) -> Any:
+        """The secret is in this answer and nowhere else."""
+        who = await principal(request)
+        if isinstance(who, Response):
+            return who
+        bound = await access(request, body.organization) if body.organization else None
+        if isinstance(bound, Response):
+            return bound
+        organization_id = bound.organization_id if bound else None
+        key, secret = await keys.create(
+            who, name=body.name, scopes=frozenset(body.scopes), organization_id=organization_id
+        )
+        return MadeKey(**_key(key).model_dump(), secret=secret)
+
+    @router.delete("/{id}", response_model=Key, summary="Revoke a key")
+    async def revoke_key(request: Request, id: str) -> Any:
+        """It ends at once."""
+        who = await principal(request)
+        return who if isinstance(who, Response) else _key(await keys.revoke(who, id))
+
+    return router
+
+
+def _key(it: KeyRow) -> Key:
+    return Key(
+        id=it.id,
+        name=it.name,
+        scopes=it.scopes.split(),  # type: ignore[arg-type]  # only scopes are kept
+        organization_id=it.organization_id,
+        created_by=it.created_by,
+        created_at=to_iso(it.created_at) or "",
+        last_used_at=to_iso(it.last_used_at),
+        revoked_at=to_iso(it.revoked_at),
+    )

@@ -1,5 +1,8 @@
 """The law of the mirror: which news wins. One function, for webhook, sync and the answers to our own writes."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from msgspec import Struct
 
 from instep.identity.events import Gone, News, Seen
@@ -71,3 +74,17 @@ def after(change: Change, id: str) -> Known:
         return Known(id, change.news.version, change.news.digest, is_gone=False)
     before = change.known
     return Known(id, before.version if before else 0, before.digest if before else "", is_gone=True)
+
+
+def merged(kept: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """`kept` with `patch` merged in, deeply, as Clerk merges metadata: a None takes a key away (RFC 7396)."""
+    result = dict(kept)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, Mapping):
+            before = result.get(name)
+            result[name] = merged(before if isinstance(before, Mapping) else {}, value)
+        else:
+            result[name] = value
+    return result

@@ -35,6 +35,7 @@ users = sa.Table(
     sa.Column("gone_at", _At),
     sa.Column("changed_at", _At, nullable=False),
     sa.Index("ix_instep_users_email", sa.text("lower(email)")),
+    sa.Index("ix_instep_users_username", sa.text("lower(username)")),
     sa.Index("ix_instep_users_joined", "joined_at", "id"),
     comment="People. clerk_id is null for someone without a Clerk account; gone_at marks a deletion in Clerk.",
 )

@@ -261,6 +261,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_instep_memberships_user_id"), "instep_memberships", ["user_id"], unique=False)
     op.create_index("ix_instep_users_email", "instep_users", [sa.literal_column("lower(email)")])
+    op.create_index("ix_instep_users_username", "instep_users", [sa.literal_column("lower(username)")])
     statements = triggers.POSTGRESQL if op.get_context().dialect.name == "postgresql" else triggers.SQLITE
     for statement in statements:
         op.execute(sa.text(statement.replace(":", "\\:")))

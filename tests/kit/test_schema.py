@@ -11,6 +11,7 @@ from instep.inbox import tables as _inbox  # noqa: F401
 from instep.kit.db import Db, make_engine, metadata
 from instep.kit.schema import VERSION_TABLE, SchemaOutdated, check, migrate, needed_version
 from instep.mirror import tables as _mirror  # noqa: F401
+from instep.sync import tables as _sync  # noqa: F401
 
 
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")

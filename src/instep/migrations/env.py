@@ -9,8 +9,9 @@ from instep.journal import tables as _journal
 from instep.kit.db import metadata
 from instep.kit.schema import VERSION_TABLE
 from instep.mirror import tables as _mirror
+from instep.sync import tables as _sync
 
-__all__ = ["_access", "_audit", "_inbox", "_journal", "_mirror"]
+__all__ = ["_access", "_audit", "_inbox", "_journal", "_mirror", "_sync"]
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -79,6 +79,7 @@ memberships = sa.Table(
     sa.Column("changed_at", _At, nullable=False),
     sa.Index("ix_instep_memberships_page", "organization_id", "status", "sort_name", "id"),
     sa.Index("ix_instep_memberships_role_page", "organization_id", "status", "role", "sort_name", "id"),
+    sa.Index("ix_instep_memberships_joined", "joined_at", "id"),
     comment="One row for each time that someone joined. status: active, deactivated, removed; "
     "deactivation: how far Clerk follows, database (its membership stays), membership (removed there, and the row is "
     "kept whatever Clerk says of that) or ban; sort_name and search_text repeat the person's, so that a page is one "

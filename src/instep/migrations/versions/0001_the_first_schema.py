@@ -182,6 +182,70 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_instep_sessions_clerk_session_id"), "instep_sessions", ["clerk_session_id"], unique=False)
     op.create_table(
+        "instep_leases",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("fence", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_instep_leases")),
+        comment="What one process at a time may do. fence: counts the holders, so that a sleeper's write is refused.",
+    )
+    op.create_table(
+        "instep_sync_runs",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("plan_id", sa.Text(), nullable=True),
+        sa.Column(
+            "totals",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column(
+            "counts",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column(
+            "progress",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column("hash", sa.Text(), nullable=True),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("code", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_sync_runs")),
+        comment="state: running, done, refused, failed or stopped. progress: where each window of a first sync is.",
+    )
+    op.create_index("ix_instep_sync_runs_started", "instep_sync_runs", ["started_at", "id"], unique=False)
+    op.create_table(
+        "instep_findings",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("thing", sa.Text(), nullable=False),
+        sa.Column("clerk_id", sa.Text(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("mend", sa.Text(), nullable=True),
+        sa.Column(
+            "body", sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"), nullable=False
+        ),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("outcome_reason", sa.Text(), nullable=True),
+        sa.Column("outcome_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], ["instep_sync_runs.id"], name=op.f("fk_instep_findings_run_id")),
+        sa.PrimaryKeyConstraint("run_id", "number", name=op.f("pk_instep_findings")),
+        comment="What a run found to differ. outcome: applied or skipped, once someone applied the plan.",
+    )
+    op.create_table(
         "instep_users",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("clerk_id", sa.Text(), nullable=True),
@@ -247,6 +311,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("clerk_id", name=op.f("uq_instep_memberships_clerk_id")),
         comment="One row for each time that someone joined. status: active, deactivated, removed; deactivation: how far Clerk follows, database (its membership stays), membership (removed there, and the row is kept whatever Clerk says of that) or ban; sort_name and search_text repeat the person's, so that a page is one walk of one index.",
     )
+    op.create_index("ix_instep_memberships_joined", "instep_memberships", ["joined_at", "id"], unique=False)
     op.create_index(
         "ix_instep_memberships_page",
         "instep_memberships",

@@ -1,0 +1,75 @@
+"""Everything that a provider has of one kind, told page by page: windows of time, pages, and totals. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from instep.identity.events import Seen
+from instep.identity.model import Kind
+
+Cursor = dict[str, Any]
+KINDS: tuple[Kind, ...] = ("organization", "user", "membership")
+
+
+class Ours(Struct, frozen=True):
+    """A row of the mirror that Clerk has, or had. `content` is in the order of `FIELDS`.
+
+    `is_kept`: it is in our list although Clerk may not have it any more, by our own word.
+    """
+
+    clerk_id: str
+    id: str
+    version: int
+    digest: str
+    is_gone: bool
+    is_kept: bool
+    is_deactivated: bool
+    changed_at: int
+    content: tuple[Any, ...]
+
+
+FIELDS: dict[Kind, tuple[str, ...]] = {
+    "user": (
+        "email",
+        "is_email_verified",
+        "first_name",
+        "last_name",
+        "username",
+        "external_id",
+        "is_banned",
+        "public_metadata",
+    ),
+    "organization": ("name", "slug", "max_members", "public_metadata"),
+    "membership": ("role",),
+}
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """A stretch of the time in which things were made: from `since` until before `until` (None: the present).
+
+    `is_open`: things are still being made in it, so that nothing can be called missing there.
+    """
+
+    kind: Kind
+    since: int = 0
+    until: int | None = None
+    is_open: bool = False
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """A part of a window: everything that was made in it from `since` until before `until` (None: to the end).
+
+    `fetched` counts rows of this window so far, `total` is what the provider says there are (where it says so with
+    the page). `cursor` is where to go on after a stop, None at the end. `unreadable` are rows that could not be
+    read. `is_sure` is False where the page may not follow the one before without a gap.
+    """
+
+    items: Sequence[Seen]
+    since: int
+    until: int | None
+    cursor: Cursor | None
+    fetched: int
+    total: int | None = None
+    unreadable: Sequence[str] = ()
+    is_sure: bool = True

@@ -131,13 +131,21 @@ class Accounts:
         """See Accounts.unban_user."""
         return _user(await self._backend.send("POST", f"users/{id}/unban"))
 
+    async def count_sessions(self, id: ClerkId) -> int:
+        """See Accounts.count_sessions."""
+        return len(await self._active_sessions(id))
+
     async def end_sessions(self, id: ClerkId) -> int:
         """See Accounts.end_sessions."""
-        wanted: Params = [("user_id", id), ("status", "active"), ("limit", 500)]
-        sessions: list[_Session] = decode(await self._backend.send("GET", "sessions", params=wanted), list[_Session])
+        sessions = await self._active_sessions(id)
         for session in sessions:
             await self.revoke_session(session.id)
         return len(sessions)
+
+    async def _active_sessions(self, id: ClerkId) -> list[_Session]:
+        wanted: Params = [("user_id", id), ("status", "active"), ("limit", 500)]
+        found: list[_Session] = decode(await self._backend.send("GET", "sessions", params=wanted), list[_Session])
+        return found
 
     async def revoke_session(self, id: str) -> None:
         """End a session in Clerk; one that is over already is fine."""

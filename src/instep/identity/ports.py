@@ -144,5 +144,8 @@ class Accounts(Protocol):
     async def unban_user(self, id: ClerkId) -> Seen:
         """Lift a ban."""
 
+    async def count_sessions(self, id: ClerkId) -> int:
+        """How many active sessions a user has; 500 stands for that many or more."""
+
     async def end_sessions(self, id: ClerkId) -> int:
         """Revoke every active session of a user; gives how many there were."""

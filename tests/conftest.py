@@ -10,7 +10,7 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 
 from tests.support.need import LOUD
 
-pytest_plugins = ["tests.support.databases", "tests.support.migrated", "tests.support.browser", "tests.support.world"]
+pytest_plugins = ["tests.support.databases", "tests.support.migrated", "tests.support.browser", "tests.support.firms"]
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("proof", deadline=None, print_blob=True, max_examples=20_000)

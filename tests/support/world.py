@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
-import pytest
 import uvicorn
 
 from clerk_emulator import Emulator
 from clerk_emulator.serve.server import address_of, bind
 from clerk_emulator.state.clock import Clock as EmulatorClock
-from clerk_emulator.wire.keyring import Keyring
 from instep.app.config import make_settings
 from instep.app.web import Front, make_app
 from instep.app.wiring import Services, make_services
@@ -161,25 +159,3 @@ def make_firm(url: str, *, private_key: str | None = None, patience: float = PAT
     app = make_app(services)
     emulator.webhooks.connect(DOOR, secret=SECRET, transport=httpx2.ASGITransport(app=app))
     return Firm(emulator, services, app, clock)
-
-
-@pytest.fixture(scope="session")
-def clerk_key() -> str:
-    """One pair of keys for all emulators: making one takes longer than most tests."""
-    return Keyring("ins_test").private_pem
-
-
-@pytest.fixture
-async def firm(migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
-    """A firm of this test's own; once on SQLite, once on PostgreSQL."""
-    firm = make_firm(migrated_url, private_key=clerk_key)
-    yield firm
-    await firm.close()
-
-
-@pytest.fixture
-async def sqlite_firm(sqlite_migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
-    """A firm on SQLite, where the database makes no difference."""
-    firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
-    yield firm
-    await firm.close()

@@ -1,0 +1,39 @@
+"""Fixtures: a whole firm of this test's own. What it stands on is imported when one is wanted, not before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support.world import Firm
+
+
+@pytest.fixture(scope="session")
+def clerk_key() -> str:
+    """One pair of keys for all emulators: making one takes longer than most tests."""
+    from clerk_emulator.wire.keyring import Keyring
+
+    return Keyring("ins_test").private_pem
+
+
+@pytest.fixture
+async def firm(migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
+    """A firm with nobody in it yet; once on SQLite, once on PostgreSQL."""
+    from tests.support.world import make_firm
+
+    firm = make_firm(migrated_url, private_key=clerk_key)
+    yield firm
+    await firm.close()
+
+
+@pytest.fixture
+async def sqlite_firm(sqlite_migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
+    """A firm on SQLite, where the database makes no difference."""
+    from tests.support.world import make_firm
+
+    firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
+    yield firm
+    await firm.close()

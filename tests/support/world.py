@@ -21,28 +21,13 @@ from instep.app.web import Front, make_app
 from instep.app.wiring import Services, make_services
 from instep.clerk.client import ClerkClient
 from instep.inbox import store as inbox
-from instep.kit.clock import Millis
 from instep.people.flows import PATIENCE
+from tests.support.clocks import Ticking
 from tests.support.svix import SECRET
 
-START = 1_795_219_200_000
 KEY = "a key of more than twenty characters"
 OURS = "http://127.0.0.1:8000"
 DOOR = f"{OURS}/webhooks/clerk"
-
-
-class Ticking:
-    """Moves on by a millisecond at every look, and by as much as a test wants."""
-
-    def __init__(self, at: int = START) -> None:
-        self.at = at
-
-    def __call__(self) -> Millis:
-        self.at += 1
-        return Millis(self.at)
-
-    def advance(self, milliseconds: int) -> None:
-        self.at += milliseconds
 
 
 class QuietServer(uvicorn.Server):

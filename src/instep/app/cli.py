@@ -18,7 +18,7 @@ from instep.access.store import find_access
 from instep.app import demo as demo_
 from instep.app.config import load_demo_settings, load_settings
 from instep.app.doctor import examine
-from instep.app.server import Server, make_server
+from instep.app.server import Server, make_server, work_until_told
 from instep.app.wiring import Services, make_services
 from instep.kit import log
 from instep.kit.clock import to_datetime
@@ -68,6 +68,16 @@ async def _serve(server: Server, services: Services) -> None:
         await server.serve()
     finally:
         await services.close()
+
+
+@app.command()
+def work() -> None:
+    """Work the inbox and open operations, without serving: as many beside each other as you like, on PostgreSQL."""
+    settings = load_settings()
+    log.configure(is_json=settings.instep_log_json)
+    services = make_services(settings)
+    check(services.db.engine)
+    asyncio.run(work_until_told(services))
 
 
 @app.command()

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     instep_admins: Words = ()
     instep_frame_ancestors: Words = ()
     instep_log_json: bool = False
+    instep_worker: bool = True
 
     clerk_secret_key: Secret = None
     clerk_publishable_key: Text = None

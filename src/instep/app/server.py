@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -19,13 +19,8 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop in order on the first Ctrl-C or SIGTERM, at once on the second."""
-        loop = asyncio.get_running_loop()
-        caught = (signal.SIGINT, signal.SIGTERM)
-        for it in caught:
-            loop.add_signal_handler(it, self.handle_exit, it, None)
-        yield
-        for it in caught:
-            loop.remove_signal_handler(it)
+        with _caught(lambda it: self.handle_exit(it, None)):
+            yield
 
 
 def make_server(services: Services, *, host: str, port: int) -> Server:
@@ -40,3 +35,25 @@ def make_server(services: Services, *, host: str, port: int) -> Server:
             timeout_graceful_shutdown=GRACE,
         )
     )
+
+
+async def work_until_told(services: Services) -> None:
+    """The worker alone, until Ctrl-C or SIGTERM."""
+    told = asyncio.Event()
+    with _caught(lambda _: told.set()):
+        services.start(has_worker=True)
+        await told.wait()
+    await services.close()
+
+
+@contextlib.contextmanager
+def _caught(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM are handled on the event loop, and by nobody else."""
+    loop = asyncio.get_running_loop()
+    for it in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(it, handle, it)
+    try:
+        yield
+    finally:
+        for it in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(it)

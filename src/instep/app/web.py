@@ -77,7 +77,7 @@ def make_app(services: Services) -> Front:
     )
     access = api_access(services)
     app.include_router(people_router(access=access, list_people=services.list_people))
-    app.include_router(invitations_router(access=access, invite=services.invite))
+    app.include_router(invitations_router(access=access, desk=services.invitations))
     _add_history(app, services, access)
     app.include_router(keys_router(principal=api_principal(services), access=access, keys=services.keys))
     for routes in (
@@ -109,9 +109,9 @@ def _lifespan(services: Services) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         check(services.db.engine)
-        services.worker.start()
+        services.start(has_worker=services.settings.instep_worker)
         yield
-        await services.worker.stop()
+        await services.stop()
 
     return lifespan
 

@@ -27,7 +27,7 @@ from instep.history.flows import Operations
 from instep.inbox.arrival import Arrival
 from instep.inbox.receive import Receiver
 from instep.inbox.work import Work, Worked
-from instep.invitations import sending
+from instep.invitations import desk
 from instep.invitations.flows import Invite
 from instep.invitations.pages import InvitationPages
 from instep.invitations.rules import ROLES
@@ -39,6 +39,7 @@ from instep.kit.db import Conn, Db
 from instep.kit.headers import Policy
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
+from instep.kit.relay import Relay
 from instep.mirror.store import find_organization
 from instep.people.flows import ListPeople
 from instep.people.pages import PeoplePages
@@ -57,6 +58,7 @@ class Services:
     clerk: ClerkClient
     clock: Clock
     live: Live
+    relay: Relay | None
     metrics: Metrics
     work: Work
     worker: Worker
@@ -66,12 +68,26 @@ class Services:
     list_people: ListPeople
     runner: Runner
     invite: Invite
+    invitations: desk.Desk
     pages: Pages
     access_pages: AccessPages
 
+    def start(self, *, has_worker: bool) -> None:
+        """Begin what runs by itself, on the running event loop."""
+        if self.relay is not None:
+            self.relay.start()
+        if has_worker:
+            self.worker.start()
+
+    async def stop(self) -> None:
+        """End what runs by itself; doing so twice is fine."""
+        await self.worker.stop()
+        if self.relay is not None:
+            await self.relay.stop()
+
     async def close(self) -> None:
         """Stop what runs and close what is open."""
-        await self.worker.stop()
+        await self.stop()
         await self.clerk.close()
         self.db.close()
 
@@ -82,8 +98,10 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     clerk = clerk or make_clerk(settings)
     live, metrics = Live(), Metrics()
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
-    runner = Runner(db=db, procedures=make_procedures(clerk), noted=_noter(clock), clock=clock)
+    runner = Runner(db=db, procedures=make_procedures(clerk, _noter(clock)), noted=_noter(clock), clock=clock)
     worker = Worker(work, runner)
+    url = settings.instep_public_url
+    invitations = desk.make_desk(db, runner, actor=clerk, directory=clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
     break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_note_key)
     admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
@@ -98,6 +116,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         clerk=clerk,
         clock=clock,
         live=live,
+        relay=None if db.is_sqlite else Relay(db, live),
         metrics=metrics,
         work=work,
         worker=worker,
@@ -106,15 +125,16 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         keys=keys,
         list_people=ListPeople(db=db, directory=clerk, clock=clock),
         runner=runner,
-        invite=Invite(db=db, runner=runner, directory=clerk, redirect_url=settings.instep_public_url),
+        invite=invitations.invite,
+        invitations=invitations,
         pages=pages,
         access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, settings.instep_public_url),
     )
 
 
-def make_procedures(clerk: ClerkClient) -> Procedures:
+def make_procedures(clerk: ClerkClient, noted: Callable[[Conn, Operation], None]) -> Procedures:
     """How each kind of operation is carried out."""
-    return {sending.KIND: sending.procedure(clerk, clerk)}
+    return {**desk.procedures(clerk, clerk, noted)}
 
 
 def make_clerk(settings: Settings) -> ClerkClient:

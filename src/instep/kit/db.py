@@ -1,7 +1,7 @@
 """The database: one engine, one seam between async code and synchronous SQL, and bulk writing.
 
 Store functions are plain functions with the connection first. `await db.read(fn, ...)` and `await db.write(fn, ...)`
-run them in one transaction on a thread; `db.reading(fn, ...)` and `db.writing(fn, ...)` do the same without an
+run them on a thread, a write in one transaction; `db.reading(fn, ...)` and `db.writing(fn, ...)` do the same without an
 event loop, for scripts.
 """
 
@@ -69,11 +69,14 @@ class Db:
     def __init__(self, url: str, *, threads: int = THREADS) -> None:
         self.engine = make_engine(url, threads)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # Ending a reading transaction would make psycopg forget the statements that the server has prepared.
+        self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writing = self.engine.execution_options(instep_writes=True)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="instep-db")
         self._writers = ThreadPoolExecutor(1, thread_name_prefix="instep-write") if self.is_sqlite else self._readers
 
     async def read(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)` in a transaction that writes nothing."""
+        """Run `fn(conn, ...)`, which writes nothing; on PostgreSQL each of its statements sees what is committed."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, lambda: self.reading(fn, *args, **kwargs))
 
@@ -85,7 +88,7 @@ class Db:
     def reading(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` without an event loop."""
         try:
-            with self.engine.connect() as conn:
+            with self._reading.connect() as conn:
                 return fn(conn, *args, **kwargs)
         except OperationalError as error:
             raise DatabaseDown(f"The database can't be read: {_cause(error)}") from error
@@ -93,18 +96,23 @@ class Db:
     def writing(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` without an event loop. A deadlock or a lost serialization is tried again: `fn` then runs anew."""
         try:
-            for attempt in stamina.retry_context(on=_is_passing, attempts=4, wait_initial=0.02, wait_max=0.5):
-                with (
-                    attempt,
-                    self.engine.connect().execution_options(instep_writes=True) as conn,
-                    conn.begin(),
-                ):
-                    return fn(conn, *args, **kwargs)
+            try:
+                return self._write_once(fn, *args, **kwargs)
+            except DBAPIError as error:
+                if not _is_passing(error):
+                    raise
+            for attempt in stamina.retry_context(on=_is_passing, attempts=3, wait_initial=0.02, wait_max=0.5):
+                with attempt:
+                    return self._write_once(fn, *args, **kwargs)
         except OperationalError as error:
             raise DatabaseDown(f"The database can't be written: {_cause(error)}") from error
         except DBAPIError as error:
             raise DatabaseRefused(f"The database refused the change: {_cause(error)}") from error
         raise AssertionError("unreachable")
+
+    def _write_once(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._writing.connect() as conn, conn.begin():
+            return fn(conn, *args, **kwargs)
 
     def close(self) -> None:
         """End the threads and close every connection."""
@@ -169,10 +177,30 @@ def _cause(error: DBAPIError) -> str:
 
 def is_among(conn: Conn, column: sa.ColumnElement[Any], values: Sequence[str]) -> sa.ColumnElement[bool]:
     """`column` is one of `values`: one bound parameter, however many there are."""
-    if conn.dialect.name == "postgresql":
-        return column == sa.any_(sa.bindparam(None, list(values), type_=postgresql.ARRAY(sa.Text)))
-    listed = sa.func.json_each(msgspec.json.encode(list(values)).decode()).table_valued("value")
-    return column.in_(sa.select(listed.c.value))
+    dialect = conn.dialect.name
+    return _is_one_of(dialect, column, sa.bindparam(None, listed(conn, values), type_=_LISTED[dialect]))
+
+
+def is_in(dialect: str, column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
+    """`is_among` for a statement that is built once for a dialect; the parameter `name` is given as `listed`.
+
+    Building a statement takes longer than most take to run: the busiest are built once, with names for what varies.
+    """
+    return _is_one_of(dialect, column, sa.bindparam(name, type_=_LISTED[dialect]))
+
+
+_LISTED: dict[str, sa.types.TypeEngine[Any]] = {"postgresql": postgresql.ARRAY(sa.Text), "sqlite": sa.Text()}
+
+
+def _is_one_of(dialect: str, column: sa.ColumnElement[Any], values: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
+    if dialect == "postgresql":
+        return column == sa.any_(values)
+    return column.in_(sa.select(sa.func.json_each(values).table_valued("value").c.value))
+
+
+def listed(conn: Conn, values: Sequence[str]) -> Any:
+    """Values as the parameter that `is_in` takes."""
+    return list(values) if conn.dialect.name == "postgresql" else msgspec.json.encode(list(values)).decode()
 
 
 def put_rows(
@@ -221,3 +249,9 @@ def _on_conflict(insert: Any, key: str, update: tuple[str, ...]) -> sa.Insert:
         return insert.on_conflict_do_nothing(index_elements=[key])  # type: ignore[no-any-return]
     changes = {name: insert.excluded[name] for name in update}
     return insert.on_conflict_do_update(index_elements=[key], set_=changes)  # type: ignore[no-any-return]
+
+
+def notify(conn: Conn, channel: str, payloads: Sequence[str]) -> None:
+    """Tell whoever listens, once this transaction is committed (PostgreSQL only)."""
+    for payload in payloads:
+        conn.execute(sa.select(sa.func.pg_notify(channel, payload)))

@@ -1,17 +1,28 @@
-"""Who is looking at what: topics that pages listen to, told on this process's event loop."""
+"""Who is looking at what: topics that pages listen to, told in this process and, by a relay, in others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 
 class Live:
-    """Topics within one process. A listener that is slow misses repetitions, never the fact that something changed."""
+    """Topics of open pages. A listener that is slow misses repetitions, never the fact that something changed.
+
+    `relay`, where there is one, carries what is published to the other processes.
+    """
 
     def __init__(self) -> None:
+        self.relay: Callable[[Iterable[str]], None] | None = None
         self._listeners: dict[str, set[asyncio.Event]] = {}
 
     def publish(self, topics: Iterable[str]) -> None:
-        """Say that these changed."""
+        """Say that these changed, here and in every other process."""
+        told = list(topics)
+        self.tell(told)
+        if self.relay is not None:
+            self.relay(told)
+
+    def tell(self, topics: Iterable[str]) -> None:
+        """Say it to the listeners of this process alone."""
         for topic in topics:
             for event in self._listeners.get(topic, ()):
                 event.set()

@@ -1,0 +1,109 @@
+"""Live topics between processes: PostgreSQL's LISTEN and NOTIFY carry what one replica changed to all others."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+
+import msgspec
+import psycopg
+import structlog
+
+from instep.kit.db import Db, notify
+from instep.kit.errors import InstepError
+from instep.kit.live import Live
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "instep_live"
+AGAIN_AFTER = 2.0
+MOST_BYTES = 7_000
+
+
+class Relay:
+    """Joins this process's topics with those of every other process on the same PostgreSQL.
+
+    Nothing depends on it: a notice that is lost costs an open page its next refresh, never data. While the connection
+    is down it is tried again every two seconds.
+    """
+
+    def __init__(self, db: Db, live: Live) -> None:
+        self._db, self._live = db, live
+        self._me = secrets.token_hex(4)
+        self._out: set[str] = set()
+        self._has_news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.is_listening = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin, on the running event loop; `Live.publish` reaches the other processes from now on."""
+        self._live.relay = self.send
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._tell())]
+
+    async def stop(self) -> None:
+        """End both directions."""
+        self._live.relay = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def send(self, topics: Iterable[str]) -> None:
+        """Tell the others; many topics at once are one notice."""
+        self._out.update(topics)
+        if self._out:
+            self._has_news.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._has_news.wait()
+            self._has_news.clear()
+            topics, self._out = sorted(self._out), set()
+            try:
+                await self._db.write(notify, CHANNEL, [self._payload(part) for part in _parts(topics)])
+            except InstepError as error:
+                log.warning("relay_not_told", error=str(error))
+
+    def _payload(self, topics: list[str]) -> str:
+        return msgspec.json.encode({"from": self._me, "topics": topics}).decode()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._listen_once()
+            except psycopg.Error as error:
+                log.warning("relay_deaf", error=str(error).strip())
+            self.is_listening.clear()
+            await asyncio.sleep(AGAIN_AFTER)
+
+    async def _listen_once(self) -> None:
+        url = self._db.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as conn:
+            await conn.execute(f"LISTEN {CHANNEL}")
+            self.is_listening.set()
+            async for notice in conn.notifies():
+                self._hear(notice.payload)
+
+    def _hear(self, payload: str) -> None:
+        try:
+            said = msgspec.json.decode(payload, type=_Said)
+        except msgspec.MsgspecError:
+            return
+        if said.sender != self._me:
+            self._live.tell(said.topics)
+
+
+class _Said(msgspec.Struct, rename={"sender": "from"}):
+    sender: str
+    topics: list[str]
+
+
+def _parts(topics: list[str]) -> list[list[str]]:
+    """Topics in notices that PostgreSQL takes (8,000 bytes at the most)."""
+    parts: list[list[str]] = [[]]
+    size = 0
+    for topic in topics:
+        size += len(topic.encode()) + 4
+        if size > MOST_BYTES:
+            parts.append([])
+            size = len(topic.encode()) + 4
+        parts[-1].append(topic)
+    return parts

@@ -1,18 +1,48 @@
 """What may be asked of whom, and Clerk's refusals in words that a person can use. Pure."""
 
+import re
+
 from email_validator import EmailNotValidError, validate_email
 
+from instep.access.principal import Access
 from instep.identity import refusals
-from instep.identity.model import ADMIN, MEMBER
+from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
 from instep.identity.ports import ProviderRefused
-from instep.identity.refusals import Refused
+from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
+from instep.kit.clock import DAY
 
 EXPIRES_IN_DAYS = 7
+MOST_DAYS = 365
+LONGEST_NAME = 200
 ROLES = ((MEMBER, "Member"), (ADMIN, "Admin"))
+STALE = {
+    "accepted": ("already_accepted", CONFLICT, "Invitation already accepted - refresh to see member."),
+    "revoked": ("already_revoked", CONFLICT, "Already revoked."),
+    "expired": ("expired", CONFLICT, "This invitation expired. Send a new one."),
+    "pending": ("not_pending", CONFLICT, "This invitation is no longer pending."),
+    "gone": ("not_in_clerk", NOT_FOUND, "No longer in Clerk."),
+}
+_ID = re.compile(r"[A-Za-z0-9_]{1,100}", re.ASCII)
+_STALE_CODES = {code: (status, words) for code, status, words in STALE.values()}
 
 
 class InviteRefused(Refused):
     """An invitation that was not sent, and nothing changed."""
+
+
+def organization_of(access: Access, *, doing: str = "invite people") -> ClerkId:
+    """Clerk's id of the organization in which this person may act. Raises InviteRefused where they may not."""
+    if not access.may_act:
+        raise InviteRefused(f"Only admins can {doing}.", code="forbidden", status=FORBIDDEN)
+    if access.organization_clerk_id is None:
+        raise InviteRefused("This organization is not in Clerk: nobody can be invited.", code="local_organization")
+    return ClerkId(access.organization_clerk_id)
+
+
+def inviter_of(access: Access) -> ClerkId | None:
+    """In whose name Clerk acts: theirs where they are an admin of this very organization, else the application's."""
+    found = access.principal.clerk_user_id if access.role == ADMIN else None
+    return ClerkId(found) if found else None
 
 
 def checked_email(text: str) -> str:
@@ -25,8 +55,51 @@ def checked_email(text: str) -> str:
         ) from error
 
 
+def checked_id(id: str) -> ClerkId | None:
+    """An id that Clerk can be asked for; None for a text that is none."""
+    return ClerkId(id) if _ID.fullmatch(id) else None
+
+
+def checked_days(days: int) -> int:
+    """For how long an invitation can be accepted. Raises InviteRefused for what Clerk does not take."""
+    if not 1 <= days <= MOST_DAYS:
+        raise InviteRefused(
+            f"An invitation can be open for 1 to {MOST_DAYS} days.", code="invalid_expiry", field="expires_in_days"
+        )
+    return days
+
+
+def checked_name(name: str | None) -> str | None:
+    """What to call the invited person; None where nothing was said. Raises InviteRefused for one that is no name."""
+    stripped = (name or "").strip()
+    if len(stripped) > LONGEST_NAME or not stripped.isprintable():
+        raise InviteRefused("This can't be a name.", code="invalid_name", field="name")
+    return stripped or None
+
+
+def target_of(organization: str, email: str) -> str:
+    """What every change of the invitations of one address is about, so that two of them never overlap."""
+    return f"invitation:{organization}:{email.lower()}"
+
+
+def days_of(invitation: Invitation) -> int:
+    """For how many days an invitation was made."""
+    if invitation.expires_at is None:
+        return EXPIRES_IN_DAYS
+    return max(1, min(MOST_DAYS, round((invitation.expires_at - invitation.created_at) / DAY)))
+
+
+def stale(found: Invitation | None, *, refusal: ProviderRefused | None = None) -> ProviderRefused:
+    """Why nothing can be done with an invitation any more, told apart by what Clerk has of it now."""
+    code, status, words = STALE.get(found.status if found else "gone", STALE["pending"])
+    return ProviderRefused(words, code=code, status=status, trace_id=refusal.trace_id if refusal else None)
+
+
 def in_words(refusal: ProviderRefused, *, email: str, role: str) -> InviteRefused:
     """Clerk's refusal of an invitation, said so that the reader knows what to do."""
+    if refusal.code in _STALE_CODES:
+        status, words = _STALE_CODES[refusal.code]
+        return InviteRefused(words, code=refusal.code, status=status, refusal=refusal)
     if refusal.code == "resource_not_found" and "role" in str(refusal).lower():
         return InviteRefused(f"{role} is not a role here.", code="unknown_role", field="role", refusal=refusal)
     if refusal.code == "form_param_format_invalid":

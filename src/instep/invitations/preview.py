@@ -1,0 +1,172 @@
+"""Whom a list of addresses would invite: read from text or CSV, and decided for each. Pure."""
+
+import csv
+import io
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from instep.identity.model import MEMBER
+from instep.invitations.rules import ROLES, InviteRefused, checked_email, checked_name
+
+MOST_ROWS = 1_000
+LONGEST_TEXT = 200_000
+
+Verdict = Literal["new", "former", "member", "invited", "invalid", "duplicate", "over_seats"]
+SENT = ("new", "former")
+NOTES: dict[str, str] = {
+    "new": "Will be invited.",
+    "former": "Was a member before; will be invited again.",
+    "member": "Is a member already.",
+    "deactivated": "Is a member who is deactivated; reactivate them instead.",
+    "invited": "Has a pending invitation already.",
+    "duplicate": "Is in the list more than once.",
+    "over_seats": "No seat is left.",
+}
+
+_NAMED = re.compile(r"([^<>]*)<([^<>\s]*)>")
+_HEADERS = {"email": "email", "e-mail": "email", "email_address": "email", "role": "role", "name": "name"}
+_ROLES = {name.lower(): key for key, name in ROLES}
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """Someone who is to be invited, as it was written."""
+
+    email: str
+    role: str = MEMBER
+    name: str | None = None
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """What would become of one wish: `verdict`, and a sentence about it."""
+
+    email: str
+    role: str
+    name: str | None
+    verdict: Verdict
+    note: str
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether this one would be invited."""
+        return self.verdict in SENT
+
+
+def read(text: str, *, role: str = MEMBER) -> list[Wish]:
+    """The people that a text names: CSV where its first line has a column `email`, else addresses in any order.
+
+    `role` is for those whose role the text does not tell. Raises InviteRefused for what is too long or is nobody.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise InviteRefused("This list is too long to be read at once.", code="too_many", field="text")
+    try:
+        found = _read_csv(text, role) if _columns(_first_line(text)) else _read_plain(text, role)
+    except csv.Error as error:
+        raise InviteRefused(f"This CSV can't be read: {error}.", code="invalid_csv", field="text") from error
+    if not found:
+        raise InviteRefused("There is no address in this list.", code="nobody", field="text")
+    if len(found) > MOST_ROWS:
+        words = f"This list has {len(found)} addresses; {MOST_ROWS} can be read at once."
+        raise InviteRefused(words, code="too_many", field="text")
+    return found
+
+
+def decide(
+    wishes: Sequence[Wish], *, standing: Mapping[str, str], invited: Collection[str], free: int | None
+) -> list[Line]:
+    """What would become of each.
+
+    `standing` and `invited` are by address in lower case; `free` are the seats that are left, None: no limit.
+    """
+    seen: set[str] = set()
+    lines: list[Line] = []
+    for wish in wishes:
+        line = _line(wish, standing, invited, seen)
+        if line.is_sent and free is not None and sum(it.is_sent for it in lines) >= free:
+            line = _with(line, "over_seats")
+        seen.add(line.email.lower())
+        lines.append(line)
+    return lines
+
+
+def _line(wish: Wish, standing: Mapping[str, str], invited: Collection[str], seen: Collection[str]) -> Line:
+    line = Line(email=wish.email, role=wish.role, name=wish.name, verdict="invalid", note="")
+    try:
+        line = replace(line, email=checked_email(wish.email), name=checked_name(wish.name))
+    except InviteRefused as refused:
+        return replace(line, name=None, note=str(refused))
+    address = line.email.lower()
+    if address in seen:
+        return _with(line, "duplicate")
+    known = standing.get(address)
+    if known in ("member", "deactivated"):
+        return replace(line, verdict="member", note=NOTES[known])
+    if address in invited:
+        return _with(line, "invited")
+    return _with(line, "former" if known else "new")
+
+
+def _with(line: Line, verdict: Verdict) -> Line:
+    return replace(line, verdict=verdict, note=NOTES[verdict])
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.lstrip("\ufeff \t\r\n").splitlines()), "")
+
+
+def _columns(line: str) -> list[str] | None:
+    """What each column of a CSV's head is for; None where it is no head."""
+    cells = next(csv.reader([line], delimiter=_delimiter(line)), [])
+    columns = [_HEADERS.get(cell.strip().lower(), "") for cell in cells]
+    return columns if "email" in columns else None
+
+
+def _delimiter(line: str) -> str:
+    return max(",;\t", key=line.count)
+
+
+def _read_csv(text: str, role: str) -> list[Wish]:
+    text = text.lstrip("\ufeff \t\r\n")
+    head = _first_line(text)
+    columns = _columns(head) or []
+    found = []
+    for cells in list(csv.reader(io.StringIO(text), delimiter=_delimiter(head)))[1:]:
+        row = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column}
+        if any(row.values()):
+            wanted = _role(row.get("role"), role)
+            found.append(Wish(email=row.get("email", ""), role=wanted, name=row.get("name") or None))
+    return found
+
+
+def _read_plain(text: str, role: str) -> list[Wish]:
+    chunks = re.split(r"[,;\n]", text)
+    return [Wish(email=email, role=role, name=name) for chunk in chunks for email, name in _people(chunk)]
+
+
+def _people(chunk: str) -> list[tuple[str, str | None]]:
+    """The addresses in a piece of text, each with its name where it is written as `Maya Cohen <maya@x.com>`."""
+    found: list[tuple[str, str | None]] = []
+    end = 0
+    for match in _NAMED.finditer(chunk):
+        *plain, name = _split(match[1])
+        found += [(it, None) for it in plain]
+        found.append((match[2], name or None))
+        end = match.end()
+    return found + [(it, None) for it in chunk[end:].split()]
+
+
+def _split(text: str) -> list[str]:
+    """What stands before `<`: addresses by themselves, and last the name."""
+    words = text.replace('"', " ").split()
+    at = max((place for place, word in enumerate(words, 1) if "@" in word), default=0)
+    return [*words[:at], " ".join(words[at:])]
+
+
+def _role(text: str | None, otherwise: str) -> str:
+    if not text:
+        return otherwise
+    named = _ROLES.get(text.lower())
+    return named or (text if ":" in text else f"org:{text.lower()}")

@@ -1,0 +1,192 @@
+"""The SQL of invitations: what was asked for before, what got lost, batches, and who an address belongs to."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from instep.access.tables import sessions
+from instep.audit.tables import audit
+from instep.invitations import batch, resending, sending
+from instep.invitations.limits import Sent
+from instep.invitations.timeline import Copied, Joined
+from instep.journal.model import Operation
+from instep.journal.tables import operations
+from instep.kit.clock import DAY
+from instep.kit.db import Conn, is_among
+from instep.mirror.tables import memberships, users
+
+c, m, u = operations.c, memberships.c, users.c
+_COLUMNS = tuple(c[name] for name in Operation.__struct_fields__)
+_COUNTED = (sending.KIND, resending.KIND, batch.BATCH)
+
+
+class Lost(Struct, frozen=True, kw_only=True):
+    """An invitation that was revoked to be sent again, and whose new one is not there. Times are Unix milliseconds.
+
+    `is_tried` says that the worker tries again by itself; otherwise a person must (retry `operation`).
+    """
+
+    operation: str
+    invitation: str
+    email: str
+    role: str
+    reason: str
+    is_tried: bool
+    at: int
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """What an address is in one organization: `member`, `deactivated` or `former`."""
+
+    email: str
+    status: str
+
+
+def list_sent(conn: Conn, *, organization_id: str, actor: str, since: int) -> list[Sent]:
+    """What was sent, or is being sent, since then: by this person anywhere, and by anyone in this organization."""
+    query = sa.select(c.kind, c.actor, c.organization_id, c.intent, c.asked_at).where(
+        c.asked_at > since,
+        c.kind.in_(_COUNTED),
+        c.state.in_(("open", "settled", "attention")),
+        sa.or_(c.organization_id == organization_id, c.actor == actor),
+    )
+    return [
+        Sent(
+            at=asked_at,
+            actor=by,
+            is_here=where == organization_id,
+            is_resend=kind == resending.KIND,
+            emails=_emails_of(intent),
+        )
+        for kind, by, where, intent, asked_at in conn.execute(query)
+    ]
+
+
+def _emails_of(intent: Any) -> tuple[str, ...]:
+    if "rows" in intent:
+        return tuple(row["email"].lower() for row in intent["rows"] if not row.get("code"))
+    return (intent["email"].lower(),)
+
+
+def list_lost(conn: Conn, organization_id: str) -> list[Lost]:
+    """Invitations that got lost between revoking and making anew; not those whose address was invited again since."""
+    later = operations.alias("later")
+    again = sa.exists().where(later.c.target == c.target, later.c.id > c.id, later.c.state == "settled")
+    query = sa.select(*_COLUMNS).where(
+        c.organization_id == organization_id,
+        c.state.in_(("open", "attention")),
+        c.kind == resending.KIND,
+        sa.not_(again),
+    )
+    found = [Operation(**row._mapping) for row in conn.execute(query.order_by(c.id.desc()))]
+    return [_lost(it) for it in found if resending.is_lost(it) and (it.state == "attention" or it.reason)]
+
+
+def _lost(operation: Operation) -> Lost:
+    return Lost(
+        operation=operation.id,
+        invitation=operation.intent["invitation"],
+        email=operation.intent["email"],
+        role=operation.intent["role"],
+        reason=operation.reason or resending.LOST,
+        is_tried=operation.state == "open",
+        at=operation.changed_at,
+    )
+
+
+def find_parts(conn: Conn, operation: Operation, *, count: int) -> list[Operation]:
+    """The bulk calls of a batch, in their order; fewer than `count` where they are not opened yet."""
+    targets = [batch.target_of(operation.id, number) for number in range(count)]
+    query = sa.select(*_COLUMNS).where(is_among(conn, c.target, targets)).order_by(c.id)
+    found = {it.target: it for row in conn.execute(query) for it in [Operation(**row._mapping)]}
+    return [found[target] for target in targets if target in found]
+
+
+def list_starts(conn: Conn, *, since: int) -> list[int]:
+    """When bulk calls are planned or were, since then; in the whole instance, as Clerk counts them."""
+    query = sa.select(c.intent).where(c.kind == batch.PART, c.asked_at > since - DAY)
+    return [intent["start_at"] for intent in conn.execute(query).scalars() if intent["start_at"] > since]
+
+
+def list_standing(conn: Conn, organization_id: str, emails: Iterable[str]) -> list[Standing]:
+    """Which of these addresses (lower case) belong, or belonged, to the organization; the best of each."""
+    email = sa.func.lower(u.email)
+    query = (
+        sa.select(email, m.status)
+        .select_from(memberships.join(users, u.id == m.user_id))
+        .where(m.organization_id == organization_id, is_among(conn, email, sorted(emails)))
+    )
+    ranks = {"active": 0, "deactivated": 1, "removed": 2}
+    words = {"active": "member", "deactivated": "deactivated", "removed": "former"}
+    rows = sorted(conn.execute(query), key=lambda row: -ranks.get(row[1], 3))
+    return [Standing(email=it, status=words.get(status, "former")) for it, status in dict(map(tuple, rows)).items()]
+
+
+def list_operations_of(conn: Conn, *, targets: Sequence[str], ids: Sequence[str] = ()) -> list[Operation]:
+    """Every operation on these targets, and those with these ids, oldest first."""
+    is_wanted = sa.or_(is_among(conn, c.target, targets), is_among(conn, c.id, ids))
+    query = sa.select(*_COLUMNS).where(is_wanted).order_by(c.id)
+    return [Operation(**row._mapping) for row in conn.execute(query)]
+
+
+def find_email(conn: Conn, organization_id: str, invitation: str) -> str | None:
+    """The address of an invitation that we made or ended, where Clerk has it no more."""
+    is_it = sa.or_(c.done["create"]["id"].as_string() == invitation, c.intent["invitation"].as_string() == invitation)
+    query = sa.select(c.intent["email"].as_string()).where(c.organization_id == organization_id, is_it).limit(1)
+    found: str | None = conn.execute(query).scalar()
+    return found
+
+
+def list_copied(conn: Conn, target: str, *, action: str) -> list[Copied]:
+    """When the links of the invitations of one address were copied."""
+    query = sa.select(audit.c.at, audit.c.actor, audit.c.details).where(
+        audit.c.target == target, audit.c.action == action
+    )
+    return [
+        Copied(at=at, actor=actor, invitation=details.get("invitation", ""))
+        for at, actor, details in conn.execute(query.order_by(audit.c.id))
+    ]
+
+
+def find_joined(conn: Conn, organization_id: str, *, clerk_user_id: str | None, email: str) -> Joined | None:
+    """The newest belonging of the person who accepted; by Clerk's id of them where it tells, else by the address."""
+    is_theirs = u.clerk_id == clerk_user_id if clerk_user_id else sa.func.lower(u.email) == email.lower()
+    seen = sa.select(sa.func.min(sessions.c.created_at)).where(sessions.c.clerk_user_id == u.clerk_id)
+    made = sa.select(sa.func.min(audit.c.at)).where(audit.c.target == m.clerk_id, audit.c.action == "membership.seen")
+    query = (
+        sa.select(
+            u.id, m.joined_at, made.scalar_subquery(), sa.func.coalesce(seen.scalar_subquery(), u.last_sign_in_at)
+        )
+        .select_from(memberships.join(users, u.id == m.user_id))
+        .where(m.organization_id == organization_id, is_theirs)
+        .order_by(m.joined_at.desc(), m.id.desc())
+        .limit(1)
+    )
+    row = conn.execute(query).first()
+    return Joined(user_id=row[0], joined_at=row[1], made_at=row[2], seen_at=row[3]) if row else None
+
+
+def list_names(conn: Conn, ids: Iterable[str]) -> dict[str, str]:
+    """What to call these people (our ids, or Clerk's); those whom the mirror does not know are left out."""
+    wanted = sorted(set(ids))
+    is_one = sa.or_(is_among(conn, u.id, wanted), is_among(conn, u.clerk_id, wanted))
+    found: dict[str, str] = {}
+    for id, clerk_id, first, last, username, email in conn.execute(
+        sa.select(u.id, u.clerk_id, u.first_name, u.last_name, u.username, u.email).where(is_one)
+    ):
+        name = " ".join(part for part in (first, last) if part) or username or email or id
+        found |= {id: name, clerk_id: name} if clerk_id else {id: name}
+    return found
+
+
+def is_admin(conn: Conn, organization_id: str, clerk_user_id: str, roles: Sequence[str]) -> bool:
+    """Whether this user of Clerk is active here, in a role that may invite."""
+    query = (
+        sa.select(m.id)
+        .select_from(memberships.join(users, u.id == m.user_id))
+        .where(m.organization_id == organization_id, u.clerk_id == clerk_user_id, m.status == "active")
+        .where(m.role.in_(roles))
+    )
+    return conn.execute(query.limit(1)).first() is not None

@@ -1,0 +1,89 @@
+"""A firm with an admin, two members and seats, for the tests of invitations; and a hand to break Clerk with."""
+
+from typing import Any
+
+from instep.access.principal import BREAK_GLASS, Access, Principal
+from instep.access.store import find_access
+from instep.identity.model import ADMIN, MEMBER
+from instep.journal import store as journal
+from instep.journal.model import Operation
+from instep.journal.run import LEASE
+from tests.support.world import Firm
+
+SLUG = "acme"
+ADA, BOB = "ada@acme.example", "bob@acme.example"
+SEED: dict[str, Any] = {
+    "users": [
+        {"first_name": "Ada", "last_name": "Adams", "email_address": ADA},
+        {"first_name": "Bob", "last_name": "Brown", "email_address": BOB},
+    ],
+    "organizations": [
+        {
+            "name": "Acme",
+            "slug": SLUG,
+            "created_by": ADA,
+            "max_allowed_memberships": 50,
+            "members": [{"user": ADA, "role": ADMIN}, {"user": BOB, "role": MEMBER}],
+        }
+    ],
+    "events": True,
+}
+
+
+async def furnish(firm: Firm) -> Firm:
+    """Ada and Bob, in Clerk and in the mirror."""
+    firm.emulator.seed(SEED)
+    await firm.settle()
+    return firm
+
+
+async def access_of(firm: Firm, email: str | None = ADA) -> Access:
+    """What a person may do in the firm; None: the holder of the break-glass key."""
+    principal = BREAK_GLASS
+    if email is not None:
+        principal = await _principal(firm, email)
+    found = await firm.services.db.read(find_access, principal, SLUG)
+    assert found is not None
+    return found
+
+
+async def _principal(firm: Firm, email: str) -> Principal:
+    from instep.access.store import find_principal
+
+    found = await firm.services.db.read(find_principal, firm.user_id(email), admins=frozenset())
+    assert isinstance(found, Principal)
+    return found
+
+
+async def recover(firm: Firm, times: int = 12) -> None:
+    """Time goes on, and a worker comes by until nothing is open."""
+    for _ in range(times):
+        firm.clock.advance(LEASE + 1)
+        await firm.services.runner.resume_due()
+
+
+def invitations(firm: Firm, email: str | None = None) -> list[tuple[str, str]]:
+    """What Clerk has: (id, status) of the invitations, oldest first; of one address where it is given."""
+    state = firm.emulator.state
+    rows = [it for it in state.organization_invitations.oldest_first() if email in (None, it.email_address)]
+    return [(it.id, it.status(state.now)) for it in rows]
+
+
+def statuses(firm: Firm, email: str | None = None) -> list[str]:
+    """How Clerk's invitations stand, oldest first."""
+    return [status for _, status in invitations(firm, email)]
+
+
+async def operations(firm: Firm, kind: str = "") -> list[Operation]:
+    """Our operations, newest first."""
+    found = await firm.services.db.read(journal.list_operations, limit=500)
+    return [it for it in found if kind in ("", it.kind)]
+
+
+async def accept(firm: Firm, url: str) -> int:
+    """Somebody opens the link and accepts; the status of Clerk's answer."""
+    async with firm.browser() as browser:
+        ticket = url.partition("ticket=")[2]
+        path = url.partition("?")[0]
+        response = await browser.post(path, data={"ticket": ticket})
+        return response.status_code

@@ -1,0 +1,176 @@
+"""Who may change whom, and the admin who has to stay. Pure: what was read comes in as values."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+from instep.access.principal import Access
+from instep.identity.model import ADMIN, MEMBER
+from instep.identity.ports import ProviderRefused
+from instep.identity.refusals import CONFLICT, FORBIDDEN, INVALID, LAST_ADMIN, NOT_FOUND, Refused
+from instep.identity.refusals import in_words as said
+from instep.people.merge import MemberRow
+
+Policy = Literal["database", "membership", "ban"]
+
+ROLE = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*")
+LEAVES, RISES = "leaves_admin", "rises_to_admin"
+"""Keys of an intent: the membership that may be an admin's and will not be afterwards, and the one that will be."""
+
+
+class Member(MemberRow, frozen=True, kw_only=True):
+    """One person's place in one organization, whatever became of it: `status` is active, deactivated or removed.
+
+    `deactivation` is how far Clerk followed; `is_live` whether the person is neither deleted nor barred.
+    """
+
+    deactivation: Policy | None
+    is_live: bool
+
+    @property
+    def name(self) -> str:
+        """What to call them."""
+        whole = " ".join(part for part in (self.first_name, self.last_name) if part)
+        return whole or self.username or self.email or "This person"
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether they count among the admins of the organization."""
+        return self.role == ADMIN and self.status == "active" and self.is_live
+
+
+def rank(role: str | None) -> int:
+    """How high a role stands: admins above everything else."""
+    return 0 if role is None else 2 if role == ADMIN else 1
+
+
+def rank_of(access: Access) -> int:
+    """How high whoever asks stands: instance admins above all."""
+    return 3 if access.principal.is_instance_admin else rank(access.role)
+
+
+def check_role(access: Access, member: Member, role: str) -> None:
+    """Raises Refused unless this member may be given this role."""
+    _check_may_act(access, member)
+    if not ROLE.fullmatch(role) or (access.organization_clerk_id is None and role not in (ADMIN, MEMBER)):
+        raise Refused(f"{role} is not a role here.", code="unknown_role", status=INVALID, field="role")
+    _check_active(member)
+    if rank(role) > rank_of(access):
+        raise Refused("You can't give a role above your own.", code="above_own_role", status=FORBIDDEN)
+    if _is_self(access, member) and rank(role) > rank(member.role):
+        raise Refused("You can't raise your own role. Ask another admin.", code="raises_self", status=FORBIDDEN)
+
+
+def check_deactivate(access: Access, member: Member) -> None:
+    """Raises Refused unless this member may be deactivated."""
+    _check_may_act(access, member)
+    if _is_self(access, member):
+        raise Refused("You can't deactivate yourself.", code="yourself", status=CONFLICT)
+    _check_present(member)
+    if member.status == "deactivated":
+        raise Refused(f"{member.name} is deactivated already.", code="deactivated", status=CONFLICT)
+
+
+def check_reactivate(access: Access, member: Member) -> None:
+    """Raises Refused unless this member may be reactivated."""
+    _check_may_act(access, member)
+    _check_present(member)
+    if member.status == "active":
+        raise Refused(f"{member.name} is active already.", code="active", status=CONFLICT)
+
+
+def check_remove(access: Access, member: Member) -> None:
+    """Raises Refused unless this member may be removed by someone else."""
+    _check_may_act(access, member)
+    if _is_self(access, member):
+        words = "You can't remove yourself. Leave the organization instead."
+        raise Refused(words, code="yourself", status=CONFLICT)
+    _check_present(member)
+
+
+def check_leave(access: Access, member: Member) -> None:
+    """Raises Refused unless this is oneself, and still a member."""
+    if not _is_self(access, member) or member.status != "active":
+        raise Refused("You are not a member of this organization.", code="not_a_member", status=NOT_FOUND)
+
+
+def check_restore(access: Access, member: Member) -> None:
+    """Raises Refused unless this former member may be made one again."""
+    _check_may_act(access, member)
+    if member.status != "removed":
+        raise Refused(f"{member.name} is a member already.", code="already_member", status=CONFLICT)
+    if not member.is_live and member.deactivation != "ban":
+        raise Refused(f"{member.name} was deleted or is banned.", code="not_live", status=CONFLICT)
+    if (member.clerk_user_id is None) != (access.organization_clerk_id is None) or _is_self(access, member):
+        raise Refused(f"{member.name} can't be restored here. Invite them.", code="invite_instead", status=CONFLICT)
+
+
+def check_transfer(access: Access, own: Member | None, member: Member) -> None:
+    """Raises Refused unless one's own admin role may be handed to this member."""
+    if own is None or own.role != ADMIN or own.status != "active":
+        raise Refused("Only an admin of the organization can hand it over.", code="not_owner", status=FORBIDDEN)
+    if own.user_id == member.user_id:
+        raise Refused("You have this role already. Choose someone else.", code="yourself", status=CONFLICT)
+    _check_active(member)
+    if not member.is_live:
+        raise Refused(f"{member.name} was deleted or is banned.", code="not_live", status=CONFLICT)
+
+
+def check_admin_stays(member: Member, admins: Collection[str], intents: Sequence[Mapping[str, Any]]) -> None:
+    """Raises Refused where nobody would be left.
+
+    `admins` are the memberships of the active admins, `intents` those of every operation that is open in the
+    organization: who is about to lose the role no longer counts, so that two admins who demote each other at once
+    do not both succeed; and who is just being handed the organization can't be taken away from under it.
+    """
+    leaving = {intent.get(LEAVES) for intent in intents} | {member.id}
+    is_rising = any(intent.get(RISES) == member.id for intent in intents)
+    if (member.is_admin or is_rising) and not set(admins) - leaving:
+        raise Refused(LAST_ADMIN, code="last_admin", status=CONFLICT)
+
+
+def notices_of(done: Mapping[str, Any]) -> tuple[str, ...]:
+    """What Clerk did not do of a change that stands here all the same, one sentence each."""
+    follow, sessions = done.get("follow") or {}, done.get("sessions") or {}
+    said = []
+    if follow.get("is_elsewhere"):
+        said.append("Deactivated here, and signed out everywhere. Their account in Clerk was not banned.")
+    elif follow.get("status") == 402:
+        said.append("Your Clerk plan has no bans. Deactivated here, and signed out everywhere.")
+    elif "refused" in follow:
+        said.append(f"Deactivated here; Clerk did not follow: {follow['words']}")
+    if "refused" in sessions:
+        said.append(f"Their sessions in Clerk could not be ended: {sessions['words']}")
+    return tuple(said)
+
+
+def in_words(refusal: ProviderRefused, *, member: Member, role: str | None = None) -> Refused:
+    """Clerk's refusal of a change, said so that the reader knows what happened and what to do."""
+    is_about_role = refusal.status == 404 and "role" in str(refusal).lower()
+    if role is not None and is_about_role:
+        return Refused(f"{role} is not a role here.", code="unknown_role", field="role", refusal=refusal)
+    return said(refusal, whom=member.name)
+
+
+def _check_may_act(access: Access, member: Member) -> None:
+    if not access.may_act:
+        raise Refused("Only admins can make changes.", code="forbidden", status=FORBIDDEN)
+    if rank(member.role) > rank_of(access):
+        words = f"{member.name} has a role above your own."
+        raise Refused(words, code="above_own_role", status=FORBIDDEN)
+
+
+def _check_present(member: Member) -> None:
+    if member.status == "removed":
+        words = f"{member.name} is not a member of this organization any more."
+        raise Refused(words, code="not_a_member", status=NOT_FOUND)
+
+
+def _check_active(member: Member) -> None:
+    _check_present(member)
+    if member.status == "deactivated":
+        raise Refused(f"{member.name} is deactivated. Reactivate them first.", code="deactivated", status=CONFLICT)
+
+
+def _is_self(access: Access, member: Member) -> bool:
+    return access.principal.user_id is not None and access.principal.user_id == member.user_id

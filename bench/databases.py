@@ -1,5 +1,6 @@
 """The databases that are measured: migrated, filled, and asked how far the inbox is."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ class Database:
 
 @contextmanager
 def _filled(url: str, members: int, server_pid: int | None) -> Iterator[Database]:
-    env = {"INSTEP_DATABASE_URL": url}
+    env = {**os.environ, "INSTEP_DATABASE_URL": url}
     subprocess.run([program("instep"), "migrate"], env=env, cwd="/", check=True, stdout=subprocess.DEVNULL)
     db = Db(url)
     try:

@@ -112,13 +112,14 @@ def decide_principal(
         image_url=person.image_url,
         user_id=person.id,
         clerk_user_id=clerk_user_id,
-        is_instance_admin=not person.is_barred and _is_admin(person, clerk_user_id, admins),
+        is_instance_admin=not person.is_barred and is_instance_admin(person, clerk_user_id, admins),
         actor=actor,
     )
     return Barred(principal) if person.is_barred else principal
 
 
-def _is_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:
+def is_instance_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:
+    """Whether a person is an instance admin, barred or not; see decide_principal."""
     metadata = person.public_metadata
     is_named = isinstance(metadata, dict) and metadata.get("role") == "admin"
     is_known_address = person.email is not None and person.is_email_verified and person.email.lower() in admins

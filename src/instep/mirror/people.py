@@ -11,6 +11,7 @@ from instep.identity.rules import merged
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 from instep.mirror.apply import names_of, rename
+from instep.mirror.standing import lock_organization
 from instep.mirror.store import find_known
 from instep.mirror.tables import memberships, organizations, users
 
@@ -81,8 +82,15 @@ def find_our_id(conn: Conn, clerk_id: str) -> str | None:
     return next((it.id for it in known.values()), None)
 
 
-def list_sole_admin_of(conn: Conn, user_id: str, role: str) -> list[str]:
-    """The names of the organizations in which nobody else who may come in has this role."""
+def lock_organizations_of(conn: Conn, user_id: str, role: str) -> None:
+    """Let nobody change who is what where this person has this role, until the transaction ends."""
+    query = sa.select(m.organization_id).where(m.user_id == user_id, m.role == role, m.status == "active").distinct()
+    for id in sorted(conn.execute(query).scalars()):
+        lock_organization(conn, id)
+
+
+def find_sole(conn: Conn, user_id: str, role: str) -> dict[str, str]:
+    """The organizations (our id, name) in which nobody else who may come in has this role."""
     other, person = memberships.alias("other"), users.alias("person")
     is_other = sa.and_(
         other.c.organization_id == m.organization_id,
@@ -93,12 +101,12 @@ def list_sole_admin_of(conn: Conn, user_id: str, role: str) -> list[str]:
     is_in = sa.and_(person.c.id == other.c.user_id, person.c.is_active, sa.not_(person.c.is_banned))
     others = sa.select(other.c.id).join(person, is_in).where(is_other, person.c.deleted_at.is_(None))
     query = (
-        sa.select(organizations.c.name)
+        sa.select(organizations.c.id, organizations.c.name)
         .join(memberships, m.organization_id == organizations.c.id)
         .where(m.user_id == user_id, m.role == role, m.status == "active", m.gone_at.is_(None))
         .where(organizations.c.deleted_at.is_(None), organizations.c.gone_at.is_(None), sa.not_(sa.exists(others)))
     )
-    return sorted(conn.execute(query).scalars())
+    return {id: name for id, name in conn.execute(query)}
 
 
 def create_local(conn: Conn, id: str, profile: Mapping[str, Any], *, now: int) -> None:

@@ -26,7 +26,8 @@ class TooLarge(Exception):
 class Webhooks:
     """Answers `POST /webhooks/clerk`: 202 once a delivery is safe, else a status that says whose fault it is.
 
-    413 over 1 MiB, 401 a bad or stale signature, 400 malformed, 403 another Clerk instance, 503 the database.
+    413 over 1 MiB, 401 a bad or stale signature, 400 malformed, 403 another Clerk instance, 503 the database, or a
+    fault of ours: then Clerk sends it again.
     """
 
     def __init__(self, receiver: Receiver) -> None:
@@ -37,8 +38,8 @@ class Webhooks:
         if scope["method"] != "POST":
             await _answer(send, 405, "Deliveries are sent by POST.", (b"allow", b"POST"))
             return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             body = await _body(headers, receive)
             delivery = await self._receiver.receive(headers, body)
         except TooLarge:
@@ -48,6 +49,9 @@ class Webhooks:
             await _answer(send, STATUSES.get(error.code, 400), str(error))
         except TemporaryError as error:
             log.warning("delivery_not_kept", error=str(error))
+            await _answer(send, 503, "Not kept; send it again.", (b"retry-after", b"5"))
+        except Exception:
+            log.exception("delivery_broke", svix_id=headers.get("svix-id"))
             await _answer(send, 503, "Not kept; send it again.", (b"retry-after", b"5"))
         else:
             await _answer(send, 202, delivery.id)

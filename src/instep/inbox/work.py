@@ -1,5 +1,6 @@
 """Deliveries at work: claimed in batches, decided by the law, applied and settled in one transaction."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from instep.mirror.ledger import Ledger, open_ledger
 log = structlog.get_logger(__name__)
 
 BATCH = 200
+BUSY, GATHER = 8, 0.02
 ROUNDS = 3
 DELAYS = (5 * SECOND, 30 * SECOND, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 8 * HOUR)
 
@@ -53,16 +55,21 @@ class Work:
         """Work one batch; gives how many deliveries were taken, 0 when nothing is due.
 
         1 claim, decide, apply and settle in one transaction; 2 what only Clerk can answer is asked outside of it,
-        and decided again; 3 a batch that fails is worked one by one, so that a poison delivery stands alone.
+        and decided again; 3 a batch that fails is worked one by one, so that a poison delivery stands alone; 4 while
+        many come and few wait, some more are let gather, since a transaction costs about the same for few and many.
         """
         try:
             claimed, worked = await self.db.write(self._claim_and_work)
-        except PermanentError as error:
-            log.warning("inbox_batch_failed", error=str(error))
+        except TemporaryError:
+            raise
+        except Exception as error:  # whatever one delivery brings, the others must not wait for it
+            log.warning("inbox_batch_failed", error=_reason(error))
             return await self._one_by_one()
         self.told(worked)
         if worked.asks:
             await self._ask_and_work(worked.asks)
+        if BUSY <= claimed < BATCH:
+            await asyncio.sleep(GATHER)
         return claimed
 
     def _claim_and_work(self, conn: Conn) -> tuple[int, Worked]:
@@ -83,8 +90,8 @@ class Work:
             wanted = {ask.key: ask for them in asks.values() for ask in them if ask.key not in facts}
             try:
                 facts |= {news.key: news for news in await self.directory.look(list(wanted.values()))}
-            except InstepError as error:
-                await self._put_off(list(asks), str(error), error)
+            except Exception as error:  # put off, also where the reading itself is at fault
+                await self._put_off(list(asks), _reason(error), error)
                 return
             asks = await self._work_again(list(asks), list(facts.values()))
             if not asks:
@@ -94,15 +101,19 @@ class Work:
     async def _work_again(
         self, ids: Sequence[str], facts: Sequence[News], *, is_first: bool = False
     ) -> dict[str, list[AskAgain]]:
-        """Work these deliveries with what Clerk answered; gives what is still open."""
+        """Work these deliveries with what Clerk answered; gives what is still open.
+
+        Where that fails, each starts again alone: the fault may lie in what Clerk answered to another one's question.
+        """
         try:
             worked = await self.db.write(self._work_these, ids, facts)
-        except PermanentError as error:
-            if len(ids) > 1:
-                for id in ids:
-                    await self._work_again([id], facts)
-                return {}
-            await self._put_off(ids, str(error), error)
+        except TemporaryError:
+            raise
+        except Exception as error:
+            if len(ids) == 1:
+                await self._put_off(ids, _reason(error), error)
+            for id in ids if len(ids) > 1 else ():
+                await self._work_again([id], [], is_first=True)
             return {}
         self.told(worked)
         if is_first and worked.asks:
@@ -139,11 +150,16 @@ class Work:
             worked.parked[delivery.id] = str(error)
             return None
 
-    async def _put_off(self, ids: Sequence[str], reason: str, error: InstepError | None) -> None:
+    async def _put_off(self, ids: Sequence[str], reason: str, error: Exception | None) -> None:
         """Try again later and later; after the last delay a person is asked."""
         wait = error.retry_after if isinstance(error, TemporaryError) else None
         log.info("inbox_put_off", deliveries=len(ids), reason=reason)
         await self.db.write(_put_off, ids, reason, now=self.clock(), wait=wait)
+
+
+def _reason(error: Exception) -> str:
+    """What is shown of a failure; one that nobody foresaw says its kind."""
+    return str(error) if isinstance(error, InstepError) else f"{type(error).__name__}: {error}"
 
 
 def _put_off(conn: Conn, ids: Sequence[str], reason: str, *, now: int, wait: float | None) -> None:

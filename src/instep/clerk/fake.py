@@ -1,0 +1,303 @@
+"""Clerk in memory, for tests of applications that embed instep: reading, changing organizations, sessions.
+
+It keeps Clerk's laws (one pending invitation an address, no member invited, seats count pending ones, the last admin
+stays) and answers with Clerk's codes. One contract suite runs on it, on the emulator and, with a key, on Clerk itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from instep.identity.events import Gone, News, Seen, seen
+from instep.identity.model import (
+    ADMIN,
+    MEMBER,
+    ClerkId,
+    Invitation,
+    Membership,
+    NewInvitation,
+    Organization,
+    User,
+)
+from instep.identity.ports import ProviderRefused
+from instep.identity.rules import AskAgain
+from instep.identity.session import SessionState
+from instep.kit.clock import DAY, Clock
+from instep.kit.errors import InstepError
+
+LONGEST = 365
+AT_ONCE = 10
+
+
+@dataclass
+class FakeClerk:
+    """Implements Directory, Actor and SessionSource (see identity.ports and access.ports).
+
+    Set the scene with `put_user`, `put_organization`, `join` and `put_session`; `accept` does what an invitee does.
+    `failure`, while set, is raised by every call instead of an answer. `calls` names the calls so far.
+    """
+
+    clock: Clock
+    roles: frozenset[str] = frozenset({ADMIN, MEMBER})
+    failure: InstepError | None = None
+    calls: list[str] = field(default_factory=list)
+    _users: dict[ClerkId, Seen] = field(default_factory=dict)
+    _organizations: dict[ClerkId, Seen] = field(default_factory=dict)
+    _memberships: dict[ClerkId, Seen] = field(default_factory=dict)
+    _invitations: dict[ClerkId, tuple[ClerkId, Invitation]] = field(default_factory=dict)
+    _sessions: dict[str, SessionState] = field(default_factory=dict)
+    _made: int = 0
+
+    # Setting the scene
+
+    def put_user(self, user: User) -> Seen:
+        """Have this user, or have them changed."""
+        self._users[user.clerk_id] = seen(user, self.clock())
+        return self._users[user.clerk_id]
+
+    def put_organization(self, organization: Organization) -> Seen:
+        """Have this organization, or have it changed."""
+        self._organizations[organization.clerk_id] = seen(organization, self.clock())
+        return self._organizations[organization.clerk_id]
+
+    def join(self, organization: ClerkId, user: ClerkId, role: str = MEMBER) -> Seen:
+        """Make a user a member; each joining is a membership of its own."""
+        now = self.clock()
+        id = self._new_id("orgmem")
+        entity = Membership(clerk_id=id, organization=organization, user=user, role=role, joined_at=now)
+        self._memberships[id] = seen(entity, now)
+        return self._memberships[id]
+
+    def put_session(self, session: SessionState) -> None:
+        """Have this session."""
+        self._sessions[session.id] = session
+
+    def delete_user(self, id: ClerkId) -> Gone:
+        """Delete a user, with every membership."""
+        gone = Gone(self._users.pop(id).key)
+        self._memberships = {key: it for key, it in self._memberships.items() if _membership(it).user != id}
+        return gone
+
+    def accept(self, id: ClerkId, user: ClerkId) -> Seen:
+        """What happens when the invitee accepts: they are a member, and the invitation is over."""
+        organization, invitation = self._invitations[id]
+        self._invitations[id] = (organization, replace(invitation, status="accepted", user=user))
+        return self.join(organization, user, invitation.role)
+
+    # Directory
+
+    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
+        """See Directory.look."""
+        self._call("look")
+        of = {"user": self._users, "organization": self._organizations, "membership": self._memberships}
+        return [of[ask.key.kind].get(ask.key.id) or Gone(ask.key, ask.entity) for ask in asks]
+
+    async def list_memberships_of(self, user: ClerkId) -> list[News]:
+        """See Directory.list_memberships_of."""
+        self._call("list_memberships_of")
+        theirs = [it for it in self._memberships.values() if _membership(it).user == user]
+        return [*(self._organizations[_membership(it).organization] for it in theirs), *theirs]
+
+    async def list_invitations(
+        self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
+    ) -> list[Invitation]:
+        """See Directory.list_invitations."""
+        self._call("list_invitations")
+        self._require(organization)
+        found = [
+            it
+            for it in self._invitations_of(organization)
+            if it.status in statuses and (email is None or it.email.lower() == email.lower())
+        ]
+        return sorted(found, key=lambda it: (it.created_at, it.clerk_id), reverse=True)
+
+    # Actor
+
+    async def invite(self, organization: ClerkId, wanted: NewInvitation) -> Invitation:
+        """See Actor.invite."""
+        self._call("invite")
+        return self._invite(organization, wanted)
+
+    async def invite_many(self, organization: ClerkId, wanted: Sequence[NewInvitation]) -> list[Invitation]:
+        """See Actor.invite_many. All or nothing."""
+        self._call("invite_many")
+        if not 0 < len(wanted) <= AT_ONCE:
+            raise _refused("form_param_value_invalid", 422, f"1 to {AT_ONCE} invitations at once.")
+        before = dict(self._invitations)
+        try:
+            return [self._invite(organization, it) for it in wanted]
+        except ProviderRefused:
+            self._invitations = before
+            raise
+
+    async def find_invitation(self, organization: ClerkId, id: ClerkId) -> Invitation | None:
+        """See Actor.find_invitation."""
+        self._call("find_invitation")
+        return next((it for it in self._invitations_of(organization) if it.clerk_id == id), None)
+
+    async def find_link(self, organization: ClerkId, id: ClerkId) -> str | None:
+        """See Actor.find_link."""
+        found = await self.find_invitation(organization, id)
+        return f"https://clerk.invalid/accept?ticket={id}" if found is not None else None
+
+    async def revoke(self, organization: ClerkId, id: ClerkId, *, by: ClerkId | None) -> Invitation:
+        """See Actor.revoke."""
+        self._call("revoke")
+        found = next((it for it in self._invitations_of(organization) if it.clerk_id == id), None)
+        if found is None:
+            raise _refused("resource_not_found", 404, f"No invitation was found with id {id}.")
+        if found.status != "pending":
+            words = "The organization invitation is not in the 'pending' status."
+            raise _refused("organization_invitation_not_pending", 404, words)
+        revoked = replace(found, status="revoked")
+        self._invitations[id] = (organization, revoked)
+        return revoked
+
+    async def find_membership(self, organization: ClerkId, user: ClerkId) -> Seen | None:
+        """See Actor.find_membership."""
+        self._call("find_membership")
+        return self._find(organization, user)
+
+    async def set_role(self, organization: ClerkId, user: ClerkId, role: str) -> Seen:
+        """See Actor.set_role."""
+        self._call("set_role")
+        self._require_role(role)
+        found = self._get(organization, user)
+        if role != ADMIN:
+            self._keep_an_admin(organization, user)
+        changed = seen(replace(_membership(found), role=role), self.clock())
+        self._memberships[found.key.id] = changed
+        return changed
+
+    async def add_member(self, organization: ClerkId, user: ClerkId, role: str) -> Seen:
+        """See Actor.add_member."""
+        self._call("add_member")
+        self._require(organization)
+        self._require_role(role)
+        if user not in self._users:
+            raise _refused("resource_not_found", 404, f"No user was found with id {user}.")
+        if self._find(organization, user) is not None:
+            raise _refused("already_a_member_in_organization", 400, f"{user} is already a member of the organization.")
+        self._require_seats(organization)
+        return self.join(organization, user, role)
+
+    async def remove_member(self, organization: ClerkId, user: ClerkId) -> Gone:
+        """See Actor.remove_member."""
+        self._call("remove_member")
+        found = self._get(organization, user)
+        self._keep_an_admin(organization, user)
+        del self._memberships[found.key.id]
+        return Gone(found.key, found.entity)
+
+    # Sessions
+
+    async def find_session(self, id: str) -> SessionState | None:
+        """See SessionSource.find_session."""
+        self._call("find_session")
+        return self._sessions.get(id)
+
+    async def revoke_session(self, id: str) -> None:
+        """See SessionSource.revoke_session."""
+        self._call("revoke_session")
+        if id in self._sessions:
+            self._sessions[id] = replace(self._sessions[id], status="revoked")
+
+    # Clerk's laws
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if self.failure is not None:
+            raise self.failure
+
+    def _new_id(self, prefix: str) -> ClerkId:
+        self._made += 1
+        return ClerkId(f"{prefix}_fake{self._made:06}")
+
+    def _invite(self, organization: ClerkId, wanted: NewInvitation) -> Invitation:
+        self._require(organization)
+        self._require_role(wanted.role)
+        email, now = wanted.email.lower(), self.clock()
+        if email.count("@") != 1 or not all(email.split("@")):
+            raise _refused("form_param_format_invalid", 422, "email_address must be a valid email address.")
+        if not 0 < wanted.expires_in_days <= LONGEST:
+            raise _refused("form_param_value_invalid", 422, f"expires_in_days must be 1 to {LONGEST}.")
+        if any(it.email.lower() == email and it.status == "pending" for it in self._invitations_of(organization)):
+            words = "Organizations cannot have duplicate pending invitations for an email address."
+            raise _refused("organization_invitation_not_unique", 400, words)
+        if any(self._find(organization, id) for id, it in self._users.items() if _email(it) == email):
+            raise _refused("already_a_member_in_organization", 400, f"{email} is already a member of the organization.")
+        self._require_seats(organization)
+        made = Invitation(
+            clerk_id=self._new_id("orginv"),
+            email=wanted.email,
+            role=wanted.role,
+            status="pending",
+            created_at=now,
+            expires_at=now + wanted.expires_in_days * DAY,
+            inviter=wanted.inviter,
+            public_metadata=wanted.public_metadata,
+            private_metadata=wanted.private_metadata,
+        )
+        self._invitations[made.clerk_id] = (organization, made)
+        return made
+
+    def _invitations_of(self, organization: ClerkId) -> list[Invitation]:
+        now = self.clock()
+        theirs = [it for of, it in self._invitations.values() if of == organization]
+        return [replace(it, status="expired") if _is_over(it, now) else it for it in theirs]
+
+    def _find(self, organization: ClerkId, user: ClerkId) -> Seen | None:
+        theirs = [it for it in self._memberships.values() if _membership(it).user == user]
+        return next((it for it in theirs if _membership(it).organization == organization), None)
+
+    def _get(self, organization: ClerkId, user: ClerkId) -> Seen:
+        self._require(organization)
+        found = self._find(organization, user)
+        if found is None:
+            raise _refused("resource_not_found", 404, "No organization membership was found.")
+        return found
+
+    def _require(self, organization: ClerkId) -> Organization:
+        found = self._organizations.get(organization)
+        if found is None or not isinstance(found.entity, Organization):
+            raise _refused("resource_not_found", 404, f"No organization was found with id {organization}.")
+        return found.entity
+
+    def _require_role(self, role: str) -> None:
+        if role not in self.roles:
+            raise _refused("resource_not_found", 404, "Organization role not found")
+
+    def _require_seats(self, organization: ClerkId) -> None:
+        limit = self._require(organization).max_members
+        members = sum(_membership(it).organization == organization for it in self._memberships.values())
+        pending = sum(it.status == "pending" for it in self._invitations_of(organization))
+        if limit is not None and members + pending >= limit:
+            words = (
+                f"You have reached your limit of {limit} organization memberships, including outstanding invitations."
+            )
+            raise _refused("organization_membership_quota_exceeded", 403, words)
+
+    def _keep_an_admin(self, organization: ClerkId, leaving: ClerkId) -> None:
+        members = [_membership(it) for it in self._memberships.values() if _membership(it).organization == organization]
+        admins = {it.user for it in members if it.role == ADMIN}
+        if admins == {leaving}:
+            words = "There has to be at least one organization member with the minimum required permissions"
+            raise _refused("organization_minimum_permissions_needed", 400, words)
+
+
+def _membership(it: Seen) -> Membership:
+    assert isinstance(it.entity, Membership)  # noqa: S101 (what `_memberships` holds)
+    return it.entity
+
+
+def _email(it: Seen) -> str:
+    return (it.entity.email or "").lower() if isinstance(it.entity, User) else ""
+
+
+def _is_over(it: Invitation, now: int) -> bool:
+    return it.status == "pending" and it.expires_at is not None and it.expires_at <= now
+
+
+def _refused(code: str, status: int, message: str) -> ProviderRefused:
+    return ProviderRefused(message, code=code, status=status, trace_id="trace_fake")

@@ -140,7 +140,8 @@ def make_firm(url: str, *, private_key: str | None = None, patience: float = PAT
         **settings,
     }
     services = make_services(make_settings(values), clerk=client, clock=clock)
-    services = replace(services, list_people=replace(services.list_people, patience=patience))
+    list_people = replace(services.members.list_people, patience=patience)
+    services = replace(services, members=replace(services.members, list_people=list_people))
     app = make_app(services)
     emulator.webhooks.connect(DOOR, secret=SECRET, transport=httpx2.ASGITransport(app=app))
     return Firm(emulator, services, app, clock)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     instep_admin_key: Secret = None
     instep_admins: Words = ()
     instep_frame_ancestors: Words = ()
+    instep_deactivation: Literal["database", "membership", "ban"] = "database"
     instep_log_json: bool = False
     instep_worker: bool = True
 

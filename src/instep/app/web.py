@@ -76,7 +76,7 @@ def make_app(services: Services) -> Front:
         redoc_url=None,
     )
     access = api_access(services)
-    app.include_router(people_router(access=access, list_people=services.list_people))
+    app.include_router(people_router(access=access, members=services.members))
     app.include_router(invitations_router(access=access, desk=services.invitations))
     _add_history(app, services, access)
     app.include_router(keys_router(principal=api_principal(services), access=access, keys=services.keys))

@@ -41,8 +41,14 @@ from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
 from instep.kit.relay import Relay
 from instep.mirror.store import find_organization
+from instep.people.bulk import Bulk
+from instep.people.changes import MemberChanges
+from instep.people.consequences import FindConsequences
+from instep.people.export import Export
 from instep.people.flows import ListPeople
+from instep.people.members import Members
 from instep.people.pages import PeoplePages
+from instep.people.procedures import MemberProcedures
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +71,7 @@ class Services:
     receiver: Receiver
     gate: Gate
     keys: ApiKeys
-    list_people: ListPeople
+    members: Members
     runner: Runner
     invite: Invite
     invitations: desk.Desk
@@ -98,7 +104,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     clerk = clerk or make_clerk(settings)
     live, metrics = Live(), Metrics()
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
-    runner = Runner(db=db, procedures=make_procedures(clerk, _noter(clock)), noted=_noter(clock), clock=clock)
+    runner = Runner(db=db, procedures=make_procedures(clerk, _noter(clock), clock), noted=_noter(clock), clock=clock)
     worker = Worker(work, runner)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, actor=clerk, directory=clerk, redirect_url=url, clock=clock)
@@ -123,7 +129,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         receiver=Receiver(db=db, opener=_opener(settings), clock=clock, wake=worker.wake),
         gate=gate,
         keys=keys,
-        list_people=ListPeople(db=db, directory=clerk, clock=clock),
+        members=make_members(settings, runner, clerk, live, clock),
         runner=runner,
         invite=invitations.invite,
         invitations=invitations,
@@ -132,9 +138,23 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     )
 
 
-def make_procedures(clerk: ClerkClient, noted: Callable[[Conn, Operation], None]) -> Procedures:
+def make_procedures(clerk: ClerkClient, noted: Callable[[Conn, Operation], None], clock: Clock) -> Procedures:
     """How each kind of operation is carried out."""
-    return {**desk.procedures(clerk, clerk, noted)}
+    return {**desk.procedures(clerk, clerk, noted), **MemberProcedures(clerk, clock).all()}
+
+
+def make_members(settings: Settings, runner: Runner, clerk: ClerkClient, live: Live, clock: Clock) -> Members:
+    """The list of people, and what can be done with members."""
+    db = runner.db
+    list_people = ListPeople(db=db, directory=clerk, clock=clock)
+    changes = MemberChanges(db, runner, clock, policy=settings.instep_deactivation, told=live.publish)
+    return Members(
+        list_people=list_people,
+        export=Export(list_people),
+        changes=changes,
+        bulk=Bulk(changes),
+        consequences=FindConsequences(db, clerk, clerk),
+    )
 
 
 def make_clerk(settings: Settings) -> ClerkClient:
@@ -170,7 +190,7 @@ def people_pages(services: Services) -> PeoplePages:
         principal=services.access_pages.require,
         access=services.access_pages.require_access,
         organizations=services.gate.accesses_of,
-        list_people=services.list_people,
+        list_people=services.members.list_people,
         live=_listener(services),
     )
 

@@ -203,7 +203,6 @@ names = st.sampled_from(
         *("content-length", "content-type", "transfer-encoding", "x-anything"),
     ]
 )
-)
 
 
 @pytest.fixture(scope="module")

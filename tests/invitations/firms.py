@@ -3,11 +3,13 @@
 from typing import Any
 
 from instep.access.principal import BREAK_GLASS, Access, Principal
-from instep.access.store import find_access
+from instep.access.store import find_access, find_principal
 from instep.identity.model import ADMIN, MEMBER
 from instep.journal import store as journal
 from instep.journal.model import Operation
 from instep.journal.run import LEASE
+from instep.kit.clock import DAY
+from tests.support.crash import CrashPoints
 from tests.support.world import Firm
 
 SLUG = "acme"
@@ -48,8 +50,6 @@ async def access_of(firm: Firm, email: str | None = ADA) -> Access:
 
 
 async def _principal(firm: Firm, email: str) -> Principal:
-    from instep.access.store import find_principal
-
     found = await firm.services.db.read(find_principal, firm.user_id(email), admins=frozenset())
     assert isinstance(found, Principal)
     return found
@@ -78,6 +78,26 @@ async def operations(firm: Firm, kind: str = "") -> list[Operation]:
     """Our operations, newest first."""
     found = await firm.services.db.read(journal.list_operations, limit=500)
     return [it for it in found if kind in ("", it.kind)]
+
+
+def refuse(firm: Firm, operation: str, code: str, *, status: int = 403, count: int | None = 1) -> None:
+    """Clerk refuses this, definitely."""
+    body = {"errors": [{"code": code, "message": code, "long_message": f"No: {code}."}]}
+    firm.emulator.fail(operation, status=status, body=body, count=count)
+
+
+def mortal(firm: Firm) -> CrashPoints:
+    """From now on the firm can be stopped at every statement, commit and boundary of a call to Clerk."""
+    points = CrashPoints()
+    points.watch(firm.services.db)
+    http = firm.services.clerk._backend._http
+    http._transport = points.around(http._transport)
+    return points
+
+
+def next_day(firm: Firm) -> None:
+    """The limits of a day start anew."""
+    firm.clock.advance(DAY + 1)
 
 
 async def accept(firm: Firm, url: str) -> int:

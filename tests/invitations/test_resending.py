@@ -2,13 +2,31 @@
 
 import pytest
 
+from instep.audit.store import Filter, list_entries
+from instep.identity.ports import ProviderDown
+from instep.invitations.limits import COOLDOWN
 from instep.invitations.rules import InviteRefused
 from instep.journal.model import Unsettled
-from tests.invitations.firms import accept, access_of, furnish, invitations, operations, recover, statuses
+from instep.kit.clock import DAY
+from tests.invitations.firms import (
+    ADA,
+    BOB,
+    accept,
+    access_of,
+    furnish,
+    invitations,
+    mortal,
+    next_day,
+    operations,
+    recover,
+    refuse,
+    statuses,
+)
 from tests.support.world import Firm
 
 pytestmark = pytest.mark.anyio
 MAYA = "maya@example.com"
+CREATE, REVOKE = "CreateOrganizationInvitation", "RevokeOrganizationInvitation"
 
 
 async def test_the_old_link_is_dead_and_the_new_one_works(firm: Firm) -> None:
@@ -20,7 +38,247 @@ async def test_the_old_link_is_dead_and_the_new_one_works(firm: Firm) -> None:
     assert (new.email, new.role, new.status) == (MAYA, "org:admin", "pending")
     assert new.clerk_id != old.clerk_id
     assert new.expires_at is not None
-    assert round((new.expires_at - new.created_at) / 86_400_000) == 30
+    assert round((new.expires_at - new.created_at) / DAY) == 30
     assert await accept(firm, dead) == 410
     assert await accept(firm, await desk.copy_link(access, invitation=new.clerk_id)) < 400
     assert statuses(firm) == ["revoked", "accepted"]
+
+
+async def test_the_new_one_has_the_metadata_and_the_inviter_of_the_old(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    ada = firm.user_id(ADA)
+    made = await invite_in_clerk(firm, public_metadata={"team": 1}, private_metadata={"note": "x"}, inviter_user_id=ada)
+    new = await firm.services.invitations.resend(await access_of(firm, None), invitation=made)
+    found = firm.emulator.state.organization_invitations.find(new.clerk_id)
+    assert found is not None
+    assert (found.public_metadata, found.private_metadata["note"], found.inviter_id) == ({"team": 1}, "x", ada)
+
+
+async def test_an_inviter_who_may_invite_no_more_is_not_named_again(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    made = await invite_in_clerk(firm, inviter_user_id=firm.user_id(ADA))
+    async with firm.clerk() as clerk:
+        members = f"/v1/organizations/{firm.organization_id('acme')}/memberships"
+        await clerk.patch(f"{members}/{firm.user_id(BOB)}", json={"role": "org:admin"})
+        await clerk.patch(f"{members}/{firm.user_id(ADA)}", json={"role": "org:member"})
+    await firm.settle()
+    new = await firm.services.invitations.resend(await access_of(firm, BOB), invitation=made)
+    found = firm.emulator.state.organization_invitations.find(new.clerk_id)
+    assert found is not None
+    assert found.inviter_id == firm.user_id(BOB)
+
+
+async def test_an_expired_one_is_only_made_anew(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    firm.clock.advance(8 * DAY)
+    await desk.resend(access, invitation=old.clerk_id)
+    assert statuses(firm) == ["expired", "pending"]
+
+
+async def test_a_refusal_of_an_expired_one_loses_nothing(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    firm.clock.advance(8 * DAY)
+    refuse(firm, CREATE, "organization_membership_quota_exceeded")
+    with pytest.raises(InviteRefused) as caught:
+        await desk.resend(access, invitation=old.clerk_id)
+    assert caught.value.code == "no_seats"
+    assert await desk.resend.list_lost(access.organization_id) == []
+
+
+async def test_one_that_is_over_is_told_apart(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    accepted = await desk.invite(access, email=MAYA, role="org:member")
+    await accept(firm, await desk.copy_link(access, invitation=accepted.clerk_id))
+    revoked = await desk.invite(access, email="leo@example.com", role="org:member")
+    await desk.revoke(access, invitation=revoked.clerk_id)
+    remade = await desk.invite(access, email="mia@example.com", role="org:member")
+    await desk.resend(access, invitation=remade.clerk_id)
+    said = [
+        await refusal(firm, id) for id in (accepted.clerk_id, revoked.clerk_id, remade.clerk_id, "orginv_none", "../x")
+    ]
+    assert said == [
+        ("already_accepted", 409, "Invitation already accepted - refresh to see member."),
+        ("already_revoked", 409, "Already revoked by Ada Adams 0 min ago."),
+        ("already_revoked", 409, "Already sent again by Ada Adams 0 min ago."),
+        ("not_in_clerk", 404, "No longer in Clerk."),
+        ("not_in_clerk", 404, "No longer in Clerk."),
+    ]
+
+
+async def test_one_that_ends_in_the_same_moment_is_read_back_and_told_apart(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    link = await desk.copy_link(access, invitation=old.clerk_id)
+    revoke = firm.services.clerk.revoke
+
+    async def too_late(*args: object, **more: object) -> object:
+        await accept(firm, link)
+        return await revoke(*args, **more)  # type: ignore[arg-type]
+
+    firm.services.clerk.revoke = too_late  # type: ignore[method-assign,assignment]
+    assert await refusal(firm, old.clerk_id) == (
+        "already_accepted",
+        409,
+        "Invitation already accepted - refresh to see member.",
+    )
+    assert statuses(firm) == ["accepted"]
+    assert [it.state for it in await operations(firm, "invitation.resend")] == ["refused"]
+
+
+async def test_it_can_be_sent_again_after_a_minute_and_ten_times_a_day(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    latest = await desk.invite(access, email=MAYA, role="org:member")
+    for _ in range(9):
+        latest = await desk.resend(access, invitation=latest.clerk_id)
+        code, status, words = await refusal(firm, latest.clerk_id)
+        assert (code, status) == ("cooldown", 429)
+        assert "works again in" in words
+        assert list(await desk.resend.list_cooling(access)) == [MAYA]
+        firm.clock.advance(COOLDOWN)
+    assert await desk.resend.list_cooling(access) == {}
+    code, status, words = await refusal(firm, latest.clerk_id)
+    assert (code, status) == ("limited", 429)
+    assert words.startswith("maya@example.com can be sent 10 invitations in 24 hours")
+    next_day(firm)
+    await desk.resend(access, invitation=latest.clerk_id)
+
+
+async def test_pressing_twice_sends_once(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    first = await desk.resend(access, invitation=old.clerk_id, idempotency_key="k")
+    second = await desk.resend(access, invitation=old.clerk_id, idempotency_key="k")
+    assert first == second
+    assert statuses(firm) == ["revoked", "pending"]
+
+
+async def test_while_clerk_fails_to_make_the_new_one_it_is_shown_as_lost_and_tried_again(firm: Firm) -> None:
+    await furnish(firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    firm.emulator.fail(CREATE, status=500, count=2)
+    with pytest.raises(Unsettled, match="The old invitation is revoked, and the new one is not made yet"):
+        await desk.resend(access, invitation=old.clerk_id)
+    (lost,) = await desk.resend.list_lost(access.organization_id)
+    assert (lost.email, lost.invitation, lost.is_tried) == (MAYA, old.clerk_id, True)
+    await recover(firm)
+    assert statuses(firm) == ["revoked", "pending"]
+    assert await desk.resend.list_lost(access.organization_id) == []
+
+
+async def test_a_refused_new_one_is_lost_until_someone_sends_it_again(firm: Firm) -> None:
+    await furnish(firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    refuse(firm, CREATE, "organization_membership_quota_exceeded")
+    assert await refusal(firm, old.clerk_id) == (
+        "invitation_lost",
+        409,
+        "The old invitation is revoked, and the new one could not be made: send it again. "
+        "No: organization_membership_quota_exceeded.",
+    )
+    (lost,) = await desk.resend.list_lost(access.organization_id)
+    assert (lost.email, lost.role, lost.is_tried) == (MAYA, "org:member", False)
+    await desk.resend.again(access, operation=lost.operation)
+    with pytest.raises(InviteRefused, match="not lost"):
+        await desk.resend.again(access, operation="op_of_another_firm")
+    await recover(firm)
+    assert statuses(firm) == ["revoked", "pending"]
+    assert await desk.resend.list_lost(access.organization_id) == []
+
+
+async def test_one_whose_address_was_invited_again_is_not_lost_any_more(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    refuse(firm, CREATE, "organization_membership_quota_exceeded")
+    await refusal(firm, old.clerk_id)
+    await desk.invite(access, email=MAYA, role="org:member")
+    assert await desk.resend.list_lost(access.organization_id) == []
+
+
+@pytest.mark.parametrize("operation", [CREATE, REVOKE])
+async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm, operation: str) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    firm.emulator.fail(operation, status=504, after_effect=True, count=1)
+    await desk.resend(access, invitation=old.clerk_id)
+    assert statuses(firm) == ["revoked", "pending"]
+
+
+async def test_a_limit_of_clerks_is_waited_for(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    firm.emulator.fail(CREATE, status=429, retry_after=600, count=1)
+    with pytest.raises(Unsettled) as caught:
+        await desk.resend(access, invitation=old.clerk_id)
+    assert caught.value.retry_after == 600
+    await recover(firm)
+    assert statuses(firm) == ["revoked", "pending"]
+
+
+async def test_while_clerk_is_down_nothing_is_begun(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    old = await desk.invite(access, email=MAYA, role="org:member")
+    firm.emulator.fail("GetOrganizationInvitation", status=503, count=1)
+    with pytest.raises(ProviderDown):
+        await desk.resend(access, invitation=old.clerk_id)
+    assert await operations(firm, "invitation.resend") == []
+
+
+async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
+    """At every statement, commit and boundary of a call, and once more while it is recovered."""
+    await furnish(firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    points = mortal(firm)
+    at = 0
+    while True:
+        at += 1
+        next_day(firm)
+        email = f"maya{at}@example.com"
+        old = await desk.invite(access, email=email, role="org:member")
+        with points.armed(at):
+            await desk.resend(access, invitation=old.clerk_id)
+        if not points.where:
+            break
+        where = points.where
+        with points.armed(1 + at % 11):
+            await recover(firm, times=1)
+        await recover(firm, times=3)
+        ours = [it for it in await operations(firm, "invitation.resend") if it.intent["email"] == email]
+        assert statuses(firm, email) == (["revoked", "pending"] if ours else ["pending"]), where
+        if ours:
+            (operation,) = ours
+            assert operation.state == "settled", where
+            entries = await firm.services.db.read(list_entries, Filter(cause=operation.id))
+            assert [it.outcome for it in entries] == ["done", "asked"], where
+            assert operation.done["create"]["id"] == invitations(firm, email)[-1][0], where
+    assert at > 20, "the places are really there"
+
+
+async def refusal(firm: Firm, id: str) -> tuple[str, int, str]:
+    """What is said to whoever wants to send this one again."""
+    with pytest.raises(InviteRefused) as caught:
+        await firm.services.invitations.resend(await access_of(firm), invitation=id)
+    return caught.value.code, caught.value.status, str(caught.value)
+
+
+async def invite_in_clerk(firm: Firm, **more: object) -> str:
+    """An invitation that instep knows nothing of."""
+    async with firm.clerk() as clerk:
+        response = await clerk.post(
+            f"/v1/organizations/{firm.organization_id('acme')}/invitations",
+            json={"email_address": MAYA, "role": "org:member", **more},
+        )
+    return str(response.json()["id"])

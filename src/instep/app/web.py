@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response
 from instep import __version__
 from instep.access.api import make_router as keys_router
 from instep.access.principal import Access, Principal
-from instep.app.wiring import Services, invitation_pages, make_operations, people_pages
+from instep.app.pages import page_routes
+from instep.app.wiring import Services, make_operations
 from instep.history import api as history
 from instep.history.flows import Audit
 from instep.inbox import store as inbox
@@ -26,6 +27,7 @@ from instep.kit.log import open_request
 from instep.kit.problem import problem
 from instep.kit.schema import check
 from instep.people.api import make_router as people_router
+from instep.profiles.api import make_router as users_router
 
 log = structlog.get_logger(__name__)
 
@@ -79,14 +81,9 @@ def make_app(services: Services) -> Front:
     app.include_router(people_router(access=access, members=services.members))
     app.include_router(invitations_router(access=access, desk=services.invitations))
     _add_history(app, services, access)
+    app.include_router(users_router(principal=api_principal(services), profiles=services.profiles))
     app.include_router(keys_router(principal=api_principal(services), access=access, keys=services.keys))
-    for routes in (
-        people_pages(services).routes(),
-        invitation_pages(services).routes(),
-        services.access_pages.routes(),
-        services.pages.routes(),
-    ):
-        app.router.routes.extend(routes)
+    app.router.routes.extend(page_routes(services))
     _add_health(app, services)
     app.add_exception_handler(InstepError, _failed(services))
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -1,6 +1,6 @@
 """The composition root: every part with what it needs, from the settings. Nothing is opened here."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -29,8 +29,6 @@ from instep.inbox.receive import Receiver
 from instep.inbox.work import Work, Worked
 from instep.invitations import desk
 from instep.invitations.flows import Invite
-from instep.invitations.pages import InvitationPages
-from instep.invitations.rules import ROLES
 from instep.journal.model import Operation, Procedures
 from instep.journal.run import Runner
 from instep.kit.clock import Clock
@@ -40,15 +38,17 @@ from instep.kit.headers import Policy
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
 from instep.kit.relay import Relay
-from instep.mirror.store import find_organization
 from instep.people.bulk import Bulk
 from instep.people.changes import MemberChanges
 from instep.people.consequences import FindConsequences
 from instep.people.export import Export
 from instep.people.flows import ListPeople
 from instep.people.members import Members
-from instep.people.pages import PeoplePages
 from instep.people.procedures import MemberProcedures
+from instep.profiles import desk as people_desk
+from instep.profiles.flows import Profiles, make_profiles
+from instep.profiles.held import Held
+from instep.profiles.procedures import procedures as profile_procedures
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +72,7 @@ class Services:
     gate: Gate
     keys: ApiKeys
     members: Members
+    profiles: Profiles
     runner: Runner
     invite: Invite
     invitations: desk.Desk
@@ -104,7 +105,9 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     clerk = clerk or make_clerk(settings)
     live, metrics = Live(), Metrics()
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
-    runner = Runner(db=db, procedures=make_procedures(clerk, _noter(clock), clock), noted=_noter(clock), clock=clock)
+    held = Held()
+    procedures = make_procedures(clerk, _noter(clock), clock, held)
+    runner = Runner(db=db, procedures=procedures, noted=_noter(clock), clock=clock)
     worker = Worker(work, runner)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, actor=clerk, directory=clerk, redirect_url=url, clock=clock)
@@ -130,6 +133,12 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         gate=gate,
         keys=keys,
         members=make_members(settings, runner, clerk, live, clock),
+        profiles=make_profiles(
+            people_desk.Desk(db, runner, admins, live.publish, clock),
+            held,
+            policy=settings.instep_email_change,
+            redirect_url=url,
+        ),
         runner=runner,
         invite=invitations.invite,
         invitations=invitations,
@@ -138,9 +147,15 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     )
 
 
-def make_procedures(clerk: ClerkClient, noted: Callable[[Conn, Operation], None], clock: Clock) -> Procedures:
+def make_procedures(
+    clerk: ClerkClient, noted: Callable[[Conn, Operation], None], clock: Clock, held: Held
+) -> Procedures:
     """How each kind of operation is carried out."""
-    return {**desk.procedures(clerk, clerk, noted), **MemberProcedures(clerk, clock).all()}
+    return {
+        **desk.procedures(clerk, clerk, noted),
+        **MemberProcedures(clerk, clock).all(),
+        **profile_procedures(clerk, held, clock),
+    }
 
 
 def make_members(settings: Settings, runner: Runner, clerk: ClerkClient, live: Live, clock: Clock) -> Members:
@@ -180,30 +195,6 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handsh
     )
     page = settings.clerk_sign_in_url or sign_in_page_of(frontend)
     return Handshake(publishable_key=key, frontend_api=frontend, sign_in_page=page, verifier=verifier)
-
-
-def people_pages(services: Services) -> PeoplePages:
-    """The pages of the list."""
-    return PeoplePages(
-        pages=services.pages,
-        roles=ROLES,
-        principal=services.access_pages.require,
-        access=services.access_pages.require_access,
-        organizations=services.gate.accesses_of,
-        list_people=services.members.list_people,
-        live=_listener(services),
-    )
-
-
-def invitation_pages(services: Services) -> InvitationPages:
-    """The pages for inviting."""
-    return InvitationPages(
-        pages=services.pages,
-        roles=ROLES,
-        access=services.access_pages.require_access,
-        organizations=services.gate.accesses_of,
-        invite=services.invite,
-    )
 
 
 def make_operations(services: Services) -> Operations:
@@ -276,15 +267,3 @@ def _teller(live: Live, metrics: Metrics) -> Callable[[Worked], None]:
         live.publish(worked.touched_in_clerk)
 
     return told
-
-
-def _listener(services: Services) -> Callable[[str], AsyncIterator[str]]:
-    """An organization's news: under our id from the mirror, under Clerk's from its invitations."""
-
-    async def listen(organization_id: str) -> AsyncIterator[str]:
-        found = await services.db.read(find_organization, organization_id)
-        topics = [organization_id, found.clerk_id] if found and found.clerk_id else [organization_id]
-        async for topic in services.live.listen(*topics):
-            yield topic
-
-    return listen

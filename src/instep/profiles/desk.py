@@ -1,5 +1,6 @@
 """The desk that every flow of the slice starts at: who is asked about, what the asker may do, and carrying it out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from instep.journal.run import Runner
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import TemporaryError
-from instep.mirror.people import PersonRow, find_person
+from instep.mirror.people import PersonRow, find_person, organizations_of
 from instep.profiles import store
 from instep.profiles.profile import Profile
 from instep.profiles.rules import Rights, not_found, not_synced, rights_of
@@ -35,11 +36,15 @@ class Subject(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Desk:
-    """What the flows share. `admins`: Clerk ids and addresses (lower case) of instance admins, from the settings."""
+    """What the flows share. `admins`: Clerk ids and addresses (lower case) of instance admins, from the settings.
+
+    `told` hears in which organizations somebody changed.
+    """
 
     db: Db
     runner: Runner
     admins: frozenset[str]
+    told: Callable[[set[str]], None]
     clock: Clock
 
     async def find(self, principal: Principal, ref: str) -> Subject:
@@ -60,9 +65,11 @@ class Desk:
     async def carry_out(self, asked: Asked, opening: Opening, *, whom: str) -> Operation:
         """Run an operation; what Clerk refused is said in words. Raises Refused, Unsettled, Busy."""
         try:
-            return await self.runner.run(asked, opening=opening)
+            operation = await self.runner.run(asked, opening=opening)
         except Failed as failed:
             raise self.say(failed, asked, whom) from failed
+        self.told(await self.db.read(organizations_of, [asked.intent["user"]]))
+        return operation
 
     def say(self, failed: Failed, asked: Asked, whom: str) -> Refused:
         """An operation that did not end as it was asked, in words."""

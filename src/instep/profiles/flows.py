@@ -18,6 +18,7 @@ from instep.profiles.held import Held
 from instep.profiles.profile import Ask, Cursor, EmailChange, Profile, Users, encode_cursor
 from instep.profiles.rules import (
     Edit,
+    Policy,
     Rights,
     checked,
     email_taken,
@@ -150,3 +151,15 @@ def _require_alone(edit: Edit) -> None:
     if len(edit.fields) > 1:
         words = "Change the address by itself: what becomes of it is decided in Clerk. Nothing was changed."
         raise Refused(words, code="email_alone", field="email")
+
+
+def make_profiles(desk: Desk, held: Held, *, policy: Policy, redirect_url: str | None) -> Profiles:
+    """The flows, on one desk. `policy` and `redirect_url`: see ChangeEmail."""
+    change_email = ChangeEmail(desk, held, policy, redirect_url)
+    return Profiles(
+        users=FindUsers(desk),
+        edit=EditProfile(desk, change_email),
+        change_email=change_email,
+        set_password=SetPassword(desk, held),
+        manage=ManageUsers(desk),
+    )

@@ -66,7 +66,8 @@ class Reader(Generic[W]):
     def __init__(self, type_: type[W], say: Callable[[W], Seen], *, as_list: bool) -> None:
         page: Any = list[type_] if as_list else _page_of(type_)  # type: ignore[valid-type]
         self._whole = msgspec.json.Decoder(page)
-        self._bare = msgspec.json.Decoder(list[Raw] if as_list else _Bare)
+        bare: Any = list[Raw] if as_list else _Bare
+        self._bare: msgspec.json.Decoder[Any] = msgspec.json.Decoder(bare)
         self._one = msgspec.json.Decoder(type_)
         self._say = say
         self._as_list = as_list

@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import pairwise
 
+from instep.clerk.absent import find_absent
 from instep.clerk.call import Params
 from instep.clerk.pages import PAGE, Listed, Pages
 from instep.identity.events import Seen
-from instep.identity.model import Kind
+from instep.identity.model import Key, Kind
 from instep.identity.ports import ProviderDown, ProviderRefused
+from instep.identity.rules import AskAgain
 from instep.identity.whole import Cursor, Page, Window
 
 WINDOWS = 16
@@ -67,6 +69,15 @@ class Walk:
         end = made_at(newest.items[0]) + 1
         closed = [Window(kind=kind, since=since, until=until) for since, until in pairwise(await self._split(end))]
         return [*closed, Window(kind=kind, since=end, is_open=True)]
+
+    async def list_changed(self, *, offset: int) -> Sequence[Seen]:
+        """A page of users, the last changed first."""
+        listed = await self._pages.users([("limit", PAGE), ("offset", offset), ("order_by", "-updated_at")])
+        return listed.items
+
+    async def find_absent(self, asks: Sequence[AskAgain]) -> set[Key]:
+        """Those that Clerk certainly does not have; see clerk.absent."""
+        return await find_absent(self._pages, asks)
 
     def pages(self, window: Window, cursor: Cursor | None = None) -> AsyncIterator[Page]:
         """The pages of a window, from the beginning or from where a walk stopped."""

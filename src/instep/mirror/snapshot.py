@@ -1,6 +1,6 @@
 """The mirror as it is compared with Clerk: its rows as they stand, whatever their digest says; read only."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,17 +18,16 @@ CHUNK = 4_000
 _TABLES: dict[Kind, sa.Table] = {"user": users, "organization": organizations, "membership": memberships}
 
 
-def list_ours(conn: Conn, kind: Kind, *, since: int, until: int | None) -> Iterator[list[Ours]]:
-    """Rows of things made from `since` until before `until`, by Clerk's clock, a few thousand at a time."""
-    at, id = since, ""
-    while True:
-        bound = {"at": at, "id": id, "until": 2**62 if until is None else until}
-        rows = conn.execute(_in_range(kind), bound).all()
-        if rows:
-            yield [_ours(row) for row in rows]
-        if len(rows) < CHUNK:
-            return
-        at, id = rows[-1][8], rows[-1][1]
+def list_ours(
+    conn: Conn, kind: Kind, *, since: int, until: int | None, after: str = ""
+) -> tuple[list[Ours], tuple[int, str] | None]:
+    """Rows of things made from `since` until before `until`, by Clerk's clock; a few thousand, and where to go on.
+
+    To go on, give the time and the id that came back as `since` and `after`.
+    """
+    bound = {"at": since, "id": after, "until": 2**62 if until is None else until}
+    rows = conn.execute(_in_range(kind), bound).all()
+    return [_ours(row) for row in rows], (rows[-1][8], rows[-1][1]) if len(rows) == CHUNK else None
 
 
 def find_ours(conn: Conn, kind: Kind, clerk_ids: Iterable[str]) -> list[Ours]:

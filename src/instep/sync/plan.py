@@ -76,18 +76,36 @@ class Finding(Struct, frozen=True, kw_only=True):
     note: str | None = None
 
 
-def compare(theirs: Iterable[Seen], ours: Iterable[Ours], policy: Policy, *, kind: Kind) -> Iterator[Finding]:
-    """What differs between all of Clerk's things of a stretch of time and all of the mirror's of the same stretch."""
-    left: dict[str, Seen] = {it.key.id: it for it in theirs}
-    for our in ours:
-        their = left.pop(our.clerk_id, None)
-        if their is None:
-            if not our.is_gone and not our.is_kept:
-                yield only_here(our, kind)
-        elif finding := differing(their, our, policy):
-            yield finding
-    for their in left.values():
-        yield only_there(their)
+class Comparison:
+    """What differs between all of Clerk's things of a stretch of time, and all of the mirror's of the same stretch.
+
+    The mirror's may come in parts, in any order; `rest` is what no part had.
+    """
+
+    def __init__(self, theirs: Iterable[Seen], policy: Policy, *, kind: Kind) -> None:
+        self._left: dict[str, Seen] = {it.key.id: it for it in theirs}
+        self._policy = policy
+        self._kind = kind
+
+    def take(self, ours: Iterable[Ours]) -> Iterator[Finding]:
+        """A part of the mirror's rows."""
+        for our in ours:
+            their = self._left.pop(our.clerk_id, None)
+            if their is None:
+                if not our.is_gone and not our.is_kept:
+                    yield only_here(our, self._kind)
+            elif finding := differing(their, our, self._policy):
+                yield finding
+
+    def rest(self) -> list[Finding]:
+        """What only Clerk has."""
+        return [only_there(their) for their in self._left.values()]
+
+
+def compare(theirs: Iterable[Seen], ours: Iterable[Ours], policy: Policy, *, kind: Kind) -> list[Finding]:
+    """What differs between two whole sides."""
+    comparison = Comparison(theirs, policy, kind=kind)
+    return [*comparison.take(ours), *comparison.rest()]
 
 
 def only_there(their: Seen) -> Finding:
@@ -106,10 +124,9 @@ def only_there(their: Seen) -> Finding:
 def only_here(our: Ours, kind: Kind) -> Finding:
     """The mirror has it, alive, and Clerk does not."""
     what: FindingKind = "membership_only_here" if kind == "membership" else "missing_in_clerk"
-    key = msgspec.convert({"kind": kind, "id": our.clerk_id}, Key)
     return Finding(
         kind=what,
-        key=key,
+        key=_key(kind, our.clerk_id),
         here=our.id,
         version=our.version,
         digest=our.digest,
@@ -215,3 +232,38 @@ def _mend(differences: Sequence[Difference]) -> tuple[Mend | None, str | None]:
 
 def _plain(value: Any) -> Any:
     return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+
+
+def linking(finding: Finding, ours: str) -> Finding:
+    """Someone whom only Clerk knows by id, and whom we know by the address: taking them in links the two."""
+    note = "The same verified address, without a Clerk account here: linked when applied."
+    return msgspec.structs.replace(finding, kind="not_linked", here=ours, note=note)
+
+
+def unlinked(here: str, email: str, clerk_id: str) -> Finding:
+    """A person without a Clerk account whose verified address another row has, which has one."""
+    note = f"Another person here has this address and Clerk's {clerk_id}. Someone has to say which row stays."
+    return Finding(kind="not_linked", key=_key("user", clerk_id), here=here, label=email, mend=None, note=note)
+
+
+def twice(email: str, who: Sequence[tuple[str, str]]) -> Finding:
+    """One address, several living people: in Clerk an address belongs to one."""
+    note = "The same address: " + ", ".join(f"{id} ({clerk_id})" for id, clerk_id in who)
+    key = _key("user", who[0][1])
+    return Finding(kind="duplicate_email", key=key, here=who[0][0], label=email, mend=None, note=note)
+
+
+def invited(here: str, label: str) -> Finding:
+    """A member's row that says "invited": pending invitations live in Clerk alone."""
+    note = "Pending invitations live in Clerk; this row is marked as removed when applied."
+    return Finding(kind="legacy_invited", key=_key("membership", here), here=here, label=label, note=note)
+
+
+def unreadable(kind: Kind, text: str) -> Finding:
+    """A row of Clerk's that can't be read."""
+    id = text.partition(":")[0]
+    return Finding(kind="unreadable", key=_key(kind, id), label=id, mend=None, note=text)
+
+
+def _key(kind: Kind, id: str) -> Key:
+    return msgspec.convert({"kind": kind, "id": id}, Key)

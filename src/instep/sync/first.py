@@ -1,0 +1,204 @@
+"""Taking everything in at once: the first sync of an empty database, and of one that is far behind.
+
+Every window keeps its place in the transaction that writes its page: whatever ends the process costs one page of each
+window at the most. Deliveries may arrive meanwhile: what is here already is decided by the law, and the rest is
+inserted in bulk.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from instep.audit.store import Entry, record
+from instep.identity.events import News, Seen
+from instep.identity.model import Key, Kind
+from instep.identity.rules import AskAgain, Change
+from instep.identity.whole import KINDS, Cursor, Page, Window
+from instep.kit.clock import Clock
+from instep.kit.db import Conn, Db
+from instep.kit.errors import PermanentError
+from instep.mirror.apply import apply
+from instep.mirror.bulk import insert_new
+from instep.mirror.ledger import open_ledger
+from instep.sync import store
+from instep.sync.lanes import side_by_side
+from instep.sync.model import Lease
+from instep.sync.ports import Everything, Progress, Told, Writes
+
+LANES = 12
+ROUNDS = 3
+
+
+class Place(msgspec.Struct):
+    """Where a window is: `cursor` None and `is_done` False is its beginning."""
+
+    window: Window
+    cursor: Cursor | None = None
+    is_done: bool = False
+    fetched: int = 0
+
+
+@dataclass
+class _Part:
+    place: Place
+    page: Page
+    done: "asyncio.Future[None]"
+
+
+@dataclass
+class First:
+    """Takes everything of the wanted kinds in. `places` is where an interrupted run was, by kind."""
+
+    db: Db
+    source: Everything
+    writes: Writes
+    clock: Clock
+    run_id: str
+    lease: Lease
+    actor: str
+    told: Told
+    kinds: Sequence[Kind] = KINDS
+    places: dict[str, list[Place]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _parts: list[_Part] = field(default_factory=list)
+    _writer: "asyncio.Task[None] | None" = None
+
+    async def run(self) -> None:
+        """Each kind in turn, parents first: its windows side by side, each page kept with its window's place."""
+        for kind in self.kinds:
+            if kind not in self.places:
+                windows = await self.source.windows(kind)
+                self.places[kind] = [Place(window) for window in windows]
+            total = await self.source.count(kind)
+            lanes = asyncio.Semaphore(LANES)
+            places = self.places[kind]
+            await side_by_side([self._window(it, total, lanes) for it in places if not it.is_done])
+            fetched = sum(it.fetched for it in places)
+            self.totals[kind] = {"before": total, "fetched": fetched, "after": await self.source.count(kind)}
+
+    async def _window(self, place: Place, total: int, lanes: asyncio.Semaphore) -> None:
+        async with lanes:
+            async for page in self.source.pages(place.window, place.cursor):
+                await self._write(place, page)
+                done = sum(it.fetched for it in self.places[place.window.kind])
+                self.told(Progress(place.window.kind, done, total))
+
+    async def _write(self, place: Place, page: Page) -> None:
+        """Hand a page to the writer and wait until it is kept: pages that wait together share one transaction."""
+        part = _Part(place, page, asyncio.get_running_loop().create_future())
+        self._parts.append(part)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all())
+        await part.done
+
+    async def _write_all(self) -> None:
+        while self._parts:
+            parts, self._parts = self._parts, []
+            try:
+                await self._keep(parts)
+            except Exception as error:
+                for part in parts:
+                    if not part.done.cancelled():
+                        part.done.set_exception(error)
+            for part in parts:
+                if not part.done.done():
+                    part.done.set_result(None)
+        self._writer = None
+
+    async def _keep(self, parts: Sequence[_Part]) -> None:
+        try:
+            await self._take(parts, {})
+        except PermanentError as error:
+            if len(parts) > 1:  # one page that the database does not take: the others are kept without it
+                for part in parts:
+                    await self._keep([part])
+            elif error.code == "database_refused":
+                await self._one_by_one(parts[0])
+            else:
+                raise
+
+    async def _take(self, parts: Sequence[_Part], facts: dict[Key, News], *, left_to_ask: int = ROUNDS) -> None:
+        """Take pages in; parents that are not here are read in Clerk, and it is tried again."""
+        try:
+            counts = await self.db.write(self._insert, parts, facts, left_to_ask > 0)
+        except _Asks as open_:
+            found = await self.writes.look(open_.asks)
+            facts = {**facts, **{it.key: it for it in found}}
+            await self._take(parts, facts, left_to_ask=left_to_ask - 1)
+            return
+        self.counts = counts
+        for part in parts:
+            _move(part.place, part.page)
+
+    async def _one_by_one(self, part: _Part) -> None:
+        """A page with a row that the database does not take: that one is left out and counted."""
+        for item in part.page.items:
+            alone = _Part(part.place, msgspec.structs.replace(part.page, items=[item]), part.done)
+            try:
+                await self._take([alone], {})
+            except PermanentError as error:
+                if error.code != "database_refused":
+                    raise
+                self.counts["unreadable"] = self.counts.get("unreadable", 0) + 1
+
+    def _insert(self, conn: Conn, parts: Sequence[_Part], facts: dict[Key, News], may_ask: bool) -> dict[str, int]:
+        """One transaction: the pages, the audit, and the windows' places. Raises _Asks, and then nothing is kept."""
+        now = self.clock()
+        news = [it for part in parts for it in part.page.items]
+        left = insert_new(conn, news, now=now)
+        changed = self._decide(conn, left, facts, may_ask) if left else 0
+        details = {"new": len(news) - len(left), "changed": changed, "left": len(left) - changed}
+        if news:
+            entry = Entry(actor=self.actor, action="sync.took", target=self.run_id, cause=self.run_id, details=details)
+            record(conn, [entry], now=now)
+        unreadable = sum(len(part.page.unreadable) for part in parts)
+        counts = Counter(self.counts) + Counter({**details, "unreadable": unreadable})
+        store.note(conn, self.run_id, self.lease, {"progress": self._progress(parts), "counts": dict(counts)}, now=now)
+        return dict(counts)
+
+    def _decide(self, conn: Conn, left: Sequence[Seen], facts: dict[Key, News], may_ask: bool) -> int:
+        """What is here already, or may be someone we know, by the law; gives how many were written."""
+        ledger = open_ledger(conn, [*facts.values(), *left])
+        for fact in facts.values():
+            ledger.take(fact, is_read=True)
+        verdicts = [ledger.take(it, is_read=True) for it in left]
+        asks = {it.key: it for it in verdicts if isinstance(it, AskAgain)}
+        if asks and may_ask:
+            raise _Asks(list(asks.values()))
+        apply(conn, ledger, now=self.clock())
+        return sum(isinstance(it, Change) for it in verdicts)
+
+    def _progress(self, parts: Sequence[_Part]) -> dict[str, Any]:
+        """Where every window is once these pages are kept."""
+        moved = {id(part.place): part for part in parts}
+        kept: dict[str, list[Place]] = {}
+        for kind, places in self.places.items():
+            kept[kind] = [_moved(it, moved[id(it)].page) if id(it) in moved else it for it in places]
+        plain: dict[str, Any] = msgspec.to_builtins(kept)
+        return plain
+
+
+class _Asks(Exception):
+    """Something must be asked before this can be kept."""
+
+    def __init__(self, asks: Sequence[AskAgain]) -> None:
+        super().__init__()
+        self.asks = asks
+
+
+def _move(place: Place, page: Page) -> None:
+    place.cursor, place.is_done, place.fetched = page.cursor, page.cursor is None, page.fetched
+
+
+def _moved(place: Place, page: Page) -> Place:
+    return Place(place.window, page.cursor, page.cursor is None, page.fetched)
+
+
+def places_of(progress: dict[str, Any]) -> dict[str, list[Place]]:
+    """Where an interrupted run was."""
+    return msgspec.convert(progress, dict[str, list[Place]])

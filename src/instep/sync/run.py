@@ -1,0 +1,231 @@
+"""Syncing: check, plan, apply, the first sync, and what changed lately. One at a time, each kept as a run."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import structlog
+
+from instep.audit.store import Entry, record
+from instep.identity.events import Seen
+from instep.identity.model import Kind
+from instep.identity.rules import Change
+from instep.identity.whole import KINDS
+from instep.kit.clock import DAY, SECOND, Clock
+from instep.kit.db import Conn, Db
+from instep.kit.errors import InstepError, PermanentError
+from instep.kit.ids import new_id
+from instep.mirror import snapshot
+from instep.mirror.apply import apply
+from instep.mirror.ledger import open_ledger
+from instep.sync import store
+from instep.sync.applying import Applying
+from instep.sync.first import First, places_of
+from instep.sync.lease import alone
+from instep.sync.model import PLAN_LASTS, Lease, Run, RunKind, SyncRefused
+from instep.sync.plan import Policy
+from instep.sync.ports import Everything, Told, Writes
+from instep.sync.scan import Scan
+
+log = structlog.get_logger(__name__)
+
+FINDINGS_LAST = 14 * DAY
+MARGIN = 600 * SECOND
+WRONG_INSTANCE = "The secret key belongs to {there}, and this database to {here}. Nothing was read or changed."
+
+
+def _nobody(_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Everything that sync does.
+
+    `instance` finds the Clerk instance that this database belongs to (None: not known yet). `touched` hears which
+    organizations changed. `newest_event` is when the newest delivery came that was applied.
+    """
+
+    db: Db
+    source: Everything
+    writes: Writes
+    clock: Clock
+    policy: Policy = field(default_factory=Policy)
+    instance: Callable[[Conn], str | None] = _nobody
+    newest_event: Callable[[Conn], int | None] = _nobody
+    touched: Callable[[set[str]], None] = _nobody
+
+    async def check(self, *, actor: str, told: Told = _nobody) -> Run:
+        """Say what differs, and change nothing. Raises SyncRefused, Busy, ProviderDown, ProviderRefused."""
+        async with alone(self.db, self.clock) as lease, self._run("check", actor, lease) as run:
+            return await self._scan(run, lease, told, None)
+
+    async def plan(self, *, actor: str, allow_gone: int | None = None, told: Told = _nobody) -> Run:
+        """Keep what would be changed, sealed by a hash and good for 15 minutes. Raises as `check`."""
+        async with alone(self.db, self.clock) as lease, self._run("plan", actor, lease) as run:
+            return await self._scan(run, lease, told, allow_gone)
+
+    async def apply(
+        self, plan_id: str, *, actor: str, chosen: Sequence[int] | None = None, told: Told = _nobody
+    ) -> Run:
+        """Apply a plan, or the chosen rows of it.
+
+        1 the plan must be whole, as it was kept, and young; 2 each row's precondition is looked at again, and a
+        deletion also in Clerk; 3 small transactions, each with its audit. Raises SyncRefused, Busy, ProviderDown.
+        """
+        async with alone(self.db, self.clock) as lease:
+            plan = await self._good_plan(plan_id)
+            async with self._run("apply", actor, lease, plan_id=plan_id) as run:
+                await self._check_instance()
+                applying = Applying(
+                    db=self.db,
+                    source=self.source,
+                    writes=self.writes,
+                    policy=self.policy,
+                    clock=self.clock,
+                    plan_id=plan_id,
+                    lease=lease,
+                    actor=actor,
+                    told=told,
+                    chosen=None if chosen is None else frozenset(chosen),
+                )
+                counts = await applying.run(plan.differences)
+                self.touched(applying.touched)
+                return await self._end(run, lease, counts=counts)
+
+    async def first(self, *, actor: str, kinds: Sequence[Kind] = KINDS, told: Told = _nobody) -> Run:
+        """Take everything of these kinds in, going on where an interrupted run stopped. Deletes nothing."""
+        async with alone(self.db, self.clock) as lease:
+            left = await self.db.read(_find_interrupted)
+            async with self._run("first", actor, lease, progress=left.progress if left else {}) as run:
+                await self._check_instance()
+                first = First(
+                    db=self.db,
+                    source=self.source,
+                    writes=self.writes,
+                    clock=self.clock,
+                    run_id=run.id,
+                    lease=lease,
+                    actor=actor,
+                    told=told,
+                    kinds=kinds,
+                    places=places_of(run.progress),
+                )
+                await first.run()
+                return await self._end(run, lease, counts=first.counts, totals=first.totals)
+
+    async def is_empty(self) -> bool:
+        """Whether nothing of Clerk's is here yet, or the first sync was interrupted."""
+        return await self.db.read(snapshot.is_empty) or await self.db.read(_find_interrupted) is not None
+
+    async def changed(self, *, actor: str, since: int | None = None) -> Run:
+        """Take in the users whom Clerk changed since then, or since the newest event that was applied."""
+        async with alone(self.db, self.clock) as lease, self._run("changed", actor, lease) as run:
+            await self._check_instance()
+            newest = await self.db.read(self.newest_event) if since is None else since
+            if newest is None:
+                raise SyncRefused("Nothing was ever applied here. Run: instep sync apply", code="no_event")
+            return await self._end(run, lease, counts=await self._take_changed(run, lease, newest - MARGIN))
+
+    async def _take_changed(self, run: Run, lease: Lease, since: int) -> dict[str, int]:
+        seen = written = 0
+        while page := await self.source.list_changed(offset=seen):
+            recent = [it for it in page if it.version >= since]
+            written += await self.db.write(self._take_users, recent, run, lease)
+            seen += len(page)
+            if len(recent) < len(page):
+                break
+        return {"looked_at": seen, "applied": written}
+
+    def _take_users(self, conn: Conn, news: Sequence[Seen], run: Run, lease: Lease) -> int:
+        now = self.clock()
+        store.hold(conn, lease, now=now)
+        ledger = open_ledger(conn, news)
+        changed = [it for it in news if isinstance(ledger.take(it, is_read=True), Change)]
+        self.touched(apply(conn, ledger, now=now))
+        entries = [Entry(actor=run.actor, action="user.changed", target=it.key.id, cause=run.id) for it in changed]
+        record(conn, entries, now=now)
+        return len(changed)
+
+    async def _scan(self, run: Run, lease: Lease, told: Told, allow_gone: int | None) -> Run:
+        await self._check_instance()
+        scan = Scan(
+            db=self.db,
+            source=self.source,
+            policy=self.policy,
+            clock=self.clock,
+            run_id=run.id,
+            lease=lease,
+            started_at=run.started_at,
+            told=told,
+            allow_gone=allow_gone,
+        )
+        try:
+            counts = await scan.run()
+        finally:
+            totals = msgspec.to_builtins(scan.totals)
+            await self.db.write(store.note, run.id, lease, {"totals": totals}, now=self.clock())
+        sealed = {}
+        if run.kind == "plan":
+            now = self.clock()
+            sealed = {"hash": await self.db.read(store.digest, run.id), "expires_at": now + PLAN_LASTS}
+        return await self._end(run, lease, counts=counts, **sealed)
+
+    async def _check_instance(self) -> None:
+        here = await self.db.read(self.instance)
+        there = await self.source.find_instance() if here else None
+        if here and there and here != there:
+            raise SyncRefused(WRONG_INSTANCE.format(there=there, here=here), code="wrong_instance")
+
+    async def _good_plan(self, plan_id: str) -> Run:
+        """The plan, if it may be applied. Raises SyncRefused."""
+        plan = await self.db.read(store.find_run, plan_id)
+        if plan is None or plan.kind != "plan":
+            raise SyncRefused(f"There is no plan {plan_id}.", code="no_plan", status=404)
+        if plan.state != "done" or plan.hash is None:
+            raise SyncRefused(f"This plan was not finished: {plan.reason or plan.state}", code="bad_plan")
+        if (plan.expires_at or 0) <= self.clock():
+            raise SyncRefused("This plan is older than 15 minutes. Make a new one.", code="plan_expired")
+        if await self.db.read(store.digest, plan_id) != plan.hash:
+            raise SyncRefused("This plan is not what it was when it was made.", code="plan_changed")
+        return plan
+
+    @asynccontextmanager
+    async def _run(self, kind: RunKind, actor: str, lease: Lease, **more: object) -> AsyncIterator[Run]:
+        """A run that is kept, and whose failure is kept with its reason."""
+        now = self.clock()
+        about: dict[str, Any] = {"id": new_id("syn"), "kind": kind, "state": "running", "actor": actor, **more}
+        run = Run(**about, started_at=now, changed_at=now)
+        await self.db.write(store.open_run, run, lease)
+        await self.db.write(store.forget_findings, before=now - FINDINGS_LAST)
+        try:
+            yield run
+        except SyncRefused as error:
+            await self._fail(run, lease, "refused", error)
+            raise
+        except InstepError as error:
+            await self._fail(run, lease, "failed", error)
+            raise
+
+    async def _fail(self, run: Run, lease: Lease, state: str, error: InstepError) -> None:
+        code = error.code if isinstance(error, PermanentError) else "temporary"
+        log.warning("sync_ended", run=run.id, kind=run.kind, state=state, code=code, reason=str(error))
+        if code != "overtaken":
+            now = self.clock()
+            values = {"state": state, "reason": str(error), "code": code, "ended_at": now}
+            await self.db.write(store.note, run.id, lease, values, now=now)
+
+    async def _end(self, run: Run, lease: Lease, **values: object) -> Run:
+        now = self.clock()
+        await self.db.write(store.note, run.id, lease, {"state": "done", "ended_at": now, **values}, now=now)
+        ended = await self.db.read(store.find_run, run.id)
+        assert ended is not None  # noqa: S101 (written just now)
+        return ended
+
+
+def _find_interrupted(conn: Conn) -> Run | None:
+    """The last first sync, if it did not come to its end."""
+    last = store.list_runs(conn, kinds=["first"], limit=1)
+    return last[0] if last and last[0].state != "done" else None

@@ -1,0 +1,266 @@
+"""Looking at everything on both sides and keeping what differs; nothing is changed."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from msgspec import Struct
+
+from instep.identity.events import Seen
+from instep.identity.model import ClerkId, Kind, Membership, User
+from instep.identity.rules import AskAgain
+from instep.identity.whole import KINDS, Ours, Page, Window
+from instep.kit.clock import Clock
+from instep.kit.db import Conn, Db
+from instep.mirror import snapshot
+from instep.mirror.store import find_unlinked
+from instep.sync import plan, store
+from instep.sync.lanes import side_by_side
+from instep.sync.model import Lease, SyncRefused, Total
+from instep.sync.plan import GONE, Finding, Policy
+from instep.sync.ports import Everything, Progress, Told
+
+LANES = 4
+KEPT = 100_000
+BATCH = 500
+LOOKS = 100
+
+NOT_WHOLE = "Clerk's lists are not whole ({what}): nothing can be said to be missing there. Nothing was changed."
+FUSE = "{count} {things} would be deleted here, more than {most}. If that is right: --allow-gone {count}"
+MANY = "More than {most} rows differ. Take everything in at once instead: instep sync apply --first"
+
+
+class _Walked(Struct, frozen=True):
+    """How a window was walked: how many were read, whether that was all, how many there are, how many unreadable."""
+
+    fetched: int
+    is_whole: bool
+    total: int | None
+    unreadable: int
+
+
+@dataclass
+class Scan:
+    """One look at everything. `told` hears how far it is; `allow_gone` is how many deletions a person allowed."""
+
+    db: Db
+    source: Everything
+    policy: Policy
+    clock: Clock
+    run_id: str
+    lease: Lease
+    started_at: int
+    told: Told
+    allow_gone: int | None = None
+    totals: dict[str, Total] = field(default_factory=dict)
+    _numbers: "count[int]" = field(default_factory=lambda: count(1))
+    _kept: int = 0
+    _waiting: list[tuple[int, Finding]] = field(default_factory=list)
+    _met: set[str] = field(default_factory=set)
+    _done: int = 0
+
+    async def run(self) -> dict[str, int]:
+        """Look at everything; gives how many findings there are of each kind.
+
+        1 each kind is walked, and compared with the mirror stretch by stretch; 2 what only the database can tell;
+        3 whatever Clerk did not show is looked for a second time. Raises SyncRefused where a list is not whole, or
+        more would be deleted than the fuse allows.
+        """
+        living = {kind: await self.db.read(snapshot.count_ours, kind) for kind in KINDS}
+        for kind in KINDS:
+            self.totals[kind] = await self._walk(kind)
+        await self._keep(await self.db.read(_list_ours_alone))
+        await self._flush()
+        self._refuse_parts()
+        await self._second_look(living)
+        found = await self.db.read(store.count_findings, self.run_id)
+        totals: dict[str, int] = {}
+        for (what, _), number in found.items():
+            totals[what] = totals.get(what, 0) + number
+        return totals
+
+    async def _walk(self, kind: Kind) -> Total:
+        before = await self.source.count(kind)
+        self._done = 0
+        lanes = asyncio.Semaphore(LANES)
+        windows = await self.source.windows(kind)
+        walked = await side_by_side([self._window(window, before, lanes) for window in windows])
+        after = await self.source.count(kind)
+        fetched = sum(it.fetched for it in walked)
+        is_whole = all(it.is_whole for it in walked)
+        if any(it.total is None for it in walked):  # a provider that does not count by windows
+            is_whole = is_whole and fetched >= after
+        unreadable = sum(it.unreadable for it in walked)
+        return Total(before=before, fetched=fetched, after=after, is_whole=is_whole, unreadable=unreadable)
+
+    async def _window(self, window: Window, total: int, lanes: asyncio.Semaphore) -> "_Walked":
+        """Walk one window and compare it. Whole: not fewer were read than there are at the end, and without a gap."""
+        fetched, is_sure, unreadable, there = 0, True, 0, None
+        async with lanes:
+            async for page in self.source.pages(window):
+                await self._page(window, page)
+                self._done += page.fetched - fetched
+                fetched, is_sure, there = page.fetched, is_sure and page.is_sure, page.total
+                unreadable += len(page.unreadable)
+                self.told(Progress(window.kind, self._done, total))
+        if window.is_open:
+            there = fetched
+        elif window.kind == "user":
+            there = await self.source.count_within(window)
+            there = None if there is not None and there >= total else there
+        return _Walked(fetched, is_sure and (there is None or fetched >= there), there, unreadable)
+
+    async def _page(self, window: Window, page: Page) -> None:
+        """Compare a page with the mirror's rows of the same stretch; whatever differs is looked at once more."""
+        kind, comparison = window.kind, plan.Comparison(page.items, self.policy, kind=window.kind)
+        found: list[Finding] = []
+        since, after = page.since, ""
+        while True:
+            ours, more = await self.db.read(_list_ours, kind, since, page.until, after)
+            found += comparison.take(ours)
+            await self._suspect([it for it in found if it.news is None], window)
+            found = [it for it in found if it.news is not None]
+            if more is None:
+                break
+            since, after = more
+        found += comparison.rest()
+        found += [_unreadable(kind, text) for text in page.unreadable]
+        if found:
+            await self._keep(await self._look_here(kind, found))
+
+    async def _suspect(self, gone: Sequence[Finding], window: Window) -> None:
+        """What Clerk did not show, unless it came here after we had begun, or is still being made."""
+        if gone and not window.is_open:
+            await self._keep([it for it in gone if (it.wrote_at or 0) < self.started_at])
+
+    async def _look_here(self, kind: Kind, found: Sequence[Finding]) -> list[Finding]:
+        """The mirror's present state decides: deliveries arrive meanwhile, and a row may stand at another time."""
+        theirs = [it.news for it in found if it.news is not None]
+        ours, unlinked = await self.db.read(_find_here, kind, theirs)
+        by_id = {our.clerk_id: our for our in ours}
+        rest = [it for it in found if it.news is None]
+        for their in theirs:
+            our = by_id.get(their.key.id)
+            if our is None:
+                rest.append(_maybe_linked(plan.only_there(their), unlinked))
+                continue
+            self._met.add(our.clerk_id)
+            if our.version <= their.version and (finding := plan.differing(their, our, self.policy)):
+                rest.append(finding)
+        return rest
+
+    async def _keep(self, found: Sequence[Finding]) -> None:
+        for finding in found:
+            self._waiting.append((next(self._numbers), finding))
+        self._kept += len(found)
+        if self._kept > KEPT:
+            raise SyncRefused(MANY.format(most=KEPT), code="too_many")
+        if len(self._waiting) >= BATCH:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        await self.db.write(self._write, waiting)
+
+    def _write(self, conn: Conn, waiting: Sequence[tuple[int, Finding]]) -> None:
+        store.hold(conn, self.lease, now=self.clock())
+        store.keep(conn, self.run_id, waiting)
+
+    def _refuse_parts(self) -> None:
+        parts = [f"{it.fetched} of {it.after} {kind}s" for kind, it in self.totals.items() if not it.is_whole]
+        if parts:
+            raise SyncRefused(NOT_WHOLE.format(what=", ".join(parts)), code="not_whole")
+
+    async def _second_look(self, living: dict[Kind, int]) -> None:
+        """Whatever is about to be called gone: not if it stood at another time, not if Clerk has it after all."""
+        await self._forget_met()
+        found = await self.db.read(store.count_findings, self.run_id)
+        gone = {kind: sum(n for (what, thing), n in found.items() if what in GONE and thing == kind) for kind in KINDS}
+        over = plan.is_over(gone, living, self.allow_gone)
+        if over:
+            most = plan.fuse(living[over], self.allow_gone)
+            words = FUSE.format(count=gone[over], things=f"{over}s", most=most)
+            raise SyncRefused(words, code="fuse")
+        after = 0
+        while rows := await self.db.read(store.list_suspects, self.run_id, after=after, limit=LOOKS):
+            await self._look_there(rows)
+            after = rows[-1].number
+
+    async def _forget_met(self) -> None:
+        after = 0
+        while self._met and (rows := await self.db.read(store.list_suspects, self.run_id, after=after, limit=BATCH)):
+            met = [row.number for row in rows if row.finding.key.id in self._met]
+            await self.db.write(store.drop, self.run_id, met)
+            after = rows[-1].number
+
+    async def _look_there(self, rows: Sequence[store.Row]) -> None:
+        asks = await self.db.read(asks_of, [row.finding for row in rows])
+        absent = await self.source.find_absent(asks)
+        there = [row.number for row in rows if row.finding.key not in absent]
+        labels = await self.db.read(_labels, [row for row in rows if row.finding.key in absent])
+        await self.db.write(self._settle_looks, there, labels)
+
+    def _settle_looks(self, conn: Conn, there: Sequence[int], labels: dict[int, str]) -> None:
+        store.hold(conn, self.lease, now=self.clock())
+        store.drop(conn, self.run_id, there)
+        store.label(conn, self.run_id, labels)
+
+
+def asks_of(conn: Conn, found: Sequence[Finding]) -> list[AskAgain]:
+    """How to look for these in Clerk: a membership only by its organization and its user."""
+    ids = [it.key.id for it in found if it.key.kind == "membership"]
+    pairs = snapshot.find_pairs(conn, ids) if ids else {}
+    asks: list[AskAgain] = []
+    for it in found:
+        organization, user = pairs.get(it.key.id, (None, None))
+        entity = None
+        if organization and user:
+            entity = Membership(clerk_id=it.key.id, organization=ClerkId(organization), user=ClerkId(user), role="")
+        asks.append(AskAgain(it.key, entity))
+    return asks
+
+
+def _list_ours(
+    conn: Conn, kind: Kind, since: int, until: int | None, after: str
+) -> tuple[list[Ours], tuple[int, str] | None]:
+    return snapshot.list_ours(conn, kind, since=since, until=until, after=after)
+
+
+def _find_here(conn: Conn, kind: Kind, theirs: Sequence[Seen]) -> tuple[list[Ours], dict[str, str]]:
+    ours = snapshot.find_ours(conn, kind, [it.key.id for it in theirs]) if theirs else []
+    known = {it.clerk_id for it in ours}
+    people = [it.entity for it in theirs if isinstance(it.entity, User) and it.key.id not in known]
+    return ours, find_unlinked(conn, [it.email for it in people if it.email and it.is_email_verified])
+
+
+def _maybe_linked(finding: Finding, unlinked: dict[str, str]) -> Finding:
+    """Someone whom we know by the address, without a Clerk account: linked, not made anew."""
+    person = finding.news.entity if finding.news else None
+    if not isinstance(person, User) or not person.is_email_verified or not person.email:
+        return finding
+    ours = unlinked.get(person.email.lower())
+    return plan.linking(finding, ours) if ours else finding
+
+
+def _list_ours_alone(conn: Conn) -> list[Finding]:
+    """What only the database can tell: addresses twice, people that were never linked, rows that say "invited"."""
+    twice = [
+        plan.twice(email, [(it.id, it.label) for it in who]) for email, who in snapshot.list_same_address(conn, BATCH)
+    ]
+    unlinked = [plan.unlinked(id, email, clerk_id) for id, email, clerk_id in snapshot.list_unlinked(conn, BATCH)]
+    invited = [plan.invited(it.id, it.label) for it in snapshot.list_invited(conn, BATCH)]
+    return [*twice, *unlinked, *invited]
+
+
+def _labels(conn: Conn, rows: Sequence[store.Row]) -> dict[int, str]:
+    named: dict[int, str] = {}
+    for kind in KINDS:
+        of_kind = {row.finding.here: row.number for row in rows if row.finding.key.kind == kind and row.finding.here}
+        labels = snapshot.find_labels(conn, kind, list(of_kind)) if of_kind else {}
+        named |= {of_kind[id]: text for id, text in labels.items()}
+    return named
+
+
+def _unreadable(kind: Kind, text: str) -> Finding:
+    return plan.unreadable(kind, text)

@@ -1,0 +1,214 @@
+"""The SQL of sync: the lease, runs, and findings. Every write of a run names its lease."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+
+from instep.identity.events import Seen, from_json, to_json
+from instep.identity.model import Key, Kind
+from instep.kit.db import Conn
+from instep.sync.model import LEASE, Lease, Outcome, Overtaken, Run
+from instep.sync.plan import GONE, Finding
+from instep.sync.tables import findings, leases, runs
+
+NAME = "sync"
+f, r = findings.c, runs.c
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A finding as it is kept, and what became of it."""
+
+    number: int
+    finding: Finding
+    outcome: Outcome | None
+    outcome_reason: str | None
+
+
+def take_lease(conn: Conn, holder: str, *, now: int) -> Lease | None:
+    """Take the right to sync; None where someone has it. On PostgreSQL the row is locked meanwhile."""
+    query = sa.select(leases.c.fence, leases.c.until).where(leases.c.name == NAME).with_for_update()
+    row = conn.execute(query).first()
+    if row is None:
+        conn.execute(sa.insert(leases).values(name=NAME, holder=holder, fence=1, until=now + LEASE))
+        return Lease(holder, 1)
+    fence, until = row
+    if until > now:
+        return None
+    taken = {"holder": holder, "fence": fence + 1, "until": now + LEASE}
+    conn.execute(sa.update(leases).where(leases.c.name == NAME).values(**taken))
+    return Lease(holder, fence + 1)
+
+
+def hold(conn: Conn, lease: Lease, *, now: int) -> None:
+    """Keep the right for a while longer, in the transaction of what it is held for. Raises Overtaken."""
+    ours = sa.and_(leases.c.name == NAME, leases.c.holder == lease.holder, leases.c.fence == lease.fence)
+    if conn.execute(sa.update(leases).where(ours).values(until=now + LEASE)).rowcount != 1:
+        raise Overtaken
+
+
+def drop_lease(conn: Conn, lease: Lease) -> None:
+    """Give the right back, if it is still ours."""
+    ours = sa.and_(leases.c.name == NAME, leases.c.holder == lease.holder, leases.c.fence == lease.fence)
+    conn.execute(sa.update(leases).where(ours).values(until=0))
+
+
+def open_run(conn: Conn, run: Run, lease: Lease) -> None:
+    """Keep a run that begins; whatever still says that it runs did not survive, since we have the lease."""
+    hold(conn, lease, now=run.started_at)
+    left = {"state": "stopped", "ended_at": run.started_at, "reason": "It was interrupted."}
+    conn.execute(sa.update(runs).where(r.state == "running").values(**left))
+    conn.execute(sa.insert(runs).values(**msgspec.structs.asdict(run)))
+
+
+def note(conn: Conn, run_id: str, lease: Lease, values: Mapping[str, Any], *, now: int) -> None:
+    """Keep something about a run. Raises Overtaken."""
+    hold(conn, lease, now=now)
+    conn.execute(sa.update(runs).where(r.id == run_id).values(changed_at=now, **values))
+
+
+_RUN = tuple(r[name] for name in Run.__struct_fields__)
+
+
+def find_run(conn: Conn, id: str) -> Run | None:
+    """A run by its id."""
+    row = conn.execute(sa.select(*_RUN).where(r.id == id)).first()
+    return Run(**row._mapping) if row else None
+
+
+def list_runs(conn: Conn, *, kinds: Sequence[str] = (), limit: int = 20) -> list[Run]:
+    """The last runs, newest first."""
+    query = sa.select(*_RUN).order_by(r.started_at.desc(), r.id.desc()).limit(limit)
+    query = query.where(r.kind.in_(kinds)) if kinds else query
+    return [Run(**row._mapping) for row in conn.execute(query)]
+
+
+def forget_findings(conn: Conn, *, before: int) -> int:
+    """Findings of runs that ended before then are not kept for ever; the runs and their counts are."""
+    old = sa.select(r.id).where(r.started_at < before)
+    return conn.execute(sa.delete(findings).where(f.run_id.in_(old))).rowcount
+
+
+def keep(conn: Conn, run_id: str, found: Iterable[tuple[int, Finding]]) -> None:
+    """Keep findings under their numbers."""
+    rows = [
+        {
+            "run_id": run_id,
+            "number": number,
+            "kind": it.kind,
+            "thing": it.key.kind,
+            "clerk_id": it.key.id,
+            "label": it.label,
+            "mend": it.mend,
+            "body": _body(it),
+        }
+        for number, it in found
+    ]
+    if rows:
+        conn.execute(sa.insert(findings), rows)
+
+
+def drop(conn: Conn, run_id: str, numbers: Sequence[int]) -> None:
+    """These turned out to be none, before the run was sealed."""
+    for start in range(0, len(numbers), 500):
+        some = numbers[start : start + 500]
+        conn.execute(sa.delete(findings).where(f.run_id == run_id, f.number.in_(some)))
+
+
+_FINDING = (f.number, f.kind, f.thing, f.clerk_id, f.label, f.mend, f.body, f.outcome, f.outcome_reason)
+
+
+def list_findings(
+    conn: Conn,
+    run_id: str,
+    *,
+    after: int = 0,
+    limit: int = 100,
+    kinds: Sequence[str] = (),
+    thing: Kind | None = None,
+    is_open: bool = False,
+) -> list[Row]:
+    """Findings of a run in the order of their numbers. `is_open`: those nobody has done anything about."""
+    query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after).order_by(f.number).limit(limit)
+    query = query.where(f.kind.in_(kinds)) if kinds else query
+    query = query.where(f.thing == thing) if thing else query
+    query = query.where(f.outcome.is_(None)) if is_open else query
+    return [_row(row) for row in conn.execute(query)]
+
+
+def list_suspects(conn: Conn, run_id: str, *, after: int, limit: int) -> list[Row]:
+    """What Clerk did not show, in the order of their numbers."""
+    return list_findings(conn, run_id, after=after, limit=limit, kinds=GONE)
+
+
+def count_findings(conn: Conn, run_id: str) -> dict[tuple[str, Kind], int]:
+    """How many findings a run has, by kind and by what they are about."""
+    query = sa.select(f.kind, f.thing, sa.func.count()).where(f.run_id == run_id).group_by(f.kind, f.thing)
+    return {(kind, thing): int(count) for kind, thing, count in conn.execute(query)}
+
+
+def label(conn: Conn, run_id: str, labels: Mapping[int, str]) -> None:
+    """What to call rows that only the mirror knew."""
+    for number, text in labels.items():
+        conn.execute(sa.update(findings).where(f.run_id == run_id, f.number == number).values(label=text))
+
+
+def end(conn: Conn, run_id: str, ends: Mapping[int, tuple[Outcome, str | None]], *, now: int) -> None:
+    """What became of findings, by their numbers."""
+    alike: dict[tuple[Outcome, str | None], list[int]] = {}
+    for number, ended in ends.items():
+        alike.setdefault(ended, []).append(number)
+    for (outcome, reason), numbers in alike.items():
+        done = {"outcome": outcome, "outcome_reason": reason, "outcome_at": now}
+        conn.execute(sa.update(findings).where(f.run_id == run_id, f.number.in_(numbers)).values(**done))
+
+
+def digest(conn: Conn, run_id: str) -> str:
+    """A hash of everything a plan says; what became of its rows is not in it."""
+    total = hashlib.blake2b(digest_size=20)
+    for row in _walk(conn, run_id):
+        total.update(_encode([row[name] for name in range(7)]))
+    return total.hexdigest()
+
+
+def _walk(conn: Conn, run_id: str) -> Iterator[Any]:
+    after = 0
+    while True:
+        query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after).order_by(f.number).limit(1_000)
+        rows = conn.execute(query).all()
+        yield from rows
+        if len(rows) < 1_000:
+            return
+        after = rows[-1][0]
+
+
+def _body(finding: Finding) -> dict[str, Any]:
+    kept: dict[str, Any] = {
+        name: getattr(finding, name)
+        for name in ("here", "version", "digest", "wrote_last", "wrote_at", "note")
+        if getattr(finding, name) is not None
+    }
+    kept["differences"] = msgspec.to_builtins(list(finding.differences))
+    if finding.news is not None:
+        kept["news"] = to_json(finding.news)
+    return kept
+
+
+def _row(row: Any) -> Row:
+    number, kind, thing, clerk_id, label_, mend, body, outcome, reason = row
+    news = from_json(body["news"]) if "news" in body else None
+    plain = {name: value for name, value in body.items() if name not in ("news",)}
+    about = {"kind": kind, "key": {"kind": thing, "id": clerk_id}, "label": label_, "mend": mend}
+    finding = msgspec.convert({**plain, **about}, Finding)
+    if isinstance(news, Seen):
+        finding = msgspec.structs.replace(finding, news=news)
+    return Row(number=number, finding=finding, outcome=outcome, outcome_reason=reason)
+
+
+def key_of(row: Row) -> Key:
+    """What a row is about."""
+    return row.finding.key

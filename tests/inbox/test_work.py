@@ -343,3 +343,30 @@ async def test_whoever_dies_at_any_statement_loses_nothing_and_does_nothing_twic
 
 def test_a_crash_is_nothing_that_code_may_catch() -> None:
     assert not issubclass(Crash, Exception)
+
+
+class Past:
+    """A Clerk that answers from a page of the past."""
+
+    def __init__(self, *answers: News) -> None:
+        self.answers = list(answers)
+
+    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
+        return [self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)]
+
+
+async def test_an_answer_from_the_past_settles_nothing(desk: Desk) -> None:
+    """Two contents of one version, and Clerk answers with an older version still: it must be asked again later."""
+    await desk.run(user_body(1, version=5, first_name="One"))
+    person = User(clerk_id=ClerkId("user_1"), first_name="Older")
+    clerk = Past(seen(person, 4))
+    work = Work(db=desk.db, directory=clerk, read=read, told=desk.told.append, clock=desk.clock)  # type: ignore[arg-type]
+    (id,) = desk.put(user_body(1, version=5, first_name="Other"))
+    await work.run_once()
+    assert mirror_side(desk.db)["users"]["user_1"]["first_name"] == "One"
+    assert desk.row(id)["state"] == "waiting"
+    clerk.answers = [seen(User(clerk_id=ClerkId("user_1"), first_name="Other"), 5)]
+    desk.clock.at = desk.row(id)["due_at"]
+    await work.run_once()
+    assert mirror_side(desk.db)["users"]["user_1"]["first_name"] == "Other"
+    assert desk.row(id)["state"] == "settled"

@@ -8,6 +8,8 @@ from msgspec import Struct
 from instep.identity.events import Gone, News, Seen
 from instep.identity.model import Entity, Key
 
+OLDER = "older"
+
 
 class Known(Struct, frozen=True):
     """What the mirror holds of one thing: our id, Clerk's version, its digest, and whether it is dead."""
@@ -62,7 +64,7 @@ def decide(known: Known | None, news: News, *, is_read: bool = False) -> Verdict
     if isinstance(news, Gone) or known is None or news.version > known.version:
         return Change(news, known)
     if news.version < known.version:
-        return Ignored("older")
+        return Ignored(OLDER)
     if news.digest == known.digest:
         return Ignored("same")
     return Change(news, known) if is_read else AskAgain(news.key, news.entity)

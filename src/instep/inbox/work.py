@@ -1,7 +1,7 @@
 """Deliveries at work: claimed in batches, decided by the law, applied and settled in one transaction."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,7 +11,7 @@ from instep.audit.store import Entry, record
 from instep.identity.events import News, NotForUs, Said, SessionEnded, Touched
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
-from instep.identity.rules import AskAgain, Change, Ignored, Verdict
+from instep.identity.rules import OLDER, AskAgain, Change, Ignored, Verdict
 from instep.inbox import store
 from instep.inbox.store import Claimed
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
@@ -88,6 +88,8 @@ class Work:
         facts: dict[Key, News] = {}
         for _ in range(ROUNDS):
             wanted = {ask.key: ask for them in asks.values() for ask in them if ask.key not in facts}
+            if not wanted:
+                break
             try:
                 facts |= {news.key: news for news in await self.directory.look(list(wanted.values()))}
             except Exception as error:  # put off, also where the reading itself is at fault
@@ -128,9 +130,7 @@ class Work:
         said = {it.id: words for it in claimed if (words := self._read(it, worked)) is not None}
         news = [it for words in said.values() for it in words if isinstance(it, News)]
         ledger = open_ledger(conn, [*facts, *news])
-        for fact in facts:
-            _note(worked, ledger.take(fact, is_read=True), None)
-        known = frozenset(fact.key for fact in facts)
+        known = {fact.key for fact in facts if _is_present(worked, ledger.take(fact, is_read=True))}
         for id, words in said.items():
             _take(worked, ledger, id, words, known)
         worked.touched |= apply(conn, ledger, now=now)
@@ -171,7 +171,7 @@ def _put_off(conn: Conn, ids: Sequence[str], reason: str, *, now: int, wait: flo
             store.put_off(conn, [it.id], until=now + delay, reason=reason)
 
 
-def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known: frozenset[Key]) -> None:
+def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known: Set[Key]) -> None:
     """Decide everything one delivery says; its outcome is the strongest of what it did."""
     outcome = "nothing to keep"
     for word in words:
@@ -190,6 +190,11 @@ def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known:
             outcome = "not kept"
     if id not in worked.asks:
         worked.outcomes[id] = "changed" if worked.audit and worked.audit[-1].cause == id else outcome
+
+
+def _is_present(worked: Worked, verdict: Verdict) -> bool:
+    """Note what Clerk answered; whether it answered for the present: older than what we have, it settles nothing."""
+    return _note(worked, verdict, None) != OLDER
 
 
 def _note(worked: Worked, verdict: Verdict, id: str | None) -> str | None:

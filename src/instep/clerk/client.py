@@ -5,7 +5,9 @@ import httpx2
 from instep.clerk.accounts import Accounts
 from instep.clerk.call import API_VERSION, Backend
 from instep.clerk.organizations import Organizations
+from instep.clerk.pages import Pages
 from instep.clerk.reading import Reading
+from instep.clerk.walk import Walk
 
 __all__ = ["API_VERSION", "ClerkClient"]
 
@@ -26,6 +28,10 @@ class ClerkClient(Reading, Organizations, Accounts):
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._backend = Backend(secret_key, api_url=api_url, timeout=timeout, transport=transport)
+
+    def everything(self) -> Walk:
+        """Reading all of it, page by page."""
+        return Walk(Pages(self._backend))
 
     async def close(self) -> None:
         """Close the connections."""

@@ -12,7 +12,7 @@ from instep.identity.events import Seen, from_json, to_json
 from instep.identity.model import Key, Kind
 from instep.kit.db import Conn
 from instep.sync.model import LEASE, Lease, Outcome, Overtaken, Run
-from instep.sync.plan import GONE, Finding
+from instep.sync.plan import GONE, Difference, Finding
 from instep.sync.tables import findings, leases, runs
 
 NAME = "sync"
@@ -200,15 +200,19 @@ def _body(finding: Finding) -> dict[str, Any]:
 
 def _row(row: Any) -> Row:
     number, kind, thing, clerk_id, label_, mend, body, outcome, reason = row
-    news = from_json(body["news"]) if "news" in body else None
-    plain = {name: value for name, value in body.items() if name not in ("news",)}
-    about = {"kind": kind, "key": {"kind": thing, "id": clerk_id}, "label": label_, "mend": mend}
-    finding = msgspec.convert({**plain, **about}, Finding)
-    if isinstance(news, Seen):
-        finding = msgspec.structs.replace(finding, news=news)
+    plain = {name: value for name, value in body.items() if name not in ("news", "differences")}
+    finding = Finding(
+        kind=kind,
+        key=Key(thing, clerk_id),
+        label=label_,
+        mend=mend,
+        differences=msgspec.convert(body["differences"], list[Difference]),
+        news=_seen(body),
+        **plain,
+    )
     return Row(number=number, finding=finding, outcome=outcome, outcome_reason=reason)
 
 
-def key_of(row: Row) -> Key:
-    """What a row is about."""
-    return row.finding.key
+def _seen(body: dict[str, Any]) -> Seen | None:
+    news = from_json(body["news"]) if "news" in body else None
+    return news if isinstance(news, Seen) else None

@@ -3,11 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
 from instep.access.principal import Access
+from instep.kit.clock import to_iso
 from instep.kit.problem import problem
 from instep.people.answers import (
     BulkAnswer,
@@ -19,8 +21,8 @@ from instep.people.answers import (
 )
 from instep.people.bulk import MOST, Action
 from instep.people.members import Members
-from instep.people.merge import STATUSES, Ask, BadCursor, decode_cursor
-from instep.people.shapes import PeoplePage, as_bytes
+from instep.people.merge import STATUSES, Ask, BadCursor, InvitationRow, MemberRow, People, decode_cursor
+from instep.people.shapes import Member, PeoplePage, row_as_json
 
 MediaJson = "application/json"
 AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
@@ -96,7 +98,23 @@ def _add_list(router: APIRouter, access: AccessTo, members: Members) -> None:
         ask = _ask(wish)
         if isinstance(ask, Response):
             return ask
-        return Response(as_bytes(await members.list_people(found, ask)), media_type=MediaJson)
+        return Response(_sent(await members.list_people(found, ask)), media_type=MediaJson)
+
+
+def _sent(people: People) -> bytes:
+    """What `shapes.as_json` gives, several times as fast: this is the route that is asked the most."""
+    rows = [msgspec.Raw(row_as_json(it).encode()) if isinstance(it, InvitationRow) else _row(it) for it in people.rows]
+    page = {"data": rows, "totals": people.totals, "warnings": people.warnings, "next_cursor": people.next_cursor}
+    return msgspec.json.encode(page)
+
+
+def _row(row: MemberRow) -> dict[str, Any]:
+    member = {name: getattr(row, name) for name in _MEMBER}
+    member["joined_at"], member["last_active_at"] = to_iso(row.joined_at), to_iso(row.last_active_at)
+    return {"kind": "member", "member": member}
+
+
+_MEMBER = tuple(Member.model_fields)
 
 
 def _add_export(router: APIRouter, access: AccessTo, members: Members) -> None:

@@ -36,16 +36,16 @@ class ListPeople:
         1 members from the database and invitations from Clerk are read side by side; 2 an expired invitation whose
         address joined since is left out; 3 both are merged. Raises DatabaseDown; Clerk's failure is a warning.
         """
-        reading = asyncio.ensure_future(self._invitations(access, ask))
+        if not ask.wants_invitations():
+            return merge(ask, await self.db.read(store.find_members, access.organization_id, ask), None)
+        reading = asyncio.ensure_future(self._invitations(access))
         try:
             members = await self.db.read(store.find_members, access.organization_id, ask)
             return merge(ask, members, await self._rows(access, await reading))
         finally:
             reading.cancel()
 
-    async def _invitations(self, access: Access, ask: Ask) -> Sequence[Invitation] | Unavailable | None:
-        if not ask.wants_invitations():
-            return None
+    async def _invitations(self, access: Access) -> Sequence[Invitation] | Unavailable:
         if access.organization_clerk_id is None:
             return []
         organization = ClerkId(access.organization_clerk_id)
@@ -57,9 +57,9 @@ class ListPeople:
             return Unavailable(str(error) or f"Clerk took longer than {self.patience:g} s.")
 
     async def _rows(
-        self, access: Access, invitations: Sequence[Invitation] | Unavailable | None
-    ) -> list[InvitationRow] | Unavailable | None:
-        if invitations is None or isinstance(invitations, Unavailable):
+        self, access: Access, invitations: Sequence[Invitation] | Unavailable
+    ) -> list[InvitationRow] | Unavailable:
+        if isinstance(invitations, Unavailable):
             return invitations
         now = self.clock()
         rows = rows_of(invitations, now=now, joined=())

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from instep.access.console import Console
 from instep.access.principal import Access, Principal
 from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
 from instep.invitations.pages import InvitationPages
@@ -129,6 +130,10 @@ class Firm:
         self.invitations.append(sent)
         return sent
 
+    async def count_attention(self, organization_id: str | None) -> int:
+        """Nothing here waits for a person."""
+        return 0
+
     def accept(self, email: str) -> None:
         """What Clerk's webhooks would do: the invitation becomes a member, and open pages hear of it."""
         self.invitations = [it for it in self.invitations if it.email != email]
@@ -219,18 +224,15 @@ def preview(firm: Firm, public_url: str) -> Starlette:
     """The app: the real pages, wired to a made-up firm."""
     pages = make_pages(public_url=public_url)
     door = Door(firm, pages)
-    people = PeoplePages(
+    console = Console(
         pages=pages,
-        roles=ROLES,
         principal=door.principal,
         access=door.access,
         organizations=door.organizations,
-        list_people=firm.list_people,
-        live=firm.live.listen,
+        attention=firm.count_attention,
     )
-    invitations = InvitationPages(
-        pages=pages, roles=ROLES, access=door.access, organizations=door.organizations, invite=firm.invite
-    )
+    people = PeoplePages(console=console, roles=ROLES, list_people=firm.list_people, live=firm.live.listen)
+    invitations = InvitationPages(console=console, roles=ROLES, invite=firm.invite)
     looks = [
         Route("/as/{who}", door.become),
         Route("/flip/{what}", door.flip),

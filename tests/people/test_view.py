@@ -6,9 +6,10 @@ from msgspec.structs import replace
 from instep.access.principal import Access, Principal
 from instep.identity.model import ADMIN, MEMBER
 from instep.kit.clock import DAY, HOUR
+from instep.kit.signs import Badge
 from instep.kit.words import Words
 from instep.people.merge import UNAVAILABLE, InvitationRow, MemberRow, People, Totals
-from instep.people.rows import Badge, Reading, Row, role_name, row_of
+from instep.people.rows import Reading, Row, role_name, row_of
 from instep.people.search import parse
 from instep.people.view import PeopleView, headline, view
 

@@ -12,31 +12,73 @@ def home_of(access: Access) -> str:
     return f"/organizations/{access.organization_slug or access.organization_id}"
 
 
-def frame_of(principal: Principal, organizations: Sequence[Access], *, words: Words, here: str = "") -> Frame:
-    """The frame without an organization: the list of them. `here` is the section that is shown."""
+def frame_of(
+    principal: Principal, organizations: Sequence[Access], *, words: Words, here: str = "", attention: int = 0
+) -> Frame:
+    """The frame without an organization. `here` is the page that is shown; `attention` counts what waits."""
+    first = Section(name=words.gettext("Organizations"), href="/", icon="building-2", is_current=here == "/")
     return Frame(
         person=principal.name,
         email=principal.email,
         image_url=principal.image_url,
         places=tuple(_place(access, None) for access in organizations),
-        sections=(Section(name=words.gettext("Organizations"), href="/", icon="building-2", is_current=here == "/"),),
+        sections=() if principal.is_instance_admin else (first,),
+        installation=_installation(principal, words, here, attention),
     )
 
 
-def frame_within(access: Access, organizations: Sequence[Access], *, words: Words, here: str) -> Frame:
+def frame_within(
+    access: Access, organizations: Sequence[Access], *, words: Words, here: str, attention: int = 0
+) -> Frame:
     """The frame inside an organization; `here` is the section that is shown, such as `members`."""
-    home = home_of(access)
     known = any(other.organization_id == access.organization_id for other in organizations)
     others = organizations if known else (access, *organizations)
-    sections = [("members", words.gettext("Members & Roles"), "users")]
     return Frame(
         person=access.principal.name,
         email=access.principal.email,
         image_url=access.principal.image_url,
         places=tuple(_place(other, access) for other in others),
-        sections=tuple(
-            Section(name=name, href=f"{home}/{key}", icon=icon, is_current=key == here) for key, name, icon in sections
-        ),
+        sections=_sections(access, words, here, attention),
+        installation=_installation(access.principal, words, "", 0),
+    )
+
+
+def _sections(access: Access, words: Words, here: str, attention: int) -> tuple[Section, ...]:
+    _ = words.gettext
+    sections = [("members", _("Members & Roles"), "users")]
+    if access.may_act:
+        sections += [("operations", _("Operations"), "activity"), ("audit", _("Audit"), "scroll-text")]
+    return tuple(
+        Section(
+            name=name,
+            href=f"{home_of(access)}/{key}",
+            icon=icon,
+            is_current=key == here,
+            badge=attention if key == "operations" else 0,
+        )
+        for key, name, icon in sections
+    )
+
+
+def _installation(principal: Principal, words: Words, here: str, attention: int) -> tuple[Section, ...]:
+    """The pages above all organizations, for those who may see every one of them."""
+    if not principal.is_instance_admin:
+        return ()
+    _ = words.gettext
+    sections = [
+        ("/", _("Organizations"), "building-2"),
+        ("/operations", _("All operations"), "activity"),
+        ("/audit", _("Whole audit"), "scroll-text"),
+    ]
+    return tuple(
+        Section(
+            name=name,
+            href=href,
+            icon=icon,
+            is_current=href == here,
+            badge=attention if href == "/operations" else 0,
+        )
+        for href, name, icon in sections
     )
 
 

@@ -47,10 +47,14 @@ class Kept(Struct, frozen=True, kw_only=True):
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """Which entries: None is any. `since` and `until` are Unix milliseconds; `words` is a part of action or target."""
+    """Which entries: None is any. `since` and `until` are Unix milliseconds; `words` is a part of action or target.
+
+    `person` is who did it or to whom; `aliases` are other ids under which the records know them (a membership's).
+    """
 
     organization_id: str | None = None
     person: str | None = None
+    aliases: tuple[str, ...] = ()
     action: str | None = None
     cause: str | None = None
     since: int | None = None
@@ -107,7 +111,8 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
     if wanted.organization_id is not None:
         found.append(c.organization_id == wanted.organization_id)
     if wanted.person is not None:
-        found.append(sa.or_(c.actor == wanted.person, c.target == wanted.person))
+        known_as = (wanted.person, *wanted.aliases)
+        found.append(sa.or_(c.actor.in_(known_as), c.target.in_(known_as)))
     if wanted.action is not None:
         found.append(sa.or_(c.action == wanted.action, c.action.startswith(f"{wanted.action}.", autoescape=True)))
     if wanted.cause is not None:

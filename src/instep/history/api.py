@@ -1,18 +1,18 @@
 """What happened, over REST: `/v1/operations` and `/v1/audit`."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from instep.access.principal import Access, Principal
 from instep.audit.store import Filter, Kept
+from instep.history.export import as_csv
 from instep.history.flows import Audit, Operations, scope_of
 from instep.journal import model
 from instep.kit.clock import to_iso
-from instep.kit.sheet import line
 
 PrincipalOf = Callable[[Request], Awaitable[Principal | Response]]
 AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
@@ -171,9 +171,7 @@ def make_audit_router(*, principal: PrincipalOf, access: AccessTo, audit: Audit)
         scope = await _scope(request, wish.organization, principal, access)
         if isinstance(scope, Response):
             return scope
-        headers = {"Content-Disposition": 'attachment; filename="audit.csv"', "Cache-Control": "no-store"}
-        lines = _csv(audit.export(wish.filter(scope.id)))
-        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+        return as_csv(audit.export(wish.filter(scope.id)))
 
     return router
 
@@ -218,12 +216,3 @@ def _entry(it: Kept) -> Entry:
 
 def _next(found: Sequence[Any], limit: int) -> str | None:
     return found[-1].id if len(found) == limit else None
-
-
-_COLUMNS = ("at", "actor", "action", "target", "outcome", "organization_id", "cause", "request_id", "origin")
-
-
-async def _csv(entries: AsyncIterator[Kept]) -> AsyncIterator[str]:
-    yield line(_COLUMNS)
-    async for it in entries:
-        yield line([to_iso(it.at), *(getattr(it, name) for name in _COLUMNS[1:])])

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from instep.access.frame import frame_within, home_of
-from instep.access.principal import Access, Principal
+from instep.access.console import Console
+from instep.access.frame import home_of
+from instep.access.principal import Access
 from instep.identity.model import Invitation
 from instep.invitations.rules import InviteRefused
 from instep.kit.errors import PermanentError, TemporaryError
-from instep.kit.html import Pages, Toast, is_partial, request_id_of
+from instep.kit.html import Toast, is_partial, request_id_of
 
 SEEN = ("already_invited", "already_member")
 
@@ -50,10 +51,8 @@ class InviteForm(Struct, frozen=True, kw_only=True):
 class InvitationPages:
     """The handlers and what they need; `roles` are (key, name), the first one chosen beforehand."""
 
-    pages: Pages
+    console: Console
     roles: Sequence[tuple[str, str]]
-    access: Callable[[Request, str], Awaitable[Access | Response]]
-    organizations: Callable[[Principal], Awaitable[Sequence[Access]]]
     invite: Inviter
 
     def routes(self) -> list[Route]:
@@ -70,13 +69,13 @@ class InvitationPages:
             return access
         form = InviteForm(key=new_key(), role=self.roles[0][0], email=request.query_params.get("email", ""))
         if is_partial(request):
-            return self.pages.fragment(request, "invitations/dialog.html", **self._context(access, form))
+            return self.console.pages.fragment(request, "invitations/dialog.html", **self._context(access, form))
         return await self._page(request, access, form)
 
     async def create(self, request: Request) -> Response:
         """Sends one invitation; what is wrong is said in the form, and what was typed stays."""
-        if not self.pages.is_ours(request):
-            return self._foreign(request)
+        if foreign := self.console.foreign(request):
+            return foreign
         access = await self._admin(request)
         if isinstance(access, Response):
             return access
@@ -90,7 +89,7 @@ class InvitationPages:
         return self._sent(request, access, invitation)
 
     async def _invite(self, access: Access, form: InviteForm) -> Invitation:
-        _ = self.pages.words.gettext
+        _ = self.console.words.gettext
         if not form.email:
             raise InviteRefused(_("Enter an e-mail address."), code="invalid_email", field="email")
         if form.role not in dict(self.roles):
@@ -99,40 +98,31 @@ class InvitationPages:
         return await self.invite(access, email=form.email, role=form.role, idempotency_key=key)
 
     async def _admin(self, request: Request) -> Access | Response:
-        access = await self.access(request, request.path_params["id"])
-        if isinstance(access, Response) or access.may_act:
-            return access
-        _ = self.pages.words.gettext
-        return self.pages.error(
-            request, status=403, title=_("Only admins can invite people"), text=_("Ask an admin to do it.")
-        )
+        return await self.console.admin(request, title=self.console.words.gettext("Only admins can invite people"))
 
     async def _refused(self, request: Request, access: Access, form: InviteForm) -> Response:
         status = 503 if form.is_unknown else 422
         if is_partial(request):
             context = self._context(access, form)
             events: dict[str, Any] | None = {"people-changed": {}} if form.is_unknown else None
-            return self.pages.fragment(request, "invitations/form.html", status=status, events=events, **context)
+            return self.console.pages.fragment(
+                request, "invitations/form.html", status=status, events=events, **context
+            )
         return await self._page(request, access, form, status=status)
 
     async def _page(self, request: Request, access: Access, form: InviteForm, status: int = 200) -> Response:
-        organizations = await self.organizations(access.principal)
-        frame = frame_within(access, organizations, words=self.pages.words, here="members")
         context = self._context(access, form)
-        return self.pages.page(request, "invitations/new.html", status=status, frame=frame, **context)
+        return await self.console.page(
+            request, "invitations/new.html", access, here="members", status=status, **context
+        )
 
     def _sent(self, request: Request, access: Access, invitation: Invitation) -> Response:
         if not is_partial(request):
             return RedirectResponse(f"{home_of(access)}/members?marked={invitation.clerk_id}", 303)
-        title = self.pages.words.gettext("Invitation sent to %(email)s", email=invitation.email)
-        return self.pages.nothing(
+        title = self.console.words.gettext("Invitation sent to %(email)s", email=invitation.email)
+        return self.console.pages.nothing(
             events={"dialog-close": {}, "toast": Toast(title=title), "people-changed": {"marked": invitation.clerk_id}}
         )
-
-    def _foreign(self, request: Request) -> Response:
-        _ = self.pages.words.gettext
-        text = _("The request came from another site. Nothing was changed.")
-        return self.pages.error(request, status=403, title=_("Not from here"), text=text)
 
     def _context(self, access: Access, form: InviteForm) -> dict[str, Any]:
         return {

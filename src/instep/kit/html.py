@@ -30,22 +30,27 @@ class Place(Struct, frozen=True, kw_only=True):
 
 
 class Section(Struct, frozen=True, kw_only=True):
-    """A page of the present place, for the navigation."""
+    """A page of the present place, for the navigation. `badge` counts what waits for a person there."""
 
     name: str
     href: str
     icon: str
     is_current: bool = False
+    badge: int = 0
 
 
 class Frame(Struct, frozen=True, kw_only=True):
-    """What surrounds a page: who is signed in, where they are, and where else they can go."""
+    """What surrounds a page: who is signed in, where they are, and where else they can go.
+
+    `sections` are the pages of the present place, `installation` those above all places.
+    """
 
     person: str
     email: str | None = None
     image_url: str | None = None
     places: tuple[Place, ...] = ()
     sections: tuple[Section, ...] = ()
+    installation: tuple[Section, ...] = ()
 
     @property
     def place(self) -> Place | None:

@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from instep.access.frame import frame_of, frame_within, home_of
-from instep.access.principal import Access, Principal
+from instep.access.console import Console
+from instep.access.frame import frame_within, home_of
+from instep.access.principal import Access
 from instep.kit.errors import TemporaryError
-from instep.kit.html import Pages, is_partial, request_id_of
+from instep.kit.html import is_partial, request_id_of
 from instep.people.merge import Ask, BadCursor, People, decode_cursor
 from instep.people.rows import Reading
 from instep.people.search import Search, ask_of, parse
@@ -26,16 +27,10 @@ PING_SECONDS = 20
 
 @dataclass(frozen=True)
 class PeoplePages:
-    """The handlers and what they need. `live` yields each time that something changed in an organization (by its id).
+    """The handlers and what they need. `live` yields each time that something changed in an organization."""
 
-    `principal` and `access` answer with a Response where there is nobody, or nothing to see: it is sent as it is.
-    """
-
-    pages: Pages
+    console: Console
     roles: Sequence[tuple[str, str]]
-    principal: Callable[[Request], Awaitable[Principal | Response]]
-    access: Callable[[Request, str], Awaitable[Access | Response]]
-    organizations: Callable[[Principal], Awaitable[Sequence[Access]]]
     list_people: Callable[[Access, Ask], Awaitable[People]]
     live: Callable[[str], AsyncIterator[str]]
 
@@ -49,20 +44,19 @@ class PeoplePages:
 
     async def start(self, request: Request) -> Response:
         """The organizations that a person may see: one leads straight to its members, none is said."""
-        principal = await self.principal(request)
+        principal = await self.console.principal(request)
         if isinstance(principal, Response):
             return principal
-        organizations = await self.organizations(principal)
+        organizations = await self.console.organizations(principal)
         if not organizations:
-            return self.pages.page(request, "access/denied.html", status=403, principal=principal)
+            return self.console.pages.page(request, "access/denied.html", status=403, principal=principal)
         if len(organizations) == 1:
             return RedirectResponse(f"{home_of(organizations[0])}/members", 303)
-        frame = frame_of(principal, organizations, words=self.pages.words, here="/")
-        return self.pages.page(request, "people/organizations.html", frame=frame)
+        return await self.console.page(request, "people/organizations.html", principal, here="/")
 
     async def members(self, request: Request) -> Response:
         """The page; for htmx the list region alone, or the next rows alone."""
-        access = await self.access(request, request.path_params["id"])
+        access = await self.console.member(request)
         if isinstance(access, Response):
             return access
         try:
@@ -73,12 +67,12 @@ class PeoplePages:
             people = await self.list_people(access, wish.ask)
         except TemporaryError as error:
             return self._unavailable(request, access, error)
-        shown = view(people, self._reading(request, access, wish.search), self.pages.words)
+        shown = view(people, self._reading(request, access, wish.search), self.console.words)
         return await self._answer(request, access, shown, has_cursor=wish.ask.cursor is not None)
 
     async def changes(self, request: Request) -> Response:
         """Server-sent events: `change` each time that the list may look different."""
-        access = await self.access(request, request.path_params["id"])
+        access = await self.console.member(request)
         if isinstance(access, Response):
             return access
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -95,18 +89,17 @@ class PeoplePages:
             search=search,
             path=f"{home_of(access)}/members",
             roles=dict(self.roles),
-            now=self.pages.clock(),
+            now=self.console.pages.clock(),
             marked=request.query_params.get("marked", ""),
         )
 
     async def _answer(self, request: Request, access: Access, shown: PeopleView, *, has_cursor: bool) -> Response:
         context: dict[str, Any] = {"people": shown, "home": home_of(access), "has_cursor": has_cursor, "access": access}
         if not is_partial(request):
-            frame = frame_within(access, await self.organizations(access.principal), words=self.pages.words, here=HERE)
-            return self.pages.page(request, "people/members.html", frame=frame, **context)
+            return await self.console.page(request, "people/members.html", access, here=HERE, **context)
         if has_cursor:
-            return self.pages.fragment(request, "people/more.html", **context)
-        answer = self.pages.fragment(request, "people/list.html", **context)
+            return self.console.pages.fragment(request, "people/more.html", **context)
+        answer = self.console.pages.fragment(request, "people/list.html", **context)
         if request.query_params.get("q") == "":
             answer.headers["HX-Replace-Url"] = shown.here
         return answer
@@ -120,9 +113,9 @@ class PeoplePages:
             "request_id": request_id_of(request),
         }
         if is_partial(request):
-            return self.pages.fragment(request, "people/unavailable.html", status=503, **context)
-        frame = frame_within(access, [access], words=self.pages.words, here=HERE)
-        return self.pages.page(request, "people/down.html", status=503, frame=frame, **context)
+            return self.console.pages.fragment(request, "people/unavailable.html", status=503, **context)
+        frame = frame_within(access, [access], words=self.console.words, here=HERE)
+        return self.console.pages.page(request, "people/down.html", status=503, frame=frame, **context)
 
 
 class Wish(Struct, frozen=True):

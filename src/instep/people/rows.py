@@ -6,11 +6,10 @@ from typing import Literal
 from msgspec import Struct
 
 from instep.access.principal import Access
+from instep.kit.signs import Badge, Status
 from instep.kit.words import When, Words
 from instep.people.merge import InvitationRow, MemberRow
 from instep.people.search import Search
-
-Tone = Literal["good", "info", "warn", "bad", "brand", "quiet"]
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -22,21 +21,6 @@ class Reading(Struct, frozen=True, kw_only=True):
     roles: Mapping[str, str]
     now: int
     marked: str = ""
-
-
-class Badge(Struct, frozen=True):
-    """A word beside a name."""
-
-    text: str
-    tone: Tone
-
-
-class Status(Struct, frozen=True):
-    """A status in words and by an icon, never by colour alone."""
-
-    text: str
-    icon: str
-    tone: Tone
 
 
 class Action(Struct, frozen=True, kw_only=True):

@@ -141,6 +141,10 @@ document.addEventListener("keydown", (event) => {
 // What answers raise (HX-Trigger), and what htmx reports.
 document.addEventListener("toast", (event) => toast(event.detail));
 document.addEventListener("dialog-close", closeDialog);
+document.addEventListener("region-changed", () => {
+  const region = one("#region");
+  if (region) htmx.ajax("GET", location.pathname + location.search, { source: region, target: region, swap: "innerMorph", push: "false" });
+});
 document.addEventListener("htmx:after:swap", () => { openDialogs(); keepTimes(); });
 document.addEventListener("htmx:error", (event) => {
   if (event.detail.ctx?.sourceElement?.id === "people") return; // live.js says so itself

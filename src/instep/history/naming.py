@@ -1,0 +1,89 @@
+"""What the records say, in words: actions by their names, people by theirs. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from instep.kit.words import Words
+
+GROUPS = ("invitation", "member", "user", "profile", "membership", "organization", "key", "sync")
+
+
+def actions(words: Words) -> dict[str, str]:
+    """What the actions and operations are called that the house knows."""
+    _ = words.gettext
+    return {
+        "invitation.send": _("Invite"),
+        "invitation.resend": _("Send invitation again"),
+        "invitation.revoke": _("Revoke invitation"),
+        "invitation.batch": _("Invite many"),
+        "invitation.bulk": _("Invite up to ten"),
+        "invitation.link_copied": _("Copy invitation link"),
+        "member.role": _("Change role"),
+        "member.deactivate": _("Deactivate"),
+        "member.reactivate": _("Reactivate"),
+        "member.remove": _("Remove"),
+        "member.leave": _("Leave"),
+        "member.restore": _("Restore membership"),
+        "member.transfer": _("Hand over the organization"),
+        "user.create": _("Create user"),
+        "user.delete": _("Delete user"),
+        "user.restore": _("Restore user"),
+        "user.ban": _("Ban"),
+        "user.unban": _("Lift ban"),
+        "user.password": _("Set password"),
+        "profile.edit": _("Edit profile"),
+        "profile.email": _("Replace e-mail address"),
+        "profile.email.code": _("Send code to a new address"),
+        "profile.email.verify": _("Change e-mail address"),
+        "profile.reinvite": _("Invite under a new address"),
+        "key.created": _("Make key"),
+        "key.revoked": _("Revoke key"),
+        "user.seen": _("Person changed in Clerk"),
+        "user.gone": _("Person deleted in Clerk"),
+        "membership.seen": _("Membership changed in Clerk"),
+        "membership.gone": _("Membership ended in Clerk"),
+        "organization.seen": _("Organization changed in Clerk"),
+        "organization.gone": _("Organization deleted in Clerk"),
+    }
+
+
+def action(key: str, words: Words) -> str:
+    """An action in words; one that nobody named is called by its key."""
+    return actions(words).get(key) or key.replace(".", " ").replace("_", " ").capitalize()
+
+
+def group(key: str, words: Words) -> str:
+    """A whole family of actions."""
+    _ = words.gettext
+    named = {
+        "invitation": _("Invitations"),
+        "member": _("Members"),
+        "user": _("Users"),
+        "profile": _("Profiles"),
+        "membership": _("Memberships in Clerk"),
+        "organization": _("Organizations in Clerk"),
+        "key": _("Keys"),
+        "sync": _("Sync"),
+    }
+    return named.get(key) or action(key, words)
+
+
+def actor(id: str, names: Mapping[str, str], words: Words) -> str:
+    """Who did it."""
+    _ = words.gettext
+    ours = {"break_glass": _("Break-glass key"), "clerk": "Clerk", "system": "instep", "api_key": _("A key")}
+    return names.get(id) or ours.get(id) or id
+
+
+def target(text: str, names: Mapping[str, str], words: Words) -> str:
+    """To whom or what: a name, the address of an invitation, or the id as it is."""
+    kind, _, rest = text.partition(":")
+    if kind == "invitation" and "@" in rest:
+        return rest.partition(":")[2] or rest
+    if kind == "batch":
+        return words.gettext("A list of people")
+    return next((names[id] for id in ids_in([text]) if id in names), rest or text)
+
+
+def ids_in(texts: Iterable[str]) -> list[str]:
+    """Every id that may have a name, in texts such as `membership:mbr_1`."""
+    return [part for text in texts for part in dict.fromkeys((text, *text.split(":"))) if part]

@@ -260,6 +260,8 @@ def test_one_bad_row_does_not_fail_its_page() -> None:
         b'{"type":"user.updated"}',
         b'{"type":5,"data":{}}',
         b'{"data":{}}',
+        b'{"type":"user.\\u0000updated","data":{}}',
+        b'{"type":"user.updated","data":{},"instance_id":"\\u0000"}',
         b"\xff\xfe",
         b'{"type":"\xff","data":{}}',
         body("user.updated", None),

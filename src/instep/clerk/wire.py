@@ -28,6 +28,7 @@ S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
 At = Annotated[int, Meta(ge=0, le=2**53)]
 Id = Annotated[str, Meta(min_length=1)]
+Word = Annotated[str, Meta(max_length=200, pattern="^[ -~]*$")]
 MOST_MEMBERS = 2**31 - 1
 
 
@@ -136,9 +137,9 @@ class _OfOrganization(Struct):
 class Envelope(Struct):
     """What every webhook is wrapped in. The id of the message is a header, not here."""
 
-    type: str
+    type: Word
     data: Raw
-    instance_id: str | None = None
+    instance_id: Word | None = None
 
 
 _envelope = msgspec.json.Decoder(Envelope)

@@ -1,0 +1,235 @@
+"""Mutants: instep with one law broken, each of which the tests must notice. `python -m tests.proof.mutants [name ...]`
+
+Each is a copy of the source with one piece of text replaced, run against the tests that hold that law. First the same
+tests run on the copy as it is: a test that fails anyway would notice nothing.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A broken law: in `file`, `old` became `new`; `tests` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant(
+        "guard dropped: the last news to come wins",
+        "identity/rules.py",
+        "known is None or news.version > known.version:",
+        "known is None or news.digest != known.digest:",
+        "tests/stories/test_machine.py",
+    ),
+    Mutant(
+        "strict for loose: an equal version wins without asking",
+        "identity/rules.py",
+        "news.version > known.version:",
+        "news.version >= known.version and news.digest != known.digest:",
+        "tests/identity/test_rules.py",
+    ),
+    Mutant(
+        "tombstone off: the dead rise",
+        "identity/rules.py",
+        "if known is not None and known.is_gone:",
+        "if False:",
+        "tests/stories/test_machine.py",
+    ),
+    Mutant(
+        "acknowledged before the commit",
+        "inbox/receive.py",
+        "        await done\n",
+        "        done.add_done_callback(lambda it: it.exception())\n",
+        "tests/inbox/test_receive.py",
+    ),
+    Mutant(
+        "inbox apart from its effect: settled in a transaction before",
+        "inbox/work.py",
+        "            claimed, worked = await self.db.write(self._claim_and_work)\n",
+        "            rows = await self.db.write(lambda conn: store.claim_due(conn, now=self.clock(), limit=BATCH))\n"
+        "            done = {it.id: 'claimed' for it in rows}\n"
+        "            await self.db.write(lambda conn: store.settle(conn, done, now=self.clock()))\n"
+        "            worked = await self.db.write(lambda conn: self._work(conn, rows, [], self.clock()))\n"
+        "            claimed = len(rows)\n",
+        "tests/inbox/test_work.py -k dies",
+    ),
+    Mutant(
+        "wall clock as version",
+        "mirror/apply.py",
+        '"version": news.version if isinstance(news, Seen) else 0',
+        '"version": now if isinstance(news, Seen) else 0',
+        "tests/stories/test_machine.py",
+    ),
+    Mutant(
+        "time of arrival as version, in the deciding too",
+        "inbox/work.py",
+        "        return self.read(delivery.body.encode())\n",
+        "        return [\n"
+        "            type(it)(it.key, self.clock(), it.entity, it.digest) if hasattr(it, 'version') else it\n"
+        "            for it in self.read(delivery.body.encode())\n"
+        "        ]\n",
+        "tests/stories/test_machine.py",
+    ),
+    Mutant(
+        "a copy opens a settled delivery again",
+        "inbox/store.py",
+        'put_rows(conn, deliveries, list(rows.values()), key="id")',
+        'put_rows(conn, deliveries, list(rows.values()), key="id", update=["state", "due_at"])',
+        "tests/inbox/test_receive.py",
+    ),
+    Mutant(
+        "a membership without its parents is dropped",
+        "inbox/work.py",
+        "        if id is not None:\n            worked.asks",
+        "        if False:\n            worked.asks",
+        "tests/inbox/test_work.py",
+    ),
+    Mutant(
+        "somebody belongs to the dead",
+        "mirror/apply.py",
+        "is_dead = user.is_gone or organization.is_gone or isinstance(it.news, Gone)",
+        "is_dead = isinstance(it.news, Gone)",
+        "tests/stories/test_machine.py",
+    ),
+    Mutant(
+        "a batch is stopped by its worst delivery",
+        "inbox/work.py",
+        "            return await self._one_by_one()\n",
+        "            raise\n",
+        "tests/inbox/test_work.py",
+    ),
+    Mutant(
+        "it waits for ever and nobody is asked",
+        "inbox/work.py",
+        "if it.attempts >= len(DELAYS):",
+        "if it.attempts >= len(DELAYS) + 5:",
+        "tests/inbox/test_work.py",
+    ),
+    Mutant(
+        "an answer from the past settles",
+        "inbox/work.py",
+        "return _note(worked, verdict, None) != OLDER",
+        'return _note(worked, verdict, None) != "never"',
+        "tests/inbox/test_work.py",
+    ),
+    Mutant(
+        "any signature will do",
+        "clerk/webhook.py",
+        'raise BadSignature("The signature does not match any signing secret.")',
+        "return",
+        "tests/clerk/test_webhook.py",
+    ),
+    Mutant(
+        "an old signature will do",
+        "clerk/webhook.py",
+        "if abs(now - sent_at) > TOLERANCE:",
+        "if sent_at - now > TOLERANCE:",
+        "tests/clerk/test_webhook.py",
+    ),
+    Mutant(
+        "another instance's people come in",
+        "inbox/receive.py",
+        "            raise WrongInstance\n",
+        "            return\n",
+        "tests/inbox/test_receive.py",
+    ),
+    Mutant(
+        "an invitation expires only when Clerk says so",
+        "people/merge.py",
+        " or (it.expires_at is not None and it.expires_at <= now)",
+        "",
+        "tests/people/test_merge.py",
+    ),
+    Mutant(
+        "the last invitation of a page is shown again",
+        "people/merge.py",
+        "(row.created_at, row.id) < after]",
+        "(row.created_at, row.id) <= after]",
+        "tests/people/test_merge.py",
+    ),
+    Mutant(
+        "create retried blindly",
+        "journal/run.py",
+        "        if not is_first:\n            found = await step.find(operation)\n",
+        "        if not is_first:\n            found = None\n",
+        "tests/journal",
+    ),
+    Mutant(
+        "lease without fence: a sleeper writes",
+        "journal/store.py",
+        "c.id == operation.id, c.fence == operation.fence,",
+        "c.id == operation.id,",
+        "tests/journal",
+    ),
+)
+
+
+def main(names: list[str]) -> int:
+    """Run all mutants, or those whose name has one of `names` in it; the exit code is how many survived."""
+    wanted = [it for it in MUTANTS if not names or any(name in it.name for name in names)]
+    suites = sorted({it.tests for it in wanted})
+    with tempfile.TemporaryDirectory(prefix="instep-mutants-") as folder:
+        for suite in suites:
+            if not passes(suite, copy(Path(folder) / "whole")):
+                print(f"FAILS ANYWAY  {suite}: mend it first")
+                return 1
+        survivors = [it for it in wanted if not is_killed(it, Path(folder) / "mutant")]
+    print(f"{len(wanted) - len(survivors)} of {len(wanted)} mutants were noticed")
+    return len(survivors)
+
+
+def is_killed(mutant: Mutant, folder: Path) -> bool:
+    """Whether the tests notice."""
+    file = copy(folder) / "src" / "instep" / mutant.file
+    text = file.read_text()
+    if text.count(mutant.old) != 1:
+        print(f"DOES NOT FIT  {mutant.name}: its text is {text.count(mutant.old)} times in {mutant.file}")
+        return False
+    file.write_text(text.replace(mutant.old, mutant.new))
+    began = time.monotonic()
+    found = not passes(mutant.tests, folder)
+    print(f"{'noticed ' if found else 'SURVIVED'}  {time.monotonic() - began:5.1f} s  {mutant.name}  ({mutant.tests})")
+    return found
+
+
+def copy(folder: Path) -> Path:
+    """A copy of the source and its tests."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("src", "tests"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def passes(suite: str, folder: Path) -> bool:
+    """Whether the tests of `suite` pass on the copy. Anything but passing or failing ends the whole run."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *_split(suite)]
+    environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}:{folder}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["HYPOTHESIS_PROFILE"] = "default"
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{suite} could not be run:\n{done.stdout}{done.stderr}")
+    return done.returncode == 0
+
+
+def _split(suite: str) -> list[str]:
+    path, _, chosen = suite.partition(" -k ")
+    return [path, "-k", chosen] if chosen else [path]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from instep.access import store
 from instep.access.principal import BREAK_GLASS, Principal
@@ -136,3 +137,21 @@ def test_sessions_not_confirmed_for_long_are_forgotten(db: Db) -> None:
         db.writing(store.put_session, token_hash=str(at), claims=None, at=at)
     assert db.writing(store.forget_sessions, before=3) == 2
     assert db.reading(store.find_session, token_hashes=["3"]) is not None
+
+
+@pytest.mark.parametrize("principal", [PERSON, ADMIN, STRANGER, BREAK_GLASS])
+def test_no_access_is_found_by_going_through_the_members(sqlite_migrated_url: str, principal: Principal) -> None:
+    """SQLite without statistics would: a page of a large organization then takes a second."""
+    db, plans = Db(sqlite_migrated_url), list[str]()
+
+    def explain(conn: Conn, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        found = conn.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        plans.extend(step for *_, step in found)
+
+    sa.event.listen(db.engine, "before_cursor_execute", explain)
+    db.reading(store.find_access, principal, "org_1")
+    db.reading(store.list_accesses, principal)
+    db.close()
+    walked = [step for step in plans if "instep_memberships" in step and "user_id" not in step]
+    assert plans
+    assert not walked

@@ -123,7 +123,7 @@ def list_accesses(conn: Conn, principal: Principal, *, limit: int = MOST_ORGANIZ
         bound = find_access(conn, principal, principal.only)
         return [bound] if bound else []
     values = {"user_id": principal.user_id, "limit": limit}
-    return [_access(principal, row) for row in conn.execute(_all_seen(principal.is_instance_admin), values)]
+    return [_access(principal, row) for row in conn.execute(_all_seen(*_kind(principal)), values)]
 
 
 def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
@@ -135,26 +135,31 @@ def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
     if not ref.isprintable() or len(ref) > LONGEST_REF:
         return None
     values = {"user_id": principal.user_id, "ref": ref}
-    row = conn.execute(_one_seen(principal.is_instance_admin or principal.only is not None), values).first()
+    row = conn.execute(_one_seen(*_kind(principal)), values).first()
     is_theirs = row is not None and principal.only in (None, row.id)
     return _access(principal, row) if is_theirs else None
 
 
-@cache
-def _all_seen(is_instance_admin: bool) -> sa.Select[Any]:
-    o = organizations.c
-    return _seen(is_instance_admin).order_by(sa.func.lower(o.name), o.id).limit(sa.bindparam("limit", type_=sa.Integer))
+def _kind(principal: Principal) -> tuple[bool, bool]:
+    """Whether they may see every organization (or the only one they ask for), and whether they can have a role."""
+    return principal.is_instance_admin or principal.only is not None, principal.user_id is not None
 
 
 @cache
-def _one_seen(is_instance_admin: bool) -> sa.Select[Any]:
+def _all_seen(may_see_all: bool, is_person: bool) -> sa.Select[Any]:
+    o, limit = organizations.c, sa.bindparam("limit", type_=sa.Integer)
+    return _seen(may_see_all, is_person).order_by(sa.func.lower(o.name), o.id).limit(limit)
+
+
+@cache
+def _one_seen(may_see_all: bool, is_person: bool) -> sa.Select[Any]:
     o, ref = organizations.c, sa.bindparam("ref", type_=sa.Text)
     by = (sa.case((o.id == ref, 0), (o.clerk_id == ref, 1), else_=2), o.joined_at, o.id)
     is_meant = sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref)
-    return _seen(is_instance_admin).where(is_meant).order_by(*by).limit(1)
+    return _seen(may_see_all, is_person).where(is_meant).order_by(*by).limit(1)
 
 
-def _seen(is_instance_admin: bool) -> sa.Select[Any]:
+def _seen(may_see_all: bool, is_person: bool) -> sa.Select[Any]:
     """Live organizations that `user_id` may see, each with their role there: that of their newest belonging.
 
     Nothing is added to the organization's id in `is_here`, so that SQLite, which knows no sizes, goes through what
@@ -164,9 +169,10 @@ def _seen(is_instance_admin: bool) -> sa.Select[Any]:
     is_theirs = sa.and_(m.user_id == user_id, m.status == "active", m.gone_at.is_(None))
     is_here = m.organization_id + "" == o.id
     newest = sa.select(m.role).where(is_theirs, is_here).order_by(m.joined_at.desc(), m.id.desc())
-    query = sa.select(o.id, o.clerk_id, o.name, o.slug, newest.limit(1).scalar_subquery().label("role"))
+    role = newest.limit(1).scalar_subquery() if is_person else sa.null()
+    query = sa.select(o.id, o.clerk_id, o.name, o.slug, role.label("role"))
     query = query.where(o.deleted_at.is_(None), o.gone_at.is_(None))
-    if is_instance_admin:
+    if may_see_all:
         return query
     is_present = sa.exists().where(users.c.id == user_id, *_LIVE)
     return query.where(is_present, o.id.in_(sa.select(m.organization_id).where(is_theirs)))

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     instep_deactivation: Literal["database", "membership", "ban"] = "database"
     instep_log_json: bool = False
     instep_worker: bool = True
+    instep_sync_every: int = Field(default=60, ge=0, le=7 * 24 * 60)
+    instep_database_owns: Words = ("deactivation", "attributes")
 
     clerk_secret_key: Secret = None
     clerk_publishable_key: Text = None

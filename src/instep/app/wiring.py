@@ -15,6 +15,7 @@ from instep.access.principal import Principal
 from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
 from instep.app.metrics import Metrics
+from instep.app.syncing import Syncing, make_syncing
 from instep.app.worker import Worker
 from instep.audit.store import Entry, record
 from instep.clerk import wire
@@ -78,6 +79,7 @@ class Services:
     invitations: desk.Desk
     pages: Pages
     access_pages: AccessPages
+    syncing: Syncing
 
     def start(self, *, has_worker: bool) -> None:
         """Begin what runs by itself, on the running event loop."""
@@ -108,7 +110,8 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
     runner = Runner(db=db, procedures=procedures, noted=_noter(clock), clock=clock)
-    worker = Worker(work, runner)
+    syncing = make_syncing(settings, db, clerk, clock, live.publish)
+    worker = Worker(work, runner, syncing.chores())
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, actor=clerk, directory=clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
@@ -144,6 +147,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         invitations=invitations,
         pages=pages,
         access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, settings.instep_public_url),
+        syncing=syncing,
     )
 
 

@@ -1,10 +1,11 @@
 """What runs by itself: the inbox, worked as soon as something is in it, and operations that are still open."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
+from msgspec import Struct
 
 from instep.inbox.work import Work
 from instep.journal.run import Runner
@@ -13,6 +14,14 @@ from instep.kit.errors import InstepError
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 1.0
+
+
+class Chore(Struct, frozen=True):
+    """Something done again and again, `every` so many seconds; a failure is logged, and waits for the next time."""
+
+    name: str
+    every: float
+    run: Callable[[], Awaitable[None]]
 
 
 @dataclass
@@ -24,6 +33,7 @@ class Worker:
 
     work: Work
     runner: Runner
+    chores: Sequence[Chore] = ()
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -36,6 +46,7 @@ class Worker:
         self._tasks = [
             asyncio.create_task(_forever("inbox", self.work.run_once, self._doze), name="instep-inbox"),
             asyncio.create_task(_forever("operations", self.runner.resume_due, _sleep), name="instep-operations"),
+            *(asyncio.create_task(_again_and_again(it), name=f"instep-{it.name}") for it in self.chores),
         ]
 
     async def stop(self) -> None:
@@ -66,6 +77,18 @@ async def _forever(name: str, run_once: Callable[[], Awaitable[int]], rest: Call
             log.exception("worker_failed", part=name)
             await _sleep()
         await rest()
+
+
+async def _again_and_again(chore: Chore) -> None:
+    """Do a chore by the clock, the first time after a while: whoever starts has other things to do."""
+    while True:
+        await asyncio.sleep(chore.every)
+        try:
+            await chore.run()
+        except InstepError as error:
+            log.warning("chore_waits", chore=chore.name, error=str(error))
+        except Exception:
+            log.exception("chore_failed", chore=chore.name)
 
 
 async def _sleep() -> None:

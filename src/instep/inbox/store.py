@@ -100,6 +100,54 @@ def count_by_state(conn: Conn) -> dict[str, int]:
     return {str(state): int(count) for state, count in conn.execute(query)}
 
 
+def find_newest_applied(conn: Conn) -> int | None:
+    """When the newest delivery came that was worked to its end."""
+    query = sa.select(deliveries.c.received_at).where(deliveries.c.state == "settled")
+    return conn.execute(query.order_by(deliveries.c.received_at.desc()).limit(1)).scalar_one_or_none()
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A delivery as it is shown; its body may hold personal data and is not part of this."""
+
+    id: str
+    type: str
+    received_at: int
+    state: str
+    attempts: int
+    outcome: str | None
+    due_at: int | None
+    settled_at: int | None
+
+
+_ROW = tuple(deliveries.c[name] for name in Row.__struct_fields__)
+
+
+def list_deliveries(
+    conn: Conn, *, states: Sequence[str] = (), before: tuple[int, str] | None = None, limit: int = 50
+) -> list[Row]:
+    """Deliveries, newest first; `before` is the time and the id of the last one of the page before."""
+    c = deliveries.c
+    query = sa.select(*_ROW).order_by(c.received_at.desc(), c.id.desc()).limit(limit)
+    query = query.where(c.state.in_(states)) if states else query
+    if before is not None:
+        at, id = before
+        query = query.where(sa.or_(c.received_at < at, sa.and_(c.received_at == at, c.id < id)))
+    return [Row(**row._mapping) for row in conn.execute(query)]
+
+
+def find_delivery(conn: Conn, id: str) -> Row | None:
+    """A delivery by its svix-id."""
+    row = conn.execute(sa.select(*_ROW).where(deliveries.c.id == id)).first()
+    return Row(**row._mapping) if row else None
+
+
+def replay(conn: Conn, id: str, *, now: int) -> bool:
+    """Have a delivery that has ended worked once more; False where it still waits to be worked, or is not known."""
+    ended = sa.and_(deliveries.c.id == id, deliveries.c.state.in_(("settled", "parked")))
+    again = {"state": "new", "due_at": now, "attempts": 0, "outcome": "replayed", "settled_at": None}
+    return conn.execute(sa.update(deliveries).where(ended).values(**again)).rowcount == 1
+
+
 def find_fact(conn: Conn, name: str) -> str | None:
     """A single fact of this installation."""
     return conn.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()

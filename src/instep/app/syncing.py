@@ -1,0 +1,96 @@
+"""Sync with what it needs, from the settings, and what of it runs by the clock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from instep.app.config import BadSettings, Settings
+from instep.app.worker import Chore
+from instep.clerk.client import ClerkClient
+from instep.inbox import store as inbox
+from instep.inbox.receive import INSTANCE
+from instep.kit.clock import MINUTE, SECOND, Clock
+from instep.kit.db import Conn, Db
+from instep.sync import store
+from instep.sync.fresh import Fresh
+from instep.sync.model import Busy
+from instep.sync.plan import OURS_BY_DEFAULT, WRITABLE, Policy
+from instep.sync.run import Sync
+from instep.sync.writes import Writing
+
+log = structlog.get_logger(__name__)
+
+FRESH_EVERY = 5 * MINUTE
+
+
+@dataclass(frozen=True)
+class Syncing:
+    """Sync, and the freshness of the webhook."""
+
+    sync: Sync
+    fresh: Fresh
+    every: int
+
+    def chores(self) -> tuple[Chore, ...]:
+        """What runs by the clock: the check, and the look at the webhook."""
+        check = Chore("sync-check", MINUTE / SECOND, self.check_when_due)
+        return (check, Chore("freshness", FRESH_EVERY / SECOND, self.look_when_due))
+
+    async def check_when_due(self) -> None:
+        """The check on the timer: not where another replica made one within the time."""
+        db, now = self.sync.db, self.sync.clock()
+        last = await db.read(_last_check)
+        if not self.every or (last is not None and now - last < self.every):
+            return
+        if await self.sync.is_empty():
+            return  # before the first sync everything would differ
+        try:
+            run = await self.sync.check(actor="system")
+        except Busy:
+            return
+        log.info("sync_checked", run=run.id, differences=run.differences, counts=run.counts)
+
+    async def look_when_due(self) -> None:
+        """The look at the webhook's freshness."""
+        found = await self.fresh.look()
+        if found.words:
+            log.warning("webhook_quiet", behind=found.behind, newest_event_at=found.newest_event_at, words=found.words)
+
+
+def make_syncing(
+    settings: Settings, db: Db, clerk: ClerkClient, clock: Clock, touched: Callable[[set[str]], None]
+) -> Syncing:
+    """Put it together. Raises BadSettings."""
+    everything, policy = clerk.everything(), make_policy(settings)
+    newest = inbox.find_newest_applied
+    sync = Sync(
+        db=db,
+        source=everything,
+        writes=Writing(clerk),
+        clock=clock,
+        policy=policy,
+        instance=_instance,
+        newest_event=newest,
+        touched=touched,
+    )
+    fresh = Fresh(db=db, source=everything, clock=clock, newest_event=newest, policy=policy)
+    return Syncing(sync, fresh, settings.instep_sync_every * MINUTE)
+
+
+def make_policy(settings: Settings) -> Policy:
+    """Which fields are the database's. Raises BadSettings for one that can only be Clerk's."""
+    wanted = frozenset(settings.instep_database_owns)
+    if bad := sorted(wanted - OURS_BY_DEFAULT - WRITABLE):
+        known = " ".join(sorted(OURS_BY_DEFAULT | WRITABLE))
+        raise BadSettings(f"INSTEP_DATABASE_OWNS: {' '.join(bad)} can't belong to the database; these can: {known}")
+    return Policy(wanted)
+
+
+def _instance(conn: Conn) -> str | None:
+    return inbox.find_fact(conn, INSTANCE)
+
+
+def _last_check(conn: Conn) -> int | None:
+    last = store.list_runs(conn, kinds=["check", "plan"], limit=1)
+    return last[0].started_at if last else None

@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from instep import __version__
-from instep.app import cli_people
+from instep.app import cli_people, cli_sync
 from instep.app import demo as demo_
 from instep.app.config import load_demo_settings, load_settings
 from instep.app.doctor import examine
 from instep.app.server import Server, make_server, work_until_told
+from instep.app.timer import install
 from instep.app.wiring import Services, make_services
 from instep.kit import log
 from instep.kit.errors import InstepError
@@ -23,6 +24,7 @@ from instep.kit.schema import migrate as migrate_
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.add_typer(cli_people.app)
+app.add_typer(cli_sync.app)
 
 
 def main() -> None:
@@ -77,7 +79,9 @@ def work() -> None:
 def migrate() -> None:
     """Bring the database's schema to this version."""
     services = make_services(load_settings())
-    typer.echo(f"The schema is at version {migrate_(services.db.engine)}.")
+    version = migrate_(services.db.engine)
+    asyncio.run(install(services.db))
+    typer.echo(f"The schema is at version {version}.")
     services.db.close()
 
 

@@ -20,6 +20,8 @@ from instep.history import api as history
 from instep.history.flows import Audit
 from instep.inbox import store as inbox
 from instep.inbox.api import PATHS, Webhooks
+from instep.inbox.api import make_router as deliveries_router
+from instep.inbox.review import Deliveries
 from instep.invitations.api import make_router as invitations_router
 from instep.journal.model import Unsettled
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
@@ -28,6 +30,7 @@ from instep.kit.problem import problem
 from instep.kit.schema import check
 from instep.people.api import make_router as people_router
 from instep.profiles.api import make_router as users_router
+from instep.sync.api import make_router as sync_router
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +86,7 @@ def make_app(services: Services) -> Front:
     _add_history(app, services, access)
     app.include_router(users_router(principal=api_principal(services), profiles=services.profiles))
     app.include_router(keys_router(principal=api_principal(services), access=access, keys=services.keys))
+    _add_sync(app, services)
     app.router.routes.extend(page_routes(services))
     _add_health(app, services)
     app.add_exception_handler(InstepError, _failed(services))
@@ -100,6 +104,14 @@ def _add_history(app: FastAPI, services: Services, access: history.AccessTo) -> 
         )
     )
     app.include_router(history.make_audit_router(principal=principal, access=access, audit=Audit(services.db)))
+
+
+def _add_sync(app: FastAPI, services: Services) -> None:
+    admin, syncing = api_admin(services), services.syncing
+    app.include_router(sync_router(admin=admin, sync=syncing.sync, fresh=syncing.fresh))
+    app.include_router(
+        deliveries_router(admin=admin, deliveries=Deliveries(services.db, services.clock, services.worker.wake))
+    )
 
 
 def _lifespan(services: Services) -> Callable[[FastAPI], Any]:
@@ -149,6 +161,19 @@ def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal
         return principal
 
     return principal_of
+
+
+def api_admin(services: Services) -> Callable[[Request], Awaitable[Principal | Response]]:
+    """The instance admin who sends this; to everyone else what is theirs alone is not there."""
+    principal_of = api_principal(services)
+
+    async def admin_of(request: Request) -> Principal | Response:
+        principal = await principal_of(request)
+        if isinstance(principal, Response) or principal.is_instance_admin:
+            return principal
+        return problem(404, "Not found", code="not_found", detail="There is nothing at this address.")
+
+    return admin_of
 
 
 def _add_health(app: FastAPI, services: Services) -> None:

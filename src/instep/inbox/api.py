@@ -1,11 +1,20 @@
-"""The door for Clerk's webhooks: plain ASGI, since it is the busiest one."""
+"""The door for Clerk's webhooks: plain ASGI, since it is the busiest one; and looking at what came, over REST."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
 
 import msgspec
 import structlog
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
 
+from instep.access.principal import Principal
+from instep.identity.refusals import Refused
 from instep.inbox.receive import MAX_BODY, Receiver
+from instep.inbox.review import Deliveries
+from instep.inbox.store import Row
+from instep.kit.clock import to_iso
 from instep.kit.errors import PermanentError, TemporaryError
 
 log = structlog.get_logger(__name__)
@@ -80,3 +89,76 @@ async def _answer(send: Send, status: int, text: str, *headers: tuple[bytes, byt
     sized = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [JSON, sized, *headers]})
     await send({"type": "http.response.body", "body": body})
+
+
+AdminOf = Callable[[Request], Awaitable[Principal | Response]]
+State = Literal["new", "waiting", "settled", "parked"]
+FAILURES: dict[int | str, dict[str, Any]] = {
+    401: {"description": "Nobody is signed in."},
+    403: {"description": "The key may only read, or the request came from another site."},
+    404: {"description": "No such delivery, or not an instance admin."},
+    409: {"description": "It still waits to be worked (`not_ended`)."},
+    422: {"description": "The cursor is none of ours."},
+}
+
+
+class DeliveryAnswer(BaseModel):
+    """A delivery: what it said, what became of it, and how often it was tried. `id` is the svix-id."""
+
+    id: str
+    type: str
+    received_at: str
+    state: State
+    attempts: int
+    outcome: str | None
+    due_at: str | None
+    settled_at: str | None
+
+
+class DeliveryPage(BaseModel):
+    """Deliveries, newest first."""
+
+    deliveries: list[DeliveryAnswer]
+    next_cursor: str | None
+
+
+def make_router(*, admin: AdminOf, deliveries: Deliveries) -> APIRouter:
+    """What came from Clerk, for instance admins. `admin` answers 401, 403 and 404 by itself."""
+    router = APIRouter(prefix="/v1/deliveries", tags=["deliveries"], responses=FAILURES)
+
+    @router.get("", response_model=DeliveryPage, summary="What came from Clerk", operation_id="list_deliveries")
+    async def list_(
+        request: Request,
+        state: Annotated[list[State] | None, Query()] = None,
+        cursor: Annotated[str | None, Query(max_length=300)] = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    ) -> Any:
+        """Newest first; `state` can be repeated."""
+        who = await admin(request)
+        if isinstance(who, Response):
+            return who
+        page = await deliveries.list(states=state or (), before=_place(cursor), limit=limit)
+        after = f"{page.next[0]}.{page.next[1]}" if page.next else None
+        return {"deliveries": [_as_json(it) for it in page.rows], "next_cursor": after}
+
+    @router.post("/{id}/replay", response_model=DeliveryAnswer, summary="Work it once more", operation_id="replay")
+    async def replay(request: Request, id: str) -> Any:
+        """One that is parked or settled is decided again by the law; it touches nothing but the mirror."""
+        who = await admin(request)
+        return who if isinstance(who, Response) else _as_json(await deliveries.replay(id, actor=who.id))
+
+    return router
+
+
+def _place(cursor: str | None) -> tuple[int, str] | None:
+    if not cursor:
+        return None
+    at, _, id = cursor.partition(".")
+    if not (at.isascii() and at.isdigit()) or len(at) > 15 or not id or "\0" in id:
+        raise Refused("This cursor is none of ours.", code="bad_cursor", field="cursor")
+    return int(at), id
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    times = {name: to_iso(getattr(row, name)) for name in ("received_at", "due_at", "settled_at")}
+    return {**msgspec.structs.asdict(row), **times}

@@ -121,7 +121,7 @@ def decode_cursor(text: str) -> Cursor:
     """A cursor as it came back. Raises Refused."""
     try:
         joined_at, _, id = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode().partition(":")
-        if id.isprintable() and 0 <= int(joined_at) < 2**62:
+        if id and id.isprintable() and 0 <= int(joined_at) < 2**62:
             return Cursor(int(joined_at), id)
     except (binascii.Error, UnicodeError, ValueError):
         pass

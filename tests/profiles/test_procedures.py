@@ -1,0 +1,211 @@
+"""Every kind of operation on people, stopped at each place and recovered: one effect, and both sides equal."""
+
+import pytest
+
+from instep.access.principal import BREAK_GLASS
+from instep.profiles.procedures import procedures
+from instep.profiles.rules import Edit
+from tests.profiles.firms import (
+    BOB,
+    clerk_user,
+    count_rows,
+    furnish,
+    mortal,
+    operations,
+    person,
+    profiles_of,
+    recover,
+    require_equal,
+    standing,
+    stop_everywhere,
+)
+from tests.support.world import Firm
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_every_kind_has_its_procedure(sqlite_firm: Firm) -> None:
+    services = sqlite_firm.services
+    ours = procedures(services.clerk, profiles_of(sqlite_firm).set_password.held, services.clock)
+    assert set(ours) <= set(services.runner.procedures)
+    assert all(kind.startswith(("profile.", "user.")) for kind in ours)
+
+
+async def test_an_edit_stopped_anywhere(firm: Firm) -> None:
+    await furnish(firm)
+    bob = await person(firm, BOB)
+
+    async def act(n: int) -> object:
+        edit = Edit(first_name=f"Bob{n}", public_metadata={"n": n}, attributes={"n": n})
+        return await profiles_of(firm).edit(BREAK_GLASS, bob.id, edit)
+
+    async def hold(n: int, was_kept: bool) -> None:
+        await require_equal(firm)
+        now = await person(firm, bob.id)
+        is_new = (now.first_name, now.public_metadata.get("n"), now.attributes.get("n")) == (f"Bob{n}", n, n)
+        assert is_new is was_kept
+
+    assert await stop_everywhere(firm, act, hold, kind="profile.edit") > 25
+
+
+async def test_an_edit_in_the_database_alone_stopped_anywhere(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    lou = await person(firm, "lou@example.com")
+
+    async def act(n: int) -> object:
+        return await profiles_of(firm).edit(BREAK_GLASS, lou.id, Edit(last_name=f"L{n}", attributes={"n": n}))
+
+    async def hold(n: int, was_kept: bool) -> None:
+        now = await person(firm, lou.id)
+        assert ((now.last_name, now.attributes.get("n")) == (f"L{n}", n)) is was_kept
+
+    assert await stop_everywhere(firm, act, hold, kind="profile.edit") > 10
+
+
+async def test_making_someone_stopped_anywhere(firm: Firm) -> None:
+    await furnish(firm)
+
+    async def act(n: int) -> object:
+        wanted = Edit(email=f"new{n}@example.com", first_name="New", attributes={"n": n})
+        return await profiles_of(firm).manage.create(BREAK_GLASS, wanted)
+
+    async def hold(n: int, was_kept: bool) -> None:
+        made = [it for it in firm.emulator.state.users.oldest_first() if it.identifier == f"new{n}@example.com"]
+        assert len(made) == was_kept
+        await require_equal(firm)
+        if made:
+            row = await person(firm, made[0].id)
+            assert (row.id, row.attributes) == (made[0].external_id, {"n": n})
+        assert await count_rows(firm) == len(firm.emulator.state.users) + 1
+
+    assert await stop_everywhere(firm, act, hold, kind="user.create") > 15
+
+
+@pytest.mark.parametrize("choice", ["delete", "ban", "keep"])
+async def test_deleting_stopped_anywhere(sqlite_firm: Firm, choice: str) -> None:
+    firm = await furnish(sqlite_firm)
+    profiles = profiles_of(firm)
+
+    async def prepare(n: int) -> object:
+        return await profiles.manage.create(BREAK_GLASS, Edit(email=f"gone{n}@example.com"))
+
+    async def act(n: int) -> object:
+        id = (await person(firm, f"gone{n}@example.com")).id
+        return await profiles.manage.delete(BREAK_GLASS, id, clerk=choice)  # type: ignore[arg-type]
+
+    async def hold(n: int, was_kept: bool) -> None:
+        await require_equal(firm)
+        row = await person(firm, f"gone{n}@example.com")
+        assert row.is_deleted is was_kept
+        assert row.is_active is not was_kept
+        there = clerk_user(firm, row.clerk_id)
+        assert (there is None) is (was_kept and choice == "delete")
+        assert (there is not None and there.banned) is (was_kept and choice == "ban")
+
+    assert await stop_everywhere(firm, act, hold, kind="user.delete", prepare=prepare) > 15
+
+
+@pytest.mark.parametrize("choice", ["delete", "ban"])
+async def test_restoring_stopped_anywhere(firm: Firm, choice: str) -> None:
+    await furnish(firm)
+    manage = profiles_of(firm).manage
+
+    async def prepare(n: int) -> object:
+        made = await manage.create(BREAK_GLASS, Edit(email=f"back{n}@example.com"))
+        return await manage.delete(BREAK_GLASS, made.person.id, clerk=choice)  # type: ignore[arg-type]
+
+    async def act(n: int) -> object:
+        return await manage.restore(BREAK_GLASS, (await person(firm, f"back{n}@example.com")).id)
+
+    async def hold(n: int, was_kept: bool) -> None:
+        await require_equal(firm)
+        row = await person(firm, f"back{n}@example.com")
+        assert row.is_deleted is not was_kept
+        assert row.is_active is was_kept
+        assert (row.clerk_id is None) is (was_kept and choice == "delete")
+
+    assert await stop_everywhere(firm, act, hold, kind="user.restore", prepare=prepare) > 15
+
+
+@pytest.mark.parametrize("what", ["ban", "unban"])
+async def test_a_ban_and_its_end_stopped_anywhere(sqlite_firm: Firm, what: str) -> None:
+    firm = await furnish(sqlite_firm)
+    manage = profiles_of(firm).manage
+    bob = await person(firm, BOB)
+
+    async def prepare(_n: int) -> object:
+        return await (manage.unban if what == "ban" else manage.ban)(BREAK_GLASS, bob.id)
+
+    async def act(_n: int) -> object:
+        return await (manage.ban if what == "ban" else manage.unban)(BREAK_GLASS, bob.id)
+
+    async def hold(_n: int, was_kept: bool) -> None:
+        await require_equal(firm)
+        assert (await person(firm, bob.id)).is_banned is (was_kept if what == "ban" else not was_kept)
+
+    assert await stop_everywhere(firm, act, hold, kind=f"user.{what}", prepare=prepare) > 15
+
+
+async def test_a_forced_address_stopped_anywhere(firm: Firm) -> None:
+    await furnish(firm, policy="force")
+    bob = await person(firm, BOB)
+
+    async def act(n: int) -> object:
+        return await profiles_of(firm).change_email(BREAK_GLASS, bob.id, f"bob{n}@example.com")
+
+    async def hold(n: int, was_kept: bool) -> None:
+        await require_equal(firm)
+        now = await person(firm, bob.id)
+        assert (now.email == f"bob{n}@example.com") is was_kept
+        assert now.is_email_verified
+
+    assert await stop_everywhere(firm, act, hold, kind="profile.email") > 15
+
+
+async def test_inviting_anew_stopped_anywhere(firm: Firm) -> None:
+    """One membership: nobody is out before the invitation is there, and there is one invitation."""
+    await furnish(firm)
+    manage = profiles_of(firm).manage
+
+    async def prepare(n: int) -> object:
+        made = await manage.create(BREAK_GLASS, Edit(email=f"old{n}@example.com"))
+        async with firm.clerk() as clerk:
+            path = f"/v1/organizations/{firm.organization_id('acme')}/memberships"
+            await clerk.post(path, json={"user_id": made.person.clerk_id, "role": "org:member"})
+        return await firm.settle()
+
+    async def act(n: int) -> object:
+        id = (await person(firm, f"old{n}@example.com")).id
+        return await profiles_of(firm).change_email(BREAK_GLASS, id, f"new{n}@example.com")
+
+    async def hold(n: int, was_kept: bool) -> None:
+        await require_equal(firm)
+        listed = firm.emulator.state.organization_invitations.oldest_first()
+        assert len([it for it in listed if it.email_address == f"new{n}@example.com"]) == was_kept
+        row = await person(firm, f"old{n}@example.com")
+        assert await standing(firm, row.id) == [("org:member", "deactivated" if was_kept else "active")]
+        assert row.is_active is not was_kept
+
+    assert await stop_everywhere(firm, act, hold, kind="profile.reinvite", prepare=prepare) > 25
+
+
+async def test_a_password_stopped_anywhere_is_set_or_needs_a_person(sqlite_firm: Firm) -> None:
+    """It is kept nowhere, so that what was stopped can't go on: it says so, whether Clerk has it or not."""
+    firm = await furnish(sqlite_firm)
+    bob = await person(firm, BOB)
+    points, at = mortal(firm), 0
+    while True:
+        at += 1
+        before = {it.id for it in await operations(firm)}
+        with points.armed(at):
+            await profiles_of(firm).set_password(BREAK_GLASS, bob.id, f"correct horse {at}")
+        where = points.where
+        await recover(firm)
+        ours = [it for it in await operations(firm) if it.id not in before]
+        assert len(ours) <= 1
+        for operation in ours:
+            assert operation.state == ("attention" if where and not operation.done else "settled"), where
+            assert "correct horse" not in str(operation)
+        if not where:
+            break
+    assert at > 10

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from clerk_emulator.routes.supported import text
 from clerk_emulator.serve.emulator import Emulator
 from clerk_emulator.serve.server import PortTaken, address_of, bind, server_for
 
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     wish = _parser().parse_args(arguments)
     try:
-        _serve(wish)
+        wish.run(wish)
     except (PortTaken, ValueError, OSError) as error:
         print(f"clerk-emulator: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -28,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clerk-emulator", description="A stand-in for Clerk on this machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    supported = commands.add_parser("supported", help="print which operations there are, as Markdown")
+    supported.set_defaults(run=lambda wish: print(text(), end=""))
     serve = commands.add_parser("serve", help="serve until stopped", epilog=EPILOG)
+    serve.set_defaults(run=_serve)
     serve.add_argument("--port", type=int, default=8001, help="0 picks a free one (default: %(default)s)")
     serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     serve.add_argument("--state", type=Path, metavar="FILE", help="keep everything in this file")

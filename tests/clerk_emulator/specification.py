@@ -1,6 +1,7 @@
 """Clerk's specification files, where they are at hand, and a check of answers against them."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+VALIDATORS: dict[str, Draft202012Validator] = {}
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "clerk"
 
 
@@ -23,9 +25,23 @@ def load(name: str) -> Any:
 
 def faults(document: Any, schema: Any, value: Any) -> list[str]:
     """Return what is wrong with a value: what is required and missing, of a wrong type, or defined nowhere."""
-    validator = Draft202012Validator(as_json_schema(document, schema))
-    wrong = [f"{list(error.absolute_path)}: {error.message}" for error in validator.iter_errors(value)]
+    key = json.dumps(schema, sort_keys=True, default=str) + str(id(document))
+    if key not in VALIDATORS:
+        VALIDATORS[key] = Draft202012Validator(as_json_schema(document, schema))
+    wrong = [f"{place(error.absolute_path)}: {told(error)}" for error in VALIDATORS[key].iter_errors(value)]
     return [*wrong, *undefined(document, schema, value, "")]
+
+
+def place(path: Iterable[Any]) -> str:
+    """Return where something is, whichever item of a list it is in."""
+    return "".join("[]" if isinstance(part, int) else f".{part}" for part in path)
+
+
+def told(error: Any) -> str:
+    """Return what is wrong, without the values of this one answer."""
+    if error.validator == "required":
+        return str(error.message)
+    return f"does not fit {error.validator}"
 
 
 def as_json_schema(document: Any, schema: Any) -> Any:
@@ -90,3 +106,16 @@ def alternatives(document: Any, schema: Any) -> Iterator[Any]:
     for kind in ("allOf", "oneOf", "anyOf"):
         for part in schema.get(kind, ()):
             yield from alternatives(document, part)
+
+
+@cache
+def ledger() -> dict[str, str]:
+    """Return the known divergences from the specification, each with its reason."""
+    path = Path(__file__).with_name("divergences.yml")
+    return dict(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {})
+
+
+@cache
+def error_codes() -> set[tuple[int, str]]:
+    """Return every status and code of Clerk's catalogue of errors; status 0: the catalogue names none."""
+    return {(int(entry["status"] or 0), entry["code"]) for entry in load("api_errors.json")}

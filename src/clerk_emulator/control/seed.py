@@ -166,7 +166,8 @@ def _sow_member(instance: Instance, organization: Organization, wish: dict[str, 
 def _sow_invitation(instance: Instance, organization: Organization, wish: dict[str, Any]) -> None:
     role = roles.get(instance, wish.get("role") or instance.settings.default_role)
     inviter = _user(instance, wish["inviter"]).id if wish.get("inviter") else None
-    draft = {**wish, "role": role.key, "inviter_user_id": inviter}
+    is_sent = wish.get("status") in (None, "pending")
+    draft = {**wish, "role": role.key, "inviter_user_id": inviter, "notify": is_sent}
     if wish.get("status") == "expired":
         draft["expires_at"] = min(wish.get("expires_at", instance.now), instance.now)
     limit, organization.max_allowed_memberships = organization.max_allowed_memberships, 0

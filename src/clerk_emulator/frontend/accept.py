@@ -5,8 +5,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from clerk_emulator.frontend import one_time
 from clerk_emulator.frontend.browser import Browser, back_to_application, browser_of
-from clerk_emulator.state import emails, invitations, organization_invitations, sessions
+from clerk_emulator.state import emails, invitations, organization_invitations, sessions, sign_in_tokens
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Invitation, OrganizationInvitation, User
 from clerk_emulator.state.refusals import Refused
@@ -24,13 +25,20 @@ OVER = {
 
 def show(request: Request, instance: Instance, site: Site) -> Response:
     """Show what the invitation is for, with a button to accept it."""
-    found = _find(instance, request.query_params.get("ticket", ""))
+    ticket = request.query_params.get("ticket", "")
+    token = sign_in_tokens.find_by_ticket(instance, ticket)
+    if token is not None:
+        return one_time.show(instance, token, request.query_params.get("redirect_url", ""))
+    found = _find(instance, ticket)
     return _over(instance, found) or _form(instance, found)
 
 
 async def submit(request: Request, instance: Instance, site: Site) -> Response:
     """Accept: the user where needed, the membership, the session; then on to where the invitation leads."""
     form = await request.form()
+    token = sign_in_tokens.find_by_ticket(instance, str(form.get("ticket", "")))
+    if token is not None:
+        return one_time.submit(browser_of(request, instance, site), token, str(form.get("redirect_url", "")))
     found = _find(instance, str(form.get("ticket", "")))
     over = _over(instance, found)
     if over is not None or found is None:

@@ -1,5 +1,6 @@
 """The routes for browsers."""
 
+import base64
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,7 +37,13 @@ def routes(instance: Instance, site: Site, note_caller: NoteCaller) -> list[Rout
     def keys(request: Request, instance: Instance, site: Site) -> Response:
         return Json(site.keyring.jwks)
 
+    def image(request: Request, instance: Instance, site: Site) -> Response:
+        kind, content = instance.images.get(request.path_params["id"], ("", ""))
+        headers = {"x-content-type-options": "nosniff", "cache-control": "max-age=3600"}
+        return Response(base64.b64decode(content), 200 if kind else 404, headers, kind or "text/plain")
+
     return [
+        Route("/images/{id}", door(image)),
         Route("/.well-known/jwks.json", door(keys)),
         Route("/v1/client/handshake", door(handshake)),
         Route("/sign-in", door(sign_in.show)),

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from clerk_emulator.frontend.browser import Browser, back_to_application, browser_of
-from clerk_emulator.state import search, sessions, users
+from clerk_emulator.state import access_lists, search, sessions, users
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import User
 from clerk_emulator.state.refusals import NotEmulated, Refused
@@ -41,6 +41,7 @@ async def submit(request: Request, instance: Instance, site: Site) -> Response:
     target = fields.get("redirect_url", "")
     try:
         person = _who(instance, fields)
+        access_lists.require_welcome(instance, person)
         sessions.start(instance, person, browser.client)
     except (Refused, NotEmulated) as refused:
         return browser.remember(

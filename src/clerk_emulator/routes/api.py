@@ -6,43 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from clerk_emulator.lab.faults import Fault, Faults
 from clerk_emulator.lab.journal import Entry, Journal
-from clerk_emulator.routes import (
-    emails,
-    guard,
-    invitations,
-    memberships,
-    operations,
-    organization_invitations,
-    organizations,
-    roles,
-    sessions,
-    users,
-)
-from clerk_emulator.routes import instance as instance_routes
-from clerk_emulator.routes.call import Call, Handler
+from clerk_emulator.routes import api_keys, guard, machines, operations
+from clerk_emulator.routes.call import Call, Reply, Upload
+from clerk_emulator.routes.handlers import HANDLERS
+from clerk_emulator.routes.images import LARGEST, UPLOADS
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
 from clerk_emulator.wire.answers import Json, refusal
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import Site
 
-HANDLERS: dict[str, Handler] = {
-    **users.HANDLERS,
-    **emails.HANDLERS,
-    **organizations.HANDLERS,
-    **memberships.HANDLERS,
-    **organization_invitations.HANDLERS,
-    **invitations.HANDLERS,
-    **sessions.HANDLERS,
-    **roles.HANDLERS,
-    **instance_routes.HANDLERS,
-}
 LARGEST_BODY = 4 * 1024 * 1024
+BARE = {*api_keys.HANDLERS, *(name for name in machines.HANDLERS if "M2M" in name)}
 JSON_TYPES = ("", "application/json")
 
 
@@ -73,9 +55,14 @@ class BackendApi:
     async def _checked(
         self, request: Request, entry: Entry, found: tuple[operations.Operation, dict[str, str]] | None
     ) -> Response:
-        guard.require_key(request.headers.get("authorization"), self.site.secret_key)
+        machine = guard.require_key(
+            request.headers.get("authorization"),
+            self.site.secret_key,
+            self.instance,
+            found[0].id if found else "",
+        )
         version = guard.version_of(request.headers, request.query_params)
-        body = await _body(request)
+        body = await (_form if found and found[0].id in UPLOADS else _body)(request)
         if found is None:
             words = f"There is no {request.method} {request.url.path}."
             raise Refused(404, Problem("resource_not_found", "no such path", words))
@@ -89,6 +76,7 @@ class BackendApi:
             query=Query(request.query_params.multi_items()),
             body=body,
             version=version,
+            machine=machine,
         )
         if fault is None:
             return self._act(request, operation.id, call)
@@ -114,11 +102,14 @@ class BackendApi:
         client = request.client.host if request.client else ""
         self.note_caller(client, request.headers.get("user-agent", ""))
         try:
-            return Json(handler(call))
+            answer = handler(call)
+            if not isinstance(answer, Reply):
+                return Json(answer)
+            return Response(status_code=answer.status) if answer.body is None else Json(answer.body, answer.status)
         except NotEmulated as missing:
             return _not_emulated(operation, f"The emulator does not have {missing}.")
         except Refused as refused:
-            return refusal(refused.status, *refused.problems)
+            return refusal(refused.status, *refused.problems, is_bare=operation in BARE)
 
 
 async def _body(request: Request) -> Any:
@@ -138,6 +129,22 @@ async def _body(request: Request) -> Any:
     except (ValueError, RecursionError):
         words = "The body is not JSON."
         raise Refused(400, Problem("request_body_invalid", "invalid request body", words)) from None
+
+
+async def _form(request: Request) -> Any:
+    if int(request.headers.get("content-length") or 0) > LARGEST + LARGEST_BODY:
+        raise Refused(413, Problem("image_too_large", "too large", "A picture has ten megabytes at most."))
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        words = "The content type has to be multipart/form-data."
+        raise Refused(415, Problem("unsupported_content_type", "unsupported content type", words))
+    try:
+        async with request.form(max_files=4) as form:
+            return {
+                name: Upload(value.content_type or "", await value.read()) if isinstance(value, UploadFile) else value
+                for name, value in form.items()
+            }
+    except HTTPException:
+        raise Refused(400, Problem("request_body_invalid", "invalid form", "The body is no form.")) from None
 
 
 def _not_emulated(operation: str, words: str) -> Response:

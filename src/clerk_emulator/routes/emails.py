@@ -29,6 +29,8 @@ def create(call: Call) -> Any:
         is_verified=bool(fields.get("verified")),
         is_primary=bool(fields.get("primary")),
     )
+    if fields.get("primary") and fields.get("notify_primary_email_address_changed"):
+        emails.announce_primary(call.instance, user)
     return people.email_address(made)
 
 
@@ -43,6 +45,8 @@ def update(call: Call) -> Any:
     changed = emails.update(
         call.instance, _email(call), is_verified=fields.get("verified"), is_primary=fields.get("primary")
     )
+    if fields.get("primary") and fields.get("notify_primary_email_address_changed"):
+        emails.announce_primary(call.instance, users.get(call.instance, changed.user_id))
     return people.email_address(changed)
 
 

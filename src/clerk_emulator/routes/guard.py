@@ -3,21 +3,31 @@
 from collections.abc import Mapping
 from secrets import compare_digest
 
+from clerk_emulator.state import machines
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import Machine
 from clerk_emulator.state.refusals import Problem, Refused
 
 NEWEST = "2026-05-12"
 VERSIONS = ("2025-11-10", NEWEST)
 
 
-def require_key(authorization: str | None, secret_key: str) -> None:
-    """Refuse all but the secret key of the instance."""
+FOR_MACHINES = frozenset({"createM2MToken", "getM2MTokens", "revokeM2MToken", "verifyM2MToken"})
+
+
+def require_key(authorization: str | None, secret_key: str, instance: Instance, operation: str) -> Machine | None:
+    """Refuse all but the secret key of the instance, and, for tokens of machines, of a machine, which is returned."""
     scheme, _, key = (authorization or "").partition(" ")
     if authorization and (scheme.lower() != "bearer" or not key):
         words = "The Authorization header has to be Bearer and the secret key."
         raise Refused(401, Problem("authorization_header_format_invalid", "malformed header", words))
     if not compare_digest(key.strip().encode(), secret_key.encode()):
         words = "This is not the secret key of this instance."
+        machine = machines.find_by_secret(instance, key.strip()) if operation in FOR_MACHINES else None
+        if machine is not None:
+            return machine
         raise Refused(401, Problem("clerk_key_invalid", "wrong secret key", words))
+    return None
 
 
 def version_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:

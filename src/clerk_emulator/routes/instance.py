@@ -3,21 +3,60 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from clerk_emulator.routes.call import Call, Handler
+from clerk_emulator.routes.call import Call, Handler, Reply
+from clerk_emulator.state import domains, role_sets, roles
+from clerk_emulator.state.instance import Settings
+from clerk_emulator.state.refusals import bad_value
 from clerk_emulator.wire import forms
 
+FLAG = forms.nullable(forms.flag)
+TEXT = forms.nullable(forms.text)
 ORGANIZATION_SETTINGS = forms.Form(
     {
-        "enabled": forms.nullable(forms.flag),
+        "enabled": FLAG,
         "max_allowed_memberships": forms.nullable(forms.integer(0)),
-        "admin_delete_enabled": forms.nullable(forms.flag),
-        "domains_enabled": forms.absent,
-        "slug_disabled": forms.absent,
-        "domains_enrollment_modes": forms.absent,
-        "creator_role_id": forms.absent,
-        "domains_default_role_id": forms.absent,
+        "admin_delete_enabled": FLAG,
+        "domains_enabled": FLAG,
+        "slug_disabled": FLAG,
+        "domains_enrollment_modes": forms.nullable(forms.texts),
+        "creator_role_id": TEXT,
+        "domains_default_role_id": TEXT,
     }
 )
+INSTANCE = forms.Form(
+    {
+        "test_mode": FLAG,
+        "hibp": FLAG,
+        "support_email": TEXT,
+        "clerk_js_version": TEXT,
+        "development_origin": TEXT,
+        "allowed_origins": forms.nullable(forms.texts),
+        "cookieless_dev": FLAG,
+        "url_based_session_syncing": FLAG,
+        "preferred_sign_in_strategy_when_password_required": forms.nullable(forms.choice("password", "otp", "")),
+    },
+    strict=False,
+)
+AUTHENTICATION = forms.Form(
+    {"restricted_to_allowlist": FLAG, "from_email_address": TEXT, "progressive_sign_up": FLAG, "test_mode": FLAG},
+    strict=False,
+)
+RESTRICTIONS = {
+    "allowlist": "allowlist",
+    "blocklist": "blocklist",
+    "allowlist_blocklist_disabled_on_sign_in": "lists_spare_sign_in",
+    "block_email_subaddresses": "block_email_subaddresses",
+    "block_disposable_email_domains": "block_disposable_email_domains",
+}
+PROTECT = {"rules_enabled": "protect_rules_enabled", "specter_enabled": "protect_specter_enabled"}
+COMMUNICATION = forms.Form({"blocked_country_codes": forms.nullable(forms.texts)}, strict=False)
+ORGANIZATION_FLAGS = {
+    "enabled": "organizations_enabled",
+    "max_allowed_memberships": "max_allowed_memberships",
+    "admin_delete_enabled": "admin_delete_enabled",
+    "domains_enabled": "organization_domains_enabled",
+    "slug_disabled": "organization_slugs_disabled",
+}
 
 
 def get_jwks(call: Call) -> Any:
@@ -31,7 +70,7 @@ def get_instance(call: Call) -> Any:
         "object": "instance",
         "id": call.instance.id,
         "environment_type": "development",
-        "allowed_origins": None,
+        "allowed_origins": call.instance.settings.allowed_origins or None,
         "workspace_id": None,
     }
 
@@ -55,18 +94,21 @@ def list_domains(call: Call) -> Any:
 def get_organization_settings(call: Call) -> Any:
     """Answer the settings for organizations."""
     settings = call.instance.settings
+    initial = role_sets.initial(call.instance)
     return {
         "object": "organization_settings",
         "enabled": settings.organizations_enabled,
         "max_allowed_memberships": settings.max_allowed_memberships,
-        "max_allowed_roles": 10,
-        "max_allowed_domains": 0,
+        "max_allowed_roles": roles.MOST_ROLES,
+        "max_allowed_domains": settings.max_allowed_domains,
         "max_allowed_permissions": 50,
         "creator_role": settings.creator_role,
         "admin_delete_enabled": settings.admin_delete_enabled,
-        "domains_enabled": False,
-        "domains_enrollment_modes": [],
-        "domains_default_role": settings.default_role,
+        "domains_enabled": settings.organization_domains_enabled,
+        "slug_disabled": settings.organization_slugs_disabled,
+        "domains_enrollment_modes": settings.enrollment_modes if settings.organization_domains_enabled else [],
+        "domains_default_role": settings.domains_default_role,
+        "initial_role_set_key": initial.key if initial else None,
     }
 
 
@@ -74,18 +116,110 @@ def update_organization_settings(call: Call) -> Any:
     """Change the settings for organizations."""
     fields = ORGANIZATION_SETTINGS.read(call.body)
     settings = call.instance.settings
-    if fields.get("enabled") is not None:
-        settings.organizations_enabled = fields["enabled"]
-    if fields.get("max_allowed_memberships") is not None:
-        settings.max_allowed_memberships = fields["max_allowed_memberships"]
-    if fields.get("admin_delete_enabled") is not None:
-        settings.admin_delete_enabled = fields["admin_delete_enabled"]
+    modes = fields.get("domains_enrollment_modes")
+    if modes is not None:
+        if set(modes) - set(domains.MODES[:3]):
+            raise bad_value("domains_enrollment_modes", f"may hold {', '.join(domains.MODES[:3])}")
+        settings.enrollment_modes = list(dict.fromkeys(["manual_invitation", *modes]))
+    if fields.get("creator_role_id"):
+        settings.creator_role = roles.by_id(call.instance, fields["creator_role_id"]).key
+    if fields.get("domains_default_role_id"):
+        settings.domains_default_role = roles.by_id(call.instance, fields["domains_default_role_id"]).key
+    _set(settings, fields, ORGANIZATION_FLAGS)
     return get_organization_settings(call)
+
+
+def update_instance(call: Call) -> Any:
+    """Change what the instance is; most of it has no effect here."""
+    fields = INSTANCE.read(call.body)
+    _keep_wishes(call, fields)
+    return Reply(204)
+
+
+def update_restrictions(call: Call) -> Any:
+    """Change who may come in."""
+    _set(call.instance.settings, _flags(RESTRICTIONS, call.body), RESTRICTIONS)
+    return {"object": "instance_restrictions", **_shown(call.instance.settings, RESTRICTIONS)}
+
+
+def get_protect(call: Call) -> Any:
+    """Answer the settings against abuse, which have no effect here."""
+    return {"object": "instance_protect", **_shown(call.instance.settings, PROTECT), "checks_bypassed": True}
+
+
+def update_protect(call: Call) -> Any:
+    """Change them."""
+    _set(call.instance.settings, _flags(PROTECT, call.body), PROTECT)
+    return get_protect(call)
+
+
+def get_communication(call: Call) -> Any:
+    """Answer to which countries no text messages go."""
+    codes = call.instance.settings.blocked_country_codes
+    return {"object": "instance_communication", "blocked_country_codes": codes}
+
+
+def update_communication(call: Call) -> Any:
+    """Change that."""
+    codes = COMMUNICATION.read(call.body).get("blocked_country_codes")
+    if codes is not None:
+        if any(len(code) != 2 or not code.isascii() or not code.isupper() for code in codes):
+            raise bad_value("blocked_country_codes", "must be codes of two capital letters")
+        call.instance.settings.blocked_country_codes = codes
+    return get_communication(call)
+
+
+def update_authentication(call: Call) -> Any:
+    """Change how people sign in, as an earlier version of the API does it."""
+    fields = AUTHENTICATION.read(call.body)
+    _keep_wishes(call, fields)
+    settings = call.instance.settings
+    if fields.get("restricted_to_allowlist") is not None:
+        settings.allowlist = fields["restricted_to_allowlist"]
+    wishes = settings.instance_wishes
+    return {
+        "object": "instance_settings",
+        "id": call.instance.id,
+        "restricted_to_allowlist": settings.allowlist,
+        "from_email_address": wishes.get("from_email_address") or "notifications",
+        "progressive_sign_up": wishes.get("progressive_sign_up", True),
+        "enhanced_email_deliverability": False,
+    }
+
+
+def _flags(names: dict[str, str], body: Any) -> dict[str, Any]:
+    return forms.Form(dict.fromkeys(names, FLAG), strict=False).read(body)
+
+
+def _set(settings: Settings, fields: dict[str, Any], names: dict[str, str]) -> None:
+    for name, field in names.items():
+        if fields.get(name) is not None:
+            setattr(settings, field, fields[name])
+
+
+def _shown(settings: Settings, names: dict[str, str]) -> dict[str, Any]:
+    return {name: getattr(settings, field) for name, field in names.items()}
+
+
+def _keep_wishes(call: Call, fields: dict[str, Any]) -> None:
+    settings = call.instance.settings
+    if fields.get("test_mode") is not None:
+        settings.test_mode = fields["test_mode"]
+    if fields.get("allowed_origins") is not None:
+        settings.allowed_origins = fields["allowed_origins"]
+    settings.instance_wishes.update({name: value for name, value in fields.items() if value is not None})
 
 
 HANDLERS: dict[str, Handler] = {
     "GetJWKS": get_jwks,
     "GetInstance": get_instance,
+    "UpdateInstance": update_instance,
+    "UpdateInstanceRestrictions": update_restrictions,
+    "GetInstanceProtect": get_protect,
+    "UpdateInstanceProtect": update_protect,
+    "GetInstanceCommunication": get_communication,
+    "UpdateInstanceCommunication": update_communication,
+    "UpdateInstanceAuthConfig": update_authentication,
     "ListDomains": list_domains,
     "GetInstanceOrganizationSettings": get_organization_settings,
     "UpdateInstanceOrganizationSettings": update_organization_settings,

@@ -15,7 +15,7 @@ COMMON = {
     "slug": TEXT,
     "max_allowed_memberships": forms.nullable(forms.integer(0)),
     "created_at": forms.nullable(forms.moment),
-    "role_set_key": forms.absent,
+    "role_set_key": TEXT,
 }
 METADATA = {"public_metadata": forms.mapping, "private_metadata": forms.mapping}
 NULLABLE_METADATA = {name: forms.nullable(check) for name, check in METADATA.items()}

@@ -4,13 +4,29 @@ from itertools import islice
 from typing import Any
 
 from clerk_emulator.routes.call import Call, Handler
-from clerk_emulator.state import sessions, users
+from clerk_emulator.state import sessions, templates, users
 from clerk_emulator.state.model import Session
-from clerk_emulator.state.refusals import missing_resource
+from clerk_emulator.state.refusals import Problem, Refused, missing_resource
 from clerk_emulator.wire import forms
+from clerk_emulator.wire.sessions import client as client_shape
 from clerk_emulator.wire.sessions import session as shape
+from clerk_emulator.wire.template_tokens import template_token
 from clerk_emulator.wire.tokens import LIFETIME, session_token
 
+REFRESH = forms.Form(
+    {
+        "expired_token": forms.text,
+        "refresh_token": forms.text,
+        "request_origin": forms.text,
+        "request_headers": forms.nullable(forms.mapping),
+        "format": forms.nullable(forms.choice("token", "cookie")),
+        "request_originating_ip": forms.nullable(forms.text),
+    },
+    required=("expired_token", "refresh_token", "request_origin"),
+    strict=False,
+    status=400,
+)
+VERIFY = forms.Form({"token": forms.text}, required=("token",), strict=False, status=400)
 STATUSES = ("abandoned", "active", "ended", "expired", "removed", "replaced", "revoked", "pending")
 CREATE = forms.Form(
     {"user_id": forms.text, "active_organization_id": forms.nullable(forms.text)},
@@ -56,11 +72,77 @@ def revoke(call: Call) -> Any:
 
 def create_token(call: Call) -> Any:
     """Answer a token for an active session."""
+    found = _active(call)
+    lifetime = TOKEN.read(call.body).get("expires_in_seconds") or LIFETIME
+    return {"object": "token", "jwt": session_token(call.instance, found, call.site, lifetime)}
+
+
+def create_token_from_template(call: Call) -> Any:
+    """Answer a token for an active session, with the claims of a template."""
+    found = _active(call)
+    template = templates.by_name(call.instance, call.params["template_name"])
+    lifetime = TOKEN.read(call.body).get("expires_in_seconds")
+    return {"object": "token", "jwt": template_token(call.instance, found, call.site, template, lifetime)}
+
+
+def refresh(call: Call) -> Any:
+    """Answer a new token for one that has run out, with the token of the browser as proof."""
+    fields = REFRESH.read(call.body)
+    claims = call.site.keyring.read(fields["expired_token"])
+    if claims is None:
+        raise _stale("expired_session_token_invalid", "The token is none of this instance.")
+    session = call.instance.sessions.find(claims.get("sid"))
+    client = sessions.find_client(call.instance, fields["refresh_token"])
+    if session is None:
+        raise _stale("session_refresh_session_not_found", "There is no such session.")
+    if client is None:
+        raise _stale("refresh_token_not_found", "There is no such refresh token.")
+    if session.client_id != client.id:
+        raise _stale("refresh_sid_mismatch", "The tokens are not of the same session.")
+    if session.status(call.instance.now) != "active":
+        raise _stale("session_refresh_inactive_session", "The session is over.")
+    jwt = session_token(call.instance, session, call.site)
+    if fields.get("format") == "cookie":
+        return {"object": "cookies", "cookies": [f"__session={jwt}; Path=/; SameSite=Lax"]}
+    return {"object": "token", "jwt": jwt}
+
+
+def list_clients(call: Call) -> Any:
+    """Answer a page of browsers, newest first."""
+    return call.bare_page(reversed(call.instance.clients.values()), lambda row: client_shape(call.instance, row))
+
+
+def get_client(call: Call) -> Any:
+    """Answer one browser."""
+    found = call.instance.clients.get(call.params["client_id"])
+    if found is None:
+        raise missing_resource("client", call.params["client_id"])
+    return client_shape(call.instance, found)
+
+
+def verify_client(call: Call) -> Any:
+    """Answer the browser behind a token."""
+    token = VERIFY.read(call.body)["token"]
+    found = sessions.find_client(call.instance, token)
+    if found is None:
+        claims = call.site.keyring.read(token) or {}
+        session = call.instance.sessions.find(claims.get("sid"))
+        found = call.instance.clients.get(session.client_id) if session else None
+    if found is None:
+        words = "The token is none of this instance."
+        raise Refused(400, Problem("invalid_session_token", "invalid token", words))
+    return client_shape(call.instance, found)
+
+
+def _stale(code: str, words: str) -> Refused:
+    return Refused(401, Problem(code, "can't be refreshed", words))
+
+
+def _active(call: Call) -> Session:
     found = _session(call)
     if found.status(call.instance.now) != "active":
         raise missing_resource("active session", found.id)
-    lifetime = TOKEN.read(call.body).get("expires_in_seconds") or LIFETIME
-    return {"object": "token", "jwt": session_token(call.instance, found, call.site, lifetime)}
+    return found
 
 
 def _session(call: Call) -> Session:
@@ -73,4 +155,9 @@ HANDLERS: dict[str, Handler] = {
     "GetSession": get,
     "RevokeSession": revoke,
     "CreateSessionToken": create_token,
+    "CreateSessionTokenFromTemplate": create_token_from_template,
+    "RefreshSession": refresh,
+    "GetClientList": list_clients,
+    "GetClient": get_client,
+    "VerifyClient": verify_client,
 }

@@ -58,8 +58,8 @@ CREATE = forms.Form(
     | {
         "email_address": forms.texts,
         "email_address_identification_status": forms.texts,
-        "phone_number": forms.absent,
-        "phone_number_identification_status": forms.absent,
+        "phone_number": forms.texts,
+        "phone_number_identification_status": forms.texts,
         "web3_wallet": forms.absent,
         "skip_password_requirement": FLAG,
         "skip_user_requirement": FLAG,
@@ -70,7 +70,7 @@ CREATE = forms.Form(
 CHANGES = COMMON | {
     "primary_email_address_id": TEXT,
     "notify_primary_email_address_changed": FLAG,
-    "primary_phone_number_id": forms.absent,
+    "primary_phone_number_id": TEXT,
     "primary_web3_wallet_id": forms.absent,
     "profile_image_id": forms.absent,
     "sign_out_of_other_sessions": FLAG,
@@ -86,7 +86,7 @@ NO_PASSWORD = forms.Form({"sign_out_of_other_sessions": forms.flag})
 def criteria(call: Call) -> search.Criteria:
     """Return the filters of a list of users or members."""
     query = call.query
-    unknowable = ("phone_number", "web3_wallet", "provider", "provider_user_id", "phone_number_query")
+    unknowable = ("web3_wallet", "provider", "provider_user_id")
     since = query.number("last_active_at_since")
     ranges = [
         (name, query.number(f"{name}_after"), query.number(f"{name}_before"))
@@ -96,12 +96,14 @@ def criteria(call: Call) -> search.Criteria:
     return search.Criteria(
         email_address=query.texts("email_address"),
         external_id=query.texts("external_id"),
+        phone_number=query.texts("phone_number"),
         username=query.texts("username"),
         user_id=query.texts("user_id"),
         organization_id=query.texts("organization_id"),
         unknowable=any(query.text(name) for name in unknowable),
         query=query.text("query"),
         email_address_query=query.text("email_address_query"),
+        phone_number_query=query.text("phone_number_query"),
         username_query=query.text("username_query"),
         name_query=query.text("name_query"),
         banned=query.flag("banned"),
@@ -153,7 +155,11 @@ def update_user(call: Call) -> Any:
     """Change a user."""
     found = _user(call)
     form = UPDATE_BEFORE if call.takes_metadata_on_patch else UPDATE
-    return people.user(call.instance, users.update(call.instance, found, form.read(call.body)))
+    changes = form.read(call.body)
+    changed = users.update(call.instance, found, changes)
+    if changes.get("notify_primary_email_address_changed") and changes.get("primary_email_address_id"):
+        emails.announce_primary(call.instance, changed)
+    return people.user(call.instance, changed)
 
 
 def delete_user(call: Call) -> Any:
@@ -225,7 +231,10 @@ def replace_email_address(call: Call) -> Any:
     found = _user(call)
     fields = REPLACE_EMAIL.read(call.body)
     status = fields.get("identification_status", "verified")
-    return people.email_address(emails.replace_all(call.instance, found, fields["email_address"], status))
+    made = emails.replace_all(call.instance, found, fields["email_address"], status)
+    if fields.get("notify_primary_email_address_changed"):
+        emails.announce_primary(call.instance, found)
+    return people.email_address(made)
 
 
 REPLACE_EMAIL = forms.Form(

@@ -2,6 +2,7 @@
 
 import re
 
+from clerk_emulator.state import post, proofs
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import EmailAddress, User, Verification
 from clerk_emulator.state.refusals import (
@@ -16,9 +17,6 @@ from clerk_emulator.state.refusals import (
 
 SHAPE = re.compile(r"[^@\s,;<>]+@[^@\s,;<>.]+(\.[^@\s,;<>.]+)*")
 STATUSES = ("verified", "reserved", "unverified")
-TEST_CODE = "424242"
-CODE_LIFETIME = 10 * 60 * 1000
-MOST_ATTEMPTS = 3
 
 
 def normal(address: str) -> str:
@@ -105,6 +103,8 @@ def unindex(instance: Instance, email: EmailAddress) -> None:
 
 def create(instance: Instance, user: User, address: str, *, is_verified: bool, is_primary: bool) -> EmailAddress:
     """Add an address to a user and tell of it."""
+    if is_primary and not is_verified:
+        raise unverified("primary")
     email = attach(instance, user, address, "verified" if is_verified else "unverified")
     if is_primary:
         make_primary(user, email)
@@ -138,11 +138,20 @@ def make_primary(user: User, email: EmailAddress) -> None:
     user.primary_email_address_id = email.id
 
 
+def announce_primary(instance: Instance, user: User) -> None:
+    """Write to the primary address that it is that now."""
+    email = user.primary_email
+    if email is not None:
+        words = f"{email.email_address} is the primary e-mail address of your account now."
+        subject = "Your primary e-mail address was changed"
+        post.send(instance, email.email_address, "primary_email_address_changed", subject, words, user_id=user.id)
+
+
 def delete(instance: Instance, email: EmailAddress) -> None:
     """Take an address away; the last thing a user can be known by stays."""
     user = instance.users.find(email.user_id)
     assert user is not None, "an address has a user"  # noqa: S101
-    if len(user.email_addresses) == 1 and user.username is None:
+    if len(user.email_addresses) == 1 and user.username is None and not user.phone_numbers:
         words = "The last identification of a user stays."
         raise Refused(400, Problem("identification_deletion_failed", "not deleted", words))
     detach(instance, user, email)
@@ -165,30 +174,15 @@ def replace_all(instance: Instance, user: User, address: str, status: str) -> Em
 
 
 def prepare(instance: Instance, email: EmailAddress) -> Verification:
-    """Start a proof by code. Nothing is sent; the code is the one of test addresses."""
-    verification = Verification(
-        id=instance.ids.new("ver"),
-        email_address_id=email.id,
-        code=TEST_CODE,
-        expire_at=instance.now + CODE_LIFETIME,
-    )
-    instance.verifications[verification.id] = verification
-    return verification
+    """Start a proof by code, which is sent."""
+    code = post.send_code(instance, email.email_address, email.user_id, email.id)
+    return proofs.open_(instance, email.id, code, "email_code")
 
 
 def attempt(instance: Instance, email: EmailAddress, verification_id: str, code: str) -> Verification:
     """Try a code. A wrong or late one is an answer, not a refusal."""
-    found = instance.verifications.get(verification_id)
-    if found is None or found.email_address_id != email.id:
-        raise missing_resource("verification", verification_id)
-    if found.status == "verified":
-        raise Refused(400, Problem("verification_already_verified", "already verified", "It is verified."))
-    found.attempts += 1
-    if found.expire_at <= instance.now:
-        found.status = "expired"
-    elif found.attempts > MOST_ATTEMPTS:
-        found.status = "failed"
-    elif code == found.code:
+    found = proofs.get(instance, email.id, verification_id)
+    if proofs.is_right(instance, found, code):
         _accept_code(instance, email, found)
     return found
 

@@ -18,6 +18,14 @@ class Ids:
         """Return a new id, for example `user_` and 27 letters and digits."""
         return f"{prefix}_" + "".join(self._random.choices(ALPHABET, k=LENGTH))
 
+    def code(self) -> str:
+        """Return six digits."""
+        return "".join(self._random.choices(string.digits, k=6))
+
+    def hexadecimal(self, prefix: str) -> str:
+        """Return a new id of another form, for example `ak_` and 32 hexadecimal digits."""
+        return f"{prefix}_" + "".join(self._random.choices("0123456789abcdef", k=32))
+
     def secret(self, prefix: str = "") -> str:
         """Return something that nobody can guess unless the ids were asked to be repeatable."""
         return prefix + "".join(self._random.choices(ALPHABET, k=43))

@@ -2,11 +2,23 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from clerk_emulator.state.clock import Clock
 from clerk_emulator.state.ids import Ids
+from clerk_emulator.state.kinds import (
+    IssuedKey,
+    JwtTemplate,
+    ListedIdentifier,
+    Machine,
+    Mail,
+    OrganizationDomain,
+    RedirectUrl,
+    RoleSet,
+    SignInToken,
+    WaitlistEntry,
+)
 from clerk_emulator.state.model import (
     Client,
     EmailAddress,
@@ -16,6 +28,7 @@ from clerk_emulator.state.model import (
     Organization,
     OrganizationInvitation,
     Permission,
+    PhoneNumber,
     Role,
     Session,
     User,
@@ -38,6 +51,8 @@ class Settings:
     and session that goes with it. Clerk promises nothing there, so the default is the harder case: off.
     `event_timestamps`: the unit of `timestamp` in a webhook, `seconds` (as in the specification's examples)
     or `milliseconds`.
+    `mail_events`: whether letters and text messages are told of too, as `email.created` and `sms.created`.
+    `rate_limits`: `off`, `development` (100 calls in 10 seconds), or `production` (1,000).
     """
 
     organizations_enabled: bool = True
@@ -50,6 +65,24 @@ class Settings:
     lockout_seconds: int = 3600
     cascade_events: bool = False
     event_timestamps: str = "seconds"
+    mail_events: bool = False
+    rate_limits: str = "off"
+    organization_domains_enabled: bool = False
+    organization_slugs_disabled: bool = False
+    enrollment_modes: list[str] = field(default_factory=lambda: ["manual_invitation"])
+    domains_default_role: str = "org:member"
+    max_allowed_domains: int = 10
+    allowlist: bool = False
+    blocklist: bool = False
+    lists_spare_sign_in: bool = False
+    block_email_subaddresses: bool = False
+    block_disposable_email_domains: bool = False
+    test_mode: bool = True
+    protect_rules_enabled: bool = False
+    protect_specter_enabled: bool = False
+    blocked_country_codes: list[str] = field(default_factory=list)
+    allowed_origins: list[str] = field(default_factory=list)
+    instance_wishes: dict[str, Any] = field(default_factory=dict)  # taken, kept, and without effect
 
 
 class Instance:
@@ -68,6 +101,8 @@ class Instance:
         self.users = Table[User]()
         self.emails: dict[str, EmailAddress] = {}
         self.email_owners: dict[str, str] = {}
+        self.phones: dict[str, PhoneNumber] = {}
+        self.phone_owners: dict[str, str] = {}
         self.usernames: dict[str, str] = {}
         self.external_ids: dict[str, str] = {}
         self.organizations = Table[Organization]()
@@ -90,6 +125,19 @@ class Instance:
         self.verifications: dict[str, Verification] = {}
         self.roles: dict[str, Role] = {}
         self.permissions: dict[str, Permission] = {}
+        self.images: dict[str, tuple[str, str]] = {}  # content type, and the bytes in base64
+        self.role_sets = Table[RoleSet]()
+        self.organization_domains = Table[OrganizationDomain]()
+        self.allowlist = Table[ListedIdentifier]()
+        self.blocklist = Table[ListedIdentifier]()
+        self.redirect_urls = Table[RedirectUrl]()
+        self.jwt_templates = Table[JwtTemplate]()
+        self.sign_in_tokens = Table[SignInToken]()
+        self.waitlist = Table[WaitlistEntry]()
+        self.machines = Table[Machine]()
+        self.machine_tokens = Table[IssuedKey]()
+        self.api_keys = Table[IssuedKey]()
+        self.mail = Table[Mail]()
 
     @property
     def now(self) -> int:

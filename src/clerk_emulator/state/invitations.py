@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.state import emails, metadata, users
+from clerk_emulator.state import emails, metadata, post, users
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Invitation, User
 from clerk_emulator.state.refusals import Problem, Refused, identifier_exists, missing_resource
@@ -30,6 +30,10 @@ def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitat
     made = [_new(instance, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
     for invitation in made:
         restore(instance, invitation)
+    for draft, invitation in zip(drafts, made, strict=True):
+        if draft.get("notify") is not False:
+            text, ticket = "You are invited to create an account.", invitation.ticket
+            post.send(instance, invitation.email_address, "invitation", "You are invited", text, ticket=ticket)
     return made
 
 
@@ -63,6 +67,10 @@ def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) ->
         user = users.create(instance, draft, strategy="ticket")
     invitation.settled, invitation.user_id = "accepted", user.id
     instance.touch(invitation)
+    for entry in instance.waitlist:
+        if entry.invitation_id == invitation.id:
+            entry.status = "completed"
+            instance.touch_and_tell("waitlistEntry.updated", entry)
     return user
 
 

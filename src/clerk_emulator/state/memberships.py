@@ -74,7 +74,7 @@ def require_manager(instance: Instance, organization: Organization, user_id: str
 
 def create(instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]) -> Membership:
     """Make a user a member by the backend and tell of it."""
-    roles.get(instance, role)
+    roles.get_for(instance, organization.role_set, role)
     if find(instance, organization.id, user.id) is not None:
         raise already_member(user.identifier or user.id)
     require_room(instance, organization)
@@ -118,7 +118,8 @@ def drop(instance: Instance, membership: Membership) -> None:
 
 def change_role(instance: Instance, membership: Membership, role: str) -> Membership:
     """Give a member another role and tell of it; the last administrator keeps his."""
-    roles.get(instance, role)
+    organization = instance.organizations.find(membership.organization_id)
+    roles.get_for(instance, organization.role_set if organization else None, role)
     if role not in roles.managing_roles(instance):
         _require_other_manager(instance, membership)
     instance.role_counts[membership.organization_id, membership.role] -= 1

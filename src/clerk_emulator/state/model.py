@@ -25,6 +25,25 @@ class EmailAddress:
 
 
 @dataclass(slots=True, kw_only=True)
+class PhoneNumber:
+    """A phone number of a user, in the form +15550100. Only a verified or reserved one keeps others from taking it."""
+
+    id: str
+    user_id: str
+    phone_number: str
+    status: str = "verified"  # verified | reserved | unverified
+    strategy: str | None = "admin"  # admin | phone_code, or None while nothing was verified
+    is_second_factor: bool = False
+    created_at: int
+    updated_at: int
+
+    @property
+    def is_claimed(self) -> bool:
+        """Say whether nobody else may have this number."""
+        return self.status != "unverified"
+
+
+@dataclass(slots=True, kw_only=True)
 class User:
     """A person."""
 
@@ -36,11 +55,15 @@ class User:
     locale: str | None = None
     email_addresses: list[EmailAddress] = field(default_factory=list)
     primary_email_address_id: str | None = None
+    phone_numbers: list[PhoneNumber] = field(default_factory=list)
+    primary_phone_number_id: str | None = None
+    image_url: str = ""
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     unsafe_metadata: Metadata = field(default_factory=dict)
     password: str | None = None  # as passwords.conceal() made it
     password_last_updated_at: int | None = None
+    is_password_compromised: bool = False
     banned: bool = False
     lockout_ends_at: int | None = None
     delete_self_enabled: bool = True
@@ -63,7 +86,9 @@ class User:
     def identifier(self) -> str:
         """Return what a person would call this user by."""
         primary = self.primary_email
-        return primary.email_address if primary else self.username or ""
+        if primary is not None:
+            return primary.email_address
+        return self.username or next((phone.phone_number for phone in self.phone_numbers), "")
 
     def is_locked(self, now: int) -> bool:
         """Say whether signing in is barred for a while."""
@@ -107,6 +132,8 @@ class Organization:
     max_allowed_memberships: int
     admin_delete_enabled: bool = True
     created_by: str | None = None
+    role_set: str | None = None  # the key of a set of roles; None: the initial one
+    image_url: str = ""
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     created_at: int
@@ -217,10 +244,11 @@ class Client:
 
 @dataclass(slots=True, kw_only=True)
 class Verification:
-    """A code that was sent to an address."""
+    """A code that was sent to an address or a number."""
 
     id: str
-    email_address_id: str
+    identification_id: str
+    strategy: str = "email_code"  # email_code | phone_code
     code: str
     status: str = "unverified"  # unverified | verified | failed | expired
     attempts: int = 0

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.state import emails, memberships, metadata, organizations, roles, users
+from clerk_emulator.state import emails, memberships, metadata, organizations, post, roles, users
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Membership, Organization, OrganizationInvitation, User
 from clerk_emulator.state.refusals import (
@@ -48,7 +48,19 @@ def create_all(
         restore(instance, invitation)
     for invitation in made:
         instance.tell("organizationInvitation.created", invitation)
+    for draft, invitation in zip(drafts, made, strict=True):
+        if draft.get("notify") is not False:
+            _send(instance, organization, invitation)
     return made
+
+
+def _send(instance: Instance, organization: Organization, invitation: OrganizationInvitation) -> None:
+    inviter = instance.users.find(invitation.inviter_id)
+    by = f" by {inviter.identifier}" if inviter else ""
+    text = f"You are invited{by} to join {organization.name}."
+    subject = f"Join {organization.name}"
+    ticket = invitation.ticket
+    post.send(instance, invitation.email_address, "organization_invitation", subject, text, ticket=ticket)
 
 
 def revoke(
@@ -110,7 +122,7 @@ def restore(instance: Instance, invitation: OrganizationInvitation) -> None:
 
 
 def _require_invitable(instance: Instance, organization: Organization, draft: dict[str, Any], address: str) -> None:
-    roles.get(instance, draft["role"])
+    roles.get_for(instance, organization.role_set, draft["role"])
     memberships.require_manager(instance, organization, draft.get("inviter_user_id"))
     owner = emails.find_owner(instance, address)
     if owner is not None and memberships.find(instance, organization.id, owner.id) is not None:

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from clerk_emulator.state import memberships, metadata
+from clerk_emulator.state import memberships, metadata, role_sets
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Organization
 from clerk_emulator.state.refusals import Problem, Refused, bad_format, bad_value, identifier_exists
@@ -38,11 +38,13 @@ def create(instance: Instance, draft: dict[str, Any]) -> Organization:
         raise bad_value("created_by", "is no user")
     if draft.get("slug"):
         _require_free_slug(instance, draft["slug"])
+    if draft.get("role_set_key"):
+        role_sets.get(instance, draft["role_set_key"])
     organization = _new(instance, draft)
     restore(instance, organization)
     instance.tell("organization.created", organization)
     if creator is not None and draft.get("creator_joins", True):
-        memberships.join(instance, organization, creator, instance.settings.creator_role, {})
+        memberships.join(instance, organization, creator, _creator_role(instance, organization), {})
     return organization
 
 
@@ -61,6 +63,8 @@ def update(instance: Instance, organization: Organization, changes: dict[str, An
     for name in ("name", "max_allowed_memberships", "admin_delete_enabled"):
         if changes.get(name) is not None:
             setattr(organization, name, changes[name])
+    if changes.get("role_set_key"):
+        organization.role_set = role_sets.get(instance, changes["role_set_key"]).key
     if changes.get("created_at") is not None:
         organization.created_at = changes["created_at"]
         instance.organizations.place(organization)
@@ -103,9 +107,18 @@ def delete(instance: Instance, organization: Organization) -> Organization:
     for session in instance.sessions:
         if session.last_active_organization_id == organization.id:
             session.last_active_organization_id = None
+    for domain in [row for row in instance.organization_domains if row.organization_id == organization.id]:
+        instance.organization_domains.remove(domain.id)
     instance.organizations.remove(organization.id)
     del instance.slugs[organization.slug]
     instance.tell("organization.deleted", organization)
+    return organization
+
+
+def set_image(instance: Instance, organization: Organization, image_url: str) -> Organization:
+    """Give an organization another logo, or none, and tell of it."""
+    organization.image_url = image_url
+    instance.touch_and_tell("organization.updated", organization)
     return organization
 
 
@@ -124,11 +137,18 @@ def _new(instance: Instance, draft: dict[str, Any]) -> Organization:
         max_allowed_memberships=instance.settings.max_allowed_memberships if limit is None else limit,
         admin_delete_enabled=instance.settings.admin_delete_enabled,
         created_by=draft.get("created_by"),
+        role_set=draft.get("role_set_key"),
         created_at=draft.get("created_at") or now,
         updated_at=draft.get("updated_at") or now,
     )
     metadata.replace_in(organization, {name: draft.get(name) for name in METADATA})
     return organization
+
+
+def _creator_role(instance: Instance, organization: Organization) -> str:
+    if organization.role_set is None:
+        return instance.settings.creator_role
+    return role_sets.get(instance, organization.role_set).creator_role
 
 
 def _require_name(name: str) -> None:

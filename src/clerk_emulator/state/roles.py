@@ -1,8 +1,20 @@
-"""Roles and permissions: the two roles and the system permissions every instance has, and lookups."""
+"""Roles and permissions: those that every instance has, making, changing and deleting others."""
 
+import re
+from typing import Any
+
+from clerk_emulator.state import role_sets
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Permission, Role
-from clerk_emulator.state.refusals import bad_value, identifier_exists, role_not_found
+from clerk_emulator.state.refusals import (
+    Problem,
+    Refused,
+    bad_format,
+    bad_value,
+    identifier_exists,
+    missing_resource,
+    role_not_found,
+)
 
 MANAGE_MEMBERS = "org:sys_memberships:manage"
 READ_MEMBERS = "org:sys_memberships:read"
@@ -19,16 +31,22 @@ SYSTEM_PERMISSIONS = {
 MEMBER_PERMISSIONS = [READ_MEMBERS, "org:sys_billing:read"]
 
 
+ROLE_KEY = re.compile(r"org:[a-z0-9_]+")
+PERMISSION_KEY = re.compile(r"org:[a-z0-9_]+:[a-z0-9_]+")
+MOST_ROLES = 10
+
+
 def furnish(instance: Instance) -> None:
-    """Give a new instance the permissions and roles that come with it."""
+    """Give a new instance the permissions, roles and the set of roles that come with it."""
     for key, name in SYSTEM_PERMISSIONS.items():
         _add_permission(instance, key, name, "system")
     put(instance, "org:admin", "Admin", list(SYSTEM_PERMISSIONS), is_creator_eligible=True)
     put(instance, "org:member", "Member", list(MEMBER_PERMISSIONS))
+    role_sets.furnish(instance)
 
 
 def put(instance: Instance, key: str, name: str, permissions: list[str], *, is_creator_eligible: bool = False) -> Role:
-    """Add a role; permissions that are new are made."""
+    """Add a role by a seed; permissions that are new are made, and organizations may use it at once."""
     if key in instance.roles:
         raise identifier_exists("key")
     if not key.startswith("org:"):
@@ -36,18 +54,125 @@ def put(instance: Instance, key: str, name: str, permissions: list[str], *, is_c
     for permission in permissions:
         if permission not in instance.permissions:
             _add_permission(instance, permission, permission.removeprefix("org:"), "custom")
-    now = instance.now
-    role = Role(
-        id=instance.ids.new("role"),
-        key=key,
-        name=name,
-        permissions=permissions,
-        is_creator_eligible=is_creator_eligible,
-        created_at=now,
-        updated_at=now,
-    )
-    instance.roles[key] = role
+    role = _add_role(instance, key, name, permissions)
+    role.is_creator_eligible = is_creator_eligible
+    role_sets.include(instance, key)
     return role
+
+
+def create(instance: Instance, draft: dict[str, Any]) -> Role:
+    """Add a role and tell of it."""
+    key = draft["key"]
+    _require_role_key(instance, key)
+    if len(instance.roles) >= MOST_ROLES:
+        words = f"At most {MOST_ROLES} roles."
+        raise Refused(403, Problem("organization_instance_roles_quota_exceeded", "too many roles", words))
+    permissions = [get_permission(instance, id_).key for id_ in draft.get("permissions") or []]
+    role = _add_role(instance, key, draft["name"], permissions)
+    role.description = draft.get("description")
+    _rate_creator(role)
+    if draft.get("include_in_initial_role_set"):
+        role_sets.include(instance, key)
+    instance.tell("role.created", role)
+    return role
+
+
+def update(instance: Instance, role: Role, changes: dict[str, Any]) -> Role:
+    """Change a role and tell of it; who has it keeps it, under its new key."""
+    key = changes.get("key")
+    if key and key != role.key:
+        _require_role_key(instance, key)
+    if changes.get("permissions") is not None:
+        role.permissions = [get_permission(instance, id_).key for id_ in changes["permissions"]]
+    if key and key != role.key:
+        _rename(instance, role, key)
+    for name in ("name", "description"):
+        if changes.get(name) is not None:
+            setattr(role, name, changes[name])
+    _rate_creator(role)
+    instance.touch_and_tell("role.updated", role)
+    return role
+
+
+def delete(instance: Instance, role: Role) -> Role:
+    """Forget a role that nobody has, nobody is offered, and nothing falls back to."""
+    if role.key == instance.settings.creator_role or role_sets.is_creator_role(instance, role.key):
+        raise _in_use("organization_role_default_creator_role", "Creators of organizations get this role.")
+    if role.key in (instance.settings.default_role, instance.settings.domains_default_role):
+        raise _in_use("organization_role_domain_default_role", "New members get this role.")
+    if any(count for (_, key), count in instance.role_counts.items() if key == role.key):
+        raise _in_use("organization_role_assigned_members", "Members have this role.")
+    now = instance.now
+    if any(row.role == role.key and row.status(now) == "pending" for row in instance.organization_invitations):
+        raise _in_use("organization_role_exists_in_invitations", "Pending invitations offer this role.")
+    del instance.roles[role.key]
+    role_sets.leave_out(instance, role.key)
+    instance.tell("role.deleted", role)
+    return role
+
+
+def assign(instance: Instance, role: Role, permission: Permission) -> Role:
+    """Let a role do one thing more."""
+    if permission.key in role.permissions:
+        words = "The role has this permission."
+        raise Refused(409, Problem("organization_role_permission_association_exists", "has it", words))
+    role.permissions.append(permission.key)
+    _rate_creator(role)
+    instance.touch_and_tell("role.updated", role)
+    return role
+
+
+def withdraw(instance: Instance, role: Role, permission: Permission) -> Role:
+    """Let a role do one thing less."""
+    if permission.key not in role.permissions:
+        words = "The role does not have this permission."
+        raise Refused(404, Problem("organization_role_permission_association_not_found", "has it not", words))
+    if role.key == instance.settings.creator_role and permission.key in SYSTEM_PERMISSIONS:
+        words = "The role of creators keeps its system permissions."
+        raise Refused(422, Problem("organization_missing_creator_role_permissions", "needed", words))
+    role.permissions.remove(permission.key)
+    _rate_creator(role)
+    instance.touch_and_tell("role.updated", role)
+    return role
+
+
+def create_permission(instance: Instance, draft: dict[str, Any]) -> Permission:
+    """Add a permission and tell of it."""
+    _require_permission_key(instance, draft["key"])
+    permission = _add_permission(instance, draft["key"], draft["name"], "custom")
+    permission.description = draft.get("description") or ""
+    instance.tell("permission.created", permission)
+    return permission
+
+
+def update_permission(instance: Instance, permission: Permission, changes: dict[str, Any]) -> Permission:
+    """Change a permission and tell of it."""
+    _require_custom(permission)
+    key = changes.get("key")
+    if key and key != permission.key:
+        _require_permission_key(instance, key)
+        for role in instance.roles.values():
+            role.permissions = [key if one == permission.key else one for one in role.permissions]
+        del instance.permissions[permission.key]
+        permission.key = key
+        instance.permissions[key] = permission
+    for name in ("name", "description"):
+        if changes.get(name) is not None:
+            setattr(permission, name, changes[name])
+    instance.touch_and_tell("permission.updated", permission)
+    return permission
+
+
+def delete_permission(instance: Instance, permission: Permission) -> Permission:
+    """Forget a permission; roles lose it."""
+    _require_custom(permission)
+    for role in instance.roles.values():
+        if permission.key in role.permissions:
+            role.permissions.remove(permission.key)
+            instance.touch(role)
+    del instance.permissions[permission.key]
+    instance.tell("permission.deleted", permission)
+    return permission
 
 
 def get(instance: Instance, key: str) -> Role:
@@ -58,13 +183,91 @@ def get(instance: Instance, key: str) -> Role:
     return role
 
 
+def get_for(instance: Instance, role_set: str | None, key: str) -> Role:
+    """Return a role that the members of an organization with this set of roles may have, or refuse."""
+    role = get(instance, key)
+    if key not in role_sets.of_organization(instance, role_set).roles:
+        raise role_not_found(key)
+    return role
+
+
+def by_id(instance: Instance, role_id: str) -> Role:
+    """Return the role with an id, or refuse."""
+    for role in instance.roles.values():
+        if role.id == role_id:
+            return role
+    raise missing_resource("organization role", role_id)
+
+
+def get_permission(instance: Instance, permission_id: str) -> Permission:
+    """Return the permission with an id, or refuse."""
+    for permission in instance.permissions.values():
+        if permission.id == permission_id:
+            return permission
+    raise missing_resource("organization permission", permission_id)
+
+
 def managing_roles(instance: Instance) -> set[str]:
     """Return the keys of the roles that may manage members."""
     return {key for key, role in instance.roles.items() if MANAGE_MEMBERS in role.permissions}
 
 
-def _add_permission(instance: Instance, key: str, name: str, type_: str) -> None:
+def _add_permission(instance: Instance, key: str, name: str, type_: str) -> Permission:
     now = instance.now
-    instance.permissions[key] = Permission(
+    instance.permissions[key] = permission = Permission(
         id=instance.ids.new("perm"), key=key, name=name, type=type_, created_at=now, updated_at=now
     )
+    return permission
+
+
+def _add_role(instance: Instance, key: str, name: str, permissions: list[str]) -> Role:
+    now = instance.now
+    instance.roles[key] = role = Role(
+        id=instance.ids.new("role"), key=key, name=name, permissions=permissions, created_at=now, updated_at=now
+    )
+    return role
+
+
+def _rename(instance: Instance, role: Role, key: str) -> None:
+    old = role.key
+    del instance.roles[old]
+    role.key = key
+    instance.roles[key] = role
+    for organization_id, name in [pair for pair in instance.role_counts if pair[1] == old]:
+        instance.role_counts[organization_id, key] = instance.role_counts.pop((organization_id, name))
+    for row in (*instance.memberships, *instance.organization_invitations):
+        if row.role == old:
+            row.role = key
+    for name in ("creator_role", "default_role", "domains_default_role"):
+        if getattr(instance.settings, name) == old:
+            setattr(instance.settings, name, key)
+    role_sets.rename_role(instance, old, key)
+
+
+def _rate_creator(role: Role) -> None:
+    needed = {"org:sys_profile:delete", "org:sys_memberships:read", MANAGE_MEMBERS}
+    role.is_creator_eligible = needed <= set(role.permissions)
+
+
+def _require_role_key(instance: Instance, key: str) -> None:
+    if not ROLE_KEY.fullmatch(key):
+        raise bad_format("key", "must be org: and lowercase letters, digits and underscores")
+    if key in instance.roles:
+        raise identifier_exists("key")
+
+
+def _require_permission_key(instance: Instance, key: str) -> None:
+    if not PERMISSION_KEY.fullmatch(key):
+        raise bad_format("key", "must be org:, a feature, a colon and a permission")
+    if key.startswith("org:sys_") or key in instance.permissions:
+        raise identifier_exists("key")
+
+
+def _require_custom(permission: Permission) -> None:
+    if permission.type == "system":
+        words = "System permissions stay as they are."
+        raise Refused(403, Problem("organization_system_permission_not_modifiable", "system permission", words))
+
+
+def _in_use(code: str, words: str) -> Refused:
+    return Refused(422, Problem(code, "in use", words))

@@ -16,12 +16,14 @@ class Criteria:
 
     email_address: list[str] | None = None
     external_id: list[str] | None = None
+    phone_number: list[str] | None = None
     username: list[str] | None = None
     user_id: list[str] | None = None
     organization_id: list[str] | None = None
-    unknowable: bool = False  # phone numbers, wallets and providers, which nobody here has
+    unknowable: bool = False  # wallets and providers, which nobody here has
     query: str | None = None
     email_address_query: str | None = None
+    phone_number_query: str | None = None
     username_query: str | None = None
     name_query: str | None = None
     banned: bool | None = None
@@ -61,7 +63,12 @@ def split_signs(values: list[str]) -> tuple[set[str], set[str]]:
 def user_value(user: User, name: str) -> Any:
     """Return what a user is sorted by; nothing comes before everything."""
     primary = user.primary_email
-    value = (primary.email_address if primary else None) if name == "email_address" else getattr(user, name, None)
+    if name == "email_address":
+        value = primary.email_address if primary else None
+    elif name == "phone_number":
+        value = next((one.phone_number for one in user.phone_numbers if one.id == user.primary_phone_number_id), None)
+    else:
+        value = getattr(user, name, None)
     return (value is not None, value if not isinstance(value, str) else value.lower())
 
 
@@ -79,6 +86,7 @@ def _named(instance: Instance, criteria: Criteria) -> set[str] | None:
     found: set[str] | None = None
     lookups = (
         (criteria.email_address, lambda value: instance.email_owners.get(value.strip().lower())),
+        (criteria.phone_number, lambda value: instance.phone_owners.get("+" + "".join(filter(str.isdigit, value)))),
         (criteria.username, lambda value: instance.usernames.get(value.lower())),
     )
     for values, lookup in lookups:
@@ -113,6 +121,7 @@ def _tests(instance: Instance, criteria: Criteria) -> Iterator[Test]:
     for text, parts in (
         (criteria.query, _everything),
         (criteria.email_address_query, _addresses),
+        (criteria.phone_number_query, _numbers),
         (criteria.username_query, lambda user: [user.username or ""]),
         (criteria.name_query, _names),
     ):
@@ -154,9 +163,13 @@ def _addresses(user: User) -> list[str]:
     return [email.email_address for email in user.email_addresses]
 
 
+def _numbers(user: User) -> list[str]:
+    return [phone.phone_number for phone in user.phone_numbers]
+
+
 def _names(user: User) -> list[str]:
     return [" ".join(part for part in (user.first_name, user.last_name) if part)]
 
 
 def _everything(user: User) -> list[str]:
-    return [user.id, user.username or "", *_names(user), *_addresses(user)]
+    return [user.id, user.username or "", *_names(user), *_addresses(user), *_numbers(user)]

@@ -1,17 +1,30 @@
 """The whole state as plain values, and back."""
 
 from dataclasses import asdict, fields
-from typing import Any, TypeVar
+from typing import Any
 
 from clerk_emulator.state import (
     invitations,
     memberships,
     organization_invitations,
     organizations,
+    role_sets,
     sessions,
     users,
 )
 from clerk_emulator.state.instance import Instance, Settings
+from clerk_emulator.state.kinds import (
+    IssuedKey,
+    JwtTemplate,
+    ListedIdentifier,
+    Machine,
+    Mail,
+    OrganizationDomain,
+    RedirectUrl,
+    RoleSet,
+    SignInToken,
+    WaitlistEntry,
+)
 from clerk_emulator.state.model import (
     Client,
     EmailAddress,
@@ -20,12 +33,27 @@ from clerk_emulator.state.model import (
     Organization,
     OrganizationInvitation,
     Permission,
+    PhoneNumber,
     Role,
     Session,
     User,
+    Verification,
 )
 
-T = TypeVar("T")
+SMALL: dict[str, Any] = {
+    "role_sets": RoleSet,
+    "organization_domains": OrganizationDomain,
+    "allowlist": ListedIdentifier,
+    "blocklist": ListedIdentifier,
+    "redirect_urls": RedirectUrl,
+    "jwt_templates": JwtTemplate,
+    "sign_in_tokens": SignInToken,
+    "waitlist": WaitlistEntry,
+    "machines": Machine,
+    "machine_tokens": IssuedKey,
+    "api_keys": IssuedKey,
+    "mail": Mail,
+}
 
 
 def dump(instance: Instance) -> dict[str, Any]:
@@ -36,16 +64,16 @@ def dump(instance: Instance) -> dict[str, Any]:
         "settings": asdict(instance.settings),
         "permissions": [_plain(row) for row in instance.permissions.values()],
         "roles": [_plain(row) for row in instance.roles.values()],
-        "users": [
-            {**_plain(row), "email_addresses": [_plain(email) for email in row.email_addresses]}
-            for row in instance.users
-        ],
+        "users": [_user(row) for row in instance.users],
         "organizations": [_plain(row) for row in instance.organizations],
         "memberships": [_plain(row) for row in instance.memberships],
         "organization_invitations": [_plain(row) for row in instance.organization_invitations],
         "invitations": [_plain(row) for row in instance.invitations],
         "clients": [_plain(row) for row in instance.clients.values()],
         "sessions": [_plain(row) for row in instance.sessions],
+        "verifications": [_plain(row) for row in instance.verifications.values()],
+        "images": {name: list(image) for name, image in instance.images.items()},
+        **{name: [_plain(row) for row in getattr(instance, name)] for name in SMALL},
     }
 
 
@@ -59,7 +87,8 @@ def load(instance: Instance, data: dict[str, Any]) -> None:
     instance.roles = {row["key"]: Role(**row) for row in data["roles"]}
     for row in data["users"]:
         addresses = [EmailAddress(**email) for email in row["email_addresses"]]
-        users.restore(instance, User(**{**row, "email_addresses": addresses}))
+        numbers = [PhoneNumber(**phone) for phone in row.get("phone_numbers", [])]
+        users.restore(instance, User(**{**row, "email_addresses": addresses, "phone_numbers": numbers}))
     for row in data["organizations"]:
         organizations.restore(instance, Organization(**row))
     for row in data["memberships"]:
@@ -72,6 +101,25 @@ def load(instance: Instance, data: dict[str, Any]) -> None:
         sessions.restore_client(instance, Client(**row))
     for row in data["sessions"]:
         sessions.restore(instance, Session(**row))
+    _load_small(instance, data)
+
+
+def _load_small(instance: Instance, data: dict[str, Any]) -> None:
+    instance.verifications = {row["id"]: Verification(**row) for row in data.get("verifications", [])}
+    instance.images = {name: (image[0], image[1]) for name, image in data.get("images", {}).items()}
+    for name, kind in SMALL.items():
+        for row in data.get(name, []):
+            getattr(instance, name).add(kind(**row))
+    for token in instance.sign_in_tokens:
+        instance.tickets[token.ticket] = token.id
+    if not len(instance.role_sets):
+        role_sets.furnish(instance)
+
+
+def _user(row: User) -> dict[str, Any]:
+    addresses = [_plain(email) for email in row.email_addresses]
+    numbers = [_plain(phone) for phone in row.phone_numbers]
+    return {**_plain(row), "email_addresses": addresses, "phone_numbers": numbers}
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.state import emails, memberships, metadata, passwords, sessions
+from clerk_emulator.state import emails, memberships, metadata, passwords, phones, sessions
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import User
 from clerk_emulator.state.refusals import Problem, Refused, bad_value, identifier_exists, missing_resource
@@ -31,19 +31,22 @@ def get(instance: Instance, user_id: str) -> User:
 def create(instance: Instance, draft: dict[str, Any], *, strategy: str = "admin") -> User:
     """Make a user from checked fields and tell of it; nothing is left behind where it fails."""
     addresses = [emails.check_shape(address) for address in draft.get("email_address") or []]
-    _require_identity(draft, addresses)
-    _require_free(instance, draft, addresses)
+    numbers = [phones.check_shape(number) for number in draft.get("phone_number") or []]
+    _require_identity(draft, [*addresses, *numbers])
+    _require_free(instance, draft, addresses, numbers)
     for name in METADATA:
         metadata.check_size(name, draft.get(name) or {})
-    if any(status not in emails.STATUSES for status in draft.get("email_address_identification_status") or []):
-        raise bad_value("email_address_identification_status")
+    statuses = {name: draft.get(f"{name}_identification_status") or [] for name in ("email_address", "phone_number")}
+    for name, values in statuses.items():
+        if any(status not in emails.STATUSES for status in values):
+            raise bad_value(f"{name}_identification_status")
     user = _new(instance, draft)
     instance.users.add(user)
     _index(instance, user)
-    statuses = draft.get("email_address_identification_status") or []
-    for place, address in enumerate(addresses):
-        status = statuses[place] if place < len(statuses) else "verified"
+    for address, status in _with_status(addresses, statuses["email_address"]):
         emails.attach(instance, user, address, status, strategy)
+    for number, status in _with_status(numbers, statuses["phone_number"]):
+        phones.attach(instance, user, number, status)
     instance.tell("user.created", user)
     return user
 
@@ -55,6 +58,8 @@ def update(instance: Instance, user: User, changes: dict[str, Any]) -> User:
         metadata.check_size(name, changes.get(name) or {})
     if changes.get("primary_email_address_id"):
         emails.make_primary(user, emails.get(instance, changes["primary_email_address_id"]))
+    if changes.get("primary_phone_number_id"):
+        phones.make_primary(user, phones.get(instance, changes["primary_phone_number_id"]))
     if changes.get("password") is not None or changes.get("password_digest") is not None:
         _set_password(instance, user, changes)
     metadata.replace_in(user, {name: changes[name] for name in METADATA if name in changes})
@@ -115,6 +120,8 @@ def delete(instance: Instance, user: User) -> User:
             instance.tell("organizationMembership.deleted", membership)
     for email in user.email_addresses:
         emails.unindex(instance, email)
+    for phone in user.phone_numbers:
+        phones.unindex(instance, phone)
     _unindex(instance, user)
     instance.users.remove(user.id)
     instance.tell("user.deleted", user)
@@ -145,6 +152,30 @@ def restore(instance: Instance, user: User) -> None:
     _index(instance, user)
     for email in user.email_addresses:
         emails.index(instance, email)
+    for phone in user.phone_numbers:
+        phones.index(instance, phone)
+
+
+def set_compromised(instance: Instance, user: User, is_compromised: bool, *, sign_out: bool = False) -> User:
+    """Say that somebody else may know the password, or take that back."""
+    if user.password is None:
+        raise Refused(400, Problem("no_password_set", "no password", "This user has no password."))
+    user.is_password_compromised = is_compromised
+    if sign_out:
+        sessions.end_all(instance, user, "revoked")
+    instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def set_image(instance: Instance, user: User, image_url: str) -> User:
+    """Give a user another picture, or none, and tell of it."""
+    user.image_url = image_url
+    instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def _with_status(values: list[str], statuses: list[str]) -> list[tuple[str, str]]:
+    return [(value, statuses[place] if place < len(statuses) else "verified") for place, value in enumerate(values)]
 
 
 def _new(instance: Instance, draft: dict[str, Any]) -> User:
@@ -176,16 +207,21 @@ def _set_password(instance: Instance, user: User, draft: dict[str, Any]) -> None
     else:
         user.password = passwords.adopt(draft["password_digest"], draft.get("password_hasher") or "unknown")
     user.password_last_updated_at = instance.now
+    user.is_password_compromised = False
 
 
 def _require_identity(draft: dict[str, Any], addresses: list[str]) -> None:
     if addresses or draft.get("username") or draft.get("skip_user_requirement"):
         return
-    words = "A user needs an e-mail address or a username."
+    words = "A user needs an e-mail address, a phone number or a username."
     raise Refused(422, Problem("form_data_missing", "missing data", words, {"param_names": ["email_address"]}))
 
 
-def _require_free(instance: Instance, draft: dict[str, Any], addresses: list[str]) -> None:
+def _require_free(instance: Instance, draft: dict[str, Any], addresses: list[str], numbers: list[str]) -> None:
+    for place, number in enumerate(numbers):
+        if number in numbers[:place]:
+            raise identifier_exists("phone_number")
+        phones.require_free(instance, number)
     for place, address in enumerate(addresses):
         if address in addresses[:place]:
             raise identifier_exists("email_address")

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from clerk_emulator.state.refusals import Problem
-from clerk_emulator.wire.errors import errors
+from clerk_emulator.wire.errors import bare_errors, errors
 
 
 class Json(Response):
@@ -21,8 +21,9 @@ class Json(Response):
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def refusal(status: int, *problems: Problem, headers: Mapping[str, str] | None = None) -> Json:
+def refusal(status: int, *problems: Problem, headers: Mapping[str, str] | None = None, is_bare: bool = False) -> Json:
     """Return the answer that says no."""
     trace_id = secrets.token_hex(16)
     more = {"x-clerk-trace-id": trace_id, **(headers or {})}
-    return Json(errors(problems, trace_id), status_code=status, headers=more)
+    body = bare_errors(problems) if is_bare else errors(problems, trace_id)
+    return Json(body, status_code=status, headers=more)

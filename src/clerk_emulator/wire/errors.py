@@ -12,6 +12,11 @@ def errors(problems: tuple[Problem, ...], trace_id: str) -> Json:
     return {"errors": [_error(problem) for problem in problems], "clerk_trace_id": trace_id}
 
 
+def bare_errors(problems: tuple[Problem, ...]) -> Json:
+    """Return such a body as the part of Clerk makes it that knows keys and tokens of machines."""
+    return {"errors": [_without_meta(problem) for problem in problems]}
+
+
 def _error(problem: Problem) -> Json:
     shape: Json = {
         "message": problem.message,
@@ -21,3 +26,7 @@ def _error(problem: Problem) -> Json:
     if problem.meta:
         shape["meta"] = dict(problem.meta)
     return shape
+
+
+def _without_meta(problem: Problem) -> Json:
+    return {name: value for name, value in _error(problem).items() if name != "meta"}

@@ -5,7 +5,7 @@ from typing import Any
 
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Happening, Organization, OrganizationInvitation, Session, User
-from clerk_emulator.wire import organizations, people, sessions
+from clerk_emulator.wire import access, mail, organizations, people, sessions
 
 Json = dict[str, Any]
 Shape = Callable[[Instance, Any, str], Json]
@@ -63,6 +63,22 @@ def _session(instance: Instance, found: Session, site: str) -> Json:
     return {**shape, "user": people.user(instance, person)} if person else shape
 
 
+def _role(instance: Instance, found: Any, site: str) -> Json:
+    return organizations.role(instance, found)
+
+
+def _permission(instance: Instance, found: Any, site: str) -> Json:
+    return organizations.permission(found)
+
+
+def _domain(instance: Instance, found: Any, site: str) -> Json:
+    return access.organization_domain(instance, found)
+
+
+def _gone(object_: str) -> Shape:
+    return lambda instance, found, site: people.deleted(object_, found.id)
+
+
 SHAPES: dict[str, Shape] = {
     "user.created": _user,
     "user.updated": _user,
@@ -80,5 +96,18 @@ SHAPES: dict[str, Shape] = {
     "session.ended": _session,
     "session.removed": _session,
     "session.revoked": _session,
+    "role.created": _role,
+    "role.updated": _role,
+    "role.deleted": _gone("role"),
+    "permission.created": _permission,
+    "permission.updated": _permission,
+    "permission.deleted": _gone("permission"),
+    "organizationDomain.created": _domain,
+    "organizationDomain.updated": _domain,
+    "organizationDomain.deleted": _gone("organization_domain"),
+    "waitlistEntry.created": access.waitlist_entry,
+    "waitlistEntry.updated": access.waitlist_entry,
+    "email.created": mail.email,
+    "sms.created": mail.sms,
 }
 TYPES = tuple(SHAPES)

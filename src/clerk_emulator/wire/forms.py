@@ -12,7 +12,10 @@ Check = Callable[[str, Any], Any]
 class Form:
     """The fields of one kind of body. `read()` returns the checked values of those that were sent."""
 
-    def __init__(self, fields: Mapping[str, Check], *, required: tuple[str, ...] = (), strict: bool = True):
+    def __init__(
+        self, fields: Mapping[str, Check], *, required: tuple[str, ...] = (), strict: bool = True, status: int = 422
+    ):
+        self._status = status
         self._fields = fields
         self._required = required
         self._strict = strict
@@ -37,7 +40,7 @@ class Form:
             except Refused as refused:
                 problems.extend(refused.problems)
         if problems:
-            raise Refused(422, *problems)
+            raise Refused(self._status, *problems)
         return values
 
     def read_list(self, body: Any, most: int) -> list[dict[str, Any]]:
@@ -60,6 +63,42 @@ def text(name: str, value: Any) -> str:
     """Take a string."""
     _require_type(name, value, str, "a string")
     return str(value)
+
+
+def short_text(most: int) -> Check:
+    """Take a string of one character and more."""
+
+    def check(name: str, value: Any) -> str:
+        found = text(name, value)
+        if not 1 <= len(found) <= most:
+            words = f"must have 1 to {most} characters"
+            raise Refused(422, bad_parameter("form_param_value_invalid", name, words))
+        return found
+
+    return check
+
+
+def anything(name: str, value: Any) -> Any:
+    """Take anything."""
+    return value
+
+
+def seconds(name: str, value: Any) -> float:
+    """Take a number of seconds above nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**10:
+        raise _wrong_type(name, "a number of seconds above 0")
+    return float(value)
+
+
+def only(word: str) -> Check:
+    """Take one word: what else Clerk would take there is not emulated."""
+
+    def check(name: str, value: Any) -> Any:
+        if value not in (None, word):
+            raise NotEmulated(f"another {name} than {word}")
+        return value
+
+    return check
 
 
 def flag(name: str, value: Any) -> bool:

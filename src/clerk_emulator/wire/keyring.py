@@ -49,6 +49,14 @@ class Keyring:
         """Return claims as a signed token."""
         return jwt.encode(claims, self._private, ALGORITHM, headers={"kid": self.kid, **headers})
 
+    def read(self, token: str) -> dict[str, Any] | None:
+        """Return the claims of a token that was signed here, however old; None: it was not."""
+        try:
+            options: Any = {"verify_exp": False, "verify_nbf": False, "verify_aud": False, "verify_iat": False}
+            return dict(jwt.decode(token, self._private.public_key(), [ALGORITHM], options=options))
+        except jwt.InvalidTokenError:
+            return None
+
 
 def publishable_key(frontend_host: str) -> str:
     """Return the key that tells a client where the Frontend API is."""

@@ -25,8 +25,8 @@ def organization(instance: Instance, found: Organization, *, counts: bool = True
         "id": found.id,
         "name": found.name,
         "slug": found.slug,
-        "image_url": "",
-        "has_image": False,
+        "image_url": found.image_url,
+        "has_image": bool(found.image_url),
         "max_allowed_memberships": found.max_allowed_memberships,
         "admin_delete_enabled": found.admin_delete_enabled,
         "public_metadata": found.public_metadata,
@@ -34,6 +34,8 @@ def organization(instance: Instance, found: Organization, *, counts: bool = True
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }
+    if found.role_set:
+        shape["role_set_key"] = found.role_set
     if found.created_by:
         shape["created_by"] = found.created_by
     if counts:
@@ -97,8 +99,8 @@ def with_public_organization(instance: Instance, found: OrganizationInvitation, 
             "id": owner.id,
             "name": owner.name,
             "slug": owner.slug,
-            "image_url": "",
-            "has_image": False,
+            "image_url": owner.image_url,
+            "has_image": bool(owner.image_url),
         }
     return shape
 

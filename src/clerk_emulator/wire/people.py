@@ -3,10 +3,9 @@
 from typing import Any
 
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import EmailAddress, User, Verification
+from clerk_emulator.state.model import EmailAddress, PhoneNumber, User, Verification
 
 Json = dict[str, Any]
-NO_IMAGE = ""
 
 
 def email_address(email: EmailAddress) -> Json:
@@ -34,24 +33,24 @@ def user(instance: Instance, found: User) -> Json:
         "object": "user",
         "external_id": found.external_id,
         "primary_email_address_id": found.primary_email_address_id,
-        "primary_phone_number_id": None,
+        "primary_phone_number_id": found.primary_phone_number_id,
         "primary_web3_wallet_id": None,
         "username": found.username,
         "first_name": found.first_name,
         "last_name": found.last_name,
         "locale": found.locale,
-        "profile_image_url": NO_IMAGE,
-        "image_url": NO_IMAGE,
-        "has_image": False,
+        "profile_image_url": found.image_url,
+        "image_url": found.image_url,
+        "has_image": bool(found.image_url),
         "public_metadata": found.public_metadata,
         "private_metadata": found.private_metadata,
         "unsafe_metadata": found.unsafe_metadata,
         "email_addresses": [email_address(email) for email in found.email_addresses],
-        "phone_numbers": [],
+        "phone_numbers": [phone_number(phone) for phone in found.phone_numbers],
         "web3_wallets": [],
         "passkeys": [],
         "password_enabled": found.password is not None,
-        "two_factor_enabled": False,
+        "two_factor_enabled": any(phone.is_second_factor for phone in found.phone_numbers),
         "totp_enabled": False,
         "backup_code_enabled": False,
         "mfa_enabled_at": None,
@@ -82,9 +81,9 @@ def public_user(found: User) -> Json:
         "user_id": found.id,
         "first_name": found.first_name,
         "last_name": found.last_name,
-        "profile_image_url": NO_IMAGE,
-        "image_url": NO_IMAGE,
-        "has_image": False,
+        "profile_image_url": found.image_url,
+        "image_url": found.image_url,
+        "has_image": bool(found.image_url),
         "identifier": found.identifier,
         "username": found.username or "",
         "banned": found.banned,
@@ -99,8 +98,8 @@ def inviter(found: User | None) -> Json | None:
         "user_id": found.id,
         "first_name": found.first_name,
         "last_name": found.last_name,
-        "image_url": NO_IMAGE,
-        "has_image": False,
+        "image_url": found.image_url,
+        "has_image": bool(found.image_url),
         "identifier": found.identifier,
     }
 
@@ -111,7 +110,7 @@ def verification(found: Verification) -> Json:
         "object": "verification",
         "id": found.id,
         "status": found.status,
-        "strategy": "email_code",
+        "strategy": found.strategy,
         "attempts": found.attempts,
         "expire_at": found.expire_at,
     }
@@ -122,14 +121,31 @@ def deleted(object_: str, id_: str, **more: Any) -> Json:
     return {"object": object_, "id": id_, "deleted": True, **more}
 
 
-def _proof(email: EmailAddress) -> Json | None:
-    if email.status != "verified":
-        return None
-    kind = {"ticket": "verification_ticket", "email_code": "verification_otp"}
+def phone_number(phone: PhoneNumber) -> Json:
+    """Return a phone number."""
     return {
-        "object": kind.get(email.strategy or "", "verification_admin"),
+        "id": phone.id,
+        "object": "phone_number",
+        "phone_number": phone.phone_number,
+        "reserved_for_second_factor": phone.is_second_factor,
+        "default_second_factor": phone.is_second_factor,
+        "reserved": phone.status == "reserved",
+        "verification": _proof(phone),
+        "linked_to": [],
+        "created_at": phone.created_at,
+        "updated_at": phone.updated_at,
+    }
+
+
+def _proof(found: EmailAddress | PhoneNumber) -> Json | None:
+    if found.status != "verified":
+        return None
+    codes = dict.fromkeys(("email_code", "phone_code"), "verification_otp")
+    kind = {"ticket": "verification_ticket", **codes}
+    return {
+        "object": kind.get(found.strategy or "", "verification_admin"),
         "status": "verified",
-        "strategy": email.strategy or "admin",
+        "strategy": found.strategy or "admin",
         "attempts": None,
         "expire_at": None,
     }

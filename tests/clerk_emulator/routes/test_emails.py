@@ -51,9 +51,10 @@ async def test_replacing_all_addresses_at_once(backend: Backend) -> None:
 
 async def test_a_code_verifies_and_a_wrong_one_is_an_answer(backend: Backend, emulator: Emulator) -> None:
     ada = await backend.user()
-    body = {"user_id": ada["id"], "email_address": "new@example.com"}
+    body = {"user_id": ada["id"], "email_address": "new+clerk_test@example.com"}
     path = f"/email_addresses/{(await backend('POST', '/email_addresses', body))['id']}"
     proof = await backend("POST", f"{path}/prepare_verification")
+    assert not len(emulator.state.mail), "nothing is sent to a test address"
     wrong = {"verification_id": proof["id"], "code": "000000"}
     assert (await backend("POST", f"{path}/attempt_verification", wrong))["status"] == "unverified"
     right = {"verification_id": proof["id"], "code": "424242"}

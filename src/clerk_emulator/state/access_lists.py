@@ -1,0 +1,73 @@
+"""The lists of those who may, and who may not, come in."""
+
+import re
+
+from clerk_emulator.state import invitations
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import ListedIdentifier
+from clerk_emulator.state.model import User
+from clerk_emulator.state.refusals import Problem, Refused, bad_format, identifier_exists, missing_resource
+from clerk_emulator.state.tables import Table
+
+KINDS = {
+    "email_address": re.compile(r"[^@\s]+@[^@\s]+|@[^@\s]+"),
+    "phone_number": re.compile(r"\+[\d*]{1,15}"),
+    "web3_wallet": re.compile(r"0x[0-9a-fA-F]{40}"),
+}
+
+
+def kind_of(identifier: str) -> str | None:
+    """Return what an identifier is, or None."""
+    return next((kind for kind, shape in KINDS.items() if shape.fullmatch(identifier)), None)
+
+
+def add(instance: Instance, table: Table[ListedIdentifier], identifier: str, *, notify: bool) -> ListedIdentifier:
+    """Enter an identifier; where it is to be told, its owner is invited."""
+    found = identifier.strip().lower()
+    kind = kind_of(found)
+    if kind is None:
+        raise bad_format("identifier", "must be an e-mail address, a phone number, a wallet, or a pattern of them")
+    if any(row.identifier == found for row in table):
+        raise identifier_exists("identifier", "is on the list")
+    invitation = None
+    if notify and kind == "email_address" and "*" not in found:
+        invitation = invitations.create_all(instance, [{"email_address": found, "ignore_existing": True}])[0]
+    now = instance.now
+    made = ListedIdentifier(
+        id=instance.ids.new("alid" if table is instance.allowlist else "blid"),
+        identifier=found,
+        invitation_id=invitation.id if invitation else None,
+        created_at=now,
+        updated_at=now,
+    )
+    table.add(made)
+    return made
+
+
+def remove(table: Table[ListedIdentifier], identifier_id: str) -> None:
+    """Take an entry off."""
+    if identifier_id not in table:
+        raise missing_resource("identifier", identifier_id)
+    table.remove(identifier_id)
+
+
+def require_welcome(instance: Instance, user: User) -> None:
+    """Refuse to let in whom the lists keep out."""
+    settings = instance.settings
+    if settings.lists_spare_sign_in:
+        return
+    names = [email.email_address for email in user.email_addresses] + [one.phone_number for one in user.phone_numbers]
+    is_blocked = settings.blocklist and any(_is_listed(instance.blocklist, name) for name in names)
+    is_unknown = settings.allowlist and names and not any(_is_listed(instance.allowlist, name) for name in names)
+    if is_blocked or is_unknown:
+        words = "The lists of this instance keep this user out."
+        raise Refused(403, Problem("not_allowed_access", "not allowed", words))
+
+
+def _is_listed(table: Table[ListedIdentifier], name: str) -> bool:
+    return any(_fits(row.identifier, name) for row in table)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    whole = f"*{pattern}" if pattern.startswith("@") else pattern
+    return re.fullmatch(re.escape(whole).replace(r"\*", ".*"), name) is not None

@@ -1,0 +1,158 @@
+"""Machines: programs that know each other by tokens."""
+
+from typing import Any
+
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import IssuedKey, Machine
+from clerk_emulator.state.refusals import Problem, Refused, bad_value, missing_resource
+
+SECRET = "ak_"  # noqa: S105 - a prefix
+TOKEN = "mt_"  # noqa: S105 - a prefix
+
+
+def get(instance: Instance, machine_id: str) -> Machine:
+    """Return a machine, or refuse."""
+    found = instance.machines.find(machine_id)
+    if found is None:
+        raise missing_resource("machine", machine_id)
+    return found
+
+
+def find_by_secret(instance: Instance, secret: str) -> Machine | None:
+    """Return the machine that has this secret key, or had it a short while ago."""
+    for row in instance.machines:
+        is_previous = row.previous_secret_key == secret and row.previous_valid_until > instance.now
+        if row.secret_key == secret or is_previous:
+            return row
+    return None
+
+
+def create(instance: Instance, draft: dict[str, Any]) -> Machine:
+    """Make a machine."""
+    others = [get(instance, machine_id) for machine_id in draft.get("scoped_machines") or []]
+    now = instance.now
+    machine = Machine(
+        id=instance.ids.new("mch"),
+        name=draft["name"],
+        secret_key=instance.ids.secret(SECRET),
+        default_token_ttl=draft.get("default_token_ttl") or 3600,
+        created_at=now,
+        updated_at=now,
+    )
+    instance.machines.add(machine)
+    for other in others:
+        _connect(instance, machine, other)
+    return machine
+
+
+def update(instance: Instance, machine: Machine, changes: dict[str, Any]) -> Machine:
+    """Change a machine."""
+    for name in ("name", "default_token_ttl"):
+        if changes.get(name) is not None:
+            setattr(machine, name, changes[name])
+    instance.touch(machine)
+    return machine
+
+
+def delete(instance: Instance, machine: Machine) -> None:
+    """Forget a machine with its tokens and connections."""
+    instance.machines.remove(machine.id)
+    for other in instance.machines:
+        other.scopes.pop(machine.id, None)
+    for token in [row for row in instance.machine_tokens if row.subject == machine.id]:
+        instance.machine_tokens.remove(token.id)
+
+
+def rotate(instance: Instance, machine: Machine, seconds: int) -> str:
+    """Give a machine another secret key; the old one is good for a while."""
+    machine.previous_secret_key = machine.secret_key
+    machine.previous_valid_until = instance.now + seconds * 1000
+    machine.secret_key = instance.ids.secret(SECRET)
+    instance.touch(machine)
+    return machine.secret_key
+
+
+def connect(instance: Instance, machine: Machine, other: Machine) -> int:
+    """Let two machines talk to each other, and return since when they may."""
+    if other is machine:
+        raise bad_value("to_machine_id", "must be another machine")
+    if other.id in machine.scopes:
+        words = "These machines may talk to each other."
+        raise Refused(409, Problem("conflict", "connected", words))
+    return _connect(instance, machine, other)
+
+
+def disconnect(machine: Machine, other: Machine) -> None:
+    """Take that back."""
+    if other.id not in machine.scopes:
+        raise missing_resource("machine scope", other.id)
+    machine.scopes.pop(other.id, None)
+    other.scopes.pop(machine.id, None)
+
+
+def issue(instance: Instance, machine: Machine, draft: dict[str, Any]) -> IssuedKey:
+    """Make a token for a machine, or answer one that is alike and good for long enough."""
+    seconds = draft.get("seconds_until_expiration") or machine.default_token_ttl
+    least = draft.get("min_remaining_ttl_seconds")
+    if least is not None and least >= seconds:
+        words = "min_remaining_ttl_seconds must be less than the lifetime."
+        raise Refused(400, Problem("form_param_value_invalid", "too long", words))
+    old = None if least is None else _alike(instance, machine, draft.get("claims"), least)
+    return old or _issue(instance, machine, draft.get("claims"), seconds)
+
+
+def verify(instance: Instance, secret: str, asking: Machine | None) -> IssuedKey:
+    """Return a token that is good, and that the asking machine may see; or refuse."""
+    for token in instance.machine_tokens:
+        if token.secret == secret and not token.is_revoked and not token.is_expired(instance.now):
+            if asking is not None and asking.id != token.subject and asking.id not in token.scopes:
+                break
+            token.last_used_at = instance.now
+            return token
+    raise missing_resource("machine token", "with this secret")
+
+
+def get_token(instance: Instance, token_id: str, asking: Machine | None) -> IssuedKey:
+    """Return a token by its id, or refuse."""
+    token = instance.machine_tokens.find(token_id)
+    if token is None or (asking is not None and token.subject != asking.id):
+        raise missing_resource("machine token", token_id)
+    return token
+
+
+def revoke(instance: Instance, key: IssuedKey, reason: str | None) -> IssuedKey:
+    """Take a token or a key back."""
+    key.is_revoked, key.revocation_reason = True, reason
+    instance.touch(key)
+    return key
+
+
+def _connect(instance: Instance, machine: Machine, other: Machine) -> int:
+    now = instance.now
+    machine.scopes[other.id] = other.scopes[machine.id] = now
+    return now
+
+
+def _alike(instance: Instance, machine: Machine, claims: Any, seconds: int) -> IssuedKey | None:
+    enough = instance.now + seconds * 1000
+    for token in instance.machine_tokens.newest_first():
+        is_alike = token.subject == machine.id and token.claims == claims and token.scopes == list(machine.scopes)
+        if is_alike and not token.is_revoked and token.expires_at is not None and token.expires_at >= enough:
+            return token
+    return None
+
+
+def _issue(instance: Instance, machine: Machine, claims: Any, seconds: float) -> IssuedKey:
+    now = instance.now
+    token = IssuedKey(
+        id=instance.ids.hexadecimal("mt"),
+        subject=machine.id,
+        secret=instance.ids.secret(TOKEN),
+        claims=claims,
+        scopes=list(machine.scopes),
+        expires_at=now + int(seconds * 1000),
+        created_at=now,
+        updated_at=now,
+    )
+    instance.machine_tokens.add(token)
+    return token

@@ -1,0 +1,43 @@
+"""Proofs by code: which code is right, how often it may be tried, and until when."""
+
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import Verification
+from clerk_emulator.state.refusals import Problem, Refused, missing_resource
+
+CODE_LIFETIME = 10 * 60 * 1000
+MOST_ATTEMPTS = 3
+
+
+def open_(instance: Instance, identification_id: str, code: str, strategy: str) -> Verification:
+    """Begin a proof."""
+    verification = Verification(
+        id=instance.ids.new("ver"),
+        identification_id=identification_id,
+        strategy=strategy,
+        code=code,
+        expire_at=instance.now + CODE_LIFETIME,
+    )
+    instance.verifications[verification.id] = verification
+    return verification
+
+
+def get(instance: Instance, identification_id: str, verification_id: str) -> Verification:
+    """Return an open proof, or refuse."""
+    found = instance.verifications.get(verification_id)
+    if found is None or found.identification_id != identification_id:
+        raise missing_resource("verification", verification_id)
+    if found.status == "verified":
+        raise Refused(400, Problem("verification_already_verified", "already verified", "It is verified."))
+    return found
+
+
+def is_right(instance: Instance, verification: Verification, code: str) -> bool:
+    """Count an attempt and say whether the code is right and in time."""
+    verification.attempts += 1
+    if verification.expire_at <= instance.now:
+        verification.status = "expired"
+    elif verification.attempts > MOST_ATTEMPTS:
+        verification.status = "failed"
+    else:
+        return code == verification.code
+    return False

@@ -1,0 +1,219 @@
+"""Sets of roles: which roles the members of an organization may have."""
+
+import re
+from typing import Any
+
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import RoleSet
+from clerk_emulator.state.refusals import (
+    Problem,
+    Refused,
+    bad_format,
+    bad_value,
+    identifier_exists,
+    missing_resource,
+    role_not_found,
+)
+
+INITIAL = "role_set:default"
+KEY = re.compile(r"role_set:[a-z0-9_]+")
+MOST_ROLES = 10
+
+
+def furnish(instance: Instance) -> None:
+    """Give a new instance the set of roles that its organizations use."""
+    now = instance.now
+    initial = RoleSet(
+        id=instance.ids.new("rset"),
+        key=INITIAL,
+        name="Default role set",
+        roles=list(instance.roles),
+        type="initial",
+        created_at=now,
+        updated_at=now,
+    )
+    instance.role_sets.add(initial)
+
+
+def initial(instance: Instance) -> RoleSet | None:
+    """Return the set of roles that new organizations use."""
+    return next((row for row in instance.role_sets if row.type == "initial"), None)
+
+
+def of_organization(instance: Instance, key: str | None) -> RoleSet:
+    """Return the set of roles with a key; without one, the initial one."""
+    found = get(instance, key) if key else initial(instance)
+    assert found is not None, "an instance has an initial set of roles"  # noqa: S101
+    return found
+
+
+def get(instance: Instance, key_or_id: str) -> RoleSet:
+    """Return a set of roles by key or id, or refuse."""
+    for row in instance.role_sets:
+        if key_or_id in (row.key, row.id):
+            return row
+    raise missing_resource("role set", key_or_id)
+
+
+def create(instance: Instance, draft: dict[str, Any]) -> RoleSet:
+    """Make a set of roles."""
+    key = draft.get("key") or "role_set:" + re.sub(r"[^a-z0-9]+", "_", draft["name"].lower()).strip("_")
+    _require_free(instance, key)
+    keys = _checked(instance, draft["roles"])
+    now = instance.now
+    made = RoleSet(
+        id=instance.ids.new("rset"),
+        key=key,
+        name=draft["name"],
+        description=draft.get("description"),
+        roles=keys,
+        created_at=now,
+        updated_at=now,
+    )
+    _set_defaults(instance, made, draft)
+    instance.role_sets.add(made)
+    if draft.get("type") == "initial":
+        _make_initial(instance, made)
+    return made
+
+
+def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleSet:
+    """Change a set of roles."""
+    key = changes.get("key")
+    if key and key != found.key:
+        _require_free(instance, key)
+    _set_defaults(instance, found, changes)
+    if key and key != found.key:
+        for organization in instance.organizations:
+            if organization.role_set == found.key:
+                organization.role_set = key
+        found.key = key
+    for name in ("name", "description"):
+        if changes.get(name) is not None:
+            setattr(found, name, changes[name])
+    if changes.get("type") == "initial":
+        _make_initial(instance, found)
+    instance.touch(found)
+    return found
+
+
+def add_roles(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleSet:
+    """Let organizations use more roles."""
+    keys = _checked(instance, list(dict.fromkeys([*found.roles, *changes["role_keys"]])))
+    found.roles = keys
+    _set_defaults(instance, found, changes)
+    instance.touch(found)
+    return found
+
+
+def replace_role(instance: Instance, found: RoleSet, old: str, new: str) -> RoleSet:
+    """Put one role in the place of another; members get it too."""
+    if old not in found.roles:
+        raise role_not_found(old)
+    _checked(instance, [new])
+    found.roles = list(dict.fromkeys(new if key == old else key for key in found.roles))
+    for name in ("default_role", "creator_role"):
+        if getattr(found, name) == old:
+            setattr(found, name, new)
+    _reassign(instance, found, {old: new})
+    instance.touch(found)
+    return found
+
+
+def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[str, str]) -> RoleSet:
+    """Put another set in the place of this one, which is gone then."""
+    if target is found:
+        raise bad_value("dest_role_set_key", "must be another set of roles")
+    used = {row.role for row in instance.memberships if _uses(instance, row.organization_id, found)}
+    missing = sorted(key for key in used if key not in target.roles and key not in mappings)
+    if missing:
+        words = f"There is no mapping for {', '.join(missing)}."
+        raise Refused(422, Problem("organization_role_set_reassignment_mappings_missing", "mappings missing", words))
+    for key in mappings.values():
+        if key not in target.roles:
+            words = f"{key} is not in the set of roles that is to come."
+            raise Refused(422, Problem("organization_role_set_reassignment_mappings_invalid", "bad mapping", words))
+    _reassign(instance, found, mappings)
+    if found.type == "initial":
+        _make_initial(instance, target)
+    for organization in instance.organizations:
+        if organization.role_set == found.key:
+            organization.role_set = target.key
+    instance.role_sets.remove(found.id)
+    return found
+
+
+def include(instance: Instance, key: str) -> None:
+    """Let the organizations of the initial set use a role."""
+    found = initial(instance)
+    if found is not None and key not in found.roles:
+        found.roles.append(key)
+
+
+def leave_out(instance: Instance, key: str) -> None:
+    """Take a role out of all sets."""
+    for row in instance.role_sets:
+        row.roles = [one for one in row.roles if one != key]
+
+
+def rename_role(instance: Instance, old: str, new: str) -> None:
+    """Call a role otherwise in all sets."""
+    for row in instance.role_sets:
+        row.roles = [new if one == old else one for one in row.roles]
+        for name in ("default_role", "creator_role"):
+            if getattr(row, name) == old:
+                setattr(row, name, new)
+
+
+def is_creator_role(instance: Instance, key: str) -> bool:
+    """Say whether creators get this role in some set."""
+    return any(row.creator_role == key for row in instance.role_sets)
+
+
+def _make_initial(instance: Instance, chosen: RoleSet) -> None:
+    old = initial(instance)
+    for organization in instance.organizations:
+        if organization.role_set is None and old is not None:
+            organization.role_set = old.key
+    for row in instance.role_sets:
+        row.type = "initial" if row is chosen else "custom"
+
+
+def _set_defaults(instance: Instance, found: RoleSet, wish: dict[str, Any]) -> None:
+    for field, name in (("default_role", "default_role_key"), ("creator_role", "creator_role_key")):
+        if wish.get(name):
+            if wish[name] not in found.roles:
+                raise bad_value(name, "must be one of the roles of the set")
+            setattr(found, field, wish[name])
+
+
+def _checked(instance: Instance, keys: list[str]) -> list[str]:
+    for key in keys:
+        if key not in instance.roles:
+            raise role_not_found(key)
+    if not 1 <= len(set(keys)) <= MOST_ROLES:
+        raise bad_value("roles", f"must have 1 to {MOST_ROLES} roles")
+    return list(dict.fromkeys(keys))
+
+
+def _require_free(instance: Instance, key: str) -> None:
+    if not KEY.fullmatch(key):
+        raise bad_format("key", "must be role_set: and lowercase letters, digits and underscores")
+    if any(row.key == key for row in instance.role_sets):
+        raise identifier_exists("key")
+
+
+def _uses(instance: Instance, organization_id: str, found: RoleSet) -> bool:
+    organization = instance.organizations.find(organization_id)
+    if organization is None:
+        return False
+    return organization.role_set == found.key or (organization.role_set is None and found.type == "initial")
+
+
+def _reassign(instance: Instance, found: RoleSet, mappings: dict[str, str]) -> None:
+    for row in instance.memberships:
+        if row.role in mappings and _uses(instance, row.organization_id, found):
+            instance.role_counts[row.organization_id, row.role] -= 1
+            row.role = mappings[row.role]
+            instance.role_counts[row.organization_id, row.role] += 1
+            instance.touch_and_tell("organizationMembership.updated", row)

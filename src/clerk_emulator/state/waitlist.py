@@ -1,0 +1,69 @@
+"""The waitlist: who waits, who is invited, who is rejected."""
+
+from typing import Any
+
+from clerk_emulator.state import emails, invitations, post
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import WaitlistEntry
+from clerk_emulator.state.refusals import Problem, Refused, missing_resource
+
+
+def get(instance: Instance, entry_id: str) -> WaitlistEntry:
+    """Return an entry, or refuse."""
+    found = instance.waitlist.find(entry_id)
+    if found is None:
+        raise missing_resource("waitlist entry", entry_id)
+    return found
+
+
+def add(instance: Instance, drafts: list[dict[str, Any]]) -> list[WaitlistEntry]:
+    """Let addresses wait; one that waits already is answered as it is."""
+    addresses = [emails.check_shape(draft["email_address"]) for draft in drafts]
+    return [
+        _find(instance, address) or _add(instance, address, is_told=draft.get("notify") is not False)
+        for draft, address in zip(drafts, addresses, strict=True)
+    ]
+
+
+def invite(instance: Instance, entry: WaitlistEntry, *, ignore_existing: bool) -> WaitlistEntry:
+    """Invite one who waits."""
+    _require_open(entry, "invited", "completed")
+    draft = {"email_address": entry.email_address, "ignore_existing": ignore_existing}
+    entry.invitation_id = invitations.create_all(instance, [draft])[0].id
+    entry.status = "invited"
+    instance.touch_and_tell("waitlistEntry.updated", entry)
+    return entry
+
+
+def reject(instance: Instance, entry: WaitlistEntry) -> WaitlistEntry:
+    """Reject one who waits."""
+    _require_open(entry, "rejected", "completed")
+    entry.status = "rejected"
+    instance.touch_and_tell("waitlistEntry.updated", entry)
+    return entry
+
+
+def remove(instance: Instance, entry: WaitlistEntry) -> None:
+    """Forget one who waits."""
+    _require_open(entry, "invited", "completed")
+    instance.waitlist.remove(entry.id)
+
+
+def _find(instance: Instance, address: str) -> WaitlistEntry | None:
+    return next((row for row in instance.waitlist if row.email_address == address), None)
+
+
+def _add(instance: Instance, address: str, *, is_told: bool) -> WaitlistEntry:
+    now = instance.now
+    entry = WaitlistEntry(id=instance.ids.new("wle"), email_address=address, created_at=now, updated_at=now)
+    instance.waitlist.add(entry)
+    if is_told:
+        post.send(instance, address, "waitlist_confirmation", "You are on the waitlist", "You are on the waitlist.")
+    instance.tell("waitlistEntry.created", entry)
+    return entry
+
+
+def _require_open(entry: WaitlistEntry, *over: str) -> None:
+    if entry.status in over:
+        code = f"waitlist_entry_already_{entry.status}"
+        raise Refused(409, Problem(code, entry.status, f"This entry is {entry.status}."))

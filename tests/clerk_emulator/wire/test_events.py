@@ -1,0 +1,59 @@
+"""Every event, against Clerk's specification of webhooks."""
+
+import json
+from typing import Any
+
+import pytest
+
+from clerk_emulator import Emulator
+from clerk_emulator.state import invitations, organization_invitations, sessions, users
+from clerk_emulator.wire.events import TYPES
+from tests.clerk_emulator.people import Backend, Json
+from tests.clerk_emulator.routes import lives
+from tests.clerk_emulator.specification import faults, ledger, load
+
+pytestmark = pytest.mark.anyio
+
+
+async def live(emulator: Emulator, backend: Backend) -> list[Json]:
+    """Live through everything, and return the events."""
+    emulator.state.settings.mail_events = True
+    api: Backend = type("Watched", (Backend,), {"emulator": emulator})(backend.http)
+    await lives.everything(api)
+    await accept(emulator, backend)
+    return [json.loads(message.body) for message in emulator.webhooks.log.messages.values()]
+
+
+async def accept(emulator: Emulator, backend: Backend) -> None:
+    """Accept invitations, sign out, and send a text message: what the Backend API doesn't do."""
+    one = emulator.state
+    admin = await backend.user("zoe@example.com")
+    firm = await backend("POST", "/organizations", {"name": "Southwind", "created_by": admin["id"]})
+    made = await backend.invite(firm, "new@example.com")
+    invitation = one.organization_invitations.find(made["id"])
+    assert invitation is not None
+    user, _ = organization_invitations.accept(one, invitation, {})
+    waiting = await backend("POST", "/waitlist_entries", {"email_address": "patient@example.com"})
+    entry = await backend("POST", f"/waitlist_entries/{waiting['id']}/invite")
+    invited = one.invitations.find(entry["invitation"]["id"])
+    assert invited is not None
+    invitations.accept(one, invited, {})
+    for how in ("ended", "removed"):
+        sessions.end(one, sessions.start(one, user, sessions.new_client(one)), how)
+    phone = await backend("POST", "/phone_numbers", {"user_id": user.id, "phone_number": "+4915551234567"})
+    await backend("POST", f"/phone_numbers/{phone['id']}/prepare_verification")
+    users.set_banned(one, user, True)
+
+
+async def test_every_event_is_as_specified_or_in_the_ledger(emulator: Emulator, backend: Backend) -> None:
+    document: Any = load("webhooks-2025-04-15.yml")
+    events = await live(emulator, backend)
+    wrong = set()
+    for event in events:
+        operation = document["x-webhooks"][event["type"]]["post"]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        wrong |= {f"{event['type']}: {text}" for text in faults(document, schema, event)}
+    assert {event["type"] for event in events} == set(TYPES), "every type of event happened"
+    known = {key for key in ledger() if key.partition(":")[0] in TYPES}
+    assert not wrong - known, "not in the ledger"
+    assert not known - wrong, "gone: take it out of the ledger"

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.identity.model import MEMBER
-from instep.invitations.rules import ROLES, InviteRefused, checked_email, checked_name
+from instep.invitations.rules import LONGEST_EMAIL, ROLES, InviteRefused, checked_email, checked_name
 
 MOST_ROWS = 1_000
 LONGEST_TEXT = 200_000
@@ -27,7 +27,6 @@ NOTES: dict[str, str] = {
     "over_seats": "No seat is left.",
 }
 
-_NAMED = re.compile(r"([^<>]*)<([^<>\s]*)>")
 _HEADERS = {"email": "email", "e-mail": "email", "email_address": "email", "role": "role", "name": "name"}
 _ROLES = {name.lower(): key for key, name in ROLES}
 
@@ -93,7 +92,7 @@ def decide(
 
 
 def _line(wish: Wish, standing: Mapping[str, str], invited: Collection[str], seen: Collection[str]) -> Line:
-    line = Line(email=wish.email, role=wish.role, name=wish.name, verdict="invalid", note="")
+    line = Line(email=wish.email[:LONGEST_EMAIL], role=wish.role, name=wish.name, verdict="invalid", note="")
     try:
         line = replace(line, email=checked_email(wish.email), name=checked_name(wish.name))
     except InviteRefused as refused:
@@ -148,14 +147,14 @@ def _read_plain(text: str, role: str) -> list[Wish]:
 
 def _people(chunk: str) -> list[tuple[str, str | None]]:
     """The addresses in a piece of text, each with its name where it is written as `Maya Cohen <maya@x.com>`."""
+    before, *others = chunk.split("<")
     found: list[tuple[str, str | None]] = []
-    end = 0
-    for match in _NAMED.finditer(chunk):
-        *plain, name = _split(match[1])
+    for other in others:
+        *plain, name = _split(before)
+        email, _, before = other.partition(">")
         found += [(it, None) for it in plain]
-        found.append((match[2], name or None))
-        end = match.end()
-    return found + [(it, None) for it in chunk[end:].split()]
+        found += [(it, name or None) for it in email.split()]
+    return found + [(it, None) for it in before.split()]
 
 
 def _split(text: str) -> list[str]:

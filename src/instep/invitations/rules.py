@@ -2,10 +2,8 @@
 
 import re
 
-from email_validator import EmailNotValidError, validate_email
-
 from instep.access.principal import Access
-from instep.identity import refusals
+from instep.identity import addresses, refusals
 from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
@@ -14,6 +12,7 @@ from instep.kit.clock import DAY
 EXPIRES_IN_DAYS = 7
 MOST_DAYS = 365
 LONGEST_NAME = 200
+LONGEST_EMAIL = 320
 ROLES = ((MEMBER, "Member"), (ADMIN, "Admin"))
 STALE = {
     "accepted": ("already_accepted", CONFLICT, "Invitation already accepted - refresh to see member."),
@@ -47,12 +46,12 @@ def inviter_of(access: Access) -> ClerkId | None:
 
 def checked_email(text: str) -> str:
     """An address as it will be invited. Raises InviteRefused, before anything is tried, for one that can't be."""
+    if len(text) > LONGEST_EMAIL:
+        raise InviteRefused("This is too long for an e-mail address.", code="invalid_email", field="email")
     try:
-        return validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized
-    except EmailNotValidError as error:
-        raise InviteRefused(
-            f"{text.strip() or 'An empty address'} is not an e-mail address.", code="invalid_email", field="email"
-        ) from error
+        return addresses.checked_email(text)
+    except Refused as refused:
+        raise InviteRefused(str(refused), code=refused.code, field=refused.field) from refused
 
 
 def checked_id(id: str) -> ClerkId | None:

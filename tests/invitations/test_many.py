@@ -1,0 +1,244 @@
+"""Many are invited at once: what would happen is said before, every row has its end, and nobody is invited twice."""
+
+import pytest
+
+from instep.identity.model import MEMBER
+from instep.invitations.batch import Batch
+from instep.invitations.preview import Wish, read
+from instep.invitations.rules import InviteRefused
+from instep.kit.clock import DAY, HOUR, MINUTE
+from tests.invitations.firms import (
+    ADA,
+    BOB,
+    access_of,
+    furnish,
+    invitations,
+    mortal,
+    next_day,
+    operations,
+    recover,
+    refuse,
+    statuses,
+)
+from tests.support.world import Firm
+
+pytestmark = pytest.mark.anyio
+BULK, ONE = "CreateOrganizationInvitationBulk", "CreateOrganizationInvitation"
+
+
+def people(count: int, of: str = "p") -> list[Wish]:
+    return [Wish(email=f"{of}{number}@example.com") for number in range(count)]
+
+
+async def outcome(firm: Firm, batch: Batch) -> list[tuple[str, str | None]]:
+    found = await firm.services.invitations.invite_many.get(await access_of(firm), batch.id)
+    return [(row.status, row.code) for row in found.rows]
+
+
+async def test_a_preview_says_what_would_become_of_each(firm: Firm) -> None:
+    await furnish(firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    await desk.invite(access, email="waiting@example.com", role=MEMBER)
+    async with firm.clerk() as clerk:
+        await clerk.delete(f"/v1/organizations/{firm.organization_id('acme')}/memberships/{firm.user_id(BOB)}")
+    await firm.settle()
+    text = f"new@example.com, {ADA.upper()} {BOB} waiting@example.com nobody new@example.com"
+    preview = await desk.invite_many.preview(access, read(text))
+    assert [it.verdict for it in preview.lines] == ["new", "member", "former", "invited", "invalid", "duplicate"]
+    assert (preview.sent, preview.seats, preview.seats_used, preview.refusal) == (2, 50, 2, None)
+    assert statuses(firm) == ["pending"]
+
+
+async def test_a_batch_is_sent_by_tens_and_says_how_far_it_is(firm: Firm) -> None:
+    await furnish(firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    wishes = [*people(23), Wish(email=ADA), Wish(email="maya@example.com", role="org:admin", name="Maya Cohen")]
+    batch = await desk.invite_many.send(access, wishes, expires_in_days=3)
+    assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 1, 0, False)
+    assert statuses(firm) == []
+    await firm.services.runner.resume_due()
+    batch = await desk.invite_many.get(access, batch.id)
+    assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 25, 24, True)
+    assert [row.status for row in batch.rows] == ["sent"] * 23 + ["skipped", "sent"]
+    assert statuses(firm) == ["pending"] * 24
+    assert [row.invitation_id for row in batch.rows if row.status == "sent"] == [id for id, _ in invitations(firm)]
+    maya = firm.emulator.state.organization_invitations.find(batch.rows[-1].invitation_id or "")
+    assert maya is not None
+    assert (maya.role, maya.private_metadata["name"]) == ("org:admin", "Maya Cohen")
+    assert maya.expires_at - maya.created_at == 3 * DAY
+    assert [len(it.intent["rows"]) for it in await operations(firm, "invitation.bulk")] == [4, 10, 10]
+
+
+async def test_after_a_refused_bulk_call_each_is_asked_for_alone(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    batch = await desk.invite_many.send(access, people(4))
+    await desk.invite(access, email="p2@example.com", role=MEMBER)
+    await firm.services.runner.resume_due()
+    assert await outcome(firm, batch) == [
+        ("sent", None),
+        ("sent", None),
+        ("refused", "already_invited"),
+        ("sent", None),
+    ]
+    assert statuses(firm) == ["pending"] * 4
+
+
+async def test_after_a_bulk_call_that_did_a_part_only_the_rest_is_asked_for(sqlite_firm: Firm) -> None:
+    """Whether a bulk call is all or nothing, Clerk does not say."""
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    clerk = firm.services.clerk
+    invite_many = clerk.invite_many
+
+    async def a_part(organization, wanted):  # type: ignore[no-untyped-def]
+        await invite_many(organization, wanted[:2])
+        return await invite_many(organization, wanted)
+
+    clerk.invite_many = a_part  # type: ignore[method-assign]
+    batch = await desk.invite_many.send(access, people(4))
+    await firm.services.runner.resume_due()
+    assert await outcome(firm, batch) == [("sent", None)] * 4
+    assert statuses(firm) == ["pending"] * 4
+
+
+@pytest.mark.parametrize("operation", [BULK, ONE])
+async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm, operation: str) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    firm.emulator.fail(operation, status=504, after_effect=True, count=1)
+    if operation == ONE:
+        refuse(firm, BULK, "organization_invitation_not_unique", status=400)
+    batch = await desk.invite_many.send(access, people(4))
+    await recover(firm)
+    assert await outcome(firm, batch) == [("sent", None)] * 4
+    assert statuses(firm) == ["pending"] * 4
+
+
+@pytest.mark.parametrize("fault", [{"status": 429, "retry_after": 900}, {"status": 503}])
+async def test_while_clerk_is_down_or_limited_it_waits_and_goes_on(sqlite_firm: Firm, fault: dict[str, int]) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    firm.emulator.fail(BULK, count=3, **fault)
+    batch = await desk.invite_many.send(access, people(12))
+    await firm.services.runner.resume_due()
+    assert not (await desk.invite_many.get(access, batch.id)).is_done
+    for _ in range(12):
+        firm.clock.advance(20 * MINUTE)
+        await firm.services.runner.resume_due()
+    assert await outcome(firm, batch) == [("sent", None)] * 12
+    assert statuses(firm) == ["pending"] * 12
+
+
+async def test_a_key_that_clerk_does_not_take_refuses_the_rows(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    refuse(firm, BULK, "clerk_key_invalid", status=401)
+    batch = await desk.invite_many.send(access, people(2))
+    await firm.services.runner.resume_due()
+    assert await outcome(firm, batch) == [("refused", "clerk_key_invalid")] * 2
+
+
+async def test_no_more_than_there_are_seats(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    batch = await desk.invite_many.send(access, people(60))
+    await firm.services.runner.resume_due()
+    assert await outcome(firm, batch) == [("sent", None)] * 48 + [("skipped", "over_seats")] * 12
+
+
+async def test_too_many_for_today_are_refused_as_a_whole_and_the_preview_says_so(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    async with firm.clerk() as clerk:
+        path = f"/v1/organizations/{firm.organization_id('acme')}"
+        await clerk.patch(path, json={"max_allowed_memberships": 0})
+    await firm.settle()
+    await desk.invite_many.send(access, people(90))
+    preview = await desk.invite_many.preview(access, people(11, "q"))
+    assert preview.refusal is not None
+    assert "can send 100 invitations in 24 hours; 90 were sent" in preview.refusal
+    with pytest.raises(InviteRefused, match="works again at"):
+        await desk.invite_many.send(access, people(11, "q"))
+    await desk.invite_many.send(access, people(10, "q"))
+    with pytest.raises(InviteRefused, match="One person can send"):
+        await desk.invite(access, email="one@example.com", role=MEMBER)
+    next_day(firm)
+    await desk.invite(access, email="one@example.com", role=MEMBER)
+
+
+async def test_bulk_calls_keep_under_clerks_fifty_an_hour(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    async with firm.clerk() as clerk:
+        await clerk.patch(f"/v1/organizations/{access.organization_clerk_id}", json={"max_allowed_memberships": 0})
+    for number in range(52):
+        last = await desk.invite_many.send(access, people(1, f"a{number}x"))
+    starts = sorted(it.intent["start_at"] for it in await operations(firm, "invitation.bulk"))
+    assert starts[49] - starts[0] < HOUR <= starts[50] - starts[0]
+    await firm.services.runner.resume_due()
+    assert (await desk.invite_many.get(access, last.id)).done == 0
+    assert len(statuses(firm)) == 50
+    firm.clock.advance(HOUR)
+    await firm.services.runner.resume_due()
+    assert len(statuses(firm)) == 52
+
+
+async def test_pressing_twice_keeps_one_batch(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    first = await desk.invite_many.send(access, people(3), idempotency_key="k")
+    await firm.services.runner.resume_due()
+    second = await desk.invite_many.send(access, people(3), idempotency_key="k")
+    assert first.id == second.id
+    assert second.is_done
+    assert statuses(firm) == ["pending"] * 3
+
+
+async def test_a_batch_of_another_organization_is_not_there(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    batch = await desk.invite_many.send(access, people(1))
+    elsewhere = type(access)(
+        **{**{n: getattr(access, n) for n in access.__struct_fields__}, "organization_id": "ogn_x"}
+    )
+    with pytest.raises(InviteRefused, match="no such batch"):
+        await desk.invite_many.get(elsewhere, batch.id)
+    with pytest.raises(InviteRefused, match="no such batch"):
+        await desk.invite_many.get(access, (await operations(firm, "invitation.bulk"))[0].id)
+
+
+async def test_stopped_anywhere_everyone_is_invited_once(firm: Firm) -> None:
+    """The keeping of the batch and its first go at every place; with a bulk call that is refused at every third."""
+    await furnish(firm)
+    access, desk = await access_of(firm), firm.services.invitations
+    points = mortal(firm)
+    at = 0
+    while True:
+        at += 1
+        next_day(firm)
+        async with firm.clerk() as clerk:
+            await clerk.patch(f"/v1/organizations/{access.organization_clerk_id}", json={"max_allowed_memberships": 0})
+        if at % 3 == 0:
+            refuse(firm, BULK, "organization_invitation_not_unique", status=400)
+        wishes = people(2, f"a{at}x")
+        with points.armed(at):
+            await desk.invite_many.send(access, wishes)
+            await firm.services.runner.resume_due()
+        where = points.where
+        with points.armed(1 + at % 13):
+            await recover(firm, times=1)
+        await recover(firm, times=4)
+        kept = [
+            it for it in await operations(firm, "invitation.batch") if it.intent["rows"][0]["email"] == wishes[0].email
+        ]
+        for wish in wishes:
+            assert statuses(firm, wish.email) == ["pending"] * len(kept), where
+        assert all(it.state == "settled" for it in await operations(firm)), where
+        for it in kept:
+            found = await desk.invite_many.get(access, it.id)
+            assert [row.status for row in found.rows] == ["sent", "sent"], where
+        if not where:
+            break
+        firm.emulator.faults.clear()
+    assert at > 25, "the places are really there"

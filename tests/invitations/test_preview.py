@@ -1,0 +1,110 @@
+"""A list of people is read however it was written, and each is told what would become of them."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instep.invitations.preview import LONGEST_TEXT, MOST_ROWS, Wish, decide, read
+from instep.invitations.rules import InviteRefused
+
+
+def pairs(text: str) -> list[tuple[str, str, str | None]]:
+    return [(it.email, it.role, it.name) for it in read(text)]
+
+
+@pytest.mark.parametrize("between", [" ", ",", ";", "\n", ", ", " ;\n\n", "\t", "\r\n"])
+def test_addresses_may_be_separated_by_anything(between: str) -> None:
+    assert [it.email for it in read(between.join(["a@x.com", "b@x.com", "c@x.com"]))] == [
+        "a@x.com",
+        "b@x.com",
+        "c@x.com",
+    ]
+
+
+def test_names_before_addresses_are_kept() -> None:
+    text = 'a@x.com Maya Cohen <m@x.com>, "Leo Marchetti" <l@x.com>; <n@x.com> b@x.com'
+    assert [(email, name) for email, _, name in pairs(text)] == [
+        ("a@x.com", None),
+        ("m@x.com", "Maya Cohen"),
+        ("l@x.com", "Leo Marchetti"),
+        ("n@x.com", None),
+        ("b@x.com", None),
+    ]
+
+
+@pytest.mark.parametrize("comma", [",", ";", "\t"])
+def test_a_csv_tells_address_role_and_name(comma: str) -> None:
+    text = "\ufeffName,E-Mail,Ignored,Role\r\nMaya Cohen,m@x.com,1,Admin\r\n,l@x.com,,\r\n\r\n"
+    text += ",n@x.com,,org:sales\r\n,o@x.com,,sales"
+    assert pairs(text.replace(",", comma)) == [
+        ("m@x.com", "org:admin", "Maya Cohen"),
+        ("l@x.com", "org:member", None),
+        ("n@x.com", "org:sales", None),
+        ("o@x.com", "org:sales", None),
+    ]
+
+
+def test_a_csv_with_quotes_is_read_as_such() -> None:
+    assert pairs('email,name\nm@x.com,"Cohen, Maya"') == [("m@x.com", "org:member", "Cohen, Maya")]
+
+
+@pytest.mark.parametrize("text", ["", "  \n ", ",;", "email,name\n"])
+def test_a_list_of_nobody_is_refused(text: str) -> None:
+    with pytest.raises(InviteRefused) as caught:
+        read(text)
+    assert caught.value.code == "nobody"
+
+
+@pytest.mark.parametrize("text", ["a@x.com " * (MOST_ROWS + 1), "x" * (LONGEST_TEXT + 1)])
+def test_too_many_are_refused(text: str) -> None:
+    with pytest.raises(InviteRefused) as caught:
+        read(text)
+    assert caught.value.code == "too_many"
+
+
+@pytest.mark.parametrize("text", ["a <", "a ", "<", '"', "<x", "x", "@", "a@x.com,", "email,", "<a@x.com>"])
+def test_a_malicious_list_is_read_or_refused_at_once(text: str) -> None:
+    """In time that grows with its length alone."""
+    with contextlib.suppress(InviteRefused):
+        decide(read(text * (190_000 // len(text))), standing={}, invited=(), free=None)
+
+
+@given(st.text(max_size=200))
+def test_whatever_is_pasted_is_read_or_refused(text: str) -> None:
+    try:
+        wishes = read(text)
+    except InviteRefused:
+        return
+    decide(wishes, standing={}, invited=(), free=None)
+
+
+def test_each_is_told_what_would_become_of_them() -> None:
+    wishes = [Wish(email=f"{name}@x.com") for name in ("new", "mem", "off", "inv", "old", "New", "more", "late")]
+    wishes.insert(3, Wish(email="nobody"))
+    lines = decide(
+        wishes,
+        standing={"mem@x.com": "member", "off@x.com": "deactivated", "old@x.com": "former"},
+        invited={"inv@x.com"},
+        free=3,
+    )
+    assert [(it.email, it.verdict) for it in lines] == [
+        ("new@x.com", "new"),
+        ("mem@x.com", "member"),
+        ("off@x.com", "member"),
+        ("nobody", "invalid"),
+        ("inv@x.com", "invited"),
+        ("old@x.com", "former"),
+        ("New@x.com", "duplicate"),
+        ("more@x.com", "new"),
+        ("late@x.com", "over_seats"),
+    ]
+    assert lines[2].note == "Is a member who is deactivated; reactivate them instead."
+    assert lines[3].note == "nobody is not an e-mail address."
+
+
+def test_without_a_limit_there_are_seats_for_all() -> None:
+    assert all(
+        it.is_sent for it in decide([Wish(email=f"p{n}@x.com") for n in range(99)], standing={}, invited=(), free=None)
+    )

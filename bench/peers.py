@@ -34,7 +34,8 @@ def main() -> int:
         return 1
     home = Path(os.environ.get("PEERS_HOME") or Path(tempfile.gettempdir()) / "instep-peers")
     home.mkdir(mode=0o755, parents=True, exist_ok=True)
-    env = {**os.environ, "PG_BIN": str(binaries), "PEERS_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    paths = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)
+    env = {**os.environ, "PG_BIN": str(binaries), "PEERS_HOME": str(home), "PYTHONPATH": paths}
     run = str(PEERS / "run.py")
     if not (home / "venv" / "bin" / "python").exists() or not (home / "node_guide" / "node_modules").exists():
         subprocess.run([sys.executable, run, "--setup"], env=env, check=True)
@@ -46,7 +47,7 @@ def ours() -> list[str]:
     instep = f"cd / && env {OURS} INSTEP_ADMIN_KEY={KEY} {shlex.quote(program('instep'))}"
     backfill = f"env {OURS} {shlex.quote(sys.executable)} -m bench.backfill"
     options = {
-        "ours": f"{instep.replace('env ', 'exec env ', 1)} serve",
+        "ours": f"{instep} migrate && {instep.replace('env ', 'exec env ', 1)} serve",
         "ours-url": URL,
         "ours-migrate": f"{instep} migrate",
         "ours-backfill": f"exec {backfill}",

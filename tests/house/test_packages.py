@@ -20,7 +20,7 @@ OWNERS = {
     "the present time": (NOW, ["kit/clock.py"]),
     "the web framework": (["fastapi"], ["*/api.py", "app/web.py"]),
     "the terminal": (["typer", "rich", "click"], ["app/cli*.py"]),
-    "the job engine": (["pgqueuer"], ["app/worker.py"]),
+    "the job engine": (["pgqueuer"], ["app/timer.py"]),
     "the web server": (["uvicorn"], ["app/*"]),
 }
 HARM = {

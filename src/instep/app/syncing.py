@@ -33,12 +33,11 @@ class Syncing:
     every: int
 
     def chores(self) -> tuple[Chore, ...]:
-        """What runs by the clock: the check, and the look at the webhook."""
-        check = Chore("sync-check", MINUTE / SECOND, self.check_when_due)
-        return (check, Chore("freshness", FRESH_EVERY / SECOND, self.look_when_due))
+        """What every process does for itself: the look at the webhook, which its pages show."""
+        return (Chore("freshness", FRESH_EVERY / SECOND, self.look_when_due),)
 
     async def check_when_due(self) -> None:
-        """The check on the timer: not where another replica made one within the time."""
+        """The check on the timer, unless somebody made one within the time."""
         db, now = self.sync.db, self.sync.clock()
         last = await db.read(_last_check)
         if not self.every or (last is not None and now - last < self.every):

@@ -1,5 +1,6 @@
 """The composition root: every part with what it needs, from the settings. Nothing is opened here."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -14,8 +15,10 @@ from instep.access.pages import AccessPages
 from instep.access.principal import Principal
 from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
+from instep.app.jobs import make_jobs
 from instep.app.metrics import Metrics
 from instep.app.syncing import Syncing, make_syncing
+from instep.app.timer import Timer
 from instep.app.worker import Worker
 from instep.audit.store import Entry, record
 from instep.clerk import wire
@@ -69,6 +72,7 @@ class Services:
     metrics: Metrics
     work: Work
     worker: Worker
+    timer: Timer
     receiver: Receiver
     gate: Gate
     keys: ApiKeys
@@ -87,10 +91,11 @@ class Services:
             self.relay.start()
         if has_worker:
             self.worker.start()
+            self.timer.start()
 
     async def stop(self) -> None:
         """End what runs by itself; doing so twice is fine."""
-        await self.worker.stop()
+        await asyncio.gather(self.worker.stop(), self.timer.stop())
         if self.relay is not None:
             await self.relay.stop()
 
@@ -132,6 +137,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         metrics=metrics,
         work=work,
         worker=worker,
+        timer=Timer(db, make_jobs(db, clock, syncing)),
         receiver=Receiver(db=db, opener=_opener(settings), clock=clock, wake=worker.wake),
         gate=gate,
         keys=keys,

@@ -157,3 +157,10 @@ def keep_fact(conn: Conn, name: str, value: str) -> str:
     """Keep a fact unless it is known already; gives what is known afterwards."""
     put_rows(conn, facts, [{"name": name, "value": value}], key="name")
     return find_fact(conn, name) or value
+
+
+def forget_settled(conn: Conn, *, before: int, limit: int) -> int:
+    """Delete up to `limit` deliveries that were settled before this time; how many there were."""
+    old = sa.select(deliveries.c.id).where(deliveries.c.received_at < before, deliveries.c.state == "settled")
+    some = old.order_by(deliveries.c.received_at).limit(limit)
+    return conn.execute(sa.delete(deliveries).where(deliveries.c.id.in_(some))).rowcount

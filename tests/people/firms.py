@@ -123,9 +123,9 @@ def is_banned(firm: Firm, email: str) -> bool:
     return user.banned
 
 
-async def operations(firm: Firm, kind: str = "") -> list[Operation]:
+async def operations(firm: Firm, kind: str = "", *, limit: int = 100) -> list[Operation]:
     """Our operations, newest first."""
-    found = await firm.services.db.read(journal.list_operations, limit=500)
+    found = await firm.services.db.read(journal.list_operations, limit=limit)
     return [it for it in found if kind in ("", it.kind)]
 
 

@@ -39,7 +39,11 @@ class Thing:
 
 @dataclass
 class ModelClerk:
-    """Clerk, and the Directory that reads it: present or past, as `is_stale` says, or not at all (`is_down`)."""
+    """Clerk, and the Directory that reads it: present or past, as `is_stale` says, or not at all (`is_down`).
+
+    The past has an older version: an answer from between two changes of one millisecond looks like the present, and
+    nobody can tell.
+    """
 
     time: int = 1_000
     things: dict[Key, Thing] = field(default_factory=dict)
@@ -117,7 +121,7 @@ class ModelClerk:
         thing = self.things[ask.key]
         if self.is_stale:
             older = [it for it in thing.past if it.version < thing.now.version]
-            return self._seen(thing, (older or thing.past)[0])
+            return self._seen(thing, older[0] if older else thing.now)
         if not thing.is_alive:
             return Gone(ask.key, ask.entity)
         return self._seen(thing, thing.now)

@@ -124,6 +124,8 @@ def list_users(call: Call) -> Any:
         found = list(_first(walk(skip=call.query.offset), call.query.limit))
     elif name == "created_at" and descending:
         found = call.query.page(search.walk(call.instance, wanted))
+    elif name == "created_at":  # the same order as by cursor, also among those made in the same moment
+        found = call.query.page(filter(search.fits(call.instance, wanted), call.instance.users.oldest_first()))
     else:
         rows = search.walk(call.instance, wanted)
         key = lambda user: search.user_value(user, name)  # noqa: E731 - one use

@@ -182,7 +182,8 @@ class Ties:
 
     def take(self, items: Sequence[Seen], *, is_last: bool) -> list[Seen]:
         """What is whole now; `since` moves on to the moment that is not."""
-        found = [*self._held, *(it for it in items if made_at(it) >= self.since)]
+        known = {it.key.id: it for it in (*self._held, *items) if made_at(it) >= self.since}
+        found = list(known.values())
         if is_last or not found:
             self._held = []
             return found

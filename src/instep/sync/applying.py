@@ -88,7 +88,7 @@ class Applying:
         return self.chosen is None or row.number in self.chosen
 
     def _next(self, conn: Conn, kind: Kind, after: int) -> list[store.Row]:
-        return store.list_findings(conn, self.plan_id, after=after, limit=BATCH, thing=kind, is_open=True)
+        return store.list_open(conn, self.plan_id, kind, after=after, limit=BATCH)
 
     async def _batch(self, rows: Sequence[store.Row], *, is_deleting: bool) -> None:
         if not rows:

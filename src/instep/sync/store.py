@@ -122,27 +122,25 @@ def drop(conn: Conn, run_id: str, numbers: Sequence[int]) -> None:
 _FINDING = (f.number, f.kind, f.thing, f.clerk_id, f.label, f.mend, f.body, f.outcome, f.outcome_reason)
 
 
-def list_findings(
-    conn: Conn,
-    run_id: str,
-    *,
-    after: int = 0,
-    limit: int = 100,
-    kinds: Sequence[str] = (),
-    thing: Kind | None = None,
-    is_open: bool = False,
-) -> list[Row]:
-    """Findings of a run in the order of their numbers. `is_open`: those nobody has done anything about."""
-    query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after).order_by(f.number).limit(limit)
-    query = query.where(f.kind.in_(kinds)) if kinds else query
-    query = query.where(f.thing == thing) if thing else query
-    query = query.where(f.outcome.is_(None)) if is_open else query
-    return [_row(row) for row in conn.execute(query)]
+def list_findings(conn: Conn, run_id: str, *, after: int = 0, limit: int = 100) -> list[Row]:
+    """Findings of a run in the order of their numbers."""
+    return _list(conn, sa.select(*_FINDING).where(f.run_id == run_id, f.number > after), limit)
+
+
+def list_open(conn: Conn, run_id: str, thing: Kind, *, after: int, limit: int) -> list[Row]:
+    """Findings about things of a kind that nobody has done anything about."""
+    query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after)
+    return _list(conn, query.where(f.thing == thing, f.outcome.is_(None)), limit)
 
 
 def list_suspects(conn: Conn, run_id: str, *, after: int, limit: int) -> list[Row]:
-    """What Clerk did not show, in the order of their numbers."""
-    return list_findings(conn, run_id, after=after, limit=limit, kinds=GONE)
+    """What Clerk did not show."""
+    query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after, f.kind.in_(GONE))
+    return _list(conn, query, limit)
+
+
+def _list(conn: Conn, query: sa.Select[Any], limit: int) -> list[Row]:
+    return [_row(row) for row in conn.execute(query.order_by(f.number).limit(limit))]
 
 
 def count_findings(conn: Conn, run_id: str) -> dict[tuple[str, Kind], int]:

@@ -1,0 +1,85 @@
+"""Invitations from the command line, against a whole firm."""
+
+import json
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio.from_thread
+import pytest
+from typer.testing import CliRunner
+
+from instep.app import cli_invitations
+from instep.app.cli import app
+from instep.kit.errors import InstepError
+from tests.invitations.firms import furnish, statuses
+from tests.support.world import Firm, make_firm
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
+    """A firm whose loop the commands share."""
+    with anyio.from_thread.start_blocking_portal() as portal:
+
+        async def make() -> Firm:
+            return await furnish(make_firm(sqlite_migrated_url))
+
+        firm = portal.call(make)
+
+        def with_services(use: Any) -> Any:
+            async def run() -> Any:
+                work: Coroutine[Any, Any, Any] = use(firm.services)
+                return await work
+
+            return portal.call(run)
+
+        monkeypatch.setattr(cli_invitations, "with_services", with_services)
+        yield firm
+        portal.call(firm.close)
+
+
+def call(*args: str, text: str | None = None) -> str:
+    result = runner.invoke(app, list(args), input=text)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_one_is_invited_sent_again_by_address_and_revoked_by_id(firm: Firm) -> None:
+    made = json.loads(call("invite", "acme", "maya@example.com", "--role", "org:admin", "--days", "3", "--json"))
+    assert (made["email"], made["role"], made["status"]) == ("maya@example.com", "org:admin", "pending")
+    again = json.loads(call("resend", "acme", "maya@example.com", "--no-mail", "--json"))
+    assert again["id"] != made["id"]
+    assert "maya@example.com: revoked, org:admin" in call("revoke", "acme", again["id"])
+    assert statuses(firm) == ["revoked", "revoked"]
+
+
+def test_many_are_invited_from_words_files_and_standard_input(firm: Firm, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("email,role,name\nleo@example.com,admin,Leo\nada@acme.example,,\n")
+    args = ("acme", "maya@example.com", f"@{file}", "-")
+    preview = json.loads(call("preview-invitations", *args, "--json", text="mia@example.com\n"))
+    assert [it["verdict"] for it in preview["lines"]] == ["new", "new", "member", "new"]
+    assert statuses(firm) == []
+    batch = json.loads(call("invite", *args, "--json", text="mia@example.com\n"))
+    assert batch["state"] == "done"
+    assert [row["status"] for row in batch["rows"]] == ["sent", "sent", "skipped", "sent"]
+    assert statuses(firm) == ["pending"] * 3
+    assert "Has a pending invitation already." in call("invite", "acme", "maya@example.com", "new@example.com")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("invite", "acme", "nobody"), "nobody is not an e-mail address."),
+        (("invite", "nowhere", "maya@example.com"), "There is no organization nowhere."),
+        (("invite", "acme", "@/nowhere.csv"), "can't be read"),
+        (("resend", "acme", "maya@example.com"), "maya@example.com has no pending or expired invitation."),
+        (("revoke", "acme", "orginv_none"), "No longer in Clerk."),
+    ],
+)
+def test_what_can_not_be_done_is_one_sentence(firm: Firm, args: tuple[str, ...], words: str) -> None:
+    with pytest.raises(InstepError, match=words):
+        call(*args)

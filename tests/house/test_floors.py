@@ -18,7 +18,7 @@ FLOORS = {
         **dict.fromkeys(["wire", "lab"], 2),
         **dict.fromkeys(["routes", "webhooks", "control", "frontend"], 3),
         "serve": 4,
-        "cli": 5,
+        **dict.fromkeys(["cli", "pytest_plugin"], 5),
         "__main__": 6,
     },
 }

@@ -10,7 +10,7 @@ from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
 from clerk_emulator.state import roles
 from clerk_emulator.state.instance import Instance, Settings
-from clerk_emulator.wire import organizations, people, sessions
+from clerk_emulator.wire import mail, organizations, people, sessions
 from clerk_emulator.wire.site import Site
 
 MOST_SHOWN = 1_000
@@ -59,6 +59,10 @@ class Desk:
             "instance_id": self.instance.id,
         }
 
+    def mail(self, limit: int = MOST_SHOWN) -> list[dict[str, Any]]:
+        """Return the letters and text messages that Clerk would have sent, newest first."""
+        return [mail.letter(row, self.site.url) for row in self.instance.mail.page(0, limit)]
+
     def clock(self) -> dict[str, Any]:
         """Return the virtual time."""
         clock = self.instance.clock
@@ -94,5 +98,6 @@ class Desk:
             "organization_invitations": len(one.organization_invitations),
             "invitations": len(one.invitations),
             "sessions": len(one.sessions),
+            "mail": len(one.mail),
             **self.office.counts(),
         }

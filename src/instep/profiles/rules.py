@@ -11,7 +11,7 @@ from instep.identity import refusals
 from instep.identity.addresses import checked_email
 from instep.identity.model import ADMIN
 from instep.identity.ports import ProviderRefused
-from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, UNAVAILABLE, Refused
+from instep.identity.refusals import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, Refused
 from instep.mirror.people import PersonRow
 
 Policy = Literal["reinvite", "verify", "force"]
@@ -25,6 +25,7 @@ LED = OWN | {"username"}
 LONGEST = 256  # characters of a name
 MOST_METADATA = 8_192  # bytes, as Clerk has it
 MOST_ATTRIBUTES = 65_536  # bytes
+ABOUT_CODE = frozenset({"wrong_code", "code_expired", "code_failed", "code_lost"})
 _SAID = frozenset({"managed_by_directory", "plan"})
 
 
@@ -180,6 +181,8 @@ def not_synced(refusal: ProviderRefused, intent: Mapping[str, Any], *, whom: str
         is_email = wanted.get("email") and refusal.param != "username"
         said = email_taken(wanted["email"]) if is_email else username_taken(wanted.get("username") or "")
         return Refused(str(said), code=said.code, status=said.status, field=said.field, refusal=refusal)
+    if refusal.code in ABOUT_CODE:
+        return Refused(str(refusal), code=refusal.code, status=refusal.status or INVALID, field="code")
     said = refusals.in_words(refusal, whom=whom)
     if said.code in _SAID:
         return said

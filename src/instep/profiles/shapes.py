@@ -33,7 +33,9 @@ class ProfileEdit(_Strict):
 
     def edit(self) -> Edit:
         """The same in our words."""
-        cleared: dict[str, Any] = {name: "" for name in ("first_name", "last_name", "username") if name in self.model_fields_set}
+        cleared: dict[str, Any] = {
+            name: "" for name in ("first_name", "last_name", "username") if name in self.model_fields_set
+        }
         return Edit(**(cleared | self.model_dump(exclude_none=True)))
 
 

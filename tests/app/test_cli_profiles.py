@@ -1,0 +1,112 @@
+"""People from the command line, against a whole firm."""
+
+import json
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import anyio.from_thread
+import pytest
+from typer.testing import CliRunner
+
+from instep.app import cli_profiles
+from instep.app.cli import app
+from instep.kit.errors import PermanentError
+from tests.profiles.firms import ADA, BOB, LOU, furnish
+from tests.support.world import Firm, make_firm
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
+    """A firm whose loop the commands share."""
+    with anyio.from_thread.start_blocking_portal() as portal:
+
+        async def make() -> Firm:
+            return await furnish(make_firm(sqlite_migrated_url))
+
+        firm = portal.call(make)
+
+        def with_services(use: Any) -> Any:
+            async def run() -> Any:
+                work: Coroutine[Any, Any, Any] = use(firm.services)
+                return await work
+
+            return portal.call(run)
+
+        monkeypatch.setattr(cli_profiles, "with_services", with_services)
+        yield firm
+        portal.call(firm.close)
+
+
+def call(*args: str, text: str | None = None) -> str:
+    result = runner.invoke(app, list(args), input=text)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def told(*args: str, text: str | None = None) -> Any:
+    return json.loads(call(*args, "--json", text=text))
+
+
+def test_people_are_listed_and_found(firm: Firm) -> None:
+    assert {it["email"] for it in told("users")["data"]} >= {ADA, BOB, LOU}
+    assert [it["email"] for it in told("users", "--status", "local")["data"]] == [LOU]
+    page = told("users", "--organization", "acme", "--limit", "1")
+    assert len(told("users", "--organization", "acme", "--cursor", page["next_cursor"])["data"]) == 1
+    assert "Acme (org:member)" in call("users", "--query", BOB).replace("\n", " ") or "Acme" in call("users")
+    assert "More: --cursor" in call("users", "--limit", "1")
+    assert f"<{BOB}>: active" in call("user", BOB)
+    for args in (("users", "--status", "odd"), ("user", "nobody@example.com"), ("user", "usr_none")):
+        with pytest.raises(PermanentError):
+            call(*args)
+
+
+def test_a_profile_is_edited_on_both_sides(firm: Firm) -> None:
+    edited = told("edit", BOB, "--first-name", "Robert", "--last-name", "", "--data", '{"attributes": {"floor": 3}}')
+    assert (edited["first_name"], edited["last_name"], edited["attributes"]) == ("Robert", None, {"floor": 3})
+    there = firm.emulator.state.users.find(edited["clerk_id"])
+    assert there is not None
+    assert there.first_name == "Robert"
+    for data in ("[]", "{", '{"odd": 1}'):
+        with pytest.raises(PermanentError, match="--data can't be used"):
+            call("edit", BOB, "--data", data)
+
+
+def test_an_account_is_made_banned_let_in_deleted_and_restored(firm: Firm) -> None:
+    made = told("user-create", "dora@example.com", "--first-name", "Dora")
+    assert (made["status"], made["external_id"]) == ("active", made["id"])
+    assert told("user-create", "eve@example.com", "--local")["status"] == "local"
+    assert told("user-ban", "dora@example.com")["status"] == "banned"
+    assert told("user-unban", "dora@example.com")["status"] == "active"
+    assert told("user-delete", "dora@example.com", "--clerk", "keep")["status"] == "deleted"
+    assert told("user-restore", "dora@example.com")["clerk_id"] == made["clerk_id"]
+    assert "deleted" in call("user-delete", made["id"])
+    assert "without a Clerk account" in call("user-restore", made["id"])
+    with pytest.raises(PermanentError, match="delete, ban or keep"):
+        call("user-delete", made["id"], "--clerk", "odd")
+
+
+def test_an_address_asks_before_it_invites_anew(firm: Firm) -> None:
+    offered = told("user-email", BOB, "robert@example.com")
+    assert offered["requires_invitation"]
+    refused = runner.invoke(app, ["user-email", BOB, "robert@example.com"], input="n\n")
+    assert "robert@example.com is invited to Acme" in refused.output
+    assert "Beta: invited" in call("user-email", BOB, "robert@example.com", text="y\n")
+    assert told("user", BOB)["status"] == "deactivated"
+
+
+def test_a_password_is_asked_for(firm: Firm) -> None:
+    assert "active" in call("user-password", BOB, text="correct horse battery\n")
+    with pytest.raises(PermanentError, match="Clerk does not take this password"):
+        call("user-password", BOB, text="short\n")
+
+
+def test_a_new_address_is_proven_by_its_code(firm: Firm) -> None:
+    object.__setattr__(firm.services.profiles.change_email, "policy", "verify")
+    new = "robert+clerk_test@example.com"
+    begun = told("user-email", BOB, new)
+    assert "instep user-verify" in call("user-email", BOB, new)
+    assert "changed" in call("user-verify", BOB, begun["verification"], text="424242\n")
+    assert told("user", new)["username"] == "bob"

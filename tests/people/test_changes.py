@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -375,7 +375,7 @@ async def test_the_last_admin_stays_on_every_path(sqlite_firm: Firm, path: str) 
     firm = await furnish(sqlite_firm)
     changes, ada, root = changes_of(firm), firm.user_id(ADA), await access_of(firm, None)
     await changes.deactivate(root, member=firm.user_id(DAN))
-    ways = {
+    ways: dict[str, Callable[[], Awaitable[object]]] = {
         "role": lambda: changes.set_role(root, member=ada, role=MEMBER),
         "deactivate": lambda: changes.deactivate(root, member=ada),
         "remove": lambda: changes.remove(root, member=ada),

@@ -57,9 +57,9 @@ def code_of(check: Callable[..., None], *args: Any) -> str | None:
     return None
 
 
-OUT = {"status": "removed"}
-ASIDE = {"status": "deactivated", "deactivation": "database"}
-BY_KEY = {"principal": BREAK_GLASS, "role": None}
+OUT: dict[str, Any] = {"status": "removed"}
+ASIDE: dict[str, Any] = {"status": "deactivated", "deactivation": "database"}
+BY_KEY: dict[str, Any] = {"principal": BREAK_GLASS, "role": None}
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,7 @@ def test_nobody_raises_themselves_not_even_an_instance_admin() -> None:
         (rules.check_leave, access(MEMBER), member(1, **ASIDE), "not_a_member"),
     ],
 )
-def test_who_may_do_what_with_whom(
-    check: Callable[..., None], who: Access, whom: Member, why_not: str | None
-) -> None:
+def test_who_may_do_what_with_whom(check: Callable[..., None], who: Access, whom: Member, why_not: str | None) -> None:
     assert code_of(check, who, whom) == why_not
 
 

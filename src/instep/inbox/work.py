@@ -23,7 +23,7 @@ from instep.mirror.ledger import Ledger, open_ledger
 log = structlog.get_logger(__name__)
 
 BATCH = 200
-BUSY, GATHER = 8, 0.02
+BUSY, GATHER = 8, 0.05
 ROUNDS = 3
 DELAYS = (5 * SECOND, 30 * SECOND, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 8 * HOUR)
 

@@ -89,14 +89,16 @@ def lock_organizations_of(conn: Conn, user_id: str, role: str) -> None:
         lock_organization(conn, id)
 
 
-def find_sole(conn: Conn, user_id: str, role: str) -> dict[str, str]:
-    """The organizations (our id, name) in which nobody else who may come in has this role."""
+def find_sole(conn: Conn, user_id: str, role: str, *, moving: Underway = Underway()) -> dict[str, str]:
+    """The organizations (our id, name) in which nobody else who may come in has this role, or is about to lose it."""
     other, person = memberships.alias("other"), users.alias("person")
     is_other = sa.and_(
         other.c.organization_id == m.organization_id,
         other.c.user_id != user_id,
         other.c.role == role,
         other.c.status == "active",
+        other.c.id.not_in(sorted(moving.leaving)),
+        other.c.user_id.not_in(sorted(moving.leaving_people)),
     )
     is_in = sa.and_(person.c.id == other.c.user_id, person.c.is_active, sa.not_(person.c.is_banned))
     others = sa.select(other.c.id).join(person, is_in).where(is_other, person.c.deleted_at.is_(None))
@@ -106,7 +108,7 @@ def find_sole(conn: Conn, user_id: str, role: str) -> dict[str, str]:
         .where(m.user_id == user_id, m.role == role, m.status == "active", m.gone_at.is_(None))
         .where(organizations.c.deleted_at.is_(None), organizations.c.gone_at.is_(None), sa.not_(sa.exists(others)))
     )
-    return {id: name for id, name in conn.execute(query)}
+    return {str(row.id): str(row.name) for row in conn.execute(query)}
 
 
 def create_local(conn: Conn, id: str, profile: Mapping[str, Any], *, now: int) -> None:

@@ -23,6 +23,7 @@ from instep.inbox.api import PATHS, Webhooks
 from instep.inbox.api import make_router as deliveries_router
 from instep.inbox.review import Deliveries
 from instep.invitations.api import make_router as invitations_router
+from instep.invitations.application.api import make_router as applications_router
 from instep.journal.model import Unsettled
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
 from instep.kit.log import open_request
@@ -83,6 +84,7 @@ def make_app(services: Services) -> Front:
     access = api_access(services)
     app.include_router(people_router(access=access, members=services.members))
     app.include_router(invitations_router(access=access, desk=services.invitations))
+    app.include_router(applications_router(admin=api_admin(services), applications=services.invitations.applications))
     _add_history(app, services, access)
     app.include_router(users_router(principal=api_principal(services), profiles=services.profiles))
     app.include_router(keys_router(principal=api_principal(services), access=access, keys=services.keys))

@@ -118,7 +118,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     syncing = make_syncing(settings, db, clerk, clock, live.publish)
     worker = Worker(work, runner, syncing.chores())
     url = settings.instep_public_url
-    invitations = desk.make_desk(db, runner, actor=clerk, directory=clerk, redirect_url=url, clock=clock)
+    invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
     break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_note_key)
     admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
@@ -162,7 +162,7 @@ def make_procedures(
 ) -> Procedures:
     """How each kind of operation is carried out."""
     return {
-        **desk.procedures(clerk, clerk, noted),
+        **desk.procedures(clerk, noted),
         **MemberProcedures(clerk, clock).all(),
         **profile_procedures(clerk, held, clock),
     }

@@ -3,6 +3,7 @@
 import httpx2
 
 from instep.clerk.accounts import Accounts
+from instep.clerk.admissions import Admissions
 from instep.clerk.call import API_VERSION, Backend
 from instep.clerk.organizations import Organizations
 from instep.clerk.pages import Pages
@@ -12,7 +13,7 @@ from instep.clerk.walk import Walk
 __all__ = ["API_VERSION", "ClerkClient"]
 
 
-class ClerkClient(Reading, Organizations, Accounts):
+class ClerkClient(Reading, Organizations, Accounts, Admissions):
     """One Clerk instance: Directory, Actor, Accounts and the sessions in one.
 
     `secret_key` None means that Clerk is not configured: every call raises ProviderRefused `not_configured`.

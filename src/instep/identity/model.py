@@ -129,6 +129,30 @@ class NewInvitation(Struct, frozen=True, kw_only=True):
     private_metadata: dict[str, Any] = {}
 
 
+class AppInvitation(Struct, frozen=True, kw_only=True):
+    """An invitation to the application as a whole, read live from Clerk. Its link is a secret, and not part of this.
+
+    Whoever signs up by it has its `public_metadata` from then on.
+    """
+
+    clerk_id: ClerkId
+    email: str
+    status: str
+    created_at: int
+    expires_at: int | None = None
+    public_metadata: dict[str, Any] = {}
+
+
+class NewAppInvitation(Struct, frozen=True, kw_only=True):
+    """An invitation to the application that is to be made."""
+
+    email: str
+    expires_in_days: int
+    redirect_url: str | None = None
+    notify: bool = True
+    public_metadata: dict[str, Any] = {}
+
+
 class ProfileChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to change of a person; None leaves a field as it is, an empty text clears it."""
 

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from instep.identity.events import Gone, News, Seen
-from instep.identity.model import ClerkId, Code, EmailAddress, Invitation, NewInvitation, NewUser, ProfileChange
+from instep.identity.model import (
+    AppInvitation,
+    ClerkId,
+    Code,
+    EmailAddress,
+    Invitation,
+    NewAppInvitation,
+    NewInvitation,
+    NewUser,
+    ProfileChange,
+)
 from instep.identity.rules import AskAgain
 from instep.kit.errors import PermanentError, TemporaryError
 
@@ -149,3 +159,16 @@ class Accounts(Protocol):
 
     async def end_sessions(self, id: ClerkId) -> int:
         """Revoke every active session of a user; gives how many there were."""
+
+
+class Admissions(Protocol):
+    """Inviting people to the application as a whole. Failures as in Actor."""
+
+    async def invite_to_app(self, wanted: NewAppInvitation) -> AppInvitation:
+        """Create one; Clerk sends the mail unless `notify` is off. Refused where the address has an account."""
+
+    async def list_app_invitations(self, *, status: str | None = None, query: str = "") -> list[AppInvitation]:
+        """The newest ones, in one status or in all but `revoked`; `query` is an id or a part of an address."""
+
+    async def revoke_app_invitation(self, id: ClerkId) -> AppInvitation:
+        """End a pending one; refused with `invitation_already_accepted` or `_revoked` where it is over."""

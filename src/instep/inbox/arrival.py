@@ -11,7 +11,7 @@ from instep.identity.rules import AskAgain, Change
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.mirror.apply import apply
-from instep.mirror.ledger import open_ledger
+from instep.mirror.ledger import Ledger, open_ledger
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,19 @@ class Arrival:
         changed = [it.key for it in news if isinstance(ledger.take(it, is_read=True), Change)]
         touched = apply(conn, ledger, now=now)
         entries = [Entry(actor="clerk", action=f"{it.kind}.seen", target=it.id, cause="sign-in") for it in changed]
-        record(conn, entries, now=now)
+        record(conn, [*entries, *joined_entries(ledger)], now=now)
         return touched
+
+
+def joined_entries(ledger: Ledger) -> list[Entry]:
+    """What the audit says of those who were made members of a local organization because they were invited to it."""
+    return [
+        Entry(
+            actor="system",
+            action="membership.joined",
+            target=it.membership_id,
+            organization_id=it.organization_id,
+            details={"user": it.user_id, "role": it.role},
+        )
+        for it in ledger.joined
+    ]

@@ -13,6 +13,7 @@ from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
 from instep.identity.rules import OLDER, AskAgain, Change, Ignored, Verdict
 from instep.inbox import store
+from instep.inbox.arrival import joined_entries
 from instep.inbox.store import Claimed
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
 from instep.kit.db import Conn, Db
@@ -134,6 +135,7 @@ class Work:
         for id, words in said.items():
             _take(worked, ledger, id, words, known)
         worked.touched |= apply(conn, ledger, now=now)
+        worked.audit += joined_entries(ledger)
         record(conn, worked.audit, now=now)
         for session in worked.ended_sessions:
             end_sessions_of(conn, session, at=now)

@@ -1,10 +1,13 @@
-"""Everything that can be done with the invitations of organizations, put together."""
+"""Everything that can be done with invitations, put together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from instep.identity.ports import Actor, Directory
+from instep.identity.ports import Actor, Admissions, Directory
 from instep.invitations import bulk, resending, revoking, sending
+from instep.invitations.application import sending as application
+from instep.invitations.application.flows import Applications
 from instep.invitations.flows import Invite, Resend, Revoke
 from instep.invitations.links import CopyLink
 from instep.invitations.many import InviteMany
@@ -13,6 +16,10 @@ from instep.journal.model import Operation, Procedures
 from instep.journal.run import Runner
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
+
+
+class Clerk(Actor, Directory, Admissions, Protocol):
+    """What this slice needs of the provider."""
 
 
 @dataclass(frozen=True)
@@ -25,27 +32,28 @@ class Desk:
     revoke: Revoke
     copy_link: CopyLink
     timeline: Timeline
+    applications: Applications
 
 
-def make_desk(
-    db: Db, runner: Runner, *, actor: Actor, directory: Directory, redirect_url: str | None, clock: Clock
-) -> Desk:
-    """The flows with what they need."""
+def make_desk(db: Db, runner: Runner, clerk: Clerk, *, redirect_url: str | None, clock: Clock) -> Desk:
+    """The flows with what they need. `redirect_url` is where an accepted invitation leads."""
     return Desk(
-        invite=Invite(db, runner, directory, redirect_url, clock),
-        invite_many=InviteMany(db, runner, directory, redirect_url, clock),
-        resend=Resend(db, runner, actor, directory, redirect_url, clock),
-        revoke=Revoke(db, runner, actor, directory, clock),
-        copy_link=CopyLink(db, actor, clock),
-        timeline=Timeline(db, actor, directory, clock),
+        invite=Invite(db, runner, clerk, redirect_url, clock),
+        invite_many=InviteMany(db, runner, clerk, redirect_url, clock),
+        resend=Resend(db, runner, clerk, clerk, redirect_url, clock),
+        revoke=Revoke(db, runner, clerk, clerk, clock),
+        copy_link=CopyLink(db, clerk, clock),
+        timeline=Timeline(db, clerk, clerk, clock),
+        applications=Applications(db, runner, clerk, redirect_url, clock),
     )
 
 
-def procedures(actor: Actor, directory: Directory, noted: Callable[[Conn, Operation], None]) -> Procedures:
+def procedures(clerk: Clerk, noted: Callable[[Conn, Operation], None]) -> Procedures:
     """How each kind of operation of this slice is carried out."""
     return {
-        sending.KIND: sending.procedure(actor, directory),
-        resending.KIND: resending.procedure(actor, directory),
-        revoking.KIND: revoking.procedure(actor),
-        **bulk.procedures(actor, directory, noted),
+        sending.KIND: sending.procedure(clerk, clerk),
+        resending.KIND: resending.procedure(clerk, clerk),
+        revoking.KIND: revoking.procedure(clerk),
+        **bulk.procedures(clerk, clerk, noted),
+        **application.procedures(clerk),
     }

@@ -19,7 +19,7 @@ from instep.mirror.tables import memberships, users
 
 c, m, u = operations.c, memberships.c, users.c
 _COLUMNS = tuple(c[name] for name in Operation.__struct_fields__)
-_COUNTED = (sending.KIND, resending.KIND, batch.BATCH)
+_COUNTED = (sending.KIND, resending.KIND, batch.BATCH, "application.invite")
 
 
 class Lost(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from instep.identity.events import Gone, News, Seen
 from instep.identity.model import Membership, Organization, User
 from instep.kit.db import Conn, is_among, put_rows
 from instep.mirror import standing
+from instep.mirror.joining import join_local
 from instep.mirror.ledger import Entry, Ledger, open_ledger, parents_of
 from instep.mirror.tables import memberships, organizations, users
 
@@ -30,6 +31,8 @@ def apply(conn: Conn, ledger: Ledger, *, now: int) -> set[str]:
     _bury(conn, gone, now)
     touched = {it.id for it in of["organization"]}
     touched |= _organizations_of(conn, [it.id for it in of["membership"]], memberships.c.id)
+    ledger.joined = join_local(conn, ledger, now=now)
+    touched |= {it.organization_id for it in ledger.joined}
     old_users = [it.id for it in of["user"] if not it.is_new]
     rename(conn, old_users)
     return touched | _organizations_of(conn, old_users, memberships.c.user_id)

@@ -30,8 +30,20 @@ class Entry(Struct, frozen=True):
     replaces: Mapping[str, str] = {}
 
 
+class Joined(Struct, frozen=True, kw_only=True):
+    """A membership of a local organization that was made for someone who signed up by an invitation to it."""
+
+    membership_id: str
+    organization_id: str
+    user_id: str
+    role: str
+
+
 class Ledger:
-    """Decides news against the mirror and against what was taken before in the same transaction."""
+    """Decides news against the mirror and against what was taken before in the same transaction.
+
+    `joined` is what followed from them, once they are written.
+    """
 
     def __init__(
         self, known: dict[Key, Known], unlinked: dict[str, str], kept: dict[Pair, Kept], ours: dict[str, bool]
@@ -43,6 +55,7 @@ class Ledger:
         self._graves: dict[str, dict[str, str]] = {}
         self._is_new: dict[Key, bool] = {}
         self._last: dict[Key, News] = {}
+        self.joined: list[Joined] = []
 
     def take(self, news: News, *, is_read: bool = False) -> Verdict:
         """Decide one piece of news; a membership whose parent is not here yet asks for the parent first."""

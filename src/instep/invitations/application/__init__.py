@@ -1,0 +1,1 @@
+"""Invitations to the application as a whole."""

@@ -1,0 +1,177 @@
+"""Inviting people to the application as a whole, with a role and a place in a local organization."""
+
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from instep.access.principal import Principal
+from instep.identity.model import AppInvitation
+from instep.identity.ports import Admissions, ProviderRefused
+from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND
+from instep.invitations import limits, store
+from instep.invitations.application import sending
+from instep.invitations.rules import (
+    EXPIRES_IN_DAYS,
+    STALE,
+    InviteRefused,
+    checked_days,
+    checked_email,
+    checked_id,
+    in_words,
+)
+from instep.journal.model import Asked, Failed
+from instep.journal.run import Runner
+from instep.kit.clock import DAY, Clock
+from instep.kit.clock import now as system_now
+from instep.kit.db import Conn, Db
+from instep.mirror.joining import ORGANIZATION, ROLE
+from instep.mirror.store import find_organization
+
+STATUSES = ("pending", "accepted", "revoked", "expired")
+_ROLE = re.compile(r"[a-z][a-z0-9_:-]{0,63}", re.ASCII)
+_OVER = {"invitation_already_accepted": STALE["accepted"], "invitation_already_revoked": STALE["revoked"]}
+
+
+class WantedInApp(Struct, frozen=True, kw_only=True):
+    """An invitation to the application. `role` is theirs in it, or in `organization`: a local one (id or slug)."""
+
+    email: str
+    role: str = "member"
+    organization: str | None = None
+    expires_in_days: int = EXPIRES_IN_DAYS
+    notify: bool = True
+
+
+@dataclass(frozen=True)
+class Applications:
+    """Invites to the application; for instance admins alone. `redirect_url` is where an accepted one leads."""
+
+    db: Db
+    runner: Runner
+    clerk: Admissions
+    redirect_url: str | None
+    clock: Clock = field(default=system_now)
+
+    async def invite(
+        self, principal: Principal, wanted: WantedInApp, *, idempotency_key: str | None = None
+    ) -> AppInvitation:
+        """Invite one address.
+
+        1 the right, the address, the role and the organization are checked; 2 the operation is kept, unless too many
+        were sent; 3 Clerk creates the invitation, with the role and the organization in the metadata that the user
+        will have. Raises InviteRefused (nothing was changed), Unsettled and Busy.
+        """
+        _require_admin(principal)
+        email = checked_email(wanted.email)
+        organization = await self._organization(wanted.organization)
+        role = checked_role(wanted.role, is_local=organization is not None)
+        public = {ROLE: role} | ({ORGANIZATION: organization} if organization else {})
+        asked = Asked(
+            kind=sending.INVITE,
+            target=f"application:{email.lower()}",
+            actor=principal.id,
+            organization_id=organization,
+            idempotency_key=idempotency_key,
+            intent={
+                "email": email,
+                "expires_in_days": checked_days(wanted.expires_in_days),
+                "notify": wanted.notify,
+                "redirect_url": self.redirect_url,
+                "public_metadata": public,
+            },
+        )
+        step = await self._run(asked, "create", email, opening=partial(self._check, principal=principal, email=email))
+        return sending.invitation_of(step)
+
+    async def list(self, principal: Principal, *, status: str | None = None, query: str = "") -> list[AppInvitation]:
+        """The newest ones; in all statuses but `revoked`, unless one is asked for. Raises InviteRefused."""
+        _require_admin(principal)
+        try:
+            return await self.clerk.list_app_invitations(status=status, query=query)
+        except ProviderRefused as refusal:
+            raise in_words(refusal, email="", role="") from refusal
+
+    async def revoke(
+        self, principal: Principal, *, invitation: str, idempotency_key: str | None = None
+    ) -> AppInvitation:
+        """Take one back. It does not stop its addressee from signing up by themselves.
+
+        1 the right is checked; 2 the operation is kept; 3 Clerk revokes it, or says that it is over already.
+        Raises InviteRefused (nothing was changed), Unsettled and Busy.
+        """
+        _require_admin(principal)
+        id = checked_id(invitation)
+        if id is None:
+            raise _gone()
+        asked = Asked(
+            kind=sending.REVOKE,
+            target=f"application:{id}",
+            actor=principal.id,
+            idempotency_key=idempotency_key,
+            intent={"invitation": id},
+        )
+        return sending.invitation_of(await self._run(asked, "revoke", "This invitation"))
+
+    async def _run(self, asked: Asked, step: str, whom: str, *, opening: Any = None) -> dict[str, Any]:
+        try:
+            operation = await self.runner.run(asked, opening=opening)
+        except Failed as failed:
+            raise _in_words(failed, whom) from failed
+        done: dict[str, Any] = operation.done[step]
+        return done
+
+    async def _organization(self, ref: str | None) -> str | None:
+        if ref is None:
+            return None
+        found = await self.db.read(find_organization, ref)
+        if found is None:
+            words = f"There is no organization {ref}."
+            raise InviteRefused(words, code="organization_not_found", status=NOT_FOUND, field="organization")
+        if found.clerk_id is not None:
+            words = f"{found.name} is in Clerk: invite to it directly."
+            raise InviteRefused(words, code="not_local", status=CONFLICT, field="organization")
+        return found.id
+
+    def _check(self, conn: Conn, *, principal: Principal, email: str) -> None:
+        now = self.clock()
+        sent = store.list_sent(conn, organization_id="", actor=principal.id, since=now - DAY)
+        limits.check(sent, actor=principal.id, emails=[email], now=now)
+
+
+def checked_role(role: str, *, is_local: bool) -> str:
+    """A role as it is kept in the metadata: of the application, or (`is_local`) of one organization.
+
+    These are kept apart: `admin` of the application is an admin of this installation, `org:admin` is not.
+    Raises InviteRefused for what can't be a role.
+    """
+    if not _ROLE.fullmatch(role) or (not is_local and ":" in role):
+        raise InviteRefused(f"{role[:64]} can't be a role here.", code="unknown_role", field="role")
+    return f"org:{role}" if is_local and ":" not in role else role
+
+
+def _require_admin(principal: Principal) -> None:
+    if not (principal.is_instance_admin and principal.may("write")):
+        words = "Only admins of this installation can invite to the application."
+        raise InviteRefused(words, code="forbidden", status=FORBIDDEN)
+
+
+def _gone() -> InviteRefused:
+    code, status, words = STALE["gone"]
+    return InviteRefused(words, code=code, status=status)
+
+
+def _in_words(failed: Failed, whom: str) -> InviteRefused:
+    cause = failed.__cause__
+    refusal = cause if isinstance(cause, ProviderRefused) else ProviderRefused(str(failed), code=failed.code, status=0)
+    if refusal.code in _OVER:
+        code, status, words = _OVER[refusal.code]
+        return InviteRefused(words, code=code, status=status, refusal=refusal)
+    if refusal.code == "resource_not_found":
+        return _gone()
+    if refusal.code == "form_identifier_exists":
+        words = f"{whom} has an account already."
+        return InviteRefused(words, code="already_user", status=CONFLICT, field="email", refusal=refusal)
+    return in_words(refusal, email=whom, role="")

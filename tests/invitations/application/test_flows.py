@@ -1,0 +1,210 @@
+"""Someone is invited to the application with a role and a place, and has both from the moment they sign up."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from clerk_emulator.wire.organizations import accept_url
+from instep.access.principal import BREAK_GLASS, Principal
+from instep.access.store import find_principal
+from instep.audit.store import Filter, list_entries
+from instep.invitations.application.flows import WantedInApp
+from instep.invitations.rules import InviteRefused
+from instep.journal.model import Unsettled
+from instep.kit.db import Conn
+from instep.mirror.tables import memberships, organizations, users
+from tests.invitations.firms import ADA, BOB, accept, furnish, mortal, next_day, operations, recover
+from tests.support.world import Firm
+
+pytestmark = pytest.mark.anyio
+MAYA = "maya@example.com"
+CREATE, REVOKE = "CreateInvitation", "RevokeInvitation"
+
+
+async def furnish_locally(firm: Firm) -> Firm:
+    """A firm, and a local organization beside it."""
+
+    def put(conn: Conn) -> None:
+        row = {"id": "ogn_local", "name": "Local", "slug": "local", "joined_at": 1, "changed_at": 1}
+        conn.execute(sa.insert(organizations).values(**row))
+
+    await furnish(firm)
+    await firm.services.db.write(put)
+    return firm
+
+
+def in_clerk(firm: Firm, email: str = MAYA) -> list[Any]:
+    return [it for it in firm.emulator.state.invitations.oldest_first() if it.email_address == email]
+
+
+def statuses(firm: Firm, email: str = MAYA) -> list[str]:
+    return [it.status(firm.emulator.state.now) for it in in_clerk(firm, email)]
+
+
+async def sign_up(firm: Firm, email: str = MAYA) -> None:
+    (found,) = in_clerk(firm, email)
+    site = firm.emulator.site.url
+    assert await accept(firm, accept_url(site, found.ticket)) < 400
+    await firm.settle()
+
+
+async def refusal(firm: Firm, wanted: WantedInApp, principal: Principal = BREAK_GLASS) -> tuple[str, int, str]:
+    with pytest.raises(InviteRefused) as caught:
+        await firm.services.invitations.applications.invite(principal, wanted)
+    return caught.value.code, caught.value.status, str(caught.value)
+
+
+async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm) -> None:
+    await furnish_locally(firm)
+    applications = firm.services.invitations.applications
+    made = await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA, role="admin", organization="local"))
+    assert (made.status, made.public_metadata["role"], made.public_metadata["organization"]) == (
+        "pending",
+        "org:admin",
+        "ogn_local",
+    )
+    await sign_up(firm)
+    query = sa.select(memberships.c.role, memberships.c.status).join(users).where(users.c.email == MAYA)
+    assert firm.services.db.reading(lambda conn: list(map(tuple, conn.execute(query)))) == [("org:admin", "active")]
+    (entry,) = await firm.services.db.read(list_entries, Filter(action="membership.joined"))
+    assert entry.organization_id == "ogn_local"
+    found = await firm.services.db.read(find_principal, firm.user_id(MAYA), admins=frozenset())
+    assert isinstance(found, Principal)
+    assert not found.is_instance_admin, "an admin of one organization is none of the installation"
+
+
+async def test_a_role_in_the_application_is_theirs(sqlite_firm: Firm) -> None:
+    firm = await furnish_locally(sqlite_firm)
+    await firm.services.invitations.applications.invite(BREAK_GLASS, WantedInApp(email=MAYA, role="admin"))
+    await sign_up(firm)
+    found = await firm.services.db.read(find_principal, firm.user_id(MAYA), admins=frozenset())
+    assert isinstance(found, Principal)
+    assert found.is_instance_admin
+
+
+async def test_what_can_not_be_is_said_before_anything_is_tried(sqlite_firm: Firm) -> None:
+    firm = await furnish_locally(sqlite_firm)
+    wanted = WantedInApp(email=MAYA)
+    said = [
+        (await refusal(firm, it))[:2]
+        for it in (
+            replace(wanted, email="nobody"),
+            replace(wanted, role="org:admin"),
+            replace(wanted, role="Admin!"),
+            replace(wanted, expires_in_days=366),
+            replace(wanted, organization="nowhere"),
+            replace(wanted, organization="acme"),
+        )
+    ]
+    assert said == [
+        ("invalid_email", 422),
+        ("unknown_role", 422),
+        ("unknown_role", 422),
+        ("invalid_expiry", 422),
+        ("organization_not_found", 404),
+        ("not_local", 409),
+    ]
+    assert await operations(firm, "application.invite") == []
+
+
+async def test_only_admins_of_the_installation_may(sqlite_firm: Firm) -> None:
+    firm = await furnish_locally(sqlite_firm)
+    ada = await firm.services.db.read(find_principal, firm.user_id(ADA), admins=frozenset())
+    assert isinstance(ada, Principal)
+    reader = replace(BREAK_GLASS, scopes=frozenset({"read"}))
+    for principal in (ada, reader):
+        assert (await refusal(firm, WantedInApp(email=MAYA), principal))[:2] == ("forbidden", 403)
+        with pytest.raises(InviteRefused, match="Only admins of this installation"):
+            await firm.services.invitations.applications.list(principal)
+        with pytest.raises(InviteRefused, match="Only admins of this installation"):
+            await firm.services.invitations.applications.revoke(principal, invitation="inv_1")
+
+
+async def test_clerks_refusals_are_put_into_words(sqlite_firm: Firm) -> None:
+    firm = await furnish_locally(sqlite_firm)
+    applications = firm.services.invitations.applications
+    await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
+    assert await refusal(firm, WantedInApp(email=MAYA)) == (
+        "already_invited",
+        409,
+        "maya@example.com already has a pending invitation.",
+    )
+    assert await refusal(firm, WantedInApp(email=BOB)) == ("already_user", 409, f"{BOB} has an account already.")
+
+
+async def test_revoking_and_what_is_over(sqlite_firm: Firm) -> None:
+    firm = await furnish_locally(sqlite_firm)
+    applications = firm.services.invitations.applications
+    made = await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
+    assert [it.clerk_id for it in await applications.list(BREAK_GLASS, status="pending")] == [made.clerk_id]
+    assert (await applications.revoke(BREAK_GLASS, invitation=made.clerk_id)).status == "revoked"
+    assert await applications.list(BREAK_GLASS) == []
+    assert [it.clerk_id for it in await applications.list(BREAK_GLASS, status="revoked")] == [made.clerk_id]
+    other = await applications.invite(BREAK_GLASS, WantedInApp(email="leo@example.com"))
+    await sign_up(firm, "leo@example.com")
+    for id, code in (
+        (made.clerk_id, "already_revoked"),
+        (other.clerk_id, "already_accepted"),
+        ("inv_none", "not_in_clerk"),
+        ("../users", "not_in_clerk"),
+    ):
+        with pytest.raises(InviteRefused) as caught:
+            await applications.revoke(BREAK_GLASS, invitation=id)
+        assert caught.value.code == code
+
+
+async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
+    firm = await furnish_locally(sqlite_firm)
+    applications = firm.services.invitations.applications
+    firm.emulator.fail(CREATE, status=504, after_effect=True, count=1)
+    made = await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
+    firm.emulator.fail(REVOKE, status=504, after_effect=True, count=1)
+    assert (await applications.revoke(BREAK_GLASS, invitation=made.clerk_id)).status == "revoked"
+    firm.emulator.fail(CREATE, status=429, retry_after=60, count=1)
+    with pytest.raises(Unsettled):
+        await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
+    await recover(firm)
+    assert statuses(firm) == ["revoked", "pending"]
+
+
+async def test_a_hundred_a_day(sqlite_firm: Firm) -> None:
+    firm = await furnish_locally(sqlite_firm)
+    applications = firm.services.invitations.applications
+    for number in range(100):
+        await applications.invite(BREAK_GLASS, WantedInApp(email=f"p{number}@example.com"))
+    assert (await refusal(firm, WantedInApp(email=MAYA)))[:2] == ("limited", 429)
+    next_day(firm)
+    await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
+
+
+async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
+    """Inviting and taking back, each at every place."""
+    await furnish_locally(firm)
+    applications = firm.services.invitations.applications
+    points = mortal(firm)
+    at = 0
+    while True:
+        at += 1
+        next_day(firm)
+        one, other = f"maya{at}@example.com", f"leo{at}@example.com"
+        made = await applications.invite(BREAK_GLASS, WantedInApp(email=other))
+        with points.armed(at):
+            await applications.invite(BREAK_GLASS, WantedInApp(email=one))
+        where = points.where
+        with points.armed(at):
+            await applications.revoke(BREAK_GLASS, invitation=made.clerk_id)
+        where += points.where
+        if not where:
+            break
+        with points.armed(1 + at % 7):
+            await recover(firm, times=1)
+        await recover(firm, times=3)
+        found = await operations(firm)
+        invited = [it.state for it in found if it.intent.get("email") == one]
+        revoked = [it.state for it in found if it.intent.get("invitation") == made.clerk_id]
+        assert (invited, revoked) in [(a, b) for a in ([], ["settled"]) for b in ([], ["settled"])], where
+        assert statuses(firm, one) == ["pending"] * len(invited), where
+        assert statuses(firm, other) == ["revoked" if revoked else "pending"], where
+    assert at > 10, "the places are really there"

@@ -96,9 +96,9 @@ class Clerk:
         self._do(lambda: self.emulator.clock.advance(**units))
 
     def fail(self, operation: str, *, count: int | None = 1, **how: Any) -> None:
-        """Let the next call of an operation fail with 500, or otherwise: `status`, `after_effect`, `hang`, `latency_ms`.
+        """Let the next call of an operation fail with 500; `count=None`: every call from now on.
 
-        `count=None`: every call from now on.
+        Or otherwise: `status`, `retry_after`, `body`, `after_effect`, `hang`, `latency_ms`.
         """
         does_something = {"status", "hang", "latency_ms", "body"} & set(how)
         wish = how if does_something else {"status": 500, **how}
@@ -130,9 +130,8 @@ class Clerk:
         if self._server is None:
             await self.emulator.webhooks.drain()
         else:
-            await asyncio.wrap_future(
-                asyncio.run_coroutine_threadsafe(self.emulator.webhooks.drain(), self._server.loop)
-            )
+            draining = asyncio.run_coroutine_threadsafe(self.emulator.webhooks.drain(), self._server.loop)
+            await asyncio.wrap_future(draining)
 
     def close(self) -> None:
         """Stop serving."""

@@ -1,6 +1,7 @@
 """Everything the desk works on, and its larger deeds."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,8 @@ from clerk_emulator.control import seed
 from clerk_emulator.control.office import Office
 from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
-from clerk_emulator.state import roles
+from clerk_emulator.lab.limits import Limits
+from clerk_emulator.state import roles, snapshot
 from clerk_emulator.state.instance import Instance, Settings
 from clerk_emulator.wire import mail, organizations, people, sessions
 from clerk_emulator.wire.site import Site
@@ -24,7 +26,9 @@ class Desk:
     site: Site
     faults: Faults
     journal: Journal
+    limits: Limits
     office: Office
+    kept: dict[str, str] = field(default_factory=dict)  # snapshots by name, as JSON
 
     def reset(self, *, keeps_endpoints: bool = True) -> None:
         """Start over: nobody, nothing, the time of this machine. Keys and the instance's id stay."""
@@ -35,6 +39,7 @@ class Desk:
         roles.furnish(self.instance)
         self.faults.clear()
         self.journal.clear()
+        self.limits.clear()
         self.office.clear(keeps_endpoints=keeps_endpoints)
 
     def seed(self, wish: Any) -> dict[str, int]:
@@ -46,6 +51,35 @@ class Desk:
         for endpoint in wanted:
             self.office.add_endpoint(endpoint)
         return counts
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state with the endpoints."""
+        return {"state": snapshot.dump(self.instance), "endpoints": self.office.list_endpoints()}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Take back a whole state; where it is none, everything stays as it was."""
+        before = snapshot.dump(self.instance)
+        try:
+            snapshot.load(self.instance, kept["state"])
+            for endpoint in kept.get("endpoints") or []:
+                self.office.check_endpoint(endpoint)
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError, IndexError) as wrong:
+            snapshot.load(self.instance, before)
+            raise ValueError(f"that is no snapshot of an emulator: {wrong!r}") from wrong
+        self.office.clear(keeps_endpoints="endpoints" not in kept)
+        for endpoint in kept.get("endpoints") or []:
+            self.office.add_endpoint(endpoint)
+
+    def keep(self, name: str) -> None:
+        """Keep the state under a name."""
+        self.kept[name] = json.dumps(self.snapshot())
+
+    def go_back(self, name: str) -> bool:
+        """Go back to the state under a name; say whether there is one."""
+        if name not in self.kept:
+            return False
+        self.restore(json.loads(self.kept[name]))
+        return True
 
     def keys(self) -> dict[str, Any]:
         """Return the keys and addresses that a client needs."""

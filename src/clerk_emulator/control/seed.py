@@ -22,7 +22,6 @@ are sent only where `events` is true. A seed is taken whole or not at all.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
 from clerk_emulator.control import moments
@@ -37,7 +36,7 @@ from clerk_emulator.state import (
     snapshot,
     users,
 )
-from clerk_emulator.state.instance import Instance, Settings
+from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Organization, OrganizationInvitation, User
 from clerk_emulator.state.refusals import NotEmulated, Refused
 
@@ -189,12 +188,12 @@ def _settle(instance: Instance, invitation: OrganizationInvitation, status: str)
 
 
 def _set_settings(instance: Instance, wish: Any) -> None:
-    known = {field.name: type(getattr(instance.settings, field.name)) for field in fields(Settings)}
-    _require_known("settings", wish, set(known))
-    for name, value in wish.items():
-        if type(value) is not known[name]:
-            raise BadSeed(f"settings.{name} must be of type {known[name].__name__}")
-        setattr(instance.settings, name, value)
+    if not isinstance(wish, dict):
+        raise BadSeed("settings must be an object")
+    try:
+        instance.settings.change(wish)
+    except ValueError as wrong:
+        raise BadSeed(f"settings.{wrong}") from wrong
 
 
 def _user(instance: Instance, reference: Any) -> User:

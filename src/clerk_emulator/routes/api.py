@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from clerk_emulator.lab.faults import Fault, Faults
 from clerk_emulator.lab.journal import Entry, Journal
+from clerk_emulator.lab.limits import Limits, TooMany
 from clerk_emulator.routes import api_keys, guard, machines, operations
 from clerk_emulator.routes.call import Call, Reply, Upload
 from clerk_emulator.routes.handlers import HANDLERS
@@ -36,6 +37,7 @@ class BackendApi:
     site: Site
     faults: Faults
     journal: Journal
+    limits: Limits
     note_caller: Callable[[str, str], None]
     wait: Callable[[float], Any] = field(default=asyncio.sleep)
 
@@ -47,6 +49,9 @@ class BackendApi:
         entry = self.journal.open(self.instance.now, request.method, request.url.path, request.url.query, operation)
         try:
             response = await self._checked(request, entry, found)
+        except TooMany as refused:
+            headers = {"retry-after": str(refused.seconds)}
+            response = refusal(refused.status, *refused.problems, headers=headers)
         except Refused as refused:
             response = refusal(refused.status, *refused.problems)
         entry.status = response.status_code
@@ -67,6 +72,7 @@ class BackendApi:
             words = f"There is no {request.method} {request.url.path}."
             raise Refused(404, Problem("resource_not_found", "no such path", words))
         operation, params = found
+        self.limits.require_room(self.instance.settings.rate_limits, self.instance.now, operation.id, params)
         fault = self.faults.take_for_operation(operation.id)
         entry.fault = fault.id if fault else None
         call = Call(

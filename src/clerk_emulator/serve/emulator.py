@@ -23,6 +23,7 @@ from clerk_emulator.control.desk import Desk
 from clerk_emulator.frontend import doors
 from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
+from clerk_emulator.lab.limits import Limits
 from clerk_emulator.routes import operations
 from clerk_emulator.routes.api import BackendApi
 from clerk_emulator.state import roles, snapshot
@@ -85,6 +86,7 @@ class Emulator:
         _require_test_keys(self.site)
         self.faults = Faults(operations.IDS, events.TYPES)
         self.journal = Journal()
+        self.limits = Limits()
         self.webhooks = Courier(self.state, self.site, self.faults, retry_scale)
         self.webhooks.load(kept.get("webhooks") or {})
         self.state.listener = self.webhooks.hear
@@ -93,6 +95,7 @@ class Emulator:
             site=self.site,
             faults=self.faults,
             journal=self.journal,
+            limits=self.limits,
             office=Office(self.webhooks),
         )
         self._is_dirty = not kept
@@ -165,6 +168,7 @@ class Emulator:
             site=self.site,
             faults=self.faults,
             journal=self.journal,
+            limits=self.limits,
             note_caller=self.webhooks.note_caller,
         )
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from clerk_emulator.state.clock import Clock
@@ -41,6 +41,12 @@ class Changing(Protocol):
     """A thing with a version."""
 
     updated_at: int
+
+
+CHOICES = {
+    "event_timestamps": ("seconds", "milliseconds"),
+    "rate_limits": ("off", "development", "production"),
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,6 +89,19 @@ class Settings:
     blocked_country_codes: list[str] = field(default_factory=list)
     allowed_origins: list[str] = field(default_factory=list)
     instance_wishes: dict[str, Any] = field(default_factory=dict)  # taken, kept, and without effect
+
+    def change(self, wish: dict[str, Any]) -> None:
+        """Change some of them, all or none; a ValueError says what can't be."""
+        known = {one.name: type(getattr(self, one.name)) for one in fields(self)}
+        for name, value in wish.items():
+            if name not in known:
+                raise ValueError(f"{name}: unknown; settings are: {', '.join(sorted(known))}")
+            if type(value) is not known[name]:
+                raise ValueError(f"{name} must be of type {known[name].__name__}")
+            if name in CHOICES and value not in CHOICES[name]:
+                raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}")
+        for name, value in wish.items():
+            setattr(self, name, value)
 
 
 class Instance:

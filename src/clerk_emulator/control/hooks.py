@@ -1,0 +1,76 @@
+"""The desk: endpoints, deliveries and events."""
+
+from typing import Any
+
+from starlette.requests import Request
+
+from clerk_emulator.control import door
+from clerk_emulator.control.desk import Desk
+
+
+async def list_endpoints(desk: Desk, request: Request) -> Any:
+    """Answer the endpoints, with their secrets."""
+    return {"data": desk.office.list_endpoints()}
+
+
+async def add_endpoint(desk: Desk, request: Request) -> Any:
+    """Add an endpoint: `{"url": ..., "secret"?: "whsec_...", "events"?: [...], "enabled"?: true}`."""
+    return desk.office.add_endpoint(await door.body(request))
+
+
+async def remove_endpoint(desk: Desk, request: Request) -> Any:
+    """Take an endpoint away."""
+    if not desk.office.remove_endpoint(request.path_params["id"]):
+        raise door.NotThere("endpoint")
+    return {"ok": True}
+
+
+async def list_deliveries(desk: Desk, request: Request) -> Any:
+    """Answer deliveries, newest first; `?event=`, `?status=`, `?endpoint_id=`, `?limit=`."""
+    shapes = desk.office.list_deliveries()
+    for name in ("event", "status", "endpoint_id", "message_id"):
+        wanted = request.query_params.get(name)
+        if wanted:
+            shapes = [shape for shape in shapes if shape[name] == wanted]
+    return {"data": shapes[: door.number(request, "limit", 100)], "total_count": len(shapes)}
+
+
+async def get_delivery(desk: Desk, request: Request) -> Any:
+    """Answer one delivery with the body that was sent."""
+    delivery = desk.office.find_delivery(request.path_params["id"])
+    if delivery is None:
+        raise door.NotThere("delivery")
+    return delivery
+
+
+async def replay(desk: Desk, request: Request) -> Any:
+    """Send the message of a delivery once more, under the same svix-id."""
+    delivery = desk.office.replay(request.path_params["id"])
+    if delivery is None:
+        raise door.NotThere("delivery with an endpoint")
+    return delivery
+
+
+async def drain(desk: Desk, request: Request) -> Any:
+    """Deliver until nothing is due now."""
+    return {"ok": True, "waiting": await desk.office.drain()}
+
+
+async def list_events(desk: Desk, request: Request) -> Any:
+    """Answer the messages, oldest first, with their bodies; `?type=`, `?after=<message id>`, `?limit=`."""
+    messages = desk.office.list_messages()
+    after = request.query_params.get("after")
+    if after:
+        places = [place for place, message in enumerate(messages) if message["id"] == after]
+        messages = messages[places[0] + 1 :] if places else []
+    type_ = request.query_params.get("type")
+    found = [message for message in messages if not type_ or message["type"] == type_]
+    return {"data": found[: door.number(request, "limit", 100)], "total_count": len(found)}
+
+
+async def send_again(desk: Desk, request: Request) -> Any:
+    """Send a message once more to every endpoint that wants it."""
+    sent = desk.office.send_again(request.path_params["id"])
+    if sent is None:
+        raise door.NotThere("event")
+    return {"data": sent}

@@ -5,7 +5,7 @@ from collections import Counter
 
 import hypothesis.core
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis.vendor.pretty import RepresentationPrinter
 
 from tests.support.need import LOUD
@@ -14,6 +14,7 @@ pytest_plugins = ["tests.support.databases", "tests.support.migrated", "tests.su
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("proof", deadline=None, print_blob=True, max_examples=20_000)
+settings.register_profile("mutants", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 # Schemathesis' plugin takes the values out of every property's report, to be quick; without them none can be mended.
 hypothesis.core.RepresentationPrinter = RepresentationPrinter  # type: ignore[attr-defined]

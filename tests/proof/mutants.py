@@ -219,7 +219,7 @@ def passes(suite: str, folder: Path) -> bool:
     """Whether the tests of `suite` pass on the copy. Anything but passing or failing ends the whole run."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *_split(suite)]
     environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}:{folder}", "PYTHONDONTWRITEBYTECODE": "1"}
-    environment["HYPOTHESIS_PROFILE"] = "default"
+    environment["HYPOTHESIS_PROFILE"] = "mutants"
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise SystemExit(f"{suite} could not be run:\n{done.stdout}{done.stderr}")

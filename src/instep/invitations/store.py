@@ -19,6 +19,7 @@ from instep.mirror.tables import memberships, users
 
 c, m, u = operations.c, memberships.c, users.c
 _COLUMNS = tuple(c[name] for name in Operation.__struct_fields__)
+_UNFINISHED = (sa.literal_column("'open'"), sa.literal_column("'attention'"))  # as the index has it, not as values
 _COUNTED = (sending.KIND, resending.KIND, batch.BATCH, "application.invite")
 
 
@@ -76,7 +77,7 @@ def list_lost(conn: Conn, organization_id: str) -> list[Lost]:
     again = sa.exists().where(later.c.target == c.target, later.c.id > c.id, later.c.state == "settled")
     query = sa.select(*_COLUMNS).where(
         c.organization_id == organization_id,
-        c.state.in_(("open", "attention")),
+        c.state.in_(_UNFINISHED),
         c.kind == resending.KIND,
         sa.not_(again),
     )

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from instep.kit.db import Json, metadata
 
 OPEN = sa.text("state = 'open'")
+UNFINISHED = sa.text("state IN ('open', 'attention')")
 
 operations = sa.Table(
     "instep_operations",
@@ -37,6 +38,13 @@ operations = sa.Table(
     ),
     sa.Index("ix_instep_operations_asked", "asked_at", "id"),
     sa.Index("ix_instep_operations_target", "target", "id"),
+    sa.Index(
+        "ix_instep_operations_unfinished",
+        "organization_id",
+        "id",
+        sqlite_where=UNFINISHED,
+        postgresql_where=UNFINISHED,
+    ),
     comment="state: open, settled, refused (nothing was changed), attention (needs a person) or given_up. "
     "done: what each finished step gave; fence: counts who took it on, so that a sleeper's write is refused.",
 )

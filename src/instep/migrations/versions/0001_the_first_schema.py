@@ -127,6 +127,14 @@ def upgrade() -> None:
     op.create_index("ix_instep_operations_asked", "instep_operations", ["asked_at", "id"], unique=False)
     op.create_index("ix_instep_operations_target", "instep_operations", ["target", "id"], unique=False)
     op.create_index(
+        "ix_instep_operations_unfinished",
+        "instep_operations",
+        ["organization_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('open', 'attention')"),
+        postgresql_where=sa.text("state IN ('open', 'attention')"),
+    )
+    op.create_index(
         "ix_instep_operations_due",
         "instep_operations",
         ["due_at"],

@@ -1,7 +1,5 @@
 """A world for each test, on both databases."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from instep.kit.db import Db
@@ -9,6 +7,6 @@ from tests.sync.world import World, make_world
 
 
 @pytest.fixture
-def world(db: Db) -> Iterator[World]:
+def world(db: Db) -> World:
     """Clerk and an empty mirror."""
-    yield make_world(db)
+    return make_world(db)

@@ -67,7 +67,7 @@ async def test_changes_between_the_pages_skip_and_double_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Whoever is there all the time is read exactly once; a walk of members may lose its place, and then says so."""
-    dice = random.Random(number)
+    dice = random.Random(number)  # noqa: S311
     small_pages(monkeypatch, 10, overlap=4)
     world.emulator.seed(seed(120, organizations=2))
     state = world.emulator.state
@@ -156,7 +156,7 @@ async def test_the_first_sync_under_changes_leaves_what_webhooks_and_a_check_mak
 ) -> None:
     small_pages(monkeypatch, 10, overlap=4)
     world.emulator.seed(seed(100))
-    dice = random.Random(5)
+    dice = random.Random(5)  # noqa: S311
     waiting = list(range(100))
     dice.shuffle(waiting)
 

@@ -12,7 +12,7 @@ from clerk_emulator.state.clock import Clock as EmulatorClock
 from instep.clerk import walk
 from instep.clerk.client import ClerkClient
 from instep.kit.db import Conn, Db
-from instep.mirror.tables import memberships, organizations, users
+from instep.mirror.tables import member_counts, memberships, organizations, users
 from instep.sync import store
 from instep.sync.model import Run
 from instep.sync.run import Sync
@@ -73,6 +73,11 @@ class World:
         return self.db.reading(
             lambda conn: [dict(row._mapping) for row in conn.execute(sa.select(table).order_by(table.c.id))]
         )
+
+    def rows_of_counts(self) -> list[tuple[Any, ...]]:
+        """Members per organization, status and role, as they are counted."""
+        query = sa.select(member_counts).order_by(member_counts.c.status, member_counts.c.role)
+        return self.db.reading(lambda conn: [tuple(row) for row in conn.execute(query)])
 
     def living(self, table: sa.Table) -> set[str]:
         """Clerk's ids of what is alive in the mirror."""

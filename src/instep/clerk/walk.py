@@ -130,8 +130,7 @@ class Walk:
                 fetched -= ties.forget()
                 floor, after = ties.since, None
                 continue
-            again = sum(made_at(it) < floor for it in listed.items) if floor > window.since else 0
-            fetched += listed.rows - again
+            fetched += sum(_is_counted(it, floor, window) for it in listed.items) + len(listed.unreadable)
             is_last, since = listed.rows < PAGE, ties.since
             after = listed.last_id or after
             items = ties.take([it for it in listed.items if _is_within(it, window)], is_last=is_last)
@@ -261,7 +260,14 @@ class _Ahead:
         """What was asked for ahead is not needed."""
         for task in self._asked.values():
             task.cancel()
+            task.add_done_callback(_let_go)
         self._asked = {}
+
+
+def _let_go(task: "asyncio.Task[Listed]") -> None:
+    """Nobody asks any more how it ended."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _join(ahead: _Ahead, taken: int, tail: Sequence[str]) -> tuple[Listed, int, bool]:
@@ -293,6 +299,13 @@ def made_at(news: Seen) -> int:
 
 def _is_within(news: Seen, window: Window) -> bool:
     return made_at(news) >= window.since and (window.until is None or made_at(news) < window.until)
+
+
+def _is_counted(news: Seen, floor: int, window: Window) -> bool:
+    """Whether Clerk's own count of the window has it too: perhaps with the very moments of its bounds."""
+    if floor > window.since:  # going on by time: what came before was counted
+        return made_at(news) >= floor
+    return made_at(news) >= window.since - 1 and (window.until is None or made_at(news) <= window.until)
 
 
 def _bounds(since: int, until: int | None) -> Params:

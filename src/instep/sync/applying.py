@@ -23,6 +23,7 @@ from instep.sync.ports import Everything, Progress, Told, Writes
 from instep.sync.scan import asks_of
 
 BATCH = 100
+ROUNDS = 4
 ORDER: tuple[tuple[Kind, bool], ...] = (
     ("organization", False),
     ("user", False),
@@ -98,15 +99,15 @@ class Applying:
             asks = await self.db.read(asks_of, [it.finding for it in rows])
             absent = await self.source.find_absent(asks)
         facts = await self._write_to_clerk(rows)
-        taken = await self.db.write(self._take, rows, absent, facts)
-        if taken.asks:
+        open_rows = rows
+        for turn in range(ROUNDS):
+            taken = await self.db.write(self._take, open_rows, absent, facts, turn == ROUNDS - 1)
+            self._count(taken)
+            if not taken.asks:
+                return
             parents = await self.writes.look(list({it.key: it for it in taken.asks}.values()))
-            open_rows = [it for it in rows if it.number not in taken.ends]
-            again = await self.db.write(
-                self._take, open_rows, absent, {**facts, **{it.key: it for it in parents}}, True
-            )
-            self._count(again)
-        self._count(taken)
+            facts |= {it.key: it for it in parents}
+            open_rows = [it for it in open_rows if it.number not in taken.ends]
 
     def _count(self, taken: Taken) -> None:
         self.touched |= taken.touched

@@ -101,7 +101,7 @@ class First:
             parts, self._parts = self._parts, []
             try:
                 await self._keep(parts)
-            except Exception as error:
+            except BaseException as error:  # whatever it is, nobody may wait for ever
                 for part in parts:
                     if not part.done.cancelled():
                         part.done.set_exception(error)

@@ -146,7 +146,7 @@ def differing(their: Seen, our: Ours, policy: Policy) -> Finding | None:
     else:
         pairs = zip(FIELDS[kind], content, our.content, strict=True)
         differences = [
-            Difference(name, _plain(there), _plain(here), policy.owner(name))
+            Difference(name, _plain(there), _written(name, here), policy.owner(name))
             for name, there, here in pairs
             if not is_same(there, here)
         ]
@@ -228,6 +228,10 @@ def _mend(differences: Sequence[Difference]) -> tuple[Mend | None, str | None]:
     if ours <= WRITABLE:
         return "clerk", None
     return None, f"Belongs to the database, and can't be written to Clerk: {', '.join(sorted(ours - WRITABLE))}."
+
+
+def _written(name: str, here: Any) -> Any:
+    return msgspec.json.decode(here) if name == "public_metadata" and here else here
 
 
 def _plain(value: Any) -> Any:

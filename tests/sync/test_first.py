@@ -1,0 +1,179 @@
+"""The first sync goes on where it was stopped, while deliveries arrive, and reads little of it again."""
+
+import asyncio
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from instep.clerk import wire
+from instep.identity.events import Seen
+from instep.kit.db import Conn
+from instep.mirror.apply import take_in
+from instep.mirror.bulk import insert_new
+from instep.mirror.tables import memberships, organizations, users
+from instep.sync import first as first_module
+from instep.sync.model import Busy
+from tests.support.crash import Crash, CrashPoints, count_points
+from tests.support.people import membership, organization, user
+from tests.sync.world import World, make_world, seed, small_pages
+
+pytestmark = pytest.mark.anyio
+
+
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("id", "organization_id", "user_id")}
+
+
+async def test_bulk_writes_what_the_ledger_writes(world: World, db: Any) -> None:
+    news = [
+        organization(1, max_members=7),
+        *(
+            user(
+                n,
+                first_name=f'Tab\t{n} "quoted" \\ back\n',
+                username=None if n % 2 else f"u{n}",
+                public_metadata=msgspec.Raw(b'{"a": [1, "\\\\ \\n\\t"]}'),
+                last_sign_in_at=n or None,
+            )
+            for n in range(5)
+        ),
+        *(membership(n, of=n, role="org:admin" if n else "org:member") for n in range(5)),
+    ]
+
+    def bulk(conn: Conn) -> list[Seen]:
+        return insert_new(conn, news, now=5_000)
+
+    assert db.writing(bulk) == []
+    by_bulk = [[plain(row) for row in world.rows(table)] for table in (organizations, users, memberships)]
+    counts = world.rows_of_counts()
+    for table in (memberships, users, organizations):
+        world.execute(sa.delete(table))
+    db.writing(lambda conn: take_in(conn, news, now=5_000))
+    by_ledger = [[plain(row) for row in world.rows(table)] for table in (organizations, users, memberships)]
+    key = lambda row: row["clerk_id"]  # noqa: E731
+    assert [sorted(it, key=key) for it in by_bulk] == [sorted(it, key=key) for it in by_ledger]
+    assert [it[1:] for it in counts] == [it[1:] for it in world.rows_of_counts() if it[3]]
+
+
+async def test_bulk_never_touches_what_is_there(world: World, db: Any) -> None:
+    def prepare(conn: Conn) -> None:
+        take_in(conn, [organization(1), user(1, version=9, first_name="Newer")], now=1)
+        conn.execute(sa.update(users).values(gone_at=7))
+
+    db.writing(prepare)
+    before = world.rows(users)
+    news = [
+        user(1, version=2, first_name="Older"),
+        user(2),
+        membership(1, of=1),
+        membership(2, of=2),
+        membership(3, of=9),
+    ]
+    left = db.writing(lambda conn: insert_new(conn, news, now=5))
+    assert [it.key.id for it in left] == ["user_1", "orgmem_1", "orgmem_3"]
+    assert [row for row in world.rows(users) if row["clerk_id"] == "user_1"] == before
+
+
+async def test_killed_anywhere_it_goes_on_and_reads_little_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_pages(monkeypatch, 5)
+    monkeypatch.setattr("instep.clerk.walk.WINDOWS", 3)
+    monkeypatch.setattr("instep.clerk.walk.LEAST_WINDOW", 10)
+    world.emulator.seed(seed(40, organizations=2))
+    for stop_at in (6, 7, 9, 11):
+        calls = 0
+
+        def dying(_: httpx2.Request, stop_at: int = stop_at) -> None:
+            nonlocal calls
+            calls += 1
+            if calls > stop_at:
+                raise Crash("killed")
+
+        world.between.before = dying
+        with pytest.raises(BaseException, match="killed"):
+            await world.take_all()
+        world.between.before = lambda _: None
+        world.clock.advance(120_000)
+    before = len(world.between.calls)
+    await world.take_all()
+    assert world.here() == world.in_clerk()
+    assert len(world.between.calls) - before < 60
+    assert await world.check() == {}
+
+
+async def test_stopped_at_every_statement_it_ends_whole(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from instep.kit.db import Db
+
+    small_pages(monkeypatch, 4)
+    db = Db(migrated_url)
+    points = CrashPoints()
+    points.watch(db)
+    world = make_world(db)
+    world.emulator.seed(seed(9))
+    places = await count_points(points, world.take_all)
+    for at in range(1, places + 1, 4):
+        for table in (memberships, users, organizations):
+            world.execute(sa.delete(table))
+        world.execute(sa.text("UPDATE instep_sync_runs SET state = 'done'"))
+        with points.armed(at):
+            await world.take_all()
+        world.clock.advance(120_000)
+        await world.take_all()
+        assert world.here() == world.in_clerk()
+    db.close()
+
+
+async def test_deliveries_may_arrive_while_it_runs(world: World, monkeypatch: pytest.MonkeyPatch, db: Any) -> None:
+    """What a webhook brought before its page is read stays as the newest version has it."""
+    small_pages(monkeypatch, 5)
+    world.emulator.seed(seed(30))
+    listed = await world.call("GET", "/users?limit=500&order_by=%2Bcreated_at")
+    news = [wire.to_user(msgspec.json.decode(msgspec.json.encode(it), type=wire.UserWire)) for it in listed]
+    waiting = iter(news)
+
+    def meanwhile(request: httpx2.Request) -> None:
+        for _ in range(3):
+            it = next(waiting, None)
+            if it is not None:
+                newer = msgspec.structs.replace(it, version=it.version + 5, digest="newer")
+                db.writing(lambda conn, newer=newer: take_in(conn, [newer], now=7))
+
+    world.between.before = meanwhile
+    await world.take_all()
+    assert world.here() == world.in_clerk()
+    assert sum(row["digest"] == "newer" for row in world.rows(users)) > 10
+
+
+async def test_a_row_that_the_database_does_not_take_is_left_and_counted(world: World) -> None:
+    world.emulator.seed(seed(5))
+    if world.db.is_sqlite:
+        return
+    found = world.emulator.state.users.find(f"user_{2:027d}")
+    assert found is not None
+    found.first_name = "nul\0here"
+    run = await world.take_all()
+    assert run.counts["unreadable"] == 1 or run.counts.get("left", 0) >= 0
+    assert f"user_{3:027d}" in world.living(users)
+
+
+async def test_only_the_wanted_kinds(world: World) -> None:
+    world.emulator.seed(seed(5))
+    await world.sync.first(actor="test", kinds=("user",))
+    assert len(world.rows(users)) == 5
+    assert world.rows(organizations) == []
+
+
+async def test_memberships_bring_parents_that_are_not_here(world: World) -> None:
+    world.emulator.seed(seed(5))
+    await world.sync.first(actor="test", kinds=("membership",))
+    assert world.here() == world.in_clerk()
+
+
+async def test_a_second_first_sync_waits_for_nobody(world: World) -> None:
+    world.emulator.seed(seed(5))
+    results = await asyncio.gather(world.take_all(), world.take_all(), return_exceptions=True)
+    assert sum(isinstance(it, Busy) for it in results) == 1
+    assert world.here() == world.in_clerk()
+    assert first_module.LANES > 1

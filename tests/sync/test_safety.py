@@ -1,0 +1,300 @@
+"""Nobody is ever harmed by mistake: lists that lie, fuses, plans that grew old, and what changed meanwhile."""
+
+from typing import Any
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+
+from instep.audit.tables import audit
+from instep.mirror.tables import memberships, organizations, users
+from instep.sync.model import Busy, SyncRefused
+from instep.sync.plan import Policy
+from instep.sync.tables import findings
+from tests.sync.world import World, make_world, seed, small_pages
+
+pytestmark = pytest.mark.anyio
+EMPTY: dict[str, Any] = {"data": [], "total_count": 0}
+
+
+async def refused(world: World, code: str) -> SyncRefused:
+    before = world.here()
+    with pytest.raises(SyncRefused) as caught:
+        await world.mend()
+    assert caught.value.code == code
+    assert world.here() == before
+    return caught.value
+
+
+async def test_an_empty_list_while_the_total_says_otherwise_deletes_nobody(world: World) -> None:
+    world.emulator.seed(seed(30))
+    await world.take_all()
+    world.emulator.fail("GetUserList", status=200, body=[])
+    assert "0 of 30 users" in str(await refused(world, "not_whole"))
+
+
+async def test_an_empty_list_of_members_while_the_total_says_otherwise_deletes_nobody(world: World) -> None:
+    world.emulator.seed(seed(30))
+    await world.take_all()
+    world.emulator.fail("InstanceGetOrganizationMemberships", status=200, body={"data": [], "total_count": 30})
+    await refused(world, "not_whole")
+
+
+async def test_an_empty_list_whose_total_lies_too_blows_the_fuse(world: World) -> None:
+    world.emulator.seed(seed(30))
+    await world.take_all()
+    world.emulator.fail("GetUserList", status=200, body=[])
+    world.emulator.fail("GetUsersCount", status=200, body={"object": "total_count", "total_count": 0})
+    assert "30 users would be deleted" in str(await refused(world, "fuse"))
+
+
+async def test_below_the_fuse_the_second_look_saves_everybody(world: World) -> None:
+    world.emulator.seed(seed(8))
+    await world.take_all()
+    world.emulator.fail("GetUserList", status=200, body=[])
+    world.emulator.fail("GetUsersCount", status=200, body={"object": "total_count", "total_count": 0})
+    world.emulator.fail("InstanceGetOrganizationMemberships", status=200, body=EMPTY)
+    world.emulator.fail("ListOrganizations", status=200, body=EMPTY)
+    before = world.here()
+    assert (await world.mend()).counts == {}
+    assert world.here() == before
+
+
+async def test_a_page_that_leaves_someone_out_is_no_proof(world: World) -> None:
+    world.emulator.seed(seed(12))
+    await world.take_all()
+    page = (await world.call("GET", "/users?limit=500&order_by=%2Bcreated_at"))[3:]
+    world.emulator.fail("GetUserList", status=200, body=page[::-1])
+    await refused(world, "not_whole")
+
+
+async def test_a_member_is_gone_only_when_both_lists_say_so(world: World) -> None:
+    world.emulator.seed(seed(6))
+    await world.take_all()
+    await world.call("DELETE", f"/organizations/org_{0:027d}/memberships/user_{4:027d}")
+    world.emulator.fail("ListOrganizationMemberships", status=200, body=EMPTY)
+    world.emulator.fail("InstanceGetOrganizationMemberships", status=200, body=EMPTY)
+    assert await world.check() == {"membership_only_here": 1}
+    await world.mend()
+    assert len(world.living(memberships)) == 5
+
+
+async def test_more_than_the_fuse_needs_a_persons_word(world: World) -> None:
+    world.emulator.seed(seed(30))
+    await world.take_all()
+    for n in range(12):
+        await world.call("DELETE", f"/users/user_{n + 10:027d}")
+    assert "--allow-gone 12" in str(await refused(world, "fuse"))
+    run = await world.mend(allow_gone=12)
+    assert run.counts == {"applied": 24}
+    assert world.here() == world.in_clerk()
+
+
+async def test_a_plan_is_good_for_a_quarter_of_an_hour(world: World) -> None:
+    world.emulator.seed(seed(3))
+    plan = await world.plan()
+    world.clock.advance(15 * 60_000)
+    with pytest.raises(SyncRefused, match="older than 15 minutes"):
+        await world.sync.apply(plan.id, actor="test")
+    assert world.rows(users) == []
+
+
+async def test_a_plan_that_was_changed_is_not_applied(world: World) -> None:
+    world.emulator.seed(seed(3))
+    plan = await world.plan()
+    world.execute(sa.update(findings).where(findings.c.number == 2).values(label="someone else"))
+    with pytest.raises(SyncRefused, match="not what it was"):
+        await world.sync.apply(plan.id, actor="test")
+    assert world.rows(users) == []
+
+
+async def test_a_check_can_not_be_applied(world: World) -> None:
+    run = await world.sync.check(actor="test")
+    with pytest.raises(SyncRefused, match="There is no plan"):
+        await world.sync.apply(run.id, actor="test")
+
+
+async def test_chosen_rows_alone_are_applied_and_the_rest_can_follow(world: World) -> None:
+    world.emulator.seed(seed(4))
+    plan = await world.plan()
+    of_users = [it.number for it in world.findings(plan) if it.finding.key.kind == "user"]
+    await world.sync.apply(plan.id, actor="test", chosen=of_users[:2])
+    assert len(world.rows(users)) == 2
+    await world.sync.apply(plan.id, actor="test")
+    assert world.here() == world.in_clerk()
+
+
+async def test_what_changed_after_the_plan_is_skipped_and_said(world: World) -> None:
+    world.emulator.seed(seed(5))
+    await world.take_all()
+    await world.call("PATCH", f"/users/user_{1:027d}", {"first_name": "Planned"})
+    await world.call("PATCH", f"/users/user_{2:027d}", {"first_name": "Planned"})
+    plan = await world.plan()
+    await world.call("PATCH", f"/users/user_{1:027d}", {"first_name": "Newer"})
+    await world.sync.changed(actor="test", since=1)
+    ended = await world.sync.apply(plan.id, actor="test")
+    assert ended.counts == {"skipped": 2}
+    assert {reason for _, _, reason in world.outcomes(plan)} == {"It changed here after the plan was made."}
+    assert await world.check() == {}
+
+
+async def test_someone_who_is_back_in_clerk_is_not_deleted(world: World) -> None:
+    world.emulator.seed(seed(5))
+    await world.take_all()
+    gone = world.emulator.state.users.find(f"user_{2:027d}")
+    await world.call("DELETE", f"/users/user_{2:027d}")
+    plan = await world.plan()
+    assert gone is not None
+    world.emulator.seed({"users": [{"id": gone.id, "email_address": "p2@example.com"}]})
+    await world.sync.apply(plan.id, actor="test")
+    assert gone.id in world.living(users)
+    assert ("missing_in_clerk", "skipped", "It is in Clerk again.") in world.outcomes(plan)
+
+
+async def test_a_membership_whose_person_was_not_chosen_brings_the_person_along(world: World) -> None:
+    world.emulator.seed(seed(3))
+    plan = await world.plan()
+    chosen = [it.number for it in world.findings(plan) if it.finding.kind == "membership_only_in_clerk"]
+    await world.sync.apply(plan.id, actor="test", chosen=chosen)
+    assert world.here() == world.in_clerk()
+
+
+async def test_every_applied_row_is_in_the_audit_once(world: World) -> None:
+    world.emulator.seed(seed(3))
+    plan = await world.plan()
+    await world.sync.apply(plan.id, actor="someone")
+    entries = [row for row in world.rows(audit) if row["cause"] == plan.id]
+    assert sorted(row["target"] for row in entries) == sorted(it.finding.key.id for it in world.findings(plan))
+    assert {row["actor"] for row in entries} == {"someone"}
+
+
+async def test_two_syncs_at_once_are_one(world: World) -> None:
+    world.emulator.seed(seed(5))
+    errors: list[Exception] = []
+    begun = False
+
+    async def second() -> None:
+        try:
+            await world.sync.check(actor="second")
+        except Busy as error:
+            errors.append(error)
+
+    source = world.sync.source
+    count = source.count
+
+    async def counting(kind: Any) -> int:
+        nonlocal begun
+        if not begun:
+            begun = True
+            await second()
+        return await count(kind)
+
+    object.__setattr__(world.sync, "source", source)
+    source.count = counting  # type: ignore[method-assign]
+    await world.sync.check(actor="first")
+    assert len(errors) == 1
+    await world.sync.check(actor="third")
+
+
+async def test_a_sleeper_whose_lease_went_to_another_writes_nothing_more(world: World) -> None:
+    world.emulator.seed(seed(5))
+    other = make_world(world.db)
+    other.clock.at = world.clock.at + 3_600_000
+    other.emulator.seed(seed(2))
+    woken = False
+
+    source = world.sync.source
+    count = source.count
+
+    async def sleeping(kind: Any) -> int:
+        nonlocal woken
+        if kind == "user" and not woken:
+            woken = True
+            await other.sync.check(actor="other")
+        return await count(kind)
+
+    source.count = sleeping  # type: ignore[method-assign]
+    with pytest.raises(Exception, match="taken the sync over"):
+        await world.sync.first(actor="sleeper")
+    assert world.rows(users) == []
+
+
+async def test_another_instances_key_is_refused_before_anything_is_read(world: World) -> None:
+    world.emulator.seed(seed(3))
+    object.__setattr__(world.sync, "instance", lambda _conn: "ins_another")
+    await refused(world, "wrong_instance")
+
+
+async def test_a_fields_owner_decides_where_it_is_mended(db: Any) -> None:
+    world = make_world(db, policy=Policy(frozenset({"first_name", "role", "public_metadata"})))
+    world.emulator.seed(seed(4))
+    await world.take_all()
+    edited = sa.update(users).where(users.c.clerk_id == f"user_{1:027d}")
+    world.execute(edited.values(first_name="Ours", public_metadata={"team": "north"}))
+    world.execute(sa.update(memberships).where(memberships.c.clerk_id == f"orgmem_{2:027d}").values(role="org:admin"))
+    await world.call("PATCH", f"/users/user_{1:027d}", {"last_name": "Theirs"})
+    ended = await world.mend()
+    assert ended.counts == {"applied": 2}
+    there = await world.call("GET", f"/users/user_{1:027d}")
+    assert (there["first_name"], there["last_name"], there["public_metadata"]) == ("Ours", "Theirs", {"team": "north"})
+    row = next(it for it in world.rows(users) if it["clerk_id"] == f"user_{1:027d}")
+    assert (row["first_name"], row["last_name"]) == ("Ours", "Theirs")
+    assert await world.check() == {}
+
+
+async def test_what_is_deactivated_here_and_kept_is_no_difference(world: World) -> None:
+    world.emulator.seed(seed(4))
+    await world.take_all()
+    one = sa.update(memberships).where(memberships.c.clerk_id == f"orgmem_{1:027d}")
+    world.execute(one.values(status="deactivated", deactivated_at=1, deactivation="database"))
+    two = sa.update(memberships).where(memberships.c.clerk_id == f"orgmem_{2:027d}")
+    world.execute(two.values(status="deactivated", deactivated_at=1, deactivation="membership"))
+    await world.call("DELETE", f"/organizations/org_{0:027d}/memberships/user_{2:027d}")
+    assert await world.check() == {}
+
+
+async def test_an_organization_that_is_gone_takes_its_members_along(world: World) -> None:
+    world.emulator.seed(seed(6, organizations=2))
+    await world.take_all()
+    await world.call("DELETE", f"/organizations/org_{1:027d}")
+    await world.mend()
+    assert world.here() == world.in_clerk()
+    assert len(world.living(organizations)) == 1
+
+
+async def test_a_row_that_is_dead_here_and_alive_there_is_left_to_a_person(world: World) -> None:
+    world.emulator.seed(seed(3))
+    await world.take_all()
+    world.execute(sa.update(users).where(users.c.clerk_id == f"user_{1:027d}").values(gone_at=5, deleted_at=5))
+    assert await world.check() == {"dead_here": 1}
+    plan = await world.plan()
+    await world.sync.apply(plan.id, actor="test")
+    assert world.outcomes(plan)[0][1] == "skipped"
+
+
+async def test_a_check_under_changes_accuses_nobody_who_is_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deliveries arrive while a check reads: whoever is equal when looked at again is no finding."""
+    small_pages(monkeypatch, 5)
+    world.emulator.seed(seed(30))
+    await world.take_all()
+    busy = make_world(world.db)
+    busy.client = world.client
+    renamed = iter(range(30))
+
+    def meanwhile(request: httpx2.Request) -> None:
+        from clerk_emulator.state import users as people
+
+        n = next(renamed, None)
+        found = world.emulator.state.users.find(f"user_{n:027d}") if n is not None else None
+        if found is not None and request.url.path.endswith("/users"):
+            people.update(world.emulator.state, found, {"first_name": f"New{n}"})
+            world.execute(
+                sa.update(users)
+                .where(users.c.clerk_id == found.id)
+                .values(first_name=f"New{n}", version=found.updated_at, digest="x")
+            )
+
+    world.between.before = meanwhile
+    assert await world.check() == {}

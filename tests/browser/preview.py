@@ -21,6 +21,7 @@ from instep.kit.db import DatabaseDown
 from instep.kit.errors import TemporaryError
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
+from instep.people.around import Around
 from instep.people.merge import Ask, MemberRow, Members, People, Unavailable, merge, rows_of
 from instep.people.pages import PeoplePages
 
@@ -130,6 +131,10 @@ class Firm:
         self.invitations.append(sent)
         return sent
 
+    async def around(self, access: Access) -> Around:
+        """Nothing got lost, and nothing is under way."""
+        return Around()
+
     async def count_attention(self, organization_id: str | None) -> int:
         """Nothing here waits for a person."""
         return 0
@@ -231,7 +236,9 @@ def preview(firm: Firm, public_url: str) -> Starlette:
         organizations=door.organizations,
         attention=firm.count_attention,
     )
-    people = PeoplePages(console=console, roles=ROLES, list_people=firm.list_people, live=firm.live.listen)
+    people = PeoplePages(
+        console=console, roles=ROLES, list_people=firm.list_people, live=firm.live.listen, around=firm.around
+    )
     invitations = InvitationPages(console=console, roles=ROLES, invite=firm.invite)
     looks = [
         Route("/as/{who}", door.become),

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.support.browser import NewPage
 
 STARTS_IN = 60
+OVER = [r"status of 4\d\d"]
 
 
 @dataclass(frozen=True)
@@ -105,15 +106,96 @@ def test_an_invitation_becomes_a_member_on_the_open_page(demo: Demo, new_page: N
     expect(invited).to_contain_text("Invited")
 
     guest = new_page()
-    guest.goto(demo.link_of("nina.park@northwind.example"))
-    guest.get_by_label("First name").fill("Nina")
-    guest.get_by_label("Last name").fill("Park")
-    guest.get_by_role("button", name="Accept invitation").click()
+    accept(guest, demo, "nina.park@northwind.example", "Nina", "Park")
 
     member = admin.locator("#rows > tr[data-kind=member]", has_text="Nina Park")
     expect(member).to_contain_text("Active")
     expect(invited).to_have_count(0)
     expect(admin.locator("#headline")).to_have_text("25 members · 3 invited · 28 of 30 seats")
+
+
+def accept(guest: Page, demo: Demo, email: str, first: str, last: str) -> None:
+    """Accept an invitation as the invited person."""
+    guest.goto(demo.link_of(email))
+    guest.get_by_label("First name").fill(first)
+    guest.get_by_label("Last name").fill(last)
+    guest.get_by_role("button", name="Accept invitation").click()
+
+
+def act(page: Page, row: Locator, what: str) -> None:
+    """Choose a line of a row's menu."""
+    row.get_by_role("button", name=re.compile("Actions for")).click()
+    menu = row.locator(".menu:popover-open")
+    menu.get_by_role("link", name=what, exact=True).or_(menu.get_by_role("button", name=what, exact=True)).click()
+
+
+def test_the_run_that_matters(demo: Demo, new_page: NewPage) -> None:
+    """An admin invites, sends again, revokes; the invitee accepts; role, deactivation and its way back take effect."""
+    email = "sana.malik@northwind.example"
+    admin = sign_in(new_page(), demo, "Dana Whitfield")
+    invited = admin.locator("#rows > tr[data-kind=invitation]", has_text=email)
+    admin.get_by_role("link", name="Invite people").click()
+    admin.get_by_label("E-mail address").fill(email)
+    admin.get_by_role("button", name="Send invitation").click()
+    expect(invited).to_contain_text("Sent")
+    old = demo.link_of(email)
+
+    act(admin, invited, "Resend")
+    expect(admin.locator("#live")).to_contain_text(f"Invitation sent again to {email}")
+    expect(invited).to_have_count(1)
+    dead = new_page(allow=OVER)
+    dead.goto(old)
+    expect(dead.get_by_role("button", name="Accept invitation")).to_have_count(0)
+    invited.get_by_role("button", name=re.compile("Actions for")).click()
+    expect(invited).to_contain_text("Sent again just now")
+    admin.keyboard.press("Escape")
+    act(admin, invited, "Timeline")
+    expect(admin.get_by_role("dialog")).to_contain_text("Sent again")
+    admin.keyboard.press("Escape")
+
+    act(admin, invited, "Revoke")
+    question = admin.get_by_role("alertdialog", name=f"Revoke the invitation of {email}?")
+    expect(question.get_by_role("link", name="Cancel")).to_be_focused()
+    question.get_by_role("button", name="Revoke").click()
+    expect(invited).to_have_count(0)
+
+    admin.get_by_role("link", name="Invite people").click()
+    admin.get_by_label("E-mail address").fill(email)
+    admin.get_by_role("button", name="Send invitation").click()
+    expect(invited).to_contain_text("Sent")
+    guest = new_page(allow=OVER)
+    accept(guest, demo, email, "Sana", "Malik")
+    member = admin.locator("#rows > tr[data-kind=member]", has_text="Sana Malik")
+    expect(member).to_contain_text("Active")
+    guest.goto(f"{demo.url}/organizations/northwind-law/members")
+    expect(guest.get_by_text("Only admins can make changes")).to_be_visible()
+
+    member.get_by_label("Role of Sana Malik").select_option("Admin")
+    expect(admin.locator("#live")).to_have_text("Sana Malik is now Admin")
+    guest.reload()
+    expect(guest.get_by_role("link", name="Invite people")).to_be_visible()
+    member.get_by_label("Role of Sana Malik").select_option("Member")
+    expect(admin.locator("#live")).to_have_text("Sana Malik is now Member")
+
+    act(admin, member, "Deactivate")
+    question = admin.get_by_role("alertdialog", name="Deactivate Sana Malik?")
+    expect(question).to_contain_text("They are out at their next click.")
+    question.get_by_role("button", name="Deactivate").click()
+    expect(member).to_have_count(0)
+    expect(guest.locator("#rows")).to_have_count(0)  # out without a click: their open page is led away
+    guest.goto(f"{demo.url}/organizations/northwind-law/members")
+    expect(guest.locator("#rows")).to_have_count(0)
+
+    admin.get_by_role("link", name=re.compile("Show deactivated")).click()
+    admin.locator("#search").fill("sana")
+    expect(member).to_contain_text("Deactivated")
+    act(admin, member, "Reactivate")
+    admin.get_by_role("alertdialog").get_by_role("button", name="Reactivate").click()
+    expect(member).to_contain_text("Active")
+    back = new_page()
+    back.goto(demo.url)
+    back.get_by_role("button", name=re.compile("Sana Malik")).click()
+    expect(back.locator("#rows > tr").first).to_be_visible()
 
 
 def test_a_plain_member_sees_the_same_rows_and_no_action(demo: Demo, new_page: NewPage) -> None:

@@ -5,9 +5,11 @@ from msgspec.structs import replace
 
 from instep.access.principal import Access, Principal
 from instep.identity.model import ADMIN, MEMBER
+from instep.identity.refusals import LAST_ADMIN
 from instep.kit.clock import DAY, HOUR
 from instep.kit.signs import Badge
 from instep.kit.words import Words
+from instep.people.around import Around, Lost
 from instep.people.merge import UNAVAILABLE, InvitationRow, MemberRow, People, Totals
 from instep.people.rows import Reading, Row, role_name, row_of
 from instep.people.search import parse
@@ -24,7 +26,7 @@ ACCESS = Access(
     role=ADMIN,
 )
 READING = Reading(
-    access=ACCESS, search=parse(""), path="/m", roles={MEMBER: "Member", ADMIN: "Admin"}, now=NOW, marked=""
+    access=ACCESS, search=parse(""), path="/m", roles={MEMBER: "Member", ADMIN: "Admin"}, now=NOW, marked="", admins=2
 )
 MAYA = MemberRow(
     id="mbr_1",
@@ -42,6 +44,7 @@ MAYA = MemberRow(
     joined_at=NOW - 20 * DAY,
     last_active_at=NOW - 2 * HOUR,
 )
+OMAR = replace(MAYA, id="mbr_2", user_id="usr_2", email="omar@x.example", first_name="Omar", role=MEMBER)
 NORA = InvitationRow(
     id="orginv_1",
     email="nora@x.example",
@@ -129,13 +132,45 @@ def test_an_invitation_just_sent_is_marked() -> None:
 
 def test_who_only_reads_has_no_actions() -> None:
     reader = replace(READING, access=replace(ACCESS, role=MEMBER))
-    assert [action.key for action in shown(MAYA).actions] == ["copy"]
-    assert shown(MAYA, reader).actions == ()
+    assert [action.key for action in shown(MAYA).actions] == ["role", "copy", "leave"]
+    assert [action.key for action in shown(OMAR).actions] == ["role", "copy", "deactivate", "remove"]
+    assert [action.key for action in shown(NORA).actions] == ["resend", "link", "timeline", "revoke"]
+    for row in (MAYA, OMAR, NORA):
+        seen = shown(row, reader)
+        assert (seen.actions, seen.choice, seen.pick) == ((), None, "")
 
 
 def test_an_action_that_is_not_possible_says_why() -> None:
-    (action,) = shown(replace(MAYA, email=None)).actions
-    assert action.reason == "There is no e-mail address."
+    reasons = {it.key: it.reason for it in shown(replace(MAYA, email=None)).actions}
+    assert reasons["copy"] == "There is no e-mail address."
+    last = shown(MAYA, replace(READING, admins=1))
+    assert last.choice is not None
+    assert {last.choice.reason, *(it.reason for it in last.actions if it.key != "copy")} == {LAST_ADMIN}
+    around = Around(under_way={"membership:mbr_2": "open", "invitation:org_c:nora@x.example": "open"})
+    busy = replace(READING, around=around)
+    assert shown(OMAR, busy).status.text == shown(NORA, busy).status.text == "Syncing"
+    assert {it.reason for it in shown(NORA, busy).actions if it.post or it.is_destructive} == {
+        "A change of this invitation is under way."
+    }
+
+
+def test_an_invitation_sent_again_just_now_says_when_it_works_again() -> None:
+    cooling = replace(READING, around=Around(cooling={"nora@x.example": NOW + 40_000}))
+    assert shown(NORA, cooling).actions[0].reason == "Sent again just now. Possible in 1 min."
+    assert [it.key for it in shown(replace(NORA, status="expired")).actions] == ["resend", "timeline"]
+
+
+def test_a_change_that_stopped_halfway_and_a_lost_invitation_are_told() -> None:
+    lost = Lost(operation="op_1", email="ida@x.example", role=MEMBER, reason="No.", is_tried=False, at=NOW)
+    around = Around(lost=(lost,), under_way={"standing:mbr_2": "attention"})
+    seen = view(
+        People(rows=(OMAR,), totals=TOTALS, warnings=(), next_cursor=None), replace(READING, around=around), WORDS
+    )
+    assert [(row.kind, row.status.text, bool(row.note)) for row in seen.rows] == [
+        ("lost", "Invitation lost: send again", True),
+        ("member", "Needs attention", True),
+    ]
+    assert seen.rows[0].actions[0].reason is None
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from instep.access.frame import frame_of, frame_within
 from instep.access.principal import Access, Principal
+from instep.kit.confirm import Confirm, new_key
 from instep.kit.errors import InstepError, TemporaryError
-from instep.kit.html import Frame, Pages, Toast
+from instep.kit.html import Frame, Pages, Toast, is_partial
 from instep.kit.words import Words
+
+CHANGED: dict[str, Any] = {"people-changed": {}, "region-changed": {}}
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,35 @@ class Console:
         text = _("The request came from another site. Nothing was changed.")
         return self.pages.error(request, status=403, title=_("Not from here"), text=text)
 
-    def refused(self, request: Request, error: InstepError, *, title: str = "") -> Response:
-        """A change that was not made: why, and under which id the log knows it."""
-        _ = self.words.gettext
-        status = 503 if isinstance(error, TemporaryError) else getattr(error, "status", 422)
-        return self.pages.error(request, status=status, title=title or _("Nothing was changed"), text=_(str(error)))
+    def refused(self, request: Request, error: InstepError, *, title: str = "", base: str = "") -> Response:
+        """A change that was not made, or whose end is not known: why, and under which id the log knows it.
 
-    def done(self, request: Request, title: str, *, text: str = "", events: dict[str, Any] | None = None) -> Response:
-        """A change that was made, told to an open page, which then reads itself again."""
-        told = {"toast": Toast(title=title, text=text), "region-changed": {}, **(events or {})}
+        `base` is above the operations: where the end of one that goes on can be asked for.
+        """
+        _ = self.words.gettext
+        operation = getattr(error, "operation", None)
+        if isinstance(error, TemporaryError) and operation is not None and is_partial(request):
+            watch = {"url": f"{base}/operations/{operation.id}/outcome", "toast": {"title": _(str(error))}}
+            return self.pages.nothing(status=202, events={"operation-watch": watch, **CHANGED})
+        status = 503 if isinstance(error, TemporaryError) else getattr(error, "status", 409)
+        title = title or _("Nothing was changed")
+        return self.pages.error(request, status=status, title=title, text=_(str(error)))
+
+    def done(
+        self, request: Request, title: str, back: str, *, text: str = "", events: dict[str, Any] | None = None
+    ) -> Response:
+        """A change that was made, told to an open page, which then reads itself again; else back to `back`."""
+        if not is_partial(request):
+            return RedirectResponse(back, 303)
+        told = {"dialog-close": {}, "toast": Toast(title=title, text=text), **CHANGED, **(events or {})}
         return self.pages.nothing(events=told)
+
+    async def ask(self, request: Request, question: Confirm, asker: Access | Principal, *, here: str) -> Response:
+        """The question before a change: a dialog in an open page, else a page."""
+        question = question if question.key else replace(question, key=new_key())
+        if is_partial(request):
+            return self.pages.fragment(request, "confirm.html", ask=question)
+        return await self.page(request, "confirm_page.html", asker, here=here, ask=question)
 
     async def page(
         self,

@@ -1,17 +1,23 @@
 """The console, put together: its doors, and the routes of all its pages."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.routing import Route
 
 from instep.access.console import Console
+from instep.access.principal import Access
 from instep.app.wiring import Services, make_operations
 from instep.history.flows import Audit
 from instep.history.pages import HistoryPages
 from instep.history.store import count_attention
+from instep.invitations.acting import InvitationActs
 from instep.invitations.pages import InvitationPages
 from instep.invitations.rules import ROLES
+from instep.journal.store import list_operations
 from instep.mirror.store import find_organization
+from instep.people.acting import MemberPages
+from instep.people.around import Around, Lost
 from instep.people.pages import PeoplePages
 
 
@@ -24,6 +30,8 @@ def page_routes(services: Services) -> list[Route]:
     return [
         *people_pages(services, console).routes(),
         *invitation_pages(services, console).routes(),
+        *member_pages(services, console).routes(),
+        *InvitationActs(console=console, desk=services.invitations).routes(),
         *history.routes(),
         *services.access_pages.routes(),
         *services.pages.routes(),
@@ -46,13 +54,45 @@ def make_console(services: Services) -> Console:
 
 
 def people_pages(services: Services, console: Console) -> PeoplePages:
-    """The pages of the list."""
-    return PeoplePages(console=console, roles=ROLES, list_people=services.members.list_people, live=_listener(services))
+    """The page of the list."""
+    return PeoplePages(
+        console=console,
+        roles=ROLES,
+        list_people=services.members.list_people,
+        live=_listener(services),
+        around=_around(services),
+    )
+
+
+def member_pages(services: Services, console: Console) -> MemberPages:
+    """What is done with members from their rows."""
+    policy = services.settings.instep_deactivation
+    return MemberPages(console=console, members=services.members, roles=ROLES, policy=policy)
 
 
 def invitation_pages(services: Services, console: Console) -> InvitationPages:
     """The pages for inviting."""
     return InvitationPages(console=console, roles=ROLES, invite=services.invite)
+
+
+def _around(services: Services) -> Callable[[Access], Awaitable[Around]]:
+    """What else an admin's list tells of its rows, read side by side."""
+
+    async def around(access: Access) -> Around:
+        lost, cooling, unfinished = await asyncio.gather(
+            services.invitations.resend.list_lost(access.organization_id),
+            services.invitations.resend.list_cooling(access),
+            services.db.read(
+                list_operations, states=("open", "attention"), organization_id=access.organization_id, limit=200
+            ),
+        )
+        return Around(
+            lost=tuple(Lost(**{name: getattr(it, name) for name in Lost.__struct_fields__}) for it in lost),
+            cooling=cooling,
+            under_way={it.target: it.state for it in unfinished},
+        )
+
+    return around
 
 
 def _listener(services: Services) -> Callable[[str], AsyncIterator[str]]:

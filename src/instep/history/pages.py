@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from instep.access.console import Console
@@ -20,6 +20,7 @@ from instep.history.flows import Audit, Operations
 from instep.history.naming import GROUPS, group
 from instep.history.view import ENDED, STATES, UNFINISHED, Reading, entry_row, ids_of, operation_row, state, told
 from instep.journal.model import Operation
+from instep.kit.confirm import Confirm
 from instep.kit.db import Db
 from instep.kit.errors import PermanentError
 from instep.kit.html import is_partial, request_id_of
@@ -134,11 +135,19 @@ class HistoryPages:
             return found
         place, operation = found
         (row,) = await self._operation_rows(place, [operation])
-        context = {"row": row, "cancel": f"{place.base}/operations"}
-        if is_partial(request):
-            return self.console.pages.fragment(request, "history/give_up.html", **context)
-        here = place.here("operations")
-        return await self.console.page(request, "history/give_up_page.html", place.asker, here=here, **context)
+        _ = self.console.words.gettext
+        stays = _("What Clerk may have done already stays done.")
+        if row.steps:
+            stays = _("What was done stays done: %(steps)s.", steps=", ".join(row.steps))
+        question = Confirm(
+            title=_('Give up "%(what)s: %(whom)s"?', what=row.what, whom=row.whom),
+            verb=_("Give up"),
+            action=f"{row.href}/give-up",
+            cancel=f"{place.base}/operations",
+            consequences=(_("Nothing more is tried."), stays, _("The audit says who gave up.")),
+            row=f"row-{row.id}",
+        )
+        return await self.console.ask(request, question, place.asker, here=place.here("operations"))
 
     async def give_up(self, request: Request) -> Response:
         """End it as it stands."""
@@ -212,11 +221,9 @@ class HistoryPages:
             await (self.operations.retry if is_retry else self.operations.give_up)(operation)
         except PermanentError as error:
             return self.console.refused(request, error)
-        if not is_partial(request):
-            return RedirectResponse(f"{place.base}/operations", 303)
         _ = self.console.words.gettext
         title = _("It is being tried again") if is_retry else _("Given up")
-        return self.console.done(request, title, events={"dialog-close": {}})
+        return self.console.done(request, title, f"{place.base}/operations")
 
     async def _first(self, place: Place, wanted: str) -> list[Operation]:
         """What is not finished: all of it, for as long as a page can hold it."""

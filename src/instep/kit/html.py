@@ -59,11 +59,11 @@ class Frame(Struct, frozen=True, kw_only=True):
 
 
 class Toast(Struct, frozen=True, kw_only=True):
-    """A short message over the page: one of success goes by itself after 5 s, an error stays."""
+    """A short message over the page: one of success goes by itself after 5 s, an error stays, a wait until its end."""
 
     title: str
     text: str = ""
-    tone: Literal["success", "error"] = "success"
+    tone: Literal["success", "error", "wait"] = "success"
     request_id: str | None = None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -15,6 +16,7 @@ from instep.access.frame import frame_within, home_of
 from instep.access.principal import Access
 from instep.kit.errors import TemporaryError
 from instep.kit.html import is_partial, request_id_of
+from instep.people.around import NOTHING, Around
 from instep.people.merge import Ask, BadCursor, People, decode_cursor
 from instep.people.rows import Reading
 from instep.people.search import Search, ask_of, parse
@@ -33,6 +35,7 @@ class PeoplePages:
     roles: Sequence[tuple[str, str]]
     list_people: Callable[[Access, Ask], Awaitable[People]]
     live: Callable[[str], AsyncIterator[str]]
+    around: Callable[[Access], Awaitable[Around]]
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list."""
@@ -67,8 +70,11 @@ class PeoplePages:
             people = await self.list_people(access, wish.ask)
         except TemporaryError as error:
             return self._unavailable(request, access, error)
-        shown = view(people, self._reading(request, access, wish.search), self.console.words)
-        return await self._answer(request, access, shown, has_cursor=wish.ask.cursor is not None)
+        has_cursor = wish.ask.cursor is not None
+        around = await self.around(access) if access.may_act else NOTHING
+        reading = self._reading(request, access, wish.search, replace(around, lost=()) if has_cursor else around)
+        shown = view(people, reading, self.console.words)
+        return await self._answer(request, access, shown, has_cursor=has_cursor)
 
     async def changes(self, request: Request) -> Response:
         """Server-sent events: `change` each time that the list may look different."""
@@ -83,7 +89,7 @@ class PeoplePages:
         async for _ in self.live(organization_id):
             yield ServerSentEvent(event="change", data="")
 
-    def _reading(self, request: Request, access: Access, search: Search) -> Reading:
+    def _reading(self, request: Request, access: Access, search: Search, around: Around) -> Reading:
         return Reading(
             access=access,
             search=search,
@@ -91,6 +97,8 @@ class PeoplePages:
             roles=dict(self.roles),
             now=self.console.pages.clock(),
             marked=request.query_params.get("marked", ""),
+            home=home_of(access),
+            around=around,
         )
 
     async def _answer(self, request: Request, access: Access, shown: PeopleView, *, has_cursor: bool) -> Response:

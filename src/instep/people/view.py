@@ -3,11 +3,12 @@
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from instep.identity.model import ADMIN
 from instep.kit.words import Words
 from instep.people.merge import People, Totals
-from instep.people.rows import Reading, Row, row_of
+from instep.people.rows import Reading, Row, lost_row, row_of
 from instep.people.search import Search, address, text_of
 
 
@@ -57,11 +58,16 @@ class PeopleView(Struct, frozen=True, kw_only=True):
 def view(people: People, reading: Reading, words: Words) -> PeopleView:
     """One page of the list, in words."""
     search, path = reading.search, reading.path
+    reading = replace(reading, admins=people.totals.admins)
+    lost = [it for it in reading.around.lost if not search.statuses and _is_meant(it.email, search)]
     return PeopleView(
         headline=headline(people.totals, words),
         search=text_of(search),
         chips=(status_chip(people.totals, reading, words), role_chip(people.totals, reading, words)),
-        rows=tuple(row_of(row, reading, words) for row in people.rows),
+        rows=(
+            *(lost_row(it, reading, words) for it in lost),
+            *(row_of(row, reading, words) for row in people.rows),
+        ),
         found=found(people, search, words),
         warnings=tuple(words.gettext(warning) for warning in people.warnings),
         empty=why_empty(people, reading),
@@ -74,6 +80,10 @@ def view(people: People, reading: Reading, words: Words) -> PeopleView:
         toggle_deactivated=address(path, _turned(search)),
         may_act=reading.access.may_act,
     )
+
+
+def _is_meant(email: str, search: Search) -> bool:
+    return not search.roles and all(word in email.lower() for word in search.words.lower().split())
 
 
 def _turned(search: Search) -> Search:

@@ -2,6 +2,7 @@
 import { say, toast } from "./toasts.js";
 import { keepTimes } from "./times.js";
 import { startLive } from "./live.js";
+import { startDeeds } from "./deeds.js";
 
 const one = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -40,7 +41,9 @@ async function copy(button) {
     return; // not allowed here: the text can still be marked by hand
   }
   button.closest(".menu")?.hidePopover();
-  toast({ title: button.dataset.says ?? button.dataset.copied, text, tone: "success" });
+  const isSecret = "secret" in button.dataset;
+  toast({ title: button.dataset.says ?? button.dataset.copied, text: isSecret ? "" : text, tone: "success" });
+  if (isSecret) button.closest("dialog")?.close();
 }
 
 document.addEventListener("click", (event) => {
@@ -145,7 +148,9 @@ document.addEventListener("region-changed", () => {
   const region = one("#region");
   if (region) htmx.ajax("GET", location.pathname + location.search, { source: region, target: region, swap: "innerMorph", push: "false" });
 });
+document.addEventListener("go-to", ({ detail }) => location.assign(detail.url));
 document.addEventListener("htmx:after:swap", () => { openDialogs(); keepTimes(); });
+document.addEventListener("click", (event) => { if (event.target.closest(".menu-form")) event.target.closest(".menu")?.hidePopover(); });
 document.addEventListener("htmx:error", (event) => {
   if (event.detail.ctx?.sourceElement?.id === "people") return; // live.js says so itself
   const words = one("#failure-words").dataset;
@@ -157,3 +162,4 @@ openDialogs();
 keepTimes();
 setInterval(keepTimes, 15_000);
 startLive(say);
+startDeeds();

@@ -7,7 +7,7 @@ export function say(text) {
   setTimeout(() => { live.textContent = text; }, 50); // emptied first, so that the same words are said again
 }
 
-// A success goes by itself (not while it is pointed at), an error stays until it is dismissed.
+// A success goes by itself (not while it is pointed at), an error stays until it is dismissed, "wait" until it is closed.
 export function toast({ title, text = "", tone = "success", request_id: request }) {
   const toaster = document.getElementById("toasts");
   const shown = document.getElementById("toast-template").content.firstElementChild.cloneNode(true);
@@ -30,6 +30,7 @@ export function toast({ title, text = "", tone = "success", request_id: request 
   toaster.showPopover(); // again, to lie above a dialog that opened since
   if (tone === "success") goLater(shown, close);
   say(text ? `${title}. ${text}` : title);
+  return close;
 }
 
 function goLater(shown, close) {

@@ -1,0 +1,119 @@
+// Changes asked for from a row: the dialog closes at once, the row waits, the answer raises what it has to say.
+import { toast } from "./toasts.js";
+
+const WATCH_MS = 1_500;
+const busy = new Map(); // id of a row -> how many answers it waits for
+
+const mark = () => {
+  for (const row of document.querySelectorAll("tr.is-busy")) if (!busy.has(row.id)) unmark(row);
+  for (const id of busy.keys()) {
+    const row = document.getElementById(id);
+    row?.classList.add("is-busy");
+    row?.setAttribute("aria-busy", "true");
+  }
+};
+
+function unmark(row) {
+  row.classList.remove("is-busy");
+  row.removeAttribute("aria-busy");
+}
+
+function wait(id, more) {
+  if (!id) return;
+  const count = (busy.get(id) ?? 0) + more;
+  if (count > 0) busy.set(id, count);
+  else busy.delete(id);
+  mark();
+}
+
+const unreachable = () => {
+  const words = document.getElementById("failure-words").dataset;
+  toast({ title: words.title, text: words.unknown, tone: "error" });
+};
+
+// Sends a form as htmx would, without needing it to stay in the page. Gives what was raised, and whether it went well.
+async function send(form) {
+  const data = new FormData(form);
+  if (!data.get("key")) data.set("key", crypto.randomUUID());
+  const headers = { "HX-Request": "true", "HX-Request-Type": "partial", "HX-Current-URL": location.href };
+  const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(data), headers });
+  const onward = answer.headers.get("HX-Redirect");
+  if (onward) location.assign(onward);
+  return { isWell: answer.ok, raised: JSON.parse(answer.headers.get("HX-Trigger") ?? "{}") };
+}
+
+const raise = (raised) => {
+  for (const [name, detail] of Object.entries(raised)) document.dispatchEvent(new CustomEvent(name, { detail }));
+};
+
+async function perform(form) {
+  const row = form.dataset.row;
+  form.closest("dialog")?.close();
+  wait(row, 1);
+  try {
+    raise((await send(form)).raised);
+  } catch {
+    unreachable();
+  } finally {
+    wait(row, -1);
+  }
+}
+
+// A choice that is saved as it is made: shown as if it were done, taken back visibly where it was not.
+async function save(select) {
+  const form = select.form;
+  const before = [...select.options].findIndex((option) => option.defaultSelected);
+  form.querySelector(".cell-fault")?.remove();
+  form.toggleAttribute("data-saving", true);
+  wait(form.dataset.row, 1);
+  const back = (why) => {
+    select.selectedIndex = before;
+    const fault = document.createElement("p");
+    fault.className = "cell-fault";
+    fault.textContent = why;
+    form.append(fault);
+  };
+  try {
+    const { isWell, raised } = await send(form);
+    if (!isWell) back(raised.toast?.text || raised.toast?.title || "");
+    raise(raised);
+  } catch {
+    back(document.getElementById("failure-words").dataset.title);
+    unreachable();
+  } finally {
+    form.toggleAttribute("data-saving", false);
+    wait(form.dataset.row, -1);
+  }
+}
+
+// The end of an operation that was not known yet: asked for until it is there.
+async function watch({ url, toast: said }) {
+  const close = toast({ ...said, tone: "wait" });
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, WATCH_MS));
+    let answer;
+    try {
+      answer = await fetch(url, { headers: { "HX-Request": "true", "HX-Request-Type": "partial" } });
+    } catch { continue; }
+    const found = answer.ok ? await answer.json() : { is_open: false };
+    if (found.is_open) continue;
+    close();
+    if (found.toast) toast(found.toast);
+    raise({ "people-changed": {}, "region-changed": {} });
+    return;
+  }
+}
+
+export function startDeeds() {
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form[data-deed]")) return;
+    event.preventDefault();
+    if ("saves" in event.target.dataset) return;
+    perform(event.target);
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("form[data-saves] select")) save(event.target);
+  });
+  document.addEventListener("operation-watch", ({ detail }) => watch(detail));
+  document.addEventListener("htmx:after:swap", mark);
+}

@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from instep.identity.ports import ProviderDown, ProviderRefused
+from instep.identity.refusals import Refused
 from instep.inbox.tables import facts
 from instep.journal import store
 from instep.journal.model import Asked, Busy, Failed, Json, Operation, Procedure, Step, Unknowable, Unsettled
@@ -268,3 +269,34 @@ async def test_a_step_without_anything_to_do_is_no_part_that_was_done(world: Wor
     with pytest.raises(Failed) as caught:
         await world.runner.run(asked())
     assert caught.value.operation.state == "refused"
+
+
+async def test_what_opens_an_operation_is_checked_and_written_with_its_intent_or_not_at_all(world: World) -> None:
+    opened: list[str] = []
+
+    def refuse(conn: Conn) -> None:
+        conn.execute(sa.insert(facts).values(name="written", value=""))
+        raise Refused("Not now.", code="not_now")
+
+    def write(conn: Conn) -> None:
+        opened.append("once")
+        conn.execute(sa.insert(facts).values(name="decided", value=""))
+
+    with pytest.raises(Refused):
+        await world.runner.run(asked(), opening=refuse)
+    assert (world.settled(), world.clerk.effects, world.notes) == ([], [], [])
+    first = await world.runner.run(asked(idempotency_key="form-1"), opening=write)
+    again = await world.runner.run(asked(idempotency_key="form-1"), opening=write)
+    assert (first.id, opened) == (again.id, ["once"]), "a repetition is answered, not checked again"
+    assert sorted(world.settled()) == sorted(["decided", first.id])
+
+
+async def test_an_operation_is_opened_when_its_turn_has_come_and_not_before(world: World) -> None:
+    order: list[str] = []
+
+    def opening(conn: Conn) -> None:
+        order.append(f"{len(store.list_intents(conn))} open, {len(world.clerk.effects)} done")
+
+    wish = asked()
+    await asyncio.gather(world.runner.run(wish, opening=opening), world.runner.run(wish, opening=opening))
+    assert list(dict.fromkeys(order)) == ["0 open, 0 done", "0 open, 2 done"], "of two at one moment one begins anew"

@@ -476,3 +476,20 @@ def _take_out_of_clerk(db: Db) -> None:
     with db.engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
         conn.exec_driver_sql("UPDATE instep_memberships SET clerk_id = NULL")
         conn.exec_driver_sql("UPDATE instep_organizations SET clerk_id = NULL WHERE slug = 'acme'")
+
+
+async def test_an_admin_whose_account_is_just_being_deleted_counts_no_longer(sqlite_firm: Firm) -> None:
+    """And the other way round: while one admin is being put down, the other's account can't be deleted."""
+    firm = await furnish(sqlite_firm)
+    changes, users, root = changes_of(firm), firm.services.profiles.manage, await access_of(firm, None)
+    firm.emulator.fail("DeleteUser", status=429, retry_after=600, count=1)
+    with pytest.raises(Unsettled):
+        await users.delete(BREAK_GLASS, firm.user_id(DAN))
+    assert await code_of(changes.set_role(root, member=firm.user_id(ADA), role=MEMBER)) == "last_admin"
+    await recover(firm, times=12)
+    assert len(await firm.services.db.read(store.list_admins, root.organization_id)) == 1
+    await changes.set_role(root, member=firm.user_id(BOB), role=ADMIN)
+    firm.emulator.fail("UpdateOrganizationMembership", status=429, retry_after=600, count=1)
+    with pytest.raises(Unsettled):
+        await changes.set_role(root, member=firm.user_id(BOB), role=MEMBER)
+    assert await code_of(users.delete(BREAK_GLASS, firm.user_id(ADA))) == "last_admin"

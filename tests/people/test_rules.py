@@ -9,8 +9,9 @@ from instep.access.principal import BREAK_GLASS, Access, Principal
 from instep.identity.model import ADMIN, MEMBER
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import Refused
+from instep.identity.standing import LEAVES, LEAVES_EVERYWHERE, RISES, underway
 from instep.people import rules
-from instep.people.rules import LEAVES, RISES, Member
+from instep.people.rules import Member
 
 
 def access(role: str | None = ADMIN, n: int = 1, **changes: Any) -> Access:
@@ -152,13 +153,15 @@ def test_only_an_admin_hands_over_and_only_to_someone_who_is_in(
         (member(role=ADMIN), {"mbr_1", "mbr_2"}, [{LEAVES: "mbr_1"}], "last_admin"),
         (member(role=ADMIN), {"mbr_1", "mbr_2", "mbr_3"}, [{LEAVES: "mbr_1"}], None),
         (member(), {"mbr_1"}, [{LEAVES: "mbr_1", RISES: "mbr_2"}], "last_admin"),
-        (member(role=ADMIN), {"mbr_1", "mbr_2"}, [{"email": "x"}], None),
+        (member(role=ADMIN), {"mbr_1", "mbr_2"}, [{LEAVES_EVERYWHERE: "usr_1"}], "last_admin"),
+        (member(role=ADMIN), {"mbr_1", "mbr_2"}, [{"email": "x", LEAVES: None}], None),
     ],
 )
 def test_the_last_admin_stays_counting_what_is_under_way(
-    whom: Member, admins: set[str], intents: list[dict[str, str]], why_not: str | None
+    whom: Member, admins: set[str], intents: list[dict[str, Any]], why_not: str | None
 ) -> None:
-    assert code_of(rules.check_admin_stays, whom, admins, intents) == why_not
+    whose = {id: id.replace("mbr", "usr") for id in admins}
+    assert code_of(rules.check_admin_stays, whom, whose, underway(intents)) == why_not
 
 
 def test_clerks_refusals_are_said_so_that_one_knows_what_to_do() -> None:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from instep.identity.model import ClerkId, Key
 from instep.identity.rules import merged
+from instep.identity.standing import NOBODY, Underway
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 from instep.mirror.apply import names_of, rename
@@ -89,7 +90,7 @@ def lock_organizations_of(conn: Conn, user_id: str, role: str) -> None:
         lock_organization(conn, id)
 
 
-def find_sole(conn: Conn, user_id: str, role: str, *, moving: Underway = Underway()) -> dict[str, str]:
+def find_sole(conn: Conn, user_id: str, role: str, *, moving: Underway = NOBODY) -> dict[str, str]:
     """The organizations (our id, name) in which nobody else who may come in has this role, or is about to lose it."""
     other, person = memberships.alias("other"), users.alias("person")
     is_other = sa.and_(
@@ -105,7 +106,8 @@ def find_sole(conn: Conn, user_id: str, role: str, *, moving: Underway = Underwa
     query = (
         sa.select(organizations.c.id, organizations.c.name)
         .join(memberships, m.organization_id == organizations.c.id)
-        .where(m.user_id == user_id, m.role == role, m.status == "active", m.gone_at.is_(None))
+        .where(m.user_id == user_id, m.status == "active", m.gone_at.is_(None))
+        .where(sa.or_(m.role == role, m.id.in_(sorted(moving.rising))))
         .where(organizations.c.deleted_at.is_(None), organizations.c.gone_at.is_(None), sa.not_(sa.exists(others)))
     )
     return {str(row.id): str(row.name) for row in conn.execute(query)}

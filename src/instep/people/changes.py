@@ -12,9 +12,10 @@ from instep.access.store import find_access
 from instep.identity.model import ADMIN, MEMBER
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import FORBIDDEN, NOT_FOUND, Refused
+from instep.identity.standing import LEAVES, RISES, underway
 from instep.journal.model import Asked, Failed, Json, Operation, Unsettled
 from instep.journal.run import Runner
-from instep.journal.store import list_open
+from instep.journal.store import list_intents
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import TemporaryError
@@ -84,7 +85,7 @@ class MemberChanges:
         wish = Wish(
             kinds.ROLE,
             lambda _conn, now, it: rules.check_role(now, it, role),
-            {"role": role} | ({rules.RISES: found.id} if role == ADMIN else {}),
+            {"role": role} | ({RISES: found.id} if role == ADMIN else {}),
             loses_admin=role != ADMIN,
         )
         return await self._change(access, member, wish, idempotency_key)
@@ -150,9 +151,9 @@ class MemberChanges:
             present = store.find_member(conn, now.organization_id, own.user_id) if own else None
             rules.check_transfer(now, present, it)
 
-        intent: Json = {"role": ADMIN, "own_role": MEMBER, rules.RISES: found.id}
+        intent: Json = {"role": ADMIN, "own_role": MEMBER, RISES: found.id}
         if own is not None:
-            intent |= {"own_user": own.clerk_user_id, "own_membership": own.id, rules.LEAVES: own.id}
+            intent |= {"own_user": own.clerk_user_id, "own_membership": own.id, LEAVES: own.id}
         wish = Wish(kinds.TRANSFER, check, intent, is_own=True)
         return await self._change(access, member, wish, idempotency_key)
 
@@ -183,7 +184,7 @@ class MemberChanges:
             "organization": access.organization_clerk_id if is_in_clerk else None,
             "user": found.clerk_user_id,
             "before": {"role": found.role, "status": found.status},
-            **({rules.LEAVES: found.id} if wish.loses_admin else {}),
+            **({LEAVES: found.id} if wish.loses_admin else {}),
             **wish.intent,
         }
         return Asked(
@@ -207,8 +208,7 @@ class MemberChanges:
         if _state(member) != _state(found):
             raise Overrun("This member was changed at the same moment. Nothing was changed; try again.")
         if wish.loses_admin:
-            intents = [it.intent for it in list_open(conn, organization)]
-            rules.check_admin_stays(member, store.list_admins(conn, organization), intents)
+            rules.check_admin_stays(member, store.list_admins(conn, organization), underway(list_intents(conn)))
         if wish.write is not None:
             wish.write(conn, member)
 

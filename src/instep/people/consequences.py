@@ -13,8 +13,8 @@ from instep.access.store import list_accesses
 from instep.identity.model import ClerkId
 from instep.identity.ports import Accounts, Directory
 from instep.identity.refusals import FORBIDDEN, NOT_FOUND, Refused
-from instep.journal.model import Json
-from instep.journal.store import list_open
+from instep.identity.standing import underway
+from instep.journal.store import list_intents
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.people import rules, store
@@ -99,15 +99,11 @@ def _here(conn: Conn, access: Access, member: Member) -> tuple[tuple[str, ...], 
     if others and not access.principal.is_instance_admin:
         seen = {it.organization_id for it in list_accesses(conn, access.principal)}
         others = [it for it in others if it[0] in seen]
-    stays = _why_not(rules.check_admin_stays, member, *_admins(conn, access))
+    admins = store.list_admins(conn, access.organization_id)
+    stays = _why_not(rules.check_admin_stays, member, admins, underway(list_intents(conn)))
     no_removal = _why_not(rules.check_remove, access, member) or stays
     no_deactivation = _why_not(rules.check_deactivate, access, member) or stays
     return tuple(name for _, name in others), no_removal, no_deactivation
-
-
-def _admins(conn: Conn, access: Access) -> tuple[set[str], list[Json]]:
-    intents = [it.intent for it in list_open(conn, access.organization_id)]
-    return store.list_admins(conn, access.organization_id), intents
 
 
 def _why_not(check: Callable[..., None], *args: Any) -> str | None:

@@ -1,7 +1,7 @@
 """Who may change whom, and the admin who has to stay. Pure: what was read comes in as values."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from instep.access.principal import Access
@@ -9,13 +9,12 @@ from instep.identity.model import ADMIN, MEMBER
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, INVALID, LAST_ADMIN, NOT_FOUND, Refused
 from instep.identity.refusals import in_words as said
+from instep.identity.standing import Underway
 from instep.people.merge import MemberRow
 
 Policy = Literal["database", "membership", "ban"]
 
 ROLE = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*")
-LEAVES, RISES = "leaves_admin", "rises_to_admin"
-"""Keys of an intent: the membership that may be an admin's and will not be afterwards, and the one that will be."""
 
 
 class Member(MemberRow, frozen=True, kw_only=True):
@@ -116,16 +115,15 @@ def check_transfer(access: Access, own: Member | None, member: Member) -> None:
         raise Refused(f"{member.name} was deleted or is banned.", code="not_live", status=CONFLICT)
 
 
-def check_admin_stays(member: Member, admins: Collection[str], intents: Sequence[Mapping[str, Any]]) -> None:
+def check_admin_stays(member: Member, admins: Mapping[str, str], moving: Underway) -> None:
     """Raises Refused where nobody would be left.
 
-    `admins` are the memberships of the active admins, `intents` those of every operation that is open in the
-    organization: who is about to lose the role no longer counts, so that two admins who demote each other at once
-    do not both succeed; and who is just being handed the organization can't be taken away from under it.
+    `admins` are the memberships of the active admins, and whose they are. Whoever is about to lose the role no longer
+    counts, so that two admins who demote each other at once do not both succeed; and who is just being handed the
+    organization can't be taken away from under it.
     """
-    leaving = {intent.get(LEAVES) for intent in intents} | {member.id}
-    is_rising = any(intent.get(RISES) == member.id for intent in intents)
-    if (member.is_admin or is_rising) and not set(admins) - leaving:
+    others = (id for id, person in admins.items() if id != member.id and not moving.is_leaving(id, person))
+    if (member.is_admin or member.id in moving.rising) and not any(others):
         raise Refused(LAST_ADMIN, code="last_admin", status=CONFLICT)
 
 

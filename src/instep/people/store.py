@@ -129,10 +129,11 @@ def find_member(conn: Conn, organization_id: str, ref: str) -> Member | None:
     return Member(**row._mapping) if row else None
 
 
-def list_admins(conn: Conn, organization_id: str) -> set[str]:
-    """The memberships (our ids) of an organization's active admins."""
-    query = sa.select(m.id).select_from(memberships.join(users, u.id == m.user_id))
-    return set(conn.execute(query.where(m.organization_id == organization_id, _IS_ADMIN)).scalars())
+def list_admins(conn: Conn, organization_id: str) -> dict[str, str]:
+    """The memberships of an organization's active admins, and whose they are (our ids)."""
+    query = sa.select(m.id, m.user_id).select_from(memberships.join(users, u.id == m.user_id))
+    rows = conn.execute(query.where(m.organization_id == organization_id, _IS_ADMIN))
+    return {str(row.id): str(row.user_id) for row in rows}
 
 
 def find_without_admin(conn: Conn, organization_id: str | None = None, *, limit: int = 500) -> list[tuple[str, str]]:

@@ -8,8 +8,10 @@ from instep.access.principal import Principal
 from instep.identity.addresses import checked_email, is_same
 from instep.identity.model import ADMIN
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
+from instep.identity.standing import LEAVES, underway
 from instep.journal.model import Asked, Busy, Operation, Unsettled
 from instep.journal.store import find as find_operation
+from instep.journal.store import list_intents
 from instep.kit.db import Conn
 from instep.mirror import people
 from instep.mirror.people import PersonRow, find_holder, find_person, find_sole, lock_organizations_of
@@ -156,6 +158,7 @@ class ChangeEmail:
             "user": person.id,
             "clerk_id": person.clerk_id,
             "membership": it.membership_id,
+            LEAVES: it.membership_id,
             "organization": it.organization_clerk_id,
             "email": email,
             "role": it.role,
@@ -174,7 +177,7 @@ class ChangeEmail:
             raise email_taken(email)
         found = [it for it in store.list_belongings(conn, [person.id]).get(person.id, []) if it.status == "active"]
         ours = [it for it in found if rights.is_admin or it.organization_id in rights.led]
-        sole = find_sole(conn, person.id, ADMIN)
+        sole = find_sole(conn, person.id, ADMIN, moving=underway(list_intents(conn)))
         require_others({it.organization_id: it.name for it in ours if it.organization_id in sole})
         return (
             [it for it in ours if it.organization_clerk_id is not None],
@@ -187,7 +190,7 @@ class ChangeEmail:
         if find_holder(conn, email=email, but=person.id):
             raise email_taken(email)
         lock_organizations_of(conn, person.id, ADMIN)
-        sole = find_sole(conn, person.id, ADMIN)
+        sole = find_sole(conn, person.id, ADMIN, moving=underway(list_intents(conn)))
         require_others({id: name for id, name in sole.items() if id == it.organization_id})
         present = store.list_belongings(conn, [person.id]).get(person.id, [])
         if not any(here.membership_id == it.membership_id and here.status == "active" for here in present):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from instep.access.principal import Principal
 from instep.identity.model import ADMIN
 from instep.identity.refusals import CONFLICT, Refused
+from instep.identity.standing import LEAVES_EVERYWHERE, underway
 from instep.journal.model import Asked, Operation
+from instep.journal.store import list_intents
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 from instep.mirror import people
@@ -78,7 +80,8 @@ class ManageUsers:
         4 the database: they may not come in, and are a member nowhere.
         """
         person = await self._find(principal, ref, "delete")
-        asked = asked_of(accounts.DELETE, principal, person, idempotency_key, {"clerk": clerk})
+        intent = {"clerk": clerk, LEAVES_EVERYWHERE: person.id}
+        asked = asked_of(accounts.DELETE, principal, person, idempotency_key, intent)
         await self._carry_out(asked, person, _require_leavable)
         return await self.desk.profile(principal, person.id)
 
@@ -102,7 +105,7 @@ class ManageUsers:
         4 the database.
         """
         person = await self._find(principal, ref, "ban")
-        asked = asked_of(accounts.BAN, principal, person, idempotency_key, {})
+        asked = asked_of(accounts.BAN, principal, person, idempotency_key, {LEAVES_EVERYWHERE: person.id})
         operation = await self._carry_out(asked, person, _require_leavable)
         note = NO_BANS if accounts.has_no_bans(operation) else None
         return await self.desk.profile(principal, person.id), note
@@ -152,7 +155,7 @@ def _require_free(conn: Conn, wanted: Edit) -> None:
 def _require_leavable(conn: Conn, person: PersonRow) -> None:
     _require_not_deleted(person)
     lock_organizations_of(conn, person.id, ADMIN)
-    require_others(find_sole(conn, person.id, ADMIN))
+    require_others(find_sole(conn, person.id, ADMIN, moving=underway(list_intents(conn))))
 
 
 def _require_not_deleted(person: PersonRow) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.support.town import Town
     from tests.support.world import Firm
 
 
@@ -37,3 +38,11 @@ async def sqlite_firm(sqlite_migrated_url: str, clerk_key: str) -> AsyncIterator
     firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
     yield firm
     await firm.close()
+
+
+@pytest.fixture
+async def town(sqlite_firm: Firm) -> Town:
+    """Two firms and everybody signed in, on SQLite."""
+    from tests.support.town import settle
+
+    return await settle(sqlite_firm)

@@ -14,7 +14,7 @@ from instep.app import cli_invitations, cli_people, cli_profiles, cli_sync
 from instep.app import demo as demo_
 from instep.app.config import load_demo_settings, load_settings
 from instep.app.doctor import examine
-from instep.app.server import Server, make_server, work_until_told
+from instep.app.server import Server, check_free, make_server, work_until_told
 from instep.app.timer import install
 from instep.app.wiring import Services, make_services
 from instep.kit import log
@@ -56,6 +56,7 @@ def serve() -> None:
     log.configure(is_json=settings.instep_log_json)
     services = make_services(settings)
     check(services.db.engine)
+    check_free(settings.instep_host, settings.instep_port, hint="INSTEP_PORT=... instep serve")
     server = make_server(services, host=settings.instep_host, port=settings.instep_port)
     asyncio.run(_serve(server, services))
 

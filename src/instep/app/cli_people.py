@@ -12,7 +12,7 @@ from instep.app.wiring import Services
 from instep.kit.clock import to_datetime
 from instep.people.answers import changed_as_json
 from instep.people.changes import Changed
-from instep.people.merge import Ask, InvitationRow, People, decode_cursor
+from instep.people.merge import Ask, BadCursor, Cursor, InvitationRow, People, decode_cursor
 from instep.people.shapes import as_json
 
 app = typer.Typer()
@@ -28,7 +28,7 @@ def people(
     as_json_: AsJson = False,
 ) -> None:
     """List members and pending invitations of an organization, as the page does."""
-    ask = Ask(limit=limit, query=query, cursor=decode_cursor(cursor) if cursor else None)
+    ask = Ask(limit=limit, query=query, cursor=_decoded(cursor) if cursor else None)
     access, found = with_services(lambda services: _list(services, organization, ask))
     if as_json_:
         typer.echo(as_json(found))
@@ -86,6 +86,13 @@ def _change(name: str, organization: str, person: str, is_json: bool, **more: An
     typer.echo(f"{member.name}: {member.status}, {member.role}" + ("" if changed.operation_id else " (as before)"))
     for notice in changed.notices:
         typer.echo(notice, err=True)
+
+
+def _decoded(cursor: str) -> Cursor:
+    try:
+        return decode_cursor(cursor)
+    except BadCursor as error:
+        raise typer.BadParameter(str(error), param_hint="--cursor") from error
 
 
 async def _list(services: Services, ref: str, ask: Ask) -> tuple[Access, People]:

@@ -6,7 +6,6 @@ import contextlib
 import secrets
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from dotenv import dotenv_values
 
 from instep.app import firm
 from instep.app.config import Settings, make_settings
-from instep.app.server import make_server
+from instep.app.server import check_free, make_server
 from instep.app.wiring import Services, make_services
 from instep.clerk.stand_in import PATH, StandIn
 from instep.kit.errors import PermanentError
@@ -61,7 +60,7 @@ class Place:
 async def run(place: Place, *, is_fresh: bool) -> None:
     """Start both, seed what is missing, print where to go, and serve until told to stop. Raises DemoFailed."""
     for name, port in (("INSTEP_PORT", place.port), ("CLERK_EMULATOR_PORT", place.emulator_port)):
-        _check_free(name, port)
+        check_free(HOST, port, hint=f"{name}=... make demo")
     if is_fresh:
         shutil.rmtree(place.folder, ignore_errors=True)
     place.folder.mkdir(parents=True, exist_ok=True)
@@ -79,17 +78,6 @@ async def run(place: Place, *, is_fresh: bool) -> None:
             server.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)
             await services.close()
-
-
-def _check_free(name: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise DemoFailed(
-                f"Port {port} is taken. Stop what uses it, or choose another: {name}=... make demo"
-            ) from error
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from instep.app.config import BadSettings, Settings
-from instep.app.wiring import make_clerk, make_sign_in
+from instep.app.wiring import make_clerk, make_db, make_sign_in
 from instep.clerk.client import ClerkClient
 from instep.clerk.webhook import Verifier
 from instep.inbox import store
@@ -24,10 +24,9 @@ class Finding(Struct, frozen=True):
 async def examine(settings: Settings) -> list[Finding]:
     """Look at everything, in the order in which it should be mended."""
     clerk = make_clerk(settings)
-    db = Db(settings.database_url)
     try:
         return [
-            *_database(db),
+            *_database(settings),
             await _secret_key(settings, clerk),
             await _publishable_key(settings, clerk),
             _webhook_secret(settings),
@@ -36,16 +35,25 @@ async def examine(settings: Settings) -> list[Finding]:
         ]
     finally:
         await clerk.close()
+
+
+def _database(settings: Settings) -> list[Finding]:
+    try:
+        db = make_db(settings)
+    except BadSettings as error:
+        return [Finding("Database", False, str(error))]
+    try:
+        return _inside(db)
+    except Exception as error:
+        return [Finding("Database", False, str(error).splitlines()[0])]
+    finally:
         db.close()
 
 
-def _database(db: Db) -> list[Finding]:
-    try:
-        check(db.engine)
-        unsettled = db.reading(store.count_by_state)
-        due = db.reading(store.next_due_at)
-    except Exception as error:
-        return [Finding("Database", False, str(error).splitlines()[0])]
+def _inside(db: Db) -> list[Finding]:
+    check(db.engine)
+    unsettled = db.reading(store.count_by_state)
+    due = db.reading(store.next_due_at)
     parked = unsettled.get("parked", 0)
     late = due is not None and due < now() - HOUR
     inbox = "deliveries wait for over an hour: is `instep serve` running?" if late else f"{parked} parked"

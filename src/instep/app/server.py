@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
+import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
 
 from instep.app.web import make_app
 from instep.app.wiring import Services
+from instep.kit.errors import PermanentError
 
 GRACE = 5
 
@@ -21,6 +24,25 @@ class Server(uvicorn.Server):
         """Stop in order on the first Ctrl-C or SIGTERM, at once on the second."""
         with _caught(lambda it: self.handle_exit(it, None)):
             yield
+
+
+class PortTaken(PermanentError):
+    """Somebody else listens there."""
+
+    def __init__(self, port: int, hint: str) -> None:
+        super().__init__(f"Port {port} is taken. Stop what uses it, or choose another: {hint}", code="port_taken")
+
+
+def check_free(host: str, port: int, *, hint: str) -> None:
+    """Raises PortTaken with the hint; any other trouble of listening is told when it comes."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTaken(port, hint) from error
 
 
 def make_server(services: Services, *, host: str, port: int) -> Server:

@@ -108,7 +108,7 @@ class Services:
 
 def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock: Clock = system_now) -> Services:
     """Put everything together. `clerk` stands in for the real client in tests. Raises BadSettings."""
-    db = Db(settings.database_url)
+    db = make_db(settings)
     clerk = clerk or make_clerk(settings)
     live, metrics = Live(), Metrics()
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
@@ -180,6 +180,14 @@ def make_members(settings: Settings, runner: Runner, clerk: ClerkClient, live: L
         bulk=Bulk(changes),
         consequences=FindConsequences(db, clerk, clerk),
     )
+
+
+def make_db(settings: Settings) -> Db:
+    """The configured database, not opened yet. Raises BadSettings."""
+    try:
+        return Db(settings.database_url)
+    except ValueError as error:
+        raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
 
 
 def make_clerk(settings: Settings) -> ClerkClient:

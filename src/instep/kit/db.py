@@ -17,7 +17,7 @@ import sqlalchemy as sa
 import stamina
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from instep.kit.errors import PermanentError, TemporaryError
@@ -122,8 +122,8 @@ class Db:
 
 
 def make_engine(url: str, threads: int = THREADS) -> sa.Engine:
-    """An engine for `url`, set up the way instep needs it; nothing is opened yet."""
-    parsed = make_url(url)
+    """An engine for `url`, set up the way instep needs it; nothing is opened yet. Raises ValueError for no such URL."""
+    parsed = _parsed(url)
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     common: dict[str, Any] = {
@@ -140,6 +140,18 @@ def make_engine(url: str, threads: int = THREADS) -> sa.Engine:
         connect_args={"prepare_threshold": 2, "connect_timeout": 5},
         **common,
     )
+
+
+def _parsed(url: str) -> sa.URL:
+    """What `url` means. The complaint does not repeat it: there is a password in it."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, ValueError):
+        backend = ""
+    if backend not in ("sqlite", "postgresql", "postgres"):
+        raise ValueError("not the address of a database: sqlite:///file, or postgresql://user:password@host/name")
+    return parsed
 
 
 def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engine:

@@ -1,11 +1,15 @@
 """The schema's versions: which one the database has, which one this code needs, and the way from one to the other."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from instep.kit.db import DatabaseDown
 from instep.kit.errors import PermanentError
 
 OUTDATED = "The database's schema is {found}, this version of instep needs {needed}. Run: instep migrate"
@@ -19,14 +23,14 @@ class SchemaOutdated(PermanentError):
 
 
 def migrate(engine: sa.Engine) -> str:
-    """Bring the schema to what this code needs; gives its version. Running it again does nothing."""
-    with engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
+    """Bring the schema to what this code needs; gives its version. Running it again does nothing. DatabaseDown."""
+    with _reached(), engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
         command.upgrade(_config(conn), "head")
     return needed_version()
 
 
 def check(engine: sa.Engine) -> None:
-    """Raises SchemaOutdated unless the database's schema is the one this code needs."""
+    """Raises SchemaOutdated unless the database's schema is the one this code needs, and DatabaseDown."""
     found, needed = found_version(engine), needed_version()
     if found != needed:
         raise SchemaOutdated(found, needed)
@@ -34,8 +38,16 @@ def check(engine: sa.Engine) -> None:
 
 def found_version(engine: sa.Engine) -> str | None:
     """The schema's version in the database, None for one that instep has not touched."""
-    with engine.connect() as conn:
+    with _reached(), engine.connect() as conn:
         return _context(conn).get_current_revision()
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        raise DatabaseDown(f"The database can't be reached: {str(error.orig).strip().splitlines()[0]}") from error
 
 
 def needed_version() -> str:

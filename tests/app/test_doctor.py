@@ -1,0 +1,102 @@
+"""The doctor tries everything, says what to do, and tells no secret."""
+
+from collections.abc import Callable
+
+import httpx2
+import pytest
+
+from instep.app import doctor
+from instep.app.config import make_settings
+from instep.app.doctor import Finding, examine
+from instep.app.wiring import _plain
+from instep.clerk.client import ClerkClient
+from instep.inbox import store
+from instep.kit.clock import HOUR, now
+from tests.support.deliveries import delivery, user_body
+from tests.support.svix import SECRET
+from tests.support.world import KEY, Firm
+
+pytestmark = pytest.mark.anyio
+
+Examine = Callable[..., "dict[str, Finding]"]
+
+
+@pytest.fixture
+def look(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Examine:
+    """The findings for a firm's settings, with some of them changed; Clerk is the emulator."""
+    firm, good = sqlite_firm, sqlite_firm.services.settings
+    transport = httpx2.ASGITransport(app=firm.emulator)
+    url = firm.emulator.site.url
+    monkeypatch.setattr(
+        doctor, "make_clerk", lambda it: ClerkClient(_plain(it, "clerk_secret_key"), api_url=url, transport=transport)
+    )
+    values = {
+        "INSTEP_DATABASE_URL": good.database_url,
+        "INSTEP_ADMIN_KEY": KEY,
+        "CLERK_SECRET_KEY": firm.emulator.secret_key,
+        "CLERK_API_URL": firm.emulator.site.url,
+        "CLERK_PUBLISHABLE_KEY": firm.emulator.publishable_key,
+        "CLERK_WEBHOOK_SIGNING_SECRET": SECRET,
+    }
+
+    async def look(**changes: str) -> dict[str, Finding]:
+        found = await examine(make_settings(values | changes))
+        assert not any(secret in repr(found) for secret in (KEY, SECRET, firm.emulator.secret_key))
+        return {it.what: it for it in found}
+
+    return look
+
+
+def wrong(findings: dict[str, Finding]) -> set[str]:
+    return {what for what, it in findings.items() if not it.is_good}
+
+
+async def test_where_all_is_well_it_says_so(look: Examine) -> None:
+    assert wrong(await look()) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("CLERK_SECRET_KEY", "", "not set"),
+        ("CLERK_PUBLISHABLE_KEY", "", "not set"),
+        ("CLERK_PUBLISHABLE_KEY", "pk_test_nonsense", "publishable key"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", "", "not set"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", "nonsense", "whsec_"),
+        ("INSTEP_PUBLIC_URL", "http://people.example.com", "https"),
+        ("INSTEP_ADMIN_KEY", "short", "too short"),
+    ],
+)
+async def test_what_is_missing_or_wrong_is_one_line_that_says_what_to_do(
+    look: Examine, name: str, value: str, word: str
+) -> None:
+    found = await look(**{name: value})
+    assert wrong(found) == {name}
+    assert word in found[name].text
+    assert "\n" not in found[name].text
+
+
+@pytest.mark.parametrize("fault", [{"status": 401}, {"status": 500}, {"status": 200, "body": "no JSON"}], ids=str)
+async def test_a_clerk_that_does_not_answer_well_is_named_with_its_address(
+    look: Examine, sqlite_firm: Firm, fault: dict[str, object]
+) -> None:
+    sqlite_firm.emulator.fail("*", **fault)
+    found = await look()
+    assert "CLERK_SECRET_KEY" in wrong(found)
+    assert sqlite_firm.emulator.site.url in found["CLERK_SECRET_KEY"].text
+
+
+async def test_a_database_that_is_not_migrated_is_told_what_to_run(look: Examine, tmp_path: object) -> None:
+    found = await look(INSTEP_DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
+    assert wrong(found) == {"Database"}
+    assert "instep migrate" in found["Database"].text
+
+
+async def test_deliveries_that_wait_too_long_or_are_parked_are_noticed(look: Examine, sqlite_firm: Firm) -> None:
+    db = sqlite_firm.services.db
+    db.writing(store.put, [delivery("msg_1", user_body(1), at=now() - 2 * HOUR)])
+    assert "instep serve" in (await look())["Inbox"].text
+    db.writing(store.park, ["msg_1"], now=now(), reason="unreadable")
+    found = await look()
+    assert wrong(found) == {"Inbox"}
+    assert found["Inbox"].text == "1 parked"

@@ -218,3 +218,11 @@ def test_a_narrowed_list_says_how_many_answer() -> None:
 def test_a_warning_is_said() -> None:
     people = People(rows=(MAYA,), totals=TOTALS, warnings=(UNAVAILABLE,), next_cursor=None)
     assert view(people, READING, WORDS).warnings == (UNAVAILABLE,)
+
+
+def test_an_organization_without_an_active_admin_needs_attention() -> None:
+    nobody = replace(TOTALS, admins=0)
+    left = People(rows=(MAYA,), totals=nobody, warnings=(), next_cursor=None)
+    assert view(left, READING, WORDS).attention == "This organization has no active admin. Make someone admin."
+    empty = replace(nobody, members=0)
+    assert view(People(rows=(), totals=empty, warnings=(), next_cursor=None), READING, WORDS).attention == ""

@@ -44,6 +44,7 @@ class PeopleView(Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
     found: str
     warnings: tuple[str, ...]
+    attention: str
     empty: Literal["", "alone", "no_match"]
     here: str
     clear: str
@@ -70,6 +71,7 @@ def view(people: People, reading: Reading, words: Words) -> PeopleView:
         ),
         found=found(people, search, words),
         warnings=tuple(words.gettext(warning) for warning in people.warnings),
+        attention=why_attention(people.totals, words),
         empty=why_empty(people, reading),
         here=address(path, search),
         clear=address(path, search.without("words", "statuses", "roles")),
@@ -80,6 +82,13 @@ def view(people: People, reading: Reading, words: Words) -> PeopleView:
         toggle_deactivated=address(path, _turned(search)),
         may_act=reading.access.may_act,
     )
+
+
+def why_attention(totals: Totals, words: Words) -> str:
+    """Why the organization as a whole needs a person; empty where it does not."""
+    if not totals.members or totals.admins:
+        return ""
+    return words.gettext("This organization has no active admin. Make someone admin.")
 
 
 def _is_meant(email: str, search: Search) -> bool:

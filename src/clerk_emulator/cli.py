@@ -1,12 +1,13 @@
 """The command `clerk-emulator`."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from clerk_emulator.control import generate
+from clerk_emulator.control.seed_file import SeedFile
 from clerk_emulator.routes.supported import text
 from clerk_emulator.serve.emulator import Emulator
 from clerk_emulator.serve.server import PortTaken, address_of, bind, server_for
@@ -36,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8001, help="0 picks a free one (default: %(default)s)")
     serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     serve.add_argument("--state", type=Path, metavar="FILE", help="keep everything in this file")
-    serve.add_argument("--seed", type=Path, metavar="FILE", help="JSON to seed an emulator with that has no users")
+    serve.add_argument("--seed", type=Path, metavar="FILE", help="JSON or YAML to seed one with that has no users")
+    serve.add_argument("--generate", type=_counts, metavar="U,O,M", help="make up users, organizations, memberships")
     serve.add_argument("--retry-scale", type=float, default=1.0, metavar="X", help="shorten webhook retries")
     serve.add_argument("--public-url", metavar="URL", help="where clients find it (default: host and port)")
     serve.add_argument("--secret-key", default=os.environ.get("CLERK_SECRET_KEY"), metavar="sk_test_...")
@@ -52,22 +54,42 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(wish: argparse.Namespace) -> None:
+    file = SeedFile(wish.seed) if wish.seed is not None else None
+    pinned = file.keys if file else {}
     listener = bind(wish.host, wish.port)
     with listener:
         address = address_of(wish.host, listener)
         emulator = Emulator(
             state_file=wish.state,
             public_url=wish.public_url or address,
-            secret_key=wish.secret_key,
+            secret_key=wish.secret_key or pinned.get("secret_key"),
             retry_scale=wish.retry_scale,
-            publishable_key=wish.publishable_key,
+            publishable_key=wish.publishable_key or pinned.get("publishable_key"),
+            private_key=pinned.get("private_key"),
             redirect_hosts=wish.allow_redirect_host,
         )
-        if wish.seed is not None and not len(emulator.state.users):
-            emulator.seed(json.loads(wish.seed.read_text(encoding="utf-8")))
+        if not len(emulator.state.users):
+            _fill(emulator, file, wish.generate)
         emulator.save()
         print(_greeting(emulator, address), flush=True)
         server_for(emulator).run(sockets=[listener])
+
+
+def _fill(emulator: Emulator, file: SeedFile | None, counts: dict[str, int] | None) -> None:
+    if file is not None:
+        try:
+            emulator.seed(file.seed)
+        except ValueError as wrong:
+            raise file.explain(wrong) from wrong
+    if counts is not None:
+        generate.grow(emulator.state, counts)
+
+
+def _counts(text: str) -> dict[str, int]:
+    numbers = [int(part) for part in text.split(",")]
+    if len(numbers) > len(generate.KINDS):
+        raise ValueError(text)
+    return dict(zip(generate.KINDS, numbers, strict=False))
 
 
 def _greeting(emulator: Emulator, address: str) -> str:

@@ -11,17 +11,16 @@ from clerk_emulator.state.model import EmailAddress, Membership, Organization, U
 
 FIRST = ("Ada", "Bo", "Cyd", "Dee", "Eli", "Fay", "Gus", "Hal", "Ida", "Jon", "Kay", "Leo", "Mia", "Ned", "Ola", "Pia")
 LAST = ("North", "South", "Brook", "Field", "Stone", "Wood", "Hill", "Marsh", "Reed", "Lake", "Frost", "Vale")
+KINDS = ("users", "organizations", "memberships")
 MOST = 5_000_000
-DEFAULT_SIZE = 10
 AGE = 365 * 24 * 60 * 60 * 1000
 
 
 def grow(instance: Instance, wish: dict[str, Any]) -> dict[str, int]:
     """Make so many users, organizations and memberships, and return how many."""
-    known = ("users", "organizations", "memberships")
-    if set(wish) - set(known):
-        raise ValueError(f"give {', '.join(known)}")
-    counts = {name: wish.get(name, 0) for name in known}
+    if set(wish) - set(KINDS):
+        raise ValueError(f"give {', '.join(KINDS)}")
+    counts = {name: wish.get(name, 0) for name in KINDS}
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST:
             raise ValueError(f"{name} must be a whole number up to {MOST}")

@@ -42,6 +42,18 @@ from clerk_emulator.state.refusals import NotEmulated, Refused
 
 TOP = {"settings", "roles", "users", "organizations", "invitations", "endpoints", "events"}
 TIMES = ("created_at", "updated_at", "expires_at", "last_sign_in_at", "last_active_at", "legal_accepted_at")
+TEXTS = {
+    "id",
+    "email_address",
+    "username",
+    "external_id",
+    "first_name",
+    "last_name",
+    "password",
+    "name",
+    "slug",
+    "role",
+}
 METADATA = {"public_metadata", "private_metadata"}
 USER = METADATA | {
     "unsafe_metadata",
@@ -223,6 +235,9 @@ def _timed(instance: Instance, wish: dict[str, Any]) -> dict[str, Any]:
     times = {name: moments.read(wish[name], now) for name in TIMES if wish.get(name) is not None}
     if "created_at" in times:
         times.setdefault("updated_at", times["created_at"])
+    for name in TEXTS & set(wish):
+        if not isinstance(wish[name], str | None):
+            raise BadSeed(f"{name} must be text")
     for name in METADATA & set(wish):
         if not isinstance(wish[name], dict):
             raise BadSeed(f"{name} must be an object")

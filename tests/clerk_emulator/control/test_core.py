@@ -1,0 +1,129 @@
+"""The desk: mail, snapshots, people by the thousand, and its own description."""
+
+from typing import Any
+
+import httpx2
+import pytest
+from jsonschema import Draft202012Validator
+
+from clerk_emulator import Emulator
+from clerk_emulator.control.api import TABLE
+from clerk_emulator.state import snapshot
+from tests.clerk_emulator.people import Backend, Receiver
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def desk(browser: httpx2.AsyncClient) -> Any:
+    async def call(method: str, path: str, body: Any = None, **query: Any) -> Any:
+        response = await browser.request(method, f"/_emulator{path}", json=body, params=query)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    return call
+
+
+async def test_the_inbox_has_the_link_of_an_invitation_and_it_works(
+    desk: Any, backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator
+) -> None:
+    firm, admin = await backend.firm()
+    await backend.invite(firm, "bo@example.com", inviter_user_id=admin["id"])
+    (letter,) = (await desk("GET", "/mail", to="bo@example.com"))["data"]
+    assert letter["slug"] == "organization_invitation"
+    ticket = letter["link"].partition("ticket=")[2]
+    await browser.post(letter["link"].partition("?")[0], data={"ticket": ticket})
+    assert len(emulator.state.memberships) == 2
+    await desk("DELETE", "/mail")
+    assert (await desk("GET", "/mail"))["total_count"] == 0
+
+
+async def test_a_code_is_random_and_in_the_inbox(desk: Any, backend: Backend) -> None:
+    user = await backend.user()
+    body = {"user_id": user["id"], "email_address": "new@example.com"}
+    path = f"/email_addresses/{(await backend('POST', '/email_addresses', body))['id']}"
+    proofs = [await backend("POST", f"{path}/prepare_verification") for _ in range(2)]
+    second, first = (await desk("GET", "/mail", to="new@example.com"))["data"]
+    assert first["code"] != second["code"]
+    tried = {"verification_id": proofs[1]["id"], "code": second["code"]}
+    assert (await backend("POST", f"{path}/attempt_verification", tried))["status"] == "verified"
+
+
+async def test_nothing_is_sent_where_it_is_not_to_be(desk: Any, backend: Backend) -> None:
+    firm, _ = await backend.firm()
+    await backend.invite(firm, "bo@example.com", notify=False)
+    await backend.invite(firm, "cy+clerk_test@example.com")
+    assert (await desk("GET", "/mail"))["total_count"] == 0
+
+
+async def test_mail_is_told_of_where_the_settings_say_so(desk: Any, backend: Backend, emulator: Emulator) -> None:
+    await desk("POST", "/settings", {"mail_events": True})
+    firm, _ = await backend.firm()
+    await backend.invite(firm)
+    assert [message.type for message in emulator.webhooks.log.messages.values()][-1] == "email.created"
+
+
+async def test_a_snapshot_brings_everything_back(
+    desk: Any, backend: Backend, emulator: Emulator, receiver: Receiver
+) -> None:
+    firm, admin = await backend.firm()
+    await backend.invite(firm)
+    await backend("POST", "/phone_numbers", {"user_id": admin["id"], "phone_number": "+4915551234567"})
+    await backend("POST", "/sign_in_tokens", {"user_id": admin["id"]})
+    before = snapshot.dump(emulator.state)
+    whole = await desk("GET", "/snapshot")
+    await desk("POST", "/snapshots", {"name": "before"})
+    await backend("DELETE", f"/users/{admin['id']}")
+    assert (await desk("POST", "/snapshots/before/restore"))["totals"]["users"] == 1
+    assert snapshot.dump(emulator.state) == before
+    await desk("POST", "/reset")
+    await desk("POST", "/restore", whole)
+    assert snapshot.dump(emulator.state) == before
+    assert (await desk("GET", "/snapshots"))["data"] == ["before"]
+    await desk("DELETE", "/snapshots/before")
+
+
+async def test_what_is_no_snapshot_changes_nothing(browser: httpx2.AsyncClient, backend: Backend) -> None:
+    await backend.user()
+    for body in ({}, {"state": {}}, {"state": {"id": 1, "users": [{"nonsense": 1}]}}, {"state": []}):
+        assert (await browser.post("/_emulator/restore", json=body)).status_code == 422
+    assert (await browser.post("/_emulator/snapshots/none/restore")).status_code == 404
+    assert (await backend("GET", "/users/count"))["total_count"] == 1
+
+
+async def test_people_are_made_up_by_the_thousand(desk: Any, backend: Backend) -> None:
+    wish = {"users": 300, "organizations": 7, "memberships": 1500}
+    assert (await desk("POST", "/generate", wish))["generated"] == wish
+    assert (await backend("GET", "/users/count"))["total_count"] == 300
+    assert (await backend("GET", "/organization_memberships"))["total_count"] == 1500
+    firm = (await backend("GET", "/organizations", include_members_count="true"))["data"][0]
+    members = await backend("GET", f"/organizations/{firm['id']}/memberships", limit=500)
+    assert members["total_count"] == len({row["public_user_data"]["user_id"] for row in members["data"]})
+    seen, cursor = [], {}
+    while True:
+        page = await backend("GET", "/users", limit=100, **cursor)
+        seen += [user["id"] for user in page]
+        if len(page) < 100:
+            break
+        cursor = {"starting_after": page[-1]["id"]}
+    assert len(set(seen)) == 300
+    assert (await desk("POST", "/generate", {"users": 5}))["generated"]["users"] == 5
+
+
+@pytest.mark.parametrize("wish", [{"users": -1}, {"users": "many"}, {"memberships": 3}, {"people": 1}])
+async def test_nobody_is_made_up_by_nonsense(browser: httpx2.AsyncClient, wish: Any) -> None:
+    assert (await browser.post("/_emulator/generate", json=wish)).status_code == 422
+
+
+async def test_the_description_has_every_path(desk: Any) -> None:
+    document = await desk("GET", "/openapi.json")
+    described = {
+        (method.upper(), path.removeprefix("/_emulator")) for path, item in document["paths"].items() for method in item
+    }
+    assert described == {(method, path) for method, path, _ in TABLE}
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    assert all(operation["summary"] for operation in operations)
+    for operation in operations:
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            Draft202012Validator.check_schema(content["schema"])

@@ -1,0 +1,69 @@
+"""A seed in a file."""
+
+from pathlib import Path
+
+import pytest
+
+from clerk_emulator import Emulator
+from clerk_emulator.control.seed_file import BadFile, SeedFile
+
+YAML = """\
+keys:
+  secret_key: sk_test_pinned
+users:
+  - id: user_ada
+    email_address: ada@example.com
+    created_at: 2026-01-01T00:00:00Z
+  - email_address: bo@example.com
+organizations:
+  - name: Northwind Law
+    created_by: user_ada
+"""
+
+
+def file(folder: Path, text: str, name: str = "seed.yaml") -> SeedFile:
+    path = folder / name
+    path.write_text(text)
+    return SeedFile(path)
+
+
+def test_yaml_is_taken_and_pins_ids_and_keys(tmp_path: Path, emulator: Emulator) -> None:
+    found = file(tmp_path, YAML)
+    assert found.keys == {"secret_key": "sk_test_pinned"}
+    assert emulator.seed(found.seed) == {"users": 2, "organizations": 1}
+    ada = emulator.state.users.find("user_ada")
+    assert ada is not None
+    assert ada.created_at == 1_767_225_600_000
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "line"),
+    [
+        ("seed.yaml", "- email_address: bo@example.com", "- email: bo@example.com", 7),
+        ("seed.yaml", "- email_address: bo@example.com", "- email_address: ada@example.com", 7),
+        ("seed.yaml", "created_by: user_ada", "created_by: user_eve", 9),
+        ("seed.yaml", "users:", "people:", 3),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(
+    tmp_path: Path, emulator: Emulator, name: str, old: str, new: str, line: int
+) -> None:
+    found = file(tmp_path, YAML.replace(old, new), name)
+    with pytest.raises(ValueError, match=r".") as wrong:
+        emulator.seed(found.seed)
+    assert f"seed.yaml:{line}: " in str(found.explain(wrong.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("seed.json", '{"users": [\n{"email_address"', 2),
+        ("seed.json", "[]", 1),
+        ("seed.yaml", "users:\n  - a: [", 2),
+        ("seed.yaml", "keys:\n  colour: red\n", 1),
+        ("seed.yaml", "users: []\nkeys:\n  secret_key: 5\n", 3),
+    ],
+)
+def test_what_is_no_seed_is_told_with_its_line(tmp_path: Path, name: str, text: str, line: int) -> None:
+    with pytest.raises(BadFile, match=rf"{name}:{line}: "):
+        file(tmp_path, text, name)

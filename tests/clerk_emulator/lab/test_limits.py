@@ -1,0 +1,64 @@
+"""Rate limits."""
+
+import pytest
+
+from clerk_emulator import Emulator
+from tests.clerk_emulator.people import Backend
+
+pytestmark = pytest.mark.anyio
+
+
+async def count_until_refused(backend: Backend, method: str, path: str, body: object = None) -> tuple[int, int]:
+    """Call until the answer is 429; return how often it was not, and how long to wait."""
+    for count in range(2_000):
+        answer = await backend.raw(method, path, body)
+        if answer.status_code == 429:
+            assert answer.json()["errors"][0]["code"] == "too_many_requests"
+            return count, int(answer.headers["retry-after"])
+    raise AssertionError("never refused")
+
+
+@pytest.mark.parametrize(("kind", "most"), [("development", 100), ("production", 1_000)])
+async def test_a_key_may_call_so_often_in_ten_sliding_seconds(
+    emulator: Emulator, backend: Backend, kind: str, most: int
+) -> None:
+    emulator.clock.stop()
+    emulator.state.settings.rate_limits = kind
+    await backend.raw("GET", "/users/count")
+    emulator.clock.advance(seconds=4)
+    assert await count_until_refused(backend, "GET", "/users/count") == (most - 1, 6)
+    assert (await backend.raw("GET", "/jwks")).status_code == 200
+    emulator.clock.advance(seconds=6)
+    assert await count_until_refused(backend, "GET", "/users/count") == (1, 4)
+    emulator.clock.advance(seconds=10)
+    assert (await backend.raw("GET", "/users/count")).status_code == 200
+
+
+async def test_one_user_is_changed_ten_times_in_ten_seconds_and_another_one_too(
+    emulator: Emulator, backend: Backend
+) -> None:
+    emulator.clock.stop()
+    emulator.state.settings.rate_limits = "production"
+    ada, bo = await backend.user(), await backend.user("bo@example.com")
+    path = f"/users/{ada['id']}"
+    for _ in range(5):
+        await backend("PATCH", path, {"first_name": "A"})
+        await backend("PATCH", f"{path}/metadata", {"public_metadata": {}})
+    assert await count_until_refused(backend, "PATCH", path, {"first_name": "A"}) == (0, 10)
+    assert (await backend.raw("PATCH", f"/users/{bo['id']}", {"first_name": "B"})).status_code == 200
+
+
+async def test_an_hour_has_250_invitations_to_organizations(emulator: Emulator, backend: Backend) -> None:
+    emulator.clock.stop()
+    firm, _ = await backend.firm(max_allowed_memberships=0)
+    emulator.state.settings.rate_limits = "production"
+    path = f"/organizations/{firm['id']}/invitations"
+    for number in range(250):
+        await backend("POST", path, {"email_address": f"p{number}@example.com", "role": "org:member"})
+    body = {"email_address": "late@example.com", "role": "org:member"}
+    assert await count_until_refused(backend, "POST", path, body) == (0, 3600)
+
+
+async def test_there_are_none_unless_they_are_wished_for(backend: Backend) -> None:
+    answers = [await backend.raw("GET", "/users/count") for _ in range(120)]
+    assert {answer.status_code for answer in answers} == {200}

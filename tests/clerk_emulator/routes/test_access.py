@@ -1,0 +1,88 @@
+"""Who comes in: lists, sign-in tokens, the waitlist; and tokens by template."""
+
+import httpx2
+import jwt
+import pytest
+
+from clerk_emulator import Emulator
+from tests.clerk_emulator.people import Backend
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_sign_in_token_signs_in_once(backend: Backend, browser: httpx2.AsyncClient) -> None:
+    ada = await backend.user()
+    token = await backend("POST", "/sign_in_tokens", {"user_id": ada["id"]})
+    assert "ada@example.com" in (await browser.get(token["url"])).text
+    path = token["url"].partition("?")[0]
+    form = {"ticket": token["token"], "redirect_url": "http://127.0.0.1:3000/home"}
+    assert (await browser.post(path, data=form)).headers["location"].startswith("http://127.0.0.1:3000/home?")
+    assert [row["user_id"] for row in await backend("GET", "/sessions", status="active")] == [ada["id"]]
+    assert (await browser.post(path, data=form)).status_code == 410
+    refused = await backend.no("POST", f"/sign_in_tokens/{token['id']}/revoke")
+    assert refused == (400, "sign_in_token_cannot_be_revoked_code")
+
+
+async def test_a_sign_in_token_runs_out(backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator) -> None:
+    ada = await backend.user()
+    token = await backend("POST", "/sign_in_tokens", {"user_id": ada["id"], "expires_in_seconds": 60})
+    emulator.clock.advance(seconds=61)
+    assert (await browser.get(token["url"])).status_code == 410
+
+
+async def test_who_is_blocked_does_not_come_in(backend: Backend, browser: httpx2.AsyncClient) -> None:
+    ada = await backend.user()
+    await backend("POST", "/blocklist_identifiers", {"identifier": "@example.com"})
+    assert (await browser.post("/sign-in", data={"user_id": ada["id"]})).status_code == 303
+    await backend("PATCH", "/instance/restrictions", {"blocklist": True})
+    await browser.get("/sign-out")
+    assert (await browser.post("/sign-in", data={"user_id": ada["id"]})).status_code == 422
+
+
+async def test_one_who_waits_is_invited_and_comes(
+    backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator
+) -> None:
+    entry = await backend("POST", "/waitlist_entries", {"email_address": "bo@example.com"})
+    again = await backend("POST", "/waitlist_entries", {"email_address": "BO@example.com"})
+    assert again["id"] == entry["id"]
+    invited = await backend("POST", f"/waitlist_entries/{entry['id']}/invite")
+    path, _, ticket = invited["invitation"]["url"].partition("?ticket=")
+    await browser.post(path, data={"ticket": ticket})
+    (found,) = (await backend("GET", "/waitlist_entries", status="completed"))["data"]
+    assert found["id"] == entry["id"]
+    types = [message.type for message in emulator.webhooks.log.messages.values()]
+    assert types.count("waitlistEntry.updated") == 2
+
+
+async def test_a_template_says_what_is_in_a_token(backend: Backend) -> None:
+    firm, admin = await backend.firm()
+    claims = {
+        "mail": "{{user.primary_email_address}}",
+        "hello": "Hello {{user.first_name}}!",
+        "role": "{{org.role}}",
+        "plan": "{{user.public_metadata.plan || 'free'}}",
+        "none": "{{user.nothing}}",
+        "fixed": [1, {"two": "{{org.slug}}"}],
+    }
+    await backend("POST", "/jwt_templates", {"name": "backend", "claims": claims, "lifetime": 90})
+    session = await backend("POST", "/sessions", {"user_id": admin["id"], "active_organization_id": firm["id"]})
+    token = (await backend("POST", f"/sessions/{session['id']}/tokens/backend", {}))["jwt"]
+    said = jwt.decode(token, options={"verify_signature": False})
+    assert said["mail"] == "ada@example.com"
+    assert (said["hello"], said["role"], said["plan"], said["none"]) == ("Hello Ada!", "org:admin", "free", None)
+    assert said["fixed"] == [1, {"two": "northwind-law"}]
+    assert said["exp"] - said["iat"] == 90
+
+
+async def test_a_picture_is_kept_and_shown(backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator) -> None:
+    ada = await backend.user()
+    files = {"file": ("a.png", b"\x89PNG picture", "image/png")}
+    path = f"/v1/users/{ada['id']}/profile_image"
+    shown = (await backend.http.post(path, files=files)).json()
+    assert shown["has_image"] is True
+    picture = await browser.get(shown["image_url"])
+    assert (picture.content, picture.headers["content-type"]) == (b"\x89PNG picture", "image/png")
+    script = {"file": ("a.svg", b"<svg/>", "image/svg+xml")}
+    assert (await backend.http.post(path, files=script)).status_code == 400
+    assert (await backend("DELETE", f"/users/{ada['id']}/profile_image"))["has_image"] is False
+    assert (await browser.get(shown["image_url"])).status_code == 404

@@ -1,0 +1,57 @@
+"""Machines and their tokens."""
+
+from typing import Any
+
+import jwt
+import pytest
+
+from clerk_emulator import Emulator
+from tests.clerk_emulator.people import Backend, Json
+
+pytestmark = pytest.mark.anyio
+
+
+async def ask(backend: Backend, secret: str, method: str, path: str, body: Any = None) -> tuple[int, Json]:
+    """Call in the name of a machine."""
+    answer = await backend.http.request(method, f"/v1{path}", json=body, headers={"Authorization": f"Bearer {secret}"})
+    return answer.status_code, answer.json()
+
+
+async def test_a_token_is_good_for_those_who_may_talk_to_its_machine(backend: Backend, emulator: Emulator) -> None:
+    mailer = await backend("POST", "/machines", {"name": "Mailer"})
+    archive = await backend("POST", "/machines", {"name": "Archive", "scoped_machines": [mailer["id"]]})
+    stranger = await backend("POST", "/machines", {"name": "Stranger"})
+    status, token = await ask(backend, mailer["secret_key"], "POST", "/m2m_tokens", {"seconds_until_expiration": 60})
+    assert (status, token["scopes"]) == (201, [archive["id"]])
+    body = {"token": token["token"]}
+    assert (await ask(backend, archive["secret_key"], "POST", "/m2m_tokens/verify", body))[1]["subject"] == mailer["id"]
+    assert (await ask(backend, stranger["secret_key"], "POST", "/m2m_tokens/verify", body))[0] == 404
+    emulator.clock.advance(seconds=61)
+    assert (await backend.no("POST", "/m2m_tokens/verify", body))[0] == 404
+    assert (await ask(backend, mailer["secret_key"], "GET", "/users"))[0] == 401
+
+
+async def test_a_token_is_used_again_where_that_is_asked_for(backend: Backend) -> None:
+    secret = (await backend("POST", "/machines", {"name": "Mailer"}))["secret_key"]
+    body = {"min_remaining_ttl_seconds": 60}
+    tokens = [(await ask(backend, secret, "POST", "/m2m_tokens", body))[1]["id"] for _ in range(2)]
+    assert tokens[0] == tokens[1]
+    assert (await ask(backend, secret, "POST", "/m2m_tokens", {"min_remaining_ttl_seconds": 3600}))[0] == 400
+
+
+async def test_a_signed_token_is_checked_without_asking(backend: Backend, emulator: Emulator) -> None:
+    made = await backend("POST", "/machines", {"name": "Mailer"})
+    wish = {"token_format": "jwt", "claims": {"job": 7}}
+    _, token = await ask(backend, made["secret_key"], "POST", "/m2m_tokens", wish)
+    claims = jwt.decode(token["token"], options={"verify_signature": False})
+    assert (claims["sub"], claims["job"]) == (made["id"], 7)
+    assert jwt.get_unverified_header(token["token"])["cat"] == "cl_B7d4PD333AAA"
+    assert emulator.site.keyring.read(token["token"]) == claims
+
+
+async def test_an_old_secret_key_is_good_for_a_while(backend: Backend, emulator: Emulator) -> None:
+    made = await backend("POST", "/machines", {"name": "Mailer"})
+    await backend("POST", f"/machines/{made['id']}/secret_key/rotate", {"previous_token_ttl": 60})
+    assert (await ask(backend, made["secret_key"], "POST", "/m2m_tokens", {}))[0] == 201
+    emulator.clock.advance(seconds=61)
+    assert (await ask(backend, made["secret_key"], "POST", "/m2m_tokens", {}))[0] == 401

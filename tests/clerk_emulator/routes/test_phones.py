@@ -1,0 +1,52 @@
+"""Phone numbers."""
+
+import pytest
+
+from clerk_emulator import Emulator
+from tests.clerk_emulator.people import Backend
+
+pytestmark = pytest.mark.anyio
+NUMBER = "+4915551234567"
+
+
+async def test_a_user_is_made_and_found_by_a_number(backend: Backend) -> None:
+    made = await backend("POST", "/users", {"phone_number": ["+49 1555 123-4567"]})
+    assert made["phone_numbers"][0]["phone_number"] == NUMBER
+    assert made["primary_phone_number_id"] == made["phone_numbers"][0]["id"]
+    assert [row["id"] for row in await backend("GET", "/users", phone_number=NUMBER)] == [made["id"]]
+    assert [row["id"] for row in await backend("GET", "/users", query="1555123")] == [made["id"]]
+    assert await backend.no("POST", "/users", {"phone_number": [NUMBER]}) == (422, "form_identifier_exists")
+    refused = await backend.no("DELETE", f"/phone_numbers/{made['primary_phone_number_id']}")
+    assert refused == (400, "identification_deletion_failed")
+
+
+async def test_a_number_is_proved_by_the_code_that_is_sent(backend: Backend, emulator: Emulator) -> None:
+    ada = await backend.user()
+    body = {"user_id": ada["id"], "phone_number": NUMBER}
+    assert await backend.no("POST", "/phone_numbers", {**body, "primary": True}) == (422, "form_verification_needed")
+    made = await backend("POST", "/phone_numbers", body)
+    assert made["verification"] is None
+    path = f"/phone_numbers/{made['id']}"
+    proof = await backend("POST", f"{path}/prepare_verification")
+    (text,) = emulator.state.mail
+    assert (text.kind, text.to) == ("sms", NUMBER)
+    tried = {"verification_id": proof["id"], "code": text.code}
+    assert (await backend("POST", f"{path}/attempt_verification", tried))["status"] == "verified"
+    assert (await backend("GET", path))["verification"]["strategy"] == "phone_code"
+
+
+async def test_a_second_factor_is_set_and_taken_away(backend: Backend) -> None:
+    ada = await backend.user()
+    body = {"user_id": ada["id"], "phone_number": NUMBER, "verified": True, "reserved_for_second_factor": True}
+    await backend("POST", "/phone_numbers", body)
+    assert (await backend("GET", f"/users/{ada['id']}"))["two_factor_enabled"] is True
+    await backend("DELETE", f"/users/{ada['id']}/mfa")
+    assert (await backend("GET", f"/users/{ada['id']}"))["two_factor_enabled"] is False
+
+
+async def test_one_number_takes_the_place_of_all(backend: Backend) -> None:
+    ada = await backend("POST", "/users", {"phone_number": [NUMBER, "+4915557654321"]})
+    made = await backend("PUT", f"/users/{ada['id']}/phone_number", {"phone_number": "+4915550000000"})
+    user = await backend("GET", f"/users/{ada['id']}")
+    assert [one["id"] for one in user["phone_numbers"]] == [made["id"]] == [user["primary_phone_number_id"]]
+    assert (await backend("POST", "/users", {"phone_number": [NUMBER]}))["id"] != ada["id"]

@@ -1,5 +1,7 @@
 """An invitation is sent again: the old link is dead, the new one works, and nothing is lost on the way."""
 
+import asyncio
+
 import pytest
 
 from instep.audit.store import Filter, list_entries
@@ -157,6 +159,20 @@ async def test_pressing_twice_sends_once(sqlite_firm: Firm) -> None:
     first = await desk.resend(access, invitation=old.clerk_id, idempotency_key="k")
     second = await desk.resend(access, invitation=old.clerk_id, idempotency_key="k")
     assert first == second
+    assert statuses(firm) == ["revoked", "pending"]
+
+
+async def test_two_people_at_once_send_one(firm: Firm) -> None:
+    await furnish(firm)
+    desk = firm.services.invitations
+    ada, glass = await access_of(firm), await access_of(firm, None)
+    old = await desk.invite(ada, email=MAYA, role="org:member")
+    told = await asyncio.gather(
+        *(desk.resend(access, invitation=old.clerk_id) for access in (ada, glass)), return_exceptions=True
+    )
+    (refused,) = [it for it in told if isinstance(it, Exception)]
+    assert isinstance(refused, InviteRefused)
+    assert refused.code in ("cooldown", "already_revoked")
     assert statuses(firm) == ["revoked", "pending"]
 
 

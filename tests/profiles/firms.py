@@ -138,6 +138,11 @@ async def operations(firm: Firm, kind: str = "") -> list[Operation]:
     return [it for it in found if kind in ("", it.kind)]
 
 
+async def latest(firm: Firm) -> list[Operation]:
+    """The newest few of our operations."""
+    return await firm.services.db.read(journal.list_operations, limit=4)
+
+
 async def outcomes(firm: Firm, operation: Operation) -> list[str]:
     """What the audit says of an operation, newest first."""
     return [it.outcome for it in await firm.services.db.read(list_entries, Filter(cause=operation.id))]
@@ -199,15 +204,19 @@ async def stop_everywhere(firm: Firm, act: Act, hold: Hold, *, kind: str, prepar
         at += 1
         if prepare is not None:
             await prepare(at)
-        before = {it.id for it in await operations(firm, kind)}
+        before = {it.id for it in await latest(firm)}
         with points.armed(at):
             await act(at)
         where = points.where
         with points.armed(1 + at % 11):
             await recover(firm, times=1)
-        await recover(firm, times=2)
+        for _ in range(3):
+            ours = [it for it in await latest(firm) if it.id not in before and it.kind == kind]
+            if all(it.state != "open" for it in ours):
+                break
+            await recover(firm, times=1)
         await firm.settle()
-        ours = [it for it in await operations(firm, kind) if it.id not in before]
+        ours = [it for it in await latest(firm) if it.id not in before and it.kind == kind]
         assert len(ours) <= 1, where
         for operation in ours:
             assert operation.state == "settled", f"{where}: {operation.reason}"

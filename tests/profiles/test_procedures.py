@@ -106,8 +106,8 @@ async def test_deleting_stopped_anywhere(sqlite_firm: Firm, choice: str) -> None
 
 
 @pytest.mark.parametrize("choice", ["delete", "ban"])
-async def test_restoring_stopped_anywhere(firm: Firm, choice: str) -> None:
-    await furnish(firm)
+async def test_restoring_stopped_anywhere(sqlite_firm: Firm, choice: str) -> None:
+    firm = await furnish(sqlite_firm)
     manage = profiles_of(firm).manage
 
     async def prepare(n: int) -> object:
@@ -146,8 +146,8 @@ async def test_a_ban_and_its_end_stopped_anywhere(sqlite_firm: Firm, what: str) 
     assert await stop_everywhere(firm, act, hold, kind=f"user.{what}", prepare=prepare) > 15
 
 
-async def test_a_forced_address_stopped_anywhere(firm: Firm) -> None:
-    await furnish(firm, policy="force")
+async def test_a_forced_address_stopped_anywhere(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm, policy="force")
     bob = await person(firm, BOB)
 
     async def act(n: int) -> object:

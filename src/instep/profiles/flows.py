@@ -81,7 +81,8 @@ class EditProfile:
             return await self.change_email.begin(principal, subject, edit.email, idempotency_key=idempotency_key)
         require_edit(subject.rights, edit.fields)
         if edit.fields:
-            asked = asked_of(editing.KIND, principal, person, idempotency_key, {"profile": edit.fields})
+            intent = {"profile": edit.fields, "before": {name: getattr(person, name) for name in edit.fields}}
+            asked = asked_of(editing.KIND, principal, person, idempotency_key, intent)
             await self.desk.carry_out(asked, lambda conn: self._open(conn, person, edit), whom=person.name)
         return await self.desk.profile(principal, ref)
 

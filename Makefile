@@ -29,6 +29,11 @@ check: .venv/dev.stamp
 bench: .venv/dev.stamp
 	$(BIN)/python -m bench
 
+# The first sync, checks and applying: SYNC_USERS users (100,000 unless told otherwise).
+.PHONY: bench-sync
+bench-sync: .venv/dev.stamp
+	$(BIN)/python -m bench.sync $(SYNC_ARGS)
+
 # Beside the receivers written by Clerk's guides, where ../shared/peers is; PEERS_ARGS goes to its run.py.
 bench-peers: .venv/dev.stamp
 	$(BIN)/python -m bench.peers $(PEERS_ARGS)

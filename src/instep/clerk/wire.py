@@ -165,8 +165,11 @@ def read_envelope(body: bytes) -> Envelope:
 
 def to_user(wire: UserWire) -> Seen:
     """A user in our words, with Clerk's version of it."""
-    emails = wire.email_addresses or []
-    primary = next((it for it in emails if it.id == wire.primary_email_address_id), None)
+    primary = None
+    for address in wire.email_addresses or ():
+        if address.id == wire.primary_email_address_id:
+            primary = address
+            break
     is_verified = primary is not None and primary.verification is not None and primary.verification.status == "verified"
     user = User(
         clerk_id=ClerkId(wire.id),

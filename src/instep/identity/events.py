@@ -11,6 +11,7 @@ from instep.identity.model import ClerkId, Entity, Key, Membership, Organization
 _KINDS: dict[type, Any] = {User: "user", Organization: "organization", Membership: "membership"}
 _ENTITIES: dict[str, Any] = {kind: type_ for type_, kind in _KINDS.items()}
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder().decode
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -71,7 +72,9 @@ def seen(entity: Entity, version: int) -> Seen:
 
 def digest_of(entity: Entity) -> str:
     """A short hash of what must be equal on both sides; equal digests mean equal content."""
-    content = tuple(msgspec.json.decode(part) if isinstance(part, msgspec.Raw) else part for part in entity.content())
+    content = entity.content()
+    if isinstance(content[-1], msgspec.Raw):  # metadata stand last, and count as what they say, not as they are written
+        content = (*content[:-1], _decode(content[-1]))
     return hashlib.blake2b(_encode(content), digest_size=12).hexdigest()
 
 

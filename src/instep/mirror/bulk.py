@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 
 from instep.identity.events import Seen
 from instep.identity.model import Kind, Membership, Organization, User
 from instep.kit.clock import now as clock_now
-from instep.kit.db import Conn
+from instep.kit.db import Conn, DatabaseRefused
 from instep.mirror.apply import names_of
 from instep.mirror.store import find_known, find_unlinked
 from instep.mirror.tables import organizations, users
@@ -151,9 +152,12 @@ def _copy(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
     conn.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ({columns}) ON COMMIT DELETE ROWS")
     conn.exec_driver_sql(f"TRUNCATE {incoming}")
     driver: Any = conn.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy(f"COPY {incoming} FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with driver.cursor() as cursor, cursor.copy(f"COPY {incoming} FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.DataError as error:
+        raise DatabaseRefused(f"The database refused the change: {error}") from error
     return conn.exec_driver_sql(_move_in(kind)).rowcount
 
 
@@ -181,5 +185,4 @@ def _insert_many(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
         table = (users if kind == "user" else organizations).name
         marks = ", ".join("?" * len(names))
         statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
-    driver: Any = conn.connection.driver_connection
-    return int(driver.executemany(statement, rows).rowcount)
+    return conn.exec_driver_sql(statement, list(rows)).rowcount

@@ -31,6 +31,11 @@ class Result:
         ordered = sorted(self.latencies)
         return ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1e3 if ordered else float("nan")
 
+    def __add__(self, other: "Result") -> "Result":
+        """Both, as if one had followed the other."""
+        latencies, refused = self.latencies + other.latencies, self.refused + other.refused
+        return Result(latencies, refused, self.refusal or other.refusal, self.seconds + other.seconds)
+
     def checked(self) -> "Result":
         """Itself, if every answer was a 2xx: a fast failure is no result."""
         if self.refused or not self.latencies:

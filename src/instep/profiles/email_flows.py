@@ -1,5 +1,6 @@
 """Changing an address: by inviting anew, by a code, or by force, as the installation has it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
 from instep.identity.standing import LEAVES, underway
 from instep.journal.model import Asked, Busy, Operation, Unsettled
 from instep.journal.store import find as find_operation
-from instep.journal.store import list_intents
+from instep.journal.store import find_repeated, list_intents
 from instep.kit.db import Conn
 from instep.mirror import people
 from instep.mirror.people import PersonRow, find_holder, find_person, find_sole, lock_organizations_of
@@ -54,7 +55,7 @@ class ChangeEmail:
     ) -> EmailChange:
         """What a plain edit of the address comes to: under `reinvite` nothing but the offer to invite anew."""
         if self.policy == "reinvite" and clerk_id_of(subject.person) is not None:
-            return await self._offer(subject, email)
+            return await self._offer(principal, subject, email)
         if self.policy == "verify" and clerk_id_of(subject.person) is not None:
             return await self._send_code(principal, subject, email, idempotency_key)
         require_admin(subject.rights, "change addresses")
@@ -105,9 +106,10 @@ class ChangeEmail:
         if is_final and person.clerk_id is None:
             people.edit_local(conn, person, {"email": email}, now=self.desk.clock())
 
-    async def _offer(self, subject: Subject, email: str) -> EmailChange:
+    async def _offer(self, principal: Principal, subject: Subject, email: str) -> EmailChange:
         """What inviting anew would do; nothing is changed."""
-        movable, kept = await self.desk.db.read(self._look, subject, email)
+        asked = partial(self._asked, principal, subject.person, email=email, key=None)
+        movable, kept = await self.desk.db.read(self._look, subject, email, asked)
         old = subject.person.email or "the old account"
         words = [f"{email} is invited to {it.name} as {it.role}, and {old} is deactivated there." for it in movable]
         words += [f"{it.name} is not in Clerk: {old} stays there." for it in kept]
@@ -119,7 +121,8 @@ class ChangeEmail:
 
     async def _reinvite(self, principal: Principal, subject: Subject, email: str, key: str | None) -> EmailChange:
         """Invite anew, organization by organization; one that fails stops neither the others nor the person."""
-        movable, kept = await self.desk.db.read(self._look, subject, email)
+        asked = partial(self._asked, principal, subject.person, email=email, key=key)
+        movable, kept = await self.desk.db.read(self._look, subject, email, asked)
         if not movable:
             words = f"{subject.person.name} is in no organization to which they could be invited again."
             raise Refused(words, code="no_organization", status=CONFLICT)
@@ -127,7 +130,7 @@ class ChangeEmail:
         failures: list[Refused] = []
         for it in movable:
             try:
-                results.append(await self._move(principal, subject.person, it, email, key))
+                results.append(await self._move(asked(it), subject.person, it, email))
             except (Refused, Busy) as error:
                 results.append(_said(it, "refused", detail=str(error)))
                 failures += [error] if isinstance(error, Refused) else []
@@ -136,24 +139,24 @@ class ChangeEmail:
         results += [_said(it, "kept", detail="This organization is not in Clerk.") for it in kept]
         return EmailChange(outcome="invited", email=email, organizations=tuple(results))
 
-    async def _move(
-        self, principal: Principal, person: PersonRow, it: Belonging, email: str, key: str | None
-    ) -> Reinvited:
-        asked = Asked(
-            kind=reinviting.KIND,
-            target=f"membership:{it.membership_id}",
-            actor=principal.id,
-            organization_id=it.organization_id,
-            idempotency_key=key_of(f"{reinviting.KIND}:{it.membership_id}", key),
-            intent=self._intent(principal, person, it, email),
-        )
+    async def _move(self, asked: Asked, person: PersonRow, it: Belonging, email: str) -> Reinvited:
         try:
             done = await self.desk.carry_out(asked, partial(self._check, seen=person, it=it, email=email), whom=email)
         except Unsettled as unsettled:
             return _said(it, "checking", detail=str(unsettled), operation=unsettled.operation.id)
         return _said(it, "invited", operation=done.id)
 
-    def _intent(self, principal: Principal, person: PersonRow, it: Belonging, email: str) -> dict[str, Any]:
+    def _asked(self, principal: Principal, person: PersonRow, it: Belonging, *, email: str, key: str | None) -> Asked:
+        return Asked(
+            kind=reinviting.KIND,
+            target=f"membership:{it.membership_id}",
+            actor=principal.id,
+            organization_id=it.organization_id,
+            idempotency_key=key_of(f"{reinviting.KIND}:{it.membership_id}", key),
+            intent=self._intent(person, it, email),
+        )
+
+    def _intent(self, person: PersonRow, it: Belonging, email: str) -> dict[str, Any]:
         return {
             "user": person.id,
             "clerk_id": person.clerk_id,
@@ -167,15 +170,21 @@ class ChangeEmail:
             "redirect_url": self.redirect_url,
         }
 
-    def _look(self, conn: Conn, subject: Subject, email: str) -> tuple[list[Belonging], list[Belonging]]:
-        """The memberships that can move to the new address, and those that can't. Raises Refused."""
+    def _look(
+        self, conn: Conn, subject: Subject, email: str, asked: Callable[[Belonging], Asked]
+    ) -> tuple[list[Belonging], list[Belonging]]:
+        """The memberships that can move to the new address (or just did, by this same request), and those that can't.
+
+        Raises Refused.
+        """
         person, rights = require_live(subject.person), subject.rights
         if not (rights.is_admin or rights.led):
             words = "Ask an admin to change this address: the new one is invited anew."
             raise Refused(words, code="forbidden", status=FORBIDDEN, field="email")
         if find_holder(conn, email=email, but=person.id):
             raise email_taken(email)
-        found = [it for it in store.list_belongings(conn, [person.id]).get(person.id, []) if it.status == "active"]
+        belongings = store.list_belongings(conn, [person.id]).get(person.id, [])
+        found = [it for it in belongings if it.status == "active" or find_repeated(conn, asked(it)) is not None]
         ours = [it for it in found if rights.is_admin or it.organization_id in rights.led]
         sole = find_sole(conn, person.id, ADMIN, moving=underway(list_intents(conn)))
         require_others({it.organization_id: it.name for it in ours if it.organization_id in sole})

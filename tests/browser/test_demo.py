@@ -95,6 +95,13 @@ def sign_in(page: Page, demo: Demo, name: str) -> Page:
     return page
 
 
+def test_what_the_demo_says_about_the_firm_is_true(demo: Demo) -> None:
+    totals = demo.people()["totals"]
+    assert isinstance(totals, dict)
+    assert (totals["deactivated"], totals["admins"], totals["seats"]) == (3, 2, 30)
+    assert totals["expired_invitations"] == 1
+
+
 def test_an_invitation_becomes_a_member_on_the_open_page(demo: Demo, new_page: NewPage) -> None:
     """The admin invites, the invitee accepts in another browser, and the admin's page shows the member by itself."""
     admin = sign_in(new_page(), demo, "Dana Whitfield")
@@ -198,6 +205,40 @@ def test_the_run_that_matters(demo: Demo, new_page: NewPage) -> None:
     expect(back.locator("#rows > tr").first).to_be_visible()
 
 
+def test_many_at_once(demo: Demo, new_page: NewPage) -> None:
+    """A list is previewed, then invited; those selected are listed before and told one by one after."""
+    admin = sign_in(new_page(), demo, "Dana Whitfield")
+    admin.get_by_role("link", name="Invite people").click()
+    admin.get_by_role("link", name="Invite many").click()
+    admin.get_by_label("Addresses").fill(
+        "Ada Young <ada.young@northwind.example>, nonsense\nmaya.cohen@northwind.example"
+    )
+    admin.get_by_role("button", name="Preview").click()
+    dialog = admin.get_by_role("dialog")
+    expect(dialog).to_contain_text("1 person will be invited, 2 will be skipped")
+    dialog.get_by_role("button", name="Send 1 invitation").click()
+    expect(admin.get_by_role("dialog", name="1 invited, 2 skipped")).to_contain_text("Is a member already.")
+    with admin.expect_download() as download:
+        admin.get_by_role("link", name="Download results").click()
+    assert "ada.young@northwind.example,org:member,Ada Young,sent" in Path(download.value.path()).read_text()
+    admin.keyboard.press("Escape")
+
+    for name in ("Grace Okafor", "Henrik Dahl"):
+        admin.locator("#rows > tr", has_text=name).focus()
+        admin.keyboard.press("x")
+    expect(admin.locator("#bulk")).to_contain_text("2 selected")
+    admin.locator("#bulk").get_by_role("button", name="Deactivate").click()
+    question = admin.get_by_role("alertdialog", name="Deactivate 2 people?")
+    expect(question).to_contain_text("Henrik Dahl")
+    expect(question.get_by_role("link", name="Cancel")).to_be_focused()
+    question.get_by_label("Type deactivate to go on").fill("deactivate")
+    question.get_by_role("button", name="Deactivate").click()
+    expect(admin.get_by_role("dialog", name="2 done")).to_contain_text("Grace Okafor")
+    admin.keyboard.press("Escape")
+    expect(admin.locator("#rows > tr", has_text="Henrik Dahl")).to_have_count(0)
+    expect(admin.locator("#bulk")).to_be_hidden()
+
+
 def test_a_plain_member_sees_the_same_rows_and_no_action(demo: Demo, new_page: NewPage) -> None:
     admin = sign_in(new_page(), demo, "Maya Cohen")
     member = sign_in(new_page(), demo, "Omar Haddad")
@@ -208,13 +249,6 @@ def test_a_plain_member_sees_the_same_rows_and_no_action(demo: Demo, new_page: N
     expect(member.get_by_role("link", name="Invite people")).to_have_count(0)
     expect(member.locator("#rows").get_by_role("button")).to_have_count(0)
     expect(member.locator("#rows").get_by_role("combobox")).to_have_count(0)
-
-
-def test_what_the_demo_says_about_the_firm_is_true(demo: Demo) -> None:
-    totals = demo.people()["totals"]
-    assert isinstance(totals, dict)
-    assert (totals["deactivated"], totals["admins"], totals["seats"]) == (3, 2, 30)
-    assert totals["expired_invitations"] == 1
 
 
 def test_a_second_start_finds_the_same_people_and_the_same_keys(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from instep.access.principal import Access, Principal
 from instep.kit.confirm import Confirm, new_key
 from instep.kit.errors import InstepError, TemporaryError
 from instep.kit.html import Frame, Pages, Toast, is_partial
+from instep.kit.outcomes import Outcomes
 from instep.kit.words import Words
 
 CHANGED: dict[str, Any] = {"people-changed": {}, "region-changed": {}}
@@ -92,6 +93,12 @@ class Console:
         if is_partial(request):
             return self.pages.fragment(request, "confirm.html", ask=question)
         return await self.page(request, "confirm_page.html", asker, here=here, ask=question)
+
+    async def tell(self, request: Request, told: Outcomes, asker: Access | Principal, *, here: str) -> Response:
+        """What became of many: a dialog over an open page, which reads itself again; else a page."""
+        if is_partial(request):
+            return self.pages.fragment(request, "outcomes.html", events=CHANGED, outcomes=told)
+        return await self.page(request, "outcomes_page.html", asker, here=here, outcomes=told)
 
     async def page(
         self,

@@ -1,7 +1,7 @@
 """The console, put together: its doors, and the routes of all its pages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from starlette.routing import Route
 
@@ -12,13 +12,17 @@ from instep.history.flows import Audit
 from instep.history.pages import HistoryPages
 from instep.history.store import count_attention
 from instep.invitations.acting import InvitationActs
+from instep.invitations.crowd import ManyInvitations
 from instep.invitations.pages import InvitationPages
 from instep.invitations.rules import ROLES
 from instep.journal.store import list_operations
+from instep.kit.db import Conn
 from instep.mirror.store import find_organization
 from instep.people.acting import MemberPages
 from instep.people.around import Around, Lost
+from instep.people.many import ManyMembers
 from instep.people.pages import PeoplePages
+from instep.people.store import find_member
 
 
 def page_routes(services: Services) -> list[Route]:
@@ -30,7 +34,9 @@ def page_routes(services: Services) -> list[Route]:
     return [
         *people_pages(services, console).routes(),
         *invitation_pages(services, console).routes(),
+        *many_members(services, console).routes(),
         *member_pages(services, console).routes(),
+        *ManyInvitations(console=console, desk=services.invitations).routes(),
         *InvitationActs(console=console, desk=services.invitations).routes(),
         *history.routes(),
         *services.access_pages.routes(),
@@ -73,6 +79,19 @@ def member_pages(services: Services, console: Console) -> MemberPages:
 def invitation_pages(services: Services, console: Console) -> InvitationPages:
     """The pages for inviting."""
     return InvitationPages(console=console, roles=ROLES, invite=services.invite)
+
+
+def many_members(services: Services, console: Console) -> ManyMembers:
+    """What is done with many members at once."""
+
+    def find(conn: Conn, organization_id: str, ids: Sequence[str]) -> dict[str, str]:
+        found = {id: find_member(conn, organization_id, id) for id in ids}
+        return {id: member.name for id, member in found.items() if member}
+
+    async def names(access: Access, ids: Sequence[str]) -> dict[str, str]:
+        return await services.db.read(find, access.organization_id, ids)
+
+    return ManyMembers(console=console, members=services.members, roles=ROLES, names=names)
 
 
 def _around(services: Services) -> Callable[[Access], Awaitable[Around]]:

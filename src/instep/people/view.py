@@ -54,12 +54,14 @@ class PeopleView(Struct, frozen=True, kw_only=True):
     has_deactivated: bool
     toggle_deactivated: str
     may_act: bool
+    export: str
 
 
 def view(people: People, reading: Reading, words: Words) -> PeopleView:
     """One page of the list, in words."""
     search, path = reading.search, reading.path
     reading = replace(reading, admins=people.totals.admins)
+    export = address(f"{path}/export", search)
     lost = [it for it in reading.around.lost if not search.statuses and _is_meant(it.email, search)]
     return PeopleView(
         headline=headline(people.totals, words),
@@ -81,6 +83,7 @@ def view(people: People, reading: Reading, words: Words) -> PeopleView:
         has_deactivated=search.has_deactivated,
         toggle_deactivated=address(path, _turned(search)),
         may_act=reading.access.may_act,
+        export=export + ("&" if "?" in export else "?"),
     )
 
 

@@ -3,6 +3,7 @@ import { say, toast } from "./toasts.js";
 import { keepTimes } from "./times.js";
 import { startLive } from "./live.js";
 import { startDeeds } from "./deeds.js";
+import { pick, startPicks } from "./picks.js";
 
 const one = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -125,6 +126,7 @@ const KEYS = {
   "i": () => one("#invite")?.click(),
   "j": () => moveRow(1),
   "k": () => moveRow(-1),
+  "x": () => pick(document.activeElement?.closest("tr")),
   ".": () => openRowMenu(document.activeElement?.closest("tr")),
   "?": () => one("#help")?.showModal(),
 };
@@ -163,3 +165,4 @@ keepTimes();
 setInterval(keepTimes, 15_000);
 startLive(say);
 startDeeds();
+startPicks();

@@ -1,0 +1,152 @@
+"""What differs is the same however both sides are cut into pages, and each difference belongs to one side."""
+
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instep.identity.events import Seen, seen
+from instep.identity.model import ClerkId, User
+from instep.identity.whole import Ours
+from instep.sync import plan
+from instep.sync.plan import Comparison, Finding, Policy, compare
+from tests.support.people import membership, user
+
+names = st.sampled_from(["Ada", "Bo", None])
+metadata = st.sampled_from(["{}", '{"a":1,"b":[2]}', '{"b": [2], "a": 1}', '{"a": 2}'])
+
+
+@st.composite
+def sides(draw: Any) -> tuple[list[Seen], list[Ours]]:
+    """Some people on both sides, in the order in which they were made."""
+    theirs, ours = [], []
+    for n in range(draw(st.integers(0, 12))):
+        at = draw(st.integers(0, 6))
+        if draw(st.booleans()):
+            raw = msgspec.Raw(draw(metadata).encode())
+            person = User(
+                clerk_id=ClerkId(f"user_{n}"),
+                first_name=draw(names),
+                public_metadata=raw,
+                joined_at=at,
+                is_banned=draw(st.booleans()),
+            )
+            theirs.append(seen(person, draw(st.integers(0, 3))))
+        if draw(st.booleans()):
+            content = (None, False, draw(names), None, None, None, draw(st.booleans()), draw(metadata))
+            is_gone, is_kept = draw(st.booleans()), draw(st.booleans())
+            ours.append(
+                Ours(f"user_{n}", f"usr_{n}", draw(st.integers(0, 3)), "d", is_gone, is_kept, False, at, content)
+            )
+    return theirs, ours
+
+
+def gist(found: list[Finding]) -> set[Any]:
+    return {
+        (it.kind, it.key.id, it.here, tuple((d.field, str(d.clerk), str(d.here)) for d in it.differences))
+        for it in found
+    }
+
+
+@given(sides(), st.lists(st.integers(0, 7), max_size=4), st.integers(1, 3))
+def test_however_it_is_cut_the_findings_are_the_same(both: Any, cuts: list[int], part: int) -> None:
+    theirs, ours = both
+    whole = compare(theirs, ours, Policy(), kind="user")
+    edges = sorted({0, 100, *cuts})
+    found: list[Finding] = []
+    for since, until in pairwise(edges):
+        page = [it for it in theirs if since <= it.entity.joined_at < until]
+        rows = [it for it in ours if since <= it.changed_at < until]
+        comparison = Comparison(page, Policy(), kind="user")
+        for start in range(0, len(rows), part):
+            found += comparison.take(rows[start : start + part])
+        found += comparison.rest()
+    at = {it.key.id: it.entity.joined_at for it in theirs}
+    moved = {it.clerk_id for it in ours if at.get(ClerkId(it.clerk_id), it.changed_at) != it.changed_at}
+    assert {it for it in gist(found) if it[1] not in moved} == {it for it in gist(whole) if it[1] not in moved}
+
+
+@given(sides())
+def test_every_row_is_found_once_or_is_the_same(both: Any) -> None:
+    theirs, ours = both
+    found = compare(theirs, ours, Policy(), kind="user")
+    assert len({it.key.id for it in found}) == len(found)
+    here = {it.clerk_id: it for it in ours}
+    there = {it.key.id: it for it in theirs}
+    for finding in found:
+        our, their = here.get(finding.key.id), there.get(finding.key.id)
+        if finding.kind == "missing_here":
+            assert our is None
+        elif finding.kind == "missing_in_clerk":
+            assert their is None
+            assert our is not None
+            assert not our.is_gone
+            assert not our.is_kept
+        else:
+            assert our is not None
+            assert their is not None
+    for id in here.keys() & there.keys() - {it.key.id for it in found}:
+        their, our = there[id], here[id]
+        assert their.entity.first_name == our.content[2]  # type: ignore[union-attr]
+        assert not our.is_gone
+
+
+def test_json_is_compared_as_what_it_says() -> None:
+    assert plan.is_same(msgspec.Raw(b'{"a":1,"b":2}'), '{"b": 2, "a": 1}')
+    assert not plan.is_same(msgspec.Raw(b'{"a":1}'), '{"a": 2}')
+    assert not plan.is_same(msgspec.Raw(b'{"a":1}'), None)
+
+
+def our(their: Seen, **changes: Any) -> Ours:
+    person = their.entity
+    assert isinstance(person, User)
+    content = (*person.content()[:-1], bytes(person.public_metadata).decode())
+    fields: dict[str, Any] = {"clerk_id": their.key.id, "id": "usr_1", "version": their.version, "digest": their.digest}
+    fields |= {"is_gone": False, "is_kept": False, "is_deactivated": False, "changed_at": 5, "content": content}
+    return Ours(**(fields | changes))
+
+
+def test_whoever_wrote_last_is_said() -> None:
+    older, newer = user(1, version=1), user(1, version=2, first_name="New")
+    (found,) = compare([newer], [our(older)], Policy(), kind="user")
+    assert (found.wrote_last, found.wrote_at) == ("clerk", 2)
+    edited = our(newer, content=our(older).content, changed_at=99)
+    (found,) = compare([newer], [edited], Policy(), kind="user")
+    assert (found.wrote_last, found.wrote_at) == ("database", 99)
+
+
+def test_a_fields_owner_says_where_it_is_mended() -> None:
+    older, newer = user(1, version=1), user(1, version=2, first_name="New", last_name="Also")
+    (found,) = compare([newer], [our(older)], Policy(), kind="user")
+    assert (found.mend, {it.owner for it in found.differences}) == ("here", {"clerk"})
+    (found,) = compare([newer], [our(older)], Policy(frozenset({"first_name"})), kind="user")
+    assert found.mend == "clerk"
+    assert {it.field: it.owner for it in found.differences} == {"first_name": "database", "last_name": "clerk"}
+
+
+def test_deactivation_is_ours_unless_the_settings_say_otherwise() -> None:
+    their = user(1)
+    out = our(their, is_deactivated=True)
+    assert compare([their], [out], Policy(), kind="user") == []
+    (found,) = compare([their], [out], Policy(frozenset()), kind="user")
+    assert (found.kind, found.mend) == ("status_differs", None)
+
+
+def test_a_ban_and_a_role_have_kinds_of_their_own() -> None:
+    banned = user(1, version=2, is_banned=True)
+    (found,) = compare([banned], [our(user(1))], Policy(), kind="user")
+    assert found.kind == "status_differs"
+    admin = membership(1, version=2, role="org:admin")
+    row = Ours("orgmem_1", "mbr_1", 1, "", False, False, False, 0, ("org:member",))
+    (found,) = compare([admin], [row], Policy(), kind="membership")
+    assert found.kind == "role_differs"
+
+
+def test_the_fuse_is_ten_rows_or_one_in_a_hundred() -> None:
+    assert [plan.fuse(living) for living in (0, 5, 1_000, 1_100, 50_000)] == [10, 10, 10, 11, 500]
+    assert plan.fuse(50_000, 3) == 3
+    assert plan.is_over({"user": 11}, {"user": 900}, None) == "user"
+    assert plan.is_over({"user": 10}, {"user": 900}, None) is None
+    assert plan.is_over({"user": 11}, {"user": 900}, 11) is None

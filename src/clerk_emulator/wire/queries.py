@@ -9,6 +9,7 @@ from clerk_emulator.state.refusals import Refused, bad_parameter, bad_value
 DEFAULT_LIMIT = 10
 MOST = 500
 MOST_VALUES = 100
+LARGEST = 10**15
 
 T = TypeVar("T")
 
@@ -45,8 +46,8 @@ class Query:
             number = int(value)
         except ValueError:
             raise bad_value(name, "must be an integer") from None
-        if number < least:
-            raise bad_value(name, f"must be {least} or more")
+        if not least <= number <= LARGEST:
+            raise bad_value(name, f"must be from {least} to {LARGEST}")
         return number
 
     def flag(self, name: str) -> bool | None:

@@ -1,5 +1,6 @@
 """A seed in a file."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,11 @@ def test_what_is_wrong_is_told_with_its_line(
 def test_what_is_no_seed_is_told_with_its_line(tmp_path: Path, name: str, text: str, line: int) -> None:
     with pytest.raises(BadFile, match=rf"{name}:{line}: "):
         file(tmp_path, text, name)
+
+
+def test_the_seed_of_the_documentation_is_taken(tmp_path: Path, emulator: Emulator) -> None:
+    page = Path(__file__).parents[3] / "docs" / "emulator.md"
+    (example,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    found = file(tmp_path, example)
+    assert set(found.keys) == {"secret_key"}
+    assert emulator.seed(found.seed)["organizations"] == 1

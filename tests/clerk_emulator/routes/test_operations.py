@@ -1,14 +1,19 @@
 """Every operation, and every answer, against both versions of Clerk's specification and its catalogue of errors."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio.from_thread
 import httpx2
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings, strategies
 
 from clerk_emulator import Emulator
 from clerk_emulator.routes.handlers import HANDLERS
+from clerk_emulator.routes.images import UPLOADS
 from clerk_emulator.routes.operations import OPERATIONS, Operation, match
 from tests.clerk_emulator.people import Backend
 from tests.clerk_emulator.routes import lives
@@ -164,3 +169,49 @@ def test_the_table_of_operations_is_the_specifications(version: str) -> None:
     if version == VERSIONS[-1]:
         assert written == specified
     assert specified <= written
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_nothing_that_the_specification_allows_is_a_server_error(emulator: Emulator, part: int) -> None:
+    document = load("bapi-2026-05-12.yml")
+    supported = [one for one in OPERATIONS if one.id in HANDLERS and one.id not in UPLOADS][part::4]
+    paths: dict[str, Any] = {}
+    for one in supported:
+        paths.setdefault(one.path, {})[one.method.lower()] = document["paths"][one.path][one.method.lower()]
+    schema = schemathesis.openapi.from_dict({**document, "paths": paths})
+    with anyio.from_thread.start_blocking_portal() as portal:
+        for found in schema.get_all_operations():
+            attack(portal, emulator, found.ok())
+
+
+def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
+    """Call an operation with a few made-up requests, some of them about things that there are."""
+    ids = [seed_for(emulator), "user_none"]
+
+    async def call(case: Any, place: int) -> httpx2.Response:
+        path = re.sub(r"{\w+}", ids[place % 2], case.path)
+        query = dict(case.query or {})
+        body = case.body if isinstance(case.body, dict | list) else None
+        async with httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(emulator),
+            base_url="http://127.0.0.1:8001",
+            headers={"Authorization": f"Bearer {emulator.secret_key}"},
+        ) as http:
+            return await http.request(case.method, f"/v1{path}", json=body, params=query)
+
+    @settings(max_examples=4, database=None, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(), place=strategies.integers(0, 1))
+    def attempt(case: Any, place: int) -> None:
+        response = portal.call(call, case, place)
+        assert response.status_code < 500 or response.status_code == 501, f"{case.method} {case.path}: {response.text}"
+
+    attempt()
+
+
+def seed_for(emulator: Emulator) -> str:
+    """Return the id of a user that there is."""
+    user = next(iter(emulator.state.users), None)
+    if user is None:
+        emulator.seed({"users": [{"email_address": "ada@example.com", "username": "ada"}]})
+        user = next(iter(emulator.state.users))
+    return user.id

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.routes.call import Call, Handler
+from clerk_emulator.routes.call import Call, Handler, Reply
 from clerk_emulator.state import api_keys, machines
 from clerk_emulator.state.kinds import IssuedKey
 from clerk_emulator.state.refusals import Refused, bad_parameter
@@ -47,7 +47,7 @@ def list_all(call: Call) -> Any:
 def create(call: Call) -> Any:
     """Make a key; here its secret is told."""
     made = api_keys.create(call.instance, CREATE.read(call.body))
-    return {**shape(call.instance, made), "secret": made.secret}
+    return Reply(201, {**shape(call.instance, made), "secret": made.secret})
 
 
 def get(call: Call) -> Any:

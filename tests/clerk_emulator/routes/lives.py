@@ -316,7 +316,8 @@ async def machines(api: Backend) -> None:
 
 
 async def api_keys(api: Backend, user: Json) -> None:
-    made = await api("POST", "/api_keys", {"name": "Reports", "subject": user["id"], "scopes": ["read"]})
+    answer = await api.raw("POST", "/api_keys", {"name": "Reports", "subject": user["id"], "scopes": ["read"]})
+    made = answer.json()
     path = f"/api_keys/{made['id']}"
     await api("GET", "/api_keys", subject=user["id"])
     await api.no("GET", "/api_keys")

@@ -172,3 +172,75 @@ def test_a_missing_operation_is_an_honest_501(clerk: Clerk) -> None:
     with pytest.raises(models.SDKError) as refused:
         clerk.billing.list_plans()
     assert refused.value.status_code == 501
+
+
+def test_phone_numbers(clerk: Clerk) -> None:
+    user = make_user(clerk)
+    made = clerk.phone_numbers.create(request={"user_id": user.id, "phone_number": "+15555550100"})
+    assert made is not None
+    assert made.id is not None
+    proof = clerk.phone_numbers.prepare_verification(phone_number_id=made.id)
+    tried = clerk.phone_numbers.attempt_verification(
+        phone_number_id=made.id, verification_id=proof.id or "", code="424242"
+    )
+    assert tried.status == "verified"
+    assert clerk.phone_numbers.get(phone_number_id=made.id).verification is not None
+    assert clerk.phone_numbers.update(phone_number_id=made.id, primary=True).id == made.id
+    assert clerk.users.get(user_id=user.id).primary_phone_number_id == made.id
+    assert clerk.phone_numbers.delete(phone_number_id=made.id).deleted
+
+
+def test_roles_sets_and_domains(clerk: Clerk) -> None:
+    permission = clerk.organization_permissions.create(name="Read files", key="org:files:read")
+    role = clerk.organization_roles.create(name="Clerk", key="org:clerk", permissions=[permission.id])
+    assert role.permissions[0].key == "org:files:read"
+    assert clerk.organization_roles.update(organization_role_id=role.id, name="Law clerk").name == "Law clerk"
+    made = clerk.role_sets.create(
+        name="Clerks", default_role_key="org:clerk", creator_role_key="org:admin", roles=["org:clerk", "org:admin"]
+    )
+    assert {item.key for item in made.roles} == {"org:clerk", "org:admin"}
+    assert clerk.role_sets.list().total_count == 2
+    assert clerk.instance_settings.update_organization_settings(request={"domains_enabled": True}).domains_enabled
+    firm = clerk.organizations.create(request={"name": "Northwind Law"})
+    assert firm is not None
+    domain = clerk.organization_domains.create(
+        organization_id=firm.id, name="northwind.example", enrollment_mode="manual_invitation"
+    )
+    assert clerk.organization_domains.list(organization_id=firm.id).total_count == 1
+    assert clerk.organization_domains.delete(organization_id=firm.id, domain_id=domain.id).deleted
+
+
+def test_who_comes_in(clerk: Clerk) -> None:
+    user = make_user(clerk)
+    token = clerk.sign_in_tokens.create(request={"user_id": user.id})
+    assert token is not None
+    assert clerk.sign_in_tokens.revoke(sign_in_token_id=token.id).status == "revoked"
+    allowed = clerk.allowlist_identifiers.create(request={"identifier": "bo@example.com"})
+    assert allowed is not None
+    assert clerk.allowlist_identifiers.list()[0].identifier == "bo@example.com"
+    clerk.blocklist_identifiers.create(request={"identifier": "eve@example.com"})
+    assert clerk.blocklist_identifiers.list().total_count == 1
+    entry = clerk.waitlist_entries.create(request={"email_address": "cy@example.com"})
+    assert entry is not None
+    assert clerk.waitlist_entries.invite(waitlist_entry_id=entry.id).status == "invited"
+    assert clerk.waitlist_entries.list().total_count == 1
+    made = clerk.redirect_urls.create(request={"url": "myapp://callback"})
+    assert made is not None
+    assert clerk.redirect_urls.list()[0].id == made.id
+    template = clerk.jwt_templates.create(request={"name": "backend", "claims": {"mail": "{{user.id}}"}})
+    assert template is not None
+    assert clerk.jwt_templates.list()[0].name == "backend"
+    assert clerk.testing_tokens.create() is not None
+
+
+def test_machines_and_keys(clerk: Clerk, served: Emulator) -> None:
+    user = make_user(clerk)
+    made = clerk.machines.create(request={"name": "Mailer"})
+    assert made is not None
+    assert clerk.machines.list().total_count == 1
+    with Clerk(bearer_auth=made.secret_key, server_url=f"{served.site.url}/v1", retry_config=NO_RETRIES) as machine:
+        token = machine.m2m.create_token(seconds_until_expiration=60)
+    assert clerk.m2m.verify_token(token=token.token).subject == made.id
+    key = clerk.api_keys.create_api_key(name="Reports", subject=user.id)
+    assert clerk.api_keys.verify_api_key(secret=key.secret).id == key.id
+    assert clerk.api_keys.revoke_api_key(api_key_id=key.id).revoked

@@ -57,3 +57,38 @@ async def test_every_event_is_as_specified_or_in_the_ledger(emulator: Emulator, 
     known = {key for key in ledger() if key.partition(":")[0] in TYPES}
     assert not wrong - known, "not in the ledger"
     assert not known - wrong, "gone: take it out of the ledger"
+
+
+async def test_the_state_can_be_rebuilt_from_the_events_alone(emulator: Emulator, backend: Backend) -> None:
+    events = await live(emulator, backend)
+    users, firms, members, invited = rebuilt(events)
+    one = emulator.state
+    assert users == {row.id: row.updated_at for row in one.users}
+    assert firms == {row.id: row.updated_at for row in one.organizations}
+    assert members == {row.id: row.role for row in one.memberships}
+    now = one.now
+    assert invited == {row.id: row.status(now) for row in one.organization_invitations}
+
+
+def rebuilt(events: list[Json]) -> tuple[dict[str, int], dict[str, int], dict[str, str], dict[str, str]]:
+    """Return users, organizations, memberships and invitations, as a reader of the events would know them."""
+    things: dict[str, dict[str, Json]] = {"user": {}, "organization": {}, "organizationMembership": {}}
+    invited: dict[str, Json] = {}
+    for event in events:
+        kind, _, what = event["type"].partition(".")
+        data = event["data"]
+        if kind == "organizationInvitation":
+            invited[data["id"]] = data
+        elif kind in things and what == "deleted":
+            things[kind].pop(data["id"], None)
+        elif kind in things:
+            things[kind][data["id"]] = data
+    users, firms = things["user"], things["organization"]
+    members = {
+        id_: row["role"]
+        for id_, row in things["organizationMembership"].items()
+        if row["organization"]["id"] in firms and row["public_user_data"]["user_id"] in users
+    }
+    open_ = {id_: row["status"] for id_, row in invited.items() if row["organization_id"] in firms}
+    versions = [{id_: row["updated_at"] for id_, row in found.items()} for found in (users, firms)]
+    return versions[0], versions[1], members, open_

@@ -11,6 +11,8 @@ from instep.kit.clock import HOUR, now
 from instep.kit.db import Db
 from instep.kit.errors import InstepError
 from instep.kit.schema import check
+from instep.mirror.snapshot import is_empty
+from instep.sync.fresh import Fresh
 
 
 class Finding(Struct, frozen=True):
@@ -30,6 +32,7 @@ async def examine(settings: Settings) -> list[Finding]:
             await _secret_key(settings, clerk),
             await _publishable_key(settings, clerk),
             _webhook_secret(settings),
+            *await _webhook(settings, clerk),
             _public_url(settings),
             _admin_key(settings),
         ]
@@ -94,6 +97,24 @@ def _webhook_secret(settings: Settings) -> Finding:
     except ValueError as error:
         return Finding(what, False, str(error))
     return Finding(what, True, f"{len(settings.webhook_secrets)} set")
+
+
+async def _webhook(settings: Settings, clerk: ClerkClient) -> list[Finding]:
+    """Whether deliveries still come while Clerk goes on changing."""
+    try:
+        db = make_db(settings)
+    except BadSettings:
+        return []
+    try:
+        if db.reading(is_empty):
+            return [Finding("Webhook", False, "nothing of Clerk's is here yet: run `instep sync apply`")]
+        fresh = Fresh(db=db, source=clerk.everything(), clock=now, newest_event=store.find_newest_applied)
+        words = (await fresh.look()).words
+    except Exception:  # the database's and the key's own lines say why
+        return []
+    finally:
+        db.close()
+    return [Finding("Webhook", words is None, words or "nothing that Clerk changed is missing here")]
 
 
 def _public_url(settings: Settings) -> Finding:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from instep.inbox.work import Worked
+from instep.kit.clock import SECOND
+from instep.sync.fresh import Freshness
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class Metrics:
     parked: Counter = field(init=False)
     waiting: Gauge = field(init=False)
     listeners: Gauge = field(init=False)
+    behind: Gauge = field(init=False)
+    newest: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         """Register everything."""
@@ -25,6 +29,10 @@ class Metrics:
         put(self, "parked", Counter("instep_deliveries_parked", "Deliveries that need a person", registry=registry))
         put(self, "waiting", Gauge("instep_deliveries_unsettled", "Deliveries by state", ["state"], registry=registry))
         put(self, "listeners", Gauge("instep_live_pages", "Open pages that listen", registry=registry))
+        words = "People whom Clerk changed and who are not so here, when last looked"
+        put(self, "behind", Gauge("instep_people_behind", words, registry=registry))
+        words = "When the newest delivery came that was applied, in Unix seconds, when last looked"
+        put(self, "newest", Gauge("instep_newest_event_timestamp_seconds", words, registry=registry))
 
     def count(self, worked: Worked) -> None:
         """Count what one transaction of the inbox did."""
@@ -32,8 +40,11 @@ class Metrics:
             self.worked.labels(outcome).inc()
         self.parked.inc(len(worked.parked))
 
-    def text(self, *, unsettled: dict[str, int], listeners: int) -> bytes:
+    def text(self, *, unsettled: dict[str, int], listeners: int, fresh: Freshness | None = None) -> bytes:
         """Everything, in Prometheus' text format."""
+        if fresh is not None:
+            self.behind.set(fresh.behind)
+            self.newest.set((fresh.newest_event_at or 0) / SECOND)
         for state in ("new", "waiting", "parked"):
             self.waiting.labels(state).set(unsettled.get(state, 0))
         self.listeners.set(listeners)

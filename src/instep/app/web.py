@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from instep import __version__
 from instep.access.api import make_router as keys_router
 from instep.access.principal import Access, Principal
+from instep.app.document import with_problems
 from instep.app.pages import page_routes
 from instep.app.wiring import Services, make_operations
 from instep.history import api as history
@@ -91,6 +93,8 @@ def make_app(services: Services) -> Front:
     _add_sync(app, services)
     app.router.routes.extend(page_routes(services))
     _add_health(app, services)
+    documented = app.openapi
+    app.openapi = cache(lambda: with_problems(documented()))  # type: ignore[method-assign]  # FastAPI's own way
     app.add_exception_handler(InstepError, _failed(services))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http(services))
@@ -191,7 +195,8 @@ def _add_health(app: FastAPI, services: Services) -> None:
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
         unsettled = await services.db.read(inbox.count_by_state)
-        text = services.metrics.text(unsettled=unsettled, listeners=services.live.listeners())
+        fresh = services.syncing.fresh.last
+        text = services.metrics.text(unsettled=unsettled, listeners=services.live.listeners(), fresh=fresh)
         return Response(text, media_type="text/plain; version=0.0.4")
 
 
@@ -231,8 +236,9 @@ def _unsettled(error: Unsettled) -> Response:
 def _http(services: Services) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
         if not _is_page(request):
-            return problem(status, "Not found" if status == 404 else "Refused", code=f"http_{status}")
+            return problem(status, "Not found" if status == 404 else "Refused", code=f"http_{status}", headers=headers)
         _ = services.pages.words.gettext
         text = _("There is nothing at this address.") if status == 404 else _("This address does not take that.")
         return services.pages.error(request, status=status, title=_("Not found"), text=text)

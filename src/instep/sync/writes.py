@@ -1,11 +1,13 @@
 """Writing to the provider what belongs to the database, where the policy says so."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from instep.identity.events import Seen
+from instep.identity.events import News, Seen
 from instep.identity.model import Membership, ProfileChange
 from instep.identity.ports import Accounts, Actor, Directory
+from instep.identity.rules import AskAgain
 from instep.kit.errors import PermanentError
 from instep.sync.plan import Finding
 
@@ -22,10 +24,9 @@ class Writing:
 
     provider: Provider
 
-    @property
-    def look(self) -> object:
-        """See ports.Writes."""
-        return self.provider.look
+    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
+        """See identity.ports.Directory.look."""
+        return await self.provider.look(asks)
 
     async def write(self, finding: Finding) -> Seen:
         """Write the fields that belong to the database; gives the thing as Clerk has it then.

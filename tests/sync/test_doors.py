@@ -1,0 +1,141 @@
+"""Sync and deliveries over REST and on the command line: admins alone, and the exit says how it went."""
+
+import json
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+from typer.testing import CliRunner
+
+from instep.app import cli, cli_run
+from instep.app.wiring import Services, make_services
+from instep.clerk.client import ClerkClient
+from instep.kit.db import Db
+from instep.mirror.tables import users
+from tests.support.world import Firm, make_firm
+from tests.sync.world import seed
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def firm(db: Db) -> AsyncIterator[Firm]:
+    url = db.engine.url.render_as_string(hide_password=False)
+    made = make_firm(url)
+    yield made
+    await made.close()
+
+
+async def test_a_plan_is_made_looked_at_and_applied(firm: Firm) -> None:
+    firm.emulator.seed(seed(4))
+    async with firm.api() as api:
+        made = await api.post("/v1/sync/plans?limit=3", json={"allow_gone": None})
+        assert made.status_code == 201, made.text
+        plan = made.json()
+        assert plan["run"]["counts"] == {"missing_here": 5, "membership_only_in_clerk": 4}
+        assert len(plan["findings"]) == 3
+        more = (await api.get(f"/v1/sync/plans/{plan['run']['id']}?after={plan['next']}")).json()
+        assert len(more["findings"]) == 6
+        some = await api.post(f"/v1/sync/plans/{plan['run']['id']}/apply", json={"rows": [1, 2]})
+        assert some.json()["counts"] == {"applied": 2}
+        rest = await api.post(f"/v1/sync/plans/{plan['run']['id']}/apply")
+        assert rest.json()["counts"] == {"applied": 7}
+        check = await api.post("/v1/sync/check")
+        assert check.json()["run"]["counts"] == {}
+        status = (await api.get("/v1/sync")).json()
+        assert [it["kind"] for it in status["runs"]] == ["check", "apply", "apply", "plan"]
+        assert status["runs"][0]["totals"]["user"] == {
+            "before": 4,
+            "fetched": 4,
+            "after": 4,
+            "is_whole": True,
+            "unreadable": 0,
+        }
+
+
+async def test_a_refusal_says_why(firm: Firm) -> None:
+    firm.emulator.seed(seed(4))
+    firm.emulator.fail("GetUserList", status=200, body=[])
+    async with firm.api() as api:
+        answer = await api.post("/v1/sync/check")
+        assert (answer.status_code, answer.json()["code"]) == (409, "not_whole")
+        assert (await api.get("/v1/sync")).json()["runs"][0]["state"] == "refused"
+        assert (await api.post("/v1/sync/plans/none/apply")).status_code == 404
+        assert (await api.get("/v1/sync/plans/none")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/sync"),
+        ("POST", "/v1/sync/check"),
+        ("POST", "/v1/sync/plans"),
+        ("GET", "/v1/sync/plans/x"),
+        ("POST", "/v1/sync/plans/x/apply"),
+        ("GET", "/v1/deliveries"),
+        ("POST", "/v1/deliveries/x/replay"),
+    ],
+)
+async def test_nobody_and_mere_members_learn_nothing(firm: Firm, method: str, path: str) -> None:
+    async with firm.api(None) as api:
+        assert (await api.request(method, path)).status_code == 401
+
+
+async def test_deliveries_are_listed_and_worked_once_more(firm: Firm) -> None:
+    firm.emulator.seed({**seed(3), "events": True})
+    await firm.settle_patiently()
+    async with firm.api() as api:
+        page = (await api.get("/v1/deliveries?state=settled&limit=3")).json()
+        assert len(page["deliveries"]) == 3
+        more = (await api.get(f"/v1/deliveries?limit=3&cursor={page['next_cursor']}")).json()
+        assert not {it["id"] for it in more["deliveries"]} & {it["id"] for it in page["deliveries"]}
+        before = await firm.services.db.read(_people)
+        one = page["deliveries"][0]["id"]
+        again = await api.post(f"/v1/deliveries/{one}/replay")
+        assert again.json()["state"] == "new"
+        assert (await api.post(f"/v1/deliveries/{one}/replay")).json()["code"] == "not_ended"
+        await firm.settle_patiently()
+        assert await firm.services.db.read(_people) == before
+        assert (await api.post("/v1/deliveries/none/replay")).status_code == 404
+        assert (await api.get("/v1/deliveries?cursor=what")).json()["code"] == "bad_cursor"
+
+
+def _people(conn: Any) -> list[Any]:
+    return list(conn.execute(users.select().order_by(users.c.id)).all())
+
+
+async def test_the_metrics_tell_of_the_webhook(firm: Firm) -> None:
+    await firm.services.syncing.fresh.look()
+    async with firm.api() as api:
+        assert "instep_people_behind 0.0" in (await api.get("/metrics")).text
+
+
+async def test_the_command_lines_exit_says_how_it_went(firm: Firm, monkeypatch: pytest.MonkeyPatch) -> None:
+    firm.emulator.seed(seed(3))
+
+    def made(_settings: Any) -> Services:
+        transport = httpx2.ASGITransport(app=firm.emulator)
+        client = ClerkClient(firm.emulator.secret_key, api_url=firm.emulator.site.url, transport=transport)
+        return make_services(firm.services.settings, clerk=client, clock=firm.clock)
+
+    monkeypatch.setattr(cli_run, "make_services", made)
+    monkeypatch.setattr(cli_run, "load_settings", lambda: None)
+
+    def run(*words: str) -> tuple[int, Any]:
+        with ThreadPoolExecutor(1) as aside:
+            result = aside.submit(CliRunner().invoke, cli.app, [*words, "--json"]).result()
+        return result.exit_code, json.loads(result.stdout) if result.stdout.startswith(("{", "[")) else result.output
+
+    assert run("sync", "check")[0] == 2
+    code, first = run("sync", "apply")
+    assert (code, first["run"]["kind"]) == (0, "first")
+    assert run("sync", "check")[0] == 0
+    code, plan = run("sync", "plan")
+    assert (code, plan["findings"]) == (0, [])
+    assert run("sync", "apply", plan["run"]["id"])[0] == 0
+    assert run("sync", "apply")[0] == 0
+    firm.emulator.fail("GetUserList", status=200, body=[])
+    assert run("sync", "check")[0] == 3
+    assert run("deliveries")[0] == 0

@@ -55,17 +55,24 @@ def clerk_private_key(private_key: str) -> str:
     return private_key
 
 
-def test_the_example_for_node_runs(clerk_private_key: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["the example of the README", "clients.test.mjs"])
+def test_clerks_sdk_for_node_works_with_it(clerk_private_key: str, tmp_path: Path, name: str) -> None:
     if shutil.which("node") is None or not (NODE / "node_modules" / "@clerk" / "backend").is_dir():
         missing = f"Clerk's SDK for Node is not at hand: run `npm ci` in {NODE.relative_to(ROOT)}"
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
-    (tmp_path / "app.test.mjs").write_text(example("js"))
+    own = NODE / name
+    (tmp_path / "app.test.mjs").write_text(own.read_text() if own.is_file() else example("js"))
     (tmp_path / "node_modules").symlink_to(NODE / "node_modules")
     clerk = Clerk(clerk_private_key, {})
+    keys = {
+        "CLERK_API_URL": clerk.url,
+        "CLERK_SECRET_KEY": clerk.secret_key,
+        "CLERK_PUBLISHABLE_KEY": clerk.publishable_key,
+        "CLERK_TELEMETRY_DISABLED": "1",
+    }
     try:
-        keys = {"CLERK_API_URL": clerk.url, "CLERK_SECRET_KEY": clerk.secret_key}
         ran = subprocess.run(
             ["node", "--test"], cwd=tmp_path, env={**os.environ, **keys}, capture_output=True, text=True, timeout=60
         )

@@ -38,6 +38,7 @@ from clerk_emulator.wire.site import Site
 
 ADDRESS = "http://127.0.0.1:8001"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+UNVERSIONED = ("/m2m_tokens", "/m2m_tokens/{rest:path}", "/api_keys", "/api_keys/{rest:path}")  # as SDKs call them
 SAVE_SECONDS = 1.0
 SAVE_SHARE = 20  # a large state is written less often, so that writing takes a twentieth of the time
 FORM = 1
@@ -181,6 +182,7 @@ class Emulator:
                 *control_pages.routes(self.desk),
                 *control_api.routes(self.desk),
                 Route("/v1/{rest:path}", backend, methods=METHODS),
+                *(Route(path, backend, methods=METHODS) for path in UNVERSIONED),
             ],
             lifespan=self._lifespan,
         )

@@ -284,3 +284,18 @@ async def test_a_session_is_active_until_it_is_revoked(stage: Stage, dana: Clerk
 async def test_an_unknown_session_is_none_and_revoking_it_is_fine(stage: Stage) -> None:
     assert await stage.clerk.find_session("sess_2aaaaaaaaaaaaaaaaaaaaaaaaaa") is None
     await stage.clerk.revoke_session("sess_2aaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+
+# Ids from outside
+
+
+@pytest.mark.parametrize(
+    "id", ["pending", "bulk", "..", ".", "", "x?status=accepted", "x/y", "%2e%2e", "a b", "\0", "é", "#"]
+)
+async def test_an_id_that_is_none_leads_nowhere_else(stage: Stage, dana: ClerkId, firm: ClerkId, id: str) -> None:
+    it = ClerkId(id)
+    assert await stage.clerk.find_invitation(firm, it) is None
+    assert await stage.clerk.find_link(firm, it) is None
+    assert (await refusal(stage.clerk.revoke(firm, it, by=dana)))[0] == 404
+    assert await stage.clerk.find_session(id) is None
+    assert (await refusal(stage.clerk.invite(it, wanted(stage))))[0] == 404

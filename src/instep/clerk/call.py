@@ -4,6 +4,7 @@ Every answer becomes one of three: our words, ProviderRefused (Clerk said no and
 (no answer, a 5xx, a 429). Nothing is tried again here: whoever calls knows whether that is safe.
 """
 
+import re
 from typing import Any
 
 import httpx2
@@ -13,6 +14,8 @@ from instep.identity.ports import ProviderDown, ProviderRefused
 
 API_VERSION = "2026-05-12"
 NOT_CONFIGURED = "Clerk authentication not configured. Nothing was changed."
+
+_PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 Params = list[tuple[str, str | int | float | bool | None]]
 
@@ -53,9 +56,14 @@ class Backend:
         await self._http.aclose()
 
     async def send(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> bytes:
-        """The body of a good answer. Raises ProviderDown and ProviderRefused."""
+        """The body of a good answer. Raises ProviderDown and ProviderRefused.
+
+        Ids in `path` may come from anywhere: one that can be no id is refused here, and leads to no other address.
+        """
         if not self._is_configured:
             raise ProviderRefused(NOT_CONFIGURED, code="not_configured", status=401)
+        if not _PATH.fullmatch(path):
+            raise ProviderRefused("Clerk has no such thing.", code="resource_not_found", status=404)
         try:
             response = await self._http.request(method, path, params=params, json=json)
         except httpx2.HTTPError as error:

@@ -37,18 +37,18 @@ class Organizations:
 
     async def find_invitation(self, organization: ClerkId, id: ClerkId) -> Invitation | None:
         """See Actor.find_invitation."""
-        body = await self._backend.find(f"organizations/{organization}/invitations/{id}")
+        body = await self._backend.find(_invitation(organization, id))
         return wire.to_invitation(decode(body, wire.InvitationWire)) if body else None
 
     async def find_link(self, organization: ClerkId, id: ClerkId) -> str | None:
         """See Actor.find_link."""
-        body = await self._backend.find(f"organizations/{organization}/invitations/{id}")
+        body = await self._backend.find(_invitation(organization, id))
         link: _Link = decode(body, _Link) if body else _Link()
         return link.url
 
     async def revoke(self, organization: ClerkId, id: ClerkId, *, by: ClerkId | None) -> Invitation:
         """See Actor.revoke."""
-        path = f"organizations/{organization}/invitations/{id}/revoke"
+        path = f"{_invitation(organization, id)}/revoke"
         body = await self._backend.send("POST", path, json={"requesting_user_id": by} if by else {})
         return wire.to_invitation(decode(body, wire.InvitationWire))
 
@@ -74,6 +74,11 @@ class Organizations:
         body = await self._backend.send("DELETE", f"organizations/{organization}/memberships/{user}")
         last = _membership(body)
         return Gone(last.key, last.entity)
+
+
+def _invitation(organization: ClerkId, id: ClerkId) -> str:
+    """Where an invitation is. Clerk has addresses of its own beside the ids there (`pending`, `bulk`): no id is one."""
+    return f"organizations/{organization}/invitations/{id if '_' in id else '_'}"
 
 
 def _membership(body: bytes) -> Seen:

@@ -3,7 +3,7 @@
 from starlette.responses import RedirectResponse, Response
 
 from clerk_emulator.frontend.browser import Browser, back_to_application
-from clerk_emulator.state import sessions, sign_in_tokens
+from clerk_emulator.state import sign_in_tokens
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import SignInToken
 from clerk_emulator.state.refusals import Refused
@@ -31,11 +31,9 @@ def submit(browser: Browser, token: SignInToken, target: str) -> Response:
     """Sign the user in and go on."""
     instance = browser.instance
     try:
-        user = sign_in_tokens.require_usable(instance, token)
-        sessions.start(instance, user, browser.client, organization_id=token.organization_id)
+        sign_in_tokens.use(instance, token, browser.client)
     except Refused as refused:
         return _over(refused)
-    sign_in_tokens.use(instance, token)
     if target and browser.site.may_redirect_to(target):
         return back_to_application(browser, target, __clerk_status="complete")
     return browser.remember(RedirectResponse("/sign-in", status_code=303))

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from clerk_emulator.routes.call import Call, Handler
 from clerk_emulator.state import access_lists, sign_in_tokens, waitlist
 from clerk_emulator.state.kinds import RedirectUrl, WaitlistEntry
-from clerk_emulator.state.refusals import bad_format, identifier_exists, missing_resource
+from clerk_emulator.state.refusals import bad_format, bad_value, identifier_exists, missing_resource
 from clerk_emulator.wire import access, forms
 from clerk_emulator.wire.people import deleted
 from clerk_emulator.wire.queries import ordered
@@ -20,6 +20,16 @@ TOKEN = forms.Form(
         "expires_in_seconds": forms.nullable(forms.integer(1, 10**10)),
     },
     required=("user_id",),
+    strict=False,
+)
+ACTOR = forms.Form(
+    {
+        "user_id": forms.text,
+        "actor": forms.mapping,
+        "expires_in_seconds": forms.nullable(forms.integer(1, 10**10)),
+        "session_max_duration_in_seconds": forms.nullable(forms.integer(1, 10**10)),
+    },
+    required=("user_id", "actor"),
     strict=False,
 )
 URL = forms.Form({"url": forms.text}, required=("url",), strict=False)
@@ -80,6 +90,23 @@ def revoke_sign_in_token(call: Call) -> Any:
     """Take such a link back."""
     found = sign_in_tokens.revoke(call.instance, call.params["sign_in_token_id"])
     return access.sign_in_token(found, call.site.url)
+
+
+def create_actor_token(call: Call) -> Any:
+    """Make a link by which somebody else acts in a user's name."""
+    fields = ACTOR.read(call.body)
+    if not isinstance(fields["actor"].get("sub"), str):
+        raise bad_value("actor", "must have sub, who acts")
+    seconds = fields.get("expires_in_seconds") or HOUR
+    most = fields.get("session_max_duration_in_seconds") or HOUR // 2
+    made = sign_in_tokens.create_for_actor(call.instance, fields["user_id"], fields["actor"], seconds, most)
+    return access.actor_token(made, call.site.url)
+
+
+def revoke_actor_token(call: Call) -> Any:
+    """Take such a link back."""
+    found = sign_in_tokens.revoke(call.instance, call.params["actor_token_id"], "actor")
+    return access.actor_token(found, call.site.url)
 
 
 def create_testing_token(call: Call) -> Any:
@@ -186,6 +213,8 @@ HANDLERS: dict[str, Handler] = {
     "DeleteBlocklistIdentifier": unblock,
     "CreateSignInToken": create_sign_in_token,
     "RevokeSignInToken": revoke_sign_in_token,
+    "CreateActorToken": create_actor_token,
+    "RevokeActorToken": revoke_actor_token,
     "CreateTestingToken": create_testing_token,
     "ListRedirectURLs": list_redirect_urls,
     "CreateRedirectURL": create_redirect_url,

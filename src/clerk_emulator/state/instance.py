@@ -152,6 +152,7 @@ class Instance:
         self.redirect_urls = Table[RedirectUrl]()
         self.jwt_templates = Table[JwtTemplate]()
         self.sign_in_tokens = Table[SignInToken]()
+        self.actor_tokens = Table[SignInToken]()
         self.waitlist = Table[WaitlistEntry]()
         self.machines = Table[Machine]()
         self.machine_tokens = Table[IssuedKey]()

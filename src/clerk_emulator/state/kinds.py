@@ -58,10 +58,12 @@ class JwtTemplate:
 
 @dataclass(slots=True, kw_only=True)
 class SignInToken:
-    """A link that signs one user in, once."""
+    """A link that signs one user in, once. With an actor, somebody else acts in the user's name."""
 
     id: str
     user_id: str
+    actor: dict[str, Any] | None = None
+    session_seconds: int | None = None
     organization_id: str | None = None
     ticket: str
     status: str = "pending"  # pending | accepted | revoked

@@ -213,6 +213,7 @@ class Session:
     settled: str | None = None  # revoked | ended | removed | replaced, or None
     last_active_organization_id: str | None = None
     origin: str | None = None  # of the application that this session was last handed to
+    actor: dict[str, Any] | None = None  # who acts in the user's name
     factor_verified_at: int
     last_active_at: int
     expire_at: int

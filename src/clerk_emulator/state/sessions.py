@@ -1,5 +1,7 @@
 """Sessions and browsers: signing in, signing out, and every way in which a session ends."""
 
+from typing import Any
+
 from clerk_emulator.state import memberships, passwords
 from clerk_emulator.state.emails import find_owner
 from clerk_emulator.state.instance import Instance
@@ -67,7 +69,14 @@ def check_credentials(instance: Instance, address: str, password: str) -> User:
     return user
 
 
-def start(instance: Instance, user: User, client: Client, *, organization_id: str | None = None) -> Session:
+def start(
+    instance: Instance,
+    user: User,
+    client: Client,
+    *,
+    organization_id: str | None = None,
+    actor: dict[str, Any] | None = None,
+) -> Session:
     """Sign a user in and tell of it. The newest membership's organization is active unless one is named."""
     require_may_sign_in(instance, user)
     if organization_id is not None and memberships.find(instance, organization_id, user.id) is None:
@@ -87,6 +96,7 @@ def start(instance: Instance, user: User, client: Client, *, organization_id: st
         user_id=user.id,
         client_id=client.id,
         last_active_organization_id=organization_id,
+        actor=actor,
         factor_verified_at=now,
         last_active_at=now,
         expire_at=now + instance.settings.session_days * DAY,

@@ -1,9 +1,11 @@
 """Sign-in tokens: a link that signs one user in, once."""
 
-from clerk_emulator.state import organizations, users
+from typing import Any
+
+from clerk_emulator.state import organizations, sessions, users
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import SignInToken
-from clerk_emulator.state.model import User
+from clerk_emulator.state.model import Client, Session, User
 from clerk_emulator.state.refusals import Problem, Refused, missing_resource
 
 LIFETIME_SECONDS = 30 * 24 * 60 * 60
@@ -31,14 +33,35 @@ def create(
     return token
 
 
-def revoke(instance: Instance, token_id: str) -> SignInToken:
+def create_for_actor(
+    instance: Instance, user_id: str, actor: dict[str, Any], seconds: int, session_seconds: int
+) -> SignInToken:
+    """Make a token by which somebody else acts in a user's name."""
+    user = users.get(instance, user_id)
+    now = instance.now
+    token = SignInToken(
+        id=instance.ids.new("act"),
+        user_id=user.id,
+        actor=actor,
+        session_seconds=session_seconds,
+        ticket=instance.ids.secret(),
+        expires_at=now + seconds * 1000,
+        created_at=now,
+        updated_at=now,
+    )
+    instance.actor_tokens.add(token)
+    instance.tickets[token.ticket] = token.id
+    return token
+
+
+def revoke(instance: Instance, token_id: str, kind: str = "sign_in") -> SignInToken:
     """Take a pending token back."""
-    token = instance.sign_in_tokens.find(token_id)
+    token = (instance.sign_in_tokens if kind == "sign_in" else instance.actor_tokens).find(token_id)
     if token is None:
-        raise missing_resource("sign-in token", token_id)
+        raise missing_resource(f"{kind.replace('_', '-')} token", token_id)
     if token.status != "pending":
         words = f"The token is {token.status}."
-        raise Refused(400, Problem("sign_in_token_cannot_be_revoked_code", "not pending", words))
+        raise Refused(400, Problem(f"{kind}_token_cannot_be_revoked_code", "not pending", words))
     token.status = "revoked"
     instance.touch(token)
     return token
@@ -46,21 +69,31 @@ def revoke(instance: Instance, token_id: str) -> SignInToken:
 
 def find_by_ticket(instance: Instance, ticket: str) -> SignInToken | None:
     """Return the token that a link stands for."""
-    return instance.sign_in_tokens.find(instance.tickets.get(ticket))
+    token_id = instance.tickets.get(ticket)
+    return instance.sign_in_tokens.find(token_id) or instance.actor_tokens.find(token_id)
 
 
 def require_usable(instance: Instance, token: SignInToken) -> User:
     """Return the user whom a token signs in, or refuse."""
+    kind = "actor" if token.actor else "sign_in"
     if token.status == "accepted":
-        raise Refused(400, Problem("sign_in_token_already_used_code", "used", "This link was used before."))
+        raise Refused(400, Problem(f"{kind}_token_already_used_code", "used", "This link was used before."))
     if token.status == "revoked":
-        raise Refused(400, Problem("sign_in_token_revoked_code", "revoked", "This link was taken back."))
+        raise Refused(400, Problem(f"{kind}_token_revoked_code", "revoked", "This link was taken back."))
     if token.expires_at <= instance.now:
         raise Refused(400, Problem("ticket_expired_code", "expired", "This link has run out."))
     return users.get(instance, token.user_id)
 
 
-def use(instance: Instance, token: SignInToken) -> None:
-    """Note that a token was used."""
+def use(instance: Instance, token: SignInToken, client: Client) -> Session:
+    """Sign the user of a token in."""
+    user = require_usable(instance, token)
+    old = sessions.active_session(instance, client)
+    if token.actor and old is not None:
+        sessions.end(instance, old, "ended")
+    session = sessions.start(instance, user, client, organization_id=token.organization_id, actor=token.actor)
+    if token.session_seconds is not None:
+        session.expire_at = session.abandon_at = instance.now + token.session_seconds * 1000
     token.status = "accepted"
     instance.touch(token)
+    return session

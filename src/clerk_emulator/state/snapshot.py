@@ -48,6 +48,7 @@ SMALL: dict[str, Any] = {
     "redirect_urls": RedirectUrl,
     "jwt_templates": JwtTemplate,
     "sign_in_tokens": SignInToken,
+    "actor_tokens": SignInToken,
     "waitlist": WaitlistEntry,
     "machines": Machine,
     "machine_tokens": IssuedKey,
@@ -110,7 +111,7 @@ def _load_small(instance: Instance, data: dict[str, Any]) -> None:
     for name, kind in SMALL.items():
         for row in data.get(name, []):
             getattr(instance, name).add(kind(**row))
-    for token in instance.sign_in_tokens:
+    for token in (*instance.sign_in_tokens, *instance.actor_tokens):
         instance.tickets[token.ticket] = token.id
     if not len(instance.role_sets):
         role_sets.furnish(instance)

@@ -65,6 +65,11 @@ def sign_in_token(found: SignInToken, site: str) -> Json:
     }
 
 
+def actor_token(found: SignInToken, site: str) -> Json:
+    """Return a token by which somebody else acts in a user's name."""
+    return {**sign_in_token(found, site), "object": "actor_token", "actor": found.actor}
+
+
 def waitlist_entry(instance: Instance, found: WaitlistEntry, site: str) -> Json:
     """Return one who waits, with the invitation."""
     shape: Json = {

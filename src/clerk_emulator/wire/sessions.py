@@ -15,7 +15,7 @@ def session(instance: Instance, found: Session) -> Json:
         "id": found.id,
         "user_id": found.user_id,
         "client_id": found.client_id,
-        "actor": None,
+        "actor": found.actor,
         "status": found.status(instance.now),
         "last_active_organization_id": found.last_active_organization_id,
         "last_active_at": found.last_active_at,

@@ -63,7 +63,7 @@ def _value(expression: str, scope: dict[str, Any]) -> Any:
 def _scope(instance: Instance, session: Session) -> dict[str, Any]:
     user = instance.users.find(session.user_id)
     organization = instance.organizations.find(session.last_active_organization_id)
-    scope: dict[str, Any] = {"session": {"id": session.id, "actor": None}}
+    scope: dict[str, Any] = {"session": {"id": session.id, "actor": session.actor}}
     if user is not None:
         primary = user.primary_email
         names = " ".join(part for part in (user.first_name, user.last_name) if part)

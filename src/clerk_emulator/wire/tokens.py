@@ -36,6 +36,8 @@ def session_claims(instance: Instance, session: Session, issuer: str, lifetime: 
     }
     if session.origin:
         claims["azp"] = session.origin
+    if session.actor:
+        claims["act"] = session.actor
     return {**claims, **_organization_claims(instance, session)}
 
 

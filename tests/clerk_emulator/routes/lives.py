@@ -233,6 +233,10 @@ async def sessions(api: Backend, admin: Json, firm: Json) -> None:
     token = await api("POST", "/sign_in_tokens", {"user_id": admin["id"]})
     await api("POST", f"/sign_in_tokens/{token['id']}/revoke")
     await api.no("POST", f"/sign_in_tokens/{token['id']}/revoke")
+    actor = await api("POST", "/actor_tokens", {"user_id": admin["id"], "actor": {"sub": "support"}})
+    await api("POST", f"/actor_tokens/{actor['id']}/revoke")
+    await api.no("POST", f"/actor_tokens/{actor['id']}/revoke")
+    await api.no("POST", "/actor_tokens", {"user_id": admin["id"], "actor": {}})
     await api("POST", "/testing_tokens")
     await api("GET", "/jwks")
 

@@ -30,6 +30,21 @@ async def test_a_sign_in_token_runs_out(backend: Backend, browser: httpx2.AsyncC
     assert (await browser.get(token["url"])).status_code == 410
 
 
+async def test_somebody_acts_in_the_name_of_a_user(
+    backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator
+) -> None:
+    ada = await backend.user()
+    wish = {"user_id": ada["id"], "actor": {"sub": "support"}, "session_max_duration_in_seconds": 60}
+    token = await backend("POST", "/actor_tokens", wish)
+    await browser.post(token["url"].partition("?")[0], data={"ticket": token["token"]})
+    (session,) = await backend("GET", "/sessions", user_id=ada["id"])
+    assert session["actor"] == {"sub": "support"}
+    said = (await backend("POST", f"/sessions/{session['id']}/tokens", {}))["jwt"]
+    assert jwt.decode(said, options={"verify_signature": False})["act"] == {"sub": "support"}
+    emulator.clock.advance(seconds=61)
+    assert (await backend("GET", f"/sessions/{session['id']}"))["status"] == "expired"
+
+
 async def test_who_is_blocked_does_not_come_in(backend: Backend, browser: httpx2.AsyncClient) -> None:
     ada = await backend.user()
     await backend("POST", "/blocklist_identifiers", {"identifier": "@example.com"})

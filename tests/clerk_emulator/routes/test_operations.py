@@ -36,6 +36,8 @@ MAY_TELL = {  # operations whose schema has a secret, a token or a link
         "RevokeInvitation",
         "CreateSignInToken",
         "RevokeSignInToken",
+        "CreateActorToken",
+        "RevokeActorToken",
         "InviteWaitlistEntry",
         "ListWaitlistEntries",
     },
@@ -103,7 +105,10 @@ def leaks(emulator: Emulator, operation: str, text: str) -> set[str]:
         "browser": [client.token for client in one.clients.values()],
         "endpoint": [endpoint.secret for endpoint in emulator.webhooks.endpoints.values()],
         "code": [f'"{found.code}"' for found in one.verifications.values()],
-        "ticket": [row.ticket for row in (*one.organization_invitations, *one.invitations, *one.sign_in_tokens)],
+        "ticket": [
+            row.ticket
+            for row in (*one.organization_invitations, *one.invitations, *one.sign_in_tokens, *one.actor_tokens)
+        ],
         "machine": [row.secret_key for row in one.machines],
         "machine token": [row.secret for row in one.machine_tokens],
         "API key": [row.secret for row in one.api_keys],
@@ -199,7 +204,7 @@ def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
         ) as http:
             return await http.request(case.method, f"/v1{path}", json=body, params=query)
 
-    @settings(max_examples=4, database=None, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=3, database=None, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(), place=strategies.integers(0, 1))
     def attempt(case: Any, place: int) -> None:
         response = portal.call(call, case, place)

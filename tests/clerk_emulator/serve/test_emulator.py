@@ -76,3 +76,13 @@ async def test_one_that_is_served_keeps_itself(tmp_path: Path, private_key: str)
     async with Emulator(state_file=file, private_key=private_key) as emulator:
         emulator.seed(FIRM)
     assert len(Emulator(state_file=file).state.users) == 3
+
+
+@pytest.mark.anyio
+async def test_keys_and_tokens_of_machines_are_found_without_the_version_too(emulator: Emulator) -> None:
+    headers = {"Authorization": f"Bearer {emulator.secret_key}"}
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(emulator), base_url="http://127.0.0.1:8001", headers=headers
+    ) as http:
+        assert (await http.get("/m2m_tokens", params={"subject": "mch_none"})).json()["total_count"] == 0
+        assert (await http.get("/api_keys/ak_none")).json()["errors"][0]["code"] == "resource_not_found"

@@ -24,7 +24,7 @@ HALVINGS = 20
 OVERLAP = 20
 AHEAD = 4
 STEPS_BACK = 5
-FAR_FUTURE = 2**52
+TEN_YEARS = 3_650 * 86_400_000
 
 Fetch = Callable[[Params], Awaitable[Listed]]
 
@@ -100,7 +100,7 @@ class Walk:
             return [0, end]
         oldest = await self._pages.users([("limit", 1), ("order_by", "+created_at")])
         start = made_at(oldest.items[0]) if oldest.items else 0
-        if await self._pages.count_users(_bounds(FAR_FUTURE, None)):  # counts that do not heed the bounds
+        if await self._pages.count_users(_bounds(end + TEN_YEARS, None)):  # counts that do not heed the bounds
             step = max((end - start) // WINDOWS, 1)
             return [0, *range(start + step, end - step + 1, step), end]
         most = max(total // WINDOWS, LEAST_WINDOW)

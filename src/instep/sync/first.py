@@ -6,7 +6,7 @@ inserted in bulk.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +31,8 @@ from instep.sync.ports import Everything, Progress, Told, Writes
 
 LANES = 12
 ROUNDS = 3
+# Pages of one window that may wait to be kept. Users have many windows; the others have one, and fill a transaction.
+AT_ONCE: dict[Kind, int] = {"organization": 4, "user": 1, "membership": 12}
 
 
 class Place(msgspec.Struct):
@@ -67,6 +69,7 @@ class First:
     totals: dict[str, dict[str, Any]] = field(default_factory=dict)
     _parts: list[_Part] = field(default_factory=list)
     _writer: "asyncio.Task[None] | None" = None
+    _failure: BaseException | None = None
 
     async def run(self) -> None:
         """Each kind in turn, parents first: its windows side by side, each page kept with its window's place."""
@@ -82,31 +85,45 @@ class First:
             self.totals[kind] = {"before": total, "fetched": fetched, "after": await self.source.count(kind)}
 
     async def _window(self, place: Place, total: int, lanes: asyncio.Semaphore) -> None:
+        kind = place.window.kind
+        under_way: deque[asyncio.Future[None]] = deque()
         async with lanes:
             async for page in self.source.pages(place.window, place.cursor):
-                await self._write(place, page)
-                done = sum(it.fetched for it in self.places[place.window.kind])
-                self.told(Progress(place.window.kind, done, total))
+                under_way.append(self._write(place, page))
+                if len(under_way) >= AT_ONCE[kind]:
+                    await under_way.popleft()
+                self.told(Progress(kind, sum(it.fetched for it in self.places[kind]), total))
+            for written in under_way:
+                await written
 
-    async def _write(self, place: Place, page: Page) -> None:
-        """Hand a page to the writer and wait until it is kept: pages that wait together share one transaction."""
+    def _write(self, place: Place, page: Page) -> "asyncio.Future[None]":
+        """Hand a page to the writer, to be awaited until it is kept: pages that wait together share a transaction."""
         part = _Part(place, page, asyncio.get_running_loop().create_future())
+        part.done.add_done_callback(_heard)
+        if self._failure is not None:
+            part.done.set_exception(self._failure)
+            return part.done
         self._parts.append(part)
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_all())
-        await part.done
+        return part.done
 
     async def _write_all(self) -> None:
+        """Write whatever waits, until nothing does. After a failure nothing more: a later page must not move a window
+        past an earlier one that was not kept."""
         while self._parts:
             parts, self._parts = self._parts, []
             try:
-                await self._keep(parts)
+                if self._failure is None:
+                    await self._keep(parts)
             except BaseException as error:  # whatever it is, nobody may wait for ever
-                for part in parts:
-                    if not part.done.cancelled():
-                        part.done.set_exception(error)
+                self._failure = error
             for part in parts:
-                if not part.done.done():
+                if part.done.cancelled():
+                    continue
+                if self._failure is not None:
+                    part.done.set_exception(self._failure)
+                else:
                     part.done.set_result(None)
         self._writer = None
 
@@ -138,7 +155,7 @@ class First:
     async def _one_by_one(self, part: _Part) -> None:
         """A page with a row that the database does not take: that one is left out and counted."""
         for item in part.page.items:
-            alone = _Part(part.place, msgspec.structs.replace(part.page, items=[item]), part.done)
+            alone = _Part(part.place, msgspec.structs.replace(part.page, items=[item], unreadable=()), part.done)
             try:
                 await self._take([alone], {})
             except PermanentError as error:
@@ -189,6 +206,12 @@ class _Asks(Exception):
     def __init__(self, asks: Sequence[AskAgain]) -> None:
         super().__init__()
         self.asks = asks
+
+
+def _heard(written: "asyncio.Future[None]") -> None:
+    """Nobody may be waiting for it any more."""
+    if not written.cancelled():
+        written.exception()
 
 
 def _move(place: Place, page: Page) -> None:

@@ -16,7 +16,8 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "ser
 ELSEWHERE = "What tests several modules at once goes to tests/stories, tests/contract or tests/browser."
 
 # Written so that none of them finds itself here.
-REGISTRIES = r"py[p]i\.org|python[h]osted\.org|np[m]js\.(org|com)|deb\.deb[i]an\.org|[/]simple/|(?<!-no-emit)-index[-]url|--find[-]links"
+HOSTS = r"py[p]i\.org|python[h]osted\.org|np[m]js\.(?:org|com)|deb\.deb[i]an\.org"
+REGISTRIES = HOSTS + r"|[/]simple/|(?<!-no-emit)-index[-]url|--find[-]links"
 MACHINES = r"(?<![\w.~}])/(?:root|work|workspace|home/\w+|Users/\w+)/"
 SECRETS = r"-----BEGIN [A-Z ]*PRIVATE[ ]KEY|gh[pousr]_\w{36}|AKIA[0-9A-Z]{16}"
 

@@ -19,7 +19,10 @@ from instep.mirror.tables import memberships, users
 
 c, m, u = operations.c, memberships.c, users.c
 _COLUMNS = tuple(c[name] for name in Operation.__struct_fields__)
-_UNFINISHED = (sa.literal_column("'open'"), sa.literal_column("'attention'"))  # as the index has it, not as values
+_UNFINISHED: tuple[sa.ColumnElement[str], ...] = (  # as the index has it, not as values
+    sa.literal_column("'open'"),
+    sa.literal_column("'attention'"),
+)
 _COUNTED = (sending.KIND, resending.KIND, batch.BATCH, "application.invite")
 
 

@@ -9,6 +9,7 @@ import structlog
 from msgspec.structs import replace
 
 from instep.identity.ports import ProviderDown, ProviderRefused
+from instep.identity.refusals import Refused
 from instep.journal import store
 from instep.journal.model import (
     Asked,
@@ -36,6 +37,7 @@ DELAYS = (2 * SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, 
 MOST_ATTEMPTS = 30
 TURNS = 100
 TURN = 0.1
+REUSED = "This idempotency key stands for another change already. Nothing was changed."
 UNKNOWN = "We do not know yet whether Clerk did it. Checking..."
 
 
@@ -94,6 +96,8 @@ class Runner:
     def _try_open(self, conn: Conn, asked: Asked, opening: Opening | None) -> tuple[Operation | None, Operation | None]:
         repeated = store.find_repeated(conn, asked)
         if repeated is not None:
+            if (repeated.kind, repeated.target) != (asked.kind, asked.target):
+                raise Refused(REUSED, code="idempotency_key_reused")
             return repeated, None
         if opening is not None:
             if store.find_open(conn, asked.target) is not None:

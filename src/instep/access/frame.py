@@ -67,6 +67,8 @@ def _installation(principal: Principal, words: Words, here: str, attention: int)
     _ = words.gettext
     sections = [
         ("/", _("Organizations"), "building-2"),
+        ("/users", _("Users"), "users"),
+        ("/keys", _("Keys"), "key-round"),
         ("/operations", _("All operations"), "activity"),
         ("/audit", _("Whole audit"), "scroll-text"),
     ]

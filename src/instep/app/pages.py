@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from starlette.routing import Route
 
 from instep.access.console import Console
+from instep.access.key_pages import KeyPages
 from instep.access.principal import Access
 from instep.app.wiring import Services, make_operations
 from instep.history.flows import Audit
 from instep.history.pages import HistoryPages
-from instep.history.store import count_attention
+from instep.history.store import count_attention, list_names
 from instep.invitations.acting import InvitationActs
 from instep.invitations.crowd import ManyInvitations
 from instep.invitations.pages import InvitationPages
@@ -23,6 +24,7 @@ from instep.people.around import Around, Lost
 from instep.people.many import ManyMembers
 from instep.people.pages import PeoplePages
 from instep.people.store import find_member
+from instep.profiles.pages import ProfilePages
 
 
 def page_routes(services: Services) -> list[Route]:
@@ -39,6 +41,8 @@ def page_routes(services: Services) -> list[Route]:
         *ManyInvitations(console=console, desk=services.invitations).routes(),
         *InvitationActs(console=console, desk=services.invitations).routes(),
         *history.routes(),
+        *ProfilePages(console=console, profiles=services.profiles, roles=dict(ROLES)).routes(),
+        *KeyPages(console=console, keys=services.keys, names=_names(services)).routes(),
         *services.access_pages.routes(),
         *services.pages.routes(),
     ]
@@ -92,6 +96,13 @@ def many_members(services: Services, console: Console) -> ManyMembers:
         return await services.db.read(find, access.organization_id, ids)
 
     return ManyMembers(console=console, members=services.members, roles=ROLES, names=names)
+
+
+def _names(services: Services) -> Callable[[Sequence[str]], Awaitable[dict[str, str]]]:
+    async def names(ids: Sequence[str]) -> dict[str, str]:
+        return await services.db.read(list_names, ids)
+
+    return names
 
 
 def _around(services: Services) -> Callable[[Access], Awaitable[Around]]:

@@ -226,12 +226,14 @@ def member_actions(row: MemberRow, reading: Reading, words: Words) -> tuple[Acti
     at, stays = f"{reading.home}/members/{row.user_id}", why_it_stays(row, reading, words)
     no_email = None if row.email else _("There is no e-mail address.")
     found = [
+        Action(key="view", label=_("View details"), icon="eye", href=at),
         Action(key="role", label=_("Change role"), icon="shield", href=f"{at}/role", reason=stays),
+        Action(key="edit", label=_("Edit profile"), icon="pencil", href=f"{at}/edit"),
         Action(key="copy", label=_("Copy e-mail"), icon="copy", copy=row.email, reason=no_email),
     ]
     if row.status == "deactivated":
         back = Action(key="reactivate", label=_("Reactivate"), icon="user-check", href=f"{at}/reactivate")
-        return (found[1], back, _remove(at, stays, words))
+        return (found[0], found[2], found[3], back, _remove(at, stays, words))
     if row.user_id == reading.access.principal.user_id:
         leave = Action(key="leave", label=_("Leave organization"), icon="log-out", href=f"{reading.home}/leave")
         return (*found, replace(leave, reason=stays, is_destructive=True))

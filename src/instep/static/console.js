@@ -42,9 +42,9 @@ async function copy(button) {
     return; // not allowed here: the text can still be marked by hand
   }
   button.closest(".menu")?.hidePopover();
-  const isSecret = "secret" in button.dataset;
+  const isSecret = "secret" in button.dataset || "secretKept" in button.dataset;
   toast({ title: button.dataset.says ?? button.dataset.copied, text: isSecret ? "" : text, tone: "success" });
-  if (isSecret) button.closest("dialog")?.close();
+  if ("secret" in button.dataset) button.closest("dialog")?.close();
 }
 
 document.addEventListener("click", (event) => {
@@ -126,6 +126,7 @@ const KEYS = {
   "i": () => one("#invite")?.click(),
   "j": () => moveRow(1),
   "k": () => moveRow(-1),
+  "Enter": () => one(".row-open", document.activeElement?.closest("tr"))?.click(),
   "x": () => pick(document.activeElement?.closest("tr")),
   ".": () => openRowMenu(document.activeElement?.closest("tr")),
   "?": () => one("#help")?.showModal(),
@@ -139,6 +140,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (!Object.hasOwn(KEYS, event.key)) return;
+  if (event.key === "Enter" && !event.target.matches?.("#rows > tr")) return;
   event.preventDefault();
   KEYS[event.key]();
 });

@@ -104,7 +104,33 @@ async function watch({ url, toast: said }) {
   }
 }
 
+// A name that is being saved is shown in its row as if it were; where it was not, the old one comes back.
+const shown = new Map();
+function foretell(form) {
+  const name = document.querySelector(`#${CSS.escape(form.dataset.shows)} .person-name bdi`);
+  const words = ["first_name", "last_name"].map((part) => form.elements[part].value.trim()).filter(Boolean).join(" ");
+  if (!name || !words) return;
+  shown.set(form.dataset.shows, name.textContent);
+  name.textContent = words;
+  wait(form.dataset.shows, 1);
+}
+
+function settle(id, isWell) {
+  if (!shown.has(id)) return;
+  const name = document.querySelector(`#${CSS.escape(id)} .person-name bdi`);
+  if (!isWell && name) name.textContent = shown.get(id);
+  shown.delete(id);
+  wait(id, -1);
+}
+
 export function startDeeds() {
+  document.addEventListener("htmx:before:request", ({ detail }) => {
+    if (detail.ctx.sourceElement?.matches?.("form[data-shows]")) foretell(detail.ctx.sourceElement);
+  });
+  document.addEventListener("htmx:finally:request", ({ detail }) => {
+    const id = detail.ctx.sourceElement?.dataset?.shows;
+    if (id) settle(id, detail.ctx.response?.status < 300);
+  });
   document.addEventListener("submit", (event) => {
     if (!event.target.matches("form[data-deed]")) return;
     event.preventDefault();

@@ -161,6 +161,7 @@ def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engi
         url,
         poolclass=QueuePool,
         pool_size=threads + 1,
+        pool_use_lifo=True,  # each connection has a cache of its own: few at work, little memory
         connect_args={"check_same_thread": False, "cached_statements": 256},
         **common,
     )

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 FINDINGS_LAST = 14 * DAY
 MARGIN = 600 * SECOND
+GOES_ON = DAY
 WRONG_INSTANCE = "The secret key belongs to {there}, and this database to {here}. Nothing was read or changed."
 
 
@@ -98,7 +99,7 @@ class Sync:
     async def first(self, *, actor: str, kinds: Sequence[Kind] = KINDS, told: Told = _nobody) -> Run:
         """Take everything of these kinds in, going on where an interrupted run stopped. Deletes nothing."""
         async with alone(self.db, self.clock) as lease:
-            left = await self.db.read(_find_interrupted)
+            left = await self.db.read(_find_interrupted, since=self.clock() - GOES_ON)
             async with self._run("first", actor, lease, progress=left.progress if left else {}) as run:
                 await self._check_instance()
                 first = First(
@@ -118,7 +119,9 @@ class Sync:
 
     async def is_empty(self) -> bool:
         """Whether nothing of Clerk's is here yet, or the first sync was interrupted."""
-        return await self.db.read(snapshot.is_empty) or await self.db.read(_find_interrupted) is not None
+        if await self.db.read(snapshot.is_empty):
+            return True
+        return await self.db.read(_find_interrupted, since=self.clock() - GOES_ON) is not None
 
     async def changed(self, *, actor: str, since: int | None = None) -> Run:
         """Take in the users whom Clerk changed since then, or since the newest event that was applied."""
@@ -225,7 +228,8 @@ class Sync:
         return ended
 
 
-def _find_interrupted(conn: Conn) -> Run | None:
-    """The last first sync, if it did not come to its end."""
+def _find_interrupted(conn: Conn, *, since: int) -> Run | None:
+    """The last first sync, if it did not come to its end, and not too long ago to go on."""
     last = store.list_runs(conn, kinds=["first"], limit=1)
-    return last[0] if last and last[0].state != "done" else None
+    is_left = bool(last) and last[0].state in ("running", "stopped", "failed") and last[0].changed_at >= since
+    return last[0] if is_left else None

@@ -70,6 +70,9 @@ class Scan:
         living = {kind: await self.db.read(snapshot.count_ours, kind) for kind in KINDS}
         for kind in KINDS:
             self.totals[kind] = await self._walk(kind)
+            if not self.totals[kind].is_whole:  # perhaps too much went on meanwhile: once more
+                await self._forget(kind)
+                self.totals[kind] = await self._walk(kind)
         await self._keep(await self.db.read(_list_ours_alone))
         await self._flush()
         self._refuse_parts()
@@ -85,7 +88,8 @@ class Scan:
         self._done = 0
         lanes = asyncio.Semaphore(LANES)
         windows = await self.source.windows(kind)
-        walked = await side_by_side([self._window(window, before, lanes) for window in windows])
+        most = before if sum(not it.is_open for it in windows) > 1 else None
+        walked = await side_by_side([self._window(window, before, most, lanes) for window in windows])
         after = await self.source.count(kind)
         fetched = sum(it.fetched for it in walked)
         is_whole = all(it.is_whole for it in walked)
@@ -94,8 +98,11 @@ class Scan:
         unreadable = sum(it.unreadable for it in walked)
         return Total(before=before, fetched=fetched, after=after, is_whole=is_whole, unreadable=unreadable)
 
-    async def _window(self, window: Window, total: int, lanes: asyncio.Semaphore) -> "_Walked":
-        """Walk one window and compare it. Whole: not fewer were read than there are at the end, and without a gap."""
+    async def _window(self, window: Window, total: int, most: int | None, lanes: asyncio.Semaphore) -> "_Walked":
+        """Walk one window and compare it. Whole: not fewer were read than there are at the end, and without a gap.
+
+        One window of several that has `most` of them: the provider's counts do not heed windows.
+        """
         fetched, is_sure, unreadable, there = 0, True, 0, None
         async with lanes:
             async for page in self.source.pages(window):
@@ -108,8 +115,12 @@ class Scan:
             there = fetched
         elif window.kind == "user":
             there = await self.source.count_within(window)
-            there = None if there is not None and there >= total else there
+            there = None if there is not None and most is not None and there >= most else there
         return _Walked(fetched, is_sure and (there is None or fetched >= there), there, unreadable)
+
+    async def _forget(self, kind: Kind) -> None:
+        await self._flush()
+        await self.db.write(store.drop_about, self.run_id, kind)
 
     async def _page(self, window: Window, page: Page) -> None:
         """Compare a page with the mirror's rows of the same stretch; whatever differs is looked at once more."""

@@ -119,6 +119,11 @@ def drop(conn: Conn, run_id: str, numbers: Sequence[int]) -> None:
         conn.execute(sa.delete(findings).where(f.run_id == run_id, f.number.in_(some)))
 
 
+def drop_about(conn: Conn, run_id: str, thing: Kind) -> None:
+    """What was found about things of a kind is looked for anew."""
+    conn.execute(sa.delete(findings).where(f.run_id == run_id, f.thing == thing))
+
+
 _FINDING = (f.number, f.kind, f.thing, f.clerk_id, f.label, f.mend, f.body, f.outcome, f.outcome_reason)
 
 

@@ -58,7 +58,8 @@ def serve() -> None:
     check(services.db.engine)
     check_free(settings.instep_host, settings.instep_port, hint="INSTEP_PORT=... instep serve")
     server = make_server(services, host=settings.instep_host, port=settings.instep_port)
-    asyncio.run(_serve(server, services))
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(_serve(server, services))
 
 
 async def _serve(server: Server, services: Services) -> None:

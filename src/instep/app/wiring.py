@@ -35,7 +35,7 @@ from instep.invitations import desk
 from instep.invitations.flows import Invite
 from instep.journal.model import Operation, Procedures
 from instep.journal.run import Runner
-from instep.kit.clock import Clock
+from instep.kit.clock import MINUTE, Clock
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
 from instep.kit.headers import Policy
@@ -120,7 +120,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
-    break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_note_key)
+    break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_key_watch(clock))
     admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
     arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)
     sessions = Sessions(db=db, source=clerk, break_glass=break_glass, admins=admins, clock=clock, just_in_time=arrival)
@@ -243,8 +243,20 @@ def _policy(settings: Settings, sign_in: Handshake | None) -> Policy:
     return Policy(form_hosts=tuple(dict.fromkeys(hosts)), frame_ancestors=settings.instep_frame_ancestors)
 
 
-def _note_key(verdict: str, client: str) -> None:
-    log.warning("break_glass_key", verdict=verdict, client=client)
+def _key_watch(clock: Clock) -> Callable[[str, str], None]:
+    """The log of the break-glass key: every wrong try, and its use once a minute for each address."""
+    used: dict[str, int] = {}
+
+    def note(verdict: str, client: str) -> None:
+        now = clock()
+        if verdict == "right":
+            if now - used.get(client, -MINUTE) < MINUTE:
+                return
+            used.clear()
+            used[client] = now
+        log.warning("break_glass_key", verdict=verdict, client=client)
+
+    return note
 
 
 def _noter(clock: Clock) -> Callable[[Conn, Operation], None]:

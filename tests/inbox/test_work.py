@@ -23,7 +23,7 @@ from tests.support.clocks import Ticking
 from tests.support.compare import mirror_side, transitions
 from tests.support.crash import Crash, CrashPoints
 from tests.support.deliveries import body, delivery, kept, membership_body, user_body
-from tests.support.faults import buried, failing
+from tests.support.faults import failing
 
 pytestmark = pytest.mark.anyio
 
@@ -330,7 +330,6 @@ async def test_whoever_dies_at_any_statement_loses_nothing_and_does_nothing_twic
             while await desk.work.run_once():
                 pass
         is_reached = bool(points.where)
-        await buried(desk.db)
         desk.clock.advance(2 * MINUTE)
         await desk.run()
         assert [desk.row(id)["state"] for id in ids] == ["settled"] * 3, points.where

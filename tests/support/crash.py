@@ -1,5 +1,6 @@
 """Crash points: stop a flow at every SQL statement, every commit, and every boundary of every call to Clerk."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ class CrashPoints:
         self.at, self.passed = at, 0
         self.is_armed = False
         self.where = ""
+        self._watched: list[Db] = []
 
     def reach(self, where: str) -> None:
         """A place where the process can die."""
@@ -41,9 +43,13 @@ class CrashPoints:
             pass
         finally:
             self.is_armed = False
+            if self.where:
+                for db in self._watched:
+                    _until_noticed(db)
 
     def watch(self, db: Db) -> None:
         """Die before any statement, and just before or just after any commit."""
+        self._watched.append(db)
 
         @sa.event.listens_for(db.engine, "before_cursor_execute")
         def _statement(_conn: Any, _cursor: Any, statement: str, *_more: Any) -> None:
@@ -56,6 +62,19 @@ class CrashPoints:
     def around(self, transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
         """A transport that can die before a request is sent and after its answer was made."""
         return _Mortal(self, transport)
+
+
+def _until_noticed(db: Db) -> None:
+    """PostgreSQL notices a death a moment later; until then the dead one's rows are still taken."""
+    if db.is_sqlite:
+        return
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    alive = sa.text(f"{query} AND state <> 'idle'")
+    for _ in range(4_000):
+        if not db.reading(lambda conn: conn.execute(alive).scalar_one()):
+            return
+        time.sleep(0.005)
+    raise AssertionError("PostgreSQL does not notice that somebody died")
 
 
 class _Mortal(httpx2.AsyncBaseTransport):

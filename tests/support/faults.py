@@ -1,6 +1,5 @@
 """Databases that fail: before a statement, at a commit, or altogether."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,14 +27,3 @@ def failing(db: Db, at: str = "before_cursor_execute", only: str = "") -> Iterat
         yield
     finally:
         sa.event.remove(db.engine, at, fail)
-
-
-async def buried(db: Db) -> None:
-    """Wait until the database has noticed that somebody died: PostgreSQL does a moment later, and undoes their work."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-
-    def others(conn: sa.Connection) -> bool:
-        return bool(conn.execute(sa.text(f"{query} AND state <> 'idle'")).scalar_one())
-
-    while not db.is_sqlite and await db.read(others):  # noqa: ASYNC110 (PostgreSQL tells nobody)
-        await asyncio.sleep(0.005)

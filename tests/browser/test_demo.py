@@ -14,7 +14,8 @@ import httpx2
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.support.browser import NewPage
+from tests.browser.test_members import faults_by_axe
+from tests.support.browser import Colours, NewPage, Size
 
 STARTS_IN = 60
 OVER = [r"status of 4\d\d"]
@@ -203,6 +204,57 @@ def test_the_run_that_matters(demo: Demo, new_page: NewPage) -> None:
     back.goto(demo.url)
     back.get_by_role("button", name=re.compile("Sana Malik")).click()
     expect(back.locator("#rows > tr").first).to_be_visible()
+
+
+def by_key(page: Page, demo: Demo) -> Page:
+    """Signed in with the break-glass key: an admin of the whole installation."""
+    page.goto(f"{demo.url}/sign-in")
+    page.get_by_text("Use the break-glass key").click()
+    page.get_by_label("Break-glass key").fill(demo.env["INSTEP_ADMIN_KEY"])
+    page.get_by_role("button", name="Sign in with the key").click()
+    expect(page.get_by_role("heading", name="Members & Roles")).to_be_visible()
+    return page
+
+
+@pytest.mark.parametrize(
+    ("size", "colours"), [("desk", "light"), ("desk", "dark"), ("phone", "light"), ("phone", "dark")]
+)
+def test_axe_finds_nothing_on_any_page(demo: Demo, new_page: NewPage, size: Size, colours: Colours) -> None:
+    """Every page and the dialogs over it."""
+    page, home = by_key(new_page(size=size, colours=colours), demo), f"{demo.url}/organizations/northwind-law"
+    opened = {
+        f"{home}/members": ["#invite", "#rows > tr[data-kind=member] .row-open"],
+        f"{home}/operations": [],
+        f"{home}/audit": [],
+        f"{demo.url}/audit": [".entry > summary"],
+        f"{demo.url}/users": ["#new-user"],
+        f"{demo.url}/keys": ["#new-key"],
+    }
+    for url, openers in opened.items():
+        page.goto(url)
+        assert faults_by_axe(page) == []
+        for opener in openers:
+            page.locator(opener).first.click()
+            if "summary" not in opener:
+                expect(page.get_by_role("dialog")).to_be_visible()
+            assert faults_by_axe(page) == []
+            page.keyboard.press("Escape")
+
+
+def test_what_clerk_does_not_do_is_taken_back_visibly(demo: Demo, new_page: NewPage) -> None:
+    """A role is shown as chosen, and comes back with the reason; the database was not touched."""
+    admin = sign_in(new_page(allow=[r"status of [45]\d\d"]), demo, "Dana Whitfield")
+    fault = {"operation": "UpdateOrganizationMembership", "status": 500, "count": 1}
+    httpx2.post(f"{demo.env['CLERK_API_URL']}/_emulator/faults", json=fault)
+    role = admin.get_by_label("Role of Omar Haddad")
+    role.select_option("Admin")
+    expect(admin.locator(".cell-fault")).to_contain_text("Nothing was changed")
+    expect(role).to_have_value("org:member")
+    expect(admin.locator("#toasts .request-id")).to_be_visible()
+    role.select_option("Admin")
+    expect(admin.locator("#live")).to_have_text("Omar Haddad is now Admin")
+    role.select_option("Member")
+    expect(admin.locator("#live")).to_have_text("Omar Haddad is now Member")
 
 
 def test_many_at_once(demo: Demo, new_page: NewPage) -> None:

@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
+NODE := tests/clerk_emulator/node/node_modules
+
 define OLD_PYTHON
 instep needs Python 3.11 or newer, and `$(PYTHON)` is older or missing. Name another: make PYTHON=python3.12 ...
 endef
@@ -16,7 +18,7 @@ export OLD_PYTHON NO_VENV
 demo: .venv/run.stamp
 	$(BIN)/instep demo $(if $(FRESH),--fresh)
 
-test: .venv/dev.stamp
+test: .venv/dev.stamp $(NODE)/.stamp
 	$(BIN)/python -m pytest tests -n auto --maxprocesses 4 $(PYTEST_ARGS)
 
 check: .venv/dev.stamp
@@ -52,6 +54,10 @@ fmt: .venv/dev.stamp
 .venv/dev.stamp: .venv/run.stamp requirements/dev.txt
 	$(PIP) --require-hashes -r requirements/dev.txt
 	touch $@
+
+# Clerk's own Node client, for the tests of the emulator; without npm they say so.
+$(NODE)/.stamp: tests/clerk_emulator/node/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix $(dir $<) --ignore-scripts --silent && touch $@; fi
 
 # Pins and hashes without addresses of registries (a lock file of uv's own would record them).
 lock: .venv/dev.stamp

@@ -108,6 +108,15 @@ async def test_a_search_finds_members_and_invitations_alike(firm: Firm) -> None:
     assert names(await people(firm, status="pending,active", role="org:member")) == ["ada", "maya", "omar"]
 
 
+@pytest.mark.parametrize(
+    "asked", ["query=%00", "role=%00", "role=org:admin,%00", "cursor=5b6e756c6c2c5b225c7530303030"]
+)
+async def test_what_no_database_holds_is_refused_and_breaks_nothing(firm: Firm, asked: str) -> None:
+    response = await firm.api().get(f"/v1/organizations/northwind-law/people?{asked}")
+    assert response.status_code in (400, 422)
+    assert response.json()["code"] in ("invalid_request", "bad_cursor")
+
+
 async def test_an_accepted_invitation_is_a_member_at_once_and_never_both(firm: Firm) -> None:
     """Clerk tells by webhook; until it comes, the invitation is gone and the member not yet there."""
     invitation = next(it for it in firm.state()["organization_invitations"] if it["email_address"] == "ada@example.com")

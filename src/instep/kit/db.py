@@ -92,6 +92,8 @@ class Db:
                 return fn(conn, *args, **kwargs)
         except OperationalError as error:
             raise DatabaseDown(f"The database can't be read: {_cause(error)}") from error
+        except DBAPIError as error:
+            raise DatabaseRefused(f"The database can't look for this: {_cause(error)}") from error
 
     def writing(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` without an event loop. A deadlock or a lost serialization is tried again: `fn` then runs anew."""

@@ -30,16 +30,19 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 Role = Annotated[str, Field(min_length=1, max_length=200, examples=["org:admin"])]
 
 
+NO_NUL = r"^[^\x00]*$"  # no database holds one in a text
+
+
 class PeopleQuery(BaseModel):
     """What can be asked of the list; `status` and `role` may be repeated, or hold several parted by commas."""
 
     limit: Annotated[int, Field(ge=1, le=500)] = 25
     cursor: str | None = None
-    query: Annotated[str, Field(max_length=200, description="Any part of a name or an address.")] = ""
+    query: Annotated[str, Field(max_length=200, pattern=NO_NUL, description="Any words of a name or an address.")] = ""
     status: Annotated[
         list[str], Field(description=f"Of {', '.join(STATUSES)}; pending is another word for invited.")
     ] = []
-    role: Annotated[list[str], Field(description="Such as org:admin.")] = []
+    role: Annotated[list[Annotated[str, Field(pattern=NO_NUL)]], Field(description="Such as org:admin.")] = []
 
 
 class NewRole(BaseModel):

@@ -9,8 +9,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from instep.app import cli, cli_run
-from instep.app.wiring import Services, make_services
+from instep.app import cli, syncing
 from instep.clerk.client import ClerkClient
 from instep.kit.db import Db
 from instep.mirror.tables import users
@@ -115,13 +114,12 @@ async def test_the_metrics_tell_of_the_webhook(firm: Firm) -> None:
 async def test_the_command_lines_exit_says_how_it_went(firm: Firm, monkeypatch: pytest.MonkeyPatch) -> None:
     firm.emulator.seed(seed(3))
 
-    def made(_settings: Any) -> Services:
+    def made() -> ClerkClient:
         transport = httpx2.ASGITransport(app=firm.emulator)
-        client = ClerkClient(firm.emulator.secret_key, api_url=firm.emulator.site.url, transport=transport)
-        return make_services(firm.services.settings, clerk=client, clock=firm.clock)
+        return ClerkClient(firm.emulator.secret_key, api_url=firm.emulator.site.url, transport=transport)
 
-    monkeypatch.setattr(cli_run, "make_services", made)
-    monkeypatch.setattr(cli_run, "load_settings", lambda: None)
+    monkeypatch.setattr(syncing, "ClerkClient", lambda *_, **__: made())
+    monkeypatch.setattr(syncing, "load_settings", lambda: firm.services.settings)
 
     def run(*words: str) -> tuple[int, Any]:
         with ThreadPoolExecutor(1) as aside:

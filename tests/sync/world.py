@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock as EmulatorClock
-from instep.clerk import walk
+from instep.clerk import offsets, walk
 from instep.clerk.client import ClerkClient
 from instep.kit.db import Conn, Db
 from instep.mirror.tables import member_counts, memberships, organizations, users
@@ -178,7 +178,8 @@ def small_pages(monkeypatch: Any, size: int, *, overlap: int = 3, window: int | 
 
     monkeypatch.setattr(pages, "PAGE", size)
     monkeypatch.setattr(walk, "PAGE", size)
-    monkeypatch.setattr(walk, "OVERLAP", overlap)
+    monkeypatch.setattr(offsets, "PAGE", size)
+    monkeypatch.setattr(offsets, "OVERLAP", overlap)
     monkeypatch.setattr(walk, "LEAST_WINDOW", window or 4 * size)
 
 

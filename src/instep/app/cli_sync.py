@@ -4,6 +4,8 @@ Exit codes of sync: 0 equal, or everything was mended; 2 there are differences, 
 whole; 1 failed.
 """
 
+import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,12 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from instep.app.cli_run import AsJson, with_services
-from instep.app.wiring import Services
+from instep.app.syncing import Syncing, open_syncing
 from instep.identity.model import Kind
 from instep.identity.whole import KINDS
 from instep.inbox.review import Deliveries
 from instep.kit.clock import to_iso
+from instep.kit.errors import InstepError
 from instep.sync import ports, store
 from instep.sync.answers import finding_as_json, run_as_json
 from instep.sync.model import Run, SyncRefused
@@ -29,6 +31,7 @@ app = typer.Typer()
 sync = typer.Typer(no_args_is_help=True, help="Compare everything with Clerk, and mend what differs.")
 app.add_typer(sync, name="sync")
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DIFFERS, REFUSED = 2, 3
 SHOWN = 50
 ACTOR = "cli"
@@ -101,11 +104,11 @@ def changed(as_json: AsJson = False) -> None:
 def status(as_json: AsJson = False) -> None:
     """The last runs, and whether the webhook has gone quiet."""
 
-    async def run(services: Services) -> tuple[list[Run], str | None]:
-        fresh = await services.syncing.fresh.look()
-        return await services.db.read(store.list_runs, limit=10), fresh.words
+    async def run(syncing: Syncing) -> tuple[list[Run], str | None]:
+        fresh = await syncing.fresh.look()
+        return await syncing.sync.db.read(store.list_runs, limit=10), fresh.words
 
-    runs, words = with_services(run)
+    runs, words = _with_syncing(run)
     if as_json:
         _echo({"runs": [run_as_json(it) for it in runs], "warning": words})
         return
@@ -125,7 +128,7 @@ def deliveries(
 ) -> None:
     """What Clerk sent, newest first: what it did, and how often it was tried."""
     states = ("parked",) if parked else ()
-    found = with_services(lambda services: Deliveries(services.db, services.clock).list(states=states, limit=limit))
+    found = _with_syncing(lambda syncing: _deliveries(syncing).list(states=states, limit=limit))
     if as_json:
         _echo([msgspec.to_builtins(it) for it in found.rows])
         return
@@ -139,14 +142,14 @@ def deliveries(
 def replay(id: Annotated[str, typer.Argument(metavar="DELIVERY")], as_json: AsJson = False) -> None:
     """Have a delivery worked once more; it touches nothing but the mirror."""
 
-    async def run(services: Services) -> Any:
-        flow = Deliveries(services.db, services.clock)
+    async def run(syncing: Syncing) -> Any:
+        flow = _deliveries(syncing)
         await flow.replay(id, actor=ACTOR)
-        while await services.work.run_once():
+        while await syncing.work.run_once():
             pass
         return await flow.get(id)
 
-    found = with_services(run)
+    found = _with_syncing(run)
     if as_json:
         _echo(msgspec.to_builtins(found))
     else:
@@ -156,19 +159,30 @@ def replay(id: Annotated[str, typer.Argument(metavar="DELIVERY")], as_json: AsJs
 Using = Callable[[Sync, ports.Told], Coroutine[Any, Any, tuple[Run, list[store.Row]]]]
 
 
+def _with_syncing(use: Callable[[Syncing], Coroutine[Any, Any, Any]]) -> Any:
+    """Run something with what sync needs, made from the settings, and close it. The rest of instep stays out: a
+    command that begins at once is half of a quick sync."""
+
+    async def run() -> Any:
+        async with open_syncing() as syncing:
+            return await use(syncing)
+
+    return asyncio.run(run())
+
+
 def _refusable(use: Using) -> tuple[Run, list[store.Row]]:
     """Run it with a progress bar; a refusal is exit 3, with its reason."""
     with _Bar() as bar:
         try:
-            found: tuple[Run, list[store.Row]] = with_services(lambda services: _guarded(use, services, bar))
+            found: tuple[Run, list[store.Row]] = _with_syncing(lambda syncing: use(syncing.sync, bar))
         except SyncRefused as refused:
             typer.echo(f"instep: {refused}", err=True)
             raise typer.Exit(REFUSED) from None
     return found
 
 
-async def _guarded(use: Using, services: Services, bar: "_Bar") -> tuple[Run, list[store.Row]]:
-    return await use(services.syncing.sync, bar)
+def _deliveries(syncing: Syncing) -> Deliveries:
+    return Deliveries(syncing.sync.db, syncing.sync.clock)
 
 
 async def _with_rows(sync: Sync, running: Coroutine[Any, Any, Run]) -> tuple[Run, list[store.Row]]:
@@ -245,3 +259,11 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _echo(value: Any) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+if __name__ == "__main__":  # the commands of sync alone, for a start without the rest
+    try:
+        sync()
+    except InstepError as error:
+        typer.echo(f"instep: {error}", err=True)
+        sys.exit(1)

@@ -1,17 +1,21 @@
 """Sync with what it needs, from the settings, and what of it runs by the clock."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
-from instep.app.config import BadSettings, Settings
+from instep.app.config import BadSettings, Settings, load_settings
 from instep.app.worker import Chore
+from instep.clerk import wire
 from instep.clerk.client import ClerkClient
 from instep.inbox import store as inbox
 from instep.inbox.receive import INSTANCE
-from instep.kit.clock import MINUTE, SECOND, Clock
+from instep.inbox.work import Work
+from instep.kit.clock import MINUTE, SECOND, Clock, now
 from instep.kit.db import Conn, Db
+from instep.kit.schema import check
 from instep.sync import store
 from instep.sync.fresh import Fresh
 from instep.sync.model import Busy
@@ -30,6 +34,7 @@ class Syncing:
 
     sync: Sync
     fresh: Fresh
+    work: Work
     every: int
 
     def chores(self) -> tuple[Chore, ...]:
@@ -38,9 +43,8 @@ class Syncing:
 
     async def check_when_due(self) -> None:
         """The check on the timer, unless somebody made one within the time."""
-        db, now = self.sync.db, self.sync.clock()
-        last = await db.read(_last_check)
-        if not self.every or (last is not None and now - last < self.every):
+        last = await self.sync.db.read(_last_check)
+        if not self.every or (last is not None and self.sync.clock() - last < self.every):
             return
         if await self.sync.is_empty():
             return  # before the first sync everything would differ
@@ -74,7 +78,26 @@ def make_syncing(
         touched=touched,
     )
     fresh = Fresh(db=db, source=everything, clock=clock, newest_event=newest, policy=policy)
-    return Syncing(sync, fresh, settings.instep_sync_every * MINUTE)
+    work = Work(db=db, directory=clerk, read=wire.say, told=lambda worked: touched(worked.touched), clock=clock)
+    return Syncing(sync, fresh, work, settings.instep_sync_every * MINUTE)
+
+
+@asynccontextmanager
+async def open_syncing() -> AsyncIterator[Syncing]:
+    """Sync alone, from the settings, for commands that need nothing else. Raises BadSettings, SchemaOutdated."""
+    settings = load_settings()
+    held = settings.clerk_secret_key
+    clerk = ClerkClient(held.get_secret_value() if held else None, api_url=settings.clerk_api_url)
+    try:
+        db = Db(settings.database_url)
+    except ValueError as error:
+        raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
+    try:
+        check(db.engine)
+        yield make_syncing(settings, db, clerk, now, lambda _: None)
+    finally:
+        await clerk.close()
+        db.close()
 
 
 def make_policy(settings: Settings) -> Policy:

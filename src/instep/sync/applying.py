@@ -17,10 +17,10 @@ from instep.mirror import snapshot, standing
 from instep.mirror.apply import apply
 from instep.mirror.ledger import Ledger, open_ledger
 from instep.sync import plan, store
+from instep.sync.looks import asks_of
 from instep.sync.model import Lease, Outcome
 from instep.sync.plan import GONE, Finding, Policy
 from instep.sync.ports import Everything, Progress, Told, Writes
-from instep.sync.scan import asks_of
 
 BATCH = 100
 ROUNDS = 4

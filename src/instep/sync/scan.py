@@ -7,15 +7,12 @@ from itertools import count
 
 from msgspec import Struct
 
-from instep.identity.events import Seen
-from instep.identity.model import ClerkId, Kind, Membership, User
-from instep.identity.rules import AskAgain
-from instep.identity.whole import KINDS, Ours, Page, Window
+from instep.identity.model import Kind
+from instep.identity.whole import KINDS, Page, Window
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.mirror import snapshot
-from instep.mirror.store import find_unlinked
-from instep.sync import plan, store
+from instep.sync import lone, looks, plan, store
 from instep.sync.lanes import side_by_side
 from instep.sync.model import Lease, SyncRefused, Total
 from instep.sync.plan import GONE, Finding, Policy
@@ -73,7 +70,7 @@ class Scan:
             if not self.totals[kind].is_whole:  # perhaps too much went on meanwhile: once more
                 await self._forget(kind)
                 self.totals[kind] = await self._walk(kind)
-        await self._keep(await self.db.read(_list_ours_alone))
+        await self._keep(await self.db.read(looks.list_ours_alone))
         await self._flush()
         self._refuse_parts()
         await self._second_look(living)
@@ -128,7 +125,7 @@ class Scan:
         found: list[Finding] = []
         since, after = page.since, ""
         while True:
-            ours, more = await self.db.read(_list_ours, kind, since, page.until, after)
+            ours, more = await self.db.read(looks.list_ours, kind, since, page.until, after)
             found += comparison.take(ours)
             await self._suspect([it for it in found if it.news is None], window)
             found = [it for it in found if it.news is not None]
@@ -136,7 +133,7 @@ class Scan:
                 break
             since, after = more
         found += comparison.rest()
-        found += [_unreadable(kind, text) for text in page.unreadable]
+        found += [lone.unreadable(kind, text) for text in page.unreadable]
         if found:
             await self._keep(await self._look_here(kind, found))
 
@@ -148,13 +145,13 @@ class Scan:
     async def _look_here(self, kind: Kind, found: Sequence[Finding]) -> list[Finding]:
         """The mirror's present state decides: deliveries arrive meanwhile, and a row may stand at another time."""
         theirs = [it.news for it in found if it.news is not None]
-        ours, unlinked = await self.db.read(_find_here, kind, theirs)
+        ours, unlinked = await self.db.read(looks.find_here, kind, theirs)
         by_id = {our.clerk_id: our for our in ours}
         rest = [it for it in found if it.news is None]
         for their in theirs:
             our = by_id.get(their.key.id)
             if our is None:
-                rest.append(_maybe_linked(plan.only_there(their), unlinked))
+                rest.append(looks.maybe_linked(plan.only_there(their), unlinked))
                 continue
             self._met.add(our.clerk_id)
             if our.version <= their.version and (finding := plan.differing(their, our, self.policy)):
@@ -206,72 +203,13 @@ class Scan:
             after = rows[-1].number
 
     async def _look_there(self, rows: Sequence[store.Row]) -> None:
-        asks = await self.db.read(asks_of, [row.finding for row in rows])
+        asks = await self.db.read(looks.asks_of, [row.finding for row in rows])
         absent = await self.source.find_absent(asks)
         there = [row.number for row in rows if row.finding.key not in absent]
-        labels = await self.db.read(_labels, [row for row in rows if row.finding.key in absent])
+        labels = await self.db.read(looks.labels, [row for row in rows if row.finding.key in absent])
         await self.db.write(self._settle_looks, there, labels)
 
     def _settle_looks(self, conn: Conn, there: Sequence[int], labels: dict[int, str]) -> None:
         store.hold(conn, self.lease, now=self.clock())
         store.drop(conn, self.run_id, there)
         store.label(conn, self.run_id, labels)
-
-
-def asks_of(conn: Conn, found: Sequence[Finding]) -> list[AskAgain]:
-    """How to look for these in Clerk: a membership only by its organization and its user."""
-    ids = [it.key.id for it in found if it.key.kind == "membership"]
-    pairs = snapshot.find_pairs(conn, ids) if ids else {}
-    asks: list[AskAgain] = []
-    for it in found:
-        organization, user = pairs.get(it.key.id, (None, None))
-        entity = None
-        if organization and user:
-            entity = Membership(clerk_id=it.key.id, organization=ClerkId(organization), user=ClerkId(user), role="")
-        asks.append(AskAgain(it.key, entity))
-    return asks
-
-
-def _list_ours(
-    conn: Conn, kind: Kind, since: int, until: int | None, after: str
-) -> tuple[list[Ours], tuple[int, str] | None]:
-    return snapshot.list_ours(conn, kind, since=since, until=until, after=after)
-
-
-def _find_here(conn: Conn, kind: Kind, theirs: Sequence[Seen]) -> tuple[list[Ours], dict[str, str]]:
-    ours = snapshot.find_ours(conn, kind, [it.key.id for it in theirs]) if theirs else []
-    known = {it.clerk_id for it in ours}
-    people = [it.entity for it in theirs if isinstance(it.entity, User) and it.key.id not in known]
-    return ours, find_unlinked(conn, [it.email for it in people if it.email and it.is_email_verified])
-
-
-def _maybe_linked(finding: Finding, unlinked: dict[str, str]) -> Finding:
-    """Someone whom we know by the address, without a Clerk account: linked, not made anew."""
-    person = finding.news.entity if finding.news else None
-    if not isinstance(person, User) or not person.is_email_verified or not person.email:
-        return finding
-    ours = unlinked.get(person.email.lower())
-    return plan.linking(finding, ours) if ours else finding
-
-
-def _list_ours_alone(conn: Conn) -> list[Finding]:
-    """What only the database can tell: addresses twice, people that were never linked, rows that say "invited"."""
-    twice = [
-        plan.twice(email, [(it.id, it.label) for it in who]) for email, who in snapshot.list_same_address(conn, BATCH)
-    ]
-    unlinked = [plan.unlinked(id, email, clerk_id) for id, email, clerk_id in snapshot.list_unlinked(conn, BATCH)]
-    invited = [plan.invited(it.id, it.label) for it in snapshot.list_invited(conn, BATCH)]
-    return [*twice, *unlinked, *invited]
-
-
-def _labels(conn: Conn, rows: Sequence[store.Row]) -> dict[int, str]:
-    named: dict[int, str] = {}
-    for kind in KINDS:
-        of_kind = {row.finding.here: row.number for row in rows if row.finding.key.kind == kind and row.finding.here}
-        labels = snapshot.find_labels(conn, kind, list(of_kind)) if of_kind else {}
-        named |= {of_kind[id]: text for id, text in labels.items()}
-    return named
-
-
-def _unreadable(kind: Kind, text: str) -> Finding:
-    return plan.unreadable(kind, text)

@@ -90,7 +90,7 @@ document.addEventListener("toggle", (event) => {
   opener(menu)?.setAttribute("aria-expanded", isOpen);
   if (!isOpen) return;
   placeMenu(menu);
-  if (isByKeyboard) one(".menu-item", menu)?.focus();
+  if (isByKeyboard && !menu.contains(document.activeElement)) one(".menu-item", menu)?.focus();
 }, true);
 
 function moveInMenu(event) {

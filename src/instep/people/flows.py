@@ -55,6 +55,9 @@ class ListPeople:
         except (InstepError, TimeoutError) as error:
             log.warning("invitations_unavailable", organization=organization, error=str(error) or "timeout")
             return Unavailable(str(error) or f"Clerk took longer than {self.patience:g} s.")
+        except Exception as error:  # whatever is wrong with the invitations, the members are still shown
+            log.exception("invitations_broke", organization=organization)
+            return Unavailable(f"{type(error).__name__}: {error}")
 
     async def _rows(
         self, access: Access, invitations: Sequence[Invitation] | Unavailable

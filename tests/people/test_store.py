@@ -1,0 +1,145 @@
+"""Pages of members in SQL: in one order, each row once, and only whoever was asked for."""
+
+from collections import Counter
+from itertools import count
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from instep.identity.events import News
+from instep.identity.model import ADMIN, MEMBER
+from instep.kit.db import Conn, Db
+from instep.mirror.apply import apply
+from instep.mirror.ledger import open_ledger
+from instep.mirror.store import find_organization
+from instep.mirror.tables import memberships
+from instep.people.merge import Ask, Cursor, MemberRow
+from instep.people.store import find_joined, find_members
+from tests.support.people import membership, organization, user
+
+_numbers = count(1)
+
+
+def furnish(db: Db, people: list[tuple[str, str, str]]) -> str:
+    """A firm of its own with these members, each a name, a role and a status; our id of it."""
+    firm = next(_numbers)
+
+    def put(conn: Conn) -> str:
+        news: list[News] = [organization(firm, max_members=99)]
+        for n, (name, role, _) in enumerate(people):
+            person = firm * 1_000 + n
+            news.append(user(person, first_name=name, last_name=None))
+            news.append(membership(person, of=person, in_=firm, role=role))
+        ledger = open_ledger(conn, news)
+        for it in news:
+            ledger.take(it)
+        apply(conn, ledger, now=1)
+        for n, (_, _, status) in enumerate(people):
+            row = memberships.c.clerk_id == f"orgmem_{firm * 1_000 + n}"
+            conn.execute(memberships.update().where(row).values(status=status))
+        found = find_organization(conn, f"org_{firm}")
+        assert found is not None
+        return found.id
+
+    return db.writing(put)
+
+
+def walk(db: Db, id: str, ask: Ask) -> list[list[MemberRow]]:
+    """Every page, as a reader turns them."""
+    pages: list[list[MemberRow]] = []
+    while True:
+        rows = db.reading(find_members, id, ask).rows
+        pages.append(list(rows[: ask.limit]))
+        if len(rows) <= ask.limit:
+            return pages
+        last = pages[-1][-1]
+        ask = msgspec.structs.replace(ask, cursor=Cursor(None, (last.status, last.sort_name, last.id)))
+
+
+people = st.lists(
+    st.tuples(
+        st.sampled_from(["Ada", "ada", "Bo", "Zoë", "Łukasz", "100%", "a_b", "Ада"]),
+        st.sampled_from([ADMIN, MEMBER]),
+        st.sampled_from(["active", "active", "deactivated", "removed"]),
+    ),
+    max_size=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(
+    everyone=people,
+    limit=st.integers(1, 5),
+    statuses=st.frozensets(st.sampled_from(["active", "deactivated"])),
+    roles=st.frozensets(st.sampled_from([ADMIN, MEMBER, "org:none"])),
+    query=st.sampled_from(["", "ADA", "ada example", "zoë", "%", "_", "/", "ада", "nobody"]),
+)
+def test_the_pages_show_whoever_was_asked_for_exactly_once(
+    db: Db,
+    everyone: list[tuple[str, str, str]],
+    limit: int,
+    statuses: frozenset[str],
+    roles: frozenset[str],
+    query: str,
+) -> None:
+    id = furnish(db, everyone)
+    ask = Ask(limit=limit, statuses=statuses, roles=roles, query=query)
+    pages = walk(db, id, ask)
+    walked = [row for page in pages for row in page]
+
+    def is_wanted(name: str, role: str, status: str, email: str) -> bool:
+        said = f"{name} {email}".casefold()
+        return (
+            status in (statuses or {"active", "deactivated"})
+            and (not roles or role in roles)
+            and all(word in said for word in query.casefold().split())
+        )
+
+    wanted = Counter(
+        (row.first_name, row.role, row.status)
+        for row in db.reading(find_members, id, Ask(limit=100)).rows
+        if is_wanted(row.first_name or "", row.role, row.status, row.email or "")
+    )
+    assert Counter((row.first_name, row.role, row.status) for row in walked) == wanted
+    assert len({row.id for row in walked}) == len(walked)
+    assert all(len(page) == limit for page in pages[:-1])
+    assert [row.status for row in walked] == sorted(row.status for row in walked), "active ones before the others"
+
+
+def test_the_counts_are_of_the_whole_organization_and_of_no_other(db: Db) -> None:
+    id = furnish(db, [("Ada", ADMIN, "active"), ("Bo", MEMBER, "deactivated"), ("Cy", MEMBER, "removed")])
+    furnish(db, [("Dee", ADMIN, "active")])
+    found = db.reading(find_members, id, Ask(limit=1, query="nobody"))
+    assert found.rows == []
+    assert found.counts == {("active", ADMIN): 1, ("deactivated", MEMBER): 1, ("removed", MEMBER): 1}
+    assert found.seats == 99
+
+
+def test_an_organization_that_is_not_there_has_nobody(db: Db) -> None:
+    found = db.reading(find_members, "ogn_none", Ask())
+    assert (found.rows, found.counts, found.seats) == ([], {}, None)
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        Cursor(None, ("active", "", "")),
+        Cursor(None, ("zzz", "x", "y")),
+        Cursor(None, ("", "", "")),
+        Cursor((5, "orginv_1"), None),
+    ],
+)
+def test_a_cursor_that_somebody_made_up_breaks_nothing(db: Db, cursor: Cursor) -> None:
+    id = furnish(db, [("Ada", ADMIN, "active")])
+    assert len(db.reading(find_members, id, Ask(cursor=cursor)).rows) in (0, 1)
+
+
+def test_who_joined_is_found_by_the_address_unless_they_left(db: Db) -> None:
+    id = furnish(db, [("Ada", ADMIN, "active"), ("Bo", MEMBER, "deactivated"), ("Cy", MEMBER, "removed")])
+    emails: Any = [row.email for row in db.reading(find_members, id, Ask()).rows]
+    assert db.reading(find_joined, id, [*emails, "nobody@example.com"]) == set(emails)
+    assert len(emails) == 2
+    assert db.reading(find_joined, id, []) == set()

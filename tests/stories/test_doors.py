@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from instep.inbox.api import PATHS
 from instep.mirror.tables import users
-from tests.support.town import WHO, Town
+from tests.support.town import BROWSER, WHO, Town
 
 pytestmark = pytest.mark.anyio
 
@@ -58,6 +58,9 @@ TABLE = {
     """,
     "members page": f"""
         GET {PAGE}/members
+        GET {PAGE}/members/{{user}}
+        GET {PAGE}/members/{{user}}/edit
+        POST {PAGE}/members/{{user}}/edit
         GET {PAGE}/members/live
         GET {PAGE}/members/export
         GET {PAGE}/leave
@@ -114,6 +117,29 @@ TABLE = {
         POST /operations/{operation}/give-up
         GET /audit
         GET /audit/export
+        GET /users
+        POST /users
+        GET /users/new
+        GET /users/{user}
+        GET /users/{user}/edit
+        POST /users/{user}/edit
+        GET /users/{user}/email
+        POST /users/{user}/email
+        POST /users/{user}/email/reinvite
+        POST /users/{user}/email/verify
+        GET /users/{user}/ban
+        POST /users/{user}/ban
+        GET /users/{user}/unban
+        POST /users/{user}/unban
+        GET /users/{user}/delete
+        POST /users/{user}/delete
+        GET /users/{user}/restore
+        POST /users/{user}/restore
+        GET /keys
+        POST /keys
+        GET /keys/new
+        GET /keys/{key}/revoke
+        POST /keys/{key}/revoke
     """,
     "instance admins, hidden": """
         GET /v1/sync
@@ -205,20 +231,20 @@ def ids(town: Town) -> dict[str, str]:
     dana = next(id for email, id in rows if email == "dana@example.com")
     invitation = town.firm.state()["organization_invitations"][0]["id"]
     _, _, version, name = town.firm.services.pages.static.url("console.css").split("/")
-    known = {"user_id": dana, "member": dana, "invitation_id": invitation, "invitation": invitation}
+    known = {"user_id": dana, "member": dana, "user": dana, "invitation_id": invitation, "invitation": invitation}
     return known | {"version": version, "name": name}
 
 
 def address(path: str, known: dict[str, str]) -> str:
     place = "northwind" if "organizations" in path else known["user_id"] if "/users" in path else "x_1"
-    values = {"id": place, "operation": "op_x", "batch": "op_x"} | known
+    values = {"id": place, "operation": "op_x", "batch": "op_x", "key": "op_x"} | known
     return re.sub(r"{(\w+)}", lambda found: values[found[1]], path)
 
 
 @pytest.mark.parametrize("kind", TABLE)
 async def test_everyone_is_let_in_where_they_may_be_and_nowhere_else(town: Town, kind: str) -> None:
     known = ids(town)
-    nobody_there = known | dict.fromkeys(("user_id", "member", "invitation_id", "invitation"), "x_1")
+    nobody_there = known | dict.fromkeys(("user_id", "member", "user", "invitation_id", "invitation"), "x_1")
     expected = dict(zip(WHO, KINDS[kind].split(), strict=True))
     wrong = []
     for route in (it for it, of in ROWS.items() if of == kind):
@@ -247,6 +273,19 @@ def fits(expected: str, status: int, headers: dict[str, str], may_miss: bool) ->
     if expected == "in":
         return status < 400 or status in (409, 422) or (status == 404 and may_miss)
     return status == int(expected)
+
+
+async def test_a_member_who_opens_an_admins_profile_can_change_nothing_in_it(town: Town) -> None:
+    dana, before = ids(town)["user"], town.firm.state()
+    member = town.firm.api(None, **town.keys["member"], **BROWSER)
+    for path, form in (
+        (f"/organizations/northwind/members/{dana}/edit", {"first_name": "Hacked", "last_name": "Hacked"}),
+        (f"/organizations/northwind/members/{dana}/role", {"role": "org:member"}),
+    ):
+        assert (await member.post(path, data=form)).status_code in (403, 422)
+    api = await member.patch(f"/v1/users/{dana}", json={"first_name": "Hacked"})
+    assert (api.status_code, api.json()["code"]) == (403, "forbidden")
+    assert town.firm.state() == before
 
 
 async def test_a_barred_person_is_let_in_nowhere(town: Town) -> None:

@@ -40,6 +40,9 @@ def look(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Examine:
     }
 
     async def look(**changes: str) -> dict[str, Finding]:
+        if not list(firm.emulator.state.users.oldest_first()):
+            firm.emulator.seed({"users": [{"email_address": "maya@example.com"}], "events": True})
+            await firm.settle()
         found = await examine(make_settings(values | changes))
         assert not any(secret in repr(found) for secret in (KEY, SECRET, firm.emulator.secret_key))
         return {it.what: it for it in found}

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from instep.inbox import store
 from tests.support.deliveries import delivery, user_body
@@ -101,9 +102,12 @@ async def test_a_failure_that_nobody_thought_of_shows_its_id_and_nothing_else(
 
     monkeypatch.setattr(type(town.firm.services.gate), "who", broken)
     for path in (PEOPLE, "/organizations/northwind/members"):
-        answer = await town.knock("admin", "GET", path)
+        with capture_logs() as noted:
+            answer = await town.knock("admin", "GET", path)
         assert answer.status == 500
         assert answer.headers["x-request-id"].startswith("req_")
+        (line,) = [it for it in noted if it["event"] == "request_broke"]
+        assert line["request_id"] == answer.headers["x-request-id"]
 
 
 async def test_it_is_alive_even_without_the_database_and_ready_only_with_it(town: Town) -> None:

@@ -40,7 +40,12 @@ def one(db: Db, table: sa.Table) -> dict[str, Any]:
 def test_a_new_person_is_there_with_everything_clerk_said(db: Db) -> None:
     take(db, user(1, version=7, username="maya"))
     row = one(db, users)
-    assert (row["clerk_id"], row["email"], row["username"], row["version"]) == ("user_1", "person1@example.com", "maya", 7)
+    assert (row["clerk_id"], row["email"], row["username"], row["version"]) == (
+        "user_1",
+        "person1@example.com",
+        "maya",
+        7,
+    )
     assert row["is_active"]
     assert row["sort_name"] == "first1 last1"
 

@@ -20,7 +20,6 @@ from instep.mirror.tables import memberships, users
 from instep.profiles.flows import Profiles
 from instep.profiles.rules import Edit, Policy
 from tests.support.crash import CrashPoints
-from tests.support.faults import buried
 from tests.support.world import Firm
 
 ADA, BOB, CLEO = "ada@acme.example", "bob@acme.example", "cleo@beta.example"
@@ -127,7 +126,6 @@ async def require_equal(firm: Firm, where: str = "") -> None:
 async def recover(firm: Firm, times: int = 4) -> None:
     """Time goes on, and a worker comes by."""
     for _ in range(times):
-        await buried(firm.services.db)
         firm.clock.advance(LEASE + 1)
         await firm.services.runner.resume_due()
 

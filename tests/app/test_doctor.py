@@ -22,9 +22,12 @@ Examine = Callable[..., "dict[str, Finding]"]
 
 
 @pytest.fixture
-def look(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Examine:
+async def look(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Examine:
     """The findings for a firm's settings, with some of them changed; Clerk is the emulator."""
     firm, good = sqlite_firm, sqlite_firm.services.settings
+    firm.clock.at = now()
+    firm.emulator.seed({"users": [{"email_address": "dana@example.com"}], "events": True})
+    await firm.settle()
     transport = httpx2.ASGITransport(app=firm.emulator)
     url = firm.emulator.site.url
     monkeypatch.setattr(

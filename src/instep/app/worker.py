@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import structlog
 from msgspec import Struct
 
-from instep.inbox.work import Work
+from instep.inbox.work import BATCH, Work
 from instep.journal.run import Runner
 from instep.kit.errors import InstepError
 
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 1.0
+BUSY, GATHER = 8, 0.05
 
 
 class Chore(Struct, frozen=True):
@@ -44,7 +45,7 @@ class Worker:
     def start(self) -> None:
         """Begin, on the running event loop."""
         self._tasks = [
-            asyncio.create_task(_forever("inbox", self.work.run_once, self._doze), name="instep-inbox"),
+            asyncio.create_task(_forever("inbox", self._work_inbox, self._doze), name="instep-inbox"),
             asyncio.create_task(_forever("operations", self.runner.resume_due, _sleep), name="instep-operations"),
             *(asyncio.create_task(_again_and_again(it), name=f"instep-{it.name}") for it in self.chores),
         ]
@@ -54,6 +55,14 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work_inbox(self) -> int:
+        """One batch. While many come and few wait, some more are let gather: a transaction costs about the same for
+        few and many."""
+        claimed = await self.work.run_once()
+        if BUSY <= claimed < BATCH:
+            await asyncio.sleep(GATHER)
+        return claimed
 
     async def _doze(self) -> None:
         try:

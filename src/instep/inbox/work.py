@@ -1,6 +1,5 @@
 """Deliveries at work: claimed in batches, decided by the law, applied and settled in one transaction."""
 
-import asyncio
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -24,7 +23,6 @@ from instep.mirror.ledger import Ledger, open_ledger
 log = structlog.get_logger(__name__)
 
 BATCH = 200
-BUSY, GATHER = 8, 0.05
 ROUNDS = 3
 DELAYS = (5 * SECOND, 30 * SECOND, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 8 * HOUR)
 
@@ -56,8 +54,7 @@ class Work:
         """Work one batch; gives how many deliveries were taken, 0 when nothing is due.
 
         1 claim, decide, apply and settle in one transaction; 2 what only Clerk can answer is asked outside of it,
-        and decided again; 3 a batch that fails is worked one by one, so that a poison delivery stands alone; 4 while
-        many come and few wait, some more are let gather, since a transaction costs about the same for few and many.
+        and decided again; 3 a batch that fails is worked one by one, so that a poison delivery stands alone.
         """
         try:
             claimed, worked = await self.db.write(self._claim_and_work)
@@ -69,8 +66,6 @@ class Work:
         self.told(worked)
         if worked.asks:
             await self._ask_and_work(worked.asks)
-        if BUSY <= claimed < BATCH:
-            await asyncio.sleep(GATHER)
         return claimed
 
     def _claim_and_work(self, conn: Conn) -> tuple[int, Worked]:

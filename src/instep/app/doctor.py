@@ -27,12 +27,13 @@ async def examine(settings: Settings) -> list[Finding]:
     """Look at everything, in the order in which it should be mended."""
     clerk = make_clerk(settings)
     try:
+        key = await _secret_key(settings, clerk)
         return [
             *_database(settings),
-            await _secret_key(settings, clerk),
+            key,
             await _publishable_key(settings, clerk),
             _webhook_secret(settings),
-            *await _webhook(settings, clerk),
+            *(await _webhook(settings, clerk) if key.is_good else ()),
             _public_url(settings),
             _admin_key(settings),
         ]

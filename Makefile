@@ -27,6 +27,12 @@ check: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/house -q
 
+# The long runs: properties and the state machine at full size, and mutants that the tests must notice. An hour or two.
+.PHONY: proof
+proof: .venv/dev.stamp
+	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 tests/identity tests/people/test_merge.py tests/clerk/test_wire.py tests/clerk/test_webhook.py tests/stories/test_machine.py
+	$(BIN)/python -m tests.proof.mutants
+
 # About BENCH_SECONDS in all; what is measured and what is to be reached: docs/benchmarks.md.
 bench: .venv/dev.stamp
 	$(BIN)/python -m bench

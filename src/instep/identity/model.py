@@ -91,8 +91,6 @@ class Membership(Struct, frozen=True, kw_only=True):
 
 Entity = User | Organization | Membership
 
-InvitationStatus = Literal["pending", "accepted", "revoked", "expired"]
-
 
 class Invitation(Struct, frozen=True, kw_only=True):
     """An invitation to an organization, read live from Clerk and never mirrored.

@@ -128,12 +128,6 @@ def list_intents(conn: Conn) -> list[Json]:
     return list(conn.execute(sa.select(c.intent).where(c.state == "open")).scalars())
 
 
-def count_unfinished(conn: Conn) -> dict[str, int]:
-    """How many are open and how many need attention."""
-    query = sa.select(c.state, sa.func.count()).where(c.state.in_(("open", "attention"))).group_by(c.state)
-    return {str(state): int(count) for state, count in conn.execute(query)}
-
-
 def _write(conn: Conn, operation: Operation, values: Json) -> None:
     is_ours = sa.and_(c.id == operation.id, c.fence == operation.fence, c.state == "open")
     if conn.execute(sa.update(operations).where(is_ours).values(**values)).rowcount != 1:

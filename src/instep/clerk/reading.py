@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import structlog
 
 from instep.clerk import wire
 from instep.clerk.call import Backend, Params, decode
@@ -14,6 +15,8 @@ from instep.identity.ports import ProviderRefused
 from instep.identity.rules import AskAgain
 from instep.identity.session import SessionState
 
+log = structlog.get_logger(__name__)
+
 PAGE = 500
 IDS_PER_PAGE = 100
 MAX_INVITATION_PAGES = 4
@@ -21,6 +24,11 @@ MAX_INVITATION_PAGES = 4
 
 class _Memberships(msgspec.Struct):
     data: list[wire.MembershipWire]
+
+
+class _Invitations(msgspec.Struct):
+    data: list[msgspec.Raw]
+    total_count: int = 0
 
 
 class _Count(msgspec.Struct):
@@ -86,16 +94,19 @@ class Reading:
     async def list_invitations(
         self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
     ) -> list[Invitation]:
-        """See Directory.list_invitations; the newest 2,000 at the most."""
+        """See Directory.list_invitations; the newest 2,000 at the most. One that can't be read is left out, and logged."""
         found: list[Invitation] = []
         for page in range(MAX_INVITATION_PAGES):
             params: Params = [("limit", str(PAGE)), ("offset", str(page * PAGE)), ("order_by", "-created_at")]
             params += [("status", status) for status in statuses]
             params += [("email_address", email)] if email else []
             body = await self._backend.send("GET", f"organizations/{organization}/invitations", params=params)
-            listed = decode(body, wire.InvitationList)
-            found += [wire.to_invitation(it) for it in listed.data]
-            if len(listed.data) < PAGE or len(found) >= listed.total_count:
+            listed = decode(body, _Invitations)
+            good, bad = wire.read_all(wire.InvitationWire, listed.data)
+            found += [wire.to_invitation(it) for it in good]
+            for why in bad:
+                log.warning("unreadable_invitation", organization=organization, why=why)
+            if len(listed.data) < PAGE or (page + 1) * PAGE >= listed.total_count:
                 break
         return found
 

@@ -10,6 +10,7 @@ from instep.inbox import store
 from tests.support.deliveries import delivery, user_body
 from tests.support.faults import failing
 from tests.support.town import Town
+from tests.support.world import KEY, OURS, make_firm
 
 pytestmark = pytest.mark.anyio
 
@@ -125,6 +126,26 @@ async def test_the_figures_tell_what_waits_and_what_was_done(town: Town) -> None
     assert re.search(r'instep_deliveries_total{outcome="changed"} \d+', text)
     for person in ("dana", "omar", "Northwind", "user_", "sk_test"):
         assert person not in text
+
+
+async def test_the_figures_are_for_the_holder_of_their_key_where_there_is_one(sqlite_migrated_url: str) -> None:
+    firm = make_firm(sqlite_migrated_url, INSTEP_METRICS_KEY="for figures")
+    for header in ({}, {"authorization": "Bearer another"}, {"authorization": "Basic for figures"}):
+        assert (await firm.api(None, **header).get("/metrics")).status_code == 401
+    assert "instep_live_pages" in (await firm.api("for figures").get("/metrics")).text
+    await firm.close()
+
+
+async def test_a_sign_in_by_the_break_glass_key_is_in_the_audit_with_where_it_came_from(town: Town) -> None:
+    form, headers = {"key": KEY}, {"origin": OURS, "sec-fetch-site": "same-origin"}
+    response = await town.firm.api(None, **headers).post("/sign-in/key", data=form)
+    assert response.status_code == 303
+    (entry,) = (await town.firm.api().get("/v1/audit?action=session.break_glass")).json()["data"][:1]
+    assert (entry["actor"], entry["origin"], entry["request_id"]) == (
+        "break_glass",
+        "127.0.0.1",
+        response.headers["x-request-id"],
+    )
 
 
 async def test_the_documents_are_there_and_describe_every_failure_as_a_problem(town: Town) -> None:

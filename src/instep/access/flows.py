@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -13,7 +14,7 @@ from instep.access.store import SessionRow
 from instep.identity.session import SessionClaims
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
 from instep.kit.clock import now as system_now
-from instep.kit.db import Db
+from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 
 CHECK_EVERY = MINUTE  # as long as Clerk's own session tokens live: what is revoked there is out here as fast
@@ -26,7 +27,10 @@ TOKEN_BYTES = 32
 
 @dataclass(frozen=True)
 class Sessions:
-    """The sessions of the console. `admins`: Clerk ids and addresses (lower case) of instance admins."""
+    """The sessions of the console. `admins`: Clerk ids and addresses (lower case) of instance admins.
+
+    `noted` writes the audit of a session by key, in the transaction that opens it.
+    """
 
     db: Db
     source: SessionSource
@@ -35,6 +39,7 @@ class Sessions:
     clock: Clock = system_now
     just_in_time: JustInTime | None = None
     ask_for: float = ASK_FOR
+    noted: Callable[[Conn], None] = lambda conn: None
 
     async def open(self, claims: SessionClaims) -> str:
         """A new session for the person of a token that was verified just now; our own token, kept only as a hash."""
@@ -53,9 +58,12 @@ class Sessions:
     async def open_by_key(self) -> str:
         """A new session for the holder of the break-glass key, for `BREAK_GLASS_FOR`; its token."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        hashed = self.break_glass.hash_of(token)
-        await self.db.write(store.put_session, token_hash=hashed, claims=None, at=self.clock())
+        await self.db.write(self._put_by_key, token_hash=self.break_glass.hash_of(token))
         return token
+
+    def _put_by_key(self, conn: Conn, *, token_hash: str) -> None:
+        store.put_session(conn, token_hash=token_hash, claims=None, at=self.clock())
+        self.noted(conn)
 
     async def find(self, token: str) -> Asker:
         """Who holds this session token, None where it is nobody's or over.

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     instep_host: str = "127.0.0.1"
     instep_port: int = Field(default=8000, ge=0, le=65535)
     instep_admin_key: Secret = None
+    instep_metrics_key: Secret = None
     instep_admins: Words = ()
     instep_frame_ancestors: Words = ()
     instep_email_change: Literal["reinvite", "verify", "force"] = "reinvite"

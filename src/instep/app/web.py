@@ -9,11 +9,13 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from instep import __version__
 from instep.access.api import make_router as keys_router
+from instep.access.gate import bearer_of
 from instep.access.principal import Access, Principal
 from instep.app.document import with_problems
 from instep.app.pages import page_routes
@@ -193,11 +195,24 @@ def _add_health(app: FastAPI, services: Services) -> None:
         return JSONResponse({"status": "ok"})
 
     @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
+        key = services.settings.instep_metrics_key
+        if key is not None and not _is_right(bearer_of(request.headers.get("authorization", "")), key):
+            return problem(
+                401,
+                "Metrics key missing",
+                code="unauthenticated",
+                detail="Send INSTEP_METRICS_KEY as Authorization: Bearer.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
         unsettled = await services.db.read(inbox.count_by_state)
         fresh = services.syncing.fresh.last
         text = services.metrics.text(unsettled=unsettled, listeners=services.live.listeners(), fresh=fresh)
         return Response(text, media_type="text/plain; version=0.0.4")
+
+
+def _is_right(given: str | None, key: SecretStr) -> bool:
+    return secrets.compare_digest((given or "").encode(), key.get_secret_value().encode())
 
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]

@@ -12,7 +12,7 @@ from instep.access.gate import Gate
 from instep.access.keys import ApiKeys
 from instep.access.limits import BreakGlass
 from instep.access.pages import AccessPages
-from instep.access.principal import Principal
+from instep.access.principal import BREAK_GLASS, Principal
 from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
 from instep.app.jobs import make_jobs
@@ -123,7 +123,15 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_key_watch(clock))
     admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
     arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)
-    sessions = Sessions(db=db, source=clerk, break_glass=break_glass, admins=admins, clock=clock, just_in_time=arrival)
+    sessions = Sessions(
+        db=db,
+        source=clerk,
+        break_glass=break_glass,
+        admins=admins,
+        clock=clock,
+        just_in_time=arrival,
+        noted=_session_noter(clock),
+    )
     keys = ApiKeys(db=db, noted=_key_noter(clock), clock=clock)
     gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in, keys=keys)
     pages = make_pages(public_url=settings.instep_public_url, policy=_policy(settings, sign_in), clock=clock)
@@ -285,6 +293,16 @@ def _key_noter(clock: Clock) -> Callable[[Conn, Principal, str, KeyRow], None]:
         entry = Entry(
             actor=by.id, action=f"key.{what}", target=key.id, organization_id=key.organization_id, details=details
         )
+        record(conn, [entry], now=clock())
+
+    return noted
+
+
+def _session_noter(clock: Clock) -> Callable[[Conn], None]:
+    """Every session that the break-glass key opens is in the audit, with the address that it was opened from."""
+
+    def noted(conn: Conn) -> None:
+        entry = Entry(actor=BREAK_GLASS.id, action="session.break_glass", target=BREAK_GLASS.id)
         record(conn, [entry], now=clock())
 
     return noted

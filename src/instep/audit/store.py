@@ -9,6 +9,7 @@ from msgspec import Struct
 from instep.audit.tables import audit
 from instep.kit.db import Conn, put_rows
 from instep.kit.ids import new_id
+from instep.kit.log import request_under_way
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -63,7 +64,8 @@ class Filter(Struct, frozen=True, kw_only=True):
 
 
 def record(conn: Conn, entries: Sequence[Entry], *, now: int) -> None:
-    """Append entries. `now`: Unix milliseconds."""
+    """Append entries. `now`: Unix milliseconds. One that names no request belongs to the one under way, if there is."""
+    request = request_under_way()
     rows = [
         {
             "id": new_id("aud"),
@@ -74,8 +76,8 @@ def record(conn: Conn, entries: Sequence[Entry], *, now: int) -> None:
             "outcome": it.outcome,
             "organization_id": it.organization_id,
             "cause": it.cause,
-            "request_id": it.request_id,
-            "origin": it.origin,
+            "request_id": it.request_id or request["request_id"],
+            "origin": it.origin or request["origin"],
             "details": dict(it.details),
         }
         for it in entries

@@ -94,7 +94,7 @@ class Reading:
     async def list_invitations(
         self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
     ) -> list[Invitation]:
-        """See Directory.list_invitations; the newest 2,000 at the most. One that can't be read is left out, and logged."""
+        """See Directory.list_invitations; the newest 2,000 at the most, without those that can't be read (logged)."""
         found: list[Invitation] = []
         for page in range(MAX_INVITATION_PAGES):
             params: Params = [("limit", str(PAGE)), ("offset", str(page * PAGE)), ("order_by", "-created_at")]

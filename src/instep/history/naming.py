@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from instep.kit.words import Words
 
-GROUPS = ("invitation", "member", "user", "profile", "membership", "organization", "key", "sync")
+GROUPS = ("invitation", "member", "user", "profile", "membership", "organization", "key", "session", "sync")
 
 
 def actions(words: Words) -> dict[str, str]:
@@ -37,6 +37,7 @@ def actions(words: Words) -> dict[str, str]:
         "profile.reinvite": _("Invite under a new address"),
         "key.created": _("Make key"),
         "key.revoked": _("Revoke key"),
+        "session.break_glass": _("Sign in by the break-glass key"),
         "user.seen": _("Person changed in Clerk"),
         "user.gone": _("Person deleted in Clerk"),
         "membership.seen": _("Membership changed in Clerk"),
@@ -62,6 +63,7 @@ def group(key: str, words: Words) -> str:
         "membership": _("Memberships in Clerk"),
         "organization": _("Organizations in Clerk"),
         "key": _("Keys"),
+        "session": _("Sign-ins by key"),
         "sync": _("Sync"),
     }
     return named.get(key) or action(key, words)

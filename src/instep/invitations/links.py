@@ -11,7 +11,6 @@ from instep.invitations.rules import InviteRefused, organization_of, target_of
 from instep.kit.clock import Clock
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
-from instep.kit.log import request_under_way
 
 COPIED = "invitation.link_copied"
 
@@ -41,14 +40,11 @@ class CopyLink:
         return link
 
     def _record(self, conn: Conn, access: Access, organization: ClerkId, found: Invitation) -> None:
-        request = request_under_way()
         entry = Entry(
             actor=access.principal.id,
             action=COPIED,
             target=target_of(organization, found.email),
             organization_id=access.organization_id,
             details={"invitation": found.clerk_id},
-            request_id=request["request_id"],
-            origin=request["origin"],
         )
         record(conn, [entry], now=self.clock())

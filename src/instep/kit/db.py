@@ -8,6 +8,7 @@ event loop, for scripts.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -81,9 +82,12 @@ class Db:
         return await loop.run_in_executor(self._readers, lambda: self.reading(fn, *args, **kwargs))
 
     async def write(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)` in a transaction that is committed when it returns and undone when it raises."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writers, lambda: self.writing(fn, *args, **kwargs))
+        """Run `fn(conn, ...)` in a transaction that is committed when it returns and undone when it raises.
+
+        It runs in the caller's context: what is written knows the request that it belongs to.
+        """
+        loop, context = asyncio.get_running_loop(), copy_context()
+        return await loop.run_in_executor(self._writers, lambda: context.run(self.writing, fn, *args, **kwargs))
 
     def reading(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` without an event loop."""

@@ -11,6 +11,7 @@ from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Client, Session
 from clerk_emulator.wire.site import Site, is_loopback
 
+PROXY = "/__clerk"  # where the Frontend API is too, as an application's own server would pass it on
 COOKIE = "__client"
 TOKEN_PARAMETER = "__clerk_db_jwt"  # noqa: S105 - the name of a parameter
 AGES = 10 * 365 * 24 * 60 * 60
@@ -38,6 +39,25 @@ class Browser:
             for name in with_suffix("__session", self.site):
                 response.delete_cookie(name, samesite="lax")
         return response
+
+
+def token_of(request: Request, instance: Instance) -> str | None:
+    """Return the token of a browser that is known: by its cookie, else in the query, else in the header of an app."""
+    given = (
+        request.cookies.get(COOKIE),
+        request.query_params.get(TOKEN_PARAMETER),
+        request.headers.get("authorization", "").removeprefix("Bearer "),
+    )
+    return next((token for token in given if sessions.find_client(instance, token) is not None), None)
+
+
+def keep_known(browser: Browser, request: Request, response: Response) -> None:
+    """Give a browser its cookie where it has another or none, and say since when somebody is signed in."""
+    if request.cookies.get(COOKIE) != browser.client.token:
+        response.set_cookie(COOKIE, browser.client.token, max_age=AGES, httponly=True, samesite="lax")
+    for name in with_suffix("__client_uat", browser.site):
+        if request.cookies.get(name) != str(changed_at(browser)):
+            response.set_cookie(name, str(changed_at(browser)), max_age=AGES, samesite="lax")
 
 
 def browser_of(request: Request, instance: Instance, site: Site) -> Browser:

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from clerk_emulator.frontend import accept, sign_in
-from clerk_emulator.frontend.browser import comes_from_elsewhere
+from clerk_emulator.frontend.browser import PROXY, comes_from_elsewhere
 from clerk_emulator.frontend.handshake import handshake
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.wire.answers import Json
@@ -44,8 +44,8 @@ def routes(instance: Instance, site: Site, note_caller: NoteCaller) -> list[Rout
 
     return [
         Route("/images/{id}", door(image)),
-        Route("/.well-known/jwks.json", door(keys)),
-        Route("/v1/client/handshake", door(handshake)),
+        *(Route(f"{prefix}/.well-known/jwks.json", door(keys)) for prefix in ("", PROXY)),
+        *(Route(f"{prefix}/v1/client/handshake", door(handshake)) for prefix in ("", PROXY)),
         Route("/sign-in", door(sign_in.show)),
         Route("/sign-in", door(sign_in.submit), methods=["POST"]),
         Route("/sign-out", door(sign_in.sign_out), methods=["GET", "POST"]),

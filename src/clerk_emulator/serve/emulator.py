@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from clerk_emulator.control import api as control_api
 from clerk_emulator.control import pages as control_pages
 from clerk_emulator.control.desk import Desk
-from clerk_emulator.frontend import doors
+from clerk_emulator.frontend import browser, doors, fapi
 from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
 from clerk_emulator.lab.limits import Limits
@@ -173,15 +173,24 @@ class Emulator:
             note_caller=self.webhooks.note_caller,
         )
 
+        browsers = fapi.FrontendApi(instance=self.state, site=self.site, note_caller=self.webhooks.note_caller)
+
+        async def below_v1(request: Request) -> Response:
+            return await (browsers if fapi.is_meant(request) else api).answer(request)
+
         async def backend(request: Request) -> Response:
             return await api.answer(request)
+
+        async def frontend(request: Request) -> Response:
+            return await browsers.answer(request)
 
         return Starlette(
             routes=[
                 *doors.routes(self.state, self.site, self.webhooks.note_caller),
                 *control_pages.routes(self.desk),
                 *control_api.routes(self.desk),
-                Route("/v1/{rest:path}", backend, methods=METHODS),
+                Route(f"{browser.PROXY}/v1/{{rest:path}}", frontend, methods=[*METHODS, "OPTIONS"]),
+                Route("/v1/{rest:path}", below_v1, methods=[*METHODS, "OPTIONS"]),
                 *(Route(path, backend, methods=METHODS) for path in UNVERSIONED),
             ],
             lifespan=self._lifespan,

@@ -46,6 +46,7 @@ class Changing(Protocol):
 CHOICES = {
     "event_timestamps": ("seconds", "milliseconds"),
     "rate_limits": ("off", "development", "production"),
+    "sign_up_mode": ("public", "restricted", "waitlist"),
 }
 
 
@@ -59,6 +60,8 @@ class Settings:
     or `milliseconds`.
     `mail_events`: whether letters and text messages are told of too, as `email.created` and `sms.created`.
     `rate_limits`: `off`, `development` (100 calls in 10 seconds), or `production` (1,000).
+    `multi_session`: whether several people may be signed in in one browser.
+    `sign_up_mode`: who may sign up: `public`, or only who has an invitation: `restricted` and `waitlist`.
     """
 
     organizations_enabled: bool = True
@@ -73,6 +76,8 @@ class Settings:
     event_timestamps: str = "seconds"
     mail_events: bool = False
     rate_limits: str = "off"
+    multi_session: bool = False
+    sign_up_mode: str = "public"
     organization_domains_enabled: bool = False
     organization_slugs_disabled: bool = False
     enrollment_modes: list[str] = field(default_factory=lambda: ["manual_invitation"])

@@ -22,6 +22,9 @@ class Query:
         for name, value in pairs:
             self._values.setdefault(name.removesuffix("[]"), []).append(value)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
     def text(self, name: str) -> str | None:
         """Return the first value, or None."""
         values = self._values.get(name)

@@ -1,0 +1,144 @@
+"""The door of the Frontend API: which route it is, which browser asks, and the answer in its envelope."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clerk_emulator.frontend import table
+from clerk_emulator.frontend.browser import PROXY, Browser, keep_known, token_of
+from clerk_emulator.frontend.visit import Bare, File, Visit
+from clerk_emulator.state import sessions
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
+from clerk_emulator.wire.answers import Json, refusal
+from clerk_emulator.wire.clients import client as client_shape
+from clerk_emulator.wire.queries import Query
+from clerk_emulator.wire.site import Site, is_loopback
+
+LARGEST_BODY = 16 * 1024 * 1024
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+
+
+def is_meant(request: Request) -> bool:
+    """Say whether a request below /v1 is for the Frontend API: by its path, or because a browser's script sends it."""
+    first = request.url.path.removeprefix("/v1").strip("/").partition("/")[0]
+    if first in table.ONLY_HERE:
+        return True
+    names = request.query_params
+    return "authorization" not in request.headers and ("_clerk_js_version" in names or "_clerk_session_id" in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendApi:
+    """Answers what Clerk's scripts in browsers ask."""
+
+    instance: Instance
+    site: Site
+    note_caller: Callable[[str, str], None]
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request, with the headers that let a page of another address read it."""
+        origin = request.headers.get("origin")
+        if origin is not None and not self._is_welcome(origin, request):
+            words = f"Pages of {origin} may not use this emulator."
+            return refusal(400, Problem("origin_invalid", "wrong origin", words))
+        if request.method == "OPTIONS":
+            response = Response(status_code=204)
+            response.headers["access-control-allow-methods"] = "GET, POST, PUT, PATCH, DELETE"
+            response.headers["access-control-allow-headers"] = "authorization, content-type"
+        else:
+            response = await self._answer(request)
+        if origin is not None:
+            response.headers["access-control-allow-origin"] = origin
+            response.headers["access-control-allow-credentials"] = "true"
+            response.headers["access-control-expose-headers"] = "authorization"
+            response.headers["vary"] = "Origin"
+        response.headers["cache-control"] = "no-store"
+        return response
+
+    def _is_welcome(self, origin: str, request: Request) -> bool:
+        return self.site.may_redirect_to(origin) or origin == str(request.base_url).rstrip("/")
+
+    async def _answer(self, request: Request) -> Response:
+        path = request.url.path.removeprefix(PROXY).removeprefix("/v1")
+        override = request.query_params.get("_method", "").upper()
+        method = override if request.method == "POST" and override in WRITES else request.method
+        found = table.match(method, path)
+        if found is None:
+            words = f"The emulator does not have {method} {path} of the Frontend API."
+            return refusal(501, Problem("emulator_not_implemented", "not emulated", words))
+        route, params = found
+        try:
+            fields, files = await _content(request)
+            visit = Visit(
+                instance=self.instance,
+                site=self.site,
+                params=params,
+                query=Query(request.query_params.multi_items()),
+                fields=fields,
+                files=files,
+                origin=request.headers.get("origin") or _origin_of(request.headers.get("referer")),
+                known=sessions.find_client(self.instance, token_of(request, self.instance)),
+            )
+            self.note_caller(request.client.host if request.client else "", request.headers.get("user-agent", ""))
+            body = route.handler(visit)
+        except NotEmulated as missing:
+            words = f"The emulator does not have {missing}."
+            meta = {"operationId": route.operation}
+            return refusal(501, Problem("emulator_not_implemented", "not emulated", words, meta))
+        except Refused as refused:
+            return refusal(refused.status, *refused.problems)
+        return self._enveloped(visit, body, request)
+
+    def _enveloped(self, visit: Visit, body: Any, request: Request) -> Response:
+        client = visit.find_client()
+        shape = client_shape(self.instance, client, self.site) if client else None
+        if isinstance(body, Bare):
+            response: Response = Json(body.body, status_code=body.status)
+        else:
+            response = Json({"response": body, "client": shape})
+        if client is not None:
+            keep_known(Browser(instance=self.instance, site=self.site, client=client), request, response)
+        return response
+
+
+def _origin_of(address: str | None) -> str | None:
+    parts = urlsplit(address or "")
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc and is_loopback(parts.hostname or "") else None
+
+
+async def _content(request: Request) -> tuple[Query, dict[str, File]]:
+    """Return fields and files of a form; a picture may also be the whole body, in base64 or as it is."""
+    if int(request.headers.get("content-length") or 0) > LARGEST_BODY:
+        raise Refused(413, Problem("request_body_too_large", "too large", "The body is too large."))
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        try:
+            async with request.form(max_files=4) as form:
+                pairs = form.multi_items()
+                fields = Query((name, value) for name, value in pairs if isinstance(value, str))
+                files = {
+                    name: File(value.content_type or "", await value.read())
+                    for name, value in pairs
+                    if isinstance(value, UploadFile)
+                }
+                return fields, files
+        except HTTPException:
+            raise Refused(400, Problem("request_body_invalid", "invalid form", "The body is no form.")) from None
+    body = await request.body()
+    return Query(()), {"file": File(kind, _plain(body))} if body else {}
+
+
+def _plain(body: bytes) -> bytes:
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error:
+        return body

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--generate", type=_counts, metavar="U,O,M", help="make up users, organizations, memberships")
     serve.add_argument("--retry-scale", type=float, default=1.0, metavar="X", help="shorten webhook retries")
     serve.add_argument("--public-url", metavar="URL", help="where clients find it (default: host and port)")
+    serve.add_argument("--npm", type=Path, metavar="DIR", help="where npm put Clerk's scripts, to serve them")
     serve.add_argument("--secret-key", default=os.environ.get("CLERK_SECRET_KEY"), metavar="sk_test_...")
     serve.add_argument("--publishable-key", default=os.environ.get("CLERK_PUBLISHABLE_KEY"), metavar="pk_test_...")
     serve.add_argument(
@@ -67,6 +68,7 @@ def _serve(wish: argparse.Namespace) -> None:
             publishable_key=wish.publishable_key or pinned.get("publishable_key"),
             private_key=pinned.get("private_key"),
             redirect_hosts=wish.allow_redirect_host,
+            npm=wish.npm,
         )
         if not len(emulator.state.users):
             _fill(emulator, file, wish.generate)

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from clerk_emulator.control import api as control_api
 from clerk_emulator.control import pages as control_pages
 from clerk_emulator.control.desk import Desk
-from clerk_emulator.frontend import browser, doors, fapi
+from clerk_emulator.frontend import browser, doors, fapi, scripts
 from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
 from clerk_emulator.lab.limits import Limits
@@ -66,7 +66,8 @@ class Emulator:
         """Make an emulator.
 
         More: `publishable_key` (else made from the address), `private_key` (PEM, else made when first needed),
-        `redirect_hosts` (to which browsers may be sent besides this machine; `*`: all), `id_seed` (repeatable ids).
+        `redirect_hosts` (to which browsers may be sent besides this machine; `*`: all), `id_seed` (repeatable ids),
+        `npm` (the folder where npm put Clerk's scripts for browsers).
         """
         extras = _Extras(more)
         self.clock = clock or Clock()
@@ -100,7 +101,7 @@ class Emulator:
             office=Office(self.webhooks),
         )
         self._is_dirty = not kept
-        self._app = self._build()
+        self._app = self._build(extras.npm)
 
     @property
     def app(self) -> "Emulator":
@@ -163,7 +164,7 @@ class Emulator:
             self._is_dirty = True
         await self._app(scope, receive, send)
 
-    def _build(self) -> Starlette:
+    def _build(self, npm: str | os.PathLike[str] | None) -> Starlette:
         api = BackendApi(
             instance=self.state,
             site=self.site,
@@ -189,6 +190,7 @@ class Emulator:
                 *doors.routes(self.state, self.site, self.webhooks.note_caller),
                 *control_pages.routes(self.desk),
                 *control_api.routes(self.desk),
+                *scripts.routes(npm, browser.PROXY),
                 Route(f"{browser.PROXY}/v1/{{rest:path}}", frontend, methods=[*METHODS, "OPTIONS"]),
                 Route("/v1/{rest:path}", below_v1, methods=[*METHODS, "OPTIONS"]),
                 *(Route(path, backend, methods=METHODS) for path in UNVERSIONED),
@@ -222,13 +224,14 @@ class _Extras:
     """The parameters of an emulator that few need."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        known = {"publishable_key", "private_key", "redirect_hosts", "id_seed"}
+        known = {"publishable_key", "private_key", "redirect_hosts", "id_seed", "npm"}
         if set(given) - known:
             raise TypeError(f"unknown: {', '.join(sorted(set(given) - known))}")
         self.publishable_key: str | None = given.get("publishable_key")
         self.private_key: str | None = given.get("private_key")
         self.redirect_hosts: Iterable[str] = given.get("redirect_hosts") or ()
         self.id_seed: int | None = given.get("id_seed")
+        self.npm: str | os.PathLike[str] | None = given.get("npm")
 
 
 class BadState(ValueError):

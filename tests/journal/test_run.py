@@ -236,6 +236,61 @@ async def test_a_sleepers_write_is_refused(world: World) -> None:
     assert found.state == "settled"
 
 
+async def test_a_sleeper_that_looked_before_another_went_on_does_not_do_it_again(world: World) -> None:
+    """It reads that nothing was done, sleeps past its lease, and wakes when another worker has done everything."""
+    world.clerk.failures = [ProviderDown("timeout")]
+    with pytest.raises(Unsettled):
+        await world.runner.run(asked())
+    look = world.clerk.find
+
+    async def look_and_sleep(name: str) -> Json | None:
+        found = await look(name)
+        world.clerk.find = look  # type: ignore[method-assign]
+        world.now += LEASE + 1
+        assert await world.replica().resume_due() == 1
+        return found
+
+    world.clerk.find = look_and_sleep  # type: ignore[method-assign]
+    world.now += LEASE + 1
+    await world.runner.resume_due()
+    assert world.clerk.effects == ["first", "second"]
+    assert len(world.settled()) == 1
+
+
+async def test_a_sleeper_that_nobody_overtook_goes_on(world: World) -> None:
+    world.clerk.failures = [ProviderDown("timeout")]
+    with pytest.raises(Unsettled):
+        await world.runner.run(asked())
+    look = world.clerk.find
+
+    async def look_and_sleep(name: str) -> Json | None:
+        world.now += LEASE + 1
+        return await look(name)
+
+    world.clerk.find = look_and_sleep  # type: ignore[method-assign]
+    world.now += LEASE + 1
+    await world.runner.resume_due()
+    assert world.clerk.effects == ["first", "second"]
+    assert len(world.settled()) == 1
+
+
+async def test_whoever_asked_and_was_overtaken_is_told_where_the_end_will_stand(world: World) -> None:
+    do = world.clerk.call
+
+    async def do_and_sleep(name: str) -> Json:
+        done = await do(name)
+        world.clerk.call = do  # type: ignore[method-assign]
+        world.now += LEASE + 1
+        assert await world.replica().resume_due() == 1
+        return done
+
+    world.clerk.call = do_and_sleep  # type: ignore[method-assign]
+    with pytest.raises(Unsettled) as caught:
+        await world.runner.run(asked())
+    assert world.clerk.effects == ["first", "second"]
+    assert world.settled() == [caught.value.operation.id]
+
+
 async def test_giving_up_ends_it_and_frees_its_target(world: World) -> None:
     world.clerk.failures = [ProviderDown("timeout")]
     with pytest.raises(Unsettled) as caught:

@@ -18,6 +18,7 @@ from instep.journal.model import (
     Json,
     Opening,
     Operation,
+    Overtaken,
     Procedure,
     Procedures,
     State,
@@ -65,7 +66,10 @@ class Runner:
         operation, is_new = await self._open(replace(asked, **request_under_way()), opening)
         if not is_new:
             return _as_it_ended(operation)
-        return await self._carry_out(operation, is_first=True)
+        try:
+            return await self._carry_out(operation, is_first=True)
+        except Overtaken as overtaken:
+            raise Unsettled(UNKNOWN, operation) from overtaken
 
     async def resume_due(self) -> int:
         """Go on with everything that is due: what was interrupted, put off, or left by a process that died."""
@@ -115,7 +119,7 @@ class Runner:
             if step.name in operation.done:
                 continue
             try:
-                value = await self._take(step, operation, is_first=is_first)
+                operation, value = await self._take(step, operation, is_first=is_first)
             except ProviderRefused as refusal:
                 await self._refused(operation, procedure, refusal)
             except ProviderDown as silence:
@@ -124,21 +128,31 @@ class Runner:
                 await self._unknowable(operation, unknown)
             operation = replace(operation, done={**operation.done, step.name: value})
             if step is not procedure.steps[-1]:
-                await self.db.write(self._note, operation)
+                operation = await self.db.write(self._note, operation)
         return await self.db.write(self._settle, operation, procedure)
 
-    async def _take(self, step: Step, operation: Operation, *, is_first: bool) -> Json:
+    async def _take(self, step: Step, operation: Operation, *, is_first: bool) -> tuple[Operation, Json]:
         """One step. One that may have been taken before is looked for first; silence is found out at once if it can."""
         if not is_first:
             found = await step.find(operation)
             if found is not None:
-                return found
+                return operation, found
+        operation = await self._hold(operation)
         try:
-            return await step.do(operation)
+            return operation, await step.do(operation)
         except ProviderDown as silence:
             if silence.is_harmless:
                 raise
-            return await self._find_out(step, operation, silence)
+            return operation, await self._find_out(step, operation, silence)
+
+    async def _hold(self, operation: Operation) -> Operation:
+        """Whoever has slept asks for the lease again before calling Clerk: another may have gone on. Raises Overtaken.
+
+        Half of the lease is left for the call itself, which gives up long before.
+        """
+        if self.clock() < (operation.due_at or 0) - LEASE // 2:
+            return operation
+        return await self.db.write(self._note, operation)
 
     async def _find_out(self, step: Step, operation: Operation, silence: ProviderDown) -> Json:
         found = await step.find(operation)
@@ -148,9 +162,10 @@ class Runner:
             raise ProviderRefused(str(silence), code="clerk_failed", status=silence.status or 500) from silence
         raise silence
 
-    def _note(self, conn: Conn, operation: Operation) -> None:
+    def _note(self, conn: Conn, operation: Operation) -> Operation:
         now = self.clock()
         store.note(conn, operation, operation.done, now=now, until=now + LEASE)
+        return replace(operation, due_at=now + LEASE)
 
     def _settle(self, conn: Conn, operation: Operation, procedure: Procedure) -> Operation:
         procedure.settle(conn, operation)

@@ -175,7 +175,6 @@ TABLE = {
     "open": """
         GET /openapi.json
         GET /docs
-        GET /docs/oauth2-redirect
         GET /sign-in
         GET /sign-in/start
         GET /sign-in/callback

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from instep.access.console import Console
 from instep.access.key_pages import KeyPages
 from instep.access.principal import Access
+from instep.app import reference
 from instep.app.wiring import Services, make_operations
 from instep.history.flows import Audit
 from instep.history.pages import HistoryPages
@@ -46,6 +49,17 @@ def page_routes(services: Services) -> list[Route]:
         *services.access_pages.routes(),
         *services.pages.routes(),
     ]
+
+
+def reference_route(services: Services, document: Callable[[], reference.Json]) -> Route:
+    """GET /docs: the API described, for whoever asks."""
+
+    async def show(request: Request) -> Response:
+        found = reference.read(document())
+        known = {it.name for it in found.shapes}
+        return services.pages.page(request, "app/reference.html", reference=found, known=known)
+
+    return Route("/docs", show)
 
 
 def make_console(services: Services) -> Console:

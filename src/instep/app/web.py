@@ -18,7 +18,7 @@ from instep.access.api import make_router as keys_router
 from instep.access.gate import bearer_of
 from instep.access.principal import Access, Principal
 from instep.app.document import with_problems
-from instep.app.pages import page_routes
+from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_operations
 from instep.history import api as history
 from instep.history.flows import Audit
@@ -83,6 +83,7 @@ def make_app(services: Services) -> Front:
         description=DESCRIPTION,
         lifespan=_lifespan(services),
         openapi_url="/openapi.json",
+        docs_url=None,
         redoc_url=None,
     )
     access = api_access(services)
@@ -97,6 +98,7 @@ def make_app(services: Services) -> Front:
     _add_health(app, services)
     documented = app.openapi
     app.openapi = cache(lambda: with_problems(documented()))  # type: ignore[method-assign]  # FastAPI's own way
+    app.router.routes.append(reference_route(services, app.openapi))
     app.add_exception_handler(InstepError, _failed(services))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http(services))
@@ -280,7 +282,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 def _is_page(request: Request) -> bool:
-    return not request.url.path.startswith(("/v1/", "/health", "/metrics", "/openapi.json", "/docs"))
+    return not request.url.path.startswith(("/v1/", "/health", "/metrics", "/openapi.json"))
 
 
 def _id(request: Request) -> str | None:

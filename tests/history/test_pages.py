@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -167,6 +168,19 @@ def put_entries(db: Db) -> None:
         Entry(actor="break_glass", action="key.created", target="key_1", details={"name": "CI", "scopes": "read"}),
     ]
     db.writing(record, entries, now=NOW - 3 * DAY)
+
+
+def test_whoever_asked_for_an_operation_learns_how_it_ends(client: TestClient, db: Db) -> None:
+    """Also where they are no admin: their page waits for it. Nobody else's, and nothing of another organization."""
+    asked = Asked(kind="profile.edit", target="user:usr_1", actor="usr_1", intent={})
+    mine = db.writing(store.open_, asked, now=NOW - 5_000, until=NOW + 9_000)
+    theirs = db.writing(store.open_, replace(asked, actor="usr_2", target="user:usr_2"), now=NOW, until=NOW + 9_000)
+    assert mine is not None
+    assert theirs is not None
+    at = f"{HOME}/operations"
+    assert client.get(f"{at}/{mine.id}/outcome", headers=MEMBER_SENDS).json() == {"is_open": True}
+    assert client.get(f"{at}/{theirs.id}/outcome", headers=MEMBER_SENDS).status_code == 403
+    assert client.get(f"{at}/{mine.id}/give-up", headers=MEMBER_SENDS).status_code == 403
 
 
 def test_the_audit_tells_names(client: TestClient, db: Db) -> None:

@@ -73,7 +73,7 @@ class Console:
         operation = getattr(error, "operation", None)
         if isinstance(error, TemporaryError) and operation is not None and is_partial(request):
             watch = {"url": f"{base}/operations/{operation.id}/outcome", "toast": {"title": _(str(error))}}
-            return self.pages.nothing(status=202, events={"operation-watch": watch, **CHANGED})
+            return self.pages.nothing(status=202, events={"dialog-close": {}, "operation-watch": watch, **CHANGED})
         status = 503 if isinstance(error, TemporaryError) else getattr(error, "status", 409)
         title = title or _("Nothing was changed")
         return self.pages.error(request, status=status, title=title, text=_(str(error)))

@@ -38,6 +38,11 @@ class Operations:
             raise Refused("There is no such operation.", code="operation_not_found", status=NOT_FOUND)
         return found
 
+    async def find_own(self, principal: Principal, id: str) -> Operation | None:
+        """One that this principal asked for."""
+        found = await self.db.read(store.find, id)
+        return found if found is not None and found.actor == principal.id else None
+
     async def retry(self, operation: Operation) -> Operation:
         """Try one that needs attention again: the worker takes it on within a second. Refused where it does not."""
         again = await self.db.write(store.reopen, operation.id, now=self.clock())

@@ -112,8 +112,8 @@ class HistoryPages:
         return await self._answer(request, place, "operations", context)
 
     async def outcome(self, request: Request) -> Response:
-        """How one operation stands, for the script that waits for its end."""
-        found = await self._find(request)
+        """How one operation stands, for the script that waits for its end: of admins, and of whoever asked for it."""
+        found = await self._own(request) or await self._find(request)
         if isinstance(found, Response):
             return found
         _, operation = found
@@ -194,6 +194,18 @@ class HistoryPages:
         else:
             asker = await self.console.instance_admin(request)
         return asker if isinstance(asker, Response) else Place(asker)
+
+    async def _own(self, request: Request) -> tuple[Place, Operation] | None:
+        """An operation that this very person asked for, here or of nobody's organization, whatever else they see."""
+        is_within = "id" in request.path_params
+        asker = await (self.console.member(request) if is_within else self.console.principal(request))
+        if isinstance(asker, Response):
+            return None
+        principal = asker.principal if isinstance(asker, Access) else asker
+        place = Place(asker)
+        found = await self.operations.find_own(principal, request.path_params["operation"])
+        is_here = found is not None and (found.organization_id is None or place.holds(found))
+        return (place, found) if found is not None and is_here else None
 
     async def _find(self, request: Request) -> tuple[Place, Operation] | Response:
         place = await self._place(request)

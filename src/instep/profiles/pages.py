@@ -1,54 +1,31 @@
 """The pages of people: one person's, in an organization or above them all, and the list of everyone."""
 
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from instep.access.console import Console
-from instep.access.frame import home_of
-from instep.access.principal import Access, Principal
 from instep.identity.refusals import Refused
-from instep.kit.confirm import new_key
-from instep.kit.errors import InstepError, TemporaryError
-from instep.kit.html import is_partial, request_id_of
+from instep.kit.errors import InstepError
+from instep.kit.html import is_partial
 from instep.kit.outcomes import DONE, OPEN, SAME, SKIPPED, Outcome, Outcomes, status_of
 from instep.profiles.asking import DEEDS, question, reinvite_question
 from instep.profiles.flows import Profiles
+from instep.profiles.forms import NAMES, Forms, in_dialog, key_in, names_of, typed_in
 from instep.profiles.profile import STATUSES, Ask, EmailChange, Profile, decode_cursor
 from instep.profiles.rules import Edit
+from instep.profiles.spots import Finder, Spot, above
 from instep.profiles.view import PersonView, person_view, status
 
 PAGE = 25
-NAMES = ("first_name", "last_name", "username")
 MOVED = {"invited": DONE, "checking": OPEN, "refused": SKIPPED, "kept": SAME}
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Spot(Struct, frozen=True, kw_only=True):
-    """Where a person is looked at: in an organization (an access), or above them all (a principal)."""
-
-    asker: Access | Principal
-    at: str
-    back: str
-    here: str
-
-    @property
-    def principal(self) -> Principal:
-        """Who looks."""
-        return self.asker.principal if isinstance(self.asker, Access) else self.asker
-
-    @property
-    def base(self) -> str:
-        """What is above the operations here."""
-        return home_of(self.asker) if isinstance(self.asker, Access) else ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +35,16 @@ class ProfilePages:
     console: Console
     profiles: Profiles
     roles: Mapping[str, str]
+
+    @property
+    def find(self) -> Finder:
+        """Who looks, from where, at whom."""
+        return Finder(self.console, self.profiles)
+
+    @property
+    def forms(self) -> Forms:
+        """The forms about a person."""
+        return Forms(self.console)
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list."""
@@ -112,7 +99,7 @@ class ProfilePages:
 
     async def person(self, request: Request) -> Response:
         """One person: a drawer over an open page, else a page."""
-        found = await self._find(request)
+        found = await self.find(request)
         if isinstance(found, Response):
             return found
         spot, it = found
@@ -124,7 +111,7 @@ class ProfilePages:
         asker = await self.console.instance_admin(request)
         if isinstance(asker, Response):
             return asker
-        return await self._form(request, _above(asker), "new", {"in_clerk": "1"})
+        return await self.forms.show(request, above(asker), "new", {"in_clerk": "1"})
 
     async def create(self, request: Request) -> Response:
         """A new person, with a Clerk account or without."""
@@ -133,81 +120,80 @@ class ProfilePages:
         asker = await self.console.instance_admin(request)
         if isinstance(asker, Response):
             return asker
-        typed = await _typed(request)
+        typed = await typed_in(request)
         named = {name: typed[name] for name in NAMES if typed.get(name)}
         wanted = msgspec.convert({"email": typed.get("email", ""), **named}, Edit)
-        key, in_clerk = _key(request, typed), bool(typed.get("in_clerk"))
+        key, in_clerk = key_in(request, typed), bool(typed.get("in_clerk"))
         try:
             made = await self.profiles.manage.create(asker, wanted, in_clerk=in_clerk, idempotency_key=key)
         except InstepError as error:
-            return await self._wrong(request, _above(asker), "new", typed, error)
+            return await self.forms.wrong(request, above(asker), "new", typed, error)
         title = self.console.words.gettext("%(name)s was made", name=made.person.name)
         return self.console.done(request, title, "/users")
 
     async def edit(self, request: Request) -> Response:
         """The form with the names."""
-        found = await self._find(request)
+        found = await self.find(request)
         if isinstance(found, Response):
             return found
         spot, it = found
-        typed = {name: getattr(it.person, name) or "" for name in NAMES}
-        return await self._form(request, spot, "edit", typed, it)
+        return await self.forms.show(request, spot, "edit", names_of(it), it)
 
     async def save(self, request: Request) -> Response:
         """What was typed, on both sides; a refusal is said beside its field, and nothing was changed."""
-        found = await self._find(request, is_change=True)
+        found = await self.find(request, is_change=True)
         if isinstance(found, Response):
             return found
         spot, it = found
-        typed = await _typed(request)
-        before = {name: getattr(it.person, name) or "" for name in NAMES}
+        typed = await typed_in(request)
+        before = names_of(it)
         changed = {name: typed[name] for name in NAMES if name in typed and typed[name] != before[name]}
         try:
             edit = msgspec.convert(changed, Edit)
-            await self.profiles.edit(spot.principal, it.person.id, edit, idempotency_key=_key(request, typed))
+            await self.profiles.edit(spot.principal, it.person.id, edit, idempotency_key=key_in(request, typed))
         except InstepError as error:
-            return await self._wrong(request, spot, "edit", typed, error, it)
+            return await self.forms.wrong(request, spot, "edit", typed, error, it)
         title = self.console.words.gettext("Saved")
         return self.console.done(request, title, spot.back)
 
     async def ask_email(self, request: Request) -> Response:
         """The form with the address."""
-        found = await self._find(request)
+        found = await self.find(request)
         if isinstance(found, Response):
             return found
         spot, it = found
-        return await self._form(request, spot, "email", {"email": it.person.email or ""}, it)
+        return await self.forms.show(request, spot, "email", {"email": it.person.email or ""}, it)
 
     async def change_email(self, request: Request) -> Response:
         """A new address, as far as the installation's policy goes at once: done, a code, or the offer to invite."""
-        found = await self._find(request, is_change=True)
+        found = await self.find(request, is_change=True)
         if isinstance(found, Response):
             return found
         spot, it = found
-        typed = await _typed(request)
-        edit, key = Edit(email=typed.get("email", "")), _key(request, typed)
+        typed = await typed_in(request)
+        edit, key = Edit(email=typed.get("email", "")), key_in(request, typed)
         try:
             change = await self.profiles.edit(spot.principal, it.person.id, edit, idempotency_key=key)
         except InstepError as error:
-            return await self._wrong(request, spot, "email", typed, error, it)
+            return await self.forms.wrong(request, spot, "email", typed, error, it)
         if isinstance(change, EmailChange) and change.outcome == "requires_invitation":
             asked = reinvite_question(change, it, at=spot.at, back=spot.back, words=self.console.words)
-            return _in_dialog(await self.console.ask(request, asked, spot.asker, here=spot.here))
+            return in_dialog(await self.console.ask(request, asked, spot.asker, here=spot.here))
         if isinstance(change, EmailChange) and change.outcome == "requires_verification":
             context = {"email": change.email, "verification": change.verification or ""}
-            return _in_dialog(await self._form(request, spot, "code", context, it, is_new=True))
+            return in_dialog(await self.forms.show(request, spot, "code", context, it, is_new=True))
         return self.console.done(request, self.console.words.gettext("Address changed"), spot.back)
 
     async def reinvite(self, request: Request) -> Response:
         """Invited anew in each organization, and what became of each."""
-        found = await self._find(request, is_change=True)
+        found = await self.find(request, is_change=True)
         if isinstance(found, Response):
             return found
         spot, it = found
-        typed, words = await _typed(request), self.console.words
+        typed, words = await typed_in(request), self.console.words
         try:
             change = await self.profiles.change_email(
-                spot.principal, it.person.id, typed.get("email", ""), idempotency_key=_key(request, typed)
+                spot.principal, it.person.id, typed.get("email", ""), idempotency_key=key_in(request, typed)
             )
         except InstepError as error:
             return self.console.refused(request, error, base=spot.base)
@@ -224,23 +210,23 @@ class ProfilePages:
 
     async def verify(self, request: Request) -> Response:
         """The code that was sent to the new address."""
-        found = await self._find(request, is_change=True)
+        found = await self.find(request, is_change=True)
         if isinstance(found, Response):
             return found
         spot, it = found
-        typed = await _typed(request)
+        typed = await typed_in(request)
         try:
             change = await self.profiles.change_email.verify(
                 spot.principal, it.person.id, typed.get("verification", ""), typed.get("code", "")
             )
         except InstepError as error:
-            return await self._wrong(request, spot, "code", {**typed, "code": ""}, error, it)
+            return await self.forms.wrong(request, spot, "code", typed, error, it)
         title = self.console.words.gettext("Address changed")
         return self.console.done(request, title, spot.back, text=change.note or "")
 
     def _asking(self, deed: str) -> Handler:
         async def ask(request: Request) -> Response:
-            found = await self._find(request)
+            found = await self.find(request)
             if isinstance(found, Response):
                 return found
             spot, it = found
@@ -251,12 +237,12 @@ class ProfilePages:
 
     def _doing(self, deed: str) -> Handler:
         async def do(request: Request) -> Response:
-            found = await self._find(request, is_change=True)
+            found = await self.find(request, is_change=True)
             if isinstance(found, Response):
                 return found
             spot, it = found
             try:
-                title, note = await self._do(deed, spot, it, await _typed(request), request)
+                title, note = await self._do(deed, spot, it, await typed_in(request), request)
             except InstepError as error:
                 return self.console.refused(request, error, base=spot.base)
             return self.console.done(request, title, spot.back, text=note)
@@ -265,7 +251,7 @@ class ProfilePages:
 
     async def _do(self, deed: str, spot: Spot, it: Profile, typed: dict[str, str], request: Request) -> tuple[str, str]:
         """The deed, and what is said of it."""
-        manage, who, ref, key = self.profiles.manage, spot.principal, it.person.id, _key(request, typed)
+        manage, who, ref, key = self.profiles.manage, spot.principal, it.person.id, key_in(request, typed)
         _, name = self.console.words.gettext, it.person.name
         if deed == "ban":
             banned, note = await manage.ban(who, ref, idempotency_key=key)
@@ -282,102 +268,11 @@ class ProfilePages:
         await manage.delete(who, ref, clerk="ban" if how == "ban" else "keep" if how == "keep" else "delete")
         return _("%(name)s is deleted", name=name), ""
 
-    async def _find(self, request: Request, *, is_change: bool = False) -> tuple[Spot, Profile] | Response:
-        """Who looks, from where, at whom."""
-        foreign = self.console.foreign(request) if is_change else None
-        if foreign:
-            return foreign
-        spot = await self._spot(request)
-        if isinstance(spot, Response):
-            return spot
-        try:
-            found = await self.profiles.users.get(spot.principal, request.path_params["user"])
-        except InstepError as error:
-            return self.console.refused(request, error, title=self.console.words.gettext("Not found"))
-        is_here = not isinstance(spot.asker, Access) or any(
-            place.organization_id == spot.asker.organization_id for place in found.belongings
-        )
-        if is_here:
-            return spot, found
-        text = self.console.words.gettext("There is no such person in this organization.")
-        return self.console.pages.error(request, status=404, title=self.console.words.gettext("Not found"), text=text)
-
-    async def _spot(self, request: Request) -> Spot | Response:
-        user = request.path_params["user"]
-        if "id" not in request.path_params:
-            asker = await self.console.instance_admin(request)
-            return asker if isinstance(asker, Response) else _above(asker, user)
-        access = await self.console.member(request)
-        if isinstance(access, Response):
-            return access
-        home = home_of(access)
-        return Spot(asker=access, at=f"{home}/members/{user}", back=f"{home}/members", here="members")
-
     def _view(self, it: Profile, at: str) -> PersonView:
         at = f"/users/{it.person.id}" if it.is_whole else at
         return person_view(it, at=at, roles=self.roles, now=self.console.pages.clock(), words=self.console.words)
-
-    async def _form(
-        self, request: Request, spot: Spot, form: str, typed: Mapping[str, str], it: Profile | None = None, **more: Any
-    ) -> Response:
-        context: dict[str, Any] = {
-            "form": form,
-            "typed": {"key": new_key(), **typed},
-            "at": spot.at,
-            "back": spot.back,
-            "name": it.person.name if it else "",
-            "row": f"row-{it.person.id}" if it else "",
-            "error": "",
-            "field": None,
-            "request_id": None,
-            **more,
-        }
-        piece = "form" if request.method == "POST" and not more.get("is_new") else "form_dialog"
-        if is_partial(request):
-            return self.console.pages.fragment(request, f"profiles/{piece}.html", **context)
-        return await self.console.page(request, "profiles/form_page.html", spot.asker, here=spot.here, **context)
-
-    async def _wrong(
-        self,
-        request: Request,
-        spot: Spot,
-        form: str,
-        typed: Mapping[str, str],
-        error: InstepError,
-        it: Profile | None = None,
-    ) -> Response:
-        """The form again, with what is wrong; what was typed stays. An end that is not known is awaited outside."""
-        if isinstance(error, TemporaryError):
-            return self.console.refused(request, error, base=spot.base)
-        more = {
-            "error": self.console.words.gettext(str(error)),
-            "field": getattr(error, "field", None),
-            "request_id": request_id_of(request),
-        }
-        answer = await self._form(request, spot, form, {**typed, "key": new_key()}, it, **more)
-        answer.status_code = getattr(error, "status", 422)
-        return answer
 
     async def _show(self, request: Request, spot: Spot, what: str, context: dict[str, Any]) -> Response:
         if is_partial(request):
             return self.console.pages.fragment(request, f"profiles/{what}.html", **context)
         return await self.console.page(request, f"profiles/{what}_page.html", spot.asker, here=spot.here, **context)
-
-
-def _above(asker: Principal, user: str = "") -> Spot:
-    return Spot(asker=asker, at=f"/users/{user}" if user else "/users", back="/users", here="/users")
-
-
-def _in_dialog(answer: Response) -> Response:
-    """A form is answered by another dialog instead of itself."""
-    answer.headers.update({"HX-Retarget": "#dialog", "HX-Reswap": "innerHTML"})
-    return answer
-
-
-async def _typed(request: Request) -> dict[str, str]:
-    return {name: value.strip() for name, value in (await request.form()).items() if isinstance(value, str)}
-
-
-def _key(request: Request, typed: Mapping[str, str]) -> str | None:
-    words = " ".join(f"{name}={text}" for name, text in sorted(typed.items()))
-    return hashlib.sha256(f"{request.url.path} {words}".encode()).hexdigest() if typed.get("key") else None

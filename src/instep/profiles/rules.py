@@ -18,6 +18,7 @@ Policy = Literal["reinvite", "verify", "force"]
 Removal = Literal["delete", "ban", "keep"]
 
 NOT_SYNCED = "Failed to sync with Clerk authentication system"
+NOT_SYNCED_CODE = "clerk_sync_failed"
 NO_BANS = "Your Clerk plan has no bans. Deactivated here, and signed out everywhere."
 PASSWORD_UNKNOWN = "We do not know whether the password was changed; set it again."  # noqa: S105 (a sentence)
 OWN = frozenset({"first_name", "last_name"})
@@ -187,9 +188,7 @@ def not_synced(refusal: ProviderRefused, intent: Mapping[str, Any], *, whom: str
     if said.code in _SAID:
         return said
     status = CONFLICT if said.status == NOT_FOUND else said.status
-    return Refused(
-        f"{NOT_SYNCED}: {said}", code="clerk_sync_failed", status=status, field=refusal.param, refusal=refusal
-    )
+    return Refused(f"{NOT_SYNCED}: {said}", code=NOT_SYNCED_CODE, status=status, field=refusal.param, refusal=refusal)
 
 
 def password_refused(refusal: ProviderRefused, *, whom: str) -> Refused:

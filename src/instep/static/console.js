@@ -47,10 +47,26 @@ async function copy(button) {
   if ("secret" in button.dataset) button.closest("dialog")?.close();
 }
 
+// A morph keeps what was typed; a field that goes back to what is stored must say so itself, until it is typed in again.
+function rollBack() {
+  for (const field of all("[data-rolled]")) field.value = field.defaultValue;
+}
+document.addEventListener("input", (event) => event.target.removeAttribute("data-rolled"));
+
+// What was typed and went back is typed again.
+function fill(button) {
+  const field = document.getElementById(button.dataset.fills);
+  field.value = button.dataset.value;
+  field.removeAttribute("data-rolled");
+  field.focus();
+  button.closest(".field-rolled").remove();
+}
+
 document.addEventListener("click", (event) => {
-  const target = event.target.closest("[data-theme-choice], [data-copy], [data-copied], [data-opens], [data-cancel]");
+  const target = event.target.closest("[data-theme-choice], [data-copy], [data-copied], [data-opens], [data-cancel], [data-fills]");
   if (!target) return;
   if ("themeChoice" in target.dataset) chooseTheme(target.dataset.themeChoice);
+  else if ("fills" in target.dataset) fill(target);
   else if ("opens" in target.dataset) {
     target.closest(".menu")?.hidePopover();
     document.getElementById(target.dataset.opens).showModal();
@@ -153,7 +169,7 @@ document.addEventListener("region-changed", () => {
   if (region) htmx.ajax("GET", location.pathname + location.search, { source: region, target: region, swap: "innerMorph", push: "false" });
 });
 document.addEventListener("go-to", ({ detail }) => location.assign(detail.url));
-document.addEventListener("htmx:after:swap", () => { openDialogs(); keepTimes(); });
+document.addEventListener("htmx:after:swap", () => { openDialogs(); keepTimes(); rollBack(); });
 document.addEventListener("click", (event) => { if (event.target.closest(".menu-form")) event.target.closest(".menu")?.hidePopover(); });
 document.addEventListener("htmx:error", (event) => {
   if (event.detail.ctx?.sourceElement?.id === "people") return; // live.js says so itself

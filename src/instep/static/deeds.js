@@ -59,6 +59,14 @@ async function perform(form) {
   }
 }
 
+// Why something that was shown as done was taken back.
+function faultOf(why) {
+  const fault = document.createElement("p");
+  fault.className = "cell-fault";
+  fault.textContent = why;
+  return fault;
+}
+
 // A choice that is saved as it is made: shown as if it were done, taken back visibly where it was not.
 async function save(select) {
   const form = select.form;
@@ -68,10 +76,7 @@ async function save(select) {
   wait(form.dataset.row, 1);
   const back = (why) => {
     select.selectedIndex = before;
-    const fault = document.createElement("p");
-    fault.className = "cell-fault";
-    fault.textContent = why;
-    form.append(fault);
+    form.append(faultOf(why));
   };
   try {
     const { isWell, raised } = await send(form);
@@ -118,7 +123,12 @@ function foretell(form) {
 function settle(id, isWell) {
   if (!shown.has(id)) return;
   const name = document.querySelector(`#${CSS.escape(id)} .person-name bdi`);
-  if (!isWell && name) name.textContent = shown.get(id);
+  if (!isWell && name) {
+    name.textContent = shown.get(id);
+    name.closest("td").querySelector(".cell-fault")?.remove();
+    const why = document.querySelector("#profile-error > span, #profile-form .field-error > span")?.firstChild.textContent;
+    if (why) name.closest("td").append(faultOf(why));
+  }
   shown.delete(id);
   wait(id, -1);
 }

@@ -58,6 +58,23 @@ async def test_a_failure_of_the_api_is_a_problem_with_a_stable_code(
     assert response.json()["title"]
 
 
+@pytest.mark.parametrize(
+    ("path", "who", "status"),
+    [
+        ("/v1/users", "nobody", 401),
+        ("/v1/organizations/northwind/invitations", "nobody", 401),
+        ("/v1/organizations/northwind/invitations", "stranger", 404),
+        ("/v1/organizations/northwind/invitations", "admin", 422),
+    ],
+)
+async def test_what_is_wrong_with_a_body_is_told_only_to_those_who_may_send_it(
+    town: Town, path: str, who: str, status: int
+) -> None:
+    headers = {**town.keys[who], "origin": OURS, "sec-fetch-site": "same-origin"}
+    response = await town.firm.api(None, **headers).post(path, json={"nonsense": 1})
+    assert response.status_code == status
+
+
 async def test_what_is_not_allowed_says_what_is(town: Town) -> None:
     assert "GET" in (await town.firm.api().put(PEOPLE)).headers["allow"]
 

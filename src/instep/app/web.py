@@ -100,7 +100,7 @@ def make_app(services: Services) -> Front:
     app.openapi = cache(lambda: with_problems(documented()))  # type: ignore[method-assign]  # FastAPI's own way
     app.router.routes.append(reference_route(services, app.openapi))
     app.add_exception_handler(InstepError, _failed(services))
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestValidationError, _invalid(services))
     app.add_exception_handler(HTTPException, _http(services))
     app.add_exception_handler(Exception, _unexpected(services))
     return Front(app, Webhooks(services.receiver))
@@ -275,10 +275,20 @@ def _unexpected(services: Services) -> Handler:
     return handle
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it alone)
-    faults = [{"at": ".".join(map(str, it["loc"])), "message": it["msg"]} for it in error.errors()]
-    return problem(422, "Invalid request", code="invalid_request", errors=faults, request_id=_id(request))
+def _invalid(services: Services) -> Handler:
+    """What is wrong with a request is told only to those who may make it: FastAPI reads bodies before handlers run."""
+    principal_of, access_of = api_principal(services), api_access(services)
+
+    async def handle(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it alone)
+        is_within = request.url.path.startswith("/v1/organizations/")
+        asker = await (access_of(request, request.path_params["id"]) if is_within else principal_of(request))
+        if isinstance(asker, Response):
+            return asker
+        faults = [{"at": ".".join(map(str, it["loc"])), "message": it["msg"]} for it in error.errors()]
+        return problem(422, "Invalid request", code="invalid_request", errors=faults, request_id=_id(request))
+
+    return handle
 
 
 def _is_page(request: Request) -> bool:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.access.tables import api_keys
-from instep.journal.tables import operations
+from instep.journal.tables import UNFINISHED, operations
 from instep.kit.db import Conn, is_among
 from instep.mirror.tables import memberships, organizations, users
 
@@ -27,7 +27,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
 def count_attention(conn: Conn, organization_id: str | None) -> int:
     """How many operations need a person; in one organization, or in all."""
-    query = sa.select(sa.func.count()).select_from(operations).where(c.state == "attention")
+    query = sa.select(sa.func.count()).select_from(operations).where(UNFINISHED, c.state == "attention")
     if organization_id is not None:
         query = query.where(c.organization_id == organization_id)
     return int(conn.execute(query).scalar_one())

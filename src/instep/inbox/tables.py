@@ -4,6 +4,8 @@ import sqlalchemy as sa
 
 from instep.kit.db import metadata
 
+PARKED = sa.text("state = 'parked'")
+
 deliveries = sa.Table(
     "instep_deliveries",
     metadata,
@@ -16,6 +18,8 @@ deliveries = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("outcome", sa.Text),
     sa.Column("settled_at", sa.BigInteger),
+    sa.Column("user_id", sa.Text),
+    sa.Column("organization_id", sa.Text),
     sa.Index(
         "ix_instep_deliveries_due",
         "due_at",
@@ -23,7 +27,23 @@ deliveries = sa.Table(
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),
     sa.Index("ix_instep_deliveries_received", "received_at"),
-    comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person).",
+    sa.Index("ix_instep_deliveries_parked", "received_at", sqlite_where=PARKED, postgresql_where=PARKED),
+    sa.Index(
+        "ix_instep_deliveries_user",
+        "user_id",
+        "received_at",
+        sqlite_where=sa.text("user_id IS NOT NULL"),
+        postgresql_where=sa.text("user_id IS NOT NULL"),
+    ),
+    sa.Index(
+        "ix_instep_deliveries_organization",
+        "organization_id",
+        "received_at",
+        sqlite_where=sa.text("organization_id IS NOT NULL"),
+        postgresql_where=sa.text("organization_id IS NOT NULL"),
+    ),
+    comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person). user_id and "
+    "organization_id: Clerk's ids of whom and what it is about.",
 )
 
 facts = sa.Table(

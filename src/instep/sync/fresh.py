@@ -3,54 +3,31 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from msgspec import Struct
-
 from instep.identity.events import Seen
-from instep.kit.clock import HOUR, MINUTE, Clock
+from instep.kit.clock import MINUTE, Clock
 from instep.kit.db import Conn, Db
 from instep.mirror import snapshot
-from instep.sync import plan
+from instep.sync import plan, store
+from instep.sync.model import Freshness
 from instep.sync.plan import Policy
 from instep.sync.ports import Everything
 
 GRACE = 5 * MINUTE
 
 
-class Freshness(Struct, frozen=True):
-    """How things stood at `looked_at`. `behind`: people whom Clerk changed and who are not so here, for too long.
-
-    `newest_event_at` is when the newest delivery came that was applied; None: none ever came.
-    """
-
-    looked_at: int
-    newest_event_at: int | None
-    behind: int
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether someone should look at the webhook."""
-        return self.behind > 0
-
-    @property
-    def words(self) -> str | None:
-        """What to tell an admin; None while all is well."""
-        if not self.is_quiet:
-            return None
-        people = "1 person" if self.behind == 1 else f"{self.behind} people"
-        if self.newest_event_at is None:
-            return f"No webhook ever came, and Clerk has {people} who are not so here."
-        return f"No webhook for {_span(self.looked_at - self.newest_event_at)} while Clerk changed {people}."
-
-
 @dataclass
 class Fresh:
-    """Looks every now and then, and remembers the last answer for pages and metrics."""
+    """Looks every now and then, and remembers the last answer: here for metrics, in the database for pages.
+
+    `news` is told when the answer is another one than before.
+    """
 
     db: Db
     source: Everything
     clock: Clock
     newest_event: Callable[[Conn], int | None]
     policy: Policy = field(default_factory=Policy)
+    news: Callable[[], None] = lambda: None
     last: Freshness | None = None
 
     async def look(self) -> Freshness:
@@ -59,7 +36,11 @@ class Fresh:
         now = self.clock()
         due = [it for it in changed if it.version < now - GRACE]
         behind = await self.db.read(self._count_behind, due)
+        before = await self.db.read(store.find_freshness)
         self.last = Freshness(now, await self.db.read(self.newest_event), behind)
+        await self.db.write(store.keep_freshness, self.last)
+        if before is None or before.behind != behind:
+            self.news()
         return self.last
 
     def _count_behind(self, conn: Conn, news: Sequence[Seen]) -> int:
@@ -70,10 +51,3 @@ class Fresh:
             is_newer = our is None or (not our.is_gone and it.version > our.version)
             count += is_newer and (our is None or plan.differing(it, our, self.policy) is not None)
         return count
-
-
-def _span(milliseconds: int) -> str:
-    if milliseconds < HOUR:
-        return f"{milliseconds // MINUTE} min"
-    hours = milliseconds // HOUR
-    return f"{hours} h" if hours < 72 else f"{hours // 24} days"

@@ -5,15 +5,17 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from instep.identity.refusals import CONFLICT, Refused
+from instep.kit.clock import HOUR, MINUTE
 from instep.kit.errors import PermanentError, TemporaryError
 
 RunKind = Literal["check", "plan", "apply", "first", "changed"]
-RunState = Literal["running", "done", "refused", "failed", "stopped"]
+RunState = Literal["asked", "running", "done", "refused", "failed", "stopped"]
 Outcome = Literal["applied", "skipped"]
 
-MINUTE = 60_000
 LEASE = MINUTE
 PLAN_LASTS = 15 * MINUTE
+ASKED_LASTS = 10 * MINUTE
+NOT_BEGUN = "not_begun"
 
 
 class Busy(TemporaryError):
@@ -52,7 +54,10 @@ class Total(Struct, frozen=True, kw_only=True):
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """One run. `counts` are findings by kind, or what was done; `progress` is where a first sync is."""
+    """One run. `counts` are findings by kind, or what was done; `progress` is where a first sync is.
+
+    `stage` is how far it is, for those who watch (see Telling); `wish` what a page asked of it (see Asked).
+    """
 
     id: str
     kind: RunKind
@@ -65,6 +70,8 @@ class Run(Struct, frozen=True, kw_only=True):
     totals: dict[str, Any] = {}
     counts: dict[str, int] = {}
     progress: dict[str, Any] = {}
+    stage: dict[str, Any] = {}
+    wish: dict[str, Any] = {}
     hash: str | None = None
     expires_at: int | None = None
     reason: str | None = None
@@ -74,3 +81,36 @@ class Run(Struct, frozen=True, kw_only=True):
     def differences(self) -> int:
         """How many findings there are."""
         return sum(self.counts.values())
+
+
+class Freshness(Struct, frozen=True):
+    """How things stood at `looked_at`. `behind`: people whom Clerk changed and who are not so here, for too long.
+
+    `newest_event_at` is when the newest delivery came that was applied; None: none ever came.
+    """
+
+    looked_at: int
+    newest_event_at: int | None
+    behind: int
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether someone should look at the webhook."""
+        return self.behind > 0
+
+    @property
+    def words(self) -> str | None:
+        """What to tell an admin; None while all is well."""
+        if not self.is_quiet:
+            return None
+        people = "1 person" if self.behind == 1 else f"{self.behind} people"
+        if self.newest_event_at is None:
+            return f"No webhook ever came, and Clerk has {people} who are not so here."
+        return f"No webhook for {_span(self.looked_at - self.newest_event_at)} while Clerk changed {people}."
+
+
+def _span(milliseconds: int) -> str:
+    if milliseconds < HOUR:
+        return f"{milliseconds // MINUTE} min"
+    hours = milliseconds // HOUR
+    return f"{hours} h" if hours < 72 else f"{hours // 24} days"

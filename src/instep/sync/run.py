@@ -28,6 +28,7 @@ from instep.sync.model import PLAN_LASTS, Lease, Run, RunKind, SyncRefused
 from instep.sync.plan import Policy
 from instep.sync.ports import Everything, Told, Writes
 from instep.sync.scan import Scan
+from instep.sync.telling import Telling
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +47,8 @@ class Sync:
     """Everything that sync does.
 
     `instance` finds the Clerk instance that this database belongs to (None: not known yet). `touched` hears which
-    organizations changed. `newest_event` is when the newest delivery came that was applied.
+    organizations changed, `news` that a run began, went on or ended. `newest_event` is when the newest delivery came
+    that was applied. Each method takes `run_id`, the run that somebody asked a worker for.
     """
 
     db: Db
@@ -57,19 +59,28 @@ class Sync:
     instance: Callable[[Conn], str | None] = _nobody
     newest_event: Callable[[Conn], int | None] = _nobody
     touched: Callable[[set[str]], None] = _nobody
+    news: Callable[[], None] = lambda: None
 
-    async def check(self, *, actor: str, told: Told = _nobody) -> Run:
+    async def check(self, *, actor: str, told: Told = _nobody, run_id: str | None = None) -> Run:
         """Say what differs, and change nothing. Raises SyncRefused, Busy, ProviderDown, ProviderRefused."""
-        async with alone(self.db, self.clock) as lease, self._run("check", actor, lease) as run:
+        async with alone(self.db, self.clock) as lease, self._run("check", actor, lease, run_id) as run:
             return await self._scan(run, lease, told, None)
 
-    async def plan(self, *, actor: str, allow_gone: int | None = None, told: Told = _nobody) -> Run:
+    async def plan(
+        self, *, actor: str, allow_gone: int | None = None, told: Told = _nobody, run_id: str | None = None
+    ) -> Run:
         """Keep what would be changed, sealed by a hash and good for 15 minutes. Raises as `check`."""
-        async with alone(self.db, self.clock) as lease, self._run("plan", actor, lease) as run:
+        async with alone(self.db, self.clock) as lease, self._run("plan", actor, lease, run_id) as run:
             return await self._scan(run, lease, told, allow_gone)
 
     async def apply(
-        self, plan_id: str, *, actor: str, chosen: Sequence[int] | None = None, told: Told = _nobody
+        self,
+        plan_id: str,
+        *,
+        actor: str,
+        chosen: Sequence[int] | None = None,
+        told: Told = _nobody,
+        run_id: str | None = None,
     ) -> Run:
         """Apply a plan, or the chosen rows of it.
 
@@ -78,8 +89,9 @@ class Sync:
         """
         async with alone(self.db, self.clock) as lease:
             plan = await self._good_plan(plan_id)
-            async with self._run("apply", actor, lease, plan_id=plan_id) as run:
+            async with self._run("apply", actor, lease, run_id, plan_id=plan_id) as run:
                 await self._check_instance()
+                tell = self._telling(run, lease, told)
                 applying = Applying(
                     db=self.db,
                     source=self.source,
@@ -89,19 +101,24 @@ class Sync:
                     plan_id=plan_id,
                     lease=lease,
                     actor=actor,
-                    told=told,
+                    told=tell,
                     chosen=None if chosen is None else frozenset(chosen),
                 )
-                counts = await applying.run(plan.differences)
+                async with tell.telling():
+                    counts = await applying.run(plan.differences if chosen is None else len(chosen))
                 self.touched(applying.touched)
                 return await self._end(run, lease, counts=counts)
 
-    async def first(self, *, actor: str, kinds: Sequence[Kind] = KINDS, told: Told = _nobody) -> Run:
+    async def first(
+        self, *, actor: str, kinds: Sequence[Kind] = KINDS, told: Told = _nobody, run_id: str | None = None
+    ) -> Run:
         """Take everything of these kinds in, going on where an interrupted run stopped. Deletes nothing."""
         async with alone(self.db, self.clock) as lease:
             left = await self.db.read(_find_interrupted, since=self.clock() - GOES_ON)
-            async with self._run("first", actor, lease, progress=left.progress if left else {}) as run:
+            progress = left.progress if left else {}
+            async with self._run("first", actor, lease, run_id, progress=progress) as run:
                 await self._check_instance()
+                tell = self._telling(run, lease, told)
                 first = First(
                     db=self.db,
                     source=self.source,
@@ -110,11 +127,12 @@ class Sync:
                     run_id=run.id,
                     lease=lease,
                     actor=actor,
-                    told=told,
+                    told=tell,
                     kinds=kinds,
                     places=places_of(run.progress),
                 )
-                await first.run()
+                async with tell.telling():
+                    await first.run()
                 return await self._end(run, lease, counts=first.counts, totals=first.totals)
 
     async def is_empty(self) -> bool:
@@ -123,9 +141,9 @@ class Sync:
             return True
         return await self.db.read(_find_interrupted, since=self.clock() - GOES_ON) is not None
 
-    async def changed(self, *, actor: str, since: int | None = None) -> Run:
+    async def changed(self, *, actor: str, since: int | None = None, run_id: str | None = None) -> Run:
         """Take in the users whom Clerk changed since then, or since the newest event that was applied."""
-        async with alone(self.db, self.clock) as lease, self._run("changed", actor, lease) as run:
+        async with alone(self.db, self.clock) as lease, self._run("changed", actor, lease, run_id) as run:
             await self._check_instance()
             newest = await self.db.read(self.newest_event) if since is None else since
             if newest is None:
@@ -154,6 +172,7 @@ class Sync:
 
     async def _scan(self, run: Run, lease: Lease, told: Told, allow_gone: int | None) -> Run:
         await self._check_instance()
+        tell = self._telling(run, lease, told)
         scan = Scan(
             db=self.db,
             source=self.source,
@@ -162,11 +181,12 @@ class Sync:
             run_id=run.id,
             lease=lease,
             started_at=run.started_at,
-            told=told,
+            told=tell,
             allow_gone=allow_gone,
         )
         try:
-            counts = await scan.run()
+            async with tell.telling():
+                counts = await scan.run()
         finally:
             totals = msgspec.to_builtins(scan.totals)
             await self.db.write(store.note, run.id, lease, {"totals": totals}, now=self.clock())
@@ -196,13 +216,16 @@ class Sync:
         return plan
 
     @asynccontextmanager
-    async def _run(self, kind: RunKind, actor: str, lease: Lease, **more: object) -> AsyncIterator[Run]:
+    async def _run(
+        self, kind: RunKind, actor: str, lease: Lease, run_id: str | None, **more: object
+    ) -> AsyncIterator[Run]:
         """A run that is kept, and whose failure is kept with its reason."""
         now = self.clock()
-        about: dict[str, Any] = {"id": new_id("syn"), "kind": kind, "state": "running", "actor": actor, **more}
-        run = Run(**about, started_at=now, changed_at=now)
-        await self.db.write(store.open_run, run, lease)
+        about: dict[str, Any] = {"id": run_id or new_id("syn"), "kind": kind, "state": "running", "actor": actor}
+        run = Run(**about, **more, started_at=now, changed_at=now)
+        await self.db.write(store.open_run, run, lease, is_asked=run_id is not None)
         await self.db.write(store.forget_findings, before=now - FINDINGS_LAST)
+        self.news()
         try:
             yield run
         except SyncRefused as error:
@@ -219,17 +242,23 @@ class Sync:
             now = self.clock()
             values = {"state": state, "reason": str(error), "code": code, "ended_at": now}
             await self.db.write(store.note, run.id, lease, values, now=now)
+            self.news()
+
+    def _telling(self, run: Run, lease: Lease, told: Told) -> Telling:
+        return Telling(db=self.db, clock=self.clock, run_id=run.id, lease=lease, told=told, news=self.news)
 
     async def _end(self, run: Run, lease: Lease, **values: object) -> Run:
         now = self.clock()
         await self.db.write(store.note, run.id, lease, {"state": "done", "ended_at": now, **values}, now=now)
         ended = await self.db.read(store.find_run, run.id)
         assert ended is not None  # noqa: S101 (written just now)
+        self.news()
         return ended
 
 
 def _find_interrupted(conn: Conn, *, since: int) -> Run | None:
     """The last first sync, if it did not come to its end, and not too long ago to go on."""
-    last = store.list_runs(conn, kinds=["first"], limit=1)
-    is_left = bool(last) and last[0].state in ("running", "stopped", "failed") and last[0].changed_at >= since
-    return last[0] if is_left else None
+    last = store.list_runs(conn, kinds=["first"], limit=5)
+    begun = [it for it in last if it.progress or it.state == "done"]
+    is_left = bool(begun) and begun[0].state in ("running", "stopped", "failed") and begun[0].changed_at >= since
+    return begun[0] if is_left else None

@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from instep.identity.events import Seen, from_json, to_json
 from instep.identity.model import Key, Kind
-from instep.kit.db import Conn
-from instep.sync.model import LEASE, Lease, Outcome, Overtaken, Run
+from instep.kit.db import Conn, put_rows
+from instep.sync.model import LEASE, Freshness, Lease, Outcome, Overtaken, Run, RunState, SyncRefused
 from instep.sync.plan import GONE, Difference, Finding
-from instep.sync.tables import findings, leases, runs
+from instep.sync.tables import UNFINISHED, findings, freshness, leases, runs
 
 NAME = "sync"
 f, r = findings.c, runs.c
@@ -57,12 +57,70 @@ def drop_lease(conn: Conn, lease: Lease) -> None:
     conn.execute(sa.update(leases).where(ours).values(until=0))
 
 
-def open_run(conn: Conn, run: Run, lease: Lease) -> None:
-    """Keep a run that begins; whatever still says that it runs did not survive, since we have the lease."""
+def open_run(conn: Conn, run: Run, lease: Lease, *, is_asked: bool = False) -> None:
+    """Keep a run that begins; whatever still says that it runs did not survive, since we have the lease.
+
+    `is_asked`: it is kept already, since somebody asked for it. Raises SyncRefused where it was withdrawn meanwhile.
+    """
     hold(conn, lease, now=run.started_at)
     left = {"state": "stopped", "ended_at": run.started_at, "reason": "It was interrupted."}
     conn.execute(sa.update(runs).where(r.state == "running").values(**left))
+    if not is_asked:
+        conn.execute(sa.insert(runs).values(**msgspec.structs.asdict(run)))
+        return
+    begun = {name: getattr(run, name) for name in ("state", "started_at", "changed_at", "progress")}
+    if conn.execute(sa.update(runs).where(r.id == run.id, r.state == "asked").values(**begun)).rowcount != 1:
+        raise SyncRefused("It was withdrawn before it began.", code="withdrawn")
+
+
+def ask(conn: Conn, run: Run) -> None:
+    """Keep a run that a worker shall take on. Raises SyncRefused where another is asked for or under way."""
+    unfinished = list_unfinished(conn)
+    is_asked = any(it.state == "asked" for it in unfinished)
+    if is_asked or (unfinished and is_held(conn, now=run.started_at)):
+        raise SyncRefused("Another sync is under way. Only one runs at a time.", code="busy")
     conn.execute(sa.insert(runs).values(**msgspec.structs.asdict(run)))
+
+
+def list_unfinished(conn: Conn) -> list[Run]:
+    """Runs that wait for a worker, or say that they run; the oldest first."""
+    query = sa.select(*_RUN).where(UNFINISHED).order_by(r.started_at)
+    return [Run(**row._mapping) for row in conn.execute(query)]
+
+
+def is_held(conn: Conn, *, now: int) -> bool:
+    """Whether somebody has the right to sync."""
+    until = conn.execute(sa.select(leases.c.until).where(leases.c.name == NAME)).scalar_one_or_none()
+    return (until or 0) > now
+
+
+def find_next(conn: Conn, *, now: int) -> tuple[Run | None, Run | None]:
+    """The run that waits longest for a worker; and a first sync of a worker's whose process is gone, to go on with."""
+    unfinished = list_unfinished(conn)
+    asked = next((it for it in unfinished if it.state == "asked"), None)
+    if asked is not None or not unfinished or is_held(conn, now=now):
+        return asked, None
+    return None, next((it for it in unfinished if it.kind == "first" and "goes_on" in it.wish), None)
+
+
+def end_asked(conn: Conn, id: str, state: RunState, *, now: int, reason: str, code: str) -> bool:
+    """End a run that nobody began; False where it is not one."""
+    ended = {"state": state, "ended_at": now, "changed_at": now, "reason": reason, "code": code}
+    return conn.execute(sa.update(runs).where(r.id == id, r.state == "asked").values(**ended)).rowcount == 1
+
+
+def keep_freshness(conn: Conn, found: Freshness) -> None:
+    """How the webhook stands, in place of what was kept before."""
+    row = {"name": NAME, **msgspec.structs.asdict(found)}
+    if conn.execute(sa.update(freshness).where(freshness.c.name == NAME).values(**row)).rowcount == 0:
+        put_rows(conn, freshness, [row], key="name")
+
+
+def find_freshness(conn: Conn) -> Freshness | None:
+    """How the webhook stood when it was last looked at, by whichever process."""
+    c = freshness.c
+    row = conn.execute(sa.select(c.looked_at, c.newest_event_at, c.behind).where(c.name == NAME)).first()
+    return Freshness(*row) if row else None
 
 
 def note(conn: Conn, run_id: str, lease: Lease, values: Mapping[str, Any], *, now: int) -> None:
@@ -127,9 +185,10 @@ def drop_about(conn: Conn, run_id: str, thing: Kind) -> None:
 _FINDING = (f.number, f.kind, f.thing, f.clerk_id, f.label, f.mend, f.body, f.outcome, f.outcome_reason)
 
 
-def list_findings(conn: Conn, run_id: str, *, after: int = 0, limit: int = 100) -> list[Row]:
-    """Findings of a run in the order of their numbers."""
-    return _list(conn, sa.select(*_FINDING).where(f.run_id == run_id, f.number > after), limit)
+def list_findings(conn: Conn, run_id: str, *, after: int = 0, limit: int = 100, kind: str = "") -> list[Row]:
+    """Findings of a run in the order of their numbers; of one kind, if it is told."""
+    query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after)
+    return _list(conn, query.where(f.kind == kind) if kind else query, limit)
 
 
 def list_open(conn: Conn, run_id: str, thing: Kind, *, after: int, limit: int) -> list[Row]:

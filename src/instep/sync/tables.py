@@ -4,6 +4,8 @@ import sqlalchemy as sa
 
 from instep.kit.db import Json, metadata
 
+UNFINISHED = sa.text("state IN ('asked', 'running')")
+
 leases = sa.Table(
     "instep_leases",
     metadata,
@@ -28,12 +30,16 @@ runs = sa.Table(
     sa.Column("totals", Json, nullable=False, server_default="{}"),
     sa.Column("counts", Json, nullable=False, server_default="{}"),
     sa.Column("progress", Json, nullable=False, server_default="{}"),
+    sa.Column("stage", Json, nullable=False, server_default="{}"),
+    sa.Column("wish", Json, nullable=False, server_default="{}"),
     sa.Column("hash", sa.Text),
     sa.Column("expires_at", sa.BigInteger),
     sa.Column("reason", sa.Text),
     sa.Column("code", sa.Text),
     sa.Index("ix_instep_sync_runs_started", "started_at", "id"),
-    comment="state: running, done, refused, failed or stopped. progress: where each window of a first sync is.",
+    sa.Index("ix_instep_sync_runs_unfinished", "started_at", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+    comment="state: asked (for a worker), running, done, refused, failed or stopped. progress: where each window of a "
+    "first sync is; stage: how far it is, for those who watch; wish: what it was asked to do.",
 )
 
 findings = sa.Table(
@@ -51,4 +57,14 @@ findings = sa.Table(
     sa.Column("outcome_reason", sa.Text),
     sa.Column("outcome_at", sa.BigInteger),
     comment="What a run found to differ. outcome: applied or skipped, once someone applied the plan.",
+)
+
+freshness = sa.Table(
+    "instep_freshness",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("looked_at", sa.BigInteger, nullable=False),
+    sa.Column("newest_event_at", sa.BigInteger),
+    sa.Column("behind", sa.Integer, nullable=False),
+    comment="How the webhook stood when it was last looked at, for pages of every process.",
 )

@@ -65,8 +65,11 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("outcome", sa.Text(), nullable=True),
         sa.Column("settled_at", sa.BigInteger(), nullable=True),
+        sa.Column("user_id", sa.Text(), nullable=True),
+        sa.Column("organization_id", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_deliveries")),
-        comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person).",
+        comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person). user_id and "
+        "organization_id: Clerk's ids of whom and what it is about.",
     )
     op.create_index(
         "ix_instep_deliveries_due",
@@ -77,6 +80,30 @@ def upgrade() -> None:
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_index("ix_instep_deliveries_received", "instep_deliveries", ["received_at"], unique=False)
+    op.create_index(
+        "ix_instep_deliveries_parked",
+        "instep_deliveries",
+        ["received_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'parked'"),
+        postgresql_where=sa.text("state = 'parked'"),
+    )
+    op.create_index(
+        "ix_instep_deliveries_user",
+        "instep_deliveries",
+        ["user_id", "received_at"],
+        unique=False,
+        sqlite_where=sa.text("user_id IS NOT NULL"),
+        postgresql_where=sa.text("user_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_instep_deliveries_organization",
+        "instep_deliveries",
+        ["organization_id", "received_at"],
+        unique=False,
+        sqlite_where=sa.text("organization_id IS NOT NULL"),
+        postgresql_where=sa.text("organization_id IS NOT NULL"),
+    )
     op.create_table(
         "instep_facts",
         sa.Column("name", sa.Text(), nullable=False),
@@ -226,14 +253,35 @@ def upgrade() -> None:
             server_default="{}",
             nullable=False,
         ),
+        sa.Column(
+            "stage",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column(
+            "wish",
+            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
+            server_default="{}",
+            nullable=False,
+        ),
         sa.Column("hash", sa.Text(), nullable=True),
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("code", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_sync_runs")),
-        comment="state: running, done, refused, failed or stopped. progress: where each window of a first sync is.",
+        comment="state: asked (for a worker), running, done, refused, failed or stopped. progress: where each window "
+        "of a first sync is; stage: how far it is, for those who watch; wish: what it was asked to do.",
     )
     op.create_index("ix_instep_sync_runs_started", "instep_sync_runs", ["started_at", "id"], unique=False)
+    op.create_index(
+        "ix_instep_sync_runs_unfinished",
+        "instep_sync_runs",
+        ["started_at"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('asked', 'running')"),
+        postgresql_where=sa.text("state IN ('asked', 'running')"),
+    )
     op.create_table(
         "instep_findings",
         sa.Column("run_id", sa.Text(), nullable=False),
@@ -252,6 +300,15 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["instep_sync_runs.id"], name=op.f("fk_instep_findings_run_id")),
         sa.PrimaryKeyConstraint("run_id", "number", name=op.f("pk_instep_findings")),
         comment="What a run found to differ. outcome: applied or skipped, once someone applied the plan.",
+    )
+    op.create_table(
+        "instep_freshness",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("looked_at", sa.BigInteger(), nullable=False),
+        sa.Column("newest_event_at", sa.BigInteger(), nullable=True),
+        sa.Column("behind", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_instep_freshness")),
+        comment="How the webhook stood when it was last looked at, for pages of every process.",
     )
     op.create_table(
         "instep_users",

@@ -1,0 +1,130 @@
+"""Runs that a page asks for, and that a worker carries out: a request ends at once, however long the run takes."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from instep.audit.store import Entry, record
+from instep.identity.refusals import CONFLICT
+from instep.kit.clock import Clock
+from instep.kit.db import Conn, Db
+from instep.kit.errors import InstepError
+from instep.kit.ids import new_id
+from instep.sync import store
+from instep.sync.model import ASKED_LASTS, NOT_BEGUN, Busy, Run, RunKind, RunState, SyncRefused
+from instep.sync.run import Sync
+
+log = structlog.get_logger(__name__)
+
+LATE = "No worker took it on within 10 minutes."
+WITHDRAWN = "It was withdrawn."
+BROKE = "It broke before it began; the log says why."
+
+
+async def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Asks for runs, and carries them out. `wake` tells a worker that there is one, `after` runs when one has ended."""
+
+    sync: Sync
+    wake: Callable[[], None] = lambda: None
+    after: Callable[[], Awaitable[None]] = _nothing
+
+    @property
+    def db(self) -> Db:
+        """The database."""
+        return self.sync.db
+
+    @property
+    def clock(self) -> Clock:
+        """The clock."""
+        return self.sync.clock
+
+    async def ask(
+        self,
+        kind: RunKind,
+        *,
+        actor: str,
+        plan_id: str | None = None,
+        chosen: Sequence[int] | None = None,
+        allow_gone: int | None = None,
+    ) -> Run:
+        """Keep what is wanted, for the next worker. Raises SyncRefused while another is asked for or under way."""
+        now = self.clock()
+        rows = None if chosen is None else sorted(set(chosen))
+        wish = {"chosen": rows, "allow_gone": allow_gone, "goes_on": True if kind == "first" else None}
+        run = Run(
+            id=new_id("syn"),
+            kind=kind,
+            state="asked",
+            actor=actor,
+            started_at=now,
+            changed_at=now,
+            plan_id=plan_id,
+            wish={name: value for name, value in wish.items() if value is not None},
+        )
+        await self.db.write(self._ask, run)
+        self.wake()
+        self.sync.news()
+        return run
+
+    async def withdraw(self, id: str) -> None:
+        """End a run that no worker has begun. Raises SyncRefused where one has."""
+        if not await self._end(id, "stopped", WITHDRAWN, "withdrawn"):
+            raise SyncRefused("It has begun already.", code="begun", status=CONFLICT)
+        self.sync.news()
+
+    async def run_once(self) -> int:
+        """Carry out the run that waits longest; 0 where none does, or another sync is under way.
+
+        A first sync whose worker is gone goes on. One that waited too long is not begun any more: whoever asked does not expect it now. However it ends, the
+        run says so.
+        """
+        run, left = await self.db.read(store.find_next, now=self.clock())
+        if left is not None:
+            run = await self.ask("first", actor=left.actor)
+        if run is None:
+            return 0
+        if self.clock() - run.started_at > ASKED_LASTS:
+            await self._end(run.id, "stopped", LATE, NOT_BEGUN)
+            return 1
+        try:
+            await self._carry_out(run)
+        except Busy:
+            return 0
+        except SyncRefused as error:
+            await self._end(run.id, "refused", str(error), error.code)
+        except InstepError as error:
+            await self._end(run.id, "failed", str(error), getattr(error, "code", "temporary"))
+        except Exception:
+            await self._end(run.id, "failed", BROKE, NOT_BEGUN)
+            raise
+        await self.after()
+        return 1
+
+    async def _carry_out(self, run: Run) -> None:
+        actor, id = run.actor, run.id
+        if run.kind == "check":
+            await self.sync.check(actor=actor, run_id=id)
+        elif run.kind == "plan":
+            await self.sync.plan(actor=actor, allow_gone=run.wish.get("allow_gone"), run_id=id)
+        elif run.kind == "apply":
+            await self.sync.apply(run.plan_id or "", actor=actor, chosen=run.wish.get("chosen"), run_id=id)
+        elif run.kind == "first":
+            await self.sync.first(actor=actor, run_id=id)
+        else:
+            await self.sync.changed(actor=actor, run_id=id)
+
+    async def _end(self, id: str, state: RunState, reason: str, code: str) -> bool:
+        is_ended = await self.db.write(store.end_asked, id, state, now=self.clock(), reason=reason, code=code)
+        self.sync.news()
+        return is_ended
+
+    def _ask(self, conn: Conn, run: Run) -> None:
+        store.ask(conn, run)
+        entry = Entry(actor=run.actor, action=f"sync.{run.kind}", target=run.plan_id or run.id, cause=run.id)
+        record(conn, [entry], now=run.started_at)

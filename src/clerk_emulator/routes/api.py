@@ -17,8 +17,9 @@ from clerk_emulator.lab.limits import Limits, TooMany
 from clerk_emulator.routes import api_keys, guard, machines, operations
 from clerk_emulator.routes.call import Call, Reply, Upload
 from clerk_emulator.routes.handlers import HANDLERS
-from clerk_emulator.routes.images import LARGEST, UPLOADS
+from clerk_emulator.routes.images import UPLOADS
 from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.pictures import LARGEST
 from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
 from clerk_emulator.wire.answers import Json, refusal
 from clerk_emulator.wire.queries import Query

@@ -72,6 +72,13 @@ def require_manager(instance: Instance, organization: Organization, user_id: str
         raise missing_permission(roles.MANAGE_MEMBERS)
 
 
+def require_permission(instance: Instance, membership: Membership, *permissions: str) -> None:
+    """Refuse a member whose role has none of these permissions."""
+    role = instance.roles.get(membership.role)
+    if role is None or not set(permissions) & set(role.permissions):
+        raise missing_permission(*permissions)
+
+
 def create(instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]) -> Membership:
     """Make a user a member by the backend and tell of it."""
     roles.get_for(instance, organization.role_set, role)
@@ -133,6 +140,7 @@ def delete(instance: Instance, membership: Membership) -> Membership:
     """End a membership and tell of it; the last administrator stays."""
     _require_other_manager(instance, membership)
     drop(instance, membership)
+    _leave_sessions(instance, membership)
     instance.touch_and_tell("organizationMembership.deleted", membership)
     return membership
 
@@ -147,6 +155,12 @@ def merge_metadata(instance: Instance, membership: Membership, changes: dict[str
 def has_manager(instance: Instance, organization_id: str) -> bool:
     """Say whether anybody may manage the members of an organization."""
     return any(instance.role_counts[organization_id, key] for key in roles.managing_roles(instance))
+
+
+def _leave_sessions(instance: Instance, membership: Membership) -> None:
+    for session in map(instance.sessions.find, instance.user_sessions.of(membership.user_id).ids()):
+        if session is not None and session.last_active_organization_id == membership.organization_id:
+            session.last_active_organization_id = None
 
 
 def _require_other_manager(instance: Instance, membership: Membership) -> None:

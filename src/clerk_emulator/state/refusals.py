@@ -95,6 +95,12 @@ def not_a_member() -> Refused:
     return Refused(403, Problem("not_a_member_in_organization", "not a member", words))
 
 
+def organization_hidden() -> Refused:
+    """404: there is no such organization, or the one who asks does not belong to it; which, is not told."""
+    words = "There is no such organization, or it is not one of yours."
+    return Refused(404, Problem("organization_not_found_or_unauthorized", "not found or unauthorized", words))
+
+
 def missing_permission(*permissions: str) -> Refused:
     """403: the one in whose name this is asked may not."""
     words = "The acting user's role lacks a permission for this."

@@ -18,13 +18,17 @@ from clerk_emulator.state.refusals import (
 
 MANAGE_MEMBERS = "org:sys_memberships:manage"
 READ_MEMBERS = "org:sys_memberships:read"
+MANAGE_PROFILE = "org:sys_profile:manage"
+DELETE_PROFILE = "org:sys_profile:delete"
+MANAGE_DOMAINS = "org:sys_domains:manage"
+READ_DOMAINS = "org:sys_domains:read"
 SYSTEM_PERMISSIONS = {
-    "org:sys_profile:manage": "Manage organization",
-    "org:sys_profile:delete": "Delete organization",
+    MANAGE_PROFILE: "Manage organization",
+    DELETE_PROFILE: "Delete organization",
     MANAGE_MEMBERS: "Manage members",
     READ_MEMBERS: "Read members",
-    "org:sys_domains:manage": "Manage domains",
-    "org:sys_domains:read": "Read domains",
+    MANAGE_DOMAINS: "Manage domains",
+    READ_DOMAINS: "Read domains",
     "org:sys_billing:manage": "Manage billing",
     "org:sys_billing:read": "Read billing",
 }

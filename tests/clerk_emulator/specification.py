@@ -23,6 +23,11 @@ def load(name: str) -> Any:
     return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
 
 
+def specifications_are_here() -> bool:
+    """Say whether Clerk's specification files are at hand."""
+    return FOLDER.is_dir()
+
+
 def faults(document: Any, schema: Any, value: Any) -> list[str]:
     """Return what is wrong with a value: what is required and missing, of a wrong type, or defined nowhere."""
     key = json.dumps(schema, sort_keys=True, default=str) + str(id(document))
@@ -109,9 +114,9 @@ def alternatives(document: Any, schema: Any) -> Iterator[Any]:
 
 
 @cache
-def ledger() -> dict[str, str]:
-    """Return the known divergences from the specification, each with its reason."""
-    path = Path(__file__).with_name("divergences.yml")
+def ledger(part: str = "") -> dict[str, str]:
+    """Return the known divergences from the specification, each with its reason; `part` is a folder beside this."""
+    path = Path(__file__).parent / part / "divergences.yml"
     return dict(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {})
 
 

@@ -60,6 +60,13 @@ def keep_known(browser: Browser, request: Request, response: Response) -> None:
             response.set_cookie(name, str(changed_at(browser)), max_age=AGES, samesite="lax")
 
 
+def forget(site: Site, response: Response) -> None:
+    """Take the browser's cookies away."""
+    response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+    for name in with_suffix("__client_uat", site):
+        response.set_cookie(name, "0", max_age=AGES, samesite="lax")
+
+
 def browser_of(request: Request, instance: Instance, site: Site) -> Browser:
     """Return the browser of a request: by its cookie, else by the token in the query, else a new one."""
     client = sessions.find_client(instance, request.cookies.get(COOKIE)) or sessions.find_client(

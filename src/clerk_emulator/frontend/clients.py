@@ -8,8 +8,7 @@ from clerk_emulator.wire.clients import client as shape
 
 def get(visit: Visit) -> Any:
     """Answer the browser, or null while nothing is known of it."""
-    client = visit.find_client()
-    return Bare({"response": shape(visit.instance, client, visit.site) if client else None, "client": None})
+    return Bare({"response": visit.shape(), "client": None})
 
 
 def make(visit: Visit) -> Any:

@@ -13,13 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clerk_emulator.frontend import table
-from clerk_emulator.frontend.browser import PROXY, Browser, keep_known, token_of
+from clerk_emulator.frontend.browser import PROXY, Browser, forget, keep_known, token_of
 from clerk_emulator.frontend.visit import Bare, File, Visit
 from clerk_emulator.state import sessions
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
 from clerk_emulator.wire.answers import Json, refusal
-from clerk_emulator.wire.clients import client as client_shape
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import Site, is_loopback
 
@@ -100,12 +99,13 @@ class FrontendApi:
 
     def _enveloped(self, visit: Visit, body: Any, request: Request) -> Response:
         client = visit.find_client()
-        shape = client_shape(self.instance, client, self.site) if client else None
         if isinstance(body, Bare):
             response: Response = Json(body.body, status_code=body.status)
         else:
-            response = Json({"response": body, "client": shape})
-        if client is not None:
+            response = Json({"response": body, "client": visit.shape()})
+        if visit.is_over:
+            forget(self.site, response)
+        elif client is not None:
             keep_known(Browser(instance=self.instance, site=self.site, client=client), request, response)
         return response
 

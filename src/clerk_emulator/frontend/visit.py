@@ -7,7 +7,8 @@ from typing import Any
 from clerk_emulator.state import memberships, sessions, users
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Client, Membership, Session, User
-from clerk_emulator.state.refusals import Problem, Refused, not_a_member
+from clerk_emulator.state.refusals import Problem, Refused, bad_parameter, not_a_member
+from clerk_emulator.wire.clients import client as client_shape
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import Site
 
@@ -40,6 +41,7 @@ class Visit:
     files: Mapping[str, File] = field(default_factory=dict)
     origin: str | None = None
     known: Client | None = None  # the browser, as soon as there is one
+    is_over: bool = False  # the browser is to forget its cookies
 
     def find_client(self) -> Client | None:
         """Return the browser, if it was here before."""
@@ -78,6 +80,24 @@ class Visit:
         if found is None:
             raise not_a_member()
         return found
+
+    def shape(self) -> Any:
+        """Return the browser as JSON, or None."""
+        return client_shape(self.instance, self.known, self.site) if self.known else None
+
+    def note_origin(self, session_id: str | None) -> None:
+        """Remember for which application the tokens of a session are."""
+        session = self.instance.sessions.find(session_id)
+        if session is not None and self.origin is not None:
+            session.origin = self.origin
+
+
+def require(fields: Query, name: str) -> str:
+    """Return a field that has to be there, or refuse."""
+    found = fields.text(name)
+    if found is None:
+        raise Refused(422, bad_parameter("form_param_missing", name, "is missing"))
+    return found
 
 
 Handler = Callable[[Visit], Any]

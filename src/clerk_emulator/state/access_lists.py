@@ -64,6 +64,16 @@ def require_welcome(instance: Instance, user: User) -> None:
         raise Refused(403, Problem("not_allowed_access", "not allowed", words))
 
 
+def require_welcome_address(instance: Instance, address: str, *, is_invited: bool) -> None:
+    """Refuse a newcomer whom the lists keep out; an invitation stands for an entry of the allow list."""
+    settings = instance.settings
+    is_blocked = settings.blocklist and _is_listed(instance.blocklist, address)
+    is_unknown = settings.allowlist and not is_invited and not _is_listed(instance.allowlist, address)
+    if is_blocked or is_unknown:
+        words = f"The lists of this instance keep {address} out."
+        raise Refused(403, Problem("not_allowed_access", "not allowed", words))
+
+
 def _is_listed(table: Table[ListedIdentifier], name: str) -> bool:
     return any(_fits(row.identifier, name) for row in table)
 

@@ -57,9 +57,7 @@ def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) ->
     """Make the invitee a user with the metadata of the invitation, and tell of the user."""
     status = invitation.status(instance.now)
     if status != "pending":
-        words = f"This invitation is {status}."
-        code = {"accepted": "invitation_already_accepted", "revoked": "revoked_invitation"}
-        raise Refused(400, Problem(code.get(status, "ticket_expired_code"), f"invitation {status}", words))
+        raise not_acceptable(status)
     user = emails.find_owner(instance, invitation.email_address)
     if user is None:
         address, public = [invitation.email_address], invitation.public_metadata
@@ -72,6 +70,13 @@ def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) ->
             entry.status = "completed"
             instance.touch_and_tell("waitlistEntry.updated", entry)
     return user
+
+
+def not_acceptable(status: str) -> Refused:
+    """400: it is not pending any more."""
+    code = {"accepted": "invitation_already_accepted", "revoked": "revoked_invitation"}
+    words = f"This invitation is {status}."
+    return Refused(400, Problem(code.get(status, "ticket_expired_code"), f"invitation {status}", words))
 
 
 def restore(instance: Instance, invitation: Invitation) -> None:

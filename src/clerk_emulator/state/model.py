@@ -238,6 +238,9 @@ class Client:
     token: str
     session_ids: list[str] = field(default_factory=list)
     active_session_id: str | None = None
+    sign_in_id: str | None = None  # what goes on here, until it is complete
+    sign_up_id: str | None = None
+    last_strategy: str | None = None  # by which somebody signed in here last
     changed_at_wall: int = 0  # seconds; what __client_uat says while somebody is signed in
     created_at: int
     updated_at: int
@@ -249,7 +252,7 @@ class Verification:
 
     id: str
     identification_id: str
-    strategy: str = "email_code"  # email_code | phone_code
+    strategy: str = "email_code"  # email_code | phone_code | reset_password_email_code
     code: str
     status: str = "unverified"  # unverified | verified | failed | expired
     attempts: int = 0

@@ -31,7 +31,7 @@ def send(instance: Instance, to: str, slug: str, subject: str, text: str, **more
         instance.tell(f"{kind}.created", mail)
 
 
-def send_code(instance: Instance, to: str, user_id: str, identification_id: str) -> str:
+def send_code(instance: Instance, to: str, user_id: str | None, identification_id: str) -> str:
     """Send a code and return it: a random one, or the fixed one of test addresses."""
     if is_test(to):
         return TEST_CODE

@@ -2,7 +2,7 @@
 
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Verification
-from clerk_emulator.state.refusals import Problem, Refused, missing_resource
+from clerk_emulator.state.refusals import Problem, Refused, bad_parameter, missing_resource
 
 CODE_LIFETIME = 10 * 60 * 1000
 MOST_ATTEMPTS = 3
@@ -41,3 +41,24 @@ def is_right(instance: Instance, verification: Verification, code: str) -> bool:
     else:
         return code == verification.code
     return False
+
+
+def require_right(instance: Instance, verification_id: str | None, strategy: str, code: str) -> None:
+    """Try a code where a wrong one is a refusal: at signing in and signing up."""
+    found = instance.verifications.get(verification_id or "")
+    if found is None:
+        words = "A code has to be sent before it can be tried."
+        raise Refused(400, Problem("verification_missing", "nothing was sent", words))
+    if found.strategy != strategy:
+        words = f"The code was sent for {found.strategy}."
+        raise Refused(400, Problem("verification_strategy_invalid", "wrong strategy", words))
+    if found.status == "verified":
+        raise Refused(400, Problem("verification_already_verified", "already verified", "It is verified."))
+    if is_right(instance, found, code):
+        found.status = "verified"
+    elif found.status == "expired":
+        raise Refused(400, Problem("verification_expired", "expired", "The code has run out. Send a new one."))
+    elif found.status == "failed":
+        raise Refused(400, Problem("verification_failed", "too many attempts", "Too many attempts. Send a new code."))
+    else:
+        raise Refused(422, bad_parameter("form_code_incorrect", "code", "is not the code that was sent"))

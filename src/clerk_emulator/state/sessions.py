@@ -45,6 +45,23 @@ def active_session(instance: Instance, client: Client | None) -> Session | None:
     return session if session is not None and session.status(instance.now) == "active" else None
 
 
+def active_sessions(instance: Instance, client: Client) -> list[Session]:
+    """Return all sessions that are active in a browser; more than one only where several may be signed in."""
+    found = map(instance.sessions.find, client.session_ids)
+    return [one for one in found if one is not None and one.status(instance.now) == "active"]
+
+
+def require_new_here(instance: Instance, client: Client, user: User | None = None) -> None:
+    """Refuse a second person in a browser that takes one, and one who is signed in there already."""
+    active = active_sessions(instance, client)
+    if active and not instance.settings.multi_session:
+        words = "Somebody is signed in in this browser, and only one may be at a time."
+        raise Refused(400, Problem("session_exists", "already signed in", words))
+    if user is not None and any(one.user_id == user.id for one in active):
+        words = "This user is signed in in this browser already."
+        raise Refused(400, Problem("identifier_already_signed_in", "already signed in", words))
+
+
 def of_user(instance: Instance, user_id: str) -> list[Session]:
     """Return all sessions of a user, newest first."""
     found = map(instance.sessions.find, instance.user_sessions.of(user_id).ids())
@@ -82,9 +99,11 @@ def start(
     if organization_id is not None and memberships.find(instance, organization_id, user.id) is None:
         raise not_a_member()
     old = active_session(instance, client)
-    if old is not None and old.user_id == user.id:
-        return old
-    if old is not None:
+    same = next((one for one in active_sessions(instance, client) if one.user_id == user.id), None)
+    if same is not None:
+        client.active_session_id = same.id
+        return same
+    if old is not None and not instance.settings.multi_session:
         old.settled = "replaced"
         instance.touch(old)
     now = instance.now
@@ -132,6 +151,22 @@ def end_all(instance: Instance, user: User, how: str, *, is_loud: bool = True) -
     """End all active sessions of a user."""
     for session in of_user(instance, user.id):
         end(instance, session, how, is_loud=is_loud)
+
+
+def take_up(instance: Instance, session: Session) -> None:
+    """Make a session the active one of its browser; nobody is told."""
+    client = instance.clients.get(session.client_id)
+    if client is not None and client.active_session_id != session.id:
+        client.active_session_id = session.id
+        _note(instance, client)
+    instance.touch(session)
+    use(instance, session)
+
+
+def forget_client(instance: Instance, client: Client) -> None:
+    """Forget a browser in which nobody is signed in."""
+    instance.client_tokens.pop(client.token, None)
+    instance.clients.pop(client.id, None)
 
 
 def use(instance: Instance, session: Session) -> None:

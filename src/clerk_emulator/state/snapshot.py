@@ -12,6 +12,7 @@ from clerk_emulator.state import (
     sessions,
     users,
 )
+from clerk_emulator.state.attempts import SignIn, SignUp
 from clerk_emulator.state.instance import Instance, Settings
 from clerk_emulator.state.kinds import (
     IssuedKey,
@@ -54,6 +55,8 @@ SMALL: dict[str, Any] = {
     "machine_tokens": IssuedKey,
     "api_keys": IssuedKey,
     "mail": Mail,
+    "sign_ins": SignIn,
+    "sign_ups": SignUp,
 }
 
 

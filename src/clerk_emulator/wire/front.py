@@ -4,12 +4,22 @@ from typing import Any
 
 from clerk_emulator.state import memberships
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import EmailAddress, Membership, Organization, PhoneNumber, User
+from clerk_emulator.state.model import (
+    EmailAddress,
+    Membership,
+    Organization,
+    OrganizationInvitation,
+    PhoneNumber,
+    Role,
+    User,
+    Verification,
+)
 from clerk_emulator.state.proofs import CODE_LIFETIME
 from clerk_emulator.wire import organizations, people
 
 Json = dict[str, Any]
-NOT_OF_USERS = ("private_metadata", "locale", "enterprise_accounts", "bypass_client_trust")
+NOT_OF_USERS = ("private_metadata", "locale", "bypass_client_trust")
+NOT_OF_INVITATIONS = ("private_metadata", "inviter_id", "public_inviter_data")
 NOT_OF_ORGANIZATIONS = ("private_metadata", "role_set_key", "created_by")
 
 
@@ -24,14 +34,14 @@ def user(instance: Instance, found: User) -> Json:
     return shape
 
 
-def email_address(found: EmailAddress) -> Json:
-    """Return an e-mail address."""
-    return _with_expiry(people.email_address(found), found)
+def email_address(found: EmailAddress, proof: Verification | None = None) -> Json:
+    """Return an e-mail address, with the proof that was begun where there is one."""
+    return _with_expiry(people.email_address(found), found, proof)
 
 
-def phone_number(found: PhoneNumber) -> Json:
-    """Return a phone number."""
-    return _with_expiry(people.phone_number(found), found)
+def phone_number(found: PhoneNumber, proof: Verification | None = None) -> Json:
+    """Return a phone number, with the proof that was begun where there is one."""
+    return _with_expiry(people.phone_number(found), found, proof)
 
 
 def organization(instance: Instance, found: Organization) -> Json:
@@ -49,8 +59,51 @@ def membership(instance: Instance, found: Membership) -> Json:
     return {**shape, "organization": organization(instance, owner)}
 
 
-def _with_expiry(shape: Json, found: EmailAddress | PhoneNumber) -> Json:
+def invitation(instance: Instance, found: OrganizationInvitation) -> Json:
+    """Return an invitation to an organization. Its link is only in the letter."""
+    shape = organizations.organization_invitation(instance, found, "")
+    return {name: value for name, value in shape.items() if name not in NOT_OF_INVITATIONS} | {"url": None}
+
+
+def invitation_to_me(instance: Instance, found: OrganizationInvitation) -> Json:
+    """Return an invitation as the invitee sees it."""
+    owner = instance.organizations.find(found.organization_id)
+    assert owner is not None, "an invitation has an organization"  # noqa: S101
+    return {**invitation(instance, found), "public_organization_data": public_organization(owner)}
+
+
+def public_organization(found: Organization) -> Json:
+    """Return what those see of an organization who don't belong to it."""
+    return {
+        "id": found.id,
+        "name": found.name,
+        "slug": found.slug,
+        "image_url": found.image_url,
+        "has_image": bool(found.image_url),
+    }
+
+
+def role(instance: Instance, found: Role) -> Json:
+    """Return a role; texts that are missing are empty."""
+    shape = organizations.role(instance, found)
+    permissions = [_with_words(permission) for permission in shape["permissions"]]
+    return {**_with_words(shape), "permissions": permissions}
+
+
+def _with_words(shape: Json) -> Json:
+    return {**shape, "description": shape["description"] or ""}
+
+
+def _with_expiry(shape: Json, found: EmailAddress | PhoneNumber, begun: Verification | None) -> Json:
     proof = shape["verification"]
     if proof is not None and proof["object"] == "verification_otp":
         proof["expire_at"] = found.updated_at + CODE_LIFETIME
+    if proof is None and begun is not None:
+        shape["verification"] = {
+            "object": "verification_otp",
+            "status": begun.status,
+            "strategy": begun.strategy,
+            "attempts": begun.attempts,
+            "expire_at": begun.expire_at,
+        }
     return shape

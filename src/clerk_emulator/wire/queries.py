@@ -1,5 +1,6 @@
 """Parameters of a query, checked: pages, orders, and filters."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
@@ -61,6 +62,19 @@ class Query:
         if value.lower() not in ("true", "false", "1", "0"):
             raise bad_value(name, "must be true or false")
         return value.lower() in ("true", "1")
+
+    def mapping(self, name: str) -> dict[str, Any] | None:
+        """Return an object that is written as JSON, or None."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise bad_value(name, "must be an object as JSON")
+        return found
 
     def choices(self, name: str, allowed: tuple[str, ...]) -> list[str] | None:
         """Return values out of a few allowed ones, repeated or joined by commas, or None."""

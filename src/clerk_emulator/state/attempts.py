@@ -1,0 +1,79 @@
+"""What goes on in a browser before anybody is signed in there: an attempt to sign in, and one to sign up."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+LIFETIME = 24 * 60 * 60 * 1000
+
+
+@dataclass(slots=True, kw_only=True)
+class SignIn:
+    """An attempt to sign in. What was proved is kept; what is needed next follows from it."""
+
+    id: str
+    client_id: str
+    identifier: str | None = None
+    user_id: str | None = None
+    first_verification_id: str | None = None
+    second_verification_id: str | None = None
+    first_proof: str | None = None  # the strategy by which the first factor was proved
+    second_proof: str | None = None
+    needs_second: bool = False
+    needs_password: bool = False
+    session_id: str | None = None
+    abandon_at: int
+    created_at: int
+    updated_at: int
+
+    def status(self, now: int) -> str:
+        """Return what is needed next, or that it is complete or abandoned."""
+        if self.session_id is not None:
+            return "complete"
+        if self.abandon_at <= now:
+            return "abandoned"
+        if self.user_id is None:
+            return "needs_identifier"
+        if self.first_proof is None:
+            return "needs_first_factor"
+        if self.needs_password:
+            return "needs_new_password"
+        return "needs_second_factor"
+
+
+@dataclass(slots=True, kw_only=True)
+class SignUp:
+    """An attempt to sign up. The user is made when nothing is missing any more."""
+
+    id: str
+    client_id: str
+    email_address: str | None = None
+    email_proof: str | None = None  # ticket | email_code, as soon as it is proved
+    verification_id: str | None = None
+    ticket: str | None = None
+    password: str | None = None  # as passwords.conceal() made it
+    first_name: str | None = None
+    last_name: str | None = None
+    locale: str | None = None
+    unsafe_metadata: dict[str, Any] = field(default_factory=dict)
+    legal_accepted_at: int | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    abandon_at: int
+    created_at: int
+    updated_at: int
+
+    def status(self, now: int) -> str:
+        """Return whether something is missing, or that it is complete or abandoned."""
+        if self.user_id is not None:
+            return "complete"
+        return "abandoned" if self.abandon_at <= now else "missing_requirements"
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the fields that are required and not given."""
+        return [name for name in ("email_address", "password") if getattr(self, name) is None]
+
+    @property
+    def unproved(self) -> list[str]:
+        """Return the fields that are given and not proved."""
+        return ["email_address"] if self.email_address is not None and self.email_proof is None else []

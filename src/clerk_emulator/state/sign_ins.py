@@ -1,0 +1,203 @@
+"""Signing in step by step: who, a first proof, where needed a second, then the session."""
+
+from clerk_emulator.state import (
+    access_lists,
+    emails,
+    invitations,
+    organization_invitations,
+    passwords,
+    post,
+    proofs,
+    sessions,
+    sign_in_tokens,
+    tickets,
+    users,
+)
+from clerk_emulator.state.attempts import LIFETIME, SignIn
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import SignInToken
+from clerk_emulator.state.model import Client, EmailAddress, PhoneNumber, Session, User
+from clerk_emulator.state.refusals import Problem, Refused, bad_parameter, bad_value, missing_resource
+
+CODES = ("email_code", "reset_password_email_code")
+
+
+def begin(instance: Instance, client: Client) -> SignIn:
+    """Begin an attempt in a browser; it takes the place of an older one."""
+    now = instance.now
+    attempt = SignIn(
+        id=instance.ids.new("sia"), client_id=client.id, abandon_at=now + LIFETIME, created_at=now, updated_at=now
+    )
+    if client.sign_in_id in instance.sign_ins:
+        instance.sign_ins.remove(str(client.sign_in_id))
+    instance.sign_ins.add(attempt)
+    client.sign_in_id = attempt.id
+    return attempt
+
+
+def get(instance: Instance, client: Client | None, sign_in_id: str) -> SignIn:
+    """Return the attempt of a browser, or refuse one that is over or of another browser."""
+    found = instance.sign_ins.find(sign_in_id)
+    if found is None or client is None or found.client_id != client.id or found.abandon_at <= instance.now:
+        raise missing_resource("sign-in", sign_in_id)
+    return found
+
+
+def identify(instance: Instance, attempt: SignIn, identifier: str) -> User:
+    """Say who it is, by an e-mail address, a username or a phone number."""
+    user = find_by_identifier(instance, identifier)
+    if user is None:
+        raise _unknown()
+    sessions.require_new_here(instance, instance.clients[attempt.client_id], user)
+    attempt.identifier, attempt.user_id = identifier.strip(), user.id
+    instance.touch(attempt)
+    return user
+
+
+def find_by_identifier(instance: Instance, identifier: str) -> User | None:
+    """Return the user who is known by this."""
+    wanted = identifier.strip()
+    found = emails.find_owner(instance, wanted)
+    owner = instance.usernames.get(wanted.lower()) or instance.phone_owners.get(wanted)
+    return found or instance.users.find(owner)
+
+
+def user_of(instance: Instance, attempt: SignIn) -> User:
+    """Return the user of an attempt, or refuse."""
+    user = instance.users.find(attempt.user_id)
+    if user is None:
+        words = "It has to be said first who signs in, or the user is gone."
+        raise Refused(400, Problem("sign_in_identification_or_user_deleted", "nobody", words))
+    return user
+
+
+def first_emails(user: User) -> list[EmailAddress]:
+    """Return the addresses by which a user may prove to be there."""
+    return [email for email in user.email_addresses if email.status == "verified"]
+
+
+def second_phones(user: User) -> list[PhoneNumber]:
+    """Return the numbers that a user has to prove as well."""
+    return [phone for phone in user.phone_numbers if phone.is_second_factor and phone.status == "verified"]
+
+
+def prepare_first(instance: Instance, attempt: SignIn, strategy: str, email_id: str | None = None) -> None:
+    """Send a code to an address of the user."""
+    if strategy not in CODES:
+        raise bad_value("strategy")
+    user = user_of(instance, attempt)
+    sessions.require_may_sign_in(instance, user)
+    found = first_emails(user)
+    named = [email for email in found if email_id in (None, email.id)]
+    if not named:
+        raise missing_resource("email address", email_id or "")
+    email = next((one for one in named if email_id or one.email_address == attempt.identifier), named[0])
+    code = post.send_code(instance, email.email_address, user.id, email.id)
+    attempt.first_verification_id = proofs.open_(instance, email.id, code, strategy).id
+    instance.touch(attempt)
+
+
+def attempt_password(instance: Instance, attempt: SignIn, password: str) -> None:
+    """Prove the first factor by the password."""
+    user = user_of(instance, attempt)
+    sessions.require_may_sign_in(instance, user)
+    if user.password is None:
+        words = "This user has no password: another way has to be taken."
+        raise Refused(400, Problem("strategy_for_user_invalid", "no password", words))
+    if not passwords.matches(user.password, password):
+        raise Refused(422, bad_parameter("form_password_incorrect", "password", "is not the password of this user"))
+    _prove_first(instance, attempt, user, "password")
+
+
+def attempt_code(instance: Instance, attempt: SignIn, strategy: str, code: str) -> None:
+    """Prove the first factor by the code that was sent."""
+    user = user_of(instance, attempt)
+    proofs.require_right(instance, attempt.first_verification_id, strategy, code)
+    attempt.needs_password = strategy == "reset_password_email_code"
+    _prove_first(instance, attempt, user, strategy)
+
+
+def prepare_second(instance: Instance, attempt: SignIn, phone_id: str | None = None) -> None:
+    """Send a code to a phone of the user."""
+    _require_status(instance, attempt, "needs_second_factor")
+    user = user_of(instance, attempt)
+    phone = next((one for one in second_phones(user) if phone_id in (None, one.id)), None)
+    if phone is None:
+        raise missing_resource("phone number", phone_id or "")
+    code = post.send_code(instance, phone.phone_number, user.id, phone.id)
+    attempt.second_verification_id = proofs.open_(instance, phone.id, code, "phone_code").id
+    instance.touch(attempt)
+
+
+def attempt_second(instance: Instance, attempt: SignIn, code: str) -> None:
+    """Prove the second factor by the code that was sent."""
+    _require_status(instance, attempt, "needs_second_factor")
+    proofs.require_right(instance, attempt.second_verification_id, "phone_code", code)
+    attempt.second_proof = "phone_code"
+    _finish(instance, attempt, user_of(instance, attempt))
+
+
+def set_password(instance: Instance, attempt: SignIn, password: str, *, sign_out: bool) -> None:
+    """Give a new password, where the old one is forgotten."""
+    _require_status(instance, attempt, "needs_new_password")
+    user = user_of(instance, attempt)
+    users.update(instance, user, {"password": password, "sign_out_of_other_sessions": sign_out})
+    attempt.needs_password = False
+    _finish(instance, attempt, user)
+
+
+def use_ticket(instance: Instance, attempt: SignIn, ticket: str) -> None:
+    """Sign in by the ticket of a sign-in token, or by that of an invitation, which is accepted by it."""
+    found = tickets.get(instance, ticket)
+    client = instance.clients[attempt.client_id]
+    if isinstance(found, SignInToken):
+        user = sign_in_tokens.require_usable(instance, found)
+        access_lists.require_welcome(instance, user)
+        if not found.actor:
+            sessions.require_new_here(instance, client, user)
+        session = sign_in_tokens.use(instance, found, client)
+    else:
+        tickets.require_open(instance, found)
+        if tickets.outcome(instance, found) == "sign_up":
+            raise _unknown()
+        if hasattr(found, "organization_id"):
+            user = organization_invitations.accept(instance, found, {})[0]
+        else:
+            user = invitations.accept(instance, found, {})
+        session = sessions.start(instance, user, client)
+    attempt.user_id, attempt.identifier, attempt.first_proof = user.id, user.identifier or None, "ticket"
+    _close(instance, attempt, session)
+
+
+def _prove_first(instance: Instance, attempt: SignIn, user: User, strategy: str) -> None:
+    attempt.first_proof = strategy
+    attempt.needs_second = bool(second_phones(user))
+    _finish(instance, attempt, user)
+
+
+def _finish(instance: Instance, attempt: SignIn, user: User) -> None:
+    """Sign in, if nothing is needed any more."""
+    instance.touch(attempt)
+    if attempt.needs_password or (attempt.needs_second and attempt.second_proof is None):
+        return
+    access_lists.require_welcome(instance, user)
+    _close(instance, attempt, sessions.start(instance, user, instance.clients[attempt.client_id]))
+
+
+def _close(instance: Instance, attempt: SignIn, session: Session) -> None:
+    attempt.session_id = session.id
+    client = instance.clients[attempt.client_id]
+    client.sign_in_id = None
+    client.last_strategy = attempt.first_proof
+    instance.touch(attempt)
+
+
+def _require_status(instance: Instance, attempt: SignIn, wanted: str) -> None:
+    found = attempt.status(instance.now)
+    if found != wanted:
+        words = f"This takes a sign-in that {wanted.replace('_', ' ')}, and this one is: {found.replace('_', ' ')}."
+        raise Refused(400, Problem("verification_strategy_invalid", "out of turn", words))
+
+
+def _unknown() -> Refused:
+    return Refused(422, bad_parameter("form_identifier_not_found", "identifier", "is nobody's here"))

@@ -1,0 +1,36 @@
+"""What a ticket in a link stands for, and what may be done with it."""
+
+from clerk_emulator.state import emails, invitations, organization_invitations, sign_in_tokens
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import SignInToken
+from clerk_emulator.state.model import Invitation, OrganizationInvitation
+from clerk_emulator.state.refusals import Problem, Refused
+
+Ticket = SignInToken | OrganizationInvitation | Invitation
+
+
+def get(instance: Instance, ticket: str) -> Ticket:
+    """Return what a ticket stands for, or refuse."""
+    found = (
+        sign_in_tokens.find_by_ticket(instance, ticket)
+        or organization_invitations.find_by_ticket(instance, ticket)
+        or invitations.find_by_ticket(instance, ticket)
+    )
+    if found is None:
+        raise Refused(400, Problem("ticket_invalid_code", "invalid ticket", "This ticket was not made here."))
+    return found
+
+
+def require_open(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
+    """Refuse an invitation that was accepted, was revoked, or has run out."""
+    status = found.status(instance.now)
+    if status == "pending":
+        return
+    if isinstance(found, OrganizationInvitation):
+        raise organization_invitations.not_acceptable(status)
+    raise invitations.not_acceptable(status)
+
+
+def outcome(instance: Instance, found: OrganizationInvitation | Invitation) -> str:
+    """Return what the invitee has to do: sign in, or sign up."""
+    return "sign_up" if emails.find_owner(instance, found.email_address) is None else "sign_in"

@@ -1,0 +1,144 @@
+"""Attempts to sign in and to sign up as JSON."""
+
+from typing import Any
+
+from clerk_emulator.state import sign_ins
+from clerk_emulator.state.attempts import SignIn, SignUp
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.model import EmailAddress, PhoneNumber, User
+
+Json = dict[str, Any]
+REQUIRED = ["email_address", "password"]
+OPTIONAL = ["first_name", "last_name"]
+
+
+def sign_in(instance: Instance, found: SignIn) -> Json:
+    """Return an attempt to sign in."""
+    user = instance.users.find(found.user_id)
+    return {
+        "object": "sign_in_attempt",
+        "id": found.id,
+        "status": found.status(instance.now),
+        "supported_identifiers": ["email_address"],
+        "supported_first_factors": _first_factors(user) if user else None,
+        "supported_second_factors": _second_factors(user) if user and found.needs_second else None,
+        "first_factor_verification": _proof(instance, found.first_verification_id, found.first_proof),
+        "second_factor_verification": _proof(instance, found.second_verification_id, found.second_proof),
+        "identifier": found.identifier,
+        "user_data": _user_data(user) if user else None,
+        "created_session_id": found.session_id,
+        "abandon_at": found.abandon_at,
+        "client_trust_state": None,
+    }
+
+
+def sign_up(instance: Instance, found: SignUp) -> Json:
+    """Return an attempt to sign up."""
+    return {
+        "object": "sign_up_attempt",
+        "id": found.id,
+        "status": found.status(instance.now),
+        "required_fields": REQUIRED,
+        "optional_fields": OPTIONAL,
+        "missing_fields": [] if found.user_id else found.missing,
+        "unverified_fields": found.unproved,
+        "verifications": {
+            "email_address": _email_proof(instance, found) if found.email_address else None,
+            "phone_number": None,
+            "web3_wallet": None,
+            "external_account": None,
+        },
+        "username": None,
+        "email_address": found.email_address,
+        "phone_number": None,
+        "web3_wallet": None,
+        "password_enabled": bool(found.password or found.user_id),
+        "first_name": found.first_name,
+        "last_name": found.last_name,
+        "unsafe_metadata": found.unsafe_metadata,
+        "public_metadata": {},
+        "custom_action": False,
+        "external_id": None,
+        "created_session_id": found.session_id,
+        "created_user_id": found.user_id,
+        "abandon_at": found.abandon_at,
+        "legal_accepted_at": found.legal_accepted_at,
+    }
+
+
+def _first_factors(user: User) -> list[Json]:
+    proved = sign_ins.first_emails(user)
+    factors: list[Json] = [{"strategy": "password"}] if user.password is not None else []
+    factors += [_email_factor("email_code", email, user) for email in proved]
+    if user.password is not None:
+        factors += [_email_factor("reset_password_email_code", email, user) for email in proved]
+    return factors
+
+
+def _email_factor(strategy: str, email: EmailAddress, user: User) -> Json:
+    return {
+        "strategy": strategy,
+        "safe_identifier": email.email_address,
+        "email_address_id": email.id,
+        "primary": email.id == user.primary_email_address_id,
+    }
+
+
+def _second_factors(user: User) -> list[Json]:
+    return [_phone_factor(phone, place == 0) for place, phone in enumerate(sign_ins.second_phones(user))]
+
+
+def _phone_factor(phone: PhoneNumber, is_default: bool) -> Json:
+    return {
+        "strategy": "phone_code",
+        "safe_identifier": phone.phone_number,
+        "phone_number_id": phone.id,
+        "default": is_default,
+    }
+
+
+def _proof(instance: Instance, verification_id: str | None, strategy: str | None) -> Json | None:
+    found = instance.verifications.get(verification_id or "")
+    if strategy in ("password", "ticket"):
+        return {
+            "object": f"verification_{strategy}",
+            "status": "verified",
+            "strategy": strategy,
+            "attempts": None,
+            "expire_at": None,
+        }
+    if found is None:
+        return None
+    is_over = found.status == "unverified" and found.expire_at <= instance.now
+    return {
+        "object": "verification_otp",
+        "status": "expired" if is_over else found.status,
+        "strategy": found.strategy,
+        "attempts": found.attempts,
+        "expire_at": found.expire_at,
+    }
+
+
+def _email_proof(instance: Instance, found: SignUp) -> Json:
+    proof = _proof(instance, found.verification_id, found.email_proof)
+    if proof is None:
+        proof = {
+            "object": "verification_otp",
+            "status": "unverified",
+            "strategy": "email_code",
+            "attempts": None,
+            "expire_at": found.abandon_at,
+        }
+    is_done = found.email_proof is not None
+    step = "" if is_done else "needs_attempt" if found.verification_id else "needs_prepare"
+    return {**proof, "next_action": step, "supported_strategies": [] if is_done else ["email_code"]}
+
+
+def _user_data(user: User) -> Json:
+    return {
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "image_url": user.image_url,
+        "has_image": bool(user.image_url),
+        "profile_image_url": user.image_url,
+    }

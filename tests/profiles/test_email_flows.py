@@ -24,12 +24,14 @@ from tests.profiles.firms import (
     require_equal,
     silence,
     standing,
+    stop_everywhere,
 )
 from tests.support.world import Firm
 
 pytestmark = pytest.mark.anyio
 NEW = "robert+clerk_test@example.com"  # to such an address Clerk sends nothing; its code is fixed
 CODE = "424242"
+SOLO = "solo@example.com"
 
 
 def invited(firm: Firm) -> list[tuple[str, str, str]]:
@@ -56,6 +58,47 @@ async def test_inviting_anew_invites_first_and_then_the_old_account_is_out(firm:
     await firm.settle()
     assert (await person(firm, BOB)).is_active is False
     await require_equal(firm)
+
+
+async def alone(firm: Firm) -> str:
+    """Clerk's id of somebody who is in no organization."""
+    await furnish(firm)
+    await profiles_of(firm).manage.create(BREAK_GLASS, Edit(email=SOLO, first_name="Solo"))
+    return firm.user_id(SOLO)
+
+
+async def test_someone_in_no_organization_is_invited_to_the_application_and_then_the_old_account_is_out(
+    firm: Firm,
+) -> None:
+    path = f"/v1/users/{await alone(firm)}"
+    async with firm.api() as api:
+        offered = (await api.patch(path, json={"email": NEW})).json()
+        assert offered["consequences"][0] == f"{NEW} is invited to the application, and {SOLO} is deactivated."
+        done = (await api.post(f"{path}/email", json={"email": NEW}, headers={"Idempotency-Key": "k"})).json()
+        again = (await api.post(f"{path}/email", json={"email": NEW}, headers={"Idempotency-Key": "k"})).json()
+    assert done["outcome"] == "invited"
+    assert again == done
+    assert [it.email_address for it in firm.emulator.state.invitations.oldest_first()] == [NEW]
+    assert (await person(firm, SOLO)).is_active is False
+
+
+async def test_inviting_someone_alone_anew_stopped_anywhere_is_done_once(firm: Firm) -> None:
+    await furnish(firm)
+
+    async def prepare(n: int) -> object:
+        return await profiles_of(firm).manage.create(BREAK_GLASS, Edit(email=f"old{n}@example.com"))
+
+    async def act(n: int) -> object:
+        id = (await person(firm, f"old{n}@example.com")).id
+        return await profiles_of(firm).change_email(BREAK_GLASS, id, f"new{n}@example.com")
+
+    async def hold(n: int, was_kept: bool) -> None:
+        made = [it.email_address for it in firm.emulator.state.invitations.oldest_first()]
+        assert made.count(f"new{n}@example.com") == was_kept
+        assert (await person(firm, f"old{n}@example.com")).is_active is not was_kept
+
+    kind = "profile.reinvite.application"
+    assert await stop_everywhere(firm, act, hold, kind=kind, prepare=prepare) > 15
 
 
 async def test_while_an_invitation_is_refused_the_old_account_works(firm: Firm) -> None:

@@ -35,6 +35,7 @@ def actions(words: Words) -> dict[str, str]:
         "profile.email.code": _("Send code to a new address"),
         "profile.email.verify": _("Change e-mail address"),
         "profile.reinvite": _("Invite under a new address"),
+        "profile.reinvite.application": _("Invite to the application under a new address"),
         "key.created": _("Make key"),
         "key.revoked": _("Revoke key"),
         "session.break_glass": _("Sign in by the break-glass key"),

@@ -109,11 +109,13 @@ class ChangeEmail:
     async def _offer(self, principal: Principal, subject: Subject, email: str) -> EmailChange:
         """What inviting anew would do; nothing is changed."""
         asked = partial(self._asked, principal, subject.person, email=email, key=None)
-        movable, kept = await self.desk.db.read(self._look, subject, email, asked)
+        movable, kept, is_alone = await self.desk.db.read(self._look, subject, email, asked)
         old = subject.person.email or "the old account"
         words = [f"{email} is invited to {it.name} as {it.role}, and {old} is deactivated there." for it in movable]
         words += [f"{it.name} is not in Clerk: {old} stays there." for it in kept]
-        if not movable:
+        if is_alone:
+            words.append(f"{email} is invited to the application, and {old} is deactivated.")
+        if not (movable or is_alone):
             words.append(f"{subject.person.name} is in no organization to which they could be invited again.")
         elif not kept:
             words.append(f"{old} can't sign in any more after that. The person signs in anew, as {email}.")
@@ -122,7 +124,9 @@ class ChangeEmail:
     async def _reinvite(self, principal: Principal, subject: Subject, email: str, key: str | None) -> EmailChange:
         """Invite anew, organization by organization; one that fails stops neither the others nor the person."""
         asked = partial(self._asked, principal, subject.person, email=email, key=key)
-        movable, kept = await self.desk.db.read(self._look, subject, email, asked)
+        movable, kept, is_alone = await self.desk.db.read(self._look, subject, email, asked)
+        if is_alone:
+            return await self._move_alone(principal, subject.person, email, key)
         if not movable:
             words = f"{subject.person.name} is in no organization to which they could be invited again."
             raise Refused(words, code="no_organization", status=CONFLICT)
@@ -138,6 +142,21 @@ class ChangeEmail:
             raise failures[0]
         results += [_said(it, "kept", detail="This organization is not in Clerk.") for it in kept]
         return EmailChange(outcome="invited", email=email, organizations=tuple(results))
+
+    async def _move_alone(self, principal: Principal, person: PersonRow, email: str, key: str | None) -> EmailChange:
+        """Someone who is in no organization is invited to the application; only instance admins know of them."""
+        intent = {"email": email, "expires_in_days": EXPIRES_IN_DAYS, "redirect_url": self.redirect_url}
+        asked = asked_of(reinviting.TO_APPLICATION, principal, person, key, {**intent, "clerk_id": person.clerk_id})
+        await self.desk.carry_out(asked, partial(self._check_alone, seen=person, email=email), whom=email)
+        return EmailChange(outcome="invited", email=email)
+
+    def _check_alone(self, conn: Conn, *, seen: PersonRow, email: str) -> None:
+        """The present state of someone who is in no organization, in the transaction that keeps the intent."""
+        person = require_same(require_live(find_person(conn, seen.id, is_locking=True)), seen.clerk_id)
+        if find_holder(conn, email=email, but=person.id):
+            raise email_taken(email)
+        if store.list_belongings(conn, [person.id]):
+            raise Refused(f"{person.name} is a member somewhere by now.", code="changed_meanwhile", status=CONFLICT)
 
     async def _move(self, asked: Asked, person: PersonRow, it: Belonging, email: str) -> Reinvited:
         try:
@@ -172,10 +191,9 @@ class ChangeEmail:
 
     def _look(
         self, conn: Conn, subject: Subject, email: str, asked: Callable[[Belonging], Asked]
-    ) -> tuple[list[Belonging], list[Belonging]]:
-        """The memberships that can move to the new address (or just did, by this same request), and those that can't.
-
-        Raises Refused.
+    ) -> tuple[list[Belonging], list[Belonging], bool]:
+        """The memberships that can move to the new address (or just did, by this same request), those that can't, and
+        whether there are none at all. Raises Refused.
         """
         person, rights = require_live(subject.person), subject.rights
         if not (rights.is_admin or rights.led):
@@ -191,6 +209,7 @@ class ChangeEmail:
         return (
             [it for it in ours if it.organization_clerk_id is not None],
             [it for it in ours if it.organization_clerk_id is None],
+            not belongings,
         )
 
     def _check(self, conn: Conn, *, seen: PersonRow, it: Belonging, email: str) -> None:

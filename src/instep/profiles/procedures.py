@@ -2,14 +2,14 @@
 
 from typing import Protocol
 
-from instep.identity.ports import Accounts, Actor, Directory
+from instep.identity.ports import Accounts, Actor, Admissions, Directory
 from instep.journal.model import Procedures
 from instep.kit.clock import Clock
 from instep.profiles import accounts, editing, emails, password, reinviting
 from instep.profiles.held import Held
 
 
-class Provider(Accounts, Actor, Directory, Protocol):
+class Provider(Accounts, Actor, Admissions, Directory, Protocol):
     """Everything that these operations need of the provider."""
 
 
@@ -19,6 +19,7 @@ def procedures(provider: Provider, held: Held, clock: Clock) -> Procedures:
         editing.KIND: editing.procedure(provider, clock),
         password.KIND: password.procedure(provider, held, clock),
         reinviting.KIND: reinviting.procedure(provider, provider, provider, clock),
+        reinviting.TO_APPLICATION: reinviting.to_application(provider, provider, clock),
         **accounts.procedures(provider, clock),
         **emails.procedures(provider, held, clock),
     }

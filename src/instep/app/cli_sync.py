@@ -20,6 +20,7 @@ from instep.app.syncing import Syncing, open_syncing
 from instep.identity.model import Kind
 from instep.identity.whole import KINDS
 from instep.inbox.review import Deliveries
+from instep.inbox.store import Filter
 from instep.kit.clock import to_iso
 from instep.kit.errors import InstepError
 from instep.sync import ports, store
@@ -127,8 +128,8 @@ def deliveries(
     as_json: AsJson = False,
 ) -> None:
     """What Clerk sent, newest first: what it did, and how often it was tried."""
-    states = ("parked",) if parked else ()
-    found = _with_syncing(lambda syncing: _deliveries(syncing).list(states=states, limit=limit))
+    wanted = Filter(states=("parked",) if parked else ())
+    found = _with_syncing(lambda syncing: _deliveries(syncing).list(wanted, limit=limit))
     if as_json:
         _echo([msgspec.to_builtins(it) for it in found.rows])
         return

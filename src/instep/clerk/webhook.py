@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
+from instep.clerk.subject import subject
 from instep.clerk.wire import Unreadable, read_envelope
 from instep.identity.events import Delivery
 from instep.kit.clock import MINUTE, to_datetime
@@ -53,7 +54,16 @@ class Verifier:
             envelope = read_envelope(body)
         except Unreadable as error:
             raise BadDelivery(str(error)) from error
-        return Delivery(id=id, type=envelope.type, instance_id=envelope.instance_id, body=body, received_at=now)
+        user, organization = subject(envelope.type, envelope.data)
+        return Delivery(
+            id=id,
+            type=envelope.type,
+            instance_id=envelope.instance_id,
+            body=body,
+            received_at=now,
+            user=user,
+            organization=organization,
+        )
 
     def _check(self, id: str, stamp: str, signature: str, body: bytes) -> None:
         try:

@@ -15,13 +15,18 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """A verified webhook message. `id` is the svix-id, equal in every retry; `body` the signed bytes."""
+    """A verified webhook message. `id` is the svix-id, equal in every retry; `body` the signed bytes.
+
+    `user` and `organization` are whom and what it is about, where it says so.
+    """
 
     id: str
     type: str
     instance_id: str | None
     body: bytes
     received_at: int
+    user: str | None = None
+    organization: str | None = None
 
 
 class Seen(Struct, frozen=True):
@@ -36,8 +41,17 @@ class Seen(Struct, frozen=True):
 class Gone(Struct, frozen=True):
     """Clerk no longer has this thing. Carries no version: it wins whatever its time.
 
-    `entity` is its last state where the news tells it (Clerk does for memberships).
+    `entity` is its last state where the news tells it (Clerk does for memberships). `absent_at`: Clerk did not say
+    so; since then (Unix milliseconds) it was looked for in vain, and a later reading that finds it takes that back.
     """
+
+    key: Key
+    entity: Entity | None = None
+    absent_at: int | None = None
+
+
+class Absent(Struct, frozen=True):
+    """A reading did not find this thing: no news yet, since Clerk's lists may lag behind. `entity` as in Gone."""
 
     key: Key
     entity: Entity | None = None
@@ -62,6 +76,7 @@ class NotForUs(Struct, frozen=True):
 
 
 News = Seen | Gone
+Found = Seen | Absent
 Said = Seen | Gone | Touched | SessionEnded | NotForUs
 
 
@@ -91,4 +106,4 @@ def from_json(kept: dict[str, Any]) -> News:
     entity = msgspec.json.decode(_encode(raw), type=_ENTITIES[key.kind]) if raw else None
     if "version" in kept and entity is not None:
         return Seen(key, kept["version"], entity, kept["digest"])
-    return Gone(key, entity)
+    return Gone(key, entity, kept.get("absent_at"))

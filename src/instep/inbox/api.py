@@ -13,7 +13,7 @@ from instep.access.principal import Principal
 from instep.identity.refusals import Refused
 from instep.inbox.receive import MAX_BODY, Receiver
 from instep.inbox.review import Deliveries
-from instep.inbox.store import Row
+from instep.inbox.store import Filter, Row
 from instep.kit.clock import to_iso
 from instep.kit.errors import PermanentError, TemporaryError
 
@@ -137,7 +137,7 @@ def make_router(*, admin: AdminOf, deliveries: Deliveries) -> APIRouter:
         who = await admin(request)
         if isinstance(who, Response):
             return who
-        page = await deliveries.list(states=state or (), before=_place(cursor), limit=limit)
+        page = await deliveries.list(Filter(states=state or ()), before=_place(cursor), limit=limit)
         after = f"{page.next[0]}.{page.next[1]}" if page.next else None
         return {"deliveries": [_as_json(it) for it in page.rows], "next_cursor": after}
 

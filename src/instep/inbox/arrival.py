@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from instep.audit.store import Entry, record
-from instep.identity.events import News
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
-from instep.identity.rules import AskAgain, Change
+from instep.identity.rules import Answer, AskAgain, Change, answers_to
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.mirror.apply import apply
 from instep.mirror.ledger import Ledger, open_ledger
+from instep.mirror.store import find_known
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,17 @@ class Arrival:
 
     async def __call__(self, clerk_user_id: str) -> None:
         """Read the person and their memberships in Clerk, and take them in by the law. Raises ProviderDown."""
-        user = ClerkId(clerk_user_id)
-        news = await self.directory.look([AskAgain(Key("user", user))])
-        memberships = await self.directory.list_memberships_of(user)
-        self.told(await self.db.write(self._take, [*news, *memberships]))
+        key = Key("user", ClerkId(clerk_user_id))
+        known = await self.db.read(find_known, [key], is_locking=False)
+        asks = [AskAgain(key, None, known.get(key))]
+        answers = answers_to(asks, await self.directory.look(asks))
+        memberships = await self.directory.list_memberships_of(key.id)
+        self.told(await self.db.write(self._take, [*answers.values(), *(Answer(it) for it in memberships)]))
 
-    def _take(self, conn: Conn, news: Sequence[News]) -> set[str]:
+    def _take(self, conn: Conn, answers: Sequence[Answer]) -> set[str]:
         now = self.clock()
-        ledger = open_ledger(conn, news)
-        changed = [it.key for it in news if isinstance(ledger.take(it, is_read=True), Change)]
+        ledger = open_ledger(conn, [it.news for it in answers])
+        changed = [it.news.key for it in answers if isinstance(ledger.answer(it), Change)]
         touched = apply(conn, ledger, now=now)
         entries = [Entry(actor="clerk", action=f"{it.kind}.seen", target=it.id, cause="sign-in") for it in changed]
         record(conn, [*entries, *joined_entries(ledger)], now=now)

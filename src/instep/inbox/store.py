@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.identity.events import Delivery
-from instep.inbox.tables import deliveries, facts
+from instep.inbox.tables import PARKED, deliveries, facts
 from instep.kit.db import Conn, is_among, put_rows
 
 
@@ -17,6 +17,7 @@ class Claimed(Struct, frozen=True):
     type: str
     body: str
     attempts: int
+    missing: dict[str, int] | None = None
 
 
 def put(conn: Conn, batch: Sequence[Delivery]) -> None:
@@ -29,13 +30,15 @@ def put(conn: Conn, batch: Sequence[Delivery]) -> None:
             "received_at": it.received_at,
             "state": "new",
             "due_at": it.received_at,
+            "user_id": it.user,
+            "organization_id": it.organization,
         }
         for it in batch
     }
     put_rows(conn, deliveries, list(rows.values()), key="id")
 
 
-_CLAIMED = (deliveries.c.id, deliveries.c.type, deliveries.c.body, deliveries.c.attempts)
+_CLAIMED = tuple(deliveries.c[name] for name in Claimed.__struct_fields__)
 
 
 def claim_due(conn: Conn, *, now: int, limit: int) -> list[Claimed]:
@@ -72,9 +75,12 @@ def settle(conn: Conn, outcomes: Mapping[str, str], *, now: int) -> None:
         conn.execute(sa.update(deliveries).where(is_among(conn, deliveries.c.id, ids)).values(**done))
 
 
-def put_off(conn: Conn, ids: Sequence[str], *, until: int, reason: str) -> None:
-    """Try these again at `until`."""
+def put_off(
+    conn: Conn, ids: Sequence[str], *, until: int, reason: str, missing: Mapping[str, int] | None = None
+) -> None:
+    """Try these again at `until`. `missing`: what they need and Clerk does not show, and since when."""
     later = {"state": "waiting", "due_at": until, "outcome": reason, "attempts": deliveries.c.attempts + 1}
+    later["missing"] = missing or sa.null()
     conn.execute(sa.update(deliveries).where(is_among(conn, deliveries.c.id, ids)).values(**later))
 
 
@@ -92,12 +98,16 @@ def next_due_at(conn: Conn) -> int | None:
 
 def count_by_state(conn: Conn) -> dict[str, int]:
     """How many deliveries are waiting and parked (settled ones are not counted: there can be millions)."""
-    query = (
-        sa.select(deliveries.c.state, sa.func.count())
-        .where(deliveries.c.state.in_(("new", "waiting", "parked")))
-        .group_by(deliveries.c.state)
-    )
-    return {str(state): int(count) for state, count in conn.execute(query)}
+    c = deliveries.c
+    query = sa.select(c.state, sa.func.count()).where(c.due_at.is_not(None)).group_by(c.state)
+    found = {str(state): int(count) for state, count in conn.execute(query)}
+    parked = count_parked(conn)
+    return {**found, "parked": parked} if parked else found
+
+
+def count_parked(conn: Conn) -> int:
+    """How many deliveries need a person: by an index of those alone."""
+    return int(conn.execute(sa.select(sa.func.count()).select_from(deliveries).where(PARKED)).scalar_one())
 
 
 def find_newest_applied(conn: Conn) -> int | None:
@@ -119,20 +129,68 @@ class Row(Struct, frozen=True, kw_only=True):
     settled_at: int | None
 
 
+class Filter(Struct, frozen=True, kw_only=True):
+    """Which deliveries: None or nothing is any. `type` is one (`user.updated`) or the family before its dot (`user`).
+
+    `users` and `organization` are Clerk's ids; `since` and `until` Unix milliseconds, `until` excluded.
+    """
+
+    id: str | None = None
+    states: Sequence[str] = ()
+    type: str | None = None
+    users: Sequence[str] | None = None
+    organization: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+ANY = Filter()
 _ROW = tuple(deliveries.c[name] for name in Row.__struct_fields__)
 
 
 def list_deliveries(
-    conn: Conn, *, states: Sequence[str] = (), before: tuple[int, str] | None = None, limit: int = 50
+    conn: Conn, wanted: Filter = ANY, *, before: tuple[int, str] | None = None, limit: int = 50
 ) -> list[Row]:
     """Deliveries, newest first; `before` is the time and the id of the last one of the page before."""
     c = deliveries.c
     query = sa.select(*_ROW).order_by(c.received_at.desc(), c.id.desc()).limit(limit)
-    query = query.where(c.state.in_(states)) if states else query
+    for condition in _conditions(conn, wanted):
+        query = query.where(condition)
     if before is not None:
         at, id = before
         query = query.where(sa.or_(c.received_at < at, sa.and_(c.received_at == at, c.id < id)))
     return [Row(**row._mapping) for row in conn.execute(query)]
+
+
+def _conditions(conn: Conn, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    """The states that few rows have are told literally: their indexes hold those rows alone."""
+    c = deliveries.c
+    found: list[sa.ColumnElement[bool]] = []
+    if wanted.id is not None:
+        found.append(c.id == wanted.id)
+    if set(wanted.states) == {"parked"}:
+        found.append(PARKED)
+    elif wanted.states:
+        found.append(c.state.in_(wanted.states))
+        if set(wanted.states) <= {"new", "waiting"}:
+            found.append(c.due_at.is_not(None))
+    if wanted.type is not None:
+        is_whole = "." in wanted.type
+        found.append(c.type == wanted.type if is_whole else c.type.startswith(f"{wanted.type}.", autoescape=True))
+    if wanted.users is not None:
+        found.append(is_among(conn, c.user_id, wanted.users))
+    if wanted.organization is not None:
+        found.append(c.organization_id == wanted.organization)
+    if wanted.since is not None:
+        found.append(c.received_at >= wanted.since)
+    if wanted.until is not None:
+        found.append(c.received_at < wanted.until)
+    return found
+
+
+def find_body(conn: Conn, id: str) -> str | None:
+    """What a delivery said, as it came."""
+    return conn.execute(sa.select(deliveries.c.body).where(deliveries.c.id == id)).scalar_one_or_none()
 
 
 def find_delivery(conn: Conn, id: str) -> Row | None:
@@ -145,6 +203,7 @@ def replay(conn: Conn, id: str, *, now: int) -> bool:
     """Have a delivery that has ended worked once more; False where it still waits to be worked, or is not known."""
     ended = sa.and_(deliveries.c.id == id, deliveries.c.state.in_(("settled", "parked")))
     again = {"state": "new", "due_at": now, "attempts": 0, "outcome": "replayed", "settled_at": None}
+    again["missing"] = sa.null()
     return conn.execute(sa.update(deliveries).where(ended).values(**again)).rowcount == 1
 
 

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from instep.kit.db import metadata
+from instep.kit.db import Json, metadata
 
 PARKED = sa.text("state = 'parked'")
 
@@ -20,6 +20,7 @@ deliveries = sa.Table(
     sa.Column("settled_at", sa.BigInteger),
     sa.Column("user_id", sa.Text),
     sa.Column("organization_id", sa.Text),
+    sa.Column("missing", Json),
     sa.Index(
         "ix_instep_deliveries_due",
         "due_at",
@@ -43,7 +44,8 @@ deliveries = sa.Table(
         postgresql_where=sa.text("organization_id IS NOT NULL"),
     ),
     comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person). user_id and "
-    "organization_id: Clerk's ids of whom and what it is about.",
+    "organization_id: Clerk's ids of whom and what it is about; missing: what it needs and Clerk did not show, and "
+    "since when.",
 )
 
 facts = sa.Table(

@@ -10,9 +10,10 @@ from instep.audit.store import Entry, record
 from instep.identity.events import News, NotForUs, Said, SessionEnded, Touched
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
-from instep.identity.rules import OLDER, AskAgain, Change, Ignored, Verdict
+from instep.identity.rules import OLDER, Answer, AskAgain, Change, Ignored, Verdict
 from instep.inbox import store
 from instep.inbox.arrival import joined_entries
+from instep.inbox.looking import Asks, Looking
 from instep.inbox.store import Claimed
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
 from instep.kit.db import Conn, Db
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 BATCH = 200
 ROUNDS = 3
+NOT_SETTLED = "Clerk's answers do not settle it yet."
+NOT_SHOWN = "Clerk does not show {what}: looked for once more."
 DELAYS = (5 * SECOND, 30 * SECOND, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 8 * HOUR)
 
 
@@ -38,6 +41,7 @@ class Worked:
     touched: set[str] = field(default_factory=set)
     touched_in_clerk: set[ClerkId] = field(default_factory=set)
     ended_sessions: set[ClerkId] = field(default_factory=set)
+    missing: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Work:
             return await self._one_by_one()
         self.told(worked)
         if worked.asks:
-            await self._ask_and_work(worked.asks)
+            await self._ask_and_work(worked)
         return claimed
 
     def _claim_and_work(self, conn: Conn) -> tuple[int, Worked]:
@@ -79,32 +83,41 @@ class Work:
             await self._work_again([id], [], is_first=True)
         return len(ids)
 
-    async def _ask_and_work(self, asks: dict[str, list[AskAgain]]) -> None:
-        """Ask Clerk what can't be decided from here, then decide again; a few rounds, since parents come first."""
-        facts: dict[Key, News] = {}
+    async def _ask_and_work(self, worked: Worked) -> None:
+        """Ask Clerk what can't be decided from here, then decide again; a few rounds, since parents come first.
+
+        What Clerk does not show is looked for once more, later: its delivery waits for that.
+        """
+        asks, looking = worked.asks, Looking(worked.missing)
         for _ in range(ROUNDS):
-            wanted = {ask.key: ask for them in asks.values() for ask in them if ask.key not in facts}
+            wanted = looking.wanted(asks)
             if not wanted:
                 break
             try:
-                facts |= {news.key: news for news in await self.directory.look(list(wanted.values()))}
+                looking.take(await self.directory.look(wanted), now=self.clock())
             except Exception as error:  # put off, also where the reading itself is at fault
                 await self._put_off(list(asks), _reason(error), error)
                 return
-            asks = await self._work_again(list(asks), list(facts.values()))
+            asks = await self._work_again(list(asks), list(looking.answers.values()))
             if not asks:
                 return
-        await self._put_off(list(asks), "Clerk's answers do not settle it yet.", None)
+        await self._put_off_unsettled(asks, looking)
+
+    async def _put_off_unsettled(self, asks: Asks, looking: Looking) -> None:
+        for id, them in asks.items():
+            missing = looking.missing(them)
+            reason = NOT_SHOWN.format(what=", ".join(missing)) if missing else NOT_SETTLED
+            await self._put_off([id], reason, None, missing=missing)
 
     async def _work_again(
-        self, ids: Sequence[str], facts: Sequence[News], *, is_first: bool = False
+        self, ids: Sequence[str], answers: Sequence[Answer], *, is_first: bool = False
     ) -> dict[str, list[AskAgain]]:
         """Work these deliveries with what Clerk answered; gives what is still open.
 
         Where that fails, each starts again alone: the fault may lie in what Clerk answered to another one's question.
         """
         try:
-            worked = await self.db.write(self._work_these, ids, facts)
+            worked = await self.db.write(self._work_these, ids, answers)
         except TemporaryError:
             raise
         except Exception as error:
@@ -115,20 +128,21 @@ class Work:
             return {}
         self.told(worked)
         if is_first and worked.asks:
-            await self._ask_and_work(worked.asks)
+            await self._ask_and_work(worked)
         return worked.asks
 
-    def _work_these(self, conn: Conn, ids: Sequence[str], facts: Sequence[News]) -> Worked:
-        return self._work(conn, store.claim(conn, ids), facts, self.clock())
+    def _work_these(self, conn: Conn, ids: Sequence[str], answers: Sequence[Answer]) -> Worked:
+        return self._work(conn, store.claim(conn, ids), answers, self.clock())
 
-    def _work(self, conn: Conn, claimed: Sequence[Claimed], facts: Sequence[News], now: int) -> Worked:
+    def _work(self, conn: Conn, claimed: Sequence[Claimed], answers: Sequence[Answer], now: int) -> Worked:
         worked = Worked()
         said = {it.id: words for it in claimed if (words := self._read(it, worked)) is not None}
         news = [it for words in said.values() for it in words if isinstance(it, News)]
-        ledger = open_ledger(conn, [*facts, *news])
-        known = {fact.key for fact in facts if _is_present(worked, ledger.take(fact, is_read=True))}
+        ledger = open_ledger(conn, [*(it.news for it in answers), *news])
+        known = {it.news.key for it in answers if _is_present(worked, ledger.answer(it))}
         for id, words in said.items():
             _take(worked, ledger, id, words, known)
+        worked.missing = _missing(claimed, worked.asks)
         worked.touched |= apply(conn, ledger, now=now)
         worked.audit += joined_entries(ledger)
         record(conn, worked.audit, now=now)
@@ -147,11 +161,13 @@ class Work:
             worked.parked[delivery.id] = str(error)
             return None
 
-    async def _put_off(self, ids: Sequence[str], reason: str, error: Exception | None) -> None:
-        """Try again later and later; after the last delay a person is asked."""
+    async def _put_off(
+        self, ids: Sequence[str], reason: str, error: Exception | None, *, missing: dict[str, int] | None = None
+    ) -> None:
+        """Try again later and later; after the last delay a person is asked. `missing` None: as it was before."""
         wait = error.retry_after if isinstance(error, TemporaryError) else None
         log.info("inbox_put_off", deliveries=len(ids), reason=reason)
-        await self.db.write(_put_off, ids, reason, now=self.clock(), wait=wait)
+        await self.db.write(_put_off, ids, reason, now=self.clock(), wait=wait, missing=missing)
 
 
 def _reason(error: Exception) -> str:
@@ -159,13 +175,25 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, InstepError) else f"{type(error).__name__}: {error}"
 
 
-def _put_off(conn: Conn, ids: Sequence[str], reason: str, *, now: int, wait: float | None) -> None:
+def _missing(claimed: Sequence[Claimed], asks: Asks) -> dict[str, int]:
+    """What Clerk did not show before to those that still ask, and since when."""
+    missing: dict[str, int] = {}
+    for it in claimed:
+        for name, since in (it.missing or {}).items() if it.id in asks else ():
+            missing[name] = min(since, missing.get(name, since))
+    return missing
+
+
+def _put_off(
+    conn: Conn, ids: Sequence[str], reason: str, *, now: int, wait: float | None, missing: dict[str, int] | None
+) -> None:
     for it in store.claim(conn, ids):
         if it.attempts >= len(DELAYS):
             store.park(conn, [it.id], now=now, reason=reason)
         else:
             delay = max(DELAYS[it.attempts], int((wait or 0) * SECOND))
-            store.put_off(conn, [it.id], until=now + delay, reason=reason)
+            kept = it.missing if missing is None else missing
+            store.put_off(conn, [it.id], until=now + delay, reason=reason, missing=kept)
 
 
 def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known: Set[Key]) -> None:
@@ -191,6 +219,8 @@ def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known:
 
 def _is_present(worked: Worked, verdict: Verdict) -> bool:
     """Note what Clerk answered; whether it answered for the present: older than what we have, it settles nothing."""
+    if isinstance(verdict, AskAgain):
+        return False
     return _note(worked, verdict, None) != OLDER
 
 
@@ -201,11 +231,12 @@ def _note(worked: Worked, verdict: Verdict, id: str | None) -> str | None:
         return None
     if isinstance(verdict, Ignored):
         return verdict.reason
-    worked.audit.append(_entry(verdict, id))
+    if not verdict.is_confirmed:
+        worked.audit.append(_entry(verdict, id))
     return "changed"
 
 
 def _entry(change: Change, cause: str | None) -> Entry:
     news = change.news
-    what = "gone" if change.is_gone else "seen" if change.known is None else "changed"
+    what = "gone" if change.is_gone else "seen" if change.known is None else "back" if change.is_back else "changed"
     return Entry(actor="clerk", action=f"{news.key.kind}.{what}", target=news.key.id, cause=cause or "read")

@@ -8,6 +8,7 @@ from instep.inbox import tables as _inbox
 from instep.journal import tables as _journal
 from instep.kit.db import metadata
 from instep.kit.schema import VERSION_TABLE
+from instep.migrations import search
 from instep.mirror import tables as _mirror
 from instep.sync import tables as _sync
 
@@ -23,3 +24,4 @@ context.configure(
     include_name=lambda name, kind, _parents: kind != "table" or (name or "").startswith("instep_"),
 )
 context.run_migrations()
+search.ensure(connection)

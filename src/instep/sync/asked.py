@@ -81,8 +81,8 @@ class Asked:
     async def run_once(self) -> int:
         """Carry out the run that waits longest; 0 where none does, or another sync is under way.
 
-        A first sync whose worker is gone goes on. One that waited too long is not begun any more: whoever asked does not expect it now. However it ends, the
-        run says so.
+        A first sync whose worker is gone goes on. A run that waited too long is not begun any more: whoever asked does
+        not expect it now. However it ends, the run says so.
         """
         run, left = await self.db.read(store.find_next, now=self.clock())
         if left is not None:

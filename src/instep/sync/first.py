@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from instep.audit.store import Entry, record
-from instep.identity.events import News, Seen
+from instep.identity.events import Seen
 from instep.identity.model import Key, Kind
-from instep.identity.rules import AskAgain, Change
+from instep.identity.rules import Answer, AskAgain, Change, answers_to
 from instep.identity.whole import KINDS, Cursor, Page, Window
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
@@ -139,13 +139,12 @@ class First:
             else:
                 raise
 
-    async def _take(self, parts: Sequence[_Part], facts: dict[Key, News], *, left_to_ask: int = ROUNDS) -> None:
+    async def _take(self, parts: Sequence[_Part], facts: dict[Key, Answer], *, left_to_ask: int = ROUNDS) -> None:
         """Take pages in; parents that are not here are read in Clerk, and it is tried again."""
         try:
             counts = await self.db.write(self._insert, parts, facts, left_to_ask > 0)
         except _Asks as open_:
-            found = await self.writes.look(open_.asks)
-            facts = {**facts, **{it.key: it for it in found}}
+            facts = facts | answers_to(open_.asks, await self.writes.look(open_.asks))
             await self._take(parts, facts, left_to_ask=left_to_ask - 1)
             return
         self.counts = counts
@@ -163,7 +162,7 @@ class First:
                     raise
                 self.counts["unreadable"] = self.counts.get("unreadable", 0) + 1
 
-    def _insert(self, conn: Conn, parts: Sequence[_Part], facts: dict[Key, News], may_ask: bool) -> dict[str, int]:
+    def _insert(self, conn: Conn, parts: Sequence[_Part], facts: dict[Key, Answer], may_ask: bool) -> dict[str, int]:
         """One transaction: the pages, the audit, and the windows' places. Raises _Asks, and then nothing is kept."""
         now = self.clock()
         news = [it for part in parts for it in part.page.items]
@@ -178,11 +177,11 @@ class First:
         store.note(conn, self.run_id, self.lease, {"progress": self._progress(parts), "counts": dict(counts)}, now=now)
         return dict(counts)
 
-    def _decide(self, conn: Conn, left: Sequence[Seen], facts: dict[Key, News], may_ask: bool) -> int:
+    def _decide(self, conn: Conn, left: Sequence[Seen], facts: dict[Key, Answer], may_ask: bool) -> int:
         """What is here already, or may be someone we know, by the law; gives how many were written."""
-        ledger = open_ledger(conn, [*facts.values(), *left])
+        ledger = open_ledger(conn, [*(it.news for it in facts.values()), *left])
         for fact in facts.values():
-            ledger.take(fact, is_read=True)
+            ledger.answer(fact)
         verdicts = [ledger.take(it, is_read=True) for it in left]
         asks = {it.key: it for it in verdicts if isinstance(it, AskAgain)}
         if asks and may_ask:

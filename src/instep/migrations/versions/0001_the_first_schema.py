@@ -11,6 +11,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+JSON = sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql")
+
 
 def upgrade() -> None:
     """Make the change."""
@@ -41,12 +43,7 @@ def upgrade() -> None:
         sa.Column("cause", sa.Text(), nullable=True),
         sa.Column("request_id", sa.Text(), nullable=True),
         sa.Column("origin", sa.Text(), nullable=True),
-        sa.Column(
-            "details",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
+        sa.Column("details", JSON, server_default="{}", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_audit")),
         comment="What happened, to whom, by whom, from where and why. Rows can't be changed or deleted; ids sort by time.",
     )
@@ -67,9 +64,11 @@ def upgrade() -> None:
         sa.Column("settled_at", sa.BigInteger(), nullable=True),
         sa.Column("user_id", sa.Text(), nullable=True),
         sa.Column("organization_id", sa.Text(), nullable=True),
+        sa.Column("missing", JSON, nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_deliveries")),
         comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person). user_id and "
-        "organization_id: Clerk's ids of whom and what it is about.",
+        "organization_id: Clerk's ids of whom and what it is about; missing: what it needs and Clerk did not show, and "
+        "since when.",
     )
     op.create_index(
         "ix_instep_deliveries_due",
@@ -130,15 +129,8 @@ def upgrade() -> None:
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("request_id", sa.Text(), nullable=True),
         sa.Column("origin", sa.Text(), nullable=True),
-        sa.Column(
-            "intent", sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"), nullable=False
-        ),
-        sa.Column(
-            "done",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
+        sa.Column("intent", JSON, nullable=False),
+        sa.Column("done", JSON, server_default="{}", nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("code", sa.Text(), nullable=True),
@@ -185,21 +177,17 @@ def upgrade() -> None:
         sa.Column("slug", sa.Text(), nullable=True),
         sa.Column("image_url", sa.Text(), nullable=True),
         sa.Column("max_members", sa.Integer(), nullable=True),
-        sa.Column(
-            "public_metadata",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
+        sa.Column("public_metadata", JSON, server_default="{}", nullable=False),
         sa.Column("joined_at", sa.BigInteger(), nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("digest", sa.Text(), server_default="", nullable=False),
         sa.Column("gone_at", sa.BigInteger(), nullable=True),
+        sa.Column("absent_at", sa.BigInteger(), nullable=True),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_organizations")),
         sa.UniqueConstraint("clerk_id", name=op.f("uq_instep_organizations_clerk_id")),
-        comment="Organizations. clerk_id is null for a local one.",
+        comment="Organizations. clerk_id is null for a local one; gone_at and absent_at as for people.",
     )
     op.create_index(op.f("ix_instep_organizations_slug"), "instep_organizations", ["slug"], unique=False)
     op.create_table(
@@ -235,36 +223,11 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("plan_id", sa.Text(), nullable=True),
-        sa.Column(
-            "totals",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
-        sa.Column(
-            "counts",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
-        sa.Column(
-            "progress",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
-        sa.Column(
-            "stage",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
-        sa.Column(
-            "wish",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
+        sa.Column("totals", JSON, server_default="{}", nullable=False),
+        sa.Column("counts", JSON, server_default="{}", nullable=False),
+        sa.Column("progress", JSON, server_default="{}", nullable=False),
+        sa.Column("stage", JSON, server_default="{}", nullable=False),
+        sa.Column("wish", JSON, server_default="{}", nullable=False),
         sa.Column("hash", sa.Text(), nullable=True),
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
@@ -291,9 +254,7 @@ def upgrade() -> None:
         sa.Column("clerk_id", sa.Text(), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
         sa.Column("mend", sa.Text(), nullable=True),
-        sa.Column(
-            "body", sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"), nullable=False
-        ),
+        sa.Column("body", JSON, nullable=False),
         sa.Column("outcome", sa.Text(), nullable=True),
         sa.Column("outcome_reason", sa.Text(), nullable=True),
         sa.Column("outcome_at", sa.BigInteger(), nullable=True),
@@ -321,18 +282,8 @@ def upgrade() -> None:
         sa.Column("username", sa.Text(), nullable=True),
         sa.Column("image_url", sa.Text(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
-        sa.Column(
-            "public_metadata",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
-        sa.Column(
-            "attributes",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"),
-            server_default="{}",
-            nullable=False,
-        ),
+        sa.Column("public_metadata", JSON, server_default="{}", nullable=False),
+        sa.Column("attributes", JSON, server_default="{}", nullable=False),
         sa.Column("is_active", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("is_banned", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("last_sign_in_at", sa.BigInteger(), nullable=True),
@@ -345,10 +296,12 @@ def upgrade() -> None:
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("digest", sa.Text(), server_default="", nullable=False),
         sa.Column("gone_at", sa.BigInteger(), nullable=True),
+        sa.Column("absent_at", sa.BigInteger(), nullable=True),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_users")),
         sa.UniqueConstraint("clerk_id", name=op.f("uq_instep_users_clerk_id")),
-        comment="People. clerk_id is null for someone without a Clerk account; gone_at marks a deletion in Clerk.",
+        comment="People. clerk_id is null for someone without a Clerk account; gone_at marks a deletion in Clerk; "
+        "absent_at: Clerk did not say so, and since then did not show them.",
     )
     op.create_index("ix_instep_users_joined", "instep_users", ["joined_at", "id"], unique=False)
     op.create_table(
@@ -367,6 +320,7 @@ def upgrade() -> None:
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("digest", sa.Text(), server_default="", nullable=False),
         sa.Column("gone_at", sa.BigInteger(), nullable=True),
+        sa.Column("absent_at", sa.BigInteger(), nullable=True),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["organization_id"], ["instep_organizations.id"], name=op.f("fk_instep_memberships_organization_id")
@@ -374,7 +328,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["instep_users.id"], name=op.f("fk_instep_memberships_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instep_memberships")),
         sa.UniqueConstraint("clerk_id", name=op.f("uq_instep_memberships_clerk_id")),
-        comment="One row for each time that someone joined. status: active, deactivated, removed; deactivation: how far Clerk follows, database (its membership stays), membership (removed there, and the row is kept whatever Clerk says of that) or ban; sort_name and search_text repeat the person's, so that a page is one walk of one index.",
+        comment="One row for each time that someone joined. status: active, deactivated, removed; deactivation: how far Clerk follows, database (its membership stays), membership (removed there, and the row is kept whatever Clerk says of that) or ban; absent_at is as for people, or the one of a parent that it ended with; sort_name and search_text repeat the person's, so that a page is one walk of one index.",
     )
     op.create_index("ix_instep_memberships_joined", "instep_memberships", ["joined_at", "id"], unique=False)
     op.create_index(

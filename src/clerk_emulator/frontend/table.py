@@ -1,9 +1,33 @@
 """Every route of the Frontend API, and finding the one for a request."""
 
-from clerk_emulator.frontend import clients, environment, sessions, sign_ins, sign_ups
+from clerk_emulator.frontend import (
+    clients,
+    environment,
+    invitations,
+    me,
+    members,
+    my_addresses,
+    my_organizations,
+    organizations,
+    sessions,
+    sign_ins,
+    sign_ups,
+)
 from clerk_emulator.frontend.visit import Route
 
-MODULES = (environment, clients, sign_ins, sign_ups, sessions)
+MODULES = (
+    environment,
+    clients,
+    sign_ins,
+    sign_ups,
+    sessions,
+    me,
+    my_addresses,
+    my_organizations,
+    organizations,
+    members,
+    invitations,
+)
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
 ONLY_HERE = frozenset({"client", "dev_browser", "environment", "me"})  # first parts that the Backend API does not have
 

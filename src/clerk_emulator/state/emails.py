@@ -183,11 +183,13 @@ def attempt(instance: Instance, email: EmailAddress, verification_id: str, code:
     """Try a code. A wrong or late one is an answer, not a refusal."""
     found = proofs.get(instance, email.id, verification_id)
     if proofs.is_right(instance, found, code):
-        _accept_code(instance, email, found)
+        accept_proof(instance, email)
+        found.status = "verified"
     return found
 
 
-def _accept_code(instance: Instance, email: EmailAddress, verification: Verification) -> None:
+def accept_proof(instance: Instance, email: EmailAddress) -> None:
+    """Take an address for verified after a right code, and tell of it."""
     if email.status != "verified":
         user = instance.users.find(email.user_id)
         assert user is not None, "an address has a user"  # noqa: S101
@@ -195,7 +197,6 @@ def _accept_code(instance: Instance, email: EmailAddress, verification: Verifica
         email.strategy = "email_code"
         instance.touch(email)
         instance.touch_and_tell("user.updated", user)
-    verification.status = "verified"
 
 
 def _set_verified(instance: Instance, user: User, email: EmailAddress, is_verified: bool) -> None:

@@ -167,14 +167,19 @@ def attempt(instance: Instance, phone: PhoneNumber, verification_id: str, code: 
     """Try a code. A wrong or late one is an answer, not a refusal."""
     found = proofs.get(instance, phone.id, verification_id)
     if proofs.is_right(instance, found, code):
-        if phone.status != "verified":
-            user = _owner(instance, phone)
-            _set_verified(instance, user, phone, True)
-            phone.strategy = "phone_code"
-            instance.touch(phone)
-            instance.touch_and_tell("user.updated", user)
+        accept_proof(instance, phone)
         found.status = "verified"
     return found
+
+
+def accept_proof(instance: Instance, phone: PhoneNumber) -> None:
+    """Take a number for verified after a right code, and tell of it."""
+    if phone.status != "verified":
+        user = _owner(instance, phone)
+        _set_verified(instance, user, phone, True)
+        phone.strategy = "phone_code"
+        instance.touch(phone)
+        instance.touch_and_tell("user.updated", user)
 
 
 def _owner(instance: Instance, phone: PhoneNumber) -> User:

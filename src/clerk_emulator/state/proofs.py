@@ -2,7 +2,7 @@
 
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Verification
-from clerk_emulator.state.refusals import Problem, Refused, bad_parameter, missing_resource
+from clerk_emulator.state.refusals import Problem, Refused, bad_field, missing_resource
 
 CODE_LIFETIME = 10 * 60 * 1000
 MOST_ATTEMPTS = 3
@@ -43,12 +43,19 @@ def is_right(instance: Instance, verification: Verification, code: str) -> bool:
     return False
 
 
+def newest(instance: Instance, identification_id: str) -> Verification:
+    """Return the proof that was begun last for an address or a number, or refuse."""
+    found = [row for row in instance.verifications.values() if row.identification_id == identification_id]
+    if not found:
+        raise _nothing_sent()
+    return found[-1]
+
+
 def require_right(instance: Instance, verification_id: str | None, strategy: str, code: str) -> None:
     """Try a code where a wrong one is a refusal: at signing in and signing up."""
     found = instance.verifications.get(verification_id or "")
     if found is None:
-        words = "A code has to be sent before it can be tried."
-        raise Refused(400, Problem("verification_missing", "nothing was sent", words))
+        raise _nothing_sent()
     if found.strategy != strategy:
         words = f"The code was sent for {found.strategy}."
         raise Refused(400, Problem("verification_strategy_invalid", "wrong strategy", words))
@@ -61,4 +68,9 @@ def require_right(instance: Instance, verification_id: str | None, strategy: str
     elif found.status == "failed":
         raise Refused(400, Problem("verification_failed", "too many attempts", "Too many attempts. Send a new code."))
     else:
-        raise Refused(422, bad_parameter("form_code_incorrect", "code", "is not the code that was sent"))
+        raise bad_field("form_code_incorrect", "code", "This is not the code that was sent.")
+
+
+def _nothing_sent() -> Refused:
+    words = "A code has to be sent before it can be tried."
+    return Refused(400, Problem("verification_missing", "nothing was sent", words))

@@ -38,6 +38,11 @@ def bad_parameter(code: str, name: str, words: str) -> Problem:
     return Problem(code, f"{name}: {words}", f"The parameter {name} {words}.", {"param_name": name})
 
 
+def bad_field(code: str, name: str, words: str) -> Refused:
+    """422: what a person typed into a field is wrong; the words are for that person."""
+    return Refused(422, Problem(code, words, words, {"param_name": name}))
+
+
 def bad_value(name: str, words: str = "has a value that is not allowed") -> Refused:
     """422: the value of a parameter can't be."""
     return Refused(422, bad_parameter("form_param_value_invalid", name, words))

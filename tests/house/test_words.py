@@ -51,6 +51,8 @@ def test_a_test_lies_where_its_module_does() -> None:
 
 
 def tests_something(test: Path, homes: dict[str, Path]) -> bool:
+    if test.parts[:2] == ("clerk_emulator", "browser"):  # all of the emulator, by Clerk's own scripts
+        return True
     module = homes[test.parts[0]] / test.with_name(test.stem.removeprefix("test_"))
     return module.with_suffix(".py").is_file() or module.is_dir()
 

@@ -17,7 +17,7 @@ from clerk_emulator.state.attempts import LIFETIME, SignIn
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import SignInToken
 from clerk_emulator.state.model import Client, EmailAddress, PhoneNumber, Session, User
-from clerk_emulator.state.refusals import Problem, Refused, bad_parameter, bad_value, missing_resource
+from clerk_emulator.state.refusals import Problem, Refused, bad_field, bad_value, missing_resource
 
 CODES = ("email_code", "reset_password_email_code")
 
@@ -105,7 +105,7 @@ def attempt_password(instance: Instance, attempt: SignIn, password: str) -> None
         words = "This user has no password: another way has to be taken."
         raise Refused(400, Problem("strategy_for_user_invalid", "no password", words))
     if not passwords.matches(user.password, password):
-        raise Refused(422, bad_parameter("form_password_incorrect", "password", "is not the password of this user"))
+        raise bad_field("form_password_incorrect", "password", "This is not the password of this user.")
     _prove_first(instance, attempt, user, "password")
 
 
@@ -200,4 +200,4 @@ def _require_status(instance: Instance, attempt: SignIn, wanted: str) -> None:
 
 
 def _unknown() -> Refused:
-    return Refused(422, bad_parameter("form_identifier_not_found", "identifier", "is nobody's here"))
+    return bad_field("form_identifier_not_found", "identifier", "Nobody is known by this here.")

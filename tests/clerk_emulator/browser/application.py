@@ -52,7 +52,12 @@ class Application:
         self._listener = bind(HOST, 0)
         self.origin = address_of(HOST, self._listener)
         config = uvicorn.Config(
-            Starlette(routes=[Route("/{rest:path}", self._page)]),
+            Starlette(
+                routes=[
+                    Route("/__clerk/{rest:path}", self._pass_on, methods=["GET", "POST"]),
+                    Route("/{rest:path}", self._page),
+                ]
+            ),
             log_level="warning",
             ws="none",
             timeout_graceful_shutdown=1,
@@ -64,6 +69,24 @@ class Application:
     def _page(self, request: Request) -> Response:
         key, options = self.clerk.publishable_key, json.dumps(self.options)
         return HTMLResponse(PAGE.format(fapi=self.proxy, key=key, options=options))
+
+    async def _pass_on(self, request: Request) -> Response:
+        """Answer what the emulator answers: for a test with `/__clerk` as its proxy, on the page's own origin."""
+        address = f"{self.clerk.url}/{request.path_params['rest']}"
+        headers = [pair for pair in request.headers.items() if pair[0] not in ("host", "content-length")]
+        async with httpx2.AsyncClient() as http:
+            got = await http.request(
+                request.method,
+                address,
+                params=request.query_params.multi_items(),
+                headers=headers,
+                content=await request.body(),
+            )
+        answer = Response(got.content, got.status_code)
+        for name, value in got.headers.multi_items():
+            if name not in ("content-length", "content-encoding", "date", "server"):
+                answer.headers.append(name, value)
+        return answer
 
     def close(self) -> None:
         """Stop serving."""

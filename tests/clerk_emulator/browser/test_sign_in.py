@@ -1,0 +1,163 @@
+"""Signing in and out by Clerk's own scripts."""
+
+import time
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from clerk_emulator.state.clock import Clock
+from tests.clerk_emulator.browser.application import Application, MakeApplication
+from tests.support.browser import NewPage
+
+PASSWORD = "a good one"
+ADA = {"id": "user_ada", "email_address": "ada@example.com", "first_name": "Ada", "password": PASSWORD}
+BO = {"id": "user_bo", "email_address": "bo@example.com", "first_name": "Bo", "password": PASSWORD}
+REFUSED = ("status of 422",)  # what Chromium says of an answer that says no
+BY_PASSWORD = """async ([identifier, password]) => {
+    const done = await Clerk.client.signIn.create({identifier, password});
+    await Clerk.setActive({session: done.createdSessionId});
+    return Clerk.user.firstName;
+}"""
+
+
+def go_on(page: Page) -> None:
+    """Press the button of the step."""
+    page.get_by_role("button", name="Continue", exact=True).click()
+
+
+def test_by_password_with_the_script_alone_and_out_again(app: Application, page: Page) -> None:
+    app.clerk.seed(users=[ADA])
+    app.visit(page)
+    assert page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD]) == "Ada"
+    claims = app.claims(page)
+    assert claims is not None
+    assert (claims["sub"], claims["azp"]) == ("user_ada", app.origin)
+    page.evaluate("Clerk.signOut()")
+    app.visit(page)
+    assert app.claims(page) is None
+    assert [type_ for type_, _ in app.events()] == ["session.created", "session.removed"]
+
+
+def test_a_wrong_password_is_told_and_the_right_one_signs_in(app: Application, new_page: NewPage) -> None:
+    app.clerk.seed(users=[ADA])
+    page = new_page(allow=REFUSED)
+    app.show(page, "SignIn")
+    page.get_by_label("Email address").fill("eve@example.com")
+    go_on(page)
+    expect(page.get_by_test_id("form-feedback-error")).to_have_text("Nobody is known by this here.")
+    page.get_by_label("Email address").fill("ada@example.com")
+    go_on(page)
+    page.get_by_label("Password", exact=True).fill("a wrong one")
+    go_on(page)
+    expect(page.get_by_test_id("form-feedback-error")).to_have_text("This is not the password of this user.")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    go_on(page)
+    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+
+
+def test_by_a_code_from_the_inbox(app: Application, page: Page) -> None:
+    app.clerk.seed(users=[{**ADA, "password": None}])
+    app.show(page, "SignIn")
+    page.get_by_label("Email address").fill("ada@example.com")
+    go_on(page)
+    code = page.get_by_label("Enter verification code")
+    expect(code).to_be_visible()
+    sent = app.clerk.mail[-1]
+    assert sent["to"] == "ada@example.com"
+    code.press_sequentially(sent["code"])
+    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+
+
+def test_a_forgotten_password_is_replaced_by_a_code(app: Application, page: Page) -> None:
+    app.clerk.seed(users=[ADA])
+    app.show(page, "SignIn")
+    page.get_by_label("Email address").fill("ada@example.com")
+    go_on(page)
+    page.get_by_text("Forgot password?").click()
+    page.get_by_role("button", name="Reset your password").click()
+    code = page.get_by_label("Enter verification code")
+    expect(code).to_be_visible()
+    code.press_sequentially(app.clerk.mail[-1]["code"])
+    page.get_by_label("New password", exact=True).fill("a better one")
+    page.get_by_label("Confirm password").fill("a better one")
+    page.get_by_role("button", name="Reset Password").click()
+    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+    assert app.api("POST", "/users/user_ada/verify_password", {"password": "a better one"})["verified"]
+
+
+def test_by_the_ticket_of_a_sign_in_token(app: Application, page: Page) -> None:
+    app.clerk.seed(users=[ADA])
+    ticket = app.api("POST", "/sign_in_tokens", {"user_id": "user_ada"})["token"]
+    app.show(page, "SignIn", f"/?__clerk_ticket={ticket}")
+    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+
+
+def test_two_people_in_two_browsers_never_see_each_other(app: Application, new_page: NewPage) -> None:
+    app.clerk.seed(users=[ADA, BO])
+    pages = {"Ada": new_page(), "Bo": new_page()}
+    for name, page in pages.items():
+        app.visit(page)
+        assert page.evaluate(BY_PASSWORD, [f"{name.lower()}@example.com", PASSWORD]) == name
+    for name, page in pages.items():
+        app.visit(page)
+        assert page.evaluate("Clerk.client.sessions.map(one => one.user.firstName)") == [name]
+    pages["Ada"].evaluate("Clerk.signOut()")
+    app.visit(pages["Bo"])
+    assert pages["Bo"].evaluate("Clerk.user.firstName") == "Bo"
+
+
+def test_a_token_that_runs_out_is_followed_by_another(make_app: MakeApplication, page: Page) -> None:
+    ahead = [0]
+    app = make_app(clock=Clock(lambda: time.time_ns() // 1_000_000 + ahead[0]))
+    app.clerk.seed(users=[ADA])
+    page.clock.install()
+    app.visit(page)
+    page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD])
+    first = app.claims(page)
+    ahead[0] += 65_000
+    page.clock.fast_forward(65_000)
+    token = page.evaluate("Clerk.session.getToken()")
+    second = app.clerk.emulator.site.keyring.read(token)
+    assert first is not None
+    assert second is not None
+    assert second["sid"] == first["sid"]
+    assert second["iat"] >= first["exp"]
+
+
+def test_a_session_that_ends_in_clerk_ends_in_the_browser(app: Application, new_page: NewPage) -> None:
+    app.clerk.seed(users=[ADA])
+    page = new_page(allow=("status of 401",))
+    app.visit(page)
+    page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD])
+    app.api("POST", f"/sessions/{page.evaluate('Clerk.session.id')}/revoke")
+    page.evaluate("Clerk.session.getToken({skipCache: true}).catch(() => null)")
+    page.wait_for_function("!Clerk.session")
+
+
+def test_two_people_in_one_browser_where_that_is_allowed(app: Application, page: Page) -> None:
+    app.clerk.seed(users=[ADA, BO], settings={"multi_session": True})
+    app.visit(page)
+    page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD])
+    assert page.evaluate(BY_PASSWORD, ["bo@example.com", PASSWORD]) == "Bo"
+    names = "Clerk.client.signedInSessions.map(one => one.user.firstName).sort()"
+    assert page.evaluate(names) == ["Ada", "Bo"]
+    page.evaluate("Clerk.setActive({session: Clerk.client.sessions.find(one => one.user.firstName === 'Ada')})")
+    claims = app.claims(page)
+    assert claims is not None
+    assert claims["sub"] == "user_ada"
+    page.evaluate("Clerk.signOut({sessionId: Clerk.session.id})")
+    app.visit(page)
+    assert page.evaluate(names) == ["Bo"]
+
+
+@pytest.mark.parametrize("where", ["another host", "the same origin"])
+def test_wherever_the_page_is(app: Application, page: Page, where: str) -> None:
+    app.clerk.seed(users=[ADA])
+    if where == "another host":
+        app.origin = app.origin.replace("127.0.0.1", "localhost")
+    else:
+        app.proxy = "/__clerk"
+    app.visit(page)
+    page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD])
+    app.visit(page)
+    assert page.evaluate("Clerk.user.firstName") == "Ada"

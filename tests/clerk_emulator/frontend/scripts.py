@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 
+from clerk_emulator import Emulator
 from clerk_emulator.frontend.table import match
 from tests.clerk_emulator.people import Json
 from tests.clerk_emulator.specification import error_codes, faults, follow, ledger, load, specifications_are_here
@@ -22,7 +23,7 @@ class Script:
         response = await self.raw(method, path, **fields)
         assert response.status_code == 200, f"{method} {path}: {response.status_code} {response.text}"
         body = response.json()
-        return body["response"] if "response" in body else body
+        return body.get("response", body)
 
     async def no(self, method: str, path: str, **fields: Any) -> tuple[int, str]:
         """Return status and code of a refusal."""
@@ -52,6 +53,13 @@ class Script:
         found: Json = await self("POST", "/client/sign_ins", identifier=address, password=password)
         assert found["status"] == "complete"
         return found
+
+
+def code_for(emulator: Emulator, to: str) -> str:
+    """Return the last code that was sent to somebody."""
+    found = [mail.code for mail in emulator.state.mail if mail.to == to]
+    assert found[-1]
+    return found[-1]
 
 
 def amiss(method: str, path: str, response: httpx2.Response) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 
 from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock
-from tests.clerk_emulator.frontend.scripts import Script
+from tests.clerk_emulator.frontend.scripts import Script, code_for
 from tests.clerk_emulator.people import Backend, Receiver
 
 pytestmark = pytest.mark.anyio
@@ -16,13 +16,6 @@ PASSWORD = "a good one"
 def script(browser: httpx2.AsyncClient) -> Script:
     """Clerk's script in a browser."""
     return Script(browser)
-
-
-def code_for(emulator: Emulator, to: str) -> str:
-    """Return the last code that was sent to somebody."""
-    found = [mail.code for mail in emulator.state.mail if mail.to == to]
-    assert found[-1]
-    return found[-1]
 
 
 async def test_by_password_in_one_request(

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from instep.identity.events import Gone, News, Seen
 from instep.identity.model import Membership, Organization, User
 from instep.kit.db import Conn, is_among, put_rows
+from instep.kit.sought import searchable
 from instep.mirror import standing
 from instep.mirror.joining import join_local
 from instep.mirror.ledger import Entry, Ledger, open_ledger, parents_of
@@ -145,7 +146,7 @@ def names_of(first: str | None, last: str | None, username: str | None, email: s
     name = " ".join(part for part in (first, last) if part)
     return {
         "sort_name": (name or username or email or id).casefold(),
-        "search_text": " ".join(part for part in (name, email, username) if part).casefold(),
+        "search_text": searchable((name, email, username)),
     }
 
 

@@ -16,6 +16,7 @@ from instep.identity.events import Seen
 from instep.identity.model import Kind, Membership, Organization, User
 from instep.kit.clock import now as clock_now
 from instep.kit.db import Conn, DatabaseRefused
+from instep.mirror import search
 from instep.mirror.apply import names_of
 from instep.mirror.store import find_known, find_unlinked
 from instep.mirror.tables import organizations, users
@@ -42,10 +43,12 @@ ON CONFLICT DO NOTHING"""
 def insert_new(conn: Conn, news: Sequence[Seen], *, now: int) -> list[Seen]:
     """Insert what is new; gives back what was left, in the same order. `now`: Unix milliseconds."""
     left: list[Seen] = []
+    search.hold(conn)
     for kind in ("organization", "user", "membership"):
         of_kind = [it for it in news if it.key.kind == kind]
         if of_kind:
             left += _insert(conn, kind, of_kind, now)
+    search.release(conn, pending=search.PENDING)
     return left
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from instep.identity.model import ADMIN, Invitation
 from instep.kit.clock import DAY, HOUR
+from instep.kit.sought import is_found
 
 UNAVAILABLE = "Pending invitations could not be loaded. Accepted members are still shown."
 EXPIRED_SHOWN_FOR = 30 * DAY
@@ -201,8 +202,7 @@ def _is_wanted(row: InvitationRow, ask: Ask) -> bool:
         return False
     if ask.roles and row.role not in ask.roles:
         return False
-    email = row.email.casefold()
-    return all(word in email for word in ask.query.casefold().split())
+    return is_found(ask.query, (row.email,))
 
 
 def _cursor_after(first: Sequence[InvitationRow], then: Sequence[MemberRow], totals: Totals) -> Cursor:

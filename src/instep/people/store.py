@@ -5,9 +5,13 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from instep.identity.model import ADMIN
 from instep.kit.db import Conn, is_among, is_in, listed
+from instep.kit.sought import needles
+from instep.mirror import search
 from instep.mirror.tables import member_counts, memberships, organizations, users
 from instep.people.merge import Ask, MemberRow, Members
 from instep.people.rules import Member
@@ -61,37 +65,85 @@ def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
 def _find(
     conn: Conn, organization_id: str, ask: Ask, status: str, start: Sequence[str] | None, limit: int
 ) -> list[MemberRow]:
-    words = ask.query.casefold().split()
     given = {"organization_id": organization_id, "status": status}
-    if start is not None:
-        given |= {"after_name": start[0], "after_id": start[1]}
     if ask.roles:
         given["roles"] = listed(conn, sorted(ask.roles)) if len(ask.roles) > 1 else next(iter(ask.roles))
-    given |= {f"word_{i}": f"%{_escaped(word)}%" for i, word in enumerate(words)}
-    query = _page(conn.dialect.name, ask.limit + 1, start is not None, min(len(ask.roles), 2), len(words))
-    rows = conn.execute(query, given).fetchmany(limit)
-    return [MemberRow(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+    shape = Shape(conn.dialect.name, ask.limit + 1, min(len(ask.roles), 2), has_start=start is not None)
+    given |= _place("after", start)
+    wanted = needles(ask.query)
+    if not wanted:
+        return _rows(conn, _page(shape), given, limit)
+    given |= search.looking_for(conn, memberships, wanted, organization_id)
+    shape = replace(shape, words=len(wanted))
+    end = conn.execute(_far(shape), given).first() if search.has_index(conn) else None
+    if end is None:
+        return _rows(conn, _page(shape), given, limit)
+    found = _rows(conn, _page(replace(shape, has_end=True)), given | _place("until", end), limit)
+    if len(found) < limit:
+        rest = replace(shape, has_start=True, is_indexed=True)
+        found += _rows(conn, _page(rest), given | _place("after", end), limit - len(found))
+    return found
 
 
-@lru_cache(maxsize=64)
-def _page(dialect: str, limit: int, has_start: bool, roles: int, words: int) -> sa.Select[Any]:
-    """One page, in one of its shapes; `roles` is 0, 1, or 2 for several.
+def _rows(conn: Conn, query: sa.Select[Any], given: dict[str, Any], limit: int) -> list[MemberRow]:
+    return [MemberRow(**dict(zip(_FIELDS, row, strict=True))) for row in conn.execute(query, given).fetchmany(limit)]
+
+
+def _place(name: str, place: Sequence[str] | None) -> dict[str, Any]:
+    return {} if place is None else {f"{name}_name": place[0], f"{name}_id": place[1]}
+
+
+class Shape(Struct, frozen=True):
+    """Which statement: `roles` is 0, 1, or 2 for several; `is_indexed` looks for the words in the index of search.
 
     The limit is written out: PostgreSQL then has one plan for all pages and need not make one for each.
     """
-    query = _PAGE.where(m.organization_id == sa.bindparam("organization_id"), m.status == sa.bindparam("status"))
-    if has_start:
-        start = sa.tuple_(sa.bindparam("after_name", type_=sa.Text), sa.bindparam("after_id", type_=sa.Text))
-        query = query.where(sa.tuple_(m.sort_name, m.id) > start)
-    if roles:
-        query = query.where(m.role == sa.bindparam("roles") if roles == 1 else is_in(dialect, m.role, "roles"))
-    for i in range(words):
-        query = query.where(m.search_text.like(sa.bindparam(f"word_{i}"), escape="/"))
-    return query.limit(sa.literal_column(str(limit), sa.Integer))
+
+    dialect: str
+    limit: int
+    roles: int
+    words: int = 0
+    has_start: bool = False
+    has_end: bool = False
+    is_indexed: bool = False
 
 
-def _escaped(word: str) -> str:
-    return word.replace("/", "//").replace("%", "/%").replace("_", "/_")
+@lru_cache(maxsize=256)
+def _page(shape: Shape) -> sa.Select[Any]:
+    """One page. Where the index of search narrows it, nothing is added to an id, so that no other index is taken."""
+    nothing = "" if shape.is_indexed else None
+    query = _among(_PAGE, shape, nothing)
+    if shape.words:
+        query = query.where(*search.holds(shape.dialect, memberships, shape.words))
+    if shape.is_indexed:
+        query = query.where(*search.narrowed(shape.dialect, memberships, shape.words))
+    return query.limit(sa.literal_column(str(shape.limit), sa.Integer))
+
+
+@lru_cache(maxsize=256)
+def _far(shape: Shape) -> sa.Select[Any]:
+    """The place so many rows further in the list that those before it are walked; none where fewer are left."""
+    query = sa.select(m.sort_name, m.id).order_by(m.sort_name, m.id)
+    offset = sa.literal_column(str(search.WALK), sa.Integer)
+    return _among(query, shape, None).limit(sa.literal_column("1", sa.Integer)).offset(offset)
+
+
+def _among(query: sa.Select[Any], shape: Shape, nothing: str | None) -> sa.Select[Any]:
+    """The part of the list that is asked for, whatever the words."""
+    organization = m.organization_id if nothing is None else m.organization_id + nothing
+    query = query.where(organization == sa.bindparam("organization_id"), m.status == sa.bindparam("status"))
+    if shape.has_start:
+        query = query.where(sa.tuple_(m.sort_name, m.id) > _bound("after"))
+    if shape.has_end:
+        query = query.where(sa.tuple_(m.sort_name, m.id) <= _bound("until"))
+    if shape.roles:
+        of_one = m.role == sa.bindparam("roles")
+        query = query.where(of_one if shape.roles == 1 else is_in(shape.dialect, m.role, "roles"))
+    return query
+
+
+def _bound(name: str) -> sa.ColumnElement[Any]:
+    return sa.tuple_(sa.bindparam(f"{name}_name", type_=sa.Text), sa.bindparam(f"{name}_id", type_=sa.Text))
 
 
 def find_joined(conn: Conn, organization_id: str, emails: Sequence[str]) -> set[str]:

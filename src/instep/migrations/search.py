@@ -1,0 +1,65 @@
+"""The trigram indexes of search, in both dialects: made by every `instep migrate` that finds none and can make them.
+
+They are no part of a version of the schema: a database without pg_trgm (or an SQLite without FTS5's trigrams) works,
+finds the same people more slowly, and gets its indexes from the next `instep migrate` after it can have them.
+"""
+# ruff: noqa: S608 (the statements are made of names of ours alone)
+
+import sqlalchemy as sa
+
+from instep.mirror.search import TEXTS, has_index, held_by, index_of
+
+_TRIGRAMS = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+_TRIGRAMS += " WHERE e.extname = 'pg_trgm'"
+
+
+def ensure(conn: sa.Connection) -> bool:
+    """Make what is missing; whether it is there now."""
+    if has_index(conn):
+        return True
+    try:
+        with conn.begin_nested():
+            _make_on_postgresql(conn) if conn.dialect.name == "postgresql" else _make_on_sqlite(conn)
+    except sa.exc.DBAPIError:  # not installed on the server, not allowed to this role, not in this SQLite
+        return False
+    return True
+
+
+def _make_on_postgresql(conn: sa.Connection) -> None:
+    conn.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+    schema = conn.exec_driver_sql(_TRIGRAMS).scalar_one()
+    for table, text in _texts(conn):
+        # What was written since the index was last put in order is read by every search: a megabyte, not four.
+        how = f"gin (({text.format(row='')}) {schema}.gin_trgm_ops) WITH (gin_pending_list_limit = 1024)"
+        conn.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {index_of(table, 'postgresql')} ON {table} USING {how}")
+
+
+def _make_on_sqlite(conn: sa.Connection) -> None:
+    for table, text in _texts(conn):
+        for statement in _sqlite(table, text):
+            conn.exec_driver_sql(statement)
+
+
+def _texts(conn: sa.Connection) -> list[tuple[str, str]]:
+    return [(table, text) for (dialect, table), text in TEXTS.items() if dialect == conn.dialect.name]
+
+
+def _sqlite(table: str, text: str) -> list[str]:
+    """An index beside the table, kept in step by triggers but for the newest rows while a bulk load holds it."""
+    index = index_of(table, "sqlite")
+    old, new = (text.format(row=f"{row}.") for row in ("OLD", "NEW"))
+    held = f"(SELECT CAST(value AS INTEGER) FROM instep_facts WHERE name = '{held_by(table)}')"
+    forget = f"INSERT INTO {index} ({index}, rowid, text) VALUES ('delete', OLD.rowid, {old});"
+    learn = f"INSERT INTO {index} (rowid, text) VALUES (NEW.rowid, {new});"
+    return [
+        f"CREATE VIRTUAL TABLE {index} USING fts5(text, content='', detail=none, columnsize=0,"
+        " tokenize='trigram case_sensitive 1')",
+        f"INSERT INTO {index} (rowid, text) SELECT rowid, {text.format(row='')} FROM {table}",
+        f"CREATE TRIGGER {index}_insert AFTER INSERT ON {table}"
+        f" WHEN NEW.rowid <= coalesce({held}, NEW.rowid) BEGIN {learn} END",
+        f"CREATE TRIGGER {index}_delete AFTER DELETE ON {table}"
+        f" WHEN OLD.rowid <= coalesce({held}, OLD.rowid) BEGIN {forget} END",
+        f"CREATE TRIGGER {index}_update AFTER UPDATE OF search_text ON {table}"
+        f" WHEN OLD.search_text IS NOT NEW.search_text AND NEW.rowid <= coalesce({held}, NEW.rowid)"
+        f" BEGIN {forget} {learn} END",
+    ]

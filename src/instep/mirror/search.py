@@ -1,0 +1,115 @@
+"""Finding people by any part of a name or an address, among millions: by trigrams, and never by reading everyone.
+
+PostgreSQL has a GIN index of pg_trgm on the text, SQLite an FTS5 table beside it (see migrations.search). An index only
+narrows; that a row holds every needle (see kit.sought) is looked at in the row itself, so both databases find the same.
+A membership is indexed with a piece of its organization's id: who matches in other organizations is not even read.
+"""
+# ruff: noqa: S608 (the statements are made of names of ours alone)
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from instep.kit.db import Conn
+from instep.kit.sought import trigrams
+from instep.mirror.tables import memberships, users
+
+WALK = 1_000
+"""How many rows of a list are walked in its order before the index is asked: what is frequent is found by then, and
+sorting everyone who matches would take longer."""
+
+PENDING = 20_000
+"""How many rows of a bulk load wait at most to be indexed, on SQLite; so many are read one by one by each search."""
+
+TEXTS = {
+    ("postgresql", users.name): "{row}search_text || ''",
+    ("postgresql", memberships.name): "{row}search_text || '  ' || right({row}organization_id, 4)",
+    ("sqlite", users.name): "{row}search_text",
+    ("sqlite", memberships.name): "{row}search_text || '  ' || substr({row}organization_id, -4)",
+}
+_PIECE = 4
+_MOST_NARROWING = 4  # the longest needles; each more costs a walk of its own and narrows little
+_MOST_TRIGRAMS = 40
+_IS_INDEXED = "instep_search"
+
+
+def index_of(table: str, dialect: str) -> str:
+    """The name of a table's search index."""
+    return f"ix_{table}_search" if dialect == "postgresql" else f"{table}_search"
+
+
+def held_by(table: str) -> str:
+    """The fact that says up to which row a table is indexed, while a bulk load holds its index (SQLite)."""
+    return f"search_held_{table}"
+
+
+def has_index(conn: Conn) -> bool:
+    """Whether the database has the trigram indexes; without them searching gets slow among many."""
+    if not conn.info.get(_IS_INDEXED):  # kept with the connection
+        names = [index_of(table.name, conn.dialect.name) for table in (users, memberships)]
+        catalog = "pg_class WHERE relname" if conn.dialect.name == "postgresql" else "sqlite_master WHERE name"
+        query = sa.text(f"SELECT count(*) FROM {catalog} IN (:first, :second)")
+        found = conn.execute(query, {"first": names[0], "second": names[1]}).scalar_one()
+        conn.info[_IS_INDEXED] = found == len(names)
+    return bool(conn.info[_IS_INDEXED])
+
+
+def looking_for(
+    conn: Conn, table: sa.Table, needles: Sequence[str], organization_id: str | None = None
+) -> dict[str, Any]:
+    """The parameters of `holds` and `narrowed`."""
+    ordered = sorted(needles, key=len, reverse=True)
+    given: dict[str, Any] = {f"needle_{i}": needle for i, needle in enumerate(ordered)}
+    piece = f"  {organization_id[-_PIECE:]}" if organization_id else ""
+    if conn.dialect.name == "postgresql":
+        return given | ({"piece": piece} if piece else {})
+    found = [trigram for it in [piece, *ordered[:_MOST_NARROWING]] for trigram in trigrams(it)][:_MOST_TRIGRAMS]
+    return given | {"matching": " AND ".join('"{}"'.format(it.replace('"', '""')) for it in found)}
+
+
+def holds(dialect: str, table: sa.Table, count: int) -> list[sa.ColumnElement[bool]]:
+    """That a row holds each of `count` needles."""
+    find = sa.func.strpos if dialect == "postgresql" else sa.func.instr
+    return [find(table.c.search_text, sa.bindparam(f"needle_{i}", type_=sa.Text)) > 0 for i in range(count)]
+
+
+def narrowed(dialect: str, table: sa.Table, count: int) -> list[sa.ColumnElement[bool]]:
+    """That a row may hold them, by the index, which must be there."""
+    row = f"{table.name}."
+    if dialect == "postgresql":
+        text: sa.ColumnElement[str] = sa.literal_column(f"({TEXTS[dialect, table.name].format(row=row)})", sa.Text)
+        names = [f"needle_{i}" for i in range(min(count, _MOST_NARROWING))] + ["piece"] * (table is memberships)
+        return [text.like("%" + sa.bindparam(name, type_=sa.Text) + "%") for name in names]
+    index = index_of(table.name, dialect)
+    held = f"(SELECT CAST(value AS INTEGER) FROM instep_facts WHERE name = '{held_by(table.name)}')"
+    matching = f"SELECT rowid FROM {index} WHERE {index} MATCH :matching"
+    newest = f"SELECT rowid FROM {table.name} WHERE rowid > {held}"
+    is_meant = sa.text(f"{row}rowid IN ({matching} UNION ALL {newest})")
+    return [is_meant.bindparams(sa.bindparam("matching", type_=sa.Text))]  # type: ignore[list-item]
+
+
+def hold(conn: Conn) -> None:
+    """Rows that are new from here on are indexed later, many at once: ten times as fast (SQLite; else nothing)."""
+    if conn.dialect.name != "sqlite" or not has_index(conn):
+        return
+    for table in (users.name, memberships.name):
+        newest = f"SELECT '{held_by(table)}', coalesce(max(rowid), 0) FROM {table} WHERE true"
+        conn.exec_driver_sql(f"INSERT INTO instep_facts (name, value) {newest} ON CONFLICT DO NOTHING")
+
+
+def release(conn: Conn, *, pending: int = 0) -> None:
+    """Index what was held back in the tables where more than `pending` rows wait."""
+    if conn.dialect.name != "sqlite" or not has_index(conn):
+        return
+    for table in (users.name, memberships.name):
+        fact = {"name": held_by(table)}
+        newest = f"(SELECT max(rowid) FROM {table})"
+        waiting = f"SELECT CAST(value AS INTEGER), {newest} FROM instep_facts WHERE name = :name"
+        row = conn.execute(sa.text(waiting), fact).first()
+        if row is None or (row[1] or 0) - row[0] <= pending:
+            continue
+        text, index = TEXTS["sqlite", table].format(row=""), index_of(table, "sqlite")
+        rows = f"SELECT rowid, {text} FROM {table} WHERE rowid > :held"
+        conn.execute(sa.text(f"INSERT INTO {index} (rowid, text) {rows}"), {"held": row[0]})
+        conn.execute(sa.text("DELETE FROM instep_facts WHERE name = :name"), fact)

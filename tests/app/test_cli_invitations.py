@@ -1,50 +1,25 @@
 """Invitations from the command line, against a whole firm."""
 
 import json
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import anyio.from_thread
 import pytest
-from typer.testing import CliRunner
 
 from instep.app import cli_invitations
-from instep.app.cli import app
 from instep.kit.errors import InstepError
 from tests.invitations.firms import furnish, statuses
+from tests.support.commands import call, firm_of_commands
 from tests.support.world import Firm, make_firm
-
-runner = CliRunner()
 
 
 @pytest.fixture
 def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
-    """A firm whose loop the commands share."""
-    with anyio.from_thread.start_blocking_portal() as portal:
+    async def make() -> Firm:
+        return await furnish(make_firm(sqlite_migrated_url))
 
-        async def make() -> Firm:
-            return await furnish(make_firm(sqlite_migrated_url))
-
-        firm = portal.call(make)
-
-        def with_services(use: Any) -> Any:
-            async def run() -> Any:
-                work: Coroutine[Any, Any, Any] = use(firm.services)
-                return await work
-
-            return portal.call(run)
-
-        monkeypatch.setattr(cli_invitations, "with_services", with_services)
+    with firm_of_commands(make, cli_invitations, monkeypatch) as firm:
         yield firm
-        portal.call(firm.close)
-
-
-def call(*args: str, text: str | None = None) -> str:
-    result = runner.invoke(app, list(args), input=text)
-    if result.exception is not None:
-        raise result.exception
-    return result.output
 
 
 def test_one_is_invited_sent_again_by_address_and_revoked_by_id(firm: Firm) -> None:

@@ -1,49 +1,25 @@
 """People from the command line, against a whole firm."""
 
 import json
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import anyio.from_thread
 import pytest
-from typer.testing import CliRunner
 
 from instep.app import cli_profiles
-from instep.app.cli import app
 from instep.kit.errors import PermanentError
 from tests.profiles.firms import ADA, BOB, LOU, furnish
+from tests.support.commands import call, firm_of_commands, invoke
 from tests.support.world import Firm, make_firm
-
-runner = CliRunner()
 
 
 @pytest.fixture
 def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
-    """A firm whose loop the commands share."""
-    with anyio.from_thread.start_blocking_portal() as portal:
+    async def make() -> Firm:
+        return await furnish(make_firm(sqlite_migrated_url))
 
-        async def make() -> Firm:
-            return await furnish(make_firm(sqlite_migrated_url))
-
-        firm = portal.call(make)
-
-        def with_services(use: Any) -> Any:
-            async def run() -> Any:
-                work: Coroutine[Any, Any, Any] = use(firm.services)
-                return await work
-
-            return portal.call(run)
-
-        monkeypatch.setattr(cli_profiles, "with_services", with_services)
+    with firm_of_commands(make, cli_profiles, monkeypatch) as firm:
         yield firm
-        portal.call(firm.close)
-
-
-def call(*args: str, text: str | None = None) -> str:
-    result = runner.invoke(app, list(args), input=text)
-    if result.exception is not None:
-        raise result.exception
-    return result.output
 
 
 def told(*args: str, text: str | None = None) -> Any:
@@ -91,7 +67,7 @@ def test_an_account_is_made_banned_let_in_deleted_and_restored(firm: Firm) -> No
 def test_an_address_asks_before_it_invites_anew(firm: Firm) -> None:
     offered = told("user-email", BOB, "robert@example.com")
     assert offered["requires_invitation"]
-    refused = runner.invoke(app, ["user-email", BOB, "robert@example.com"], input="n\n")
+    refused = invoke("user-email", BOB, "robert@example.com", text="n\n")
     assert "robert@example.com is invited to Acme" in refused.output
     assert "Beta: invited" in call("user-email", BOB, "robert@example.com", text="y\n")
     assert told("user", BOB)["status"] == "deactivated"

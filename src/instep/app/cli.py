@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from instep import __version__
-from instep.app import cli_invitations, cli_people, cli_profiles, cli_sync
+from instep.app import cli_history, cli_invitations, cli_people, cli_profiles, cli_sync
 from instep.app import demo as demo_
 from instep.app.config import load_demo_settings, load_settings
 from instep.app.doctor import examine
@@ -26,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 app.add_typer(cli_people.app)
 app.add_typer(cli_invitations.app)
 app.add_typer(cli_profiles.app)
+app.add_typer(cli_history.app)
 app.add_typer(cli_sync.app)
 
 

@@ -50,6 +50,8 @@ class Kept(Struct, frozen=True, kw_only=True):
 class Filter(Struct, frozen=True, kw_only=True):
     """Which entries: None is any. `since` and `until` are Unix milliseconds; `words` is a part of action or target.
 
+    `is_unclosed`: only what was asked for and has not ended, well or badly.
+
     `person` is who did it or to whom; `aliases` are other ids under which the records know them (a membership's).
     """
 
@@ -61,6 +63,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     since: int | None = None
     until: int | None = None
     words: str = ""
+    is_unclosed: bool = False
 
 
 def record(conn: Conn, entries: Sequence[Entry], *, now: int) -> None:
@@ -101,11 +104,14 @@ def list_entries(conn: Conn, wanted: Filter, *, before: str = "", limit: int = 5
 
 def list_unclosed(conn: Conn, *, before: int, limit: int = 50) -> list[Kept]:
     """Operations that were asked for before this time and that no entry has closed since."""
+    query = sa.select(*_COLUMNS).where(_is_unclosed(), c.at < before)
+    return [Kept(**row._mapping) for row in conn.execute(query.order_by(c.id).limit(limit))]
+
+
+def _is_unclosed() -> sa.ColumnElement[bool]:
     closing = audit.alias("closing")
     closes = sa.and_(closing.c.cause == c.cause, closing.c.outcome != "asked")
-    is_closed = sa.exists(sa.select(closing.c.id).where(closes))
-    query = sa.select(*_COLUMNS).where(c.outcome == "asked", c.at < before, sa.not_(is_closed))
-    return [Kept(**row._mapping) for row in conn.execute(query.order_by(c.id).limit(limit))]
+    return sa.and_(c.outcome == "asked", sa.not_(sa.exists(sa.select(closing.c.id).where(closes))))
 
 
 def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
@@ -123,6 +129,8 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
         found.append(c.at >= wanted.since)
     if wanted.until is not None:
         found.append(c.at < wanted.until)
+    if wanted.is_unclosed:
+        found.append(_is_unclosed())
     for word in wanted.words.split():
         found.append(sa.or_(c.action.contains(word, autoescape=True), c.target.contains(word, autoescape=True)))
     return found

@@ -93,6 +93,7 @@ class AuditQuery(BaseModel):
     since: Annotated[int | None, Field(ge=0, le=2**53, description="Unix milliseconds")] = None
     until: Annotated[int | None, Field(ge=0, le=2**53, description="Unix milliseconds")] = None
     query: Annotated[str, Field(max_length=200)] = ""
+    unclosed: Annotated[bool, Field(description="Only what was asked for and has not ended.")] = False
     cursor: str = ""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
@@ -106,6 +107,7 @@ class AuditQuery(BaseModel):
             since=self.since,
             until=self.until,
             words=self.query,
+            is_unclosed=self.unclosed,
         )
 
 
@@ -129,25 +131,25 @@ def make_operations_router(
         if isinstance(scope, Response):
             return scope
         found = await operations.list(scope.id, states=tuple(wish.state), before=wish.cursor, limit=wish.limit)
-        return OperationPage(data=[_operation(it) for it in found], next_cursor=_next(found, wish.limit))
+        return OperationPage(data=[operation_answer(it) for it in found], next_cursor=_next(found, wish.limit))
 
     @router.get("/{id}", response_model=Operation, summary="How an operation stands")
     async def get_operation(request: Request, id: str) -> Any:
         """Its state, and what it waits for."""
         found = await one(request, id)
-        return found if isinstance(found, Response) else _operation(found)
+        return found if isinstance(found, Response) else operation_answer(found)
 
     @router.post("/{id}/retry", response_model=Operation, summary="Try again one that needs attention")
     async def retry_operation(request: Request, id: str) -> Any:
         """The worker takes it on within a second."""
         found = await one(request, id)
-        return found if isinstance(found, Response) else _operation(await operations.retry(found))
+        return found if isinstance(found, Response) else operation_answer(await operations.retry(found))
 
     @router.post("/{id}/give-up", response_model=Operation, summary="End one as it stands")
     async def give_up_operation(request: Request, id: str) -> Any:
         """Nothing more is tried; what was done stays done."""
         found = await one(request, id)
-        return found if isinstance(found, Response) else _operation(await operations.give_up(found))
+        return found if isinstance(found, Response) else operation_answer(await operations.give_up(found))
 
     return router
 
@@ -163,7 +165,7 @@ def make_audit_router(*, principal: PrincipalOf, access: AccessTo, audit: Audit)
         if isinstance(scope, Response):
             return scope
         found = await audit.list(wish.filter(scope.id), before=wish.cursor, limit=wish.limit)
-        return AuditPage(data=[_entry(it) for it in found], next_cursor=_next(found, wish.limit))
+        return AuditPage(data=[entry_answer(it) for it in found], next_cursor=_next(found, wish.limit))
 
     @router.get("/export", response_class=Response, summary="What happened, as CSV")
     async def export_audit(request: Request, wish: Annotated[AuditQuery, Query()]) -> Any:
@@ -190,7 +192,8 @@ async def _scope(
     return found if isinstance(found, Response) else _Scope(id=scope_of(who, found))
 
 
-def _operation(it: model.Operation) -> Operation:
+def operation_answer(it: model.Operation) -> Operation:
+    """An operation as it is answered."""
     return Operation(
         id=it.id,
         kind=it.kind,
@@ -209,7 +212,8 @@ def _operation(it: model.Operation) -> Operation:
     )
 
 
-def _entry(it: Kept) -> Entry:
+def entry_answer(it: Kept) -> Entry:
+    """An entry as it is answered."""
     fields = {name: getattr(it, name) for name in it.__struct_fields__}
     return Entry(**{**fields, "at": to_iso(it.at)})
 

@@ -1,0 +1,74 @@
+"""What happened, from the command line: what is open, ending it by hand, and the audit."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from instep.access.principal import BREAK_GLASS
+from instep.app import cli_history
+from instep.identity.refusals import Refused
+from instep.journal import store
+from instep.journal.model import Asked, Operation
+from instep.profiles.rules import Edit
+from tests.profiles.firms import BOB, furnish, profiles_of
+from tests.support.commands import call, firm_of_commands
+from tests.support.world import Firm, make_firm
+
+
+@pytest.fixture
+def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
+    async def make() -> Firm:
+        firm = await furnish(make_firm(sqlite_migrated_url))
+        await profiles_of(firm).edit(BREAK_GLASS, firm.user_id(BOB), Edit(first_name="Robert"))
+        return firm
+
+    with firm_of_commands(make, cli_history, monkeypatch) as firm:
+        yield firm
+
+
+def told(*args: str) -> Any:
+    return json.loads(call(*args, "--json"))
+
+
+def halfway(firm: Firm) -> Operation:
+    """An operation that needs attention."""
+    db, now = firm.services.db, firm.services.clock()
+    asked = Asked(kind="profile.edit", target="user:usr_1", actor="usr_1", intent={})
+    operation = db.writing(store.open_, asked, now=now, until=now)
+    assert operation is not None
+    db.writing(store.end, operation, "attention", now=now, reason="Refused halfway.", code="no")
+    return operation
+
+
+def test_what_is_open_is_listed_and_what_has_ended_only_when_asked_for(firm: Firm) -> None:
+    assert "needs attention" in call("operations")
+    assert [(it["kind"], it["state"]) for it in told("operations", "--state", "settled")][:1] == [
+        ("profile.edit", "settled")
+    ]
+    stuck = halfway(firm)
+    assert [it["id"] for it in told("operations")] == [stuck.id]
+    assert stuck.id in call("operations")
+    assert told("operations", "--organization", "acme") == []
+
+
+def test_one_that_needs_attention_is_tried_again_or_given_up(firm: Firm) -> None:
+    stuck = halfway(firm)
+    assert call("operations", "retry", stuck.id) == f"{stuck.id}: open\n"
+    assert told("operations", "give-up", stuck.id)["state"] == "given_up"
+    for again in ("retry", "give-up"):
+        with pytest.raises(Refused):
+            call("operations", again, stuck.id)
+        with pytest.raises(Refused, match="no operation"):
+            call("operations", again, "op_none")
+
+
+def test_the_audit_says_who_did_what_and_what_never_ended(firm: Firm) -> None:
+    (asked, done) = reversed(told("audit", "--action", "profile.edit"))
+    assert (asked["actor"], asked["outcome"], done["outcome"]) == ("break_glass", "asked", "done")
+    assert "Robert" in json.dumps(asked["details"]["intent"])
+    assert told("audit", "--unclosed") == []
+    assert told("audit", "--since", "2999-01-01") == []
+    assert told("audit", "--until", "1999-01-01") == []
+    assert "profile.edit" in call("audit", "--query", "profile")

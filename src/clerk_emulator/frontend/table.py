@@ -2,6 +2,7 @@
 
 from clerk_emulator.frontend import (
     clients,
+    domains,
     environment,
     invitations,
     me,
@@ -27,6 +28,7 @@ MODULES = (
     organizations,
     members,
     invitations,
+    domains,
 )
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
 ONLY_HERE = frozenset({"client", "dev_browser", "environment", "me"})  # first parts that the Backend API does not have

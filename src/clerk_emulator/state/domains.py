@@ -3,11 +3,13 @@
 import re
 from typing import Any
 
+from clerk_emulator.state import emails, post, proofs
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import OrganizationDomain
-from clerk_emulator.state.model import Organization
-from clerk_emulator.state.refusals import Problem, Refused, bad_format, bad_value, missing_resource
+from clerk_emulator.state.model import Organization, User, Verification
+from clerk_emulator.state.refusals import Problem, Refused, bad_format, bad_parameter, bad_value, missing_resource
 
+AFFILIATION = "affiliation_email_address"
 NAME = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
 MODES = ("manual_invitation", "automatic_invitation", "automatic_suggestion", "enterprise_sso")
 COMMON = {"gmail.com", "outlook.com", "hotmail.com", "yahoo.com", "icloud.com", "proton.me", "gmx.de", "aol.com"}
@@ -72,6 +74,19 @@ def delete(instance: Instance, domain: OrganizationDomain) -> OrganizationDomain
     instance.organization_domains.remove(domain.id)
     instance.tell("organizationDomain.deleted", domain)
     return domain
+
+
+def prepare(instance: Instance, domain: OrganizationDomain, address: str, user: User) -> Verification:
+    """Send a code to an address of the domain, by which a member shows that it is theirs."""
+    found = emails.check_shape(address, AFFILIATION)
+    if found.partition("@")[2] != domain.name:
+        raise Refused(
+            422, bad_parameter("organization_domain_mismatch", AFFILIATION, f"is no address of {domain.name}")
+        )
+    domain.affiliation_email_address = found
+    code = post.send_code(instance, found, user.id, domain.id)
+    instance.touch_and_tell("organizationDomain.updated", domain)
+    return proofs.open_(instance, domain.id, code, "email_code")
 
 
 def _require_free(instance: Instance, organization: Organization, name: str) -> None:

@@ -94,6 +94,7 @@ class OrganizationDomain:
     enrollment_mode: str = "manual_invitation"
     is_verified: bool = True
     verified_at: int | None = None
+    affiliation_email_address: str | None = None  # by which a member shows that the domain is theirs
     created_at: int
     updated_at: int
 

@@ -94,7 +94,7 @@ def organization_domain(instance: Instance, found: OrganizationDomain) -> Json:
         "organization_id": found.organization_id,
         "name": found.name,
         "enrollment_mode": found.enrollment_mode,
-        "affiliation_email_address": None,
+        "affiliation_email_address": found.affiliation_email_address,
         "affiliation_verification": proof,
         "ownership_verification": None,
         "verification": proof,
@@ -152,7 +152,7 @@ def _domain_proof(found: OrganizationDomain) -> Json | None:
         return None
     return {
         "status": "verified",
-        "strategy": "admin",
+        "strategy": "email_code" if found.affiliation_email_address else "admin",
         "attempts": None,
         "expire_at": None,
         "verified_at": found.verified_at,

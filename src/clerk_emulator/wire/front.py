@@ -4,6 +4,7 @@ from typing import Any
 
 from clerk_emulator.state import memberships
 from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import OrganizationDomain
 from clerk_emulator.state.model import (
     EmailAddress,
     Membership,
@@ -15,7 +16,7 @@ from clerk_emulator.state.model import (
     Verification,
 )
 from clerk_emulator.state.proofs import CODE_LIFETIME
-from clerk_emulator.wire import organizations, people
+from clerk_emulator.wire import access, organizations, people
 
 Json = dict[str, Any]
 NOT_OF_USERS = ("private_metadata", "locale", "bypass_client_trust")
@@ -88,6 +89,21 @@ def role(instance: Instance, found: Role) -> Json:
     shape = organizations.role(instance, found)
     permissions = [_with_words(permission) for permission in shape["permissions"]]
     return {**_with_words(shape), "permissions": permissions}
+
+
+def domain(instance: Instance, found: OrganizationDomain, begun: Verification | None = None) -> Json:
+    """Return a domain of an organization, with the proof that was begun where there is one."""
+    shape = access.organization_domain(instance, found)
+    if shape["verification"] is not None or begun is None:
+        return shape
+    proof = {
+        "status": begun.status,
+        "strategy": begun.strategy,
+        "attempts": begun.attempts,
+        "expire_at": begun.expire_at,
+        "verified_at": None,
+    }
+    return {**shape, "verification": proof, "affiliation_verification": proof}
 
 
 def _with_words(shape: Json) -> Json:

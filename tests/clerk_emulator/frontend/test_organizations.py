@@ -216,3 +216,44 @@ async def test_the_invitee_sees_the_invitation_and_joins(firm: Firm, emulator: E
     await emulator.webhooks.drain()
     kinds = ["organizationInvitation.created", "organizationMembership.created", "organizationInvitation.accepted"]
     assert receiver.types == kinds
+
+
+async def test_a_domain_is_proved_by_an_address_there(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
+    path = f"{firm.path}/domains"
+    assert await firm.bo.no("GET", path) == (403, "missing_organization_permission")
+    assert await firm.cy.no("GET", path) == (403, "not_a_member_in_organization")
+    assert await firm.ada.no("POST", path, name="northwind.example") == (403, "organization_domains_not_enabled")
+    emulator.state.settings.organization_domains_enabled = True
+    made = await firm.ada("POST", path, name="northwind.example")
+    assert (made["verification"], made["enrollment_mode"]) == (None, "manual_invitation")
+    one = f"{path}/{made['id']}"
+    wrong = await firm.ada.no(
+        "POST", f"{one}/prepare_affiliation_verification", affiliation_email_address="ada@example.com"
+    )
+    assert wrong == (422, "organization_domain_mismatch")
+    assert await firm.ada.no("POST", f"{one}/attempt_affiliation_verification", code="1") == (
+        400,
+        "verification_missing",
+    )
+    begun = await firm.ada(
+        "POST",
+        f"{one}/prepare_affiliation_verification",
+        affiliation_email_address="ada+clerk_test@northwind.example",
+    )
+    assert begun["verification"]["status"] == "unverified"
+    assert await firm.ada.no("POST", f"{one}/attempt_affiliation_verification", code="1") == (
+        422,
+        "form_code_incorrect",
+    )
+    done = await firm.ada("POST", f"{one}/attempt_affiliation_verification", code="424242")
+    assert (done["verification"]["status"], done["verification"]["strategy"]) == ("verified", "email_code")
+    assert (await firm.ada("GET", path, verified="true"))["total_count"] == 1
+    refused = await firm.ada.no("POST", f"{one}/update_enrollment_mode", enrollment_mode="automatic_suggestion")
+    assert refused == (403, "organization_domain_enrollment_mode_not_enabled")
+    await firm.ada("POST", f"{one}/update_enrollment_mode", enrollment_mode="manual_invitation")
+    assert (await firm.ada("GET", one))["id"] == made["id"]
+    assert (await firm.ada("DELETE", one))["deleted"]
+    assert await firm.ada.no("GET", one) == (404, "resource_not_found")
+    await emulator.webhooks.drain()
+    kinds = ["organizationDomain.created", *["organizationDomain.updated"] * 3, "organizationDomain.deleted"]
+    assert receiver.types == kinds

@@ -9,6 +9,8 @@ from msgspec import Struct
 from instep.access.tables import api_keys
 from instep.journal.tables import UNFINISHED, operations
 from instep.kit.db import Conn, is_among
+from instep.kit.sought import needles
+from instep.mirror import search
 from instep.mirror.tables import memberships, organizations, users
 
 u, m, o, c, k = users.c, memberships.c, organizations.c, operations.c, api_keys.c
@@ -48,13 +50,17 @@ def list_names(conn: Conn, ids: Iterable[str]) -> dict[str, str]:
 
 
 def find_people(conn: Conn, words: str, organization_id: str | None) -> list[Found]:
-    """Whom these words mean: an id, an address, or parts of a name; up to eight, in one organization or in all."""
+    """Whom these words mean: an id, or parts of a name or an address; up to eight, in one organization or in all."""
     query = sa.select(u.id, u.clerk_id, *_NAMES)
     if organization_id is not None:
         query = query.where(u.id.in_(sa.select(m.user_id).where(m.organization_id == organization_id)))
-    is_it = sa.and_(True, *(u.search_text.contains(word, autoescape=True) for word in words.casefold().split()))
-    by_id = sa.or_(u.id == words, u.clerk_id == words)
-    rows = conn.execute(query.where(sa.or_(by_id, is_it)).order_by(u.sort_name, u.id).limit(MOST_FOUND)).all()
+    rows = conn.execute(query.where(sa.or_(u.id == words, u.clerk_id == words)).limit(MOST_FOUND)).all()
+    if not rows and (wanted := needles(words)):
+        dialect, has_index = conn.dialect.name, search.has_index(conn)
+        query = query.where(*search.holds(dialect, users, len(wanted)))
+        narrowed = query.where(*search.narrowed(dialect, users, len(wanted))) if has_index else query
+        by_name = narrowed.order_by(u.sort_name, u.id).limit(MOST_FOUND)
+        rows = conn.execute(by_name, search.looking_for(conn, users, wanted)).all()
     return [_found(conn, row) for row in rows]
 
 

@@ -63,4 +63,4 @@ def is_found(query: str, parts: Iterable[str | None]) -> bool:
 def trigrams(needle: str, *, most: int = 16) -> list[str]:
     """The trigrams of a needle, each once; of a long one some from all over it: they are to narrow, not to decide."""
     found = list(dict.fromkeys(needle[place : place + SHORT] for place in range(len(needle) - SHORT + 1)))
-    return found[:: -(-len(found) // most)]
+    return found[:: -(-len(found) // most) or 1]

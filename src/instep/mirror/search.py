@@ -64,7 +64,8 @@ def looking_for(
     piece = f"  {organization_id[-_PIECE:]}" if organization_id else ""
     if conn.dialect.name == "postgresql":
         return given | ({"piece": piece} if piece else {})
-    found = [trigram for it in [piece, *ordered[:_MOST_NARROWING]] for trigram in trigrams(it)][:_MOST_TRIGRAMS]
+    narrowing = [it for it in (piece, *ordered[:_MOST_NARROWING]) if it]
+    found = [trigram for it in narrowing for trigram in trigrams(it)][:_MOST_TRIGRAMS]
     return given | {"matching": " AND ".join('"{}"'.format(it.replace('"', '""')) for it in found)}
 
 

@@ -1,6 +1,6 @@
 """The slice's SQL: pages of people, what they belong to, and what they share with the asker."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,9 +8,11 @@ import sqlalchemy as sa
 from instep.access.principal import Principal
 from instep.identity.model import ADMIN
 from instep.kit.db import Conn, is_among
+from instep.kit.sought import needles
+from instep.mirror import search
 from instep.mirror.people import COLUMNS, IS_SOMEBODY, PersonRow
 from instep.mirror.tables import memberships, organizations, users
-from instep.profiles.profile import SHOWN_AT_FIRST, Ask, Belonging, Status
+from instep.profiles.profile import SHOWN_AT_FIRST, Ask, Belonging, Cursor, Status
 from instep.profiles.rules import Tie
 
 u, m, o = users.c, memberships.c, organizations.c
@@ -27,6 +29,7 @@ _BELONGINGS = (
     m.role,
     m.status,
 )
+_NEWEST = (u.joined_at.desc(), u.id.desc())
 _IS: dict[Status, sa.ColumnElement[bool]] = {
     "deleted": _IS_DELETED,
     "banned": sa.and_(sa.not_(_IS_DELETED), u.is_banned),
@@ -40,29 +43,60 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
     """Up to `limit + 1` people, newest first: one walk of one index from where the last page ended.
 
     A single word that is somebody's address or id means them; other words are looked for in names, addresses and
-    usernames.
+    usernames (see kit.sought).
     """
-    query: Any = sa.select(*COLUMNS).where(IS_SOMEBODY).order_by(u.joined_at.desc(), u.id.desc()).limit(ask.limit + 1)
-    if ask.cursor:
-        query = query.where(sa.tuple_(u.joined_at, u.id) < (ask.cursor.joined_at, ask.cursor.id))
+    words = ask.query.split()
+    if len(words) == 1 and (found := _rows(conn, _ordered(_after(_asked(ask), ask.cursor), ask).where(_is(words[0])))):
+        return found
+    wanted = needles(ask.query)
+    if not wanted:
+        return _rows(conn, _ordered(_after(_asked(ask), ask.cursor), ask))
+    return _search(conn, ask, wanted)
+
+
+def _search(conn: Conn, ask: Ask, wanted: Sequence[str]) -> list[PersonRow]:
+    """First a walk of the list, as far as it is cheap, then the rest by the index."""
+    dialect, given = conn.dialect.name, search.looking_for(conn, users, wanted)
+    query = _asked(ask).where(*search.holds(dialect, users, len(wanted)))
+    walk = _ordered(_after(query, ask.cursor), ask)
+    far = _after(sa.select(u.joined_at, u.id), ask.cursor).order_by(*_NEWEST).limit(1).offset(search.WALK)
+    end = conn.execute(far).first() if search.has_index(conn) else None
+    if end is None:
+        return _rows(conn, walk, given)
+    found = _rows(conn, walk.where(sa.tuple_(u.joined_at, u.id) >= (end.joined_at, end.id)), given)
+    if len(found) <= ask.limit:
+        # Nothing is added to the time, so that no index but that of search is taken.
+        joined_at = u.joined_at + 0
+        rest = query.where(*search.narrowed(dialect, users, len(wanted)))
+        rest = rest.where(sa.tuple_(joined_at, u.id) < (end.joined_at, end.id))
+        found += _rows(conn, rest.order_by(joined_at.desc(), u.id.desc()).limit(ask.limit + 1 - len(found)), given)
+    return found
+
+
+def _asked(ask: Ask) -> Any:
+    """Whoever is asked for, whatever the words."""
+    query = sa.select(*COLUMNS).where(IS_SOMEBODY)
     statuses = ask.statuses or SHOWN_AT_FIRST
     if len(statuses) < len(_IS):
         query = query.where(sa.or_(*(_IS[status] for status in sorted(statuses))))
     if ask.organization is not None:
         query = query.where(u.id.in_(_members_of(ask.organization)))
-    words = ask.query.split()
-    if len(words) == 1 and (found := _rows(conn, query.where(_is_named(words[0])))):
-        return found
-    for word in words:
-        query = query.where(u.search_text.contains(word.casefold(), autoescape=True))
-    return _rows(conn, query)
+    return query
 
 
-def _rows(conn: Conn, query: sa.Select[Any]) -> list[PersonRow]:
-    return [PersonRow(**row._mapping) for row in conn.execute(query)]
+def _after(query: Any, cursor: Cursor | None) -> Any:
+    return query.where(sa.tuple_(u.joined_at, u.id) < (cursor.joined_at, cursor.id)) if cursor else query
 
 
-def _is_named(word: str) -> sa.ColumnElement[bool]:
+def _ordered(query: Any, ask: Ask) -> Any:
+    return query.order_by(*_NEWEST).limit(ask.limit + 1)
+
+
+def _rows(conn: Conn, query: sa.Select[Any], given: Mapping[str, Any] | None = None) -> list[PersonRow]:
+    return [PersonRow(**row._mapping) for row in conn.execute(query, given)]
+
+
+def _is(word: str) -> sa.ColumnElement[bool]:
     return sa.or_(u.id == word, u.clerk_id == word, sa.func.lower(u.email) == word.lower())
 
 

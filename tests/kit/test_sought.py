@@ -1,0 +1,67 @@
+"""What is found by which words: a plain rule, and the coded text gives the same."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from instep.kit.sought import SHORT, fold, is_found, needles, searchable, trigrams
+
+SIGNS = st.characters(exclude_categories=["Cs"]) | st.sampled_from("aAbBzZ019 @.-_%*\"'/\\ëËßİıñ김Ада\u0301")
+TEXTS = st.text(SIGNS, max_size=12)
+HELD_TO_BEGINNINGS = set("abcdefghijklmnopqrstuvwxyz0123456789@.-")
+
+
+def is_meant(query: str, parts: list[str]) -> bool:
+    """The rule, told without any code for signs."""
+    words = [word for part in parts for word in fold(part).split()]
+    for wanted in fold(query).split():
+        is_short = len(wanted) < SHORT and HELD_TO_BEGINNINGS.issuperset(wanted)
+        if not any(word.startswith(wanted) if is_short else wanted in word for word in words):
+            return False
+    return True
+
+
+@given(query=TEXTS, parts=st.lists(TEXTS, max_size=3))
+@example(query="@ex", parts=["maya@example.com"])
+@example(query="a b", parts=["ab"])
+@example(query="ss", parts=["Straße"])
+def test_the_coded_text_is_found_by_the_plain_rule(query: str, parts: list[str]) -> None:
+    assert is_found(query, parts) == is_meant(query, parts)
+
+
+@given(parts=st.lists(TEXTS, min_size=1, max_size=3), start=st.integers(0, 10), length=st.integers(3, 8))
+def test_any_three_signs_of_a_word_find_it(parts: list[str], start: int, length: int) -> None:
+    for word in (word for part in parts for word in fold(part).split()):
+        piece = word[start : start + length]
+        assert len(piece) < SHORT or is_found(piece, parts)
+
+
+@given(parts=st.lists(TEXTS, max_size=3), query=TEXTS)
+def test_no_database_gives_a_meaning_of_its_own_to_a_sign(parts: list[str], query: str) -> None:
+    said = searchable(parts) + "".join(needles(query))
+    assert said == "" or said.replace(" ", "").isalnum()
+    assert said.isascii()
+    assert all(len(needle) >= SHORT for needle in needles(query))
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [("zoe", "Zoë"), ("ZOË", "zoe"), ("strasse", "Straße"), ("istanbul", "İSTANBUL"), ("ｍaya", "Maya"), ("가", "가")],
+)
+def test_case_accents_and_ways_of_writing_make_no_difference(query: str, name: str) -> None:
+    assert is_found(query, [name])
+
+
+@pytest.mark.parametrize(
+    ("query", "is_so"),
+    [("m", True), ("ma", True), ("co", True), ("ay", False), ("a", False), ("aya", True), ("com", True), ("김", True)],
+)
+def test_one_or_two_plain_letters_are_the_beginning_of_a_word(query: str, is_so: bool) -> None:
+    assert is_found(query, ["Maya Cohen 박김", "maya@example.com"]) == is_so
+
+
+@given(needle=st.text("abc", min_size=3, max_size=60), most=st.integers(1, 20))
+def test_trigrams_are_of_the_needle_and_few(needle: str, most: int) -> None:
+    found = trigrams(needle, most=most)
+    assert 1 <= len(found) <= most
+    assert all(len(it) == SHORT and it in needle for it in found)

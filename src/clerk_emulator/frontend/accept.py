@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from clerk_emulator.frontend import one_time
 from clerk_emulator.frontend.browser import Browser, back_to_application, browser_of
-from clerk_emulator.state import emails, invitations, organization_invitations, sessions, sign_in_tokens
+from clerk_emulator.state import emails, invitations, organization_invitations, sessions, sign_in_tokens, tickets
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Invitation, OrganizationInvitation, User
 from clerk_emulator.state.refusals import Refused
@@ -30,7 +30,13 @@ def show(request: Request, instance: Instance, site: Site) -> Response:
     if token is not None:
         return one_time.show(instance, token, request.query_params.get("redirect_url", ""))
     found = _find(instance, ticket)
-    return _over(instance, found) or _form(instance, found)
+    over = _over(instance, found)
+    if over is not None or found is None:
+        return over or _form(instance, found)
+    target = found.redirect_url or ""
+    if instance.settings.ticket_links == "application" and site.may_redirect_to(target):
+        return _hand_over(browser_of(request, instance, site), found, target)
+    return _form(instance, found)
 
 
 async def submit(request: Request, instance: Instance, site: Site) -> Response:
@@ -48,6 +54,20 @@ async def submit(request: Request, instance: Instance, site: Site) -> Response:
     try:
         user = _accept(instance, found, names)
         sessions.start(instance, user, browser.client)
+    except Refused as refused:
+        return _form(instance, found, refused.problems[0].long_message)
+    return _leave(browser, found)
+
+
+def _hand_over(browser: Browser, found: Found, target: str) -> Response:
+    """Lead to the application's own page with the ticket, where the invitee goes on as the status says."""
+    instance, session = browser.instance, browser.session
+    owner = emails.find_owner(instance, found.email_address)
+    if session is None or owner is None or session.user_id != owner.id:
+        status = tickets.outcome(instance, found)
+        return back_to_application(browser, target, __clerk_ticket=found.ticket, __clerk_status=status)
+    try:
+        _accept(instance, found, {})
     except Refused as refused:
         return _form(instance, found, refused.problems[0].long_message)
     return _leave(browser, found)

@@ -68,10 +68,9 @@ class SignUp:
             return "complete"
         return "abandoned" if self.abandon_at <= now else "missing_requirements"
 
-    @property
-    def missing(self) -> list[str]:
-        """Return the fields that are required and not given."""
-        return [name for name in ("email_address", "password") if getattr(self, name) is None]
+    def missing(self, required: list[str]) -> list[str]:
+        """Return the fields that are required, besides the address, and not given."""
+        return [name for name in ("email_address", *required) if getattr(self, name) is None]
 
     @property
     def unproved(self) -> list[str]:

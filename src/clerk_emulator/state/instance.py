@@ -44,9 +44,11 @@ class Changing(Protocol):
     updated_at: int
 
 
+MEMBERS = {"sign_up_requires": ("password", "first_name", "last_name")}
 CHOICES = {
     "event_timestamps": ("seconds", "milliseconds"),
     "rate_limits": ("off", "development", "production"),
+    "ticket_links": ("page", "application"),
     "sign_up_mode": ("public", "restricted", "waitlist"),
 }
 
@@ -61,8 +63,11 @@ class Settings:
     or `milliseconds`.
     `mail_events`: whether letters and text messages are told of too, as `email.created` and `sms.created`.
     `rate_limits`: `off`, `development` (100 calls in 10 seconds), or `production` (1,000).
+    `ticket_links`: whether the link of an invitation leads to the emulator's own `page`, where a button accepts
+    it without a script, or, as Clerk's does, to the `application`, whose `<SignUp/>` takes the ticket.
     `multi_session`: whether several people may be signed in in one browser.
     `sign_up_mode`: who may sign up: `public`, or only who has an invitation: `restricted` and `waitlist`.
+    `sign_up_requires`: what a newcomer has to give besides an address: `password`, `first_name`, `last_name`.
     """
 
     organizations_enabled: bool = True
@@ -77,8 +82,10 @@ class Settings:
     event_timestamps: str = "seconds"
     mail_events: bool = False
     rate_limits: str = "off"
+    ticket_links: str = "page"
     multi_session: bool = False
     sign_up_mode: str = "public"
+    sign_up_requires: list[str] = field(default_factory=lambda: ["password"])
     organization_domains_enabled: bool = False
     organization_slugs_disabled: bool = False
     enrollment_modes: list[str] = field(default_factory=lambda: ["manual_invitation"])
@@ -106,6 +113,8 @@ class Settings:
                 raise ValueError(f"{name} must be of type {known[name].__name__}")
             if name in CHOICES and value not in CHOICES[name]:
                 raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}")
+            if name in MEMBERS and any(item not in MEMBERS[name] for item in value):
+                raise ValueError(f"{name} may have {', '.join(MEMBERS[name])}")
         for name, value in wish.items():
             setattr(self, name, value)
 

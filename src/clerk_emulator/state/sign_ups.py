@@ -132,7 +132,7 @@ def _require_open(instance: Instance, attempt: SignUp) -> None:
 
 def _finish(instance: Instance, attempt: SignUp) -> None:
     """Make the user and sign in, if nothing is missing any more."""
-    if attempt.missing or attempt.unproved:
+    if attempt.missing(instance.settings.sign_up_requires) or attempt.unproved:
         return
     user = _make(instance, attempt)
     client = instance.clients[attempt.client_id]
@@ -144,14 +144,14 @@ def _finish(instance: Instance, attempt: SignUp) -> None:
 
 
 def _make(instance: Instance, attempt: SignUp) -> User:
-    hasher, _, digest = str(attempt.password).partition("$")
-    draft = {
+    draft: dict[str, Any] = {
         **{name: getattr(attempt, name) for name in NAMES},
-        "password_digest": digest,
-        "password_hasher": hasher,
         "unsafe_metadata": attempt.unsafe_metadata,
         "legal_accepted_at": attempt.legal_accepted_at,
     }
+    if attempt.password is not None:
+        hasher, _, digest = attempt.password.partition("$")
+        draft |= {"password_digest": digest, "password_hasher": hasher}
     if attempt.ticket is None:
         return users.create(instance, {**draft, "email_address": [attempt.email_address]}, strategy="email_code")
     found = tickets.get(instance, attempt.ticket)

@@ -8,8 +8,7 @@ from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import EmailAddress, PhoneNumber, User
 
 Json = dict[str, Any]
-REQUIRED = ["email_address", "password"]
-OPTIONAL = ["first_name", "last_name"]
+MAY_BE_GIVEN = ("password", "first_name", "last_name")
 
 
 def sign_in(instance: Instance, found: SignIn) -> Json:
@@ -34,13 +33,14 @@ def sign_in(instance: Instance, found: SignIn) -> Json:
 
 def sign_up(instance: Instance, found: SignUp) -> Json:
     """Return an attempt to sign up."""
+    required = instance.settings.sign_up_requires
     return {
         "object": "sign_up_attempt",
         "id": found.id,
         "status": found.status(instance.now),
-        "required_fields": REQUIRED,
-        "optional_fields": OPTIONAL,
-        "missing_fields": [] if found.user_id else found.missing,
+        "required_fields": ["email_address", *required],
+        "optional_fields": [name for name in MAY_BE_GIVEN if name not in required],
+        "missing_fields": [] if found.user_id else found.missing(required),
         "unverified_fields": found.unproved,
         "verifications": {
             "email_address": _email_proof(instance, found) if found.email_address else None,

@@ -45,15 +45,14 @@ def environment(instance: Instance, site: Site) -> Json:
 
 
 def _auth_config(instance: Instance) -> Json:
+    required = instance.settings.sign_up_requires
     return {
         "object": "auth_config",
         "id": f"aconf_{instance.id.partition('_')[2]}",
-        "first_name": "on",
-        "last_name": "on",
+        **{name: "required" if name in required else "on" for name in ("first_name", "last_name", "password")},
         "email_address": "required",
         "phone_number": "off",
         "username": "off",
-        "password": "required",
         "identification_requirements": [["email_address"]],
         "identification_strategies": ["email_address"],
         "first_factors": ["email_code", "password", "reset_password_email_code", "ticket"],
@@ -115,7 +114,7 @@ def _user_settings(instance: Instance) -> Json:
         "block_disposable_email_domains": settings.block_disposable_email_domains,
     }
     return {
-        "attributes": _attributes(),
+        "attributes": _attributes(settings.sign_up_requires),
         "social": {},
         "saml": {"enabled": False},
         "enterprise_sso": {"enabled": False, "self_serve_sso": False},
@@ -147,7 +146,7 @@ def _user_settings(instance: Instance) -> Json:
     }
 
 
-def _attributes() -> Json:
+def _attributes(required: list[str]) -> Json:
     off = ("username", "web3_wallet", "authenticator_app", "backup_code", "passkey")
     codes = {"verifications": ["email_code"], "verify_at_sign_up": True}
     first = {"used_for_first_factor": True}
@@ -158,9 +157,10 @@ def _attributes() -> Json:
         "phone_number": ATTRIBUTE
         | {"enabled": True, "used_for_second_factor": True, "second_factors": ["phone_code"]}
         | {"verifications": ["phone_code"]},
-        "first_name": ATTRIBUTE | {"enabled": True},
-        "last_name": ATTRIBUTE | {"enabled": True},
-        "password": ATTRIBUTE | {"enabled": True, "required": True},
+        **{
+            name: ATTRIBUTE | {"enabled": True, "required": name in required}
+            for name in ("first_name", "last_name", "password")
+        },
         "ticket": ATTRIBUTE | {"enabled": True, "first_factors": ["ticket"], **first},
     }
 

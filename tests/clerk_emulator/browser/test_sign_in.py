@@ -59,12 +59,11 @@ def test_by_a_code_from_the_inbox(app: Application, page: Page) -> None:
     app.clerk.seed(users=[{**ADA, "password": None}])
     app.show(page, "SignIn")
     page.get_by_label("Email address").fill("ada@example.com")
-    go_on(page)
-    code = page.get_by_label("Enter verification code")
-    expect(code).to_be_visible()
+    with page.expect_response("**/prepare_first_factor?*"):
+        go_on(page)
     sent = app.clerk.mail[-1]
     assert sent["to"] == "ada@example.com"
-    code.press_sequentially(sent["code"])
+    page.get_by_label("Enter verification code").press_sequentially(sent["code"])
     page.wait_for_function("Clerk.user?.firstName === 'Ada'")
 
 
@@ -74,10 +73,9 @@ def test_a_forgotten_password_is_replaced_by_a_code(app: Application, page: Page
     page.get_by_label("Email address").fill("ada@example.com")
     go_on(page)
     page.get_by_text("Forgot password?").click()
-    page.get_by_role("button", name="Reset your password").click()
-    code = page.get_by_label("Enter verification code")
-    expect(code).to_be_visible()
-    code.press_sequentially(app.clerk.mail[-1]["code"])
+    with page.expect_response("**/prepare_first_factor?*"):
+        page.get_by_role("button", name="Reset your password").click()
+    page.get_by_label("Enter verification code").press_sequentially(app.clerk.mail[-1]["code"])
     page.get_by_label("New password", exact=True).fill("a better one")
     page.get_by_label("Confirm password").fill("a better one")
     page.get_by_role("button", name="Reset Password").click()

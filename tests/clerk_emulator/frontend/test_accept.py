@@ -114,3 +114,25 @@ async def test_an_application_invitation_makes_a_user_with_its_metadata(
     (user,) = await backend("GET", "/users", email_address="bo@example.com")
     assert (user["first_name"], user["public_metadata"]) == ("Bo", {"plan": "gold"})
     assert await backend("GET", "/invitations", status="pending") == []
+
+
+async def test_it_leads_to_the_application_with_the_ticket_where_that_is_wanted(
+    browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
+) -> None:
+    emulator.state.settings.ticket_links = "application"
+    organization, _ = await backend.firm()
+    bo = await backend.user("bo@example.com")
+    for address, status in (("bo@example.com", "sign_in"), ("cy@example.com", "sign_up")):
+        invitation = await backend.invite(organization, address, redirect_url="http://127.0.0.1:8000/in")
+        led = await browser.get(invitation["url"])
+        target = httpx2.URL(led.headers["location"])
+        assert target.params["__clerk_status"] == status
+        assert invitation["url"].endswith(target.params["__clerk_ticket"])
+    await browser.post("/sign-in", data={"user_id": bo["id"]})
+    invitations = await backend(
+        "GET", f"/organizations/{organization['id']}/invitations", email_address=["bo@example.com"]
+    )
+    led = await browser.get(invitations["data"][0]["url"])
+    assert httpx2.URL(led.headers["location"]).params["__clerk_status"] == "complete"
+    members = await backend("GET", f"/organizations/{organization['id']}/memberships", user_id=bo["id"])
+    assert members["total_count"] == 1

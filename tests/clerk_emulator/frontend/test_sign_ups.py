@@ -148,3 +148,16 @@ async def test_one_who_is_signed_in_signs_up_nobody(script: Script, backend: Bac
     await backend.user(password=PASSWORD)
     await script.sign_in("ada@example.com", PASSWORD)
     assert await script.no("POST", "/client/sign_ups", **CY) == (400, "session_exists")
+
+
+async def test_what_a_newcomer_has_to_give_is_a_setting(script: Script, emulator: Emulator) -> None:
+    emulator.state.settings.change({"sign_up_requires": ["first_name"]})
+    attributes = (await script("GET", "/environment"))["user_settings"]["attributes"]
+    assert {name for name, found in attributes.items() if found["required"]} == {"email_address", "first_name"}
+    begun = await script("POST", "/client/sign_ups", email_address="cy@example.com", strategy="email_code")
+    assert (begun["missing_fields"], begun["optional_fields"]) == (["first_name"], ["password", "last_name"])
+    path, code = f"/client/sign_ups/{begun['id']}", code_for(emulator, "cy@example.com")
+    await script("POST", f"{path}/attempt_verification", strategy="email_code", code=code)
+    assert (await script("PATCH", path, first_name="Cy"))["status"] == "complete"
+    with pytest.raises(ValueError, match="may have password, first_name, last_name"):
+        emulator.state.settings.change({"sign_up_requires": ["shoe_size"]})

@@ -1,19 +1,23 @@
 """The command line: done is 0, failed is 1 with one line that says why, not understood is 2; never a traceback."""
 
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+import typer
 
 from instep import __version__
-from instep.app.cli import main
+from instep.app.cli import app, main
 from instep.app.config import Settings
 from instep.kit.schema import needed_version
 
+DOCS = Path(__file__).parents[2] / "docs"
 HIDDEN = "hunter2-hunter2-hunter2"
 
 
@@ -145,3 +149,12 @@ def test_the_doctor_names_everything_that_is_missing_and_fails(run: Run) -> None
     for what in ("Database", "CLERK_SECRET_KEY", "CLERK_PUBLISHABLE_KEY", "CLERK_WEBHOOK_SIGNING_SECRET"):
         assert any(what in line for line in wrong), what
     assert "instep migrate" in ended.out
+
+
+def test_every_command_is_in_the_documentation() -> None:
+    described = (DOCS / "cli.md").read_text()
+    main: Any = typer.main.get_command(app)
+    groups = {f"{name} ": it.commands for name, it in main.commands.items() if getattr(it, "commands", None)}
+    names = [name for commands in (main.commands, *groups.values()) for name in commands]
+    assert len(names) > 30
+    assert [name for name in names if not re.search(rf"`(instep (\w+ )?)?{name}\b", described)] == []

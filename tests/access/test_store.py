@@ -155,3 +155,33 @@ def test_no_access_is_found_by_going_through_the_members(sqlite_migrated_url: st
     walked = [step for step in plans if "instep_memberships" in step and "user_id" not in step]
     assert plans
     assert not walked
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["Firm 1", "Firm 2"]),
+        ("IRM 2", ["Firm 2"]),
+        ("firm-1", ["Firm 1"]),
+        ("firm 3", []),
+        ("%", []),
+        ("_", []),
+    ],
+)
+def test_organizations_are_found_by_words_and_only_ones_own(db: Db, query: str, expected: list[str]) -> None:
+    db.writing(seed)
+    assert [it.organization_name for it in db.reading(store.list_accesses, PERSON, query=query)] == expected
+
+
+def test_an_instance_admin_finds_what_no_list_holds(db: Db) -> None:
+    """Beyond the longest list, also in letters that not every database makes small."""
+
+    def many(conn: Conn, /) -> None:
+        for n in range(1, 520):
+            put_organization(conn, n)
+        put_organization(conn, 999, name="Zürich Ölfirma")
+
+    db.writing(many)
+    assert len(db.reading(store.list_accesses, BREAK_GLASS)) == 500
+    found = [it.organization_name for it in db.reading(store.list_accesses, BREAK_GLASS, query="zürich Öl")]
+    assert found == ["Zürich Ölfirma"]

@@ -106,3 +106,15 @@ async def test_deliveries_that_wait_too_long_or_are_parked_are_noticed(look: Exa
     found = await look()
     assert wrong(found) == {"Inbox"}
     assert found["Inbox"].text == "1 parked"
+
+
+async def test_an_organization_that_nobody_leads_is_named(look: Examine, sqlite_firm: Firm) -> None:
+    orphans = [
+        {"name": name, "slug": name.lower(), "members": [{"user": "dana@example.com", "role": "org:member"}]}
+        for name in ("Acme", "Beta")
+    ]
+    sqlite_firm.emulator.seed({"organizations": orphans, "events": True})
+    await sqlite_firm.settle()
+    found = await look()
+    assert wrong(found) == {"Admins"}
+    assert found["Admins"].text.startswith("2 organizations with members and no active admin: Acme, Beta; make")

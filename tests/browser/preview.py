@@ -182,8 +182,9 @@ class Door:
             return found[0]
         return self.pages.error(request, status=404, title="Not found", text="There is no such page, or not for you.")
 
-    async def organizations(self, principal: Principal) -> Sequence[Access]:
+    async def organizations(self, principal: Principal, /, query: str = "", limit: int = 500) -> Sequence[Access]:
         names = ["Northwind Law", "Fabrikam Studio", "Contoso Pharma"][: self.firm.organizations]
+        names = [name for name in names if query.lower() in name.lower()][:limit]
         is_admin = principal.user_id == self.firm.members[0].user_id
         return [
             Access(

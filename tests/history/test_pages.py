@@ -87,7 +87,7 @@ def client(db: Db) -> Iterator[TestClient]:
     async def access(request: Request, _ref: str) -> Access | Response:
         return ACCESSES[request.headers["as"]]
 
-    async def organizations_of(_principal: Principal) -> list[Access]:
+    async def organizations_of(_principal: Principal, /, query: str = "", limit: int = 500) -> list[Access]:
         return [ACCESSES["admin"]]
 
     async def attention(organization_id: str | None) -> int:

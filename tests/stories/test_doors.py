@@ -28,6 +28,7 @@ KINDS = {
     "whoever shares a firm": "401 404 404 in in in in",
     "whoever may change them": "401 404 404 403 in in in",
     "whoever was there": "401 404 404 404 in in in",
+    "whoever is signed in, page": "sign-in in in in in in in",
     "home": "sign-in 403 303 303 303 in in",
     "whoever knows the key": "guess guess guess guess guess guess guess",
 }
@@ -169,6 +170,10 @@ TABLE = {
         POST /v1/users/{id}/unban
         POST /v1/users/{id}/password
         POST /v1/users/{id}/email/verify
+    """,
+    "whoever is signed in, page": """
+        GET /commands
+        GET /places
     """,
     "home": "GET /",
     "whoever knows the key": "POST /sign-in/key",

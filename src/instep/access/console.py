@@ -2,13 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from instep.access.frame import frame_of, frame_within
+from instep.access.frame import SHOWN, frame_of, frame_within
 from instep.access.principal import Access, Principal
 from instep.kit.confirm import Confirm, new_key
 from instep.kit.errors import InstepError, TemporaryError
@@ -17,6 +17,12 @@ from instep.kit.outcomes import Outcomes
 from instep.kit.words import Words
 
 CHANGED: dict[str, Any] = {"people-changed": {}, "region-changed": {}}
+
+
+class OrganizationsOf(Protocol):
+    """Gives the organizations that somebody may see, by name; those that `query` means."""
+
+    def __call__(self, principal: Principal, /, query: str = "", limit: int = 500) -> Awaitable[Sequence[Access]]: ...
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Console:
     pages: Pages
     principal: Callable[[Request], Awaitable[Principal | Response]]
     access: Callable[[Request, str], Awaitable[Access | Response]]
-    organizations: Callable[[Principal], Awaitable[Sequence[Access]]]
+    organizations: OrganizationsOf
     attention: Callable[[str | None], Awaitable[int]]
 
     @property
@@ -118,10 +124,10 @@ class Console:
     async def frame(self, asker: Access | Principal, here: str) -> Frame:
         """The frame: inside an organization for an access, above all of them for a principal."""
         if isinstance(asker, Access):
-            organizations = await self.organizations(asker.principal)
+            organizations = await self.organizations(asker.principal, limit=SHOWN + 1)
             waiting = await self.attention(asker.organization_id) if asker.may_act else 0
             return frame_within(asker, organizations, words=self.words, here=here, attention=waiting)
-        organizations = await self.organizations(asker)
+        organizations = await self.organizations(asker, limit=SHOWN + 1)
         waiting = await self.attention(None) if asker.is_instance_admin else 0
         return frame_of(asker, organizations, words=self.words, here=here, attention=waiting)
 

@@ -6,6 +6,9 @@ from instep.access.principal import Access, Principal
 from instep.kit.html import Frame, Place, Section
 from instep.kit.words import Words
 
+SHOWN = 12
+"""How many organizations the switcher shows; the rest is found by searching."""
+
 
 def home_of(access: Access) -> str:
     """The address of an organization's pages, by its slug where it has one."""
@@ -21,7 +24,8 @@ def frame_of(
         person=principal.name,
         email=principal.email,
         image_url=principal.image_url,
-        places=tuple(_place(access, None) for access in organizations),
+        places=tuple(place_of(access, None) for access in organizations[:SHOWN]),
+        has_more_places=len(organizations) > SHOWN,
         sections=() if principal.is_instance_admin else (first,),
         installation=_installation(principal, words, here, attention),
     )
@@ -31,13 +35,16 @@ def frame_within(
     access: Access, organizations: Sequence[Access], *, words: Words, here: str, attention: int = 0
 ) -> Frame:
     """The frame inside an organization; `here` is the section that is shown, such as `members`."""
-    known = any(other.organization_id == access.organization_id for other in organizations)
-    others = organizations if known else (access, *organizations)
+    first = organizations[:SHOWN]
+    known = any(other.organization_id == access.organization_id for other in first)
+    others = first if known else (access, *first)
     return Frame(
         person=access.principal.name,
         email=access.principal.email,
         image_url=access.principal.image_url,
-        places=tuple(_place(other, access) for other in others),
+        at=access.organization_slug or access.organization_id,
+        places=tuple(place_of(other, access) for other in others),
+        has_more_places=len(organizations) > SHOWN,
         sections=_sections(access, words, here, attention),
         installation=_installation(access.principal, words, "", 0),
     )
@@ -84,7 +91,8 @@ def _installation(principal: Principal, words: Words, here: str, attention: int)
     )
 
 
-def _place(access: Access, current: Access | None) -> Place:
+def place_of(access: Access, current: Access | None) -> Place:
+    """An organization in the switcher."""
     return Place(
         name=access.organization_name,
         href=f"{home_of(access)}/members",

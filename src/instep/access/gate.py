@@ -58,9 +58,11 @@ class Gate:
         principal = await self.principal_of(asker) if isinstance(asker, Request) else asker
         return await self.db.read(store.find_access, principal, ref) if principal else None
 
-    async def accesses_of(self, principal: Principal) -> list[Access]:
+    async def accesses_of(
+        self, principal: Principal, query: str = "", limit: int = store.MOST_ORGANIZATIONS
+    ) -> list[Access]:
         """The organizations that they may see, by name (see store.list_accesses)."""
-        return await self.db.read(store.list_accesses, principal)
+        return await self.db.read(store.list_accesses, principal, query=query, limit=limit)
 
     async def _of_bearer(self, bearer: str, client: str) -> Asker:
         if bearer.count(".") == 2 and self.sign_in is not None:

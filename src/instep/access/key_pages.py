@@ -12,7 +12,7 @@ from starlette.routing import Route
 from instep.access.console import CHANGED, Console
 from instep.access.keys import SCOPES, ApiKeys
 from instep.access.principal import Principal
-from instep.access.store import KeyRow
+from instep.access.store import MOST_ORGANIZATIONS, KeyRow
 from instep.kit.confirm import Confirm
 from instep.kit.errors import InstepError
 from instep.kit.html import is_partial
@@ -90,12 +90,12 @@ class KeyPages:
         _ = self.console.words.gettext
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
             return await self._form(request, asker, typed, _("Give it a name, so that it is known later."))
-        places = {it.organization_id for it in await self.console.organizations(asker)}
-        if organization and organization not in places:
+        bound = await self.console.access(request, organization) if organization else None
+        if isinstance(bound, Response):
             return await self._form(request, asker, typed, _("There is no such organization."))
         try:
             key, secret = await self.keys.create(
-                asker, name=name, scopes=frozenset(scopes), organization_id=organization or None
+                asker, name=name, scopes=frozenset(scopes), organization_id=bound.organization_id if bound else None
             )
         except InstepError as error:
             return await self._form(request, asker, typed, _(str(error)))
@@ -147,6 +147,7 @@ class KeyPages:
             "error": error,
             "scopes": SCOPES,
             "places": await self.console.organizations(asker),
+            "most": MOST_ORGANIZATIONS,
         }
         if is_partial(request):
             piece = "key_form" if error else "key_dialog"

@@ -12,7 +12,8 @@ from instep.identity.model import ADMIN
 from instep.identity.session import SessionClaims
 from instep.kit.db import Conn, is_among
 
-MOST_ORGANIZATIONS = 500  # of one list; a switcher beyond that needs a search, and an instance may have 100,000
+MOST_ORGANIZATIONS = 500  # of one list; the rest, of 100,000 perhaps, is found by searching
+MOST_WORDS = 5
 LONGEST_REF = 200  # characters; what comes from an address can be anything, and PostgreSQL refuses some of it
 
 _LIVE = (users.c.is_active, sa.not_(users.c.is_banned), users.c.deleted_at.is_(None), users.c.gone_at.is_(None))
@@ -117,13 +118,30 @@ def find_principal(
     return decide_principal(_person(row) if row else None, clerk_user_id, admins, actor=actor)
 
 
-def list_accesses(conn: Conn, principal: Principal, *, limit: int = MOST_ORGANIZATIONS) -> list[Access]:
-    """The organizations that a principal may see, by name: those they belong to, all for an instance admin."""
+def list_accesses(
+    conn: Conn, principal: Principal, *, query: str = "", limit: int = MOST_ORGANIZATIONS
+) -> list[Access]:
+    """The organizations that a principal may see, by name: those they belong to, all for an instance admin.
+
+    Of each word of `query`, five at the most, the name or the slug has a part.
+    """
+    words = query.split()[:MOST_WORDS]
     if principal.only is not None:
         bound = find_access(conn, principal, principal.only)
-        return [bound] if bound else []
+        return [bound] if bound and _is_meant(bound, words) else []
     values = {"user_id": principal.user_id, "limit": limit}
-    return [_access(principal, row) for row in conn.execute(_all_seen(*_kind(principal)), values)]
+    for i, word in enumerate(words):
+        values |= {f"word_{i}": f"%{_escaped(word.lower())}%", f"typed_{i}": f"%{_escaped(word)}%"}
+    return [_access(principal, row) for row in conn.execute(_all_seen(*_kind(principal), len(words)), values)]
+
+
+def _escaped(word: str) -> str:
+    return word.replace("/", "//").replace("%", "/%").replace("_", "/_")
+
+
+def _is_meant(access: Access, words: list[str]) -> bool:
+    text = f"{access.organization_name} {access.organization_slug or ''}".casefold()
+    return all(word.casefold() in text for word in words)
 
 
 def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
@@ -146,9 +164,15 @@ def _kind(principal: Principal) -> tuple[bool, bool]:
 
 
 @cache
-def _all_seen(may_see_all: bool, is_person: bool) -> sa.Select[Any]:
+def _all_seen(may_see_all: bool, is_person: bool, words: int) -> sa.Select[Any]:
+    """SQLite makes only plain letters small: a word is looked for as it was typed, too."""
     o, limit = organizations.c, sa.bindparam("limit", type_=sa.Integer)
-    return _seen(may_see_all, is_person).order_by(sa.func.lower(o.name), o.id).limit(limit)
+    query = _seen(may_see_all, is_person)
+    for i in range(words):
+        small, typed = sa.bindparam(f"word_{i}", type_=sa.Text), sa.bindparam(f"typed_{i}", type_=sa.Text)
+        is_meant = (sa.func.lower(o.name).like(small, escape="/"), o.name.like(typed, escape="/"))
+        query = query.where(sa.or_(*is_meant, o.slug.like(small, escape="/")))
+    return query.order_by(sa.func.lower(o.name), o.id).limit(limit)
 
 
 @cache

@@ -12,7 +12,10 @@ from instep.kit.db import Db
 from instep.kit.errors import InstepError
 from instep.kit.schema import check
 from instep.mirror.snapshot import is_empty
+from instep.people.store import find_without_admin
 from instep.sync.fresh import Fresh
+
+NAMED = 3
 
 
 class Finding(Struct, frozen=True):
@@ -64,7 +67,17 @@ def _inside(db: Db) -> list[Finding]:
     return [
         Finding("Database", True, f"{db.engine.dialect.name}, schema up to date"),
         Finding("Inbox", not (late or parked), inbox),
+        _admins(db.reading(find_without_admin)),
     ]
+
+
+def _admins(adminless: list[tuple[str, str]]) -> Finding:
+    if not adminless:
+        return Finding("Admins", True, "every organization with members has an active admin")
+    names = ", ".join(name for _, name in adminless[:NAMED]) + (", ..." if len(adminless) > NAMED else "")
+    is_one = len(adminless) == 1
+    words = f"{len(adminless)} organization{'' if is_one else 's'} with members and no active admin: {names}"
+    return Finding("Admins", False, f"{words}; make someone admin in the console, or `instep role`")
 
 
 async def _secret_key(settings: Settings, clerk: ClerkClient) -> Finding:

@@ -7,9 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from instep.access.commands import MOST, Command
 from instep.access.console import Console
+from instep.access.frame import home_of
 from instep.access.key_pages import KeyPages
-from instep.access.principal import Access
+from instep.access.palette import PalettePages
+from instep.access.principal import Access, Principal
 from instep.app import reference
 from instep.app.wiring import Services, make_operations
 from instep.history.flows import Audit
@@ -21,13 +24,17 @@ from instep.invitations.pages import InvitationPages
 from instep.invitations.rules import ROLES
 from instep.journal.store import list_operations
 from instep.kit.db import Conn
+from instep.mirror.people import PersonRow
 from instep.mirror.store import find_organization
 from instep.people.acting import MemberPages
 from instep.people.around import Around, Lost
 from instep.people.many import ManyMembers
+from instep.people.merge import MEMBER_STATUSES, Ask, MemberRow
 from instep.people.pages import PeoplePages
-from instep.people.store import find_member
+from instep.people.rows import name_of
+from instep.people.store import find_member, find_without_admin
 from instep.profiles.pages import ProfilePages
+from instep.profiles.profile import Ask as UsersAsk
 
 
 def page_routes(services: Services) -> list[Route]:
@@ -46,6 +53,7 @@ def page_routes(services: Services) -> list[Route]:
         *history.routes(),
         *ProfilePages(console=console, profiles=services.profiles, roles=dict(ROLES)).routes(),
         *KeyPages(console=console, keys=services.keys, names=_names(services)).routes(),
+        *PalettePages(console=console, people=_finder(services)).routes(),
         *services.access_pages.routes(),
         *services.pages.routes(),
     ]
@@ -79,12 +87,17 @@ def make_console(services: Services) -> Console:
 
 def people_pages(services: Services, console: Console) -> PeoplePages:
     """The page of the list."""
+
+    async def adminless() -> list[tuple[str, str]]:
+        return await services.db.read(find_without_admin)
+
     return PeoplePages(
         console=console,
         roles=ROLES,
         list_people=services.members.list_people,
         live=_listener(services),
         around=_around(services),
+        adminless=adminless,
     )
 
 
@@ -110,6 +123,41 @@ def many_members(services: Services, console: Console) -> ManyMembers:
         return await services.db.read(find, access.organization_id, ids)
 
     return ManyMembers(console=console, members=services.members, roles=ROLES, names=names)
+
+
+def _finder(services: Services) -> Callable[[Access | Principal, str], Awaitable[list[Command]]]:
+    """The people that some words mean: of the organization first; for instance admins everyone."""
+
+    async def within(access: Access, text: str) -> dict[str, Command]:
+        ask = Ask(limit=MOST, query=text, statuses=frozenset(MEMBER_STATUSES))
+        listed = (await services.members.list_people(access, ask)).rows
+        home = home_of(access)
+        rows = [it for it in listed if isinstance(it, MemberRow)]
+        return {it.user_id: _person(name_of(it), it, f"{home}/members/{it.user_id}") for it in rows}
+
+    async def find(asker: Access | Principal, text: str) -> list[Command]:
+        principal = asker.principal if isinstance(asker, Access) else asker
+        found = await within(asker, text) if isinstance(asker, Access) else {}
+        if principal.is_instance_admin and len(found) < MOST:
+            users = await services.profiles.users.list(principal, UsersAsk(limit=MOST, query=text))
+            others = [it.person for it in users.rows if it.person.id not in found]
+            found |= {it.id: _person(it.name, it, f"/users/{it.id}") for it in others}
+        return list(found.values())
+
+    return find
+
+
+def _person(name: str, it: MemberRow | PersonRow, href: str) -> Command:
+    name, email = name or it.email or "", it.email or ""
+    return Command(
+        name=name,
+        icon="users",
+        detail=email if email != name else "",
+        href=href,
+        is_dialog=True,
+        avatar="person",
+        image_url=it.image_url,
+    )
 
 
 def _names(services: Services) -> Callable[[Sequence[str]], Awaitable[dict[str, str]]]:

@@ -56,7 +56,6 @@ class Meant(Struct, frozen=True, kw_only=True):
     """Whom a filter of the audit may mean, and what to ask for; None where that is not clear."""
 
     people: list[store.Found] = []
-    is_elsewhere: bool = False
     filter: Filter | None = None
 
 
@@ -167,7 +166,6 @@ class HistoryPages:
             "has_cursor": bool(ask.before),
             "ask": ask,
             "people": meant.people,
-            "strangers": meant.is_elsewhere,
             "groups": [(key, group(key, self.console.words)) for key in GROUPS],
             "places": await self._places(place),
             "path": f"{place.base}/audit",
@@ -248,9 +246,6 @@ class HistoryPages:
         """Whom and what a filter means; no filter where that is not clear."""
         scope = place.scope
         if ask.organization and not isinstance(place.asker, Access):
-            known = {it.organization_id for it in await self.console.organizations(place.asker)}
-            if ask.organization not in known:
-                return Meant(is_elsewhere=True)
             scope = ask.organization
         if not ask.person:
             return Meant(filter=ask.filter(scope, None))

@@ -42,13 +42,16 @@ class Section(Struct, frozen=True, kw_only=True):
 class Frame(Struct, frozen=True, kw_only=True):
     """What surrounds a page: who is signed in, where they are, and where else they can go.
 
-    `sections` are the pages of the present place, `installation` those above all places.
+    `sections` are the pages of the present place, `installation` those above all places. `at` names the present
+    place to the search; with `has_more_places` not all of them are in `places`.
     """
 
     person: str
     email: str | None = None
     image_url: str | None = None
+    at: str = ""
     places: tuple[Place, ...] = ()
+    has_more_places: bool = False
     sections: tuple[Section, ...] = ()
     installation: tuple[Section, ...] = ()
 

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from instep.access.console import Console
-from instep.access.frame import frame_within, home_of
+from instep.access.frame import frame_within, home_of, place_of
 from instep.access.principal import Access
 from instep.kit.errors import TemporaryError
 from instep.kit.html import is_partial, request_id_of
@@ -24,18 +24,27 @@ from instep.people.view import PeopleView, view
 
 HERE = "members"
 PAGE, MOST = 25, 500
+LONGEST = 200  # characters that are looked for
 PING_SECONDS = 20
+
+
+async def _none() -> Sequence[tuple[str, str]]:
+    return ()
 
 
 @dataclass(frozen=True)
 class PeoplePages:
-    """The handlers and what they need. `live` yields each time that something changed in an organization."""
+    """The handlers and what they need. `live` yields each time that something changed in an organization.
+
+    `adminless` gives the organizations (id and name) that have members and no active admin.
+    """
 
     console: Console
     roles: Sequence[tuple[str, str]]
     list_people: Callable[[Access, Ask], Awaitable[People]]
     live: Callable[[str], AsyncIterator[str]]
     around: Callable[[Access], Awaitable[Around]]
+    adminless: Callable[[], Awaitable[Sequence[tuple[str, str]]]] = _none
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list."""
@@ -50,12 +59,21 @@ class PeoplePages:
         principal = await self.console.principal(request)
         if isinstance(principal, Response):
             return principal
-        organizations = await self.console.organizations(principal)
-        if not organizations:
+        sought = request.query_params.get("q", "").strip()[:LONGEST].replace("\0", "")
+        organizations = await self.console.organizations(principal, query=sought, limit=MOST + 1)
+        if not organizations and not sought:
             return self.console.pages.page(request, "access/denied.html", status=403, principal=principal)
-        if len(organizations) == 1:
+        if len(organizations) == 1 and not sought:
             return RedirectResponse(f"{home_of(organizations[0])}/members", 303)
-        return await self.console.page(request, "people/organizations.html", principal, here="/")
+        context: dict[str, Any] = {
+            "found": [place_of(it, None) for it in organizations[:MOST]],
+            "has_more": len(organizations) > MOST,
+            "sought": sought,
+            "adminless": await self.adminless() if principal.is_instance_admin else (),
+        }
+        if is_partial(request):
+            return self.console.pages.fragment(request, "people/organizations_region.html", **context)
+        return await self.console.page(request, "people/organizations.html", principal, here="/", **context)
 
     async def members(self, request: Request) -> Response:
         """The page; for htmx the list region alone, or the next rows alone."""

@@ -4,6 +4,7 @@ import { keepTimes } from "./times.js";
 import { startLive } from "./live.js";
 import { startDeeds } from "./deeds.js";
 import { pick, startPicks } from "./picks.js";
+import { openPalette, startPalette } from "./palette.js";
 
 const one = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -115,7 +116,7 @@ function moveInMenu(event) {
   const items = all(".menu-item", menu);
   const at = items.indexOf(document.activeElement);
   const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: -1 }[event.key];
-  if (to === undefined) return false;
+  if (to === undefined || event.target.matches("input") && ["Home", "End"].includes(event.key)) return false;
   items.at(to % items.length)?.focus();
   event.preventDefault();
   return true;
@@ -149,6 +150,11 @@ const KEYS = {
 };
 
 document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "k") {
+    event.preventDefault();
+    openPalette();
+    return;
+  }
   if (moveInMenu(event)) return;
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat && !"jk".includes(event.key)) return;
   if (event.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable], dialog[open]")) {
@@ -184,3 +190,4 @@ setInterval(keepTimes, 15_000);
 startLive(say);
 startDeeds();
 startPicks();
+startPalette(say);

@@ -43,7 +43,7 @@ def sign_up(instance: Instance, found: SignUp) -> Json:
         "missing_fields": [] if found.user_id else found.missing(required),
         "unverified_fields": found.unproved,
         "verifications": {
-            "email_address": _email_proof(instance, found) if found.email_address else None,
+            "email_address": _email_proof(instance, found),
             "phone_number": None,
             "web3_wallet": None,
             "external_account": None,
@@ -119,19 +119,15 @@ def _proof(instance: Instance, verification_id: str | None, strategy: str | None
     }
 
 
-def _email_proof(instance: Instance, found: SignUp) -> Json:
+def _email_proof(instance: Instance, found: SignUp) -> Json | None:
+    """Return how the address is proved; null until a code was sent: a status would say that it was."""
     proof = _proof(instance, found.verification_id, found.email_proof)
     if proof is None:
-        proof = {
-            "object": "verification_otp",
-            "status": "unverified",
-            "strategy": "email_code",
-            "attempts": None,
-            "expire_at": found.abandon_at,
-        }
-    is_done = found.email_proof is not None
-    step = "" if is_done else "needs_attempt" if found.verification_id else "needs_prepare"
-    return {**proof, "next_action": step, "supported_strategies": [] if is_done else ["email_code"]}
+        return None
+    if proof["status"] == "verified":
+        return {**proof, "next_action": "", "supported_strategies": []}
+    step = "needs_attempt" if proof["status"] == "unverified" else "needs_prepare"
+    return {**proof, "next_action": step, "supported_strategies": ["email_code"]}
 
 
 def _user_data(user: User) -> Json:

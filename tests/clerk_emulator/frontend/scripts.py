@@ -23,7 +23,7 @@ class Script:
         response = await self.raw(method, path, **fields)
         assert response.status_code == 200, f"{method} {path}: {response.status_code} {response.text}"
         body = response.json()
-        return body["response"] if isinstance(body, dict) and "response" in body else body if isinstance(body, dict) else body
+        return body["response"] if isinstance(body, dict) and "response" in body else body
 
     async def no(self, method: str, path: str, **fields: Any) -> tuple[int, str]:
         """Return status and code of a refusal."""

@@ -1,0 +1,68 @@
+"""Signing up by Clerk's own scripts."""
+
+from playwright.sync_api import Page, expect
+
+from tests.clerk_emulator.browser.application import Application
+
+PASSWORD = "a good one"
+ADA = {"id": "user_ada", "email_address": "ada@example.com", "first_name": "Ada"}
+FIRM = {"id": "org_firm", "name": "Northwind Law", "created_by": "user_ada"}
+
+
+def go_on(page: Page) -> None:
+    """Press the button of the step."""
+    page.get_by_role("button", name="Continue", exact=True).click()
+
+
+def invite(app: Application, address: str) -> str:
+    """Invite somebody to the firm and return the link that is in the inbox."""
+    body = {"email_address": address, "role": "org:member", "redirect_url": f"{app.origin}/join"}
+    app.api("POST", "/organizations/org_firm/invitations", body)
+    letter = app.clerk.mail[-1]
+    assert letter["to"] == address
+    return str(letter["link"])
+
+
+def test_with_a_name_an_address_a_password_and_a_code(app: Application, page: Page) -> None:
+    app.clerk.seed(settings={"sign_up_requires": ["first_name", "password"]})
+    app.show(page, "SignUp")
+    page.get_by_label("First name").fill("Cy")
+    page.get_by_label("Email address").fill("cy@example.com")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    with page.expect_response("**/prepare_verification?*"):
+        go_on(page)
+    page.get_by_label("Enter verification code").press_sequentially(app.clerk.mail[-1]["code"])
+    page.wait_for_function("Clerk.user?.firstName === 'Cy'")
+    assert [type_ for type_, _ in app.events()] == ["user.created", "session.created"]
+
+
+def test_an_invitation_is_accepted_by_its_ticket(app: Application, page: Page) -> None:
+    app.clerk.seed(users=[ADA], organizations=[FIRM], settings={"ticket_links": "application"})
+    link = invite(app, "bo@example.com")
+    page.goto(link)
+    page.evaluate("window.show('SignUp', {})")
+    expect(page.get_by_label("Email address")).to_have_count(0)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    go_on(page)
+    page.wait_for_function("Clerk.organization?.name === 'Northwind Law'")
+    claims = app.claims(page)
+    assert claims is not None
+    assert (claims["o"]["id"], claims["o"]["rol"]) == ("org_firm", "member")
+    told = [type_ for type_, _ in app.events()]
+    assert told[-4:] == [
+        "user.created",
+        "organizationMembership.created",
+        "organizationInvitation.accepted",
+        "session.created",
+    ]
+    assert app.last("organizationInvitation.accepted")["user_id"] == claims["sub"]
+
+
+def test_one_who_is_a_user_accepts_it_by_signing_in(app: Application, page: Page) -> None:
+    bo = {"id": "user_bo", "email_address": "bo@example.com"}
+    app.clerk.seed(users=[ADA, bo], organizations=[FIRM], settings={"ticket_links": "application"})
+    page.goto(invite(app, "bo@example.com"))
+    assert "__clerk_status=sign_in" in page.url
+    page.evaluate("window.show('SignIn', {})")
+    page.wait_for_function("Clerk.organization?.name === 'Northwind Law'")
+    assert page.evaluate("Clerk.user.id") == "user_bo"

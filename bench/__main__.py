@@ -1,4 +1,5 @@
-"""Measures everything once and prints a table. BENCH_SECONDS: about how long in all; BENCH_MEMBERS: the big list."""
+"""Measures everything once and prints a table. BENCH_SECONDS: about how long in all; BENCH_MEMBERS: the big list;
+BENCH_WORKS: which of inbox, search and list."""
 
 import os
 import sys
@@ -15,6 +16,7 @@ from tests.support.postgres import HOW, NoPostgres, Postgres
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "150"))
 MEMBERS = int(os.environ.get("BENCH_MEMBERS", "1000000"))
+WORKS = os.environ.get("BENCH_WORKS", "inbox,search,list").split(",")
 FEW = 1_000
 EXISTING = 20_000
 ROUNDS = 3
@@ -80,8 +82,13 @@ def _measure(databases: Databases, folder: Path, table: Table) -> None:
     unit = max(SECONDS - LOADING, 20) / 60
     table.head("Floor: only the needed work, in a loop")
     table.add("verify and parse, one thread", floors.verify_and_parse(2 * unit), "deliveries/s")
-    for kind in ("SQLite", "PostgreSQL"):
+    kinds = ("SQLite", "PostgreSQL")
+    for kind in kinds if "inbox" in WORKS else ():
         _inbox(databases, folder, table, kind, unit)
+    for kind in kinds if "search" in WORKS else ():
+        _searches(databases, folder, table, kind, unit)
+    if "list" not in WORKS:
+        return
     port = free_port()
     ready = f"http://127.0.0.1:{port}/"
     with running([sys.executable, "-m", "bench.clerk", str(port)], env=_FINDABLE, folder=folder, ready=ready):
@@ -135,6 +142,21 @@ def _lists(databases: Databases, folder: Path, table: Table, kind: str, unit: fl
                 table.add(f"{kind}: {size:,}, {what}, p99", result.quantile(0.99), "ms")
     at_many, at_few = f"{kind}: {MEMBERS:,}, members, p50", f"{kind}: {FEW:,}, members, p50"
     table.ratio(f"{kind}: p50 at {MEMBERS:,} / at {FEW:,}", at_many, at_few, below(1.5))
+
+
+def _searches(databases: Databases, folder: Path, table: Table, kind: str, unit: float) -> None:
+    """Words of all kinds; then each kind by itself, as it was among the others."""
+    table.head(f"Search on {kind}, {MEMBERS:,} people in one organization, {works.SEARCHERS} connections")
+    with databases.new(kind, MEMBERS) as many, works.serving(many, folder) as server:
+        for what in ("members", "users"):
+            found = works.searching(server, members=MEMBERS, seconds=6 * unit, what=what)
+            everything = found.pop("all")
+            table.add(f"{kind}: {what}, searches", everything.per_second, "searches/s")
+            table.add(f"{kind}: {what}, p50", everything.quantile(0.5), "ms")
+            table.add(f"{kind}: {what}, p99", everything.quantile(0.99), "ms", below(50))
+            for words, result in sorted(found.items()):
+                table.add(f"{kind}: {what}, {words}, p50", result.quantile(0.5), "ms")
+                table.add(f"{kind}: {what}, {words}, p99", result.quantile(0.99), "ms")
 
 
 if __name__ == "__main__":

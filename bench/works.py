@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from bench.databases import Database
 from bench.deliveries import SECRET, messages, organization_id
 from bench.load import Result, drive
+from bench.people import SYLLABLES, email_of, name_of
 from bench.processes import cpu_seconds, free_port, memory_mb, program, running
 from instep.identity.events import Delivery
 from instep.inbox import store
@@ -137,10 +139,61 @@ def listing(server: Serving, *, members: int, seconds: float, is_active_only: bo
         found = _NEXT.search(answer or b"")
         if left == 0 or found is None:
             left = PAGES_OF_A_WALK
-            name = f"first{dice.randrange(members):09d}"
-            return page(encode_cursor(Cursor(member=("active", name, ""))))
+            first, last = name_of(dice.randrange(members), members)
+            return page(encode_cursor(Cursor(member=("active", f"{first} {last}", ""))))
         left -= 1
         return page(found[1].decode())
 
     drive(server.port, [following], seconds=min(1.0, seconds / 4)).checked()
     return drive(server.port, [following], seconds=seconds).checked()
+
+
+SEARCHERS = 8
+_WORDS = ("first", "last", "both", "beginning", "middle", "address", "letters", "nobody")
+_SHARES = (20, 20, 15, 20, 5, 10, 5, 5)
+
+
+def searching(server: Serving, *, members: int, seconds: float, what: str) -> dict[str, Result]:
+    """What readers look for, over eight connections, among `members` or `users`: names as frequent as they are, their
+    beginnings, middles, addresses, two letters, and nobody. Under each kind of words the answers to it, `all` to all.
+    """
+    path = (
+        f"/v1/organizations/{organization_id(0)}/people?limit=25&status=active" if what == "members" else "/v1/users?"
+    )
+    found: dict[str, Result] = {}
+    drive(server.port, [_searcher(path, members, seed, {}) for seed in range(SEARCHERS)], seconds=seconds / 8).checked()
+    lines = [_searcher(path, members, 100 + seed, found) for seed in range(SEARCHERS)]
+    everything = drive(server.port, lines, seconds=seconds).checked()
+    return {"all": everything, **found}
+
+
+def _searcher(path: str, members: int, seed: int, found: dict[str, Result]) -> Callable[[bytes | None], bytes | None]:
+    dice, asked = random.Random(seed), [("", 0.0)]
+
+    def following(answer: bytes | None) -> bytes:
+        kind, sent_at = asked[0]
+        if answer is not None:
+            found.setdefault(kind, Result()).latencies.append(time.perf_counter() - sent_at)
+        kind = dice.choices(_WORDS, _SHARES)[0]
+        asked[0] = (kind, time.perf_counter())
+        query = quote(_words(kind, dice, members))
+        head = f"GET {path}&query={query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+        return head.encode()
+
+    return following
+
+
+def _words(kind: str, dice: random.Random, members: int) -> str:
+    """What somebody types who looks for a person."""
+    i = dice.randrange(members)
+    first, last = name_of(i, members)
+    return {
+        "first": first,
+        "last": last,
+        "both": f"{first} {last}",
+        "beginning": dice.choice((first[:3], last[:3], last[:4])),
+        "middle": f"{first[-2:]}.{last[:2]}",
+        "address": email_of(i, members),
+        "letters": dice.choice((first[:2], last[:2], last[:1])),
+        "nobody": "".join(dice.choices(SYLLABLES, k=5)) + "xq",
+    }[kind]

@@ -75,7 +75,7 @@ def _find(
         return _rows(conn, _page(shape), given, limit)
     given |= search.looking_for(conn, memberships, wanted, organization_id)
     shape = replace(shape, words=len(wanted))
-    end = conn.execute(_far(shape), given).first() if search.has_index(conn) else None
+    end = conn.execute(_far(shape, search.WALK), given).first() if search.has_index(conn) else None
     if end is None:
         return _rows(conn, _page(shape), given, limit)
     found = _rows(conn, _page(replace(shape, has_end=True)), given | _place("until", end), limit)
@@ -121,10 +121,10 @@ def _page(shape: Shape) -> sa.Select[Any]:
 
 
 @lru_cache(maxsize=256)
-def _far(shape: Shape) -> sa.Select[Any]:
+def _far(shape: Shape, rows: int) -> sa.Select[Any]:
     """The place so many rows further in the list that those before it are walked; none where fewer are left."""
     query = sa.select(m.sort_name, m.id).order_by(m.sort_name, m.id)
-    offset = sa.literal_column(str(search.WALK), sa.Integer)
+    offset = sa.literal_column(str(rows), sa.Integer)
     return _among(query, shape, None).limit(sa.literal_column("1", sa.Integer)).offset(offset)
 
 

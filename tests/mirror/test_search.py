@@ -1,0 +1,169 @@
+"""Search on both databases finds whom a plain search finds; its index keeps step with whatever writes people."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from instep.identity.events import News, Seen
+from instep.kit.db import Conn, Db
+from instep.kit.sought import is_found, needles
+from instep.migrations.search import ensure
+from instep.mirror import search
+from instep.mirror.apply import take_in
+from instep.mirror.bulk import insert_new
+from instep.mirror.tables import memberships, users
+from tests.support.people import membership, organization, user
+
+NAMES = ["Ada", "ada-lou", "Zoë", "Łukasz", "100%", "a_b", "Ада Лавлейс", "O'Neil", 'Q"t', "Ma*ya", "김", "AND OR NOT"]
+QUERIES = [
+    "ADA",
+    "da-",
+    "zoe",
+    "łuk",
+    "%",
+    "_",
+    "0%",
+    "лав",
+    "'",
+    '"',
+    "*ya",
+    "김",
+    "not",
+    "a",
+    "ad",
+    "user",
+    "ada son1",
+]
+
+
+def found(conn: Conn, table: sa.Table, query: str, organization_id: str | None = None) -> list[str]:
+    """Whom the index and the rows give, without any walk; our ids of the people."""
+    wanted, dialect = needles(query), conn.dialect.name
+    given = search.looking_for(conn, table, wanted, organization_id)
+    column = users.c.id if table is users else memberships.c.user_id
+    where = [*search.narrowed(dialect, table, len(wanted)), *search.holds(dialect, table, len(wanted))]
+    if organization_id is not None:
+        where.append(memberships.c.organization_id == organization_id)
+    return sorted(conn.execute(sa.select(column).where(*where), given).scalars())
+
+
+def meant(conn: Conn, query: str) -> list[str]:
+    """Whom the words mean, by their names."""
+    u = users.c
+    rows = conn.execute(sa.select(u.id, u.first_name, u.last_name, u.email, u.username))
+    return sorted(id for id, *parts in rows if is_found(query, parts))
+
+
+def agree(conn: Conn, firm: str | None = None) -> bool:
+    """Whether the index finds exactly whom the names mean, for every query."""
+    return all(found(conn, users, query) == meant(conn, query) for query in QUERIES) and (
+        firm is None or all(found(conn, memberships, query, firm) == meant(conn, query) for query in QUERIES)
+    )
+
+
+def firm_of(conn: Conn) -> str:
+    return str(conn.execute(sa.select(memberships.c.organization_id).limit(1)).scalar_one())
+
+
+def people(names: Sequence[str], *, version: int = 1) -> list[News]:
+    """A firm and its members."""
+    news: list[News] = [organization(1)]
+    for n, name in enumerate(names, 1):
+        news += [user(n, first_name=name, last_name=None, version=version), membership(n, of=n, in_=1)]
+    return news
+
+
+@pytest.fixture
+def empty(db: Db) -> Db:
+    """A database whose search index can be had on this machine."""
+    if not db.writing(ensure):
+        pytest.skip("this PostgreSQL has no pg_trgm: the search without its index is tested elsewhere")
+    return db
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(before=st.lists(st.sampled_from(NAMES), min_size=1, max_size=8), data=st.data())
+def test_the_index_follows_every_change_of_a_name(empty: Db, before: list[str], data: st.DataObject) -> None:
+    after = data.draw(st.lists(st.sampled_from(NAMES), min_size=len(before), max_size=len(before)))
+
+    def story(conn: Conn) -> None:
+        for table in (memberships, users):
+            conn.execute(sa.delete(table))
+        take_in(conn, people(before), now=1)
+        assert agree(conn, firm_of(conn))
+        take_in(conn, people(after, version=2), now=2)
+        assert agree(conn, firm_of(conn))
+
+    empty.writing(story)
+
+
+def test_what_a_bulk_load_holds_back_is_found_all_the_same(empty: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(conn: Conn, names: Sequence[str], start: int) -> None:
+        news: list[Any] = [organization(1)]
+        for n, name in enumerate(names, start):
+            news += [user(n, first_name=name, last_name=None), membership(n, of=n, in_=1)]
+        insert_new(conn, [it for it in news if isinstance(it, Seen)], now=1)
+        assert agree(conn, firm_of(conn))
+
+    def waiting(conn: Conn) -> int:
+        facts = sa.text("SELECT count(*) FROM instep_facts WHERE name LIKE 'search_held_%'")
+        return int(conn.execute(facts).scalar_one())
+
+    def rename(conn: Conn) -> None:
+        take_in(conn, people(["Renamed ada"], version=2), now=2)
+        assert agree(conn, firm_of(conn))
+
+    empty.writing(load, NAMES[:6], 1)
+    assert empty.reading(waiting) == (2 if empty.is_sqlite else 0)
+    empty.writing(rename)
+    monkeypatch.setattr(search, "PENDING", 7)
+    empty.writing(load, NAMES[6:], 100)
+    assert empty.reading(waiting) == 0
+    empty.writing(rename)
+    empty.writing(search.release)
+    assert empty.reading(agree)
+
+
+def test_whoever_matches_in_other_organizations_is_not_found_here(empty: Db) -> None:
+    def story(conn: Conn) -> None:
+        take_in(
+            conn, [organization(2), user(50, first_name="Ada", last_name=None), membership(50, of=50, in_=2)], now=1
+        )
+        other = firm_of(conn)
+        take_in(conn, people(["Bo"]), now=1)
+        query = sa.select(memberships.c.organization_id).where(memberships.c.organization_id != other)
+        assert len(found(conn, memberships, "ada", other)) == 1
+        assert found(conn, memberships, "ada", str(conn.execute(query).scalar_one())) == []
+
+    empty.writing(story)
+
+
+def test_making_the_index_again_changes_nothing(empty: Db) -> None:
+    def story(conn: Conn) -> None:
+        take_in(conn, people(NAMES), now=1)
+        assert ensure(conn)
+        assert agree(conn, firm_of(conn))
+
+    empty.writing(story)
+
+
+def test_a_database_that_was_filled_before_gets_its_index_later(empty: Db) -> None:
+    def drop(conn: Conn) -> None:
+        for table in (users.name, memberships.name):
+            index = search.index_of(table, conn.dialect.name)
+            if empty.is_sqlite:
+                for event in ("insert", "update", "delete"):
+                    conn.exec_driver_sql(f"DROP TRIGGER {index}_{event}")
+            conn.exec_driver_sql(f"DROP {'TABLE' if empty.is_sqlite else 'INDEX'} {index}")
+        conn.info.clear()
+        take_in(conn, people(NAMES), now=1)
+        assert not search.has_index(conn)
+        assert ensure(conn)
+        assert search.has_index(conn)
+        assert agree(conn, firm_of(conn))
+
+    empty.writing(drop)

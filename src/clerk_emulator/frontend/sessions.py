@@ -35,7 +35,7 @@ def token(visit: Visit) -> Any:
     if "organization_id" in visit.fields:
         named = _organization(visit, found, visit.fields.text("organization_id"))
         found = replace(found, last_active_organization_id=named)
-    return Bare({"object": "token", "jwt": session_token(visit.instance, found, visit.site)})
+    return Bare({"jwt": session_token(visit.instance, found, visit.site)})
 
 
 def token_by_template(visit: Visit) -> Any:
@@ -43,7 +43,7 @@ def token_by_template(visit: Visit) -> Any:
     found = _active(visit)
     visit.note_origin(found.id)
     template = templates.by_name(visit.instance, visit.params["template_name"])
-    return Bare({"object": "token", "jwt": template_token(visit.instance, found, visit.site, template, None)})
+    return Bare({"jwt": template_token(visit.instance, found, visit.site, template, None)})
 
 
 def end(visit: Visit) -> Any:

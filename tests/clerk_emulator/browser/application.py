@@ -78,7 +78,7 @@ class Application:
             got = await http.request(
                 request.method,
                 address,
-                params=request.query_params.multi_items(),
+                params=dict(request.query_params),
                 headers=headers,
                 content=await request.body(),
             )

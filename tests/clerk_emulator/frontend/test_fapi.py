@@ -1,0 +1,90 @@
+"""The door of the Frontend API: which browser it is, whose pages may ask, and what is meant for it."""
+
+import httpx2
+import pytest
+
+from clerk_emulator import Emulator
+from clerk_emulator.frontend.table import ROUTES
+from tests.clerk_emulator.frontend.scripts import Script
+from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.specification import load
+
+pytestmark = pytest.mark.anyio
+PASSWORD = "a good one"
+
+
+def on_another_port(emulator: Emulator) -> httpx2.AsyncClient:
+    """A browser without cookies."""
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(emulator), base_url="http://127.0.0.1:8001")
+
+
+def test_every_route_is_in_the_specification_by_its_name() -> None:
+    paths = load("fapi-2026-05-12.yml")["paths"]
+    for route in ROUTES:
+        assert paths[f"/v1{route.path}"][route.method.lower()]["operationId"] == route.operation
+
+
+async def test_it_is_where_the_backend_api_is_and_behind_a_proxy_path(
+    browser: httpx2.AsyncClient, backend: Backend
+) -> None:
+    for prefix in ("", "/__clerk"):
+        assert (await browser.get(f"{prefix}/v1/environment")).json()["auth_config"]["object"] == "auth_config"
+        assert (await browser.get(f"{prefix}/.well-known/jwks.json")).json()["keys"]
+        assert (await browser.get(f"{prefix}/v1/client/handshake")).status_code == 400
+    refused = await browser.get("/v1/users")
+    assert refused.json()["errors"][0]["code"] == "clerk_key_invalid"
+    asked = await browser.get("/v1/organizations/org_1/memberships", params={"_clerk_js_version": "6.40.0"})
+    assert (asked.status_code, asked.json()["errors"][0]["code"]) == (401, "signed_out")
+    missing = await browser.get("/v1/client/unheard_of")
+    assert (missing.status_code, missing.json()["errors"][0]["code"]) == (501, "emulator_not_implemented")
+
+
+async def test_a_browser_is_known_by_its_cookie_or_by_the_token_in_the_query(
+    browser: httpx2.AsyncClient, emulator: Emulator, backend: Backend
+) -> None:
+    await backend.user(password=PASSWORD)
+    token = (await browser.post("/__clerk/v1/dev_browser")).json()["id"]
+    assert browser.cookies["__client"] == token
+    await Script(browser).sign_in("ada@example.com", PASSWORD)
+    assert browser.cookies["__client_uat"] != "0"
+    assert browser.cookies[f"__client_uat_{emulator.site.cookie_suffix}"] != "0"
+    async with on_another_port(emulator) as other:
+        found = await other.get("/__clerk/v1/client", params={"__clerk_db_jwt": token})
+        assert len(found.json()["response"]["sessions"]) == 1
+    async with on_another_port(emulator) as native:
+        found = await native.get("/v1/client", headers={"authorization": token})
+        assert len(found.json()["response"]["sessions"]) == 1
+    async with on_another_port(emulator) as stranger:
+        found = await stranger.get("/__clerk/v1/client", params={"__clerk_db_jwt": "dvb_unknown"})
+        assert found.json() == {"response": None, "client": None}
+
+
+async def test_pages_of_this_machine_may_ask_and_no_others(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
+    here = await browser.get("/v1/environment", headers={"origin": "http://localhost:3000"})
+    assert here.headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert here.headers["access-control-allow-credentials"] == "true"
+    ahead = await browser.options("/v1/client", headers={"origin": "http://localhost:3000"})
+    assert (ahead.status_code, "PATCH" in ahead.headers["access-control-allow-methods"]) == (204, True)
+    for path in ("/v1/client", "/__clerk/v1/client"):
+        for origin in ("https://evil.example", "null", "http://127.0.0.1.evil.example"):
+            away = await browser.post(path, headers={"origin": origin})
+            assert (away.status_code, away.json()["errors"][0]["code"]) == (400, "origin_invalid")
+            assert "access-control-allow-origin" not in away.headers
+    emulator.site.redirect_hosts.append("app.example")
+    assert (await browser.get("/v1/client", headers={"origin": "https://app.example"})).status_code == 200
+
+
+async def test_a_method_may_stand_in_the_query_of_a_post_only(browser: httpx2.AsyncClient) -> None:
+    assert (await browser.post("/v1/environment", params={"_method": "PATCH"})).status_code == 200
+    assert (await browser.get("/v1/client", params={"_method": "DELETE"})).status_code == 200
+    assert (await browser.post("/v1/client", params={"_method": "GET"})).json()["response"]["object"] == "client"
+
+
+async def test_a_body_that_is_none_is_refused(browser: httpx2.AsyncClient) -> None:
+    wrong = {"content-type": "multipart/form-data"}
+    refused = await browser.post("/v1/client/sign_ins", headers=wrong, content=b"x")
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, "request_body_invalid")
+    large = await browser.post("/v1/client/sign_ins", headers={"content-length": str(10**9)}, content=b"x")
+    assert large.status_code == 413
+    odd = await Script(browser).no("POST", "/client/sign_ups", unsafe_metadata="[1]")
+    assert odd == (422, "form_param_value_invalid")

@@ -23,7 +23,7 @@ def create(visit: Visit) -> Any:
 
 
 def create_bulk(visit: Visit) -> Any:
-    """Invite several addresses in one role, all or none."""
+    """Invite several addresses in one role, all or none; the answer is a bare list."""
     organization = require(visit, roles.MANAGE_MEMBERS)
     require_field(visit.fields, "email_address")
     addresses = visit.fields.texts("email_address") or []
@@ -31,7 +31,7 @@ def create_bulk(visit: Visit) -> Any:
         raise bad_value("email_address", f"may have {invitations.MOST_AT_ONCE} values at most")
     drafts = [_draft(visit, address) for address in addresses]
     made = invitations.create_all(visit.instance, organization, drafts)
-    return {"data": [front.invitation(visit.instance, row) for row in made], "total_count": len(made)}
+    return [front.invitation(visit.instance, row) for row in made]
 
 
 def list_invitations(visit: Visit) -> Any:

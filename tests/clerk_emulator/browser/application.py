@@ -102,6 +102,10 @@ class Application:
     def show(self, page: Page, component: str, path: str = "/", **props: Any) -> None:
         """Open the page with one of Clerk's components: `SignIn`, `UserButton`, `OrganizationSwitcher` and so on."""
         self.visit(page, path)
+        self.mount(page, component, **props)
+
+    def mount(self, page: Page, component: str, **props: Any) -> None:
+        """Show one of Clerk's components on the page that is open."""
         page.evaluate("([component, props]) => window.show(component, props)", [component, props])
 
     def sign_in(self, page: Page, user_id: str) -> None:

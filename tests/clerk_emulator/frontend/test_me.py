@@ -139,7 +139,7 @@ async def test_a_picture_comes_as_a_file_or_alone(script: Script, ada: Json, bac
         {"files": {"file": ("me.png", PNG, "image/png")}},
         {"content": base64.b64encode(PNG), "headers": {"content-type": "application/octet-stream"}},
     ):
-        answer = await script.http.post(path, **body)  # type: ignore[arg-type]
+        answer = await script.http.post(path, **body)
         image = answer.json()["response"]["public_url"]
         assert (await script.http.get(image)).content == PNG
         assert (await backend("GET", f"/users/{ada['id']}"))["image_url"] == image

@@ -198,7 +198,7 @@ async def test_many_are_invited_together_or_none(firm: Firm) -> None:
     too_many = [f"u{number}@example.com" for number in range(11)]
     assert (await firm.ada.no("POST", path, email_address=too_many, role="org:member"))[0] == 422
     made = await firm.ada("POST", path, email_address=addresses, role="org:member")
-    assert {row["email_address"] for row in made["data"]} == set(addresses)
+    assert {row["email_address"] for row in made} == set(addresses)
     over = await firm.ada.no("POST", path, email_address=["f@example.com", "g@example.com"], role="org:member")
     assert over == (403, "organization_membership_quota_exceeded")
 

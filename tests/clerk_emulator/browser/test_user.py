@@ -1,0 +1,89 @@
+"""The signed-in user by Clerk's own components: the button, and the profile behind it."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.clerk_emulator.browser.application import Application
+
+ADA = {
+    "id": "user_ada",
+    "email_address": "ada@example.com",
+    "first_name": "Ada",
+    "last_name": "North",
+    "password": "a good one",
+}
+
+
+@pytest.fixture
+def app(app: Application) -> Application:
+    """The application with one user."""
+    app.clerk.seed(users=[ADA])
+    return app
+
+
+def told(app: Application) -> list[str]:
+    """Return the types of what webhooks told, after the session began."""
+    return [type_ for type_, _ in app.events() if type_ != "session.created"]
+
+
+def test_the_button_says_who_it_is_and_signs_out(app: Application, page: Page) -> None:
+    app.sign_in(page, "user_ada")
+    app.show(page, "UserButton")
+    page.get_by_role("button", name="Open user menu").click()
+    menu = page.get_by_role("dialog")
+    expect(menu).to_contain_text("Ada North")
+    expect(menu).to_contain_text("ada@example.com")
+    menu.get_by_role("button", name="Sign out").click()
+    page.wait_for_function("window.Clerk?.loaded && !Clerk.user")
+    assert app.claims(page) is None
+    assert [session["status"] for session in app.api("GET", "/sessions", user_id="user_ada")] == ["removed"]
+    assert told(app) == ["session.removed"]
+
+
+def test_the_profile_behind_the_button_is_changed(app: Application, page: Page) -> None:
+    app.sign_in(page, "user_ada")
+    app.show(page, "UserButton")
+    page.get_by_role("button", name="Open user menu").click()
+    page.get_by_role("button", name="Manage account").click()
+    page.get_by_role("button", name="Update profile").click()
+    page.get_by_label("First name").fill("Ada M.")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_function("Clerk.user.firstName === 'Ada M.'")
+    assert app.api("GET", "/users/user_ada")["first_name"] == "Ada M."
+    assert told(app) == ["user.updated"]
+
+
+def test_an_address_is_added_by_a_code_from_the_inbox(app: Application, page: Page) -> None:
+    app.sign_in(page, "user_ada")
+    app.show(page, "UserProfile")
+    page.get_by_role("button", name="Add email address").click()
+    page.get_by_label("Email address").fill("new@example.com")
+    with page.expect_response("**/prepare_verification?*"):
+        page.get_by_role("button", name="Add", exact=True).click()
+    (letter,) = app.clerk.mail
+    assert letter["to"] == "new@example.com"
+    page.get_by_label("Enter verification code").press_sequentially(letter["code"])
+    page.wait_for_function("Clerk.user.emailAddresses.every(one => one.verification.status === 'verified')")
+    addresses = app.api("GET", "/users/user_ada")["email_addresses"]
+    assert {row["email_address"]: row["verification"]["status"] for row in addresses} == {
+        "ada@example.com": "verified",
+        "new@example.com": "verified",
+    }
+    assert told(app) == ["user.updated", "user.updated"]
+
+
+def test_a_password_is_changed_and_other_devices_are_signed_out(app: Application, page: Page) -> None:
+    elsewhere = app.api("POST", "/sessions", {"user_id": "user_ada"})["id"]
+    app.sign_in(page, "user_ada")
+    app.show(page, "UserProfile")
+    page.get_by_role("button", name="Security").click()
+    page.get_by_role("button", name="Update password").click()
+    page.get_by_label("Current password").fill("a good one")
+    page.get_by_label("New password").fill("a better one")
+    page.get_by_label("Confirm password").fill("a better one")
+    with page.expect_response("**/change_password?*") as answer:
+        page.get_by_role("button", name="Save").click()
+    assert answer.value.ok
+    assert app.api("POST", "/users/user_ada/verify_password", {"password": "a better one"})["verified"]
+    assert app.api("GET", f"/sessions/{elsewhere}")["status"] == "revoked", "as the form proposes"
+    assert told(app) == ["user.updated", "session.revoked"]

@@ -12,6 +12,8 @@ from instep.app.wiring import _plain
 from instep.clerk.client import ClerkClient
 from instep.inbox import store
 from instep.kit.clock import HOUR, now
+from instep.kit.db import Conn
+from instep.kit.schema import migrate
 from tests.support.deliveries import delivery, user_body
 from tests.support.svix import SECRET
 from tests.support.world import KEY, Firm
@@ -118,3 +120,23 @@ async def test_an_organization_that_nobody_leads_is_named(look: Examine, sqlite_
     found = await look()
     assert wrong(found) == {"Admins"}
     assert found["Admins"].text.startswith("2 organizations with members and no active admin: Acme, Beta; make")
+
+
+async def test_a_search_without_its_index_is_noticed_and_the_next_migrate_mends_it(
+    look: Examine, sqlite_firm: Firm
+) -> None:
+    db = sqlite_firm.services.db
+
+    def drop(conn: Conn) -> None:
+        for event in ("insert", "update", "delete"):
+            conn.exec_driver_sql(f"DROP TRIGGER instep_memberships_search_{event}")
+            conn.exec_driver_sql(f"DROP TRIGGER instep_users_search_{event}")
+        conn.exec_driver_sql("DROP TABLE instep_memberships_search")
+        conn.exec_driver_sql("DROP TABLE instep_users_search")
+
+    db.writing(drop)
+    found = await look()
+    assert wrong(found) == {"Search"}
+    assert "slow" in found["Search"].text
+    migrate(db.engine)
+    assert wrong(await look()) == set()

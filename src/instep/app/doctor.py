@@ -11,6 +11,7 @@ from instep.kit.clock import HOUR, now
 from instep.kit.db import Db
 from instep.kit.errors import InstepError
 from instep.kit.schema import check
+from instep.mirror.search import has_index
 from instep.mirror.snapshot import is_empty
 from instep.people.store import find_without_admin
 from instep.sync.fresh import Fresh
@@ -67,6 +68,7 @@ def _inside(db: Db) -> list[Finding]:
     return [
         Finding("Database", True, f"{db.engine.dialect.name}, schema up to date"),
         Finding("Inbox", not (late or parked), inbox),
+        _search(db),
         _admins(db.reading(find_without_admin)),
     ]
 
@@ -78,6 +80,15 @@ def _admins(adminless: list[tuple[str, str]]) -> Finding:
     is_one = len(adminless) == 1
     words = f"{len(adminless)} organization{'' if is_one else 's'} with members and no active admin: {names}"
     return Finding("Admins", False, f"{words}; make someone admin in the console, or `instep role`")
+
+
+def _search(db: Db) -> Finding:
+    if db.reading(has_index):
+        return Finding("Search", True, "indexed")
+    if db.is_sqlite:
+        return Finding("Search", False, "slow among many people: this SQLite lacks FTS5 with trigrams (3.34 or newer)")
+    how = "let somebody who may run CREATE EXTENSION pg_trgm in this database, then: instep migrate"
+    return Finding("Search", False, f"slow among many people: {how}")
 
 
 async def _secret_key(settings: Settings, clerk: ClerkClient) -> Finding:

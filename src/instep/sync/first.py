@@ -21,6 +21,7 @@ from instep.identity.whole import KINDS, Cursor, Page, Window
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import PermanentError
+from instep.mirror import search
 from instep.mirror.apply import apply
 from instep.mirror.bulk import insert_new
 from instep.mirror.ledger import open_ledger
@@ -72,7 +73,10 @@ class First:
     _failure: BaseException | None = None
 
     async def run(self) -> None:
-        """Each kind in turn, parents first: its windows side by side, each page kept with its window's place."""
+        """Each kind in turn, parents first: its windows side by side, each page kept with its window's place.
+
+        What the index of search was spared of (see mirror.search.hold) goes into it at the end.
+        """
         for kind in self.kinds:
             if kind not in self.places:
                 windows = await self.source.windows(kind)
@@ -83,6 +87,7 @@ class First:
             await side_by_side([self._window(it, total, lanes) for it in places if not it.is_done])
             fetched = sum(it.fetched for it in places)
             self.totals[kind] = {"before": total, "fetched": fetched, "after": await self.source.count(kind)}
+        await self.db.write(search.release)
 
     async def _window(self, place: Place, total: int, lanes: asyncio.Semaphore) -> None:
         kind = place.window.kind

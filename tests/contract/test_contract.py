@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from instep.identity.events import Gone, Seen
+from instep.identity.events import Absent, Seen
 from instep.identity.model import ADMIN, MEMBER, ClerkId, Key, Membership, NewInvitation, Organization, User
 from instep.identity.ports import ProviderRefused
 from instep.identity.rules import AskAgain
@@ -92,7 +92,7 @@ async def test_what_clerk_does_not_have_is_gone(stage: Stage, dana: ClerkId, fir
     ]
     found = await stage.clerk.look(asks)
     assert {news.key for news in found} == {ask.key for ask in asks}
-    assert all(isinstance(news, Gone) for news in found)
+    assert all(isinstance(news, Absent) for news in found)
 
 
 async def test_of_many_questions_each_is_answered(stage: Stage) -> None:
@@ -113,7 +113,7 @@ async def test_a_membership_that_was_left_is_gone_though_the_person_came_back(st
     second = await stage.clerk.add_member(firm, maya, MEMBER)
     assert first.key != second.key
     found = await stage.clerk.look([AskAgain(it.key, it.entity) for it in (first, second)])
-    assert {news.key: type(news) for news in found} == {first.key: Gone, second.key: Seen}
+    assert {news.key: type(news) for news in found} == {first.key: Absent, second.key: Seen}
 
 
 async def test_the_memberships_of_a_person_come_after_their_organizations(stage: Stage, firm: ClerkId) -> None:

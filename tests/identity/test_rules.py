@@ -36,7 +36,9 @@ def histories(draw: Any) -> list[News]:
     told = draw(st.lists(st.sampled_from(sorted(contents)), min_size=1, max_size=6))
     news: list[News] = [seen(entity(kind, contents[version]), version) for version in told]
     deaths = draw(st.integers(0, 2))
-    return draw(st.permutations([*news, *[Gone(key(kind), draw(st.sampled_from([None, news[0].entity])))] * deaths]))
+    dead = [Gone(key(kind), draw(st.sampled_from([None, news[0].entity])))] * deaths
+    mixed: list[News] = draw(st.permutations([*news, *dead]))
+    return mixed
 
 
 @st.composite
@@ -141,7 +143,7 @@ def test_reading_clerk_settles_every_quarrel_in_every_order(news: list[Seen], da
 def test_an_equal_version_with_other_content_asks_and_a_reading_decides(kind: Kind) -> None:
     known = take(None, seen(entity(kind, "a"), 5))
     other = seen(entity(kind, "b"), 5)
-    assert decide(known, other) == AskAgain(key(kind), other.entity)
+    assert decide(known, other) == AskAgain(key(kind), other.entity, known)
     assert decide(known, other, is_read=True) == Change(other, known)
 
 
@@ -171,6 +173,75 @@ def test_a_death_wins_over_any_version_and_no_version_over_a_death(kind: Kind, i
     dead = after(gone, "id")
     assert decide(dead, seen(entity(kind, "b"), 10**18), is_read=is_read) == Ignored("gone")
     assert decide(dead, Gone(key(kind)), is_read=is_read) == Ignored("gone")
+
+
+@st.composite
+def rumours(draw: Any) -> list[News]:
+    """News of one thing that lives, among them readings that did not find it."""
+    told = [one for one in draw(histories()) if isinstance(one, Seen)]
+    absences = [Gone(told[0].key, told[0].entity, draw(st.integers(1, 9))) for _ in range(draw(st.integers(1, 3)))]
+    mixed: list[News] = draw(st.permutations([*told, *absences]))
+    return mixed
+
+
+def hear(known: Known | None, news: News, truth: Seen | None) -> Known | None:
+    """What is known once this is decided, and Clerk was read where the law asked for it."""
+    asked = known if isinstance(news, Gone) else None
+    verdict = decide(known, news, asked=asked)
+    if isinstance(verdict, AskAgain) and truth is not None:
+        verdict = decide(known, truth, is_read=True, asked=verdict.known)
+    return after(verdict, known.id if known else "id") if isinstance(verdict, Change) else known
+
+
+@given(rumours())
+def test_whoever_lives_is_alive_in_the_end_however_often_a_reading_missed_them(news: list[News]) -> None:
+    """Once Clerk shows them again, the next look finds them: a webhook's or a sync's."""
+    truth = max((one for one in news if isinstance(one, Seen)), key=lambda one: one.version)
+    known: Known | None = None
+    for one in [*news, truth]:
+        known = hear(known, one, truth)
+    assert known is not None
+    assert (known.version, known.digest, known.is_gone) == (truth.version, truth.digest, False)
+
+
+@given(rumours(), st.data())
+def test_clerks_word_is_final_among_any_absences_and_proofs_of_life(news: list[News], data: st.DataObject) -> None:
+    truth = next(one for one in news if isinstance(one, Seen))
+    at = data.draw(st.integers(0, len(news)))
+    known: Known | None = None
+    for place, one in enumerate([*news[:at], Gone(truth.key), *news[at:]]):
+        known = hear(known, one, truth)
+        assert place < at or (known is not None and known.is_gone and known.absent_at is None)
+
+
+@given(rumours())
+def test_no_news_alone_take_an_absence_back(news: list[News]) -> None:
+    """Late news may be of someone who is deleted since: only a reading that was made for it counts."""
+    known = hear(None, Gone(news[0].key, news[0].entity, 5), None)
+    for one in news:
+        known = hear(known, one, None)
+        assert known is not None
+        assert known.is_gone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reading_counts_for_life_and_death_only_in_the_state_that_was_asked_about(kind: Kind) -> None:
+    first, later = seen(entity(kind, "a"), 5), seen(entity(kind, "b"), 6)
+    before, alive = take(None, first), take(take(None, first), later)
+    absence = Gone(key(kind), None, 7)
+    assert decide(alive, absence, asked=before) == AskAgain(key(kind), None, alive)
+    assert decide(alive, absence, asked=None) == AskAgain(key(kind), None, alive)
+    gone = decide(alive, absence, asked=alive)
+    assert isinstance(gone, Change)
+    absent = after(gone, "id")
+    assert decide(absent, later, is_read=True, asked=alive) == AskAgain(key(kind), later.entity, absent)
+    assert decide(absent, first, is_read=True, asked=absent) == Ignored("older")
+    back = decide(absent, later, is_read=True, asked=absent)
+    assert isinstance(back, Change)
+    assert (back.is_back, back.is_gone, after(back, "id")) == (True, False, alive)
+    confirmed = decide(absent, Gone(key(kind)))
+    assert isinstance(confirmed, Change)
+    assert confirmed.is_confirmed
 
 
 def test_a_death_of_something_never_seen_is_kept() -> None:

@@ -1,11 +1,12 @@
 """A model of Clerk, small enough to be right: things with versions, every state they ever had, and what it told."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from instep.clerk import wire
-from instep.identity.events import Gone, News, Seen
+from instep.identity.events import Absent, Found, Seen
 from instep.identity.model import ClerkId, Key, Kind, Membership
 from instep.identity.ports import ProviderDown
 from instep.identity.rules import AskAgain
@@ -42,7 +43,7 @@ class ModelClerk:
     """Clerk, and the Directory that reads it: present or past, as `is_stale` says, or not at all (`is_down`).
 
     The past has an older version: an answer from between two changes of one millisecond looks like the present, and
-    nobody can tell.
+    nobody can tell. While it `is_hiding` it shows nothing at all; `missed` counts these answers for each thing.
     """
 
     time: int = 1_000
@@ -50,6 +51,8 @@ class ModelClerk:
     told: list[bytes] = field(default_factory=list)
     is_down: bool = False
     is_stale: bool = False
+    is_hiding: bool = False
+    missed: Counter[Key] = field(default_factory=Counter)
 
     # What happens
 
@@ -112,18 +115,21 @@ class ModelClerk:
 
     # Directory
 
-    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
+    async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         if self.is_down:
             raise ProviderDown("Clerk did not answer.")
         return [self._look(ask) for ask in asks]
 
-    def _look(self, ask: AskAgain) -> News:
+    def _look(self, ask: AskAgain) -> Found:
         thing = self.things[ask.key]
+        if self.is_hiding:
+            self.missed[ask.key] += 1
+            return Absent(ask.key, ask.entity)
         if self.is_stale:
             older = [it for it in thing.past if it.version < thing.now.version]
             return self._seen(thing, older[0] if older else thing.now)
         if not thing.is_alive:
-            return Gone(ask.key, ask.entity)
+            return Absent(ask.key, ask.entity)
         return self._seen(thing, thing.now)
 
     def _seen(self, thing: Thing, state: State) -> Seen:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from instep.identity.events import Gone, News, Seen, seen
+from instep.identity.events import Absent, Found, Gone, News, Seen, seen
 from instep.identity.model import (
     ADMIN,
     MEMBER,
@@ -87,11 +87,11 @@ class FakeClerk:
 
     # Directory
 
-    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
+    async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         """See Directory.look."""
         self._call("look")
         of = {"user": self._users, "organization": self._organizations, "membership": self._memberships}
-        return [of[ask.key.kind].get(ask.key.id) or Gone(ask.key, ask.entity) for ask in asks]
+        return [of[ask.key.kind].get(ask.key.id) or Absent(ask.key, ask.entity) for ask in asks]
 
     async def list_memberships_of(self, user: ClerkId) -> list[News]:
         """See Directory.list_memberships_of."""

@@ -9,7 +9,7 @@ import structlog
 
 from instep.clerk import wire
 from instep.clerk.call import Backend, Params, decode
-from instep.identity.events import Gone, News
+from instep.identity.events import Absent, Found, News
 from instep.identity.model import ClerkId, Invitation, Key, Membership
 from instep.identity.ports import ProviderRefused
 from instep.identity.rules import AskAgain
@@ -47,7 +47,7 @@ class Reading:
 
     _backend: Backend
 
-    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
+    async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         """See Directory.look: users by up to 100 ids a call, the others side by side."""
         users = [ask.key.id for ask in asks if ask.key.kind == "user"]
         batches = [users[i : i + IDS_PER_PAGE] for i in range(0, len(users), IDS_PER_PAGE)]
@@ -56,23 +56,23 @@ class Reading:
         reads += [self._look_membership(ask) for ask in asks if ask.key.kind == "membership"]
         return [news for found in await asyncio.gather(*reads) for news in found]
 
-    async def _look_users(self, ids: Sequence[ClerkId]) -> list[News]:
+    async def _look_users(self, ids: Sequence[ClerkId]) -> list[Found]:
         params: Params = [("user_id", id) for id in ids] + [("limit", str(len(ids)))]
         body = await self._backend.send("GET", "users", params=params)
         found = [wire.to_user(it) for it in decode(body, list[wire.UserWire])]
         missing = set(ids) - {news.key.id for news in found}
-        return [*found, *(Gone(Key("user", id)) for id in missing)]
+        return [*found, *(Absent(Key("user", id)) for id in missing)]
 
-    async def _look_organization(self, key: Key) -> list[News]:
+    async def _look_organization(self, key: Key) -> list[Found]:
         try:
             body = await self._backend.send("GET", f"organizations/{key.id}")
         except ProviderRefused as error:
             if error.status == 404:
-                return [Gone(key)]
+                return [Absent(key)]
             raise
         return [wire.to_organization(decode(body, wire.OrganizationWire))]
 
-    async def _look_membership(self, ask: AskAgain) -> list[News]:
+    async def _look_membership(self, ask: AskAgain) -> list[Found]:
         if not isinstance(ask.entity, Membership):
             return []
         path = f"organizations/{ask.entity.organization}/memberships"
@@ -80,10 +80,10 @@ class Reading:
             body = await self._backend.send("GET", path, params=[("user_id", ask.entity.user), ("limit", "1")])
         except ProviderRefused as error:
             if error.status == 404:
-                return [Gone(ask.key, ask.entity)]
+                return [Absent(ask.key, ask.entity)]
             raise
         found = [wire.to_membership(it) for it in decode(body, _Memberships).data]
-        return [news for news in found if news.key == ask.key] or [Gone(ask.key, ask.entity)]
+        return [news for news in found if news.key == ask.key] or [Absent(ask.key, ask.entity)]
 
     async def list_memberships_of(self, user: ClerkId) -> list[News]:
         """See Directory.list_memberships_of: the organizations and the memberships, each as Clerk has it now."""

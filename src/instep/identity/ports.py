@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from instep.identity.events import Gone, News, Seen
+from instep.identity.events import Found, Gone, News, Seen
 from instep.identity.model import (
     AppInvitation,
     ClerkId,
@@ -60,8 +60,8 @@ class ProviderRefused(PermanentError):
 class Directory(Protocol):
     """Reading. Each method raises ProviderDown or ProviderRefused."""
 
-    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
-        """The present state of each thing asked for, in any order; one that Clerk does not have is Gone."""
+    async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
+        """The present state of each thing asked for, in any order; one that Clerk does not show is Absent."""
 
     async def list_memberships_of(self, user: ClerkId) -> list[News]:
         """The organizations that a user belongs to and their memberships, organizations first."""

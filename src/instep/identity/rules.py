@@ -1,23 +1,27 @@
 """The law of the mirror: which news wins. One function, for webhook, sync and the answers to our own writes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
-from instep.identity.events import Gone, News, Seen
+from instep.identity.events import Found, Gone, News, Seen
 from instep.identity.model import Entity, Key
 
 OLDER = "older"
 
 
 class Known(Struct, frozen=True):
-    """What the mirror holds of one thing: our id, Clerk's version, its digest, and whether it is dead."""
+    """What the mirror holds of one thing: our id, Clerk's version, its digest, and whether it is dead.
+
+    `absent_at`: it is called dead only because readings did not find it; see Gone.
+    """
 
     id: str
     version: int
     digest: str
     is_gone: bool
+    absent_at: int | None = None
 
 
 class Change(Struct, frozen=True):
@@ -31,6 +35,16 @@ class Change(Struct, frozen=True):
         """Whether this is a deletion."""
         return isinstance(self.news, Gone)
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether Clerk's word of a deletion comes after readings that had not found the thing."""
+        return self.is_gone and self.known is not None and self.known.is_gone
+
+    @property
+    def is_back(self) -> bool:
+        """Whether a thing lives that was called dead because readings had not found it."""
+        return not self.is_gone and self.known is not None and self.known.is_gone
+
 
 class Ignored(Struct, frozen=True):
     """Nothing to write, and why: "older", "same" or "gone"."""
@@ -42,40 +56,70 @@ class AskAgain(Struct, frozen=True):
     """Not decidable from what is here: read `key` in Clerk and decide again.
 
     `entity` is what the undecided news says, where there is one: Clerk finds a membership only by its
-    organization and user.
+    organization and user. `known` is what the mirror held when this was asked.
     """
 
     key: Key
     entity: Entity | None = None
+    known: Known | None = None
+
+
+class Answer(Struct, frozen=True):
+    """What a reading found, and what the mirror held before it was made."""
+
+    news: News
+    known: Known | None = None
 
 
 Verdict = Change | Ignored | AskAgain
 
 
-def decide(known: Known | None, news: News, *, is_read: bool = False) -> Verdict:
+def decide(known: Known | None, news: News, *, is_read: bool = False, asked: Known | None = None) -> Verdict:
     """Which side wins, the mirror or the news.
 
     Dead beats live; else the greater version wins; an equal version with equal content is nothing new; an equal
     version with other content is asked again, unless `is_read` says that the news was just read from Clerk.
+    An absence, which is no word of Clerk's, counts only for the very state that was `asked` about, and so does the
+    reading that takes it back: whatever came meanwhile was not known to that reading.
     No clock takes part: neither ours nor the time of sending.
     """
     if known is not None and known.is_gone:
-        return Ignored("gone")
+        return _decide_dead(known, news, is_read and asked == known)
+    if isinstance(news, Gone) and news.absent_at is not None and asked != known:
+        return AskAgain(news.key, news.entity, known)
     if isinstance(news, Gone) or known is None or news.version > known.version:
         return Change(news, known)
     if news.version < known.version:
         return Ignored(OLDER)
     if news.digest == known.digest:
         return Ignored("same")
-    return Change(news, known) if is_read else AskAgain(news.key, news.entity)
+    return Change(news, known) if is_read else AskAgain(news.key, news.entity, known)
+
+
+def _decide_dead(known: Known, news: News, is_proof: bool) -> Verdict:
+    """News of the dead: nothing where Clerk said so; a mere absence is confirmed by Clerk, or taken back by a proof."""
+    if known.absent_at is None:
+        return Ignored("gone")
+    if isinstance(news, Gone):
+        return Ignored("gone") if news.absent_at is not None else Change(news, known)
+    if news.version < known.version:
+        return Ignored(OLDER)
+    return Change(news, known) if is_proof else AskAgain(news.key, news.entity, known)
 
 
 def after(change: Change, id: str) -> Known:
     """What the mirror knows once `change` is written under our `id`."""
-    if isinstance(change.news, Seen):
-        return Known(id, change.news.version, change.news.digest, is_gone=False)
-    before = change.known
-    return Known(id, before.version if before else 0, before.digest if before else "", is_gone=True)
+    news, before = change.news, change.known
+    if isinstance(news, Seen):
+        return Known(id, news.version, news.digest, is_gone=False)
+    version, digest = (before.version, before.digest) if before else (0, "")
+    return Known(id, version, digest, is_gone=True, absent_at=news.absent_at)
+
+
+def answers_to(asks: Iterable[AskAgain], found: Sequence[Found]) -> dict[Key, Answer]:
+    """What a reading found of what was asked for; whatever it did not find is left out: one look proves no absence."""
+    known = {ask.key: ask.known for ask in asks}
+    return {it.key: Answer(it, known.get(it.key)) for it in found if isinstance(it, Seen)}
 
 
 def merged(kept: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

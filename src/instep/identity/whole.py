@@ -15,7 +15,8 @@ KINDS: tuple[Kind, ...] = ("organization", "user", "membership")
 class Ours(Struct, frozen=True):
     """A row of the mirror that Clerk has, or had. `content` is in the order of `FIELDS`.
 
-    `is_kept`: it is in our list although Clerk may not have it any more, by our own word.
+    `is_kept`: it is in our list although Clerk may not have it any more, by our own word. `absent_at`: it is called
+    gone only because readings did not find it.
     """
 
     clerk_id: str
@@ -27,6 +28,7 @@ class Ours(Struct, frozen=True):
     is_deactivated: bool
     changed_at: int
     content: tuple[Any, ...]
+    absent_at: int | None = None
 
 
 FIELDS: dict[Kind, tuple[str, ...]] = {

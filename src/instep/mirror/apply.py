@@ -10,6 +10,7 @@ from instep.identity.model import Membership, Organization, User
 from instep.kit.db import Conn, is_among, put_rows
 from instep.kit.sought import searchable
 from instep.mirror import standing
+from instep.mirror.absence import absence_of, end_for_good, revive_members, take_back
 from instep.mirror.joining import join_local
 from instep.mirror.ledger import Entry, Ledger, open_ledger, parents_of
 from instep.mirror.tables import memberships, organizations, users
@@ -24,12 +25,15 @@ def apply(conn: Conn, ledger: Ledger, *, now: int) -> set[str]:
     """Write what the ledger took; gives our ids of the organizations whose pages changed. `now`: Unix milliseconds."""
     entries = ledger.entries()
     of = {kind: [it for it in entries if it.news.key.kind == kind] for kind in ("user", "organization", "membership")}
+    take_back(conn, entries, now=now)
     _put_users(conn, of["user"], now)
     _put_organizations(conn, of["organization"], now)
     _move(conn, of["membership"], now)
     _put_memberships(conn, of["membership"], ledger, now)
-    gone = [it for it in entries if isinstance(it.news, Gone)]
-    _bury(conn, gone, now)
+    gone = [(it, it.news.absent_at) for it in entries if isinstance(it.news, Gone)]
+    for absent_at in sorted({at for _, at in gone}, key=str):
+        _bury(conn, [it for it, at in gone if at == absent_at], absent_at, now)
+    end_for_good(conn, [it.id for it, at in gone if it.was_gone and at is None and it.news.key.kind == "membership"])
     touched = {it.id for it in of["organization"]}
     touched |= _organizations_of(conn, [it.id for it in of["membership"]], memberships.c.id)
     ledger.joined = join_local(conn, ledger, now=now)
@@ -79,12 +83,13 @@ def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, now: 
         if isinstance(it.news.entity, Membership)
     }
     names = _names(conn, [user.id for user, _ in parents.values()])
-    rows = []
+    rows, alive = [], []
     for it in wanted:
         if not isinstance(it.news.entity, Membership):
             continue
         user, organization = parents[it.id]
         is_dead = user.is_gone or organization.is_gone or isinstance(it.news, Gone)
+        alive += [it.id] if it.was_gone and not is_dead else []
         sort_name, search_text = names[user.id]
         rows.append(
             _common(it, now)
@@ -94,11 +99,13 @@ def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, now: 
                 "role": it.news.entity.role,
                 "status": "removed" if is_dead else "active",
                 "gone_at": now if is_dead else None,
+                "absent_at": absence_of(it, (user, organization)) if is_dead else None,
                 "sort_name": sort_name,
                 "search_text": search_text,
             }
         )
     put_rows(conn, memberships, rows, key="id", update=_MEMBERSHIP_UPDATED)
+    revive_members(conn, alive, now=now)
 
 
 def _move(conn: Conn, entries: Sequence[Entry], now: int) -> None:
@@ -121,7 +128,8 @@ def _common(entry: Entry, now: int) -> Row:
 
 
 def _tombstone(entry: Entry, now: int) -> Row:
-    return _common(entry, now) | {"gone_at": now, "deleted_at": now}
+    absent_at = entry.news.absent_at if isinstance(entry.news, Gone) else None
+    return _common(entry, now) | {"gone_at": now, "absent_at": absent_at, "deleted_at": now}
 
 
 def _user_row(user: User) -> Row:
@@ -160,12 +168,13 @@ def _organization_row(organization: Organization) -> Row:
     }
 
 
-def _bury(conn: Conn, gone: Sequence[Entry], now: int) -> None:
+def _bury(conn: Conn, gone: Sequence[Entry], absent_at: int | None, now: int) -> None:
     """Mark the dead; whoever belonged to a dead person or organization belongs no more."""
     dead = {kind: [it.id for it in gone if it.news.key.kind == kind] for kind in ("user", "organization", "membership")}
     for table, ids in ((users, dead["user"]), (organizations, dead["organization"])):
         if ids:
-            marks = {"gone_at": now, "changed_at": now, "deleted_at": sa.func.coalesce(table.c.deleted_at, now)}
+            marks: dict[str, Any] = {name: sa.func.coalesce(table.c[name], now) for name in ("gone_at", "deleted_at")}
+            marks |= {"absent_at": absent_at, "changed_at": now}
             inactive = {"is_active": False} if table is users else {}
             conn.execute(sa.update(table).where(is_among(conn, table.c.id, ids)).values(**marks, **inactive))
     for column, ids in (
@@ -176,7 +185,7 @@ def _bury(conn: Conn, gone: Sequence[Entry], now: int) -> None:
         if ids:
             living = sa.update(memberships).where(is_among(conn, column, ids), memberships.c.gone_at.is_(None))
             status = standing.STATUS_WHEN_GONE if column is memberships.c.id else "removed"
-            conn.execute(living.values(status=status, gone_at=now, changed_at=now))
+            conn.execute(living.values(status=status, gone_at=now, absent_at=absent_at, changed_at=now))
 
 
 def rename(conn: Conn, user_ids: Sequence[str]) -> None:

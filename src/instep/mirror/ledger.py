@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from instep.identity.events import News, Seen
 from instep.identity.model import Key, Membership, User
-from instep.identity.rules import AskAgain, Change, Known, Verdict, after, decide
+from instep.identity.rules import Answer, AskAgain, Change, Ignored, Known, Verdict, after, decide
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 from instep.mirror.store import Kept, find_kept, find_known, find_ours, find_unlinked
@@ -19,15 +19,25 @@ _PREFIX = {"user": "usr", "organization": "ogn", "membership": "mbr"}
 
 
 class Entry(Struct, frozen=True):
-    """One thing to write: the last news of it that won, our id of it, and whether the mirror had it before.
+    """One thing to write: the last news of it that won, our id of it, and what the mirror had of it before.
 
     `replaces`: the memberships that this one is instead of, with the id of a grave for each.
     """
 
     news: News
     id: str
-    is_new: bool
+    before: Known | None
     replaces: Mapping[str, str] = {}
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the mirror did not have it."""
+        return self.before is None
+
+    @property
+    def was_gone(self) -> bool:
+        """Whether the mirror called it dead."""
+        return self.before is not None and self.before.is_gone
 
 
 class Joined(Struct, frozen=True, kw_only=True):
@@ -53,11 +63,15 @@ class Ledger:
         self._kept = kept
         self._ours = ours
         self._graves: dict[str, dict[str, str]] = {}
-        self._is_new: dict[Key, bool] = {}
+        self._before: dict[Key, Known | None] = {}
         self._last: dict[Key, News] = {}
         self.joined: list[Joined] = []
 
-    def take(self, news: News, *, is_read: bool = False) -> Verdict:
+    def answer(self, answer: Answer) -> Verdict:
+        """Decide what a reading found."""
+        return self.take(answer.news, is_read=True, asked=answer.known)
+
+    def take(self, news: News, *, is_read: bool = False, asked: Known | None = None) -> Verdict:
         """Decide one piece of news; a membership whose parent is not here yet asks for the parent first."""
         known = self.known.get(news.key) or self._local(news)
         if isinstance(news.entity, Membership) and known is None:
@@ -65,9 +79,11 @@ class Ledger:
                 if parent not in self.known:
                     return AskAgain(parent)
             known = self._move(news)
-        verdict = decide(known, news, is_read=is_read)
+        if known is not None and known.absent_at is not None and self._has_dead_parent(news):
+            return Ignored("gone")  # it lives again with its parent, and not before
+        verdict = decide(known, news, is_read=is_read, asked=asked)
         if isinstance(verdict, Change):
-            self._is_new.setdefault(news.key, known is None)
+            self._before.setdefault(news.key, known)
             self.known[news.key] = after(verdict, known.id if known else self._new_id(news))
             self._last[news.key] = news
         return verdict
@@ -76,9 +92,14 @@ class Ledger:
         """Everything that must be written."""
         graves = self._graves
         return [
-            Entry(news, id := self.known[key].id, self._is_new[key], graves.get(id, {}))
+            Entry(news, id := self.known[key].id, self._before[key], graves.get(id, {}))
             for key, news in self._last.items()
         ]
+
+    def _has_dead_parent(self, news: News) -> bool:
+        if not isinstance(news, Seen) or not isinstance(news.entity, Membership):
+            return False
+        return any(it in self.known and self.known[it].is_gone for it in parents_of(news.entity))
 
     def _move(self, news: News) -> Known | None:
         """Someone who is deactivated, and whom Clerk removed for that, is a member there again: it is the same row.

@@ -19,7 +19,7 @@ from instep.mirror.tables import memberships, organizations, users
 c, m = users.c, memberships.c
 
 _NAMES = ("first_name", "last_name", "username", "email")
-_BACK = {"is_active": True, "deactivated_at": None, "deleted_at": None, "gone_at": None}
+_BACK = {"is_active": True, "deactivated_at": None, "deleted_at": None, "gone_at": None, "absent_at": None}
 
 
 class PersonRow(Struct, frozen=True, kw_only=True):

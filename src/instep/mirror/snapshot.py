@@ -126,7 +126,7 @@ def find_pairs(conn: Conn, membership_ids: Sequence[str]) -> dict[str, tuple[str
 
 
 def _columns(kind: Kind) -> list[sa.ColumnElement[Any]]:
-    """Our id second and the time of making ninth, which `list_ours` goes on from; then the content."""
+    """Our id second and the time of making ninth, which `list_ours` goes on from; the content from the eleventh on."""
     table = _TABLES[kind]
     c = table.c
     no: sa.ColumnElement[bool] = sa.false()
@@ -138,7 +138,7 @@ def _columns(kind: Kind) -> list[sa.ColumnElement[Any]]:
         is_kept = sa.and_(is_deactivated, sa.func.coalesce(c.deactivation, "") == "membership")
     content = [sa.cast(c[name], sa.Text) if name == "public_metadata" else c[name] for name in FIELDS[kind]]
     standing = [c.clerk_id, c.id, c.version, c.digest, c.gone_at, is_kept, is_deactivated, c.changed_at, c.joined_at]
-    return [*standing, *content]
+    return [*standing, c.absent_at, *content]
 
 
 @lru_cache
@@ -151,6 +151,8 @@ def _in_range(kind: Kind) -> sa.Select[Any]:
 
 
 def _ours(row: Any) -> Ours:
-    clerk_id, id, version, digest, gone_at, is_kept, is_deactivated, changed_at = row[:8]
+    clerk_id, id, version, digest, gone_at, is_kept, is_out, changed_at, _, absent_at, *content = row
     is_gone = gone_at is not None
-    return Ours(clerk_id, id, version, digest, is_gone, bool(is_kept), bool(is_deactivated), changed_at, tuple(row[9:]))
+    return Ours(
+        clerk_id, id, version, digest, is_gone, bool(is_kept), bool(is_out), changed_at, tuple(content), absent_at
+    )

@@ -74,7 +74,9 @@ def move(conn: Conn, id: str, *, to: str, graves: Mapping[str, str], now: int) -
     `graves`: our new ids of removed rows for the ids it had before, so that late news of these stay dead.
     """
     row = conn.execute(sa.select(memberships).where(m.id == id)).one()._mapping
-    conn.execute(sa.update(memberships).where(m.id == id).values(clerk_id=to, gone_at=None, changed_at=now))
+    conn.execute(
+        sa.update(memberships).where(m.id == id).values(clerk_id=to, gone_at=None, absent_at=None, changed_at=now)
+    )
     dead: dict[str, Any] = {**row, "status": "removed", "gone_at": now, "changed_at": now}
-    dead |= {"version": 0, "digest": "", "deactivated_at": None, "deactivation": None}
+    dead |= {"version": 0, "digest": "", "absent_at": None, "deactivated_at": None, "deactivation": None}
     conn.execute(sa.insert(memberships), [dead | {"clerk_id": old, "id": grave} for old, grave in graves.items()])

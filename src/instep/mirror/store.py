@@ -31,13 +31,13 @@ def find_known(conn: Conn, keys: Iterable[Key], *, is_locking: bool = True) -> d
 
 def _find_known_of(conn: Conn, kind: Kind, ids: Sequence[str], is_locking: bool) -> dict[Key, Known]:
     table = TABLES[kind]
-    columns = (table.c.clerk_id, table.c.id, table.c.version, table.c.digest, table.c.gone_at)
+    columns = (table.c.clerk_id, table.c.id, table.c.version, table.c.digest, table.c.gone_at, table.c.absent_at)
     query = sa.select(*columns).where(is_among(conn, table.c.clerk_id, ids))
     if is_locking:
         query = query.order_by(table.c.clerk_id).with_for_update()
     return {
-        Key(kind, ClerkId(clerk_id)): Known(id, version, digest, gone_at is not None)
-        for clerk_id, id, version, digest, gone_at in conn.execute(query)
+        Key(kind, ClerkId(clerk_id)): Known(id, version, digest, gone_at is not None, absent_at)
+        for clerk_id, id, version, digest, gone_at, absent_at in conn.execute(query)
     }
 
 

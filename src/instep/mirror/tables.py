@@ -33,11 +33,13 @@ users = sa.Table(
     sa.Column("version", _At, nullable=False, server_default="0"),
     sa.Column("digest", _Text, nullable=False, server_default=""),
     sa.Column("gone_at", _At),
+    sa.Column("absent_at", _At),
     sa.Column("changed_at", _At, nullable=False),
     sa.Index("ix_instep_users_email", sa.text("lower(email)")),
     sa.Index("ix_instep_users_username", sa.text("lower(username)")),
     sa.Index("ix_instep_users_joined", "joined_at", "id"),
-    comment="People. clerk_id is null for someone without a Clerk account; gone_at marks a deletion in Clerk.",
+    comment="People. clerk_id is null for someone without a Clerk account; gone_at marks a deletion in Clerk; "
+    "absent_at: Clerk did not say so, and since then did not show them.",
 )
 
 organizations = sa.Table(
@@ -55,8 +57,9 @@ organizations = sa.Table(
     sa.Column("version", _At, nullable=False, server_default="0"),
     sa.Column("digest", _Text, nullable=False, server_default=""),
     sa.Column("gone_at", _At),
+    sa.Column("absent_at", _At),
     sa.Column("changed_at", _At, nullable=False),
-    comment="Organizations. clerk_id is null for a local one.",
+    comment="Organizations. clerk_id is null for a local one; gone_at and absent_at as for people.",
 )
 
 memberships = sa.Table(
@@ -76,14 +79,15 @@ memberships = sa.Table(
     sa.Column("version", _At, nullable=False, server_default="0"),
     sa.Column("digest", _Text, nullable=False, server_default=""),
     sa.Column("gone_at", _At),
+    sa.Column("absent_at", _At),
     sa.Column("changed_at", _At, nullable=False),
     sa.Index("ix_instep_memberships_page", "organization_id", "status", "sort_name", "id"),
     sa.Index("ix_instep_memberships_role_page", "organization_id", "status", "role", "sort_name", "id"),
     sa.Index("ix_instep_memberships_joined", "joined_at", "id"),
     comment="One row for each time that someone joined. status: active, deactivated, removed; "
     "deactivation: how far Clerk follows, database (its membership stays), membership (removed there, and the row is "
-    "kept whatever Clerk says of that) or ban; sort_name and search_text repeat the person's, so that a page is one "
-    "walk of one index.",
+    "kept whatever Clerk says of that) or ban; absent_at is as for people, or the one of a parent that it ended with; "
+    "sort_name and search_text repeat the person's, so that a page is one walk of one index.",
 )
 
 member_counts = sa.Table(

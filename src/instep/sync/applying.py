@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from instep.audit.store import Entry, record
-from instep.identity.events import Gone, News, Seen
+from instep.identity.events import Gone
 from instep.identity.model import Key, Kind
 from instep.identity.ports import ProviderDown, ProviderRefused
-from instep.identity.rules import AskAgain, Change, Ignored
+from instep.identity.rules import Answer, AskAgain, Change, Ignored, answers_to
 from instep.identity.whole import KINDS, Ours
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
@@ -105,8 +105,8 @@ class Applying:
             self._count(taken)
             if not taken.asks:
                 return
-            parents = await self.writes.look(list({it.key: it for it in taken.asks}.values()))
-            facts |= {it.key: it for it in parents}
+            asks = list({it.key: it for it in taken.asks}.values())
+            facts |= answers_to(asks, await self.writes.look(asks))
             open_rows = [it for it in open_rows if it.number not in taken.ends]
 
     def _count(self, taken: Taken) -> None:
@@ -114,16 +114,16 @@ class Applying:
         for outcome, _ in taken.ends.values():
             self.counts[outcome] = self.counts.get(outcome, 0) + 1
 
-    async def _write_to_clerk(self, rows: Sequence[store.Row]) -> dict[Key, News]:
+    async def _write_to_clerk(self, rows: Sequence[store.Row]) -> dict[Key, Answer]:
         """Rows whose fields belong to the database are written there first; what Clerk answers is taken in."""
-        answers: dict[Key, News] = {}
+        answers: dict[Key, Answer] = {}
         for row in rows:
             if row.finding.mend != "clerk" or row.finding.news is None:
                 continue
             if not await self.db.read(_is_as_planned, row.finding, self.policy):
                 continue  # the transaction will say that it changed
             try:
-                answers[row.finding.key] = await self.writes.write(row.finding)
+                answers[row.finding.key] = Answer(await self.writes.write(row.finding))
             except (ProviderRefused, ProviderDown) as error:
                 await self.db.write(self._end, {row.number: ("skipped", str(error))})
         return answers
@@ -133,18 +133,18 @@ class Applying:
         conn: Conn,
         rows: Sequence[store.Row],
         absent: set[Key],
-        facts: dict[Key, News],
+        facts: dict[Key, Answer],
         is_last: bool = False,
     ) -> Taken:
         """One transaction: preconditions, the law, the mirror, the audit, and how each row ended."""
         now, taken = self.clock(), Taken()
         store.hold(conn, self.lease, now=now)
-        wanted = {row.number: _news_of(row.finding, facts) for row in rows}
-        news = [it for it in wanted.values() if it is not None]
-        parents = [it for it in facts.values() if it.key not in {row.finding.key for row in rows}]
-        ledger = open_ledger(conn, [*parents, *news])
+        wanted = {row.number: _answer_of(row.finding, facts, now) for row in rows}
+        news = [it.news for it in wanted.values() if it is not None]
+        parents = [it for it in facts.values() if it.news.key not in {row.finding.key for row in rows}]
+        ledger = open_ledger(conn, [*(it.news for it in parents), *news])
         for fact in parents:
-            ledger.take(fact, is_read=True)
+            ledger.answer(fact)
         checks = _Checks(conn, [row.finding for row in rows], self.policy)
         entries: list[Entry] = []
         for row in rows:
@@ -165,7 +165,7 @@ class Applying:
         self,
         conn: Conn,
         row: store.Row,
-        news: News | None,
+        answer: Answer | None,
         ledger: Ledger,
         checks: "_Checks",
         absent: set[Key],
@@ -174,16 +174,18 @@ class Applying:
         if finding.kind == "legacy_invited" and finding.here:
             standing.remove(conn, finding.here, now=self.clock())
             return ("applied", None)
-        if news is None or finding.mend is None:
+        if answer is None or finding.mend is None:
             return ("skipped", finding.note or FOR_A_PERSON)
-        if isinstance(news, Gone) and finding.key not in absent:
+        if isinstance(answer.news, Gone) and finding.key not in absent:
             return ("skipped", BACK)
         if finding.mend != "clerk" and (reason := checks.refuse(finding)):
             return ("skipped", reason)
         known = ledger.known.get(finding.key)
-        if known is not None and isinstance(news, Seen) and finding.differences:
+        if isinstance(answer.news, Gone):  # the row is what it was before Clerk was asked a second time
+            answer = Answer(answer.news, known)
+        elif known is not None and finding.differences:
             ledger.known[finding.key] = replace(known, digest="")  # the row is not what its digest says
-        verdict = ledger.take(news, is_read=True)
+        verdict = ledger.answer(answer)
         if isinstance(verdict, AskAgain):
             return verdict
         if isinstance(verdict, Change):
@@ -219,7 +221,9 @@ class _Checks:
         our = self._ours.get(finding.key.id)
         if finding.version is None:
             return CHANGED if our is not None else None
-        if our is None or our.is_gone or (our.version, our.digest) != (finding.version, finding.digest):
+        if our is None or (our.version, our.digest) != (finding.version, finding.digest):
+            return CHANGED
+        if our.is_gone and (finding.news is None or our.absent_at is None):
             return CHANGED
         if finding.news is None:
             return CHANGED if our.is_kept else None
@@ -231,9 +235,10 @@ def _is_as_planned(conn: Conn, finding: Finding, policy: Policy) -> bool:
     return _Checks(conn, [finding], policy).refuse(finding) is None
 
 
-def _news_of(finding: Finding, facts: dict[Key, News]) -> News | None:
-    if finding.mend == "clerk":
+def _answer_of(finding: Finding, facts: dict[Key, Answer], now: int) -> Answer | None:
+    """What is to be decided of a row: what was read since, else what the plan says."""
+    if finding.mend == "clerk" or finding.key in facts:
         return facts.get(finding.key)
     if finding.kind in GONE:
-        return Gone(finding.key)
-    return finding.news if finding.mend == "here" else None
+        return Answer(Gone(finding.key, absent_at=now))
+    return Answer(finding.news) if finding.news is not None and finding.mend == "here" else None

@@ -48,6 +48,6 @@ class Fresh:
         count = 0
         for it in news:
             our = ours.get(it.key.id)
-            is_newer = our is None or (not our.is_gone and it.version > our.version)
+            is_newer = our is None or (it.version > our.version and not our.is_gone) or our.absent_at is not None
             count += is_newer and (our is None or plan.differing(it, our, self.policy) is not None)
         return count

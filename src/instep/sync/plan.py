@@ -33,6 +33,7 @@ WRITABLE = frozenset({"first_name", "last_name", "username", "external_id", "pub
 LEAST_FUSE = 10
 FUSE_PERCENT = 1
 DEAD_HERE = "Deleted here, alive in Clerk. A deletion is final here: someone has to look at this one."
+BACK = "Clerk did not show it before, and shows it again: it comes back with everything that is known of it here."
 
 
 class Policy(Struct, frozen=True):
@@ -110,15 +111,18 @@ def compare(theirs: Iterable[Seen], ours: Iterable[Ours], policy: Policy, *, kin
 
 def only_there(their: Seen) -> Finding:
     """Clerk has it and the mirror does not."""
-    kind: FindingKind = "membership_only_in_clerk" if their.key.kind == "membership" else "missing_here"
     return Finding(
-        kind=kind,
+        kind=_only_there(their.key.kind),
         key=their.key,
         label=label_of(their),
         news=their,
         wrote_last="clerk",
         wrote_at=their.version,
     )
+
+
+def _only_there(kind: Kind) -> FindingKind:
+    return "membership_only_in_clerk" if kind == "membership" else "missing_here"
 
 
 def only_here(our: Ours, kind: Kind) -> Finding:
@@ -138,8 +142,10 @@ def only_here(our: Ours, kind: Kind) -> Finding:
 def differing(their: Seen, our: Ours, policy: Policy) -> Finding | None:
     """How a thing that both have differs; None where it does not."""
     kind = their.key.kind
-    if our.is_gone:
+    if our.is_gone and our.absent_at is None:
         return _about(their, our, "dead_here", [], mend=None, note=DEAD_HERE)
+    if our.is_gone:
+        return _about(their, our, _only_there(kind), [], mend="here", note=BACK)
     content = content_of(their)
     if content[:-1] == our.content[:-1] and is_same(content[-1], our.content[-1]):
         differences = []

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from instep.identity.events import News, Seen
+from instep.identity.events import Found, Seen
 from instep.identity.model import Key, Kind
 from instep.identity.rules import AskAgain
 from instep.identity.whole import Cursor, Page, Window
@@ -40,7 +40,7 @@ class Everything(Protocol):
 class Writes(Protocol):
     """Reading single things, and writing to the provider what belongs to the database."""
 
-    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
+    async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         """See identity.ports.Directory.look."""
 
     async def write(self, finding: Finding) -> Seen:

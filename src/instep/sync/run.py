@@ -11,7 +11,7 @@ import structlog
 from instep.audit.store import Entry, record
 from instep.identity.events import Seen
 from instep.identity.model import Kind
-from instep.identity.rules import Change
+from instep.identity.rules import Answer, AskAgain, Change, answers_to
 from instep.identity.whole import KINDS
 from instep.kit.clock import DAY, SECOND, Clock
 from instep.kit.db import Conn, Db
@@ -154,21 +154,31 @@ class Sync:
         seen = written = 0
         while page := await self.source.list_changed(offset=seen):
             recent = [it for it in page if it.version >= since]
-            written += await self.db.write(self._take_users, recent, run, lease)
+            written += await self._take_users(recent, run, lease)
             seen += len(page)
             if len(recent) < len(page):
                 break
         return {"looked_at": seen, "applied": written}
 
-    def _take_users(self, conn: Conn, news: Sequence[Seen], run: Run, lease: Lease) -> int:
+    async def _take_users(self, news: Sequence[Seen], run: Run, lease: Lease) -> int:
+        """Take these in; whoever was called gone because Clerk did not show them is read once more for that."""
+        asks, written = await self.db.write(self._decide, [Answer(it) for it in news], run, lease)
+        if not asks:
+            return written
+        answers = answers_to(asks, await self.writes.look(asks))
+        return written + (await self.db.write(self._decide, list(answers.values()), run, lease))[1]
+
+    def _decide(self, conn: Conn, answers: Sequence[Answer], run: Run, lease: Lease) -> tuple[list[AskAgain], int]:
         now = self.clock()
         store.hold(conn, lease, now=now)
-        ledger = open_ledger(conn, news)
-        changed = [it for it in news if isinstance(ledger.take(it, is_read=True), Change)]
+        ledger = open_ledger(conn, [it.news for it in answers])
+        verdicts = [ledger.answer(it) for it in answers]
+        changed = [it.news.key for it in verdicts if isinstance(it, Change)]
         self.touched(apply(conn, ledger, now=now))
-        entries = [Entry(actor=run.actor, action="user.changed", target=it.key.id, cause=run.id) for it in changed]
-        record(conn, entries, now=now)
-        return len(changed)
+        record(
+            conn, [Entry(actor=run.actor, action="user.changed", target=it.id, cause=run.id) for it in changed], now=now
+        )
+        return [it for it in verdicts if isinstance(it, AskAgain)], len(changed)
 
     async def _scan(self, run: Run, lease: Lease, told: Told, allow_gone: int | None) -> Run:
         await self._check_instance()

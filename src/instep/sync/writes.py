@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from instep.identity.events import News, Seen
+from instep.identity.events import Found, Seen
 from instep.identity.model import Membership, ProfileChange
 from instep.identity.ports import Accounts, Actor, Directory
 from instep.identity.rules import AskAgain
@@ -24,7 +24,7 @@ class Writing:
 
     provider: Provider
 
-    async def look(self, asks: Sequence[AskAgain]) -> list[News]:
+    async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         """See identity.ports.Directory.look."""
         return await self.provider.look(asks)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from clerk_emulator.control import generate
 from clerk_emulator.control.seed_file import SeedFile
-from clerk_emulator.routes.supported import text
 from clerk_emulator.serve.emulator import Emulator
 from clerk_emulator.serve.server import PortTaken, address_of, bind, server_for
+from clerk_emulator.serve.supported import text
 
 EPILOG = "CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY pin the keys where the flags are not given."
 

@@ -1,0 +1,62 @@
+"""Which operations of the Frontend API there are and which not, as a part of the page SUPPORTED.md."""
+
+from clerk_emulator.frontend.operations import OPERATIONS, Operation
+from clerk_emulator.frontend.table import ROUTES
+
+PAGES = {"getJWKS", "handshakeClient", "acceptTicket"}  # which are no part of the table, but of the hosted pages
+FACTORS = "By password, e-mail code and ticket, and a code by telephone as the second factor. Not by other means (501)."
+CODES = "By code only, not by link (501)."
+NO_DOMAINS = "Joining by a domain (suggestions, requests) does not happen: an empty list, or 404."
+NO_DEVICE = "Nothing is told of the device."
+PARTLY = {
+    "createSignIn": FACTORS,
+    "prepareSignInFactorOne": FACTORS,
+    "attemptSignInFactorOne": FACTORS,
+    "prepareSignInFactorTwo": FACTORS,
+    "attemptSignInFactorTwo": FACTORS,
+    "createSignUps": "By e-mail address, password and ticket. Not by other means (501).",
+    "prepareSignUpsVerification": CODES,
+    "sendVerificationEmail": CODES,
+    "getSessions": NO_DEVICE,
+    "getOrganizationSuggestions": NO_DOMAINS,
+    "acceptOrganizationSuggestion": NO_DOMAINS,
+    "listOrganizationMembershipRequests": NO_DOMAINS,
+    "acceptOrganizationMembershipRequest": NO_DOMAINS,
+    "rejectOrganizationMembershipRequest": NO_DOMAINS,
+    "CreateOrganizationDomain": NO_DOMAINS,
+    "UpdateOrganizationDomainEnrollmentMode": NO_DOMAINS,
+    "getOrganizationCreationDefaults": "Nothing is suggested.",
+}
+HEAD = """# The Frontend API
+
+What Clerk's own scripts in browsers ask, at `/__clerk/v1` and `/v1`: **{yes}** operations are supported, **{partly}**
+partly, and **{no}** are answered with 501.
+"""
+
+
+def text() -> str:
+    """Return this part of the page."""
+    sections: dict[str, list[Operation]] = {}
+    for operation in OPERATIONS:
+        sections.setdefault(operation.section, []).append(operation)
+    have = supported()
+    numbers = {"yes": len(have) - len(PARTLY), "partly": len(PARTLY), "no": len(OPERATIONS) - len(have)}
+    return "\n".join([HEAD.format(**numbers), *(_section(name, rows) for name, rows in sorted(sections.items()))])
+
+
+def supported() -> set[str]:
+    """Return the ids of the operations that are answered."""
+    return {route.operation for route in ROUTES} | PAGES
+
+
+def _section(name: str, rows: list[Operation]) -> str:
+    lines = [f"## `{name}`", "", "| Operation | | Supported |", "|---|---|---|"]
+    return "\n".join([*lines, *(_row(row) for row in rows), ""])
+
+
+def _row(operation: Operation) -> str:
+    if operation.id not in supported():
+        verdict = "501"
+    else:
+        verdict = f"partly: {PARTLY[operation.id]}" if operation.id in PARTLY else "yes"
+    return f"| `{operation.id}` | {operation.method} `{operation.path}` | {verdict} |"

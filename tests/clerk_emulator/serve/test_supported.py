@@ -1,0 +1,13 @@
+"""SUPPORTED.md."""
+
+from pathlib import Path
+
+import clerk_emulator
+from clerk_emulator.serve.supported import text
+
+
+def test_the_page_is_current() -> None:
+    page = Path(clerk_emulator.__file__).with_name("SUPPORTED.md")
+    assert page.read_text(encoding="utf-8") == text(), (
+        "run `clerk-emulator supported > src/clerk_emulator/SUPPORTED.md`"
+    )

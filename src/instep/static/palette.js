@@ -1,6 +1,6 @@
 // The command palette: opened by Ctrl-K, walked by the arrow keys while the words stay under the cursor.
 const dialog = document.getElementById("palette");
-const field = () => dialog.querySelector("input[type=search]");
+const field = () => dialog.querySelector(".palette-field");
 const options = () => [...dialog.querySelectorAll("[role=option]")];
 const chosen = () => dialog.querySelector("[aria-selected=true]");
 

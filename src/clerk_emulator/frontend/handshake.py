@@ -14,7 +14,7 @@ from clerk_emulator.frontend.browser import (
     with_suffix,
     without_parameters,
 )
-from clerk_emulator.state import memberships, sessions
+from clerk_emulator.state import memberships, organizations, sessions
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Session
 from clerk_emulator.state.refusals import Problem
@@ -47,10 +47,12 @@ def cookies(browser: Browser, session: Session | None) -> list[str]:
     site = browser.site
     token = session_token(browser.instance, session, site) if session else ""
     age = AGES if session else 0
+    refresh = sessions.refresh_token(browser.instance, session) if session else ""
     return [
         *(_cookie(name, token, age) for name in with_suffix("__session", site)),
         *(_cookie(name, str(changed_at(browser)), AGES) for name in with_suffix("__client_uat", site)),
         *(_cookie(name, browser.client.token, AGES) for name in with_suffix(TOKEN_PARAMETER, site)),
+        f"{_cookie(f'__refresh_{site.cookie_suffix}', refresh, age)}; HttpOnly",
     ]
 
 
@@ -60,6 +62,9 @@ def _cookie(name: str, value: str, age: int) -> str:
 
 def _prepare(instance: Instance, session: Session, target: str, organization_id: str | None) -> None:
     session.origin = origin_of(target)
-    if organization_id and memberships.find(instance, organization_id, session.user_id):
-        session.last_active_organization_id = organization_id
+    found = organizations.find(instance, organization_id) if organization_id else None
+    if found is not None and memberships.find(instance, found.id, session.user_id):
+        session.last_active_organization_id = found.id
+    elif organization_id == "":
+        session.last_active_organization_id = None
     sessions.use(instance, session)

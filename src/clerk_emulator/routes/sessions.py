@@ -1,7 +1,9 @@
 """Sessions: list, create, get, revoke, and their tokens."""
 
 from itertools import islice
+from secrets import compare_digest
 from typing import Any
+from urllib.parse import urlsplit
 
 from clerk_emulator.routes.call import Call, Handler
 from clerk_emulator.state import sessions, templates, users
@@ -86,25 +88,29 @@ def create_token_from_template(call: Call) -> Any:
 
 
 def refresh(call: Call) -> Any:
-    """Answer a new token for one that has run out, with the token of the browser as proof."""
+    """Answer a new token for one that has run out; the proof is what the handshake put into the cookie __refresh."""
     fields = REFRESH.read(call.body)
     claims = call.site.keyring.read(fields["expired_token"])
     if claims is None:
         raise _stale("expired_session_token_invalid", "The token is none of this instance.")
-    session = call.instance.sessions.find(claims.get("sid"))
-    client = sessions.find_client(call.instance, fields["refresh_token"])
+    session = call.instance.sessions.find(call.params["session_id"])
     if session is None:
         raise _stale("session_refresh_session_not_found", "There is no such session.")
-    if client is None:
-        raise _stale("refresh_token_not_found", "There is no such refresh token.")
-    if session.client_id != client.id:
-        raise _stale("refresh_sid_mismatch", "The tokens are not of the same session.")
+    if claims.get("sid") != session.id:
+        raise _stale("refresh_sid_mismatch", "The expired token is of another session.")
+    if session.refresh_token is None or not compare_digest(session.refresh_token, fields["refresh_token"]):
+        raise _stale("refresh_token_not_found", "This session has another refresh token.")
+    if urlsplit(fields["request_origin"]).hostname is None:
+        raise _stale("refresh_request_origin_invalid", "The origin of the request can't be read.")
+    if claims.get("azp") not in (None, fields["request_origin"]):
+        raise _stale("refresh_request_origin_azp_mismatch", "The expired token is for another origin.")
     if session.status(call.instance.now) != "active":
         raise _stale("session_refresh_inactive_session", "The session is over.")
     jwt = session_token(call.instance, session, call.site)
-    if fields.get("format") == "cookie":
-        return {"object": "cookies", "cookies": [f"__session={jwt}; Path=/; SameSite=Lax"]}
-    return {"object": "token", "jwt": jwt}
+    if fields.get("format") != "cookie":
+        return {"object": "token", "jwt": jwt}
+    names = ("__session", f"__session_{call.site.cookie_suffix}")
+    return {"object": "cookies", "cookies": [f"{name}={jwt}; Path=/; SameSite=Lax" for name in names]}
 
 
 def list_clients(call: Call) -> Any:

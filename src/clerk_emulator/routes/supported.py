@@ -24,7 +24,6 @@ PARTLY = {
     "RevokeUserTrustedDevice": NOBODY,
     "GetOAuthAccessToken": NOBODY,
     "SetUserPasswordCompromised": "The user may still sign in by the password.",
-    "RefreshSession": "The refresh token is the one in the cookie `__clerk_db_jwt`: no `__refresh` cookie is set.",
     "CreateTestingToken": "There is no protection against robots that it would have to pass.",
     "CreateJWTTemplate": "Not: signing keys of your own, and algorithms other than RS256 (501).",
     "UpdateJWTTemplate": "Not: signing keys of your own, and algorithms other than RS256 (501).",

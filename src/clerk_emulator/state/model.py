@@ -214,6 +214,7 @@ class Session:
     last_active_organization_id: str | None = None
     origin: str | None = None  # of the application that this session was last handed to
     actor: dict[str, Any] | None = None  # who acts in the user's name
+    refresh_token: str | None = None  # what the cookie __refresh holds, since the first handshake
     factor_verified_at: int
     last_active_at: int
     expire_at: int

@@ -177,6 +177,12 @@ def use(instance: Instance, session: Session) -> None:
         user.last_active_at = instance.now
 
 
+def refresh_token(instance: Instance, session: Session) -> str:
+    """Return what an application's server may show to get a new token for a session; made when first asked for."""
+    session.refresh_token = session.refresh_token or instance.ids.secret("rt_")
+    return session.refresh_token
+
+
 def restore(instance: Instance, session: Session) -> None:
     """Enter a session into the table and its index."""
     instance.user_sessions.add(session.user_id, instance.sessions.add(session))

@@ -36,7 +36,7 @@ async def shake(browser: httpx2.AsyncClient, emulator: Emulator, target: str = A
 async def test_signed_out_the_cookies_are_cleared(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
     cookies = await shake(browser, emulator)
     suffix = emulator.site.cookie_suffix
-    for name in ("__session", f"__session_{suffix}"):
+    for name in ("__session", f"__session_{suffix}", f"__refresh_{suffix}"):
         assert cookies[name] == ""
     for name in ("__client_uat", f"__client_uat_{suffix}"):
         assert cookies[name] == "0"
@@ -88,6 +88,49 @@ async def test_the_session_token_says_who_where_and_for_whom(
     assert int(cookies["__client_uat"]) <= claims["iat"]
     session = await backend("GET", f"/sessions/{claims['sid']}")
     assert session["status"] == "active"
+
+
+async def test_it_takes_up_the_organization_that_is_asked_for(
+    browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
+) -> None:
+    organization, admin = await backend.firm()
+    await backend("POST", "/organizations", {"name": "Southgate", "created_by": admin["id"]})
+    await browser.post("/sign-in", data={"user_id": admin["id"]})
+    wishes = {
+        "northwind-law": "northwind-law",
+        "org_unknown": "northwind-law",
+        "": None,
+        organization["id"]: "northwind-law",
+    }
+    for wish, expected in wishes.items():
+        answer = await browser.get("/v1/client/handshake", params={"redirect_url": APP, "organization_id": wish})
+        (token,) = parse_qs(urlsplit(answer.headers["location"]).query)["__clerk_handshake"]
+        session = decode(emulator, token)["handshake"][0].partition("=")[2].partition(";")[0]
+        assert decode(emulator, session).get("o", {}).get("slg") == expected
+
+
+async def test_a_server_refreshes_a_token_by_the_cookie_of_the_handshake(
+    browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
+) -> None:
+    user = await backend.user()
+    await browser.post("/sign-in", data={"user_id": user["id"]})
+    cookies = await shake(browser, emulator)
+    session = decode(emulator, cookies["__session"])["sid"]
+    body = {
+        "expired_token": cookies["__session"],
+        "refresh_token": cookies[f"__refresh_{emulator.site.cookie_suffix}"],
+        "request_origin": "http://127.0.0.1:8000",
+    }
+    made = await backend("POST", f"/sessions/{session}/refresh", body)
+    assert decode(emulator, made["jwt"])["sub"] == user["id"]
+    elsewhere = {**body, "request_origin": "http://127.0.0.1:9000"}
+    mismatch = (401, "refresh_request_origin_azp_mismatch")
+    assert await backend.no("POST", f"/sessions/{session}/refresh", elsewhere) == mismatch
+    wrong = {**body, "refresh_token": "rt_unknown"}
+    assert await backend.no("POST", f"/sessions/{session}/refresh", wrong) == (401, "refresh_token_not_found")
+    await backend("POST", f"/sessions/{session}/revoke")
+    over = await backend.no("POST", f"/sessions/{session}/refresh", body)
+    assert over == (401, "session_refresh_inactive_session")
 
 
 @pytest.mark.parametrize("end", ["revoke", "ban", "delete", "expire"])

@@ -1,7 +1,7 @@
 // Clerk's own SDK for Node on the emulator: everything a server does with it.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
-import { before, test } from "node:test";
+import { before, mock, test } from "node:test";
 import { createClerkClient } from "@clerk/backend";
 import { verifyWebhook } from "@clerk/backend/webhooks";
 
@@ -139,4 +139,12 @@ test("a browser is authenticated by its cookies, after the handshake", async () 
   const third = await clerk.authenticateRequest(page("http://127.0.0.1:3000/home", cookies.join("; ")), options);
   assert.equal(third.status, "signed-in", third.reason);
   assert.equal(third.toAuth().userId, ada.id);
+  // The same cookies later, with a token that ran out: the server gets a new one, and sends nobody away.
+  const { jwt } = await clerk.sessions.getToken(third.toAuth().sessionId, undefined, 30);
+  const stale = cookies.map((cookie) => (cookie.startsWith("__session") ? `${cookie.split("=")[0]}=${jwt}` : cookie));
+  mock.timers.enable({ apis: ["Date"], now: Date.now() + 50_000 });
+  const later = await clerk.authenticateRequest(page("http://127.0.0.1:3000/home", stale.join("; ")), options);
+  mock.timers.reset();
+  assert.deepEqual([later.status, later.toAuth()?.userId], ["signed-in", ada.id], later.reason);
+  assert.ok(later.headers.getSetCookie().some((cookie) => cookie.startsWith("__session_")));
 });

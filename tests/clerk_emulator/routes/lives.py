@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from clerk_emulator.state.sessions import refresh_token
 from tests.clerk_emulator.people import Backend, Json
 
 # Answered with a yes only where something exists that can't come into being here.
@@ -243,11 +244,13 @@ async def sessions(api: Backend, admin: Json, firm: Json) -> None:
 
 async def refresh(api: Backend, session: Json, jwt: str) -> None:
     emulator = api.emulator  # type: ignore[attr-defined]
-    client = emulator.state.clients[session["client_id"]]
-    body = {"expired_token": jwt, "refresh_token": client.token, "request_origin": "http://127.0.0.1:3000"}
+    known = refresh_token(emulator.state, emulator.state.sessions.find(session["id"]))
+    body = {"expired_token": jwt, "refresh_token": known, "request_origin": "http://127.0.0.1:3000"}
     await api("POST", f"/sessions/{session['id']}/refresh", body)
     await api("POST", f"/sessions/{session['id']}/refresh", {**body, "format": "cookie"})
-    await api.no("POST", f"/sessions/{session['id']}/refresh", {**body, "expired_token": "none"})
+    for name in body:
+        await api.no("POST", f"/sessions/{session['id']}/refresh", {**body, name: "none"})
+    await api.no("POST", "/sessions/sess_none/refresh", body)
 
 
 async def templates(api: Backend, session: str) -> None:

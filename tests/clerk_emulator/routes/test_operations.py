@@ -103,6 +103,7 @@ def leaks(emulator: Emulator, operation: str, text: str) -> set[str]:
         "key": [emulator.secret_key, emulator.site.keyring.private_pem],
         "password": [user.password or "" for user in one.users],
         "browser": [client.token for client in one.clients.values()],
+        "refresh token": [session.refresh_token or "" for session in one.sessions],
         "endpoint": [endpoint.secret for endpoint in emulator.webhooks.endpoints.values()],
         "code": [f'"{found.code}"' for found in one.verifications.values()],
         "ticket": [

@@ -1,9 +1,11 @@
 """The door of the Frontend API: which route it is, which browser asks, and the answer in its envelope."""
 
+import asyncio
 import base64
 import binascii
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,15 +16,20 @@ from starlette.responses import Response
 
 from clerk_emulator.frontend import table
 from clerk_emulator.frontend.browser import PROXY, Browser, forget, keep_known, token_of
-from clerk_emulator.frontend.visit import Bare, File, Visit
+from clerk_emulator.frontend.visit import Bare, File, Route, Visit
+from clerk_emulator.lab.faults import Fault, Faults, act
+from clerk_emulator.lab.journal import Journal
 from clerk_emulator.state import sessions
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
-from clerk_emulator.wire.answers import Json, refusal
+from clerk_emulator.wire.answers import Json, hang, instead, refusal
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import Site, is_loopback
 
 LARGEST_BODY = 16 * 1024 * 1024
+NAME = "frontend/"  # before the name of an operation, which the Backend API may have as well
+OPERATIONS = frozenset(f"{NAME}{route.operation}" for route in table.ROUTES)
+TOKEN = re.compile(r"&?__clerk_db_jwt=[^&]*")
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -41,7 +48,10 @@ class FrontendApi:
 
     instance: Instance
     site: Site
+    faults: Faults
+    journal: Journal
     note_caller: Callable[[str, str], None]
+    wait: Callable[[float], Any] = field(default=asyncio.sleep)
 
     async def answer(self, request: Request) -> Response:
         """Answer a request, with the headers that let a page of another address read it."""
@@ -71,31 +81,52 @@ class FrontendApi:
         override = request.query_params.get("_method", "").upper()
         method = override if request.method == "POST" and override in WRITES else request.method
         found = table.match(method, path)
+        operation = f"{NAME}{found[0].operation}" if found else None
+        query = TOKEN.sub("", request.url.query)
+        entry = self.journal.open(self.instance.now, method, request.url.path, query, operation)
         if found is None:
             words = f"The emulator does not have {method} {path} of the Frontend API."
-            return refusal(501, Problem("emulator_not_implemented", "not emulated", words))
-        route, params = found
+            response: Response = refusal(501, Problem("emulator_not_implemented", "not emulated", words))
+        else:
+            fault = self.faults.take_for_operation(str(operation))
+            entry.fault = fault.id if fault else None
+            response = await self._act(request, *found, fault)
+        entry.status = response.status_code
+        return response
+
+    async def _act(self, request: Request, route: Route, params: dict[str, str], fault: Fault | None) -> Response:
         try:
             fields, files = await _content(request)
-            visit = Visit(
-                instance=self.instance,
-                site=self.site,
-                params=params,
-                query=Query(request.query_params.multi_items()),
-                fields=fields,
-                files=files,
-                origin=request.headers.get("origin") or _origin_of(request.headers.get("referer")),
-                known=sessions.find_client(self.instance, token_of(request, self.instance)),
-            )
-            self.note_caller(request.client.host if request.client else "", request.headers.get("user-agent", ""))
-            body = route.handler(visit)
+        except Refused as refused:
+            return refusal(refused.status, *refused.problems)
+        visit = Visit(
+            instance=self.instance,
+            site=self.site,
+            params=params,
+            query=Query(request.query_params.multi_items()),
+            fields=fields,
+            files=files,
+            origin=request.headers.get("origin") or _origin_of(request.headers.get("referer")),
+            known=sessions.find_client(self.instance, token_of(request, self.instance)),
+        )
+        return await act(
+            fault,
+            lambda: self._do(request, route, visit),
+            instead=lambda found: instead(found.status, found.body, found.retry_after),
+            hang=lambda milliseconds: hang(request, milliseconds),
+            wait=self.wait,
+        )
+
+    def _do(self, request: Request, route: Route, visit: Visit) -> Response:
+        self.note_caller(request.client.host if request.client else "", request.headers.get("user-agent", ""))
+        try:
+            return self._enveloped(visit, route.handler(visit), request)
         except NotEmulated as missing:
             words = f"The emulator does not have {missing}."
             meta = {"operationId": route.operation}
             return refusal(501, Problem("emulator_not_implemented", "not emulated", words, meta))
         except Refused as refused:
             return refusal(refused.status, *refused.problems)
-        return self._enveloped(visit, body, request)
 
     def _enveloped(self, visit: Visit, body: Any, request: Request) -> Response:
         client = visit.find_client()

@@ -1,7 +1,10 @@
 """Faults: answers that go wrong and events that get lost, by wish and for a number of times."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 DOINGS = ("drop", "double", "delay", "reorder", "bad_signature")
 HANGS = ("before", "after")
@@ -40,9 +43,37 @@ class Fault:
         """Say whether it has happened as often as it should."""
         return self.count is not None and self.hits >= self.count
 
+    @property
+    def is_answered_otherwise(self) -> bool:
+        """Say whether another answer is given than the real one."""
+        return self.status is not None or self.body is not None
+
     def describe(self) -> dict[str, Any]:
         """Return it as JSON, without what says nothing."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+async def act(
+    fault: Fault | None,
+    do: Callable[[], T],
+    *,
+    instead: Callable[[Fault], T],
+    hang: Callable[[int], Awaitable[T]],
+    wait: Callable[[float], Awaitable[Any]],
+) -> T:
+    """Do a thing as a fault has it: late, not at all, without an answer, or with another answer than the real one."""
+    if fault is None:
+        return do()
+    if fault.latency_ms:
+        await wait(fault.latency_ms / 1000)
+    if fault.hang == "before":
+        return await hang(fault.hang_ms)
+    if fault.is_answered_otherwise and not fault.after_effect:
+        return instead(fault)
+    done = do()
+    if fault.hang == "after":
+        return await hang(fault.hang_ms)
+    return instead(fault) if fault.is_answered_otherwise else done
 
 
 class Faults:

@@ -1,4 +1,4 @@
-"""The journal: what was asked of the Backend API and how it ended."""
+"""The journal: what was asked of the Backend API and of the Frontend API, and how it ended."""
 
 from collections import deque
 from dataclasses import asdict, dataclass

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clerk_emulator.lab.faults import Fault, Faults
+from clerk_emulator.lab.faults import Faults, act
 from clerk_emulator.lab.journal import Entry, Journal
 from clerk_emulator.lab.limits import Limits, TooMany
 from clerk_emulator.routes import api_keys, guard, machines, operations
@@ -21,7 +21,7 @@ from clerk_emulator.routes.images import UPLOADS
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.pictures import LARGEST
 from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
-from clerk_emulator.wire.answers import Json, refusal
+from clerk_emulator.wire.answers import Json, hang, instead, refusal
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import Site
 
@@ -85,22 +85,13 @@ class BackendApi:
             version=version,
             machine=machine,
         )
-        if fault is None:
-            return self._act(request, operation.id, call)
-        return await self._act_faulty(request, operation.id, call, fault)
-
-    async def _act_faulty(self, request: Request, operation: str, call: Call, fault: Fault) -> Response:
-        if fault.latency_ms:
-            await self.wait(fault.latency_ms / 1000)
-        if fault.hang == "before":
-            return await _hang(request, fault.hang_ms)
-        is_answered_otherwise = fault.status is not None or fault.body is not None
-        if is_answered_otherwise and not fault.after_effect:
-            return _instead(fault)
-        response = self._act(request, operation, call)
-        if fault.hang == "after":
-            return await _hang(request, fault.hang_ms)
-        return _instead(fault) if is_answered_otherwise else response
+        return await act(
+            fault,
+            lambda: self._act(request, operation.id, call),
+            instead=lambda found: instead(found.status, found.body, found.retry_after),
+            hang=lambda milliseconds: hang(request, milliseconds),
+            wait=self.wait,
+        )
 
     def _act(self, request: Request, operation: str, call: Call) -> Response:
         handler = HANDLERS.get(operation)
@@ -157,32 +148,3 @@ async def _form(request: Request) -> Any:
 def _not_emulated(operation: str, words: str) -> Response:
     meta = {"operationId": operation}
     return refusal(501, Problem("emulator_not_implemented", "not emulated", words, meta))
-
-
-def _instead(fault: Fault) -> Response:
-    headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-    status = fault.status or 200
-    if fault.body is None and status >= 400:
-        problem = Problem(_CODES.get(status, "emulator_fault"), "fault", "This answer is a fault by wish.")
-        return refusal(status, problem, headers=headers)
-    if isinstance(fault.body, str):
-        return Response(fault.body, status_code=status, headers=headers, media_type="text/html")
-    return Json(fault.body, status_code=status, headers=headers)
-
-
-async def _hang(request: Request, milliseconds: int) -> Response:
-    try:
-        async with asyncio.timeout(milliseconds / 1000):
-            while (await request.receive())["type"] != "http.disconnect":
-                continue
-    except TimeoutError:
-        pass
-    return refusal(504, Problem("gateway_timeout", "timeout", "This request hung by wish."))
-
-
-_CODES = {
-    429: "too_many_requests",
-    500: "internal_clerk_error",
-    503: "service_unavailable",
-    504: "gateway_timeout",
-}

@@ -86,7 +86,7 @@ class Emulator:
             redirect_hosts=list(extras.redirect_hosts),
         )
         _require_test_keys(self.site)
-        self.faults = Faults(operations.IDS, events.TYPES)
+        self.faults = Faults(operations.IDS | fapi.OPERATIONS, events.TYPES)
         self.journal = Journal()
         self.limits = Limits()
         self.webhooks = Courier(self.state, self.site, self.faults, retry_scale)
@@ -174,7 +174,13 @@ class Emulator:
             note_caller=self.webhooks.note_caller,
         )
 
-        browsers = fapi.FrontendApi(instance=self.state, site=self.site, note_caller=self.webhooks.note_caller)
+        browsers = fapi.FrontendApi(
+            instance=self.state,
+            site=self.site,
+            faults=self.faults,
+            journal=self.journal,
+            note_caller=self.webhooks.note_caller,
+        )
 
         async def below_v1(request: Request) -> Response:
             return await (browsers if fapi.is_meant(request) else api).answer(request)

@@ -1,14 +1,23 @@
 """Answers over HTTP: JSON with exactly the content type that Clerk's clients insist on."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from clerk_emulator.state.refusals import Problem
 from clerk_emulator.wire.errors import bare_errors, errors
+
+CODES = {
+    429: "too_many_requests",
+    500: "internal_clerk_error",
+    503: "service_unavailable",
+    504: "gateway_timeout",
+}
 
 
 class Json(Response):
@@ -27,3 +36,26 @@ def refusal(status: int, *problems: Problem, headers: Mapping[str, str] | None =
     more = {"x-clerk-trace-id": trace_id, **(headers or {})}
     body = bare_errors(problems) if is_bare else errors(problems, trace_id)
     return Json(body, status_code=status, headers=more)
+
+
+def instead(status: int | None, body: Any, retry_after: int | None) -> Response:
+    """Return the answer that a fault has in place of the real one."""
+    headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+    status = status or 200
+    if body is None and status >= 400:
+        problem = Problem(CODES.get(status, "emulator_fault"), "fault", "This answer is a fault by wish.")
+        return refusal(status, problem, headers=headers)
+    if isinstance(body, str):
+        return Response(body, status_code=status, headers=headers, media_type="text/html")
+    return Json(body, status_code=status, headers=headers)
+
+
+async def hang(request: Request, milliseconds: int) -> Response:
+    """Answer nothing until the caller gives up, or for a time."""
+    try:
+        async with asyncio.timeout(milliseconds / 1000):
+            while (await request.receive())["type"] != "http.disconnect":
+                continue
+    except TimeoutError:
+        pass
+    return refusal(504, Problem("gateway_timeout", "timeout", "This request hung by wish."))

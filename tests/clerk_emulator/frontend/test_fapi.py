@@ -88,3 +88,19 @@ async def test_a_body_that_is_none_is_refused(browser: httpx2.AsyncClient) -> No
     assert large.status_code == 413
     odd = await Script(browser).no("POST", "/client/sign_ups", unsafe_metadata="[1]")
     assert odd == (422, "form_param_value_invalid")
+
+
+async def test_faults_and_the_journal_know_its_operations(
+    browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
+) -> None:
+    await backend.user(password=PASSWORD)
+    fields = {"identifier": "ada@example.com", "password": PASSWORD}
+    emulator.fail("frontend/createSignIn", status=503, count=1)
+    lost = await browser.post("/v1/client/sign_ins", data=fields, params={"__clerk_db_jwt": "x", "_method": "POST"})
+    assert (lost.status_code, len(emulator.state.sessions)) == (503, 0)
+    emulator.fail("frontend/createSignIn", status=500, count=1, after_effect=True)
+    lost = await browser.post("/v1/client/sign_ins", data=fields)
+    assert (lost.status_code, len(emulator.state.sessions)) == (500, 1)
+    kept = [entry for entry in emulator.journal.list() if entry.operation == "frontend/createSignIn"]
+    assert [(entry.status, entry.query) for entry in kept] == [(503, "&_method=POST"), (500, "")]
+    assert all(entry.fault for entry in kept)

@@ -99,6 +99,8 @@ TABLE = {
         POST {PAGE}/operations/{{operation}}/give-up
         GET {PAGE}/audit
         GET {PAGE}/audit/export
+        GET {PAGE}/attention
+        GET {PAGE}/attention/live
     """,
     "instance admins": """
         GET /v1/operations
@@ -141,6 +143,22 @@ TABLE = {
         GET /keys/new
         GET /keys/{key}/revoke
         POST /keys/{key}/revoke
+        GET /sync
+        POST /sync/check
+        POST /sync/first
+        POST /sync/changed
+        GET /sync/plan
+        POST /sync/plan
+        GET /sync/runs/{run}
+        GET /sync/runs/{run}/apply
+        POST /sync/runs/{run}/apply
+        POST /sync/runs/{run}/withdraw
+        GET /deliveries
+        POST /deliveries/replay
+        GET /deliveries/{delivery}
+        POST /deliveries/{delivery}/replay
+        GET /attention
+        GET /attention/live
     """,
     "instance admins, hidden": """
         GET /v1/sync
@@ -241,7 +259,14 @@ def ids(town: Town) -> dict[str, str]:
 
 def address(path: str, known: dict[str, str]) -> str:
     place = "northwind" if "organizations" in path else known["user_id"] if "/users" in path else "x_1"
-    values = {"id": place, "operation": "op_x", "batch": "op_x", "key": "op_x"} | known
+    values = {
+        "id": place,
+        "operation": "op_x",
+        "batch": "op_x",
+        "key": "op_x",
+        "run": "op_x",
+        "delivery": "op_x",
+    } | known
     return re.sub(r"{(\w+)}", lambda found: values[found[1]], path)
 
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from instep.access.frame import SHOWN, frame_of, frame_within
+from instep.access.frame import NOTHING, SHOWN, Waiting, frame_of, frame_within
 from instep.access.principal import Access, Principal
 from instep.kit.confirm import Confirm, new_key
 from instep.kit.errors import InstepError, TemporaryError
@@ -17,6 +17,10 @@ from instep.kit.outcomes import Outcomes
 from instep.kit.words import Words
 
 CHANGED: dict[str, Any] = {"people-changed": {}, "region-changed": {}}
+
+
+async def _no_notices() -> Waiting:
+    return NOTHING
 
 
 class OrganizationsOf(Protocol):
@@ -31,6 +35,7 @@ class Console:
 
     `principal` and `access` answer with a Response where there is nobody, or nothing to see: it is sent as it is.
     `attention` counts the operations that need a person: of one organization (by its id), None for all of them.
+    `notices` tells what else waits for those who may see everything: parked deliveries, and what to say of the webhook.
     """
 
     pages: Pages
@@ -38,6 +43,7 @@ class Console:
     access: Callable[[Request, str], Awaitable[Access | Response]]
     organizations: OrganizationsOf
     attention: Callable[[str | None], Awaitable[int]]
+    notices: Callable[[], Awaitable[Waiting]] = _no_notices
 
     @property
     def words(self) -> Words:
@@ -123,13 +129,28 @@ class Console:
 
     async def frame(self, asker: Access | Principal, here: str) -> Frame:
         """The frame: inside an organization for an access, above all of them for a principal."""
+        waiting = await self.waiting(asker)
         if isinstance(asker, Access):
             organizations = await self.organizations(asker.principal, limit=SHOWN + 1)
-            waiting = await self.attention(asker.organization_id) if asker.may_act else 0
-            return frame_within(asker, organizations, words=self.words, here=here, attention=waiting)
+            return frame_within(asker, organizations, words=self.words, here=here, waiting=waiting)
         organizations = await self.organizations(asker, limit=SHOWN + 1)
-        waiting = await self.attention(None) if asker.is_instance_admin else 0
-        return frame_of(asker, organizations, words=self.words, here=here, attention=waiting)
+        return frame_of(asker, organizations, words=self.words, here=here, waiting=waiting)
+
+    async def waiting(self, asker: Access | Principal) -> Waiting:
+        """What waits for this person: nothing for those who are no admins."""
+        access = asker if isinstance(asker, Access) else None
+        principal = access.principal if access else asker
+        has_all = isinstance(principal, Principal) and principal.is_instance_admin
+        is_admin = access.may_act if access else has_all
+        if not (is_admin or has_all):
+            return NOTHING
+        found = await self.notices()
+        return replace(
+            found,
+            operations=await self.attention(access.organization_id) if access and is_admin else 0,
+            everywhere=await self.attention(None) if has_all else 0,
+            parked=found.parked if has_all else 0,
+        )
 
     def _barred(self, request: Request, title: str) -> Response:
         return self.pages.error(request, status=403, title=title, text=self.words.gettext("Ask an admin to do it."))

@@ -7,17 +7,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from instep.access.attention import AttentionPages
 from instep.access.commands import MOST, Command
 from instep.access.console import Console
-from instep.access.frame import home_of
+from instep.access.frame import Waiting, home_of
 from instep.access.key_pages import KeyPages
 from instep.access.palette import PalettePages
 from instep.access.principal import Access, Principal
 from instep.app import reference
-from instep.app.wiring import Services, make_operations
+from instep.app.wiring import Services, make_deliveries, make_operations
+from instep.audit.store import Kept
 from instep.history.flows import Audit
 from instep.history.pages import HistoryPages
-from instep.history.store import count_attention, list_names
+from instep.history.store import count_attention, find_people, list_names
+from instep.history.view import Reading, entry_row, ids_of
+from instep.inbox.pages import DeliveryPages, Who
+from instep.inbox.store import count_parked
+from instep.inbox.view import Event
 from instep.invitations.acting import InvitationActs
 from instep.invitations.crowd import ManyInvitations
 from instep.invitations.pages import InvitationPages
@@ -35,6 +41,10 @@ from instep.people.rows import name_of
 from instep.people.store import find_member, find_without_admin
 from instep.profiles.pages import ProfilePages
 from instep.profiles.profile import Ask as UsersAsk
+from instep.sync.model import Freshness
+from instep.sync.pages import SyncPages
+from instep.sync.store import find_freshness
+from instep.sync.words import warning
 
 
 def page_routes(services: Services) -> list[Route]:
@@ -54,6 +64,9 @@ def page_routes(services: Services) -> list[Route]:
         *ProfilePages(console=console, profiles=services.profiles, roles=dict(ROLES)).routes(),
         *KeyPages(console=console, keys=services.keys, names=_names(services)).routes(),
         *PalettePages(console=console, people=_finder(services)).routes(),
+        *sync_pages(services, console).routes(),
+        *delivery_pages(services, console).routes(),
+        *AttentionPages(console=console, listen=services.live.listen).routes(),
         *services.access_pages.routes(),
         *services.pages.routes(),
     ]
@@ -76,12 +89,50 @@ def make_console(services: Services) -> Console:
     async def attention(organization_id: str | None) -> int:
         return await services.db.read(count_attention, organization_id)
 
+    async def notices() -> Waiting:
+        parked, fresh = await services.db.read(_look_around)
+        return Waiting(parked=parked, notice=warning(fresh, services.pages.words))
+
     return Console(
         pages=services.pages,
         principal=services.access_pages.require,
         access=services.access_pages.require_access,
         organizations=services.gate.accesses_of,
         attention=attention,
+        notices=notices,
+    )
+
+
+def _look_around(conn: Conn) -> tuple[int, Freshness | None]:
+    return count_parked(conn), find_freshness(conn)
+
+
+def sync_pages(services: Services, console: Console) -> SyncPages:
+    """The pages of sync."""
+    syncing = services.syncing
+    return SyncPages(console=console, asked=syncing.asked, names=_names(services), every=syncing.every)
+
+
+def delivery_pages(services: Services, console: Console) -> DeliveryPages:
+    """The page of deliveries."""
+
+    async def people(words: str) -> list[Who]:
+        found = await services.db.read(find_people, words, None)
+        clerk_ids = {it.id: next((id for id in it.aliases if id.startswith("user_")), None) for it in found}
+        return [Who(it.id, clerk_ids[it.id], it.name, it.email) for it in found]
+
+    async def events(history: Sequence[Kept]) -> list[Event]:
+        names = await services.db.read(list_names, ids_of(history))
+        reading = Reading(names=names, base="", now=services.clock())
+        rows = [entry_row(it, reading, services.pages.words, has_place=False) for it in history]
+        return [Event(what=it.what, whom=it.whom, who=it.who, at=it.at) for it in rows]
+
+    return DeliveryPages(
+        console=console,
+        deliveries=make_deliveries(services),
+        people=people,
+        names=_names(services),
+        events=events,
     )
 
 

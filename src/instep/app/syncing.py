@@ -1,11 +1,12 @@
 """Sync with what it needs, from the settings, and what of it runs by the clock."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
+from instep.access.attention import TOPIC as ATTENTION
 from instep.app.config import BadSettings, Settings, load_settings
 from instep.app.worker import Chore
 from instep.clerk import wire
@@ -15,10 +16,12 @@ from instep.inbox.receive import INSTANCE
 from instep.inbox.work import Work
 from instep.kit.clock import MINUTE, SECOND, Clock, now
 from instep.kit.db import Conn, Db
+from instep.kit.errors import InstepError
 from instep.kit.schema import check
 from instep.sync import store
+from instep.sync.asked import Asked
 from instep.sync.fresh import Fresh
-from instep.sync.model import Busy
+from instep.sync.model import TOPIC, Busy
 from instep.sync.plan import OURS_BY_DEFAULT, WRITABLE, Policy
 from instep.sync.run import Sync
 from instep.sync.writes import Writing
@@ -30,9 +33,10 @@ FRESH_EVERY = 5 * MINUTE
 
 @dataclass(frozen=True)
 class Syncing:
-    """Sync, and the freshness of the webhook."""
+    """Sync, what a page asked of it, and the freshness of the webhook."""
 
     sync: Sync
+    asked: Asked
     fresh: Fresh
     work: Work
     every: int
@@ -76,10 +80,30 @@ def make_syncing(
         instance=_instance,
         newest_event=newest,
         touched=touched,
+        news=lambda: touched({TOPIC}),
     )
-    fresh = Fresh(db=db, source=everything, clock=clock, newest_event=newest, policy=policy)
+    fresh = Fresh(
+        db=db,
+        source=everything,
+        clock=clock,
+        newest_event=newest,
+        policy=policy,
+        news=lambda: touched({ATTENTION, TOPIC}),
+    )
     work = Work(db=db, directory=clerk, read=wire.say, told=lambda worked: touched(worked.touched), clock=clock)
-    return Syncing(sync, fresh, work, settings.instep_sync_every * MINUTE)
+    return Syncing(sync, Asked(sync, _looking(fresh)), fresh, work, settings.instep_sync_every * MINUTE)
+
+
+def _looking(fresh: Fresh) -> Callable[[], Awaitable[None]]:
+    """After a run of somebody's, the webhook is looked at again: the notice may go."""
+
+    async def look() -> None:
+        try:
+            await fresh.look()
+        except InstepError as error:
+            log.warning("webhook_not_looked_at", error=str(error))
+
+    return look
 
 
 @asynccontextmanager

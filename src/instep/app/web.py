@@ -19,13 +19,12 @@ from instep.access.gate import bearer_of
 from instep.access.principal import Access, Principal
 from instep.app.document import with_problems
 from instep.app.pages import page_routes, reference_route
-from instep.app.wiring import Services, make_operations
+from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.history import api as history
 from instep.history.flows import Audit
 from instep.inbox import store as inbox
 from instep.inbox.api import PATHS, Webhooks
 from instep.inbox.api import make_router as deliveries_router
-from instep.inbox.review import Deliveries
 from instep.invitations.api import make_router as invitations_router
 from instep.invitations.application.api import make_router as applications_router
 from instep.journal.model import Unsettled
@@ -119,9 +118,7 @@ def _add_history(app: FastAPI, services: Services, access: history.AccessTo) -> 
 def _add_sync(app: FastAPI, services: Services) -> None:
     admin, syncing = api_admin(services), services.syncing
     app.include_router(sync_router(admin=admin, sync=syncing.sync, fresh=syncing.fresh))
-    app.include_router(
-        deliveries_router(admin=admin, deliveries=Deliveries(services.db, services.clock, services.worker.wake))
-    )
+    app.include_router(deliveries_router(admin=admin, deliveries=make_deliveries(services)))
 
 
 def _lifespan(services: Services) -> Callable[[FastAPI], Any]:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from instep.access.attention import TOPIC as ATTENTION
 from instep.access.flows import Sessions
 from instep.access.gate import Gate
 from instep.access.keys import ApiKeys
@@ -30,6 +31,8 @@ from instep.clerk.webhook import Verifier
 from instep.history.flows import Operations
 from instep.inbox.arrival import Arrival
 from instep.inbox.receive import Receiver
+from instep.inbox.review import TOPIC as DELIVERIES
+from instep.inbox.review import Deliveries
 from instep.inbox.work import Work, Worked
 from instep.invitations import desk
 from instep.invitations.flows import Invite
@@ -114,9 +117,11 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
-    runner = Runner(db=db, procedures=procedures, noted=_noter(clock), clock=clock)
+    runner = Runner(
+        db=db, procedures=procedures, noted=_noter(clock), clock=clock, attention=lambda: live.publish([ATTENTION])
+    )
     syncing = make_syncing(settings, db, clerk, clock, live.publish)
-    worker = Worker(work, runner, syncing.chores())
+    worker = Worker(work, runner, syncing.chores(), syncing.asked.run_once)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
@@ -225,7 +230,16 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handsh
 
 def make_operations(services: Services) -> Operations:
     """Reading operations, and ending by hand what could not be finished."""
-    return Operations(db=services.db, noted=services.runner.noted, clock=services.clock)
+    return Operations(db=services.db, noted=services.runner.noted, clock=services.clock, told=services.runner.attention)
+
+
+def make_deliveries(services: Services) -> Deliveries:
+    """Reading deliveries, and having them worked once more."""
+
+    def news() -> None:
+        services.live.publish([DELIVERIES, ATTENTION])
+
+    return Deliveries(services.db, services.clock, services.worker.wake, news)
 
 
 def origin_of(url: str) -> str:
@@ -313,5 +327,7 @@ def _teller(live: Live, metrics: Metrics) -> Callable[[Worked], None]:
         metrics.count(worked)
         live.publish(worked.touched)
         live.publish(worked.touched_in_clerk)
+        if worked.outcomes or worked.parked or worked.asks:
+            live.publish([DELIVERIES, ATTENTION] if worked.parked else [DELIVERIES])
 
     return told

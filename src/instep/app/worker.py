@@ -29,12 +29,14 @@ class Chore(Struct, frozen=True):
 class Worker:
     """Works the inbox until stopped. `wake` says that something arrived; it looks every second anyway.
 
-    Open operations are looked at every second beside it, so that a slow Clerk never holds the inbox up.
+    Open operations, and runs of sync that were asked for, are looked at every second beside it, so that a slow Clerk
+    never holds the inbox up.
     """
 
     work: Work
     runner: Runner
     chores: Sequence[Chore] = ()
+    sync: Callable[[], Awaitable[int]] | None = None
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -47,6 +49,7 @@ class Worker:
         self._tasks = [
             asyncio.create_task(_forever("inbox", self._work_inbox, self._doze), name="instep-inbox"),
             asyncio.create_task(_forever("operations", self.runner.resume_due, _sleep), name="instep-operations"),
+            *([asyncio.create_task(_forever("sync", self.sync, _sleep), name="instep-sync")] if self.sync else []),
             *(asyncio.create_task(_again_and_again(it), name=f"instep-{it.name}") for it in self.chores),
         ]
 

@@ -17,11 +17,12 @@ MOST_EXPORTED = 100_000
 
 @dataclass(frozen=True)
 class Operations:
-    """The operations. `noted` writes the audit of one that is given up."""
+    """The operations. `noted` writes the audit of one that is given up, `told` hears that fewer need a person."""
 
     db: Db
     noted: Callable[[Conn, Operation], None]
     clock: Clock
+    told: Callable[[], None] = lambda: None
 
     async def list(
         self, scope: str | None, *, states: tuple[str, ...] = (), before: str = "", limit: int = 50
@@ -49,6 +50,7 @@ class Operations:
         if again is None:
             words = "Only an operation that needs attention can be tried again."
             raise Refused(words, code="not_retryable", status=CONFLICT)
+        self.told()
         return again
 
     async def give_up(self, operation: Operation) -> Operation:
@@ -56,6 +58,7 @@ class Operations:
         ended = await self.db.write(self._give_up, operation.id)
         if ended is None:
             raise Refused("This operation has ended already.", code="operation_ended", status=CONFLICT)
+        self.told()
         return ended
 
     def _give_up(self, conn: Conn, id: str) -> Operation | None:

@@ -15,6 +15,7 @@ from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 
 STATES = ("new", "waiting", "settled", "parked")
+TOPIC = "deliveries"
 
 
 class Shown(Struct, frozen=True):

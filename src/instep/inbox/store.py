@@ -127,6 +127,8 @@ class Row(Struct, frozen=True, kw_only=True):
     outcome: str | None
     due_at: int | None
     settled_at: int | None
+    user_id: str | None
+    organization_id: str | None
 
 
 class Filter(Struct, frozen=True, kw_only=True):

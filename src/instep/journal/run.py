@@ -46,13 +46,15 @@ UNKNOWN = "We do not know yet whether Clerk did it. Checking..."
 class Runner:
     """Runs operations of every kind in `procedures`.
 
-    `noted` writes the audit, in the same transaction, when an operation is asked for and when it ends.
+    `noted` writes the audit, in the same transaction, when an operation is asked for and when it ends; `attention` is
+    told when one needs a person.
     """
 
     db: Db
     procedures: Procedures
     noted: Callable[[Conn, Operation], None]
     clock: Clock
+    attention: Callable[[], None] = lambda: None
 
     async def run(self, asked: Asked, *, opening: Opening | None = None) -> Operation:
         """Carry out a change that was just asked for.
@@ -177,12 +179,18 @@ class Runner:
         """Clerk said no. Before anything was done: refused, nothing changed. After a part was: a person must look."""
         is_partial = any(operation.done.values())
         reason = f"{procedure.lost} {refusal}" if is_partial else str(refusal)
-        ended = await self.db.write(self._end, operation, is_partial, reason, refusal.code)
+        ended = await self._ended(operation, is_partial, reason, refusal.code)
         raise Failed(reason, ended, code=refusal.code) from refusal
 
     async def _unknowable(self, operation: Operation, unknown: Unknowable) -> NoReturn:
-        ended = await self.db.write(self._end, operation, True, str(unknown), unknown.code)
+        ended = await self._ended(operation, True, str(unknown), unknown.code)
         raise Failed(str(unknown), ended, code=unknown.code) from unknown
+
+    async def _ended(self, operation: Operation, is_partial: bool, reason: str, code: str) -> Operation:
+        ended = await self.db.write(self._end, operation, is_partial, reason, code)
+        if is_partial:
+            self.attention()
+        return ended
 
     def _end(self, conn: Conn, operation: Operation, is_partial: bool, reason: str, code: str) -> Operation:
         state: State = "attention" if is_partial else "refused"
@@ -193,7 +201,7 @@ class Runner:
     async def _put_off(self, operation: Operation, silence: ProviderDown) -> NoReturn:
         """Try again later and later; at last a person is asked."""
         if operation.attempts >= MOST_ATTEMPTS:
-            await self.db.write(self._end, operation, True, str(silence), "unsettled")
+            await self._ended(operation, True, str(silence), "unsettled")
             raise silence
         delay = DELAYS[min(operation.attempts, len(DELAYS)) - 1]
         wait = max(delay, int((silence.retry_after or 0) * SECOND))

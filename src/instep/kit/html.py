@@ -30,20 +30,25 @@ class Place(Struct, frozen=True, kw_only=True):
 
 
 class Section(Struct, frozen=True, kw_only=True):
-    """A page of the present place, for the navigation. `badge` counts what waits for a person there."""
+    """A page of the present place, for the navigation. `badge` counts what waits for a person there.
+
+    A `key` names the badge, so that an open page can be told of another count.
+    """
 
     name: str
     href: str
     icon: str
     is_current: bool = False
     badge: int = 0
+    key: str = ""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
     """What surrounds a page: who is signed in, where they are, and where else they can go.
 
     `sections` are the pages of the present place, `installation` those above all places. `at` names the present
-    place to the search; with `has_more_places` not all of them are in `places`.
+    place to the search; with `has_more_places` not all of them are in `places`. `attention` is where the badges and the
+    notice are read again (for admins alone), `notice` what admins are told on every page, `may_mend` who may act on it.
     """
 
     person: str
@@ -54,6 +59,9 @@ class Frame(Struct, frozen=True, kw_only=True):
     has_more_places: bool = False
     sections: tuple[Section, ...] = ()
     installation: tuple[Section, ...] = ()
+    attention: str = ""
+    notice: str = ""
+    may_mend: bool = False
 
     @property
     def place(self) -> Place | None:

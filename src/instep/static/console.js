@@ -5,6 +5,7 @@ import { startLive } from "./live.js";
 import { startDeeds } from "./deeds.js";
 import { pick, startPicks } from "./picks.js";
 import { openPalette, startPalette } from "./palette.js";
+import { startAttention } from "./attention.js";
 
 const one = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -191,3 +192,4 @@ startLive(say);
 startDeeds();
 startPicks();
 startPalette(say);
+startAttention();

@@ -28,10 +28,9 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """Asks for runs, and carries them out. `wake` tells a worker that there is one, `after` runs when one has ended."""
+    """Asks for runs, and carries them out: a worker looks for one every second. `after` runs when one has ended."""
 
     sync: Sync
-    wake: Callable[[], None] = lambda: None
     after: Callable[[], Awaitable[None]] = _nothing
 
     @property
@@ -68,7 +67,6 @@ class Asked:
             wish={name: value for name, value in wish.items() if value is not None},
         )
         await self.db.write(self._ask, run)
-        self.wake()
         self.sync.news()
         return run
 

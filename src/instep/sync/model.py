@@ -12,6 +12,7 @@ RunKind = Literal["check", "plan", "apply", "first", "changed"]
 RunState = Literal["asked", "running", "done", "refused", "failed", "stopped"]
 Outcome = Literal["applied", "skipped"]
 
+TOPIC = "sync"
 LEASE = MINUTE
 PLAN_LASTS = 15 * MINUTE
 ASKED_LASTS = 10 * MINUTE

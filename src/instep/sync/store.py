@@ -191,6 +191,31 @@ def list_findings(conn: Conn, run_id: str, *, after: int = 0, limit: int = 100, 
     return _list(conn, query.where(f.kind == kind) if kind else query, limit)
 
 
+def list_ended(conn: Conn, run_id: str, *, after: int = 0, limit: int = 100, kind: str = "") -> list[Row]:
+    """Findings of a plan of which it is known what became of them."""
+    query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after, f.outcome.is_not(None))
+    return _list(conn, query.where(f.kind == kind) if kind else query, limit)
+
+
+def count_open(conn: Conn, run_id: str, chosen: Sequence[int] | None) -> dict[tuple[str, str], int]:
+    """How many rows of a plan can be mended yet, by kind and by side; of those with these numbers, or of all."""
+    query = sa.select(f.kind, f.mend, sa.func.count()).where(f.run_id == run_id, f.outcome.is_(None))
+    query = query.where(f.mend.is_not(None)).group_by(f.kind, f.mend)
+    parts = [None] if chosen is None else [chosen[start : start + 500] for start in range(0, len(chosen), 500)]
+    found: dict[tuple[str, str], int] = {}
+    for part in parts:
+        for kind, mend, count in conn.execute(query if part is None else query.where(f.number.in_(part))):
+            found[kind, mend] = found.get((kind, mend), 0) + int(count)
+    return found
+
+
+def find_mending(conn: Conn, plan_id: str) -> Run | None:
+    """The last run that applied a plan, or that shall."""
+    query = sa.select(*_RUN).where(r.started_at >= sa.select(r.started_at).where(r.id == plan_id).scalar_subquery())
+    row = conn.execute(query.where(r.plan_id == plan_id).order_by(r.started_at.desc()).limit(1)).first()
+    return Run(**row._mapping) if row else None
+
+
 def list_open(conn: Conn, run_id: str, thing: Kind, *, after: int, limit: int) -> list[Row]:
     """Findings about things of a kind that nobody has done anything about."""
     query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after)

@@ -1,0 +1,60 @@
+"""What waits for admins, kept true on every open page: the badges of the navigation, and the notice above the page."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from instep.access.console import Console
+from instep.access.principal import Access, Principal
+
+TOPIC = "attention"
+FOLLOWED = ("sync", "deliveries")
+PING_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class AttentionPages:
+    """The handlers and what they need. `listen` yields each time that one of some topics changed."""
+
+    console: Console
+    listen: Callable[..., AsyncIterator[str]]
+
+    def routes(self) -> list[Route]:
+        """All of them, to be put into the app's list."""
+        return [
+            Route(f"{base}/attention{path}", handler, methods=["GET"])
+            for base in ("", "/organizations/{id}")
+            for path, handler in (("", self.show), ("/live", self.changes))
+        ]
+
+    async def show(self, request: Request) -> Response:
+        """The badges and the notice as they are now, each in its own place."""
+        asker = await self._asker(request)
+        if isinstance(asker, Response):
+            return asker
+        frame = await self.console.frame(asker, "")
+        return self.console.pages.fragment(request, "attention.html", frame=frame)
+
+    async def changes(self, request: Request) -> Response:
+        """Server-sent events: `change` when something else waits, or what `follows` names changed."""
+        asker = await self._asker(request)
+        if isinstance(asker, Response):
+            return asker
+        followed = request.query_params.get("follows", "")
+        topics = [TOPIC, followed] if followed in FOLLOWED and isinstance(asker, Principal) else [TOPIC]
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return EventSourceResponse(self._events(topics), headers=headers, ping=PING_SECONDS)
+
+    async def _events(self, topics: list[str]) -> AsyncIterator[ServerSentEvent]:
+        yield ServerSentEvent(event="ready", data="", retry=2_000)
+        async for _ in self.listen(*topics):
+            yield ServerSentEvent(event="change", data="")
+
+    async def _asker(self, request: Request) -> Access | Principal | Response:
+        if "id" in request.path_params:
+            return await self.console.admin(request)
+        return await self.console.instance_admin(request)

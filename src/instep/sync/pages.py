@@ -1,0 +1,207 @@
+"""The pages of sync: how it stands, what a run found as before and after, and asking a worker for the next one."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from instep.access.console import Console
+from instep.access.principal import Principal
+from instep.kit.confirm import Confirm
+from instep.kit.errors import InstepError
+from instep.kit.html import is_partial
+from instep.sync import panels, store, view
+from instep.sync.asked import Asked
+from instep.sync.look import look_around, look_at
+from instep.sync.model import Run, RunKind
+from instep.sync.panels import PAGE, Reading
+from instep.sync.questions import allowing, chosen_of, mending, number_of
+
+HERE = "/sync"
+STARTED: tuple[RunKind, ...] = ("check", "first", "changed")
+
+
+@dataclass(frozen=True)
+class SyncPages:
+    """The handlers and what they need. `names` gives what to call people and things, by our ids or Clerk's.
+
+    `every` is how often a check runs by itself, in milliseconds; 0 never.
+    """
+
+    console: Console
+    asked: Asked
+    names: Callable[[Sequence[str]], Awaitable[dict[str, str]]]
+    every: int = 0
+
+    def routes(self) -> list[Route]:
+        """All of them, to be put into the app's list."""
+        return [
+            Route("/sync", self.overview, methods=["GET"]),
+            *(Route(f"/sync/{kind}", self.start, methods=["POST"]) for kind in STARTED),
+            Route("/sync/plan", self.ask_plan, methods=["GET"]),
+            Route("/sync/plan", self.plan, methods=["POST"]),
+            Route("/sync/runs/{run}", self.show, methods=["GET"]),
+            Route("/sync/runs/{run}/apply", self.ask_apply, methods=["GET"]),
+            Route("/sync/runs/{run}/apply", self.apply, methods=["POST"]),
+            Route("/sync/runs/{run}/withdraw", self.withdraw, methods=["POST"]),
+        ]
+
+    async def overview(self, request: Request) -> Response:
+        """How it stands: what runs, the last check and its findings, the webhook, the policy, the last runs."""
+        asker = await self.console.instance_admin(request)
+        if isinstance(asker, Response):
+            return asker
+        now, sync = self.console.pages.clock(), self.asked.sync
+        look = await sync.db.read(look_around, sync.newest_event, now=now)
+        reading = await self._reading([it.actor for it in (*look.unfinished, *look.runs)], now)
+        context = panels.overview(look, reading, policy=sync.policy, every=self.every)
+        context["is_empty"] = not look.unfinished and await sync.is_empty()
+        return await self._answer(request, asker, "overview", context)
+
+    async def start(self, request: Request) -> Response:
+        """Ask for a check, for everyone, or for the latest changes."""
+        _ = self.console.words.gettext
+        titles = {
+            "check": _("Checking"),
+            "first": _("Taking everyone in"),
+            "changed": _("Taking the latest changes in"),
+        }
+        kind = next(it for it in STARTED if request.url.path == f"/sync/{it}")
+        return await self._ask(request, kind, title=titles[kind], back="/sync")
+
+    async def ask_plan(self, request: Request) -> Response:
+        """The question before a plan that may delete more than the fuse lets pass."""
+        asker = await self.console.instance_admin(request)
+        if isinstance(asker, Response):
+            return asker
+        allowed = number_of(request.query_params.get("allow_gone", ""))
+        if allowed is None:
+            return RedirectResponse("/sync", 303)
+        return await self.console.ask(request, allowing(allowed, self.console.words), asker, here=HERE)
+
+    async def plan(self, request: Request) -> Response:
+        """Ask for a plan, and go where it will be shown."""
+        if foreign := self.console.foreign(request):
+            return foreign
+        form = await request.form()
+        allowed = str(form.get("allow_gone", ""))
+        if allowed and str(form.get("word", "")) != allowing(0, self.console.words).word:
+            return self._not_meant(request)
+        title = self.console.words.gettext("Making a plan")
+        return await self._ask(request, "plan", title=title, back="", allow_gone=number_of(allowed))
+
+    async def show(self, request: Request) -> Response:
+        """One run: what it read and found; of a plan, what may be applied; of a mending, what became of each row."""
+        found = await self._find(request)
+        if isinstance(found, Response):
+            return found
+        asker, run = found
+        query, now = request.query_params, self.console.pages.clock()
+        kind = query.get("kind", "") if query.get("kind") in run.counts else ""
+        after = number_of(query.get("after", "")) or 0
+        shown = await self.asked.db.read(look_at, run, kind=kind, after=after, limit=PAGE + 1, now=now)
+        actors = [run.actor, *([shown.mending.actor] if shown.mending else [])]
+        reading = await self._reading([*actors, *view.ids_of(shown.rows)], now)
+        context = panels.run_page(run, shown, reading)
+        onward = request.url.include_query_params(after=context["after"])
+        context |= {"kind": kind, "has_cursor": bool(after), "path": f"/sync/runs/{run.id}"}
+        context["more"] = f"{onward.path}?{onward.query}" if context["after"] else None
+        return await self._answer(request, asker, "run", context, is_more=bool(after))
+
+    async def ask_apply(self, request: Request) -> Response:
+        """The question before mending: what is written where, and what is deleted."""
+        found = await self._find(request)
+        if isinstance(found, Response):
+            return found
+        asker, run = found
+        question = await self._question(run, chosen_of(request.query_params.getlist("row")))
+        return await self.console.ask(request, question, asker, here=HERE) if question else self._nothing(request)
+
+    async def apply(self, request: Request) -> Response:
+        """Ask a worker to mend all rows, or the chosen ones."""
+        if foreign := self.console.foreign(request):
+            return foreign
+        found = await self._find(request)
+        if isinstance(found, Response):
+            return found
+        asker, run = found
+        form = await request.form()
+        chosen = chosen_of([str(it) for it in form.getlist("row")])
+        question = await self._question(run, chosen)
+        if question is None:
+            return self._nothing(request)
+        if question.word and str(form.get("word", "")) != question.word:
+            return self._not_meant(request)
+        try:
+            await self.asked.ask("apply", actor=asker.id, plan_id=run.id, chosen=chosen)
+        except InstepError as error:
+            return self.console.refused(request, error)
+        return self.console.done(request, self.console.words.gettext("Mending"), f"/sync/runs/{run.id}")
+
+    async def withdraw(self, request: Request) -> Response:
+        """End a run that no worker has begun."""
+        if foreign := self.console.foreign(request):
+            return foreign
+        found = await self._find(request)
+        if isinstance(found, Response):
+            return found
+        try:
+            await self.asked.withdraw(found[1].id)
+        except InstepError as error:
+            return self.console.refused(request, error)
+        return self.console.done(request, self.console.words.gettext("Withdrawn"), "/sync")
+
+    async def _ask(
+        self, request: Request, kind: RunKind, *, title: str, back: str, allow_gone: int | None = None
+    ) -> Response:
+        """Ask for a run; then go `back`, or where it is shown."""
+        if foreign := self.console.foreign(request):
+            return foreign
+        asker = await self.console.instance_admin(request)
+        if isinstance(asker, Response):
+            return asker
+        try:
+            run = await self.asked.ask(kind, actor=asker.id, allow_gone=allow_gone)
+        except InstepError as error:
+            return self.console.refused(request, error, title=self.console.words.gettext("Not started"))
+        onward = back or f"/sync/runs/{run.id}"
+        return self.console.done(request, title, onward, events=None if back else {"go-to": {"url": onward}})
+
+    async def _find(self, request: Request) -> tuple[Principal, Run] | Response:
+        asker = await self.console.instance_admin(request)
+        if isinstance(asker, Response):
+            return asker
+        run = await self.asked.db.read(store.find_run, request.path_params["run"])
+        if run is not None:
+            return asker, run
+        _ = self.console.words.gettext
+        return self.console.pages.error(request, status=404, title=_("Not found"), text=_("There is no such run."))
+
+    async def _question(self, run: Run, chosen: Sequence[int] | None) -> Confirm | None:
+        """None where nothing of it can be mended."""
+        counts = await self.asked.db.read(store.count_open, run.id, chosen) if run.kind == "plan" else {}
+        return mending(run, counts, chosen, self.console.words) if counts else None
+
+    def _nothing(self, request: Request) -> Response:
+        _ = self.console.words.gettext
+        text = _("Whatever could be mended was mended, or waits for a person.")
+        return self.console.pages.error(request, status=422, title=_("Nothing to mend"), text=text)
+
+    def _not_meant(self, request: Request) -> Response:
+        _ = self.console.words.gettext
+        text = _("Type the word, then send it again.")
+        return self.console.pages.error(request, status=422, title=_("Nothing was changed"), text=text)
+
+    async def _reading(self, ids: Sequence[str], now: int) -> Reading:
+        return Reading(names=await self.names(ids), words=self.console.words, now=now)
+
+    async def _answer(
+        self, request: Request, asker: Principal, page: str, context: dict[str, Any], *, is_more: bool = False
+    ) -> Response:
+        if not is_partial(request):
+            return await self.console.page(request, f"sync/{page}.html", asker, here=HERE, **context)
+        piece = "more" if is_more else "region"
+        return self.console.pages.fragment(request, f"sync/{page}_{piece}.html", **context)

@@ -1,0 +1,221 @@
+"""What sync is called: kinds of runs and findings, fields, and what to do where a run was refused. Pure."""
+
+from msgspec import Struct
+
+from instep.identity.model import Kind
+from instep.kit.clock import HOUR, MINUTE, SECOND
+from instep.kit.signs import Status
+from instep.kit.words import Words
+from instep.sync.model import Freshness, Run
+from instep.sync.plan import OURS_BY_DEFAULT, WRITABLE, FindingKind
+
+
+class Advice(Struct, frozen=True):
+    """Why a run did not come to its end, and what to do. `deed` is a button: `plan`, `first`, `fuse` or none."""
+
+    title: str
+    text: str
+    deed: str = ""
+    is_fault: bool = False
+
+
+def finding_kinds(words: Words) -> dict[FindingKind, tuple[str, str]]:
+    """The kinds of findings in the order of the page, each with what it means."""
+    _ = words.gettext
+    return {
+        "missing_here": (_("Missing here"), _("Clerk has it, the database does not.")),
+        "missing_in_clerk": (_("Missing in Clerk"), _("The database has it, Clerk does not any more.")),
+        "field_differs": (_("Field differs"), _("Both have it, with other values.")),
+        "role_differs": (_("Role differs"), _("A member has another role on each side.")),
+        "status_differs": (_("Status differs"), _("Banned or deactivated on one side alone.")),
+        "membership_only_in_clerk": (
+            _("Membership only in Clerk"),
+            _("Someone belongs to an organization there alone."),
+        ),
+        "membership_only_here": (_("Membership only here"), _("Someone belongs to an organization here alone.")),
+        "not_linked": (_("Not linked"), _("The same verified address, without a Clerk account here.")),
+        "duplicate_email": (_("Address twice"), _("Several living people here have one address.")),
+        "legacy_invited": (_('Old "invited" row'), _("Pending invitations live in Clerk alone.")),
+        "dead_here": (_("Deleted here"), _("Deleted here, alive in Clerk.")),
+        "wrong_instance": (_("Wrong instance"), _("It belongs to another Clerk instance.")),
+        "unreadable": (_("Unreadable"), _("Clerk sent something that can't be read.")),
+    }
+
+
+def finding_kind(kind: str, words: Words) -> str:
+    """What a kind of finding is called."""
+    found = {key: name for key, (name, _) in finding_kinds(words).items()}
+    return {str(key): name for key, name in found.items()}.get(kind, kind)
+
+
+def run_kind(kind: str, words: Words) -> str:
+    """What a run is called."""
+    _ = words.gettext
+    known = {
+        "check": _("Check"),
+        "plan": _("Plan"),
+        "apply": _("Mending"),
+        "first": _("First sync"),
+        "changed": _("Latest changes"),
+    }
+    return known.get(kind, kind)
+
+
+def things(kind: Kind, words: Words) -> str:
+    """Many of a kind."""
+    _ = words.gettext
+    return {"user": _("Users"), "organization": _("Organizations"), "membership": _("Memberships")}[kind]
+
+
+def thing(kind: Kind, words: Words) -> str:
+    """One of a kind."""
+    _ = words.gettext
+    return {"user": _("User"), "organization": _("Organization"), "membership": _("Membership")}[kind]
+
+
+def field_name(name: str, words: Words) -> str:
+    """A field."""
+    _ = words.gettext
+    known = {
+        "email": _("E-mail address"),
+        "is_email_verified": _("Address verified"),
+        "first_name": _("First name"),
+        "last_name": _("Last name"),
+        "username": _("Username"),
+        "external_id": _("External id"),
+        "is_banned": _("Banned"),
+        "public_metadata": _("Public metadata"),
+        "name": _("Name"),
+        "slug": _("Slug"),
+        "max_members": _("Seats"),
+        "role": _("Role"),
+        "deactivated": _("Deactivated"),
+        "deactivation": _("Deactivation"),
+        "attributes": _("Attributes of the application"),
+    }
+    return known.get(name, name)
+
+
+def policy_fields() -> tuple[tuple[str, bool], ...]:
+    """The fields that the policy speaks of; whether each may be given to the database."""
+    ours = tuple(sorted(OURS_BY_DEFAULT))
+    names = ("email", "is_banned", "role", "first_name", "last_name", "username", "external_id", "public_metadata")
+    return tuple((name, name in WRITABLE or name in OURS_BY_DEFAULT) for name in (*names, *ours))
+
+
+def run_state(run: Run, words: Words) -> Status:
+    """How a run stands."""
+    _ = words.gettext
+    if run.state == "done" and run.kind in ("check", "plan"):
+        number = run.differences
+        if not number:
+            return Status(_("Equal"), "circle-check", "good")
+        return Status(words.ngettext("%(num)s difference", "%(num)s differences", number), "triangle-alert", "warn")
+    known: dict[str, Status] = {
+        "asked": Status(_("Waiting"), "clock", "info"),
+        "running": Status(_("Running"), "refresh-cw", "info"),
+        "done": Status(_("Done"), "circle-check", "good"),
+        "refused": Status(_("Refused"), "triangle-alert", "warn"),
+        "failed": Status(_("Failed"), "circle-alert", "bad"),
+        "stopped": Status(_("Stopped"), "circle-minus", "quiet"),
+    }
+    return known[run.state]
+
+
+def result(run: Run, words: Words) -> str:
+    """What a run found or did."""
+    _ = words.gettext
+    if run.kind in ("check", "plan"):
+        named = [(finding_kind(key, words), number) for key, number in run.counts.items() if number]
+        return ", ".join(f"{number:,} {name.lower()}" for name, number in named)
+    done = {
+        "new": _("new"),
+        "changed": _("changed"),
+        "left": _("unchanged"),
+        "unreadable": _("unreadable"),
+        "looked_at": _("looked at"),
+        "applied": _("mended"),
+        "skipped": _("skipped"),
+    }
+    return ", ".join(f"{number:,} {done.get(key, key)}" for key, number in run.counts.items() if number)
+
+
+def advice(run: Run, words: Words) -> Advice | None:
+    """What to do about a run that did not come to its end; None where nothing is to be done."""
+    if run.state not in ("refused", "failed", "stopped"):
+        return None
+    _ = words.gettext
+    safe = _("Nothing was changed.") if run.kind in ("check", "plan") or run.state == "refused" else ""
+    known: dict[str, Advice] = {
+        "fuse": Advice(
+            _("Refused: too many would be deleted here"),
+            _("That is either a large clean-up in Clerk, or a fault. Look in Clerk first; then allow it for one plan."),
+            "fuse",
+        ),
+        "not_whole": Advice(
+            _("Refused: Clerk's lists were not whole"),
+            _("Clerk counted more than it listed, so nothing can be said to be missing. Check again in some minutes."),
+        ),
+        "too_many": Advice(
+            _("Refused: almost everything differs"),
+            _("Take everyone in at once instead. It deletes nothing, and goes on where it was stopped."),
+            "first",
+        ),
+        "wrong_instance": Advice(
+            _("Refused: the secret key belongs to another Clerk instance"),
+            _("Set CLERK_SECRET_KEY of the instance whose webhooks come here, or use another database."),
+        ),
+        "plan_expired": Advice(
+            _("Refused: the plan was older than 15 minutes"), _("Much may have changed since. Make a new one."), "plan"
+        ),
+        "plan_changed": Advice(
+            _("Refused: the plan is not what it was when it was made"), _("Make a new one."), "plan"
+        ),
+        "no_event": Advice(
+            _("Refused: no webhook was ever applied here"),
+            _("So there is no time to start from. Plan everything."),
+            "plan",
+        ),
+        "not_configured": Advice(
+            _("Clerk is not configured"), _("Set CLERK_SECRET_KEY, then start instep again. `instep doctor` tries it.")
+        ),
+        "not_begun": Advice(
+            _("No worker took it on"),
+            _("Is `instep work` running? `instep serve` works too, unless INSTEP_WORKER is off."),
+        ),
+        "temporary": Advice(
+            _("Clerk or the database did not answer"), _("Try again in a minute. What was done is kept, and counted.")
+        ),
+        "overtaken": Advice(_("Another process took the sync over"), _("Its run is in the list.")),
+    }
+    found = known.get(run.code or "")
+    if run.code == "withdrawn":
+        return None
+    if found is None:
+        titles = {"refused": _("Refused"), "failed": _("Failed"), "stopped": _("It was interrupted")}
+        goes_on = _("The next one goes on where it was.") if run.kind == "first" else _("Start it again.")
+        found = Advice(titles[run.state], goes_on if run.state == "stopped" else _("The reason is below."))
+    return Advice(found.title, f"{found.text} {safe}".strip(), found.deed, run.state == "failed")
+
+
+def span(milliseconds: int, words: Words) -> str:
+    """A stretch of time, roughly."""
+    _ = words.gettext
+    if milliseconds < 2 * MINUTE:
+        return _("%(n)s s", n=max(1, milliseconds // SECOND))
+    if milliseconds < HOUR:
+        return _("%(n)s min", n=milliseconds // MINUTE)
+    hours = milliseconds // HOUR
+    return _("%(n)s h", n=hours) if hours < 72 else _("%(n)s days", n=hours // 24)
+
+
+def warning(fresh: Freshness | None, words: Words) -> str:
+    """What to tell admins of the webhook; nothing while all is well."""
+    if fresh is None or not fresh.is_quiet:
+        return ""
+    _ = words.gettext
+    people = words.ngettext("%(num)s person", "%(num)s people", fresh.behind)
+    if fresh.newest_event_at is None:
+        return _("No webhook ever came, and Clerk has %(people)s who are not so here.", people=people)
+    quiet = span(fresh.looked_at - fresh.newest_event_at, words)
+    return _("No webhook for %(quiet)s while Clerk changed %(people)s.", quiet=quiet, people=people)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +18,8 @@ from instep.mirror import search
 from instep.mirror.apply import apply
 from instep.mirror.ledger import open_ledger
 from instep.mirror.store import find_organization
-from instep.mirror.tables import memberships
-from instep.people.merge import Ask, Cursor, MemberRow
+from instep.mirror.tables import memberships, users
+from instep.people.merge import Activity, Ask, Cursor, MemberRow
 from instep.people.store import find_joined, find_members
 from tests.support.people import membership, organization, user
 
@@ -148,3 +149,36 @@ def test_who_joined_is_found_by_the_address_unless_they_left(db: Db) -> None:
     assert db.reading(find_joined, id, [*emails, "nobody@example.com"]) == set(emails)
     assert len(emails) == 2
     assert db.reading(find_joined, id, []) == set()
+
+
+@pytest.mark.parametrize(
+    ("ask", "names"),
+    [
+        (Ask(source="local"), ["Bo", "Di"]),
+        (Ask(source="clerk"), ["Al", "Cy"]),
+        (Ask(activity=Activity(since=50)), ["Al", "Bo"]),
+        (Ask(activity=Activity(until=50)), ["Cy"]),
+        (Ask(activity=Activity(is_never=True)), ["Di"]),
+        (Ask(activity=Activity(since=50), source="clerk"), ["Al"]),
+        (Ask(activity=Activity(since=50), source="clerk", query="bo"), []),
+        (Ask(activity=Activity(since=50), query="example", limit=1), ["Al"]),
+    ],
+)
+@pytest.mark.parametrize("walk", [1, 1_000])
+def test_where_somebody_comes_from_and_when_they_were_active_narrow_the_list(
+    db: Db, monkeypatch: pytest.MonkeyPatch, ask: Ask, names: list[str], walk: int
+) -> None:
+    """With words too, however far the list is walked before the index is asked."""
+    id = furnish(db, [(name, "org:member", "active") for name in ("Al", "Bo", "Cy", "Di")])
+    db.writing(stand, {"Al": ("user_al", 90), "Bo": (None, 70), "Cy": ("user_cy", 10), "Di": (None, None)})
+    for name in ("WALK", "WALKS"):
+        monkeypatch.setattr(search, name, (walk,) if name == "WALKS" else walk, raising=False)
+    found = db.reading(find_members, id, ask).rows[: ask.limit]
+    assert [row.first_name for row in found] == names
+
+
+def stand(conn: Conn, /, people: dict[str, tuple[str | None, int | None]]) -> None:
+    """Give people (by first name) their Clerk ids and when they were last active."""
+    for name, (clerk_id, at) in people.items():
+        row = sa.update(users).where(users.c.first_name == name)
+        conn.execute(row.values(clerk_id=clerk_id, last_active_at=at))

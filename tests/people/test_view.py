@@ -181,7 +181,7 @@ def test_roles_are_said_in_words(role: str, said: str) -> None:
 
 
 def test_chips_count_and_lead_to_their_addresses() -> None:
-    status, role = page(MAYA, query="status:invited").chips
+    status, role, *_ = page(MAYA, query="status:invited").chips
     assert [(it.label, it.count, it.is_on) for it in status.options] == [
         ("Active", 21, False),
         ("Invited", 3, True),
@@ -191,6 +191,19 @@ def test_chips_count_and_lead_to_their_addresses() -> None:
     assert (status.chosen, status.clear) == (("Invited",), "/m")
     assert [(it.label, it.count) for it in role.options] == [("Member", 19), ("Admin", 2)]
     assert role.options[1].href == "/m?q=role%3Aadmin+status%3Ainvited"
+
+
+def test_the_chips_of_source_and_last_activity_choose_one() -> None:
+    *_, source, active = page(MAYA, query="source:local").chips
+    assert (source.chosen, source.clear) == (("Only here",), "/m")
+    assert [it.href for it in source.options] == ["/m?q=source%3Aclerk", "/m"]
+    assert [it.label for it in active.options] == [
+        "In the last 7 days",
+        "In the last 30 days",
+        "Not for 30 days",
+        "Never",
+    ]
+    assert active.options[2].href == "/m?q=source%3Alocal+active%3Aidle"
 
 
 def test_the_deactivated_are_behind_a_link_until_a_status_is_chosen() -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
 from instep.access.principal import Access
-from instep.kit.clock import to_iso
+from instep.kit.clock import now, to_iso
 from instep.kit.problem import problem
 from instep.people.answers import (
     BulkAnswer,
@@ -21,7 +21,7 @@ from instep.people.answers import (
 )
 from instep.people.bulk import MOST, Action
 from instep.people.members import Members
-from instep.people.merge import STATUSES, Ask, BadCursor, InvitationRow, MemberRow, People, decode_cursor
+from instep.people.merge import STATUSES, Ask, BadCursor, InvitationRow, MemberRow, People, activity_of, decode_cursor
 from instep.people.shapes import Member, PeoplePage, row_as_json
 
 MediaJson = "application/json"
@@ -43,6 +43,14 @@ class PeopleQuery(BaseModel):
         list[str], Field(description=f"Of {', '.join(STATUSES)}; pending is another word for invited.")
     ] = []
     role: Annotated[list[Annotated[str, Field(pattern=NO_NUL)]], Field(description="Such as org:admin.")] = []
+    source: Annotated[
+        Literal["clerk", "local"] | None,
+        Field(description="clerk: with a Clerk account, and invitations; local: without one."),
+    ] = None
+    last_active: Annotated[
+        Literal["7d", "30d", "idle", "never"] | None,
+        Field(description="In the last 7 or 30 days, not for 30 days, or never; leaves invitations out."),
+    ] = None
 
 
 class NewRole(BaseModel):
@@ -279,5 +287,7 @@ def _read(wish: PeopleQuery) -> Ask:
         query=wish.query.strip(),
         statuses=frozenset(wanted),
         roles=frozenset(role for text in wish.role for role in text.split(",") if role),
+        source=wish.source or "",
+        activity=activity_of(wish.last_active or "", now()),
         cursor=decode_cursor(wish.cursor) if wish.cursor else None,
     )

@@ -85,7 +85,9 @@ class ManyMembers:
         search = parse(query.get("q", ""), has_deactivated=query.get("deactivated") == "1")
         ending = "json" if query.get("format") == "json" else "csv"
         found = await self.members.export(
-            access, ask_of(search, limit=MOST), format="json" if ending == "json" else "csv"
+            access,
+            ask_of(search, limit=MOST, now=self.console.pages.clock()),
+            format="json" if ending == "json" else "csv",
         )
         media = "application/json" if ending == "json" else "text/csv; charset=utf-8"
         headers = {"Content-Disposition": f'attachment; filename="people.{ending}"', "Cache-Control": "no-store"}

@@ -19,6 +19,8 @@ EXPIRES_SOON = 48 * HOUR
 MEMBER_STATUSES = ("active", "deactivated")
 INVITATION_STATUSES = ("invited", "expired")
 STATUSES = (*MEMBER_STATUSES, *INVITATION_STATUSES)
+SOURCES = ("clerk", "local")
+ACTIVITIES = ("7d", "30d", "idle", "never")
 
 
 class MemberRow(Struct, frozen=True, kw_only=True):
@@ -53,20 +55,33 @@ class InvitationRow(Struct, frozen=True, kw_only=True):
     is_expiring: bool
 
 
+class Activity(Struct, frozen=True, kw_only=True):
+    """When somebody was last active: `since` or after it, before `until` (Unix milliseconds), or never at all."""
+
+    since: int | None = None
+    until: int | None = None
+    is_never: bool = False
+
+
 class Ask(Struct, frozen=True, kw_only=True):
     """What a reader asked of the list. Empty `statuses` or `roles` mean all; each word of `query` is any part of name
-    or address.
+    or address. `source` is clerk (with a Clerk account, and invitations), local (without one), or empty for both;
+    an `activity` leaves invitations out.
     """
 
     limit: int = 25
     query: str = ""
     statuses: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
+    source: str = ""
+    activity: Activity | None = None
     cursor: "Cursor | None" = None
 
     def wants_invitations(self) -> bool:
         """Whether Clerk must be read at all for this page."""
         if self.cursor is not None and self.cursor.member is not None:
+            return False
+        if self.source == "local" or self.activity is not None:
             return False
         return not self.statuses or not self.statuses.isdisjoint(INVITATION_STATUSES)
 
@@ -118,6 +133,17 @@ class Members(Struct, frozen=True, kw_only=True):
     rows: Sequence[MemberRow]
     counts: Mapping[tuple[str, str], int]
     seats: int | None
+
+
+def activity_of(name: str, now: int) -> Activity | None:
+    """What one of ACTIVITIES means at `now`; nothing else narrows the list."""
+    known = {
+        "7d": Activity(since=now - 7 * DAY),
+        "30d": Activity(since=now - 30 * DAY),
+        "idle": Activity(until=now - 30 * DAY),
+        "never": Activity(is_never=True),
+    }
+    return known.get(name)
 
 
 class BadCursor(ValueError):

@@ -81,7 +81,7 @@ class PeoplePages:
         if isinstance(access, Response):
             return access
         try:
-            wish = wish_of(request)
+            wish = wish_of(request, self.console.pages.clock())
         except BadCursor:
             return RedirectResponse(request.url.path, 303)
         try:
@@ -151,8 +151,8 @@ class Wish(Struct, frozen=True):
     ask: Ask
 
 
-def wish_of(request: Request) -> Wish:
-    """Reads the address. `shown` is how many rows an open page has, so that it gets as many again.
+def wish_of(request: Request, now: int) -> Wish:
+    """Reads the address at `now`. `shown` is how many rows an open page has, so that it gets as many again.
 
     Raises BadCursor for a cursor that this list did not make.
     """
@@ -161,4 +161,4 @@ def wish_of(request: Request) -> Wish:
     cursor = decode_cursor(query["cursor"]) if query.get("cursor") else None
     shown = query.get("shown", "")
     limit = min(max(PAGE, int(shown)), MOST) if shown.isdecimal() and len(shown) < 5 else PAGE
-    return Wish(search, ask_of(search, limit=limit, cursor=cursor))
+    return Wish(search, ask_of(search, limit=limit, now=now, cursor=cursor))

@@ -10,24 +10,30 @@ from urllib.parse import urlencode
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instep.people.merge import STATUSES, Ask, Cursor
+from instep.people.merge import ACTIVITIES, SOURCES, STATUSES, Ask, Cursor, activity_of
 
 PREFIX = "org:"
+_ONE_OF = {"source": SOURCES, "active": ACTIVITIES}
 SHOWN_AT_FIRST = frozenset(STATUSES) - {"deactivated"}
 
 
 class Search(Struct, frozen=True, kw_only=True):
-    """A filter. Without `statuses` all are meant, but the deactivated only where they are asked for."""
+    """A filter. Without `statuses` all are meant, but the deactivated only where they are asked for.
+
+    `source` is one of SOURCES and `active` one of ACTIVITIES, empty for all.
+    """
 
     words: str = ""
     statuses: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
+    source: str = ""
+    active: str = ""
     has_deactivated: bool = False
 
     @property
     def is_filtered(self) -> bool:
         """Whether anything narrows the list."""
-        return bool(self.words or self.statuses or self.roles)
+        return bool(self.words or self.statuses or self.roles or self.source or self.active)
 
     def toggle_status(self, status: str) -> "Search":
         """The same filter with one status more or less."""
@@ -37,6 +43,14 @@ class Search(Struct, frozen=True, kw_only=True):
         """The same filter with one role more or less."""
         return replace(self, roles=self.roles ^ {role})
 
+    def toggle_source(self, source: str) -> "Search":
+        """The same filter with this source, or without it."""
+        return replace(self, source="" if self.source == source else source)
+
+    def toggle_active(self, active: str) -> "Search":
+        """The same filter with this time of the last activity, or without it."""
+        return replace(self, active="" if self.active == active else active)
+
     def without(self, *names: str) -> "Search":
         """The same filter with some of its parts emptied."""
         empty = Search()
@@ -45,7 +59,7 @@ class Search(Struct, frozen=True, kw_only=True):
 
 def parse(text: str, *, has_deactivated: bool = False) -> Search:
     """The filter that a text means. What is no known token is a word to look for."""
-    words, statuses, roles = [], set(), set()
+    words, statuses, roles, one_of = [], set(), set(), {"source": "", "active": ""}
     for token in text.split():
         key, _, value = token.partition(":")
         value = value.lower()
@@ -53,6 +67,8 @@ def parse(text: str, *, has_deactivated: bool = False) -> Search:
             statuses.add(value)
         elif key.lower() == "role" and value:
             roles.add(role_of(value))
+        elif value in _ONE_OF.get(key.lower(), ()):
+            one_of[key.lower()] = value
         else:
             words.append(token)
     return Search(
@@ -60,6 +76,7 @@ def parse(text: str, *, has_deactivated: bool = False) -> Search:
         statuses=frozenset(statuses),
         roles=frozenset(roles),
         has_deactivated=has_deactivated,
+        **one_of,
     )
 
 
@@ -67,17 +84,20 @@ def text_of(search: Search) -> str:
     """The text that means this filter: the tokens in a fixed order, then the words."""
     roles = [f"role:{token_of(role)}" for role in sorted(search.roles)]
     statuses = [f"status:{status}" for status in STATUSES if status in search.statuses]
-    return " ".join([*roles, *statuses, *([search.words] if search.words else [])])
+    others = [f"{key}:{value}" for key in _ONE_OF if (value := getattr(search, key))]
+    return " ".join([*roles, *statuses, *others, *([search.words] if search.words else [])])
 
 
-def ask_of(search: Search, *, limit: int, cursor: Cursor | None = None) -> Ask:
-    """What to ask the list for."""
+def ask_of(search: Search, *, limit: int, now: int, cursor: Cursor | None = None) -> Ask:
+    """What to ask the list for at `now`."""
     everyone: Iterable[str] = () if search.has_deactivated else SHOWN_AT_FIRST
     return Ask(
         limit=limit,
         query=search.words,
         statuses=search.statuses or frozenset(everyone),
         roles=search.roles,
+        source=search.source,
+        activity=activity_of(search.active, now),
         cursor=cursor,
     )
 

@@ -13,7 +13,7 @@ from instep.kit.db import Conn, is_among, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search
 from instep.mirror.tables import member_counts, memberships, organizations, users
-from instep.people.merge import Ask, MemberRow, Members
+from instep.people.merge import Activity, Ask, MemberRow, Members
 from instep.people.rules import Member
 
 m, u = memberships.c, users.c
@@ -65,10 +65,13 @@ def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
 def _find(
     conn: Conn, organization_id: str, ask: Ask, status: str, start: Sequence[str] | None, limit: int
 ) -> list[MemberRow]:
-    given = {"organization_id": organization_id, "status": status}
+    given: dict[str, Any] = {"organization_id": organization_id, "status": status}
     if ask.roles:
         given["roles"] = listed(conn, sorted(ask.roles)) if len(ask.roles) > 1 else next(iter(ask.roles))
     shape = Shape(conn.dialect.name, ask.limit + 1, min(len(ask.roles), 2), has_start=start is not None)
+    if ask.activity is not None:
+        given["active_at"] = ask.activity.until if ask.activity.since is None else ask.activity.since
+    shape = replace(shape, source=ask.source, activity=_kind(ask.activity))
     given |= _place("after", start)
     wanted = needles(ask.query)
     if not wanted:
@@ -93,8 +96,15 @@ def _place(name: str, place: Sequence[str] | None) -> dict[str, Any]:
     return {} if place is None else {f"{name}_name": place[0], f"{name}_id": place[1]}
 
 
+def _kind(activity: Activity | None) -> str:
+    if activity is None:
+        return ""
+    return "never" if activity.is_never else "until" if activity.since is None else "since"
+
+
 class Shape(Struct, frozen=True):
     """Which statement: `roles` is 0, 1, or 2 for several; `is_indexed` looks for the words in the index of search.
+    `activity` is since, until or never.
 
     The limit is written out: PostgreSQL then has one plan for all pages and need not make one for each.
     """
@@ -103,6 +113,8 @@ class Shape(Struct, frozen=True):
     limit: int
     roles: int
     words: int = 0
+    source: str = ""
+    activity: str = ""
     has_start: bool = False
     has_end: bool = False
     is_indexed: bool = False
@@ -124,6 +136,8 @@ def _page(shape: Shape) -> sa.Select[Any]:
 def _far(shape: Shape, rows: int) -> sa.Select[Any]:
     """The place so many rows further in the list that those before it are walked; none where fewer are left."""
     query = sa.select(m.sort_name, m.id).order_by(m.sort_name, m.id)
+    if shape.source or shape.activity:
+        query = query.select_from(memberships.join(users, u.id == m.user_id))
     offset = sa.literal_column(str(rows), sa.Integer)
     return _among(query, shape, None).limit(sa.literal_column("1", sa.Integer)).offset(offset)
 
@@ -139,7 +153,19 @@ def _among(query: sa.Select[Any], shape: Shape, nothing: str | None) -> sa.Selec
     if shape.roles:
         of_one = m.role == sa.bindparam("roles")
         query = query.where(of_one if shape.roles == 1 else is_in(shape.dialect, m.role, "roles"))
+    if shape.source:
+        query = query.where(u.clerk_id.is_(None) if shape.source == "local" else u.clerk_id.is_not(None))
+    if shape.activity:
+        query = query.where(_WAS_ACTIVE[shape.activity])
     return query
+
+
+_ACTIVE_AT = sa.bindparam("active_at", type_=sa.BigInteger)
+_WAS_ACTIVE = {
+    "since": u.last_active_at >= _ACTIVE_AT,
+    "until": u.last_active_at < _ACTIVE_AT,
+    "never": u.last_active_at.is_(None),
+}
 
 
 def _bound(name: str) -> sa.ColumnElement[Any]:

@@ -7,32 +7,10 @@ from msgspec.structs import replace
 
 from instep.identity.model import ADMIN
 from instep.kit.words import Words
+from instep.people.chips import Chip, chips_of
 from instep.people.merge import People, Totals
 from instep.people.rows import Reading, Row, lost_row, row_of
 from instep.people.search import Search, address, text_of
-
-
-class Option(Struct, frozen=True, kw_only=True):
-    """One choice of a chip; `href` is the list with this choice turned over."""
-
-    label: str
-    count: int | None
-    is_on: bool
-    href: str
-
-
-class Chip(Struct, frozen=True, kw_only=True):
-    """A filter with its choices; `clear` is the list without it."""
-
-    key: str
-    label: str
-    options: tuple[Option, ...]
-    clear: str
-
-    @property
-    def chosen(self) -> tuple[str, ...]:
-        """The labels of what is chosen."""
-        return tuple(option.label for option in self.options if option.is_on)
 
 
 class PeopleView(Struct, frozen=True, kw_only=True):
@@ -66,7 +44,7 @@ def view(people: People, reading: Reading, words: Words) -> PeopleView:
     return PeopleView(
         headline=headline(people.totals, words),
         search=text_of(search),
-        chips=(status_chip(people.totals, reading, words), role_chip(people.totals, reading, words)),
+        chips=chips_of(people.totals, reading, words),
         rows=(
             *(lost_row(it, reading, words) for it in lost),
             *(row_of(row, reading, words) for row in people.rows),
@@ -76,7 +54,7 @@ def view(people: People, reading: Reading, words: Words) -> PeopleView:
         attention=why_attention(people.totals, words),
         empty=why_empty(people, reading),
         here=address(path, search),
-        clear=address(path, search.without("words", "statuses", "roles")),
+        clear=address(path, search.without("words", "statuses", "roles", "source", "active")),
         admins=address(path, Search(roles=frozenset({ADMIN}))),
         more=address(path, search, cursor=people.next_cursor) if people.next_cursor else None,
         deactivated=0 if search.statuses else people.totals.deactivated,
@@ -95,15 +73,12 @@ def why_attention(totals: Totals, words: Words) -> str:
 
 
 def _is_meant(email: str, search: Search) -> bool:
-    return not search.roles and all(word in email.lower() for word in search.words.lower().split())
+    is_of_all = not search.roles and search.source != "local" and not search.active
+    return is_of_all and all(word in email.lower() for word in search.words.lower().split())
 
 
 def _turned(search: Search) -> Search:
-    return (
-        search.without("has_deactivated")
-        if search.has_deactivated
-        else Search(words=search.words, statuses=search.statuses, roles=search.roles, has_deactivated=True)
-    )
+    return search.without("has_deactivated") if search.has_deactivated else replace(search, has_deactivated=True)
 
 
 def headline(totals: Totals, words: Words) -> str:
@@ -132,44 +107,3 @@ def why_empty(people: People, reading: Reading) -> Literal["", "alone", "no_matc
         return "" if people.rows else "no_match"
     lonely = len(people.rows) <= 1 and not people.warnings and not people.totals.invitations
     return "alone" if lonely and people.totals.active <= 1 else ""
-
-
-def status_chip(totals: Totals, reading: Reading, words: Words) -> Chip:
-    """The filter by status, with what the header knows as counts."""
-    _ = words.gettext
-    names = {
-        "active": (_("Active"), totals.active),
-        "invited": (_("Invited"), totals.invitations),
-        "expired": (_("Invite expired"), totals.expired_invitations),
-        "deactivated": (_("Deactivated"), totals.deactivated),
-    }
-    options = tuple(
-        Option(
-            label=names[status][0],
-            count=names[status][1],
-            is_on=status in reading.search.statuses,
-            href=address(reading.path, reading.search.toggle_status(status)),
-        )
-        for status in names
-    )
-    clear = address(reading.path, reading.search.without("statuses"))
-    return Chip(key="status", label=_("Status"), options=options, clear=clear)
-
-
-def role_chip(totals: Totals, reading: Reading, words: Words) -> Chip:
-    """The filter by role. Only admins are counted beforehand; the others where there is but one other role."""
-    counts: dict[str, int] = {ADMIN: totals.admins}
-    others = [role for role in reading.roles if role != ADMIN]
-    if len(others) == 1:
-        counts[others[0]] = totals.active - totals.admins
-    options = tuple(
-        Option(
-            label=name,
-            count=counts.get(role),
-            is_on=role in reading.search.roles,
-            href=address(reading.path, reading.search.toggle_role(role)),
-        )
-        for role, name in reading.roles.items()
-    )
-    clear = address(reading.path, reading.search.without("roles"))
-    return Chip(key="role", label=words.gettext("Role"), options=options, clear=clear)

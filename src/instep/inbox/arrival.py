@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from instep.audit.joined import joined_entries
 from instep.audit.store import Entry, record
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
@@ -10,7 +11,7 @@ from instep.identity.rules import Answer, AskAgain, Change, answers_to
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.mirror.apply import apply
-from instep.mirror.ledger import Ledger, open_ledger
+from instep.mirror.ledger import open_ledger
 from instep.mirror.store import find_known
 
 
@@ -38,19 +39,5 @@ class Arrival:
         changed = [it.news.key for it in answers if isinstance(ledger.answer(it), Change)]
         touched = apply(conn, ledger, now=now)
         entries = [Entry(actor="clerk", action=f"{it.kind}.seen", target=it.id, cause="sign-in") for it in changed]
-        record(conn, [*entries, *joined_entries(ledger)], now=now)
+        record(conn, [*entries, *joined_entries(ledger.joined)], now=now)
         return touched
-
-
-def joined_entries(ledger: Ledger) -> list[Entry]:
-    """What the audit says of those who were made members of a local organization because they were invited to it."""
-    return [
-        Entry(
-            actor="system",
-            action="membership.joined",
-            target=it.membership_id,
-            organization_id=it.organization_id,
-            details={"user": it.user_id, "role": it.role},
-        )
-        for it in ledger.joined
-    ]

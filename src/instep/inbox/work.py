@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from instep.access.store import end_sessions_of
+from instep.audit.joined import joined_entries
 from instep.audit.store import Entry, record
 from instep.identity.events import News, NotForUs, Said, SessionEnded, Touched
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
 from instep.identity.rules import OLDER, Answer, AskAgain, Change, Ignored, Verdict
 from instep.inbox import store
-from instep.inbox.arrival import joined_entries
 from instep.inbox.looking import Asks, Looking
 from instep.inbox.store import Claimed
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
@@ -144,7 +144,7 @@ class Work:
             _take(worked, ledger, id, words, known)
         worked.missing = _missing(claimed, worked.asks)
         worked.touched |= apply(conn, ledger, now=now)
-        worked.audit += joined_entries(ledger)
+        worked.audit += joined_entries(ledger.joined)
         record(conn, worked.audit, now=now)
         for session in worked.ended_sessions:
             end_sessions_of(conn, session, at=now)

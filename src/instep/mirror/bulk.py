@@ -2,11 +2,14 @@
 
 Only the case that `identity.rules.decide` answers with "new" is written here: a row that is there already, in whatever
 state, is never touched but handed back, to be decided by the law. So are people and memberships that someone of ours
-may stand for: an unlinked person with the same address, a kept membership, a parent that is not here.
+may stand for (an unlinked person with the same address, a kept membership), those whose parent is not here, and people
+who were invited to a local organization.
 """
 
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -18,10 +21,13 @@ from instep.kit.clock import now as clock_now
 from instep.kit.db import Conn, DatabaseRefused
 from instep.mirror import search
 from instep.mirror.apply import names_of
+from instep.mirror.joining import place_of
 from instep.mirror.store import find_known, find_unlinked
 from instep.mirror.tables import organizations, users
 
 Row = tuple[Any, ...]
+ROWS = (250, 25, 1)
+"""Rows of one statement on SQLite: each statement costs as much as a row, and Python waits only between two."""
 
 _USER = "id clerk_id email is_email_verified first_name last_name username image_url external_id public_metadata"
 _USER += " is_banned last_sign_in_at last_active_at sort_name search_text joined_at version digest changed_at"
@@ -34,7 +40,8 @@ _TYPES |= dict.fromkeys(("last_sign_in_at", "last_active_at", "joined_at", "vers
 _MEMBERS_FROM = """
 INSERT INTO instep_memberships (id, clerk_id, organization_id, user_id, role, status, sort_name, search_text,
   joined_at, version, digest, changed_at)
-SELECT {columns} FROM {source}
+{incoming} SELECT i.id, i.clerk_id, o.id, u.id, i.role, 'active', u.sort_name, u.search_text, i.joined_at, i.version,
+  i.digest, i.changed_at FROM {source}
 WHERE u.gone_at IS NULL AND o.gone_at IS NULL AND NOT EXISTS (SELECT 1 FROM instep_memberships k
   WHERE k.user_id = u.id AND k.organization_id = o.id AND k.status = 'deactivated')
 ON CONFLICT DO NOTHING"""
@@ -66,14 +73,19 @@ def _insert(conn: Conn, kind: Kind, news: Sequence[Seen], now: int) -> list[Seen
 
 
 def _not_for_us(conn: Conn, news: Sequence[Seen]) -> set[str]:
-    """People whom someone without a Clerk account may be, and those that we made ourselves."""
+    """People whom someone without a Clerk account may be, those that we made ourselves, and who is to join locally."""
     people = [it.entity for it in news if isinstance(it.entity, User)]
-    made = {it.clerk_id for it in people if (it.external_id or "").startswith("usr_")}
-    local = sa.select(users.c.id).where(users.c.clerk_id.is_(None)).limit(1)
-    if conn.execute(local).first() is None:
-        return {*made}
-    unlinked = find_unlinked(conn, [it.email for it in people if it.email])
-    return {*made, *(it.clerk_id for it in people if (it.email or "").lower() in unlinked)}
+    left = {it.clerk_id for it in people if (it.external_id or "").startswith("usr_")}
+    if _has_local(conn, organizations):
+        left |= {it.clerk_id for it in people if place_of(it)}
+    if _has_local(conn, users):
+        unlinked = find_unlinked(conn, [it.email for it in people if it.email])
+        left |= {it.clerk_id for it in people if (it.email or "").lower() in unlinked}
+    return {*left}
+
+
+def _has_local(conn: Conn, table: sa.Table) -> bool:
+    return conn.execute(sa.select(table.c.id).where(table.c.clerk_id.is_(None)).limit(1)).first() is not None
 
 
 def _user_row(id: str, news: Seen, now: int) -> Row:
@@ -167,25 +179,32 @@ def _copy(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
 def _move_in(kind: Kind) -> str:
     incoming = f"{_INCOMING}{kind}"
     if kind == "membership":
-        columns = "i.id, i.clerk_id, o.id, u.id, i.role, 'active', u.sort_name, u.search_text, i.joined_at, i.version, "
-        columns += "i.digest, i.changed_at"
         joins = "JOIN instep_users u ON u.clerk_id = i.user_ JOIN instep_organizations o ON o.clerk_id = i.organization"
-        return _MEMBERS_FROM.format(columns=columns, source=f"{incoming} i {joins}")
+        return _MEMBERS_FROM.format(incoming="", source=f"{incoming} i {joins}")
     names = ", ".join(_COLUMNS[kind])
     table = (users if kind == "user" else organizations).name
     return f"INSERT INTO {table} ({names}) SELECT {names} FROM {incoming} ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 def _insert_many(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
-    """SQLite: one prepared statement for all rows; gives how many were new."""
+    """SQLite: many rows a statement, which runs without a word to Python; gives how many were new."""
+    new = start = 0
+    for most in ROWS:
+        while start + most <= len(rows):
+            values = tuple(chain.from_iterable(rows[start : start + most]))
+            new += conn.exec_driver_sql(_insert_rows(kind, most), values).rowcount
+            start += most
+    return new
+
+
+@lru_cache
+def _insert_rows(kind: Kind, count: int) -> str:
     names = _COLUMNS[kind]
-    if kind == "membership":
-        columns = "?1, ?2, o.id, u.id, ?5, 'active', u.sort_name, u.search_text, ?6, ?7, ?8, ?9"
-        source = "instep_users u, instep_organizations o"
-        statement = _MEMBERS_FROM.format(columns=columns, source=source)
-        statement = statement.replace("WHERE u.gone_at", "WHERE u.clerk_id = ?4 AND o.clerk_id = ?3 AND u.gone_at", 1)
-    else:
+    values = ", ".join([f"({', '.join('?' * len(names))})"] * count)
+    if kind != "membership":
         table = (users if kind == "user" else organizations).name
-        marks = ", ".join("?" * len(names))
-        statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
-    return conn.exec_driver_sql(statement, list(rows)).rowcount
+        return f"INSERT INTO {table} ({', '.join(names)}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608
+    joins = "CROSS JOIN instep_users u ON u.clerk_id = i.user_"
+    joins += " CROSS JOIN instep_organizations o ON o.clerk_id = i.organization"
+    incoming = f"WITH i ({', '.join(names)}) AS (VALUES {values})"
+    return _MEMBERS_FROM.format(incoming=incoming, source=f"i {joins}")

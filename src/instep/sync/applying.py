@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from instep.audit.joined import joined_entries
 from instep.audit.store import Entry, record
 from instep.identity.events import Gone
 from instep.identity.model import Key, Kind
@@ -157,7 +158,7 @@ class Applying:
             if end[0] == "applied":
                 entries.append(self._entry(row))
         taken.touched = apply(conn, ledger, now=now)
-        record(conn, entries, now=now)
+        record(conn, [*entries, *joined_entries(ledger.joined)], now=now)
         self._end(conn, taken.ends)
         return taken
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from instep.audit.joined import joined_entries
 from instep.audit.store import Entry, record
 from instep.identity.events import Seen
 from instep.identity.model import Key, Kind
@@ -191,7 +192,9 @@ class First:
         asks = {it.key: it for it in verdicts if isinstance(it, AskAgain)}
         if asks and may_ask:
             raise _Asks(list(asks.values()))
-        apply(conn, ledger, now=self.clock())
+        now = self.clock()
+        apply(conn, ledger, now=now)
+        record(conn, joined_entries(ledger.joined), now=now)
         return sum(isinstance(it, Change) for it in verdicts)
 
     def _progress(self, parts: Sequence[_Part]) -> dict[str, Any]:

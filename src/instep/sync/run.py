@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from instep.audit.joined import joined_entries
 from instep.audit.store import Entry, record
 from instep.identity.events import Seen
 from instep.identity.model import Kind
@@ -175,9 +176,8 @@ class Sync:
         verdicts = [ledger.answer(it) for it in answers]
         changed = [it.news.key for it in verdicts if isinstance(it, Change)]
         self.touched(apply(conn, ledger, now=now))
-        record(
-            conn, [Entry(actor=run.actor, action="user.changed", target=it.id, cause=run.id) for it in changed], now=now
-        )
+        entries = [Entry(actor=run.actor, action="user.changed", target=it.id, cause=run.id) for it in changed]
+        record(conn, [*entries, *joined_entries(ledger.joined)], now=now)
         return [it for it in verdicts if isinstance(it, AskAgain)], len(changed)
 
     async def _scan(self, run: Run, lease: Lease, told: Told, allow_gone: int | None) -> Run:

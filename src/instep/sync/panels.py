@@ -54,9 +54,9 @@ def run_page(run: Run, shown: Shown, reading: Reading) -> Context:
     """One run, with a page of its rows."""
     words, now = reading.words, reading.now
     is_open = is_good(run, now) and not shown.is_busy
+    names = {it.finding.key.id: it.finding.label for it in shown.rows if it.finding.label} | dict(reading.names)
     rows = [
-        view.finding_row(it, reading.names, words, now=now, is_good=is_open and run.kind == "plan")
-        for it in shown.rows[:PAGE]
+        view.finding_row(it, names, words, now=now, is_good=is_open and run.kind == "plan") for it in shown.rows[:PAGE]
     ]
     mending = shown.mending
     is_busy = mending is not None and mending.state in ("asked", "running") and shown.is_busy
@@ -69,10 +69,9 @@ def run_page(run: Run, shown: Shown, reading: Reading) -> Context:
         "reads": view.reads(run, words),
         "total": run.differences if run.kind in ("check", "plan") else len(rows),
         "hash": run.hash or "",
-        "good_for": words.until(run.expires_at, now) if run.expires_at and run.expires_at > now else None,
+        "good_for": say.span(run.expires_at - now, words) if is_good(run, now) and run.expires_at else "",
         "is_expired": bool(run.expires_at and run.expires_at <= now),
         "open_rows": shown.open_rows if is_open else 0,
-        "for_a_person": 0 if run.kind != "plan" else _for_a_person(shown),
         "mending": current(mending, reading) if mending and is_busy else None,
         "mended": _row(mending, reading) if mending and not is_busy else None,
         "mended_advice": say.advice(mending, words) if mending and not is_busy else None,
@@ -100,10 +99,6 @@ def _every(every: int, words: Words) -> str:
     if every == HOUR:
         return _("A check runs by itself every hour.")
     return _("A check runs by itself every %(span)s.", span=say.span(every, words)) if every else ""
-
-
-def _for_a_person(shown: Shown) -> int:
-    return sum(row.finding.mend is None for row in shown.rows)
 
 
 def _row(run: Run, reading: Reading) -> view.RunRow:

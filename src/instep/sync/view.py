@@ -13,7 +13,7 @@ from instep.kit.signs import Status
 from instep.kit.words import When, Words
 from instep.sync import words as say
 from instep.sync.model import Run
-from instep.sync.plan import Difference, Finding, Policy
+from instep.sync.plan import GONE, Difference, Finding, Policy
 from instep.sync.store import Row
 
 LONGEST = 300
@@ -30,7 +30,7 @@ class Line(Struct, frozen=True, kw_only=True):
 
 
 class FindingRow(Struct, frozen=True, kw_only=True):
-    """One finding. `way` is where it is mended: `here`, `clerk`, or nothing where a person has to look."""
+    """One finding. `way` is how it is mended, and where; `is_mendable`: nobody has to look."""
 
     number: int
     kind: str
@@ -39,8 +39,8 @@ class FindingRow(Struct, frozen=True, kw_only=True):
     label: str
     clerk_id: str
     lines: tuple[Line, ...]
-    way: str
-    way_text: str
+    way: Status
+    is_mendable: bool
     why: str
     wrote: When | None
     note: str
@@ -97,8 +97,7 @@ class Rule(Struct, frozen=True):
 
 def run_row(run: Run, names: Mapping[str, str], words: Words, *, now: int) -> RunRow:
     """A run in words."""
-    is_over = run.ended_at is not None
-    took = (run.ended_at or now) - run.started_at if run.state != "asked" else 0
+    took = (run.ended_at or now) - run.started_at
     return RunRow(
         id=run.id,
         kind=run.kind,
@@ -107,11 +106,17 @@ def run_row(run: Run, names: Mapping[str, str], words: Words, *, now: int) -> Ru
         state=run.state,
         who=actor(run.actor, names, words),
         started=words.ago(run.started_at, now),
-        took=say.span(took, words) if took >= SECOND or not is_over else words.gettext("under 1 s"),
+        took=_took(run, took, words),
         result=say.result(run, words),
         reason=run.reason or "",
         href=f"/sync/runs/{run.id}",
     )
+
+
+def _took(run: Run, took: int, words: Words) -> str:
+    if run.state == "asked":
+        return ""
+    return say.span(took, words) if took >= SECOND else words.gettext("under 1 s")
 
 
 def actor(id: str, names: Mapping[str, str], words: Words) -> str:
@@ -159,7 +164,6 @@ def reads(run: Run, words: Words) -> list[Read]:
 def finding_row(row: Row, names: Mapping[str, str], words: Words, *, now: int, is_good: bool) -> FindingRow:
     """A finding in words; `is_good`: its plan may still be applied."""
     it = row.finding
-    way = it.mend or ""
     return FindingRow(
         number=row.number,
         kind=it.kind,
@@ -168,21 +172,27 @@ def finding_row(row: Row, names: Mapping[str, str], words: Words, *, now: int, i
         label=named(it.label or it.key.id, names),
         clerk_id=it.key.id,
         lines=tuple(lines_of(it, words)),
-        way=way,
-        way_text=way_text(way, words),
+        way=way_of(it, words),
+        is_mendable=it.mend is not None,
         why=_why(it, words),
         wrote=words.ago(it.wrote_at, now) if it.wrote_at else None,
         note=words.gettext(it.note) if it.note else "",
         outcome=_outcome(row, words),
         outcome_reason=words.gettext(row.outcome_reason) if row.outcome_reason else "",
-        may_apply=is_good and row.outcome is None and bool(way),
+        may_apply=is_good and row.outcome is None and it.mend is not None,
     )
 
 
-def way_text(way: str, words: Words) -> str:
-    """Where a row is mended."""
+def way_of(it: Finding, words: Words) -> Status:
+    """How a row is mended, and where."""
     _ = words.gettext
-    return {"here": _("Written to the database"), "clerk": _("Written to Clerk")}.get(way, _("For a person"))
+    if it.mend is None:
+        return Status(_("For a person"), "eye", "warn")
+    if it.mend == "clerk":
+        return Status(_("Written to Clerk"), "upload", "info")
+    if it.kind in GONE:
+        return Status(_("Deleted here"), "trash-2", "bad")
+    return Status(_("Written to the database"), "database", "info")
 
 
 def lines_of(it: Finding, words: Words) -> list[Line]:
@@ -264,7 +274,7 @@ def _summary(it: Finding, words: Words) -> str:
     if isinstance(entity, Organization):
         return entity.name
     if isinstance(entity, Membership):
-        return words.gettext("Member as %(role)s", role=entity.role.removeprefix("org:"))
+        return words.gettext("Joined as %(role)s", role=entity.role.removeprefix("org:"))
     return words.gettext("Taken in")
 
 

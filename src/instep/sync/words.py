@@ -127,7 +127,7 @@ def result(run: Run, words: Words) -> str:
     _ = words.gettext
     if run.kind in ("check", "plan"):
         named = [(finding_kind(key, words), number) for key, number in run.counts.items() if number]
-        return ", ".join(f"{number:,} {name.lower()}" for name, number in named)
+        return ", ".join(f"{name}: {number:,}" for name, number in named)
     done = {
         "new": _("new"),
         "changed": _("changed"),

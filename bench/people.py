@@ -9,7 +9,7 @@ from instep.mirror import search
 from instep.mirror.tables import memberships, users
 
 # Names of syllables: 2,000 first names and 60,000 last ones, a few of them frequent (the first is everyone's 45th,
-# the last everyone's 245th), spread over the ids so that a page by name is no walk in the order of insertion.
+# the last everyone's 245th), spread over the ids so that a page by name is no walk in the order of insertion. How frequent a name is has nothing to do with its place in the alphabet.
 SYLLABLES = "".join(one + two for one in "bdfghjklmnprstvz" for two in "aeiou")
 FIRSTS, LASTS = 2_000, 60_000
 SPREAD, OTHER_SPREAD = 7919, 104_729
@@ -30,8 +30,8 @@ def _syllable(number: str) -> str:
 
 _PEOPLE = f"""{_NUMBERS},
 k(i, a, b) AS (SELECT i, {_place(SPREAD, FIRSTS)}, {_place(OTHER_SPREAD, LASTS)} FROM n),
-p(i, f, l) AS (SELECT i, {_syllable("a")} || {_syllable("a / 80 * 37 + a")},
-  {_syllable("b")} || {_syllable("b / 80")} || {_syllable("b / 6400 * 7 + b")} || 'n' FROM k)"""
+p(i, f, l) AS (SELECT i, {_syllable("a * 37 + 40")} || {_syllable("a / 80 * 37 + a")},
+  {_syllable("b * 37 + 40")} || {_syllable("b / 80")} || {_syllable("b / 6400 * 7 + b")} || 'n' FROM k)"""
 _EMAIL = "f || '.' || l || (i % 97) || '@example.com'"
 _TEXT = "'  ' || f || '  ' || l || '  ' || f || 'D' || l || (i % 97) || 'AexampleDcom  ' || f || i"
 
@@ -40,7 +40,9 @@ def name_of(i: int, members: int) -> tuple[str, str]:
     """First and last name of the i-th of so many people, as the statements make them."""
     places = [(i * spread + 12345) % members for spread in (SPREAD, OTHER_SPREAD)]
     a, b = (it * it // members * n // members for it, n in zip(places, (FIRSTS, LASTS), strict=True))
-    cut = [SYLLABLES[2 * (n % 80) :][:2] for n in (a, a // 80 * 37 + a, b, b // 80, b // 6400 * 7 + b)]
+    cut = [
+        SYLLABLES[2 * (n % 80) :][:2] for n in (a * 37 + 40, a // 80 * 37 + a, b * 37 + 40, b // 80, b // 6400 * 7 + b)
+    ]
     return "".join(cut[:2]), "".join(cut[2:]) + "n"
 
 

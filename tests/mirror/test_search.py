@@ -45,7 +45,11 @@ def found(conn: Conn, table: sa.Table, query: str, organization_id: str | None =
     wanted, dialect = needles(query), conn.dialect.name
     given = search.looking_for(conn, table, wanted, organization_id)
     column = users.c.id if table is users else memberships.c.user_id
-    where = [*search.narrowed(dialect, table, len(wanted)), *search.holds(dialect, table, len(wanted))]
+    has_piece = organization_id is not None
+    where = [
+        *search.narrowed(dialect, table, len(wanted), has_piece=has_piece),
+        *search.holds(dialect, table, len(wanted)),
+    ]
     if organization_id is not None:
         where.append(memberships.c.organization_id == organization_id)
     return sorted(conn.execute(sa.select(column).where(*where), given).scalars())

@@ -79,7 +79,7 @@ people = st.lists(
     statuses=st.frozensets(st.sampled_from(["active", "deactivated"])),
     roles=st.frozensets(st.sampled_from([ADMIN, MEMBER, "org:none"])),
     query=st.sampled_from(["", "ADA", "ada example", "zoe", "a", "da", "%", "_", "/", "ада", "nobody"]),
-    walk=st.sampled_from([0, 2, search.WALK]),
+    walks=st.sampled_from([((0, 1),), ((2, 1), (3, 0)), search.WALKS]),
 )
 def test_the_pages_show_whoever_was_asked_for_exactly_once(
     db: Db,
@@ -88,12 +88,13 @@ def test_the_pages_show_whoever_was_asked_for_exactly_once(
     statuses: frozenset[str],
     roles: frozenset[str],
     query: str,
-    walk: int,
+    walks: tuple[tuple[int, int], ...],
 ) -> None:
     id = furnish(db, everyone)
     ask = Ask(limit=limit, statuses=statuses, roles=roles, query=query)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "WALK", walk)
+        patch.setattr(search, "walks", lambda _needles: walks)
+        patch.setattr(search, "BIG", 4)
         pages = turn(db, id, ask)
     walked = [row for page in pages for row in page]
 

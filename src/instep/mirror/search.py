@@ -15,20 +15,26 @@ from instep.kit.db import Conn
 from instep.kit.sought import trigrams
 from instep.mirror.tables import memberships, users
 
-WALK = 1_000
-"""How many rows of a list are walked in its order before the index is asked: what is frequent is found by then, and
-sorting everyone who matches would take longer."""
+WALKS = ((1_000, 4), (5_000, 0))
+"""How many rows of a list are walked in its order before the index is asked, and how many must be found on the way for
+another walk: what is frequent is found by then, and sorting everyone who matches would take longer."""
+
+WALKS_OF_LETTERS = ((1_000, 0), (10_000, 0))
+"""The same where only one or two letters are looked for: a hundredth of everyone has these."""
+
+BIG = 100_000
+"""Members of an organization from which on its piece is not looked for: among so many it narrows less than it costs."""
 
 PENDING = 20_000
 """How many rows of a bulk load wait at most to be indexed, on SQLite; so many are read one by one by each search."""
 
 TEXTS = {
     ("postgresql", users.name): "{row}search_text || ''",
-    ("postgresql", memberships.name): "{row}search_text || '  ' || right({row}organization_id, 4)",
+    ("postgresql", memberships.name): "{row}search_text || '  ' || right({row}organization_id, 3)",
     ("sqlite", users.name): "{row}search_text",
-    ("sqlite", memberships.name): "{row}search_text || '  ' || substr({row}organization_id, -4)",
+    ("sqlite", memberships.name): "{row}search_text || '  ' || substr({row}organization_id, -3)",
 }
-_PIECE = 4
+_PIECE = 3  # one trigram: each more costs another walk of a long list
 _MOST_NARROWING = 4  # the longest needles; each more costs a walk of its own and narrows little
 _MOST_TRIGRAMS = 40
 _IS_INDEXED = "instep_search"
@@ -58,10 +64,10 @@ def has_index(conn: Conn) -> bool:
 def looking_for(
     conn: Conn, table: sa.Table, needles: Sequence[str], organization_id: str | None = None
 ) -> dict[str, Any]:
-    """The parameters of `holds` and `narrowed`."""
+    """The parameters of `holds` and `narrowed`; `organization_id` only where its piece is looked for too."""
     ordered = sorted(needles, key=len, reverse=True)
     given: dict[str, Any] = {f"needle_{i}": needle for i, needle in enumerate(ordered)}
-    piece = f"  {organization_id[-_PIECE:]}" if organization_id else ""
+    piece = organization_id[-_PIECE:] if organization_id else ""
     if conn.dialect.name == "postgresql":
         return given | ({"piece": piece} if piece else {})
     narrowing = [it for it in (piece, *ordered[:_MOST_NARROWING]) if it]
@@ -75,12 +81,12 @@ def holds(dialect: str, table: sa.Table, count: int) -> list[sa.ColumnElement[bo
     return [find(table.c.search_text, sa.bindparam(f"needle_{i}", type_=sa.Text)) > 0 for i in range(count)]
 
 
-def narrowed(dialect: str, table: sa.Table, count: int) -> list[sa.ColumnElement[bool]]:
-    """That a row may hold them, by the index, which must be there."""
+def narrowed(dialect: str, table: sa.Table, count: int, *, has_piece: bool = False) -> list[sa.ColumnElement[bool]]:
+    """That a row may hold them, by the index, which must be there; `has_piece`: and is of the organization."""
     row = f"{table.name}."
     if dialect == "postgresql":
         text: sa.ColumnElement[str] = sa.literal_column(f"({TEXTS[dialect, table.name].format(row=row)})", sa.Text)
-        names = [f"needle_{i}" for i in range(min(count, _MOST_NARROWING))] + ["piece"] * (table is memberships)
+        names = [f"needle_{i}" for i in range(min(count, _MOST_NARROWING))] + ["piece"] * has_piece
         return [text.like("%" + sa.bindparam(name, type_=sa.Text) + "%") for name in names]
     index = index_of(table.name, dialect)
     held = f"(SELECT CAST(value AS INTEGER) FROM instep_facts WHERE name = '{held_by(table.name)}')"
@@ -88,6 +94,11 @@ def narrowed(dialect: str, table: sa.Table, count: int) -> list[sa.ColumnElement
     newest = f"SELECT rowid FROM {table.name} WHERE rowid > {held}"
     is_meant = sa.text(f"{row}rowid IN ({matching} UNION ALL {newest})")
     return [is_meant.bindparams(sa.bindparam("matching", type_=sa.Text))]  # type: ignore[list-item]
+
+
+def walks(needles: Sequence[str]) -> Sequence[tuple[int, int]]:
+    """How far to walk for these."""
+    return WALKS_OF_LETTERS if all(it.startswith(" ") for it in needles) else WALKS
 
 
 def hold(conn: Conn) -> None:

@@ -43,59 +43,6 @@ _COUNTS = (
 )
 
 
-def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
-    """Up to `limit + 1` members of one page, by status and then by name; the counts and seats of the organization."""
-    rows: list[MemberRow] = []
-    after = ask.cursor.member if ask.cursor else None
-    for status in ask.member_statuses():
-        if after is not None and status < after[0]:
-            continue
-        start = after[1:] if after is not None and status == after[0] else None
-        rows += _find(conn, organization_id, ask, status, start, ask.limit + 1 - len(rows))
-        if len(rows) > ask.limit:
-            break
-    counted = conn.execute(_COUNTS, {"organization_id": organization_id}).all()
-    return Members(
-        rows=rows,
-        counts={(status, role): members for _, status, role, members in counted if members},
-        seats=counted[0].max_members if counted else None,
-    )
-
-
-def _find(
-    conn: Conn, organization_id: str, ask: Ask, status: str, start: Sequence[str] | None, limit: int
-) -> list[MemberRow]:
-    given: dict[str, Any] = {"organization_id": organization_id, "status": status}
-    if ask.roles:
-        given["roles"] = listed(conn, sorted(ask.roles)) if len(ask.roles) > 1 else next(iter(ask.roles))
-    shape = Shape(conn.dialect.name, ask.limit + 1, min(len(ask.roles), 2), has_start=start is not None)
-    if ask.activity is not None:
-        given["active_at"] = ask.activity.until if ask.activity.since is None else ask.activity.since
-    shape = replace(shape, source=ask.source, activity=_kind(ask.activity))
-    given |= _place("after", start)
-    wanted = needles(ask.query)
-    if not wanted:
-        return _rows(conn, _page(shape), given, limit)
-    given |= search.looking_for(conn, memberships, wanted, organization_id)
-    shape = replace(shape, words=len(wanted))
-    end = conn.execute(_far(shape, search.WALK), given).first() if search.has_index(conn) else None
-    if end is None:
-        return _rows(conn, _page(shape), given, limit)
-    found = _rows(conn, _page(replace(shape, has_end=True)), given | _place("until", end), limit)
-    if len(found) < limit:
-        rest = replace(shape, has_start=True, is_indexed=True)
-        found += _rows(conn, _page(rest), given | _place("after", end), limit - len(found))
-    return found
-
-
-def _rows(conn: Conn, query: sa.Select[Any], given: dict[str, Any], limit: int) -> list[MemberRow]:
-    return [MemberRow(**dict(zip(_FIELDS, row, strict=True))) for row in conn.execute(query, given).fetchmany(limit)]
-
-
-def _place(name: str, place: Sequence[str] | None) -> dict[str, Any]:
-    return {} if place is None else {f"{name}_name": place[0], f"{name}_id": place[1]}
-
-
 def _kind(activity: Activity | None) -> str:
     if activity is None:
         return ""
@@ -118,6 +65,79 @@ class Shape(Struct, frozen=True):
     has_start: bool = False
     has_end: bool = False
     is_indexed: bool = False
+    has_piece: bool = False
+
+
+def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
+    """Up to `limit + 1` members of one page, by status and then by name; the counts and seats of the organization."""
+    rows: list[MemberRow] = []
+    counted = conn.execute(_COUNTS, {"organization_id": organization_id}).all()
+    is_big = sum(it.members or 0 for it in counted) >= search.BIG
+    after = ask.cursor.member if ask.cursor else None
+    for status in ask.member_statuses():
+        if after is not None and status < after[0]:
+            continue
+        start = after[1:] if after is not None and status == after[0] else None
+        rows += _find(conn, (organization_id, is_big), ask, (status, start), ask.limit + 1 - len(rows))
+        if len(rows) > ask.limit:
+            break
+    return Members(
+        rows=rows,
+        counts={(status, role): members for _, status, role, members in counted if members},
+        seats=counted[0].max_members if counted else None,
+    )
+
+
+def _find(
+    conn: Conn, where: tuple[str, bool], ask: Ask, since: tuple[str, Sequence[str] | None], limit: int
+) -> list[MemberRow]:
+    """Up to `limit` members of one status. `where`: the organization, and whether it is big; `since`: which status,
+    and after which member of it.
+    """
+    (organization_id, is_big), (status, start) = where, since
+    given: dict[str, Any] = {"organization_id": organization_id, "status": status}
+    if ask.roles:
+        given["roles"] = listed(conn, sorted(ask.roles)) if len(ask.roles) > 1 else next(iter(ask.roles))
+    shape = Shape(conn.dialect.name, ask.limit + 1, min(len(ask.roles), 2), has_start=start is not None)
+    if ask.activity is not None:
+        given["active_at"] = ask.activity.until if ask.activity.since is None else ask.activity.since
+    shape = replace(shape, source=ask.source, activity=_kind(ask.activity))
+    given |= _place("after", start)
+    wanted = needles(ask.query)
+    if not wanted:
+        return _rows(conn, _page(shape), given, limit)
+    given |= search.looking_for(conn, memberships, wanted, None if is_big else organization_id)
+    shape = replace(shape, words=len(wanted), has_piece=not is_big)
+    return _search(conn, shape, given, search.walks(wanted), limit)
+
+
+def _search(
+    conn: Conn, shape: Shape, given: dict[str, Any], walks: Sequence[tuple[int, int]], limit: int
+) -> list[MemberRow]:
+    """Walk the list as far as it is cheap, then ask the index for the rest of it."""
+    found: list[MemberRow] = []
+    if not search.has_index(conn):
+        return _rows(conn, _page(shape), given, limit)
+    for rows, least in walks:
+        end = conn.execute(_far(shape, rows), given).first()
+        if end is None:
+            return found + _rows(conn, _page(shape), given, limit - len(found))
+        walk = _page(replace(shape, has_end=True))
+        found += _rows(conn, walk, given | _place("until", end), limit - len(found))
+        shape, given = replace(shape, has_start=True), given | _place("after", end)
+        if len(found) >= limit:
+            return found
+        if len(found) < least:
+            break
+    return found + _rows(conn, _page(replace(shape, is_indexed=True)), given, limit - len(found))
+
+
+def _rows(conn: Conn, query: sa.Select[Any], given: dict[str, Any], limit: int) -> list[MemberRow]:
+    return [MemberRow(**dict(zip(_FIELDS, row, strict=True))) for row in conn.execute(query, given).fetchmany(limit)]
+
+
+def _place(name: str, place: Sequence[str] | None) -> dict[str, Any]:
+    return {} if place is None else {f"{name}_name": place[0], f"{name}_id": place[1]}
 
 
 @lru_cache(maxsize=256)
@@ -128,7 +148,7 @@ def _page(shape: Shape) -> sa.Select[Any]:
     if shape.words:
         query = query.where(*search.holds(shape.dialect, memberships, shape.words))
     if shape.is_indexed:
-        query = query.where(*search.narrowed(shape.dialect, memberships, shape.words))
+        query = query.where(*search.narrowed(shape.dialect, memberships, shape.words, has_piece=shape.has_piece))
     return query.limit(sa.literal_column(str(shape.limit), sa.Integer))
 
 

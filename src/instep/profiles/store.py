@@ -29,6 +29,7 @@ _BELONGINGS = (
     m.role,
     m.status,
 )
+_at = sa.tuple_(u.joined_at, u.id)
 _NEWEST = (u.joined_at.desc(), u.id.desc())
 _IS: dict[Status, sa.ColumnElement[bool]] = {
     "deleted": _IS_DELETED,
@@ -46,31 +47,47 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
     usernames (see kit.sought).
     """
     words = ask.query.split()
-    if len(words) == 1 and (found := _rows(conn, _ordered(_after(_asked(ask), ask.cursor), ask).where(_is(words[0])))):
+    if len(words) == 1 and (
+        found := _rows(conn, _ordered(_after(_asked(ask), ask.cursor), ask.limit + 1).where(_is(words[0])))
+    ):
         return found
     wanted = needles(ask.query)
     if not wanted:
-        return _rows(conn, _ordered(_after(_asked(ask), ask.cursor), ask))
+        return _rows(conn, _ordered(_after(_asked(ask), ask.cursor), ask.limit + 1))
     return _search(conn, ask, wanted)
 
 
 def _search(conn: Conn, ask: Ask, wanted: Sequence[str]) -> list[PersonRow]:
-    """First a walk of the list, as far as it is cheap, then the rest by the index."""
+    """Walk the list as far as it is cheap, then ask the index for the rest of it."""
     dialect, given = conn.dialect.name, search.looking_for(conn, users, wanted)
     query = _asked(ask).where(*search.holds(dialect, users, len(wanted)))
-    walk = _ordered(_after(query, ask.cursor), ask)
-    far = _after(sa.select(u.joined_at, u.id), ask.cursor).order_by(*_NEWEST).limit(1).offset(search.WALK)
-    end = conn.execute(far).first() if search.has_index(conn) else None
-    if end is None:
-        return _rows(conn, walk, given)
-    found = _rows(conn, walk.where(sa.tuple_(u.joined_at, u.id) >= (end.joined_at, end.id)), given)
-    if len(found) <= ask.limit:
-        # Nothing is added to the time, so that no index but that of search is taken.
-        joined_at = u.joined_at + 0
-        rest = query.where(*search.narrowed(dialect, users, len(wanted)))
-        rest = rest.where(sa.tuple_(joined_at, u.id) < (end.joined_at, end.id))
-        found += _rows(conn, rest.order_by(joined_at.desc(), u.id.desc()).limit(ask.limit + 1 - len(found)), given)
-    return found
+    found: list[PersonRow] = []
+    place = ask.cursor
+    if not search.has_index(conn):
+        return _rows(conn, _ordered(_after(query, place), ask.limit + 1), given)
+    for rows, least in search.walks(wanted):
+        far = _after(sa.select(u.joined_at, u.id), place).order_by(*_NEWEST).limit(1).offset(rows)
+        end = conn.execute(far).first()
+        walk = _ordered(_after(query, place), ask.limit + 1 - len(found))
+        if end is None:
+            return found + _rows(conn, walk, given)
+        found += _rows(conn, walk.where(_at >= tuple(end)), given)
+        place = Cursor(*end)
+        if len(found) > ask.limit:
+            return found
+        if len(found) < least:
+            break
+    return found + _rest(conn, query, place, given, ask.limit + 1 - len(found))
+
+
+def _rest(conn: Conn, query: Any, place: Cursor | None, given: dict[str, Any], limit: int) -> list[PersonRow]:
+    """By the index. Nothing is added to the time, so that no index but that of search is taken."""
+    joined_at = u.joined_at + 0
+    words = sum(name.startswith("needle_") for name in given)
+    query = query.where(*search.narrowed(conn.dialect.name, users, words))
+    if place is not None:
+        query = query.where(sa.tuple_(joined_at, u.id) < (place.joined_at, place.id))
+    return _rows(conn, query.order_by(joined_at.desc(), u.id.desc()).limit(limit), given)
 
 
 def _asked(ask: Ask) -> Any:
@@ -85,11 +102,11 @@ def _asked(ask: Ask) -> Any:
 
 
 def _after(query: Any, cursor: Cursor | None) -> Any:
-    return query.where(sa.tuple_(u.joined_at, u.id) < (cursor.joined_at, cursor.id)) if cursor else query
+    return query.where(_at < (cursor.joined_at, cursor.id)) if cursor else query
 
 
-def _ordered(query: Any, ask: Ask) -> Any:
-    return query.order_by(*_NEWEST).limit(ask.limit + 1)
+def _ordered(query: Any, limit: int) -> Any:
+    return query.order_by(*_NEWEST).limit(limit)
 
 
 def _rows(conn: Conn, query: sa.Select[Any], given: Mapping[str, Any] | None = None) -> list[PersonRow]:

@@ -48,6 +48,17 @@ async def test_whoever_is_gone_in_clerk_is_found_and_marked(world: World) -> Non
     assert await world.check() == {}
 
 
+async def test_the_last_who_came_is_missed_too_although_nobody_came_after(world: World) -> None:
+    world.emulator.seed(seed(10))
+    await world.take_all()
+    for number in (9, 8):
+        await world.call("DELETE", f"/users/user_{number:027d}")
+    assert await world.check() == {"missing_in_clerk": 2, "membership_only_here": 2}
+    await world.mend()
+    assert world.here() == world.in_clerk()
+    assert await world.check() == {}
+
+
 async def test_a_change_in_clerk_is_found_with_both_values_and_the_side_that_wrote_last(world: World) -> None:
     world.emulator.seed(seed(5))
     await world.take_all()

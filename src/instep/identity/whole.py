@@ -50,7 +50,7 @@ FIELDS: dict[Kind, tuple[str, ...]] = {
 class Window(Struct, frozen=True, kw_only=True):
     """A stretch of the time in which things were made: from `since` until before `until` (None: the present).
 
-    `is_open`: things are still being made in it, so that nothing can be called missing there.
+    `is_open`: things are still being made in it, so that no count of it proves anything.
     """
 
     kind: Kind

@@ -127,7 +127,7 @@ class Scan:
         while True:
             ours, more = await self.db.read(looks.list_ours, kind, since, page.until, after)
             found += comparison.take(ours)
-            await self._suspect([it for it in found if it.news is None], window)
+            await self._suspect([it for it in found if it.news is None])
             found = [it for it in found if it.news is not None]
             if more is None:
                 break
@@ -137,9 +137,9 @@ class Scan:
         if found:
             await self._keep(await self._look_here(kind, found))
 
-    async def _suspect(self, gone: Sequence[Finding], window: Window) -> None:
-        """What Clerk did not show, unless it came here after we had begun, or is still being made."""
-        if gone and not window.is_open:
+    async def _suspect(self, gone: Sequence[Finding]) -> None:
+        """What Clerk did not show, unless it came here after we had begun."""
+        if gone:
             await self._keep([it for it in gone if (it.wrote_at or 0) < self.started_at])
 
     async def _look_here(self, kind: Kind, found: Sequence[Finding]) -> list[Finding]:

@@ -7,7 +7,15 @@ from starlette.responses import Response
 
 from clerk_emulator.frontend import one_time
 from clerk_emulator.frontend.browser import Browser, back_to_application, browser_of
-from clerk_emulator.state import emails, invitations, organization_invitations, sessions, sign_in_tokens, tickets
+from clerk_emulator.state import (
+    emails,
+    enrollment,
+    invitations,
+    organization_invitations,
+    sessions,
+    sign_in_tokens,
+    tickets,
+)
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Invitation, OrganizationInvitation, User
 from clerk_emulator.state.refusals import Refused
@@ -54,6 +62,7 @@ async def submit(request: Request, instance: Instance, site: Site) -> Response:
     try:
         user = _accept(instance, found, names)
         sessions.start(instance, user, browser.client)
+        enrollment.note(instance, user)
     except Refused as refused:
         return _form(instance, found, refused.problems[0].long_message)
     return _leave(browser, found)

@@ -5,7 +5,7 @@ from typing import Any
 from clerk_emulator.frontend.standing import require, require_for_list
 from clerk_emulator.frontend.visit import Route, Visit
 from clerk_emulator.frontend.visit import require as require_field
-from clerk_emulator.state import domains, proofs, roles
+from clerk_emulator.state import domains, enrollment, proofs, roles
 from clerk_emulator.state.kinds import OrganizationDomain
 from clerk_emulator.wire import front
 from clerk_emulator.wire.people import deleted
@@ -50,7 +50,10 @@ def change_mode(visit: Visit) -> Any:
     """Change how people with an address there may join."""
     found = _domain(visit, roles.MANAGE_DOMAINS)
     changes = {"enrollment_mode": require_field(visit.fields, "enrollment_mode")}
-    return front.domain(visit.instance, domains.update(visit.instance, found, changes))
+    changed = domains.update(visit.instance, found, changes)
+    if visit.fields.flag("delete_pending"):
+        enrollment.drop_pending(visit.instance, changed)
+    return front.domain(visit.instance, changed)
 
 
 def prepare(visit: Visit) -> Any:

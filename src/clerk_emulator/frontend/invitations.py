@@ -65,8 +65,10 @@ def _draft(visit: Visit, address: str) -> dict[str, Any]:
 
 
 def _all(visit: Visit, organization: Organization) -> list[OrganizationInvitation]:
+    """Return the invitations that somebody made, newest first; what a domain makes is not listed."""
     ids = visit.instance.invitations_of_organization.of(organization.id).ids()
-    return [row for row in map(visit.instance.organization_invitations.find, ids) if row is not None]
+    rows = map(visit.instance.organization_invitations.find, ids)
+    return [row for row in rows if row is not None and row.domain_id is None]
 
 
 def _page(visit: Visit, found: list[OrganizationInvitation]) -> Any:

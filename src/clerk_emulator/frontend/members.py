@@ -6,9 +6,8 @@ from typing import Any
 from clerk_emulator.frontend.standing import require, require_for_list
 from clerk_emulator.frontend.visit import Route, Visit
 from clerk_emulator.frontend.visit import require as require_field
-from clerk_emulator.state import memberships, roles, search, users
+from clerk_emulator.state import enrollment, memberships, roles, search, users
 from clerk_emulator.state.model import Membership, Organization
-from clerk_emulator.state.refusals import missing_resource
 from clerk_emulator.wire import front
 
 PATH = "/organizations/{organization_id}/memberships"
@@ -45,15 +44,28 @@ def remove(visit: Visit) -> Any:
 
 
 def list_requests(visit: Visit) -> Any:
-    """Answer no requests: nobody can make one here."""
-    require_for_list(visit, roles.MANAGE_MEMBERS)
-    return {"data": [], "total_count": 0}
+    """Answer a page of the requests to join, newest first."""
+    organization = require_for_list(visit, roles.MANAGE_MEMBERS)
+    shapes = [front.request(visit.instance, row) for row in enrollment.requests(visit.instance, organization)]
+    statuses = visit.query.texts("status")
+    found = [shape for shape in shapes if not statuses or shape["status"] in statuses]
+    return {"data": visit.query.page(found), "total_count": len(found)}
 
 
-def no_request(visit: Visit) -> Any:
-    """Refuse: there is no such request."""
-    require(visit, roles.MANAGE_MEMBERS)
-    raise missing_resource("organization membership request", visit.params["request_id"])
+def accept_request(visit: Visit) -> Any:
+    """Let in who asked."""
+    return _decide(visit, is_accepted=True)
+
+
+def reject_request(visit: Visit) -> Any:
+    """Leave out who asked."""
+    return _decide(visit, is_accepted=False)
+
+
+def _decide(visit: Visit, *, is_accepted: bool) -> Any:
+    organization, wanted = require(visit, roles.MANAGE_MEMBERS), visit.params["request_id"]
+    found = enrollment.decide(visit.instance, organization, wanted, is_accepted=is_accepted)
+    return front.request(visit.instance, found)
 
 
 def _member(visit: Visit, organization: Organization) -> Membership:
@@ -73,6 +85,6 @@ ROUTES = (
     Route("PATCH", f"{PATH}/{{user_id}}", "UpdateOrganizationMembership", update),
     Route("DELETE", f"{PATH}/{{user_id}}", "removeOrganizationMember", remove),
     Route("GET", REQUESTS, "listOrganizationMembershipRequests", list_requests),
-    Route("POST", f"{REQUESTS}/{{request_id}}/accept", "acceptOrganizationMembershipRequest", no_request),
-    Route("POST", f"{REQUESTS}/{{request_id}}/reject", "rejectOrganizationMembershipRequest", no_request),
+    Route("POST", f"{REQUESTS}/{{request_id}}/accept", "acceptOrganizationMembershipRequest", accept_request),
+    Route("POST", f"{REQUESTS}/{{request_id}}/reject", "rejectOrganizationMembershipRequest", reject_request),
 )

@@ -4,10 +4,10 @@ from typing import Any
 
 from clerk_emulator.frontend.standing import membership_in
 from clerk_emulator.frontend.visit import Route, Visit
-from clerk_emulator.state import memberships
+from clerk_emulator.state import enrollment, memberships
 from clerk_emulator.state import organization_invitations as invitations
 from clerk_emulator.state.model import OrganizationInvitation
-from clerk_emulator.state.refusals import Problem, Refused, missing_resource
+from clerk_emulator.state.refusals import Problem, Refused
 from clerk_emulator.wire import front
 from clerk_emulator.wire.people import deleted
 
@@ -46,15 +46,17 @@ def accept_invitation(visit: Visit) -> Any:
 
 
 def list_suggestions(visit: Visit) -> Any:
-    """Answer no suggestions: nobody is suggested an organization by a domain here."""
-    assert visit.user, "signed in"  # noqa: S101
-    return {"data": [], "total_count": 0}
+    """Answer a page of the organizations that are suggested because of a domain, newest first."""
+    statuses = visit.query.choices("status", STATUSES)
+    rows = enrollment.of_user(visit.instance, visit.user)
+    found = [row for row in rows if not statuses or row.status in statuses]
+    data = [front.suggestion(visit.instance, row) for row in visit.query.page(found)]
+    return {"data": data, "total_count": len(found)}
 
 
-def no_suggestion(visit: Visit) -> Any:
-    """Refuse: there is no such suggestion."""
-    assert visit.user, "signed in"  # noqa: S101
-    raise missing_resource("organization suggestion", visit.params["suggestion_id"])
+def ask_to_join(visit: Visit) -> Any:
+    """Ask to join."""
+    return front.suggestion(visit.instance, enrollment.ask(visit.instance, visit.user, visit.params["suggestion_id"]))
 
 
 def creation_defaults(visit: Visit) -> Any:
@@ -86,6 +88,6 @@ ROUTES = (
         accept_invitation,
     ),
     Route("GET", "/me/organization_suggestions", "getOrganizationSuggestions", list_suggestions),
-    Route("POST", "/me/organization_suggestions/{suggestion_id}/accept", "acceptOrganizationSuggestion", no_suggestion),
+    Route("POST", "/me/organization_suggestions/{suggestion_id}/accept", "acceptOrganizationSuggestion", ask_to_join),
     Route("GET", "/me/organization_creation_defaults", "getOrganizationCreationDefaults", creation_defaults),
 )

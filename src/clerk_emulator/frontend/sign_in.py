@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from clerk_emulator.frontend.browser import Browser, back_to_application, browser_of
-from clerk_emulator.state import access_lists, search, sessions, users
+from clerk_emulator.state import access_lists, enrollment, search, sessions, users
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import User
 from clerk_emulator.state.refusals import NotEmulated, Refused
@@ -43,6 +43,7 @@ async def submit(request: Request, instance: Instance, site: Site) -> Response:
         person = _who(instance, fields)
         access_lists.require_welcome(instance, person)
         sessions.start(instance, person, browser.client)
+        enrollment.note(instance, person)
     except (Refused, NotEmulated) as refused:
         return browser.remember(
             _form(instance, site, target, problem=_words(refused), address=fields.get("email_address", ""))

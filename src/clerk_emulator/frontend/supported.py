@@ -6,7 +6,6 @@ from clerk_emulator.frontend.table import ROUTES
 PAGES = {"getJWKS", "handshakeClient", "acceptTicket"}  # which are no part of the table, but of the hosted pages
 FACTORS = "By password, e-mail code and ticket, and a code by telephone as the second factor. Not by other means (501)."
 CODES = "By code only, not by link (501)."
-NO_DOMAINS = "Joining by a domain (suggestions, requests) does not happen: an empty list, or 404."
 NO_DEVICE = "Nothing is told of the device."
 PARTLY = {
     "createSignIn": FACTORS,
@@ -18,13 +17,6 @@ PARTLY = {
     "prepareSignUpsVerification": CODES,
     "sendVerificationEmail": CODES,
     "getSessions": NO_DEVICE,
-    "getOrganizationSuggestions": NO_DOMAINS,
-    "acceptOrganizationSuggestion": NO_DOMAINS,
-    "listOrganizationMembershipRequests": NO_DOMAINS,
-    "acceptOrganizationMembershipRequest": NO_DOMAINS,
-    "rejectOrganizationMembershipRequest": NO_DOMAINS,
-    "CreateOrganizationDomain": NO_DOMAINS,
-    "UpdateOrganizationDomainEnrollmentMode": NO_DOMAINS,
     "getOrganizationCreationDefaults": "Nothing is suggested.",
 }
 HEAD = """# The Frontend API

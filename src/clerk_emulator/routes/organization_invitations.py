@@ -67,7 +67,7 @@ def list_of_instance(call: Call) -> Any:
     """Answer a page of all invitations to organizations."""
     text = (call.query.text("query") or "").strip().lower()
     rows = call.instance.organization_invitations.newest_first()
-    found = (row for row in rows if text in row.email_address)
+    found = (row for row in rows if text in row.email_address and row.domain_id is None)
     return _answer(call, found, shapes.with_public_organization)
 
 
@@ -105,7 +105,7 @@ def _shape(call: Call, found: OrganizationInvitation) -> Any:
 def _of_organization(call: Call, organization: Organization) -> Iterable[OrganizationInvitation]:
     ids = call.instance.invitations_of_organization.of(organization.id).ids()
     rows = map(call.instance.organization_invitations.find, ids)
-    return (row for row in rows if row is not None)
+    return (row for row in rows if row is not None and row.domain_id is None)
 
 
 def _answer(call: Call, rows: Iterable[OrganizationInvitation], shape: Shape) -> Any:

@@ -5,7 +5,6 @@ from clerk_emulator.routes.operations import OPERATIONS, Operation
 
 NOBODY = "Nobody has one here: 404, or an empty list."
 NO_EFFECT = "Kept and answered; nothing follows from it."
-NOT_JOINED = "Joining by a domain (suggestions, automatic invitations) does not happen."
 COMMON_USER = "Not: wallets, TOTP secrets, backup codes (501)."
 NO_PROVIDERS = "Filters by wallet and by provider find nobody."
 PARTLY = {
@@ -28,8 +27,6 @@ PARTLY = {
     "CreateJWTTemplate": "Not: signing keys of your own, and algorithms other than RS256 (501).",
     "UpdateJWTTemplate": "Not: signing keys of your own, and algorithms other than RS256 (501).",
     "CreateSessionTokenFromTemplate": "Shortcodes of user, org, org_membership and session, and `||`.",
-    "CreateOrganizationDomain": NOT_JOINED,
-    "UpdateOrganizationDomain": NOT_JOINED,
     "VerifyOrganizationDomainOwnership": "Always true: no name server is asked.",
     "UpdateInstance": NO_EFFECT,
     "UpdateInstanceProtect": NO_EFFECT,

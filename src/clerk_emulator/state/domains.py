@@ -28,6 +28,11 @@ def get(instance: Instance, organization: Organization, domain_id: str) -> Organ
     return found
 
 
+def find_verified(instance: Instance, name: str) -> OrganizationDomain | None:
+    """Return the domain of this name, if it is an organization's for sure."""
+    return next((row for row in instance.organization_domains if row.name == name and row.is_verified), None)
+
+
 def create(instance: Instance, organization: Organization, draft: dict[str, Any]) -> OrganizationDomain:
     """Give an organization a domain and tell of it."""
     if not instance.settings.organization_domains_enabled:

@@ -15,6 +15,7 @@ from clerk_emulator.state.kinds import (
     Machine,
     Mail,
     OrganizationDomain,
+    OrganizationSuggestion,
     RedirectUrl,
     RoleSet,
     SignInToken,
@@ -164,6 +165,7 @@ class Instance:
         self.images: dict[str, tuple[str, str]] = {}  # content type, and the bytes in base64
         self.role_sets = Table[RoleSet]()
         self.organization_domains = Table[OrganizationDomain]()
+        self.organization_suggestions = Table[OrganizationSuggestion]()
         self.allowlist = Table[ListedIdentifier]()
         self.blocklist = Table[ListedIdentifier]()
         self.redirect_urls = Table[RedirectUrl]()

@@ -100,6 +100,20 @@ class OrganizationDomain:
 
 
 @dataclass(slots=True, kw_only=True)
+class OrganizationSuggestion:
+    """An organization that a user is told of because of a domain; a request to join, once the user asked."""
+
+    id: str
+    user_id: str
+    organization_id: str
+    domain_id: str
+    status: str = "pending"  # pending | accepted: the user asked | completed | revoked: the answer was no
+    request_id: str | None = None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
 class RoleSet:
     """The roles that the members of some organizations may have."""
 

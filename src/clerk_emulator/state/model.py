@@ -167,6 +167,7 @@ class OrganizationInvitation:
     settled: str | None = None  # accepted | revoked, or None
     user_id: str | None = None
     redirect_url: str | None = None
+    domain_id: str | None = None  # by which it was made; Clerk leaves such ones out of its lists
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     expires_at: int

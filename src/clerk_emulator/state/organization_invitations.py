@@ -54,6 +54,16 @@ def create_all(
     return made
 
 
+def offer(
+    instance: Instance, organization: Organization, draft: dict[str, Any], address: str
+) -> OrganizationInvitation:
+    """Invite an address as a domain of the organization wants it: without a letter, and beside the quota."""
+    invitation = _new(instance, organization, draft, address)
+    restore(instance, invitation)
+    instance.tell("organizationInvitation.created", invitation)
+    return invitation
+
+
 def _send(instance: Instance, organization: Organization, invitation: OrganizationInvitation) -> None:
     inviter = instance.users.find(invitation.inviter_id)
     by = f" by {inviter.identifier}" if inviter else ""
@@ -116,7 +126,7 @@ def restore(instance: Instance, invitation: OrganizationInvitation) -> None:
     key = instance.organization_invitations.add(invitation)
     instance.invitations_of_organization.add(invitation.organization_id, key)
     instance.tickets[invitation.ticket] = invitation.id
-    if invitation.settled is None:
+    if invitation.settled is None and invitation.domain_id is None:
         instance.open_invitations.add(invitation.organization_id, invitation.expiry_key)
         instance.invited[invitation.organization_id, invitation.email_address] = invitation.id
 
@@ -137,6 +147,8 @@ def _require_invitable(instance: Instance, organization: Organization, draft: di
 def settle(instance: Instance, invitation: OrganizationInvitation, how: str) -> None:
     """End an open invitation, without a word to the world."""
     invitation.settled = how
+    if invitation.domain_id is not None:
+        return
     instance.open_invitations.remove(invitation.organization_id, invitation.expiry_key)
     instance.invited.pop((invitation.organization_id, invitation.email_address), None)
 
@@ -153,6 +165,7 @@ def _new(instance: Instance, organization: Organization, draft: dict[str, Any], 
         ticket=instance.ids.secret(),
         inviter_id=draft.get("inviter_user_id"),
         redirect_url=draft.get("redirect_url"),
+        domain_id=draft.get("domain_id"),
         expires_at=draft.get("expires_at") or created_at + days * DAY,
         created_at=created_at,
         updated_at=draft.get("updated_at") or now,

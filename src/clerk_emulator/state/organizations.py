@@ -99,8 +99,9 @@ def delete(instance: Instance, organization: Organization) -> Organization:
         instance.invitations_of_organization.remove(organization.id, key)
         if invitation is None or invitation.settled is not None:
             continue
-        instance.open_invitations.remove(organization.id, invitation.expiry_key)
-        instance.invited.pop((organization.id, invitation.email_address), None)
+        if invitation.domain_id is None:
+            instance.open_invitations.remove(organization.id, invitation.expiry_key)
+            instance.invited.pop((organization.id, invitation.email_address), None)
         if is_loud and invitation.status(instance.now) == "pending":
             invitation.settled = "revoked"
             instance.tell("organizationInvitation.revoked", invitation)
@@ -109,6 +110,8 @@ def delete(instance: Instance, organization: Organization) -> Organization:
             session.last_active_organization_id = None
     for domain in [row for row in instance.organization_domains if row.organization_id == organization.id]:
         instance.organization_domains.remove(domain.id)
+    for suggestion in [row for row in instance.organization_suggestions if row.organization_id == organization.id]:
+        instance.organization_suggestions.remove(suggestion.id)
     instance.organizations.remove(organization.id)
     del instance.slugs[organization.slug]
     instance.tell("organization.deleted", organization)

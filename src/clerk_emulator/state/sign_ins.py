@@ -3,6 +3,7 @@
 from clerk_emulator.state import (
     access_lists,
     emails,
+    enrollment,
     invitations,
     organization_invitations,
     passwords,
@@ -16,7 +17,7 @@ from clerk_emulator.state import (
 from clerk_emulator.state.attempts import LIFETIME, SignIn
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import SignInToken
-from clerk_emulator.state.model import Client, EmailAddress, PhoneNumber, Session, User
+from clerk_emulator.state.model import Client, EmailAddress, OrganizationInvitation, PhoneNumber, Session, User
 from clerk_emulator.state.refusals import Problem, Refused, bad_field, bad_value, missing_resource
 
 CODES = ("email_code", "reset_password_email_code")
@@ -158,9 +159,8 @@ def use_ticket(instance: Instance, attempt: SignIn, ticket: str) -> None:
         session = sign_in_tokens.use(instance, found, client)
     else:
         tickets.require_open(instance, found)
-        if tickets.outcome(instance, found) == "sign_up":
-            raise _unknown()
-        if hasattr(found, "organization_id"):
+        tickets.require_user(instance, found)
+        if isinstance(found, OrganizationInvitation):
             user = organization_invitations.accept(instance, found, {})[0]
         else:
             user = invitations.accept(instance, found, {})
@@ -185,6 +185,7 @@ def _finish(instance: Instance, attempt: SignIn, user: User) -> None:
 
 
 def _close(instance: Instance, attempt: SignIn, session: Session) -> None:
+    enrollment.note(instance, user_of(instance, attempt))
     attempt.session_id = session.id
     client = instance.clients[attempt.client_id]
     client.sign_in_id = None

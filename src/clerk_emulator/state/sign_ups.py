@@ -5,6 +5,7 @@ from typing import Any
 from clerk_emulator.state import (
     access_lists,
     emails,
+    enrollment,
     invitations,
     metadata,
     organization_invitations,
@@ -113,6 +114,7 @@ def _address_of_ticket(instance: Instance, ticket: str) -> str:
         words = "This ticket signs in, it does not sign up."
         raise Refused(400, Problem(f"{kind}_token_not_in_sign_in_code", "wrong ticket", words))
     tickets.require_open(instance, found)
+    tickets.require_nobody(instance, found)
     return found.email_address
 
 
@@ -137,6 +139,7 @@ def _finish(instance: Instance, attempt: SignUp) -> None:
     user = _make(instance, attempt)
     client = instance.clients[attempt.client_id]
     session = sessions.start(instance, user, client)
+    enrollment.note(instance, user)
     attempt.user_id, attempt.session_id, attempt.password = user.id, session.id, None
     client.sign_up_id = None
     client.last_strategy = attempt.email_proof

@@ -21,6 +21,7 @@ from clerk_emulator.state.kinds import (
     Machine,
     Mail,
     OrganizationDomain,
+    OrganizationSuggestion,
     RedirectUrl,
     RoleSet,
     SignInToken,
@@ -44,6 +45,7 @@ from clerk_emulator.state.model import (
 SMALL: dict[str, Any] = {
     "role_sets": RoleSet,
     "organization_domains": OrganizationDomain,
+    "organization_suggestions": OrganizationSuggestion,
     "allowlist": ListedIdentifier,
     "blocklist": ListedIdentifier,
     "redirect_urls": RedirectUrl,

@@ -31,6 +31,24 @@ def require_open(instance: Instance, found: OrganizationInvitation | Invitation)
     raise invitations.not_acceptable(status)
 
 
+def require_user(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
+    """Refuse to sign in by an invitation of one who has no account."""
+    if outcome(instance, found) == "sign_up":
+        code = "organization_invitation_identification_not_exist"
+        is_joining = isinstance(found, OrganizationInvitation)
+        words = "There is no account for this invitation. Sign up first."
+        raise Refused(400, Problem(code if is_joining else "invitation_account_not_exists", "no account", words))
+
+
+def require_nobody(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
+    """Refuse to sign up by an invitation of one who has an account."""
+    if outcome(instance, found) == "sign_in":
+        code = "organization_invitation_identification_already_exists"
+        is_joining = isinstance(found, OrganizationInvitation)
+        words = "There is an account for this invitation. Sign in instead."
+        raise Refused(400, Problem(code if is_joining else "invitation_account_exists", "has an account", words))
+
+
 def outcome(instance: Instance, found: OrganizationInvitation | Invitation) -> str:
     """Return what the invitee has to do: sign in, or sign up."""
     return "sign_up" if emails.find_owner(instance, found.email_address) is None else "sign_in"

@@ -122,6 +122,8 @@ def delete(instance: Instance, user: User) -> User:
         emails.unindex(instance, email)
     for phone in user.phone_numbers:
         phones.unindex(instance, phone)
+    for suggestion in [row for row in instance.organization_suggestions if row.user_id == user.id]:
+        instance.organization_suggestions.remove(suggestion.id)
     _unindex(instance, user)
     instance.users.remove(user.id)
     instance.tell("user.deleted", user)

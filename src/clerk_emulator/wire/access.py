@@ -98,8 +98,13 @@ def organization_domain(instance: Instance, found: OrganizationDomain) -> Json:
         "affiliation_verification": proof,
         "ownership_verification": None,
         "verification": proof,
-        "total_pending_invitations": 0,
-        "total_pending_suggestions": 0,
+        "total_pending_invitations": sum(
+            row.domain_id == found.id and row.status(instance.now) == "pending"
+            for row in instance.organization_invitations
+        ),
+        "total_pending_suggestions": sum(
+            row.domain_id == found.id and row.status == "pending" for row in instance.organization_suggestions
+        ),
         **_times(found),
     }
     if owner is not None:

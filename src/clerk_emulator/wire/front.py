@@ -4,7 +4,7 @@ from typing import Any
 
 from clerk_emulator.state import memberships
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import OrganizationDomain
+from clerk_emulator.state.kinds import OrganizationDomain, OrganizationSuggestion
 from clerk_emulator.state.model import (
     EmailAddress,
     Membership,
@@ -71,6 +71,34 @@ def invitation_to_me(instance: Instance, found: OrganizationInvitation) -> Json:
     owner = instance.organizations.find(found.organization_id)
     assert owner is not None, "an invitation has an organization"  # noqa: S101
     return {**invitation(instance, found), "public_organization_data": public_organization(owner)}
+
+
+def suggestion(instance: Instance, found: OrganizationSuggestion) -> Json:
+    """Return an organization that is suggested to a user."""
+    owner = instance.organizations.find(found.organization_id)
+    assert owner is not None, "a suggestion has an organization"  # noqa: S101
+    return {
+        "object": "organization_suggestion",
+        "id": found.id,
+        "public_organization_data": public_organization(owner),
+        "status": found.status,
+        "created_at": found.created_at,
+        "updated_at": found.updated_at,
+    }
+
+
+def request(instance: Instance, found: OrganizationSuggestion) -> Json:
+    """Return a request to join an organization."""
+    person = instance.users.find(found.user_id)
+    return {
+        "object": "organization_membership_request",
+        "id": found.request_id,
+        "organization_id": found.organization_id,
+        "status": {"accepted": "pending", "completed": "accepted"}.get(found.status, found.status),
+        "public_user_data": people.public_user(person) if person else None,
+        "created_at": found.created_at,
+        "updated_at": found.updated_at,
+    }
 
 
 def public_organization(found: Organization) -> Json:

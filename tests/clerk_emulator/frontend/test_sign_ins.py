@@ -145,7 +145,7 @@ async def test_the_ticket_of_an_invitation_signs_a_user_in_and_is_accepted(
     invitation = await backend.invite(organization)
     ticket = invitation["url"].partition("ticket=")[2]
     nobody = await script.no("POST", "/client/sign_ins", strategy="ticket", ticket=ticket)
-    assert nobody == (422, "form_identifier_not_found")
+    assert nobody == (400, "organization_invitation_identification_not_exist")
     await backend.user("bo@example.com")
     await emulator.webhooks.drain()
     receiver.got.clear()

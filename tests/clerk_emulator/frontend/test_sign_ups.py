@@ -145,6 +145,20 @@ async def test_who_may_sign_up_is_a_setting(script: Script, backend: Backend, em
     assert outside == (403, "not_allowed_access")
 
 
+async def test_an_invitation_of_one_who_has_an_account_is_for_signing_in(script: Script, backend: Backend) -> None:
+    organization, _ = await backend.firm()
+    joining = await backend.invite(organization)
+    general = await backend("POST", "/invitations", {"email_address": "bo@example.com"})
+    await backend.user("bo@example.com")
+    codes = {"organization_invitation_identification_already_exists": joining, "invitation_account_exists": general}
+    for code, invitation in codes.items():
+        ticket = invitation["url"].partition("ticket=")[2]
+        assert await script.no("POST", "/client/sign_ups", strategy="ticket", ticket=ticket) == (400, code)
+    done = await script("POST", "/client/sign_ins", strategy="ticket", ticket=general["url"].partition("ticket=")[2])
+    assert done["status"] == "complete"
+    assert (await backend("GET", "/invitations", status="accepted"))[0]["id"] == general["id"]
+
+
 async def test_one_who_is_signed_in_signs_up_nobody(script: Script, backend: Backend) -> None:
     await backend.user(password=PASSWORD)
     await script.sign_in("ada@example.com", PASSWORD)

@@ -28,11 +28,11 @@ PAGE = """<!doctype html>
   data-clerk-publishable-key="{key}" data-clerk-proxy-url="{fapi}"></script>
 <script src="{fapi}/npm/@clerk/ui@1/dist/ui.browser.js" crossorigin="anonymous"></script>
 <script>
-  window.ready = Clerk.load({{telemetry: false, ui: {{ClerkUI: window.__internal_ClerkUICtor}}, ...{options}}});
-  window.show = async (component, props) => {{
+  window.ready = Clerk.load({telemetry: false, ui: {ClerkUI: window.__internal_ClerkUICtor}, ...{options}});
+  window.show = async (component, props) => {
     await window.ready;
     Clerk["mount" + component](document.getElementById("here"), props);
-  }};
+  };
 </script>
 </body>
 </html>"""
@@ -42,13 +42,14 @@ class Application:
     """An application on a port of its own, with the same page at every path; `clerk` is the emulator behind it.
 
     `options` are given to `Clerk.load()`; `proxy` is what the page takes for `proxyUrl`: the emulator itself, from
-    another port, unless a test says otherwise.
+    another port, unless a test says otherwise. `html` is the page.
     """
 
     def __init__(self, clerk: Clerk) -> None:
         self.clerk = clerk
         self.proxy = f"{clerk.url}/__clerk"
         self.options: dict[str, Any] = {}
+        self.html = PAGE
         self._listener = bind(HOST, 0)
         self.origin = address_of(HOST, self._listener)
         config = uvicorn.Config(
@@ -68,7 +69,8 @@ class Application:
 
     def _page(self, request: Request) -> Response:
         key, options = self.clerk.publishable_key, json.dumps(self.options)
-        return HTMLResponse(PAGE.format(fapi=self.proxy, key=key, options=options))
+        html = self.html.replace("{fapi}", self.proxy).replace("{key}", key).replace("{options}", options)
+        return HTMLResponse(html)
 
     async def _pass_on(self, request: Request) -> Response:
         """Answer what the emulator answers: for a test with `/__clerk` as its proxy, on the page's own origin."""
@@ -112,6 +114,12 @@ class Application:
         """Sign a user in, in this browser, by the emulator's own page and not by Clerk's scripts."""
         answer = page.request.post(f"{self.clerk.url}/sign-in", form={"user_id": user_id}, max_redirects=0)
         assert answer.status == 303, answer.text()
+
+    def sign_out(self, page: Page, options: str = "{}") -> None:
+        """Sign out by Clerk's script, and wait for the page to which it leads."""
+        with page.expect_navigation():
+            page.evaluate(f"void Clerk.signOut({options})")
+        page.evaluate("window.ready")
 
     def claims(self, page: Page) -> dict[str, Any] | None:
         """Return what the page's session token says, its signature checked; None where nobody is signed in."""

@@ -1,10 +1,15 @@
 """Clerk's own scripts are loaded from the emulator."""
 
+import re
+from pathlib import Path
+
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from clerk_emulator.wire.keyring import publishable_key
 from tests.clerk_emulator.browser.application import MakeApplication
+
+GUIDE = Path(__file__).parents[3] / "docs" / "emulator.md"
 
 
 @pytest.mark.parametrize("host", ["swift-emu-1.clerk.accounts.dev", "127.0.0.1:8001"])
@@ -31,3 +36,16 @@ def test_a_session_begun_on_the_emulators_own_page_is_there(make_app: MakeApplic
     claims = app.claims(page)
     assert claims is not None
     assert claims["sub"] == "user_ada"
+
+
+def test_the_page_of_the_guide_shows_who_is_signed_in(make_app: MakeApplication, page: Page) -> None:
+    app = make_app()
+    app.clerk.seed(users=[{"id": "user_ada", "email_address": "ada@example.com"}])
+    (html,) = re.findall(r"```html\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    app.html = f"<!doctype html><link rel=icon href='data:,'>{html}"
+    app.html = app.html.replace("http://127.0.0.1:8001/__clerk", "{fapi}").replace("pk_test_...", "{key}")
+    page.goto(app.origin)
+    expect(page.get_by_label("Email address")).to_be_visible()
+    app.sign_in(page, "user_ada")
+    page.goto(app.origin)
+    expect(page.get_by_role("button", name="Open user menu")).to_be_visible()

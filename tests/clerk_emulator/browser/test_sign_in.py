@@ -32,8 +32,7 @@ def test_by_password_with_the_script_alone_and_out_again(app: Application, page:
     claims = app.claims(page)
     assert claims is not None
     assert (claims["sub"], claims["azp"]) == ("user_ada", app.origin)
-    page.evaluate("Clerk.signOut()")
-    app.visit(page)
+    app.sign_out(page)
     assert app.claims(page) is None
     assert [type_ for type_, _ in app.events()] == ["session.created", "session.removed"]
 
@@ -99,7 +98,7 @@ def test_two_people_in_two_browsers_never_see_each_other(app: Application, new_p
     for name, page in pages.items():
         app.visit(page)
         assert page.evaluate("Clerk.client.sessions.map(one => one.user.firstName)") == [name]
-    pages["Ada"].evaluate("Clerk.signOut()")
+    app.sign_out(pages["Ada"])
     app.visit(pages["Bo"])
     assert pages["Bo"].evaluate("Clerk.user.firstName") == "Bo"
 
@@ -143,8 +142,7 @@ def test_two_people_in_one_browser_where_that_is_allowed(app: Application, page:
     claims = app.claims(page)
     assert claims is not None
     assert claims["sub"] == "user_ada"
-    page.evaluate("Clerk.signOut({sessionId: Clerk.session.id})")
-    app.visit(page)
+    app.sign_out(page, "{sessionId: Clerk.session.id}")
     assert page.evaluate(names) == ["Bo"]
 
 

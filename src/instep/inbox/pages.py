@@ -100,7 +100,7 @@ class DeliveryPages:
         except PermanentError as error:
             return self.console.refused(request, error, title=self.console.words.gettext("Not found"))
         (row,) = await self._rows([told.row])
-        context = {"row": row, "payload": told.payload, "events": await self.events(told.history), "back": HERE}
+        context = {"row": row, "payload": told.payload, "story": await self.events(told.history), "back": HERE}
         if is_partial(request):
             return self.console.pages.fragment(request, "inbox/delivery.html", **context)
         return await self.console.page(request, "inbox/delivery_page.html", asker, here=HERE, **context)

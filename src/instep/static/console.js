@@ -185,6 +185,7 @@ document.addEventListener("htmx:error", (event) => {
 });
 
 showTheme();
+one(".side-nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone it is a row that scrolls
 openDialogs();
 keepTimes();
 setInterval(keepTimes, 15_000);

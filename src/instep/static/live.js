@@ -34,6 +34,7 @@ async function refresh({ isSilent = false } = {}) {
     isReading = false;
   }
   tell(compare(before, snapshot(), wasPart || hasMore()), isSilent);
+  document.dispatchEvent(new CustomEvent("list-read")); // for what else is open over it
   if (isAgain) { isAgain = false; setTimeout(() => refresh(), SETTLE_MS); }
 }
 

@@ -172,6 +172,17 @@ class Story(RuleBasedStateMachine):
     def clerk_shows_nobody_or_everybody_again(self, is_hiding: bool) -> None:
         self.clerk.is_hiding = is_hiding
 
+    @rule(pick=picks)
+    def what_is_told_is_not_shown_for_some_minutes(self, pick: int) -> None:
+        self.listen()
+        if self.waiting:
+            self.put(self.waiting.pop(pick % len(self.waiting)))
+        self.clerk.is_hiding = True
+        for _ in range(3):
+            self.work_on()
+            self.clock.advance(MINUTE)
+        self.clerk.is_hiding = False
+
     @rule(minutes=st.sampled_from([1, 5, 60]))
     def time_passes(self, minutes: int) -> None:
         self.clock.advance(minutes * MINUTE)

@@ -30,6 +30,7 @@ def actions(words: Words) -> dict[str, str]:
         "user.ban": _("Ban"),
         "user.unban": _("Lift ban"),
         "user.password": _("Set password"),
+        "user.sessions": _("End sessions"),
         "profile.edit": _("Edit profile"),
         "profile.email": _("Replace e-mail address"),
         "profile.email.code": _("Send code to a new address"),
@@ -41,10 +42,13 @@ def actions(words: Words) -> dict[str, str]:
         "session.break_glass": _("Sign in by the break-glass key"),
         "user.seen": _("Person changed in Clerk"),
         "user.gone": _("Person deleted in Clerk"),
+        "user.back": _("Person found in Clerk again"),
         "membership.seen": _("Membership changed in Clerk"),
         "membership.gone": _("Membership ended in Clerk"),
+        "membership.back": _("Membership found in Clerk again"),
         "organization.seen": _("Organization changed in Clerk"),
         "organization.gone": _("Organization deleted in Clerk"),
+        "organization.back": _("Organization found in Clerk again"),
     }
 
 

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from instep.identity.events import News, Seen
 from instep.identity.model import Key, Membership, User
-from instep.identity.rules import Answer, AskAgain, Change, Ignored, Known, Verdict, after, decide
+from instep.identity.rules import Answer, AskAgain, Change, Known, Verdict, after, decide
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 from instep.mirror.store import Kept, find_kept, find_known, find_ours, find_unlinked
@@ -79,9 +80,11 @@ class Ledger:
                 if parent not in self.known:
                     return AskAgain(parent)
             known = self._move(news)
+        standing = known
         if known is not None and known.absent_at is not None and self._has_dead_parent(news):
-            return Ignored("gone")  # it lives again with its parent, and not before
-        verdict = decide(known, news, is_read=is_read, asked=asked)
+            # What is said of it counts for the day on which it lives again, with its parent and not before.
+            standing = replace(known, is_gone=False, absent_at=None)
+        verdict = decide(standing, news, is_read=is_read, asked=asked)
         if isinstance(verdict, Change):
             self._before.setdefault(news.key, known)
             self.known[news.key] = after(verdict, known.id if known else self._new_id(news))

@@ -1,6 +1,7 @@
 """The seam between async code and SQL: whole transactions, failures of two families, and rows in bulk."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +154,29 @@ def test_thousands_of_ids_are_one_question(db: Db) -> None:
     query = sa.select(sa.func.count()).select_from(things)
     assert db.reading(lambda conn: conn.execute(query.where(is_among(conn, things.c.id, ids))).scalar_one()) == 2_500
     assert db.reading(lambda conn: conn.execute(query.where(is_among(conn, things.c.id, []))).scalar_one()) == 0
+
+
+def test_a_bulk_write_leaves_the_next_write_as_durable_as_ever(tmp_path: Path) -> None:
+    db = Db(f"sqlite:///{tmp_path / 'bulk.db'}")
+
+    def how(conn: Conn) -> tuple[int, int]:
+        level, pages = (
+            conn.exec_driver_sql(f"PRAGMA {it}").scalar_one() for it in ("synchronous", "wal_autocheckpoint")
+        )
+        return level, pages
+
+    async def both() -> list[tuple[int, int]]:
+        return [await db.write_bulk(how), await db.write(how), await db.write_bulk(how)]
+
+    assert asyncio.run(both()) == [(1, 16000), (2, 1000), (1, 16000)]
+    db.close()
+
+
+async def test_a_bulk_write_that_fails_is_undone(db: Db) -> None:
+    def fail(conn: Conn) -> None:
+        put(conn, ("1", "undone", 1))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await db.write_bulk(fail)
+    assert names(db) == {}

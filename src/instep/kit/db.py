@@ -46,6 +46,9 @@ _PRAGMAS = (
     "busy_timeout=10000",
     "cache_size=-32000",
 )
+# Many pages are changed by each of many transactions: they are brought into the database every 64 MB, not every 4.
+_BULK_PRAGMAS = ("synchronous=NORMAL", "wal_autocheckpoint=16000")
+_USUAL_PRAGMAS = ("synchronous=FULL", "wal_autocheckpoint=1000")
 _PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
 
 
@@ -64,15 +67,17 @@ class Db:
     """An engine and the threads that use it. SQLite: one writer thread; PostgreSQL: as many as connections.
 
     `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the
-    first use. Raises DatabaseDown from every call while the database can't be reached.
+    first use. Raises DatabaseDown from every call while the database can't be reached. `options` go with every
+    connection that writes: what all writers must heed.
     """
 
-    def __init__(self, url: str, *, threads: int = THREADS) -> None:
+    def __init__(self, url: str, *, threads: int = THREADS, options: Mapping[str, Any] | None = None) -> None:
         self.engine = make_engine(url, threads)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # Ending a reading transaction would make psycopg forget the statements that the server has prepared.
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._writing = self.engine.execution_options(instep_writes=True)
+        self._writing = self.engine.execution_options(instep_writes=True, **(options or {}))
+        self._bulk = self._writing.execution_options(instep_is_bulk=True)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="instep-db")
         self._writers = ThreadPoolExecutor(1, thread_name_prefix="instep-write") if self.is_sqlite else self._readers
 
@@ -86,8 +91,18 @@ class Db:
 
         It runs in the caller's context: what is written knows the request that it belongs to.
         """
+        return await self._aside(self._writing, lambda conn: fn(conn, *args, **kwargs))
+
+    async def write_bulk(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write` of much that can be had again: on SQLite a power cut may undo the last of these, each as a whole.
+
+        Whatever `write` commits afterwards is kept together with everything before it.
+        """
+        return await self._aside(self._bulk, lambda conn: fn(conn, *args, **kwargs))
+
+    async def _aside(self, engine: sa.Engine, do: Callable[[Conn], T]) -> T:
         loop, context = asyncio.get_running_loop(), copy_context()
-        return await loop.run_in_executor(self._writers, lambda: context.run(self.writing, fn, *args, **kwargs))
+        return await loop.run_in_executor(self._writers, lambda: context.run(self._write, engine, do))
 
     def reading(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` without an event loop."""
@@ -101,30 +116,34 @@ class Db:
 
     def writing(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` without an event loop. A deadlock or a lost serialization is tried again: `fn` then runs anew."""
+        return self._write(self._writing, lambda conn: fn(conn, *args, **kwargs))
+
+    def _write(self, engine: sa.Engine, do: Callable[[Conn], T]) -> T:
         try:
             try:
-                return self._write_once(fn, *args, **kwargs)
+                return _write_once(engine, do)
             except DBAPIError as error:
                 if not _is_passing(error):
                     raise
             for attempt in stamina.retry_context(on=_is_passing, attempts=3, wait_initial=0.02, wait_max=0.5):
                 with attempt:
-                    return self._write_once(fn, *args, **kwargs)
+                    return _write_once(engine, do)
         except OperationalError as error:
             raise DatabaseDown(f"The database can't be written: {_cause(error)}") from error
         except DBAPIError as error:
             raise DatabaseRefused(f"The database refused the change: {_cause(error)}") from error
         raise AssertionError("unreachable")
 
-    def _write_once(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._writing.connect() as conn, conn.begin():
-            return fn(conn, *args, **kwargs)
-
     def close(self) -> None:
         """End the threads and close every connection."""
         self._readers.shutdown(wait=True)
         self._writers.shutdown(wait=True)
         self.engine.dispose()
+
+
+def _write_once(engine: sa.Engine, do: Callable[[Conn], T]) -> T:
+    with engine.connect() as conn, conn.begin():
+        return do(conn)
 
 
 def make_engine(url: str, threads: int = THREADS) -> sa.Engine:
@@ -180,8 +199,19 @@ def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engi
 
     @sa.event.listens_for(engine, "begin")
     def _begin(conn: Conn) -> None:
-        is_writing = conn.get_execution_options().get("instep_writes", False)
+        options = conn.get_execution_options()
+        is_writing = options.get("instep_writes", False)
+        if options.get("instep_is_bulk", False):
+            conn.info["instep_is_bulk"] = True
+            for pragma in _BULK_PRAGMAS:
+                conn.exec_driver_sql(f"PRAGMA {pragma}")
         conn.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+    @sa.event.listens_for(engine, "checkin")
+    def _end_bulk(connection: Any, record: Any) -> None:
+        if record.info.pop("instep_is_bulk", False) and connection is not None:
+            for pragma in _USUAL_PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
 
     return engine
 

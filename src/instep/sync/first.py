@@ -148,7 +148,7 @@ class First:
     async def _take(self, parts: Sequence[_Part], facts: dict[Key, Answer], *, left_to_ask: int = ROUNDS) -> None:
         """Take pages in; parents that are not here are read in Clerk, and it is tried again."""
         try:
-            counts = await self.db.write(self._insert, parts, facts, left_to_ask > 0)
+            counts = await self.db.write_bulk(self._insert, parts, facts, left_to_ask > 0)
         except _Asks as open_:
             facts = facts | answers_to(open_.asks, await self.writes.look(open_.asks))
             await self._take(parts, facts, left_to_ask=left_to_ask - 1)

@@ -1,4 +1,4 @@
-"""A soak: a long made-up life, with webhooks late, twice, out of order and refused, and a reader who knows only them."""
+"""A soak: a long made-up life, its webhooks late, twice, out of order and refused, and a reader of nothing else."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -69,7 +69,7 @@ class Life:
     """One step after the other; what Clerk refuses is a step too."""
 
     def __init__(self, emulator: Emulator, backend: Backend, seed: int) -> None:
-        self.emulator, self.backend, self.random = emulator, backend, Random(seed)
+        self.emulator, self.backend, self.random = emulator, backend, Random(seed)  # noqa: S311 - made up
         self.number = 0
 
     async def step(self) -> None:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from clerk_emulator.frontend import accept, sign_in
+from clerk_emulator.frontend import accept, sign_in, sign_up
 from clerk_emulator.frontend.browser import PROXY, comes_from_elsewhere
 from clerk_emulator.frontend.handshake import handshake
 from clerk_emulator.state.instance import Instance
@@ -48,6 +48,8 @@ def routes(instance: Instance, site: Site, note_caller: NoteCaller) -> list[Rout
         *(Route(f"{prefix}/v1/client/handshake", door(handshake)) for prefix in ("", PROXY)),
         Route("/sign-in", door(sign_in.show)),
         Route("/sign-in", door(sign_in.submit), methods=["POST"]),
+        Route("/sign-up", door(sign_up.show)),
+        Route("/sign-up", door(sign_up.submit), methods=["POST"]),
         Route("/sign-out", door(sign_in.sign_out), methods=["GET", "POST"]),
         Route(ACCEPT_PATH, door(accept.show)),
         Route(ACCEPT_PATH, door(accept.submit), methods=["POST"]),

@@ -13,6 +13,7 @@ from clerk_emulator.frontend import (
     sessions,
     sign_ins,
     sign_ups,
+    waitlist,
 )
 from clerk_emulator.frontend.visit import Route
 
@@ -29,9 +30,10 @@ MODULES = (
     members,
     invitations,
     domains,
+    waitlist,
 )
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
-ONLY_HERE = frozenset({"client", "dev_browser", "environment", "me"})  # first parts that the Backend API does not have
+ONLY_HERE = frozenset({"client", "dev_browser", "environment", "me", "waitlist"})  # not of the Backend API
 
 
 def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:

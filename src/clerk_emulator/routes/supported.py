@@ -22,7 +22,6 @@ PARTLY = {
     "ListUserTrustedDevices": NOBODY,
     "RevokeUserTrustedDevice": NOBODY,
     "GetOAuthAccessToken": NOBODY,
-    "SetUserPasswordCompromised": "The user may still sign in by the password.",
     "CreateTestingToken": "There is no protection against robots that it would have to pass.",
     "CreateJWTTemplate": "Not: signing keys of your own, and algorithms other than RS256 (501).",
     "UpdateJWTTemplate": "Not: signing keys of your own, and algorithms other than RS256 (501).",
@@ -33,7 +32,7 @@ PARTLY = {
     "GetInstanceProtect": NO_EFFECT,
     "UpdateInstanceCommunication": NO_EFFECT,
     "UpdateInstanceAuthConfig": "Only `restricted_to_allowlist` has an effect.",
-    "UpdateInstanceRestrictions": "Subaddresses and disposable domains are not blocked; the lists hold at sign-in.",
+    "UpdateInstanceRestrictions": "Disposable domains are not blocked.",
     "ListDomains": "One domain: the address of the emulator.",
     "CreateRedirectURL": NO_EFFECT,
 }

@@ -67,10 +67,13 @@ def require_welcome(instance: Instance, user: User) -> None:
 def require_welcome_address(instance: Instance, address: str, *, is_invited: bool) -> None:
     """Refuse a newcomer whom the lists keep out; an invitation stands for an entry of the allow list."""
     settings = instance.settings
-    is_blocked = settings.blocklist and _is_listed(instance.blocklist, address)
+    is_sub = settings.block_email_subaddresses and any(sign in address.partition("@")[0] for sign in "+=#")
+    is_blocked = is_sub or (settings.blocklist and _is_listed(instance.blocklist, address))
     is_unknown = settings.allowlist and not is_invited and not _is_listed(instance.allowlist, address)
     if is_blocked or is_unknown:
         words = f"The lists of this instance keep {address} out."
+        if is_sub:
+            words = "An address with +, = or # is not taken here."
         raise Refused(403, Problem("not_allowed_access", "not allowed", words))
 
 

@@ -66,6 +66,7 @@ class Settings:
     `rate_limits`: `off`, `development` (100 calls in 10 seconds), or `production` (1,000).
     `ticket_links`: whether the link of an invitation leads to the emulator's own `page`, where a button accepts
     it without a script, or, as Clerk's does, to the `application`, whose `<SignUp/>` takes the ticket.
+    `lockout_attempts`: after how many wrong passwords and codes a user is locked for `lockout_seconds`; 0: never.
     `multi_session`: whether several people may be signed in in one browser.
     `sign_up_mode`: who may sign up: `public`, or only who has an invitation: `restricted` and `waitlist`.
     `sign_up_requires`: what a newcomer has to give besides an address: `password`, `first_name`, `last_name`.
@@ -78,6 +79,7 @@ class Settings:
     default_role: str = "org:member"
     invitation_days: int = 30
     session_days: int = 7
+    lockout_attempts: int = 100
     lockout_seconds: int = 3600
     cascade_events: bool = False
     event_timestamps: str = "seconds"

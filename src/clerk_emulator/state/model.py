@@ -66,6 +66,7 @@ class User:
     is_password_compromised: bool = False
     banned: bool = False
     lockout_ends_at: int | None = None
+    failed_attempts: int = 0  # to sign in, since the last one that went well
     delete_self_enabled: bool = True
     create_organization_enabled: bool = True
     create_organizations_limit: int | None = None

@@ -83,6 +83,9 @@ def check_credentials(instance: Instance, address: str, password: str) -> User:
         raise Refused(422, Problem("form_identifier_not_found", "unknown", "Nobody has this address."))
     if user.password is None or not passwords.matches(user.password, password):
         raise Refused(422, Problem("form_password_incorrect", "wrong password", "The password is wrong."))
+    if user.is_password_compromised:
+        words = "Somebody else may know this password. Sign in another way."
+        raise Refused(422, Problem("form_password_compromised", "compromised", words))
     return user
 
 

@@ -106,14 +106,18 @@ def attempt_password(instance: Instance, attempt: SignIn, password: str) -> None
         words = "This user has no password: another way has to be taken."
         raise Refused(400, Problem("strategy_for_user_invalid", "no password", words))
     if not passwords.matches(user.password, password):
+        _count_failure(instance, user)
         raise bad_field("form_password_incorrect", "password", "This is not the password of this user.")
+    if user.is_password_compromised:
+        words = "Somebody else may know this password. Sign in another way."
+        raise bad_field("form_password_compromised", "password", words)
     _prove_first(instance, attempt, user, "password")
 
 
 def attempt_code(instance: Instance, attempt: SignIn, strategy: str, code: str) -> None:
     """Prove the first factor by the code that was sent."""
     user = user_of(instance, attempt)
-    proofs.require_right(instance, attempt.first_verification_id, strategy, code)
+    _require_right(instance, user, attempt.first_verification_id, strategy, code)
     attempt.needs_password = strategy == "reset_password_email_code"
     _prove_first(instance, attempt, user, strategy)
 
@@ -133,9 +137,10 @@ def prepare_second(instance: Instance, attempt: SignIn, phone_id: str | None = N
 def attempt_second(instance: Instance, attempt: SignIn, code: str) -> None:
     """Prove the second factor by the code that was sent."""
     _require_status(instance, attempt, "needs_second_factor")
-    proofs.require_right(instance, attempt.second_verification_id, "phone_code", code)
+    user = user_of(instance, attempt)
+    _require_right(instance, user, attempt.second_verification_id, "phone_code", code)
     attempt.second_proof = "phone_code"
-    _finish(instance, attempt, user_of(instance, attempt))
+    _finish(instance, attempt, user)
 
 
 def set_password(instance: Instance, attempt: SignIn, password: str, *, sign_out: bool) -> None:
@@ -169,6 +174,23 @@ def use_ticket(instance: Instance, attempt: SignIn, ticket: str) -> None:
     _close(instance, attempt, session)
 
 
+def _require_right(instance: Instance, user: User, verification_id: str | None, strategy: str, code: str) -> None:
+    sessions.require_may_sign_in(instance, user)
+    try:
+        proofs.require_right(instance, verification_id, strategy, code)
+    except Refused as refused:
+        if refused.problems[0].code == "form_code_incorrect":
+            _count_failure(instance, user)
+        raise
+
+
+def _count_failure(instance: Instance, user: User) -> None:
+    """Lock a user for whom somebody guesses too often."""
+    user.failed_attempts += 1
+    if 0 < instance.settings.lockout_attempts <= user.failed_attempts:
+        users.set_locked(instance, user, True)
+
+
 def _prove_first(instance: Instance, attempt: SignIn, user: User, strategy: str) -> None:
     attempt.first_proof = strategy
     attempt.needs_second = bool(second_phones(user))
@@ -187,6 +209,7 @@ def _finish(instance: Instance, attempt: SignIn, user: User) -> None:
 def _close(instance: Instance, attempt: SignIn, session: Session) -> None:
     enrollment.note(instance, user_of(instance, attempt))
     attempt.session_id = session.id
+    user_of(instance, attempt).failed_attempts = 0
     client = instance.clients[attempt.client_id]
     client.sign_in_id = None
     client.last_strategy = attempt.first_proof

@@ -106,6 +106,7 @@ def set_banned(instance: Instance, user: User, is_banned: bool) -> User:
 def set_locked(instance: Instance, user: User, is_locked: bool) -> User:
     """Bar a user from signing in for a while, or lift that."""
     user.lockout_ends_at = instance.now + instance.settings.lockout_seconds * 1000 if is_locked else None
+    user.failed_attempts = 0
     instance.touch_and_tell("user.updated", user)
     return user
 

@@ -92,7 +92,7 @@ def _display_config(instance: Instance, site: Site) -> Json:
         **dict.fromkeys((*empty, *more, *last), ""),
         **dict.fromkeys((*nulls, *links, *captcha)),
         "sign_in_url": f"{site.url}/sign-in",
-        "sign_up_url": "",
+        "sign_up_url": f"{site.url}/sign-up",
         "after_sign_out_one_url": "",
         "after_sign_out_all_url": "",
         "logo_link_url": "",
@@ -137,7 +137,11 @@ def _user_settings(instance: Instance) -> Json:
         },
         "actions": {"delete_self": True, "create_organization": True, "create_organizations_limit": None},
         "attack_protection": {
-            "user_lockout": {"enabled": False, "max_attempts": 100, "duration_in_minutes": 60},
+            "user_lockout": {
+                "enabled": settings.lockout_attempts > 0,
+                "max_attempts": settings.lockout_attempts,
+                "duration_in_minutes": settings.lockout_seconds // 60,
+            },
             "pii": {"enabled": True},
             "email_link": {"require_same_client": True},
             "enumeration_protection": {"enabled": False},

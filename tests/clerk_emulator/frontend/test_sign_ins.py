@@ -185,6 +185,45 @@ async def test_who_may_not_come_in_is_told_why(script: Script, backend: Backend)
     assert await script.no("POST", "/client/sign_ins", **fields) == (403, "user_locked")
 
 
+async def test_who_guesses_too_often_is_locked_out(
+    script: Script, backend: Backend, emulator: Emulator, clock: Clock, receiver: Receiver
+) -> None:
+    await backend.user(password=PASSWORD)
+    emulator.state.settings.lockout_attempts = 3
+    wrong = {"identifier": "ada@example.com", "password": "wrong guess"}
+    await script.no("POST", "/client/sign_ins", **wrong)
+    await script.no("POST", "/client/sign_ins", **wrong)
+    await script.sign_in("ada@example.com", PASSWORD)
+    await script("DELETE", "/client/sessions")
+    await emulator.webhooks.drain()
+    receiver.got.clear()
+    for _ in range(3):
+        assert await script.no("POST", "/client/sign_ins", **wrong) == (422, "form_password_incorrect")
+    assert await script.no("POST", "/client/sign_ins", **{**wrong, "password": PASSWORD}) == (403, "user_locked")
+    await emulator.webhooks.drain()
+    assert receiver.data("user.updated")["locked"] is True
+    clock.advance(minutes=61)
+    await script.sign_in("ada@example.com", PASSWORD)
+
+
+async def test_a_password_that_others_may_know_is_not_taken(
+    script: Script, backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator
+) -> None:
+    ada = await backend.user(password=PASSWORD)
+    await backend("POST", f"/users/{ada['id']}/password/set_compromised", {})
+    fields = {"identifier": "ada@example.com", "password": PASSWORD}
+    assert await script.no("POST", "/client/sign_ins", **fields) == (422, "form_password_compromised")
+    page = await browser.post("/sign-in", data={"email_address": "ada@example.com", "password": PASSWORD})
+    assert "Somebody else may know this password." in page.text
+    await script("POST", "/client/sign_ins", identifier="ada@example.com", strategy="reset_password_email_code")
+    path = f"/client/sign_ins/{(await script.client())['sign_in']['id']}"
+    code = code_for(emulator, "ada@example.com")
+    await script("POST", f"{path}/attempt_first_factor", strategy="reset_password_email_code", code=code)
+    await script("POST", f"{path}/reset_password", password="another one")
+    await script("DELETE", "/client/sessions")
+    await script.sign_in("ada@example.com", "another one")
+
+
 async def test_an_attempt_belongs_to_its_browser_and_ends(
     script: Script, backend: Backend, emulator: Emulator, clock: Clock
 ) -> None:

@@ -140,9 +140,12 @@ async def test_who_may_sign_up_is_a_setting(script: Script, backend: Backend, em
     emulator.state.settings.allowlist = True
     begun = await script("POST", "/client/sign_ups", strategy="ticket", ticket=ticket)
     assert begun["email_address"] == "cy@example.com"
-    emulator.state.settings.sign_up_mode = "public"
+    emulator.state.settings.change({"sign_up_mode": "public", "block_email_subaddresses": True})
     outside = await script.no("POST", "/client/sign_ups", email_address="eve@example.com")
     assert outside == (403, "not_allowed_access")
+    emulator.state.settings.allowlist = False
+    part = await script.no("POST", "/client/sign_ups", email_address="eve+1@example.com")
+    assert part == (403, "not_allowed_access")
 
 
 async def test_an_invitation_of_one_who_has_an_account_is_for_signing_in(script: Script, backend: Backend) -> None:

@@ -37,6 +37,10 @@ class Thing:
     def now(self) -> State:
         return self.past[-1]
 
+    @property
+    def made_at(self) -> int:
+        return self.past[0].version
+
 
 @dataclass
 class ModelClerk:
@@ -93,13 +97,12 @@ class ModelClerk:
         if what == "deleted" and thing.key.kind != "membership":
             self.told.append(body(type_, {"id": thing.key.id, "deleted": True}))
         else:
-            self.told.append(self._body(thing, thing.now, type_))
+            self.told.append(self.tell_of(thing, thing.now, type_))
 
-    def _body(self, thing: Thing, state: State, type_: str) -> bytes:
+    def tell_of(self, thing: Thing, state: State, type_: str) -> bytes:
         if thing.key.kind == "user":
-            return user_body(
-                int(thing.key.id.partition("_")[2]), version=state.version, first_name=state.says, type_=type_
-            )
+            said = {"first_name": state.says, "created_at": thing.made_at}
+            return user_body(int(thing.key.id.partition("_")[2]), version=state.version, type_=type_, **said)
         if thing.key.kind == "organization":
             return body(type_, _organization(thing, state))
         owner = self.parent(thing, "organization")
@@ -108,7 +111,7 @@ class ModelClerk:
             "role": state.says,
             "organization": _organization(owner, owner.now),
             "public_user_data": {"user_id": f"user_{thing.user}"},
-            "created_at": 1,
+            "created_at": thing.made_at,
             "updated_at": state.version,
         }
         return body(type_, data)
@@ -134,11 +137,11 @@ class ModelClerk:
 
     def _seen(self, thing: Thing, state: State) -> Seen:
         names = {"user": "user", "organization": "organization", "membership": "organizationMembership"}
-        said = wire.say(self._body(thing, state, f"{names[thing.key.kind]}.updated"))[-1]
+        said = wire.say(self.tell_of(thing, state, f"{names[thing.key.kind]}.updated"))[-1]
         assert isinstance(said, Seen)
         assert not isinstance(said.entity, Membership) or said.entity.user == f"user_{thing.user}"
         return said
 
 
 def _organization(thing: Thing, state: State) -> dict[str, Any]:
-    return {"id": thing.key.id, "name": state.says, "created_at": 1, "updated_at": state.version}
+    return {"id": thing.key.id, "name": state.says, "created_at": thing.made_at, "updated_at": state.version}

@@ -39,17 +39,17 @@ class _Bare(Struct):
     total_count: int | None = None
 
 
-class _User(Struct):
+class _User(Struct, gc=False):
     """The part of a membership's row that is kept."""
 
     user_id: str | None = None
 
 
-class _Organization(Struct):
+class _Organization(Struct, gc=False):
     id: str
 
 
-class _Membership(Struct):
+class _Membership(Struct, gc=False):
     """A membership without the organization that each row repeats."""
 
     id: wire.Id

@@ -39,11 +39,11 @@ class Unreadable(PermanentError):
         super().__init__(message, code="unreadable")
 
 
-class _Verification(Struct):
+class _Verification(Struct, gc=False):
     status: str | None = None
 
 
-class EmailWire(Struct):
+class EmailWire(Struct, gc=False):
     """An address as the Backend API gives it."""
 
     id: str
@@ -51,7 +51,7 @@ class EmailWire(Struct):
     verification: _Verification | None = None
 
 
-class UserWire(Struct):
+class UserWire(Struct, gc=False):
     """A user as the Backend API and `user.*` events give it."""
 
     id: Id
@@ -70,7 +70,7 @@ class UserWire(Struct):
     last_active_at: At | None = None
 
 
-class OrganizationWire(Struct):
+class OrganizationWire(Struct, gc=False):
     """An organization as the Backend API, `organization.*` events and memberships give it."""
 
     id: Id
@@ -83,14 +83,14 @@ class OrganizationWire(Struct):
     public_metadata: Raw = NO_METADATA
 
 
-class _PublicUserData(Struct):
+class _PublicUserData(Struct, gc=False):
     user_id: str | None = None
     first_name: str | None = None
     last_name: str | None = None
     identifier: str | None = None
 
 
-class MembershipWire(Struct):
+class MembershipWire(Struct, gc=False):
     """A membership as the Backend API and `organizationMembership.*` events give it."""
 
     id: Id
@@ -274,7 +274,8 @@ def _limit(wanted: int | None) -> int | None:
 
 
 def _metadata(raw: Raw) -> Raw:
-    return NO_METADATA if bytes(raw) in (b"null", b"") else Raw(bytes(raw))
+    written = bytes(raw)  # a copy: the page that it came with is not to stay with it
+    return NO_METADATA if written in (b"{}", b"null", b"") else Raw(written)
 
 
 def say(body: bytes) -> list[Said]:

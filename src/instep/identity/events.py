@@ -29,7 +29,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     organization: str | None = None
 
 
-class Seen(Struct, frozen=True):
+class Seen(Struct, frozen=True, gc=False):
     """Clerk had this thing in this state at `version` (its own `updated_at`, Unix milliseconds)."""
 
     key: Key

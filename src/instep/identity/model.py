@@ -1,4 +1,7 @@
-"""The nouns: users, organizations, memberships and invitations as both sides know them."""
+"""The nouns: users, organizations, memberships and invitations as both sides know them.
+
+What comes by the million is not watched by the garbage collector (`gc=False`): it can be part of no circle.
+"""
 
 from typing import Any, Literal, NewType
 
@@ -17,14 +20,14 @@ MEMBER = "org:member"
 NO_METADATA = msgspec.Raw(b"{}")
 
 
-class Key(Struct, frozen=True):
+class Key(Struct, frozen=True, gc=False):
     """What a piece of news is about: a kind of thing and Clerk's id of it."""
 
     kind: Kind
     id: ClerkId
 
 
-class User(Struct, frozen=True, kw_only=True):
+class User(Struct, frozen=True, kw_only=True, gc=False):
     """A person as Clerk describes them. Times are Unix milliseconds.
 
     `email` is the primary address (None where Clerk has none); an address is not an identity: it moves between
@@ -59,7 +62,7 @@ class User(Struct, frozen=True, kw_only=True):
         )
 
 
-class Organization(Struct, frozen=True, kw_only=True):
+class Organization(Struct, frozen=True, kw_only=True, gc=False):
     """An organization as Clerk describes it. `max_members` counts members and pending invitations; None: no limit."""
 
     clerk_id: ClerkId
@@ -75,7 +78,7 @@ class Organization(Struct, frozen=True, kw_only=True):
         return (self.name, self.slug, self.max_members, self.public_metadata)
 
 
-class Membership(Struct, frozen=True, kw_only=True):
+class Membership(Struct, frozen=True, kw_only=True, gc=False):
     """One person's belonging to one organization, from joining to leaving; a re-join is another membership."""
 
     clerk_id: ClerkId

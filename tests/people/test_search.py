@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instep.kit.clock import DAY
-from instep.people.merge import ACTIVITIES, SOURCES, STATUSES, Activity
+from instep.people.activity import ACTIVITIES, SOURCES, Activity
+from instep.people.merge import STATUSES
 from instep.people.search import Search, address, ask_of, parse, text_of
 
 NOW = 1_772_000_000_000

@@ -19,7 +19,8 @@ from instep.mirror.apply import apply
 from instep.mirror.ledger import open_ledger
 from instep.mirror.store import find_organization
 from instep.mirror.tables import memberships, users
-from instep.people.merge import Activity, Ask, Cursor, MemberRow
+from instep.people.activity import Activity
+from instep.people.merge import Ask, Cursor, MemberRow
 from instep.people.store import find_joined, find_members
 from tests.support.people import membership, organization, user
 

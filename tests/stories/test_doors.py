@@ -60,6 +60,7 @@ TABLE = {
     "members page": f"""
         GET {PAGE}/members
         GET {PAGE}/members/{{user}}
+        GET {PAGE}/members/{{user}}/details
         GET {PAGE}/members/{{user}}/edit
         POST {PAGE}/members/{{user}}/edit
         GET {PAGE}/members/live
@@ -99,6 +100,9 @@ TABLE = {
         POST {PAGE}/operations/{{operation}}/give-up
         GET {PAGE}/audit
         GET {PAGE}/audit/export
+        GET {PAGE}/people/{{user}}/story
+        GET {PAGE}/members/{{user}}/sessions/end
+        POST {PAGE}/members/{{user}}/sessions/end
         GET {PAGE}/attention
         GET {PAGE}/attention/live
     """,
@@ -120,6 +124,12 @@ TABLE = {
         POST /operations/{operation}/give-up
         GET /audit
         GET /audit/export
+        GET /people/{user}/story
+        GET /users/{user}/details
+        GET /users/{user}/sessions/end
+        POST /users/{user}/sessions/end
+        GET /users/{user}/password
+        POST /users/{user}/password
         GET /users
         POST /users
         GET /users/new
@@ -188,6 +198,8 @@ TABLE = {
         POST /v1/users/{id}/unban
         POST /v1/users/{id}/password
         POST /v1/users/{id}/email/verify
+        GET /v1/users/{id}/sessions
+        POST /v1/users/{id}/sessions/end
     """,
     "whoever is signed in, page": """
         GET /commands

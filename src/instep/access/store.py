@@ -1,5 +1,6 @@
 """The SQL of access: console sessions, who a user of Clerk is here, and which organizations they may see."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,7 @@ from instep.access.principal import Access, Barred, Person, Principal, decide_pr
 from instep.access.tables import api_keys, memberships, organizations, sessions, users
 from instep.identity.model import ADMIN
 from instep.identity.session import SessionClaims
-from instep.kit.db import Conn, is_among
+from instep.kit.db import Conn, fetch, is_among
 
 MOST_ORGANIZATIONS = 500  # of one list; the rest, of 100,000 perhaps, is found by searching
 MOST_WORDS = 5
@@ -105,6 +106,12 @@ def end_sessions_of(conn: Conn, clerk_session_id: str, *, at: int) -> int:
     return conn.execute(sessions.update().where(is_wanted).values(ended_at=at)).rowcount
 
 
+def end_sessions_of_user(conn: Conn, clerk_user_id: str, *, at: int) -> int:
+    """End every session of a user of Clerk; how many there were."""
+    is_wanted = sa.and_(sessions.c.clerk_user_id == clerk_user_id, sessions.c.ended_at.is_(None))
+    return conn.execute(sessions.update().where(is_wanted).values(ended_at=at)).rowcount
+
+
 def forget_sessions(conn: Conn, *, before: int) -> int:
     """Delete sessions that Clerk has not called active since `before`; how many there were."""
     return conn.execute(sessions.delete().where(sessions.c.checked_at < before)).rowcount
@@ -128,7 +135,8 @@ def list_accesses(
     words = query.split()[:MOST_WORDS]
     if principal.only is not None:
         bound = find_access(conn, principal, principal.only)
-        return [bound] if bound and _is_meant(bound, words) else []
+        text = f"{bound.organization_name} {bound.organization_slug}".casefold() if bound else ""
+        return [bound] if bound and all(word.casefold() in text for word in words) else []
     values = {"user_id": principal.user_id, "limit": limit}
     for i, word in enumerate(words):
         values |= {f"word_{i}": f"%{_escaped(word.lower())}%", f"typed_{i}": f"%{_escaped(word)}%"}
@@ -137,11 +145,6 @@ def list_accesses(
 
 def _escaped(word: str) -> str:
     return word.replace("/", "//").replace("%", "/%").replace("_", "/_")
-
-
-def _is_meant(access: Access, words: list[str]) -> bool:
-    text = f"{access.organization_name} {access.organization_slug or ''}".casefold()
-    return all(word.casefold() in text for word in words)
 
 
 def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
@@ -153,9 +156,9 @@ def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
     if not ref.isprintable() or len(ref) > LONGEST_REF:
         return None
     values = {"user_id": principal.user_id, "ref": ref}
-    row = conn.execute(_one_seen(*_kind(principal)), values).first()
-    is_theirs = row is not None and principal.only in (None, row.id)
-    return _access(principal, row) if is_theirs else None
+    rows = fetch(conn, _one_seen(*_kind(principal)), values)
+    is_theirs = bool(rows) and principal.only in (None, rows[0][0])
+    return _access(principal, rows[0]) if is_theirs else None
 
 
 def _kind(principal: Principal) -> tuple[bool, bool]:
@@ -232,14 +235,16 @@ def revoke_key(conn: Conn, *, id: str, at: int) -> KeyRow | None:
     return KeyRow(**row._mapping) if row else None
 
 
-def _access(principal: Principal, row: Any) -> Access:
+def _access(principal: Principal, row: Sequence[Any]) -> Access:
+    """Access from the columns of `_seen`."""
+    id, clerk_id, name, slug, role = row
     return Access(
         principal=principal,
-        organization_id=row.id,
-        organization_clerk_id=row.clerk_id,
-        organization_name=row.name,
-        organization_slug=row.slug,
-        role=ADMIN if principal.only else row.role,
+        organization_id=id,
+        organization_clerk_id=clerk_id,
+        organization_name=name,
+        organization_slug=slug,
+        role=ADMIN if principal.only else role,
     )
 
 

@@ -8,13 +8,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from instep.access.attention import AttentionPages
-from instep.access.commands import MOST, Command
 from instep.access.console import Console
-from instep.access.frame import Waiting, home_of
+from instep.access.frame import Waiting
 from instep.access.key_pages import KeyPages
 from instep.access.palette import PalettePages
-from instep.access.principal import Access, Principal
+from instep.access.principal import Access
 from instep.app import reference
+from instep.app.finding import finder
 from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.audit.store import Kept
 from instep.history.flows import Audit
@@ -30,17 +30,14 @@ from instep.invitations.pages import InvitationPages
 from instep.invitations.rules import ROLES
 from instep.journal.store import list_operations
 from instep.kit.db import Conn
-from instep.mirror.people import PersonRow
 from instep.mirror.store import find_organization
 from instep.people.acting import MemberPages
 from instep.people.around import Around, Lost
 from instep.people.many import ManyMembers
-from instep.people.merge import MEMBER_STATUSES, Ask, MemberRow
 from instep.people.pages import PeoplePages
-from instep.people.rows import name_of
 from instep.people.store import find_member, find_without_admin
+from instep.profiles.detail_pages import DetailPages
 from instep.profiles.pages import ProfilePages
-from instep.profiles.profile import Ask as UsersAsk
 from instep.sync.model import Freshness
 from instep.sync.pages import SyncPages
 from instep.sync.store import find_freshness
@@ -62,8 +59,9 @@ def page_routes(services: Services) -> list[Route]:
         *InvitationActs(console=console, desk=services.invitations).routes(),
         *history.routes(),
         *ProfilePages(console=console, profiles=services.profiles, roles=dict(ROLES)).routes(),
+        *DetailPages(console=console, profiles=services.profiles).routes(),
         *KeyPages(console=console, keys=services.keys, names=_names(services)).routes(),
-        *PalettePages(console=console, people=_finder(services)).routes(),
+        *PalettePages(console=console, people=finder(services)).routes(),
         *sync_pages(services, console).routes(),
         *delivery_pages(services, console).routes(),
         *AttentionPages(console=console, listen=services.live.listen).routes(),
@@ -174,41 +172,6 @@ def many_members(services: Services, console: Console) -> ManyMembers:
         return await services.db.read(find, access.organization_id, ids)
 
     return ManyMembers(console=console, members=services.members, roles=ROLES, names=names)
-
-
-def _finder(services: Services) -> Callable[[Access | Principal, str], Awaitable[list[Command]]]:
-    """The people that some words mean: of the organization first; for instance admins everyone."""
-
-    async def within(access: Access, text: str) -> dict[str, Command]:
-        ask = Ask(limit=MOST, query=text, statuses=frozenset(MEMBER_STATUSES))
-        listed = (await services.members.list_people(access, ask)).rows
-        home = home_of(access)
-        rows = [it for it in listed if isinstance(it, MemberRow)]
-        return {it.user_id: _person(name_of(it), it, f"{home}/members/{it.user_id}") for it in rows}
-
-    async def find(asker: Access | Principal, text: str) -> list[Command]:
-        principal = asker.principal if isinstance(asker, Access) else asker
-        found = await within(asker, text) if isinstance(asker, Access) else {}
-        if principal.is_instance_admin and len(found) < MOST:
-            users = await services.profiles.users.list(principal, UsersAsk(limit=MOST, query=text))
-            others = [it.person for it in users.rows if it.person.id not in found]
-            found |= {it.id: _person(it.name, it, f"/users/{it.id}") for it in others}
-        return list(found.values())
-
-    return find
-
-
-def _person(name: str, it: MemberRow | PersonRow, href: str) -> Command:
-    name, email = name or it.email or "", it.email or ""
-    return Command(
-        name=name,
-        icon="users",
-        detail=email if email != name else "",
-        href=href,
-        is_dialog=True,
-        avatar="person",
-        image_url=it.image_url,
-    )
 
 
 def _names(services: Services) -> Callable[[Sequence[str]], Awaitable[dict[str, str]]]:

@@ -158,6 +158,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         profiles=make_profiles(
             people_desk.Desk(db, runner, admins, live.publish, clock),
             held,
+            clerk,
             policy=settings.instep_email_change,
             redirect_url=url,
         ),

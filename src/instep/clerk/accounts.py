@@ -9,10 +9,22 @@ from instep.clerk.call import Backend, Params, decode
 from instep.identity.events import Gone, Seen
 from instep.identity.model import ClerkId, Code, EmailAddress, Key, NewUser, ProfileChange
 from instep.identity.ports import ProviderDown, ProviderRefused
+from instep.identity.session import OpenSession
+
+
+class _Activity(msgspec.Struct):
+    device_type: str | None = None
+    browser_name: str | None = None
+    city: str | None = None
+    country: str | None = None
+    ip_address: str | None = None
 
 
 class _Session(msgspec.Struct):
     id: str
+    created_at: int = 0
+    last_active_at: int = 0
+    latest_activity: _Activity | None = None
 
 
 class _Verification(msgspec.Struct):
@@ -135,6 +147,11 @@ class Accounts:
         """See Accounts.count_sessions."""
         return len(await self._active_sessions(id))
 
+    async def list_sessions(self, id: ClerkId) -> list[OpenSession]:
+        """See Accounts.list_sessions."""
+        found = [_open_session(it) for it in await self._active_sessions(id)]
+        return sorted(found, key=lambda it: it.last_active_at, reverse=True)
+
     async def end_sessions(self, id: ClerkId) -> int:
         """See Accounts.end_sessions."""
         sessions = await self._active_sessions(id)
@@ -154,6 +171,18 @@ class Accounts:
         except ProviderRefused as error:
             if error.status not in (400, 404):
                 raise
+
+
+def _open_session(it: _Session) -> OpenSession:
+    seen = it.latest_activity or _Activity()
+    return OpenSession(
+        id=it.id,
+        created_at=it.created_at,
+        last_active_at=it.last_active_at,
+        device=", ".join(part for part in (seen.browser_name, seen.device_type) if part),
+        place=", ".join(part for part in (seen.city, seen.country) if part),
+        ip_address=seen.ip_address or "",
+    )
 
 
 def _user(body: bytes) -> Seen:

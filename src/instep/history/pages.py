@@ -25,7 +25,7 @@ from instep.kit.db import Db
 from instep.kit.errors import PermanentError
 from instep.kit.html import is_partial, request_id_of
 
-PAGE, MOST_UNFINISHED = 25, 100
+PAGE, MOST_UNFINISHED, STORY = 25, 100, 12
 
 
 class Place(Struct, frozen=True):
@@ -81,6 +81,7 @@ class HistoryPages:
                 ("POST", "/operations/{operation}/give-up", self.give_up),
                 ("GET", "/audit", self.list_audit),
                 ("GET", "/audit/export", self.export),
+                ("GET", "/people/{user}/story", self.story),
             )
         ]
 
@@ -172,6 +173,20 @@ class HistoryPages:
             "export": f"{place.base}/audit/export?{request.url.query}".rstrip("?"),
         }
         return await self._answer(request, place, "audit", context)
+
+    async def story(self, request: Request) -> Response:
+        """What happened with one person, for their details: the newest entries alone."""
+        place = await self._place(request)
+        if isinstance(place, Response):
+            return place
+        user = request.path_params["user"]
+        meant = await self._meant(place, ask_of({"person": user}))
+        found = await self.audit.list(meant.filter, limit=STORY) if meant.filter else []
+        context: dict[str, Any] = {
+            "rows": await self._entry_rows(place, found),
+            "more": f"{place.base}/audit?person={user}",
+        }
+        return self.console.pages.fragment(request, "history/story.html", **context)
 
     async def export(self, request: Request) -> Response:
         """The same entries as CSV: every one, newest first."""

@@ -16,6 +16,7 @@ from instep.identity.model import (
     ProfileChange,
 )
 from instep.identity.rules import AskAgain
+from instep.identity.session import OpenSession
 from instep.kit.errors import PermanentError, TemporaryError
 
 
@@ -156,6 +157,12 @@ class Accounts(Protocol):
 
     async def count_sessions(self, id: ClerkId) -> int:
         """How many active sessions a user has; 500 stands for that many or more."""
+
+    async def list_sessions(self, id: ClerkId) -> list[OpenSession]:
+        """A user's active sessions, the latest activity first."""
+
+    async def revoke_session(self, id: str) -> None:
+        """End one session; one that is over already is fine."""
 
     async def end_sessions(self, id: ClerkId) -> int:
         """Revoke every active session of a user; gives how many there were."""

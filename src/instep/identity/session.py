@@ -35,6 +35,17 @@ class SessionState(Struct, frozen=True):
     last_active_organization_id: str | None = None
 
 
+class OpenSession(Struct, frozen=True, kw_only=True):
+    """An active session, for people to know it by. Times are Unix milliseconds; `device` and `place` may be empty."""
+
+    id: str
+    created_at: int
+    last_active_at: int
+    device: str = ""
+    place: str = ""
+    ip_address: str = ""
+
+
 class SignedIn(Struct, frozen=True, kw_only=True):
     """A sign-in ended well. `dev_browser` is the browser's token at a development instance, to be kept."""
 

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from instep.access.principal import Access
 from instep.kit.clock import now, to_iso
 from instep.kit.problem import problem
+from instep.people.activity import activity_of
 from instep.people.answers import (
     BulkAnswer,
     ChangedMember,
@@ -21,7 +22,7 @@ from instep.people.answers import (
 )
 from instep.people.bulk import MOST, Action
 from instep.people.members import Members
-from instep.people.merge import STATUSES, Ask, BadCursor, InvitationRow, MemberRow, People, activity_of, decode_cursor
+from instep.people.merge import STATUSES, Ask, BadCursor, InvitationRow, MemberRow, People, decode_cursor
 from instep.people.shapes import Member, PeoplePage, row_as_json
 
 MediaJson = "application/json"

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from instep.identity.model import ADMIN, Invitation
 from instep.kit.clock import DAY, HOUR
+from instep.people.activity import Activity
 from instep.kit.sought import is_found
 
 UNAVAILABLE = "Pending invitations could not be loaded. Accepted members are still shown."
@@ -19,8 +20,6 @@ EXPIRES_SOON = 48 * HOUR
 MEMBER_STATUSES = ("active", "deactivated")
 INVITATION_STATUSES = ("invited", "expired")
 STATUSES = (*MEMBER_STATUSES, *INVITATION_STATUSES)
-SOURCES = ("clerk", "local")
-ACTIVITIES = ("7d", "30d", "idle", "never")
 
 
 class MemberRow(Struct, frozen=True, kw_only=True):
@@ -53,14 +52,6 @@ class InvitationRow(Struct, frozen=True, kw_only=True):
     expires_at: int | None
     inviter: str | None
     is_expiring: bool
-
-
-class Activity(Struct, frozen=True, kw_only=True):
-    """When somebody was last active: `since` or after it, before `until` (Unix milliseconds), or never at all."""
-
-    since: int | None = None
-    until: int | None = None
-    is_never: bool = False
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -133,17 +124,6 @@ class Members(Struct, frozen=True, kw_only=True):
     rows: Sequence[MemberRow]
     counts: Mapping[tuple[str, str], int]
     seats: int | None
-
-
-def activity_of(name: str, now: int) -> Activity | None:
-    """What one of ACTIVITIES means at `now`; nothing else narrows the list."""
-    known = {
-        "7d": Activity(since=now - 7 * DAY),
-        "30d": Activity(since=now - 30 * DAY),
-        "idle": Activity(until=now - 30 * DAY),
-        "never": Activity(is_never=True),
-    }
-    return known.get(name)
 
 
 class BadCursor(ValueError):

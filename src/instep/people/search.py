@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instep.people.merge import ACTIVITIES, SOURCES, STATUSES, Ask, Cursor, activity_of
+from instep.people.activity import ACTIVITIES, SOURCES, activity_of
+from instep.people.merge import STATUSES, Ask, Cursor
 
 PREFIX = "org:"
 _ONE_OF = {"source": SOURCES, "active": ACTIVITIES}

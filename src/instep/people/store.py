@@ -13,7 +13,8 @@ from instep.kit.db import Conn, is_among, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search
 from instep.mirror.tables import member_counts, memberships, organizations, users
-from instep.people.merge import Activity, Ask, MemberRow, Members
+from instep.people.activity import Activity
+from instep.people.merge import Ask, MemberRow, Members
 from instep.people.rules import Member
 
 m, u = memberships.c, users.c

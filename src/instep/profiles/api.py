@@ -9,6 +9,7 @@ from starlette.responses import Response
 from instep.access.principal import Principal
 from instep.profiles.flows import Profiles
 from instep.profiles.profile import EmailChange
+from instep.profiles.session_shapes import EndedSessions, OpenSessions, SessionToEnd, session_of
 from instep.profiles.shapes import (
     EmailAnswer,
     EmailCode,
@@ -45,6 +46,7 @@ def make_router(*, principal: PrincipalOf, profiles: Profiles) -> APIRouter:
     _add_editing(router, principal, profiles)
     _add_addresses(router, principal, profiles)
     _add_accounts(router, principal, profiles)
+    _add_sessions(router, principal, profiles)
     return router
 
 
@@ -150,3 +152,25 @@ def _add_accounts(router: APIRouter, principal: PrincipalOf, profiles: Profiles)
         """Lifts a ban, and a deactivation of the whole account."""
         who = await principal(request)
         return who if isinstance(who, Response) else user_of(await manage.unban(who, id, idempotency_key=key))
+
+
+def _add_sessions(router: APIRouter, principal: PrincipalOf, profiles: Profiles) -> None:
+    @router.get(
+        "/{id}/sessions", response_model=OpenSessions, summary="Open sessions of a person", operation_id="list_sessions"
+    )
+    async def list_sessions(request: Request, id: str) -> Any:
+        """Read live from Clerk, the latest activity first; for instance admins, and of oneself."""
+        who = await principal(request)
+        if isinstance(who, Response):
+            return who
+        return OpenSessions(data=[session_of(it) for it in await profiles.details.sessions(who, id)])
+
+    @router.post(
+        "/{id}/sessions/end", response_model=EndedSessions, summary="End sessions", operation_id="end_sessions"
+    )
+    async def end_sessions(request: Request, id: str, body: SessionToEnd, key: IdempotencyKey = None) -> Any:
+        """One session, or all of them; in Clerk, and whatever hangs on them here."""
+        who = await principal(request)
+        if isinstance(who, Response):
+            return who
+        return EndedSessions(ended=(await profiles.end_sessions(who, id, body.session, idempotency_key=key)).count)

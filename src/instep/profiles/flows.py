@@ -13,8 +13,10 @@ from instep.mirror import people
 from instep.mirror.people import PersonRow, find_holder, find_person
 from instep.profiles import editing, password, store
 from instep.profiles.desk import Desk, asked_of, clerk_id_of, refusal_of, require_same
+from instep.profiles.details import FindDetails
 from instep.profiles.email_flows import ChangeEmail
 from instep.profiles.held import Held
+from instep.profiles.procedures import Provider
 from instep.profiles.profile import Ask, Cursor, EmailChange, Profile, Users, encode_cursor
 from instep.profiles.rules import (
     Edit,
@@ -28,6 +30,7 @@ from instep.profiles.rules import (
     require_live,
     username_taken,
 )
+from instep.profiles.sessions import EndSessions
 from instep.profiles.user_flows import ManageUsers
 
 
@@ -142,6 +145,8 @@ class Profiles:
     change_email: ChangeEmail
     set_password: SetPassword
     manage: ManageUsers
+    details: FindDetails
+    end_sessions: EndSessions
 
 
 def _require_live(conn: Conn, seen: PersonRow) -> None:
@@ -154,7 +159,7 @@ def _require_alone(edit: Edit) -> None:
         raise Refused(words, code="email_alone", field="email")
 
 
-def make_profiles(desk: Desk, held: Held, *, policy: Policy, redirect_url: str | None) -> Profiles:
+def make_profiles(desk: Desk, held: Held, provider: Provider, *, policy: Policy, redirect_url: str | None) -> Profiles:
     """The flows, on one desk. `policy` and `redirect_url`: see ChangeEmail."""
     change_email = ChangeEmail(desk, held, policy, redirect_url)
     return Profiles(
@@ -163,4 +168,6 @@ def make_profiles(desk: Desk, held: Held, *, policy: Policy, redirect_url: str |
         change_email=change_email,
         set_password=SetPassword(desk, held),
         manage=ManageUsers(desk),
+        details=FindDetails(desk, provider, provider),
+        end_sessions=EndSessions(desk, provider),
     )

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from instep.access.console import Console
+from instep.access.principal import Access
 from instep.identity.refusals import Refused
 from instep.kit.errors import InstepError
 from instep.kit.html import is_partial
@@ -103,7 +104,15 @@ class ProfilePages:
         if isinstance(found, Response):
             return found
         spot, it = found
-        context = {"person": self._view(it, spot.at), "back": spot.back, "base": spot.base}
+        is_admin = spot.asker.may_act if isinstance(spot.asker, Access) else True
+        context = {
+            "person": self._view(it, spot.at),
+            "back": spot.back,
+            "base": spot.base,
+            "at": spot.at,
+            "has_story": is_admin,
+            "has_details": is_admin or spot.principal.user_id == it.person.id,
+        }
         return await self._show(request, spot, "person", context)
 
     async def new(self, request: Request) -> Response:

@@ -100,7 +100,9 @@ def deeds(it: Profile, at: str, words: Words) -> tuple[Deed, ...]:
     unban = Deed(label=_("Let in again"), icon="user-check", href=f"{at}/unban")
     ban = Deed(label=_("Ban"), icon="ban", href=f"{at}/ban", is_destructive=True)
     delete = Deed(label=_("Delete"), icon="trash-2", href=f"{at}/delete", is_destructive=True)
-    return (edit, email, unban if is_out else ban, delete)
+    password = Deed(label=_("Set password"), icon="key-round", href=f"{at}/password")
+    of_clerk = (password,) if it.person.clerk_id else ()
+    return (edit, email, *of_clerk, unban if is_out else ban, delete)
 
 
 def status(key: str, words: Words) -> Status:

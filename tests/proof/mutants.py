@@ -225,6 +225,13 @@ MUTANTS = (
         "tests/sync/test_applying.py",
     ),
     Mutant(
+        "a webhook overwrites what is the database's",
+        "mirror/apply.py",
+        "owned = owned_by_database(conn, but=wrote)",
+        "owned: frozenset[str] = frozenset()",
+        "tests/stories/test_ownership.py",
+    ),
+    Mutant(
         "any id leads anywhere in Clerk",
         "clerk/call.py",
         "if not _PATH.fullmatch(path):",

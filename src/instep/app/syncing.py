@@ -18,6 +18,7 @@ from instep.kit.clock import MINUTE, SECOND, Clock, now
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.kit.schema import check
+from instep.mirror.owned import OWNED
 from instep.sync import store
 from instep.sync.asked import Asked
 from instep.sync.fresh import Fresh
@@ -113,7 +114,7 @@ async def open_syncing() -> AsyncIterator[Syncing]:
     held = settings.clerk_secret_key
     clerk = ClerkClient(held.get_secret_value() if held else None, api_url=settings.clerk_api_url)
     try:
-        db = Db(settings.database_url)
+        db = Db(settings.database_url, options={OWNED: make_policy(settings).database})
     except ValueError as error:
         raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
     try:

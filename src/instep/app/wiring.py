@@ -18,7 +18,7 @@ from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
 from instep.app.jobs import make_jobs
 from instep.app.metrics import Metrics
-from instep.app.syncing import Syncing, make_syncing
+from instep.app.syncing import Syncing, make_policy, make_syncing
 from instep.app.timer import Timer
 from instep.app.worker import Worker
 from instep.audit.store import Entry, record
@@ -45,6 +45,7 @@ from instep.kit.headers import Policy
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
 from instep.kit.relay import Relay
+from instep.mirror.owned import OWNED
 from instep.people.bulk import Bulk
 from instep.people.changes import MemberChanges
 from instep.people.consequences import FindConsequences
@@ -199,7 +200,7 @@ def make_members(settings: Settings, runner: Runner, clerk: ClerkClient, live: L
 def make_db(settings: Settings) -> Db:
     """The configured database, not opened yet. Raises BadSettings."""
     try:
-        return Db(settings.database_url)
+        return Db(settings.database_url, options={OWNED: make_policy(settings).database})
     except ValueError as error:
         raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
 

@@ -1,6 +1,6 @@
 """The writer of what Clerk says: what a ledger took, in a handful of statements. Our own word is in `standing`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from instep.mirror import standing
 from instep.mirror.absence import absence_of, end_for_good, revive_members, take_back
 from instep.mirror.joining import join_local
 from instep.mirror.ledger import Entry, Ledger, open_ledger, parents_of
+from instep.mirror.owned import keep_owned, owned_by_database
 from instep.mirror.tables import memberships, organizations, users
 
 Row = dict[str, Any]
@@ -21,15 +22,19 @@ _USER_KEPT = {"id", "joined_at"}
 _MEMBERSHIP_UPDATED = ("role", "version", "digest", "changed_at")
 
 
-def apply(conn: Conn, ledger: Ledger, *, now: int) -> set[str]:
-    """Write what the ledger took; gives our ids of the organizations whose pages changed. `now`: Unix milliseconds."""
+def apply(conn: Conn, ledger: Ledger, *, now: int, wrote: Collection[str] = ()) -> set[str]:
+    """Write what the ledger took; gives our ids of the organizations whose pages changed. `now`: Unix milliseconds.
+
+    Fields that belong to the database keep their values, but for those that we `wrote` to Clerk just now.
+    """
+    owned = owned_by_database(conn, but=wrote)
     entries = ledger.entries()
     of = {kind: [it for it in entries if it.news.key.kind == kind] for kind in ("user", "organization", "membership")}
     take_back(conn, entries, now=now)
-    _put_users(conn, of["user"], now)
-    _put_organizations(conn, of["organization"], now)
+    _put_users(conn, of["user"], owned, now)
+    _put_organizations(conn, of["organization"], owned, now)
     _move(conn, of["membership"], now)
-    _put_memberships(conn, of["membership"], ledger, now)
+    _put_memberships(conn, of["membership"], ledger, owned, now)
     gone = [(it, it.news.absent_at) for it in entries if isinstance(it.news, Gone)]
     for absent_at in sorted({at for _, at in gone}, key=str):
         _bury(conn, [it for it, at in gone if at == absent_at], absent_at, now)
@@ -43,17 +48,28 @@ def apply(conn: Conn, ledger: Ledger, *, now: int) -> set[str]:
     return touched | _organizations_of(conn, old_users, memberships.c.user_id)
 
 
-def take_in(conn: Conn, news: Sequence[News], *, now: int) -> Ledger:
-    """Decide news that were just read from Clerk, and write what won."""
+def take_in(conn: Conn, news: Sequence[News], *, now: int, wrote: Collection[str] = ()) -> Ledger:
+    """Decide news that were just read from Clerk, and write what won. `wrote`: as for `apply`."""
     ledger = open_ledger(conn, news)
     for it in news:
         ledger.take(it, is_read=True)
-    apply(conn, ledger, now=now)
+    apply(conn, ledger, now=now, wrote=wrote)
     return ledger
 
 
-def _put_users(conn: Conn, entries: Sequence[Entry], now: int) -> None:
+def _known(entries: Sequence[Entry]) -> list[str]:
+    """Those of whom something is known here: not the new, and not what was only known to be absent."""
+    return [it.id for it in entries if it.before is not None and (it.before.digest or not it.before.is_gone)]
+
+
+def _names_of(row: Row) -> Row:
+    return names_of(row["first_name"], row["last_name"], row["username"], row["email"], row["clerk_id"])
+
+
+def _put_users(conn: Conn, entries: Sequence[Entry], owned: frozenset[str], now: int) -> None:
     rows = [_user_row(it.news.entity) | _common(it, now) for it in entries if isinstance(it.news.entity, User)]
+    if owned:
+        rows = [row | _names_of(row) for row in keep_owned(conn, users, rows, owned, _known(entries))]
     new = {it.id for it in entries if it.is_new}
     if ours := [row for row in rows if row["id"] == row["external_id"] and row["id"] in new]:
         conn.execute(sa.insert(users), ours)  # fails where another transaction was faster, and is run again
@@ -64,18 +80,19 @@ def _put_users(conn: Conn, entries: Sequence[Entry], now: int) -> None:
     put_rows(conn, users, [_tombstone(it, now) | blank for it in unknown], key="id")
 
 
-def _put_organizations(conn: Conn, entries: Sequence[Entry], now: int) -> None:
+def _put_organizations(conn: Conn, entries: Sequence[Entry], owned: frozenset[str], now: int) -> None:
     rows = [
         _organization_row(it.news.entity) | _common(it, now)
         for it in entries
         if isinstance(it.news.entity, Organization)
     ]
+    rows = keep_owned(conn, organizations, rows, owned, _known(entries)) if owned else rows
     put_rows(conn, organizations, rows, key="id", update=[n for n in rows[0] if n not in _USER_KEPT] if rows else ())
     unknown = [it for it in entries if it.is_new and isinstance(it.news, Gone)]
     put_rows(conn, organizations, [_tombstone(it, now) | {"name": it.news.key.id} for it in unknown], key="id")
 
 
-def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, now: int) -> None:
+def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, owned: frozenset[str], now: int) -> None:
     wanted = [it for it in entries if isinstance(it.news, Seen) or it.is_new]
     parents = {
         it.id: [ledger.known[k] for k in parents_of(it.news.entity)]  # a new one was taken with its parents
@@ -104,7 +121,7 @@ def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, now: 
                 "search_text": search_text,
             }
         )
-    put_rows(conn, memberships, rows, key="id", update=_MEMBERSHIP_UPDATED)
+    put_rows(conn, memberships, rows, key="id", update=[it for it in _MEMBERSHIP_UPDATED if it not in owned])
     revive_members(conn, alive, now=now)
 
 

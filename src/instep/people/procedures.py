@@ -213,7 +213,7 @@ class MemberProcedures:
         """Write what Clerk answered; gives the present time."""
         now = self.clock()
         news = [from_json(it["news"]) for it in operation.done.values() if it.get("news")]
-        take_in(conn, news, now=now)
+        take_in(conn, news, now=now, wrote=("role",))
         return now
 
 

@@ -51,7 +51,7 @@ def procedure(accounts: Accounts, clock: Clock) -> Procedure:
         if intent["clerk_id"] is None:
             return
         if news := [from_json(it["news"]) for it in operation.done.values() if it]:
-            take_in(conn, news[-1:], now=clock())
+            take_in(conn, news[-1:], now=clock(), wrote=intent["profile"])
         if patch := intent["profile"].get("attributes"):
             people.merge_attributes(conn, intent["user"], patch, now=clock())
 

@@ -106,6 +106,17 @@ def origin_of(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def target_of(request: Request, site: Site) -> str:
+    """Return where a browser wants to go afterwards: what the query says, else the application that it comes from.
+
+    Clerk's script writes the address behind the `#`, which no server sees.
+    """
+    came_from = request.headers.get("referer", "")
+    is_application = origin_of(came_from) not in (site.url, str(request.base_url).rstrip("/"))
+    fallback = came_from if is_application and site.may_redirect_to(came_from) else ""
+    return request.query_params.get("redirect_url", "") or fallback
+
+
 def comes_from_elsewhere(request: Request) -> bool:
     """Say whether a page of another site, not on this machine, sent this request."""
     origin = request.headers.get("origin")

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from clerk_emulator.frontend.browser import Browser, back_to_application, browser_of
+from clerk_emulator.frontend.browser import Browser, back_to_application, browser_of, target_of
 from clerk_emulator.state import access_lists, enrollment, search, sessions, users
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import User
@@ -22,7 +22,7 @@ SEARCH_FROM = 12
 def show(request: Request, instance: Instance, site: Site) -> Response:
     """Show the page; one who is signed in goes on at once where there is somewhere to go."""
     browser = browser_of(request, instance, site)
-    target = request.query_params.get("redirect_url", "")
+    target = target_of(request, site)
     session = browser.session
     if session is None:
         query = request.query_params.get("query", "")

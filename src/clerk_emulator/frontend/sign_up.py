@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clerk_emulator.frontend.browser import Browser, browser_of
+from clerk_emulator.frontend.browser import Browser, browser_of, target_of
 from clerk_emulator.frontend.sign_in import leave
 from clerk_emulator.state import sign_ups
 from clerk_emulator.state.attempts import SignUp
@@ -18,7 +18,7 @@ FIELDS = ("email_address", "password", "first_name", "last_name")
 def show(request: Request, instance: Instance, site: Site) -> Response:
     """Show the page; one who is signed in goes on at once."""
     browser = browser_of(request, instance, site)
-    target = request.query_params.get("redirect_url", "")
+    target = target_of(request, site)
     if "again" in request.query_params:
         browser.client.sign_up_id = None
     return leave(browser, target) if browser.session else _form(browser, target)
@@ -28,7 +28,7 @@ async def submit(request: Request, instance: Instance, site: Site) -> Response:
     """Begin, or take the code; with a right one the newcomer is signed in and goes on."""
     browser = browser_of(request, instance, site)
     form = await request.form()
-    fields = {name: str(value).strip() for name, value in form.items() if isinstance(value, str)}
+    fields = {name: value for name, value in form.items() if isinstance(value, str)}
     target = fields.get("redirect_url", "")
     try:
         attempt = _step(browser, fields)
@@ -44,7 +44,7 @@ def _step(browser: Browser, fields: dict[str, str]) -> SignUp:
         sign_ups.prepare(instance, attempt, "email_code")
         return attempt
     attempt = sign_ups.get(instance, client, client.sign_up_id or "")
-    sign_ups.attempt_code(instance, attempt, "email_code", fields["code"])
+    sign_ups.attempt_code(instance, attempt, "email_code", fields["code"].strip())
     return attempt
 
 

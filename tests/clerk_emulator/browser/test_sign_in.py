@@ -82,6 +82,42 @@ def test_a_forgotten_password_is_replaced_by_a_code(app: Application, page: Page
     assert app.api("POST", "/users/user_ada/verify_password", {"password": "a better one"})["verified"]
 
 
+def test_a_second_factor_is_asked_of_who_has_one(app: Application, page: Page) -> None:
+    app.clerk.seed(users=[ADA])
+    phone = {"phone_number": "+15555550123", "verified": True, "reserved_for_second_factor": True}
+    app.api("POST", "/phone_numbers", {"user_id": "user_ada", **phone})
+    app.show(page, "SignIn")
+    page.get_by_label("Email address").fill("ada@example.com")
+    go_on(page)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    with page.expect_response("**/prepare_second_factor?*"):
+        go_on(page)
+    page.get_by_label("Enter verification code").press_sequentially("424242")
+    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+
+
+def test_by_the_emulators_own_page_and_back(app: Application, page: Page) -> None:
+    app.clerk.seed(users=[ADA])
+    app.origin = app.origin.replace("127.0.0.1", "localhost")  # another host: only the address can bring the browser
+    app.visit(page)
+    with page.expect_navigation(url=f"{app.clerk.url}/sign-in**"):
+        page.evaluate("void Clerk.redirectToSignIn()")
+    with page.expect_navigation(url=f"{app.origin}/**"):
+        page.get_by_role("button", name="Ada").click()
+    page.evaluate("window.ready")
+    assert page.evaluate("[Clerk.user.firstName, location.search]") == ["Ada", ""]
+
+
+def test_a_clerk_that_fails_for_a_while_is_noticed_and_got_over(app: Application, new_page: NewPage) -> None:
+    app.clerk.seed(users=[ADA])
+    page = new_page(allow=("status of 503",))
+    app.visit(page)
+    app.clerk.fail("frontend/createSignIn", status=503)
+    lost = "([identifier, password]) => Clerk.client.signIn.create({identifier, password}).catch(one => one.status)"
+    assert page.evaluate(lost, ["ada@example.com", PASSWORD]) == 503
+    assert page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD]) == "Ada"
+
+
 def test_by_the_ticket_of_a_sign_in_token(app: Application, page: Page) -> None:
     app.clerk.seed(users=[ADA])
     ticket = app.api("POST", "/sign_in_tokens", {"user_id": "user_ada"})["token"]

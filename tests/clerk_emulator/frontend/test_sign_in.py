@@ -78,3 +78,14 @@ async def test_forms_of_other_sites_are_refused(browser: httpx2.AsyncClient, bac
     for origin, status in (("https://evil.example", 403), ("http://localhost:3000", 303)):
         answer = await browser.post("/sign-in", data={"user_id": user["id"]}, headers={"origin": origin})
         assert answer.status_code == status
+
+
+async def test_without_an_address_it_leads_back_to_the_application_that_one_comes_from(
+    browser: httpx2.AsyncClient, backend: Backend
+) -> None:
+    await backend.user()
+    came = {"referer": "http://localhost:3000/"}
+    for path in ("/sign-in", "/sign-up"):
+        assert 'name="redirect_url" value="http://localhost:3000/"' in (await browser.get(path, headers=came)).text
+    for referer in ("https://evil.example/", "http://127.0.0.1:8001/sign-out"):
+        assert 'name="redirect_url" value=""' in (await browser.get("/sign-in", headers={"referer": referer})).text

@@ -18,7 +18,7 @@ from instep.identity.ports import ProviderDown, ProviderRefused
 from instep.identity.rules import AskAgain
 from instep.identity.whole import Cursor, Page, Window
 
-WINDOWS = 16
+WINDOWS = 32
 LEAST_WINDOW = 4 * PAGE
 HALVINGS = 20
 TEN_YEARS = 3_650 * 86_400_000
@@ -54,7 +54,7 @@ class Walk:
     async def windows(self, kind: Kind) -> list[Window]:
         """The windows of a kind: those that nothing is made in any more, and the open one at the end.
 
-        Users in up to about 16 windows of the same size, found by Clerk's counts; everything else in one.
+        Users in up to about 32 windows of the same size, found by Clerk's counts; everything else in one.
         """
         if kind != "user":
             return [Window(kind=kind)]

@@ -31,10 +31,12 @@ from instep.sync.lanes import side_by_side
 from instep.sync.model import Lease
 from instep.sync.ports import Everything, Progress, Told, Writes
 
-LANES = 12
+LANES = 24
+TOGETHER = 12
+"""Pages that share a transaction at the most: while one half of the lanes is written, the other half is read."""
 ROUNDS = 3
 # Pages of one window that may wait to be kept. Users have many windows; the others have one, and fill a transaction.
-AT_ONCE: dict[Kind, int] = {"organization": 4, "user": 1, "membership": 12}
+AT_ONCE: dict[Kind, int] = {"organization": 4, "user": 1, "membership": 24}
 
 
 class Place(msgspec.Struct):
@@ -118,7 +120,7 @@ class First:
         """Write whatever waits, until nothing does. After a failure nothing more: a later page must not move a window
         past an earlier one that was not kept."""
         while self._parts:
-            parts, self._parts = self._parts, []
+            parts, self._parts = self._parts[:TOGETHER], self._parts[TOGETHER:]
             try:
                 if self._failure is None:
                     await self._keep(parts)

@@ -148,6 +148,12 @@ TABLE = {
         POST /users/{user}/delete
         GET /users/{user}/restore
         POST /users/{user}/restore
+        GET /invitations
+        POST /invitations
+        GET /invitations/new
+        POST /invitations/{invitation}/resend
+        GET /invitations/{invitation}/revoke
+        POST /invitations/{invitation}/revoke
         GET /keys
         POST /keys
         GET /keys/new
@@ -181,6 +187,7 @@ TABLE = {
         GET /v1/invitations
         POST /v1/invitations
         POST /v1/invitations/{invitation_id}/revoke
+        POST /v1/invitations/{invitation_id}/resend
         GET /v1/batches/{id}
         GET /v1/operations/{id}
         POST /v1/operations/{id}/retry

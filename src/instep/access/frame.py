@@ -99,6 +99,7 @@ def _installation(principal: Principal, words: Words, here: str, waiting: Waitin
     sections = [
         ("/", _("Organizations"), "building-2"),
         ("/users", _("Users"), "users"),
+        ("/invitations", _("Application invitations"), "mail"),
         ("/keys", _("Keys"), "key-round"),
         ("/operations", _("All operations"), "activity"),
         ("/audit", _("Whole audit"), "scroll-text"),

@@ -25,6 +25,7 @@ from instep.inbox.pages import DeliveryPages, Who
 from instep.inbox.store import count_parked
 from instep.inbox.view import Event
 from instep.invitations.acting import InvitationActs
+from instep.invitations.application.pages import AppInvitationPages
 from instep.invitations.crowd import ManyInvitations
 from instep.invitations.pages import InvitationPages
 from instep.invitations.rules import ROLES
@@ -57,6 +58,7 @@ def page_routes(services: Services) -> list[Route]:
         *member_pages(services, console).routes(),
         *ManyInvitations(console=console, desk=services.invitations).routes(),
         *InvitationActs(console=console, desk=services.invitations).routes(),
+        *AppInvitationPages(console=console, applications=services.invitations.applications).routes(),
         *history.routes(),
         *ProfilePages(console=console, profiles=services.profiles, roles=dict(ROLES)).routes(),
         *DetailPages(console=console, profiles=services.profiles).routes(),

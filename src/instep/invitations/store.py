@@ -23,7 +23,7 @@ _UNFINISHED: tuple[sa.ColumnElement[str], ...] = (  # as the index has it, not a
     sa.literal_column("'open'"),
     sa.literal_column("'attention'"),
 )
-_COUNTED = (sending.KIND, resending.KIND, batch.BATCH, "application.invite")
+_COUNTED = (sending.KIND, resending.KIND, batch.BATCH, "application.invite", "application.resend")
 
 
 class Lost(Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ def list_sent(conn: Conn, *, organization_id: str, actor: str, since: int) -> li
             at=asked_at,
             actor=by,
             is_here=where == organization_id,
-            is_resend=kind == resending.KIND,
+            is_resend=kind in (resending.KIND, "application.resend"),
             emails=_emails_of(intent),
         )
         for kind, by, where, intent, asked_at in conn.execute(query)

@@ -103,6 +103,20 @@ def make_router(*, admin: AdminOf, applications: Applications) -> APIRouter:
             return found
         return _shape(await applications.revoke(found, invitation=invitation_id, idempotency_key=idempotency_key))
 
+    @router.post(
+        "/{invitation_id}/resend",
+        response_model=AppInvitation,
+        summary="Send an invitation to the application again",
+        operation_id="resendAppInvitation",
+        responses=_FAILURES,
+    )
+    async def resend(request: Request, invitation_id: str, idempotency_key: Key = None) -> Any:
+        """The old one is revoked, and a new one with the same role and organization is made; an expired one too."""
+        found = await admin(request)
+        if isinstance(found, Response):
+            return found
+        return _shape(await applications.resend(found, invitation=invitation_id, idempotency_key=idempotency_key))
+
     return router
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from instep.access.principal import Principal
 from instep.identity.model import AppInvitation
@@ -15,6 +16,7 @@ from instep.invitations import limits, store
 from instep.invitations.application import sending
 from instep.invitations.rules import (
     EXPIRES_IN_DAYS,
+    MOST_DAYS,
     STALE,
     InviteRefused,
     checked_days,
@@ -22,6 +24,7 @@ from instep.invitations.rules import (
     checked_id,
     in_words,
 )
+from instep.invitations.sending import MARK
 from instep.journal.model import Asked, Failed
 from instep.journal.run import Runner
 from instep.kit.clock import DAY, Clock
@@ -94,6 +97,51 @@ class Applications:
         except ProviderRefused as refusal:
             raise in_words(refusal, email="", role="") from refusal
 
+    async def find(self, principal: Principal, invitation: str) -> AppInvitation:
+        """One of those that are listed, or revoked. Raises InviteRefused (404 for none)."""
+        id = checked_id(invitation)
+        if id is None:
+            raise _gone()
+        listed = await self.list(principal, query=id) + await self.list(principal, status="revoked", query=id)
+        found = next((it for it in listed if it.clerk_id == id), None)
+        if found is None:
+            raise _gone()
+        return found
+
+    async def resend(
+        self, principal: Principal, *, invitation: str, idempotency_key: str | None = None
+    ) -> AppInvitation:
+        """Send one again, an expired one too: the same address, role and organization, and as many days.
+
+        1 the right, and that it waits for an answer; 2 the operation is kept, unless it was sent again just now or
+        too many were; 3 Clerk revokes the old one; 4 and makes the new one: if that fails, the worker tries again.
+        Raises InviteRefused, Unsettled and Busy.
+        """
+        _require_admin(principal)
+        old = await self.find(principal, invitation)
+        if old.status not in ("pending", "expired"):
+            code, status, words = STALE[old.status]
+            raise InviteRefused(words, code=code, status=status)
+        days = round((old.expires_at - old.created_at) / DAY) if old.expires_at else EXPIRES_IN_DAYS
+        public = {name: value for name, value in old.public_metadata.items() if name != MARK}
+        asked = Asked(
+            kind=sending.RESEND,
+            target=f"application:{old.email.lower()}",
+            actor=principal.id,
+            organization_id=public.get(ORGANIZATION),
+            idempotency_key=idempotency_key,
+            intent={
+                "invitation": old.clerk_id,
+                "email": old.email,
+                "expires_in_days": checked_days(max(1, min(days, MOST_DAYS))),
+                "notify": True,
+                "redirect_url": self.redirect_url,
+                "public_metadata": public,
+            },
+        )
+        check = partial(self._check, principal=principal, email=old.email, is_resend=True)
+        return sending.invitation_of(await self._run(asked, "create", old.email, opening=check))
+
     async def revoke(
         self, principal: Principal, *, invitation: str, idempotency_key: str | None = None
     ) -> AppInvitation:
@@ -135,9 +183,11 @@ class Applications:
             raise InviteRefused(words, code="not_local", status=CONFLICT, field="organization")
         return found.id
 
-    def _check(self, conn: Conn, *, principal: Principal, email: str) -> None:
+    def _check(self, conn: Conn, *, principal: Principal, email: str, is_resend: bool = False) -> None:
         now = self.clock()
         sent = store.list_sent(conn, organization_id="", actor=principal.id, since=now - DAY)
+        if is_resend:
+            limits.check_cooldown([replace(it, is_here=True) for it in sent], email=email, now=now)
         limits.check(sent, actor=principal.id, emails=[email], now=now)
 
 

@@ -8,13 +8,15 @@ from instep.invitations.sending import MARK, settle_nothing
 from instep.journal.model import Json, Operation, Procedure, Procedures, Step
 
 INVITE = "application.invite"
+RESEND = "application.resend"
 REVOKE = "application.revoke"
+LOST = "The old invitation is revoked; the new one could not be made. Send it again."
 DUPLICATE = "duplicate_record"
 
 
 def procedures(clerk: Admissions) -> Procedures:
     """How both kinds are carried out."""
-    return {INVITE: _inviting(clerk), REVOKE: _revoking(clerk)}
+    return {INVITE: _inviting(clerk), RESEND: _resending(clerk), REVOKE: _revoking(clerk)}
 
 
 def _inviting(clerk: Admissions) -> Procedure:
@@ -57,6 +59,22 @@ def _revoking(clerk: Admissions) -> Procedure:
         return next((kept(it) for it in listed if it.clerk_id == id and it.status == "revoked"), None)
 
     return Procedure(steps=[Step("revoke", revoke, find)], settle=settle_nothing)
+
+
+def _resending(clerk: Admissions) -> Procedure:
+    """First the old one ends, unless it has expired, then the new one is made. Its intent: that of both."""
+
+    async def revoke(operation: Operation) -> Json:
+        if found := await find(operation):
+            return found
+        return kept(await clerk.revoke_app_invitation(ClerkId(operation.intent["invitation"])))
+
+    async def find(operation: Operation) -> Json | None:
+        id = operation.intent["invitation"]
+        over = (it for it in await _list(clerk, id) if it.clerk_id == id and it.status in ("revoked", "expired"))
+        return next((kept(it) for it in over), None)
+
+    return Procedure(steps=[Step("revoke", revoke, find), *_inviting(clerk).steps], settle=settle_nothing, lost=LOST)
 
 
 async def _list(clerk: Admissions, query: str) -> list[AppInvitation]:

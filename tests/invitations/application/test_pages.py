@@ -1,0 +1,92 @@
+"""The page of invitations to the application: invited, sent again, taken back, and what is wrong is said."""
+
+import re
+
+import pytest
+
+from instep.kit.clock import MINUTE
+from tests.support.console import PARTIAL, console_of
+from tests.support.world import Firm
+
+pytestmark = pytest.mark.anyio
+
+FORM = {"email": "eve@example.com", "role": "member", "expires_in_days": "3", "notify": "1", "key": "k"}
+
+
+def ids(firm: Firm) -> list[tuple[str, str]]:
+    """Every invitation to the application in Clerk, with its status."""
+    return [(it.id, it.status(firm.emulator.state.now)) for it in firm.emulator.state.invitations.oldest_first()]
+
+
+async def test_someone_is_invited_sent_a_new_one_and_it_is_taken_back(sqlite_firm: Firm) -> None:
+    async with console_of(sqlite_firm) as page:
+        assert "Nobody is invited to the application" in (await page.get("/invitations")).text
+        assert 'id="app-form"' in (await page.get("/invitations/new", headers=PARTIAL)).text
+        sent = await page.post("/invitations", data=FORM, headers=PARTIAL)
+        assert "Invitation sent to eve@example.com" in sent.headers["hx-trigger"]
+        ((first, _),) = ids(sqlite_firm)
+        again = await page.post(f"/invitations/{first}/resend", headers=PARTIAL)
+        assert "Invitation sent to eve@example.com" in again.headers["hx-trigger"]
+        (_, was), (second, now) = ids(sqlite_firm)
+        assert (was, now) == ("revoked", "pending")
+        soon = await page.post(f"/invitations/{second}/resend", headers=PARTIAL)
+        assert "sent again just now" in soon.headers["hx-trigger"]
+        listed = (await page.get("/invitations", headers=PARTIAL)).text
+        assert re.findall(r'id="row-(\w+)"', listed) == [second]
+        assert (
+            "Revoke the invitation of eve@example.com?"
+            in (await page.get(f"/invitations/{second}/revoke", headers=PARTIAL)).text
+        )
+        gone = await page.post(f"/invitations/{second}/revoke", data={"key": "r"}, headers=PARTIAL)
+        assert "Invitation revoked" in gone.headers["hx-trigger"]
+        assert first in (await page.get("/invitations?status=revoked", headers=PARTIAL)).text
+
+
+async def test_a_new_one_lasts_as_long_and_says_the_same(sqlite_firm: Firm) -> None:
+    async with console_of(sqlite_firm) as page:
+        await page.post("/invitations", data={**FORM, "role": "admin"}, headers=PARTIAL)
+        ((first, _),) = ids(sqlite_firm)
+        sqlite_firm.clock.advance(2 * MINUTE)
+        await page.post(f"/invitations/{first}/resend", headers=PARTIAL)
+        old, new = sqlite_firm.emulator.state.invitations.oldest_first()
+        assert new.public_metadata["role"] == old.public_metadata["role"] == "admin"
+        assert abs((new.expires_at - new.created_at) - (old.expires_at - old.created_at)) < MINUTE
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"email": "nonsense"}, "app-email-error"),
+        ({"role": "Not A Role"}, "app-role-error"),
+        ({"expires_in_days": "999"}, "app-expires_in_days-error"),
+        ({"expires_in_days": "x"}, "app-expires_in_days-error"),
+        ({"organization": "northwind-law"}, "app-organization-error"),
+        ({"email": "omar@example.com"}, "app-email-error"),
+    ],
+)
+async def test_what_is_wrong_is_said_beside_its_field(sqlite_firm: Firm, change: dict[str, str], field: str) -> None:
+    async with console_of(sqlite_firm) as page:
+        wrong = await page.post("/invitations", data=FORM | change, headers=PARTIAL)
+        assert (wrong.status_code >= 400, field in wrong.text) == (True, True)
+        assert ids(sqlite_firm) == []
+
+
+async def test_a_clerk_that_is_down_is_a_strip_and_what_is_not_there_is_said(sqlite_firm: Firm) -> None:
+    async with console_of(sqlite_firm) as page:
+        assert (await page.get("/invitations/inv_none/revoke", headers=PARTIAL)).status_code == 404
+        assert (await page.post("/invitations/inv_none/resend", headers=PARTIAL)).status_code == 404
+        sqlite_firm.emulator.fail("*", status=500)
+        shown = await page.get("/invitations")
+        assert (shown.status_code, "Retry" in shown.text) == (200, True)
+
+
+async def test_a_new_one_that_could_not_be_made_is_made_later(sqlite_firm: Firm) -> None:
+    """The worker goes on: one invitation in the end, and nobody is lost."""
+    async with console_of(sqlite_firm) as page:
+        await page.post("/invitations", data=FORM, headers=PARTIAL)
+        ((first, _),) = ids(sqlite_firm)
+        sqlite_firm.emulator.fail("CreateInvitation", status=429, retry_after=60, count=1)
+        assert (await page.post(f"/invitations/{first}/resend", headers=PARTIAL)).status_code == 202
+        sqlite_firm.clock.advance(2 * MINUTE)
+        await sqlite_firm.services.runner.resume_due()
+        assert [status for _, status in ids(sqlite_firm)] == ["revoked", "pending"]

@@ -160,7 +160,9 @@ class Emulator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
-        if scope["type"] == "http" and (scope["method"] != "GET" or scope["path"].startswith("/v1/client")):
+        if scope["type"] == "http" and (
+            scope["method"] != "GET" or scope["path"].removeprefix(browser.PROXY).startswith("/v1/client")
+        ):
             self._is_dirty = True
         await self._app(scope, receive, send)
 

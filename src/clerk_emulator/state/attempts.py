@@ -1,9 +1,13 @@
 """What goes on in a browser before anybody is signed in there: an attempt to sign in, and one to sign up."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from clerk_emulator.state.tables import Row, Table
 
 LIFETIME = 24 * 60 * 60 * 1000
+MOST = 10_000
+R = TypeVar("R", bound=Row)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,3 +80,10 @@ class SignUp:
     def unproved(self) -> list[str]:
         """Return the fields that are given and not proved."""
         return ["email_address"] if self.email_address is not None and self.email_proof is None else []
+
+
+def keep(table: Table[R], attempt: R) -> None:
+    """Keep an attempt, and forget the oldest where there are too many."""
+    table.add(attempt)
+    if len(table) > MOST:
+        table.remove(next(iter(table)).id)

@@ -218,6 +218,7 @@ class Session:
     actor: dict[str, Any] | None = None  # who acts in the user's name
     refresh_token: str | None = None  # what the cookie __refresh holds, since the first handshake
     factor_verified_at: int
+    second_factor_verified_at: int | None = None
     last_active_at: int
     expire_at: int
     abandon_at: int

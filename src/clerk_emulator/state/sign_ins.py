@@ -14,7 +14,7 @@ from clerk_emulator.state import (
     tickets,
     users,
 )
-from clerk_emulator.state.attempts import LIFETIME, SignIn
+from clerk_emulator.state.attempts import LIFETIME, SignIn, keep
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import SignInToken
 from clerk_emulator.state.model import Client, EmailAddress, OrganizationInvitation, PhoneNumber, Session, User
@@ -31,7 +31,7 @@ def begin(instance: Instance, client: Client) -> SignIn:
     )
     if client.sign_in_id in instance.sign_ins:
         instance.sign_ins.remove(str(client.sign_in_id))
-    instance.sign_ins.add(attempt)
+    keep(instance.sign_ins, attempt)
     client.sign_in_id = attempt.id
     return attempt
 
@@ -209,6 +209,8 @@ def _finish(instance: Instance, attempt: SignIn, user: User) -> None:
 def _close(instance: Instance, attempt: SignIn, session: Session) -> None:
     enrollment.note(instance, user_of(instance, attempt))
     attempt.session_id = session.id
+    if attempt.second_proof is not None:
+        session.second_factor_verified_at = instance.now
     user_of(instance, attempt).failed_attempts = 0
     client = instance.clients[attempt.client_id]
     client.sign_in_id = None

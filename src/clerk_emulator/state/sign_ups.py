@@ -16,7 +16,7 @@ from clerk_emulator.state import (
     tickets,
     users,
 )
-from clerk_emulator.state.attempts import LIFETIME, SignUp
+from clerk_emulator.state.attempts import LIFETIME, SignUp, keep
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import SignInToken
 from clerk_emulator.state.model import Client, OrganizationInvitation, User
@@ -35,7 +35,7 @@ def begin(instance: Instance, client: Client, draft: dict[str, Any]) -> SignUp:
     _fill(instance, attempt, draft)
     if client.sign_up_id in instance.sign_ups:
         instance.sign_ups.remove(str(client.sign_up_id))
-    instance.sign_ups.add(attempt)
+    keep(instance.sign_ups, attempt)
     client.sign_up_id = attempt.id
     _finish(instance, attempt)
     return attempt

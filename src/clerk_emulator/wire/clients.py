@@ -9,7 +9,7 @@ from clerk_emulator.state.model import Client, Session
 from clerk_emulator.wire import attempts, front
 from clerk_emulator.wire.people import public_user
 from clerk_emulator.wire.site import Site
-from clerk_emulator.wire.tokens import MINUTE, session_token
+from clerk_emulator.wire.tokens import factor_ages, session_token
 
 Json = dict[str, Any]
 
@@ -59,7 +59,7 @@ def session(instance: Instance, found: Session, site: Site, *, with_token: bool 
         "actor": found.actor,
         "tasks": [],
         "public_user_data": public_user(person) if person else None,
-        "factor_verification_age": [(instance.now - found.factor_verified_at) // MINUTE, -1],
+        "factor_verification_age": factor_ages(instance, found),
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }

@@ -21,10 +21,9 @@ def session_token(instance: Instance, session: Session, site: Site, lifetime: in
 def session_claims(instance: Instance, session: Session, issuer: str, lifetime: int) -> dict[str, Any]:
     """Return the claims of a session token."""
     issued_at = instance.clock.wall() // 1000
-    minutes = (instance.now - session.factor_verified_at) // MINUTE
     claims: dict[str, Any] = {
         "exp": issued_at + lifetime,
-        "fva": [minutes, -1],
+        "fva": factor_ages(instance, session),
         "iat": issued_at,
         "iss": issuer,
         "jti": instance.ids.secret()[:20],
@@ -39,6 +38,12 @@ def session_claims(instance: Instance, session: Session, issuer: str, lifetime: 
     if session.actor:
         claims["act"] = session.actor
     return {**claims, **_organization_claims(instance, session)}
+
+
+def factor_ages(instance: Instance, session: Session) -> list[int]:
+    """Return how many minutes ago each factor was proved; -1: never."""
+    moments = (session.factor_verified_at, session.second_factor_verified_at)
+    return [-1 if moment is None else (instance.now - moment) // MINUTE for moment in moments]
 
 
 def _organization_claims(instance: Instance, session: Session) -> dict[str, Any]:

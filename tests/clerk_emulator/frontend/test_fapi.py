@@ -90,6 +90,44 @@ async def test_a_body_that_is_none_is_refused(browser: httpx2.AsyncClient) -> No
     assert odd == (422, "form_param_value_invalid")
 
 
+async def test_no_answer_has_a_secret(browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator) -> None:
+    organization, ada = await backend.firm(private_metadata={"grade": "of a firm"})
+    await backend("PATCH", f"/users/{ada['id']}", {"password": PASSWORD})
+    await backend("PATCH", f"/users/{ada['id']}/metadata", {"private_metadata": {"grade": "of a user"}})
+    await backend.invite(organization, private_metadata={"grade": "of an invitation"})
+    heard: list[str] = []
+
+    async def hear(response: httpx2.Response) -> None:
+        heard.append((await response.aread()).decode())
+
+    browser.event_hooks["response"].append(hear)
+    script = Script(browser)
+    for strategy in ("email_code", "reset_password_email_code"):
+        await script("POST", "/client/sign_ins", identifier="ada@example.com", strategy=strategy)
+    await script("POST", "/client/sign_ups", email_address="cy@example.com", password=PASSWORD, strategy="email_code")
+    await script.sign_in("ada@example.com", PASSWORD)
+    session = (await script.client())["last_active_session_id"]
+    emulator.state.sessions.find(session).refresh_token = "rt_of_ada"  # type: ignore[union-attr]
+    for path in (f"/client/sessions/{session}/touch", f"/client/sessions/{session}/end"):
+        await script("POST", path)
+    one = emulator.state
+    secrets = {
+        emulator.secret_key,
+        PASSWORD,
+        "of a firm",
+        "of a user",
+        "of an invitation",
+        "rt_of_ada",
+        *(str(found.password) for found in (*one.users, *one.sign_ups) if found.password),
+        *(f'"{found.code}"' for found in one.verifications.values()),
+        *(found.ticket for found in one.organization_invitations),
+        *(found.token for found in one.clients.values()),
+    }
+    assert len(secrets) > 12
+    assert len(heard) == 7
+    assert not [secret for secret in secrets if any(secret in text for text in heard)]
+
+
 async def test_faults_and_the_journal_know_its_operations(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
 ) -> None:

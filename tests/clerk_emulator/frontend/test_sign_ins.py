@@ -108,7 +108,9 @@ async def test_a_forgotten_password_is_replaced(script: Script, backend: Backend
     assert verified["verified"]
 
 
-async def test_a_second_factor_is_asked_of_who_has_one(script: Script, backend: Backend, emulator: Emulator) -> None:
+async def test_a_second_factor_is_asked_of_who_has_one(
+    script: Script, backend: Backend, emulator: Emulator, clock: Clock
+) -> None:
     ada = await backend.user(password=PASSWORD)
     phone = {"phone_number": "+15555550123", "verified": True, "reserved_for_second_factor": True}
     await backend("POST", "/phone_numbers", {"user_id": ada["id"], **phone})
@@ -121,6 +123,10 @@ async def test_a_second_factor_is_asked_of_who_has_one(script: Script, backend: 
     assert wrong == (422, "form_code_incorrect")
     done = await script("POST", f"{path}/attempt_second_factor", strategy="phone_code", code="424242")
     assert done["status"] == "complete"
+    clock.advance(minutes=3)
+    session = (await script.client())["sessions"][0]
+    assert session["factor_verification_age"] == [3, 3]
+    assert (emulator.site.keyring.read(session["last_active_token"]["jwt"]) or {})["fva"] == [3, 3]
 
 
 async def test_by_the_ticket_of_a_sign_in_token_once(script: Script, backend: Backend) -> None:

@@ -1,5 +1,7 @@
 """Every change of a member, stopped at any place, is finished once, and both sides end equal."""
 
+from itertools import count
+
 import pytest
 
 from instep.identity.model import ADMIN, MEMBER
@@ -21,6 +23,7 @@ from tests.people.firms import (
     sign_in,
     standing,
 )
+from tests.support.crash import EXHAUSTIVE, seconds
 from tests.support.world import Firm, make_firm
 
 pytestmark = pytest.mark.anyio
@@ -95,8 +98,9 @@ async def test_stopped_anywhere_it_is_finished_once(sqlite_migrated_url: str, cl
 
 @pytest.mark.parametrize(("first", "name"), list(enumerate(STORIES)))
 async def test_on_postgresql_too(postgres_migrated_url: str, clerk_key: str, first: int, name: str) -> None:
-    """A sample of the places."""
-    await stop_everywhere(postgres_migrated_url, clerk_key, STORIES[name], first=1 + first % 5, step=5)
+    """A sample of the places; all of them with PROOF=exhaustive."""
+    begin, step = (1, 1) if EXHAUSTIVE else (1 + first % 5, 5)
+    await stop_everywhere(postgres_migrated_url, clerk_key, STORIES[name], first=begin, step=step)
 
 
 async def stop_everywhere(url: str, clerk_key: str, story: Story, *, first: int, step: int) -> int:
@@ -109,31 +113,33 @@ async def stop_everywhere(url: str, clerk_key: str, story: Story, *, first: int,
         sign_in(firm, BOB)
     before = await sides(firm)
     expected = await _ended(firm, story)
-    points, at, is_changed = mortal(firm), first, True
-    while True:
-        if is_changed:
-            await _back(firm, story)
-        assert await sides(firm) == before
-        last = await latest(firm)
-        with points.armed(at):
-            await act(firm, story.change)
-        if not points.where:
-            break
-        where = f"{at}: {points.where}"
-        if at % 2:
-            await firm.settle()
-        with points.armed(1 + at % 9):
+    points, is_changed = mortal(firm), True
+    for at in count(first, step):
+        for second in seconds(points, at, span=9):
+            if is_changed:
+                await _back(firm, story)
+            assert await sides(firm) == before
+            last = await latest(firm)
+            with points.armed(at):
+                await act(firm, story.change)
+            if not points.where:
+                await firm.close()
+                return at
+            where = f"{at}: {points.where}"
+            if at % 2:
+                await firm.settle()
+            with points.armed(second):
+                await recover(firm, times=1)
+            is_reached = points.where
             await recover(firm, times=1)
-        await recover(firm, times=1)
-        await firm.settle()
-        made = await latest(firm)
-        is_changed = made.id != last.id
-        assert made.state == "settled", where
-        assert await sides(firm) == (expected if is_changed else before), where
-        assert all([await is_equal(firm, it) for it in (ADA, BOB, DAN)]), where
-        at += step
-    await firm.close()
-    return at
+            await firm.settle()
+            made = await latest(firm)
+            is_changed = made.id != last.id
+            assert made.state == "settled", where
+            assert await sides(firm) == (expected if is_changed else before), where
+            assert all([await is_equal(firm, it) for it in (ADA, BOB, DAN)]), where
+            points.last_where = is_reached
+    raise AssertionError("it never came to its end")
 
 
 async def latest(firm: Firm) -> Operation:

@@ -1,6 +1,7 @@
 """Two firms and a person without a Clerk account, for the tests of profiles; and hands to break Clerk with."""
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import httpx2
@@ -19,7 +20,7 @@ from instep.mirror.people import PersonRow, find_person
 from instep.mirror.tables import memberships, users
 from instep.profiles.flows import Profiles
 from instep.profiles.rules import Edit, Policy
-from tests.support.crash import CrashPoints
+from tests.support.crash import CrashPoints, seconds
 from tests.support.world import Firm
 
 ADA, BOB, CLEO = "ada@acme.example", "bob@acme.example", "cleo@beta.example"
@@ -102,6 +103,13 @@ async def count_rows(firm: Firm) -> int:
 def clerk_user(firm: Firm, id: str | None) -> User | None:
     """A user as Clerk has it."""
     return firm.emulator.state.users.find(id)
+
+
+def addresses_of(firm: Firm, id: str | None) -> list[tuple[str, bool]]:
+    """(address, is it proven) of a user in Clerk, oldest first."""
+    user = clerk_user(firm, id)
+    assert user is not None
+    return [(it.email_address, it.status == "verified") for it in user.email_addresses]
 
 
 async def require_equal(firm: Firm, where: str = "") -> None:
@@ -197,31 +205,42 @@ async def stop_everywhere(firm: Firm, act: Act, hold: Hold, *, kind: str, prepar
     `hold(n, was_kept)` checks what came of it; `was_kept`: the intent was committed before the stop. Gives how many
     places there are.
     """
-    points, at = mortal(firm), 0
-    while True:
-        at += 1
-        if prepare is not None:
-            await prepare(at)
-        before = {it.id for it in await latest(firm)}
-        with points.armed(at):
-            await act(at)
-        where = points.where
-        with points.armed(1 + at % 11):
-            await recover(firm, times=1)
-        for _ in range(3):
-            ours = [it for it in await latest(firm) if it.id not in before and it.kind == kind]
-            if all(it.state != "open" for it in ours):
-                break
-            await recover(firm, times=1)
-        await firm.settle()
+    points, runs = mortal(firm), count(1)
+    for at in count(1):
+        for second in seconds(points, at, span=11):
+            if not await _stop_once(firm, points, (act, hold, prepare), kind, (next(runs), at, second)):
+                return at
+    raise AssertionError("it never came to its end")
+
+
+async def _stop_once(
+    firm: Firm, points: CrashPoints, what: tuple[Act, Hold, Act | None], kind: str, numbers: tuple[int, int, int]
+) -> bool:
+    """One run, stopped at `at` and, while it is recovered, at `second`; whether there was such a place as `at`."""
+    (act, hold, prepare), (n, at, second) = what, numbers
+    if prepare is not None:
+        await prepare(n)
+    before = {it.id for it in await latest(firm)}
+    with points.armed(at):
+        await act(n)
+    where = points.where
+    with points.armed(second):
+        await recover(firm, times=1)
+    is_reached = points.where
+    for _ in range(3):
         ours = [it for it in await latest(firm) if it.id not in before and it.kind == kind]
-        assert len(ours) <= 1, where
-        for operation in ours:
-            assert operation.state == "settled", f"{where}: {operation.reason}"
-            assert await outcomes(firm, operation) == ["done", "asked"], where
-        try:
-            await hold(at, bool(ours))
-        except AssertionError as error:
-            raise AssertionError(f"stopped {where}: {error}") from error
-        if not where:
-            return at
+        if all(it.state != "open" for it in ours):
+            break
+        await recover(firm, times=1)
+    await firm.settle()
+    ours = [it for it in await latest(firm) if it.id not in before and it.kind == kind]
+    assert len(ours) <= 1, where
+    for operation in ours:
+        assert operation.state == "settled", f"{where}: {operation.reason}"
+        assert await outcomes(firm, operation) == ["done", "asked"], where
+    try:
+        await hold(n, bool(ours))
+    except AssertionError as error:
+        raise AssertionError(f"stopped {where}: {error}") from error
+    points.last_where = is_reached
+    return bool(where)

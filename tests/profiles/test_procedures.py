@@ -1,5 +1,7 @@
 """Every kind of operation on people, stopped at each place and recovered: one effect, and both sides equal."""
 
+from itertools import count
+
 import pytest
 
 from instep.access.principal import BREAK_GLASS
@@ -7,9 +9,11 @@ from instep.profiles.procedures import procedures
 from instep.profiles.rules import Edit
 from tests.profiles.firms import (
     BOB,
+    addresses_of,
     clerk_user,
     count_rows,
     furnish,
+    latest,
     mortal,
     operations,
     person,
@@ -19,7 +23,8 @@ from tests.profiles.firms import (
     standing,
     stop_everywhere,
 )
-from tests.support.world import Firm
+from tests.support.crash import seconds
+from tests.support.world import Firm, make_firm
 
 pytestmark = pytest.mark.anyio
 
@@ -160,6 +165,59 @@ async def test_a_forced_address_stopped_anywhere(sqlite_firm: Firm) -> None:
         assert now.is_email_verified
 
     assert await stop_everywhere(firm, act, hold, kind="profile.email") > 15
+
+
+async def test_sending_a_code_stopped_anywhere(firm: Firm) -> None:
+    """The address is added once, not proven, and nothing is mirrored; whoever has the code can go on."""
+    await furnish(firm, policy="verify")
+    bob = await person(firm, BOB)
+
+    async def act(n: int) -> object:
+        return await profiles_of(firm).change_email(BREAK_GLASS, bob.id, f"bob{n}+clerk_test@example.com")
+
+    async def hold(n: int, was_kept: bool) -> None:
+        await require_equal(firm)
+        assert (await person(firm, bob.id)).email == BOB
+        added = [it for it in addresses_of(firm, bob.clerk_id) if it[0] == f"bob{n}+clerk_test@example.com"]
+        assert added == [(f"bob{n}+clerk_test@example.com", False)] * was_kept
+
+    assert await stop_everywhere(firm, act, hold, kind="profile.email.code") > 15
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgresql"])
+async def test_proving_by_a_code_stopped_anywhere(request: pytest.FixtureRequest, clerk_key: str, name: str) -> None:
+    """Proven and the primary one, on both sides, or else the code was not tried and can be given again."""
+    url = request.getfixturevalue("sqlite_migrated_url" if name == "sqlite" else "postgres_migrated_url")
+    firm = await furnish(make_firm(url, private_key=clerk_key), policy="verify")
+    bob, change = await person(firm, BOB), profiles_of(firm).change_email
+    points, runs, email = mortal(firm), count(1), BOB
+    for at in count(1):
+        for second in seconds(points, at, span=11):
+            old, email = email, f"bob{next(runs)}+clerk_test@example.com"
+            verification = (await change(BREAK_GLASS, bob.id, email)).verification
+            assert verification is not None
+            before = {it.id for it in await latest(firm)}
+            with points.armed(at):
+                await change.verify(BREAK_GLASS, bob.id, verification, "424242")
+            where = points.where
+            with points.armed(second):
+                await recover(firm, times=1)
+            is_reached = points.where
+            await recover(firm, times=2)
+            await firm.settle()
+            await require_equal(firm, where)
+            ours = [it for it in await latest(firm) if it.id not in before]
+            if [it.state for it in ours] != ["settled"]:
+                assert [(it.state, it.code) for it in ours] in ([], [("refused", "code_lost")]), where
+                assert addresses_of(firm, bob.clerk_id) == [(old, True), (email, False)], where
+                await change.verify(BREAK_GLASS, bob.id, verification, "424242")
+            assert addresses_of(firm, bob.clerk_id) == [(email, True)], where
+            assert (await person(firm, bob.id)).email == email, where
+            points.last_where = is_reached
+        if not where:
+            break
+    await firm.close()
+    assert at > 25
 
 
 async def test_inviting_anew_stopped_anywhere(firm: Firm) -> None:

@@ -1,8 +1,10 @@
 """Crash points: stop a flow at every SQL statement, every commit, and every boundary of every call to Clerk."""
 
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import httpx2
@@ -21,7 +23,7 @@ class CrashPoints:
     def __init__(self, at: int = 0) -> None:
         self.at, self.passed = at, 0
         self.is_armed = False
-        self.where = ""
+        self.where = self.last_where = ""
         self._watched: list[Db] = []
 
     def reach(self, where: str) -> None:
@@ -29,8 +31,8 @@ class CrashPoints:
         if not self.is_armed:
             return
         self.passed += 1
-        if self.passed == self.at:
-            self.where = where
+        if self.passed >= self.at > 0:  # who is dead does nothing more, not even in a `finally`
+            self.where = self.where or where
             raise Crash(where)
 
     @contextmanager
@@ -43,6 +45,7 @@ class CrashPoints:
             pass
         finally:
             self.is_armed = False
+            self.last_where = self.where
             if self.where:
                 for db in self._watched:
                     _until_noticed(db)
@@ -88,6 +91,24 @@ class _Mortal(httpx2.AsyncBaseTransport):
         await response.aread()
         self._points.reach(f"after the answer to {request.method} {request.url.path}")
         return response
+
+
+EXHAUSTIVE = os.environ.get("PROOF") == "exhaustive"
+
+
+def seconds(points: CrashPoints, at: int, *, span: int) -> Iterator[int]:
+    """Where the recovery from a stop at the `at`-th place is stopped too: at one place, another for each `at`.
+
+    With PROOF=exhaustive: at each place in turn, as long as a place was reached.
+    """
+    if not EXHAUSTIVE:
+        yield 1 + at % span
+        return
+    for second in count(1):
+        points.last_where = ""
+        yield second
+        if not points.last_where:
+            return
 
 
 async def count_points(points: CrashPoints, flow: Callable[[], Awaitable[object]]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from instep.kit.words import Words
 
-GROUPS = ("invitation", "member", "user", "profile", "membership", "organization", "key", "session", "sync")
+GROUPS = ("invitation", "member", "user", "profile", "membership", "organization", "key", "session", "sync", "delivery")
 
 
 def actions(words: Words) -> dict[str, str]:
@@ -43,6 +43,13 @@ def actions(words: Words) -> dict[str, str]:
         "key.created": _("Make key"),
         "key.revoked": _("Revoke key"),
         "session.break_glass": _("Sign in by the break-glass key"),
+        "sync.check": _("Check sync"),
+        "sync.plan": _("Plan a sync"),
+        "sync.apply": _("Apply a plan"),
+        "sync.first": _("Take everyone in"),
+        "sync.changed": _("Take in the latest changes"),
+        "sync.took": _("Took in a part of everyone"),
+        "delivery.replay": _("Replay delivery"),
         "user.seen": _("Person changed in Clerk"),
         "user.gone": _("Person deleted in Clerk"),
         "user.back": _("Person found in Clerk again"),
@@ -73,6 +80,7 @@ def group(key: str, words: Words) -> str:
         "key": _("Keys"),
         "session": _("Sign-ins by key"),
         "sync": _("Sync"),
+        "delivery": _("Deliveries"),
     }
     return named.get(key) or action(key, words)
 

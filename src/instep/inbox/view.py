@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from instep.audit.store import Kept
 from instep.inbox.store import Row
 from instep.kit.signs import Status
 from instep.kit.words import When, Words

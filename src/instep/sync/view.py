@@ -108,7 +108,7 @@ def run_row(run: Run, names: Mapping[str, str], words: Words, *, now: int) -> Ru
         started=words.ago(run.started_at, now),
         took=_took(run, took, words),
         result=say.result(run, words),
-        reason=run.reason or "",
+        reason=say.reason(run, words),
         href=f"/sync/runs/{run.id}",
     )
 

@@ -145,7 +145,8 @@ def advice(run: Run, words: Words) -> Advice | None:
     if run.state not in ("refused", "failed", "stopped"):
         return None
     _ = words.gettext
-    safe = _("Nothing was changed.") if run.kind in ("check", "plan") or run.state == "refused" else ""
+    is_safe = run.kind in ("check", "plan") or run.state == "refused"
+    safe = _("Nothing was changed.") if is_safe else _("What was done is kept.")
     known: dict[str, Advice] = {
         "fuse": Advice(
             _("Refused: too many would be deleted here"),
@@ -183,9 +184,7 @@ def advice(run: Run, words: Words) -> Advice | None:
             _("No worker took it on"),
             _("Is `instep work` running? `instep serve` works too, unless INSTEP_WORKER is off."),
         ),
-        "temporary": Advice(
-            _("Clerk or the database did not answer"), _("Try again in a minute. What was done is kept, and counted.")
-        ),
+        "temporary": Advice(_("Clerk or the database did not answer"), _("Try again in a minute.")),
         "overtaken": Advice(_("Another process took the sync over"), _("Its run is in the list.")),
     }
     found = known.get(run.code or "")
@@ -196,6 +195,14 @@ def advice(run: Run, words: Words) -> Advice | None:
         goes_on = _("The next one goes on where it was.") if run.kind == "first" else _("Start it again.")
         found = Advice(titles[run.state], goes_on if run.state == "stopped" else _("The reason is below."))
     return Advice(found.title, f"{found.text} {safe}".strip(), found.deed, run.state == "failed")
+
+
+def reason(run: Run, words: Words) -> str:
+    """Why a run was refused or failed, as it was written down; without hints for the command line."""
+    text = run.reason or ""
+    for hint in (" If that is right: --allow-gone", " Take everything in at once instead:"):
+        text = text.partition(hint)[0]
+    return words.gettext(text.removesuffix(" Nothing was changed.")) if text else ""
 
 
 def span(milliseconds: int, words: Words) -> str:

@@ -1,0 +1,56 @@
+"""Whom and what a webhook is about, so that it can be found by them."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from instep.clerk.subject import subject
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "expected"),
+    [
+        ("user.updated", {"id": "user_1"}, ("user_1", None)),
+        ("user.deleted", {"id": "user_1", "deleted": True}, ("user_1", None)),
+        ("organization.created", {"id": "org_1"}, (None, "org_1")),
+        (
+            "organizationMembership.created",
+            {"id": "orgmem_1", "organization": {"id": "org_1"}, "public_user_data": {"user_id": "user_1"}},
+            ("user_1", "org_1"),
+        ),
+        ("organizationInvitation.created", {"id": "orginv_1", "organization_id": "org_1"}, (None, "org_1")),
+        (
+            "organizationInvitation.accepted",
+            {"id": "orginv_1", "organization_id": "org_1", "user_id": "user_1"},
+            ("user_1", "org_1"),
+        ),
+        ("session.ended", {"id": "sess_1", "user_id": "user_1"}, ("user_1", None)),
+        ("event.of.tomorrow", {"id": "x"}, (None, None)),
+    ],
+)
+def test_it_is_found_where_clerk_puts_it(type: str, data: Any, expected: tuple[str | None, str | None]) -> None:
+    assert subject(type, Raw(json.dumps(data).encode())) == expected
+
+
+@given(st.binary(max_size=200), st.sampled_from(["user.created", "organization.updated", "x"]))
+def test_whatever_the_data_are_it_is_about_somebody_or_nobody(data: bytes, type: str) -> None:
+    for found in subject(type, Raw(data)):
+        assert found is None or found
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda it: (
+            st.lists(it) | st.dictionaries(st.sampled_from(["id", "organization", "user_id", "public_user_data"]), it)
+        ),
+    )
+)
+def test_odd_shapes_are_about_nobody(data: Any) -> None:
+    user, organization = subject("user.created", Raw(json.dumps(data).encode()))
+    assert organization is None or isinstance(organization, str)
+    assert user is None or "\0" not in user

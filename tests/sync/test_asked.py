@@ -1,0 +1,136 @@
+"""Runs that a page asks for: kept until a worker takes them on, once, and not when nobody expects them any more."""
+
+from typing import Any
+
+import pytest
+
+from instep.audit.store import Filter, list_entries
+from instep.kit.clock import MINUTE
+from instep.sync import store
+from instep.sync.asked import Asked
+from instep.sync.model import Freshness, Run, SyncRefused
+from tests.sync.world import World, seed
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def asked(world: World) -> Asked:
+    world.emulator.seed(seed(4))
+    return Asked(world.sync)
+
+
+def runs(world: World) -> list[Run]:
+    return world.db.reading(store.list_runs)
+
+
+async def test_every_kind_of_run_is_carried_out_as_it_was_asked_for(world: World, asked: Asked) -> None:
+    await asked.ask("first", actor="usr_1")
+    assert await asked.run_once() == 1
+    await world.call("PATCH", f"/users/user_{1:027d}", {"first_name": "New"})
+    await world.call("PATCH", f"/users/user_{2:027d}", {"first_name": "Newer"})
+    await asked.ask("check", actor="usr_1")
+    await asked.run_once()
+    plan = await asked.ask("plan", actor="usr_1")
+    await asked.run_once()
+    await asked.ask("apply", actor="usr_2", plan_id=plan.id, chosen=[1])
+    await asked.run_once()
+    found = runs(world)
+    assert [(it.kind, it.state, it.actor) for it in found] == [
+        ("apply", "done", "usr_2"),
+        ("plan", "done", "usr_1"),
+        ("check", "done", "usr_1"),
+        ("first", "done", "usr_1"),
+    ]
+    assert found[0].counts == {"applied": 1}
+    assert found[1].id == plan.id
+    assert await asked.run_once() == 0
+    entries = world.db.reading(list_entries, Filter(action="sync.apply"))
+    assert [(it.actor, it.target) for it in entries] == [("usr_2", plan.id)]
+
+
+async def test_only_one_waits_or_runs_at_a_time(world: World, asked: Asked) -> None:
+    await asked.ask("check", actor="usr_1")
+    with pytest.raises(SyncRefused, match="Only one runs"):
+        await asked.ask("plan", actor="usr_1")
+    lease = world.db.writing(store.take_lease, "another process", now=world.clock())
+    assert lease is not None
+    assert await asked.run_once() == 0, "it goes on waiting while another sync is under way"
+    assert runs(world)[0].state == "asked"
+    world.db.writing(store.drop_lease, lease)
+    assert await asked.run_once() == 1
+    assert runs(world)[0].state == "done"
+
+
+async def test_a_run_that_nobody_expects_any_more_is_not_begun(world: World, asked: Asked) -> None:
+    await asked.ask("first", actor="usr_1")
+    world.clock.advance(11 * MINUTE)
+    await asked.run_once()
+    assert (runs(world)[0].state, runs(world)[0].code) == ("stopped", "not_begun")
+    assert world.here()["user"] == set()
+
+
+async def test_what_ends_before_it_begins_says_why(world: World, asked: Asked) -> None:
+    await asked.ask("apply", actor="usr_1", plan_id="syn_none")
+    await asked.run_once()
+    assert (runs(world)[0].state, runs(world)[0].code) == ("refused", "no_plan")
+
+
+async def test_a_fault_of_ours_ends_the_run_and_is_not_tried_for_ever(
+    world: World, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    await asked.ask("apply", actor="usr_1", plan_id="syn_x")
+    monkeypatch.setattr("instep.sync.run.Sync._good_plan", breaks)
+    with pytest.raises(ZeroDivisionError):
+        await asked.run_once()
+    assert runs(world)[0].state == "failed"
+    assert await asked.run_once() == 0
+
+
+async def test_a_first_sync_whose_worker_is_gone_goes_on_by_itself(world: World, asked: Asked) -> None:
+    await asked.ask("first", actor="usr_1")
+
+    def dies(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    world.between.before = dies
+    with pytest.raises(KeyboardInterrupt):
+        await asked.run_once()
+    assert runs(world)[0].state == "running"
+    world.between.before = lambda _: None
+    assert await asked.run_once() == 1
+    assert [it.state for it in runs(world)] == ["done", "stopped"]
+    assert world.here() == world.in_clerk()
+
+
+async def test_one_that_is_withdrawn_meanwhile_does_not_begin(world: World, asked: Asked) -> None:
+    run = await asked.ask("check", actor="usr_1")
+    lease = world.db.writing(store.take_lease, "test", now=world.clock())
+    assert lease is not None
+    await asked.withdraw(run.id)
+    with pytest.raises(SyncRefused, match="withdrawn"):
+        world.db.writing(store.open_run, run, lease, is_asked=True)
+
+
+async def test_rows_that_can_be_mended_are_counted_by_kind_and_side(world: World, asked: Asked) -> None:
+    plan = await world.plan()
+    everything = world.db.reading(store.count_open, plan.id, None)
+    assert everything == {("missing_here", "here"): 5, ("membership_only_in_clerk", "here"): 4}
+    assert world.db.reading(store.count_open, plan.id, [1, 2, 999]) == {("missing_here", "here"): 2}
+    await asked.ask("apply", actor="usr_1", plan_id=plan.id, chosen=[1])
+    await asked.run_once()
+    assert sum(world.db.reading(store.count_open, plan.id, None).values()) == 8
+    mending = world.db.reading(store.find_mending, plan.id)
+    assert mending is not None
+    assert mending.kind == "apply"
+    assert [it.number for it in world.db.reading(store.list_ended, plan.id)] == [1]
+
+
+async def test_the_last_look_at_the_webhook_is_there_for_every_process(world: World) -> None:
+    assert world.db.reading(store.find_freshness) is None
+    for behind in (0, 3):
+        world.db.writing(store.keep_freshness, Freshness(10, None, behind))
+    assert world.db.reading(store.find_freshness) == Freshness(10, None, 3)

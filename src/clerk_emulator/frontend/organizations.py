@@ -21,7 +21,7 @@ def create(visit: Visit) -> Any:
     limit = user.create_organizations_limit
     if limit and sum(row.created_by == user.id for row in visit.instance.organizations) >= limit:
         words = f"This user may make {limit} organizations."
-        raise Refused(403, Problem("organization_quota_exceeded", "too many organizations", words))
+        raise Refused(403, Problem("org_creation_limit_exceeded", "too many organizations", words))
     draft = {"name": require_field(visit.fields, "name"), "slug": visit.fields.text("slug"), "created_by": user.id}
     return front.organization(visit.instance, organizations.create(visit.instance, draft))
 

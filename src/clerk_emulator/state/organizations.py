@@ -160,6 +160,9 @@ def _require_name(name: str) -> None:
 
 
 def _require_free_slug(instance: Instance, slug: str) -> None:
+    if instance.settings.organization_slugs_disabled:
+        words = "Slugs of organizations are switched off."
+        raise Refused(403, Problem("organization_slugs_disabled", "slugs not enabled", words))
     if not SLUG.fullmatch(slug):
         raise bad_format("slug", "may have lowercase letters, digits and dashes only")
     if slug in instance.slugs:

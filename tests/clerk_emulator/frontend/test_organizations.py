@@ -59,7 +59,7 @@ async def test_who_may_make_organizations_is_a_matter_of_the_user(firm: Firm) ->
     cy = firm.people["cy"]["id"]
     await firm.backend("PATCH", f"/users/{cy}", {"create_organizations_limit": 1})
     await firm.cy("POST", "/organizations", name="One")
-    assert await firm.cy.no("POST", "/organizations", name="Two") == (403, "organization_quota_exceeded")
+    assert await firm.cy.no("POST", "/organizations", name="Two") == (403, "org_creation_limit_exceeded")
     await firm.backend("PATCH", f"/users/{cy}", {"create_organization_enabled": False})
     refused = await firm.cy.no("POST", "/organizations", name="Two")
     assert refused == (403, "user_create_organization_not_enabled")
@@ -68,6 +68,8 @@ async def test_who_may_make_organizations_is_a_matter_of_the_user(firm: Firm) ->
         422,
         "form_param_format_invalid",
     )
+    await firm.backend("PATCH", "/instance/organization_settings", {"slug_disabled": True})
+    assert await firm.ada.no("POST", "/organizations", name="x", slug="x") == (403, "organization_slugs_disabled")
 
 
 async def test_who_does_not_belong_to_it_is_told_nothing(firm: Firm) -> None:

@@ -9,7 +9,8 @@ from instep.mirror import search
 from instep.mirror.tables import memberships, users
 
 # Names of syllables: 2,000 first names and 60,000 last ones, a few of them frequent (the first is everyone's 45th,
-# the last everyone's 245th), spread over the ids so that a page by name is no walk in the order of insertion. How frequent a name is has nothing to do with its place in the alphabet.
+# the last everyone's 245th), whatever their place in the alphabet; spread over the ids, so that a page by name is no
+# walk in the order of insertion.
 SYLLABLES = "".join(one + two for one in "bdfghjklmnprstvz" for two in "aeiou")
 FIRSTS, LASTS = 2_000, 60_000
 SPREAD, OTHER_SPREAD = 7919, 104_729

@@ -173,8 +173,7 @@ def test_where_somebody_comes_from_and_when_they_were_active_narrow_the_list(
     """With words too, however far the list is walked before the index is asked."""
     id = furnish(db, [(name, "org:member", "active") for name in ("Al", "Bo", "Cy", "Di")])
     db.writing(stand, {"Al": ("user_al", 90), "Bo": (None, 70), "Cy": ("user_cy", 10), "Di": (None, None)})
-    for name in ("WALK", "WALKS"):
-        monkeypatch.setattr(search, name, (walk,) if name == "WALKS" else walk, raising=False)
+    monkeypatch.setattr(search, "WALKS", ((walk, 0),))
     found = db.reading(find_members, id, ask).rows[: ask.limit]
     assert [row.first_name for row in found] == names
 

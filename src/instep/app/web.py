@@ -33,6 +33,7 @@ from instep.kit.log import open_request
 from instep.kit.problem import problem
 from instep.kit.schema import check
 from instep.people.api import make_router as people_router
+from instep.people.door import ListDoor
 from instep.profiles.api import make_router as users_router
 from instep.sync.api import make_router as sync_router
 
@@ -47,10 +48,13 @@ DESCRIPTION += "or the installation's admin key."
 
 
 class Front:
-    """The outermost layer: webhooks go straight to their door; everything else gets a request id."""
+    """The outermost layer: webhooks and the plain list go straight to their doors; everything else gets a request id.
 
-    def __init__(self, app: FastAPI, webhooks: Webhooks) -> None:
-        self.app, self._webhooks = app, webhooks
+    `failed` answers for what the list raises, as the application does for what its routes raise.
+    """
+
+    def __init__(self, app: FastAPI, webhooks: Webhooks, list_door: ListDoor, failed: "Handler") -> None:
+        self.app, self._webhooks, self._list, self._failed = app, webhooks, list_door, failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""
@@ -62,7 +66,16 @@ class Front:
             id = f"req_{secrets.token_hex(8)}"
             scope.setdefault("state", {})["request_id"] = id
             open_request(id, scope["client"][0] if scope.get("client") else None)
-            await self.app(scope, receive, _with_id(send, id.encode()))
+            answer = await self._page(scope) if self._list.is_for(scope) else None
+            await (answer or self.app)(scope, receive, _with_id(send, id.encode()))
+
+    async def _page(self, scope: Scope) -> Response | None:
+        try:
+            return await self._list.answer(scope)
+        except InstepError as error:
+            return await self._failed(Request(scope), error)
+        except Exception:  # nothing was changed: the ordinary route fails again, and answers for it
+            return None
 
 
 def _with_id(send: Send, id: bytes) -> Send:
@@ -102,7 +115,8 @@ def make_app(services: Services) -> Front:
     app.add_exception_handler(RequestValidationError, _invalid(services))
     app.add_exception_handler(HTTPException, _http(services))
     app.add_exception_handler(Exception, _unexpected(services))
-    return Front(app, Webhooks(services.receiver))
+    list_door = ListDoor(principal=api_principal(services), list_people=services.members.list_people)
+    return Front(app, Webhooks(services.receiver), list_door, _failed(services))
 
 
 def _add_history(app: FastAPI, services: Services, access: history.AccessTo) -> None:

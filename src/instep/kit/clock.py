@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NewType
 
 Millis = NewType("Millis", int)
@@ -26,4 +27,13 @@ def to_datetime(at: int) -> datetime:
 
 def to_iso(at: int | None) -> str | None:
     """Unix milliseconds as RFC 3339 in UTC with milliseconds, or None."""
-    return None if at is None else to_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if at is None:
+        return None
+    day, rest = divmod(at, DAY)
+    return f"{_date(day)}T{rest // HOUR:02}:{rest // MINUTE % 60:02}:{rest // SECOND % 60:02}.{rest % SECOND:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _date(day: int) -> str:
+    """A page names fifty times, of few days: a third of the price of making each anew."""
+    return to_datetime(day * DAY).date().isoformat()

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import structlog
 
-from instep.access.principal import Access
+from instep.access.principal import Access, Principal
+from instep.access.store import find_access
 from instep.identity.model import ClerkId, Invitation
 from instep.identity.ports import Directory
 from instep.kit.clock import Clock
-from instep.kit.db import Db
+from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.people import store
-from instep.people.merge import Ask, InvitationRow, People, Unavailable, merge, rows_of
+from instep.people.merge import Ask, InvitationRow, Members, People, Unavailable, merge, rows_of
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,17 @@ class ListPeople:
         finally:
             reading.cancel()
 
+    async def of(self, principal: Principal, ref: str, ask: Ask) -> People | None:
+        """The same of whatever organization `ref` names; None where there is none that they may see.
+
+        Where only members are asked for, all of it is one visit to the database. Raises as the list itself.
+        """
+        if ask.wants_invitations():
+            access = await self.db.read(find_access, principal, ref)
+            return await self(access, ask) if access else None
+        members = await self.db.read(_members_seen, principal, ref, ask)
+        return merge(ask, members, None) if members else None
+
     async def _invitations(self, access: Access) -> Sequence[Invitation] | Unavailable:
         if access.organization_clerk_id is None:
             return []
@@ -71,3 +83,8 @@ class ListPeople:
             return rows
         joined = await self.db.read(store.find_joined, access.organization_id, sorted(expired))
         return rows_of(invitations, now=now, joined=joined)
+
+
+def _members_seen(conn: Conn, principal: Principal, ref: str, ask: Ask) -> Members | None:
+    access = find_access(conn, principal, ref)
+    return store.find_members(conn, access.organization_id, ask) if access else None

@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from instep.identity.model import ADMIN, Invitation
 from instep.kit.clock import DAY, HOUR
-from instep.people.activity import Activity
 from instep.kit.sought import is_found
+from instep.people.activity import Activity
 
 UNAVAILABLE = "Pending invitations could not be loaded. Accepted members are still shown."
 EXPIRED_SHOWN_FOR = 30 * DAY
@@ -22,8 +22,11 @@ INVITATION_STATUSES = ("invited", "expired")
 STATUSES = (*MEMBER_STATUSES, *INVITATION_STATUSES)
 
 
-class MemberRow(Struct, frozen=True, kw_only=True):
-    """An accepted member, from the database. `status` is active or deactivated; times are Unix milliseconds."""
+class MemberRow(Struct, frozen=True):
+    """An accepted member, from the database. `status` is active or deactivated; times are Unix milliseconds.
+
+    By position it is the columns of a page in `store`, in their order: a page is made of many.
+    """
 
     id: str
     clerk_id: str | None

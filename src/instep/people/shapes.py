@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import msgspec
 from pydantic import BaseModel, TypeAdapter
 
 from instep.kit.clock import to_iso
@@ -84,12 +85,62 @@ _dump_item = TypeAdapter(InvitationItem | MemberItem).dump_json
 
 def as_json(people: People) -> str:
     """A page as the API gives it."""
-    return as_bytes(people).decode()
+    return _dump_page(page_of(people)).decode()
 
 
 def as_bytes(people: People) -> bytes:
-    """A page as the API sends it."""
-    return _dump_page(page_of(people))
+    """The same as it is sent, several times as fast: nothing is asked for more often than this."""
+    rows = [_sent(it) if isinstance(it, MemberRow) else msgspec.Raw(row_as_json(it).encode()) for it in people.rows]
+    page = {"data": rows, "totals": people.totals, "warnings": people.warnings, "next_cursor": people.next_cursor}
+    return _encode(page)
+
+
+class _Sent(msgspec.Struct):
+    """`Member`, for the encoder alone."""
+
+    id: str
+    clerk_id: str | None
+    user_id: str
+    clerk_user_id: str | None
+    email: str | None
+    first_name: str | None
+    last_name: str | None
+    username: str | None
+    image_url: str | None
+    role: str
+    status: str
+    joined_at: str | None
+    last_active_at: str | None
+
+
+class _SentItem(msgspec.Struct):
+    """`MemberItem`, for the encoder alone."""
+
+    member: _Sent
+    kind: str = "member"
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _sent(row: MemberRow) -> _SentItem:
+    return _SentItem(
+        _Sent(
+            row.id,
+            row.clerk_id,
+            row.user_id,
+            row.clerk_user_id,
+            row.email,
+            row.first_name,
+            row.last_name,
+            row.username,
+            row.image_url,
+            row.role,
+            row.status,
+            to_iso(row.joined_at),
+            to_iso(row.last_active_at),
+        )
+    )
 
 
 def row_as_json(row: MemberRow | InvitationRow) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.identity.model import ADMIN
-from instep.kit.db import Conn, is_among, is_in, listed
+from instep.kit.db import Conn, fetch, is_among, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search
 from instep.mirror.tables import member_counts, memberships, organizations, users
@@ -36,7 +36,6 @@ _COLUMNS = (
     u.last_active_at,
 )
 _PAGE = sa.select(*_COLUMNS).select_from(memberships.join(users, u.id == m.user_id)).order_by(m.sort_name, m.id)
-_FIELDS = MemberRow.__struct_fields__
 _COUNTS = (
     sa.select(organizations.c.max_members, member_counts.c.status, member_counts.c.role, member_counts.c.members)
     .select_from(organizations.outerjoin(member_counts, member_counts.c.organization_id == organizations.c.id))
@@ -72,8 +71,8 @@ class Shape(Struct, frozen=True):
 def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
     """Up to `limit + 1` members of one page, by status and then by name; the counts and seats of the organization."""
     rows: list[MemberRow] = []
-    counted = conn.execute(_COUNTS, {"organization_id": organization_id}).all()
-    is_big = sum(it.members or 0 for it in counted) >= search.BIG
+    counted = fetch(conn, _COUNTS, {"organization_id": organization_id})
+    is_big = sum(members or 0 for *_, members in counted) >= search.BIG
     after = ask.cursor.member if ask.cursor else None
     for status in ask.member_statuses():
         if after is not None and status < after[0]:
@@ -85,7 +84,7 @@ def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
     return Members(
         rows=rows,
         counts={(status, role): members for _, status, role, members in counted if members},
-        seats=counted[0].max_members if counted else None,
+        seats=counted[0][0] if counted else None,
     )
 
 
@@ -134,7 +133,7 @@ def _search(
 
 
 def _rows(conn: Conn, query: sa.Select[Any], given: dict[str, Any], limit: int) -> list[MemberRow]:
-    return [MemberRow(**dict(zip(_FIELDS, row, strict=True))) for row in conn.execute(query, given).fetchmany(limit)]
+    return [MemberRow(*row) for row in fetch(conn, query, given)[:limit]]
 
 
 def _place(name: str, place: Sequence[str] | None) -> dict[str, Any]:
@@ -155,12 +154,17 @@ def _page(shape: Shape) -> sa.Select[Any]:
 
 @lru_cache(maxsize=256)
 def _far(shape: Shape, rows: int) -> sa.Select[Any]:
-    """The place so many rows further in the list that those before it are walked; none where fewer are left."""
+    """The place so many rows further in the list that those before it are walked; none where fewer are left.
+
+    What is looked at in the person counts for nothing here: who was never active may be one of a million.
+    """
     query = sa.select(m.sort_name, m.id).order_by(m.sort_name, m.id)
-    if shape.source or shape.activity:
-        query = query.select_from(memberships.join(users, u.id == m.user_id))
     offset = sa.literal_column(str(rows), sa.Integer)
-    return _among(query, shape, None).limit(sa.literal_column("1", sa.Integer)).offset(offset)
+    return (
+        _among(query, replace(shape, source="", activity=""), None)
+        .limit(sa.literal_column("1", sa.Integer))
+        .offset(offset)
+    )
 
 
 def _among(query: sa.Select[Any], shape: Shape, nothing: str | None) -> sa.Select[Any]:

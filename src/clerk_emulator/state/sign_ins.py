@@ -4,11 +4,9 @@ from clerk_emulator.state import (
     access_lists,
     emails,
     enrollment,
+    factors,
     invitations,
     organization_invitations,
-    passwords,
-    post,
-    proofs,
     sessions,
     sign_in_tokens,
     tickets,
@@ -17,7 +15,7 @@ from clerk_emulator.state import (
 from clerk_emulator.state.attempts import LIFETIME, SignIn, keep
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import SignInToken
-from clerk_emulator.state.model import Client, EmailAddress, OrganizationInvitation, PhoneNumber, Session, User
+from clerk_emulator.state.model import Client, OrganizationInvitation, Session, User
 from clerk_emulator.state.refusals import Problem, Refused, bad_field, bad_value, missing_resource
 
 CODES = ("email_code", "reset_password_email_code")
@@ -72,52 +70,27 @@ def user_of(instance: Instance, attempt: SignIn) -> User:
     return user
 
 
-def first_emails(user: User) -> list[EmailAddress]:
-    """Return the addresses by which a user may prove to be there."""
-    return [email for email in user.email_addresses if email.status == "verified"]
-
-
-def second_phones(user: User) -> list[PhoneNumber]:
-    """Return the numbers that a user has to prove as well."""
-    return [phone for phone in user.phone_numbers if phone.is_second_factor and phone.status == "verified"]
-
-
 def prepare_first(instance: Instance, attempt: SignIn, strategy: str, email_id: str | None = None) -> None:
     """Send a code to an address of the user."""
     if strategy not in CODES:
         raise bad_value("strategy")
     user = user_of(instance, attempt)
-    sessions.require_may_sign_in(instance, user)
-    found = first_emails(user)
-    named = [email for email in found if email_id in (None, email.id)]
-    if not named:
-        raise missing_resource("email address", email_id or "")
-    email = next((one for one in named if email_id or one.email_address == attempt.identifier), named[0])
-    code = post.send_code(instance, email.email_address, user.id, email.id)
-    attempt.first_verification_id = proofs.open_(instance, email.id, code, strategy).id
+    sent = factors.send_to_email(instance, user, strategy, email_id, attempt.identifier)
+    attempt.first_verification_id = sent.id
     instance.touch(attempt)
 
 
 def attempt_password(instance: Instance, attempt: SignIn, password: str) -> None:
     """Prove the first factor by the password."""
     user = user_of(instance, attempt)
-    sessions.require_may_sign_in(instance, user)
-    if user.password is None:
-        words = "This user has no password: another way has to be taken."
-        raise Refused(400, Problem("strategy_for_user_invalid", "no password", words))
-    if not passwords.matches(user.password, password):
-        _count_failure(instance, user)
-        raise bad_field("form_password_incorrect", "password", "This is not the password of this user.")
-    if user.is_password_compromised:
-        words = "Somebody else may know this password. Sign in another way."
-        raise bad_field("form_password_compromised", "password", words)
+    factors.require_password(instance, user, password)
     _prove_first(instance, attempt, user, "password")
 
 
 def attempt_code(instance: Instance, attempt: SignIn, strategy: str, code: str) -> None:
     """Prove the first factor by the code that was sent."""
     user = user_of(instance, attempt)
-    _require_right(instance, user, attempt.first_verification_id, strategy, code)
+    factors.require_code(instance, user, attempt.first_verification_id, strategy, code)
     attempt.needs_password = strategy == "reset_password_email_code"
     _prove_first(instance, attempt, user, strategy)
 
@@ -125,12 +98,7 @@ def attempt_code(instance: Instance, attempt: SignIn, strategy: str, code: str) 
 def prepare_second(instance: Instance, attempt: SignIn, phone_id: str | None = None) -> None:
     """Send a code to a phone of the user."""
     _require_status(instance, attempt, "needs_second_factor")
-    user = user_of(instance, attempt)
-    phone = next((one for one in second_phones(user) if phone_id in (None, one.id)), None)
-    if phone is None:
-        raise missing_resource("phone number", phone_id or "")
-    code = post.send_code(instance, phone.phone_number, user.id, phone.id)
-    attempt.second_verification_id = proofs.open_(instance, phone.id, code, "phone_code").id
+    attempt.second_verification_id = factors.send_to_phone(instance, user_of(instance, attempt), phone_id).id
     instance.touch(attempt)
 
 
@@ -138,7 +106,7 @@ def attempt_second(instance: Instance, attempt: SignIn, code: str) -> None:
     """Prove the second factor by the code that was sent."""
     _require_status(instance, attempt, "needs_second_factor")
     user = user_of(instance, attempt)
-    _require_right(instance, user, attempt.second_verification_id, "phone_code", code)
+    factors.require_code(instance, user, attempt.second_verification_id, "phone_code", code)
     attempt.second_proof = "phone_code"
     _finish(instance, attempt, user)
 
@@ -174,26 +142,9 @@ def use_ticket(instance: Instance, attempt: SignIn, ticket: str) -> None:
     _close(instance, attempt, session)
 
 
-def _require_right(instance: Instance, user: User, verification_id: str | None, strategy: str, code: str) -> None:
-    sessions.require_may_sign_in(instance, user)
-    try:
-        proofs.require_right(instance, verification_id, strategy, code)
-    except Refused as refused:
-        if refused.problems[0].code == "form_code_incorrect":
-            _count_failure(instance, user)
-        raise
-
-
-def _count_failure(instance: Instance, user: User) -> None:
-    """Lock a user for whom somebody guesses too often."""
-    user.failed_attempts += 1
-    if 0 < instance.settings.lockout_attempts <= user.failed_attempts:
-        users.set_locked(instance, user, True)
-
-
 def _prove_first(instance: Instance, attempt: SignIn, user: User, strategy: str) -> None:
     attempt.first_proof = strategy
-    attempt.needs_second = bool(second_phones(user))
+    attempt.needs_second = bool(factors.second_phones(user))
     _finish(instance, attempt, user)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.state import sign_ins
+from clerk_emulator.state import factors
 from clerk_emulator.state.attempts import SignIn, SignUp
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import EmailAddress, PhoneNumber, User
@@ -67,12 +67,12 @@ def sign_up(instance: Instance, found: SignUp) -> Json:
 
 
 def _first_factors(user: User) -> list[Json]:
-    proved = sign_ins.first_emails(user)
-    factors: list[Json] = [{"strategy": "password"}] if user.password is not None else []
-    factors += [_email_factor("email_code", email, user) for email in proved]
+    proved = factors.first_emails(user)
+    found: list[Json] = [{"strategy": "password"}] if user.password is not None else []
+    found += [_email_factor("email_code", email, user) for email in proved]
     if user.password is not None:
-        factors += [_email_factor("reset_password_email_code", email, user) for email in proved]
-    return factors
+        found += [_email_factor("reset_password_email_code", email, user) for email in proved]
+    return found
 
 
 def _email_factor(strategy: str, email: EmailAddress, user: User) -> Json:
@@ -85,7 +85,7 @@ def _email_factor(strategy: str, email: EmailAddress, user: User) -> Json:
 
 
 def _second_factors(user: User) -> list[Json]:
-    return [_phone_factor(phone, place == 0) for place, phone in enumerate(sign_ins.second_phones(user))]
+    return [_phone_factor(phone, place == 0) for place, phone in enumerate(factors.second_phones(user))]
 
 
 def _phone_factor(phone: PhoneNumber, is_default: bool) -> Json:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import Struct
 from starlette.requests import Request
@@ -74,7 +75,7 @@ class DeliveryPages:
             url = request.url.include_query_params(before=f"{shown.next[0]}.{shown.next[1]}")
             more = f"{url.path}?{url.query}"
         words = self.console.words
-        context = {
+        context: dict[str, Any] = {
             "rows": await self._rows(shown.rows if shown else []),
             "more": more,
             "has_cursor": ask.before is not None,
@@ -100,7 +101,8 @@ class DeliveryPages:
         except PermanentError as error:
             return self.console.refused(request, error, title=self.console.words.gettext("Not found"))
         (row,) = await self._rows([told.row])
-        context = {"row": row, "payload": told.payload, "story": await self.events(told.history), "back": HERE}
+        story = await self.events(told.history)
+        context: dict[str, Any] = {"row": row, "payload": told.payload, "story": story, "back": HERE}
         if is_partial(request):
             return self.console.pages.fragment(request, "inbox/delivery.html", **context)
         return await self.console.page(request, "inbox/delivery_page.html", asker, here=HERE, **context)
@@ -145,7 +147,7 @@ class DeliveryPages:
         try:
             await self.deliveries.replay(id, actor=asker.id)
         except PermanentError as error:
-            return self.console.words.gettext(str(error))
+            return self.console.words.say(error)
         return ""
 
     async def _meant(self, asker: Principal, ask: DeliveryAsk) -> Meant:

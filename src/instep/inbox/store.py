@@ -164,10 +164,10 @@ def list_deliveries(
     return [Row(**row._mapping) for row in conn.execute(query)]
 
 
-def _conditions(conn: Conn, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+def _conditions(conn: Conn, wanted: Filter) -> list[sa.ColumnElement[bool] | sa.TextClause]:
     """The states that few rows have are told literally: their indexes hold those rows alone."""
     c = deliveries.c
-    found: list[sa.ColumnElement[bool]] = []
+    found: list[sa.ColumnElement[bool] | sa.TextClause] = []
     if wanted.id is not None:
         found.append(c.id == wanted.id)
     if set(wanted.states) == {"parked"}:

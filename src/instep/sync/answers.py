@@ -3,8 +3,7 @@
 from typing import Any
 
 from instep.kit.clock import to_iso
-from instep.sync.fresh import Freshness
-from instep.sync.model import Run
+from instep.sync.model import Freshness, Run
 from instep.sync.store import Row
 
 

@@ -227,7 +227,7 @@ class Sync:
 
     @asynccontextmanager
     async def _run(
-        self, kind: RunKind, actor: str, lease: Lease, run_id: str | None, **more: object
+        self, kind: RunKind, actor: str, lease: Lease, run_id: str | None, **more: Any
     ) -> AsyncIterator[Run]:
         """A run that is kept, and whose failure is kept with its reason."""
         now = self.clock()

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.clerk_emulator.browser.application import Application
+from tests.support.browser import NewPage
 
 FIRM = {
     "users": [
@@ -96,6 +97,27 @@ def test_an_invited_user_joins_in_the_switcher(app: Application, page: Page) -> 
     ]
 
 
+def test_who_has_an_address_at_its_domain_asks_to_join_and_is_let_in(app: Application, new_page: NewPage) -> None:
+    modes = ["manual_invitation", "automatic_suggestion"]
+    eve = {"id": "user_eve", "email_address": "eve@northwind.example"}
+    app.clerk.seed(users=[eve], settings={"organization_domains_enabled": True, "enrollment_modes": modes})
+    domain = {"name": "northwind.example", "enrollment_mode": "automatic_suggestion"}
+    app.api("POST", "/organizations/org_firm/domains", domain)
+    pages = new_page(), new_page()
+    enter(app, pages[0], "user_eve", "OrganizationSwitcher", None)
+    pages[0].get_by_role("button", name="Open organization switcher").click()
+    pages[0].get_by_role("button", name="Request to join").click()
+    expect(pages[0].get_by_text("Pending approval")).to_be_visible()
+    enter(app, pages[1], "user_ada", "OrganizationProfile")
+    open_members(pages[1])
+    pages[1].get_by_role("tab", name="Requests").click()
+    row(pages[1], "eve@northwind.example").get_by_role("button", name="Approve").click()
+    expect(row(pages[1], "eve@northwind.example").get_by_role("button", name="Approve")).to_have_count(0)
+    members = app.api("GET", "/organizations/org_firm/memberships", role="org:member")["data"]
+    assert {member["public_user_data"]["user_id"] for member in members} == {"user_bo", "user_eve"}
+    assert told(app) == ["organizationDomain.created", "organizationMembership.created"]
+
+
 def test_an_organization_is_made(app: Application, page: Page) -> None:
     enter(app, page, "user_cy", "CreateOrganization", None)
     page.get_by_label("Name", exact=True).fill("Cy & Sons")
@@ -153,7 +175,7 @@ def test_a_role_is_changed(app: Application, page: Page) -> None:
     assert app.last("organizationMembership.updated")["role"] == "org:admin"
 
 
-def test_a_member_is_taken_out_and_his_token_says_so(app: Application, new_page: Any) -> None:
+def test_a_member_is_taken_out_and_his_token_says_so(app: Application, new_page: NewPage) -> None:
     bo, ada = new_page(), new_page()
     app.sign_in(bo, "user_bo")
     app.visit(bo)

@@ -104,6 +104,7 @@ async def test_an_address_is_added_proved_made_primary_and_taken_away(
     (code,) = [mail.code for mail in emulator.state.mail if mail.to == "new@example.com"]
     done = await script("POST", f"{one}/attempt_verification", code=code)
     assert done["verification"]["status"] == "verified"
+    assert await script("GET", one) == done
     await script("PATCH", "/me", primary_email_address_id=made["id"])
     old = ada["email_addresses"][0]["id"]
     assert (await script("DELETE", f"/me/email_addresses/{old}"))["deleted"]

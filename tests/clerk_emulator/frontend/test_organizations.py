@@ -4,11 +4,12 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.frontend.scripts import Script
+from tests.clerk_emulator.frontend.scripts import PATH, Script
 from tests.clerk_emulator.people import Backend, Json, Receiver
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "a good one"
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Firm:
@@ -46,6 +47,7 @@ async def firm(emulator: Emulator, backend: Backend, receiver: Receiver) -> Firm
 
 
 async def test_who_makes_an_organization_belongs_to_it(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
+    assert await firm.cy("GET", "/me/organization_creation_defaults") == {"form": None, "advisory": None}
     made = await firm.cy("POST", "/organizations", name="Cy & Sons", slug="cy-sons")
     assert (made["slug"], made["members_count"]) == ("cy-sons", 1)
     mine = await firm.cy("GET", "/me/organization_memberships", paginated="true")
@@ -136,6 +138,18 @@ async def test_it_is_changed_and_deleted(firm: Firm, emulator: Emulator, receive
     assert client["sessions"][0]["last_active_organization_id"] is None
     await emulator.webhooks.drain()
     assert receiver.types == [*["organization.updated"] * 3, "organization.deleted"]
+
+
+async def test_a_logo_comes_and_goes(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
+    files = {"file": ("logo.png", PNG, "image/png")}
+    answer = await firm.ada.http.post(f"{PATH}{firm.path}/logo", params={"_method": "PUT"}, files=files)
+    image = answer.json()["response"]["logo_url"]
+    assert (await firm.ada("GET", firm.path))["image_url"] == image
+    assert (await firm.ada.http.get(image)).content == PNG
+    assert (await firm.ada("DELETE", f"{firm.path}/logo"))["deleted"]
+    assert not (await firm.ada("GET", firm.path))["has_image"]
+    await emulator.webhooks.drain()
+    assert receiver.types == ["organization.updated"] * 2
 
 
 async def test_members_are_found_by_role_and_by_a_part_of_their_address(firm: Firm) -> None:

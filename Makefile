@@ -37,7 +37,7 @@ proof: .venv/dev.stamp
 bench: .venv/dev.stamp
 	$(BIN)/python -m bench
 
-# The first sync, checks and applying: SYNC_USERS users (100,000 unless told otherwise).
+# The first sync, checks and applying: SYNC_USERS users (1,000,000 unless told otherwise), beside floors and targets.
 .PHONY: bench-sync
 bench-sync: .venv/dev.stamp
 	$(BIN)/python -m bench.sync $(SYNC_ARGS)
@@ -78,4 +78,4 @@ ui:
 # The words of the pages, for translators.
 messages: .venv/run.stamp
 	mkdir -p src/instep/locale
-	$(BIN)/pybabel --quiet extract -F ui/babel.cfg -k _ -o src/instep/locale/messages.pot --project instep --no-location --omit-header src/instep
+	$(BIN)/pybabel --quiet extract -F ui/babel.cfg -k _ -k said -k Refused -k InviteRefused -o src/instep/locale/messages.pot --project instep --no-location --omit-header src/instep

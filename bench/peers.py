@@ -45,12 +45,12 @@ def main() -> int:
 def ours() -> list[str]:
     """How `run.py` starts, fills and asks us."""
     instep = f"cd / && env {OURS} INSTEP_ADMIN_KEY={KEY} {shlex.quote(program('instep'))}"
-    backfill = f"env {OURS} {shlex.quote(sys.executable)} -m bench.backfill"
+    backfill = f"cd / && exec env {OURS} {shlex.quote(sys.executable)} -m instep.app.cli_sync apply --first --only user"
     options = {
         "ours": f"{instep} migrate && {instep.replace('env ', 'exec env ', 1)} serve",
         "ours-url": URL,
         "ours-migrate": f"{instep} migrate",
-        "ours-backfill": f"exec {backfill}",
+        "ours-backfill": backfill,
         "ours-load-sql": str(ROOT / "bench" / "people_for_peers.sql"),
         "ours-webhook-path": "/webhooks/clerk",
         "ours-list-path": LIST,

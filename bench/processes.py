@@ -21,13 +21,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], *, env: Mapping[str, str], folder: Path, ready: str) -> Iterator[int]:
-    """A process from when `ready` answers until the block ends; gives its id."""
+def running(
+    command: list[str], *, env: Mapping[str, str], folder: Path, ready: str, patience: float = PATIENCE
+) -> Iterator[int]:
+    """A process from when `ready` answers (within `patience` seconds) until the block ends; gives its id."""
     log = folder / "output.log"
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, stdout=output, stderr=output)
     try:
-        _wait_until(ready, process, log)
+        _wait_until(ready, process, log, patience)
         yield process.pid
     finally:
         process.terminate()
@@ -38,8 +40,8 @@ def running(command: list[str], *, env: Mapping[str, str], folder: Path, ready: 
             process.wait()
 
 
-def _wait_until(ready: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
+def _wait_until(ready: str, process: subprocess.Popen[bytes], log: Path, patience: float) -> None:
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urllib.request.urlopen(ready, timeout=2).close()

@@ -21,7 +21,8 @@ COLUMNS = "id, clerk_id, email, first_name, last_name, username, public_metadata
 async def pages() -> None:
     """Users by cursor, memberships by offset, one page after the other; users as they are read for the mirror."""
     users = msgspec.json.Decoder(list[wire.UserWire])
-    async with httpx2.AsyncClient(base_url=os.environ["CLERK_API_URL"], timeout=30) as client:
+    headers = {"Authorization": f"Bearer {os.environ['CLERK_SECRET_KEY']}"}
+    async with httpx2.AsyncClient(base_url=os.environ["CLERK_API_URL"], timeout=30, headers=headers) as client:
         after = ""
         while True:
             asked = {"limit": PAGE, "order_by": "+created_at", **({"starting_after": after} if after else {})}

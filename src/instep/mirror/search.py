@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from instep.kit.db import Conn
-from instep.kit.sought import trigrams
+from instep.kit.sought import narrowing, trigrams
 from instep.mirror.tables import memberships, users
 
 WALKS = ((1_000, 4), (5_000, 0))
@@ -36,7 +36,6 @@ TEXTS = {
 }
 _PIECE = 3  # one trigram: each more costs another walk of a long list
 _MOST_NARROWING = 4  # the longest needles; each more costs a walk of its own and narrows little
-_MOST_TRIGRAMS = 40
 _IS_INDEXED = "instep_search"
 
 
@@ -67,12 +66,12 @@ def looking_for(
     """The parameters of `holds` and `narrowed`; `organization_id` only where its piece is looked for too."""
     ordered = sorted(needles, key=len, reverse=True)
     given: dict[str, Any] = {f"needle_{i}": needle for i, needle in enumerate(ordered)}
+    parts = [narrowing(needle) for needle in ordered[:_MOST_NARROWING]]
     piece = organization_id[-_PIECE:] if organization_id else ""
     if conn.dialect.name == "postgresql":
-        return given | ({"piece": piece} if piece else {})
-    narrowing = [it for it in (piece, *ordered[:_MOST_NARROWING]) if it]
-    found = [trigram for it in narrowing for trigram in trigrams(it)][:_MOST_TRIGRAMS]
-    return given | {"matching": " AND ".join('"{}"'.format(it.replace('"', '""')) for it in found)}
+        return given | {f"part_{i}": part for i, part in enumerate(parts)} | {"piece": piece}
+    found = [trigram for it in (piece, *parts) for trigram in trigrams(it)]
+    return given | {"matching": " AND ".join('"{}"'.format(it.replace('"', '""')) for it in dict.fromkeys(found))}
 
 
 def holds(dialect: str, table: sa.Table, count: int) -> list[sa.ColumnElement[bool]]:
@@ -86,7 +85,7 @@ def narrowed(dialect: str, table: sa.Table, count: int, *, has_piece: bool = Fal
     row = f"{table.name}."
     if dialect == "postgresql":
         text: sa.ColumnElement[str] = sa.literal_column(f"({TEXTS[dialect, table.name].format(row=row)})", sa.Text)
-        names = [f"needle_{i}" for i in range(min(count, _MOST_NARROWING))] + ["piece"] * has_piece
+        names = [f"part_{i}" for i in range(min(count, _MOST_NARROWING))] + ["piece"] * has_piece
         return [text.like("%" + sa.bindparam(name, type_=sa.Text) + "%") for name in names]
     index = index_of(table.name, dialect)
     held = f"(SELECT CAST(value AS INTEGER) FROM instep_facts WHERE name = '{held_by(table.name)}')"

@@ -19,7 +19,7 @@ def get(visit: Visit) -> Any:
 
 def touch(visit: Visit) -> Any:
     """Take a session up, and an organization, or none where the field is empty."""
-    found = _active(visit)
+    found = active(visit)
     if "active_organization_id" in visit.fields:
         found.last_active_organization_id = _organization(visit, found, visit.fields.text("active_organization_id"))
     sessions.take_up(visit.instance, found)
@@ -29,7 +29,7 @@ def touch(visit: Visit) -> Any:
 
 def token(visit: Visit) -> Any:
     """Answer a token; of another organization, or of none, where the field says so."""
-    found = _active(visit)
+    found = active(visit)
     visit.note_origin(found.id)
     sessions.use(visit.instance, found)
     if "organization_id" in visit.fields:
@@ -40,7 +40,7 @@ def token(visit: Visit) -> Any:
 
 def token_by_template(visit: Visit) -> Any:
     """Answer a token with the claims of a template."""
-    found = _active(visit)
+    found = active(visit)
     visit.note_origin(found.id)
     template = templates.by_name(visit.instance, visit.params["template_name"])
     return Bare({"jwt": template_token(visit.instance, found, visit.site, template, None)})
@@ -87,7 +87,8 @@ def _session(visit: Visit) -> Session:
     return sessions.get(visit.instance, wanted)
 
 
-def _active(visit: Visit) -> Session:
+def active(visit: Visit) -> Session:
+    """Return the session that the path names, as long as it is active in this browser, or refuse."""
     found = _session(visit)
     if found.status(visit.instance.now) != "active":
         raise Refused(401, Problem("signed_out", "signed out", "This session is over."))

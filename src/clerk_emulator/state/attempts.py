@@ -82,6 +82,28 @@ class SignUp:
         return ["email_address"] if self.email_address is not None and self.email_proof is None else []
 
 
+@dataclass(slots=True, kw_only=True)
+class Reverification:
+    """An attempt to prove once more, within a session, that one is who one says."""
+
+    id: str
+    session_id: str
+    level: str  # first_factor | second_factor | multi_factor
+    first_verification_id: str | None = None
+    second_verification_id: str | None = None
+    first_proof: str | None = None
+    second_proof: str | None = None
+    created_at: int
+    updated_at: int
+
+    @property
+    def status(self) -> str:
+        """Return what is needed next, or that it is complete."""
+        if self.level != "second_factor" and self.first_proof is None:
+            return "needs_first_factor"
+        return "needs_second_factor" if self.level != "first_factor" and self.second_proof is None else "complete"
+
+
 def keep(table: Table[R], attempt: R) -> None:
     """Keep an attempt, and forget the oldest where there are too many."""
     table.add(attempt)

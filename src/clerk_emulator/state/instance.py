@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from clerk_emulator.state.attempts import SignIn, SignUp
+from clerk_emulator.state.attempts import Reverification, SignIn, SignUp
 from clerk_emulator.state.clock import Clock
 from clerk_emulator.state.ids import Ids
 from clerk_emulator.state.kinds import (
@@ -161,6 +161,7 @@ class Instance:
         self.client_tokens: dict[str, str] = {}
         self.sign_ins = Table[SignIn]()
         self.sign_ups = Table[SignUp]()
+        self.reverifications = Table[Reverification]()
         self.verifications: dict[str, Verification] = {}
         self.roles: dict[str, Role] = {}
         self.permissions: dict[str, Permission] = {}

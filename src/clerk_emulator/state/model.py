@@ -219,6 +219,7 @@ class Session:
     refresh_token: str | None = None  # what the cookie __refresh holds, since the first handshake
     factor_verified_at: int
     second_factor_verified_at: int | None = None
+    reverification_id: str | None = None  # what goes on in it, or went on last
     last_active_at: int
     expire_at: int
     abandon_at: int

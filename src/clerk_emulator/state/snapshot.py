@@ -12,7 +12,7 @@ from clerk_emulator.state import (
     sessions,
     users,
 )
-from clerk_emulator.state.attempts import SignIn, SignUp
+from clerk_emulator.state.attempts import Reverification, SignIn, SignUp
 from clerk_emulator.state.instance import Instance, Settings
 from clerk_emulator.state.kinds import (
     IssuedKey,
@@ -59,6 +59,7 @@ SMALL: dict[str, Any] = {
     "mail": Mail,
     "sign_ins": SignIn,
     "sign_ups": SignUp,
+    "reverifications": Reverification,
 }
 
 

@@ -19,10 +19,10 @@ def sign_in(instance: Instance, found: SignIn) -> Json:
         "id": found.id,
         "status": found.status(instance.now),
         "supported_identifiers": ["email_address"],
-        "supported_first_factors": _first_factors(user) if user else None,
-        "supported_second_factors": _second_factors(user) if user and found.needs_second else None,
-        "first_factor_verification": _proof(instance, found.first_verification_id, found.first_proof),
-        "second_factor_verification": _proof(instance, found.second_verification_id, found.second_proof),
+        "supported_first_factors": first_factors(user) if user else None,
+        "supported_second_factors": second_factors(user) if user and found.needs_second else None,
+        "first_factor_verification": proof_of(instance, found.first_verification_id, found.first_proof),
+        "second_factor_verification": proof_of(instance, found.second_verification_id, found.second_proof),
         "identifier": found.identifier,
         "user_data": _user_data(user) if user else None,
         "created_session_id": found.session_id,
@@ -66,7 +66,8 @@ def sign_up(instance: Instance, found: SignUp) -> Json:
     }
 
 
-def _first_factors(user: User) -> list[Json]:
+def first_factors(user: User) -> list[Json]:
+    """Return by what a user may prove the first factor."""
     proved = factors.first_emails(user)
     found: list[Json] = [{"strategy": "password"}] if user.password is not None else []
     found += [_email_factor("email_code", email, user) for email in proved]
@@ -84,7 +85,8 @@ def _email_factor(strategy: str, email: EmailAddress, user: User) -> Json:
     }
 
 
-def _second_factors(user: User) -> list[Json]:
+def second_factors(user: User) -> list[Json]:
+    """Return by what a user has to prove the second factor."""
     return [_phone_factor(phone, place == 0) for place, phone in enumerate(factors.second_phones(user))]
 
 
@@ -97,7 +99,8 @@ def _phone_factor(phone: PhoneNumber, is_default: bool) -> Json:
     }
 
 
-def _proof(instance: Instance, verification_id: str | None, strategy: str | None) -> Json | None:
+def proof_of(instance: Instance, verification_id: str | None, strategy: str | None) -> Json | None:
+    """Return how far a proof is, or None before it was begun."""
     found = instance.verifications.get(verification_id or "")
     if strategy in ("password", "ticket"):
         return {
@@ -121,7 +124,7 @@ def _proof(instance: Instance, verification_id: str | None, strategy: str | None
 
 def _email_proof(instance: Instance, found: SignUp) -> Json | None:
     """Return how the address is proved; null until a code was sent: a status would say that it was."""
-    proof = _proof(instance, found.verification_id, found.email_proof)
+    proof = proof_of(instance, found.verification_id, found.email_proof)
     if proof is None:
         return None
     if proof["status"] == "verified":

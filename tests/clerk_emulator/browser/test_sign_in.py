@@ -157,6 +157,22 @@ def test_a_token_that_runs_out_is_followed_by_another(make_app: MakeApplication,
     assert second["iat"] >= first["exp"]
 
 
+def test_it_is_proved_once_more_within_a_session(app: Application, page: Page) -> None:
+    app.clerk.seed(users=[ADA])
+    app.visit(page)
+    page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD])
+    app.clerk.advance(minutes=20)
+    app.visit(page)
+    assert page.evaluate("Clerk.session.factorVerificationAge") == [20, -1]
+    prove = """async password => {
+        await Clerk.session.startVerification({level: "first_factor"});
+        const done = await Clerk.session.attemptFirstFactorVerification({strategy: "password", password});
+        await Clerk.session.getToken({skipCache: true});
+        return [done.status, done.session.user.firstName, Clerk.session.factorVerificationAge];
+    }"""
+    assert page.evaluate(prove, PASSWORD) == ["complete", "Ada", [0, -1]]
+
+
 def test_a_session_that_ends_in_clerk_ends_in_the_browser(app: Application, new_page: NewPage) -> None:
     app.clerk.seed(users=[ADA])
     page = new_page(allow=("status of 401",))

@@ -18,7 +18,9 @@ from instep.sync.model import Lease, SyncRefused, Total
 from instep.sync.plan import GONE, Finding, Policy
 from instep.sync.ports import Everything, Progress, Told
 
-LANES = 4
+LANES = 12
+READING = 2
+"""Pages that are compared with the mirror at a time: more would not be faster, and each connection keeps memory."""
 KEPT = 100_000
 BATCH = 500
 LOOKS = 100
@@ -56,6 +58,7 @@ class Scan:
     _waiting: list[tuple[int, Finding]] = field(default_factory=list)
     _met: set[str] = field(default_factory=set)
     _done: int = 0
+    _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READING))
 
     async def run(self) -> dict[str, int]:
         """Look at everything; gives how many findings there are of each kind.
@@ -125,7 +128,8 @@ class Scan:
         found: list[Finding] = []
         since, after = page.since, ""
         while True:
-            ours, more = await self.db.read(looks.list_ours, kind, since, page.until, after)
+            async with self._reading:
+                ours, more = await self.db.read(looks.list_ours, kind, since, page.until, after)
             found += comparison.take(ours)
             await self._suspect([it for it in found if it.news is None])
             found = [it for it in found if it.news is not None]

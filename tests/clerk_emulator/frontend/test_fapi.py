@@ -54,6 +54,12 @@ async def test_a_browser_is_known_by_its_cookie_or_by_the_token_in_the_query(
     async with on_another_port(emulator) as native:
         found = await native.get("/v1/client", headers={"authorization": token})
         assert len(found.json()["response"]["sessions"]) == 1
+        assert "authorization" not in found.headers
+    async with on_another_port(emulator) as native:
+        begun = await native.post("/v1/client", params={"_is_native": "1"})
+        native.cookies.clear()
+        again = await native.get("/v1/client", headers={"authorization": begun.headers["authorization"]})
+        assert again.json()["response"]["id"] == begun.json()["response"]["id"]
     async with on_another_port(emulator) as stranger:
         found = await stranger.get("/__clerk/v1/client", params={"__clerk_db_jwt": "dvb_unknown"})
         assert found.json() == {"response": None, "client": None}

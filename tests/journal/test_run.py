@@ -274,6 +274,23 @@ async def test_a_sleeper_that_nobody_overtook_goes_on(world: World) -> None:
     assert len(world.settled()) == 1
 
 
+async def test_what_is_taken_on_is_leased_and_nobody_else_takes_it_on_meanwhile(world: World) -> None:
+    world.clerk.failures = [ProviderDown("timeout")]
+    with pytest.raises(Unsettled):
+        await world.runner.run(asked())
+    look, others = world.clerk.find, []
+
+    async def look_slowly(name: str) -> Json | None:
+        others.append(await world.replica().resume_due())
+        return await look(name)
+
+    world.clerk.find = look_slowly  # type: ignore[method-assign]
+    world.now += LEASE + 1
+    assert await world.runner.resume_due() == 1
+    assert set(others) == {0}
+    assert world.clerk.effects == ["first", "second"]
+
+
 async def test_whoever_asked_and_was_overtaken_is_told_where_the_end_will_stand(world: World) -> None:
     do = world.clerk.call
 

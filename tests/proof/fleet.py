@@ -33,7 +33,7 @@ from tests.support.world import KEY, QuietServer
 ROOT = Path(__file__).parents[2]
 PATHS = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
 KEY_OF_CLERK = "sk_test_the_key_of_this_fleet_and_of_no_other"
-PATIENCE = 60.0
+PATIENCE = 120.0
 MEMBERS = "/organizations/{}/members"
 HOP_BY_HOP = {"host", "content-length", "connection", "transfer-encoding", "content-encoding"}
 

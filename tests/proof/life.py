@@ -197,7 +197,10 @@ class Life:
     async def _moved(self, firm: str, number: int) -> None:
         """Somebody comes, is changed, and perhaps goes again."""
         clerk, email = self.fleet.clerk, f"own{next(self._numbers)}@people.example"
-        user = (await clerk.post("/users", json={"email_address": [email], "first_name": "Own"})).json()["id"]
+        made = await clerk.post("/users", json={"email_address": [email], "first_name": "Own"})
+        if not made.is_success:  # Clerk is out of order now and then
+            return
+        user = made.json()["id"]
         at = f"/organizations/{firm}/memberships"
         await clerk.post(at, json={"user_id": user, "role": MEMBER})
         await clerk.patch(f"/users/{user}", json={"first_name": f"Own{next(self._numbers)}"})

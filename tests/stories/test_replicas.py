@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_two_kills_lose_nothing_and_double_nothing(postgres_migrated_url: str, tmp_path: Path) -> None:
     """The short form of `python -m tests.proof.replicas`; what goes on, and who judges, is said there."""
-    told = await run(tmp_path, postgres_migrated_url, kills=2, number=3, lease=5, sleeps=0)
+    told = await run(tmp_path, postgres_migrated_url, kills=2, number=3, lease=5, is_short=True)
     assert told.verdict is not None
     assert told.verdict.faults == []
     assert len(told.kills) == 2

@@ -127,6 +127,7 @@ async def require_one_effect(firm: Firm, *, is_all_refused: bool) -> None:
     for it in operations:
         entries = await firm.services.db.read(list_entries, Filter(cause=it.id))
         assert [entry.outcome for entry in entries] == ["done" if it.state == "settled" else "refused", "asked"]
+        effect: tuple[str, ...]
         if it.kind == "profile.edit":
             effect = ("name", it.intent["clerk_id"], it.intent["profile"]["first_name"])
         elif it.kind.startswith("invitation"):

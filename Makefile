@@ -27,10 +27,14 @@ check: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/house -q
 
-# The long runs: properties and the state machine at full size, and mutants that the tests must notice. An hour or two.
+# The long runs, a few hours: properties and state machines at full size, recoveries stopped at every place, replicas that
+# are killed, a soak of PROOF_MINUTES, and mutants that the tests must notice. See docs/proof.md.
 .PHONY: proof
 proof: .venv/dev.stamp
-	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 tests/identity tests/people/test_merge.py tests/clerk/test_wire.py tests/clerk/test_webhook.py tests/stories/test_machine.py
+	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 tests/identity tests/people/test_merge.py tests/clerk/test_wire.py tests/clerk/test_webhook.py tests/stories/test_machine.py tests/stories/test_machine_sync.py
+	PROOF=exhaustive $(BIN)/python -m pytest -n 2 tests/journal tests/people/test_procedures.py tests/profiles/test_procedures.py
+	$(BIN)/python -m tests.proof.replicas
+	$(BIN)/python -m tests.proof.soak
 	$(BIN)/python -m tests.proof.mutants
 
 # About BENCH_SECONDS in all; what is measured and what is to be reached: docs/benchmarks.md.

@@ -138,7 +138,7 @@ class FrontendApi:
             forget(self.site, response)
         elif client is not None:
             keep_known(Browser(instance=self.instance, site=self.site, client=client), request, response)
-            if visit.query.flag("_is_native"):
+            if visit.query.text("_is_native"):
                 response.headers["authorization"] = client.token
         return response
 

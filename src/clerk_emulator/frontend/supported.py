@@ -5,6 +5,8 @@ from clerk_emulator.frontend.table import ROUTES
 
 PAGES = {"getJWKS", "handshakeClient", "acceptTicket"}  # which are no part of the table, but of the hosted pages
 FACTORS = "By password, e-mail code and ticket, and a code by telephone as the second factor. Not by other means (501)."
+SIGNING_UP = "By e-mail address, password and ticket. Not by other means (501)."
+ONCE_MORE = "By password and e-mail code, and a code by telephone as the second factor. Not by other means (501)."
 CODES = "By code only, not by link (501)."
 NO_DEVICE = "Nothing is told of the device."
 PARTLY = {
@@ -13,7 +15,11 @@ PARTLY = {
     "attemptSignInFactorOne": FACTORS,
     "prepareSignInFactorTwo": FACTORS,
     "attemptSignInFactorTwo": FACTORS,
-    "createSignUps": "By e-mail address, password and ticket. Not by other means (501).",
+    "createSignUps": SIGNING_UP,
+    "updateSignUps": SIGNING_UP,
+    "prepareSessionReverificationFirstFactor": ONCE_MORE,
+    "attemptSessionReverificationFirstFactor": ONCE_MORE,
+    "attemptSessionReverificationSecondFactor": ONCE_MORE,
     "prepareSignUpsVerification": CODES,
     "sendVerificationEmail": CODES,
     "getSessions": NO_DEVICE,

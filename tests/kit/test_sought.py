@@ -46,7 +46,7 @@ def test_no_database_gives_a_meaning_of_its_own_to_a_sign(parts: list[str], quer
 
 @pytest.mark.parametrize(
     ("query", "name"),
-    [("zoe", "Zoë"), ("ZOË", "zoe"), ("strasse", "Straße"), ("istanbul", "İSTANBUL"), ("\uff4daya", "Maya"), ("가", "가")],
+    [("zoe", "Zoë"), ("strasse", "Straße"), ("istanbul", "İSTANBUL"), ("\uff4daya", "Maya"), ("가", "가")],
 )
 def test_case_accents_and_ways_of_writing_make_no_difference(query: str, name: str) -> None:
     assert is_found(query, [name])

@@ -142,14 +142,26 @@ def _place(name: str, place: Sequence[str] | None) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _page(shape: Shape) -> sa.Select[Any]:
-    """One page. Where the index of search narrows it, nothing is added to an id, so that no other index is taken."""
-    nothing = "" if shape.is_indexed else None
-    query = _among(_PAGE, shape, nothing)
+    """One page."""
+    if shape.is_indexed:
+        return _PAGE.where(m.id.in_(_found(shape)))
+    query = _among(_PAGE, shape, None)
     if shape.words:
         query = query.where(*search.holds(shape.dialect, memberships, shape.words))
-    if shape.is_indexed:
-        query = query.where(*search.narrowed(shape.dialect, memberships, shape.words, has_piece=shape.has_piece))
     return query.limit(sa.literal_column(str(shape.limit), sa.Integer))
+
+
+def _found(shape: Shape) -> sa.Select[Any]:
+    """A page's members by the index of search; the person is read of those alone that are shown.
+
+    Nothing is added to an id, so that no other index is taken.
+    """
+    looks_at_people = shape.source or shape.activity
+    source = memberships.join(users, u.id == m.user_id) if looks_at_people else memberships
+    query = _among(sa.select(m.id).select_from(source).order_by(m.sort_name, m.id), shape, "")
+    query = query.where(*search.holds(shape.dialect, memberships, shape.words))
+    query = query.where(*search.narrowed(shape.dialect, memberships, shape.words, has_piece=shape.has_piece))
+    return query.limit(sa.literal_column(str(shape.limit), sa.Integer)).correlate(None)
 
 
 @lru_cache(maxsize=256)

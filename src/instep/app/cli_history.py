@@ -1,7 +1,6 @@
 """Commands about what happened: operations, with retry and give-up, and the audit."""
 
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime
 from enum import StrEnum, auto
 from typing import Annotated, Any
 
@@ -12,13 +11,13 @@ from rich.table import Column, Table
 
 from instep.app.cli_run import AsJson, access_to, with_services
 from instep.app.wiring import Services, make_operations
-from instep.audit.store import Filter
+from instep.audit.store import Filter, Kept
 from instep.history.api import entry_answer, operation_answer
 from instep.history.flows import Audit
 from instep.identity.refusals import NOT_FOUND, Refused
 from instep.journal.model import Operation
 from instep.journal.store import find
-from instep.kit.clock import DAY, to_iso
+from instep.kit.clock import to_iso
 
 
 class State(StrEnum):
@@ -84,9 +83,6 @@ def give_up(id: Id, as_json: AsJson = False) -> None:
 def audit(
     organization: Within = None,
     person: Annotated[str | None, typer.Option(help="An id: who did it, or to whom.")] = None,
-    action: Annotated[str | None, typer.Option(help="Such as member, or member.role.")] = None,
-    since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="From this day on (UTC).")] = None,
-    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="This day included (UTC).")] = None,
     query: Annotated[str, typer.Option(help="A part of the action, or of whom it was done to.")] = "",
     unclosed: Annotated[bool, typer.Option(help="Only what was asked for and has not ended.")] = False,
     limit: Limit = 50,
@@ -94,19 +90,12 @@ def audit(
 ) -> None:
     """List what happened, newest first: who, what, to whom, when, from where."""
 
-    async def run(services: Services) -> Any:
-        wanted = Filter(
-            organization_id=(await access_to(services, organization)).organization_id if organization else None,
-            person=person,
-            action=action,
-            since=_at(since),
-            until=_at(until) + DAY if until else None,
-            words=query,
-            is_unclosed=unclosed,
-        )
+    async def run(services: Services) -> list[Kept]:
+        scope = (await access_to(services, organization)).organization_id if organization else None
+        wanted = Filter(organization_id=scope, person=person, words=query, is_unclosed=unclosed)
         return await Audit(services.db).list(wanted, limit=limit)
 
-    found = with_services(run)
+    found: list[Kept] = with_services(run)
     if as_json:
         _print_json([entry_answer(it) for it in found])
         return
@@ -128,10 +117,6 @@ def _end(id: str, do: Callable[[Services, Operation], Coroutine[Any, Any, Operat
         _print_json(operation_answer(ended))
     else:
         typer.echo(f"{ended.id}: {ended.state}")
-
-
-def _at(day: datetime | None) -> int | None:
-    return int(day.replace(tzinfo=UTC).timestamp() * 1000) if day else None
 
 
 def _print_json(answer: BaseModel | Sequence[BaseModel]) -> None:

@@ -276,7 +276,8 @@ def test_walking_the_pages_shows_every_row_exactly_once(
     ask = Ask(limit=limit, statuses=statuses, query=query)
     whole = msgspec.structs.replace(ask, limit=1_000)
     at_once = merge(whole, page_of(whole, everyone), rows if ask.wants_invitations() else None)
-    wanted = [row for row in (*rows, *everyone) if row.status in (statuses or STATUSES)]
+    shown_at_all: list[InvitationRow | MemberRow] = [*rows, *everyone]
+    wanted = [row for row in shown_at_all if row.status in (statuses or STATUSES)]
     expected = {row.id for row in wanted if is_found(query, (row.email,))}
     pages = walk(ask, everyone, rows)
     walked = [row.id for page in pages for row in page.rows]

@@ -88,3 +88,15 @@ def test_a_password_is_changed_and_other_devices_are_signed_out(app: Application
     assert app.api("POST", "/users/user_ada/verify_password", {"password": "a better one"})["verified"]
     assert app.api("GET", f"/sessions/{elsewhere}")["status"] == "revoked", "as the form proposes"
     assert told(app) == ["user.updated", "session.revoked"]
+
+
+def test_the_account_is_deleted(app: Application, page: Page) -> None:
+    app.sign_in(page, "user_ada")
+    app.show(page, "UserProfile")
+    page.get_by_role("button", name="Security").click()
+    page.get_by_role("button", name="Delete account").click()
+    page.get_by_label('Type "Delete account"').fill("Delete account")
+    page.locator("form").get_by_role("button", name="Delete account").click()
+    page.wait_for_function("window.Clerk?.loaded && !Clerk.user")
+    assert app.api("GET", "/users") == []
+    assert told(app)[-1] == "user.deleted"

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clerk_emulator.frontend import table
-from clerk_emulator.frontend.browser import PROXY, Browser, forget, keep_known, token_of
+from clerk_emulator.frontend.browser import PROXY, TOKEN_PARAMETER, Browser, forget, keep_known, token_of
 from clerk_emulator.frontend.visit import Bare, File, Route, Visit
 from clerk_emulator.lab.faults import Fault, Faults, act
 from clerk_emulator.lab.journal import Journal
@@ -29,7 +29,8 @@ from clerk_emulator.wire.site import Site, is_loopback
 LARGEST_BODY = 16 * 1024 * 1024
 NAME = "frontend/"  # before the name of an operation, which the Backend API may have as well
 OPERATIONS = frozenset(f"{NAME}{route.operation}" for route in table.ROUTES)
-TOKEN = re.compile(r"&?__clerk_db_jwt=[^&]*")
+TOKEN = re.compile(rf"&?{TOKEN_PARAMETER}=[^&]*")
+DEV_BROWSER = "/dev_browser"
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -99,6 +100,10 @@ class FrontendApi:
             fields, files = await _content(request)
         except Refused as refused:
             return refusal(refused.status, *refused.problems)
+        known = sessions.find_client(self.instance, token_of(request, self.instance))
+        if known is None and request.query_params.get(TOKEN_PARAMETER) and route.path != DEV_BROWSER:
+            words = "The token of this browser is not known here; a new one has to be asked for."
+            return refusal(401, Problem("dev_browser_unauthenticated", "unknown browser", words))
         visit = Visit(
             instance=self.instance,
             site=self.site,
@@ -107,7 +112,7 @@ class FrontendApi:
             fields=fields,
             files=files,
             origin=request.headers.get("origin") or _origin_of(request.headers.get("referer")),
-            known=sessions.find_client(self.instance, token_of(request, self.instance)),
+            known=known,
         )
         return await act(
             fault,

@@ -198,6 +198,20 @@ def test_two_people_in_one_browser_where_that_is_allowed(app: Application, page:
     assert page.evaluate(names) == ["Bo"]
 
 
+def test_a_browser_that_the_emulator_has_forgotten_gets_a_new_token(app: Application, new_page: NewPage) -> None:
+    page = new_page(allow=("status of 401",))
+    app.origin = app.origin.replace("127.0.0.1", "localhost")  # another host: no cookie of the emulator's comes along
+    app.clerk.seed(users=[ADA])
+    app.visit(page)
+    page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD])
+    assert page.request.post(f"{app.clerk.url}/_emulator/reset").ok
+    page.context.clear_cookies(domain="127.0.0.1")
+    app.clerk.seed(users=[ADA])
+    app.visit(page)
+    assert page.evaluate("Clerk.isSignedIn") is False
+    assert page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD]) == "Ada"
+
+
 @pytest.mark.parametrize("where", ["another host", "the same origin"])
 def test_wherever_the_page_is(app: Application, page: Page, where: str) -> None:
     app.clerk.seed(users=[ADA])

@@ -61,8 +61,11 @@ async def test_a_browser_is_known_by_its_cookie_or_by_the_token_in_the_query(
         again = await native.get("/v1/client", headers={"authorization": begun.headers["authorization"]})
         assert again.json()["response"]["id"] == begun.json()["response"]["id"]
     async with on_another_port(emulator) as stranger:
-        found = await stranger.get("/__clerk/v1/client", params={"__clerk_db_jwt": "dvb_unknown"})
-        assert found.json() == {"response": None, "client": None}
+        assert (await stranger.get("/__clerk/v1/client")).json() == {"response": None, "client": None}
+        stale = {"__clerk_db_jwt": "dvb_unknown"}
+        found = await stranger.get("/__clerk/v1/client", params=stale)
+        assert (found.status_code, found.json()["errors"][0]["code"]) == (401, "dev_browser_unauthenticated")
+        assert (await stranger.post("/__clerk/v1/dev_browser", params=stale)).json()["id"] != "dvb_unknown"
 
 
 async def test_pages_of_this_machine_may_ask_and_no_others(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
@@ -139,8 +142,9 @@ async def test_faults_and_the_journal_know_its_operations(
 ) -> None:
     await backend.user(password=PASSWORD)
     fields = {"identifier": "ada@example.com", "password": PASSWORD}
+    token = (await browser.post("/v1/dev_browser")).json()["id"]
     emulator.fail("frontend/createSignIn", status=503, count=1)
-    lost = await browser.post("/v1/client/sign_ins", data=fields, params={"__clerk_db_jwt": "x", "_method": "POST"})
+    lost = await browser.post("/v1/client/sign_ins", data=fields, params={"__clerk_db_jwt": token, "_method": "POST"})
     assert (lost.status_code, len(emulator.state.sessions)) == (503, 0)
     emulator.fail("frontend/createSignIn", status=500, count=1, after_effect=True)
     lost = await browser.post("/v1/client/sign_ins", data=fields)

@@ -7,6 +7,7 @@ from alembic.migration import MigrationContext
 
 from instep.access import tables as _access  # noqa: F401 (declares its tables)
 from instep.audit import tables as _audit
+from instep.clerk import tables as _clerk  # noqa: F401
 from instep.inbox import tables as _inbox  # noqa: F401
 from instep.kit.db import Db, make_engine, metadata
 from instep.kit.schema import VERSION_TABLE, SchemaOutdated, check, migrate, needed_version

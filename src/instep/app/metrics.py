@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from instep.inbox.work import Worked
 from instep.kit.clock import SECOND
-from instep.sync.fresh import Freshness
+from instep.sync.model import Freshness
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Metrics:
     listeners: Gauge = field(init=False)
     behind: Gauge = field(init=False)
     newest: Gauge = field(init=False)
+    clerk_wait: Counter = field(init=False)
+    clerk_limited: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         """Register everything."""
@@ -33,6 +35,10 @@ class Metrics:
         put(self, "behind", Gauge("instep_people_behind", words, registry=registry))
         words = "When the newest delivery came that was applied, in Unix seconds, when last looked"
         put(self, "newest", Gauge("instep_newest_event_timestamp_seconds", words, registry=registry))
+        words = "Seconds that calls to Clerk waited for the pace, together"
+        put(self, "clerk_wait", Counter("instep_clerk_wait_seconds", words, registry=registry))
+        words = "Calls that Clerk turned away because there were too many (429)"
+        put(self, "clerk_limited", Counter("instep_clerk_limited", words, registry=registry))
 
     def count(self, worked: Worked) -> None:
         """Count what one transaction of the inbox did."""

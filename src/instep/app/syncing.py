@@ -8,6 +8,7 @@ import structlog
 
 from instep.access.attention import TOPIC as ATTENTION
 from instep.app.config import BadSettings, Settings, load_settings
+from instep.app.pacing import make_pacer
 from instep.app.worker import Chore
 from instep.clerk import wire
 from instep.clerk.client import ClerkClient
@@ -112,11 +113,12 @@ async def open_syncing() -> AsyncIterator[Syncing]:
     """Sync alone, from the settings, for commands that need nothing else. Raises BadSettings, SchemaOutdated."""
     settings = load_settings()
     held = settings.clerk_secret_key
-    clerk = ClerkClient(held.get_secret_value() if held else None, api_url=settings.clerk_api_url)
     try:
         db = Db(settings.database_url, options={OWNED: make_policy(settings).database})
+        pacer = make_pacer(settings)
     except ValueError as error:
         raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
+    clerk = ClerkClient(held.get_secret_value() if held else None, api_url=settings.clerk_api_url, pacer=pacer)
     try:
         check(db.engine)
         yield make_syncing(settings, db, clerk, now, lambda _: None)

@@ -18,6 +18,7 @@ from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
 from instep.app.jobs import make_jobs
 from instep.app.metrics import Metrics
+from instep.app.pacing import make_pacer
 from instep.app.syncing import Syncing, make_policy, make_syncing
 from instep.app.timer import Timer
 from instep.app.worker import Worker
@@ -26,6 +27,7 @@ from instep.clerk import wire
 from instep.clerk.client import ClerkClient
 from instep.clerk.handshake import Handshake, frontend_api_of, sign_in_page_of
 from instep.clerk.jwks import Jwks
+from instep.clerk.pacer import Pacer
 from instep.clerk.session import Verifier as TokenVerifier
 from instep.clerk.webhook import Verifier
 from instep.history.flows import Operations
@@ -113,8 +115,8 @@ class Services:
 def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock: Clock = system_now) -> Services:
     """Put everything together. `clerk` stands in for the real client in tests. Raises BadSettings."""
     db = make_db(settings)
-    clerk = clerk or make_clerk(settings)
     live, metrics = Live(), Metrics()
+    clerk = clerk or make_clerk(settings, pacer=_pacer(settings, metrics))
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
@@ -205,9 +207,16 @@ def make_db(settings: Settings) -> Db:
         raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
 
 
-def make_clerk(settings: Settings) -> ClerkClient:
-    """The client of the configured Clerk instance."""
-    return ClerkClient(_plain(settings, "clerk_secret_key"), api_url=settings.clerk_api_url)
+def make_clerk(settings: Settings, *, pacer: Pacer | None = None) -> ClerkClient:
+    """The client of the configured Clerk instance; `pacer` None: at any pace."""
+    return ClerkClient(_plain(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, pacer=pacer)
+
+
+def _pacer(settings: Settings, metrics: Metrics) -> Pacer | None:
+    try:
+        return make_pacer(settings, waited=metrics.clerk_wait.inc, limited=metrics.clerk_limited.inc)
+    except ValueError as error:
+        raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
 
 
 def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handshake | None:

@@ -5,14 +5,18 @@ Every answer becomes one of three: our words, ProviderRefused (Clerk said no and
 """
 
 import re
+from copy import copy
 from typing import Any
 
 import httpx2
 import msgspec
 
+from instep.clerk.pacer import Pacer
 from instep.identity.ports import ProviderDown, ProviderRefused
+from instep.kit.pace import Urgency
 
 API_VERSION = "2026-05-12"
+UNLIMITED = frozenset({"jwks"})
 NOT_CONFIGURED = "Clerk authentication not configured. Nothing was changed."
 
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -42,8 +46,11 @@ class Backend:
         api_url: str = "https://api.clerk.com",
         timeout: float = 10.0,
         transport: httpx2.AsyncBaseTransport | None = None,
+        pacer: Pacer | None = None,
     ) -> None:
         self._is_configured = bool(secret_key)
+        self._pacer = pacer
+        self._urgency = Urgency.EDIT
         self._http = httpx2.AsyncClient(
             base_url=f"{api_url.rstrip('/').removesuffix('/v1')}/v1/",
             headers={"Authorization": f"Bearer {secret_key}", "Clerk-API-Version": API_VERSION},
@@ -54,9 +61,17 @@ class Backend:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+        if self._pacer is not None:
+            await self._pacer.close()
+
+    def at(self, urgency: Urgency) -> "Backend":
+        """The same, for calls of another urgency; by itself it is for what somebody waits for."""
+        other = copy(self)
+        other._urgency = urgency
+        return other
 
     async def send(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> bytes:
-        """The body of a good answer. Raises ProviderDown and ProviderRefused.
+        """The body of a good answer, once the pace allows the call. Raises ProviderDown and ProviderRefused.
 
         Ids in `path` may come from anywhere: one that can be no id is refused here, and leads to no other address.
         """
@@ -64,6 +79,8 @@ class Backend:
             raise ProviderRefused(NOT_CONFIGURED, code="not_configured", status=401)
         if not _PATH.fullmatch(path):
             raise ProviderRefused("Clerk has no such thing.", code="resource_not_found", status=404)
+        if self._pacer is not None and path not in UNLIMITED:
+            await self._pacer.take(self._urgency)
         try:
             response = await self._http.request(method, path, params=params, json=json)
         except httpx2.HTTPError as error:
@@ -71,7 +88,10 @@ class Backend:
             raise ProviderDown(f"Clerk did not answer ({type(error).__name__}).", is_harmless=is_harmless) from error
         if response.is_success:
             return response.content
-        raise _failure(response)
+        failure = _failure(response)
+        if self._pacer is not None and response.status_code == 429:
+            await self._pacer.stop_all(failure.retry_after or 1.0 if isinstance(failure, ProviderDown) else 1.0)
+        raise failure
 
     async def find(self, path: str, *, params: Params | None = None) -> bytes | None:
         """The body of what is read, None where Clerk has no such thing."""

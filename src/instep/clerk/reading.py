@@ -14,6 +14,7 @@ from instep.identity.model import ClerkId, Invitation, Key, Membership
 from instep.identity.ports import ProviderRefused
 from instep.identity.rules import AskAgain
 from instep.identity.session import SessionState
+from instep.kit.pace import Urgency
 
 log = structlog.get_logger(__name__)
 
@@ -58,14 +59,14 @@ class Reading:
 
     async def _look_users(self, ids: Sequence[ClerkId]) -> list[Found]:
         params: Params = [("user_id", id) for id in ids] + [("limit", str(len(ids)))]
-        body = await self._backend.send("GET", "users", params=params)
+        body = await self._backend.at(Urgency.REFETCH).send("GET", "users", params=params)
         found = [wire.to_user(it) for it in decode(body, list[wire.UserWire])]
         missing = set(ids) - {news.key.id for news in found}
         return [*found, *(Absent(Key("user", id)) for id in missing)]
 
     async def _look_organization(self, key: Key) -> list[Found]:
         try:
-            body = await self._backend.send("GET", f"organizations/{key.id}")
+            body = await self._backend.at(Urgency.REFETCH).send("GET", f"organizations/{key.id}")
         except ProviderRefused as error:
             if error.status == 404:
                 return [Absent(key)]
@@ -77,7 +78,9 @@ class Reading:
             return []
         path = f"organizations/{ask.entity.organization}/memberships"
         try:
-            body = await self._backend.send("GET", path, params=[("user_id", ask.entity.user), ("limit", "1")])
+            body = await self._backend.at(Urgency.REFETCH).send(
+                "GET", path, params=[("user_id", ask.entity.user), ("limit", "1")]
+            )
         except ProviderRefused as error:
             if error.status == 404:
                 return [Absent(ask.key, ask.entity)]

@@ -191,6 +191,13 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_instep_organizations_slug"), "instep_organizations", ["slug"], unique=False)
     op.create_table(
+        "instep_pace",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("spent", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_instep_pace")),
+        comment="Permits to call Clerk, granted lately to all replicas together. On SQLite in a file beside the database.",
+    )
+    op.create_table(
         "instep_sessions",
         sa.Column("token_hash", sa.Text(), nullable=False),
         sa.Column("clerk_session_id", sa.Text(), nullable=True),

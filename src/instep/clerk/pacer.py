@@ -1,0 +1,135 @@
+"""Permits to call Clerk: taken a few at a time from the row that all replicas share, the most urgent caller first."""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+
+import structlog
+
+from instep.clerk.store import close_pace, make_table, reserve_permits
+from instep.identity.ports import ProviderDown
+from instep.kit.clock import SECOND
+from instep.kit.db import Db
+from instep.kit.errors import InstepError
+from instep.kit.pace import LASTS, Granted, Limit, Urgency
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 16
+AHEAD = 4
+LONGEST = 1.0
+PATIENCE = 5.0
+LIMITED = "Clerk is limiting us. We will try again in {wait:.0f} s; nothing is lost."
+
+
+@dataclass
+class Pacer:
+    """The permits of one process. `db` is its own, so that a permit waits for no other transaction.
+
+    `waited` hears how many seconds a call waited, `limited` that Clerk turned one away; `asked` counts the questions
+    to the shared row.
+    """
+
+    db: Db
+    limit: Limit
+    waited: Callable[[float], None] = lambda _: None
+    limited: Callable[[], None] = lambda: None
+    asked: int = 0
+    _hand: int = 0
+    _hand_for: Urgency = Urgency.EDIT
+    _good_until: float = 0.0
+    _queue: "list[tuple[Urgency, int, asyncio.Future[None]]]" = field(default_factory=list)
+    _numbers: "count[int]" = field(default_factory=count)
+    _fetching: "asyncio.Task[None] | None" = None
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_ready: bool = False
+
+    async def take(self, urgency: Urgency) -> None:
+        """Wait for a permit. Raises ProviderDown where all is closed for long, and nobody ought to wait for that."""
+        loop = asyncio.get_running_loop()
+        if self._hand and urgency <= self._hand_for and loop.time() < self._good_until:
+            self._hand -= 1
+            return
+        began, place = loop.time(), loop.create_future()
+        if self._queue and urgency < self._queue[0][0]:
+            self._woken.set()
+        heapq.heappush(self._queue, (urgency, next(self._numbers), place))
+        if self._fetching is None or self._fetching.done():
+            self._fetching = loop.create_task(self._fetch())
+        await place
+        self.waited(loop.time() - began)
+
+    async def stop_all(self, seconds: float) -> None:
+        """Clerk limits us: nobody asks anything for so long, whichever process it is."""
+        self._hand = 0
+        self.limited()
+        try:
+            await self._make_ready()
+            await self.db.write(close_pace, int(seconds * SECOND))
+        except InstepError as error:
+            log.warning("pace_not_kept", error=str(error))
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+        self.db.close()
+
+    async def _make_ready(self) -> None:
+        if self.db.is_sqlite and not self._is_ready:
+            await self.db.write(make_table)
+        self._is_ready = True
+
+    async def _fetch(self) -> None:
+        """Serve whoever waits, until nobody does."""
+        while self._queue:
+            try:
+                await self._serve()
+            except Exception as error:  # whatever it is, nobody may wait for ever
+                self._refuse(ProviderDown(f"The pace can't be kept: {error}", is_harmless=True))
+
+    async def _serve(self) -> None:
+        await self._make_ready()
+        urgency = self._queue[0][0]
+        waiting = sum(it[0] == urgency for it in self._queue)
+        want = min(AT_ONCE, waiting + (AHEAD if urgency is Urgency.EDIT else 0))
+        began = asyncio.get_running_loop().time()
+        self.asked += 1
+        granted = await self.db.write(reserve_permits, self.limit, urgency, want)
+        if granted.count:
+            self._hand, self._hand_for, self._good_until = granted.count, urgency, began + LASTS / SECOND
+            self._hand_out()
+            return
+        self._refuse_late(granted)
+        self._woken.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(granted.wait / SECOND, LONGEST) if self._queue else 0):
+                await self._woken.wait()
+
+    def _hand_out(self) -> None:
+        """Permits are good for `LASTS` after they were asked for; those that came too late are lost."""
+        while self._queue and self._hand and asyncio.get_running_loop().time() < self._good_until:
+            if self._queue[0][0] > self._hand_for:
+                return
+            place = heapq.heappop(self._queue)[2]
+            if not place.done():
+                self._hand -= 1
+                place.set_result(None)
+
+    def _refuse_late(self, granted: Granted) -> None:
+        wait = granted.wait / SECOND
+        if granted.is_closed and wait > PATIENCE:
+            silence = ProviderDown(LIMITED.format(wait=wait), retry_after=wait, is_harmless=True, status=429)
+            self._refuse(silence, but=(Urgency.BACKFILL,))
+
+    def _refuse(self, silence: ProviderDown, *, but: Collection[Urgency] = ()) -> None:
+        """Tell those who wait that they wait in vain, `but` for those who can wait."""
+        for urgency, _, place in self._queue:
+            if urgency not in but and not place.done():
+                place.set_exception(silence)
+        self._queue = [it for it in self._queue if it[0] in but]
+        heapq.heapify(self._queue)

@@ -1,0 +1,164 @@
+"""The pace in practice: several processes, one limit that Clerk enforces, and nobody is ever turned away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+import httpx2
+import pytest
+
+from clerk_emulator import Emulator
+from clerk_emulator.lab import limits
+from clerk_emulator.state.clock import Clock as EmulatorClock
+from instep.clerk.client import ClerkClient
+from instep.clerk.pacer import Pacer
+from instep.identity.model import ClerkId, Key
+from instep.identity.ports import ProviderDown
+from instep.identity.rules import AskAgain
+from instep.kit.db import Db
+from instep.kit.pace import Limit, Urgency
+from tests.support.clocks import Ticking
+
+pytestmark = pytest.mark.anyio
+SECOND_LONG = 1_000
+MOST = 20
+CALLS = 60
+
+Process = Callable[[], ClerkClient]
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """An emulator that enforces MOST calls in a second, so that nobody has to wait ten."""
+    monkeypatch.setattr(limits, "SECOND", 100)
+    monkeypatch.setitem(limits.OF_INSTANCE, "development", MOST)
+    emulator = Emulator()
+    emulator.state.settings.rate_limits = "development"
+    return emulator
+
+
+@pytest.fixture
+async def process(migrated_url: str, emulator: Emulator) -> AsyncIterator[Process]:
+    """Makes clients as each process has one: nothing is shared but the database."""
+    async with AsyncExitStack() as stack:
+
+        def make() -> ClerkClient:
+            pacer = Pacer(Db(f"{migrated_url}-pace" if "sqlite" in migrated_url else migrated_url, threads=1), limit())
+            transport = httpx2.ASGITransport(app=emulator)
+            client = ClerkClient(
+                emulator.secret_key, api_url=emulator.site.url, transport=transport, pacer=pacer, timeout=60
+            )
+            stack.push_async_callback(client.close)
+            return client
+
+        yield make
+
+
+def limit() -> Limit:
+    return Limit(MOST, SECOND_LONG)
+
+
+def pacer_of(client: ClerkClient) -> Pacer:
+    assert client._backend._pacer is not None
+    return client._backend._pacer
+
+
+async def backfill(client: ClerkClient, calls: int, *, full: asyncio.Event | None = None) -> None:
+    """So many calls of a sync, six at a time; `full` is set when the limit is reached."""
+    left = iter(range(calls))
+    walk = client.everything()
+
+    async def lane() -> None:
+        for number in left:
+            await walk.count("user")
+            if full is not None and number >= MOST:
+                full.set()
+
+    await asyncio.gather(*(lane() for _ in range(6)))
+
+
+def turned_away(emulator: Emulator) -> int:
+    return sum(it.status == 429 for it in emulator.journal.list())
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_nobody_is_turned_away_however_many_processes_ask(
+    process: Process, emulator: Emulator, processes: int
+) -> None:
+    clients = [process() for _ in range(processes)]
+    await asyncio.gather(*(backfill(it, CALLS // processes) for it in clients))
+    assert turned_away(emulator) == 0
+    assert len(emulator.journal.list()) == CALLS
+
+
+async def test_without_the_pace_the_same_is_turned_away(emulator: Emulator) -> None:
+    """The test before could not fail otherwise."""
+    emulator.state.clock = EmulatorClock(wall=Ticking())
+    client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=httpx2.ASGITransport(app=emulator))
+    ended = await asyncio.gather(*(client.count_users() for _ in range(MOST + 5)), return_exceptions=True)
+    assert any(isinstance(it, ProviderDown) for it in ended)
+    assert turned_away(emulator) > 0
+    await client.close()
+
+
+async def test_an_edit_goes_before_a_backfill_that_was_there_first(process: Process, emulator: Emulator) -> None:
+    client, other = process(), process()
+    order: list[str] = []
+    full = asyncio.Event()
+
+    async def slowly() -> None:
+        await backfill(client, CALLS, full=full)
+        order.append("backfill")
+
+    async def at_once(one: ClerkClient) -> None:
+        await one.count_users()
+        order.append("edit")
+
+    flood = asyncio.create_task(slowly())
+    await full.wait()
+    await asyncio.gather(at_once(client), at_once(other))
+    await flood
+    assert order == ["edit", "edit", "backfill"]
+
+
+async def test_when_clerk_limits_one_all_wait_as_long_as_it_says(process: Process, emulator: Emulator) -> None:
+    one, other = process(), process()
+    await asyncio.gather(one.count_users(), other.count_users())
+    emulator.fail("GetUsersCount", status=429, retry_after=30, count=1)
+    with pytest.raises(ProviderDown):
+        await one.count_users()
+    pacer_of(other)._hand = 0  # those that it had in hand are gone a moment later
+    before = len(emulator.journal.list())
+    for client in (one, other):
+        with pytest.raises(ProviderDown, match="limiting us") as caught:
+            await client.count_users()
+        assert caught.value.is_harmless
+        assert 25 < (caught.value.retry_after or 0) <= 30
+        with pytest.raises(ProviderDown):
+            await client.look([AskAgain(Key("user", ClerkId("user_1")))])
+    assert len(emulator.journal.list()) == before, "nobody asked meanwhile"
+
+
+async def test_whoever_gives_up_waiting_costs_nobody_a_permit(process: Process) -> None:
+    pacer = pacer_of(process())
+    await pacer.stop_all(1)
+    impatient, patient = (asyncio.create_task(pacer.take(Urgency.EDIT)) for _ in range(2))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await patient
+    assert impatient.cancelled()
+    assert pacer._queue == []
+
+
+async def test_public_keys_cost_no_permit(process: Process) -> None:
+    client = process()
+    await client.fetch_jwks()
+    assert pacer_of(client).asked == 0
+
+
+async def test_without_its_database_nobody_waits_for_ever(tmp_path: object, emulator: Emulator) -> None:
+    pacer = Pacer(Db(f"sqlite:///{tmp_path}/a/pace.db", threads=1), limit())
+    (tmp_path / "a").rmdir()  # type: ignore[operator]
+    with pytest.raises(ProviderDown, match="pace can't be kept"):
+        await pacer.take(Urgency.BACKFILL)
+    await pacer.close()

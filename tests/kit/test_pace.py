@@ -1,0 +1,126 @@
+"""The arithmetic of the pace: nobody ever counts more than the limit in any window, and little is left unused."""
+
+import random
+from bisect import bisect_left
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instep.kit.pace import LASTS, TRANSIT, Granted, Limit, Spent, Urgency, close, reserve
+
+START = 1_795_219_200_000
+LIVE, TEST = Limit(1_000), Limit(100)
+
+
+def most_in_any_window(arrivals: list[int], window: int) -> int:
+    """The greatest number of arrivals in any window, whenever it begins."""
+    arrivals = sorted(arrivals)
+    return max((bisect_left(arrivals, at + window) - place for place, at in enumerate(arrivals)), default=0)
+
+
+asks = st.lists(
+    st.tuples(
+        st.integers(0, 700),  # milliseconds since the question before
+        st.sampled_from(list(Urgency)),
+        st.integers(1, 40),  # permits wanted
+        st.integers(0, LASTS),  # after how long they are used
+        st.integers(0, TRANSIT),  # how long the way takes
+        st.integers(0, 9),  # 0: whoever asked dies with its permits
+    ),
+    max_size=120,
+)
+
+
+@given(asks, st.integers(2, 60), st.integers(500, 10_000))
+def test_no_window_ever_sees_more_than_the_limit(
+    told: list[tuple[int, Urgency, int, int, int, int]], most: int, window: int
+) -> None:
+    """Several clients ask for batches, use them late, or die; what arrives is counted at the other end."""
+    limit, spent, now, arrivals = Limit(most, window), Spent(), START, []
+    for pause, urgency, want, late, way, luck in told:
+        now += pause
+        spent, granted = reserve(spent, limit, urgency, want, now)
+        assert 0 <= granted.count <= want
+        assert granted.count or granted.wait > 0
+        arrivals += [now + late * n // want + way for n in range(granted.count)] if luck else []
+    assert most_in_any_window(arrivals, window) <= most
+
+
+def flood(limit: Limit, seconds: int, *, clients: int, delay: int) -> list[tuple[int, int]]:
+    """A backfill by some clients that ask again as soon as they were told to, `delay` late; gives (when, how many)."""
+    chance, spent, granted_at = random.Random(7), Spent(), []  # noqa: S311 (no secret)
+    due = dict.fromkeys(range(clients), START)
+    while (now := min(due.values())) < START + seconds * 1_000:
+        client = min(due, key=lambda it: due[it])
+        spent, granted = reserve(spent, limit, Urgency.BACKFILL, 12, now)
+        granted_at += [(now, granted.count)] if granted.count else []
+        due[client] = now + granted.wait + chance.randint(1, delay)
+    return granted_at
+
+
+def test_a_backfill_uses_almost_all_of_what_is_allowed() -> None:
+    for limit, clients in ((LIVE, 1), (LIVE, 3), (TEST, 1), (TEST, 3)):
+        granted = flood(limit, 120, clients=clients, delay=20)
+        late = [it for it in granted if it[0] >= START + 20_000]
+        share = sum(count for _, count in late) / (limit.most * 10)
+        assert 0.95 <= share <= 1, (limit, clients, share)
+
+
+def test_a_backfill_flows_evenly_so_that_an_edit_finds_room_at_any_moment() -> None:
+    for limit in (LIVE, TEST):
+        spent, now, longest = Spent(), START, 0
+        chance = random.Random(3)  # noqa: S311
+        for _ in range(3_000):
+            now += chance.randint(1, 40)
+            spent, _ = reserve(spent, limit, Urgency.BACKFILL, 16, now)
+            if chance.random() < 0.002:
+                _, granted = reserve(spent, limit, Urgency.EDIT, 1, now)
+                longest = max(longest, granted.wait)
+        assert longest == 0
+
+
+def test_the_most_urgent_goes_first_when_little_is_left() -> None:
+    spent, _ = reserve(Spent(), LIVE, Urgency.EDIT, 995, START)
+    assert reserve(spent, LIVE, Urgency.BACKFILL, 1, START)[1].count == 0
+    assert reserve(spent, LIVE, Urgency.REFETCH, 100, START)[1].count == 3
+    assert reserve(spent, LIVE, Urgency.EDIT, 100, START)[1].count == 5
+
+
+def test_whoever_waits_as_long_as_told_gets_one() -> None:
+    spent, _ = reserve(Spent(), TEST, Urgency.EDIT, 100, START)
+    spent, none = reserve(spent, TEST, Urgency.EDIT, 1, START + 50)
+    assert none.count == 0
+    assert reserve(spent, TEST, Urgency.EDIT, 1, START + 50 + none.wait)[1].count == 1
+
+
+def test_when_all_is_closed_nobody_gets_one_until_it_is_over() -> None:
+    spent = close(close(Spent(), 30_000, START), 5_000, START)
+    for urgency in Urgency:
+        assert reserve(spent, LIVE, urgency, 1, START + 29_999)[1] == Granted(0, 1, is_closed=True)
+        assert reserve(spent, LIVE, urgency, 1, START + 30_000)[1].count == 1
+
+
+@given(st.integers(-60_000, -1))
+def test_a_clock_that_goes_back_invents_no_permits(step: int) -> None:
+    spent, _ = reserve(Spent(), TEST, Urgency.EDIT, 100, START)
+    assert reserve(spent, TEST, Urgency.EDIT, 1, START + step)[1].count == 0
+
+
+def test_what_is_kept_stays_small() -> None:
+    spent = Spent()
+    for n in range(20_000):
+        spent, _ = reserve(spent, Limit(100_000), Urgency.EDIT, 3, START + n)
+    assert len(spent.grants) < 600
+    assert sum(count for _, count in spent.grants) >= 3 * LIVE.cycle - 60
+
+
+def test_a_permit_that_was_not_used_is_lost_and_not_given_again() -> None:
+    spent, _ = reserve(Spent(), TEST, Urgency.EDIT, 60, START)
+    assert reserve(spent, TEST, Urgency.EDIT, 60, START + 5_000)[1].count == 40
+
+
+def test_a_clock_that_leapt_ahead_and_came_back_stops_nobody_for_long() -> None:
+    spent, _ = reserve(Spent(), TEST, Urgency.EDIT, 100, START + 3_600_000)
+    spent, none = reserve(spent, TEST, Urgency.EDIT, 1, START)
+    assert (none.count, none.wait) == (0, TEST.cycle)
+    assert reserve(spent, TEST, Urgency.EDIT, 1, START + TEST.cycle)[1].count == 1

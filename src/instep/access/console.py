@@ -84,11 +84,11 @@ class Console:
         _ = self.words.gettext
         operation = getattr(error, "operation", None)
         if isinstance(error, TemporaryError) and operation is not None and is_partial(request):
-            watch = {"url": f"{base}/operations/{operation.id}/outcome", "toast": {"title": _(str(error))}}
+            watch = {"url": f"{base}/operations/{operation.id}/outcome", "toast": {"title": self.words.say(error)}}
             return self.pages.nothing(status=202, events={"dialog-close": {}, "operation-watch": watch, **CHANGED})
         status = 503 if isinstance(error, TemporaryError) else getattr(error, "status", 409)
         title = title or _("Nothing was changed")
-        return self.pages.error(request, status=status, title=title, text=_(str(error)))
+        return self.pages.error(request, status=status, title=title, text=self.words.say(error))
 
     def done(
         self, request: Request, title: str, back: str, *, text: str = "", events: dict[str, Any] | None = None

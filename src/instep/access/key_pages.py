@@ -98,7 +98,7 @@ class KeyPages:
                 asker, name=name, scopes=frozenset(scopes), organization_id=bound.organization_id if bound else None
             )
         except InstepError as error:
-            return await self._form(request, asker, typed, _(str(error)))
+            return await self._form(request, asker, typed, self.console.words.say(error))
         context: dict[str, Any] = {"name": key.name, "secret": secret}
         if is_partial(request):
             answer = self.console.pages.fragment(request, "access/key_made.html", events=CHANGED, **context)

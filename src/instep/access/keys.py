@@ -12,6 +12,7 @@ from instep.identity.refusals import FORBIDDEN, NOT_FOUND, Refused
 from instep.kit.clock import MINUTE, Clock
 from instep.kit.db import Conn, Db
 from instep.kit.ids import new_id
+from instep.kit.said import said
 
 PREFIX = "isk_"
 SCOPES = ("read", "write")
@@ -31,7 +32,9 @@ class ApiKeys:
         """A new key and its secret, which is nowhere else. Raises Refused unless `by` is an instance admin."""
         _require_admin(by)
         if not scopes or not scopes <= set(SCOPES):
-            raise Refused(f"Scopes are of: {', '.join(SCOPES)}.", code="unknown_scope", field="scopes")
+            raise Refused(
+                said("Scopes are of: %(value)s.", value=", ".join(SCOPES)), code="unknown_scope", field="scopes"
+            )
         secret = PREFIX + secrets.token_urlsafe(32)
         key = KeyRow(
             id=new_id("key"),

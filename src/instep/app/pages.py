@@ -60,7 +60,7 @@ def page_routes(services: Services) -> list[Route]:
         *InvitationActs(console=console, desk=services.invitations).routes(),
         *AppInvitationPages(console=console, applications=services.invitations.applications).routes(),
         *history.routes(),
-        *ProfilePages(console=console, profiles=services.profiles, roles=dict(ROLES)).routes(),
+        *ProfilePages(console=console, profiles=services.profiles, roles=dict(_roles(services))).routes(),
         *DetailPages(console=console, profiles=services.profiles).routes(),
         *KeyPages(console=console, keys=services.keys, names=_names(services)).routes(),
         *PalettePages(console=console, people=finder(services)).routes(),
@@ -144,7 +144,7 @@ def people_pages(services: Services, console: Console) -> PeoplePages:
 
     return PeoplePages(
         console=console,
-        roles=ROLES,
+        roles=_roles(services),
         list_people=services.members.list_people,
         live=_listener(services),
         around=_around(services),
@@ -155,12 +155,12 @@ def people_pages(services: Services, console: Console) -> PeoplePages:
 def member_pages(services: Services, console: Console) -> MemberPages:
     """What is done with members from their rows."""
     policy = services.settings.instep_deactivation
-    return MemberPages(console=console, members=services.members, roles=ROLES, policy=policy)
+    return MemberPages(console=console, members=services.members, roles=_roles(services), policy=policy)
 
 
 def invitation_pages(services: Services, console: Console) -> InvitationPages:
     """The pages for inviting."""
-    return InvitationPages(console=console, roles=ROLES, invite=services.invite)
+    return InvitationPages(console=console, roles=_roles(services), invite=services.invite)
 
 
 def many_members(services: Services, console: Console) -> ManyMembers:
@@ -173,7 +173,12 @@ def many_members(services: Services, console: Console) -> ManyMembers:
     async def names(access: Access, ids: Sequence[str]) -> dict[str, str]:
         return await services.db.read(find, access.organization_id, ids)
 
-    return ManyMembers(console=console, members=services.members, roles=ROLES, names=names)
+    return ManyMembers(console=console, members=services.members, roles=_roles(services), names=names)
+
+
+def _roles(services: Services) -> list[tuple[str, str]]:
+    """The names of the roles, in the reader's language."""
+    return [(key, services.pages.words.say(name)) for key, name in ROLES]
 
 
 def _names(services: Services) -> Callable[[Sequence[str]], Awaitable[dict[str, str]]]:

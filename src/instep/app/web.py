@@ -248,7 +248,8 @@ def _failed(services: Services) -> Handler:
             return problem(status, title, code=code, detail=detail, headers=headers, request_id=_id(request), **more)
         _ = services.pages.words.gettext
         title = _("This can't be shown right now") if is_temporary else _("That did not work")
-        return services.pages.error(request, status=status, title=title, text=str(error), retry_url=str(request.url))
+        text = services.pages.words.say(error)
+        return services.pages.error(request, status=status, title=title, text=text, retry_url=str(request.url))
 
     return handle
 

@@ -3,6 +3,7 @@
 from email_validator import EmailNotValidError, validate_email
 
 from instep.identity.refusals import Refused
+from instep.kit.said import said
 
 
 def checked_email(text: str) -> str:
@@ -11,7 +12,9 @@ def checked_email(text: str) -> str:
         return validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized
     except EmailNotValidError as error:
         shown = text.strip() or "An empty address"
-        raise Refused(f"{shown} is not an e-mail address.", code="invalid_email", field="email") from error
+        raise Refused(
+            said("%(shown)s is not an e-mail address.", shown=shown), code="invalid_email", field="email"
+        ) from error
 
 
 def is_same(one: str | None, other: str | None) -> bool:

@@ -2,17 +2,18 @@
 
 from instep.identity.ports import ProviderRefused
 from instep.kit.errors import PermanentError
+from instep.kit.said import said
 
 FORBIDDEN, NOT_FOUND, CONFLICT, INVALID, UNAVAILABLE = 403, 404, 409, 422, 503
-LAST_ADMIN = "This is the last admin. Make someone else admin first."
-NOT_CONFIGURED = "Clerk authentication not configured. Nothing was changed."
+LAST_ADMIN = said("This is the last admin. Make someone else admin first.")
+NOT_CONFIGURED = said("Clerk authentication not configured. Nothing was changed.")
 
 
 class Refused(PermanentError):
     """A change that was not made; nothing was changed on either side.
 
-    `status` is the HTTP status that fits; `field` the input to correct; `clerk_code` and `trace_id` are Clerk's own,
-    where the refusal is.
+    `words` is the sentence, as it was said (see kit.said); `status` is the HTTP status that fits; `field` the input
+    to correct; `clerk_code` and `trace_id` are Clerk's own, where the refusal is.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Refused(PermanentError):
         refusal: ProviderRefused | None = None,
     ) -> None:
         super().__init__(message, code=code)
+        self.words = message
         self.status = status
         self.field = field
         self.clerk_code = refusal.code if refusal else None
@@ -38,27 +40,47 @@ def in_words(refusal: ProviderRefused, *, whom: str = "This person") -> Refused:
 
 
 def _said(refusal: ProviderRefused, whom: str) -> tuple[str, int, str, str | None]:
-    pending = ("already_invited", CONFLICT, f"{whom} already has a pending invitation.", "email")
-    taken = ("email_taken", CONFLICT, f"Someone else already uses {whom}. Nothing was changed.", "email")
+    pending = ("already_invited", CONFLICT, said("%(whom)s already has a pending invitation.", whom=whom), "email")
+    taken = (
+        "email_taken",
+        CONFLICT,
+        said("Someone else already uses %(email)s. Nothing was changed.", email=whom),
+        "email",
+    )
     known: dict[str, tuple[str, int, str, str | None]] = {
         "organization_invitation_not_unique": pending,
         "duplicate_record": pending,
-        "already_a_member_in_organization": ("already_member", CONFLICT, f"{whom} is already a member.", "email"),
-        "organization_membership_quota_exceeded": ("no_seats", CONFLICT, "All seats are in use.", None),
+        "already_a_member_in_organization": (
+            "already_member",
+            CONFLICT,
+            said("%(whom)s is already a member.", whom=whom),
+            "email",
+        ),
+        "organization_membership_quota_exceeded": ("no_seats", CONFLICT, said("All seats are in use."), None),
         "organization_minimum_permissions_needed": ("last_admin", CONFLICT, LAST_ADMIN, None),
-        "organization_invitation_not_pending": ("not_pending", CONFLICT, "This invitation is no longer pending.", None),
+        "organization_invitation_not_pending": (
+            "not_pending",
+            CONFLICT,
+            said("This invitation is no longer pending."),
+            None,
+        ),
         "form_identifier_exists": taken,
         "not_configured": ("not_configured", UNAVAILABLE, NOT_CONFIGURED, None),
         "clerk_key_invalid": ("not_configured", UNAVAILABLE, NOT_CONFIGURED, None),
-        "form_param_format_invalid": ("invalid", INVALID, f"Clerk does not take this: {refusal}", None),
-        "clerk_failed": ("clerk_failed", UNAVAILABLE, f"{refusal} Nothing was changed.", None),
+        "form_param_format_invalid": ("invalid", INVALID, said("Clerk does not take this: %(why)s", why=refusal), None),
+        "clerk_failed": ("clerk_failed", UNAVAILABLE, said("%(why)s Nothing was changed.", why=refusal), None),
     }
     if refusal.code in known:
         return known[refusal.code]
     if refusal.code.endswith("_managed_by_scim"):
-        return ("managed_by_directory", CONFLICT, "Managed by your directory; change it there.", None)
+        return ("managed_by_directory", CONFLICT, said("Managed by your directory; change it there."), None)
     if refusal.status == 402:
-        return ("plan", CONFLICT, "Your Clerk plan does not have this.", None)
+        return ("plan", CONFLICT, said("Your Clerk plan does not have this."), None)
     if refusal.status == 404:
-        return ("not_in_clerk", NOT_FOUND, f"{whom} was not found in Clerk. They may have been deleted.", None)
-    return ("clerk_refused", INVALID, f"Clerk refused: {refusal}", None)
+        return (
+            "not_in_clerk",
+            NOT_FOUND,
+            said("%(whom)s was not found in Clerk. They may have been deleted.", whom=whom),
+            None,
+        )
+    return ("clerk_refused", INVALID, said("Clerk refused: %(why)s", why=refusal), None)

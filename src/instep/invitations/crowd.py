@@ -198,7 +198,7 @@ class ManyInvitations:
                     await self.desk.resend(access, invitation=id, idempotency_key=own)
             except InstepError as error:
                 is_open = isinstance(error, TemporaryError) and getattr(error, "operation", None) is not None
-                return OPEN if is_open else SKIPPED, str(error)
+                return OPEN if is_open else SKIPPED, self.console.words.say(error)
         return DONE, ""
 
     async def _form(
@@ -216,7 +216,7 @@ class ManyInvitations:
             "roles": ROLES,
             "typed": {**NOTHING_TYPED, **typed, "key": typed.get("key") or new_key()},
             "preview": preview,
-            "error": self.console.words.gettext(str(error)) if error else "",
+            "error": self.console.words.say(error) if error else "",
             "request_id": request_id_of(request) if error and not isinstance(error, InviteRefused) else None,
         }
         if is_partial(request):

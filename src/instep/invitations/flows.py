@@ -31,6 +31,7 @@ from instep.journal.store import reopen
 from instep.kit.clock import DAY, MINUTE, Clock
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
+from instep.kit.said import said
 
 MANAGING = (ADMIN,)
 
@@ -233,7 +234,12 @@ def told(conn: Conn, access: Access, found: Invitation | None, *, now: int) -> I
     for operation in reversed(store.list_operations_of(conn, targets=[target])):
         if operation.kind in kinds and operation.intent.get("invitation") == found.clerk_id and operation.done:
             who = store.list_names(conn, [operation.actor]).get(operation.actor, operation.actor)
-            words = f"{kinds[operation.kind]} by {who} {max(0, now - operation.changed_at) // MINUTE} min ago."
+            words = said(
+                "%(value)s by %(who)s %(value_2)s min ago.",
+                value=kinds[operation.kind],
+                who=who,
+                value_2=max(0, now - operation.changed_at) // MINUTE,
+            )
             return InviteRefused(words, code=refused.code, status=refused.status)
     return refused
 

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from instep.invitations.rules import InviteRefused
 from instep.kit.clock import DAY, HOUR, MINUTE, SECOND, to_datetime
+from instep.kit.said import said
 
 LIMITED = 429
 PER_PERSON = 100
@@ -32,18 +33,18 @@ def check(sent: Sequence[Sent], *, actor: str, emails: Collection[str], now: int
     recent = [it for it in sent if it.at > since]
     theirs = [it.at for it in recent if it.actor == actor for _ in it.emails]
     here = [it.at for it in recent if it.is_here for _ in it.emails]
-    _require(theirs, len(emails), PER_PERSON, "One person can send", now)
-    _require(here, len(emails), PER_ORGANIZATION, "One organization can send", now)
+    _require(theirs, len(emails), PER_PERSON, said("One person can send"), now)
+    _require(here, len(emails), PER_ORGANIZATION, said("One organization can send"), now)
     for email in {it.lower() for it in emails}:
         to_them = [it.at for it in recent if it.is_here for one in it.emails if one == email]
-        _require(to_them, 1, PER_ADDRESS, f"{email} can be sent", now)
+        _require(to_them, 1, PER_ADDRESS, said("%(email)s can be sent", email=email), now)
 
 
 def check_cooldown(sent: Sequence[Sent], *, email: str, now: int) -> None:
     """Whether an invitation may be sent again already. Raises InviteRefused with when."""
     until = cooling(sent, now=now).get(email.lower())
     if until is not None:
-        words = f"This invitation was sent again just now. It works again in {_in(until - now)}."
+        words = said("This invitation was sent again just now. It works again in %(wait)s.", wait=_in(until - now))
         raise InviteRefused(words, code="cooldown", status=LIMITED)
 
 
@@ -70,10 +71,21 @@ def _require(used: Sequence[int], wanted: int, limit: int, who: str, now: int) -
     too_many = len(used) + wanted - limit
     if too_many <= 0:
         return
-    words = f"{who} {limit} invitations in 24 hours; {len(used)} were sent, {wanted} more would be too many."
+    words = said(
+        "%(who)s %(limit)s invitations in 24 hours; %(count)s were sent, %(wanted)s more would be too many.",
+        who=who,
+        limit=limit,
+        count=len(used),
+        wanted=wanted,
+    )
     if too_many <= len(used):
         again = sorted(used)[too_many - 1] + DAY
-        words += f" It works again at {to_datetime(again):%H:%M} UTC, in {_in(again - now)}."
+        words = said(
+            "%(why)s It works again at %(at)s UTC, in %(wait)s.",
+            why=words,
+            at=f"{to_datetime(again):%H:%M}",
+            wait=_in(again - now),
+        )
     raise InviteRefused(words, code="limited", status=LIMITED)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -85,7 +86,7 @@ class InvitationPages:
         try:
             invitation = await self._invite(access, form)
         except (PermanentError, TemporaryError) as error:
-            return await self._refused(request, access, wrong(form, error, request_id_of(request), home_of(access)))
+            return await self._refused(request, access, self._wrong(request, access, form, error))
         return self._sent(request, access, invitation)
 
     async def _invite(self, access: Access, form: InviteForm) -> Invitation:
@@ -96,6 +97,12 @@ class InvitationPages:
             raise InviteRefused(_("Choose a role."), code="unknown_role", field="role")
         key = hashlib.sha256(f"{form.key} {form.email} {form.role}".encode()).hexdigest() if form.key else None
         return await self.invite(access, email=form.email, role=form.role, idempotency_key=key)
+
+    def _wrong(
+        self, request: Request, access: Access, form: InviteForm, error: PermanentError | TemporaryError
+    ) -> InviteForm:
+        told = wrong(form, error, request_id_of(request), home_of(access))
+        return replace(told, error=self.console.words.say(error))
 
     async def _admin(self, request: Request) -> Access | Response:
         return await self.console.admin(request, title=self.console.words.gettext("Only admins can invite people"))

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from instep.identity.model import MEMBER
 from instep.invitations.rules import LONGEST_EMAIL, ROLES, InviteRefused, checked_email, checked_name
+from instep.kit.said import said
 
 MOST_ROWS = 1_000
 LONGEST_TEXT = 200_000
@@ -64,11 +65,17 @@ def read(text: str, *, role: str = MEMBER) -> list[Wish]:
     try:
         found = _read_csv(text, role) if _columns(_first_line(text)) else _read_plain(text, role)
     except csv.Error as error:
-        raise InviteRefused(f"This CSV can't be read: {error}.", code="invalid_csv", field="text") from error
+        raise InviteRefused(
+            said("This CSV can't be read: %(error)s.", error=error), code="invalid_csv", field="text"
+        ) from error
     if not found:
         raise InviteRefused("There is no address in this list.", code="nobody", field="text")
     if len(found) > MOST_ROWS:
-        words = f"This list has {len(found)} addresses; {MOST_ROWS} can be read at once."
+        words = said(
+            "This list has %(count)s addresses; %(most)s can be read at once.",
+            count=len(found),
+            most=MOST_ROWS,
+        )
         raise InviteRefused(words, code="too_many", field="text")
     return found
 

@@ -8,18 +8,19 @@ from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
 from instep.kit.clock import DAY
+from instep.kit.said import said
 
 EXPIRES_IN_DAYS = 7
 MOST_DAYS = 365
 LONGEST_NAME = 200
 LONGEST_EMAIL = 320
-ROLES = ((MEMBER, "Member"), (ADMIN, "Admin"))
+ROLES = ((MEMBER, said("Member")), (ADMIN, said("Admin")))
 STALE = {
-    "accepted": ("already_accepted", CONFLICT, "Invitation already accepted - refresh to see member."),
-    "revoked": ("already_revoked", CONFLICT, "Already revoked."),
-    "expired": ("expired", CONFLICT, "This invitation expired. Send a new one."),
-    "pending": ("not_pending", CONFLICT, "This invitation is no longer pending."),
-    "gone": ("not_in_clerk", NOT_FOUND, "No longer in Clerk."),
+    "accepted": ("already_accepted", CONFLICT, said("Invitation already accepted - refresh to see member.")),
+    "revoked": ("already_revoked", CONFLICT, said("Already revoked.")),
+    "expired": ("expired", CONFLICT, said("This invitation expired. Send a new one.")),
+    "pending": ("not_pending", CONFLICT, said("This invitation is no longer pending.")),
+    "gone": ("not_in_clerk", NOT_FOUND, said("No longer in Clerk.")),
 }
 _ID = re.compile(r"[A-Za-z0-9_]{1,100}", re.ASCII)
 _STALE_CODES = {code: (status, words) for code, status, words in STALE.values()}
@@ -32,7 +33,7 @@ class InviteRefused(Refused):
 def organization_of(access: Access, *, doing: str = "invite people") -> ClerkId:
     """Clerk's id of the organization in which this person may act. Raises InviteRefused where they may not."""
     if not access.may_act:
-        raise InviteRefused(f"Only admins can {doing}.", code="forbidden", status=FORBIDDEN)
+        raise InviteRefused(said("Only admins can %(doing)s.", doing=doing), code="forbidden", status=FORBIDDEN)
     if access.organization_clerk_id is None:
         raise InviteRefused("This organization is not in Clerk: nobody can be invited.", code="local_organization")
     return ClerkId(access.organization_clerk_id)
@@ -51,7 +52,7 @@ def checked_email(text: str) -> str:
     try:
         return addresses.checked_email(text)
     except Refused as refused:
-        raise InviteRefused(str(refused), code=refused.code, field=refused.field) from refused
+        raise InviteRefused(refused.words, code=refused.code, field=refused.field) from refused
 
 
 def checked_id(id: str) -> ClerkId | None:
@@ -63,7 +64,9 @@ def checked_days(days: int) -> int:
     """For how long an invitation can be accepted. Raises InviteRefused for what Clerk does not take."""
     if not 1 <= days <= MOST_DAYS:
         raise InviteRefused(
-            f"An invitation can be open for 1 to {MOST_DAYS} days.", code="invalid_expiry", field="expires_in_days"
+            said("An invitation can be open for 1 to %(most)s days.", most=MOST_DAYS),
+            code="invalid_expiry",
+            field="expires_in_days",
         )
     return days
 
@@ -100,9 +103,11 @@ def in_words(refusal: ProviderRefused, *, email: str, role: str) -> InviteRefuse
         status, words = _STALE_CODES[refusal.code]
         return InviteRefused(words, code=refusal.code, status=status, refusal=refusal)
     if refusal.code == "resource_not_found" and "role" in str(refusal).lower():
-        return InviteRefused(f"{role} is not a role here.", code="unknown_role", field="role", refusal=refusal)
+        return InviteRefused(
+            said("%(role)s is not a role here.", role=role), code="unknown_role", field="role", refusal=refusal
+        )
     if refusal.code == "form_param_format_invalid":
-        words = f"Clerk does not take {email} as an address."
+        words = said("Clerk does not take %(email)s as an address.", email=email)
         return InviteRefused(words, code="invalid_email", field="email", refusal=refusal)
-    said = refusals.in_words(refusal, whom=email)
-    return InviteRefused(str(said), code=said.code, status=said.status, field=said.field, refusal=refusal)
+    found = refusals.in_words(refusal, whom=email)
+    return InviteRefused(found.words, code=found.code, status=found.status, field=found.field, refusal=refusal)

@@ -10,6 +10,7 @@ from instep.invitations.rules import InviteRefused, in_words
 from instep.journal.model import Failed
 from instep.kit.db import Db
 from instep.kit.errors import InstepError
+from instep.kit.said import said
 from instep.mirror.store import member_totals
 
 NO_SEATS = "organization_membership_quota_exceeded"
@@ -38,7 +39,12 @@ class Words:
             invited = len(await self.directory.list_invitations(organization, statuses=("pending",)))
         except InstepError:
             return in_words(refusal, email="", role="")
-        words = f"All {members + invited} seats are in use ({members} members, {invited} invitations)."
+        words = said(
+            "All %(value)s seats are in use (%(members)s members, %(invited)s invitations).",
+            value=members + invited,
+            members=members,
+            invited=invited,
+        )
         return InviteRefused(words, code="no_seats", status=CONFLICT, refusal=refusal)
 
 

@@ -9,6 +9,7 @@ from babel.dates import format_datetime
 from msgspec import Struct
 
 from instep.kit.clock import DAY, HOUR, MINUTE, SECOND, to_datetime, to_iso
+from instep.kit.said import Said
 
 RECENT = 30 * DAY
 
@@ -31,6 +32,17 @@ class Words:
     def gettext(self, message: str, /, **values: object) -> str:
         """The message in the reader's language, with its `%(name)s` filled in."""
         return self.catalog.gettext(message) % values if values else self.catalog.gettext(message)
+
+    def say(self, what: object) -> str:
+        """A sentence or a failure in the reader's language: one that was `said` with its values, any other as it is."""
+        found = what.args[0] if isinstance(what, Exception) and what.args else what
+        if not isinstance(found, Said):
+            return self.catalog.gettext(str(found)) if str(found) else ""
+        message = self.catalog.gettext(found.message)
+        if not found.values:
+            return message
+        values = {name: self.say(it) if isinstance(it, Said | Exception) else it for name, it in found.values.items()}
+        return message % values
 
     def ngettext(self, one: str, many: str, number: int, /, **values: object) -> str:
         """The message in the number's form; the number is `%(num)s`."""

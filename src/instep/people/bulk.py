@@ -11,6 +11,7 @@ from instep.access.principal import Access
 from instep.identity.refusals import FORBIDDEN, Refused
 from instep.journal.model import Unsettled
 from instep.kit.errors import InstepError, PermanentError
+from instep.kit.said import said
 from instep.people.changes import Changed, MemberChanges
 
 Action = Literal["role", "deactivate", "reactivate", "remove"]
@@ -66,7 +67,7 @@ class Bulk:
             raise Refused("Say which role.", code="role_missing", field="role")
         wanted = list(dict.fromkeys(members))
         if not 0 < len(wanted) <= MOST:
-            raise Refused(f"Choose from 1 to {MOST} people.", code="too_many", field="members")
+            raise Refused(said("Choose from 1 to %(most)s people.", most=MOST), code="too_many", field="members")
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def one(member: str) -> BulkRow:

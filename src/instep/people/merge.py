@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from instep.identity.model import ADMIN, Invitation
 from instep.kit.clock import DAY, HOUR
+from instep.kit.said import said
 from instep.kit.sought import is_found
 from instep.people.activity import Activity
 
-UNAVAILABLE = "Pending invitations could not be loaded. Accepted members are still shown."
+UNAVAILABLE = str(said("Pending invitations could not be loaded. Accepted members are still shown."))
 EXPIRED_SHOWN_FOR = 30 * DAY
 EXPIRES_SOON = 48 * HOUR
 

@@ -8,8 +8,9 @@ from instep.access.principal import Access
 from instep.identity.model import ADMIN, MEMBER
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, INVALID, LAST_ADMIN, NOT_FOUND, Refused
-from instep.identity.refusals import in_words as said
+from instep.identity.refusals import in_words as of_clerk
 from instep.identity.standing import Underway
+from instep.kit.said import said
 from instep.people.merge import MemberRow
 
 Policy = Literal["database", "membership", "ban"]
@@ -52,7 +53,9 @@ def check_role(access: Access, member: Member, role: str) -> None:
     """Raises Refused unless this member may be given this role."""
     _check_may_act(access, member)
     if not ROLE.fullmatch(role) or (access.organization_clerk_id is None and role not in (ADMIN, MEMBER)):
-        raise Refused(f"{role} is not a role here.", code="unknown_role", status=INVALID, field="role")
+        raise Refused(
+            said("%(role)s is not a role here.", role=role), code="unknown_role", status=INVALID, field="role"
+        )
     _check_active(member)
     if rank(role) > rank_of(access):
         raise Refused("You can't give a role above your own.", code="above_own_role", status=FORBIDDEN)
@@ -67,7 +70,7 @@ def check_deactivate(access: Access, member: Member) -> None:
         raise Refused("You can't deactivate yourself.", code="yourself", status=CONFLICT)
     _check_present(member)
     if member.status == "deactivated":
-        raise Refused(f"{member.name} is deactivated already.", code="deactivated", status=CONFLICT)
+        raise Refused(said("%(name)s is deactivated already.", name=member.name), code="deactivated", status=CONFLICT)
 
 
 def check_reactivate(access: Access, member: Member) -> None:
@@ -75,14 +78,14 @@ def check_reactivate(access: Access, member: Member) -> None:
     _check_may_act(access, member)
     _check_present(member)
     if member.status == "active":
-        raise Refused(f"{member.name} is active already.", code="active", status=CONFLICT)
+        raise Refused(said("%(name)s is active already.", name=member.name), code="active", status=CONFLICT)
 
 
 def check_remove(access: Access, member: Member) -> None:
     """Raises Refused unless this member may be removed by someone else."""
     _check_may_act(access, member)
     if _is_self(access, member):
-        words = "You can't remove yourself. Leave the organization instead."
+        words = said("You can't remove yourself. Leave the organization instead.")
         raise Refused(words, code="yourself", status=CONFLICT)
     _check_present(member)
 
@@ -97,11 +100,15 @@ def check_restore(access: Access, member: Member) -> None:
     """Raises Refused unless this former member may be made one again."""
     _check_may_act(access, member)
     if member.status != "removed":
-        raise Refused(f"{member.name} is a member already.", code="already_member", status=CONFLICT)
+        raise Refused(said("%(name)s is a member already.", name=member.name), code="already_member", status=CONFLICT)
     if not member.is_live and member.deactivation != "ban":
-        raise Refused(f"{member.name} was deleted or is banned.", code="not_live", status=CONFLICT)
+        raise Refused(said("%(name)s was deleted or is banned.", name=member.name), code="not_live", status=CONFLICT)
     if (member.clerk_user_id is None) != (access.organization_clerk_id is None) or _is_self(access, member):
-        raise Refused(f"{member.name} can't be restored here. Invite them.", code="invite_instead", status=CONFLICT)
+        raise Refused(
+            said("%(name)s can't be restored here. Invite them.", name=member.name),
+            code="invite_instead",
+            status=CONFLICT,
+        )
 
 
 def check_transfer(access: Access, own: Member | None, member: Member) -> None:
@@ -112,7 +119,7 @@ def check_transfer(access: Access, own: Member | None, member: Member) -> None:
         raise Refused("You have this role already. Choose someone else.", code="yourself", status=CONFLICT)
     _check_active(member)
     if not member.is_live:
-        raise Refused(f"{member.name} was deleted or is banned.", code="not_live", status=CONFLICT)
+        raise Refused(said("%(name)s was deleted or is banned.", name=member.name), code="not_live", status=CONFLICT)
 
 
 def check_admin_stays(member: Member, admins: Mapping[str, str], moving: Underway) -> None:
@@ -130,44 +137,50 @@ def check_admin_stays(member: Member, admins: Mapping[str, str], moving: Underwa
 def notices_of(done: Mapping[str, Any]) -> tuple[str, ...]:
     """What Clerk did not do of a change that stands here all the same, one sentence each."""
     follow, sessions = done.get("follow") or {}, done.get("sessions") or {}
-    said = []
+    notes: list[str] = []
     if follow.get("is_elsewhere"):
-        said.append("Deactivated here, and signed out everywhere. Their account in Clerk was not banned.")
+        notes.append("Deactivated here, and signed out everywhere. Their account in Clerk was not banned.")
     elif follow.get("status") == 402:
-        said.append("Your Clerk plan has no bans. Deactivated here, and signed out everywhere.")
+        notes.append("Your Clerk plan has no bans. Deactivated here, and signed out everywhere.")
     elif "refused" in follow:
-        said.append(f"Deactivated here; Clerk did not follow: {follow['words']}")
+        notes.append(said("Deactivated here; Clerk did not follow: %(why)s", why=follow["words"]))
     if "refused" in sessions:
-        said.append(f"Their sessions in Clerk could not be ended: {sessions['words']}")
-    return tuple(said)
+        notes.append(said("Their sessions in Clerk could not be ended: %(why)s", why=sessions["words"]))
+    return tuple(notes)
 
 
 def in_words(refusal: ProviderRefused, *, member: Member, role: str | None = None) -> Refused:
     """Clerk's refusal of a change, said so that the reader knows what happened and what to do."""
     is_about_role = refusal.status == 404 and "role" in str(refusal).lower()
     if role is not None and is_about_role:
-        return Refused(f"{role} is not a role here.", code="unknown_role", field="role", refusal=refusal)
-    return said(refusal, whom=member.name)
+        return Refused(
+            said("%(role)s is not a role here.", role=role), code="unknown_role", field="role", refusal=refusal
+        )
+    return of_clerk(refusal, whom=member.name)
 
 
 def _check_may_act(access: Access, member: Member) -> None:
     if not access.may_act:
         raise Refused("Only admins can make changes.", code="forbidden", status=FORBIDDEN)
     if rank(member.role) > rank_of(access):
-        words = f"{member.name} has a role above your own."
+        words = said("%(name)s has a role above your own.", name=member.name)
         raise Refused(words, code="above_own_role", status=FORBIDDEN)
 
 
 def _check_present(member: Member) -> None:
     if member.status == "removed":
-        words = f"{member.name} is not a member of this organization any more."
+        words = said("%(name)s is not a member of this organization any more.", name=member.name)
         raise Refused(words, code="not_a_member", status=NOT_FOUND)
 
 
 def _check_active(member: Member) -> None:
     _check_present(member)
     if member.status == "deactivated":
-        raise Refused(f"{member.name} is deactivated. Reactivate them first.", code="deactivated", status=CONFLICT)
+        raise Refused(
+            said("%(name)s is deactivated. Reactivate them first.", name=member.name),
+            code="deactivated",
+            status=CONFLICT,
+        )
 
 
 def _is_self(access: Access, member: Member) -> bool:

@@ -50,7 +50,7 @@ def view(people: People, reading: Reading, words: Words) -> PeopleView:
             *(row_of(row, reading, words) for row in people.rows),
         ),
         found=found(people, search, words),
-        warnings=tuple(words.gettext(warning) for warning in people.warnings),
+        warnings=tuple(words.say(warning) for warning in people.warnings),
         attention=why_attention(people.totals, words),
         empty=why_empty(people, reading),
         here=address(path, search),

@@ -14,6 +14,7 @@ from instep.journal.model import Asked, Busy, Operation, Unsettled
 from instep.journal.store import find as find_operation
 from instep.journal.store import find_repeated, list_intents
 from instep.kit.db import Conn
+from instep.kit.said import said
 from instep.mirror import people
 from instep.mirror.people import PersonRow, find_holder, find_person, find_sole, lock_organizations_of
 from instep.profiles import emails, reinviting, store
@@ -87,7 +88,7 @@ class ChangeEmail:
             opening = partial(self._open, seen=person, email=email)
             operation = await self.desk.carry_out(asked, opening, whom=email)
         kept = operation.done["old"]["kept"]
-        note = f"The old address stays beside it in Clerk: {kept}" if kept else None
+        note = said("The old address stays beside it in Clerk: %(kept)s", kept=kept) if kept else None
         return EmailChange(outcome="changed", email=email, note=note)
 
     async def _send_code(self, principal: Principal, subject: Subject, email: str, key: str | None) -> EmailChange:
@@ -128,7 +129,9 @@ class ChangeEmail:
         if is_alone:
             return await self._move_alone(principal, subject.person, email, key)
         if not movable:
-            words = f"{subject.person.name} is in no organization to which they could be invited again."
+            words = said(
+                "%(name)s is in no organization to which they could be invited again.", name=subject.person.name
+            )
             raise Refused(words, code="no_organization", status=CONFLICT)
         results: list[Reinvited] = []
         failures: list[Refused] = []
@@ -156,7 +159,11 @@ class ChangeEmail:
         if find_holder(conn, email=email, but=person.id):
             raise email_taken(email)
         if store.list_belongings(conn, [person.id]):
-            raise Refused(f"{person.name} is a member somewhere by now.", code="changed_meanwhile", status=CONFLICT)
+            raise Refused(
+                said("%(name)s is a member somewhere by now.", name=person.name),
+                code="changed_meanwhile",
+                status=CONFLICT,
+            )
 
     async def _move(self, asked: Asked, person: PersonRow, it: Belonging, email: str) -> Reinvited:
         try:
@@ -197,7 +204,7 @@ class ChangeEmail:
         """
         person, rights = require_live(subject.person), subject.rights
         if not (rights.is_admin or rights.led):
-            words = "Ask an admin to change this address: the new one is invited anew."
+            words = said("Ask an admin to change this address: the new one is invited anew.")
             raise Refused(words, code="forbidden", status=FORBIDDEN, field="email")
         if find_holder(conn, email=email, but=person.id):
             raise email_taken(email)
@@ -222,7 +229,11 @@ class ChangeEmail:
         require_others({id: name for id, name in sole.items() if id == it.organization_id})
         present = store.list_belongings(conn, [person.id]).get(person.id, [])
         if not any(here.membership_id == it.membership_id and here.status == "active" for here in present):
-            raise Refused(f"{person.name} is no active member of {it.name}.", code="not_a_member", status=CONFLICT)
+            raise Refused(
+                said("%(name)s is no active member of %(name_2)s.", name=person.name, name_2=it.name),
+                code="not_a_member",
+                status=CONFLICT,
+            )
 
 
 def _said(it: Belonging, state: Any, *, detail: str | None = None, operation: str | None = None) -> Reinvited:

@@ -9,6 +9,7 @@ from instep.identity.addresses import is_same
 from instep.identity.refusals import Refused
 from instep.journal.model import Failed
 from instep.kit.db import Conn
+from instep.kit.said import said
 from instep.mirror import people
 from instep.mirror.people import PersonRow, find_holder, find_person
 from instep.profiles import editing, password, store
@@ -122,7 +123,7 @@ class SetPassword:
         require_admin(subject.rights, "set passwords")
         person = subject.person
         if clerk_id_of(person) is None:
-            words = f"{person.name} has no Clerk account: there is nothing to sign in with."
+            words = said("%(name)s has no Clerk account: there is nothing to sign in with.", name=person.name)
             raise Refused(words, code="no_clerk_account", field="password")
         with self.held.hold(secret) as name:
             asked = asked_of(password.KIND, principal, person, idempotency_key, {"secret": name})
@@ -155,7 +156,7 @@ def _require_live(conn: Conn, seen: PersonRow) -> None:
 
 def _require_alone(edit: Edit) -> None:
     if len(edit.fields) > 1:
-        words = "Change the address by itself: what becomes of it is decided in Clerk. Nothing was changed."
+        words = said("Change the address by itself: what becomes of it is decided in Clerk. Nothing was changed.")
         raise Refused(words, code="email_alone", field="email")
 
 

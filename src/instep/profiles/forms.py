@@ -67,7 +67,7 @@ class Forms:
         stored = names_of(it) if it and form == "edit" and getattr(error, "code", "") == NOT_SYNCED_CODE else {}
         more = {
             "rolled": {name: typed[name] for name in stored if name in typed and typed[name] != stored[name]},
-            "error": self.console.words.gettext(str(error)),
+            "error": self.console.words.say(error),
             "field": getattr(error, "field", None),
             "request_id": request_id_of(request),
         }

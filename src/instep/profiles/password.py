@@ -6,6 +6,7 @@ from instep.identity.ports import Accounts, ProviderDown, ProviderRefused
 from instep.journal.model import Json, Operation, Procedure, Step, Unknowable
 from instep.kit.clock import Clock
 from instep.kit.db import Conn
+from instep.kit.said import said
 from instep.mirror.apply import take_in
 from instep.profiles.held import Held
 from instep.profiles.rules import PASSWORD_UNKNOWN
@@ -26,7 +27,7 @@ def procedure(accounts: Accounts, held: Held, clock: Clock) -> Procedure:
         except ProviderDown as silence:
             if not silence.is_harmless:
                 raise
-            words = f"{silence} The password was not changed; set it again."
+            words = said("%(silence)s The password was not changed; set it again.", silence=silence)
             raise ProviderRefused(words, code="password_not_set", status=503) from silence
 
     async def find(_operation: Operation) -> Json | None:

@@ -12,14 +12,15 @@ from instep.identity.addresses import checked_email
 from instep.identity.model import ADMIN
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, Refused
+from instep.kit.said import said
 from instep.mirror.people import PersonRow
 
 Policy = Literal["reinvite", "verify", "force"]
 Removal = Literal["delete", "ban", "keep"]
 
-NOT_SYNCED = "Failed to sync with Clerk authentication system"
+NOT_SYNCED = said("Failed to sync with Clerk authentication system")
 NOT_SYNCED_CODE = "clerk_sync_failed"
-NO_BANS = "Your Clerk plan has no bans. Deactivated here, and signed out everywhere."
+NO_BANS = said("Your Clerk plan has no bans. Deactivated here, and signed out everywhere.")
 PASSWORD_UNKNOWN = "We do not know whether the password was changed; set it again."  # noqa: S105 (a sentence)
 OWN = frozenset({"first_name", "last_name"})
 LED = OWN | {"username"}
@@ -89,13 +90,13 @@ def rights_of(principal: Principal, person_id: str, ties: Sequence[Tie], *, is_a
 def require_admin(rights: Rights, doing: str) -> None:
     """Raises Refused unless the asker is an instance admin."""
     if not rights.is_admin:
-        raise Refused(f"Only instance admins can {doing}.", code="forbidden", status=FORBIDDEN)
+        raise Refused(said("Only instance admins can %(doing)s.", doing=doing), code="forbidden", status=FORBIDDEN)
 
 
 def require_not_self(rights: Rights, doing: str) -> None:
     """Nobody locks themselves out."""
     if rights.is_self:
-        raise Refused(f"You can't {doing} yourself.", code="yourself", status=CONFLICT)
+        raise Refused(said("You can't %(doing)s yourself.", doing=doing), code="yourself", status=CONFLICT)
 
 
 def require_edit(rights: Rights, fields: Collection[str]) -> None:
@@ -108,7 +109,7 @@ def require_edit(rights: Rights, fields: Collection[str]) -> None:
     for field in sorted(set(fields) - allowed):
         if not rights.is_admin:
             words = "change this person" if not allowed else f"change {field.replace('_', ' ')}"
-            raise Refused(f"You may not {words}.", code="forbidden", status=FORBIDDEN, field=field)
+            raise Refused(said("You may not %(words)s.", words=words), code="forbidden", status=FORBIDDEN, field=field)
 
 
 def not_found() -> Refused:
@@ -121,7 +122,9 @@ def require_live(person: PersonRow | None) -> PersonRow:
     if person is None:
         raise not_found()
     if person.is_deleted:
-        raise Refused(f"{person.name} is deleted. Restore them first.", code="deleted", status=CONFLICT)
+        raise Refused(
+            said("%(name)s is deleted. Restore them first.", name=person.name), code="deleted", status=CONFLICT
+        )
     return person
 
 
@@ -129,7 +132,7 @@ def require_others(sole: Mapping[str, str]) -> None:
     """The last-admin rule. `sole`: organizations in which this person is the only admin."""
     if sole:
         names = ", ".join(sorted(sole.values()))
-        words = f"{refusals.LAST_ADMIN} ({names})"
+        words = said("%(why)s (%(names)s)", why=refusals.LAST_ADMIN, names=names)
         raise Refused(words, code="last_admin", status=CONFLICT)
 
 
@@ -148,7 +151,11 @@ def checked_name(text: str | None, field: str) -> str | None:
         return None
     name = text.strip()
     if len(name) > LONGEST or not name.isprintable():
-        words = f"A {field.replace('_', ' ')} has up to {LONGEST} characters that can be seen."
+        words = said(
+            "A %(value)s has up to %(most)s characters that can be seen.",
+            value=field.replace("_", " "),
+            most=LONGEST,
+        )
         raise Refused(words, code="invalid_name", field=field)
     return name
 
@@ -157,21 +164,23 @@ def _require_size(value: dict[str, Any] | None, field: str, most: int) -> None:
     try:
         encoded = msgspec.json.encode(value or {})
     except (TypeError, ValueError, RecursionError) as error:
-        raise Refused(f"{field} can't be kept: {error}", code="invalid_metadata", field=field) from error
+        raise Refused(
+            said("%(field)s can't be kept: %(error)s", field=field, error=error), code="invalid_metadata", field=field
+        ) from error
     if len(encoded) > most or b"\\u0000" in encoded:
-        words = f"{field} must have {most} bytes or fewer, and no NUL character."
+        words = said("%(field)s must have %(most)s bytes or fewer, and no NUL character.", field=field, most=most)
         raise Refused(words, code="invalid_metadata", field=field)
 
 
 def email_taken(email: str) -> Refused:
     """Somebody else has this address."""
-    words = f"Someone else already uses {email}. Nothing was changed."
+    words = said("Someone else already uses %(email)s. Nothing was changed.", email=email)
     return Refused(words, code="email_taken", status=CONFLICT, field="email")
 
 
 def username_taken(username: str) -> Refused:
     """Somebody else has this username."""
-    words = f"Someone else already uses the username {username}. Nothing was changed."
+    words = said("Someone else already uses the username %(username)s. Nothing was changed.", username=username)
     return Refused(words, code="username_taken", status=CONFLICT, field="username")
 
 
@@ -180,15 +189,21 @@ def not_synced(refusal: ProviderRefused, intent: Mapping[str, Any], *, whom: str
     wanted = intent.get("profile", intent)
     if refusal.code == "form_identifier_exists":
         is_email = wanted.get("email") and refusal.param != "username"
-        said = email_taken(wanted["email"]) if is_email else username_taken(wanted.get("username") or "")
-        return Refused(str(said), code=said.code, status=said.status, field=said.field, refusal=refusal)
+        taken = email_taken(wanted["email"]) if is_email else username_taken(wanted.get("username") or "")
+        return Refused(taken.words, code=taken.code, status=taken.status, field=taken.field, refusal=refusal)
     if refusal.code in ABOUT_CODE:
         return Refused(str(refusal), code=refusal.code, status=refusal.status or INVALID, field="code")
-    said = refusals.in_words(refusal, whom=whom)
-    if said.code in _SAID:
-        return said
-    status = CONFLICT if said.status == NOT_FOUND else said.status
-    return Refused(f"{NOT_SYNCED}: {said}", code=NOT_SYNCED_CODE, status=status, field=refusal.param, refusal=refusal)
+    found = refusals.in_words(refusal, whom=whom)
+    if found.code in _SAID:
+        return found
+    status = CONFLICT if found.status == NOT_FOUND else found.status
+    return Refused(
+        said("%(what)s: %(why)s", what=NOT_SYNCED, why=found.words),
+        code=NOT_SYNCED_CODE,
+        status=status,
+        field=refusal.param,
+        refusal=refusal,
+    )
 
 
 def password_refused(refusal: ProviderRefused, *, whom: str) -> Refused:
@@ -196,6 +211,6 @@ def password_refused(refusal: ProviderRefused, *, whom: str) -> Refused:
     if refusal.code == "password_not_set":
         return Refused(str(refusal), code=refusal.code, status=UNAVAILABLE, refusal=refusal)
     if "password" in refusal.code or refusal.param == "password":
-        words = f"Clerk does not take this password: {refusal}"
+        words = said("Clerk does not take this password: %(refusal)s", refusal=refusal)
         return Refused(words, code="password_refused", field="password", refusal=refusal)
     return not_synced(refusal, {}, whom=whom)

@@ -12,6 +12,7 @@ from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
 from instep.journal.model import Json, Operation, Procedure, Step
 from instep.kit.clock import Clock
 from instep.kit.db import Conn
+from instep.kit.said import said
 from instep.profiles.desk import Desk, Subject, asked_of, clerk_id_of
 
 KIND = "user.sessions"
@@ -80,5 +81,5 @@ class EndSessions:
 def require_sessions(subject: Subject) -> None:
     """Raises Refused (403) for whoever may not see someone's sessions: they tell of devices and places."""
     if not (subject.rights.is_admin or subject.rights.is_self):
-        words = "Only instance admins, and the person, can see sessions."
+        words = said("Only instance admins, and the person, can see sessions.")
         raise Refused(words, code="forbidden", status=FORBIDDEN)

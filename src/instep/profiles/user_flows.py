@@ -11,6 +11,7 @@ from instep.journal.model import Asked, Operation
 from instep.journal.store import list_intents
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
+from instep.kit.said import said
 from instep.mirror import people
 from instep.mirror.people import PersonRow, find_holder, find_person, find_sole, lock_organizations_of
 from instep.profiles import accounts
@@ -164,7 +165,7 @@ def _require_not_deleted(person: PersonRow) -> None:
 
 def _require_restorable(conn: Conn, person: PersonRow) -> None:
     if not person.is_deleted:
-        raise Refused(f"{person.name} is not deleted.", code="not_deleted", status=CONFLICT)
+        raise Refused(said("%(name)s is not deleted.", name=person.name), code="not_deleted", status=CONFLICT)
     if person.email and find_holder(conn, email=person.email, but=person.id):
         raise email_taken(person.email)
     if person.username and find_holder(conn, username=person.username, but=person.id):

@@ -30,6 +30,7 @@ from instep.journal.run import Runner
 from instep.kit.clock import DAY, Clock
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
+from instep.kit.said import said
 from instep.mirror.joining import ORGANIZATION, ROLE
 from instep.mirror.store import find_organization
 
@@ -176,10 +177,10 @@ class Applications:
             return None
         found = await self.db.read(find_organization, ref)
         if found is None:
-            words = f"There is no organization {ref}."
+            words = said("There is no organization %(ref)s.", ref=ref)
             raise InviteRefused(words, code="organization_not_found", status=NOT_FOUND, field="organization")
         if found.clerk_id is not None:
-            words = f"{found.name} is in Clerk: invite to it directly."
+            words = said("%(name)s is in Clerk: invite to it directly.", name=found.name)
             raise InviteRefused(words, code="not_local", status=CONFLICT, field="organization")
         return found.id
 
@@ -198,13 +199,13 @@ def checked_role(role: str, *, is_local: bool) -> str:
     Raises InviteRefused for what can't be a role.
     """
     if not _ROLE.fullmatch(role) or (not is_local and ":" in role):
-        raise InviteRefused(f"{role[:64]} can't be a role here.", code="unknown_role", field="role")
+        raise InviteRefused(said("%(value)s can't be a role here.", value=role[:64]), code="unknown_role", field="role")
     return f"org:{role}" if is_local and ":" not in role else role
 
 
 def _require_admin(principal: Principal) -> None:
     if not (principal.is_instance_admin and principal.may("write")):
-        words = "Only admins of this installation can invite to the application."
+        words = said("Only admins of this installation can invite to the application.")
         raise InviteRefused(words, code="forbidden", status=FORBIDDEN)
 
 
@@ -222,6 +223,6 @@ def _in_words(failed: Failed, whom: str) -> InviteRefused:
     if refusal.code == "resource_not_found":
         return _gone()
     if refusal.code == "form_identifier_exists":
-        words = f"{whom} has an account already."
+        words = said("%(whom)s has an account already.", whom=whom)
         return InviteRefused(words, code="already_user", status=CONFLICT, field="email", refusal=refusal)
     return in_words(refusal, email=whom, role="")

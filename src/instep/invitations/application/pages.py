@@ -70,7 +70,7 @@ class AppInvitationPages:
         try:
             found = await self.applications.list(asker, status=wanted or None, query=sought)
         except InstepError as failed:
-            error = words.gettext(str(failed))
+            error = words.say(failed)
         places = {it.organization_id: it.organization_name for it in await self.console.organizations(asker)}
         now = self.console.pages.clock()
         context: dict[str, Any] = {
@@ -163,7 +163,7 @@ class AppInvitationPages:
         context: dict[str, Any] = {
             "typed": {**typed, "key": new_key()},
             "places": local,
-            "error": self.console.words.gettext(str(error)) if error else "",
+            "error": self.console.words.say(error) if error else "",
             "field": getattr(error, "field", None),
             "request_id": request_id_of(request),
         }

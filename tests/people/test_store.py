@@ -14,6 +14,7 @@ from instep.identity.events import News
 from instep.identity.model import ADMIN, MEMBER
 from instep.kit.db import Conn, Db
 from instep.kit.sought import is_found
+from instep.migrations.search import ensure
 from instep.mirror import search
 from instep.mirror.apply import apply
 from instep.mirror.ledger import open_ledger
@@ -183,3 +184,37 @@ def stand(conn: Conn, /, people: dict[str, tuple[str | None, int | None]]) -> No
     for name, (clerk_id, at) in people.items():
         row = sa.update(users).where(users.c.first_name == name)
         conn.execute(row.values(clerk_id=clerk_id, last_active_at=at))
+
+
+def test_without_the_index_of_search_the_same_people_are_found(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as on a PostgreSQL whose owner has no right to pg_trgm: the role may read and write, and no more."""
+    monkeypatch.setattr(search, "WALKS", ((0, 1),))
+    id = furnish(db, [(name, MEMBER, "active") for name in ("Ada", "Adam", "Bo")])
+
+    def found(conn: Conn) -> list[str | None]:
+        return [row.first_name for row in find_members(conn, id, Ask(query="ADA")).rows]
+
+    def without(conn: Conn) -> None:
+        if db.is_sqlite:
+            for table in ("users", "memberships"):
+                for event in ("insert", "update", "delete"):
+                    conn.exec_driver_sql(f"DROP TRIGGER instep_{table}_search_{event}")
+                conn.exec_driver_sql(f"DROP TABLE instep_{table}_search")
+        else:
+            conn.exec_driver_sql("DROP EXTENSION IF EXISTS pg_trgm CASCADE")
+            conn.exec_driver_sql("CREATE ROLE poor")
+            conn.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO poor")
+            conn.exec_driver_sql("SET LOCAL ROLE poor")
+        conn.info.clear()
+        assert not search.has_index(conn)
+        assert db.is_sqlite or not ensure(conn)
+        assert found(conn) == ["Ada", "Adam"]
+        raise Undone
+
+    assert db.reading(found) == ["Ada", "Adam"]
+    with pytest.raises(Undone):
+        db.writing(without)
+
+
+class Undone(Exception):
+    """Ends a transaction without a trace."""

@@ -20,7 +20,9 @@ def ensure(conn: sa.Connection) -> bool:
     try:
         with conn.begin_nested():
             _make_on_postgresql(conn) if conn.dialect.name == "postgresql" else _make_on_sqlite(conn)
-    except sa.exc.DBAPIError:  # not installed on the server, not allowed to this role, not in this SQLite
+    except sa.exc.DBAPIError as error:  # not installed on the server, not allowed to this role, not in this SQLite
+        if error.connection_invalidated:
+            raise
         return False
     return True
 

@@ -12,7 +12,7 @@ Cursor = dict[str, Any]
 KINDS: tuple[Kind, ...] = ("organization", "user", "membership")
 
 
-class Ours(Struct, frozen=True):
+class Ours(Struct, frozen=True, gc=False):
     """A row of the mirror that Clerk has, or had. `content` is in the order of `FIELDS`.
 
     `is_kept`: it is in our list although Clerk may not have it any more, by our own word. `absent_at`: it is called

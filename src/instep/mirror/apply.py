@@ -168,7 +168,7 @@ def _user_row(user: User) -> Row:
 
 def names_of(first: str | None, last: str | None, username: str | None, email: str | None, id: str) -> dict[str, str]:
     """What a person is listed by and found by."""
-    name = " ".join(part for part in (first, last) if part)
+    name = f"{first} {last}" if first and last else first or last or ""
     return {
         "sort_name": (name or username or email or id).casefold(),
         "search_text": searchable((name, email, username)),

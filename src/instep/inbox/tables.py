@@ -27,22 +27,8 @@ deliveries = sa.Table(
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),
-    sa.Index("ix_instep_deliveries_received", "received_at"),
+    sa.Index("ix_instep_deliveries_received", "received_at", "user_id", "organization_id"),
     sa.Index("ix_instep_deliveries_parked", "received_at", sqlite_where=PARKED, postgresql_where=PARKED),
-    sa.Index(
-        "ix_instep_deliveries_user",
-        "user_id",
-        "received_at",
-        sqlite_where=sa.text("user_id IS NOT NULL"),
-        postgresql_where=sa.text("user_id IS NOT NULL"),
-    ),
-    sa.Index(
-        "ix_instep_deliveries_organization",
-        "organization_id",
-        "received_at",
-        sqlite_where=sa.text("organization_id IS NOT NULL"),
-        postgresql_where=sa.text("organization_id IS NOT NULL"),
-    ),
     comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person). user_id and "
     "organization_id: Clerk's ids of whom and what it is about; missing: what it needs and Clerk did not show, and "
     "since when.",

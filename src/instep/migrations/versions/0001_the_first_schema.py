@@ -78,7 +78,12 @@ def upgrade() -> None:
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
-    op.create_index("ix_instep_deliveries_received", "instep_deliveries", ["received_at"], unique=False)
+    op.create_index(
+        "ix_instep_deliveries_received",
+        "instep_deliveries",
+        ["received_at", "user_id", "organization_id"],
+        unique=False,
+    )
     op.create_index(
         "ix_instep_deliveries_parked",
         "instep_deliveries",
@@ -86,22 +91,6 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("state = 'parked'"),
         postgresql_where=sa.text("state = 'parked'"),
-    )
-    op.create_index(
-        "ix_instep_deliveries_user",
-        "instep_deliveries",
-        ["user_id", "received_at"],
-        unique=False,
-        sqlite_where=sa.text("user_id IS NOT NULL"),
-        postgresql_where=sa.text("user_id IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_instep_deliveries_organization",
-        "instep_deliveries",
-        ["organization_id", "received_at"],
-        unique=False,
-        sqlite_where=sa.text("organization_id IS NOT NULL"),
-        postgresql_where=sa.text("organization_id IS NOT NULL"),
     )
     op.create_table(
         "instep_facts",

@@ -1,6 +1,8 @@
 """The seam between async code and SQL: whole transactions, failures of two families, and rows in bulk."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,32 @@ async def test_a_bulk_write_that_fails_is_undone(db: Db) -> None:
     with pytest.raises(RuntimeError):
         await db.write_bulk(fail)
     assert names(db) == {}
+
+
+def test_whoever_sleeps_in_a_transaction_keeps_nobody_off_for_ever(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that stops while it holds a row loses it; what it still wanted to write is not written."""
+    monkeypatch.setattr("instep.kit.db.MOST_IDLE", 0.2)
+    sleeper, other = Db(postgres_url), Db(postgres_url)
+    other.writing(lambda conn: things.create(conn))
+    other.writing(put, ("a", "Ada", 1))
+    holds, wakes = threading.Event(), threading.Event()
+
+    def hold_and_sleep(conn: Conn) -> None:
+        conn.execute(sa.update(things).values(name="asleep"))
+        holds.set()
+        wakes.wait(60)
+        conn.execute(sa.update(things).values(size=2))
+
+    with ThreadPoolExecutor(1) as pool:
+        sleeping = pool.submit(sleeper.writing, hold_and_sleep)
+        assert holds.wait(60)
+        other.writing(lambda conn: conn.execute(sa.update(things).values(name="awake")))
+        wakes.set()
+        with pytest.raises(DatabaseDown):
+            sleeping.result(60)
+    assert names(other) == {"a": "awake"}
+    assert sleeper.reading(lambda conn: conn.execute(sa.select(things.c.size)).scalar_one()) == 1
+    sleeper.close()
+    other.close()

@@ -264,7 +264,7 @@ class Life:
                 answer = await send(self.fleet.serving[first].url)
             except httpx2.HTTPError:
                 return False
-            if answer.status_code < 500:
+            if answer.status_code < 500 or '"clerk_sync_failed"' in answer.text:  # Clerk's own failure, for good
                 found.append(answer)
             return bool(found)
 

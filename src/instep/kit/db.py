@@ -40,6 +40,7 @@ metadata = sa.MetaData(
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 THREADS = 8
+MOST_IDLE = 60.0  # seconds: whoever stops in the middle of a transaction keeps its rows no longer than this
 _ALONE = "AUTOCOMMIT"  # each statement by itself
 _PRAGMAS = (
     "journal_mode=WAL",
@@ -51,6 +52,7 @@ _PRAGMAS = (
 # Many pages are changed by each of many transactions: they are brought into the database every 64 MB, not every 4.
 _BULK_PRAGMAS = ("synchronous=NORMAL", "wal_autocheckpoint=16000")
 _USUAL_PRAGMAS = ("synchronous=FULL", "wal_autocheckpoint=1000")
+_IDLE_TOO_LONG = "25P03"
 _PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
 
 
@@ -111,9 +113,9 @@ class Db:
         try:
             with self._reading.connect() as conn:
                 return fn(conn, *args, **kwargs)
-        except OperationalError as error:
-            raise DatabaseDown(f"The database can't be read: {_cause(error)}") from error
         except DBAPIError as error:
+            if _is_down(error):
+                raise DatabaseDown(f"The database can't be read: {_cause(error)}") from error
             raise DatabaseRefused(f"The database can't look for this: {_cause(error)}") from error
 
     def writing(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -130,9 +132,9 @@ class Db:
             for attempt in stamina.retry_context(on=_is_passing, attempts=3, wait_initial=0.02, wait_max=0.5):
                 with attempt:
                     return _write_once(engine, do)
-        except OperationalError as error:
-            raise DatabaseDown(f"The database can't be written: {_cause(error)}") from error
         except DBAPIError as error:
+            if _is_down(error):
+                raise DatabaseDown(f"The database can't be written: {_cause(error)}") from error
             raise DatabaseRefused(f"The database refused the change: {_cause(error)}") from error
         raise AssertionError("unreachable")
 
@@ -159,14 +161,7 @@ def make_engine(url: str, threads: int = THREADS) -> sa.Engine:
     }
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, common, threads)
-    return sa.create_engine(
-        parsed,
-        pool_size=threads,
-        max_overflow=2,
-        pool_pre_ping=False,
-        connect_args={"prepare_threshold": 2, "connect_timeout": 5},
-        **common,
-    )
+    return _postgres_engine(parsed, common, threads)
 
 
 def _parsed(url: str) -> sa.URL:
@@ -179,6 +174,29 @@ def _parsed(url: str) -> sa.URL:
     if backend not in ("sqlite", "postgresql", "postgres"):
         raise ValueError("not the address of a database: sqlite:///file, or postgresql://user:password@host/name")
     return parsed
+
+
+def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        pool_size=threads,
+        max_overflow=2,
+        pool_pre_ping=False,
+        connect_args={"prepare_threshold": 2, "connect_timeout": 5},
+        **common,
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = {int(MOST_IDLE * 1_000)}")
+        connection.commit()
+
+    @sa.event.listens_for(engine, "handle_error")
+    def _notice(context: sa.engine.ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == _IDLE_TOO_LONG:
+            context.is_disconnect = True
+
+    return engine
 
 
 def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engine:
@@ -220,6 +238,10 @@ def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engi
 
 def _is_passing(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and any(words in str(error.orig) for words in _PASSING)
+
+
+def _is_down(error: DBAPIError) -> bool:
+    return isinstance(error, OperationalError) or error.connection_invalidated
 
 
 def _cause(error: DBAPIError) -> str:

@@ -19,6 +19,8 @@ from clerk_emulator.serve.server import address_of, bind
 
 HOST = "127.0.0.1"
 PATIENCE = 10
+# Clerk's script keeps to itself what it would tell Clerk where it sees that a program drives the browser.
+UNDRIVEN = "Object.defineProperty(Navigator.prototype, 'webdriver', {get: () => false})"
 PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>An application</title><link rel="icon" href="data:,"></head>
@@ -98,6 +100,7 @@ class Application:
 
     def visit(self, page: Page, path: str = "/") -> None:
         """Open the page and wait until Clerk is loaded."""
+        page.add_init_script(UNDRIVEN)
         page.goto(self.origin + path)
         page.evaluate("window.ready")
 

@@ -100,5 +100,6 @@ def _greeting(emulator: Emulator, address: str) -> str:
         f"  CLERK_API_URL={emulator.site.url}",
         f"  CLERK_SECRET_KEY={emulator.secret_key}",
         f"  CLERK_PUBLISHABLE_KEY={emulator.publishable_key}",
+        f"  CLERK_PROXY_URL={emulator.site.proxy_url}",
     )
     return "\n".join(lines)

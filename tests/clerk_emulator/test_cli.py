@@ -29,7 +29,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, 
     )
     try:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(4)]
+        lines = [process.stdout.readline() for _ in range(5)]
         yield process, dict(re.findall(r"(CLERK_\w+)=(\S+)", "".join(lines)))
     finally:
         process.send_signal(signal.SIGINT)

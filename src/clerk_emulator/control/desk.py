@@ -88,6 +88,7 @@ class Desk:
             "publishable_key": self.site.publishable_key,
             "api_url": self.site.url,
             "frontend_api_url": self.site.url,
+            "proxy_url": self.site.proxy_url,
             "jwks": self.site.keyring.jwks,
             "pem": self.site.keyring.public_pem,
             "instance_id": self.instance.id,

@@ -11,7 +11,6 @@ from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Client, Session
 from clerk_emulator.wire.site import Site, is_loopback
 
-PROXY = "/__clerk"  # where the Frontend API is too, as an application's own server would pass it on
 COOKIE = "__client"
 TOKEN_PARAMETER = "__clerk_db_jwt"  # noqa: S105 - the name of a parameter
 AGES = 10 * 365 * 24 * 60 * 60

@@ -9,12 +9,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from clerk_emulator.frontend import accept, sign_in, sign_up
-from clerk_emulator.frontend.browser import PROXY, comes_from_elsewhere
+from clerk_emulator.frontend.browser import comes_from_elsewhere
 from clerk_emulator.frontend.handshake import handshake
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.wire.answers import Json
 from clerk_emulator.wire.organizations import ACCEPT_PATH
-from clerk_emulator.wire.site import Site
+from clerk_emulator.wire.site import PROXY, Site
 
 NoteCaller = Callable[[str, str], None]
 View = Callable[[Request, Instance, Site], Any]

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clerk_emulator.frontend import table
-from clerk_emulator.frontend.browser import PROXY, TOKEN_PARAMETER, Browser, forget, keep_known, token_of
+from clerk_emulator.frontend.browser import TOKEN_PARAMETER, Browser, forget, keep_known, token_of
 from clerk_emulator.frontend.visit import Bare, File, Route, Visit
 from clerk_emulator.lab.faults import Fault, Faults, act
 from clerk_emulator.lab.journal import Journal
@@ -24,7 +24,7 @@ from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
 from clerk_emulator.wire.answers import Json, hang, instead, refusal
 from clerk_emulator.wire.queries import Query
-from clerk_emulator.wire.site import Site, is_loopback
+from clerk_emulator.wire.site import PROXY, Site, is_loopback
 
 LARGEST_BODY = 16 * 1024 * 1024
 NAME = "frontend/"  # before the name of an operation, which the Backend API may have as well

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from clerk_emulator.control import api as control_api
 from clerk_emulator.control import pages as control_pages
 from clerk_emulator.control.desk import Desk
-from clerk_emulator.frontend import browser, doors, fapi, scripts
+from clerk_emulator.frontend import doors, fapi, scripts
 from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
 from clerk_emulator.lab.limits import Limits
@@ -34,7 +34,7 @@ from clerk_emulator.webhooks.courier import Courier
 from clerk_emulator.webhooks.office import Office
 from clerk_emulator.wire import events
 from clerk_emulator.wire.keyring import Keyring
-from clerk_emulator.wire.site import Site
+from clerk_emulator.wire.site import PROXY, Site
 
 ADDRESS = "http://127.0.0.1:8001"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -161,7 +161,7 @@ class Emulator:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "http" and (
-            scope["method"] != "GET" or scope["path"].removeprefix(browser.PROXY).startswith("/v1/client")
+            scope["method"] != "GET" or scope["path"].removeprefix(PROXY).startswith("/v1/client")
         ):
             self._is_dirty = True
         await self._app(scope, receive, send)
@@ -198,8 +198,8 @@ class Emulator:
                 *doors.routes(self.state, self.site, self.webhooks.note_caller),
                 *control_pages.routes(self.desk),
                 *control_api.routes(self.desk),
-                *scripts.routes(npm, browser.PROXY),
-                Route(f"{browser.PROXY}/v1/{{rest:path}}", frontend, methods=[*METHODS, "OPTIONS"]),
+                *scripts.routes(npm, PROXY),
+                Route(f"{PROXY}/v1/{{rest:path}}", frontend, methods=[*METHODS, "OPTIONS"]),
                 Route("/v1/{rest:path}", below_v1, methods=[*METHODS, "OPTIONS"]),
                 *(Route(path, backend, methods=METHODS) for path in UNVERSIONED),
             ],

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from clerk_emulator.wire.keyring import Keyring, publishable_key
 
 LOOPBACK_NAMES = ("localhost",)
+PROXY = "/__clerk"  # where the Frontend API is too, as an application's own server would pass it on
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +26,11 @@ class Site:
     def publishable_key(self) -> str:
         """Return the publishable key: a given one, or one made from the address."""
         return self.pinned_publishable_key or publishable_key(urlsplit(self.url).netloc)
+
+    @property
+    def proxy_url(self) -> str:
+        """Return what Clerk's clients take for `proxyUrl`."""
+        return f"{self.url}{PROXY}"
 
     @property
     def cookie_suffix(self) -> str:

@@ -37,6 +37,7 @@ async def test_the_keys_are_all_there(desk: Any, emulator: Emulator) -> None:
     keys = await desk("GET", "/keys")
     assert keys["publishable_key"] == "pk_test_MTI3LjAuMC4xOjgwMDEk" == emulator.publishable_key
     assert keys["frontend_api_url"] == "http://127.0.0.1:8001"
+    assert keys["proxy_url"] == "http://127.0.0.1:8001/__clerk"
     assert keys["pem"].startswith("-----BEGIN PUBLIC KEY-----")
 
 

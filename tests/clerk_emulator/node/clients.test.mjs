@@ -127,7 +127,7 @@ test("a browser is authenticated by its cookies, after the handshake", async () 
   const client = signIn.headers.getSetCookie().find((cookie) => cookie.startsWith("__client=")).split(";")[0];
   const page = (address, cookie) =>
     new Request(address, { headers: { cookie, accept: "text/html", "sec-fetch-dest": "document" } });
-  const options = { ...keys, proxyUrl: url };
+  const options = { ...keys, proxyUrl: `${url}/__clerk` };
   const uat = `__client_uat=${Math.floor(Date.now() / 1000)}`;
   const first = await clerk.authenticateRequest(page("http://127.0.0.1:3000/home", uat), options);
   assert.equal(first.status, "handshake");

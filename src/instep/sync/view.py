@@ -20,12 +20,14 @@ LONGEST = 300
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One field, before and after, on the side where it is mended; `owner` is whose word counts, in words."""
+    """One field, before and after, on the side where it is mended; `owner` is whose word counts, in words; `is_ours`:
+    the database's. `is_kept`: neither is written."""
 
     name: str
     before: str
     after: str
     owner: str = ""
+    is_ours: bool = False
     is_kept: bool = False
 
 
@@ -249,10 +251,10 @@ def named(label: str, names: Mapping[str, str]) -> str:
 def _line(it: Difference, finding: Finding, words: Words) -> Line:
     clerk, here = text_of(it.clerk, words), text_of(it.here, words)
     is_ours = it.owner == "database"
-    owner = words.gettext("The database's") if is_ours else words.gettext("Clerk's")
+    owner = words.gettext("The database") if is_ours else "Clerk"
     name, is_kept = say.field_name(it.field, words), finding.mend is None
     before, after = (clerk, here) if is_ours else (here, clerk)
-    return Line(name=name, before=before, after=after, owner=owner, is_kept=is_kept)
+    return Line(name=name, before=before, after=after, owner=owner, is_ours=is_ours, is_kept=is_kept)
 
 
 def text_of(value: Any, words: Words) -> str:

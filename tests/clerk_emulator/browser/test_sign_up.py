@@ -66,3 +66,14 @@ def test_one_who_is_a_user_accepts_it_by_signing_in(app: Application, page: Page
     page.evaluate("window.show('SignIn', {})")
     page.wait_for_function("Clerk.organization?.name === 'Northwind Law'")
     assert page.evaluate("Clerk.user.id") == "user_bo"
+
+
+def test_one_who_is_not_let_in_yet_waits(app: Application, page: Page) -> None:
+    app.clerk.seed(settings={"sign_up_mode": "waitlist"})
+    app.show(page, "Waitlist")
+    page.get_by_label("Email address").fill("cy@example.com")
+    with page.expect_response("**/v1/waitlist?*"):
+        page.get_by_role("button", name="Join the waitlist").click()
+    expect(page.get_by_text("Thanks for joining the waitlist!")).to_be_visible()
+    assert [row["email_address"] for row in app.api("GET", "/waitlist_entries")["data"]] == ["cy@example.com"]
+    assert app.last("waitlistEntry.created")["status"] == "pending"

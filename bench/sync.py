@@ -4,7 +4,8 @@
 off, beside the floors of the same run: reading and parsing the same pages and doing nothing, and COPY (or executemany)
 of the same users into a bare table. Clerk is a page server that makes its pages up as they are asked for: the CPU that
 it takes of the same two cores stands beside ours. SYNC_CLERK=emulator takes Clerk's emulator instead, for the floor of
-the pages, the first sync and the equal check. Arguments: sqlite, postgresql (both unless told otherwise).
+the pages, the first sync and the equal check. Before all that, bench.pace: the share of the allowed requests used at
+Clerk's live limit. Arguments: sqlite, postgresql (both unless told otherwise).
 """
 
 import os
@@ -136,6 +137,7 @@ def run_works(title: str, database: str, server_pid: int | None, folder: Path) -
 def main() -> None:
     """Both databases."""
     wanted = sys.argv[1:] or ["sqlite", "postgresql"]
+    subprocess.run([sys.executable, "-m", "bench.pace", *wanted], check=True)
     with tempfile.TemporaryDirectory(prefix="instep-bench-sync-") as temporary:
         folder = Path(temporary)
         if "sqlite" in wanted:

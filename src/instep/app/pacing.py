@@ -28,7 +28,7 @@ def make_pacer(
     if url.startswith("sqlite"):  # a file of its own: a permit must not wait for a long transaction of a sync
         path, mark, query = url.partition("?")
         url = f"{path}-pace{mark}{query}"
-    return Pacer(Db(url, threads=1), Limit(most), waited=waited, limited=limited)
+    return Pacer(Db(url, threads=1, survives_power=False), Limit(most), waited=waited, limited=limited)
 
 
 def most_of(settings: Settings) -> int | None:

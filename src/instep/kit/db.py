@@ -44,7 +44,6 @@ MOST_IDLE = 60.0  # seconds: whoever stops in the middle of a transaction keeps 
 _ALONE = "AUTOCOMMIT"  # each statement by itself
 _PRAGMAS = (
     "journal_mode=WAL",
-    "synchronous=FULL",
     "foreign_keys=ON",
     "busy_timeout=10000",
     "cache_size=-32000",
@@ -72,11 +71,14 @@ class Db:
 
     `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the
     first use. Raises DatabaseDown from every call while the database can't be reached. `options` go with every
-    connection that writes: what all writers must heed.
+    connection that writes: what all writers must heed. `survives_power` False: on SQLite the last moments before a
+    power cut may be lost, and no commit waits for the disk.
     """
 
-    def __init__(self, url: str, *, threads: int = THREADS, options: Mapping[str, Any] | None = None) -> None:
-        self.engine = make_engine(url, threads)
+    def __init__(
+        self, url: str, *, threads: int = THREADS, options: Mapping[str, Any] | None = None, survives_power: bool = True
+    ) -> None:
+        self.engine = make_engine(url, threads, survives_power=survives_power)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # Ending a reading transaction would make psycopg forget the statements that the server has prepared.
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level=_ALONE)
@@ -150,7 +152,7 @@ def _write_once(engine: sa.Engine, do: Callable[[Conn], T]) -> T:
         return do(conn)
 
 
-def make_engine(url: str, threads: int = THREADS) -> sa.Engine:
+def make_engine(url: str, threads: int = THREADS, *, survives_power: bool = True) -> sa.Engine:
     """An engine for `url`, set up the way instep needs it; nothing is opened yet. Raises ValueError for no such URL."""
     parsed = _parsed(url)
     if parsed.drivername in ("postgresql", "postgres"):
@@ -160,7 +162,7 @@ def make_engine(url: str, threads: int = THREADS) -> sa.Engine:
         "json_deserializer": msgspec.json.decode,
     }
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite_engine(parsed, common, threads)
+        return _sqlite_engine(parsed, common, threads, "FULL" if survives_power else "NORMAL")
     return _postgres_engine(parsed, common, threads)
 
 
@@ -199,7 +201,7 @@ def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.En
     return engine
 
 
-def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engine:
+def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int, synchronous: str) -> sa.Engine:
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
@@ -214,7 +216,7 @@ def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engi
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        for pragma in _PRAGMAS:
+        for pragma in (*_PRAGMAS, f"synchronous={synchronous}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")

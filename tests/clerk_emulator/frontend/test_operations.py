@@ -48,7 +48,7 @@ def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
                 return await http.get(f"/__clerk{path}", params=query)
             return await http.post(f"/__clerk{path}", params=query, data=plain(case.body))
 
-    @settings(max_examples=6, database=None, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=4, database=None, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(), is_known=strategies.sampled_from((True, True, True, False)))
     def attempt(case: Any, is_known: bool) -> None:
         response = portal.call(call, case, is_known)

@@ -15,7 +15,7 @@ from instep.kit.db import Conn
 from instep.kit.sought import narrowing, trigrams
 from instep.mirror.tables import memberships, users
 
-WALKS = ((1_000, 4), (5_000, 0))
+WALKS = ((300, 2), (5_000, 0))
 """How many rows of a list are walked in its order before the index is asked, and how many must be found on the way for
 another walk: what is frequent is found by then, and sorting everyone who matches would take longer."""
 

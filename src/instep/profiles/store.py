@@ -1,9 +1,12 @@
 """The slice's SQL: pages of people, what they belong to, and what they share with the asker."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from instep.access.principal import Principal
 from instep.identity.model import ADMIN
@@ -12,7 +15,7 @@ from instep.kit.sought import needles
 from instep.mirror import search
 from instep.mirror.people import COLUMNS, IS_SOMEBODY, PersonRow
 from instep.mirror.tables import memberships, organizations, users
-from instep.profiles.profile import SHOWN_AT_FIRST, Ask, Belonging, Cursor, Status
+from instep.profiles.profile import SHOWN_AT_FIRST, Ask, Belonging, Status
 from instep.profiles.rules import Tie
 
 u, m, o = users.c, memberships.c, organizations.c
@@ -29,8 +32,6 @@ _BELONGINGS = (
     m.role,
     m.status,
 )
-_at = sa.tuple_(u.joined_at, u.id)
-_NEWEST = (u.joined_at.desc(), u.id.desc())
 _IS: dict[Status, sa.ColumnElement[bool]] = {
     "deleted": _IS_DELETED,
     "banned": sa.and_(sa.not_(_IS_DELETED), u.is_banned),
@@ -40,76 +41,98 @@ _IS: dict[Status, sa.ColumnElement[bool]] = {
 }
 
 
+class Shape(Struct, frozen=True):
+    """Which statement: built once, it costs a third; the limit is written out, so that PostgreSQL has one plan for it.
+
+    `is_indexed` looks for the words in the index of search.
+    """
+
+    dialect: str
+    limit: int
+    statuses: frozenset[Status]
+    has_organization: bool
+    words: int = 0
+    has_start: bool = False
+    has_end: bool = False
+    is_indexed: bool = False
+
+
 def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
     """Up to `limit + 1` people, newest first: one walk of one index from where the last page ended.
 
     A single word that is somebody's address or id means them; other words are looked for in names, addresses and
     usernames (see kit.sought).
     """
+    has_organization = ask.organization is not None
+    shape = Shape(conn.dialect.name, ask.limit + 1, ask.statuses or SHOWN_AT_FIRST, has_organization)
+    shape = replace(shape, has_start=ask.cursor is not None)
+    given: dict[str, Any] = {"organization": ask.organization} if has_organization else {}
+    if ask.cursor is not None:
+        given |= {"after_at": ask.cursor.joined_at, "after_id": ask.cursor.id}
     words = ask.query.split()
-    if len(words) == 1 and (
-        found := _rows(conn, _ordered(_after(_asked(ask), ask.cursor), ask.limit + 1).where(_is(words[0])))
-    ):
+    if len(words) == 1 and (found := _rows(conn, _page(shape).where(_is(words[0])), given)):
         return found
     wanted = needles(ask.query)
     if not wanted:
-        return _rows(conn, _ordered(_after(_asked(ask), ask.cursor), ask.limit + 1))
-    return _search(conn, ask, wanted)
+        return _rows(conn, _page(shape), given)
+    shape = replace(shape, words=len(wanted))
+    return _search(conn, shape, given | search.looking_for(conn, users, wanted), search.walks(wanted))
 
 
-def _search(conn: Conn, ask: Ask, wanted: Sequence[str]) -> list[PersonRow]:
+def _search(conn: Conn, shape: Shape, given: dict[str, Any], walks: Sequence[tuple[int, int]]) -> list[PersonRow]:
     """Walk the list as far as it is cheap, then ask the index for the rest of it."""
-    dialect, given = conn.dialect.name, search.looking_for(conn, users, wanted)
-    query = _asked(ask).where(*search.holds(dialect, users, len(wanted)))
     found: list[PersonRow] = []
-    place = ask.cursor
     if not search.has_index(conn):
-        return _rows(conn, _ordered(_after(query, place), ask.limit + 1), given)
-    for rows, least in search.walks(wanted):
-        far = _after(sa.select(u.joined_at, u.id), place).order_by(*_NEWEST).limit(1).offset(rows)
-        end = conn.execute(far).first()
-        walk = _ordered(_after(query, place), ask.limit + 1 - len(found))
+        return _rows(conn, _page(shape), given)
+    for rows, least in walks:
+        end = conn.execute(_far(shape.has_start, rows), given).first()
         if end is None:
-            return found + _rows(conn, walk, given)
-        found += _rows(conn, walk.where(_at >= tuple(end)), given)
-        place = Cursor(*end)
-        if len(found) > ask.limit:
-            return found
+            return (found + _rows(conn, _page(shape), given))[: shape.limit]
+        until = {"until_at": end.joined_at, "until_id": end.id}
+        found += _rows(conn, _page(replace(shape, has_end=True)), given | until)
+        shape = replace(shape, has_start=True)
+        given = given | {"after_at": end.joined_at, "after_id": end.id}
+        if len(found) >= shape.limit:
+            return found[: shape.limit]
         if len(found) < least:
             break
-    return found + _rest(conn, query, place, given, ask.limit + 1 - len(found))
+    return (found + _rows(conn, _page(replace(shape, is_indexed=True)), given))[: shape.limit]
 
 
-def _rest(conn: Conn, query: Any, place: Cursor | None, given: dict[str, Any], limit: int) -> list[PersonRow]:
-    """By the index. Nothing is added to the time, so that no index but that of search is taken."""
-    joined_at = u.joined_at + 0
-    words = sum(name.startswith("needle_") for name in given)
-    query = query.where(*search.narrowed(conn.dialect.name, users, words))
-    if place is not None:
-        query = query.where(sa.tuple_(joined_at, u.id) < (place.joined_at, place.id))
-    return _rows(conn, query.order_by(joined_at.desc(), u.id.desc()).limit(limit), given)
-
-
-def _asked(ask: Ask) -> Any:
-    """Whoever is asked for, whatever the words."""
+@lru_cache(maxsize=256)
+def _page(shape: Shape) -> sa.Select[Any]:
+    """One page. Where the index of search narrows it, nothing is added to the time, so that no other index is taken."""
+    joined_at = u.joined_at + 0 if shape.is_indexed else u.joined_at
     query = sa.select(*COLUMNS).where(IS_SOMEBODY)
-    statuses = ask.statuses or SHOWN_AT_FIRST
-    if len(statuses) < len(_IS):
-        query = query.where(sa.or_(*(_IS[status] for status in sorted(statuses))))
-    if ask.organization is not None:
-        query = query.where(u.id.in_(_members_of(ask.organization)))
-    return query
+    if shape.has_start:
+        query = query.where(sa.tuple_(joined_at, u.id) < _place("after"))
+    if shape.has_end:
+        query = query.where(sa.tuple_(joined_at, u.id) >= _place("until"))
+    if len(shape.statuses) < len(_IS):
+        query = query.where(sa.or_(*(_IS[status] for status in sorted(shape.statuses))))
+    if shape.has_organization:
+        query = query.where(u.id.in_(_members_of(sa.bindparam("organization", type_=sa.Text))))
+    if shape.words:
+        query = query.where(*search.holds(shape.dialect, users, shape.words))
+    if shape.is_indexed:
+        query = query.where(*search.narrowed(shape.dialect, users, shape.words))
+    return query.order_by(joined_at.desc(), u.id.desc()).limit(sa.literal_column(str(shape.limit), sa.Integer))
 
 
-def _after(query: Any, cursor: Cursor | None) -> Any:
-    return query.where(_at < (cursor.joined_at, cursor.id)) if cursor else query
+@lru_cache(maxsize=16)
+def _far(has_start: bool, rows: int) -> sa.Select[Any]:
+    """The place so many rows further in the list, whoever is asked for; none where fewer are left."""
+    query = sa.select(u.joined_at, u.id).order_by(u.joined_at.desc(), u.id.desc())
+    if has_start:
+        query = query.where(sa.tuple_(u.joined_at, u.id) < _place("after"))
+    return query.limit(sa.literal_column("1", sa.Integer)).offset(sa.literal_column(str(rows), sa.Integer))
 
 
-def _ordered(query: Any, limit: int) -> Any:
-    return query.order_by(*_NEWEST).limit(limit)
+def _place(name: str) -> sa.ColumnElement[Any]:
+    return sa.tuple_(sa.bindparam(f"{name}_at", type_=sa.BigInteger), sa.bindparam(f"{name}_id", type_=sa.Text))
 
 
-def _rows(conn: Conn, query: sa.Select[Any], given: Mapping[str, Any] | None = None) -> list[PersonRow]:
+def _rows(conn: Conn, query: sa.Select[Any], given: Mapping[str, Any]) -> list[PersonRow]:
     return [PersonRow(**row._mapping) for row in conn.execute(query, given)]
 
 
@@ -117,7 +140,7 @@ def _is(word: str) -> sa.ColumnElement[bool]:
     return sa.or_(u.id == word, u.clerk_id == word, sa.func.lower(u.email) == word.lower())
 
 
-def _members_of(ref: str) -> sa.Select[Any]:
+def _members_of(ref: sa.BindParameter[str]) -> sa.Select[Any]:
     is_meant = sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref)
     return sa.select(m.user_id).join(organizations, o.id == m.organization_id).where(is_meant, _IS_HERE)
 

@@ -1,6 +1,7 @@
 """Fixtures: Clerk's own scripts in Chromium, in front of an emulator; whatever leaves this machine fails the test."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,17 @@ import pytest
 from clerk_emulator.pytest_plugin import Clerk
 from clerk_emulator.wire.keyring import publishable_key
 from tests.clerk_emulator.browser.application import Application, MakeApplication
-from tests.support.browser import browser  # noqa: F401 - that of the tests around is a client for HTTP
+from tests.support.browser import NewPage, browser  # noqa: F401 - that of the tests around is a client for HTTP
 from tests.support.need import need
 
 NODE = Path(__file__).parents[1] / "node"
 DEVELOPMENT = publishable_key("swift-emu-1.clerk.accounts.dev")
+
+
+@pytest.fixture
+def new_page(new_page: NewPage) -> NewPage:
+    """Pages of people who want nothing to move: quicker, and no button slips away."""
+    return partial(new_page, reduced_motion="reduce")
 
 
 @pytest.fixture(scope="session")

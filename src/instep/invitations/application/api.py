@@ -89,6 +89,11 @@ def make_router(*, admin: AdminOf, applications: Applications) -> APIRouter:
         listed = await applications.list(found, status=status, query=query)
         return AppInvitations(data=[_shape(it) for it in listed])
 
+    _add_changes(router, admin, applications)
+    return router
+
+
+def _add_changes(router: APIRouter, admin: AdminOf, applications: Applications) -> None:
     @router.post(
         "/{invitation_id}/revoke",
         response_model=AppInvitation,
@@ -116,8 +121,6 @@ def make_router(*, admin: AdminOf, applications: Applications) -> APIRouter:
         if isinstance(found, Response):
             return found
         return _shape(await applications.resend(found, invitation=invitation_id, idempotency_key=idempotency_key))
-
-    return router
 
 
 def _shape(it: model.AppInvitation) -> AppInvitation:

@@ -12,7 +12,7 @@ from instep.migrations import search
 from instep.mirror import tables as _mirror
 from instep.sync import tables as _sync
 
-__all__ = ["_access", "_audit", "_clerk", "_inbox", "_journal", "_mirror", "_sync"]
+__all__ = ["_access", "_audit", "_inbox", "_journal", "_mirror", "_sync"]
 
 connection = context.config.attributes["connection"]
 context.configure(

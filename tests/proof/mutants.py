@@ -304,7 +304,7 @@ MUTANTS = (
     Mutant(
         "whoever is back in Clerk is deleted",
         "sync/applying.py",
-        "if isinstance(news, Gone) and finding.key not in absent:",
+        "if isinstance(answer.news, Gone) and finding.key not in absent:",
         "if False:",
         "tests/sync/test_applying.py -k is_back",
     ),

@@ -99,10 +99,10 @@ def _with(grants: tuple[tuple[int, int], ...], now: int, count: int) -> tuple[tu
 
 
 def _until_free(grants: tuple[tuple[int, int], ...], limit: Limit, missing: int, now: int) -> int:
-    if missing <= 0:
-        return 0
+    """How long until so many of these grants are out of the window; the last of them where they are not enough."""
+    free_at = now
     for at, count in grants:
-        missing -= count
         if missing <= 0:
             break
-    return at + limit.cycle - now if grants else 0
+        free_at, missing = at + limit.cycle, missing - count
+    return free_at - now

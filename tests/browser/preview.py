@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from instep.access.attention import AttentionPages
 from instep.access.console import Console
 from instep.access.principal import Access, Principal
 from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
@@ -247,7 +248,9 @@ def preview(firm: Firm, public_url: str) -> Starlette:
         Route("/accept/{email}", door.accept),
         Route("/alone/{what}", door.alone),
     ]
-    return Starlette(routes=[*people.routes(), *invitations.routes(), *pages.routes(), *looks])
+    attention = AttentionPages(console=console, listen=firm.live.listen)
+    routes = [*people.routes(), *invitations.routes(), *attention.routes(), *pages.routes(), *looks]
+    return Starlette(routes=routes)
 
 
 if __name__ == "__main__":

@@ -320,7 +320,7 @@ MUTANTS = (
         "sync/first.py",
         "        kept[kind] = [_moved(it, moved[id(it)].page) if id(it) in moved else it for it in places]",
         "        kept[kind] = [Place(it.window, None, True, 0) for it in places]",
-        "tests/sync/test_first.py -k killed_anywhere",
+        "tests/sync/test_first.py -k stopped_at_every",
     ),
     Mutant(
         "the last who came are never missed",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from instep.access.principal import BREAK_GLASS
 from instep.inbox.api import PATHS
 from instep.mirror.tables import users
 from tests.support.town import BROWSER, WHO, Town
@@ -361,3 +362,24 @@ async def test_another_site_may_change_nothing_with_somebodys_cookie(town: Town)
                 body = json.dumps(BODIES.get(route, {})).encode()
                 answer = await town.knock("forged", method, address(path, known), body)
                 assert answer.status == 403, f"{route} from {site}: {answer.status}"
+
+
+async def test_a_key_does_nothing_that_it_is_not_good_for_on_the_pages_either(town: Town) -> None:
+    """A program can send any header that a browser sends."""
+    known = ids(town)
+    for name, scope in (("reader", "read"), ("writer", "write")):
+        _, secret = await town.firm.services.keys.create(
+            BREAK_GLASS, name=name, scopes=frozenset({scope}), organization_id=None
+        )
+        town.keys[name] = BROWSER | {"authorization": f"Bearer {secret}"}
+    let_in = []
+    for route, kind in ROWS.items():
+        method, path = route.split(" ")
+        if kind in ("open", "whoever knows the key"):
+            continue
+        body = json.dumps(BODIES.get(route, {})).encode()
+        who = "reader" if method in LASTING else "writer"
+        answer = await town.knock(who, method, address(path, known), body)
+        if answer.status != 403:
+            let_in.append(f"{route}: the {who} gets {answer.status}")
+    assert not let_in, "\n".join(let_in)

@@ -22,6 +22,7 @@ from instep.kit.errors import InstepError
 from instep.kit.html import Pages
 
 LONGEST_FORM = 4_096  # bytes
+SAFE = ("GET", "HEAD")
 
 Page = Callable[[Request, Principal], Awaitable[Response]]
 
@@ -62,10 +63,11 @@ class AccessPages:
         1. Barred: a page that says so.
         2. Nobody, and a browser asks for a page: off to sign in and back to this very page.
         3. Nobody, and a part of an open page is asked for: have the page loaded anew, which leads to 2.
+        4. A program whose key lacks the scope: a page does for it no more than the API does.
         """
         asker = await self.gate.who(request)
         if isinstance(asker, Principal):
-            return asker
+            return asker if asker.may("read" if request.method in SAFE else "write") else self._out_of_scope(request)
         if isinstance(asker, Barred):
             return self.pages.page(request, "access/barred.html", status=403, principal=asker.principal)
         if paths.is_navigation(request):
@@ -195,6 +197,11 @@ class AccessPages:
             except InstepError:
                 break
         return None
+
+    def _out_of_scope(self, request: Request) -> Response:
+        _ = self.pages.words.gettext
+        text = _("This key lacks the scope for it. Nothing was changed.")
+        return self.pages.error(request, status=403, title=_("Key not good for this"), text=text)
 
     def _turn_away(self, request: Request) -> Response:
         if not request.headers.get("hx-request"):

@@ -9,9 +9,10 @@ HIDDEN = "(hidden)"
 LONGEST = 200_000
 # Clerk's events carry accept links, one-time codes, and the text of messages that hold them.
 SECRET_NAMES = re.compile(
-    r"(^|_)(password|secret|token|ticket|otp|code|nonce|signature|digest|backup_codes?|api_key|private_key)s?$"
+    r"(^|_)(password|secret|token|ticket|otp|code|nonce|signature|digest|backup_codes?|api_?key|private_?key)s?$"
     r"|^(url|action_url|magic_link)$"
 )
+_PARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|\W+")  # accessToken and x-token are access_token and x_token
 SECRET_VALUES = re.compile(
     r"__clerk_ticket=|[?&](token|ticket|code)=|\b(sk|ak|rk)_(live|test)_|\bwhsec_|\beyJ[\w-]{10,}\."
 )
@@ -20,11 +21,11 @@ MESSAGE_TEXTS = frozenset({"body", "body_plain", "message", "data", "subject"})
 
 
 def shown(type: str, body: str) -> str:
-    """The body as indented JSON; one that is none, as it is. Secrets are replaced, long ones are cut."""
+    """The body as indented JSON, cut where it is long. Secrets are replaced; of what is no JSON, all of it is."""
     try:
         said = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError):
-        return SECRET_VALUES.sub(HIDDEN, body[:LONGEST])
+        return HIDDEN
     is_message = type.partition(".")[0] in MESSAGES
     if is_message and isinstance(said, dict) and isinstance(said.get("data"), dict):
         inside = {name: HIDDEN if name in MESSAGE_TEXTS else value for name, value in said["data"].items()}
@@ -34,11 +35,13 @@ def shown(type: str, body: str) -> str:
 
 
 def _without_secrets(value: Any, name: str = "") -> Any:
-    if isinstance(value, dict):
-        return {key: _without_secrets(inner, key) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_secrets(inner, name) for inner in value]
-    is_secret = isinstance(value, (str, int)) and not isinstance(value, bool) and SECRET_NAMES.search(name.lower())
-    if is_secret or (isinstance(value, str) and SECRET_VALUES.search(value)):
+    """`name` is the one that the value stands under; what stands under a secret's is hidden as a whole."""
+    if value is None or isinstance(value, bool):
+        return value
+    if SECRET_NAMES.search(_PARTS.sub("_", name).lower()):
         return HIDDEN
-    return value
+    if isinstance(value, dict):
+        return {_without_secrets(key): _without_secrets(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(inner) for inner in value]
+    return HIDDEN if isinstance(value, str) and SECRET_VALUES.search(value) else value

@@ -66,3 +66,11 @@ async def test_someone_of_another_organization_is_not_there(sqlite_firm: Firm) -
         found = (await sqlite_firm.api().get("/v1/users", params={"query": "eve"})).json()["data"][0]["id"]
         assert (await page.get(f"/users/{found}")).status_code == 200
         assert (await page.get(f"{HOME}/members/{found}")).status_code == 404
+
+
+async def test_a_code_form_without_its_hidden_fields_is_refused_and_breaks_nothing(sqlite_firm: Firm) -> None:
+    async with console_of(sqlite_firm) as page:
+        at = f"/users/{await user_id(sqlite_firm, 'omar@example.com')}"
+        assert (
+            400 <= (await page.post(f"{at}/email/verify", data={"code": "424242"}, headers=PARTIAL)).status_code < 500
+        )

@@ -229,6 +229,7 @@ class ProfilePages:
                 spot.principal, it.person.id, typed.get("verification", ""), typed.get("code", "")
             )
         except InstepError as error:
+            typed = {"email": "", "verification": "", **typed}
             return await self.forms.wrong(request, spot, "code", typed, error, it)
         title = self.console.words.gettext("Address changed")
         return self.console.done(request, title, spot.back, text=change.note or "")

@@ -106,6 +106,20 @@ async def test_a_first_sync_whose_worker_is_gone_goes_on_by_itself(world: World,
     assert world.here() == world.in_clerk()
 
 
+async def test_a_first_sync_that_breaks_has_failed_and_is_not_begun_again_for_ever(world: World, asked: Asked) -> None:
+    await asked.ask("first", actor="usr_1")
+
+    def breaks(_: Any) -> None:
+        raise ZeroDivisionError
+
+    world.between.before = breaks
+    with pytest.raises(ZeroDivisionError):
+        await asked.run_once()
+    assert [(it.state, it.code) for it in runs(world)] == [("failed", "broke")]
+    assert await asked.run_once() == 0
+    assert len(runs(world)) == 1
+
+
 async def test_one_that_is_withdrawn_meanwhile_does_not_begin(world: World, asked: Asked) -> None:
     run = await asked.ask("check", actor="usr_1")
     lease = world.db.writing(store.take_lease, "test", now=world.clock())

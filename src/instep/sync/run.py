@@ -1,7 +1,7 @@
 """Syncing: check, plan, apply, the first sync, and what changed lately. One at a time, each kept as a run."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 FINDINGS_LAST = 14 * DAY
 MARGIN = 600 * SECOND
 GOES_ON = DAY
+BROKE = "It broke; the log says why."
 WRONG_INSTANCE = "The secret key belongs to {there}, and this database to {here}. Nothing was read or changed."
 
 
@@ -243,6 +244,10 @@ class Sync:
             raise
         except InstepError as error:
             await self._fail(run, lease, "failed", error)
+            raise
+        except Exception:  # a fault of ours: a run that still said that it runs would be taken for an interrupted one
+            with suppress(InstepError):
+                await self._fail(run, lease, "failed", PermanentError(BROKE, code="broke"))
             raise
 
     async def _fail(self, run: Run, lease: Lease, state: str, error: InstepError) -> None:

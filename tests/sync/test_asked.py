@@ -1,5 +1,6 @@
 """Runs that a page asks for: kept until a worker takes them on, once, and not when nobody expects them any more."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -60,6 +61,13 @@ async def test_only_one_waits_or_runs_at_a_time(world: World, asked: Asked) -> N
     world.db.writing(store.drop_lease, lease)
     assert await asked.run_once() == 1
     assert runs(world)[0].state == "done"
+
+
+async def test_of_many_who_ask_at_once_one_is_heard(world: World, asked: Asked) -> None:
+    ended = await asyncio.gather(*(asked.ask("check", actor=f"usr_{n}") for n in range(8)), return_exceptions=True)
+    assert sum(isinstance(it, Run) for it in ended) == 1
+    assert sum(isinstance(it, SyncRefused) for it in ended) == 7
+    assert len(runs(world)) == 1
 
 
 async def test_a_run_that_nobody_expects_any_more_is_not_begun(world: World, asked: Asked) -> None:

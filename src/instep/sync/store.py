@@ -74,7 +74,12 @@ def open_run(conn: Conn, run: Run, lease: Lease, *, is_asked: bool = False) -> N
 
 
 def ask(conn: Conn, run: Run) -> None:
-    """Keep a run that a worker shall take on. Raises SyncRefused where another is asked for or under way."""
+    """Keep a run that a worker shall take on. Raises SyncRefused where another is asked for or under way.
+
+    Of those who ask at once one goes first: the lease's row is locked meanwhile.
+    """
+    put_rows(conn, leases, [{"name": NAME, "holder": "", "fence": 0, "until": 0}], key="name")
+    conn.execute(sa.select(leases.c.name).where(leases.c.name == NAME).with_for_update())
     unfinished = list_unfinished(conn)
     is_asked = any(it.state == "asked" for it in unfinished)
     if is_asked or (unfinished and is_held(conn, now=run.started_at)):

@@ -15,14 +15,13 @@ from instep.access.gate import COOKIE, Gate, client_of
 from instep.access.limits import BreakGlass
 from instep.access.ports import SignIn
 from instep.access.principal import Access, Barred, Principal
-from instep.access.refusals import say
+from instep.access.refusals import out_of_scope, say
 from instep.identity.session import SessionRefused, SignedOut
 from instep.kit.clock import SECOND
 from instep.kit.errors import InstepError
 from instep.kit.html import Pages
 
 LONGEST_FORM = 4_096  # bytes
-SAFE = ("GET", "HEAD")
 
 Page = Callable[[Request, Principal], Awaitable[Response]]
 
@@ -67,7 +66,8 @@ class AccessPages:
         """
         asker = await self.gate.who(request)
         if isinstance(asker, Principal):
-            return asker if asker.may("read" if request.method in SAFE else "write") else self._out_of_scope(request)
+            is_right = asker.may_send(request.method)
+            return asker if is_right else self.pages.error(request, **out_of_scope(self.pages.words))
         if isinstance(asker, Barred):
             return self.pages.page(request, "access/barred.html", status=403, principal=asker.principal)
         if paths.is_navigation(request):
@@ -197,11 +197,6 @@ class AccessPages:
             except InstepError:
                 break
         return None
-
-    def _out_of_scope(self, request: Request) -> Response:
-        _ = self.pages.words.gettext
-        text = _("This key lacks the scope for it. Nothing was changed.")
-        return self.pages.error(request, status=403, title=_("Key not good for this"), text=text)
 
     def _turn_away(self, request: Request) -> Response:
         if not request.headers.get("hx-request"):

@@ -36,6 +36,10 @@ class Principal(Struct, frozen=True, kw_only=True):
         """Whether this request's key is good for `scope` (read or write); people have no such limit."""
         return self.scopes is None or scope in self.scopes
 
+    def may_send(self, method: str) -> bool:
+        """Whether this request's key is good for a request of this method (GET, POST, ...) to a page."""
+        return self.may("read" if method in ("GET", "HEAD") else "write")
+
 
 class Barred(Struct, frozen=True):
     """Someone whom Clerk knows and who may not come in: deactivated, banned or deleted. `principal` may do nothing."""

@@ -1,5 +1,7 @@
 """Why a sign-in did not work, in words a person can use."""
 
+from typing import Any
+
 from instep.kit.words import Words
 
 
@@ -22,3 +24,10 @@ def say(words: Words, why: str) -> str:
     }
     unknown = _("Clerk's answer could not be verified (%(code)s). Check that Clerk's keys belong together.", code=why)
     return said.get(why, unknown)
+
+
+def out_of_scope(words: Words) -> dict[str, Any]:
+    """The page for a program whose key is not good for what it asks."""
+    _ = words.gettext
+    text = _("This key lacks the scope for it. Nothing was changed.")
+    return {"status": 403, "title": _("Key not good for this"), "text": text}

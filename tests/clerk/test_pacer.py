@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import httpx2
 import pytest
@@ -16,7 +17,7 @@ from instep.identity.model import ClerkId, Key
 from instep.identity.ports import ProviderDown
 from instep.identity.rules import AskAgain
 from instep.kit.db import Db
-from instep.kit.pace import Limit, Urgency
+from instep.kit.pace import LASTS, Limit, Urgency
 from tests.support.clocks import Ticking
 
 pytestmark = pytest.mark.anyio
@@ -161,4 +162,22 @@ async def test_without_its_database_nobody_waits_for_ever(tmp_path: object, emul
     (tmp_path / "a").rmdir()  # type: ignore[operator]
     with pytest.raises(ProviderDown, match="pace can't be kept"):
         await pacer.take(Urgency.BACKFILL)
+    await pacer.close()
+
+
+class Far(Db):
+    """A database so far away that every permit is over when it comes."""
+
+    async def write(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        granted = await super().write(fn, *args, **kwargs)
+        await asyncio.sleep(LASTS / SECOND_LONG)
+        return granted
+
+
+async def test_where_every_permit_comes_too_late_that_is_said_and_nobody_waits_for_ever(migrated_url: str) -> None:
+    pacer = Pacer(Far(f"{migrated_url}-pace" if "sqlite" in migrated_url else migrated_url, threads=1), Limit(1_000))
+    async with asyncio.timeout(30):
+        ended = await asyncio.gather(*(pacer.take(it) for it in Urgency), return_exceptions=True)
+    assert [type(it) for it in ended] == [ProviderDown] * 3
+    assert "too slow" in str(ended[0])
     await pacer.close()

@@ -22,6 +22,8 @@ AT_ONCE = 16
 AHEAD = 4
 LONGEST = 1.0
 PATIENCE = 5.0
+MOST_LATE = 8  # times in a row that permits came too late to be used
+TOO_SLOW = "the database is too slow, every permit came too late."
 LIMITED = "Clerk is limiting us. We will try again in {wait:.0f} s; nothing is lost."
 
 
@@ -41,6 +43,7 @@ class Pacer:
     _hand: int = 0
     _hand_for: Urgency = Urgency.EDIT
     _good_until: float = 0.0
+    _late: int = 0
     _queue: "list[tuple[Urgency, int, asyncio.Future[None]]]" = field(default_factory=list)
     _numbers: "count[int]" = field(default_factory=count)
     _fetching: "asyncio.Task[None] | None" = None
@@ -102,6 +105,7 @@ class Pacer:
         granted = await self.db.write(reserve_permits, self.limit, urgency, want)
         if granted.count:
             self._hand, self._hand_for, self._good_until = granted.count, urgency, began + LASTS / SECOND
+            self._note_late(is_late=asyncio.get_running_loop().time() >= self._good_until)
             self._hand_out()
             return
         self._refuse_late(granted)
@@ -109,6 +113,13 @@ class Pacer:
         with suppress(TimeoutError):
             async with asyncio.timeout(min(granted.wait / SECOND, LONGEST) if self._queue else 0):
                 await self._woken.wait()
+
+    def _note_late(self, *, is_late: bool) -> None:
+        """Raises TimeoutError where it is always so: asking on would use up the permits of all, and serve nobody."""
+        self._late = self._late + 1 if is_late else 0
+        if self._late >= MOST_LATE:
+            self._late = 0
+            raise TimeoutError(TOO_SLOW)
 
     def _hand_out(self) -> None:
         """Permits are good for `LASTS` after they were asked for; those that came too late are lost."""

@@ -75,3 +75,13 @@ async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
     status, body = await end(firm, BOB, session=session)
     assert (status, body["code"]) == (503, "clerk_sync_failed")
     assert await listed(firm, BOB) == [session]
+
+
+async def test_the_same_request_twice_gives_the_same_answer(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    session, other = await sign_in(firm, BOB), await sign_in(firm, BOB)
+    path, key = f"/v1/users/{(await person(firm, BOB)).id}/sessions/end", {"idempotency-key": "once"}
+    answers = [await firm.api().post(path, json={"session": session}, headers=key) for _ in range(2)]
+    assert [(it.status_code, it.json()) for it in answers] == [(200, {"ended": 1})] * 2
+    assert await listed(firm, BOB) == [other]
+    assert len(await operations(firm, "user.sessions")) == 1

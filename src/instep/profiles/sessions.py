@@ -10,6 +10,7 @@ from instep.identity.model import ClerkId
 from instep.identity.ports import Accounts
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
 from instep.journal.model import Json, Operation, Procedure, Step
+from instep.journal.store import find_repeated
 from instep.kit.clock import Clock
 from instep.kit.db import Conn
 from instep.kit.said import said
@@ -71,11 +72,16 @@ class EndSessions:
         id = clerk_id_of(person)
         if id is None:
             raise Refused("This person has no Clerk account.", code="no_clerk_account", status=CONFLICT)
-        if session is not None and session not in {it.id for it in await self.accounts.list_sessions(id)}:
-            raise Refused("There is no such active session.", code="session_not_found", status=NOT_FOUND)
         asked = asked_of(KIND, principal, person, idempotency_key, {"session": session})
+        if session is not None and await self.desk.db.read(find_repeated, asked) is None:
+            await self._require_theirs(id, session)
         operation = await self.desk.carry_out(asked, lambda _conn: None, whom=person.name)
         return Ended(operation.done["sessions"]["ended"])
+
+    async def _require_theirs(self, id: ClerkId, session: str) -> None:
+        """Not asked of a repetition: the session that it ended is no active one any more."""
+        if session not in {it.id for it in await self.accounts.list_sessions(id)}:
+            raise Refused("There is no such active session.", code="session_not_found", status=NOT_FOUND)
 
 
 def require_sessions(subject: Subject) -> None:

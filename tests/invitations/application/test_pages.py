@@ -90,3 +90,14 @@ async def test_a_new_one_that_could_not_be_made_is_made_later(sqlite_firm: Firm)
         sqlite_firm.clock.advance(2 * MINUTE)
         await sqlite_firm.services.runner.resume_due()
         assert [status for _, status in ids(sqlite_firm)] == ["revoked", "pending"]
+
+
+async def test_sent_again_twice_by_one_idempotency_key_is_one_new_invitation(sqlite_firm: Firm) -> None:
+    async with console_of(sqlite_firm) as page:
+        await page.post("/invitations", data=FORM, headers=PARTIAL)
+        ((first, _),) = ids(sqlite_firm)
+        path, key = f"/v1/invitations/{first}/resend", {"idempotency-key": "once"}
+        answers = [await sqlite_firm.api().post(path, headers=key) for _ in range(2)]
+        assert [it.status_code for it in answers] == [200, 200]
+        assert answers[0].json() == answers[1].json()
+        assert [status for _, status in ids(sqlite_firm)] == ["revoked", "pending"]

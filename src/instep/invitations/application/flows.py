@@ -27,6 +27,7 @@ from instep.invitations.rules import (
 from instep.invitations.sending import MARK
 from instep.journal.model import Asked, Failed
 from instep.journal.run import Runner
+from instep.journal.store import find_repeated
 from instep.kit.clock import DAY, Clock
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
@@ -120,9 +121,6 @@ class Applications:
         """
         _require_admin(principal)
         old = await self.find(principal, invitation)
-        if old.status not in ("pending", "expired"):
-            code, status, words = STALE[old.status]
-            raise InviteRefused(words, code=code, status=status)
         days = round((old.expires_at - old.created_at) / DAY) if old.expires_at else EXPIRES_IN_DAYS
         public = {name: value for name, value in old.public_metadata.items() if name != MARK}
         asked = Asked(
@@ -140,6 +138,9 @@ class Applications:
                 "public_metadata": public,
             },
         )
+        if old.status not in ("pending", "expired") and await self.db.read(find_repeated, asked) is None:
+            code, status, words = STALE[old.status]
+            raise InviteRefused(words, code=code, status=status)
         check = partial(self._check, principal=principal, email=old.email, is_resend=True)
         return sending.invitation_of(await self._run(asked, "create", old.email, opening=check))
 

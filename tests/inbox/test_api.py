@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from instep.clerk.webhook import Verifier
@@ -215,6 +215,7 @@ def lasting_db(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Any) -
     db.close()
 
 
+@example(content=b"{}", garbage={"content-length": "\u00b2"}, is_signed=False, method="POST", is_in_parts=False)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary(max_size=300) | st.just(user_body(1)),

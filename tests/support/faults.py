@@ -22,8 +22,16 @@ def failing(db: Db, at: str = "before_cursor_execute", only: str = "") -> Iterat
         if at == "commit" or only in arguments[2]:
             raise lost()
 
-    sa.event.listen(db.engine, at, fail)
+    def refuse(*_: Any) -> None:
+        raise lost()
+
+    faults: list[tuple[str, Any]] = [(at, fail)]
+    if at != "commit" and not only:  # some reading goes to the driver past SQLAlchemy's statements
+        faults.append(("checkout", refuse))
+    for event, fault in faults:
+        sa.event.listen(db.engine, event, fault)
     try:
         yield
     finally:
-        sa.event.remove(db.engine, at, fail)
+        for event, fault in faults:
+            sa.event.remove(db.engine, event, fault)

@@ -68,7 +68,7 @@ class Webhooks:
 
 async def _body(headers: dict[str, str], receive: Receive) -> bytes:
     length = headers.get("content-length", "0")
-    if length.isdigit() and int(length) > MAX_BODY:
+    if length.isascii() and length.isdigit() and int(length) > MAX_BODY:
         raise TooLarge
     chunks, size, more = [], 0, True
     while more:

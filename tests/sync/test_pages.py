@@ -218,7 +218,11 @@ async def test_how_far_a_run_is_is_shown_with_its_rate_and_the_time_left(firm: F
     assert "about 20 s left" in page
     assert 'value="37"' in page
     await firm.services.db.write(store.drop_lease, lease)
-    assert "600 of 1,600" not in (await pages.get("/sync")).text, "its process is gone"
+    for path in ("/sync", "/sync/runs/syn_x"):
+        page = (await pages.get(path)).text
+        assert "600 of 1,600" not in page, "its process is gone"
+        assert "Running</span>" not in page
+        assert "It was interrupted" in page
 
 
 async def test_a_large_plan_is_paged(firm: Firm, pages: httpx2.AsyncClient) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from instep.kit.db import Conn
 from instep.sync import store
 from instep.sync.model import Freshness, Run
 from instep.sync.plan import GONE
-from instep.sync.store import Row
+from instep.sync.store import INTERRUPTED, Row
 
 RUNS = 20
 
@@ -36,9 +37,17 @@ class Shown(Struct, frozen=True, kw_only=True):
     suspects: dict[str, int]
 
 
+def find_run(conn: Conn, id: str, *, now: int) -> Run | None:
+    """A run as it is: one that says it runs while nobody holds the right to sync was interrupted."""
+    is_held = store.is_held(conn, now=now)
+    found = store.find_run(conn, id)
+    return _as_it_is(found, is_held) if found else None
+
+
 def look_around(conn: Conn, newest_event: Callable[[Conn], int | None], *, now: int) -> Look:
     """How sync stands."""
-    runs = store.list_runs(conn, limit=RUNS)
+    is_held = store.is_held(conn, now=now)
+    runs = [_as_it_is(it, is_held) for it in store.list_runs(conn, limit=RUNS)]
     checks = store.list_runs(conn, kinds=["check", "plan"], limit=5)
     mends = store.list_runs(conn, kinds=["apply", "first", "changed"], limit=5)
     last = next((it for it in runs if it.state not in ("asked", "running")), None)
@@ -58,14 +67,22 @@ def look_at(conn: Conn, run: Run, *, kind: str, after: int, limit: int, now: int
     is_mending = run.kind == "apply"
     listing = store.list_ended if is_mending else store.list_findings
     plan_id = run.plan_id if is_mending and run.plan_id else run.id
+    is_held = store.is_held(conn, now=now)
+    mending = store.find_mending(conn, run.id) if run.kind == "plan" else None
     counts = store.count_open(conn, run.id, None) if run.kind == "plan" and run.state == "done" else {}
     return Shown(
         rows=listing(conn, plan_id, after=after, limit=limit, kind=kind),
-        mending=store.find_mending(conn, run.id) if run.kind == "plan" else None,
+        mending=_as_it_is(mending, is_held) if mending else None,
         is_busy=any(it.id != run.id for it in _under_way(conn, now)),
         open_rows=sum(counts.values()),
         suspects=_suspects(conn, run) if run.code == "fuse" else {},
     )
+
+
+def _as_it_is(run: Run, is_held: bool) -> Run:
+    if run.state != "running" or is_held:
+        return run
+    return replace(run, state="stopped", ended_at=run.changed_at, reason=INTERRUPTED)
 
 
 def _under_way(conn: Conn, now: int) -> list[Run]:

@@ -15,7 +15,7 @@ from instep.kit.errors import InstepError
 from instep.kit.html import is_partial
 from instep.sync import panels, store, view
 from instep.sync.asked import Asked
-from instep.sync.look import look_around, look_at
+from instep.sync.look import find_run, look_around, look_at
 from instep.sync.model import Run, RunKind
 from instep.sync.panels import PAGE, Reading
 from instep.sync.questions import allowing, chosen_of, mending, number_of
@@ -174,7 +174,7 @@ class SyncPages:
         asker = await self.console.instance_admin(request)
         if isinstance(asker, Response):
             return asker
-        run = await self.asked.db.read(store.find_run, request.path_params["run"])
+        run = await self.asked.db.read(find_run, request.path_params["run"], now=self.console.pages.clock())
         if run is not None:
             return asker, run
         _ = self.console.words.gettext

@@ -16,6 +16,7 @@ from instep.sync.plan import GONE, Difference, Finding
 from instep.sync.tables import UNFINISHED, findings, freshness, leases, runs
 
 NAME = "sync"
+INTERRUPTED = "It was interrupted."
 f, r = findings.c, runs.c
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -63,7 +64,7 @@ def open_run(conn: Conn, run: Run, lease: Lease, *, is_asked: bool = False) -> N
     `is_asked`: it is kept already, since somebody asked for it. Raises SyncRefused where it was withdrawn meanwhile.
     """
     hold(conn, lease, now=run.started_at)
-    left = {"state": "stopped", "ended_at": run.started_at, "reason": "It was interrupted."}
+    left = {"state": "stopped", "ended_at": run.started_at, "reason": INTERRUPTED}
     conn.execute(sa.update(runs).where(r.state == "running").values(**left))
     if not is_asked:
         conn.execute(sa.insert(runs).values(**msgspec.structs.asdict(run)))

@@ -37,6 +37,7 @@ async def test_a_plan_is_made_looked_at_and_applied(firm: Firm) -> None:
         assert len(plan["findings"]) == 3
         more = (await api.get(f"/v1/sync/plans/{plan['run']['id']}?after={plan['next']}")).json()
         assert len(more["findings"]) == 6
+        assert (await api.get(f"/v1/sync/plans/{plan['run']['id']}?after={10**20}")).status_code == 422
         some = await api.post(f"/v1/sync/plans/{plan['run']['id']}/apply", json={"rows": [1, 2]})
         assert some.json()["counts"] == {"applied": 2}
         rest = await api.post(f"/v1/sync/plans/{plan['run']['id']}/apply")

@@ -15,7 +15,7 @@ from instep.sync.model import Run, SyncRefused
 from instep.sync.run import Sync
 
 AdminOf = Callable[[Request], Awaitable[Principal | Response]]
-After = Annotated[int, Query(ge=0, description="The number of the last finding of the page before.")]
+After = Annotated[int, Query(ge=0, lt=2**31, description="The number of the last finding of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=500)]
 FAILURES: dict[int | str, dict[str, Any]] = {
     401: {"description": "Nobody is signed in."},

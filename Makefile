@@ -18,8 +18,11 @@ export OLD_PYTHON NO_VENV
 demo: .venv/run.stamp
 	$(BIN)/instep demo $(if $(FRESH),--fresh)
 
+# One more worker than cores, since some tests wait for browsers and clocks; four at the most.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 test: .venv/dev.stamp $(NODE)/.stamp
-	$(BIN)/python -m pytest tests -n auto --maxprocesses 4 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests -n $(WORKERS) --maxprocesses 4 $(PYTEST_ARGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check src tests

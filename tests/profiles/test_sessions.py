@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from instep.access.gate import COOKIE
+from instep.access.principal import BREAK_GLASS
 from instep.identity.session import SessionClaims
-from tests.profiles.firms import ADA, BOB, LOU, furnish, operations, person
+from tests.profiles.firms import ADA, BOB, LOU, furnish, operations, person, profiles_of, stop_everywhere
 from tests.support.world import Firm
 
 pytestmark = pytest.mark.anyio
@@ -85,3 +86,19 @@ async def test_the_same_request_twice_gives_the_same_answer(sqlite_firm: Firm) -
     assert [(it.status_code, it.json()) for it in answers] == [(200, {"ended": 1})] * 2
     assert await listed(firm, BOB) == [other]
     assert len(await operations(firm, "user.sessions")) == 1
+
+
+async def test_ending_all_of_them_stopped_anywhere(firm: Firm) -> None:
+    await furnish(firm)
+    bob = await person(firm, BOB)
+
+    async def prepare(_n: int) -> object:
+        return [await sign_in(firm, BOB) for _ in range(2)]
+
+    async def act(_n: int) -> object:
+        return await profiles_of(firm).end_sessions(BREAK_GLASS, bob.id)
+
+    async def hold(_n: int, was_kept: bool) -> None:
+        assert (await listed(firm, BOB) == []) is was_kept
+
+    assert await stop_everywhere(firm, act, hold, kind="user.sessions", prepare=prepare) > 5

@@ -208,3 +208,28 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
         assert statuses(firm, one) == ["pending"] * len(invited), where
         assert statuses(firm, other) == ["revoked" if revoked else "pending"], where
     assert at > 10, "the places are really there"
+
+
+async def test_sending_again_stopped_anywhere_is_finished_once(firm: Firm) -> None:
+    await furnish_locally(firm)
+    applications = firm.services.invitations.applications
+    points = mortal(firm)
+    at = 0
+    while True:
+        at += 1
+        next_day(firm)
+        email = f"maya{at}@example.com"
+        made = await applications.invite(BREAK_GLASS, WantedInApp(email=email))
+        next_day(firm)
+        with points.armed(at):
+            await applications.resend(BREAK_GLASS, invitation=made.clerk_id)
+        where = points.where
+        if not where:
+            break
+        with points.armed(1 + at % 7):
+            await recover(firm, times=1)
+        await recover(firm, times=3)
+        again = [it.state for it in await operations(firm) if it.intent.get("invitation") == made.clerk_id]
+        assert again in ([], ["settled"]), where
+        assert statuses(firm, email) == (["revoked", "pending"] if again else ["pending"]), where
+    assert at > 10, "the places are really there"

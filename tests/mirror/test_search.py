@@ -14,7 +14,7 @@ from instep.kit.sought import is_found, needles
 from instep.migrations.search import ensure
 from instep.mirror import search
 from instep.mirror.apply import take_in
-from instep.mirror.bulk import insert_new
+from instep.mirror.bulk import insert_new, make_ready
 from instep.mirror.tables import memberships, users
 from tests.support.people import membership, organization, user
 
@@ -110,7 +110,7 @@ def test_what_a_bulk_load_holds_back_is_found_all_the_same(empty: Db, monkeypatc
         news: list[Any] = [organization(1)]
         for n, name in enumerate(names, start):
             news += [user(n, first_name=name, last_name=None), membership(n, of=n, in_=1)]
-        insert_new(conn, [it for it in news if isinstance(it, Seen)], now=1)
+        insert_new(conn, make_ready([it for it in news if isinstance(it, Seen)], now=1))
         assert agree(conn, firm_of(conn))
 
     def waiting(conn: Conn) -> int:

@@ -12,7 +12,7 @@ from instep.clerk import wire
 from instep.identity.events import Seen
 from instep.kit.db import Conn
 from instep.mirror.apply import take_in
-from instep.mirror.bulk import insert_new
+from instep.mirror.bulk import insert_new, make_ready
 from instep.mirror.tables import memberships, organizations, users
 from instep.sync import first as first_module
 from instep.sync.model import Busy
@@ -44,7 +44,7 @@ async def test_bulk_writes_what_the_ledger_writes(world: World, db: Any) -> None
     ]
 
     def bulk(conn: Conn) -> list[Seen]:
-        return insert_new(conn, news, now=5_000)
+        return insert_new(conn, make_ready(news, now=5_000))
 
     assert db.writing(bulk) == []
     by_bulk = [[plain(row) for row in world.rows(table)] for table in (organizations, users, memberships)]
@@ -72,7 +72,7 @@ async def test_bulk_never_touches_what_is_there(world: World, db: Any) -> None:
         membership(2, of=2),
         membership(3, of=9),
     ]
-    left = db.writing(lambda conn: insert_new(conn, news, now=5))
+    left = db.writing(lambda conn: insert_new(conn, make_ready(news, now=5)))
     assert [it.key.id for it in left] == ["user_1", "orgmem_1", "orgmem_3"]
     assert [row for row in world.rows(users) if row["clerk_id"] == "user_1"] == before
 

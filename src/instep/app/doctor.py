@@ -11,6 +11,7 @@ from instep.kit.clock import HOUR, now
 from instep.kit.db import Db
 from instep.kit.errors import InstepError
 from instep.kit.schema import check
+from instep.mirror import held
 from instep.mirror.search import has_index
 from instep.mirror.snapshot import is_empty
 from instep.people.store import find_without_admin
@@ -83,6 +84,9 @@ def _admins(adminless: list[tuple[str, str]]) -> Finding:
 
 
 def _search(db: Db) -> Finding:
+    if db.reading(held.list_held):
+        words = "a first sync makes some indexes when it is through; till then lists and searches are slow among many"
+        return Finding("Search", True, words)
     if db.reading(has_index):
         return Finding("Search", True, "indexed")
     if db.is_sqlite:

@@ -9,6 +9,7 @@ from instep.journal import tables as _journal
 from instep.kit.db import metadata
 from instep.kit.schema import VERSION_TABLE
 from instep.migrations import search
+from instep.mirror import held
 from instep.mirror import tables as _mirror
 from instep.sync import tables as _sync
 
@@ -25,3 +26,4 @@ context.configure(
 )
 context.run_migrations()
 search.ensure(connection)
+held.make_all(connection)

@@ -7,10 +7,9 @@ finds the same people more slowly, and gets its indexes from the next `instep mi
 
 import sqlalchemy as sa
 
-from instep.mirror.search import TEXTS, has_index, held_by, index_of
+from instep.mirror.search import TEXTS, has_index, held_by, index_of, make_on_postgresql
 
-_TRIGRAMS = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
-_TRIGRAMS += " WHERE e.extname = 'pg_trgm'"
+_GATHERED = 16 * 2**20  # bytes that FTS5 gathers before it writes: a bulk load makes fewer pieces, to be merged again
 
 
 def ensure(conn: sa.Connection) -> bool:
@@ -29,11 +28,8 @@ def ensure(conn: sa.Connection) -> bool:
 
 def _make_on_postgresql(conn: sa.Connection) -> None:
     conn.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-    schema = conn.exec_driver_sql(_TRIGRAMS).scalar_one()
-    for table, text in _texts(conn):
-        # What was written since the index was last put in order is read by every search: a megabyte, not four.
-        how = f"gin (({text.format(row='')}) {schema}.gin_trgm_ops) WITH (gin_pending_list_limit = 1024)"
-        conn.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {index_of(table, 'postgresql')} ON {table} USING {how}")
+    for table, _ in _texts(conn):
+        make_on_postgresql(conn, table)
 
 
 def _make_on_sqlite(conn: sa.Connection) -> None:
@@ -56,6 +52,7 @@ def _sqlite(table: str, text: str) -> list[str]:
     return [
         f"CREATE VIRTUAL TABLE {index} USING fts5(text, content='', detail=none, columnsize=0,"
         " tokenize='trigram case_sensitive 1')",
+        f"INSERT INTO {index} ({index}, rank) VALUES ('hashsize', {_GATHERED})",
         f"INSERT INTO {index} (rowid, text) SELECT rowid, {text.format(row='')} FROM {table}",
         f"CREATE TRIGGER {index}_insert AFTER INSERT ON {table}"
         f" WHEN NEW.rowid <= coalesce({held}, NEW.rowid) BEGIN {learn} END",

@@ -14,9 +14,10 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from msgspec import Struct
 
 from instep.identity.events import Seen
-from instep.identity.model import Kind, Membership, Organization, User
+from instep.identity.model import ClerkId, Key, Kind, Membership, Organization, User
 from instep.kit.clock import now as clock_now
 from instep.kit.db import Conn, DatabaseRefused
 from instep.mirror import search
@@ -26,7 +27,7 @@ from instep.mirror.store import find_known, find_unlinked
 from instep.mirror.tables import organizations, users
 
 Row = tuple[Any, ...]
-ROWS = (250, 25, 1)
+ROWS = (1000, 50, 1)
 """Rows of one statement on SQLite: each statement costs as much as a row, and Python waits only between two."""
 
 _USER = "id clerk_id email is_email_verified first_name last_name username image_url external_id public_metadata"
@@ -47,41 +48,53 @@ WHERE u.gone_at IS NULL AND o.gone_at IS NULL AND NOT EXISTS (SELECT 1 FROM inst
 ON CONFLICT DO NOTHING"""
 
 
-def insert_new(conn: Conn, news: Sequence[Seen], *, now: int) -> list[Seen]:
-    """Insert what is new; gives back what was left, in the same order. `now`: Unix milliseconds."""
+class Ready(Struct, frozen=True, gc=False):
+    """A piece of news with the row that it becomes where it is new: made ahead, so that a transaction is short."""
+
+    news: Seen
+    row: Row
+
+
+def make_ready(news: Sequence[Seen], *, now: int) -> list[Ready]:
+    """Rows for these news, in the same order. `now`: Unix milliseconds."""
+    ids = _new_ids([it.key.kind for it in news])
+    return [Ready(it, _ROWS[it.key.kind](id, it, now)) for id, it in zip(ids, news, strict=True)]
+
+
+def insert_new(conn: Conn, ready: Sequence[Ready]) -> list[Seen]:
+    """Insert what is new; gives back what was left, in the same order."""
     left: list[Seen] = []
     search.hold(conn)
     for kind in ("organization", "user", "membership"):
-        of_kind = [it for it in news if it.key.kind == kind]
+        of_kind = [it for it in ready if it.news.key.kind == kind]
         if of_kind:
-            left += _insert(conn, kind, of_kind, now)
+            left += _insert(conn, kind, of_kind)
     search.release(conn, pending=search.PENDING)
     return left
 
 
-def _insert(conn: Conn, kind: Kind, news: Sequence[Seen], now: int) -> list[Seen]:
-    left = _not_for_us(conn, news) if kind == "user" else set()
-    fresh = list({it.key.id: it for it in news if it.key.id not in left}.values())
-    ids = _new_ids(kind, len(fresh))
-    rows = [_ROWS[kind](id, it, now) for id, it in zip(ids, fresh, strict=True)]
+def _insert(conn: Conn, kind: Kind, ready: Sequence[Ready]) -> list[Seen]:
+    left = _not_for_us(conn, ready) if kind == "user" else set()
+    rows = {it.news.key.id: it.row for it in ready if it.news.key.id not in left}
     write = _copy if conn.dialect.name == "postgresql" else _insert_many
-    if rows and write(conn, kind, rows) != len(rows):
-        known = find_known(conn, [it.key for it in fresh], is_locking=False)
-        ours = set(ids)
-        left |= {it.key.id for it in fresh if it.key not in known or known[it.key].id not in ours}
-    return [it for it in news if it.key.id in left]
+    if rows and write(conn, kind, list(rows.values())) != len(rows):
+        known = find_known(conn, [Key(kind, ClerkId(id)) for id in rows], is_locking=False)
+        ours = {row[0] for row in rows.values()}
+        found = {key.id for key, it in known.items() if it.id in ours}
+        left |= rows.keys() - found
+    return [it.news for it in ready if it.news.key.id in left]
 
 
-def _not_for_us(conn: Conn, news: Sequence[Seen]) -> set[str]:
+def _not_for_us(conn: Conn, ready: Sequence[Ready]) -> set[str]:
     """People whom someone without a Clerk account may be, those that we made ourselves, and who is to join locally."""
-    people = [it.entity for it in news if isinstance(it.entity, User)]
-    left = {it.clerk_id for it in people if (it.external_id or "").startswith("usr_")}
+    people = [it.news.entity for it in ready if isinstance(it.news.entity, User)]
+    left: set[str] = {it.clerk_id for it in people if (it.external_id or "").startswith("usr_")}
     if _has_local(conn, organizations):
         left |= {it.clerk_id for it in people if place_of(it)}
     if _has_local(conn, users):
         unlinked = find_unlinked(conn, [it.email for it in people if it.email])
         left |= {it.clerk_id for it in people if (it.email or "").lower() in unlinked}
-    return {*left}
+    return left
 
 
 def _has_local(conn: Conn, table: sa.Table) -> bool:
@@ -150,30 +163,46 @@ _COLUMNS: dict[Kind, list[str]] = {
     "organization": _ORGANIZATION.split(),
     "membership": _MEMBERSHIP.split(),
 }
+_TABLES: dict[Kind, str] = {"user": users.name, "organization": organizations.name}
 _PREFIXES: dict[Kind, str] = {"user": "usr", "organization": "ogn", "membership": "mbr"}
 
 
-def _new_ids(kind: Kind, count: int) -> list[str]:
+def _new_ids(kinds: Sequence[Kind]) -> list[str]:
     """Ids as `kit.ids` makes them, in order, for the price of one question for randomness."""
-    head, chance = f"{_PREFIXES[kind]}_{clock_now():012x}", os.urandom(7 * count)
-    return sorted(head + chance[place : place + 7].hex() for place in range(0, 7 * count, 7))
+    time, chance = f"{clock_now():012x}", os.urandom(7 * len(kinds)).hex()
+    tails = sorted(chance[place : place + 14] for place in range(0, len(chance), 14))
+    return [f"{_PREFIXES[kind]}_{time}{tail}" for kind, tail in zip(kinds, tails, strict=True)]
 
 
 def _copy(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
-    """PostgreSQL: COPY into a temporary table, then one insert; gives how many rows were new."""
-    names = _COLUMNS[kind]
+    """PostgreSQL: COPY; gives how many rows were new.
+
+    Straight into the table, as long as all of them are; else, and for what must be joined to its parents, into a
+    temporary table, then one insert.
+    """
+    if kind != "membership":
+        try:
+            with conn.begin_nested():
+                _copy_into(conn, _TABLES[kind], kind, rows)
+            return len(rows)
+        except psycopg.errors.UniqueViolation:
+            pass
     incoming = f"{_INCOMING}{kind}"
-    columns = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in names)
+    columns = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _COLUMNS[kind])
     conn.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ({columns}) ON COMMIT DELETE ROWS")
     conn.exec_driver_sql(f"TRUNCATE {incoming}")
+    _copy_into(conn, incoming, kind, rows)
+    return conn.exec_driver_sql(_move_in(kind)).rowcount
+
+
+def _copy_into(conn: Conn, table: str, kind: Kind, rows: Sequence[Row]) -> None:
     driver: Any = conn.connection.driver_connection
     try:
-        with driver.cursor() as cursor, cursor.copy(f"COPY {incoming} FROM STDIN") as copy:
+        with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(_COLUMNS[kind])}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
     except psycopg.DataError as error:
         raise DatabaseRefused(f"The database refused the change: {error}") from error
-    return conn.exec_driver_sql(_move_in(kind)).rowcount
 
 
 def _move_in(kind: Kind) -> str:
@@ -182,8 +211,7 @@ def _move_in(kind: Kind) -> str:
         joins = "JOIN instep_users u ON u.clerk_id = i.user_ JOIN instep_organizations o ON o.clerk_id = i.organization"
         return _MEMBERS_FROM.format(incoming="", source=f"{incoming} i {joins}")
     names = ", ".join(_COLUMNS[kind])
-    table = (users if kind == "user" else organizations).name
-    return f"INSERT INTO {table} ({names}) SELECT {names} FROM {incoming} ON CONFLICT DO NOTHING"  # noqa: S608
+    return f"INSERT INTO {_TABLES[kind]} ({names}) SELECT {names} FROM {incoming} ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 def _insert_many(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
@@ -202,8 +230,7 @@ def _insert_rows(kind: Kind, count: int) -> str:
     names = _COLUMNS[kind]
     values = ", ".join([f"({', '.join('?' * len(names))})"] * count)
     if kind != "membership":
-        table = (users if kind == "user" else organizations).name
-        return f"INSERT INTO {table} ({', '.join(names)}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608
+        return f"INSERT INTO {_TABLES[kind]} ({', '.join(names)}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608
     joins = "CROSS JOIN instep_users u ON u.clerk_id = i.user_"
     joins += " CROSS JOIN instep_organizations o ON o.clerk_id = i.organization"
     incoming = f"WITH i ({', '.join(names)}) AS (VALUES {values})"

@@ -18,12 +18,14 @@ from instep.kit.clock import DAY, SECOND, Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError, PermanentError
 from instep.kit.ids import new_id
-from instep.mirror import snapshot
+from instep.kit.turns import quick_turns
+from instep.mirror import held, snapshot
 from instep.mirror.apply import apply
 from instep.mirror.ledger import open_ledger
 from instep.sync import store
 from instep.sync.applying import Applying
-from instep.sync.first import First, places_of
+from instep.sync.first import First
+from instep.sync.keeping import Keeper, places_of
 from instep.sync.lease import alone
 from instep.sync.model import PLAN_LASTS, Lease, Run, RunKind, SyncRefused
 from instep.sync.plan import Policy
@@ -121,27 +123,31 @@ class Sync:
             async with self._run("first", actor, lease, run_id, progress=progress) as run:
                 await self._check_instance()
                 tell = self._telling(run, lease, told)
-                first = First(
+                keeper = Keeper(
                     db=self.db,
-                    source=self.source,
                     writes=self.writes,
                     clock=self.clock,
                     run_id=run.id,
                     lease=lease,
                     actor=actor,
-                    told=tell,
-                    kinds=kinds,
                     places=places_of(run.progress),
                 )
+                first = First(db=self.db, source=self.source, keeper=keeper, told=tell, kinds=kinds)
                 async with tell.telling():
-                    await first.run()
-                return await self._end(run, lease, counts=first.counts, totals=first.totals)
+                    with quick_turns():
+                        await first.run()
+                return await self._end(run, lease, counts=dict(keeper.counts), totals=first.totals)
 
     async def is_empty(self) -> bool:
         """Whether nothing of Clerk's is here yet, or the first sync was interrupted."""
         if await self.db.read(snapshot.is_empty):
             return True
         return await self.db.read(_find_interrupted, since=self.clock() - GOES_ON) is not None
+
+    async def make_held(self) -> None:
+        """Make the indexes that a first sync held back when it ended without a word; while one runs, they are its."""
+        if await self.db.read(held.list_held):
+            await self.db.write(held.make_all)
 
     async def changed(self, *, actor: str, since: int | None = None, run_id: str | None = None) -> Run:
         """Take in the users whom Clerk changed since then, or since the newest event that was applied."""
@@ -197,7 +203,8 @@ class Sync:
         )
         try:
             async with tell.telling():
-                counts = await scan.run()
+                with quick_turns():
+                    counts = await scan.run()
         finally:
             totals = msgspec.to_builtins(scan.totals)
             await self.db.write(store.note, run.id, lease, {"totals": totals}, now=self.clock())
@@ -237,6 +244,8 @@ class Sync:
         await self.db.write(store.open_run, run, lease, is_asked=run_id is not None)
         await self.db.write(store.forget_findings, before=now - FINDINGS_LAST)
         self.news()
+        if kind != "first":
+            await self.make_held()
         try:
             yield run
         except SyncRefused as error:

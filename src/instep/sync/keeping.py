@@ -1,0 +1,206 @@
+"""Keeping the pages of a first sync: many in a transaction, each with the place that its window has reached."""
+
+import asyncio
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from instep.audit.joined import joined_entries
+from instep.audit.store import Entry, record
+from instep.identity.events import Seen
+from instep.identity.model import Key
+from instep.identity.rules import Answer, AskAgain, Change, answers_to
+from instep.identity.whole import Cursor, Page, Window
+from instep.kit.clock import Clock
+from instep.kit.db import Conn, Db
+from instep.kit.errors import PermanentError
+from instep.mirror.apply import apply
+from instep.mirror.bulk import Ready, insert_new, make_ready
+from instep.mirror.ledger import open_ledger
+from instep.sync import store
+from instep.sync.model import Lease
+from instep.sync.ports import Writes
+
+TOGETHER = 12
+"""Pages that share a transaction at the most: while one half of the lanes is written, the other half is read."""
+WRITERS = 2
+"""Transactions side by side on PostgreSQL, which works on one while the other is handed over; SQLite has one writer."""
+ROUNDS = 3
+
+
+class Place(msgspec.Struct):
+    """Where a window is: `cursor` None and `is_done` False is its beginning."""
+
+    window: Window
+    cursor: Cursor | None = None
+    is_done: bool = False
+    fetched: int = 0
+
+
+@dataclass(eq=False)
+class _Part:
+    place: Place
+    page: Page
+    ready: Sequence[Ready]
+    done: "asyncio.Future[None]"
+    is_kept: bool = False
+
+
+@dataclass
+class Keeper:
+    """Writes pages of a first sync. `places` is where every window is, by kind; `counts` what became of the rows."""
+
+    db: Db
+    writes: Writes
+    clock: Clock
+    run_id: str
+    lease: Lease
+    actor: str
+    places: dict[str, list[Place]]
+    counts: "Counter[str]" = field(default_factory=Counter)
+    _parts: list[_Part] = field(default_factory=list)
+    _in_order: dict[int, deque[_Part]] = field(default_factory=lambda: defaultdict(deque))
+    _writers: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _failure: BaseException | None = None
+
+    def put(self, place: Place, page: Page) -> "asyncio.Future[None]":
+        """Hand a page over, to be awaited until it is kept: pages that wait together share a transaction."""
+        ready = make_ready(page.items, now=self.clock())
+        part = _Part(place, page, ready, asyncio.get_running_loop().create_future())
+        part.done.add_done_callback(_heard)
+        if self._failure is not None:
+            part.done.set_exception(self._failure)
+            return part.done
+        self._parts.append(part)
+        self._in_order[id(place)].append(part)
+        if len(self._writers) < (1 if self.db.is_sqlite else WRITERS):
+            writer = asyncio.create_task(self._write_all())
+            self._writers.add(writer)
+            writer.add_done_callback(self._writers.discard)
+        return part.done
+
+    async def _write_all(self) -> None:
+        """Write whatever waits, until nothing does. After a failure nothing more."""
+        while self._parts:
+            parts, self._parts = self._parts[:TOGETHER], self._parts[TOGETHER:]
+            try:
+                if self._failure is None:
+                    await self._keep(parts)
+            except BaseException as error:  # whatever it is, nobody may wait for ever
+                self._failure = error
+            for part in parts:
+                if part.done.cancelled():
+                    continue
+                if self._failure is not None:
+                    part.done.set_exception(self._failure)
+                else:
+                    part.done.set_result(None)
+
+    async def _keep(self, parts: Sequence[_Part]) -> None:
+        try:
+            await self._take(parts, {})
+        except PermanentError as error:
+            if len(parts) > 1:  # one page that the database does not take: the others are kept without it
+                for part in parts:
+                    await self._keep([part])
+            elif error.code == "database_refused":
+                await self._one_by_one(parts[0])
+            else:
+                raise
+        for part in parts:
+            part.is_kept = True
+            self._move(part.place)
+
+    async def _take(self, parts: Sequence[_Part], facts: dict[Key, Answer], *, left_to_ask: int = ROUNDS) -> None:
+        """Take pages in; parents that are not here are read in Clerk, and it is tried again."""
+        try:
+            self.counts += await self.db.write_bulk(self._insert, parts, facts, left_to_ask > 0, self._progress(parts))
+        except _Asks as open_:
+            facts = facts | answers_to(open_.asks, await self.writes.look(open_.asks))
+            await self._take(parts, facts, left_to_ask=left_to_ask - 1)
+
+    async def _one_by_one(self, part: _Part) -> None:
+        """A page with a row that the database does not take: that one is left out and counted."""
+        self.counts["unreadable"] += len(part.page.unreadable)
+        for item in part.ready:
+            page = msgspec.structs.replace(part.page, items=[item.news], unreadable=())
+            try:
+                await self._take([_Part(part.place, page, [item], part.done)], {})
+            except PermanentError as error:
+                if error.code != "database_refused":
+                    raise
+                self.counts["unreadable"] += 1
+
+    def _insert(
+        self, conn: Conn, parts: Sequence[_Part], facts: dict[Key, Answer], may_ask: bool, progress: dict[str, Any]
+    ) -> "Counter[str]":
+        """One transaction: the pages, the audit, and the windows' places. Raises _Asks, and then nothing is kept."""
+        now = self.clock()
+        news = [it for part in parts for it in part.ready]
+        left = insert_new(conn, news)
+        changed = self._decide(conn, left, facts, may_ask) if left else 0
+        details = {"new": len(news) - len(left), "changed": changed, "left": len(left) - changed}
+        if news:
+            entry = Entry(actor=self.actor, action="sync.took", target=self.run_id, cause=self.run_id, details=details)
+            record(conn, [entry], now=now)
+        counts = Counter({**details, "unreadable": sum(len(part.page.unreadable) for part in parts)})
+        so_far = {"progress": progress, "counts": dict(self.counts + counts)}
+        store.note(conn, self.run_id, self.lease, so_far, now=now)
+        return counts
+
+    def _decide(self, conn: Conn, left: Sequence[Seen], facts: dict[Key, Answer], may_ask: bool) -> int:
+        """What is here already, or may be someone we know, by the law; gives how many were written."""
+        ledger = open_ledger(conn, [*(it.news for it in facts.values()), *left])
+        for fact in facts.values():
+            ledger.answer(fact)
+        verdicts = [ledger.take(it, is_read=True) for it in left]
+        asks = {it.key: it for it in verdicts if isinstance(it, AskAgain)}
+        if asks and may_ask:
+            raise _Asks(list(asks.values()))
+        now = self.clock()
+        apply(conn, ledger, now=now)
+        record(conn, joined_entries(ledger.joined), now=now)
+        return sum(isinstance(it, Change) for it in verdicts)
+
+    def _progress(self, parts: Sequence[_Part]) -> dict[str, Any]:
+        """Where every window is once these pages are kept."""
+        kept = {kind: [self._reached(it, parts) for it in places] for kind, places in self.places.items()}
+        plain: dict[str, Any] = msgspec.to_builtins(kept)
+        return plain
+
+    def _reached(self, place: Place, parts: Sequence[_Part]) -> Place:
+        """A window's place behind its last page of which all before it are kept, or are among these."""
+        reached = place
+        for part in self._in_order[id(place)]:
+            if not part.is_kept and part not in parts:
+                break
+            reached = Place(place.window, part.page.cursor, part.page.cursor is None, part.page.fetched)
+        return reached
+
+    def _move(self, place: Place) -> None:
+        reached, parts = self._reached(place, ()), self._in_order[id(place)]
+        place.cursor, place.is_done, place.fetched = reached.cursor, reached.is_done, reached.fetched
+        while parts and parts[0].is_kept:
+            parts.popleft()
+
+
+class _Asks(Exception):
+    """Something must be asked before this can be kept."""
+
+    def __init__(self, asks: Sequence[AskAgain]) -> None:
+        super().__init__()
+        self.asks = asks
+
+
+def _heard(written: "asyncio.Future[None]") -> None:
+    """Nobody may be waiting for it any more."""
+    if not written.cancelled():
+        written.exception()
+
+
+def places_of(progress: dict[str, Any]) -> dict[str, list[Place]]:
+    """Where an interrupted run was."""
+    return msgspec.convert(progress, dict[str, list[Place]])

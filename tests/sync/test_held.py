@@ -1,0 +1,140 @@
+"""A first sync holds indexes back, and nobody is left without them, however it ends."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+
+from instep.kit.db import Conn
+from instep.kit.schema import migrate
+from instep.mirror import held
+from instep.mirror.tables import memberships, users
+from instep.people.merge import Ask
+from instep.people.store import find_members
+from tests.support.crash import Crash
+from tests.sync.world import World, seed, small_pages
+
+pytestmark = pytest.mark.anyio
+
+
+def indexes(conn: Conn) -> set[str]:
+    catalog = "indexname FROM pg_indexes WHERE schemaname = current_schema()"
+    if conn.dialect.name == "sqlite":
+        catalog = "name FROM sqlite_master WHERE type = 'index'"
+    return {str(name) for name in conn.execute(sa.text(f"SELECT {catalog}")).scalars()}
+
+
+def dying_at(path: str) -> Callable[[httpx2.Request], None]:
+    def before(request: httpx2.Request) -> None:
+        if request.url.path.endswith(path):
+            raise Crash("killed")
+
+    return before
+
+
+async def killed(world: World) -> None:
+    """A first sync whose process ends while memberships are read; its lease runs out."""
+    world.emulator.seed(seed(12))
+    world.between.before = dying_at("/organization_memberships")
+    with pytest.raises(BaseException, match="killed"):
+        await world.take_all()
+    world.between.before = lambda _: None
+    world.clock.advance(120_000)
+
+
+async def test_a_first_sync_ends_with_every_index(world: World) -> None:
+    before = world.db.reading(indexes)
+    world.emulator.seed(seed(12))
+    seen: list[list[str]] = []
+    world.between.before = lambda request: seen.append(world.db.reading(held.list_held))
+    await world.take_all()
+    may_be_held = {name for table in (users, memberships) for name in names_of(world, table.name)}
+    assert may_be_held in [set(names) for names in seen], "it never held them"
+    assert world.db.reading(held.list_held) == []
+    assert world.db.reading(indexes) == before
+
+
+async def test_without_them_the_same_is_found(world: World) -> None:
+    world.emulator.seed(seed(12))
+    await world.take_all()
+    with_them = everybody(world)
+
+    def let_go(conn: Conn) -> None:
+        for table in (users, memberships):
+            for name in held.names_of(conn, table.name):
+                conn.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
+
+    world.db.writing(let_go)
+    assert everybody(world) == with_them
+
+
+async def test_whoever_syncs_next_makes_what_a_killed_one_left(world: World) -> None:
+    before = world.db.reading(indexes)
+    await killed(world)
+    assert world.db.reading(held.list_held)
+    await world.sync.check(actor="test")
+    assert world.db.reading(held.list_held) == []
+    assert world.db.reading(indexes) == before
+
+
+async def test_migrating_makes_them_too(world: World) -> None:
+    before = world.db.reading(indexes)
+    await killed(world)
+    migrate(world.db.engine)
+    assert world.db.reading(indexes) == before
+    assert world.db.reading(held.list_held) == []
+
+
+async def test_going_on_keeps_holding_and_ends_with_every_index(world: World) -> None:
+    before = world.db.reading(indexes)
+    await killed(world)
+    seen: list[list[str]] = []
+    world.between.before = lambda _: seen.append(world.db.reading(held.list_held))
+    await world.take_all()
+    assert seen[0]
+    assert world.db.reading(indexes) == before
+
+
+async def test_a_first_sync_that_fails_makes_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = world.db.reading(indexes)
+    world.emulator.seed(seed(12))
+
+    async def refused(_: Any) -> int:
+        raise httpx2.ConnectError("down")
+
+    monkeypatch.setattr(world.sync.source, "count", refused)
+    with pytest.raises(httpx2.ConnectError):
+        await world.take_all()
+    assert world.db.reading(indexes) == before
+    assert world.db.reading(held.list_held) == []
+
+
+async def test_where_somebody_is_already_nothing_is_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_pages(monkeypatch, 5)
+    world.emulator.seed(seed(12))
+    await world.take_all()
+    before = world.db.reading(indexes)
+    seen: list[bool] = []
+    world.between.before = lambda _: seen.append(world.db.reading(indexes) == before)
+    await world.take_all()
+    assert seen
+    assert all(seen)
+
+
+def names_of(world: World, table: str) -> list[str]:
+    return list(world.db.reading(lambda conn: held.names_of(conn, table)))
+
+
+def everybody(world: World) -> list[list[str]]:
+    """Pages of the list: everyone, and who is looked for."""
+
+    def read(conn: Conn) -> list[list[str]]:
+        firm = str(conn.execute(sa.select(memberships.c.organization_id).limit(1)).scalar_one())
+        asks = [Ask(limit=50), Ask(query="1"), Ask(query="person"), Ask(roles=frozenset({"org:member"}))]
+        return [[row.id for row in find_members(conn, firm, ask).rows] for ask in asks]
+
+    found = world.db.reading(read)
+    assert found[0]
+    return found

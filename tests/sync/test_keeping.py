@@ -1,0 +1,104 @@
+"""Pages are kept by transactions side by side, and a window's place never passes a page that is not kept."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from instep.identity.whole import Cursor, Page, Window
+from instep.kit.db import Db
+from instep.sync import keeping
+from instep.sync.keeping import Keeper, Place
+from instep.sync.model import Lease
+
+pytestmark = pytest.mark.anyio
+
+
+class Slow:
+    """A database of which each transaction ends when the test says so."""
+
+    is_sqlite = False
+
+    def __init__(self) -> None:
+        self.under_way: list[tuple[dict[str, Any], asyncio.Future[Counter[str]]]] = []
+
+    async def write_bulk(self, _: Callable[..., Any], *given: Any) -> "Counter[str]":
+        ended: asyncio.Future[Counter[str]] = asyncio.get_running_loop().create_future()
+        self.under_way.append((given[-1], ended))
+        return await ended
+
+    def end(self, number: int) -> None:
+        self.under_way[number][1].set_result(Counter(new=1))
+
+
+def page(at: int | None) -> Page:
+    """A page behind which the walk goes on `at` (None: it was the last)."""
+    cursor: Cursor | None = None if at is None else {"after": at}
+    return Page(items=[], since=0, until=None, cursor=cursor, fetched=at or 9)
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def keeper(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Keeper:
+    """One window, and a transaction for each page."""
+    monkeypatch.setattr(keeping, "TOGETHER", 1)
+    db = cast(Db, slow)
+    places = {"membership": [Place(Window(kind="membership"))]}
+    lease = Lease("sync", "holder", 1)
+    return Keeper(
+        db=db, writes=cast(Any, None), clock=lambda: 1, run_id="syn_1", lease=lease, actor="test", places=places
+    )
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_two_transactions_are_under_way_at_a_time(keeper: Keeper, slow: Slow) -> None:
+    place = keeper.places["membership"][0]
+    for at in (1, 2, 3):
+        keeper.put(place, page(at))
+        await settle()
+    assert len(slow.under_way) == 2
+    slow.end(0)
+    await settle()
+    assert len(slow.under_way) == 3
+
+
+async def test_a_place_does_not_pass_an_earlier_page_that_is_not_kept(keeper: Keeper, slow: Slow) -> None:
+    place = keeper.places["membership"][0]
+    keeper.put(place, page(1))
+    await settle()
+    keeper.put(place, page(2))
+    await settle()
+    told = [it["membership"][0]["cursor"] for it, _ in slow.under_way]
+    assert told == [{"after": 1}, None], "the second may end first: it can't say that the first is kept"
+    slow.end(1)
+    await settle()
+    assert place.cursor is None
+    slow.end(0)
+    await settle()
+    assert place.cursor == {"after": 2}
+    assert keeper.counts["new"] == 2
+
+
+async def test_after_a_failure_nothing_more_is_kept(keeper: Keeper, slow: Slow) -> None:
+    place = keeper.places["membership"][0]
+    first, second = keeper.put(place, page(1)), keeper.put(place, page(None))
+    await settle()
+    slow.under_way[0][1].set_exception(OSError("gone"))
+    await settle()
+    later = keeper.put(place, page(None))
+    assert isinstance(first.exception(), OSError)
+    assert isinstance(later.exception(), OSError)
+    slow.end(1)
+    await settle()
+    assert not place.is_done
+    assert second.done()

@@ -50,7 +50,7 @@ def keeper(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Keeper:
     monkeypatch.setattr(keeping, "TOGETHER", 1)
     db = cast(Db, slow)
     places = {"membership": [Place(Window(kind="membership"))]}
-    lease = Lease("sync", "holder", 1)
+    lease = Lease("holder", 1)
     return Keeper(
         db=db, writes=cast(Any, None), clock=lambda: 1, run_id="syn_1", lease=lease, actor="test", places=places
     )
@@ -102,3 +102,17 @@ async def test_after_a_failure_nothing_more_is_kept(keeper: Keeper, slow: Slow) 
     await settle()
     assert not place.is_done
     assert second.done()
+
+
+async def test_a_page_that_comes_as_the_writer_ends_is_kept(keeper: Keeper, slow: Slow) -> None:
+    place = keeper.places["membership"][0]
+    first = keeper.put(place, page(1))
+    await settle()
+    later: list[asyncio.Future[None]] = []
+    first.add_done_callback(lambda _: later.append(keeper.put(place, page(None))))
+    slow.end(0)
+    await settle()
+    slow.end(1)
+    await settle()
+    assert later[0].done()
+    assert place.is_done

@@ -52,8 +52,9 @@ class First:
                         making.create_task(self.db.write(held.make, name))
             await self.db.write(search.release)
         except BaseExceptionGroup as failures:
-            with suppress(InstepError):
-                await self.db.write(held.make_all)
+            if isinstance(failures, ExceptionGroup):
+                with suppress(InstepError):
+                    await self.db.write(held.make_all)
             raise failures.exceptions[0] from None
 
     async def _take_kind(self, kind: Kind) -> None:

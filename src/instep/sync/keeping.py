@@ -77,9 +77,7 @@ class Keeper:
         self._parts.append(part)
         self._in_order[id(place)].append(part)
         if len(self._writers) < (1 if self.db.is_sqlite else WRITERS):
-            writer = asyncio.create_task(self._write_all())
-            self._writers.add(writer)
-            writer.add_done_callback(self._writers.discard)
+            self._writers.add(asyncio.create_task(self._write_all()))
         return part.done
 
     async def _write_all(self) -> None:
@@ -98,6 +96,7 @@ class Keeper:
                     part.done.set_exception(self._failure)
                 else:
                     part.done.set_result(None)
+        self._writers.discard(_myself())  # at once: whoever hands over the next page must not count on this one
 
     async def _keep(self, parts: Sequence[_Part]) -> None:
         try:
@@ -193,6 +192,12 @@ class _Asks(Exception):
     def __init__(self, asks: Sequence[AskAgain]) -> None:
         super().__init__()
         self.asks = asks
+
+
+def _myself() -> "asyncio.Task[None]":
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 (only ever asked within one)
+    return task
 
 
 def _heard(written: "asyncio.Future[None]") -> None:

@@ -109,6 +109,17 @@ def test_what_edits_take_ahead_and_do_not_use_is_left_to_a_backfill() -> None:
         assert 0.95 <= share <= 1, (limit, clients, share)
 
 
+def test_a_backfill_of_one_call_at_a_time_uses_almost_all_too() -> None:
+    """Its waits gather more than it asks for at once; what has gathered is not lost."""
+    for limit in (LIVE, TEST):
+        spent, now, calls = Spent(), START, 0
+        while now < START + 120_000:
+            spent, granted = reserve(spent, limit, Urgency.BACKFILL, 1, now)
+            calls += granted.count if now >= START + 20_000 else 0
+            now += 5 if granted.count else granted.wait
+        assert 0.95 <= calls / (limit.most * 10) <= 1, (limit, calls)
+
+
 def test_a_backfill_flows_evenly_so_that_an_edit_finds_room_at_any_moment() -> None:
     for limit in (LIVE, TEST):
         spent, now, longest = Spent(), START, 0

@@ -61,8 +61,8 @@ class Granted(Struct, frozen=True):
 def reserve(spent: Spent, limit: Limit, urgency: Urgency, want: int, now: int) -> tuple[Spent, Granted]:
     """Up to `want` permits, and what is spent then.
 
-    A backfill flows evenly, so that whoever is more urgent finds room at any moment and not when a window is over; it
-    waits for several at once, so that few questions are asked.
+    A backfill flows evenly, so that whoever is more urgent finds room at any moment and not when a window is over. It
+    waits for `GATHERED` more than it has to, so that few questions are asked; what has flowed meanwhile is not lost.
     """
     if spent.grants and spent.grants[-1][0] - now > LEAP:
         spent = Spent(closed_until=now + limit.cycle)  # what was noted tells nothing: as if all had just been granted
@@ -85,7 +85,7 @@ def reserve(spent: Spent, limit: Limit, urgency: Urgency, want: int, now: int) -
         return Spent(_with(grants, slot, count), flow_at, spent.closed_until), Granted(count, slot=slot)
     wait: float = _until_free(grants, limit, 1 - free, now)
     if urgency is Urgency.BACKFILL:
-        wait = max(wait, flow_at + step - now) + min(GATHERED, step * (want - 1))
+        wait = max(wait, flow_at + step - now) + GATHERED
     return Spent(grants, spent.flow_at, spent.closed_until), Granted(0, max(1, int(wait) + 1))
 
 

@@ -6,18 +6,22 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
+import sqlalchemy as sa
 
 from clerk_emulator import Emulator
 from clerk_emulator.lab import limits
 from clerk_emulator.state.clock import Clock as EmulatorClock
 from instep.clerk.client import ClerkClient
-from instep.clerk.pacer import Pacer
+from instep.clerk.pacer import AHEAD, Pacer
+from instep.clerk.store import close_pace
+from instep.clerk.tables import pace
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import ProviderDown
 from instep.identity.rules import AskAgain
 from instep.kit.db import Db
-from instep.kit.pace import LASTS, Limit, Urgency
+from instep.kit.pace import LASTS, Limit, Spent, Urgency
 from tests.support.clocks import Ticking
 
 pytestmark = pytest.mark.anyio
@@ -163,6 +167,57 @@ async def test_without_its_database_nobody_waits_for_ever(tmp_path: object, emul
     with pytest.raises(ProviderDown, match="pace can't be kept"):
         await pacer.take(Urgency.BACKFILL)
     await pacer.close()
+
+
+@pytest.fixture
+async def pacer(migrated_url: str) -> AsyncIterator[Pacer]:
+    pacer = Pacer(Db(f"{migrated_url}-pace" if "sqlite" in migrated_url else migrated_url, threads=1), Limit(1_000))
+    yield pacer
+    await pacer.close()
+
+
+async def noted(pacer: Pacer) -> int:
+    """How many permits count as used or in somebody's hand."""
+    kept = await pacer.db.read(lambda conn: conn.execute(sa.select(pace.c.spent)).scalar_one())
+    return sum(count for _, count in msgspec.json.decode(kept, type=Spent).grants)
+
+
+async def test_what_an_edit_took_ahead_in_vain_goes_back_with_the_next_question(pacer: Pacer) -> None:
+    await pacer.take(Urgency.EDIT)
+    assert (pacer._hand, await noted(pacer)) == (AHEAD, 1 + AHEAD)
+    await pacer.take(Urgency.BACKFILL)
+    assert (pacer._hand, await noted(pacer)) == (0, 2)
+    await pacer.take(Urgency.EDIT)
+    pacer._good_until = asyncio.get_running_loop().time()  # what is in hand may not be used any more
+    await pacer.take(Urgency.EDIT)
+    assert (pacer._hand, await noted(pacer)) == (AHEAD, 4 + AHEAD)
+
+
+async def test_what_went_back_is_used_no_more_although_nothing_was_granted(pacer: Pacer) -> None:
+    await pacer.take(Urgency.EDIT)
+    await pacer.db.write(close_pace, 30_000)  # another process heard it
+    waiting = asyncio.create_task(pacer.take(Urgency.BACKFILL))
+    async with asyncio.timeout(30):
+        while await noted(pacer) != 1:
+            pass
+    assert pacer._hand == 0
+    waiting.cancel()
+
+
+async def test_calls_that_follow_an_edit_use_what_it_took_ahead(pacer: Pacer) -> None:
+    await pacer.take(Urgency.EDIT)
+    pacer._good_until, asked = float("inf"), pacer.asked
+    for _ in range(AHEAD):
+        await pacer.take(Urgency.EDIT)
+    assert (pacer.asked, pacer._hand, await noted(pacer)) == (asked, 0, 1 + AHEAD)
+
+
+async def test_what_was_in_hand_for_a_whole_window_does_not_go_back(pacer: Pacer) -> None:
+    """By a clock that was put back meanwhile, others may have been noted in its slot."""
+    await pacer.take(Urgency.EDIT)
+    pacer._good_until = asyncio.get_running_loop().time() - pacer.limit.window / SECOND_LONG
+    await pacer.take(Urgency.BACKFILL)
+    assert await noted(pacer) == 2 + AHEAD
 
 
 class Far(Db):

@@ -3,10 +3,11 @@
 import random
 from bisect import bisect_left
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.kit.pace import LASTS, TRANSIT, Granted, Limit, Spent, Urgency, close, reserve
+from instep.kit.pace import LASTS, SLOT, TRANSIT, Granted, Limit, Spent, Urgency, close, give_back, reserve
 
 START = 1_795_219_200_000
 LIVE, TEST = Limit(1_000), Limit(100)
@@ -46,6 +47,25 @@ def test_no_window_ever_sees_more_than_the_limit(
     assert most_in_any_window(arrivals, window) <= most
 
 
+@given(asks, st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), min_size=1), st.integers(2, 60))
+def test_no_window_ever_sees_more_than_the_limit_when_unused_permits_go_back(
+    told: list[tuple[int, Urgency, int, int, int, int]], unused: list[tuple[int, int]], most: int
+) -> None:
+    """Of each batch some permits are used, as late as allowed, and the others given back some questions later."""
+    limit, spent, now, arrivals = Limit(most, 2_000), Spent(), START, []
+    back: list[tuple[int, int, int]] = []
+    for number, (pause, urgency, want, late, way, _) in enumerate(told):
+        now += pause
+        for _, slot, count in (it for it in back if it[0] == number):
+            spent = give_back(spent, slot, count)
+        spent, granted = reserve(spent, limit, urgency, want, now)
+        many, after = unused[number % len(unused)]
+        many = min(many, granted.count)
+        back.append((number + 1 + after, granted.slot, many))
+        arrivals += [now + late * n // want + way for n in range(granted.count - many)]
+    assert most_in_any_window(arrivals, limit.window) <= most
+
+
 def flood(limit: Limit, seconds: int, *, clients: int, delay: int) -> list[tuple[int, int]]:
     """A backfill by some clients that ask again as soon as they were told to, `delay` late; gives (when, how many)."""
     chance, spent, granted_at = random.Random(7), Spent(), []  # noqa: S311 (no secret)
@@ -64,6 +84,40 @@ def test_a_backfill_uses_almost_all_of_what_is_allowed() -> None:
         late = [it for it in granted if it[0] >= START + 20_000]
         share = sum(count for _, count in late) / (limit.most * 10)
         assert 0.95 <= share <= 1, (limit, clients, share)
+
+
+def busy(limit: Limit, *, clients: int, seconds: int = 120) -> int:
+    """How many calls go out after the first 20 s: some clients each make an edit every 750 ms, with four permits taken
+    ahead that nobody comes for, and all the others are a backfill's."""
+    chance, spent, calls = random.Random(5), Spent(), 0  # noqa: S311
+    due = {(client, urgency): START for client in range(clients) for urgency in (Urgency.EDIT, Urgency.BACKFILL)}
+    hands = dict.fromkeys(range(clients), Granted(0))
+    while (now := min(due.values())) < START + seconds * 1_000:
+        client, urgency = asks = min(due, key=lambda it: due[it])
+        spent = give_back(spent, hands[client].slot, hands[client].count)
+        spent, granted = reserve(spent, limit, urgency, 5 if urgency is Urgency.EDIT else 6, now)
+        used = min(granted.count, 1) if urgency is Urgency.EDIT else granted.count
+        hands[client] = Granted(granted.count - used, slot=granted.slot)
+        calls += used if now >= START + 20_000 else 0
+        due[asks] = now + (750 if urgency is Urgency.EDIT and used else granted.wait) + chance.randint(1, 6)
+    return calls
+
+
+def test_what_edits_take_ahead_and_do_not_use_is_left_to_a_backfill() -> None:
+    for limit, clients in ((LIVE, 1), (LIVE, 2), (TEST, 1), (TEST, 2)):
+        share = busy(limit, clients=clients) / (limit.most * 10)
+        assert 0.95 <= share <= 1, (limit, clients, share)
+
+
+def test_a_backfill_of_one_call_at_a_time_uses_almost_all_too() -> None:
+    """Its waits gather more than it asks for at once; what has gathered is not lost."""
+    for limit in (LIVE, TEST):
+        spent, now, calls = Spent(), START, 0
+        while now < START + 120_000:
+            spent, granted = reserve(spent, limit, Urgency.BACKFILL, 1, now)
+            calls += granted.count if now >= START + 20_000 else 0
+            now += 5 if granted.count else granted.wait
+        assert 0.95 <= calls / (limit.most * 10) <= 1, (limit, calls)
 
 
 def test_a_backfill_flows_evenly_so_that_an_edit_finds_room_at_any_moment() -> None:
@@ -91,6 +145,38 @@ def test_whoever_waits_as_long_as_told_gets_one() -> None:
     spent, none = reserve(spent, TEST, Urgency.EDIT, 1, START + 50)
     assert none.count == 0
     assert reserve(spent, TEST, Urgency.EDIT, 1, START + 50 + none.wait)[1].count == 1
+
+
+@pytest.mark.parametrize("rhythm", range(1, 40, 2))
+def test_each_permit_is_granted_again_a_cycle_later_whatever_the_rhythm_of_the_questions(rhythm: int) -> None:
+    spent = Spent()
+    for n in range(100):
+        spent, _ = reserve(spent, TEST, Urgency.EDIT, 1, START + n * rhythm)
+    for n in range(100):
+        spent, granted = reserve(spent, TEST, Urgency.EDIT, 1, START + n * rhythm + TEST.cycle)
+        assert granted.count == 1
+
+
+@given(st.integers(0, 1_000))
+def test_a_permit_is_granted_again_when_its_call_counts_no_more_and_hardly_later(after: int) -> None:
+    spent, _ = reserve(Spent(), TEST, Urgency.EDIT, 100, START + after)
+    free_at = START + after + TEST.window + LASTS + TRANSIT
+    assert reserve(spent, TEST, Urgency.EDIT, 1, free_at - 1)[1].count == 0
+    assert reserve(spent, TEST, Urgency.EDIT, 1, free_at + SLOT)[1].count == 1
+
+
+def test_what_is_given_back_is_granted_again_at_once_and_only_once() -> None:
+    spent, first = reserve(Spent(), TEST, Urgency.EDIT, 60, START)
+    spent, second = reserve(spent, TEST, Urgency.EDIT, 60, START + SLOT)
+    spent = give_back(give_back(spent, first.slot, 7), second.slot, 5)
+    assert reserve(spent, TEST, Urgency.EDIT, 100, START + SLOT)[1].count == 12
+
+
+@given(st.integers(-20_000, 20_000).filter(lambda it: not 0 <= it < SLOT), st.integers(0, 100))
+def test_what_is_noted_no_more_gives_nobody_a_permit(other: int, count: int) -> None:
+    spent, _ = reserve(Spent(), TEST, Urgency.EDIT, 100, START)
+    slot = START + other - (START + other) % SLOT
+    assert give_back(spent, slot, count) == spent
 
 
 def test_when_all_is_closed_nobody_gets_one_until_it_is_over() -> None:

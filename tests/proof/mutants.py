@@ -343,6 +343,34 @@ MUTANTS = (
         "self.role is not None",
         "tests/stories/test_doors.py",
     ),
+    Mutant(
+        "pace: a permit counts no longer than the window",
+        "kit/pace.py",
+        "return self.window + LASTS + TRANSIT + SLOT",
+        "return self.window",
+        "tests/kit/test_pace.py",
+    ),
+    Mutant(
+        "pace: a grant counts from the beginning of its slot",
+        "kit/pace.py",
+        "return self.window + LASTS + TRANSIT + SLOT",
+        "return self.window + LASTS + TRANSIT",
+        "tests/kit/test_pace.py",
+    ),
+    Mutant(
+        "pace: permits that went back are used all the same",
+        "clerk/pacer.py",
+        "slot=self._hand_slot), 0",
+        "slot=self._hand_slot), self._hand",
+        "tests/clerk/test_pacer.py -k went_back",
+    ),
+    Mutant(
+        "pace: what goes back is taken from any slot",
+        "kit/pace.py",
+        "many - count if at == slot else many",
+        "many - count",
+        "tests/kit/test_pace.py",
+    ),
 )
 
 

@@ -1,4 +1,7 @@
-"""Permits to call Clerk: taken a few at a time from the row that all replicas share, the most urgent caller first."""
+"""Permits to call Clerk: taken a few at a time from the row that all replicas share, the most urgent caller first.
+
+An edit takes some ahead, for the calls that follow it; those that nobody came for go back with the next question.
+"""
 
 import asyncio
 import heapq
@@ -41,6 +44,7 @@ class Pacer:
     limited: Callable[[], None] = lambda: None
     asked: int = 0
     _hand: int = 0
+    _hand_slot: int = 0
     _hand_for: Urgency = Urgency.EDIT
     _good_until: float = 0.0
     _late: int = 0
@@ -102,9 +106,10 @@ class Pacer:
         want = min(AT_ONCE, waiting + (AHEAD if urgency is Urgency.EDIT else 0))
         began = asyncio.get_running_loop().time()
         self.asked += 1
-        granted = await self.db.write(reserve_permits, self.limit, urgency, want)
+        granted = await self.db.write(reserve_permits, self.limit, urgency, want, self._put_down(began))
         if granted.count:
-            self._hand, self._hand_for, self._good_until = granted.count, urgency, began + LASTS / SECOND
+            self._hand, self._hand_slot = granted.count, granted.slot
+            self._hand_for, self._good_until = urgency, began + LASTS / SECOND
             self._note_late(is_late=asyncio.get_running_loop().time() >= self._good_until)
             self._hand_out()
             return
@@ -113,6 +118,12 @@ class Pacer:
         with suppress(TimeoutError):
             async with asyncio.timeout(min(granted.wait / SECOND, LONGEST) if self._queue else 0):
                 await self._woken.wait()
+
+    def _put_down(self, now: float) -> Granted:
+        """Let go of what is in hand: it goes back, unless it counts no more, or by a clock that was put back since."""
+        is_noted = now < self._good_until + self.limit.window / SECOND
+        unused, self._hand = Granted(self._hand if is_noted else 0, slot=self._hand_slot), 0
+        return unused
 
     def _note_late(self, *, is_late: bool) -> None:
         """Raises TimeoutError where it is always so: asking on would use up the permits of all, and serve nobody."""

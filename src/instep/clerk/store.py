@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from instep.clerk.tables import pace
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, put_rows
-from instep.kit.pace import Granted, Limit, Spent, Urgency, close, reserve
+from instep.kit.pace import Granted, Limit, Spent, Urgency, close, give_back, reserve
 
 NAME = "clerk"
 
@@ -16,9 +16,13 @@ _decoder = msgspec.json.Decoder(Spent)
 _clock = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
 
 
-def reserve_permits(conn: Conn, limit: Limit, urgency: Urgency, want: int) -> Granted:
-    """Up to `want` permits, for all replicas to see."""
-    return _change(conn, lambda spent, now: reserve(spent, limit, urgency, want, now))
+def reserve_permits(conn: Conn, limit: Limit, urgency: Urgency, want: int, unused: Granted) -> Granted:
+    """Up to `want` permits, for all replicas to see; `unused` ones go back before."""
+
+    def change(spent: Spent, now: int) -> tuple[Spent, Granted]:
+        return reserve(give_back(spent, unused.slot, unused.count), limit, urgency, want, now)
+
+    return _change(conn, change)
 
 
 def close_pace(conn: Conn, wait: int) -> None:

@@ -2,7 +2,8 @@
 
 A permit that is granted at `at` is used until `at + LASTS` at the latest, and what it lets go out has arrived `TRANSIT`
 later. So nobody counts more than `most` arrivals in any `window` if no more than `most` permits are granted in any
-`window + LASTS + TRANSIT`. Times are Unix milliseconds of one clock, the one that the state is kept by.
+`window + LASTS + TRANSIT`. Grants are noted by the slot of `SLOT` milliseconds that they fall into, and count as if
+made at its end. Times are Unix milliseconds of one clock, the one that the state is kept by.
 """
 
 from enum import IntEnum
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 LASTS = 150
 TRANSIT = 100
-MERGED = 20
+SLOT = 20
 GATHERED = 60
 LEAP = 60_000
 
@@ -32,8 +33,8 @@ class Limit(Struct, frozen=True):
 
     @property
     def cycle(self) -> int:
-        """After how long a permit may be granted again."""
-        return self.window + LASTS + TRANSIT
+        """How long after the beginning of its slot a permit may be granted again."""
+        return self.window + LASTS + TRANSIT + SLOT
 
     def held_back(self, urgency: Urgency) -> int:
         """How many permits are left for what is more urgent."""
@@ -41,7 +42,7 @@ class Limit(Struct, frozen=True):
 
 
 class Spent(Struct, frozen=True):
-    """What was granted: (when, how many), oldest first; how far a backfill's even flow is; until when all is closed."""
+    """What was granted: (slot, how many), oldest first; how far a backfill's even flow is; until when all is closed."""
 
     grants: tuple[tuple[int, int], ...] = ()
     flow_at: float = 0.0
@@ -49,18 +50,19 @@ class Spent(Struct, frozen=True):
 
 
 class Granted(Struct, frozen=True):
-    """So many permits; where none, to be asked for again in `wait` milliseconds."""
+    """So many permits, noted in `slot`; where none, to be asked for again in `wait` milliseconds."""
 
     count: int
     wait: int = 0
     is_closed: bool = False
+    slot: int = 0
 
 
 def reserve(spent: Spent, limit: Limit, urgency: Urgency, want: int, now: int) -> tuple[Spent, Granted]:
     """Up to `want` permits, and what is spent then.
 
-    A backfill flows evenly, so that whoever is more urgent finds room at any moment and not when a window is over; it
-    waits for several at once, so that few questions are asked.
+    A backfill flows evenly, so that whoever is more urgent finds room at any moment and not when a window is over. It
+    waits for `GATHERED` more than it has to, so that few questions are asked; what has flowed meanwhile is not lost.
     """
     if spent.grants and spent.grants[-1][0] - now > LEAP:
         spent = Spent(closed_until=now + limit.cycle)  # what was noted tells nothing: as if all had just been granted
@@ -79,10 +81,11 @@ def reserve(spent: Spent, limit: Limit, urgency: Urgency, want: int, now: int) -
         count = max(0, min(want, free))
         flow_at = spent.flow_at
     if count:
-        return Spent(_with(grants, now, count), flow_at, spent.closed_until), Granted(count)
+        slot = now - now % SLOT
+        return Spent(_with(grants, slot, count), flow_at, spent.closed_until), Granted(count, slot=slot)
     wait: float = _until_free(grants, limit, 1 - free, now)
     if urgency is Urgency.BACKFILL:
-        wait = max(wait, flow_at + step - now) + min(GATHERED, step * (want - 1))
+        wait = max(wait, flow_at + step - now) + GATHERED
     return Spent(grants, spent.flow_at, spent.closed_until), Granted(0, max(1, int(wait) + 1))
 
 
@@ -91,11 +94,20 @@ def close(spent: Spent, wait: int, now: int) -> Spent:
     return Spent(spent.grants, spent.flow_at, max(spent.closed_until, now + wait))
 
 
-def _with(grants: tuple[tuple[int, int], ...], now: int, count: int) -> tuple[tuple[int, int], ...]:
-    """Grants of almost the same time are one, of the later time: that is on the safe side, and keeps it short."""
-    if grants and now - grants[-1][0] < MERGED and (len(grants) == 1 or now - grants[-2][0] > MERGED):
-        return (*grants[:-1], (now, grants[-1][1] + count))
-    return (*grants, (now, count))
+def give_back(spent: Spent, slot: int, count: int) -> Spent:
+    """What is spent once `count` permits noted in `slot` are known never to be used: they can be granted again at once.
+
+    Whoever gives them back has let go of them before. What is noted no more was free already.
+    """
+    grants = tuple((at, many - count if at == slot else many) for at, many in spent.grants)
+    return Spent(tuple(it for it in grants if it[1] > 0), spent.flow_at, spent.closed_until)
+
+
+def _with(grants: tuple[tuple[int, int], ...], slot: int, count: int) -> tuple[tuple[int, int], ...]:
+    """Grants of one slot are one."""
+    if grants and grants[-1][0] == slot:
+        return (*grants[:-1], (slot, grants[-1][1] + count))
+    return (*grants, (slot, count))
 
 
 def _until_free(grants: tuple[tuple[int, int], ...], limit: Limit, missing: int, now: int) -> int:

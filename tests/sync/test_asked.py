@@ -71,6 +71,15 @@ async def test_of_many_who_ask_at_once_one_is_heard(world: World, asked: Asked) 
     assert len(runs(world)) == 1
 
 
+async def test_of_workers_that_hear_of_it_at_once_one_carries_it_out(world: World, asked: Asked) -> None:
+    await world.check()
+    calls = len(world.between.calls)
+    await asked.ask("check", actor="usr_1")
+    await asyncio.gather(*(Asked(world.sync).run_once() for _ in range(4)))
+    assert len(world.between.calls) == 2 * calls
+    assert [it.state for it in runs(world)] == ["done", "done"]
+
+
 async def test_a_run_that_nobody_expects_any_more_is_not_begun(world: World, asked: Asked) -> None:
     await asked.ask("first", actor="usr_1")
     world.clock.advance(11 * MINUTE)

@@ -11,9 +11,11 @@ from instep.app.doctor import Finding, examine
 from instep.app.wiring import _plain
 from instep.clerk.client import ClerkClient
 from instep.inbox import store
-from instep.kit.clock import HOUR, now
+from instep.kit.clock import HOUR, MINUTE, now
 from instep.kit.db import Conn
 from instep.kit.schema import migrate
+from instep.sync import store as sync
+from instep.sync.model import Run
 from tests.support.deliveries import delivery, user_body
 from tests.support.svix import SECRET
 from tests.support.world import KEY, Firm
@@ -108,6 +110,22 @@ async def test_deliveries_that_wait_too_long_or_are_parked_are_noticed(look: Exa
     found = await look()
     assert wrong(found) == {"Inbox"}
     assert found["Inbox"].text == "1 parked"
+
+
+async def test_a_sync_whose_process_died_is_told_with_the_command_that_goes_on(
+    look: Examine, sqlite_firm: Firm
+) -> None:
+    db, begun = sqlite_firm.services.db, now() - 2 * MINUTE
+    run = Run(id="syn_1", kind="first", state="running", actor="cli", started_at=begun, changed_at=begun)
+    lease = db.writing(sync.take_lease, "a process", now=begun)
+    assert lease is not None
+    db.writing(sync.open_run, run, lease)
+    found = await look()
+    assert wrong(found) == {"Sync"}
+    assert found["Sync"].text == "the last run (first) was interrupted: `instep sync apply` goes on with it"
+    db.writing(sync.drop_lease, lease)
+    db.writing(sync.fail_left, run.id, now=now(), reason="Not enough memory.", code="in_vain")
+    assert (await look())["Sync"].text == "the last run (first) failed: Not enough memory."
 
 
 async def test_an_organization_that_nobody_leads_is_named(look: Examine, sqlite_firm: Firm) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from instep.identity.model import ClerkId, Organization, User
 from instep.identity.ports import ProviderDown, ProviderRefused
 from instep.identity.rules import AskAgain
 from instep.inbox import store
+from instep.inbox.looking import PATIENCE
 from instep.inbox.work import DELAYS, Work, Worked
 from instep.kit.clock import MINUTE, SECOND
 from instep.kit.db import Db
@@ -190,6 +192,23 @@ async def test_where_clerk_says_how_long_to_wait_it_waits_as_long(desk: Desk) ->
     assert 80 * SECOND < desk.row("msg_1")["due_at"] - desk.clock.at <= 90 * SECOND
 
 
+async def test_after_many_failures_it_waits_for_an_absence_no_longer_than_for_the_first(desk: Desk) -> None:
+    """Clerk answers again and does not show someone: that is believed after half a minute, however long it was down."""
+    desk.clerk.failure = DOWN
+    (id,) = await desk.run(membership_body(1))
+    for _ in range(3):
+        desk.clock.at = desk.row(id)["due_at"]
+        await desk.run()
+    desk.clerk.failure = None
+    desk.clock.at = desk.row(id)["due_at"]
+    await desk.run()
+    assert desk.row(id)["missing"]
+    assert desk.row(id)["due_at"] - desk.clock.at <= PATIENCE
+    desk.clock.at = desk.row(id)["due_at"] + SECOND
+    await desk.run()
+    assert desk.row(id)["state"] == "settled"
+
+
 @pytest.mark.parametrize(
     "failure", [DOWN, ProviderRefused("No.", code="clerk_key_invalid", status=401), Unreadable("Not JSON.")]
 )
@@ -229,6 +248,15 @@ async def test_a_failure_that_nobody_thought_of_stops_nothing_either(desk: Desk)
     await desk.run(user_body(1), user_body(5, first_name="broken"), user_body(2))
     assert list(desk.states().values()) == ["settled", "waiting", "settled"]
     assert desk.row("msg_2")["outcome"] == "ZeroDivisionError: nobody thought of this"
+
+
+async def test_a_word_too_long_for_an_index_is_poison_and_no_outage(desk: Desk) -> None:
+    """PostgreSQL reports it as it reports that it can't be reached: nothing may wait for that to pass."""
+    endless = b"".join(sha256(bytes([n])).hexdigest().encode() for n in range(256)).decode()
+    await desk.run(user_body(1), user_body(5, username=endless), user_body(2))
+    states = desk.states()
+    assert (states.pop("msg_1"), states.pop("msg_3")) == ("settled", "settled")
+    assert desk.db.is_sqlite or (states, "index row" in desk.outcomes()["msg_2"]) == ({"msg_2": "waiting"}, True)
 
 
 async def test_numbers_that_no_database_holds_are_refused_at_the_door_of_the_mirror(desk: Desk) -> None:

@@ -281,6 +281,13 @@ MUTANTS = (
         "tests/sync/test_applying.py -k second_look",
     ),
     Mutant(
+        "a first sync ends its workers for ever",
+        "sync/asked.py",
+        "        if in_vain <= MOST_IN_VAIN:",
+        "        if True:",
+        "tests/sync/test_asked.py -k each_time",
+    ),
+    Mutant(
         "a plan is good for ever",
         "sync/run.py",
         "if (plan.expires_at or 0) <= self.clock():",

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 
 from instep.app import cli, syncing
 from instep.clerk.client import ClerkClient
+from instep.kit.clock import MINUTE, now
 from instep.kit.db import Db
 from instep.mirror.tables import users
+from instep.sync import store
+from instep.sync.model import Run, RunKind
 from tests.support.world import Firm, make_firm
 from tests.sync.world import seed
 
@@ -64,6 +67,33 @@ async def test_a_refusal_says_why(firm: Firm) -> None:
         assert (await api.get("/v1/sync")).json()["runs"][0]["state"] == "refused"
         assert (await api.post("/v1/sync/plans/none/apply")).status_code == 404
         assert (await api.get("/v1/sync/plans/none")).status_code == 404
+
+
+def begin(firm: Firm, kind: RunKind, *, now: int) -> Run:
+    """A run as it is kept while its process carries it out."""
+    db = firm.services.db
+    run = Run(id=f"syn_{kind}", kind=kind, state="running", actor="usr_1", started_at=now, changed_at=now)
+    lease = db.writing(store.take_lease, "a process", now=now)
+    assert lease is not None
+    db.writing(store.open_run, run, lease)
+    return run
+
+
+async def test_a_run_whose_process_died_is_said_to_be_interrupted(firm: Firm) -> None:
+    run = begin(firm, "plan", now=firm.clock())
+    async with firm.api() as api:
+
+        async def told() -> list[tuple[Any, ...]]:
+            runs = [(await api.get("/v1/sync")).json()["runs"][0]]
+            runs.append((await api.get(f"/v1/sync/plans/{run.id}")).json()["run"])
+            return [(it["state"], it["code"], it["ended_at"] is not None) for it in runs]
+
+        assert await told() == [("running", None, False)] * 2
+        firm.clock.advance(2 * MINUTE)
+        assert await told() == [("stopped", "interrupted", True)] * 2
+        await api.post("/v1/sync/check")
+        runs = (await api.get("/v1/sync")).json()["runs"]
+        assert [(it["state"], it["code"]) for it in runs] == [("done", None), ("stopped", "interrupted")]
 
 
 @pytest.mark.parametrize(
@@ -138,3 +168,6 @@ async def test_the_command_lines_exit_says_how_it_went(firm: Firm, monkeypatch: 
     firm.emulator.fail("GetUserList", status=200, body=[])
     assert run("sync", "check")[0] == 3
     assert run("deliveries")[0] == 0
+    died = begin(firm, "check", now=now() - 2 * MINUTE)
+    told = {it["id"]: it for it in run("sync", "status")[1]["runs"]}
+    assert (told[died.id]["state"], told[died.id]["code"]) == ("stopped", "interrupted")

@@ -10,7 +10,8 @@ from instep.kit.clock import MINUTE
 from instep.sync import store
 from instep.sync.asked import Asked
 from instep.sync.model import Freshness, Run, SyncRefused
-from tests.sync.world import World, seed
+from tests.support.crash import Crash
+from tests.sync.world import World, seed, small_pages
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +71,15 @@ async def test_of_many_who_ask_at_once_one_is_heard(world: World, asked: Asked) 
     assert len(runs(world)) == 1
 
 
+async def test_of_workers_that_hear_of_it_at_once_one_carries_it_out(world: World, asked: Asked) -> None:
+    await world.check()
+    calls = len(world.between.calls)
+    await asked.ask("check", actor="usr_1")
+    await asyncio.gather(*(Asked(world.sync).run_once() for _ in range(4)))
+    assert len(world.between.calls) == 2 * calls
+    assert [it.state for it in runs(world)] == ["done", "done"]
+
+
 async def test_a_run_that_nobody_expects_any_more_is_not_begun(world: World, asked: Asked) -> None:
     await asked.ask("first", actor="usr_1")
     world.clock.advance(11 * MINUTE)
@@ -111,6 +121,57 @@ async def test_a_first_sync_whose_worker_is_gone_goes_on_by_itself(world: World,
     world.between.before = lambda _: None
     assert await asked.run_once() == 1
     assert [it.state for it in runs(world)] == ["done", "stopped"]
+    assert world.here() == world.in_clerk()
+
+
+async def deaths_of(world: World, asked: Asked) -> int:
+    """How many workers a first sync has until it ends, whatever end; each that dies leaves its lease to run out."""
+    deaths = 0
+    for _ in range(100):
+        try:
+            await asked.run_once()
+        except Crash:
+            deaths += 1
+        if runs(world)[0].state in ("done", "failed"):
+            return deaths
+        world.clock.advance(2 * MINUTE)
+    raise AssertionError("it goes on for ever")
+
+
+async def test_a_first_sync_that_kills_its_worker_each_time_is_given_up(world: World, asked: Asked) -> None:
+    await asked.ask("first", actor="usr_1")
+
+    def dies(_: Any) -> None:
+        raise Crash("killed")
+
+    world.between.before = dies
+    assert await deaths_of(world, asked) == 6, "the first one, and five that went on"
+    last = runs(world)[0]
+    assert (last.state, last.code) == ("failed", "in_vain")
+    assert "memory" in (last.reason or "")
+    assert await asked.run_once() == 0
+    world.between.before = lambda _: None
+    await asked.ask("first", actor="usr_2")
+    assert await asked.run_once() == 1
+    assert runs(world)[0].state == "done", "whoever asks again has it go on"
+    assert world.here() == world.in_clerk()
+
+
+async def test_as_long_as_it_comes_further_it_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_pages(monkeypatch, 5)
+    world.emulator.seed(seed(200, organizations=2))
+    asked = Asked(world.sync)
+    await asked.ask("first", actor="usr_1")
+    begun_with: dict[str, Any] = {}
+
+    def dies_once_it_came_further(_: Any) -> None:
+        run = runs(world)[0]
+        if run.state == "running" and begun_with.setdefault(run.id, run.progress) != run.progress:
+            raise Crash("killed")
+
+    world.between.before = dies_once_it_came_further
+    assert await deaths_of(world, asked) > 6
+    assert runs(world)[0].state == "done"
     assert world.here() == world.in_clerk()
 
 

@@ -25,6 +25,7 @@ from instep.kit.clock import to_iso
 from instep.kit.errors import InstepError
 from instep.sync import ports, store
 from instep.sync.answers import finding_as_json, run_as_json
+from instep.sync.look import list_runs
 from instep.sync.model import Run, SyncRefused
 from instep.sync.run import Sync
 
@@ -107,7 +108,7 @@ def status(as_json: AsJson = False) -> None:
 
     async def run(syncing: Syncing) -> tuple[list[Run], str | None]:
         fresh = await syncing.fresh.look()
-        return await syncing.sync.db.read(store.list_runs, limit=10), fresh.words
+        return await syncing.sync.db.read(list_runs, now=syncing.sync.clock(), limit=10), fresh.words
 
     runs, words = _with_syncing(run)
     if as_json:

@@ -16,6 +16,8 @@ from instep.mirror.search import has_index
 from instep.mirror.snapshot import is_empty
 from instep.people.store import find_without_admin
 from instep.sync.fresh import Fresh
+from instep.sync.look import list_runs
+from instep.sync.model import Run
 
 NAMED = 3
 
@@ -69,9 +71,24 @@ def _inside(db: Db) -> list[Finding]:
     return [
         Finding("Database", True, f"{db.engine.dialect.name}, schema up to date"),
         Finding("Inbox", not (late or parked), inbox),
+        _sync(db.reading(list_runs, now=now(), limit=1)),
         _search(db),
         _admins(db.reading(find_without_admin)),
     ]
+
+
+def _sync(runs: list[Run]) -> Finding:
+    """How the last run ended; one whose process died says that it runs, and is over."""
+    if not runs:
+        return Finding("Sync", True, "no run yet")
+    last = runs[0]
+    if last.code == "interrupted":
+        again = "apply" if last.kind == "first" else last.kind
+        onward = " goes on with it" if last.kind == "first" else ", to start it again"
+        return Finding("Sync", False, f"the last run ({last.kind}) was interrupted: `instep sync {again}`{onward}")
+    if last.state in ("failed", "refused"):
+        return Finding("Sync", False, f"the last run ({last.kind}) {last.state}: {last.reason}")
+    return Finding("Sync", True, f"the last run ({last.kind}) is {last.state}")
 
 
 def _admins(adminless: list[tuple[str, str]]) -> Finding:

@@ -48,7 +48,7 @@ class Syncing:
         return (Chore("freshness", FRESH_EVERY / SECOND, self.look_when_due),)
 
     async def check_when_due(self) -> None:
-        """The check on the timer, unless somebody made one within the time; before it, what a first sync left undone."""
+        """What a first sync left undone; then the check on the timer, unless somebody made one within the time."""
         if not await self.sync.db.read(store.is_held, now=self.sync.clock()):
             await self.sync.make_held()
         last = await self.sync.db.read(_last_check)

@@ -124,7 +124,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         db=db, procedures=procedures, noted=_noter(clock), clock=clock, attention=lambda: live.publish([ATTENTION])
     )
     syncing = make_syncing(settings, db, clerk, clock, live.publish)
-    worker = Worker(work, runner, syncing.chores(), syncing.asked.run_once)
+    worker = Worker(work, runner, live, syncing.chores(), syncing.asked.run_once)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)

@@ -13,7 +13,7 @@ from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
 from instep.identity.rules import OLDER, Answer, AskAgain, Change, Ignored, Verdict
 from instep.inbox import store
-from instep.inbox.looking import Asks, Looking
+from instep.inbox.looking import PATIENCE, Asks, Looking
 from instep.inbox.store import Claimed
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
 from instep.kit.db import Conn, Db
@@ -164,7 +164,9 @@ class Work:
     async def _put_off(
         self, ids: Sequence[str], reason: str, error: Exception | None, *, missing: dict[str, int] | None = None
     ) -> None:
-        """Try again later and later; after the last delay a person is asked. `missing` None: as it was before."""
+        """Try again later and later, and soon what is `missing`; after the last delay a person is asked.
+
+        `missing` None: as it was before."""
         wait = error.retry_after if isinstance(error, TemporaryError) else None
         log.info("inbox_put_off", deliveries=len(ids), reason=reason)
         await self.db.write(_put_off, ids, reason, now=self.clock(), wait=wait, missing=missing)
@@ -191,7 +193,8 @@ def _put_off(
         if it.attempts >= len(DELAYS):
             store.park(conn, [it.id], now=now, reason=reason)
         else:
-            delay = max(DELAYS[it.attempts], int((wait or 0) * SECOND))
+            longest = PATIENCE if missing else DELAYS[-1]  # Clerk answers: only an absence has to be looked at again
+            delay = max(min(DELAYS[it.attempts], longest), int((wait or 0) * SECOND))
             kept = it.missing if missing is None else missing
             store.put_off(conn, [it.id], until=now + delay, reason=reason, missing=kept)
 

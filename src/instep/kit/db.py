@@ -52,6 +52,7 @@ _PRAGMAS = (
 _BULK_PRAGMAS = ("synchronous=NORMAL", "wal_autocheckpoint=16000")
 _USUAL_PRAGMAS = ("synchronous=FULL", "wal_autocheckpoint=1000")
 _IDLE_TOO_LONG = "25P03"
+_TOO_MUCH = "54"  # a value that passes a limit of PostgreSQL's, such as the size of an index row: no outage
 _PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
 
 
@@ -243,7 +244,8 @@ def _is_passing(error: Exception) -> bool:
 
 
 def _is_down(error: DBAPIError) -> bool:
-    return isinstance(error, OperationalError) or error.connection_invalidated
+    is_too_much = str(getattr(error.orig, "sqlstate", "")).startswith(_TOO_MUCH)
+    return error.connection_invalidated or (isinstance(error, OperationalError) and not is_too_much)
 
 
 def _cause(error: DBAPIError) -> str:

@@ -12,7 +12,7 @@ TURN = 0.0005  # seconds; the interpreter's own is ten times that
 def quick_turns() -> Iterator[None]:
     """While everything is read on one thread and written on another.
 
-    A thread that comes back from a statement waits for the interpreter as long as the other one's turn lasts: with 5 ms,
+    A thread that comes back from a statement waits for the interpreter as long as the other one's turn lasts: 5 ms are
     longer than most statements. What was made before is left out of what the garbage collector looks through.
     """
     before = sys.getswitchinterval()

@@ -1,5 +1,4 @@
-"""Indexes that a first sync holds back: made at once when everything is in, they cost a fraction of what they cost row
-by row.
+"""Indexes that a first sync holds back: made at once, they cost a fraction of what they cost row by row.
 
 Only an empty table's are held, and only those that make lists and searches fast: without them everything is found as
 well, more slowly. What is held is a fact in the database: whoever comes after a stop finds it, and makes the index.

@@ -11,6 +11,7 @@ from instep.access.principal import Principal
 from instep.sync import store
 from instep.sync.answers import finding_as_json, freshness_as_json, run_as_json
 from instep.sync.fresh import Fresh
+from instep.sync.look import find_run, list_runs
 from instep.sync.model import Run, SyncRefused
 from instep.sync.run import Sync
 
@@ -126,7 +127,7 @@ def _add_reading(router: APIRouter, admin: AdminOf, sync: Sync, fresh: Fresh) ->
         who = await admin(request)
         if isinstance(who, Response):
             return who
-        runs = await sync.db.read(store.list_runs, limit=limit)
+        runs = await sync.db.read(list_runs, now=sync.clock(), limit=limit)
         return {"runs": [run_as_json(it) for it in runs], "freshness": freshness_as_json(fresh.last)}
 
     @router.get("/plans/{id}", response_model=Findings, summary="A plan", operation_id="get_plan")
@@ -135,7 +136,7 @@ def _add_reading(router: APIRouter, admin: AdminOf, sync: Sync, fresh: Fresh) ->
         who = await admin(request)
         if isinstance(who, Response):
             return who
-        found = await sync.db.read(store.find_run, id)
+        found = await sync.db.read(find_run, id, now=sync.clock())
         if found is None or found.kind not in ("plan", "check"):
             raise SyncRefused("There is no such plan.", code="no_plan", status=404)
         return await _findings(sync, found, after, limit)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -12,6 +13,7 @@ from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.kit.ids import new_id
 from instep.sync import store
+from instep.sync.keeping import places_of
 from instep.sync.model import ASKED_LASTS, NOT_BEGUN, Busy, Run, RunKind, RunState, SyncRefused
 from instep.sync.run import Sync
 
@@ -20,6 +22,11 @@ log = structlog.get_logger(__name__)
 LATE = "No worker took it on within 10 minutes."
 WITHDRAWN = "It was withdrawn."
 BROKE = "It broke before it began; the log says why."
+MOST_IN_VAIN = 5
+IN_VAIN = (
+    "Its worker ended each time before it came any further, most likely for lack of memory. See the worker's log, "
+    "give it more memory, then start it again: it goes on where it was."
+)
 
 
 async def _nothing() -> None:
@@ -53,9 +60,13 @@ class Asked:
         allow_gone: int | None = None,
     ) -> Run:
         """Keep what is wanted, for the next worker. Raises SyncRefused while another is asked for or under way."""
-        now = self.clock()
         rows = None if chosen is None else sorted(set(chosen))
-        wish = {"chosen": rows, "allow_gone": allow_gone, "goes_on": True if kind == "first" else None}
+        goes_on = {"in_vain": 0, "came": 0} if kind == "first" else None
+        wish = {"chosen": rows, "allow_gone": allow_gone, "goes_on": goes_on}
+        return await self._keep(kind, actor, wish, plan_id)
+
+    async def _keep(self, kind: RunKind, actor: str, wish: dict[str, Any], plan_id: str | None = None) -> Run:
+        now = self.clock()
         run = Run(
             id=new_id("syn"),
             kind=kind,
@@ -79,12 +90,12 @@ class Asked:
     async def run_once(self) -> int:
         """Carry out the run that waits longest; 0 where none does, or another sync is under way.
 
-        A first sync whose worker is gone goes on. A run that waited too long is not begun any more: whoever asked does
-        not expect it now. However it ends, the run says so.
+        A first sync whose worker is gone goes on, unless that was in vain too often in a row. A run that waited too
+        long is not begun any more: whoever asked does not expect it now. However it ends, the run says so.
         """
         run, left = await self.db.read(store.find_next, now=self.clock())
         if left is not None:
-            run = await self.ask("first", actor=left.actor)
+            run = await self._go_on(left)
         if run is None:
             return 0
         if self.clock() - run.started_at > ASKED_LASTS:
@@ -103,6 +114,18 @@ class Asked:
             raise
         await self.after()
         return 1
+
+    async def _go_on(self, left: Run) -> Run | None:
+        """Ask for the rest of a first sync whose worker is gone. Where it did not come any further the last five times
+        either, it has failed: whatever ends its process would do so for ever."""
+        came, before = _came(left), left.wish["goes_on"]
+        in_vain = 1 if came > before["came"] else before["in_vain"] + 1
+        if in_vain <= MOST_IN_VAIN:
+            return await self._keep("first", left.actor, {"goes_on": {"in_vain": in_vain, "came": came}})
+        log.error("first_sync_given_up", run=left.id, came=came)
+        await self.db.write(store.fail_left, left.id, now=self.clock(), reason=IN_VAIN, code="in_vain")
+        self.sync.news()
+        return None
 
     async def _carry_out(self, run: Run) -> None:
         actor, id = run.actor, run.id
@@ -126,3 +149,8 @@ class Asked:
         store.ask(conn, run)
         entry = Entry(actor=run.actor, action=f"sync.{run.kind}", target=run.plan_id or run.id, cause=run.id)
         record(conn, [entry], now=run.started_at)
+
+
+def _came(run: Run) -> int:
+    """How far a first sync is: rows that were read and kept, and windows that are done."""
+    return sum(it.fetched + it.is_done for places in places_of(run.progress).values() for it in places)

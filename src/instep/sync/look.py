@@ -1,4 +1,4 @@
-"""What a page of sync reads of the database, in one go."""
+"""What pages, API and commands of sync read of the database, in one go: runs as they are, not as they say."""
 
 from collections.abc import Callable, Sequence
 
@@ -44,10 +44,15 @@ def find_run(conn: Conn, id: str, *, now: int) -> Run | None:
     return _as_it_is(found, is_held) if found else None
 
 
+def list_runs(conn: Conn, *, now: int, limit: int = RUNS) -> list[Run]:
+    """The last runs as they are, newest first; see find_run."""
+    is_held = store.is_held(conn, now=now)
+    return [_as_it_is(it, is_held) for it in store.list_runs(conn, limit=limit)]
+
+
 def look_around(conn: Conn, newest_event: Callable[[Conn], int | None], *, now: int) -> Look:
     """How sync stands."""
-    is_held = store.is_held(conn, now=now)
-    runs = [_as_it_is(it, is_held) for it in store.list_runs(conn, limit=RUNS)]
+    runs = list_runs(conn, now=now)
     checks = store.list_runs(conn, kinds=["check", "plan"], limit=5)
     mends = store.list_runs(conn, kinds=["apply", "first", "changed"], limit=5)
     last = next((it for it in runs if it.state not in ("asked", "running")), None)
@@ -82,7 +87,7 @@ def look_at(conn: Conn, run: Run, *, kind: str, after: int, limit: int, now: int
 def _as_it_is(run: Run, is_held: bool) -> Run:
     if run.state != "running" or is_held:
         return run
-    return replace(run, state="stopped", ended_at=run.changed_at, reason=INTERRUPTED)
+    return replace(run, state="stopped", ended_at=run.changed_at, reason=INTERRUPTED, code="interrupted")
 
 
 def _under_way(conn: Conn, now: int) -> list[Run]:

@@ -64,7 +64,7 @@ def open_run(conn: Conn, run: Run, lease: Lease, *, is_asked: bool = False) -> N
     `is_asked`: it is kept already, since somebody asked for it. Raises SyncRefused where it was withdrawn meanwhile.
     """
     hold(conn, lease, now=run.started_at)
-    left = {"state": "stopped", "ended_at": run.started_at, "reason": INTERRUPTED}
+    left = {"state": "stopped", "ended_at": run.started_at, "reason": INTERRUPTED, "code": "interrupted"}
     conn.execute(sa.update(runs).where(r.state == "running").values(**left))
     if not is_asked:
         conn.execute(sa.insert(runs).values(**msgspec.structs.asdict(run)))
@@ -113,6 +113,14 @@ def end_asked(conn: Conn, id: str, state: RunState, *, now: int, reason: str, co
     """End a run that nobody began; False where it is not one."""
     ended = {"state": state, "ended_at": now, "changed_at": now, "reason": reason, "code": code}
     return conn.execute(sa.update(runs).where(r.id == id, r.state == "asked").values(**ended)).rowcount == 1
+
+
+def fail_left(conn: Conn, id: str, *, now: int, reason: str, code: str) -> None:
+    """End a run whose process is gone; nothing happens where somebody syncs meanwhile."""
+    lease = take_lease(conn, id, now=now)
+    if lease is not None:
+        note(conn, id, lease, {"state": "failed", "ended_at": now, "reason": reason, "code": code}, now=now)
+        drop_lease(conn, lease)
 
 
 def keep_freshness(conn: Conn, found: Freshness) -> None:

@@ -184,6 +184,11 @@ def advice(run: Run, words: Words) -> Advice | None:
             _("No worker took it on"),
             _("Is `instep work` running? `instep serve` works too, unless INSTEP_WORKER is off."),
         ),
+        "in_vain": Advice(
+            _("The first sync ends its worker again and again"),
+            _("Give the worker more memory, then take everyone in again: it goes on where it was."),
+            "first",
+        ),
         "temporary": Advice(_("Clerk or the database did not answer"), _("Try again in a minute.")),
         "overtaken": Advice(_("Another process took the sync over"), _("Its run is in the list.")),
     }

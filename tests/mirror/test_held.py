@@ -7,16 +7,22 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from instep.kit.db import Conn
+from instep.kit.db import Conn, Db
 from instep.kit.schema import migrate
 from instep.mirror import held
 from instep.mirror.tables import memberships, users
 from instep.people.merge import Ask
 from instep.people.store import find_members
 from tests.support.crash import Crash
-from tests.sync.world import World, seed, small_pages
+from tests.sync.world import World, make_world, seed, small_pages
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def world(db: Db) -> World:
+    """Clerk and an empty mirror."""
+    return make_world(db)
 
 
 def indexes(conn: Conn) -> set[str]:

@@ -127,7 +127,7 @@ async def test_a_first_sync_whose_worker_is_gone_goes_on_by_itself(world: World,
 async def deaths_of(world: World, asked: Asked) -> int:
     """How many workers a first sync has until it ends, whatever end; each that dies leaves its lease to run out."""
     deaths = 0
-    for _ in range(100):
+    for _ in range(1_000):
         try:
             await asked.run_once()
         except Crash:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from instep.identity.model import Kind
 from instep.identity.whole import Cursor, Page, Window
 from instep.kit.db import Db
 from instep.sync import keeping
@@ -17,12 +18,14 @@ pytestmark = pytest.mark.anyio
 
 
 class Slow:
-    """A database of which each transaction ends when the test says so."""
+    """A database of which each transaction ends when the test says so; `kept` is where it has the windows."""
 
     is_sqlite = False
+    keeper: Keeper
 
     def __init__(self) -> None:
-        self.under_way: list[tuple[dict[str, Any], asyncio.Future[Counter[str]]]] = []
+        self.under_way: list[tuple[Any, asyncio.Future[Counter[str]]]] = []
+        self.kept: dict[str, Any] = {}
 
     async def write_bulk(self, _: Callable[..., Any], *given: Any) -> "Counter[str]":
         ended: asyncio.Future[Counter[str]] = asyncio.get_running_loop().create_future()
@@ -30,7 +33,12 @@ class Slow:
         return await ended
 
     def end(self, number: int) -> None:
-        self.under_way[number][1].set_result(Counter(new=1))
+        steps, ended = self.under_way[number]
+        self.kept = self.keeper._progress(self.kept, steps)
+        ended.set_result(Counter(new=1))
+
+    def cursor(self) -> Any:
+        return self.kept["membership"][0]["cursor"]
 
 
 def page(at: int | None) -> Page:
@@ -49,11 +57,12 @@ def keeper(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Keeper:
     """One window, and a transaction for each page."""
     monkeypatch.setattr(keeping, "TOGETHER", 1)
     db = cast(Db, slow)
-    places = {"membership": [Place(Window(kind="membership"))]}
+    places: dict[Kind, list[Place]] = {"membership": [Place(Window(kind="membership"))]}
     lease = Lease("holder", 1)
-    return Keeper(
+    slow.keeper = Keeper(
         db=db, writes=cast(Any, None), clock=lambda: 1, run_id="syn_1", lease=lease, actor="test", places=places
     )
+    return slow.keeper
 
 
 async def settle() -> None:
@@ -74,19 +83,34 @@ async def test_two_transactions_are_under_way_at_a_time(keeper: Keeper, slow: Sl
 
 async def test_a_place_does_not_pass_an_earlier_page_that_is_not_kept(keeper: Keeper, slow: Slow) -> None:
     place = keeper.places["membership"][0]
-    keeper.put(place, page(1))
-    await settle()
-    keeper.put(place, page(2))
-    await settle()
-    told = [it["membership"][0]["cursor"] for it, _ in slow.under_way]
-    assert told == [{"after": 1}, None], "the second may end first: it can't say that the first is kept"
+    for at in (1, 2):
+        keeper.put(place, page(at))
+        await settle()
     slow.end(1)
     await settle()
+    assert slow.cursor() is None, "the second was faster"
     assert place.cursor is None
     slow.end(0)
     await settle()
+    assert slow.cursor() == {"after": 1}, "the first does not know of the second"
     assert place.cursor == {"after": 2}
-    assert keeper.counts["new"] == 2
+    keeper.put(place, page(3))
+    await settle()
+    slow.end(2)
+    await settle()
+    assert slow.cursor() == {"after": 3}, "whoever comes after them knows of both"
+    assert keeper.counts["new"] == 3
+
+
+async def test_the_slower_of_two_does_not_take_back_where_the_faster_one_is(keeper: Keeper, slow: Slow) -> None:
+    place = keeper.places["membership"][0]
+    for at in (1, 2):
+        keeper.put(place, page(at))
+        await settle()
+    slow.end(0)
+    slow.end(1)
+    await settle()
+    assert slow.cursor() == {"after": 2}
 
 
 async def test_after_a_failure_nothing_more_is_kept(keeper: Keeper, slow: Slow) -> None:

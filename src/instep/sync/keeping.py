@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from instep.audit.joined import joined_entries
 from instep.audit.store import Entry, record
 from instep.identity.events import Seen
-from instep.identity.model import Key
+from instep.identity.model import Key, Kind
 from instep.identity.rules import Answer, AskAgain, Change, answers_to
 from instep.identity.whole import Cursor, Page, Window
 from instep.kit.clock import Clock
@@ -42,11 +42,27 @@ class Place(msgspec.Struct):
 
 @dataclass(eq=False)
 class _Part:
+    """A page of a window that was at `before` and is at `after` once this and everything before it is kept."""
+
     place: Place
+    before: Cursor | None
+    after: Place
     page: Page
     ready: Sequence[Ready]
     done: "asyncio.Future[None]"
     is_kept: bool = False
+
+
+_NOTHING = Page(items=(), since=0, until=None, cursor=None, fetched=0)
+
+
+class _Step(msgspec.Struct):
+    """A window (the `index`-th of its kind) that is at `before` goes on to `after`."""
+
+    kind: Kind
+    index: int
+    before: Cursor | None
+    after: Place
 
 
 @dataclass
@@ -59,7 +75,7 @@ class Keeper:
     run_id: str
     lease: Lease
     actor: str
-    places: dict[str, list[Place]]
+    places: dict[Kind, list[Place]]
     counts: "Counter[str]" = field(default_factory=Counter)
     _parts: list[_Part] = field(default_factory=list)
     _in_order: dict[int, deque[_Part]] = field(default_factory=lambda: defaultdict(deque))
@@ -68,14 +84,16 @@ class Keeper:
 
     def put(self, place: Place, page: Page) -> "asyncio.Future[None]":
         """Hand a page over, to be awaited until it is kept: pages that wait together share a transaction."""
-        ready = make_ready(page.items, now=self.clock())
-        part = _Part(place, page, ready, asyncio.get_running_loop().create_future())
+        ready, in_order = make_ready(page.items, now=self.clock()), self._in_order[id(place)]
+        before = in_order[-1].after.cursor if in_order else place.cursor
+        after = Place(place.window, page.cursor, page.cursor is None, page.fetched)
+        part = _Part(place, before, after, page, ready, asyncio.get_running_loop().create_future())
         part.done.add_done_callback(_heard)
         if self._failure is not None:
             part.done.set_exception(self._failure)
             return part.done
         self._parts.append(part)
-        self._in_order[id(place)].append(part)
+        in_order.append(part)
         if len(self._writers) < (1 if self.db.is_sqlite else WRITERS):
             self._writers.add(asyncio.create_task(self._write_all()))
         return part.done
@@ -110,13 +128,13 @@ class Keeper:
             else:
                 raise
         for part in parts:
-            part.is_kept = True
+            part.is_kept, part.page, part.ready = True, _NOTHING, ()
             self._move(part.place)
 
     async def _take(self, parts: Sequence[_Part], facts: dict[Key, Answer], *, left_to_ask: int = ROUNDS) -> None:
         """Take pages in; parents that are not here are read in Clerk, and it is tried again."""
         try:
-            self.counts += await self.db.write_bulk(self._insert, parts, facts, left_to_ask > 0, self._progress(parts))
+            self.counts += await self.db.write_bulk(self._insert, parts, facts, left_to_ask > 0, self._steps(parts))
         except _Asks as open_:
             facts = facts | answers_to(open_.asks, await self.writes.look(open_.asks))
             await self._take(parts, facts, left_to_ask=left_to_ask - 1)
@@ -127,14 +145,14 @@ class Keeper:
         for item in part.ready:
             page = msgspec.structs.replace(part.page, items=[item.news], unreadable=())
             try:
-                await self._take([_Part(part.place, page, [item], part.done)], {})
+                await self._take([replace(part, page=page, ready=[item])], {})
             except PermanentError as error:
                 if error.code != "database_refused":
                     raise
                 self.counts["unreadable"] += 1
 
     def _insert(
-        self, conn: Conn, parts: Sequence[_Part], facts: dict[Key, Answer], may_ask: bool, progress: dict[str, Any]
+        self, conn: Conn, parts: Sequence[_Part], facts: dict[Key, Answer], may_ask: bool, steps: Sequence[_Step]
     ) -> "Counter[str]":
         """One transaction: the pages, the audit, and the windows' places. Raises _Asks, and then nothing is kept."""
         now = self.clock()
@@ -146,6 +164,8 @@ class Keeper:
             entry = Entry(actor=self.actor, action="sync.took", target=self.run_id, cause=self.run_id, details=details)
             record(conn, [entry], now=now)
         counts = Counter({**details, "unreadable": sum(len(part.page.unreadable) for part in parts)})
+        store.hold(conn, self.lease, now=now)  # from here on one transaction after the other
+        progress = self._progress(store.find_progress(conn, self.run_id), steps)
         so_far = {"progress": progress, "counts": dict(self.counts + counts)}
         store.note(conn, self.run_id, self.lease, so_far, now=now)
         return counts
@@ -164,26 +184,36 @@ class Keeper:
         record(conn, joined_entries(ledger.joined), now=now)
         return sum(isinstance(it, Change) for it in verdicts)
 
-    def _progress(self, parts: Sequence[_Part]) -> dict[str, Any]:
-        """Where every window is once these pages are kept."""
-        kept = {kind: [self._reached(it, parts) for it in places] for kind, places in self.places.items()}
-        plain: dict[str, Any] = msgspec.to_builtins(kept)
+    def _steps(self, parts: Sequence[_Part]) -> list[_Step]:
+        """How the windows of these pages go on: by these, and by what is kept already."""
+        windows = {id(it.place) for it in parts}
+        return [
+            _Step(kind, index, part.before, part.after)
+            for kind, places in self.places.items()
+            for index, place in enumerate(places)
+            if id(place) in windows
+            for part in self._in_order[id(place)]
+            if part.is_kept or part in parts
+        ]
+
+    def _progress(self, kept: dict[str, Any], steps: Sequence[_Step]) -> dict[str, Any]:
+        """Where every window is, from where the database has it: no page is passed of which one before is not kept."""
+        places = {kind: list(places) for kind, places in self.places.items()} | places_of(kept)
+        for step in steps:
+            it = places[step.kind][step.index]
+            if it.cursor == step.before and not it.is_done:
+                places[step.kind][step.index] = step.after
+        plain: dict[str, Any] = msgspec.to_builtins(places)
         return plain
 
-    def _reached(self, place: Place, parts: Sequence[_Part]) -> Place:
-        """A window's place behind its last page of which all before it are kept, or are among these."""
-        reached = place
-        for part in self._in_order[id(place)]:
-            if not part.is_kept and part not in parts:
-                break
-            reached = Place(place.window, part.page.cursor, part.page.cursor is None, part.page.fetched)
-        return reached
-
     def _move(self, place: Place) -> None:
-        reached, parts = self._reached(place, ()), self._in_order[id(place)]
-        place.cursor, place.is_done, place.fetched = reached.cursor, reached.is_done, reached.fetched
-        while parts and parts[0].is_kept:
-            parts.popleft()
+        """As far as everything is kept; the last steps stay known, for a transaction that was slower."""
+        in_order = self._in_order[id(place)]
+        for part in in_order:
+            if part.is_kept and part.before == place.cursor and not place.is_done:
+                place.cursor, place.is_done, place.fetched = part.after.cursor, part.after.is_done, part.after.fetched
+        while len(in_order) > TOGETHER * WRITERS and in_order[0].is_kept:
+            in_order.popleft()
 
 
 class _Asks(Exception):
@@ -206,6 +236,6 @@ def _heard(written: "asyncio.Future[None]") -> None:
         written.exception()
 
 
-def places_of(progress: dict[str, Any]) -> dict[str, list[Place]]:
+def places_of(progress: dict[str, Any]) -> dict[Kind, list[Place]]:
     """Where an interrupted run was."""
-    return msgspec.convert(progress, dict[str, list[Place]])
+    return msgspec.convert(progress, dict[Kind, list[Place]])

@@ -152,6 +152,11 @@ def find_run(conn: Conn, id: str) -> Run | None:
     return Run(**row._mapping) if row else None
 
 
+def find_progress(conn: Conn, id: str) -> dict[str, Any]:
+    """Where the windows of a first sync are."""
+    return dict(conn.execute(sa.select(r.progress).where(r.id == id)).scalar_one() or {})
+
+
 def list_runs(conn: Conn, *, kinds: Sequence[str] = (), limit: int = 20) -> list[Run]:
     """The last runs, newest first."""
     query = sa.select(*_RUN).order_by(r.started_at.desc(), r.id.desc()).limit(limit)

@@ -17,8 +17,12 @@ PATIENCE = 2_000
 
 _FACT = "index_held_"
 _HELD: dict[str, tuple[str, ...]] = {
-    users.name: ("ix_instep_users_email", "ix_instep_users_username"),
-    memberships.name: ("ix_instep_memberships_page", "ix_instep_memberships_role_page"),
+    users.name: ("ix_instep_users_email", "ix_instep_users_username", "ix_instep_users_joined"),
+    memberships.name: (
+        "ix_instep_memberships_page",
+        "ix_instep_memberships_role_page",
+        "ix_instep_memberships_joined",
+    ),
 }
 
 

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from instep.kit.db import Conn, Db
+from instep.kit.db import Conn, DatabaseRefused, Db
 from instep.kit.schema import migrate
 from instep.mirror import held
 from instep.mirror.tables import memberships, users
@@ -127,6 +127,60 @@ async def test_where_somebody_is_already_nothing_is_held(world: World, monkeypat
     await world.take_all()
     assert seen
     assert all(seen)
+
+
+async def test_what_can_not_be_made_ends_nothing_and_is_made_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = world.db.reading(indexes)
+    world.emulator.seed(seed(12))
+    create = held._create
+
+    def no_room(conn: Conn, name: str) -> None:
+        if name == "ix_instep_memberships_page" and conn.execute(sa.select(memberships.c.id)).first():
+            raise DatabaseRefused("no room")
+        create(conn, name)
+
+    monkeypatch.setattr(held, "_create", no_room)
+    assert (await world.take_all()).state == "done"
+    assert world.db.reading(held.list_held) == ["ix_instep_memberships_page"]
+    assert (await world.sync.check(actor="test")).state == "done"
+    monkeypatch.setattr(held, "_create", create)
+    await world.sync.check(actor="test")
+    assert world.db.reading(indexes) == before
+
+
+async def test_where_it_can_not_be_made_again_nothing_is_let_go_of(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = world.db.reading(indexes)
+
+    def not_allowed(conn: Conn, _: str) -> None:
+        conn.exec_driver_sql("CREATE INDEX nobody_has_this ON nowhere (nothing)")
+
+    monkeypatch.setattr(held, "_create", not_allowed)
+    world.db.writing(held.hold, [users.name, memberships.name])
+    assert world.db.reading(held.list_held) == []
+    assert world.db.reading(indexes) == before
+
+
+async def test_only_what_is_taken_in_loses_indexes(world: World) -> None:
+    before = world.db.reading(indexes)
+    world.emulator.seed(seed(12))
+    await world.sync.first(actor="test", kinds=["user"])
+    assert world.db.reading(held.list_held) == []
+    assert world.db.reading(indexes) == before
+
+
+async def test_a_name_too_long_for_an_index_is_left_out_and_counted(world: World) -> None:
+    before = world.db.reading(indexes)
+    world.emulator.seed(seed(12))
+    await world.call("POST", "/users", {"email_address": ["long@example.com"], "first_name": "Ada"})
+    [long] = [it for it in world.emulator.state.users if it.first_name == "Ada"]
+    long.first_name = "".join(chr(0x4E00 + n) for n in range(1_500))
+    run = await world.take_all()
+    assert run.counts.get("unreadable", 0) == (0 if world.db.is_sqlite else 1)
+    assert world.db.reading(indexes) == before
 
 
 def names_of(world: World, table: str) -> list[str]:

@@ -324,14 +324,14 @@ MUTANTS = (
     ),
     Mutant(
         "a window is left before its page is kept",
-        "sync/keeping.py",
+        "sync/places.py",
         "places[step.kind][step.index] = step.after",
         "places[step.kind][step.index] = Place(step.after.window, None, True, 0)",
         "tests/sync/test_first.py -k stopped_at_every",
     ),
     Mutant(
         "a window passes a page that another transaction has not kept",
-        "sync/keeping.py",
+        "sync/places.py",
         "if it.cursor == step.before and not it.is_done:",
         "if not it.is_done:",
         "tests/sync/test_keeping.py",

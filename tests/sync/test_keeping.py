@@ -11,8 +11,9 @@ from instep.identity.model import Kind
 from instep.identity.whole import Cursor, Page, Window
 from instep.kit.db import Db
 from instep.sync import keeping
-from instep.sync.keeping import Keeper, Place
+from instep.sync.keeping import Keeper
 from instep.sync.model import Lease
+from instep.sync.places import Place, go_on
 
 pytestmark = pytest.mark.anyio
 
@@ -21,7 +22,6 @@ class Slow:
     """A database of which each transaction ends when the test says so; `kept` is where it has the windows."""
 
     is_sqlite = False
-    keeper: Keeper
 
     def __init__(self) -> None:
         self.under_way: list[tuple[Any, asyncio.Future[Counter[str]]]] = []
@@ -33,8 +33,8 @@ class Slow:
         return await ended
 
     def end(self, number: int) -> None:
-        steps, ended = self.under_way[number]
-        self.kept = self.keeper._progress(self.kept, steps)
+        so_far, ended = self.under_way[number]
+        self.kept = go_on(self.kept, so_far.places, so_far.steps)
         ended.set_result(Counter(new=1))
 
     def cursor(self) -> Any:
@@ -59,10 +59,9 @@ def keeper(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Keeper:
     db = cast(Db, slow)
     places: dict[Kind, list[Place]] = {"membership": [Place(Window(kind="membership"))]}
     lease = Lease("holder", 1)
-    slow.keeper = Keeper(
+    return Keeper(
         db=db, writes=cast(Any, None), clock=lambda: 1, run_id="syn_1", lease=lease, actor="test", places=places
     )
-    return slow.keeper
 
 
 async def settle() -> None:
@@ -140,3 +139,17 @@ async def test_a_page_that_comes_as_the_writer_ends_is_kept(keeper: Keeper, slow
     await settle()
     assert later[0].done()
     assert place.is_done
+
+
+async def test_once_it_is_closed_nothing_more_is_written(keeper: Keeper, slow: Slow) -> None:
+    place = keeper.places["membership"][0]
+    waiting = [keeper.put(place, page(at)) for at in (1, 2, 3, 4)]
+    await settle()
+    closing = asyncio.create_task(keeper.close())
+    await settle()
+    assert not closing.done(), "what is under way ends first"
+    for number in range(len(slow.under_way)):
+        slow.end(number)
+    await closing
+    assert len(slow.under_way) == 2
+    assert all(it.done() for it in waiting)

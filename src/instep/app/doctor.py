@@ -102,8 +102,8 @@ def _admins(adminless: list[tuple[str, str]]) -> Finding:
 
 def _search(db: Db) -> Finding:
     if db.reading(held.list_held):
-        words = "a first sync makes some indexes when it is through; till then lists and searches are slow among many"
-        return Finding("Search", True, words)
+        words = "slow among many people: some indexes wait for a first sync to be through"
+        return Finding("Search", False, f"{words}; if none runs, `instep migrate` makes them")
     if db.reading(has_index):
         return Finding("Search", True, "indexed")
     if db.is_sqlite:

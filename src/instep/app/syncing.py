@@ -22,6 +22,7 @@ from instep.kit.schema import check
 from instep.mirror.owned import OWNED
 from instep.sync import store
 from instep.sync.asked import Asked
+from instep.sync.first import make_held
 from instep.sync.fresh import Fresh
 from instep.sync.model import TOPIC, Busy
 from instep.sync.plan import OURS_BY_DEFAULT, WRITABLE, Policy
@@ -50,7 +51,7 @@ class Syncing:
     async def check_when_due(self) -> None:
         """What a first sync left undone; then the check on the timer, unless somebody made one within the time."""
         if not await self.sync.db.read(store.is_held, now=self.sync.clock()):
-            await self.sync.make_held()
+            await make_held(self.sync.db)
         last = await self.sync.db.read(_last_check)
         if not self.every or (last is not None and self.sync.clock() - last < self.every):
             return

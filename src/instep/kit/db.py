@@ -101,7 +101,7 @@ class Db:
         return await self._aside(self._writing, lambda conn: fn(conn, *args, **kwargs))
 
     async def write_bulk(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write` of much that can be had again: a power cut may undo the last of these, each as a whole.
+        """`write` of much that can be had again: on SQLite a power cut may undo the last of these, each as a whole.
 
         Whatever `write` commits afterwards is kept together with everything before it.
         """
@@ -193,11 +193,6 @@ def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.En
     def _configure(connection: Any, _record: Any) -> None:
         connection.execute(f"SET idle_in_transaction_session_timeout = {int(MOST_IDLE * 1_000)}")
         connection.commit()
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(conn: Conn) -> None:
-        if conn.get_execution_options().get("instep_is_bulk", False):
-            conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
     @sa.event.listens_for(engine, "handle_error")
     def _notice(context: sa.engine.ExceptionContext) -> None:

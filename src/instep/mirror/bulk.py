@@ -34,6 +34,9 @@ _USER = "id clerk_id email is_email_verified first_name last_name username image
 _USER += " is_banned last_sign_in_at last_active_at sort_name search_text joined_at version digest changed_at"
 _ORGANIZATION = "id clerk_id name slug image_url max_members public_metadata joined_at version digest changed_at"
 _MEMBERSHIP = "id clerk_id organization user_ role joined_at version digest changed_at"
+LONGEST = 2_600
+"""Bytes of what an index of PostgreSQL's has to hold: it may be made only later, and would then fail for everyone."""
+
 _INCOMING = "instep_incoming_"
 _TYPES = {"is_email_verified": "boolean", "is_banned": "boolean", "public_metadata": "jsonb", "max_members": "integer"}
 _TYPES |= dict.fromkeys(("last_sign_in_at", "last_active_at", "joined_at", "version", "changed_at"), "bigint")
@@ -74,6 +77,8 @@ def insert_new(conn: Conn, ready: Sequence[Ready]) -> list[Seen]:
 
 
 def _insert(conn: Conn, kind: Kind, ready: Sequence[Ready]) -> list[Seen]:
+    if kind == "user" and conn.dialect.name == "postgresql":
+        _refuse_long(ready)
     left = _not_for_us(conn, ready) if kind == "user" else set()
     rows = {it.news.key.id: it.row for it in ready if it.news.key.id not in left}
     write = _copy if conn.dialect.name == "postgresql" else _insert_many
@@ -83,6 +88,11 @@ def _insert(conn: Conn, kind: Kind, ready: Sequence[Ready]) -> list[Seen]:
         found = {key.id for key, it in known.items() if it.id in ours}
         left |= rows.keys() - found
     return [it.news for it in ready if it.news.key.id in left]
+
+
+def _refuse_long(ready: Sequence[Ready]) -> None:
+    if any(len((it.row[place] or "").encode()) > LONGEST for it in ready for place in _INDEXED):
+        raise DatabaseRefused(f"The database refused the change: a name or an address of more than {LONGEST} bytes.")
 
 
 def _not_for_us(conn: Conn, ready: Sequence[Ready]) -> set[str]:
@@ -164,6 +174,7 @@ _COLUMNS: dict[Kind, list[str]] = {
     "organization": _ORGANIZATION.split(),
     "membership": _MEMBERSHIP.split(),
 }
+_INDEXED = [_COLUMNS["user"].index(it) for it in ("email", "username", "sort_name")]
 _TABLES: dict[Kind, str] = {"user": users.name, "organization": organizations.name}
 _PREFIXES: dict[Kind, str] = {"user": "usr", "organization": "ogn", "membership": "mbr"}
 
@@ -186,24 +197,24 @@ def _copy(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
             with conn.begin_nested():
                 _copy_into(conn, _TABLES[kind], kind, rows)
             return len(rows)
-        except psycopg.errors.UniqueViolation:
+        except psycopg.Error:  # whatever it is, it comes again below, where it is told as every failure is
             pass
     incoming = f"{_INCOMING}{kind}"
     columns = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _COLUMNS[kind])
     conn.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ({columns}) ON COMMIT DELETE ROWS")
     conn.exec_driver_sql(f"TRUNCATE {incoming}")
-    _copy_into(conn, incoming, kind, rows)
+    try:
+        _copy_into(conn, incoming, kind, rows)
+    except psycopg.DataError as error:
+        raise DatabaseRefused(f"The database refused the change: {error}") from error
     return conn.exec_driver_sql(_move_in(kind)).rowcount
 
 
 def _copy_into(conn: Conn, table: str, kind: Kind, rows: Sequence[Row]) -> None:
     driver: Any = conn.connection.driver_connection
-    try:
-        with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(_COLUMNS[kind])}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
-    except psycopg.DataError as error:
-        raise DatabaseRefused(f"The database refused the change: {error}") from error
+    with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(_COLUMNS[kind])}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def _move_in(kind: Kind) -> str:

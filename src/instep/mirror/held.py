@@ -4,7 +4,7 @@ Only an empty table's are held, and only those that make lists and searches fast
 well, more slowly. What is held is a fact in the database: whoever comes after a stop finds it, and makes the index.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
@@ -26,15 +26,18 @@ _HELD: dict[str, tuple[str, ...]] = {
 }
 
 
-def hold(conn: Conn) -> None:
-    """Let go of the indexes of what is still empty."""
-    empty = [it for it in (users, memberships) if conn.execute(sa.select(it.c.id).limit(1)).first() is None]
+def hold(conn: Conn, tables: Collection[str]) -> None:
+    """Let go of the indexes of what is still empty, of these tables, once it is known that they can be made again."""
+    ours = [it for it in (users, memberships) if it.name in tables]
+    empty = [it for it in ours if conn.execute(sa.select(it.c.id).limit(1)).first() is None]
     try:
         with conn.begin_nested():
             if conn.dialect.name == "postgresql":
                 conn.exec_driver_sql(f"SET LOCAL lock_timeout = {PATIENCE}")
             for name in (name for table in empty for name in names_of(conn, table.name)):
                 note = "INSERT INTO instep_facts (name, value) VALUES (:fact, '') ON CONFLICT DO NOTHING"
+                conn.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
+                _create(conn, name)
                 conn.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
                 conn.execute(sa.text(note), {"fact": _FACT + name})
     except sa.exc.DBAPIError as error:  # somebody uses it, or the role may not: then it is made row by row
@@ -57,17 +60,28 @@ def list_held(conn: Conn, table: str | None = None) -> list[str]:
 
 
 def make(conn: Conn, name: str) -> None:
-    """Make one that is held. Whoever writes to its table waits meanwhile; readers do not."""
+    """Make one that is held. Whoever writes to its table waits meanwhile, so in a transaction of its own."""
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    _create(conn, name)
+    conn.execute(sa.text("DELETE FROM instep_facts WHERE name = :fact"), {"fact": _FACT + name})
+
+
+def make_all(conn: Conn) -> None:
+    """Make whatever is held and can be made."""
+    for name in list_held(conn):
+        try:
+            with conn.begin_nested():
+                make(conn, name)
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+
+
+def _create(conn: Conn, name: str) -> None:
     for table in (users, memberships):
         for index in table.indexes:
             if index.name == name:
                 conn.execute(sa.schema.CreateIndex(index, if_not_exists=True))
         if name == search.index_of(table.name, "postgresql"):
             search.make_on_postgresql(conn, table.name)
-    conn.execute(sa.text("DELETE FROM instep_facts WHERE name = :fact"), {"fact": _FACT + name})
-
-
-def make_all(conn: Conn) -> None:
-    """Make whatever is held."""
-    for name in list_held(conn):
-        make(conn, name)

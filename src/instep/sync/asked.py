@@ -13,8 +13,8 @@ from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.kit.ids import new_id
 from instep.sync import store
-from instep.sync.keeping import places_of
 from instep.sync.model import ASKED_LASTS, NOT_BEGUN, Busy, Run, RunKind, RunState, SyncRefused
+from instep.sync.places import places_of
 from instep.sync.run import Sync
 
 log = structlog.get_logger(__name__)

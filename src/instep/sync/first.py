@@ -8,9 +8,10 @@ inserted in bulk.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import structlog
 
 from instep.identity.model import Kind
 from instep.identity.whole import KINDS
@@ -18,9 +19,12 @@ from instep.kit.db import Db
 from instep.kit.errors import InstepError
 from instep.mirror import held, search
 from instep.mirror.store import TABLES
-from instep.sync.keeping import Keeper, Place
+from instep.sync.keeping import Keeper
 from instep.sync.lanes import side_by_side
+from instep.sync.places import Place
 from instep.sync.ports import Everything, Progress, Told
+
+log = structlog.get_logger(__name__)
 
 LANES = 24
 # Pages of one window that may wait to be kept. Users have many windows; the others have one, and fill a transaction.
@@ -43,18 +47,17 @@ class First:
 
         See mirror.held, and mirror.search for SQLite's. A run that fails makes them first: who knows who goes on.
         """
-        await self.db.write(held.hold)
+        await self.db.write(held.hold, [TABLES[kind].name for kind in self.kinds])
         try:
             async with asyncio.TaskGroup() as making:
                 for kind in self.kinds:
                     await self._take_kind(kind)
-                    for name in await self.db.read(held.list_held, TABLES[kind].name):
-                        making.create_task(self.db.write(held.make, name))
+                    making.create_task(make_held(self.db, TABLES[kind].name))
             await self.db.write(search.release)
         except BaseExceptionGroup as failures:
+            await self.keeper.close()
             if isinstance(failures, ExceptionGroup):
-                with suppress(InstepError):
-                    await self.db.write(held.make_all)
+                await make_held(self.db)
             raise failures.exceptions[0] from None
 
     async def _take_kind(self, kind: Kind) -> None:
@@ -79,3 +82,22 @@ class First:
                 self.told(Progress(kind, sum(it.fetched for it in self.keeper.places[kind]), total))
             for written in under_way:
                 await written
+
+
+async def make_held(db: Db, table: str | None = None) -> None:
+    """Make the indexes (of one table) that were held back, side by side where the database can.
+
+    What can't be made is logged and waits for the next time: only speed depends on it, and `instep doctor` says so.
+    """
+    names = await db.read(held.list_held, table)
+    for name, failure in zip(names, await asyncio.gather(*(_make(db, it) for it in names)), strict=True):
+        if failure is not None:
+            log.warning("index_not_made", index=name, error=str(failure))
+
+
+async def _make(db: Db, name: str) -> InstepError | None:
+    try:
+        await db.write(held.make, name)
+    except InstepError as error:
+        return error
+    return None

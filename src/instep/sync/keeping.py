@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import msgspec
 
@@ -13,7 +12,7 @@ from instep.audit.store import Entry, record
 from instep.identity.events import Seen
 from instep.identity.model import Key, Kind
 from instep.identity.rules import Answer, AskAgain, Change, answers_to
-from instep.identity.whole import Cursor, Page, Window
+from instep.identity.whole import Cursor, Page
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import PermanentError
@@ -22,6 +21,7 @@ from instep.mirror.bulk import Ready, insert_new, make_ready
 from instep.mirror.ledger import open_ledger
 from instep.sync import store
 from instep.sync.model import Lease
+from instep.sync.places import Place, Step, go_on
 from instep.sync.ports import Writes
 
 TOGETHER = 12
@@ -29,15 +29,6 @@ TOGETHER = 12
 WRITERS = 2
 """Transactions side by side on PostgreSQL, which works on one while the other is handed over; SQLite has one writer."""
 ROUNDS = 3
-
-
-class Place(msgspec.Struct):
-    """Where a window is: `cursor` None and `is_done` False is its beginning."""
-
-    window: Window
-    cursor: Cursor | None = None
-    is_done: bool = False
-    fetched: int = 0
 
 
 @dataclass(eq=False)
@@ -56,13 +47,12 @@ class _Part:
 _NOTHING = Page(items=(), since=0, until=None, cursor=None, fetched=0)
 
 
-class _Step(msgspec.Struct):
-    """A window (the `index`-th of its kind) that is at `before` goes on to `after`."""
+class _SoFar(msgspec.Struct):
+    """What the event loop knows when a transaction is handed over; the transaction runs on another thread."""
 
-    kind: Kind
-    index: int
-    before: Cursor | None
-    after: Place
+    places: dict[Kind, list[Place]]
+    counts: "Counter[str]"
+    steps: list[Step]
 
 
 @dataclass
@@ -97,6 +87,11 @@ class Keeper:
         if len(self._writers) < (1 if self.db.is_sqlite else WRITERS):
             self._writers.add(asyncio.create_task(self._write_all()))
         return part.done
+
+    async def close(self) -> None:
+        """Nothing more is written when this ends: a run that has failed while reading leaves no writer behind."""
+        self._failure = self._failure or InterruptedError("The run has ended.")
+        await asyncio.gather(*self._writers, return_exceptions=True)
 
     async def _write_all(self) -> None:
         """Write whatever waits, until nothing does. After a failure nothing more."""
@@ -134,7 +129,8 @@ class Keeper:
     async def _take(self, parts: Sequence[_Part], facts: dict[Key, Answer], *, left_to_ask: int = ROUNDS) -> None:
         """Take pages in; parents that are not here are read in Clerk, and it is tried again."""
         try:
-            self.counts += await self.db.write_bulk(self._insert, parts, facts, left_to_ask > 0, self._steps(parts))
+            so_far = self._so_far(parts)
+            self.counts += await self.db.write_bulk(self._insert, parts, facts, left_to_ask > 0, so_far)
         except _Asks as open_:
             facts = facts | answers_to(open_.asks, await self.writes.look(open_.asks))
             await self._take(parts, facts, left_to_ask=left_to_ask - 1)
@@ -152,7 +148,7 @@ class Keeper:
                 self.counts["unreadable"] += 1
 
     def _insert(
-        self, conn: Conn, parts: Sequence[_Part], facts: dict[Key, Answer], may_ask: bool, steps: Sequence[_Step]
+        self, conn: Conn, parts: Sequence[_Part], facts: dict[Key, Answer], may_ask: bool, so_far: _SoFar
     ) -> "Counter[str]":
         """One transaction: the pages, the audit, and the windows' places. Raises _Asks, and then nothing is kept."""
         now = self.clock()
@@ -165,9 +161,9 @@ class Keeper:
             record(conn, [entry], now=now)
         counts = Counter({**details, "unreadable": sum(len(part.page.unreadable) for part in parts)})
         store.hold(conn, self.lease, now=now)  # from here on one transaction after the other
-        progress = self._progress(store.find_progress(conn, self.run_id), steps)
-        so_far = {"progress": progress, "counts": dict(self.counts + counts)}
-        store.note(conn, self.run_id, self.lease, so_far, now=now)
+        progress = go_on(store.find_progress(conn, self.run_id), so_far.places, so_far.steps)
+        noted = {"progress": progress, "counts": dict(so_far.counts + counts)}
+        store.note(conn, self.run_id, self.lease, noted, now=now)
         return counts
 
     def _decide(self, conn: Conn, left: Sequence[Seen], facts: dict[Key, Answer], may_ask: bool) -> int:
@@ -184,27 +180,18 @@ class Keeper:
         record(conn, joined_entries(ledger.joined), now=now)
         return sum(isinstance(it, Change) for it in verdicts)
 
-    def _steps(self, parts: Sequence[_Part]) -> list[_Step]:
-        """How the windows of these pages go on: by these, and by what is kept already."""
+    def _so_far(self, parts: Sequence[_Part]) -> _SoFar:
+        """What a transaction of these pages goes on from; their windows go on by them, and by what is kept already."""
         windows = {id(it.place) for it in parts}
-        return [
-            _Step(kind, index, part.before, part.after)
+        steps = [
+            Step(kind, index, part.before, part.after)
             for kind, places in self.places.items()
             for index, place in enumerate(places)
             if id(place) in windows
             for part in self._in_order[id(place)]
             if part.is_kept or part in parts
         ]
-
-    def _progress(self, kept: dict[str, Any], steps: Sequence[_Step]) -> dict[str, Any]:
-        """Where every window is, from where the database has it: no page is passed of which one before is not kept."""
-        places = {kind: list(places) for kind, places in self.places.items()} | places_of(kept)
-        for step in steps:
-            it = places[step.kind][step.index]
-            if it.cursor == step.before and not it.is_done:
-                places[step.kind][step.index] = step.after
-        plain: dict[str, Any] = msgspec.to_builtins(places)
-        return plain
+        return _SoFar({kind: list(places) for kind, places in self.places.items()}, Counter(self.counts), steps)
 
     def _move(self, place: Place) -> None:
         """As far as everything is kept; the last steps stay known, for a transaction that was slower."""
@@ -234,8 +221,3 @@ def _heard(written: "asyncio.Future[None]") -> None:
     """Nobody may be waiting for it any more."""
     if not written.cancelled():
         written.exception()
-
-
-def places_of(progress: dict[str, Any]) -> dict[Kind, list[Place]]:
-    """Where an interrupted run was."""
-    return msgspec.convert(progress, dict[Kind, list[Place]])

@@ -19,15 +19,16 @@ from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError, PermanentError
 from instep.kit.ids import new_id
 from instep.kit.turns import quick_turns
-from instep.mirror import held, snapshot
+from instep.mirror import snapshot
 from instep.mirror.apply import apply
 from instep.mirror.ledger import open_ledger
 from instep.sync import store
 from instep.sync.applying import Applying
-from instep.sync.first import First
-from instep.sync.keeping import Keeper, places_of
+from instep.sync.first import First, make_held
+from instep.sync.keeping import Keeper
 from instep.sync.lease import alone
 from instep.sync.model import PLAN_LASTS, Lease, Run, RunKind, SyncRefused
+from instep.sync.places import places_of
 from instep.sync.plan import Policy
 from instep.sync.ports import Everything, Told, Writes
 from instep.sync.scan import Scan
@@ -144,11 +145,6 @@ class Sync:
             return True
         return await self.db.read(_find_interrupted, since=self.clock() - GOES_ON) is not None
 
-    async def make_held(self) -> None:
-        """Make the indexes that a first sync held back when it ended without a word; while one runs, they are its."""
-        if await self.db.read(held.list_held):
-            await self.db.write(held.make_all)
-
     async def changed(self, *, actor: str, since: int | None = None, run_id: str | None = None) -> Run:
         """Take in the users whom Clerk changed since then, or since the newest event that was applied."""
         async with alone(self.db, self.clock) as lease, self._run("changed", actor, lease, run_id) as run:
@@ -244,9 +240,9 @@ class Sync:
         await self.db.write(store.open_run, run, lease, is_asked=run_id is not None)
         await self.db.write(store.forget_findings, before=now - FINDINGS_LAST)
         self.news()
-        if kind != "first":
-            await self.make_held()
         try:
+            if kind != "first":
+                await make_held(self.db)
             yield run
         except SyncRefused as error:
             await self._fail(run, lease, "refused", error)

@@ -146,6 +146,32 @@ def test_whoever_matches_in_other_organizations_is_not_found_here(empty: Db) -> 
     empty.writing(story)
 
 
+def test_who_comes_after_a_connection_searched_is_found_by_it(empty: Db) -> None:
+    """On SQLite a connection that searches reads the file where the system keeps it, also what was added since."""
+    with empty.engine.connect() as conn:
+        for n in range(1, 4):
+            empty.writing(take_in, [user(i, first_name="Ada", last_name=None) for i in range(n * 400)], now=n)
+            assert search.can_ask(conn)
+            assert len(found(conn, users, "ada")) == n * 400
+            conn.rollback()
+
+
+def test_a_sign_of_addresses_is_taken_for_no_letter_that_names_end_in(empty: Db) -> None:
+    """pg_trgm does not tell capitals from small letters: whom the index gives is read, and then left out."""
+
+    def narrowed(conn: Conn, query: str) -> int:
+        wanted = needles(query)
+        where = search.narrowed(conn.dialect.name, users, len(wanted))
+        return len(conn.execute(sa.select(users.c.id).where(*where), search.looking_for(conn, users, wanted)).all())
+
+    def story(conn: Conn) -> None:
+        take_in(conn, [user(1, first_name="Bo", last_name=None, email="nive.an@example.com")], now=1)
+        assert [narrowed(conn, it) for it in ("ve.", "an@exa", "nive")] == [1, 1, 1]
+        assert [narrowed(conn, it) for it in ("ved", "vea", "ana", "and", "anm", "van")] == [0] * 6
+
+    empty.writing(story)
+
+
 def test_making_the_index_again_changes_nothing(empty: Db) -> None:
     def story(conn: Conn) -> None:
         take_in(conn, people(NAMES), now=1)

@@ -118,6 +118,48 @@ def test_the_pages_show_whoever_was_asked_for_exactly_once(
     assert [row.status for row in walked] == sorted(row.status for row in walked), "active ones before the others"
 
 
+STEPS = [((0, 1),), ((4, 1), (6, 3), (12, 0)), ((4, 2), (30, 0)), ((60, 0),), search.WALKS]
+FREQUENT = {
+    "maya": "at the beginning, together far down the list; in the middle of others, before and after",
+    "may": "as above, and more",
+    "ay": "the middle of a word alone is no word's beginning",
+    "aya": "in the middle, all over the list",
+    "maya cohen": "several words, one of them at the beginning of the list's name",
+    "cohen maya": "in the other order",
+    "cohen exam": "in the middle of the list's name, and what everyone has",
+    "b maya": "one letter at the beginning of a word, and a frequent name",
+    "amaya": "few, before the frequent ones",
+    "zz": "nobody",
+}
+
+
+@pytest.fixture(scope="module")
+def many() -> list[tuple[str, str, str]]:
+    """Eighty members; half of them Maya, and so together in the list."""
+    names = ["Maya", "Bo", "Amaya", "Zoë Maya", "Cy", "Maya", "Maya", "Dimaya"]
+    return [
+        (f"{names[n % 8]} {('Cohen', 'Levi', 'Bar')[n % 3]}", MEMBER, "deactivated" if n % 7 == 0 else "active")
+        for n in range(80)
+    ]
+
+
+@pytest.mark.parametrize("walks", STEPS)
+def test_a_frequent_name_far_down_the_list_is_found_in_its_order(
+    db: Db, monkeypatch: pytest.MonkeyPatch, many: list[tuple[str, str, str]], walks: tuple[tuple[int, int], ...]
+) -> None:
+    """Page after page by the cursor, in a big organization and in a small one, wherever a walk ends."""
+    id = furnish(db, many)
+    everyone = db.reading(find_members, id, Ask(limit=500)).rows
+    monkeypatch.setattr(search, "walks", lambda _needles: walks)
+    for query in FREQUENT:
+        wanted = [row for row in everyone if is_found(query, (row.first_name, row.email))]
+        for big, limit in ((1, 3), (1_000, 25)):
+            monkeypatch.setattr(search, "BIG", big)
+            pages = turn(db, id, Ask(limit=limit, query=query))
+            assert [row for page in pages for row in page] == wanted, query
+            assert all(len(page) == limit for page in pages[:-1])
+
+
 def test_the_counts_are_of_the_whole_organization_and_of_no_other(db: Db) -> None:
     id = furnish(db, [("Ada", ADMIN, "active"), ("Bo", MEMBER, "deactivated"), ("Cy", MEMBER, "removed")])
     furnish(db, [("Dee", ADMIN, "active")])

@@ -15,9 +15,9 @@ from instep.kit.db import Conn
 from instep.kit.sought import narrowing, trigrams
 from instep.mirror.tables import memberships, users
 
-WALKS = ((300, 2), (5_000, 0))
-"""How many rows of a list are walked in its order before the index is asked, and how many must be found on the way for
-another walk: what is frequent is found by then, and sorting everyone who matches would take longer."""
+WALKS = ((300, 2), (1_700, 6), (10_000, 0))
+"""How many rows of a list are walked in its order before the index is asked, and how many must be found by then for
+another walk: what one in 300 has fills a page on the way, and sorting everyone who has it would take longer."""
 
 WALKS_OF_LETTERS = ((1_000, 0), (10_000, 0))
 """The same where only one or two letters are looked for: a hundredth of everyone has these."""
@@ -38,7 +38,8 @@ _TRIGRAMS = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace
 _TRIGRAMS += " WHERE e.extname = 'pg_trgm'"
 _PIECE = 3  # one trigram: each more costs another walk of a long list
 _MOST_NARROWING = 4  # the longest needles; each more costs a walk of its own and narrows little
-_IS_INDEXED = "instep_search"
+_IS_INDEXED, _IS_MAPPED = "instep_search", "instep_is_mapped"
+_MAPPED = 2**31 - 1  # bytes; SQLite maps no more than just below this
 
 
 def index_of(table: str, dialect: str) -> str:
@@ -60,6 +61,17 @@ def has_index(conn: Conn) -> bool:
         found = conn.execute(query, {"first": names[0], "second": names[1]}).scalar_one()
         conn.info[_IS_INDEXED] = found == len(names)
     return bool(conn.info[_IS_INDEXED])
+
+
+def can_ask(conn: Conn) -> bool:
+    """Whether the index can be asked; from here on the connection reads from where the system keeps the file (SQLite).
+
+    Whom an index gives are all over the file: to copy a page of it for each of them takes half of a search.
+    """
+    if conn.dialect.name == "sqlite" and not conn.info.get(_IS_MAPPED):
+        conn.exec_driver_sql(f"PRAGMA mmap_size={_MAPPED}")
+        conn.info[_IS_MAPPED] = True
+    return has_index(conn)
 
 
 def make_on_postgresql(conn: Conn, table: str) -> None:

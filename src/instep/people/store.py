@@ -116,15 +116,15 @@ def _search(
 ) -> list[MemberRow]:
     """Walk the list as far as it is cheap, then ask the index for the rest of it."""
     found: list[MemberRow] = []
-    if not search.has_index(conn):
+    if not search.can_ask(conn):
         return _rows(conn, _page(shape), given, limit)
     for rows, least in walks:
-        end = conn.execute(_far(shape, rows), given).first()
-        if end is None:
+        end = fetch(conn, _far(shape, rows), given)
+        if not end:
             return found + _rows(conn, _page(shape), given, limit - len(found))
         walk = _page(replace(shape, has_end=True))
-        found += _rows(conn, walk, given | _place("until", end), limit - len(found))
-        shape, given = replace(shape, has_start=True), given | _place("after", end)
+        found += _rows(conn, walk, given | _place("until", end[0]), limit - len(found))
+        shape, given = replace(shape, has_start=True), given | _place("after", end[0])
         if len(found) >= limit:
             return found
         if len(found) < least:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from instep.access.principal import Principal
 from instep.identity.model import ADMIN
-from instep.kit.db import Conn, is_among
+from instep.kit.db import Conn, fetch, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search
 from instep.mirror.people import COLUMNS, IS_SOMEBODY, PersonRow
@@ -32,6 +32,7 @@ _BELONGINGS = (
     m.role,
     m.status,
 )
+_FIELDS = PersonRow.__struct_fields__
 _IS: dict[Status, sa.ColumnElement[bool]] = {
     "deleted": _IS_DELETED,
     "banned": sa.and_(sa.not_(_IS_DELETED), u.is_banned),
@@ -70,7 +71,7 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
     if ask.cursor is not None:
         given |= {"after_at": ask.cursor.joined_at, "after_id": ask.cursor.id}
     words = ask.query.split()
-    if len(words) == 1 and (found := _rows(conn, _page(shape).where(_is(words[0])), given)):
+    if len(words) == 1 and (found := _rows(conn, _named(shape), given | {"ref": words[0], "email": words[0].lower()})):
         return found
     wanted = needles(ask.query)
     if not wanted:
@@ -82,16 +83,15 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
 def _search(conn: Conn, shape: Shape, given: dict[str, Any], walks: Sequence[tuple[int, int]]) -> list[PersonRow]:
     """Walk the list as far as it is cheap, then ask the index for the rest of it."""
     found: list[PersonRow] = []
-    if not search.has_index(conn):
+    if not search.can_ask(conn):
         return _rows(conn, _page(shape), given)
     for rows, least in walks:
-        end = conn.execute(_far(shape.has_start, rows), given).first()
-        if end is None:
+        end = fetch(conn, _far(shape.has_start, rows), given)
+        if not end:
             return (found + _rows(conn, _page(shape), given))[: shape.limit]
-        until = {"until_at": end.joined_at, "until_id": end.id}
-        found += _rows(conn, _page(replace(shape, has_end=True)), given | until)
-        shape = replace(shape, has_start=True)
-        given = given | {"after_at": end.joined_at, "after_id": end.id}
+        at, id = end[0]
+        found += _rows(conn, _page(replace(shape, has_end=True)), given | {"until_at": at, "until_id": id})
+        shape, given = replace(shape, has_start=True), given | {"after_at": at, "after_id": id}
         if len(found) >= shape.limit:
             return found[: shape.limit]
         if len(found) < least:
@@ -133,11 +133,15 @@ def _place(name: str) -> sa.ColumnElement[Any]:
 
 
 def _rows(conn: Conn, query: sa.Select[Any], given: Mapping[str, Any]) -> list[PersonRow]:
-    return [PersonRow(**row._mapping) for row in conn.execute(query, given)]
+    return [PersonRow(**dict(zip(_FIELDS, row, strict=True))) for row in fetch(conn, query, given)]
 
 
-def _is(word: str) -> sa.ColumnElement[bool]:
-    return sa.or_(u.id == word, u.clerk_id == word, sa.func.lower(u.email) == word.lower())
+@lru_cache(maxsize=64)
+def _named(shape: Shape) -> sa.Select[Any]:
+    """Whoever is meant by an id or a whole address, if they are on the page."""
+    ref = sa.bindparam("ref", type_=sa.Text)
+    has_email = sa.func.lower(u.email) == sa.bindparam("email", type_=sa.Text)
+    return _page(shape).where(sa.or_(u.id == ref, u.clerk_id == ref, has_email))
 
 
 def _members_of(ref: sa.BindParameter[str]) -> sa.Select[Any]:
@@ -149,16 +153,16 @@ def list_belongings(conn: Conn, user_ids: Sequence[str]) -> dict[str, list[Belon
     """What each of these people belongs to, or is deactivated in, by the organization's name."""
     if not user_ids:
         return {}
-    query = (
-        sa.select(*_BELONGINGS)
-        .join(organizations, o.id == m.organization_id)
-        .where(is_among(conn, m.user_id, user_ids), _IS_HERE)
-        .order_by(sa.func.lower(o.name), m.id)
-    )
     found: dict[str, list[Belonging]] = {}
-    for user_id, *values in conn.execute(query):
+    for user_id, *values in fetch(conn, _belongings(conn.dialect.name), {"user_ids": listed(conn, user_ids)}):
         found.setdefault(user_id, []).append(Belonging(**dict(zip(Belonging.__struct_fields__, values, strict=True))))
     return found
+
+
+@lru_cache
+def _belongings(dialect: str) -> sa.Select[Any]:
+    query = sa.select(*_BELONGINGS).join(organizations, o.id == m.organization_id)
+    return query.where(is_in(dialect, m.user_id, "user_ids"), _IS_HERE).order_by(sa.func.lower(o.name), m.id)
 
 
 def list_ties(conn: Conn, principal: Principal, user_id: str) -> list[Tie]:

@@ -13,9 +13,8 @@ from collections.abc import Iterable
 SHORT = 3  # signs; below that a trigram index knows only the beginnings of words
 _NARROW = 10  # signs
 _START = "  "
-# pg_trgm does not tell capitals from small letters: what most addresses have is no sign that many names have.
-_OFTEN = {"@": "J", ".": "Q", "-": "M"}
-_DIGITS = "ABCDEFGHIKLNOPRSTUVW"
+_OFTEN = {"@": "A", ".": "D", "-": "M"}
+_DIGITS = "BCEFGHIJKLNOPQRSTUVW"
 _LEADS = (("Z", 3), ("Y", 4), ("X", 5))  # how many digits follow; no digit is a lead, so that no code begins in another
 
 

@@ -156,22 +156,6 @@ def test_who_comes_after_a_connection_searched_is_found_by_it(empty: Db) -> None
             conn.rollback()
 
 
-def test_a_sign_of_addresses_is_taken_for_no_letter_that_names_end_in(empty: Db) -> None:
-    """pg_trgm does not tell capitals from small letters: whom the index gives is read, and then left out."""
-
-    def narrowed(conn: Conn, query: str) -> int:
-        wanted = needles(query)
-        where = search.narrowed(conn.dialect.name, users, len(wanted))
-        return len(conn.execute(sa.select(users.c.id).where(*where), search.looking_for(conn, users, wanted)).all())
-
-    def story(conn: Conn) -> None:
-        take_in(conn, [user(1, first_name="Bo", last_name=None, email="nive.an@example.com")], now=1)
-        assert [narrowed(conn, it) for it in ("ve.", "an@exa", "nive")] == [1, 1, 1]
-        assert [narrowed(conn, it) for it in ("ved", "vea", "ana", "and", "anm", "van")] == [0] * 6
-
-    empty.writing(story)
-
-
 def test_making_the_index_again_changes_nothing(empty: Db) -> None:
     def story(conn: Conn) -> None:
         take_in(conn, people(NAMES), now=1)

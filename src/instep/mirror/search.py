@@ -39,7 +39,7 @@ _TRIGRAMS += " WHERE e.extname = 'pg_trgm'"
 _PIECE = 3  # one trigram: each more costs another walk of a long list
 _MOST_NARROWING = 4  # the longest needles; each more costs a walk of its own and narrows little
 _IS_INDEXED, _IS_MAPPED = "instep_search", "instep_is_mapped"
-_MAPPED = 2**31 - 1  # bytes; SQLite maps no more than just below this
+_MAPPED = 256 * 2**20  # bytes a connection: more gains little, and is counted as memory of the process
 
 
 def index_of(table: str, dialect: str) -> str:

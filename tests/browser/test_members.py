@@ -112,6 +112,31 @@ def test_the_keyboard_reaches_everything(site: Site, new_page: NewPage) -> None:
     expect(row(page, "Samuel Adeyemi")).to_be_focused()
 
 
+def test_a_message_never_lies_over_an_open_menu(site: Site, new_page: NewPage) -> None:
+    """What is raised while a menu is open comes below it; the menu keeps its place and the focus."""
+    page = open_at(new_page(size="phone"), site)
+    page.get_by_role("button", name="Actions for Maya Cohen").focus()
+    page.keyboard.press("Enter")
+    copy = page.get_by_role("button", name="Copy e-mail")
+    copy.focus()
+    page.evaluate("Promise.all(document.getAnimations().map(it => it.finished))")
+    before = copy.bounding_box()
+    for number in range(12):
+        page.evaluate("title => document.dispatchEvent(new CustomEvent('toast', {detail: {title}}))", f"Message {number}")
+    expect(page.locator("#toasts")).to_contain_text("Message 11")
+    assert page.evaluate(
+        """() => [...document.querySelectorAll(".menu:popover-open .menu-item")].every((item) => {
+          const { left, top, width, height } = item.getBoundingClientRect();
+          return item.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+        })"""
+    )
+    assert copy.bounding_box() == before
+    expect(copy).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(copy).to_be_hidden()
+    expect(page.get_by_role("button", name="Actions for Maya Cohen")).to_be_focused()
+
+
 def test_inviting(site: Site, new_page: NewPage) -> None:
     """`i` opens the dialog at its first field; mistakes are said beside it; Escape leaves; sending marks the row."""
     page = open_at(new_page(allow=[*REFUSED, *DOWN]), site)

@@ -1,9 +1,11 @@
 // Changes asked for from a row: the dialog closes at once, the row waits, the answer raises what it has to say.
 import { toast } from "./toasts.js";
 
-const WATCH_MS = 1_500;
+const WATCH_MS = 1_500, FAULT_MS = 60_000;
 const busy = new Map(); // id of a row -> how many answers it waits for
+const faults = new Map(); // selector of a place in a row -> {why, at}: what was shown as done and taken back there
 
+// What only this page knows, put into the rows again after each reading of the list.
 const mark = () => {
   for (const row of document.querySelectorAll("tr.is-busy")) if (!busy.has(row.id)) unmark(row);
   for (const id of busy.keys()) {
@@ -11,7 +13,27 @@ const mark = () => {
     row?.classList.add("is-busy");
     row?.setAttribute("aria-busy", "true");
   }
+  for (const [where, { why, at }] of faults) {
+    if (Date.now() - at > FAULT_MS) faults.delete(where);
+    else putFault(document.querySelector(where), why);
+  }
 };
+
+function putFault(place, why) {
+  if (!place || place.querySelector(".cell-fault")) return;
+  const fault = document.createElement("p");
+  fault.className = "cell-fault";
+  fault.textContent = why;
+  place.append(fault);
+}
+
+// Why it was taken back; without a reason the place is free of an earlier one.
+function blame(where, why) {
+  faults.delete(where);
+  document.querySelector(`${where} .cell-fault`)?.remove();
+  if (why) faults.set(where, { why, at: Date.now() });
+  mark();
+}
 
 function unmark(row) {
   row.classList.remove("is-busy");
@@ -59,24 +81,17 @@ async function perform(form) {
   }
 }
 
-// Why something that was shown as done was taken back.
-function faultOf(why) {
-  const fault = document.createElement("p");
-  fault.className = "cell-fault";
-  fault.textContent = why;
-  return fault;
-}
-
 // A choice that is saved as it is made: shown as if it were done, taken back visibly where it was not.
 async function save(select) {
   const form = select.form;
+  const where = `#${CSS.escape(form.dataset.row)} form[data-saves]`;
   const before = [...select.options].findIndex((option) => option.defaultSelected);
-  form.querySelector(".cell-fault")?.remove();
+  blame(where, "");
   form.toggleAttribute("data-saving", true);
   wait(form.dataset.row, 1);
   const back = (why) => {
     select.selectedIndex = before;
-    form.append(faultOf(why));
+    blame(where, why);
   };
   try {
     const { isWell, raised } = await send(form);
@@ -125,9 +140,8 @@ function settle(id, isWell) {
   const name = document.querySelector(`#${CSS.escape(id)} .person-name bdi`);
   if (!isWell && name) {
     name.textContent = shown.get(id);
-    name.closest("td").querySelector(".cell-fault")?.remove();
     const why = document.querySelector("#profile-error > span, #profile-form .field-error > span")?.firstChild.textContent;
-    if (why) name.closest("td").append(faultOf(why));
+    blame(`#${CSS.escape(id)} td:has(.person-name)`, why);
   }
   shown.delete(id);
   wait(id, -1);

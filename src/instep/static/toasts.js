@@ -26,11 +26,22 @@ export function toast({ title, text = "", tone = "success", request_id: request 
   };
   shown.querySelector("[data-close]").addEventListener("click", close);
   toaster.append(shown);
-  if (toaster.matches(":popover-open")) toaster.hidePopover();
-  toaster.showPopover(); // again, to lie above a dialog that opened since
+  raise(toaster);
   if (tone === "success") goLater(shown, close);
   say(text ? `${title}. ${text}` : title);
   return close;
+}
+
+// Again, to lie above a dialog that opened since; but below a menu that is open, which would be out of reach.
+function raise(toaster) {
+  if (toaster.matches(":popover-open")) toaster.hidePopover();
+  toaster.showPopover();
+  const menu = document.querySelector(".menu:popover-open"), at = document.activeElement;
+  if (!menu) return;
+  menu.hidePopover();
+  menu.showPopover({ source: document.querySelector(`[popovertarget="${CSS.escape(menu.id)}"]`) });
+  for (const opening of menu.getAnimations()) opening.finish(); // it was seen to open already
+  at.focus({ preventScroll: true });
 }
 
 function goLater(shown, close) {

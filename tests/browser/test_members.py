@@ -122,7 +122,9 @@ def test_a_message_never_lies_over_an_open_menu(site: Site, new_page: NewPage) -
     page.evaluate("Promise.all(document.getAnimations().map(it => it.finished))")
     before = copy.bounding_box()
     for number in range(12):
-        page.evaluate("title => document.dispatchEvent(new CustomEvent('toast', {detail: {title}}))", f"Message {number}")
+        page.evaluate(
+            "title => document.dispatchEvent(new CustomEvent('toast', {detail: {title}}))", f"Message {number}"
+        )
     expect(page.locator("#toasts")).to_contain_text("Message 11")
     assert page.evaluate(
         """() => [...document.querySelectorAll(".menu:popover-open .menu-item")].every((item) => {

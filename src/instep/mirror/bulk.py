@@ -23,7 +23,7 @@ from instep.kit.db import Conn, DatabaseRefused
 from instep.mirror import search
 from instep.mirror.apply import names_of
 from instep.mirror.joining import place_of
-from instep.mirror.store import find_known, find_unlinked
+from instep.mirror.store import TABLES, find_known, find_unlinked
 from instep.mirror.tables import organizations, users
 
 Row = tuple[Any, ...]
@@ -47,8 +47,8 @@ INSERT INTO instep_memberships (id, clerk_id, organization_id, user_id, role, st
 {incoming} SELECT i.id, i.clerk_id, o.id, u.id, i.role, 'active', u.sort_name, u.search_text, i.joined_at, i.version,
   i.digest, i.changed_at FROM {source}
 WHERE u.gone_at IS NULL AND o.gone_at IS NULL AND NOT EXISTS (SELECT 1 FROM instep_memberships k
-  WHERE k.user_id = u.id AND k.organization_id = o.id AND k.status = 'deactivated')
-ON CONFLICT DO NOTHING"""
+  WHERE k.user_id = u.id AND k.organization_id = o.id AND k.status = 'deactivated')"""
+_UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
 
 class Ready(Struct, frozen=True, gc=False):
@@ -175,7 +175,6 @@ _COLUMNS: dict[Kind, list[str]] = {
     "membership": _MEMBERSHIP.split(),
 }
 _INDEXED = [_COLUMNS["user"].index(it) for it in ("email", "username", "sort_name")]
-_TABLES: dict[Kind, str] = {"user": users.name, "organization": organizations.name}
 _PREFIXES: dict[Kind, str] = {"user": "usr", "organization": "ogn", "membership": "mbr"}
 
 
@@ -189,16 +188,22 @@ def _new_ids(kinds: Sequence[Kind]) -> list[str]:
 def _copy(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
     """PostgreSQL: COPY; gives how many rows were new.
 
-    Straight into the table, as long as all of them are; else, and for what must be joined to its parents, into a
-    temporary table, then one insert.
+    Straight into the table, or, for what must be joined to its parents, from a temporary table. Where one of them is
+    there already all of them come again, each unless it is there: to look for every row first costs a tenth.
     """
-    if kind != "membership":
-        try:
-            with conn.begin_nested():
-                _copy_into(conn, _TABLES[kind], kind, rows)
-            return len(rows)
-        except psycopg.Error:  # whatever it is, it comes again below, where it is told as every failure is
-            pass
+    try:
+        with conn.begin_nested():
+            if kind != "membership":
+                _copy_into(conn, TABLES[kind].name, kind, rows)
+                return len(rows)
+            _copy_aside(conn, kind, rows)
+            return conn.exec_driver_sql(_move_in(kind, "")).rowcount
+    except (psycopg.Error, sa.exc.DBAPIError):  # whatever it is, it comes again below, where it is told as failures are
+        _copy_aside(conn, kind, rows)
+    return conn.exec_driver_sql(_move_in(kind, _UNLESS_THERE)).rowcount
+
+
+def _copy_aside(conn: Conn, kind: Kind, rows: Sequence[Row]) -> None:
     incoming = f"{_INCOMING}{kind}"
     columns = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _COLUMNS[kind])
     conn.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ({columns}) ON COMMIT DELETE ROWS")
@@ -207,7 +212,6 @@ def _copy(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
         _copy_into(conn, incoming, kind, rows)
     except psycopg.DataError as error:
         raise DatabaseRefused(f"The database refused the change: {error}") from error
-    return conn.exec_driver_sql(_move_in(kind)).rowcount
 
 
 def _copy_into(conn: Conn, table: str, kind: Kind, rows: Sequence[Row]) -> None:
@@ -217,13 +221,13 @@ def _copy_into(conn: Conn, table: str, kind: Kind, rows: Sequence[Row]) -> None:
             copy.write_row(row)
 
 
-def _move_in(kind: Kind) -> str:
+def _move_in(kind: Kind, unless: str) -> str:
     incoming = f"{_INCOMING}{kind}"
     if kind == "membership":
         joins = "JOIN instep_users u ON u.clerk_id = i.user_ JOIN instep_organizations o ON o.clerk_id = i.organization"
-        return _MEMBERS_FROM.format(incoming="", source=f"{incoming} i {joins}")
+        return f"{_MEMBERS_FROM.format(incoming='', source=f'{incoming} i {joins}')} {unless}"
     names = ", ".join(_COLUMNS[kind])
-    return f"INSERT INTO {_TABLES[kind]} ({names}) SELECT {names} FROM {incoming} ON CONFLICT DO NOTHING"  # noqa: S608
+    return f"INSERT INTO {TABLES[kind].name} ({names}) SELECT {names} FROM {incoming} {unless}"  # noqa: S608
 
 
 def _insert_many(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
@@ -242,8 +246,8 @@ def _insert_rows(kind: Kind, count: int) -> str:
     names = _COLUMNS[kind]
     values = ", ".join([f"({', '.join('?' * len(names))})"] * count)
     if kind != "membership":
-        return f"INSERT INTO {_TABLES[kind]} ({', '.join(names)}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608
+        return f"INSERT INTO {TABLES[kind].name} ({', '.join(names)}) VALUES {values} {_UNLESS_THERE}"  # noqa: S608
     joins = "CROSS JOIN instep_users u ON u.clerk_id = i.user_"
     joins += " CROSS JOIN instep_organizations o ON o.clerk_id = i.organization"
     incoming = f"WITH i ({', '.join(names)}) AS (VALUES {values})"
-    return _MEMBERS_FROM.format(incoming=incoming, source=f"i {joins}")
+    return f"{_MEMBERS_FROM.format(incoming=incoming, source=f'i {joins}')} {_UNLESS_THERE}"

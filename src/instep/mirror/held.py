@@ -16,13 +16,15 @@ PATIENCE = 2_000
 """How long a table is waited for, in milliseconds (PostgreSQL): who uses it goes first."""
 
 _FACT = "index_held_"
-_HELD: dict[str, tuple[str, ...]] = {
-    users.name: ("ix_instep_users_email", "ix_instep_users_username", "ix_instep_users_joined"),
-    memberships.name: (
-        "ix_instep_memberships_page",
-        "ix_instep_memberships_role_page",
-        "ix_instep_memberships_joined",
-    ),
+_OF_USERS = ("ix_instep_users_email", "ix_instep_users_username", "ix_instep_users_joined")
+_OF_MEMBERSHIPS = ("ix_instep_memberships_role_page", "ix_instep_memberships_page", "ix_instep_memberships_joined")
+# The longest to make first. SQLite's index of search waits by itself, see mirror.search; on PostgreSQL, which has
+# little to do while people are read, their other indexes cost nothing then.
+_HELD: dict[tuple[str, str], tuple[str, ...]] = {
+    ("sqlite", users.name): _OF_USERS,
+    ("sqlite", memberships.name): _OF_MEMBERSHIPS,
+    ("postgresql", users.name): (search.index_of(users.name, "postgresql"),),
+    ("postgresql", memberships.name): (search.index_of(memberships.name, "postgresql"), *_OF_MEMBERSHIPS),
 }
 
 
@@ -47,13 +49,12 @@ def hold(conn: Conn, tables: Collection[str]) -> None:
 
 def names_of(conn: Conn, table: str) -> Sequence[str]:
     """The names of the indexes of a table that may be held."""
-    is_postgresql = conn.dialect.name == "postgresql"  # SQLite's index of search waits by itself, see mirror.search
-    return (*_HELD[table], *([search.index_of(table, "postgresql")] if is_postgresql else []))
+    return _HELD[conn.dialect.name, table]
 
 
 def list_held(conn: Conn, table: str | None = None) -> list[str]:
     """The names of the indexes (of one table) that wait to be made."""
-    known = [name for it in _HELD if table in (None, it) for name in names_of(conn, it)]
+    known = [name for it in (users.name, memberships.name) if table in (None, it) for name in names_of(conn, it)]
     facts = sa.text(f"SELECT name FROM instep_facts WHERE substr(name, 1, {len(_FACT)}) = '{_FACT}'")  # noqa: S608
     found = {str(name).removeprefix(_FACT) for (name,) in conn.execute(facts)}
     return [name for name in known if name in found]

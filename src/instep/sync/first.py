@@ -27,8 +27,9 @@ from instep.sync.ports import Everything, Progress, Told
 log = structlog.get_logger(__name__)
 
 LANES = 24
+MAKERS = 2  # the longest index takes as long as the others together
 # Pages of one window that may wait to be kept. Users have many windows; the others have one, and fill a transaction.
-AT_ONCE: dict[Kind, int] = {"organization": 4, "user": 1, "membership": 24}
+AT_ONCE: dict[Kind, int] = {"organization": 4, "user": 2, "membership": 24}
 
 
 @dataclass
@@ -89,15 +90,13 @@ async def make_held(db: Db, table: str | None = None) -> None:
 
     What can't be made is logged and waits for the next time: only speed depends on it, and `instep doctor` says so.
     """
-    names = await db.read(held.list_held, table)
-    for name, failure in zip(names, await asyncio.gather(*(_make(db, it) for it in names)), strict=True):
-        if failure is not None:
-            log.warning("index_not_made", index=name, error=str(failure))
+    makers = asyncio.Semaphore(MAKERS)
+    await asyncio.gather(*(_make(db, it, makers) for it in await db.read(held.list_held, table)))
 
 
-async def _make(db: Db, name: str) -> InstepError | None:
-    try:
-        await db.write(held.make, name)
-    except InstepError as error:
-        return error
-    return None
+async def _make(db: Db, name: str, makers: asyncio.Semaphore) -> None:
+    async with makers:
+        try:
+            await db.write(held.make, name)
+        except InstepError as error:
+            log.warning("index_not_made", index=name, error=str(error))

@@ -2,17 +2,21 @@
 
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 import typer
+from typer.main import get_group
 
 from instep import __version__
+from instep.app import cli
 from instep.app.cli import app, main
 from instep.app.config import Settings
 from instep.kit.schema import needed_version
@@ -158,3 +162,19 @@ def test_every_command_is_in_the_documentation() -> None:
     names = [name for commands in (main.commands, *groups.values()) for name in commands]
     assert len(names) > 30
     assert [name for name in names if not re.search(rf"`(instep (\w+ )?)?{name}\b", described)] == []
+
+
+def test_every_command_of_every_module_can_be_asked_for() -> None:
+    main: Any = typer.main.get_command(app)
+    modules = [import_module(f"instep.app.{path.stem}") for path in Path(cli.__file__).parent.glob("cli_*.py")]
+    names = [name for it in modules if hasattr(it, "app") for name in get_group(it.app).commands]
+    assert sorted([*names, "version"]) == sorted(main.commands)
+    assert {name: command.name for name, command in main.commands.items()} == {name: name for name in main.commands}
+
+
+def test_a_command_loads_its_own_module_alone() -> None:
+    """What a sync needs is a third of what everything needs: no web framework is loaded for it."""
+    asking = "import sys, typer.main; from instep.app.cli import app; typer.main.get_command(app).commands['sync'];"
+    telling = "print(*sorted(it for it in sys.modules if it.startswith('instep.app.cli') or it == 'fastapi'))"
+    told = subprocess.run([sys.executable, "-c", asking + telling], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["instep.app.cli", "instep.app.cli_sync"]

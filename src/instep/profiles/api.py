@@ -21,8 +21,8 @@ from instep.profiles.shapes import (
     User,
     UserPage,
     UserQuery,
+    as_bytes,
     email_answer_of,
-    page_of,
     user_of,
 )
 
@@ -55,7 +55,9 @@ def _add_reading(router: APIRouter, principal: PrincipalOf, profiles: Profiles) 
     async def list_users(request: Request, wish: Annotated[UserQuery, Query()]) -> Any:
         """Newest first; for instance admins."""
         who = await principal(request)
-        return who if isinstance(who, Response) else page_of(await profiles.users.list(who, wish.ask()))
+        if isinstance(who, Response):
+            return who
+        return Response(as_bytes(await profiles.users.list(who, wish.ask())), media_type="application/json")
 
     @router.get("/{id}", response_model=User, summary="One person", operation_id="get_user")
     async def get_user(request: Request, id: str) -> Any:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from instep.kit.clock import to_iso
@@ -176,47 +177,53 @@ class EmailAnswer(BaseModel):
 
 def user_of(profile: words.Profile, *, note: str | None = None) -> User:
     """A person as the API gives them."""
-    person = profile.person
-    known: dict[str, Any] = {name: getattr(person, name) for name in _PLAIN}
-    known |= {name: to_iso(getattr(person, name)) for name in _TIMES}
-    if profile.is_whole:
-        known |= {name: getattr(person, name) for name in ("external_id", "public_metadata", "attributes")}
-    return User(
-        **known,
-        role=profile.role if profile.is_whole else None,
-        status=profile.status,
-        organizations=[_organization_of(it) for it in profile.belongings],
-        note=note,
-    )
-
-
-_PLAIN = (
-    "id",
-    "clerk_id",
-    "email",
-    "is_email_verified",
-    "first_name",
-    "last_name",
-    "username",
-    "image_url",
-)
-_TIMES = ("joined_at", "last_sign_in_at", "last_active_at", "deactivated_at", "deleted_at")
-
-
-def _organization_of(it: words.Belonging) -> UserOrganization:
-    return UserOrganization(
-        organization_id=it.organization_id,
-        clerk_id=it.organization_clerk_id,
-        name=it.name,
-        slug=it.slug,
-        role=it.role,
-        status="active" if it.status == "active" else "deactivated",
-    )
+    return User(**_fields(profile), note=note)
 
 
 def page_of(found: words.Users) -> UserPage:
     """A page of people as the API gives it."""
     return UserPage(data=[user_of(it) for it in found.rows], next_cursor=found.next_cursor)
+
+
+def as_bytes(found: words.Users) -> bytes:
+    """The same as it is sent, several times as fast."""
+    people = [_fields(it) | {"note": None} for it in found.rows]
+    return _encode({"data": people, "next_cursor": found.next_cursor})
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+_PLAIN = ("id", "clerk_id", "email", "is_email_verified", "first_name", "last_name", "username", "image_url")
+_TIMES = ("joined_at", "last_sign_in_at", "last_active_at", "deactivated_at", "deleted_at")
+
+
+_WHOLE = ("external_id", "public_metadata", "attributes")
+
+
+def _fields(profile: words.Profile) -> dict[str, Any]:
+    """All of a `User` but its note."""
+    person = profile.person
+    known: dict[str, Any] = {name: getattr(person, name) for name in _PLAIN}
+    known["role"] = profile.role if profile.is_whole else None
+    known["status"] = profile.status
+    known["organizations"] = [_organization_of(it) for it in profile.belongings]
+    for name in _TIMES:
+        known[name] = to_iso(getattr(person, name))
+    for name in _WHOLE:
+        known[name] = getattr(person, name) if profile.is_whole else None
+    return known
+
+
+def _organization_of(it: words.Belonging) -> dict[str, str | None]:
+    return {
+        "organization_id": it.organization_id,
+        "clerk_id": it.organization_clerk_id,
+        "name": it.name,
+        "slug": it.slug,
+        "role": it.role,
+        "status": "active" if it.status == "active" else "deactivated",
+    }
 
 
 def email_answer_of(change: words.EmailChange) -> EmailAnswer:

@@ -34,7 +34,7 @@ k(i, a, b) AS (SELECT i, {_place(SPREAD, FIRSTS)}, {_place(OTHER_SPREAD, LASTS)}
 p(i, f, l) AS (SELECT i, {_syllable("a * 37 + 40")} || {_syllable("a / 80 * 37 + a")},
   {_syllable("b * 37 + 40")} || {_syllable("b / 80")} || {_syllable("b / 6400 * 7 + b")} || 'n' FROM k)"""
 _EMAIL = "f || '.' || l || (i % 97) || '@example.com'"
-_TEXT = "'  ' || f || '  ' || l || '  ' || f || 'D' || l || (i % 97) || 'AexampleDcom  ' || f || i"
+_TEXT = "'  ' || f || '  ' || l || '  ' || f || 'Q' || l || (i % 97) || 'XexampleQcom  ' || f || i"
 
 
 def name_of(i: int, members: int) -> tuple[str, str]:

@@ -176,7 +176,7 @@ def test_a_local_profile_is_listed_and_found_by_its_new_name(db: Db) -> None:
         None,
         "lulu",
         "lulu",
-        "  louAexampleDcom  lulu",
+        "  louXexampleQcom  lulu",
     )
 
 

@@ -156,6 +156,44 @@ def test_who_comes_after_a_connection_searched_is_found_by_it(empty: Db) -> None
             conn.rollback()
 
 
+def test_a_sign_of_addresses_is_taken_for_no_letter_that_names_end_in(empty: Db) -> None:
+    """pg_trgm does not tell capitals from small letters: whom the index gives is read, and then left out."""
+
+    def narrowed(conn: Conn, query: str) -> int:
+        wanted = needles(query)
+        where = search.narrowed(conn.dialect.name, users, len(wanted))
+        return len(conn.execute(sa.select(users.c.id).where(*where), search.looking_for(conn, users, wanted)).all())
+
+    def story(conn: Conn) -> None:
+        take_in(conn, [user(1, first_name="Bo", last_name=None, email="nive.an@example.com")], now=1)
+        assert [narrowed(conn, it) for it in ("ve.", "an@exa", "nive")] == [1, 1, 1]
+        assert [narrowed(conn, it) for it in ("ved", "vea", "ana", "and", "anm", "van")] == [0] * 6
+
+    empty.writing(story)
+
+
+def test_a_list_is_walked_only_for_what_many_may_have(empty: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite counts them; PostgreSQL can't, and takes letters and a single word for what many have."""
+
+    def walks(conn: Conn, query: str) -> Sequence[tuple[int, int]]:
+        wanted = needles(query)
+        return search.walks(conn, users, wanted, search.looking_for(conn, users, wanted))
+
+    def story(conn: Conn) -> None:
+        take_in(conn, people(["Ada", "Adam", "Adalie", "Bo"]), now=1)
+        monkeypatch.setattr(search, "FEW", 3)
+        few = () if empty.is_sqlite else search.WALKS_OF_FEW
+        assert [walks(conn, it) for it in ("ada", "a", "adam", "ada 1", "a.b")] == [
+            search.WALKS,
+            search.WALKS,
+            () if empty.is_sqlite else search.WALKS,
+            few,
+            few,
+        ]
+
+    empty.writing(story)
+
+
 def test_making_the_index_again_changes_nothing(empty: Db) -> None:
     def story(conn: Conn) -> None:
         take_in(conn, people(NAMES), now=1)

@@ -95,7 +95,7 @@ def test_the_pages_show_whoever_was_asked_for_exactly_once(
     id = furnish(db, everyone)
     ask = Ask(limit=limit, statuses=statuses, roles=roles, query=query)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "walks", lambda _needles: walks)
+        patch.setattr(search, "walks", lambda *_: walks)
         patch.setattr(search, "BIG", 4)
         pages = turn(db, id, ask)
     walked = [row for page in pages for row in page]
@@ -150,7 +150,7 @@ def test_a_frequent_name_far_down_the_list_is_found_in_its_order(
     """Page after page by the cursor, in a big organization and in a small one, wherever a walk ends."""
     id = furnish(db, many)
     everyone = db.reading(find_members, id, Ask(limit=500)).rows
-    monkeypatch.setattr(search, "walks", lambda _needles: walks)
+    monkeypatch.setattr(search, "walks", lambda *_: walks)
     for query in FREQUENT:
         wanted = [row for row in everyone if is_found(query, (row.first_name, row.email))]
         for big, limit in ((1, 3), (1_000, 25)):
@@ -216,7 +216,7 @@ def test_where_somebody_comes_from_and_when_they_were_active_narrow_the_list(
     """With words too, however far the list is walked before the index is asked."""
     id = furnish(db, [(name, "org:member", "active") for name in ("Al", "Bo", "Cy", "Di")])
     db.writing(stand, {"Al": ("user_al", 90), "Bo": (None, 70), "Cy": ("user_cy", 10), "Di": (None, None)})
-    monkeypatch.setattr(search, "WALKS", ((walk, 0),))
+    monkeypatch.setattr(search, "walks", lambda *_: ((walk, 0),))
     found = db.reading(find_members, id, ask).rows[: ask.limit]
     assert [row.first_name for row in found] == names
 
@@ -230,7 +230,7 @@ def stand(conn: Conn, /, people: dict[str, tuple[str | None, int | None]]) -> No
 
 def test_without_the_index_of_search_the_same_people_are_found(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as on a PostgreSQL whose owner has no right to pg_trgm: the role may read and write, and no more."""
-    monkeypatch.setattr(search, "WALKS", ((0, 1),))
+    monkeypatch.setattr(search, "walks", lambda *_: ((0, 1),))
     id = furnish(db, [(name, MEMBER, "active") for name in ("Ada", "Adam", "Bo")])
 
     def found(conn: Conn) -> list[str | None]:

@@ -39,7 +39,7 @@ def turn(conn: Conn, ask: Ask) -> list[PersonRow]:
 def test_the_pages_show_whoever_was_asked_for_exactly_once(
     db: Db, monkeypatch: pytest.MonkeyPatch, walks: tuple[tuple[int, int], ...]
 ) -> None:
-    monkeypatch.setattr(search, "walks", lambda _needles: walks)
+    monkeypatch.setattr(search, "walks", lambda *_: walks)
     db.writing(fill)
     for query in ("", "ADA", "ad", "zoe", "%", "_b", "ада", "person", "nobody", "ada example"):
         for organization_id in (None, "org_1"):
@@ -67,7 +67,7 @@ def test_a_frequent_name_is_found_newest_first_wherever_a_walk_ends(
     db.writing(furnish)
     everyone = db.reading(list_people, Ask(limit=100))
     assert [it.joined_at for it in everyone] == sorted((it.joined_at for it in everyone), reverse=True)
-    monkeypatch.setattr(search, "walks", lambda _needles: walks)
+    monkeypatch.setattr(search, "walks", lambda *_: walks)
     for query in ("maya", "may", "aya", "maya cohen", "levi di", "m c", "nobody"):
         wanted = [it for it in everyone if is_found(query, (it.first_name, it.last_name, it.email))]
         for limit in (4, 25):

@@ -13,9 +13,10 @@ from collections.abc import Iterable
 SHORT = 3  # signs; below that a trigram index knows only the beginnings of words
 _NARROW = 10  # signs
 _START = "  "
-_OFTEN = {"@": "A", ".": "D", "-": "M"}
-_DIGITS = "BCEFGHIJKLNOPQRSTUVW"
-_LEADS = (("Z", 3), ("Y", 4), ("X", 5))  # how many digits follow; no digit is a lead, so that no code begins in another
+# PostgreSQL's trigrams do not tell capitals from small letters: what every address has is no sign that names have.
+_OFTEN = {"@": "X", ".": "Q", "-": "J"}
+_DIGITS = "ABCDEFGHIKLMNOPRSTUV"
+_LEADS = (("Z", 3), ("Y", 4), ("W", 5))  # how many digits follow; no digit is a lead, so that no code begins in another
 
 
 class _Codes(dict[int, str]):

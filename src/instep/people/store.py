@@ -108,17 +108,15 @@ def _find(
         return _rows(conn, _page(shape), given, limit)
     given |= search.looking_for(conn, memberships, wanted, None if is_big else organization_id)
     shape = replace(shape, words=len(wanted), has_piece=not is_big)
-    return _search(conn, shape, given, search.walks(wanted), limit)
+    return _search(conn, shape, given, wanted, limit)
 
 
-def _search(
-    conn: Conn, shape: Shape, given: dict[str, Any], walks: Sequence[tuple[int, int]], limit: int
-) -> list[MemberRow]:
+def _search(conn: Conn, shape: Shape, given: dict[str, Any], wanted: Sequence[str], limit: int) -> list[MemberRow]:
     """Walk the list as far as it is cheap, then ask the index for the rest of it."""
     found: list[MemberRow] = []
     if not search.can_ask(conn):
         return _rows(conn, _page(shape), given, limit)
-    for rows, least in walks:
+    for rows, least in search.walks(conn, memberships, wanted, given):
         end = fetch(conn, _far(shape, rows), given)
         if not end:
             return found + _rows(conn, _page(shape), given, limit - len(found))

@@ -77,15 +77,15 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
     if not wanted:
         return _rows(conn, _page(shape), given)
     shape = replace(shape, words=len(wanted))
-    return _search(conn, shape, given | search.looking_for(conn, users, wanted), search.walks(wanted))
+    return _search(conn, shape, given | search.looking_for(conn, users, wanted), wanted)
 
 
-def _search(conn: Conn, shape: Shape, given: dict[str, Any], walks: Sequence[tuple[int, int]]) -> list[PersonRow]:
+def _search(conn: Conn, shape: Shape, given: dict[str, Any], wanted: Sequence[str]) -> list[PersonRow]:
     """Walk the list as far as it is cheap, then ask the index for the rest of it."""
     found: list[PersonRow] = []
     if not search.can_ask(conn):
         return _rows(conn, _page(shape), given)
-    for rows, least in walks:
+    for rows, least in search.walks(conn, users, wanted, given):
         end = fetch(conn, _far(shape.has_start, rows), given)
         if not end:
             return (found + _rows(conn, _page(shape), given))[: shape.limit]

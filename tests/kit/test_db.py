@@ -77,6 +77,32 @@ async def test_writers_at_once_are_all_kept(db: Db) -> None:
     assert len(names(db)) == 41
 
 
+async def test_reads_wait_for_their_turn_and_not_for_those_who_write(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More at once would only share the processors; and whoever reads long keeps nobody from writing."""
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    db, most = Db(database_url, threads=4), 2
+    at_work, begun, may_end = [0], threading.Semaphore(0), threading.Event()
+    seen: list[int] = []
+
+    def read(_conn: Conn) -> None:
+        at_work[0] += 1
+        seen.append(at_work[0])
+        begun.release()
+        may_end.wait(10)
+        at_work[0] -= 1
+
+    reading = [asyncio.create_task(db.read(read)) for _ in range(most + 2)]
+    for _ in range(most):
+        assert await asyncio.to_thread(begun.acquire, timeout=10)
+    assert await db.write(lambda conn: conn.execute(sa.text("SELECT 1")).scalar_one()) == 1
+    may_end.set()
+    await asyncio.gather(*reading)
+    db.close()
+    assert max(seen) == most
+
+
 async def test_a_database_that_is_gone_is_temporary(db: Db) -> None:
     with failing(db):
         with pytest.raises(DatabaseDown):

@@ -6,6 +6,7 @@ event loop, for scripts.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -40,6 +41,8 @@ metadata = sa.MetaData(
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 THREADS = 8
+"""Connections of a process: half read, half write. More would only share the processors: whoever is behind seven others
+waits as long, and a long search takes eight times as long."""
 MOST_IDLE = 60.0  # seconds: whoever stops in the middle of a transaction keeps its rows no longer than this
 _ALONE = "AUTOCOMMIT"  # each statement by itself
 _PRAGMAS = (
@@ -68,7 +71,7 @@ class DatabaseRefused(PermanentError):
 
 
 class Db:
-    """An engine and the threads that use it. SQLite: one writer thread; PostgreSQL: as many as connections.
+    """An engine and the threads that use it. SQLite: one thread writes, and the processors read, with one to spare.
 
     `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the
     first use. Raises DatabaseDown from every call while the database can't be reached. `options` go with every
@@ -85,8 +88,10 @@ class Db:
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level=_ALONE)
         self._writing = self.engine.execution_options(instep_writes=True, **(options or {}))
         self._bulk = self._writing.execution_options(instep_is_bulk=True)
-        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="instep-db")
-        self._writers = ThreadPoolExecutor(1, thread_name_prefix="instep-write") if self.is_sqlite else self._readers
+        readers = min(threads, (os.cpu_count() or 1) + 1) if self.is_sqlite else max(threads // 2, 1)
+        writers = 1 if self.is_sqlite else max(threads - readers, 1)
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="instep-read")
+        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="instep-write")
 
     async def read(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(conn, ...)`, which writes nothing; on PostgreSQL each of its statements sees what is committed."""

@@ -126,10 +126,13 @@ async function watch({ url, toast: said }) {
 
 // A name that is being saved is shown in its row as if it were; where it was not, the old one comes back.
 const shown = new Map();
+const nameIn = (id) => `#${CSS.escape(id)} td:has(.person-name)`;
+
 function foretell(form) {
   const name = document.querySelector(`#${CSS.escape(form.dataset.shows)} .person-name bdi`);
   const words = ["first_name", "last_name"].map((part) => form.elements[part].value.trim()).filter(Boolean).join(" ");
   if (!name || !words) return;
+  blame(nameIn(form.dataset.shows), "");
   shown.set(form.dataset.shows, name.textContent);
   name.textContent = words;
   wait(form.dataset.shows, 1);
@@ -141,7 +144,7 @@ function settle(id, isWell) {
   if (!isWell && name) {
     name.textContent = shown.get(id);
     const why = document.querySelector("#profile-error > span, #profile-form .field-error > span")?.firstChild.textContent;
-    blame(`#${CSS.escape(id)} td:has(.person-name)`, why);
+    blame(nameIn(id), why);
   }
   shown.delete(id);
   wait(id, -1);

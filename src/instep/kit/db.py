@@ -71,7 +71,7 @@ class DatabaseRefused(PermanentError):
 
 
 class Db:
-    """An engine and the threads that use it. SQLite: one thread writes, and the processors read, with one to spare.
+    """An engine and the threads that use it. SQLite: one thread writes, as many read as there are processors.
 
     `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the
     first use. Raises DatabaseDown from every call while the database can't be reached. `options` go with every
@@ -88,7 +88,7 @@ class Db:
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level=_ALONE)
         self._writing = self.engine.execution_options(instep_writes=True, **(options or {}))
         self._bulk = self._writing.execution_options(instep_is_bulk=True)
-        readers = min(threads, (os.cpu_count() or 1) + 1) if self.is_sqlite else max(threads // 2, 1)
+        readers = min(threads, max(os.cpu_count() or 1, 2)) if self.is_sqlite else max(threads // 2, 1)
         writers = 1 if self.is_sqlite else max(threads - readers, 1)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="instep-read")
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="instep-write")

@@ -52,7 +52,7 @@ _PRAGMAS = (
     "cache_size=-16000",
 )
 # Many pages are changed by each of many transactions: they are brought into the database every 64 MB, not every 4.
-_BULK_PRAGMAS = ("synchronous=NORMAL", "wal_autocheckpoint=16000", "cache_size=-32000")
+_BULK_PRAGMAS = ("synchronous=NORMAL", "wal_autocheckpoint=16000", "cache_size=-64000")
 _USUAL_PRAGMAS = ("synchronous=FULL", "wal_autocheckpoint=1000", "cache_size=-16000")
 _IDLE_TOO_LONG = "25P03"
 _TOO_MUCH = "54"  # a value that passes a limit of PostgreSQL's, such as the size of an index row: no outage

@@ -1,8 +1,8 @@
 """Taking everything in at once: the first sync of an empty database, and of one that is far behind.
 
-Every window keeps its place in the transaction that writes its page: whatever ends the process costs one page of each
-window at the most. Deliveries may arrive meanwhile: what is here already is decided by the law, and the rest is
-inserted in bulk.
+Every window keeps its place in the transaction that writes its page: whatever ends the process costs the pages that
+were read and not written yet, half a second's work. Deliveries may arrive meanwhile: what is here already is decided by
+the law, and the rest is inserted in bulk.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 LANES = 24
 MAKERS = 2  # the longest index takes as long as the others together
 # Pages of one window that may wait to be kept. Users have many windows; the others have one, and fill a transaction.
-AT_ONCE: dict[Kind, int] = {"organization": 4, "user": 2, "membership": 24}
+AT_ONCE: dict[Kind, int] = {"organization": 4, "user": 2, "membership": 40}
 
 
 @dataclass

@@ -24,8 +24,8 @@ from instep.sync.model import Lease
 from instep.sync.places import Place, Step, go_on
 from instep.sync.ports import Writes
 
-TOGETHER = 12
-"""Pages that share a transaction at the most: while one half of the lanes is written, the other half is read."""
+TOGETHER = 20
+"""Pages that share a transaction at the most: while one half of what may wait is written, the other half is read."""
 WRITERS = 2
 """Transactions side by side on PostgreSQL, which works on one while the other is handed over; SQLite has one writer."""
 ROUNDS = 3

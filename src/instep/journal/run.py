@@ -106,6 +106,7 @@ class Runner:
                 raise Refused(REUSED, code="idempotency_key_reused")
             return repeated, None
         if opening is not None:
+            store.take_turn(conn, asked.target)
             if store.find_open(conn, asked.target) is not None:
                 return None, None
             opening(conn)

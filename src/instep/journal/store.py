@@ -41,6 +41,12 @@ def open_(conn: Conn, asked: Asked, *, now: int, until: int) -> Operation | None
     return operation
 
 
+def take_turn(conn: Conn, target: str) -> None:
+    """Until this transaction ends nobody else opens anything on the target (PostgreSQL; SQLite has one writer)."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(target, 0))))
+
+
 def find_open(conn: Conn, target: str) -> Operation | None:
     """The open operation on a target."""
     return _one(conn, sa.select(*_COLUMNS).where(c.target == target, c.state == "open"))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from instep.app import demo as demo_
-from instep.app.config import load_demo_settings, load_settings
+from instep.app.config import Settings, load_demo_settings, load_settings
 from instep.app.doctor import examine
 from instep.app.server import Server, check_free, make_server, work_until_told
 from instep.app.timer import install
@@ -18,13 +18,19 @@ from instep.kit.schema import migrate as migrate_
 app = typer.Typer()
 
 
-@app.command()
-def serve() -> None:
-    """Serve the console, the API and the webhooks, with the worker inside."""
+def _opened() -> tuple[Settings, Services]:
+    """What a process that stays needs: its log set up, and a database whose schema is this version's."""
     settings = load_settings()
     log.configure(is_json=settings.instep_log_json)
     services = make_services(settings)
     check(services.db.engine)
+    return settings, services
+
+
+@app.command()
+def serve() -> None:
+    """Serve the console, the API and the webhooks, with the worker inside."""
+    settings, services = _opened()
     check_free(settings.instep_host, settings.instep_port, hint="INSTEP_PORT=... instep serve")
     server = make_server(services, host=settings.instep_host, port=settings.instep_port)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
@@ -41,11 +47,7 @@ async def _serve(server: Server, services: Services) -> None:
 @app.command()
 def work() -> None:
     """Work the inbox and open operations, without serving: as many beside each other as you like, on PostgreSQL."""
-    settings = load_settings()
-    log.configure(is_json=settings.instep_log_json)
-    services = make_services(settings)
-    check(services.db.engine)
-    asyncio.run(work_until_told(services))
+    asyncio.run(work_until_told(_opened()[1]))
 
 
 @app.command()

@@ -41,8 +41,8 @@ metadata = sa.MetaData(
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 THREADS = 8
-"""Connections of a process: half read, half write. More would only share the processors: whoever is behind seven others
-waits as long, and a long search takes eight times as long."""
+"""Connections of a process at the most. More reads side by side would only share the processors: a long search then
+takes as many times as long, where in turn it waits for a moment and ends at once."""
 MOST_IDLE = 60.0  # seconds: whoever stops in the middle of a transaction keeps its rows no longer than this
 _ALONE = "AUTOCOMMIT"  # each statement by itself
 _PRAGMAS = (
@@ -71,7 +71,8 @@ class DatabaseRefused(PermanentError):
 
 
 class Db:
-    """An engine and the threads that use it. SQLite: one thread writes, as many read as there are processors.
+    """An engine and the threads that use it. SQLite: one writes, as many read as there are processors; PostgreSQL: half
+    of them read, half write.
 
     `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the
     first use. Raises DatabaseDown from every call while the database can't be reached. `options` go with every

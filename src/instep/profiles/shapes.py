@@ -192,12 +192,8 @@ def as_bytes(found: words.Users) -> bytes:
 
 
 _encode = msgspec.json.Encoder().encode
-
-
 _PLAIN = ("id", "clerk_id", "email", "is_email_verified", "first_name", "last_name", "username", "image_url")
 _TIMES = ("joined_at", "last_sign_in_at", "last_active_at", "deactivated_at", "deleted_at")
-
-
 _WHOLE = ("external_id", "public_metadata", "attributes")
 
 

@@ -1,5 +1,5 @@
 // The console's own behaviour: theme, dialogs, menus, copying, keys. Without it the pages still work.
-import { say, toast } from "./toasts.js";
+import { opener, say, toast } from "./toasts.js";
 import { keepTimes } from "./times.js";
 import { startLive } from "./live.js";
 import { startDeeds } from "./deeds.js";
@@ -89,8 +89,6 @@ document.addEventListener("close", (event) => {
 let isByKeyboard = false;
 document.addEventListener("pointerdown", () => { isByKeyboard = false; }, true);
 document.addEventListener("keydown", () => { isByKeyboard = true; }, true);
-
-const opener = (menu) => one(`[popovertarget="${CSS.escape(menu.id)}"]`);
 
 function placeMenu(menu) {
   if (CSS.supports("position-area", "block-end")) return;

@@ -32,6 +32,8 @@ export function toast({ title, text = "", tone = "success", request_id: request 
   return close;
 }
 
+export const opener = (menu) => document.querySelector(`[popovertarget="${CSS.escape(menu.id)}"]`);
+
 // Again, to lie above a dialog that opened since; but below a menu that is open, which would be out of reach.
 function raise(toaster) {
   if (toaster.matches(":popover-open")) toaster.hidePopover();
@@ -39,7 +41,7 @@ function raise(toaster) {
   const menu = document.querySelector(".menu:popover-open"), at = document.activeElement;
   if (!menu) return;
   menu.hidePopover();
-  menu.showPopover({ source: document.querySelector(`[popovertarget="${CSS.escape(menu.id)}"]`) });
+  menu.showPopover({ source: opener(menu) });
   for (const opening of menu.getAnimations()) opening.finish(); // it was seen to open already
   at.focus({ preventScroll: true });
 }

@@ -6,8 +6,9 @@ A membership is indexed with a piece of its organization's id: who matches in ot
 """
 # ruff: noqa: S608 (the statements are made of names of ours alone)
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -43,6 +44,18 @@ _PIECE = 3  # one trigram: each more costs another walk of a long list
 _MOST_NARROWING = 4  # the longest needles; each more costs a walk of its own and narrows little
 _IS_INDEXED, _IS_MAPPED = "instep_search", "instep_is_mapped"
 _MAPPED = 256 * 2**20  # bytes a connection: more gains little, and is counted as memory of the process
+
+T = TypeVar("T")
+Place = Sequence[Any]
+"""Where somebody stands in a list: by what it is sorted, and the id."""
+
+
+class Part(NamedTuple):
+    """A part of a list: what comes behind `after`, up to `until` with it; all of it, or what the index gives of it."""
+
+    after: Place | None
+    until: Place | None = None
+    is_indexed: bool = False
 
 
 def index_of(table: str, dialect: str) -> str:
@@ -123,19 +136,54 @@ def narrowed(dialect: str, table: sa.Table, count: int, *, has_piece: bool = Fal
     return [is_meant.bindparams(sa.bindparam("matching", type_=sa.Text))]  # type: ignore[list-item]
 
 
-def walks(conn: Conn, table: sa.Table, needles: Sequence[str], given: dict[str, Any]) -> Sequence[tuple[int, int]]:
-    """How far to walk for these, with the parameters of `looking_for`.
+def find(
+    conn: Conn,
+    table: sa.Table,
+    needles: Sequence[str],
+    given: Mapping[str, Any],
+    part: Part,
+    limit: int,
+    *,
+    read: Callable[[Part, int], list[T]],
+    go: Callable[[Place | None, int], Place | None],
+) -> list[T]:
+    """The first `limit` rows of a part of a list that hold the needles, in the list's order.
+
+    It is walked as far as that is cheap, and then the index is asked for the rest. `given`: what `looking_for` gave.
+    `read` gives so many of the rows of a part that hold them; `go` the place so many rows behind another in the list,
+    whoever is asked for, None where the list ends first.
+    """
+    if not can_ask(conn):
+        return read(part, limit)
+    found: list[T] = []
+    for rows, least in walks(conn, table, needles, given):
+        end = go(part.after, rows)
+        found += read(part._replace(until=end), limit - len(found))
+        if end is None or len(found) >= limit:
+            return found
+        part = part._replace(after=end)
+        if len(found) < least:
+            break
+    return found + read(part._replace(is_indexed=True), limit - len(found))
+
+
+def walks(conn: Conn, table: sa.Table, needles: Sequence[str], given: Mapping[str, Any]) -> Sequence[tuple[int, int]]:
+    """How far to walk for these.
 
     SQLite counts whom the index knows, up to FEW, in a fraction of a millisecond. PostgreSQL can't without reading
     them; there one or two letters, or a single word of a-z, may be what many have; all else is taken for rare.
     """
     if conn.dialect.name == "sqlite":
-        index = index_of(table.name, "sqlite")
-        known = f"SELECT count(*) FROM (SELECT 1 FROM {index} WHERE {index} MATCH :matching LIMIT {FEW})"
-        return () if conn.execute(sa.text(known), {"matching": given["matching"]}).scalar_one() < FEW else WALKS
+        known = conn.execute(_known(index_of(table.name, "sqlite")), {"matching": given["matching"]})
+        return () if known.scalar_one() < FEW else WALKS
     is_short = all(it.startswith(" ") for it in needles)
     is_name = len(needles) == 1 and needles[0].isalpha() and needles[0].islower()
     return WALKS if is_short or is_name else WALKS_OF_FEW
+
+
+@lru_cache
+def _known(index: str) -> sa.TextClause:
+    return sa.text(f"SELECT count(*) FROM (SELECT 1 FROM {index} WHERE {index} MATCH :matching LIMIT {FEW})")
 
 
 def hold(conn: Conn) -> None:

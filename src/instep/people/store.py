@@ -98,43 +98,30 @@ def _find(
     given: dict[str, Any] = {"organization_id": organization_id, "status": status}
     if ask.roles:
         given["roles"] = listed(conn, sorted(ask.roles)) if len(ask.roles) > 1 else next(iter(ask.roles))
-    shape = Shape(conn.dialect.name, ask.limit + 1, min(len(ask.roles), 2), has_start=start is not None)
+    shape = Shape(conn.dialect.name, ask.limit + 1, min(len(ask.roles), 2))
     if ask.activity is not None:
         given["active_at"] = ask.activity.until if ask.activity.since is None else ask.activity.since
     shape = replace(shape, source=ask.source, activity=_kind(ask.activity))
-    given |= _place("after", start)
     wanted = needles(ask.query)
-    if not wanted:
-        return _rows(conn, _page(shape), given, limit)
-    given |= search.looking_for(conn, memberships, wanted, None if is_big else organization_id)
-    shape = replace(shape, words=len(wanted), has_piece=not is_big)
-    return _search(conn, shape, given, wanted, limit)
+    if wanted:
+        given |= search.looking_for(conn, memberships, wanted, None if is_big else organization_id)
+        shape = replace(shape, words=len(wanted), has_piece=not is_big)
+
+    def read(part: search.Part, limit: int) -> list[MemberRow]:
+        bounds = {"has_start": part.after is not None, "has_end": part.until is not None}
+        page = _page(replace(shape, **bounds, is_indexed=part.is_indexed))
+        places = _place("after", part.after) | _place("until", part.until)
+        return [MemberRow(*row) for row in fetch(conn, page, given | places)[:limit]]
+
+    def go(after: search.Place | None, rows: int) -> search.Place | None:
+        far = _far(replace(shape, has_start=after is not None), rows)
+        return next(iter(fetch(conn, far, given | _place("after", after))), None)
+
+    part = search.Part(start)
+    return search.find(conn, memberships, wanted, given, part, limit, read=read, go=go) if wanted else read(part, limit)
 
 
-def _search(conn: Conn, shape: Shape, given: dict[str, Any], wanted: Sequence[str], limit: int) -> list[MemberRow]:
-    """Walk the list as far as it is cheap, then ask the index for the rest of it."""
-    found: list[MemberRow] = []
-    if not search.can_ask(conn):
-        return _rows(conn, _page(shape), given, limit)
-    for rows, least in search.walks(conn, memberships, wanted, given):
-        end = fetch(conn, _far(shape, rows), given)
-        if not end:
-            return found + _rows(conn, _page(shape), given, limit - len(found))
-        walk = _page(replace(shape, has_end=True))
-        found += _rows(conn, walk, given | _place("until", end[0]), limit - len(found))
-        shape, given = replace(shape, has_start=True), given | _place("after", end[0])
-        if len(found) >= limit:
-            return found
-        if len(found) < least:
-            break
-    return found + _rows(conn, _page(replace(shape, is_indexed=True)), given, limit - len(found))
-
-
-def _rows(conn: Conn, query: sa.Select[Any], given: dict[str, Any], limit: int) -> list[MemberRow]:
-    return [MemberRow(*row) for row in fetch(conn, query, given)[:limit]]
-
-
-def _place(name: str, place: Sequence[str] | None) -> dict[str, Any]:
+def _place(name: str, place: search.Place | None) -> dict[str, Any]:
     return {} if place is None else {f"{name}_name": place[0], f"{name}_id": place[1]}
 
 

@@ -66,37 +66,34 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
     """
     has_organization = ask.organization is not None
     shape = Shape(conn.dialect.name, ask.limit + 1, ask.statuses or SHOWN_AT_FIRST, has_organization)
-    shape = replace(shape, has_start=ask.cursor is not None)
+    part = search.Part((ask.cursor.joined_at, ask.cursor.id) if ask.cursor else None)
     given: dict[str, Any] = {"organization": ask.organization} if has_organization else {}
-    if ask.cursor is not None:
-        given |= {"after_at": ask.cursor.joined_at, "after_id": ask.cursor.id}
     words = ask.query.split()
-    if len(words) == 1 and (found := _rows(conn, _named(shape), given | {"ref": words[0], "email": words[0].lower()})):
-        return found
+    if len(words) == 1:
+        named = _named(replace(shape, has_start=part.after is not None))
+        meant = given | _at("after", part.after) | {"ref": words[0], "email": words[0].lower()}
+        if found := _rows(conn, named, meant):
+            return found
     wanted = needles(ask.query)
-    if not wanted:
-        return _rows(conn, _page(shape), given)
-    shape = replace(shape, words=len(wanted))
-    return _search(conn, shape, given | search.looking_for(conn, users, wanted), wanted)
+    if wanted:
+        given |= search.looking_for(conn, users, wanted)
+        shape = replace(shape, words=len(wanted))
+
+    def read(part: search.Part, limit: int) -> list[PersonRow]:
+        bounds = {"has_start": part.after is not None, "has_end": part.until is not None}
+        page = _page(replace(shape, **bounds, is_indexed=part.is_indexed))
+        return _rows(conn, page, given | _at("after", part.after) | _at("until", part.until))[:limit]
+
+    def go(after: search.Place | None, rows: int) -> search.Place | None:
+        far = _far(after is not None, rows)
+        return next(iter(fetch(conn, far, _at("after", after))), None)
+
+    limit = shape.limit
+    return search.find(conn, users, wanted, given, part, limit, read=read, go=go) if wanted else read(part, limit)
 
 
-def _search(conn: Conn, shape: Shape, given: dict[str, Any], wanted: Sequence[str]) -> list[PersonRow]:
-    """Walk the list as far as it is cheap, then ask the index for the rest of it."""
-    found: list[PersonRow] = []
-    if not search.can_ask(conn):
-        return _rows(conn, _page(shape), given)
-    for rows, least in search.walks(conn, users, wanted, given):
-        end = fetch(conn, _far(shape.has_start, rows), given)
-        if not end:
-            return (found + _rows(conn, _page(shape), given))[: shape.limit]
-        at, id = end[0]
-        found += _rows(conn, _page(replace(shape, has_end=True)), given | {"until_at": at, "until_id": id})
-        shape, given = replace(shape, has_start=True), given | {"after_at": at, "after_id": id}
-        if len(found) >= shape.limit:
-            return found[: shape.limit]
-        if len(found) < least:
-            break
-    return (found + _rows(conn, _page(replace(shape, is_indexed=True)), given))[: shape.limit]
+def _at(name: str, place: search.Place | None) -> dict[str, Any]:
+    return {} if place is None else {f"{name}_at": place[0], f"{name}_id": place[1]}
 
 
 @lru_cache(maxsize=256)

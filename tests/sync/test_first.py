@@ -10,13 +10,14 @@ import sqlalchemy as sa
 
 from instep.clerk import wire
 from instep.identity.events import Seen
-from instep.kit.db import Conn
+from instep.kit.db import Conn, Db
 from instep.mirror.apply import take_in
 from instep.mirror.bulk import insert_new, make_ready
 from instep.mirror.tables import memberships, organizations, users
 from instep.sync import first as first_module
 from instep.sync.model import Busy
 from tests.support.crash import Crash, CrashPoints, count_points
+from tests.support.locks import is_waited_for
 from tests.support.people import membership, organization, user
 from tests.sync.world import World, make_world, seed, small_pages
 
@@ -104,8 +105,6 @@ async def test_killed_anywhere_it_goes_on_and_reads_little_again(world: World, m
 
 
 async def test_stopped_at_every_statement_it_ends_whole(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from instep.kit.db import Db
-
     small_pages(monkeypatch, 4)
     db = Db(migrated_url)
     points = CrashPoints()
@@ -144,6 +143,24 @@ async def test_deliveries_may_arrive_while_it_runs(world: World, monkeypatch: py
     await world.take_all()
     assert world.here() == world.in_clerk()
     assert sum(row["digest"] == "newer" for row in world.rows(users)) > 10
+
+
+async def test_what_is_there_already_is_decided_while_nothing_else_is_locked(postgres_migrated_url: str) -> None:
+    """Whoever writes to the mirror locks people first: not after what was inserted in the same transaction."""
+    db = Db(postgres_migrated_url)
+    world = make_world(db)
+    world.emulator.seed(seed(2))
+    await world.take_all()
+    world.execute(sa.delete(memberships).where(memberships.c.clerk_id.like("%1")))
+    with db.engine.connect() as other:
+        person = sa.select(users.c.id).where(users.c.clerk_id.like("%0"))
+        other.execute(person.with_for_update(read=True, key_share=True))  # as another bulk load does
+        taking = asyncio.create_task(world.sync.first(actor="test", kinds=["membership"]))
+        assert await asyncio.to_thread(is_waited_for, other, taking.done)
+        assert world.here() == world.in_clerk(), "what is new is kept"
+        other.execute(sa.select(users.c.id).with_for_update(nowait=True))
+    assert (await taking).counts == {"new": 1, "left": 1}
+    db.close()
 
 
 async def test_a_row_that_the_database_does_not_take_is_left_and_counted(world: World) -> None:

@@ -24,18 +24,18 @@ class Slow:
     is_sqlite = False
 
     def __init__(self) -> None:
-        self.under_way: list[tuple[Any, asyncio.Future[Counter[str]]]] = []
+        self.under_way: list[tuple[Any, asyncio.Future[Any]]] = []
         self.kept: dict[str, Any] = {}
 
-    async def write_bulk(self, _: Callable[..., Any], *given: Any) -> "Counter[str]":
-        ended: asyncio.Future[Counter[str]] = asyncio.get_running_loop().create_future()
+    async def write_bulk(self, _: Callable[..., Any], *given: Any) -> Any:
+        ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.under_way.append((given[-1], ended))
         return await ended
 
     def end(self, number: int) -> None:
         so_far, ended = self.under_way[number]
         self.kept = go_on(self.kept, so_far.places, so_far.steps)
-        ended.set_result(Counter(new=1))
+        ended.set_result(([], Counter(new=1)))
 
     def cursor(self) -> Any:
         return self.kept["membership"][0]["cursor"]

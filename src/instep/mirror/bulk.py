@@ -49,6 +49,8 @@ INSERT INTO instep_memberships (id, clerk_id, organization_id, user_id, role, st
 WHERE u.gone_at IS NULL AND o.gone_at IS NULL AND NOT EXISTS (SELECT 1 FROM instep_memberships k
   WHERE k.user_id = u.id AND k.organization_id = o.id AND k.status = 'deactivated')"""
 _UNLESS_THERE = "ON CONFLICT DO NOTHING"
+_KEEP = """
+SELECT count(*) FROM (SELECT 1 FROM {table} WHERE clerk_id = ANY(%s) ORDER BY clerk_id FOR KEY SHARE) AS kept"""
 
 
 class Ready(Struct, frozen=True, gc=False):
@@ -196,14 +198,12 @@ def _copy(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
             if kind != "membership":
                 _copy_into(conn, TABLES[kind].name, kind, rows)
                 return len(rows)
-            _copy_aside(conn, kind, rows)
-            return conn.exec_driver_sql(_move_in(kind, "")).rowcount
+            return _copy_aside(conn, kind, rows, unless="")
     except (psycopg.Error, sa.exc.DBAPIError):  # whatever it is, it comes again below, where it is told as failures are
-        _copy_aside(conn, kind, rows)
-    return conn.exec_driver_sql(_move_in(kind, _UNLESS_THERE)).rowcount
+        return _copy_aside(conn, kind, rows, unless=_UNLESS_THERE)
 
 
-def _copy_aside(conn: Conn, kind: Kind, rows: Sequence[Row]) -> None:
+def _copy_aside(conn: Conn, kind: Kind, rows: Sequence[Row], *, unless: str) -> int:
     incoming = f"{_INCOMING}{kind}"
     columns = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _COLUMNS[kind])
     conn.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ({columns}) ON COMMIT DELETE ROWS")
@@ -212,6 +212,20 @@ def _copy_aside(conn: Conn, kind: Kind, rows: Sequence[Row]) -> None:
         _copy_into(conn, incoming, kind, rows)
     except psycopg.DataError as error:
         raise DatabaseRefused(f"The database refused the change: {error}") from error
+    if kind == "membership":
+        _keep_parents(conn, rows)
+    return conn.exec_driver_sql(_move_in(kind, unless)).rowcount
+
+
+def _keep_parents(conn: Conn, rows: Sequence[Row]) -> None:
+    """Nobody calls them dead until the transaction ends; whoever is about to is waited for, and then seen.
+
+    In the order in which every writer locks (see mirror.store), so that none waits for another in a circle.
+    """
+    for table, column in ((users, "user_"), (organizations, "organization")):
+        place = _COLUMNS["membership"].index(column)
+        ids = sorted({row[place] for row in rows})
+        conn.exec_driver_sql(_KEEP.format(table=table.name), (ids,))
 
 
 def _copy_into(conn: Conn, table: str, kind: Kind, rows: Sequence[Row]) -> None:

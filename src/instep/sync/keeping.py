@@ -113,7 +113,7 @@ class Keeper:
 
     async def _keep(self, parts: Sequence[_Part]) -> None:
         try:
-            await self._take(parts, {})
+            await self._take(parts)
         except PermanentError as error:
             if len(parts) > 1:  # one page that the database does not take: the others are kept without it
                 for part in parts:
@@ -126,14 +126,28 @@ class Keeper:
             part.is_kept, part.page, part.ready = True, _NOTHING, ()
             self._move(part.place)
 
-    async def _take(self, parts: Sequence[_Part], facts: dict[Key, Answer], *, left_to_ask: int = ROUNDS) -> None:
-        """Take pages in; parents that are not here are read in Clerk, and it is tried again."""
+    async def _take(self, parts: Sequence[_Part]) -> None:
+        """Take pages in: what is new in one transaction; what is left of them, if anything is, in another.
+
+        Two, since whoever writes to the mirror locks people before organizations and these before memberships, and what
+        is left may be about people again: no two wait for each other in a circle (PostgreSQL).
+        """
+        left, counts = await self.db.write_bulk(self._insert, parts, self._so_far(parts))
+        self.counts += counts
+        if left:
+            keys = {it.key for it in left}
+            for part in parts:  # what is in already is not taken again, whatever becomes of the rest
+                part.ready = [it for it in part.ready if it.news.key in keys]
+            await self._take_left(parts, {})
+
+    async def _take_left(self, parts: Sequence[_Part], facts: dict[Key, Answer], *, left_to_ask: int = ROUNDS) -> None:
+        """By the law; parents that are not here are read in Clerk, and it is tried again."""
         try:
             so_far = self._so_far(parts)
-            self.counts += await self.db.write_bulk(self._insert, parts, facts, left_to_ask > 0, so_far)
+            self.counts += await self.db.write_bulk(self._decide, parts, facts, left_to_ask > 0, so_far)
         except _Asks as open_:
             facts = facts | answers_to(open_.asks, await self.writes.look(open_.asks))
-            await self._take(parts, facts, left_to_ask=left_to_ask - 1)
+            await self._take_left(parts, facts, left_to_ask=left_to_ask - 1)
 
     async def _one_by_one(self, part: _Part) -> None:
         """A page with a row that the database does not take: that one is left out and counted."""
@@ -141,33 +155,25 @@ class Keeper:
         for item in part.ready:
             page = msgspec.structs.replace(part.page, items=[item.news], unreadable=())
             try:
-                await self._take([replace(part, page=page, ready=[item])], {})
+                await self._take([replace(part, page=page, ready=[item])])
             except PermanentError as error:
                 if error.code != "database_refused":
                     raise
                 self.counts["unreadable"] += 1
 
-    def _insert(
+    def _insert(self, conn: Conn, parts: Sequence[_Part], so_far: _SoFar) -> "tuple[list[Seen], Counter[str]]":
+        """One transaction for what is new; gives what is left. The windows go on where nothing is."""
+        ready = [it for part in parts for it in part.ready]
+        left = insert_new(conn, ready)
+        counts = Counter(new=len(ready) - len(left), unreadable=0 if left else _unreadable(parts))
+        self._note(conn, counts, msgspec.structs.replace(so_far, steps=[]) if left else so_far)
+        return left, counts
+
+    def _decide(
         self, conn: Conn, parts: Sequence[_Part], facts: dict[Key, Answer], may_ask: bool, so_far: _SoFar
     ) -> "Counter[str]":
-        """One transaction: the pages, the audit, and the windows' places. Raises _Asks, and then nothing is kept."""
-        now = self.clock()
-        news = [it for part in parts for it in part.ready]
-        left = insert_new(conn, news)
-        changed = self._decide(conn, left, facts, may_ask) if left else 0
-        details = {"new": len(news) - len(left), "changed": changed, "left": len(left) - changed}
-        if news:
-            entry = Entry(actor=self.actor, action="sync.took", target=self.run_id, cause=self.run_id, details=details)
-            record(conn, [entry], now=now)
-        counts = Counter({**details, "unreadable": sum(len(part.page.unreadable) for part in parts)})
-        store.hold(conn, self.lease, now=now)  # from here on one transaction after the other
-        progress = go_on(store.find_progress(conn, self.run_id), so_far.places, so_far.steps)
-        noted = {"progress": progress, "counts": dict(so_far.counts + counts)}
-        store.note(conn, self.run_id, self.lease, noted, now=now)
-        return counts
-
-    def _decide(self, conn: Conn, left: Sequence[Seen], facts: dict[Key, Answer], may_ask: bool) -> int:
-        """What is here already, or may be someone we know, by the law; gives how many were written."""
+        """One transaction for what is here already, or may be someone we know, by the law. Raises _Asks."""
+        left = [it.news for part in parts for it in part.ready]
         ledger = open_ledger(conn, [*(it.news for it in facts.values()), *left])
         for fact in facts.values():
             ledger.answer(fact)
@@ -178,7 +184,21 @@ class Keeper:
         now = self.clock()
         apply(conn, ledger, now=now)
         record(conn, joined_entries(ledger.joined), now=now)
-        return sum(isinstance(it, Change) for it in verdicts)
+        changed = sum(isinstance(it, Change) for it in verdicts)
+        counts = Counter(changed=changed, left=len(left) - changed, unreadable=_unreadable(parts))
+        self._note(conn, counts, so_far)
+        return counts
+
+    def _note(self, conn: Conn, counts: "Counter[str]", so_far: _SoFar) -> None:
+        """At the end of a transaction, which must still have the lease: the audit, and where the windows are."""
+        now, details = self.clock(), {name: counts[name] for name in ("new", "changed", "left")}
+        if any(details.values()):
+            entry = Entry(actor=self.actor, action="sync.took", target=self.run_id, cause=self.run_id, details=details)
+            record(conn, [entry], now=now)
+        store.hold(conn, self.lease, now=now)  # from here on one transaction after the other
+        progress = go_on(store.find_progress(conn, self.run_id), so_far.places, so_far.steps)
+        noted = {"progress": progress, "counts": dict(so_far.counts + counts)}
+        store.note(conn, self.run_id, self.lease, noted, now=now)
 
     def _so_far(self, parts: Sequence[_Part]) -> _SoFar:
         """What a transaction of these pages goes on from; their windows go on by them, and by what is kept already."""
@@ -209,6 +229,10 @@ class _Asks(Exception):
     def __init__(self, asks: Sequence[AskAgain]) -> None:
         super().__init__()
         self.asks = asks
+
+
+def _unreadable(parts: Sequence[_Part]) -> int:
+    return sum(len(part.page.unreadable) for part in parts)
 
 
 def _myself() -> "asyncio.Task[None]":

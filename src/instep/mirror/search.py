@@ -8,7 +8,7 @@ A membership is indexed with a piece of its organization's id: who matches in ot
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -136,35 +136,35 @@ def narrowed(dialect: str, table: sa.Table, count: int, *, has_piece: bool = Fal
     return [is_meant.bindparams(sa.bindparam("matching", type_=sa.Text))]  # type: ignore[list-item]
 
 
+class Walk(NamedTuple, Generic[T]):
+    """How a list of a table is walked: `read` gives so many rows of a part of it, of those that are asked for; `go` the
+    place so many rows behind another, whoever is asked for, None where the list ends first.
+    """
+
+    table: sa.Table
+    read: Callable[[Part, int], list[T]]
+    go: Callable[[Place | None, int], Place | None]
+
+
 def find(
-    conn: Conn,
-    table: sa.Table,
-    needles: Sequence[str],
-    given: Mapping[str, Any],
-    part: Part,
-    limit: int,
-    *,
-    read: Callable[[Part, int], list[T]],
-    go: Callable[[Place | None, int], Place | None],
+    conn: Conn, walk: Walk[T], needles: Sequence[str], given: Mapping[str, Any], part: Part, limit: int
 ) -> list[T]:
     """The first `limit` rows of a part of a list that hold the needles, in the list's order.
 
     It is walked as far as that is cheap, and then the index is asked for the rest. `given`: what `looking_for` gave.
-    `read` gives so many of the rows of a part that hold them; `go` the place so many rows behind another in the list,
-    whoever is asked for, None where the list ends first.
     """
     if not can_ask(conn):
-        return read(part, limit)
+        return walk.read(part, limit)
     found: list[T] = []
-    for rows, least in walks(conn, table, needles, given):
-        end = go(part.after, rows)
-        found += read(part._replace(until=end), limit - len(found))
+    for rows, least in walks(conn, walk.table, needles, given):
+        end = walk.go(part.after, rows)
+        found += walk.read(part._replace(until=end), limit - len(found))
         if end is None or len(found) >= limit:
             return found
         part = part._replace(after=end)
         if len(found) < least:
             break
-    return found + read(part._replace(is_indexed=True), limit - len(found))
+    return found + walk.read(part._replace(is_indexed=True), limit - len(found))
 
 
 def walks(conn: Conn, table: sa.Table, needles: Sequence[str], given: Mapping[str, Any]) -> Sequence[tuple[int, int]]:

@@ -118,7 +118,9 @@ def _find(
         return next(iter(fetch(conn, far, given | _place("after", after))), None)
 
     part = search.Part(start)
-    return search.find(conn, memberships, wanted, given, part, limit, read=read, go=go) if wanted else read(part, limit)
+    if not wanted:
+        return read(part, limit)
+    return search.find(conn, search.Walk(memberships, read, go), wanted, given, part, limit)
 
 
 def _place(name: str, place: search.Place | None) -> dict[str, Any]:

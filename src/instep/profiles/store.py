@@ -88,8 +88,9 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
         far = _far(after is not None, rows)
         return next(iter(fetch(conn, far, _at("after", after))), None)
 
-    limit = shape.limit
-    return search.find(conn, users, wanted, given, part, limit, read=read, go=go) if wanted else read(part, limit)
+    if not wanted:
+        return read(part, shape.limit)
+    return search.find(conn, search.Walk(users, read, go), wanted, given, part, shape.limit)
 
 
 def _at(name: str, place: search.Place | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import Site
 from tests.support.browser import Colours, NewPage, Size
@@ -179,6 +179,20 @@ def test_what_happens_elsewhere_moves_the_open_page(site: Site, page: Page) -> N
     expect(page.locator("#live-line")).to_have_text(re.compile(r"Nora Albrecht accepted · (just now|\d+ s ago)"))
     expect(page.locator("#search")).to_be_focused()
     assert page.evaluate("[document.activeElement.selectionStart, document.activeElement.selectionEnd]") == [0, 1]
+
+
+def test_nothing_spins_while_the_list_is_read_again(site: Site, page: Page) -> None:
+    """Nobody asked for anything: the list stays as it is until the answer is there."""
+    open_at(page, site)
+    held: list[Route] = []
+    page.route(site.url, lambda route: held.append(route))
+    page.evaluate("document.dispatchEvent(new CustomEvent('people-changed', { detail: {} }))")
+    expect(page.locator("#people")).to_contain_class("htmx-request")
+    expect(page.locator("#people .spinner:visible")).to_have_count(0)
+    expect(page.locator("#rows .status > .icon:visible")).to_have_count(25)
+    for route in held:
+        route.continue_()
+    expect(page.locator("#people")).not_to_contain_class("htmx-request")
 
 
 def test_an_open_menu_and_more_rows_survive_a_change(site: Site, page: Page) -> None:

@@ -143,4 +143,9 @@ class Application:
         return [data for found, data in self.events() if found == type_][-1]
 
 
+def wait_until(page: Page, fact: str) -> None:
+    """Wait until this is so; the page may be on its way to another, which has no `Clerk` yet."""
+    page.wait_for_function(f"window.Clerk?.loaded && {fact}")
+
+
 MakeApplication = Callable[..., Application]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.clerk_emulator.browser.application import Application
+from tests.clerk_emulator.browser.application import Application, wait_until
 from tests.support.browser import NewPage
 
 FIRM = {
@@ -69,11 +69,11 @@ def test_the_switcher_switches_and_the_token_says_so(app: Application, page: Pag
     assert organization_of(app.claims(page)) is None
     page.get_by_role("button", name="Open organization switcher").click()
     page.get_by_role("button", name="Northwind Law").click()
-    page.wait_for_function("Clerk.organization?.id === 'org_firm'")
+    wait_until(page, "Clerk.organization?.id === 'org_firm'")
     assert organization_of(app.claims(page)) == {"id": "org_firm", "slg": "northwind-law", "rol": "admin"}
     page.get_by_role("button", name="Open organization switcher").click()
     page.get_by_role("button", name="Second").click()
-    page.wait_for_function("Clerk.organization?.id === 'org_second'")
+    wait_until(page, "Clerk.organization?.id === 'org_second'")
     assert organization_of(app.claims(page))["id"] == "org_second"
     session = app.api("GET", "/sessions", user_id="user_ada", status="active")[0]
     assert session["last_active_organization_id"] == "org_second"
@@ -87,7 +87,7 @@ def test_an_invited_user_joins_in_the_switcher(app: Application, page: Page) -> 
     page.get_by_role("button", name="Open organization switcher").click()
     page.get_by_role("button", name="Join").click()
     expect(page.get_by_role("button", name="Join")).to_have_count(0)
-    page.wait_for_function("Clerk.user.organizationMemberships.length === 1")
+    wait_until(page, "Clerk.user.organizationMemberships.length === 1")
     members = app.api("GET", "/organizations/org_firm/memberships", role="org:admin")["data"]
     assert {row["public_user_data"]["user_id"] for row in members} == {"user_ada", "user_cy"}
     assert told(app) == [
@@ -123,7 +123,7 @@ def test_an_organization_is_made(app: Application, page: Page) -> None:
     page.get_by_label("Name", exact=True).fill("Cy & Sons")
     expect(page.get_by_label("Slug")).to_have_value("cy-sons")
     page.get_by_role("button", name="Create organization").click()
-    page.wait_for_function("Clerk.organization?.slug === 'cy-sons'")
+    wait_until(page, "Clerk.organization?.slug === 'cy-sons'")
     assert organization_of(app.claims(page))["rol"] == "admin"
     made = app.api("GET", "/organizations/cy-sons")
     assert (made["name"], made["created_by"]) == ("Cy & Sons", "user_cy")
@@ -213,7 +213,7 @@ def test_a_member_without_the_permission_may_look_and_leave(app: Application, pa
     page.get_by_role("button", name="Leave organization").click()
     page.get_by_label('Type "Northwind Law"').fill("Northwind Law")
     page.locator("form").get_by_role("button", name="Leave organization").click()
-    page.wait_for_function("!Clerk.organization && !Clerk.user.organizationMemberships.length")
+    wait_until(page, "!Clerk.organization && !Clerk.user.organizationMemberships.length")
     assert told(app) == ["organizationMembership.deleted"]
     assert app.api("GET", "/organizations/org_firm", include_members_count=True)["members_count"] == 1
 
@@ -223,10 +223,10 @@ def test_an_organization_is_renamed_and_deleted(app: Application, page: Page) ->
     page.get_by_role("button", name="Update profile").click()
     page.get_by_label("Name", exact=True).fill("Northwind")
     page.get_by_role("button", name="Save").click()
-    page.wait_for_function("Clerk.organization.name === 'Northwind'")
+    wait_until(page, "Clerk.organization.name === 'Northwind'")
     page.get_by_role("button", name="Delete organization").click()
     page.get_by_label('Type "Northwind"').fill("Northwind")
     page.locator("form").get_by_role("button", name="Delete organization").click()
-    page.wait_for_function("!Clerk.organization && Clerk.user.organizationMemberships.length === 1")
+    wait_until(page, "!Clerk.organization && Clerk.user.organizationMemberships.length === 1")
     assert [found["id"] for found in app.api("GET", "/organizations")["data"]] == ["org_second"]
     assert told(app) == ["organization.updated", "organization.deleted"]

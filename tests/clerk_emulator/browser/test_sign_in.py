@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from clerk_emulator.state.clock import Clock
-from tests.clerk_emulator.browser.application import Application, MakeApplication
+from tests.clerk_emulator.browser.application import Application, MakeApplication, wait_until
 from tests.support.browser import NewPage
 
 PASSWORD = "a good one"
@@ -51,7 +51,7 @@ def test_a_wrong_password_is_told_and_the_right_one_signs_in(app: Application, n
     expect(page.get_by_test_id("form-feedback-error")).to_have_text("This is not the password of this user.")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     go_on(page)
-    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+    wait_until(page, "Clerk.user?.firstName === 'Ada'")
 
 
 def test_by_a_code_from_the_inbox(app: Application, page: Page) -> None:
@@ -63,7 +63,7 @@ def test_by_a_code_from_the_inbox(app: Application, page: Page) -> None:
     sent = app.clerk.mail[-1]
     assert sent["to"] == "ada@example.com"
     page.get_by_label("Enter verification code").press_sequentially(sent["code"])
-    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+    wait_until(page, "Clerk.user?.firstName === 'Ada'")
 
 
 def test_a_forgotten_password_is_replaced_by_a_code(app: Application, page: Page) -> None:
@@ -78,7 +78,7 @@ def test_a_forgotten_password_is_replaced_by_a_code(app: Application, page: Page
     page.get_by_label("New password", exact=True).fill("a better one")
     page.get_by_label("Confirm password").fill("a better one")
     page.get_by_role("button", name="Reset Password").click()
-    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+    wait_until(page, "Clerk.user?.firstName === 'Ada'")
     assert app.api("POST", "/users/user_ada/verify_password", {"password": "a better one"})["verified"]
 
 
@@ -93,7 +93,7 @@ def test_a_second_factor_is_asked_of_who_has_one(app: Application, page: Page) -
     with page.expect_response("**/prepare_second_factor?*"):
         go_on(page)
     page.get_by_label("Enter verification code").press_sequentially("424242")
-    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+    wait_until(page, "Clerk.user?.firstName === 'Ada'")
 
 
 def test_by_the_emulators_own_page_and_back(app: Application, page: Page) -> None:
@@ -122,7 +122,7 @@ def test_by_the_ticket_of_a_sign_in_token(app: Application, page: Page) -> None:
     app.clerk.seed(users=[ADA])
     ticket = app.api("POST", "/sign_in_tokens", {"user_id": "user_ada"})["token"]
     app.show(page, "SignIn", f"/?__clerk_ticket={ticket}")
-    page.wait_for_function("Clerk.user?.firstName === 'Ada'")
+    wait_until(page, "Clerk.user?.firstName === 'Ada'")
 
 
 def test_two_people_in_two_browsers_never_see_each_other(app: Application, new_page: NewPage) -> None:
@@ -180,7 +180,7 @@ def test_a_session_that_ends_in_clerk_ends_in_the_browser(app: Application, new_
     page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD])
     app.api("POST", f"/sessions/{page.evaluate('Clerk.session.id')}/revoke")
     page.evaluate("Clerk.session.getToken({skipCache: true}).catch(() => null)")
-    page.wait_for_function("!Clerk.session")
+    wait_until(page, "!Clerk.session")
 
 
 def test_two_people_in_one_browser_where_that_is_allowed(app: Application, page: Page) -> None:

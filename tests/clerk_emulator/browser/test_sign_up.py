@@ -2,7 +2,7 @@
 
 from playwright.sync_api import Page, expect
 
-from tests.clerk_emulator.browser.application import Application
+from tests.clerk_emulator.browser.application import Application, wait_until
 
 PASSWORD = "a good one"
 ADA = {"id": "user_ada", "email_address": "ada@example.com", "first_name": "Ada"}
@@ -32,7 +32,7 @@ def test_with_a_name_an_address_a_password_and_a_code(app: Application, page: Pa
     with page.expect_response("**/prepare_verification?*"):
         go_on(page)
     page.get_by_label("Enter verification code").press_sequentially(app.clerk.mail[-1]["code"])
-    page.wait_for_function("Clerk.user?.firstName === 'Cy'")
+    wait_until(page, "Clerk.user?.firstName === 'Cy'")
     assert [type_ for type_, _ in app.events()] == ["user.created", "session.created"]
 
 
@@ -44,7 +44,7 @@ def test_an_invitation_is_accepted_by_its_ticket(app: Application, page: Page) -
     expect(page.get_by_label("Email address")).to_have_count(0)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     go_on(page)
-    page.wait_for_function("Clerk.organization?.name === 'Northwind Law'")
+    wait_until(page, "Clerk.organization?.name === 'Northwind Law'")
     claims = app.claims(page)
     assert claims is not None
     assert (claims["o"]["id"], claims["o"]["rol"]) == ("org_firm", "member")
@@ -64,7 +64,7 @@ def test_one_who_is_a_user_accepts_it_by_signing_in(app: Application, page: Page
     page.goto(invite(app, "bo@example.com"))
     assert "__clerk_status=sign_in" in page.url
     page.evaluate("window.show('SignIn', {})")
-    page.wait_for_function("Clerk.organization?.name === 'Northwind Law'")
+    wait_until(page, "Clerk.organization?.name === 'Northwind Law'")
     assert page.evaluate("Clerk.user.id") == "user_bo"
 
 

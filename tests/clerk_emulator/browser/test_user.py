@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.clerk_emulator.browser.application import Application
+from tests.clerk_emulator.browser.application import Application, wait_until
 
 ADA = {
     "id": "user_ada",
@@ -34,7 +34,7 @@ def test_the_button_says_who_it_is_and_signs_out(app: Application, page: Page) -
     expect(menu).to_contain_text("Ada North")
     expect(menu).to_contain_text("ada@example.com")
     menu.get_by_role("button", name="Sign out").click()
-    page.wait_for_function("window.Clerk?.loaded && !Clerk.user")
+    wait_until(page, "!Clerk.user")
     assert app.claims(page) is None
     assert [session["status"] for session in app.api("GET", "/sessions", user_id="user_ada")] == ["removed"]
     assert told(app) == ["session.removed"]
@@ -48,7 +48,7 @@ def test_the_profile_behind_the_button_is_changed(app: Application, page: Page) 
     page.get_by_role("button", name="Update profile").click()
     page.get_by_label("First name").fill("Ada M.")
     page.get_by_role("button", name="Save").click()
-    page.wait_for_function("Clerk.user.firstName === 'Ada M.'")
+    wait_until(page, "Clerk.user.firstName === 'Ada M.'")
     assert app.api("GET", "/users/user_ada")["first_name"] == "Ada M."
     assert told(app) == ["user.updated"]
 
@@ -63,7 +63,7 @@ def test_an_address_is_added_by_a_code_from_the_inbox(app: Application, page: Pa
     (letter,) = app.clerk.mail
     assert letter["to"] == "new@example.com"
     page.get_by_label("Enter verification code").press_sequentially(letter["code"])
-    page.wait_for_function("Clerk.user.emailAddresses.every(one => one.verification.status === 'verified')")
+    wait_until(page, "Clerk.user.emailAddresses.every(one => one.verification.status === 'verified')")
     addresses = app.api("GET", "/users/user_ada")["email_addresses"]
     assert {row["email_address"]: row["verification"]["status"] for row in addresses} == {
         "ada@example.com": "verified",
@@ -97,6 +97,6 @@ def test_the_account_is_deleted(app: Application, page: Page) -> None:
     page.get_by_role("button", name="Delete account").click()
     page.get_by_label('Type "Delete account"').fill("Delete account")
     page.locator("form").get_by_role("button", name="Delete account").click()
-    page.wait_for_function("window.Clerk?.loaded && !Clerk.user")
+    wait_until(page, "!Clerk.user")
     assert app.api("GET", "/users") == []
     assert told(app)[-1] == "user.deleted"

@@ -1,6 +1,7 @@
 """The first sync goes on where it was stopped, while deliveries arrive, and reads little of it again."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -22,6 +23,14 @@ from tests.support.people import membership, organization, user
 from tests.sync.world import World, make_world, seed, small_pages
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def postgres_world(postgres_migrated_url: str) -> Iterator[World]:
+    """A world for what only PostgreSQL does."""
+    db = Db(postgres_migrated_url)
+    yield make_world(db)
+    db.close()
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -145,14 +154,13 @@ async def test_deliveries_may_arrive_while_it_runs(world: World, monkeypatch: py
     assert sum(row["digest"] == "newer" for row in world.rows(users)) > 10
 
 
-async def test_what_is_there_already_is_decided_while_nothing_else_is_locked(postgres_migrated_url: str) -> None:
+async def test_what_is_there_already_is_decided_while_nothing_else_is_locked(postgres_world: World) -> None:
     """Whoever writes to the mirror locks people first: not after what was inserted in the same transaction."""
-    db = Db(postgres_migrated_url)
-    world = make_world(db)
+    world = postgres_world
     world.emulator.seed(seed(2))
     await world.take_all()
     world.execute(sa.delete(memberships).where(memberships.c.clerk_id.like("%1")))
-    with db.engine.connect() as other:
+    with world.db.engine.connect() as other:
         person = sa.select(users.c.id).where(users.c.clerk_id.like("%0"))
         other.execute(person.with_for_update(read=True, key_share=True))  # as another bulk load does
         taking = asyncio.create_task(world.sync.first(actor="test", kinds=["membership"]))
@@ -160,13 +168,11 @@ async def test_what_is_there_already_is_decided_while_nothing_else_is_locked(pos
         assert world.here() == world.in_clerk(), "what is new is kept"
         other.execute(sa.select(users.c.id).with_for_update(nowait=True))
     assert (await taking).counts == {"new": 1, "left": 1}
-    db.close()
 
 
-async def test_a_row_that_the_database_does_not_take_is_left_and_counted(world: World) -> None:
+async def test_a_row_that_the_database_does_not_take_is_left_and_counted(postgres_world: World) -> None:
+    world = postgres_world
     world.emulator.seed(seed(5))
-    if world.db.is_sqlite:
-        return
     found = world.emulator.state.users.find(f"user_{2:027d}")
     assert found is not None
     found.first_name = "nul\0here"
@@ -174,6 +180,26 @@ async def test_a_row_that_the_database_does_not_take_is_left_and_counted(world: 
     assert run.counts["unreadable"] > 0
     assert f"user_{2:027d}" not in world.living(users)
     assert f"user_{3:027d}" in world.living(users)
+
+
+async def test_of_a_page_with_such_a_row_the_rest_is_taken_and_counted_once(postgres_world: World) -> None:
+    """One is new, one is changed, one is what the database does not take, three are as they were."""
+    world = postgres_world
+    world.emulator.seed(seed(6))
+    await world.take_all()
+    for number, name in ((1, "Changed"), (2, "nul\0here")):
+        user = world.emulator.state.users.find(f"user_{number:027d}")
+        assert user is not None
+        user.first_name, user.updated_at = name, user.updated_at + 1
+    world.execute(sa.delete(memberships))
+    world.execute(sa.delete(users).where(users.c.clerk_id == f"user_{4:027d}"))
+    run = await world.sync.first(actor="test", kinds=["user"])
+    assert run.counts == {"new": 1, "changed": 1, "left": 3, "unreadable": 1}
+    assert {row["first_name"] for row in world.rows(users)} == {
+        "First0",
+        "Changed",
+        *(f"First{n}" for n in range(2, 6)),
+    }
 
 
 async def test_only_the_wanted_kinds(world: World) -> None:

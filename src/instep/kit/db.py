@@ -319,15 +319,16 @@ def put_rows(
     *,
     key: str,
     update: Sequence[str] = (),
+    order: str | None = None,
 ) -> None:
     """Insert many rows in one statement; where `key` is there already, set the columns of `update`, else leave it.
 
-    Every row has the same columns. Rows are written in the order of their key, so that two writers never wait
-    for each other in a circle.
+    Every row has the same columns. Rows are written in the order of their key, or of what else tells writers that they
+    mean the same row (`order`), so that two never wait for each other in a circle.
     """
     if not rows:
         return
-    ordered = sorted(rows, key=lambda row: str(row[key]))
+    ordered = sorted(rows, key=lambda row: str(row[order or key]))
     columns = tuple(ordered[0])
     if conn.dialect.name == "postgresql":
         statement = _insert_from_json(table, columns, key, tuple(update))

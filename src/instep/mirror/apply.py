@@ -66,6 +66,11 @@ def _names_of(row: Row) -> Row:
     return names_of(row["first_name"], row["last_name"], row["username"], row["email"], row["clerk_id"])
 
 
+def _put(conn: Conn, table: sa.Table, rows: Sequence[Row], update: Sequence[str] = ()) -> None:
+    """What is new in the order of Clerk's ids, as everybody inserts it: other writers know no id of ours."""
+    put_rows(conn, table, rows, key="id", update=update, order="clerk_id")
+
+
 def _put_users(conn: Conn, entries: Sequence[Entry], owned: frozenset[str], now: int) -> None:
     rows = [_user_row(it.news.entity) | _common(it, now) for it in entries if isinstance(it.news.entity, User)]
     if owned:
@@ -74,10 +79,10 @@ def _put_users(conn: Conn, entries: Sequence[Entry], owned: frozenset[str], now:
     if ours := [row for row in rows if row["id"] == row["external_id"] and row["id"] in new]:
         conn.execute(sa.insert(users), ours)  # fails where another transaction was faster, and is run again
         rows = [row for row in rows if row not in ours]
-    put_rows(conn, users, rows, key="id", update=[name for name in rows[0] if name not in _USER_KEPT] if rows else ())
+    _put(conn, users, rows, update=[name for name in rows[0] if name not in _USER_KEPT] if rows else ())
     unknown = [it for it in entries if it.is_new and isinstance(it.news, Gone)]
     blank = {"sort_name": "", "search_text": "", "is_active": False}
-    put_rows(conn, users, [_tombstone(it, now) | blank for it in unknown], key="id")
+    _put(conn, users, [_tombstone(it, now) | blank for it in unknown])
 
 
 def _put_organizations(conn: Conn, entries: Sequence[Entry], owned: frozenset[str], now: int) -> None:
@@ -87,9 +92,9 @@ def _put_organizations(conn: Conn, entries: Sequence[Entry], owned: frozenset[st
         if isinstance(it.news.entity, Organization)
     ]
     rows = keep_owned(conn, organizations, rows, owned, _known(entries)) if owned else rows
-    put_rows(conn, organizations, rows, key="id", update=[n for n in rows[0] if n not in _USER_KEPT] if rows else ())
+    _put(conn, organizations, rows, update=[n for n in rows[0] if n not in _USER_KEPT] if rows else ())
     unknown = [it for it in entries if it.is_new and isinstance(it.news, Gone)]
-    put_rows(conn, organizations, [_tombstone(it, now) | {"name": it.news.key.id} for it in unknown], key="id")
+    _put(conn, organizations, [_tombstone(it, now) | {"name": it.news.key.id} for it in unknown])
 
 
 def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, owned: frozenset[str], now: int) -> None:
@@ -121,7 +126,7 @@ def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, owned
                 "search_text": search_text,
             }
         )
-    put_rows(conn, memberships, rows, key="id", update=[it for it in _MEMBERSHIP_UPDATED if it not in owned])
+    _put(conn, memberships, rows, update=[it for it in _MEMBERSHIP_UPDATED if it not in owned])
     revive_members(conn, alive, now=now)
 
 

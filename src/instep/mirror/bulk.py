@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import psycopg
@@ -191,8 +192,10 @@ def _copy(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
     """PostgreSQL: COPY; gives how many rows were new.
 
     Straight into the table, or, for what must be joined to its parents, from a temporary table. Where one of them is
-    there already all of them come again, each unless it is there: to look for every row first costs a tenth.
+    there already all of them come again, each unless it is there: to look for every row first costs a tenth. In the
+    order of Clerk's ids, as everybody inserts (see mirror.apply).
     """
+    rows = sorted(rows, key=itemgetter(1))
     try:
         with conn.begin_nested():
             if kind != "membership":
@@ -220,7 +223,7 @@ def _copy_aside(conn: Conn, kind: Kind, rows: Sequence[Row], *, unless: str) -> 
 def _keep_parents(conn: Conn, rows: Sequence[Row]) -> None:
     """Nobody calls them dead until the transaction ends; whoever is about to is waited for, and then seen.
 
-    In the order in which every writer locks (see mirror.store), so that none waits for another in a circle.
+    It is them who lock with `find_known` first, in this order: so none waits for another in a circle.
     """
     for table, column in ((users, "user_"), (organizations, "organization")):
         place = _COLUMNS["membership"].index(column)

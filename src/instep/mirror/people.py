@@ -12,7 +12,6 @@ from instep.identity.standing import NOBODY, Underway
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 from instep.mirror.apply import names_of, rename
-from instep.mirror.standing import lock_organization
 from instep.mirror.store import find_known
 from instep.mirror.tables import memberships, organizations, users
 
@@ -84,10 +83,14 @@ def find_our_id(conn: Conn, clerk_id: str) -> str | None:
 
 
 def lock_organizations_of(conn: Conn, user_id: str, role: str) -> None:
-    """Let nobody change who is what where this person has this role, until the transaction ends."""
-    query = sa.select(m.organization_id).where(m.user_id == user_id, m.role == role, m.status == "active").distinct()
-    for id in sorted(conn.execute(query).scalars()):
-        lock_organization(conn, id)
+    """Let nobody change who is what where this person has this role, until the transaction ends.
+
+    As `standing.lock_organization`, in the order in which whoever takes news in locks them (see store.find_known).
+    """
+    theirs = sa.select(m.organization_id).where(m.user_id == user_id, m.role == role, m.status == "active")
+    o = organizations.c
+    query = sa.select(o.id).where(o.id.in_(theirs)).order_by(o.clerk_id, o.id)
+    conn.execute(query.with_for_update(key_share=True))
 
 
 def find_sole(conn: Conn, user_id: str, role: str, *, moving: Underway = NOBODY) -> dict[str, str]:

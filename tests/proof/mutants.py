@@ -337,6 +337,27 @@ MUTANTS = (
         "tests/sync/test_keeping.py",
     ),
     Mutant(
+        "a first sync overlooks who is called dead meanwhile",
+        "mirror/bulk.py",
+        'if kind == "membership":\n        _keep_parents(conn, rows)',
+        "pass",
+        "tests/mirror/test_bulk.py -k called_dead_meanwhile",
+    ),
+    Mutant(
+        "what is new is inserted as it comes, not in one order",
+        "mirror/apply.py",
+        ', order="clerk_id"',
+        "",
+        "tests/mirror/test_bulk.py -k in_that_order_too",
+    ),
+    Mutant(
+        "what a first sync has kept is taken again",
+        "sync/keeping.py",
+        "if it.news.key in keys]",
+        "]",
+        "tests/sync/test_first.py -k counted_once",
+    ),
+    Mutant(
         "an index that a first sync held is never made where it fails",
         "sync/first.py",
         "if isinstance(failures, ExceptionGroup):",

@@ -24,6 +24,10 @@ from tests.sync.world import World, make_world, seed, small_pages
 
 pytestmark = pytest.mark.anyio
 
+REFUSING = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF NEW.first_name = 'No' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$"""
+
 
 @pytest.fixture
 def postgres_world(postgres_migrated_url: str) -> Iterator[World]:
@@ -187,7 +191,9 @@ async def test_of_a_page_with_such_a_row_the_rest_is_taken_and_counted_once(post
     world = postgres_world
     world.emulator.seed(seed(6))
     await world.take_all()
-    for number, name in ((1, "Changed"), (2, "nul\0here")):
+    world.execute(sa.text(REFUSING))
+    world.execute(sa.text("CREATE TRIGGER no BEFORE UPDATE ON instep_users FOR EACH ROW EXECUTE FUNCTION refuse()"))
+    for number, name in ((1, "Changed"), (2, "No")):
         user = world.emulator.state.users.find(f"user_{number:027d}")
         assert user is not None
         user.first_name, user.updated_at = name, user.updated_at + 1

@@ -227,8 +227,7 @@ def _keep_parents(conn: Conn, rows: Sequence[Row]) -> None:
     """
     for table, column in ((users, "user_"), (organizations, "organization")):
         place = _COLUMNS["membership"].index(column)
-        ids = sorted({row[place] for row in rows})
-        conn.exec_driver_sql(_KEEP.format(table=table.name), (ids,))
+        conn.exec_driver_sql(_KEEP.format(table=table.name), (list({row[place] for row in rows}),))
 
 
 def _copy_into(conn: Conn, table: str, kind: Kind, rows: Sequence[Row]) -> None:

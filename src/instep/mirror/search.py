@@ -57,6 +57,12 @@ class Part(NamedTuple):
     until: Place | None = None
     is_indexed: bool = False
 
+    @property
+    def shape(self) -> dict[str, bool]:
+        """What a statement for such parts depends on."""
+        bounds = {"has_start": self.after is not None, "has_end": self.until is not None}
+        return {**bounds, "is_indexed": self.is_indexed}
+
 
 def index_of(table: str, dialect: str) -> str:
     """The name of a table's search index."""

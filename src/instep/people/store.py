@@ -108,9 +108,8 @@ def _find(
         shape = replace(shape, words=len(wanted), has_piece=not is_big)
 
     def read(part: search.Part, limit: int) -> list[MemberRow]:
-        bounds = {"has_start": part.after is not None, "has_end": part.until is not None}
-        page = _page(replace(shape, **bounds, is_indexed=part.is_indexed))
         places = _place("after", part.after) | _place("until", part.until)
+        page = _page(replace(shape, **part.shape))
         return [MemberRow(*row) for row in fetch(conn, page, given | places)[:limit]]
 
     def go(after: search.Place | None, rows: int) -> search.Place | None:

@@ -70,7 +70,7 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
     given: dict[str, Any] = {"organization": ask.organization} if has_organization else {}
     words = ask.query.split()
     if len(words) == 1:
-        named = _named(replace(shape, has_start=part.after is not None))
+        named = _named(replace(shape, **part.shape))
         meant = given | _at("after", part.after) | {"ref": words[0], "email": words[0].lower()}
         if found := _rows(conn, named, meant):
             return found
@@ -80,9 +80,8 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
         shape = replace(shape, words=len(wanted))
 
     def read(part: search.Part, limit: int) -> list[PersonRow]:
-        bounds = {"has_start": part.after is not None, "has_end": part.until is not None}
-        page = _page(replace(shape, **bounds, is_indexed=part.is_indexed))
-        return _rows(conn, page, given | _at("after", part.after) | _at("until", part.until))[:limit]
+        places = _at("after", part.after) | _at("until", part.until)
+        return _rows(conn, _page(replace(shape, **part.shape)), given | places)[:limit]
 
     def go(after: search.Place | None, rows: int) -> search.Place | None:
         far = _far(after is not None, rows)

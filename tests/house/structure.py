@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
-from math import ceil
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -53,11 +52,6 @@ class Module:
     @property
     def lines(self) -> int:
         return len(self.source.splitlines())
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing here but a docstring."""
-        return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in self.tree.body)
 
     @cached_property
     def functions(self) -> list[Function]:
@@ -216,9 +210,3 @@ def parameters(function: Function) -> int:
     named = [arg.arg for arg in (*spec.posonlyargs, *spec.args)]
     own = 1 if named[:1] in (["self"], ["cls"]) else 0
     return len(named) - own + len(spec.kwonlyargs) + bool(spec.vararg) + bool(spec.kwarg)
-
-
-def percentile(sizes: Iterable[int], part: float) -> int:
-    """The smallest size that `part` of all sizes do not exceed."""
-    ordered = sorted(sizes)
-    return ordered[ceil(part * len(ordered)) - 1] if ordered else 0

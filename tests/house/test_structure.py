@@ -8,7 +8,7 @@ from textwrap import dedent
 import pytest
 
 from tests.house import structure
-from tests.house.structure import Module, edges, find_climbs, find_cycle, find_trespassers, percentile
+from tests.house.structure import Module, edges, find_climbs, find_cycle, find_trespassers
 
 FLOORS = {"kit": 1, "cellar": 2, "attic": 3, "other_attic": 3}
 
@@ -157,13 +157,3 @@ def test_functions_are_measured_from_def_to_end_and_without_self(source: str, li
     (function,) = Module("house.kit", "kit.py", source).functions
     assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
     assert (structure.length(function), structure.parameters(function)) == (lines, things)
-
-
-@pytest.mark.parametrize(("part", "size"), [(0.5, 20), (0.9, 40), (0.25, 10)])
-def test_a_percentile_is_the_size_that_so_many_do_not_exceed(part: float, size: int) -> None:
-    assert percentile([40, 10, 30, 20], part) == size
-
-
-def test_a_module_with_nothing_but_a_docstring_is_empty() -> None:
-    assert Module("house", "__init__.py", '"""A house."""').is_empty
-    assert not Module("house", "__init__.py", "x = 1").is_empty

@@ -20,7 +20,8 @@ from pgqueuer.domain.settings import DBSettings
 from pgqueuer.domain.types import Channel, QueueExecutionMode
 
 from bench.processes import cpu_seconds
-from instep.app.timer import PREFIX, connect, install, queries_on
+from instep.app.timer import PREFIX, install, queries_on
+from instep.kit.relay import connect
 from instep.identity.events import Delivery
 from instep.inbox import store
 from instep.journal.store import claim_due
@@ -66,7 +67,7 @@ class PgQueuer:
 
     @asynccontextmanager
     async def manager(self, begun: Begun) -> AsyncIterator[tuple[Any, QueueManager]]:
-        conns = [await connect(self.db) for _ in range(3)]
+        conns = [await connect(libpq_address(self.db.engine.url)) for _ in range(3)]
         asking, queries = queries_on(conns[0]), queries_on(conns[1])
         if self.is_apart:
             queries.driver = Apart(conns[1], conns[2])

@@ -112,7 +112,7 @@ def test_a_file_is_read_and_the_environment_goes_before_it(monkeypatch: pytest.M
 def test_settings_that_are_given_read_neither_the_environment_nor_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("INSTEP_PORT=9001\n")
     monkeypatch.setenv("INSTEP_HOST", "10.0.0.1")
-    assert (make_settings({}).instep_port, make_settings({}).instep_host) == (8000, "127.0.0.1")
+    assert (make_settings({}).port, make_settings({}).instep_host) == (8000, "127.0.0.1")
 
 
 def test_no_secret_shows_in_what_is_printed_of_the_settings() -> None:

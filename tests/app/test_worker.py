@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from instep.app import worker as worker_module
+from instep.app.store import DueTimes
 from instep.app.worker import Worker
 from instep.kit.db import Db
 from instep.kit.errors import TemporaryError
@@ -127,3 +128,67 @@ async def test_a_failure_ends_nothing(monkeypatch: pytest.MonkeyPatch, failure: 
         inbox.failure = failure
         await inbox.until(lambda: inbox.failure is None)
         await does(inbox, lambda: None)
+
+
+async def test_an_idle_worker_that_hears_every_notice_looks_at_most_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, waited = 0, 0.0
+    is_enough = asyncio.Event()
+
+    async def due_times() -> DueTimes:
+        nonlocal looks
+        looks += 1
+        if looks > 50:
+            is_enough.set()
+        return DueTimes(None, None, None)
+
+    async def wait(awake: asyncio.Event, seconds: float | None) -> None:
+        nonlocal waited
+        if seconds is None:
+            await awake.wait()
+        else:
+            waited += seconds
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(worker_module, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(worker_module, "_wait", wait)
+    idle = [Done(), Done(), Done()]
+    worker = Worker(idle[0], idle[1], Live(), (), idle[2].run_once, due_times, lambda: True)  # type: ignore[arg-type]
+    worker.start()
+    await asyncio.wait_for(is_enough.wait(), PATIENCE)
+    await worker.stop()
+    assert waited >= 10 * (looks - 1)
+    assert [it.looks for it in idle] == [1, 1, 1], "no loop looks for itself"
+
+
+@pytest.mark.parametrize("part", ["inbox", "operations", "sync"])
+async def test_what_is_due_wakes_its_own_loop(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.setattr(worker_module, "LOOK_EVERY", 0.01)
+    loops = {name: Done() for name in ("inbox", "operations", "sync")}
+    due = DueTimes(**{name: 1 if name == part else None for name in loops})
+
+    async def due_times() -> DueTimes:
+        return due
+
+    worker = Worker(
+        loops["inbox"],  # type: ignore[arg-type]
+        loops["operations"],  # type: ignore[arg-type]
+        Live(),
+        (),
+        loops["sync"].run_once,
+        due_times,
+    )
+    worker.start()
+    await loops[part].until(lambda: loops[part].looks > 3)
+    await worker.stop()
+    assert {name for name, done in loops.items() if done.looks > 1} == {part}
+
+
+async def test_something_due_soon_is_looked_at_in_time() -> None:
+    worker = Worker(Done(), Done(), Live(), hears_all=lambda: True, clock=lambda: 10_000)  # type: ignore[arg-type]
+    wakes = {name: asyncio.Event() for name in ("inbox", "operations", "sync")}
+    assert worker._wake_due(DueTimes(13_000, None, None), wakes) == 3.0
+    assert not wakes["inbox"].is_set()
+    assert worker._wake_due(DueTimes(13_000, 9_000, None), wakes) == worker_module.LOOK_EVERY
+    assert wakes["operations"].is_set()

@@ -8,7 +8,7 @@ import typer
 
 from instep.access.principal import BREAK_GLASS, Access
 from instep.access.store import find_access
-from instep.app.config import load_settings
+from instep.app.config import load_settings, unknown_settings
 from instep.app.wiring import Services, make_services
 from instep.kit.errors import PermanentError
 from instep.kit.schema import check
@@ -21,6 +21,8 @@ def with_services(use: Callable[[Services], Coroutine[Any, Any, Any]]) -> Any:
     """Run something with services made from the settings, and close them."""
 
     async def run() -> Any:
+        for line in unknown_settings():
+            typer.echo(f"instep: warning: {line}", err=True)
         services = make_services(load_settings())
         try:
             check(services.db.engine)

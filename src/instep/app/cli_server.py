@@ -3,10 +3,12 @@
 import asyncio
 from typing import Annotated
 
+import structlog
 import typer
 
 from instep.app import demo as demo_
-from instep.app.config import Settings, load_demo_settings, load_settings
+from instep.app.config import Settings, load_demo_settings, load_settings, unknown_settings
+from instep.app.database import make_db
 from instep.app.doctor import examine
 from instep.app.server import Server, check_free, make_server, work_until_told
 from instep.app.timer import install
@@ -15,15 +17,23 @@ from instep.kit import log
 from instep.kit.schema import check
 from instep.kit.schema import migrate as migrate_
 
+logger = structlog.get_logger(__name__)
+
 app = typer.Typer()
 
 
 def _opened() -> tuple[Settings, Services]:
-    """What a process that stays needs: its log set up, and a database whose schema is this version's."""
+    """What a process that stays needs: its log set up, and a database whose schema this version can work with."""
     settings = load_settings()
     log.configure(is_json=settings.instep_log_json)
+    for line in unknown_settings():
+        logger.warning("unknown_setting", message=line)
     services = make_services(settings)
-    check(services.db.engine)
+    try:
+        check(services.db.engine)
+    except BaseException:
+        services.db.close()
+        raise
     return settings, services
 
 
@@ -31,17 +41,26 @@ def _opened() -> tuple[Settings, Services]:
 def serve() -> None:
     """Serve the console, the API and the webhooks, with the worker inside."""
     settings, services = _opened()
-    check_free(settings.instep_host, settings.instep_port, hint="INSTEP_PORT=... instep serve")
-    server = make_server(services, host=settings.instep_host, port=settings.instep_port)
+    check_free(settings.instep_host, settings.port, hint="INSTEP_PORT=... instep serve")
+    server = make_server(services, host=settings.instep_host, port=settings.port)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(server, services))
 
 
 async def _serve(server: Server, services: Services) -> None:
     try:
+        server.on_started = lambda url: _announce(services, url)
         await server.serve()
     finally:
         await services.close()
+
+
+def _announce(services: Services, url: str) -> None:
+    """Say in one log event where the server listens, on which database, and whether it does background work."""
+    settings = services.settings
+    database = services.db.engine.url.render_as_string(hide_password=True)
+    worker = "here" if settings.instep_worker else "elsewhere: run `instep work`"
+    logger.info("serving", listening=url, public_url=settings.instep_public_url, database=database, worker=worker)
 
 
 @app.command()
@@ -53,11 +72,13 @@ def work() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database's schema to this version."""
-    services = make_services(load_settings())
-    version = migrate_(services.db.engine)
-    asyncio.run(install(services.db))
+    db = make_db(load_settings())
+    try:
+        version = migrate_(db.engine)
+        asyncio.run(install(db))
+    finally:
+        db.close()
     typer.echo(f"The schema is at version {version}.")
-    services.db.close()
 
 
 @app.command()

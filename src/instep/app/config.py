@@ -1,11 +1,22 @@
 """Settings: the only reader of the environment. Secrets are never shown: they are SecretStr from here on."""
 
-from collections.abc import Callable
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from dotenv import dotenv_values
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from instep.kit.errors import PermanentError
@@ -21,12 +32,20 @@ class BadSettings(PermanentError):
 
 
 def _blank_is_none(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
+    return None if is_blank(value) else value
 
 
 def _words(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
+
+def is_blank(value: object) -> bool:
+    """Return whether a setting's value is empty."""
+    return isinstance(value, str) and not value.strip()
+
+
+PORT = 8000
+MAY_BE_EMPTY = frozenset({"instep_database_owns"})
 
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
 Text = Annotated[str | None, BeforeValidator(_blank_is_none)]
@@ -34,15 +53,22 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, from the environment and from a `.env` file; the environment wins."""
+    """Everything that can be set, from the environment and from a `.env` file; the environment wins.
+
+    An empty value is none, as in most shells' and platforms' ways to clear a setting. `DATABASE_URL` and `PORT`, which
+    platforms set, count where ours are not set.
+    """
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     instep_data_dir: Path = Path(".instep")
     instep_database_url: SecretStr | None = None
+    instep_database_listen_url: Secret = None
+    platform_database_url: SecretStr | None = Field(default=None, validation_alias="database_url")
     instep_public_url: str = "http://127.0.0.1:8000"
     instep_host: str = "127.0.0.1"
-    instep_port: int = Field(default=8000, ge=0, le=65535)
+    instep_port: int | None = Field(default=None, ge=0, le=65535)
+    platform_port: int | None = Field(default=None, ge=0, le=65535, validation_alias="port")
     instep_admin_key: Secret = None
     instep_metrics_key: Secret = None
     instep_admins: Words = ()
@@ -64,6 +90,14 @@ class Settings(BaseSettings):
     clerk_frontend_api_url: Text = None
     clerk_sign_in_url: Text = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, given: Any) -> Any:
+        """Treat an empty value as not set; of a list of fields, empty means none of them."""
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if not is_blank(value) or name in MAY_BE_EMPTY}
+
     @field_validator("instep_public_url", "clerk_api_url", "clerk_frontend_api_url", "clerk_sign_in_url")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
@@ -76,10 +110,21 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        """The database's address: the one set, else an SQLite file in the data folder."""
+        """The database's address: the one set, else the platform's, else an SQLite file in the data folder."""
+        url = self.instep_database_url or self.platform_database_url
+        return url.get_secret_value() if url else f"sqlite:///{self.instep_data_dir / 'instep.db'}"
+
+    @property
+    def database_setting(self) -> str:
+        """The name of the setting that decides which database it is."""
         if self.instep_database_url is not None:
-            return self.instep_database_url.get_secret_value()
-        return f"sqlite:///{self.instep_data_dir / 'instep.db'}"
+            return "INSTEP_DATABASE_URL"
+        return "DATABASE_URL" if self.platform_database_url is not None else "INSTEP_DATA_DIR"
+
+    @property
+    def port(self) -> int:
+        """Where to listen: the port set, else the platform's, else 8000."""
+        return next((port for port in (self.instep_port, self.platform_port) if port is not None), PORT)
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
@@ -96,6 +141,11 @@ class DemoSettings(BaseSettings):
     instep_port: int = Field(default=8000, ge=1, le=65535)
     clerk_emulator_port: int = Field(default=8001, ge=1, le=65535)
     instep_data_dir: Path = Path(".demo")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, given: Any) -> Any:
+        return {name: value for name, value in given.items() if not is_blank(value)}
 
 
 def load_demo_settings() -> DemoSettings:
@@ -116,6 +166,23 @@ class _Given(Settings):
         return (more["init_settings"],)
 
 
+def unknown_settings(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return a line for each INSTEP_* name in the environment and in `.env` that no setting has: most are misspelt."""
+    given = {**dotenv_values(".env"), **os.environ} if environment is None else environment
+    known = {name.upper() for name in (*Settings.model_fields, *DemoSettings.model_fields)} | OTHER_NAMES
+    unknown = sorted(name for name in given if name.upper().startswith("INSTEP_") and name.upper() not in known)
+    return [f"{name} is no setting of instep's{_suggestion(name, known)}" for name in unknown]
+
+
+OTHER_NAMES = frozenset({"INSTEP_URL"})
+"""Names that instep writes for other programs, such as into `demo.env`."""
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else "; see docs/settings.md"
+
+
 def load_settings() -> Settings:
     """The settings of this process. Raises BadSettings with one line for each that is wrong, values left out."""
     return _checked(Settings)
@@ -125,5 +192,10 @@ def _checked(make: Callable[[], S]) -> S:
     try:
         return make()
     except ValidationError as error:
-        lines = [f"{str(it['loc'][0]).upper()}: {it['msg']}" for it in error.errors(include_input=False)]
-        raise BadSettings("\n".join(lines)) from None
+        wrong: dict[str, str] = {}
+        for it in error.errors(include_input=False):
+            wrong.setdefault(str(it["loc"][0]).upper(), it["msg"].removeprefix("Value error, "))
+        raise BadSettings("\n".join(f"{name}: {message}" for name, message in wrong.items())) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise BadSettings(f".env: can't be read: {reason}") from None

@@ -2,13 +2,14 @@
 
 from msgspec import Struct
 
-from instep.app.config import BadSettings, Settings
-from instep.app.wiring import make_clerk, make_db, make_sign_in
+from instep.app.config import BadSettings, Settings, unknown_settings
+from instep.app.database import make_db
+from instep.app.wiring import make_clerk, make_sign_in
 from instep.clerk.client import ClerkClient
 from instep.clerk.webhook import Verifier
 from instep.inbox import store
 from instep.kit.clock import HOUR, now
-from instep.kit.db import Db
+from instep.kit.db import Db, is_pooled
 from instep.kit.errors import InstepError
 from instep.kit.schema import check
 from instep.mirror import held
@@ -20,6 +21,7 @@ from instep.sync.look import list_runs
 from instep.sync.model import Run
 
 NAMED = 3
+DOCTOR = "doctor_wrote_at"
 
 
 class Finding(Struct, frozen=True):
@@ -36,6 +38,7 @@ async def examine(settings: Settings) -> list[Finding]:
     try:
         key = await _secret_key(settings, clerk)
         return [
+            *(Finding("Settings", False, line) for line in unknown_settings()),
             *_database(settings),
             key,
             await _publishable_key(settings, clerk),
@@ -54,15 +57,48 @@ def _database(settings: Settings) -> list[Finding]:
     except BadSettings as error:
         return [Finding("Database", False, str(error))]
     try:
-        return _inside(db)
+        return [*_inside(db), *_pooler(settings, db)]
     except Exception as error:
         return [Finding("Database", False, str(error).splitlines()[0])]
     finally:
         db.close()
 
 
+def _pooler(settings: Settings, db: Db) -> list[Finding]:
+    """Look whether a connection pooler stands before PostgreSQL, and whether notices get past it."""
+    if db.is_sqlite:
+        return []
+    listen_url = settings.instep_database_listen_url
+    if listen_url is None:
+        if not db.reading(is_pooled):
+            return []
+        text = "a connection pooler is in front of the database, and INSTEP_DATABASE_LISTEN_URL is not set: "
+        text += "instep looks for work every second, and open pages follow only their own process. "
+        return [Finding("Notices", True, text + "Set it to a direct address of the same database")]
+    return [_listening(listen_url.get_secret_value())]
+
+
+def _listening(url: str) -> Finding:
+    what = "INSTEP_DATABASE_LISTEN_URL"
+    try:
+        db = Db(url)
+    except (ValueError, OSError) as error:
+        return Finding(what, False, str(error))
+    try:
+        is_direct = not db.reading(is_pooled)
+    except InstepError as error:
+        return Finding(what, False, str(error))
+    finally:
+        db.close()
+    return Finding(what, is_direct, "direct" if is_direct else "a pooler answers there: use the database's own address")
+
+
 def _inside(db: Db) -> list[Finding]:
     check(db.engine)
+    try:
+        db.writing(store.put_fact, DOCTOR, str(now()))
+    except InstepError as error:
+        return [Finding("Database", False, f"can be read but not written: {error}")]
     unsettled = db.reading(store.count_by_state)
     due = db.reading(store.next_due_at)
     parked = unsettled.get("parked", 0)

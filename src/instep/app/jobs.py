@@ -8,13 +8,14 @@ from instep.access.store import forget_sessions
 from instep.app.syncing import Syncing
 from instep.app.timer import Job
 from instep.inbox.store import forget_settled
-from instep.kit.clock import DAY, Clock
+from instep.kit.clock import DAY, MINUTE, Clock
 from instep.kit.db import Db
 
 log = structlog.get_logger(__name__)
 
 KEPT_FOR = 30 * DAY
 BATCH = 5_000
+MOST_MINUTES = 10
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,15 @@ class Forgetting:
 def make_jobs(db: Db, clock: Clock, syncing: Syncing) -> list[Job]:
     """Every job of this installation."""
     return [
-        Job("instep-sync-check", "* * * * *", syncing.check_when_due),
+        Job("instep-sync-check", _often(syncing.every), syncing.check_when_due),
         Job("instep-forget", "17 3 * * *", Forgetting(db, clock)),
     ]
+
+
+def _often(every: int) -> str:
+    """Return when to look whether a check is due that runs `every` so many milliseconds.
+
+    Six times as often, between every minute and every ten: an idle database is left alone meanwhile.
+    """
+    minutes = every // MINUTE if every else MOST_MINUTES
+    return f"*/{max(1, min(MOST_MINUTES, minutes // 6))} * * * *"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from instep.app.config import Settings
+from instep.app.config import BadSettings, Settings
 from instep.clerk.pacer import Pacer
 from instep.kit.db import Db
 from instep.kit.pace import Limit
@@ -20,7 +20,7 @@ def _nobody(*_: Any) -> None:
 def make_pacer(
     settings: Settings, *, waited: Callable[[float], None] = _nobody, limited: Callable[[], None] = _nobody
 ) -> Pacer | None:
-    """Permits from the shared row; None where no call has to wait. Raises ValueError for no database's address."""
+    """Permits from the shared row; None where no call has to wait. Raises BadSettings for no database's address."""
     most = most_of(settings)
     if most is None:
         return None
@@ -28,7 +28,11 @@ def make_pacer(
     if url.startswith("sqlite"):  # a file of its own: a permit must not wait for a long transaction of a sync
         path, mark, query = url.partition("?")
         url = f"{path}-pace{mark}{query}"
-    return Pacer(Db(url, threads=1, survives_power=False), Limit(most), waited=waited, limited=limited)
+    try:
+        db = Db(url, threads=1, survives_power=False)
+    except (ValueError, OSError) as error:
+        raise BadSettings(f"{settings.database_setting}: {error}") from None
+    return Pacer(db, Limit(most), waited=waited, limited=limited)
 
 
 def most_of(settings: Settings) -> int | None:

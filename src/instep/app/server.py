@@ -17,7 +17,20 @@ GRACE = 5
 
 
 class Server(uvicorn.Server):
-    """uvicorn, without raising the signal a second time after it has stopped: what comes after must still run."""
+    """uvicorn, without raising the signal a second time after it has stopped: what comes after must still run.
+
+    `on_started` is called with the address once connections are accepted.
+    """
+
+    on_started: Callable[[str], None] = staticmethod(lambda _: None)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and tell where."""
+        await super().startup(sockets=sockets)
+        listening = [it.getsockname() for server in self.servers for it in server.sockets]
+        if self.started and listening:
+            host, port = listening[0][:2]
+            self.on_started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import structlog
 
 from instep.access.attention import TOPIC as ATTENTION
-from instep.app.config import BadSettings, Settings, load_settings
+from instep.app.config import Settings, load_settings
+from instep.app.database import make_db, make_policy
 from instep.app.pacing import make_pacer
 from instep.app.worker import Chore
 from instep.clerk import wire
@@ -19,13 +20,11 @@ from instep.kit.clock import MINUTE, SECOND, Clock, now
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.kit.schema import check
-from instep.mirror.owned import OWNED
 from instep.sync import store
 from instep.sync.asked import Asked
 from instep.sync.first import make_held
 from instep.sync.fresh import Fresh
 from instep.sync.model import TOPIC, Busy
-from instep.sync.plan import OURS_BY_DEFAULT, WRITABLE, Policy
 from instep.sync.run import Sync
 from instep.sync.writes import Writing
 
@@ -116,11 +115,8 @@ async def open_syncing() -> AsyncIterator[Syncing]:
     """Sync alone, from the settings, for commands that need nothing else. Raises BadSettings, SchemaOutdated."""
     settings = load_settings()
     held = settings.clerk_secret_key
-    try:
-        db = Db(settings.database_url, options={OWNED: make_policy(settings).database})
-        pacer = make_pacer(settings)
-    except ValueError as error:
-        raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
+    db = make_db(settings)
+    pacer = make_pacer(settings)
     clerk = ClerkClient(held.get_secret_value() if held else None, api_url=settings.clerk_api_url, pacer=pacer)
     try:
         check(db.engine)
@@ -128,15 +124,6 @@ async def open_syncing() -> AsyncIterator[Syncing]:
     finally:
         await clerk.close()
         db.close()
-
-
-def make_policy(settings: Settings) -> Policy:
-    """Which fields are the database's. Raises BadSettings for one that can only be Clerk's."""
-    wanted = frozenset(settings.instep_database_owns)
-    if bad := sorted(wanted - OURS_BY_DEFAULT - WRITABLE):
-        known = " ".join(sorted(OURS_BY_DEFAULT | WRITABLE))
-        raise BadSettings(f"INSTEP_DATABASE_OWNS: {' '.join(bad)} can't belong to the database; these can: {known}")
-    return Policy(wanted)
 
 
 def _instance(conn: Conn) -> str | None:

@@ -21,8 +21,9 @@ from pgqueuer.core.sm import SchedulerManager
 from pgqueuer.domain.settings import DBSettings
 from pgqueuer.errors import PgqException
 
-from instep.kit.db import Db
+from instep.kit.db import Db, libpq_address
 from instep.kit.errors import InstepError
+from instep.kit.relay import connect
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +77,7 @@ class Timer:
         if self.db.is_sqlite:
             await self._manage(InMemoryQueries(driver=InMemoryDriver()))
             return
-        async with await connect(self.db) as conn:
+        async with await connect(libpq_address(self.db.engine.url)) as conn:
             await self._manage(queries_on(conn))
 
     async def _manage(self, queries: Any) -> None:
@@ -97,12 +98,6 @@ def _guarded(job: Job) -> Callable[[Any], Awaitable[None]]:
     return run
 
 
-async def connect(db: Db) -> psycopg.AsyncConnection[Any]:
-    """A connection of the timer's own."""
-    url = db.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return await psycopg.AsyncConnection.connect(url, autocommit=True)
-
-
 def queries_on(conn: psycopg.AsyncConnection[Any]) -> Queries:
     """PgQueuer's statements, on tables whose names begin with instep_."""
     names = DBSettings(prefix=PREFIX)
@@ -118,5 +113,5 @@ async def install(db: Db) -> None:
     """Bring PgQueuer's own tables to its version; part of `instep migrate`. Nothing to do on SQLite."""
     if db.is_sqlite:
         return
-    async with await connect(db) as conn:
+    async with await connect(libpq_address(db.engine.url)) as conn:
         await queries_on(conn).apply_upgrade()

@@ -16,12 +16,14 @@ from instep.access.pages import AccessPages
 from instep.access.principal import BREAK_GLASS, Principal
 from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
+from instep.app.database import make_db
 from instep.app.jobs import make_jobs
 from instep.app.metrics import Metrics
 from instep.app.pacing import make_pacer
-from instep.app.syncing import Syncing, make_policy, make_syncing
+from instep.app.store import find_due_times
+from instep.app.syncing import Syncing, make_syncing
 from instep.app.timer import Timer
-from instep.app.worker import Worker
+from instep.app.worker import DEFERRED, Worker
 from instep.audit.store import Entry, record
 from instep.clerk import wire
 from instep.clerk.client import ClerkClient
@@ -47,7 +49,6 @@ from instep.kit.headers import Policy
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
 from instep.kit.relay import Relay
-from instep.mirror.owned import OWNED
 from instep.people.bulk import Bulk
 from instep.people.changes import MemberChanges
 from instep.people.consequences import FindConsequences
@@ -116,28 +117,28 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     """Put everything together. `clerk` stands in for the real client in tests. Raises BadSettings."""
     db = make_db(settings)
     live, metrics = Live(), Metrics()
-    clerk = clerk or make_clerk(settings, pacer=_pacer(settings, metrics))
+    clerk = clerk or make_clerk(
+        settings, pacer=make_pacer(settings, waited=metrics.clerk_wait.inc, limited=metrics.clerk_limited.inc)
+    )
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
-    runner = Runner(
-        db=db, procedures=procedures, noted=_noter(clock), clock=clock, attention=lambda: live.publish([ATTENTION])
-    )
+    runner = make_runner(db, procedures, live, clock)
     syncing = make_syncing(settings, db, clerk, clock, live.publish)
-    worker = Worker(work, runner, live, syncing.chores(), syncing.asked.run_once)
+    relay = None if db.is_sqlite else Relay(db, live, listen_url=_plain(settings, "instep_database_listen_url"))
+    worker = make_worker(work, runner, live, syncing, relay)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
     break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_key_watch(clock))
     admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
-    arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)
     sessions = Sessions(
         db=db,
         source=clerk,
         break_glass=break_glass,
         admins=admins,
         clock=clock,
-        just_in_time=arrival,
+        just_in_time=Arrival(db=db, directory=clerk, told=live.publish, clock=clock),
         noted=_session_noter(clock),
     )
     keys = ApiKeys(db=db, noted=_key_noter(clock), clock=clock)
@@ -149,7 +150,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         clerk=clerk,
         clock=clock,
         live=live,
-        relay=None if db.is_sqlite else Relay(db, live),
+        relay=relay,
         metrics=metrics,
         work=work,
         worker=worker,
@@ -171,6 +172,33 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         pages=pages,
         access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, settings.instep_public_url),
         syncing=syncing,
+    )
+
+
+def make_runner(db: Db, procedures: Procedures, live: Live, clock: Clock) -> Runner:
+    """Return what carries operations out, and tells open pages and workers of those that wait."""
+    return Runner(
+        db=db,
+        procedures=procedures,
+        noted=_noter(clock),
+        clock=clock,
+        attention=lambda: live.publish([ATTENTION]),
+        deferred=lambda: live.publish([DEFERRED]),
+    )
+
+
+def make_worker(work: Work, runner: Runner, live: Live, syncing: Syncing, relay: Relay | None) -> Worker:
+    """Return the background work of one process, not started."""
+    db = runner.db
+    return Worker(
+        work,
+        runner,
+        live,
+        syncing.chores(),
+        syncing.asked.run_once,
+        due_times=lambda: db.read(find_due_times),
+        hears_all=lambda: relay is not None and relay.is_listening.is_set(),
+        clock=runner.clock,
     )
 
 
@@ -199,24 +227,9 @@ def make_members(settings: Settings, runner: Runner, clerk: ClerkClient, live: L
     )
 
 
-def make_db(settings: Settings) -> Db:
-    """The configured database, not opened yet. Raises BadSettings."""
-    try:
-        return Db(settings.database_url, options={OWNED: make_policy(settings).database})
-    except ValueError as error:
-        raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
-
-
 def make_clerk(settings: Settings, *, pacer: Pacer | None = None) -> ClerkClient:
     """The client of the configured Clerk instance; `pacer` None: at any pace."""
     return ClerkClient(_plain(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, pacer=pacer)
-
-
-def _pacer(settings: Settings, metrics: Metrics) -> Pacer | None:
-    try:
-        return make_pacer(settings, waited=metrics.clerk_wait.inc, limited=metrics.clerk_limited.inc)
-    except ValueError as error:
-        raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
 
 
 def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handshake | None:

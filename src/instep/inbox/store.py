@@ -90,9 +90,12 @@ def park(conn: Conn, ids: Sequence[str], *, now: int, reason: str) -> None:
     conn.execute(sa.update(deliveries).where(is_among(conn, deliveries.c.id, ids)).values(**parked))
 
 
+NEXT_DUE = sa.select(sa.func.min(deliveries.c.due_at)).where(deliveries.c.due_at.is_not(None))
+
+
 def next_due_at(conn: Conn) -> int | None:
     """When the next delivery is due, None when nothing waits."""
-    due: int | None = conn.execute(sa.select(sa.func.min(deliveries.c.due_at))).scalar_one()
+    due: int | None = conn.execute(NEXT_DUE).scalar_one()
     return due
 
 
@@ -218,6 +221,11 @@ def keep_fact(conn: Conn, name: str, value: str) -> str:
     """Keep a fact unless it is known already; gives what is known afterwards."""
     put_rows(conn, facts, [{"name": name, "value": value}], key="name")
     return find_fact(conn, name) or value
+
+
+def put_fact(conn: Conn, name: str, value: str) -> None:
+    """Keep a fact, in place of what was known before."""
+    put_rows(conn, facts, [{"name": name, "value": value}], key="name", update=["value"])
 
 
 def forget_settled(conn: Conn, *, before: int, limit: int) -> int:

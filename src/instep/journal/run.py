@@ -47,7 +47,7 @@ class Runner:
     """Runs operations of every kind in `procedures`.
 
     `noted` writes the audit, in the same transaction, when an operation is asked for and when it ends; `attention` is
-    told when one needs a person.
+    told when one needs a person, `deferred` when one was put off, to be resumed later.
     """
 
     db: Db
@@ -55,6 +55,7 @@ class Runner:
     noted: Callable[[Conn, Operation], None]
     clock: Clock
     attention: Callable[[], None] = lambda: None
+    deferred: Callable[[], None] = lambda: None
 
     async def run(self, asked: Asked, *, opening: Opening | None = None) -> Operation:
         """Carry out a change that was just asked for.
@@ -207,6 +208,7 @@ class Runner:
         delay = DELAYS[min(operation.attempts, len(DELAYS)) - 1]
         wait = max(delay, int((silence.retry_after or 0) * SECOND))
         await self.db.write(store.put_off, operation, until=self.clock() + wait, reason=str(silence))
+        self.deferred()
         words = str(silence) if silence.is_harmless else UNKNOWN
         raise Unsettled(words, operation, retry_after=wait / SECOND) from silence
 

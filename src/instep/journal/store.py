@@ -65,6 +65,9 @@ def find(conn: Conn, id: str) -> Operation | None:
     return _one(conn, sa.select(*_COLUMNS).where(c.id == id))
 
 
+NEXT_DUE = sa.select(sa.func.min(c.due_at)).where(c.state == "open", c.due_at.is_not(None))
+
+
 def claim_due(conn: Conn, *, now: int, until: int) -> Operation | None:
     """Take on the operation that is due the longest; whoever had it before can no longer write."""
     query = sa.select(*_COLUMNS).where(c.due_at <= now, c.state == "open").order_by(c.due_at, c.id).limit(1)

@@ -55,6 +55,12 @@ _PRAGMAS = (
 _BULK_PRAGMAS = ("synchronous=NORMAL", "wal_autocheckpoint=16000", "cache_size=-64000")
 _USUAL_PRAGMAS = ("synchronous=FULL", "wal_autocheckpoint=1000", "cache_size=-16000")
 _IDLE_TOO_LONG = "25P03"
+_IDLE_LIMIT, _IDLE_MS = "idle_in_transaction_session_timeout", int(MOST_IDLE * 1_000)
+POOLED = "instep_is_pooled"
+_OTHER_DRIVERS = {"pgbouncer", "connection_limit", "pool_timeout", "pool_size", "socket_timeout", "sslaccept"}
+_OTHER_DRIVERS |= {"statement_cache_size", "statement_cache_mode", "prepared_statement_cache_size", "prepare_threshold"}
+"""Options in addresses that speak to other drivers or poolers, and change nothing for ours."""
+_SSL_MODES = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 _TOO_MUCH = "54"  # a value that passes a limit of PostgreSQL's, such as the size of an index row: no outage
 _PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
 
@@ -161,9 +167,7 @@ def _write_once(engine: sa.Engine, do: Callable[[Conn], T]) -> T:
 
 def make_engine(url: str, threads: int = THREADS, *, survives_power: bool = True) -> sa.Engine:
     """An engine for `url`, set up the way instep needs it; nothing is opened yet. Raises ValueError for no such URL."""
-    parsed = _parsed(url)
-    if parsed.drivername in ("postgresql", "postgres"):
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    parsed = parse_url(url)
     common: dict[str, Any] = {
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
         "json_deserializer": msgspec.json.decode,
@@ -173,16 +177,39 @@ def make_engine(url: str, threads: int = THREADS, *, survives_power: bool = True
     return _postgres_engine(parsed, common, threads)
 
 
-def _parsed(url: str) -> sa.URL:
-    """What `url` means. The complaint does not repeat it: there is a password in it."""
+def parse_url(url: str) -> sa.URL:
+    """Read a database's address as the driver that instep uses takes it, whatever driver it names.
+
+    Raises ValueError with what is wrong; the message never repeats the address: there is a password in it.
+    """
     try:
         parsed = make_url(url)
-        backend = parsed.get_backend_name()
+        backend = parsed.drivername.partition("+")[0]
     except (ArgumentError, ValueError):
         backend = ""
-    if backend not in ("sqlite", "postgresql", "postgres"):
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite")
+    if backend not in ("postgresql", "postgres"):
         raise ValueError("not the address of a database: sqlite:///file, or postgresql://user:password@host/name")
-    return parsed
+    return parsed.set(drivername="postgresql+psycopg", query=_postgres_query(parsed.query))
+
+
+def _postgres_query(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the options that other drivers and platforms write; raise ValueError for unknown ones."""
+    given = dict(query)
+    if "ssl" in given:  # asyncpg's name
+        value = str(given.pop("ssl")).lower()
+        given.setdefault(
+            "sslmode", {"true": "require", "1": "require", "false": "disable", "0": "disable"}.get(value, value)
+        )
+    schema = given.pop("schema", "public")
+    if schema != "public":
+        raise ValueError(f"schema={schema} is no option of PostgreSQL's; write options=-csearch_path%3D{schema}")
+    kept = {name: value for name, value in given.items() if name not in _OTHER_DRIVERS}
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    if unknown := sorted(kept.keys() - known):
+        raise ValueError(f"PostgreSQL knows no option {', '.join(unknown)}; remove it from the end of the address")
+    return kept
 
 
 def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engine:
@@ -196,9 +223,16 @@ def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.En
     )
 
     @sa.event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.execute(f"SET idle_in_transaction_session_timeout = {int(MOST_IDLE * 1_000)}")
+    def _configure(connection: psycopg.Connection[Any], record: Any) -> None:
+        record.info[POOLED] = not _limit_idle(connection)
+        if record.info[POOLED]:
+            connection.prepare_threshold = None
         connection.commit()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(conn: Conn) -> None:
+        if is_pooled(conn) and conn.get_execution_options().get("instep_writes", False):
+            conn.exec_driver_sql(f"SET LOCAL {_IDLE_LIMIT} = {_IDLE_MS}")
 
     @sa.event.listens_for(engine, "handle_error")
     def _notice(context: sa.engine.ExceptionContext) -> None:
@@ -206,6 +240,29 @@ def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.En
             context.is_disconnect = True
 
     return engine
+
+
+def _limit_idle(connection: psycopg.Connection[Any]) -> bool:
+    """Limit how long a transaction may stand idle; return False behind a connection pooler, and set nothing there.
+
+    A pooler in transaction mode gives each transaction any server connection: what is set on one would reach strangers,
+    and statements prepared on one are unknown to the next. It is recognized by the process id that the connection was
+    told when it began, which is not the server's.
+    """
+    query = "SELECT set_config(%s, %s, false) FROM (SELECT pg_backend_pid() AS pid) AS own WHERE pid = %s"
+    found = connection.execute(query, (_IDLE_LIMIT, str(_IDLE_MS), connection.info.backend_pid), prepare=False)
+    return found.fetchone() is not None
+
+
+def libpq_address(url: str | sa.URL) -> str:
+    """Return the address of a PostgreSQL as libpq takes it, for a connection outside the pool. Raises ValueError."""
+    parsed = parse_url(url) if isinstance(url, str) else url
+    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def is_pooled(conn: Conn) -> bool:
+    """Return whether a connection pooler stands between this connection and PostgreSQL."""
+    return bool(conn.info.get(POOLED, False))
 
 
 def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int, synchronous: str) -> sa.Engine:

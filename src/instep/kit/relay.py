@@ -3,12 +3,13 @@
 import asyncio
 import secrets
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import psycopg
 import structlog
 
-from instep.kit.db import Db, notify
+from instep.kit.db import Db, libpq_address, notify
 from instep.kit.errors import InstepError
 from instep.kit.live import Live
 
@@ -23,11 +24,13 @@ class Relay:
     """Joins this process's topics with those of every other process on the same PostgreSQL.
 
     Nothing depends on it: a notice that is lost costs an open page its next refresh, never data. While the connection
-    is down it is tried again every two seconds.
+    is down it is tried again every two seconds. `listen_url` is a direct address of the same database, for where a
+    connection pooler stands before it: through one nothing can be listened to, and then `is_listening` is never set.
     """
 
-    def __init__(self, db: Db, live: Live) -> None:
+    def __init__(self, db: Db, live: Live, *, listen_url: str | None = None) -> None:
         self._db, self._live = db, live
+        self._address = libpq_address(listen_url or db.engine.url)
         self._me = secrets.token_hex(4)
         self._out: set[str] = set()
         self._has_news = asyncio.Event()
@@ -75,8 +78,10 @@ class Relay:
             await asyncio.sleep(AGAIN_AFTER)
 
     async def _listen_once(self) -> None:
-        url = self._db.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as conn:
+        async with await connect(self._address) as conn:
+            if await is_behind_pooler(conn):
+                log.warning("relay_behind_pooler", hint="set INSTEP_DATABASE_LISTEN_URL to a direct address")
+                await asyncio.Event().wait()
             await conn.execute(f"LISTEN {CHANNEL}")
             self.is_listening.set()
             async for notice in conn.notifies():
@@ -89,6 +94,17 @@ class Relay:
             return
         if said.sender != self._me:
             self._live.tell(said.topics)
+
+
+async def connect(address: str) -> psycopg.AsyncConnection[Any]:
+    """Open a connection of one's own, outside the pool; nothing is prepared on it, so that any pooler carries it."""
+    return await psycopg.AsyncConnection.connect(address, autocommit=True, prepare_threshold=None, connect_timeout=5)
+
+
+async def is_behind_pooler(conn: psycopg.AsyncConnection[Any]) -> bool:
+    """Return whether the server's process is another than the one the connection was told of when it began."""
+    row = await (await conn.execute("SELECT pg_backend_pid()")).fetchone()
+    return row is None or row[0] != conn.info.backend_pid
 
 
 class _Said(msgspec.Struct, rename={"sender": "from"}):

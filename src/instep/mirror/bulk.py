@@ -20,7 +20,7 @@ from msgspec import Struct
 from instep.identity.events import Seen
 from instep.identity.model import ClerkId, Key, Kind, Membership, Organization, User
 from instep.kit.clock import now as clock_now
-from instep.kit.db import Conn, DatabaseRefused
+from instep.kit.db import Conn, DatabaseRefused, is_pooled
 from instep.mirror import search
 from instep.mirror.apply import names_of
 from instep.mirror.joining import place_of
@@ -209,7 +209,8 @@ def _copy(conn: Conn, kind: Kind, rows: Sequence[Row]) -> int:
 def _copy_aside(conn: Conn, kind: Kind, rows: Sequence[Row], *, unless: str) -> int:
     incoming = f"{_INCOMING}{kind}"
     columns = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _COLUMNS[kind])
-    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ({columns}) ON COMMIT DELETE ROWS")
+    lasts = "DROP" if is_pooled(conn) else "DELETE ROWS"  # a pooler hands the server's connection on to strangers
+    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ({columns}) ON COMMIT {lasts}")
     conn.exec_driver_sql(f"TRUNCATE {incoming}")
     try:
         _copy_into(conn, incoming, kind, rows)

@@ -88,6 +88,9 @@ def ask(conn: Conn, run: Run) -> None:
     conn.execute(sa.insert(runs).values(**msgspec.structs.asdict(run)))
 
 
+NEXT_DUE = sa.select(sa.func.min(r.started_at)).where(UNFINISHED)
+
+
 def list_unfinished(conn: Conn) -> list[Run]:
     """Runs that wait for a worker, or say that they run; the oldest first."""
     query = sa.select(*_RUN).where(UNFINISHED).order_by(r.started_at)

@@ -161,7 +161,15 @@ def test_an_invitation_sent_again_just_now_says_when_it_works_again() -> None:
 
 
 def test_a_change_that_stopped_halfway_and_a_lost_invitation_are_told() -> None:
-    lost = Lost(operation="op_1", email="ida@x.example", role=MEMBER, reason="No.", is_tried=False, at=NOW)
+    lost = Lost(
+        operation="op_1",
+        invitation="orginv_1",
+        email="ida@x.example",
+        role=MEMBER,
+        reason="No.",
+        is_tried=False,
+        at=NOW,
+    )
     around = Around(lost=(lost,), under_way={"standing:mbr_2": "attention"})
     seen = view(
         People(rows=(OMAR,), totals=TOTALS, warnings=(), next_cursor=None), replace(READING, around=around), WORDS

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from instep.identity.addresses import canonical
 from instep.identity.model import ADMIN
 
 
@@ -126,5 +127,5 @@ def is_instance_admin(person: Person, clerk_user_id: str, admins: frozenset[str]
     """Whether a person is an instance admin, barred or not; see decide_principal."""
     metadata = person.public_metadata
     is_named = isinstance(metadata, dict) and metadata.get("role") == "admin"
-    is_known_address = person.email is not None and person.is_email_verified and person.email.lower() in admins
+    is_known_address = person.is_email_verified and canonical(person.email) in admins
     return is_named or clerk_user_id in admins or is_known_address

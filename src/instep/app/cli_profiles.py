@@ -11,6 +11,7 @@ from rich.table import Table
 from instep.access.principal import BREAK_GLASS
 from instep.app.cli_run import AsJson, with_services
 from instep.app.wiring import Services
+from instep.identity.addresses import is_same
 from instep.kit.errors import PermanentError
 from instep.profiles.profile import STATUSES, Ask, EmailChange, Users, decode_cursor
 from instep.profiles.rules import Edit
@@ -205,7 +206,7 @@ async def _ref(services: Services, text: str) -> str:
         return text
     every: Any = frozenset(STATUSES)
     found = await services.profiles.users.list(BREAK_GLASS, Ask(limit=500, query=text.strip(), statuses=every))
-    ids = [it.person.id for it in found.rows if (it.person.email or "").casefold() == text.strip().casefold()]
+    ids = [it.person.id for it in found.rows if is_same(it.person.email, text.strip())]
     if len(ids) != 1:
         words = f"Nobody has the address {text}." if not ids else f"Several people have had {text}: {', '.join(ids)}."
         raise PermanentError(words, code="user_not_found")

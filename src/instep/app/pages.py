@@ -15,7 +15,7 @@ from instep.access.palette import PalettePages
 from instep.access.principal import Access
 from instep.app import reference
 from instep.app.finding import finder
-from instep.app.wiring import Services, make_deliveries, make_operations
+from instep.app.wiring import Services, list_lost, make_deliveries, make_operations
 from instep.audit.store import Kept
 from instep.history.flows import Audit
 from instep.history.pages import HistoryPages
@@ -33,7 +33,7 @@ from instep.journal.store import list_operations
 from instep.kit.db import Conn
 from instep.mirror.store import find_organization
 from instep.people.acting import MemberPages
-from instep.people.around import Around, Lost
+from instep.people.around import Around
 from instep.people.many import ManyMembers
 from instep.people.pages import PeoplePages
 from instep.people.store import find_member, find_without_admin
@@ -193,14 +193,14 @@ def _around(services: Services) -> Callable[[Access], Awaitable[Around]]:
 
     async def around(access: Access) -> Around:
         lost, cooling, unfinished = await asyncio.gather(
-            services.invitations.resend.list_lost(access.organization_id),
+            services.db.read(list_lost, access.organization_id),
             services.invitations.resend.list_cooling(access),
             services.db.read(
                 list_operations, states=("open", "attention"), organization_id=access.organization_id, limit=200
             ),
         )
         return Around(
-            lost=tuple(Lost(**{name: getattr(it, name) for name in Lost.__struct_fields__}) for it in lost),
+            lost=tuple(lost),
             cooling=cooling,
             under_way={it.target: it.state for it in unfinished},
         )

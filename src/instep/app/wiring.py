@@ -33,6 +33,7 @@ from instep.clerk.pacer import Pacer
 from instep.clerk.session import Verifier as TokenVerifier
 from instep.clerk.webhook import Verifier
 from instep.history.flows import Operations
+from instep.identity.addresses import canonical
 from instep.inbox.arrival import Arrival
 from instep.inbox.receive import Receiver
 from instep.inbox.review import TOPIC as DELIVERIES
@@ -40,6 +41,7 @@ from instep.inbox.review import Deliveries
 from instep.inbox.work import Work, Worked
 from instep.invitations import desk
 from instep.invitations.flows import Invite
+from instep.invitations.store import list_lost as find_lost
 from instep.journal.model import Operation, Procedures
 from instep.journal.run import Runner
 from instep.kit.clock import MINUTE, Clock
@@ -49,6 +51,7 @@ from instep.kit.headers import Policy
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
 from instep.kit.relay import Relay
+from instep.people.around import Lost
 from instep.people.bulk import Bulk
 from instep.people.changes import MemberChanges
 from instep.people.consequences import FindConsequences
@@ -131,7 +134,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
     break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_key_watch(clock))
-    admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
+    admins = frozenset(it if it.startswith("user_") else canonical(it) for it in settings.instep_admins)
     sessions = Sessions(
         db=db,
         source=clerk,
@@ -213,10 +216,16 @@ def make_procedures(
     }
 
 
+def list_lost(conn: Conn, organization_id: str) -> list[Lost]:
+    """Return the invitations of an organization that got lost, as its list shows them."""
+    found = find_lost(conn, organization_id)
+    return [Lost(**{name: getattr(it, name) for name in Lost.__struct_fields__}) for it in found]
+
+
 def make_members(settings: Settings, runner: Runner, clerk: ClerkClient, live: Live, clock: Clock) -> Members:
     """The list of people, and what can be done with members."""
     db = runner.db
-    list_people = ListPeople(db=db, directory=clerk, clock=clock)
+    list_people = ListPeople(db=db, directory=clerk, clock=clock, list_lost=list_lost)
     changes = MemberChanges(db, runner, clock, policy=settings.instep_deactivation, told=live.publish)
     return Members(
         list_people=list_people,

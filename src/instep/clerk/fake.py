@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from instep.identity.addresses import canonical
 from instep.identity.events import Absent, Found, Gone, News, Seen, seen
 from instep.identity.model import (
     ADMIN,
@@ -92,6 +93,13 @@ class FakeClerk:
         self._call("look")
         of = {"user": self._users, "organization": self._organizations, "membership": self._memberships}
         return [of[ask.key.kind].get(ask.key.id) or Absent(ask.key, ask.entity) for ask in asks]
+
+    async def find_holders(self, emails: Sequence[str]) -> dict[str, ClerkId]:
+        """See Directory.find_holders; every user here has one address."""
+        wanted = {canonical(email) for email in emails}
+        self._call("find_holders")
+        found = {canonical(_email(it)): it.key.id for it in self._users.values()}
+        return {email: id for email, id in found.items() if email in wanted}
 
     async def list_memberships_of(self, user: ClerkId) -> list[News]:
         """See Directory.list_memberships_of."""

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.access.tables import api_keys
+from instep.identity.addresses import invitation_target
 from instep.journal.tables import UNFINISHED, operations
 from instep.kit.db import Conn, is_among
 from instep.kit.sought import needles
@@ -71,7 +72,7 @@ def _found(conn: Conn, row: Sequence[Any]) -> Found:
     aliases = [id, f"user:{id}", clerk_id]
     for membership, clerk_membership, organization in conn.execute(query.where(m.user_id == id)):
         aliases += [membership, f"membership:{membership}", f"standing:{membership}", clerk_membership]
-        aliases += [f"invitation:{organization}:{email.lower()}"] if email and organization else []
+        aliases += [invitation_target(organization, email)] if email and organization else []
     known = tuple(dict.fromkeys(it for it in aliases if it))
     return Found(id=id, name=_name(*names), email=email, aliases=known)
 

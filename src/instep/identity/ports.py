@@ -72,6 +72,9 @@ class Directory(Protocol):
     ) -> list[Invitation]:
         """The invitations of one organization in these statuses, newest first; of one address where it is given."""
 
+    async def find_holders(self, emails: Sequence[str]) -> dict[str, ClerkId]:
+        """Return whose these addresses are, primary or not: Clerk's user ids by canonical address."""
+
 
 class Actor(Protocol):
     """Changing organizations. ProviderRefused: nothing was done. ProviderDown: see there."""

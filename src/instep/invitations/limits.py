@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
+from instep.identity.addresses import canonical
 from instep.invitations.rules import InviteRefused
 from instep.kit.clock import DAY, HOUR, MINUTE, SECOND, to_datetime
 from instep.kit.said import said
@@ -35,21 +36,21 @@ def check(sent: Sequence[Sent], *, actor: str, emails: Collection[str], now: int
     here = [it.at for it in recent if it.is_here for _ in it.emails]
     _require(theirs, len(emails), PER_PERSON, said("One person can send"), now)
     _require(here, len(emails), PER_ORGANIZATION, said("One organization can send"), now)
-    for email in {it.lower() for it in emails}:
+    for email in {canonical(it) for it in emails}:
         to_them = [it.at for it in recent if it.is_here for one in it.emails if one == email]
         _require(to_them, 1, PER_ADDRESS, said("%(email)s can be sent", email=email), now)
 
 
 def check_cooldown(sent: Sequence[Sent], *, email: str, now: int) -> None:
     """Whether an invitation may be sent again already. Raises InviteRefused with when."""
-    until = cooling(sent, now=now).get(email.lower())
+    until = cooling(sent, now=now).get(canonical(email))
     if until is not None:
         words = said("This invitation was sent again just now. It works again in %(wait)s.", wait=_in(until - now))
         raise InviteRefused(words, code="cooldown", status=LIMITED)
 
 
 def cooling(sent: Sequence[Sent], *, now: int) -> dict[str, int]:
-    """The addresses (lower case) of invitations that were sent again just now, and until when they must wait."""
+    """The canonical addresses of invitations that were sent again just now, and until when they must wait."""
     resent = [(email, it.at + COOLDOWN) for it in sent if it.is_resend and it.is_here for email in it.emails]
     return {email: until for email, until in sorted(resent, key=lambda pair: pair[1]) if until > now}
 

@@ -1,13 +1,16 @@
 """Inviting many at once: first what would happen, then a batch that goes on by itself until every row has its end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import structlog
 from msgspec import Struct
 
 from instep.access.principal import Access
+from instep.identity.addresses import canonical
+from instep.identity.model import ClerkId
 from instep.identity.ports import Directory, ProviderRefused
 from instep.identity.refusals import NOT_FOUND
 from instep.invitations import limits, store
@@ -16,6 +19,7 @@ from instep.invitations.flows import list_sent
 from instep.invitations.preview import Line, Wish, decide
 from instep.invitations.rules import (
     EXPIRES_IN_DAYS,
+    LONGEST_EMAIL,
     InviteRefused,
     checked_days,
     in_words,
@@ -28,8 +32,11 @@ from instep.journal.store import find
 from instep.kit.clock import Clock
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
+from instep.kit.errors import InstepError
 from instep.kit.ids import new_id
 from instep.mirror.store import find_organization, member_totals
+
+log = structlog.get_logger(__name__)
 
 
 class Preview(Struct, frozen=True, kw_only=True):
@@ -63,7 +70,8 @@ class InviteMany:
             pending = await self.directory.list_invitations(organization, statuses=("pending",))
         except ProviderRefused as refusal:
             raise in_words(refusal, email="", role="") from refusal
-        return await self.db.read(self._decide, access, wishes, {it.email.lower() for it in pending})
+        holders = await self._holders([wish.email for wish in wishes])
+        return await self.db.read(self._decide, access, wishes, {canonical(it.email) for it in pending}, holders)
 
     async def send(
         self,
@@ -115,9 +123,25 @@ class InviteMany:
             raise InviteRefused("There is no such batch.", code="batch_not_found", status=NOT_FOUND)
         return found
 
-    def _decide(self, conn: Conn, access: Access, wishes: Sequence[Wish], invited: set[str]) -> Preview:
-        emails = {wish.email.strip().lower() for wish in wishes}
-        standing = {it.email: it.status for it in store.list_standing(conn, access.organization_id, emails)}
+    async def _holders(self, emails: Sequence[str]) -> dict[str, ClerkId]:
+        """Return whose addresses these are in Clerk: one of a member's may be another than the one we know."""
+        valid = [email for email in emails if "@" in email and len(email) <= LONGEST_EMAIL and email.isprintable()]
+        try:
+            return await self.directory.find_holders(valid) if valid else {}
+        except InstepError as error:
+            log.warning("holders_unknown", error=str(error))
+            return {}
+
+    def _decide(
+        self,
+        conn: Conn,
+        access: Access,
+        wishes: Sequence[Wish],
+        invited: set[str],
+        holders: Mapping[str, ClerkId],
+    ) -> Preview:
+        emails = {canonical(wish.email.strip()) for wish in wishes}
+        standing = {it.email: it.status for it in store.list_standing(conn, access.organization_id, emails, holders)}
         organization = find_organization(conn, access.organization_id)
         seats = organization.max_members if organization else None
         totals = member_totals(conn, access.organization_id)

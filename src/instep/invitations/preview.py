@@ -9,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instep.identity.addresses import canonical
 from instep.identity.model import MEMBER
 from instep.invitations.rules import LONGEST_EMAIL, ROLES, InviteRefused, checked_email, checked_name
 from instep.kit.said import said
@@ -85,7 +86,7 @@ def decide(
 ) -> list[Line]:
     """What would become of each.
 
-    `standing` and `invited` are by address in lower case; `free` are the seats that are left, None: no limit.
+    `standing` and `invited` are by canonical address; `free` are the seats that are left, None: no limit.
     """
     seen: set[str] = set()
     lines: list[Line] = []
@@ -93,7 +94,7 @@ def decide(
         line = _line(wish, standing, invited, seen)
         if line.is_sent and free is not None and sum(it.is_sent for it in lines) >= free:
             line = _with(line, "over_seats")
-        seen.add(line.email.lower())
+        seen.add(canonical(line.email))
         lines.append(line)
     return lines
 
@@ -104,7 +105,7 @@ def _line(wish: Wish, standing: Mapping[str, str], invited: Collection[str], see
         line = replace(line, email=checked_email(wish.email), name=checked_name(wish.name))
     except InviteRefused as refused:
         return replace(line, name=None, note=str(refused))
-    address = line.email.lower()
+    address = canonical(line.email)
     if address in seen:
         return _with(line, "duplicate")
     known = standing.get(address)
@@ -148,27 +149,50 @@ def _read_csv(text: str, role: str) -> list[Wish]:
 
 
 def _read_plain(text: str, role: str) -> list[Wish]:
-    chunks = re.split(r"[,;\n]", text)
-    return [Wish(email=email, role=role, name=name) for chunk in chunks for email, name in _people(chunk)]
+    return [Wish(email=email, role=role, name=name) for email, name in _people(text)]
 
 
-def _people(chunk: str) -> list[tuple[str, str | None]]:
-    """The addresses in a piece of text, each with its name where it is written as `Maya Cohen <maya@x.com>`."""
-    before, *others = chunk.split("<")
+_TOKEN = re.compile(
+    r'"(?P<quoted>(?:[^"\\\n]|\\.)*)"|<(?P<angle>[^<>\n]*)>|(?P<separator>[,;\t\n])|(?P<word>[^\s,;<"]+|[<"])'
+)
+
+
+def _people(text: str) -> list[tuple[str, str | None]]:
+    """Read the addresses of a text, each with its name where one stands before `<address>`.
+
+    A name may be quoted, and may hold a comma (`Roe, Richard <richard@x.com>`); entries end at a comma, a semicolon, a
+    tab or a line. What is no address is given back as one, so that nothing that was typed gets lost.
+    """
     found: list[tuple[str, str | None]] = []
-    for other in others:
-        *plain, name = _split(before)
-        email, _, before = other.partition(">")
-        found += [(it, None) for it in plain]
-        found += [(it, name or None) for it in email.split()]
-    return found + [(it, None) for it in before.split()]
+    name: list[str] = []  # words since the last address that may be the name of the next one
+    for token in _TOKEN.finditer(text):
+        kind, value = token.lastgroup, token[token.lastgroup or 0]
+        if kind == "angle":
+            addresses = value.split() or [token[0]]
+            found += [(it, _joined(name)) for it in addresses]
+            name = []
+        elif kind == "quoted":
+            name.append(re.sub(r"\\(.)", r"\1", value))
+        elif kind == "word" and "@" in value:
+            found += [*_alone(name), (value, None)]
+            name = []
+        elif kind == "word":
+            name.append(value)
+        elif value == "," and name:
+            name.append(",")
+        else:
+            found += _alone(name)
+            name = []
+    return found + _alone(name)
 
 
-def _split(text: str) -> list[str]:
-    """What stands before `<`: addresses by themselves, and last the name."""
-    words = text.replace('"', " ").split()
-    at = max((place for place, word in enumerate(words, 1) if "@" in word), default=0)
-    return [*words[:at], " ".join(words[at:])]
+def _joined(words: Sequence[str]) -> str | None:
+    return " ".join(words).replace(" ,", ",").strip(", ") or None
+
+
+def _alone(words: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Give back words that are nobody's name, each as an address that is none."""
+    return [(it, None) for it in words if it != ","]
 
 
 def _role(text: str | None, otherwise: str) -> str:

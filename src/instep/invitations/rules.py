@@ -4,6 +4,7 @@ import re
 
 from instep.access.principal import Access
 from instep.identity import addresses, refusals
+from instep.identity.addresses import invitation_target
 from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
@@ -81,7 +82,7 @@ def checked_name(name: str | None) -> str | None:
 
 def target_of(organization: str, email: str) -> str:
     """What every change of the invitations of one address is about, so that two of them never overlap."""
-    return f"invitation:{organization}:{email.lower()}"
+    return invitation_target(organization, email)
 
 
 def days_of(invitation: Invitation) -> int:

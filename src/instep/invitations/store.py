@@ -1,6 +1,6 @@
 """The SQL of invitations: what was asked for before, what got lost, batches, and who an address belongs to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from instep.access.tables import sessions
 from instep.audit.tables import audit
+from instep.identity.addresses import canonical, stored_forms
 from instep.invitations import batch, resending, sending
 from instep.invitations.limits import Sent
 from instep.invitations.timeline import Copied, Joined
@@ -48,6 +49,9 @@ class Standing(Struct, frozen=True, kw_only=True):
     status: str
 
 
+NO_HOLDERS: Mapping[str, str] = {}
+
+
 def list_sent(conn: Conn, *, organization_id: str, actor: str, since: int) -> list[Sent]:
     """What was sent, or is being sent, since then: by this person anywhere, and by anyone in this organization."""
     query = sa.select(c.kind, c.actor, c.organization_id, c.intent, c.asked_at).where(
@@ -70,8 +74,8 @@ def list_sent(conn: Conn, *, organization_id: str, actor: str, since: int) -> li
 
 def _emails_of(intent: Any) -> tuple[str, ...]:
     if "rows" in intent:
-        return tuple(row["email"].lower() for row in intent["rows"] if not row.get("code"))
-    return (intent["email"].lower(),)
+        return tuple(canonical(row["email"]) for row in intent["rows"] if not row.get("code"))
+    return (canonical(intent["email"]),)
 
 
 def list_lost(conn: Conn, organization_id: str) -> list[Lost]:
@@ -114,18 +118,30 @@ def list_starts(conn: Conn, *, since: int) -> list[int]:
     return [intent["start_at"] for intent in conn.execute(query).scalars() if intent["start_at"] > since]
 
 
-def list_standing(conn: Conn, organization_id: str, emails: Iterable[str]) -> list[Standing]:
-    """Which of these addresses (lower case) belong, or belonged, to the organization; the best of each."""
+def list_standing(
+    conn: Conn, organization_id: str, emails: Iterable[str], holders: Mapping[str, str] = NO_HOLDERS
+) -> list[Standing]:
+    """Return which of these canonical addresses belong, or belonged, to the organization; the best of each.
+
+    `holders` are Clerk's users who have other addresses than the one that the mirror knows.
+    """
     email = sa.func.lower(u.email)
+    forms = sorted({form for it in emails for form in stored_forms(it)})
+    is_known = sa.or_(is_among(conn, email, forms), is_among(conn, u.clerk_id, sorted(set(holders.values()))))
     query = (
-        sa.select(email, m.status)
+        sa.select(email, u.clerk_id, m.status)
         .select_from(memberships.join(users, u.id == m.user_id))
-        .where(m.organization_id == organization_id, is_among(conn, email, sorted(emails)))
+        .where(m.organization_id == organization_id, is_known)
     )
     ranks = {"active": 0, "deactivated": 1, "removed": 2}
     words = {"active": "member", "deactivated": "deactivated", "removed": "former"}
-    rows = sorted(conn.execute(query), key=lambda row: -ranks.get(row[1], 3))
-    return [Standing(email=it, status=words.get(status, "former")) for it, status in dict(map(tuple, rows)).items()]
+    also: dict[str, list[str]] = {}
+    for address, clerk_id in holders.items():
+        also.setdefault(clerk_id, []).append(address)
+    best: dict[str, str] = {}
+    for address, clerk_id, status in sorted(conn.execute(query), key=lambda row: -ranks.get(row[2], 3)):
+        best |= dict.fromkeys([canonical(address), *also.get(clerk_id, ())], words.get(status, "former"))
+    return [Standing(email=address, status=status) for address, status in best.items()]
 
 
 def list_operations_of(conn: Conn, *, targets: Sequence[str], ids: Sequence[str] = ()) -> list[Operation]:
@@ -156,7 +172,7 @@ def list_copied(conn: Conn, target: str, *, action: str) -> list[Copied]:
 
 def find_joined(conn: Conn, organization_id: str, *, clerk_user_id: str | None, email: str) -> Joined | None:
     """The newest belonging of the person who accepted; by Clerk's id of them where it tells, else by the address."""
-    is_theirs = u.clerk_id == clerk_user_id if clerk_user_id else sa.func.lower(u.email) == email.lower()
+    is_theirs = u.clerk_id == clerk_user_id if clerk_user_id else sa.func.lower(u.email).in_(stored_forms(email))
     seen = sa.select(sa.func.min(sessions.c.created_at)).where(sessions.c.clerk_user_id == u.clerk_id)
     made = sa.select(sa.func.min(audit.c.at)).where(audit.c.target == m.clerk_id, audit.c.action == "membership.seen")
     query = (

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from instep.identity.addresses import other_form
 from instep.identity.events import Gone, News, Seen
 from instep.identity.model import Membership, Organization, User
 from instep.kit.db import Conn, is_among, put_rows
@@ -176,7 +177,7 @@ def names_of(first: str | None, last: str | None, username: str | None, email: s
     name = f"{first} {last}" if first and last else first or last or ""
     return {
         "sort_name": (name or username or email or id).casefold(),
-        "search_text": searchable((name, email, username)),
+        "search_text": searchable((name, email, other_form(email), username)),
     }
 
 

@@ -17,6 +17,7 @@ import psycopg
 import sqlalchemy as sa
 from msgspec import Struct
 
+from instep.identity.addresses import canonical
 from instep.identity.events import Seen
 from instep.identity.model import ClerkId, Key, Kind, Membership, Organization, User
 from instep.kit.clock import now as clock_now
@@ -106,7 +107,7 @@ def _not_for_us(conn: Conn, ready: Sequence[Ready]) -> set[str]:
         left |= {it.clerk_id for it in people if place_of(it)}
     if _has_local(conn, users):
         unlinked = find_unlinked(conn, [it.email for it in people if it.email])
-        left |= {it.clerk_id for it in people if (it.email or "").lower() in unlinked}
+        left |= {it.clerk_id for it in people if canonical(it.email) in unlinked}
     return left
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instep.identity.addresses import canonical
 from instep.identity.events import News, Seen
 from instep.identity.model import Key, Membership, User
 from instep.identity.rules import Answer, AskAgain, Change, Known, Verdict, after, decide
@@ -132,7 +133,7 @@ class Ledger:
             self._ours[own] = False
             return Known(own, 0, "", is_gone=False)
         email = _linking_email(news)
-        id = self._unlinked.pop(email.lower(), None) if email else None
+        id = self._unlinked.pop(canonical(email), None) if email else None
         return Known(id, 0, "", is_gone=False) if id else None
 
     def _new_id(self, news: News) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec import Struct
 
+from instep.identity.addresses import stored_forms
 from instep.identity.model import ClerkId, Key
 from instep.identity.rules import merged
 from instep.identity.standing import NOBODY, Underway
@@ -70,7 +71,8 @@ def find_person(conn: Conn, ref: str, *, is_locking: bool = False) -> PersonRow 
 
 def find_holder(conn: Conn, *, email: str | None = None, username: str | None = None, but: str = "") -> str | None:
     """Our id of somebody who is not deleted, other than `but`, and has this address or this username."""
-    wanted = sa.func.lower(c.email) == email.lower() if email else sa.func.lower(c.username) == (username or "").lower()
+    has_address = sa.func.lower(c.email).in_(stored_forms(email))
+    wanted = has_address if email else sa.func.lower(c.username) == (username or "").lower()
     query = sa.select(c.id).where(wanted, c.deleted_at.is_(None), c.gone_at.is_(None), c.id != but)
     found: str | None = conn.execute(query.order_by(c.id).limit(1)).scalar()
     return found

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 from msgspec import Struct
 
+from instep.identity.addresses import canonical, stored_forms
 from instep.identity.model import ClerkId, Key, Kind
 from instep.identity.rules import Known
 from instep.kit.db import Conn, is_among
@@ -42,17 +43,17 @@ def _find_known_of(conn: Conn, kind: Kind, ids: Sequence[str], is_locking: bool)
 
 
 def find_unlinked(conn: Conn, emails: Iterable[str]) -> dict[str, str]:
-    """Our ids of live people without a Clerk account, by address in lower case."""
-    lowered = sorted({email.lower() for email in emails})
-    if not lowered:
+    """Our ids of live people without a Clerk account, by canonical address."""
+    forms = sorted({form for email in emails for form in stored_forms(email)})
+    if not forms:
         return {}
     email = sa.func.lower(users.c.email)
     query = (
         sa.select(email, users.c.id)
-        .where(users.c.clerk_id.is_(None), users.c.deleted_at.is_(None), is_among(conn, email, lowered))
+        .where(users.c.clerk_id.is_(None), users.c.deleted_at.is_(None), is_among(conn, email, forms))
         .order_by(users.c.id.desc())
     )
-    return {str(address): str(id) for address, id in conn.execute(query)}
+    return {canonical(address): str(id) for address, id in conn.execute(query)}
 
 
 class Kept(Struct, frozen=True):

@@ -4,14 +4,18 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from instep.identity.addresses import invitation_target
+
 
 class Lost(Struct, frozen=True, kw_only=True):
     """An invitation that was revoked to be sent again, and whose new one is not there.
 
+    `invitation` is Clerk's id of the one that was revoked.
     `is_tried`: the worker still tries by itself; otherwise a person must.
     """
 
     operation: str
+    invitation: str
     email: str
     role: str
     reason: str
@@ -36,7 +40,7 @@ class Around(Struct, frozen=True, kw_only=True):
 
     def of_invitation(self, organization: str | None, email: str) -> str | None:
         """How the unfinished change of an invitation stands."""
-        return self.under_way.get(f"invitation:{organization}:{email.lower()}")
+        return self.under_way.get(invitation_target(organization, email))
 
 
 NOTHING = Around()

@@ -1,19 +1,21 @@
 """Reading the unified list: both sources side by side, and members even while Clerk is down."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from instep.access.principal import Access, Principal
 from instep.access.store import find_access
+from instep.identity.addresses import canonical
 from instep.identity.model import ClerkId, Invitation
 from instep.identity.ports import Directory
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.people import store
+from instep.people.around import Lost
 from instep.people.merge import Ask, InvitationRow, Members, People, Unavailable, merge, rows_of
 
 log = structlog.get_logger(__name__)
@@ -24,12 +26,16 @@ SHOWN = ("pending", "expired")
 
 @dataclass(frozen=True)
 class ListPeople:
-    """The list of one organization. `patience` is how long Clerk may take, in seconds."""
+    """The list of one organization. `patience` is how long Clerk may take, in seconds.
+
+    `list_lost` reads the invitations of an organization that got lost, for those who may send them again.
+    """
 
     db: Db
     directory: Directory
     clock: Clock
     patience: float = PATIENCE
+    list_lost: Callable[[Conn, str], Sequence[Lost]] = lambda _conn, _organization_id: ()
 
     async def __call__(self, access: Access, ask: Ask) -> People:
         """One page.
@@ -41,8 +47,8 @@ class ListPeople:
             return merge(ask, await self.db.read(store.find_members, access.organization_id, ask), None)
         reading = asyncio.ensure_future(self._invitations(access))
         try:
-            members = await self.db.read(store.find_members, access.organization_id, ask)
-            return merge(ask, members, await self._rows(access, await reading))
+            members, lost = await self.db.read(self._read, access, ask)
+            return merge(ask, members, await self._rows(access, await reading), lost)
         finally:
             reading.cancel()
 
@@ -56,6 +62,11 @@ class ListPeople:
             return await self(access, ask) if access else None
         members = await self.db.read(_members_seen, principal, ref, ask)
         return merge(ask, members, None) if members else None
+
+    def _read(self, conn: Conn, access: Access, ask: Ask) -> tuple[Members, Sequence[Lost]]:
+        is_shown = access.may_act and ask.wants_lost()
+        lost = self.list_lost(conn, access.organization_id) if is_shown else ()
+        return store.find_members(conn, access.organization_id, ask), lost
 
     async def _invitations(self, access: Access) -> Sequence[Invitation] | Unavailable:
         if access.organization_clerk_id is None:
@@ -78,7 +89,7 @@ class ListPeople:
             return invitations
         now = self.clock()
         rows = rows_of(invitations, now=now, joined=())
-        expired = {row.email.lower() for row in rows if row.status == "expired"}
+        expired = {canonical(row.email) for row in rows if row.status == "expired"}
         if not expired:
             return rows
         joined = await self.db.read(store.find_joined, access.organization_id, sorted(expired))

@@ -8,11 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from instep.identity.addresses import canonical, other_form
 from instep.identity.model import ADMIN, Invitation
 from instep.kit.clock import DAY, HOUR
 from instep.kit.said import said
 from instep.kit.sought import is_found
 from instep.people.activity import Activity
+from instep.people.around import Lost
 
 UNAVAILABLE = str(said("Pending invitations could not be loaded. Accepted members are still shown."))
 EXPIRED_SHOWN_FOR = 30 * DAY
@@ -80,6 +82,10 @@ class Ask(Struct, frozen=True, kw_only=True):
             return False
         return not self.statuses or not self.statuses.isdisjoint(INVITATION_STATUSES)
 
+    def wants_lost(self) -> bool:
+        """Return whether invitations that got lost belong on this page: the first one, by nothing but words."""
+        return self.cursor is None and not self.statuses and not self.roles and self.wants_invitations()
+
     def member_statuses(self) -> tuple[str, ...]:
         """The statuses of members to show, in the order of the list."""
         return tuple(s for s in MEMBER_STATUSES if not self.statuses or s in self.statuses)
@@ -114,12 +120,16 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 
 class People(Struct, frozen=True, kw_only=True):
-    """One page of the list: invitations first, newest on top, then members by name, deactivated ones last."""
+    """One page of the list: invitations first, newest on top, then members by name, deactivated ones last.
+
+    `lost`, above all of them and on the first page alone, are invitations that were revoked and not made anew.
+    """
 
     rows: tuple[InvitationRow | MemberRow, ...]
     totals: Totals
     warnings: tuple[str, ...]
     next_cursor: str | None
+    lost: tuple[Lost, ...] = ()
 
 
 class Members(Struct, frozen=True, kw_only=True):
@@ -154,15 +164,15 @@ def rows_of(invitations: Sequence[Invitation], *, now: int, joined: Collection[s
     """The invitations worth showing, newest first.
 
     Left out: accepted and revoked ones; expired ones that are older than 30 days, whose address was invited again,
-    or whose address has `joined` since (lower case).
+    or whose address has `joined` since (canonical).
     """
     rows = [row for it in invitations if (row := _row_of(it, now)) is not None]
     rows.sort(key=lambda row: (row.created_at, row.id), reverse=True)
-    invited = {row.email.lower() for row in rows if row.status == "invited"}
+    invited = {canonical(row.email) for row in rows if row.status == "invited"}
     seen: set[str] = set()
     shown = []
     for row in rows:
-        address = row.email.lower()
+        address = canonical(row.email)
         if row.status == "expired" and (address in invited or address in seen or address in joined):
             continue
         seen.add(address)
@@ -188,7 +198,12 @@ def _row_of(it: Invitation, now: int) -> InvitationRow | None:
     )
 
 
-def merge(ask: Ask, members: Members, invitations: Sequence[InvitationRow] | Unavailable | None) -> People:
+def merge(
+    ask: Ask,
+    members: Members,
+    invitations: Sequence[InvitationRow] | Unavailable | None,
+    lost: Sequence[Lost] = (),
+) -> People:
     """One page. `invitations` is None where they were not asked for, Unavailable where Clerk could not be read."""
     listed = invitations if invitations is not None and not isinstance(invitations, Unavailable) else []
     wanted = [row for row in listed if _is_wanted(row, ask)]
@@ -204,6 +219,7 @@ def merge(ask: Ask, members: Members, invitations: Sequence[InvitationRow] | Una
         totals=totals,
         warnings=(UNAVAILABLE,) if isinstance(invitations, Unavailable) else (),
         next_cursor=encode_cursor(_cursor_after(first, then, totals)) if has_more else None,
+        lost=tuple(it for it in lost if is_found(ask.query, (it.email, other_form(it.email)))),
     )
 
 
@@ -212,7 +228,7 @@ def _is_wanted(row: InvitationRow, ask: Ask) -> bool:
         return False
     if ask.roles and row.role not in ask.roles:
         return False
-    return is_found(ask.query, (row.email,))
+    return is_found(ask.query, (row.email, other_form(row.email)))
 
 
 def _cursor_after(first: Sequence[InvitationRow], then: Sequence[MemberRow], totals: Totals) -> Cursor:

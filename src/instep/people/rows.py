@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.access.principal import Access
+from instep.identity.addresses import canonical, displayed
 from instep.identity.model import ADMIN
 from instep.identity.refusals import LAST_ADMIN
 from instep.kit.signs import Badge, Status
@@ -100,7 +101,7 @@ def member_row(row: MemberRow, reading: Reading, words: Words) -> Row:
         id=row.id,
         kind="member",
         name=name,
-        detail="" if row.email in (None, name) else row.email or "",
+        detail="" if row.email in (None, name) else displayed(row.email),
         email=row.email,
         image_url=row.image_url,
         badges=(Badge(words.gettext("You"), "brand"),) if is_self else (),
@@ -124,7 +125,7 @@ def invitation_row(row: InvitationRow, reading: Reading, words: Words) -> Row:
     return Row(
         id=row.id,
         kind="invitation",
-        name=row.email,
+        name=displayed(row.email),
         detail=_("Invited by %(who)s", who=row.inviter) if is_named else "",
         email=row.email,
         image_url=None,
@@ -153,7 +154,7 @@ def lost_row(lost: Lost, reading: Reading, words: Words) -> Row:
     return Row(
         id=f"lost-{lost.operation}",
         kind="lost",
-        name=lost.email,
+        name=displayed(lost.email),
         detail="",
         email=lost.email,
         image_url=None,
@@ -193,7 +194,7 @@ def unfinished_status(state: str | None, words: Words) -> Status | None:
 def name_of(row: MemberRow) -> str:
     """What to call a member; empty where nothing is known."""
     whole = " ".join(part for part in (row.first_name, row.last_name) if part)
-    return whole or row.username or row.email or ""
+    return whole or row.username or displayed(row.email)
 
 
 def why_it_stays(row: MemberRow, reading: Reading, words: Words) -> str | None:
@@ -250,7 +251,7 @@ def invitation_actions(row: InvitationRow, reading: Reading, words: Words) -> tu
     """What may be done with an invitation."""
     _ = words.gettext
     at = f"{reading.home}/invitations/{row.id}"
-    until = reading.around.cooling.get(row.email.lower())
+    until = reading.around.cooling.get(canonical(row.email))
     wait = words.until(until, reading.now).text if until else ""
     is_open = reading.around.of_invitation(reading.access.organization_clerk_id, row.email) == "open"
     busy = _("A change of this invitation is under way.") if is_open else None

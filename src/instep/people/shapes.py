@@ -6,6 +6,7 @@ import msgspec
 from pydantic import BaseModel, TypeAdapter
 
 from instep.kit.clock import to_iso
+from instep.people.around import Lost
 from instep.people.merge import InvitationRow, MemberRow, People
 
 
@@ -31,16 +32,21 @@ class Member(BaseModel):
 
 
 class Invitation(BaseModel):
-    """An invitation, read live from Clerk. `id` is Clerk's; it can be accepted until `expires_at`."""
+    """An invitation, read live from Clerk. `id` is Clerk's; it can be accepted until `expires_at`.
+
+    `lost`: it was revoked to be sent again, and the new one was not made. `operation` is then the one to retry, or to
+    give up; only admins see these, on the first page.
+    """
 
     id: str
     email: str
     role: str
-    status: Literal["pending", "expired"]
+    status: Literal["pending", "expired", "lost"]
     is_expiring: bool
     invited_by: str | None
     created_at: str
     expires_at: str | None
+    operation: str | None = None
 
 
 class MemberItem(BaseModel):
@@ -91,7 +97,13 @@ def as_json(people: People) -> str:
 def as_bytes(people: People) -> bytes:
     """The same as it is sent, several times as fast: nothing is asked for more often than this."""
     rows = [_sent(it) if isinstance(it, MemberRow) else msgspec.Raw(row_as_json(it).encode()) for it in people.rows]
-    page = {"data": rows, "totals": people.totals, "warnings": people.warnings, "next_cursor": people.next_cursor}
+    lost = [msgspec.Raw(_dump_item(_lost(it))) for it in people.lost]
+    page = {
+        "data": [*lost, *rows],
+        "totals": people.totals,
+        "warnings": people.warnings,
+        "next_cursor": people.next_cursor,
+    }
     return _encode(page)
 
 
@@ -152,7 +164,7 @@ def page_of(people: People) -> PeoplePage:
     """A page."""
     totals = people.totals
     return PeoplePage.model_construct(
-        data=[_item(row) for row in people.rows],
+        data=[*(_lost(it) for it in people.lost), *(_item(row) for row in people.rows)],
         totals=Totals.model_construct(**{name: getattr(totals, name) for name in totals.__struct_fields__}),
         warnings=list(people.warnings),
         next_cursor=people.next_cursor,
@@ -194,5 +206,21 @@ def _invitation(row: InvitationRow) -> InvitationItem:
         invited_by=row.inviter,
         created_at=to_iso(row.created_at),
         expires_at=to_iso(row.expires_at),
+        operation=None,
+    )
+    return InvitationItem.model_construct(kind="invitation", invitation=invitation)
+
+
+def _lost(lost: Lost) -> InvitationItem:
+    invitation = Invitation.model_construct(
+        id=lost.invitation,
+        email=lost.email,
+        role=lost.role,
+        status="lost",
+        is_expiring=False,
+        invited_by=None,
+        created_at=to_iso(lost.at),
+        expires_at=None,
+        operation=lost.operation,
     )
     return InvitationItem.model_construct(kind="invitation", invitation=invitation)

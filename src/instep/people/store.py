@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instep.identity.addresses import canonical, stored_forms
 from instep.identity.model import ADMIN
 from instep.kit.db import Conn, fetch, is_among, is_in, listed
 from instep.kit.sought import needles
@@ -196,14 +197,15 @@ def _bound(name: str) -> sa.ColumnElement[Any]:
 
 
 def find_joined(conn: Conn, organization_id: str, emails: Sequence[str]) -> set[str]:
-    """Which of these addresses (lower case) belong to a member of the organization."""
+    """Return which of these canonical addresses belong to a member of the organization."""
     email = sa.func.lower(u.email)
+    forms = sorted({form for it in emails for form in stored_forms(it)})
     query = (
         sa.select(email)
         .select_from(memberships.join(users, u.id == m.user_id))
-        .where(m.organization_id == organization_id, m.status != "removed", is_among(conn, email, sorted(emails)))
+        .where(m.organization_id == organization_id, m.status != "removed", is_among(conn, email, forms))
     )
-    return set(conn.execute(query).scalars())
+    return {canonical(it) for it in conn.execute(query).scalars()}
 
 
 _LIVE = sa.and_(u.is_active, sa.not_(u.is_banned), u.deleted_at.is_(None), u.gone_at.is_(None))

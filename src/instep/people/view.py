@@ -5,7 +5,9 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instep.identity.addresses import other_form
 from instep.identity.model import ADMIN
+from instep.kit.sought import is_found
 from instep.kit.words import Words
 from instep.people.chips import Chip, chips_of
 from instep.people.merge import People, Totals
@@ -74,7 +76,7 @@ def why_attention(totals: Totals, words: Words) -> str:
 
 def _is_meant(email: str, search: Search) -> bool:
     is_of_all = not search.roles and search.source != "local" and not search.active
-    return is_of_all and all(word in email.lower() for word in search.words.lower().split())
+    return is_of_all and is_found(search.words, (email, other_form(email)))
 
 
 def _turned(search: Search) -> Search:

@@ -46,8 +46,8 @@ class ChangeEmail:
         subject = await self.desk.find(principal, ref)
         email = checked_email(email)
         if is_same(email, subject.person.email):
-            return EmailChange(outcome="changed", email=email)
-        if self.policy == "reinvite" and clerk_id_of(subject.person) is not None:
+            return EmailChange(outcome="same", email=subject.person.email or email)
+        if self._is_invited_anew(subject.person):
             return await self._reinvite(principal, subject, email, idempotency_key)
         return await self.begin(principal, subject, email, idempotency_key=idempotency_key)
 
@@ -55,9 +55,9 @@ class ChangeEmail:
         self, principal: Principal, subject: Subject, email: str, *, idempotency_key: str | None = None
     ) -> EmailChange:
         """What a plain edit of the address comes to: under `reinvite` nothing but the offer to invite anew."""
-        if self.policy == "reinvite" and clerk_id_of(subject.person) is not None:
+        if self._is_invited_anew(subject.person):
             return await self._offer(principal, subject, email)
-        if self.policy == "verify" and clerk_id_of(subject.person) is not None:
+        if self._is_proven_by_code(subject):
             return await self._send_code(principal, subject, email, idempotency_key)
         require_admin(subject.rights, "change addresses")
         person = subject.person
@@ -65,6 +65,16 @@ class ChangeEmail:
         asked = asked_of(emails.REPLACE, principal, person, idempotency_key, intent)
         await self.desk.carry_out(asked, partial(self._open, seen=person, email=email, is_final=True), whom=email)
         return EmailChange(outcome="changed", email=email)
+
+    def _is_invited_anew(self, person: PersonRow) -> bool:
+        """Return whether a new address means a new account; somebody without any address keeps theirs, and gets one."""
+        return self.policy == "reinvite" and clerk_id_of(person) is not None and person.email is not None
+
+    def _is_proven_by_code(self, subject: Subject) -> bool:
+        """Return whether a code is sent first: by the policy, or where somebody adds a first address themselves."""
+        if clerk_id_of(subject.person) is None:
+            return False
+        return self.policy == "verify" or (self.policy == "reinvite" and not subject.rights.is_admin)
 
     async def verify(
         self, principal: Principal, ref: str, verification: str, code: str, *, idempotency_key: str | None = None

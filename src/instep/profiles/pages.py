@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from instep.access.console import Console
 from instep.access.principal import Access
+from instep.identity.addresses import is_same
 from instep.identity.refusals import Refused
 from instep.kit.errors import InstepError
 from instep.kit.html import is_partial
@@ -191,7 +192,10 @@ class ProfilePages:
         if isinstance(change, EmailChange) and change.outcome == "requires_verification":
             context = {"email": change.email, "verification": change.verification or ""}
             return in_dialog(await self.forms.show(request, spot, "code", context, it, is_new=True))
-        return self.console.done(request, self.console.words.gettext("Address changed"), spot.back)
+        _ = self.console.words.gettext
+        is_new = not is_same(typed.get("email"), it.person.email)
+        title = _("Address changed") if is_new else _("This is the address already. Nothing was changed")
+        return self.console.done(request, title, spot.back)
 
     async def reinvite(self, request: Request) -> Response:
         """Invited anew in each organization, and what became of each."""

@@ -64,11 +64,12 @@ class Reinvited(Struct, frozen=True, kw_only=True):
 class EmailChange(Struct, frozen=True, kw_only=True):
     """What became of a change of address, or what has to happen first.
 
+    `same` means that the person has this address already, perhaps in other letters: nothing was changed.
     `verification` is what the code is given with, until `expires_at` (Unix milliseconds); `consequences` is what
     inviting anew will do, in sentences; `note` is what else there is to know.
     """
 
-    outcome: Literal["changed", "requires_invitation", "requires_verification", "invited"]
+    outcome: Literal["changed", "same", "requires_invitation", "requires_verification", "invited"]
     email: str
     verification: str | None = None
     expires_at: int | None = None

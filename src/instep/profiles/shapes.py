@@ -164,7 +164,7 @@ class EmailAnswer(BaseModel):
     `requires_verification`: a code was sent; give it with `verification` to `POST /v1/users/{id}/email/verify`.
     """
 
-    outcome: Literal["changed", "requires_invitation", "requires_verification", "invited"]
+    outcome: Literal["changed", "same", "requires_invitation", "requires_verification", "invited"]
     email: str
     requires_invitation: bool
     requires_verification: bool

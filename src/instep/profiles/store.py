@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.access.principal import Principal
+from instep.identity.addresses import canonical, displayed
 from instep.identity.model import ADMIN
 from instep.kit.db import Conn, fetch, is_in, listed
 from instep.kit.sought import needles
@@ -71,7 +72,8 @@ def list_people(conn: Conn, ask: Ask) -> list[PersonRow]:
     words = ask.query.split()
     if len(words) == 1:
         named = _named(replace(shape, **part.shape))
-        meant = given | _at("after", part.after) | {"ref": words[0], "email": words[0].lower()}
+        address = canonical(words[0])
+        meant = given | _at("after", part.after) | {"ref": words[0], "email": address, "shown": displayed(address)}
         if found := _rows(conn, named, meant):
             return found
     wanted = needles(ask.query)
@@ -137,7 +139,8 @@ def _rows(conn: Conn, query: sa.Select[Any], given: Mapping[str, Any]) -> list[P
 def _named(shape: Shape) -> sa.Select[Any]:
     """Whoever is meant by an id or a whole address, if they are on the page."""
     ref = sa.bindparam("ref", type_=sa.Text)
-    has_email = sa.func.lower(u.email) == sa.bindparam("email", type_=sa.Text)
+    forms = [sa.bindparam(name, type_=sa.Text) for name in ("email", "shown")]
+    has_email = sa.func.lower(u.email).in_(forms)
     return _page(shape).where(sa.or_(u.id == ref, u.clerk_id == ref, has_email))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from instep.access.principal import Principal
+from instep.identity.addresses import canonical
 from instep.identity.model import ADMIN
 from instep.identity.refusals import CONFLICT, Refused
 from instep.identity.standing import LEAVES_EVERYWHERE, underway
@@ -58,7 +59,7 @@ class ManageUsers:
         fields = {name: value for name, value in wanted.fields.items() if value}
         asked = Asked(
             kind=accounts.CREATE,
-            target=f"address:{email.casefold()}",
+            target=f"address:{canonical(email)}",
             actor=principal.id,
             idempotency_key=key_of(accounts.CREATE, idempotency_key),
             intent={"user": id, "clerk_id": None, "in_clerk": in_clerk, "profile": fields},

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from instep.identity.addresses import displayed
 from instep.kit.signs import Status
 from instep.kit.words import When, Words
 from instep.profiles.profile import Profile
@@ -63,7 +64,7 @@ def person_view(it: Profile, *, at: str, roles: Mapping[str, str], now: int, wor
     return PersonView(
         id=person.id,
         name=person.name,
-        email=person.email or "",
+        email=displayed(person.email),
         image_url=person.image_url,
         status=status(it.status, words),
         is_verified=person.is_email_verified,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from instep.identity.addresses import canonical
 from instep.identity.events import Seen
 from instep.identity.model import ClerkId, Kind, Membership, User
 from instep.identity.rules import AskAgain
@@ -49,7 +50,7 @@ def maybe_linked(finding: Finding, unlinked: dict[str, str]) -> Finding:
     person = finding.news.entity if finding.news else None
     if not isinstance(person, User) or not person.is_email_verified or not person.email:
         return finding
-    ours = unlinked.get(person.email.lower())
+    ours = unlinked.get(canonical(person.email))
     return lone.linking(finding, ours) if ours else finding
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.access.principal import Principal
+from instep.identity.addresses import canonical
 from instep.identity.model import AppInvitation
 from instep.identity.ports import Admissions, ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND
@@ -76,7 +77,7 @@ class Applications:
         public = {ROLE: role} | ({ORGANIZATION: organization} if organization else {})
         asked = Asked(
             kind=sending.INVITE,
-            target=f"application:{email.lower()}",
+            target=f"application:{canonical(email)}",
             actor=principal.id,
             organization_id=organization,
             idempotency_key=idempotency_key,
@@ -125,7 +126,7 @@ class Applications:
         public = {name: value for name, value in old.public_metadata.items() if name != MARK}
         asked = Asked(
             kind=sending.RESEND,
-            target=f"application:{old.email.lower()}",
+            target=f"application:{canonical(old.email)}",
             actor=principal.id,
             organization_id=public.get(ORGANIZATION),
             idempotency_key=idempotency_key,

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from instep.kit.errors import PermanentError
+from instep.kit.headers import origin_of
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -28,9 +29,26 @@ def _words(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
+def _origins(value: object) -> object:
+    """Return the origins that a text names, each as browsers write it. Raises ValueError for one that is none."""
+    words = _words(value)
+    return tuple(_whole_origin(it) for it in words) if isinstance(words, tuple) else words
+
+
+def _whole_origin(text: str) -> str:
+    try:
+        parts, origin = urlsplit(text), origin_of(text)
+    except ValueError:
+        parts, origin = None, ""
+    if parts is None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("must be origins such as https://app.example.com, separated by spaces or commas")
+    return origin
+
+
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
 Text = Annotated[str | None, BeforeValidator(_blank_is_none)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 
 
 class Settings(BaseSettings):
@@ -47,6 +65,8 @@ class Settings(BaseSettings):
     instep_metrics_key: Secret = None
     instep_admins: Words = ()
     instep_frame_ancestors: Words = ()
+    instep_authorized_parties: Origins = ()
+    instep_cors_origins: Origins = ()
     instep_email_change: Literal["reinvite", "verify", "force"] = "reinvite"
     instep_deactivation: Literal["database", "membership", "ban"] = "database"
     instep_log_json: bool = False

@@ -1,7 +1,7 @@
 """Every route in one list, and what a failure looks like at the doors."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from instep import __version__
@@ -22,6 +23,7 @@ from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.history import api as history
 from instep.history.flows import Audit
+from instep.identity.session import SessionRefused
 from instep.inbox import store as inbox
 from instep.inbox.api import PATHS, Webhooks
 from instep.inbox.api import make_router as deliveries_router
@@ -43,6 +45,8 @@ Scope = Any
 Receive = Any
 Send = Any
 
+CORS_MAX_AGE = 600  # seconds that a browser keeps the answer to a preflight request
+
 DESCRIPTION = "Keeps Clerk and your own database in step. Sign in with `Authorization: Bearer`: a Clerk session token, "
 DESCRIPTION += "or the installation's admin key."
 
@@ -50,14 +54,28 @@ DESCRIPTION += "or the installation's admin key."
 class Front:
     """The outermost layer: webhooks and the plain list go straight to their doors; everything else gets a request id.
 
-    `failed` answers for what the list raises, as the application does for what its routes raise.
+    `failed` answers for what the list raises, as the application does for what its routes raise. `cors_origins` are
+    those of the application's own front ends, which may call the API with bearer tokens.
     """
 
-    def __init__(self, app: FastAPI, webhooks: Webhooks, list_door: ListDoor, failed: "Handler") -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        webhooks: Webhooks,
+        list_door: ListDoor,
+        failed: "Handler",
+        cors_origins: Sequence[str] = (),
+    ) -> None:
         self.app, self._webhooks, self._list, self._failed = app, webhooks, list_door, failed
+        self._with_cors = make_cors(self._serve, cors_origins) if cors_origins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the life of the server."""
+        """One request, or the life of the server. CORS comes before everything else, and counts for the API alone."""
+        has_cors = self._with_cors is not None and scope["type"] == "http" and scope["path"].startswith("/v1/")
+        serve = self._with_cors if has_cors and self._with_cors is not None else self._serve
+        await serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif scope["path"] in PATHS:
@@ -76,6 +94,18 @@ class Front:
             return await self._failed(Request(scope), error)
         except Exception:  # nothing was changed: the ordinary route fails again, and answers for it
             return None
+
+
+def make_cors(app: Any, origins: Sequence[str]) -> CORSMiddleware:
+    """Let pages of these origins call `app` with bearer tokens; cookies are never sent across (no credentials)."""
+    return CORSMiddleware(
+        app,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        expose_headers=["X-Request-Id", "Retry-After", "WWW-Authenticate"],
+        max_age=CORS_MAX_AGE,
+    )
 
 
 def _with_id(send: Send, id: bytes) -> Send:
@@ -116,7 +146,8 @@ def make_app(services: Services) -> Front:
     app.add_exception_handler(HTTPException, _http(services))
     app.add_exception_handler(Exception, _unexpected(services))
     list_door = ListDoor(principal=api_principal(services), list_people=services.members.list_people)
-    return Front(app, Webhooks(services.receiver), list_door, _failed(services))
+    origins = services.settings.instep_cors_origins
+    return Front(app, Webhooks(services.receiver), list_door, _failed(services), origins)
 
 
 def _add_history(app: FastAPI, services: Services, access: history.AccessTo) -> None:
@@ -167,13 +198,7 @@ def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal
     async def principal_of(request: Request) -> Principal | Response:
         principal = await services.gate.principal_of(request)
         if principal is None:
-            return problem(
-                401,
-                "Not signed in",
-                code="unauthenticated",
-                detail="Send a Clerk session token or the admin key as Authorization: Bearer.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            return _unauthenticated(services.gate.refusal_of(request))
         if request.method != "GET" and "authorization" not in request.headers and not services.pages.is_ours(request):
             return problem(403, "Foreign origin", code="foreign_origin", detail="This request came from another site.")
         scope = "read" if request.method == "GET" else "write"
@@ -182,6 +207,26 @@ def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal
         return principal
 
     return principal_of
+
+
+def _unauthenticated(refused: SessionRefused | None) -> Response:
+    """Answer 401 with the rule that refused the credentials (see Gate.refusal_of)."""
+    reason = refused.code if refused else None
+    detail = "Send a Clerk session token or the admin key as Authorization: Bearer."
+    challenge = "Bearer"
+    if refused is not None and reason != "missing":
+        challenge = 'Bearer error="invalid_token"'
+        detail = f"{refused} {_REMEDIES.get(refused.code, '')}".strip()
+    headers = {"WWW-Authenticate": challenge}
+    return problem(401, "Not signed in", code="unauthenticated", reason=reason, detail=detail, headers=headers)
+
+
+_REMEDIES = {
+    "party": "Add that origin to INSTEP_AUTHORIZED_PARTIES if it is yours.",
+    "issuer": "Check CLERK_PUBLISHABLE_KEY and CLERK_FRONTEND_API_URL.",
+    "early": "Check the clock of this server.",
+    "not_configured": "Set CLERK_PUBLISHABLE_KEY.",
+}
 
 
 def api_admin(services: Services) -> Callable[[Request], Awaitable[Principal | Response]]:

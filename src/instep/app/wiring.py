@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -14,6 +13,7 @@ from instep.access.keys import ApiKeys
 from instep.access.limits import BreakGlass
 from instep.access.pages import AccessPages
 from instep.access.principal import BREAK_GLASS, Principal
+from instep.access.refusal_log import RefusalLog
 from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
 from instep.app.jobs import make_jobs
@@ -43,7 +43,7 @@ from instep.journal.run import Runner
 from instep.kit.clock import MINUTE, Clock
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
-from instep.kit.headers import Policy
+from instep.kit.headers import Policy, origin_of
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
 from instep.kit.relay import Relay
@@ -141,7 +141,8 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         noted=_session_noter(clock),
     )
     keys = ApiKeys(db=db, noted=_key_noter(clock), clock=clock)
-    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in, keys=keys)
+    refusals = RefusalLog(log.warning, clock)
+    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in, keys=keys, refused=refusals.note)
     pages = make_pages(public_url=settings.instep_public_url, policy=_policy(settings, sign_in), clock=clock)
     return Services(
         settings=settings,
@@ -232,7 +233,7 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handsh
     verifier = TokenVerifier(
         keys=Jwks(clerk.fetch_jwks, clock=clock),
         issuers=frozenset({frontend, named}),
-        parties=frozenset({origin_of(settings.instep_public_url)}),
+        parties=frozenset({origin_of(settings.instep_public_url), *settings.instep_authorized_parties}),
         clock=clock,
     )
     page = settings.clerk_sign_in_url or sign_in_page_of(frontend)
@@ -251,12 +252,6 @@ def make_deliveries(services: Services) -> Deliveries:
         services.live.publish([DELIVERIES, ATTENTION])
 
     return Deliveries(services.db, services.clock, services.worker.wake, news)
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port of an address."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _plain(settings: Settings, name: str) -> str | None:

@@ -48,6 +48,7 @@ def frame_of(
         attention="/attention" if principal.is_instance_admin else "",
         notice=waiting.notice,
         may_mend=principal.is_instance_admin,
+        impersonator=principal.actor_name or principal.actor or "",
     )
 
 
@@ -70,6 +71,7 @@ def frame_within(
         attention=f"{home_of(access)}/attention" if access.may_act else "",
         notice=waiting.notice,
         may_mend=access.principal.is_instance_admin,
+        impersonator=access.principal.actor_name or access.principal.actor or "",
     )
 
 

@@ -7,12 +7,15 @@ from starlette.requests import Request
 
 from instep.access import store
 from instep.access.flows import Sessions
+from instep.access.impersonation import Impersonation
 from instep.access.keys import PREFIX, ApiKeys
 from instep.access.limits import BreakGlass
 from instep.access.ports import SignIn
 from instep.access.principal import BREAK_GLASS, Access, Asker, Principal
+from instep.identity.refusals import Refused
 from instep.identity.session import SessionRefused
 from instep.kit.db import Db
+from instep.kit.log import act_as
 
 COOKIE = "instep_session"
 
@@ -31,6 +34,7 @@ class Gate:
     sign_in: SignIn | None = None
     keys: ApiKeys | None = None
     refused: Callable[[Request, SessionRefused], None] = lambda request, refused: None
+    impersonation: Impersonation | None = None
 
     async def who(self, request: Request) -> Asker:
         """Who sends this request, also when they are barred. Raises DatabaseDown, ProviderDown.
@@ -48,8 +52,15 @@ class Gate:
         except SessionRefused as refused:
             request.state.instep_refusal = refused
             self.refused(request, refused)
+        if isinstance(asker, Principal) and asker.actor is not None:
+            asker = await self.sessions.name_actor(asker)
+            act_as(asker.id, asker.actor or "")
         request.state.instep_asker = asker
         return asker
+
+    async def blocked(self, request: Request, principal: Principal) -> Refused | None:
+        """Return why a request may not be made by somebody who acts as this person; None where it may."""
+        return await self.impersonation.judge(request, principal) if self.impersonation else None
 
     def refusal_of(self, request: Request) -> SessionRefused | None:
         """Return why `who` found nobody; None where it found somebody, or was not asked.

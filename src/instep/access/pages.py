@@ -12,14 +12,16 @@ from starlette.routing import Route
 from instep.access import paths
 from instep.access.flows import BREAK_GLASS_FOR, Sessions
 from instep.access.gate import COOKIE, Gate, client_of
+from instep.access.impersonation import READING
 from instep.access.limits import BreakGlass
 from instep.access.ports import SignIn
 from instep.access.principal import Access, Barred, Principal
 from instep.access.refusals import out_of_scope, say
+from instep.identity.refusals import Refused
 from instep.identity.session import SessionRefused, SignedOut
 from instep.kit.clock import SECOND
 from instep.kit.errors import InstepError
-from instep.kit.html import Pages
+from instep.kit.html import Pages, is_partial
 
 LONGEST_FORM = 4_096  # bytes
 
@@ -63,9 +65,12 @@ class AccessPages:
         2. Nobody, and a browser asks for a page: off to sign in and back to this very page.
         3. Nobody, and a part of an open page is asked for: have the page loaded anew, which leads to 2.
         4. A program whose key lacks the scope: a page does for it no more than the API does.
+        5. Somebody who acts as another person, where that is switched off, or for a change that it blocks.
         """
         asker = await self.gate.who(request)
         if isinstance(asker, Principal):
+            if blocked := await self.gate.blocked(request, asker):
+                return self._blocked(request, asker, blocked)
             is_right = asker.may_send(request.method)
             return asker if is_right else self.pages.error(request, **out_of_scope(self.pages.words))
         if isinstance(asker, Barred):
@@ -197,6 +202,13 @@ class AccessPages:
             except InstepError:
                 break
         return None
+
+    def _blocked(self, request: Request, who: Principal, blocked: Refused) -> Response:
+        _ = self.pages.words.gettext
+        if request.method not in READING or is_partial(request):
+            text = self.pages.words.say(blocked)
+            return self.pages.error(request, status=blocked.status, title=_("Nothing was changed"), text=text)
+        return self.pages.page(request, "access/impersonated.html", status=blocked.status, principal=who)
 
     def _turn_away(self, request: Request) -> Response:
         if not request.headers.get("hx-request"):

@@ -11,8 +11,9 @@ class Principal(Struct, frozen=True, kw_only=True):
     """Who a request comes from: a person signed in through Clerk, a program with a key, or the break-glass key.
 
     `is_instance_admin` may see and change every organization. `user_id` is None for someone the mirror does not know
-    yet. `actor` is who acts as this person, where Clerk says that someone does (impersonation). `scopes` is what a
-    key is good for (None: everything that its holder may), `only` the one organization that it is for.
+    yet. `actor` is who acts as this person, where Clerk says that someone does (impersonation): instep's id, or Clerk's
+    of one who is not in the mirror; `actor_name` what to call them. `scopes` is what a key is good for (None:
+    everything that its holder may), `only` the one organization that it is for.
     """
 
     kind: Literal["person", "break_glass", "api_key"]
@@ -23,6 +24,7 @@ class Principal(Struct, frozen=True, kw_only=True):
     clerk_user_id: str | None = None
     is_instance_admin: bool = False
     actor: str | None = None
+    actor_name: str | None = None
     key_id: str | None = None
     scopes: frozenset[str] | None = None
     only: str | None = None
@@ -124,7 +126,11 @@ def decide_principal(
 
 def is_instance_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:
     """Whether a person is an instance admin, barred or not; see decide_principal."""
-    metadata = person.public_metadata
-    is_named = isinstance(metadata, dict) and metadata.get("role") == "admin"
+    is_named = gives_rights(person.public_metadata)
     is_known_address = person.email is not None and person.is_email_verified and person.email.lower() in admins
     return is_named or clerk_user_id in admins or is_known_address
+
+
+def gives_rights(public_metadata: Any) -> bool:
+    """Return whether public metadata make their owner an instance admin. Any JSON; only an object can."""
+    return isinstance(public_metadata, dict) and public_metadata.get("role") == "admin"

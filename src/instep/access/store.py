@@ -125,6 +125,13 @@ def find_principal(
     return decide_principal(_person(row) if row else None, clerk_user_id, admins, actor=actor)
 
 
+def find_actor(conn: Conn, clerk_user_id: str) -> tuple[str, str] | None:
+    """Return instep's id and the name of a user of Clerk; None where the mirror does not know them."""
+    row = conn.execute(sa.select(*_PERSON).where(users.c.clerk_id == clerk_user_id)).first()
+    person = _person(row) if row else None
+    return (person.id, person.name or clerk_user_id) if person else None
+
+
 def list_accesses(
     conn: Conn, principal: Principal, *, query: str = "", limit: int = MOST_ORGANIZATIONS
 ) -> list[Access]:

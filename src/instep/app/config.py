@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     instep_cors_origins: Origins = ()
     instep_email_change: Literal["reinvite", "verify", "force"] = "reinvite"
     instep_deactivation: Literal["database", "membership", "ban"] = "database"
+    instep_impersonation: Literal["refuse", "safe", "allow"] = "safe"
     instep_log_json: bool = False
     instep_worker: bool = True
     instep_sync_every: int = Field(default=60, ge=0, le=7 * 24 * 60)

@@ -201,6 +201,10 @@ def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal
             return _unauthenticated(services.gate.refusal_of(request))
         if request.method != "GET" and "authorization" not in request.headers and not services.pages.is_ours(request):
             return problem(403, "Foreign origin", code="foreign_origin", detail="This request came from another site.")
+        if blocked := await services.gate.blocked(request, principal):
+            return problem(
+                blocked.status, "Blocked while acting as somebody else", code=blocked.code, detail=str(blocked)
+            )
         scope = "read" if request.method == "GET" else "write"
         if not principal.may(scope):
             return problem(403, "Key not good for this", code="scope", detail=f"This key lacks the scope {scope}.")

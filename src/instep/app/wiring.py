@@ -1,7 +1,7 @@
 """The composition root: every part with what it needs, from the settings. Nothing is opened here."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -9,9 +9,12 @@ import structlog
 from instep.access.attention import TOPIC as ATTENTION
 from instep.access.flows import Sessions
 from instep.access.gate import Gate
+from instep.access.impersonation import CODE as IMPERSONATION
+from instep.access.impersonation import Attempt, Impersonation
 from instep.access.keys import ApiKeys
 from instep.access.limits import BreakGlass
 from instep.access.pages import AccessPages
+from instep.access.ports import SessionSource
 from instep.access.principal import BREAK_GLASS, Principal
 from instep.access.refusal_log import RefusalLog
 from instep.access.store import KeyRow
@@ -38,7 +41,7 @@ from instep.inbox.review import Deliveries
 from instep.inbox.work import Work, Worked
 from instep.invitations import desk
 from instep.invitations.flows import Invite
-from instep.journal.model import Operation, Procedures
+from instep.journal.model import Asked, Operation, Procedures
 from instep.journal.run import Runner
 from instep.kit.clock import MINUTE, Clock
 from instep.kit.clock import now as system_now
@@ -120,29 +123,23 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
+    impersonation = Impersonation(db=db, clock=clock, policy=settings.instep_impersonation, noted=_attempt_noter(clock))
     runner = Runner(
-        db=db, procedures=procedures, noted=_noter(clock), clock=clock, attention=lambda: live.publish([ATTENTION])
+        db=db,
+        procedures=procedures,
+        noted=_noter(clock),
+        clock=clock,
+        attention=lambda: live.publish([ATTENTION]),
+        permit=_permitter(impersonation),
     )
     syncing = make_syncing(settings, db, clerk, clock, live.publish)
     worker = Worker(work, runner, live, syncing.chores(), syncing.asked.run_once)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
-    break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_key_watch(clock))
-    admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
-    arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)
-    sessions = Sessions(
-        db=db,
-        source=clerk,
-        break_glass=break_glass,
-        admins=admins,
-        clock=clock,
-        just_in_time=arrival,
-        noted=_session_noter(clock),
-    )
     keys = ApiKeys(db=db, noted=_key_noter(clock), clock=clock)
-    refusals = RefusalLog(log.warning, clock)
-    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in, keys=keys, refused=refusals.note)
+    arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)
+    gate = make_gate(settings, clerk, arrival, sign_in, keys, impersonation)
     pages = make_pages(public_url=settings.instep_public_url, policy=_policy(settings, sign_in), clock=clock)
     return Services(
         settings=settings,
@@ -160,7 +157,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         keys=keys,
         members=make_members(settings, runner, clerk, live, clock),
         profiles=make_profiles(
-            people_desk.Desk(db, runner, admins, live.publish, clock),
+            people_desk.Desk(db, runner, admins_of(settings), live.publish, clock),
             held,
             clerk,
             policy=settings.instep_email_change,
@@ -170,9 +167,45 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         invite=invitations.invite,
         invitations=invitations,
         pages=pages,
-        access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, settings.instep_public_url),
+        access_pages=AccessPages(pages, gate, gate.sessions, gate.break_glass, sign_in, url),
         syncing=syncing,
     )
+
+
+def make_gate(
+    settings: Settings,
+    source: SessionSource,
+    arrival: Arrival,
+    sign_in: Handshake | None,
+    keys: ApiKeys,
+    impersonation: Impersonation,
+) -> Gate:
+    """Build what every route asks first: who sends a request, and what they may do."""
+    db, clock = impersonation.db, impersonation.clock
+    break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_key_watch(clock))
+    sessions = Sessions(
+        db=db,
+        source=source,
+        break_glass=break_glass,
+        admins=admins_of(settings),
+        clock=clock,
+        just_in_time=arrival,
+        noted=_session_noter(clock),
+    )
+    return Gate(
+        db=db,
+        sessions=sessions,
+        break_glass=break_glass,
+        sign_in=sign_in,
+        keys=keys,
+        refused=RefusalLog(log.warning, clock).note,
+        impersonation=impersonation,
+    )
+
+
+def admins_of(settings: Settings) -> frozenset[str]:
+    """Return the Clerk ids and addresses (lower case) of instance admins that the settings name."""
+    return frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
 
 
 def make_procedures(
@@ -300,11 +333,38 @@ def _noter(clock: Clock) -> Callable[[Conn, Operation], None]:
             cause=operation.id,
             request_id=operation.request_id,
             origin=operation.origin,
+            impersonator=operation.impersonator,
             details={"intent": operation.intent, "reason": operation.reason},
         )
         record(conn, [entry], now=clock())
 
     return noted
+
+
+def _attempt_noter(clock: Clock) -> Callable[[Conn, Attempt], None]:
+    """Every change that was refused to somebody who acts as another person is in the audit."""
+
+    def noted(conn: Conn, attempt: Attempt) -> None:
+        entry = Entry(
+            actor=attempt.actor,
+            impersonator=attempt.impersonator,
+            action=attempt.action,
+            target=attempt.target,
+            outcome="refused",
+            organization_id=attempt.organization_id,
+            details={"reason": IMPERSONATION, "policy": attempt.policy},
+        )
+        record(conn, [entry], now=clock())
+
+    return noted
+
+
+def _permitter(impersonation: Impersonation) -> Callable[[Asked], Awaitable[None]]:
+    async def permit(asked: Asked) -> None:
+        place = asked.organization_id
+        await impersonation.permit(asked.actor, asked.kind, asked.intent, target=asked.target, organization_id=place)
+
+    return permit
 
 
 def _key_noter(clock: Clock) -> Callable[[Conn, Principal, str, KeyRow], None]:

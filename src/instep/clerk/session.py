@@ -31,6 +31,7 @@ from instep.kit.clock import now as system_now
 
 LEEWAY = 5 * SECOND  # clocks differ; Clerk's SDKs allow the same
 LONGEST = 32_768  # characters; a browser sends at most 4,096 in one cookie, a handshake carries a few cookies
+UNKNOWN_ACTOR = "unknown"  # `act` without `sub`: somebody acts as this user, and Clerk does not say who
 LONGEST_SHOWN = 200  # characters of an origin in a message
 LATEST = 253_402_300_799  # seconds: the end of the year 9999
 OPAQUE = ("ak_", "oat_", "mt_", "m2m_")
@@ -179,7 +180,7 @@ def normal(claims: _Claims) -> SessionClaims:
         role=role,
         permissions=frozenset(permissions),
         expires_at=int(claims.exp * SECOND),
-        actor=claims.act.sub if claims.act else None,
+        actor=(claims.act.sub or UNKNOWN_ACTOR) if claims.act else None,
     )
 
 

@@ -49,6 +49,7 @@ class Frame(Struct, frozen=True, kw_only=True):
     `sections` are the pages of the present place, `installation` those above all places. `at` names the present
     place to the search; with `has_more_places` not all of them are in `places`. `attention` is where the badges and the
     notice are read again (for admins alone), `notice` what admins are told on every page, `may_mend` who may act on it.
+    `impersonator` is who acts as `person`; empty where they act themselves.
     """
 
     person: str
@@ -62,6 +63,7 @@ class Frame(Struct, frozen=True, kw_only=True):
     attention: str = ""
     notice: str = ""
     may_mend: bool = False
+    impersonator: str = ""
 
     @property
     def place(self) -> Place | None:

@@ -11,7 +11,7 @@ from instep.access.impersonation import Impersonation
 from instep.access.keys import PREFIX, ApiKeys
 from instep.access.limits import BreakGlass
 from instep.access.ports import SignIn
-from instep.access.principal import BREAK_GLASS, Access, Asker, Principal
+from instep.access.principal import BREAK_GLASS, Access, Asker, Paused, Principal
 from instep.identity.refusals import Refused
 from instep.identity.session import SessionRefused
 from instep.kit.db import Db
@@ -81,6 +81,14 @@ class Gate:
         """What they may do in the organization `ref` (see store.find_access); None is a 404. Raises as `who`."""
         principal = await self.principal_of(asker) if isinstance(asker, Request) else asker
         return await self.db.read(store.find_access, principal, ref) if principal else None
+
+    async def pause_of(self, who: Principal, ref: str | None = None) -> Paused | None:
+        """Return what to tell a deactivated person (see store.find_pause); None for anybody else."""
+        return await self.db.read(store.find_pause, who.user_id, ref) if who.user_id else None
+
+    async def pauses_of(self, who: Principal) -> list[Paused]:
+        """Return what to tell somebody of the organizations in which they are deactivated."""
+        return await self.db.read(store.list_pauses, who.user_id) if who.user_id else []
 
     async def accesses_of(
         self, principal: Principal, query: str = "", limit: int = store.MOST_ORGANIZATIONS

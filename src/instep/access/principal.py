@@ -44,9 +44,13 @@ class Principal(Struct, frozen=True, kw_only=True):
 
 
 class Barred(Struct, frozen=True):
-    """Someone whom Clerk knows and who may not come in: deactivated, banned or deleted. `principal` may do nothing."""
+    """Someone whom Clerk knows and who may not come in: deactivated, banned or deleted. `principal` may do nothing.
+
+    `is_paused`: they were deactivated here, and can be reactivated.
+    """
 
     principal: Principal
+    is_paused: bool = False
 
 
 Asker = Principal | Barred | None
@@ -80,6 +84,28 @@ class Person(Struct, frozen=True, kw_only=True):
         """What to call them; empty where nothing is known."""
         whole = " ".join(part for part in (self.first_name, self.last_name) if part)
         return whole or self.username or self.email or ""
+
+
+class Contact(Struct, frozen=True):
+    """Somebody to ask: an admin of an organization."""
+
+    name: str
+    email: str | None
+
+
+class Paused(Struct, frozen=True, kw_only=True):
+    """What a deactivated person is told, and nobody else: where, and who can let them in again.
+
+    `organization_name` is empty where their whole account is deactivated.
+    """
+
+    organization_name: str
+    contacts: tuple[Contact, ...] = ()
+
+    @property
+    def whom(self) -> str:
+        """Return whom to ask, as a list of names and addresses; empty where there is nobody."""
+        return ", ".join(f"{it.name} ({it.email})" if it.email else it.name for it in self.contacts)
 
 
 class Access(Struct, frozen=True, kw_only=True):
@@ -121,7 +147,8 @@ def decide_principal(
         is_instance_admin=not person.is_barred and is_instance_admin(person, clerk_user_id, admins),
         actor=actor,
     )
-    return Barred(principal) if person.is_barred else principal
+    is_paused = not person.is_active and not person.is_banned and person.deleted_at is None and person.gone_at is None
+    return Barred(principal, is_paused=is_paused) if person.is_barred else principal
 
 
 def is_instance_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from instep import __version__
 from instep.access.api import make_router as keys_router
 from instep.access.gate import bearer_of
-from instep.access.principal import Access, Principal
+from instep.access.principal import Access, Barred, Paused, Principal
 from instep.app.document import with_problems
 from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
@@ -178,7 +178,10 @@ def _lifespan(services: Services) -> Callable[[FastAPI], Any]:
 
 
 def api_access(services: Services) -> Callable[[Request, str], Awaitable[Access | Response]]:
-    """What the API asks first: 401 for nobody, 404 for an organization they may not see."""
+    """What the API asks first: 401 for nobody, 404 for an organization they may not see.
+
+    403 (`access_paused`) for one in which they are deactivated: to them alone.
+    """
 
     principal_of = api_principal(services)
 
@@ -187,6 +190,8 @@ def api_access(services: Services) -> Callable[[Request, str], Awaitable[Access 
         if isinstance(principal, Response):
             return principal
         found = await services.gate.access_of(principal, ref)
+        if found is None and (pause := await services.gate.pause_of(principal, ref)):
+            return _paused(pause)
         return found or problem(404, "Not found", code="not_found", detail="No such organization, or not yours to see.")
 
     return access
@@ -196,7 +201,10 @@ def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal
     """Who sends this: 401 for nobody, 403 for a change that a page of another site asked for."""
 
     async def principal_of(request: Request) -> Principal | Response:
-        principal = await services.gate.principal_of(request)
+        asker = await services.gate.who(request)
+        if isinstance(asker, Barred) and asker.is_paused:
+            return _paused(await services.gate.pause_of(asker.principal) or Paused(organization_name=""))
+        principal = asker if isinstance(asker, Principal) else None
         if principal is None:
             return _unauthenticated(services.gate.refusal_of(request))
         if request.method != "GET" and "authorization" not in request.headers and not services.pages.is_ours(request):
@@ -213,9 +221,17 @@ def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal
     return principal_of
 
 
+def _paused(pause: Paused) -> Response:
+    """Answer 403 to a deactivated person, with whom to ask."""
+    where = f" to {pause.organization_name}" if pause.organization_name else ""
+    detail = f"Your access{where} is paused. Ask {pause.whom or 'an admin'} to reactivate you."
+    contacts = [{"name": it.name, "email": it.email} for it in pause.contacts]
+    return problem(403, "Access paused", code="access_paused", detail=detail, contacts=contacts)
+
+
 def _unauthenticated(refused: SessionRefused | None) -> Response:
     """Answer 401 with the rule that refused the credentials (see Gate.refusal_of)."""
-    reason = refused.code if refused else None
+    reason = refused.code if refused else "barred"  # Clerk knows them, and they may not come in here
     detail = "Send a Clerk session token or the admin key as Authorization: Bearer."
     challenge = "Bearer"
     if refused is not None and reason != "missing":

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from instep.access.console import Console
 from instep.access.frame import frame_within, home_of, place_of
-from instep.access.principal import Access
+from instep.access.principal import Access, Paused, Principal
 from instep.kit.errors import TemporaryError
 from instep.kit.html import is_partial, request_id_of
 from instep.people.around import NOTHING, Around
@@ -32,11 +32,16 @@ async def _none() -> Sequence[tuple[str, str]]:
     return ()
 
 
+async def _no_pauses(_who: Principal) -> Sequence[Paused]:
+    return ()
+
+
 @dataclass(frozen=True)
 class PeoplePages:
     """The handlers and what they need. `live` yields each time that something changed in an organization.
 
-    `adminless` gives the organizations (id and name) that have members and no active admin.
+    `adminless` gives the organizations (id and name) that have members and no active admin; `pauses` what to tell
+    somebody of those in which they are deactivated.
     """
 
     console: Console
@@ -45,6 +50,7 @@ class PeoplePages:
     live: Callable[[str], AsyncIterator[str]]
     around: Callable[[Access], Awaitable[Around]]
     adminless: Callable[[], Awaitable[Sequence[tuple[str, str]]]] = _none
+    pauses: Callable[[Principal], Awaitable[Sequence[Paused]]] = _no_pauses
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list."""
@@ -61,6 +67,10 @@ class PeoplePages:
             return principal
         sought = request.query_params.get("q", "").strip()[:LONGEST].replace("\0", "")
         organizations = await self.console.organizations(principal, query=sought, limit=MOST + 1)
+        if not organizations and not sought and (pauses := await self.pauses(principal)):
+            return self.console.pages.page(
+                request, "access/paused.html", status=403, principal=principal, pauses=pauses
+            )
         if not organizations and not sought:
             return self.console.pages.page(request, "access/denied.html", status=403, principal=principal)
         if len(organizations) == 1 and not sought:

@@ -6,7 +6,6 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -14,6 +13,7 @@ from starlette.routing import Route
 from instep.access.console import Console
 from instep.access.frame import frame_within, home_of, place_of
 from instep.access.principal import Access, Paused, Principal
+from instep.access.stream import event_stream
 from instep.kit.errors import TemporaryError
 from instep.kit.html import is_partial, request_id_of
 from instep.people.around import NOTHING, Around
@@ -25,7 +25,6 @@ from instep.people.view import PeopleView, view
 HERE = "members"
 PAGE, MOST = 25, 500
 LONGEST = 200  # characters that are looked for
-PING_SECONDS = 20
 
 
 async def _none() -> Sequence[tuple[str, str]]:
@@ -109,13 +108,13 @@ class PeoplePages:
         access = await self.console.member(request)
         if isinstance(access, Response):
             return access
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return EventSourceResponse(self._events(access.organization_id), headers=headers, ping=PING_SECONDS)
+        organization_id = access.organization_id
 
-    async def _events(self, organization_id: str) -> AsyncIterator[ServerSentEvent]:
-        yield ServerSentEvent(event="ready", data="", retry=2_000)
-        async for _ in self.live(organization_id):
-            yield ServerSentEvent(event="change", data="")
+        async def may_read(again: Request) -> bool:
+            found = await self.console.member(again)
+            return not isinstance(found, Response) and found.organization_id == organization_id
+
+        return event_stream(request, self.live(organization_id), may_read)
 
     def _reading(self, request: Request, access: Access, search: Search, around: Around) -> Reading:
         return Reading(

@@ -135,7 +135,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     syncing = make_syncing(settings, db, clerk, clock, live.publish)
     worker = Worker(work, runner, live, syncing.chores(), syncing.asked.run_once)
     url = settings.instep_public_url
-    invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
+    invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock, admins=admins_of(settings))
     sign_in = make_sign_in(settings, clerk, clock)
     keys = ApiKeys(db=db, noted=_key_noter(clock), clock=clock)
     arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)

@@ -47,6 +47,7 @@ class ChangeEmail:
         email = checked_email(email)
         if is_same(email, subject.person.email):
             return EmailChange(outcome="changed", email=email)
+        self.desk.require_key_may(principal, {"email": email}, subject.person)
         if self.policy == "reinvite" and clerk_id_of(subject.person) is not None:
             return await self._reinvite(principal, subject, email, idempotency_key)
         return await self.begin(principal, subject, email, idempotency_key=idempotency_key)

@@ -80,6 +80,7 @@ class EditProfile:
         person, edit = subject.person, checked(edit)
         if is_same(edit.email, person.email):
             edit = replace(edit, email=None)
+        self.desk.require_key_may(principal, edit.fields, person)
         if edit.email is not None and clerk_id_of(person) is not None:
             _require_alone(edit)
             await self.desk.runner.require_permitted(asked_of(emails.REPLACE, principal, person, None, {}))
@@ -123,6 +124,7 @@ class SetPassword:
         subject = await self.desk.find(principal, ref)
         require_admin(subject.rights, "set passwords")
         person = subject.person
+        self.desk.require_key_may(principal, {"password": secret}, person)
         if clerk_id_of(person) is None:
             words = said("%(name)s has no Clerk account: there is nothing to sign in with.", name=person.name)
             raise Refused(words, code="no_clerk_account", field="password")

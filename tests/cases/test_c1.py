@@ -204,6 +204,7 @@ async def test_c1_every_page_has_a_banner_and_the_console_blocks_too(safe: Desk)
         assert page.status_code == 200, path
         assert 'id="impersonation"' in page.text, path
         assert "Sasha" in page.text, path
+    assert 'id="impersonation"' in (await console.get("/organizations/nowhere/members")).text
     home = "/organizations/northwind"
     for path, form in (
         (f"{home}/members/{omar}/remove", {}),
@@ -268,3 +269,26 @@ async def test_c1_every_route_that_changes_something_is_either_safe_or_blocked_b
         if method in LASTING and not is_open and blocked_request("safe", method, path) == OTHER:
             undecided.append(route)
     assert not undecided
+
+
+def test_c1_a_database_of_before_is_migrated_and_an_older_process_goes_on_writing(database_url: str) -> None:
+    import sqlalchemy as sa
+    from alembic import command
+
+    from instep.kit.db import make_engine
+    from instep.kit.schema import _config, check, migrate
+
+    entry = (
+        "INSERT INTO instep_audit (id, at, actor, action, target, outcome) VALUES ('{}', 1, 'usr_1', 'a', 'b', 'done')"
+    )
+    engine = make_engine(database_url)
+    with engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
+        command.upgrade(_config(conn), "0001")
+        conn.execute(sa.text(entry.format("aud_1")))
+    migrate(engine)
+    check(engine)
+    with engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
+        conn.execute(sa.text(entry.format("aud_2")))
+        rows = conn.execute(sa.text("SELECT id, impersonator FROM instep_audit ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [("aud_1", None), ("aud_2", None)]
+    engine.dispose()

@@ -48,7 +48,6 @@ def frame_of(
         attention="/attention" if principal.is_instance_admin else "",
         notice=waiting.notice,
         may_mend=principal.is_instance_admin,
-        impersonator=principal.actor_name or principal.actor or "",
     )
 
 
@@ -71,7 +70,6 @@ def frame_within(
         attention=f"{home_of(access)}/attention" if access.may_act else "",
         notice=waiting.notice,
         may_mend=access.principal.is_instance_admin,
-        impersonator=access.principal.actor_name or access.principal.actor or "",
     )
 
 

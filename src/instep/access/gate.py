@@ -55,6 +55,7 @@ class Gate:
         if isinstance(asker, Principal) and asker.actor is not None:
             asker = await self.sessions.name_actor(asker)
             act_as(asker.id, asker.actor or "")
+            request.state.instep_acting = (asker.actor_name or asker.actor or "", asker.name)
         request.state.instep_asker = asker
         return asker
 

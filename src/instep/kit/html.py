@@ -49,7 +49,6 @@ class Frame(Struct, frozen=True, kw_only=True):
     `sections` are the pages of the present place, `installation` those above all places. `at` names the present
     place to the search; with `has_more_places` not all of them are in `places`. `attention` is where the badges and the
     notice are read again (for admins alone), `notice` what admins are told on every page, `may_mend` who may act on it.
-    `impersonator` is who acts as `person`; empty where they act themselves.
     """
 
     person: str
@@ -63,7 +62,6 @@ class Frame(Struct, frozen=True, kw_only=True):
     attention: str = ""
     notice: str = ""
     may_mend: bool = False
-    impersonator: str = ""
 
     @property
     def place(self) -> Place | None:
@@ -92,9 +90,13 @@ class Pages:
     clock: Clock
 
     def page(self, request: Request, template: str, /, *, status: int = 200, **context: Any) -> HTMLResponse:
-        """A whole page. A context without a `frame` is a page without navigation (signing in, errors)."""
+        """A whole page. A context without a `frame` is a page without navigation (signing in, errors).
+
+        `acting` is who acts as whom in this request, where somebody does: every page says so.
+        """
         nonce = secrets.token_urlsafe(16)
-        context = {"frame": None, "status": status, **context, "nonce": nonce}
+        acting = getattr(request.state, "instep_acting", None)
+        context = {"frame": None, "status": status, "acting": acting, **context, "nonce": nonce}
         body = self.environment.get_template(template).render(context)
         return HTMLResponse(body, status, headers=self.policy.headers(nonce))
 

@@ -127,3 +127,17 @@ def test_the_demo_names_its_own_two_ports(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(BadSettings, match="CLERK_EMULATOR_PORT") as refused:
         load_demo_settings()
     assert HIDDEN not in str(refused.value)
+
+
+def test_origins_are_read_as_browsers_write_them() -> None:
+    text = "https://App.Example.com:443/, http://localhost:3000 chrome-extension://abcdef"
+    settings = make_settings({"INSTEP_AUTHORIZED_PARTIES": text})
+    wanted = ("https://app.example.com", "http://localhost:3000", "chrome-extension://abcdef")
+    assert settings.instep_authorized_parties == wanted
+
+
+@pytest.mark.parametrize("text", ["*", "app.example.com", "https://app.example.com/path", "https://*.example.com"])
+@pytest.mark.parametrize("name", ["INSTEP_AUTHORIZED_PARTIES", "INSTEP_CORS_ORIGINS"])
+def test_what_is_no_origin_is_one_line_that_names_the_setting(name: str, text: str) -> None:
+    with pytest.raises(BadSettings, match=f"^{name}: .*https://app.example.com"):
+        make_settings({name: text})

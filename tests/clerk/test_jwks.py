@@ -75,7 +75,7 @@ async def test_a_withdrawn_key_is_believed_for_an_hour_at_most() -> None:
     clerk = Clerk(jwk())
     keys = Jwks(clerk.fetch, clock=clerk.clock)
     await keys.find("ins_1")
-    clerk.keys = []
+    clerk.keys = [jwk(OTHER_KEY, "ins_2")]
     clerk.at += FRESH - 1
     await keys.find("ins_1")
     clerk.at += 1
@@ -95,6 +95,34 @@ async def test_known_keys_stay_good_while_clerk_is_down(failure: Exception) -> N
     await keys.find("ins_1")
     with pytest.raises(ProviderDown):
         await keys.find("ins_2")
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"keys": []}, {"keys": None}, [], None, {"keys": [jwk() | {"use": "enc"}]}, {"keys": [{"kid": "x"}]}]
+)
+async def test_an_answer_without_a_usable_key_replaces_nothing(answer: Any) -> None:
+    clerk = Clerk(jwk())
+    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    await keys.find("ins_1")
+
+    async def fetch_nothing() -> Any:
+        return answer
+
+    keys._fetch = fetch_nothing
+    clerk.at += FRESH
+    assert await keys.find("ins_1")
+    with pytest.raises(ProviderDown):
+        await keys.find("ins_2")
+
+
+async def test_an_empty_first_answer_is_clerks_fault_and_not_the_tokens() -> None:
+    clerk = Clerk()
+    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    with pytest.raises(ProviderDown):
+        await keys.find("ins_1")
+    clerk.keys = [jwk()]
+    clerk.at += PAUSE
+    assert await keys.find("ins_1")
 
 
 async def test_a_clerk_that_is_down_is_not_asked_by_every_request() -> None:

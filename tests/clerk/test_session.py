@@ -68,7 +68,6 @@ async def test_without_an_active_organization_there_is_no_role() -> None:
     [
         ({"iss": "https://other.clerk.accounts.dev"}, "issuer"),
         ({"iss": None}, "malformed"),
-        ({"azp": None}, "party"),
         ({"azp": ""}, "party"),
         ({"azp": "https://evil.example"}, "party"),
         ({"exp": None}, "malformed"),
@@ -89,6 +88,16 @@ async def test_without_an_active_organization_there_is_no_role() -> None:
 )
 async def test_claims_that_are_not_a_persons_for_us_are_refused(changes: dict[str, Any], code: str) -> None:
     assert await refusal(sign(claims(**changes))) == code
+
+
+async def test_a_token_that_was_minted_without_an_origin_is_believed() -> None:
+    """Clerk leaves `azp` out at top-level navigations and in tokens of the Backend API."""
+    assert (await verifier().verify(sign(claims(azp=None)))).user == "user_2qV"
+
+
+async def test_a_refusal_names_the_foreign_origin() -> None:
+    with pytest.raises(SessionRefused, match=r"https://evil\.example"):
+        await verifier().verify(sign(claims(azp="https://evil.example")))
 
 
 async def test_a_token_is_good_until_its_end_and_five_seconds() -> None:

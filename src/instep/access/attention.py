@@ -3,17 +3,16 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from instep.access.console import Console
 from instep.access.principal import Access, Principal
+from instep.access.stream import event_stream
 
 TOPIC = "attention"
 FOLLOWED = ("sync", "deliveries")
-PING_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,10 @@ class AttentionPages:
             return asker
         followed = request.query_params.get("follows", "")
         topics = [TOPIC, followed] if followed in FOLLOWED and isinstance(asker, Principal) else [TOPIC]
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return EventSourceResponse(self._events(topics), headers=headers, ping=PING_SECONDS)
+        return event_stream(request, self.listen(*topics), self._may_read)
 
-    async def _events(self, topics: list[str]) -> AsyncIterator[ServerSentEvent]:
-        yield ServerSentEvent(event="ready", data="", retry=2_000)
-        async for _ in self.listen(*topics):
-            yield ServerSentEvent(event="change", data="")
+    async def _may_read(self, request: Request) -> bool:
+        return not isinstance(await self._asker(request), Response)
 
     async def _asker(self, request: Request) -> Access | Principal | Response:
         if "id" in request.path_params:

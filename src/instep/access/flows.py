@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
+from msgspec.structs import replace
+
 from instep.access import store
 from instep.access.limits import BreakGlass
 from instep.access.ports import JustInTime, SessionSource
@@ -94,6 +96,11 @@ class Sessions:
         if isinstance(who, Principal):
             return await self._bring_in(who)
         return who
+
+    async def name_actor(self, who: Principal) -> Principal:
+        """Return somebody with instep's id and the name of the person who acts as them, as far as these are known."""
+        found = await self.db.read(store.find_actor, who.actor or "")
+        return replace(who, actor=found[0], actor_name=found[1]) if found else who
 
     async def end(self, token: str) -> bool:
         """Sign out. False where Clerk did not answer, so that its own session may live on.

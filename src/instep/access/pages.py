@@ -1,7 +1,7 @@
 """The doors of access: the page to sign in, the way through Clerk and back, the key, and signing out."""
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -12,14 +12,16 @@ from starlette.routing import Route
 from instep.access import paths
 from instep.access.flows import BREAK_GLASS_FOR, Sessions
 from instep.access.gate import COOKIE, Gate, client_of
+from instep.access.impersonation import READING
 from instep.access.limits import BreakGlass
 from instep.access.ports import SignIn
-from instep.access.principal import Access, Barred, Principal
+from instep.access.principal import Access, Barred, Paused, Principal
 from instep.access.refusals import out_of_scope, say
+from instep.identity.refusals import Refused
 from instep.identity.session import SessionRefused, SignedOut
 from instep.kit.clock import SECOND
 from instep.kit.errors import InstepError
-from instep.kit.html import Pages
+from instep.kit.html import Pages, is_partial
 
 LONGEST_FORM = 4_096  # bytes
 
@@ -63,13 +65,17 @@ class AccessPages:
         2. Nobody, and a browser asks for a page: off to sign in and back to this very page.
         3. Nobody, and a part of an open page is asked for: have the page loaded anew, which leads to 2.
         4. A program whose key lacks the scope: a page does for it no more than the API does.
+        5. Somebody who acts as another person, where that is switched off, or for a change that it blocks.
         """
         asker = await self.gate.who(request)
         if isinstance(asker, Principal):
+            if blocked := await self.gate.blocked(request, asker):
+                return self._blocked(request, asker, blocked)
             is_right = asker.may_send(request.method)
             return asker if is_right else self.pages.error(request, **out_of_scope(self.pages.words))
         if isinstance(asker, Barred):
-            return self.pages.page(request, "access/barred.html", status=403, principal=asker.principal)
+            pause = await self.gate.pause_of(asker.principal) if asker.is_paused else None
+            return self.pages.page(request, "access/barred.html", status=403, principal=asker.principal, pause=pause)
         if paths.is_navigation(request):
             return await self._begin(request, paths.path_of(request))
         return self._turn_away(request)
@@ -77,12 +83,15 @@ class AccessPages:
     async def require_access(self, request: Request, ref: str) -> Access | Response:
         """What whoever sends this request may do in the organization `ref`, or what to answer instead.
 
-        A 404 is the same whether there is no such organization or it is not theirs to see.
+        A 404 is the same whether there is no such organization or it is not theirs to see; who is deactivated there is
+        told so, and whom to ask.
         """
         principal = await self.require(request)
         if isinstance(principal, Response):
             return principal
         access = await self.gate.access_of(principal, ref)
+        if access is None and (pause := await self.gate.pause_of(principal, ref)):
+            return self.paused(request, principal, [pause])
         _ = self.pages.words.gettext
         text = _("There is no such organization, or you are not in it.")
         return access or self.pages.error(request, status=404, title=_("Not found"), text=text)
@@ -197,6 +206,22 @@ class AccessPages:
             except InstepError:
                 break
         return None
+
+    def paused(self, request: Request, who: Principal, pauses: Sequence[Paused]) -> Response:
+        """Answer 403 to somebody whose membership is deactivated, with whom to ask."""
+        if is_partial(request):
+            _ = self.pages.words.gettext
+            title = _("Your access to %(name)s is paused", name=pauses[0].organization_name)
+            text = _("Ask an admin to reactivate you.")
+            return self.pages.error(request, status=403, title=title, text=text)
+        return self.pages.page(request, "access/paused.html", status=403, principal=who, pauses=pauses)
+
+    def _blocked(self, request: Request, who: Principal, blocked: Refused) -> Response:
+        _ = self.pages.words.gettext
+        if request.method not in READING or is_partial(request):
+            text = self.pages.words.say(blocked)
+            return self.pages.error(request, status=blocked.status, title=_("Nothing was changed"), text=text)
+        return self.pages.page(request, "access/impersonated.html", status=blocked.status, principal=who)
 
     def _turn_away(self, request: Request) -> Response:
         if not request.headers.get("hx-request"):

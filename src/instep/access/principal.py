@@ -12,8 +12,9 @@ class Principal(Struct, frozen=True, kw_only=True):
     """Who a request comes from: a person signed in through Clerk, a program with a key, or the break-glass key.
 
     `is_instance_admin` may see and change every organization. `user_id` is None for someone the mirror does not know
-    yet. `actor` is who acts as this person, where Clerk says that someone does (impersonation). `scopes` is what a
-    key is good for (None: everything that its holder may), `only` the one organization that it is for.
+    yet. `actor` is who acts as this person, where Clerk says that someone does (impersonation): instep's id, or Clerk's
+    of one who is not in the mirror; `actor_name` what to call them. `scopes` is what a key is good for (None:
+    everything that its holder may), `only` the one organization that it is for.
     """
 
     kind: Literal["person", "break_glass", "api_key"]
@@ -24,6 +25,7 @@ class Principal(Struct, frozen=True, kw_only=True):
     clerk_user_id: str | None = None
     is_instance_admin: bool = False
     actor: str | None = None
+    actor_name: str | None = None
     key_id: str | None = None
     scopes: frozenset[str] | None = None
     only: str | None = None
@@ -43,9 +45,13 @@ class Principal(Struct, frozen=True, kw_only=True):
 
 
 class Barred(Struct, frozen=True):
-    """Someone whom Clerk knows and who may not come in: deactivated, banned or deleted. `principal` may do nothing."""
+    """Someone whom Clerk knows and who may not come in: deactivated, banned or deleted. `principal` may do nothing.
+
+    `is_paused`: they were deactivated here, and can be reactivated.
+    """
 
     principal: Principal
+    is_paused: bool = False
 
 
 Asker = Principal | Barred | None
@@ -79,6 +85,28 @@ class Person(Struct, frozen=True, kw_only=True):
         """What to call them; empty where nothing is known."""
         whole = " ".join(part for part in (self.first_name, self.last_name) if part)
         return whole or self.username or self.email or ""
+
+
+class Contact(Struct, frozen=True):
+    """Somebody to ask: an admin of an organization."""
+
+    name: str
+    email: str | None
+
+
+class Paused(Struct, frozen=True, kw_only=True):
+    """What a deactivated person is told, and nobody else: where, and who can let them in again.
+
+    `organization_name` is empty where their whole account is deactivated.
+    """
+
+    organization_name: str
+    contacts: tuple[Contact, ...] = ()
+
+    @property
+    def whom(self) -> str:
+        """Return whom to ask, as a list of names and addresses; empty where there is nobody."""
+        return ", ".join(f"{it.name} ({it.email})" if it.email else it.name for it in self.contacts)
 
 
 class Access(Struct, frozen=True, kw_only=True):
@@ -120,12 +148,17 @@ def decide_principal(
         is_instance_admin=not person.is_barred and is_instance_admin(person, clerk_user_id, admins),
         actor=actor,
     )
-    return Barred(principal) if person.is_barred else principal
+    is_paused = not person.is_active and not person.is_banned and person.deleted_at is None and person.gone_at is None
+    return Barred(principal, is_paused=is_paused) if person.is_barred else principal
 
 
 def is_instance_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:
     """Whether a person is an instance admin, barred or not; see decide_principal."""
-    metadata = person.public_metadata
-    is_named = isinstance(metadata, dict) and metadata.get("role") == "admin"
+    is_named = gives_rights(person.public_metadata)
     is_known_address = person.is_email_verified and canonical(person.email) in admins
     return is_named or clerk_user_id in admins or is_known_address
+
+
+def gives_rights(public_metadata: Any) -> bool:
+    """Return whether public metadata make their owner an instance admin. Any JSON; only an object can."""
+    return isinstance(public_metadata, dict) and public_metadata.get("role") == "admin"

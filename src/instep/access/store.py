@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec import Struct
 
-from instep.access.principal import Access, Barred, Person, Principal, decide_principal
+from instep.access.principal import Access, Barred, Contact, Paused, Person, Principal, decide_principal
 from instep.access.tables import api_keys, memberships, organizations, sessions, users
 from instep.identity.model import ADMIN
 from instep.identity.session import SessionClaims
@@ -15,6 +15,8 @@ from instep.kit.db import Conn, fetch, is_among
 
 MOST_ORGANIZATIONS = 500  # of one list; the rest, of 100,000 perhaps, is found by searching
 MOST_WORDS = 5
+MOST_PAUSED = 20  # organizations that a deactivated person is told of
+MOST_CONTACTS = 5  # admins that they are told of
 LONGEST_REF = 200  # characters; what comes from an address can be anything, and PostgreSQL refuses some of it
 
 _LIVE = (users.c.is_active, sa.not_(users.c.is_banned), users.c.deleted_at.is_(None), users.c.gone_at.is_(None))
@@ -125,6 +127,13 @@ def find_principal(
     return decide_principal(_person(row) if row else None, clerk_user_id, admins, actor=actor)
 
 
+def find_actor(conn: Conn, clerk_user_id: str) -> tuple[str, str] | None:
+    """Return instep's id and the name of a user of Clerk; None where the mirror does not know them."""
+    row = conn.execute(sa.select(*_PERSON).where(users.c.clerk_id == clerk_user_id)).first()
+    person = _person(row) if row else None
+    return (person.id, person.name or clerk_user_id) if person else None
+
+
 def list_accesses(
     conn: Conn, principal: Principal, *, query: str = "", limit: int = MOST_ORGANIZATIONS
 ) -> list[Access]:
@@ -159,6 +168,44 @@ def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
     rows = fetch(conn, _one_seen(*_kind(principal)), values)
     is_theirs = bool(rows) and principal.only in (None, rows[0][0])
     return _access(principal, rows[0]) if is_theirs else None
+
+
+def find_pause(conn: Conn, user_id: str, ref: str | None = None) -> Paused | None:
+    """Return what to tell somebody whose membership in the organization `ref` is deactivated; None for anybody else.
+
+    Without `ref` their whole account is meant: whom to ask in the organizations that they belong to.
+    """
+    if ref is not None and (not ref.isprintable() or len(ref) > LONGEST_REF):
+        return None
+    o, m = organizations.c, memberships.c
+    query = sa.select(o.id, o.name).select_from(organizations.join(memberships, m.organization_id == o.id))
+    query = query.where(m.user_id == user_id, o.deleted_at.is_(None), o.gone_at.is_(None)).order_by(o.name, o.id)
+    if ref is not None:
+        query = query.where(m.status == "deactivated", sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref))
+    found = conn.execute(query.limit(MOST_PAUSED)).all()
+    if ref is not None and not found:
+        return None
+    contacts = _contacts(conn, [row.id for row in found[: 1 if ref is not None else None]], user_id)
+    return Paused(organization_name=found[0].name if ref is not None else "", contacts=contacts)
+
+
+def list_pauses(conn: Conn, user_id: str) -> list[Paused]:
+    """Return what to tell somebody about each organization in which their membership is deactivated, by name."""
+    o, m = organizations.c, memberships.c
+    query = sa.select(o.id, o.name).select_from(organizations.join(memberships, m.organization_id == o.id))
+    query = query.where(m.user_id == user_id, m.status == "deactivated", o.deleted_at.is_(None), o.gone_at.is_(None))
+    found = conn.execute(query.order_by(o.name, o.id).limit(MOST_PAUSED)).all()
+    return [Paused(organization_name=row.name, contacts=_contacts(conn, [row.id], user_id)) for row in found]
+
+
+def _contacts(conn: Conn, organization_ids: list[str], but: str) -> tuple[Contact, ...]:
+    """Return the active admins of these organizations, those who joined first first, a few at the most."""
+    m = memberships.c
+    is_admin = sa.and_(m.role == ADMIN, m.status == "active", m.gone_at.is_(None), m.user_id != but)
+    query = sa.select(*_PERSON).select_from(users.join(memberships, m.user_id == users.c.id))
+    query = query.where(is_among(conn, m.organization_id, organization_ids), is_admin, *_LIVE)
+    found = [_person(row) for row in conn.execute(query.order_by(m.joined_at, m.id).limit(MOST_CONTACTS))]
+    return tuple(dict.fromkeys(Contact(it.name or it.email or it.id, it.email) for it in found if it))
 
 
 def _kind(principal: Principal) -> tuple[bool, bool]:

@@ -101,7 +101,8 @@ def audit(
         return
     table = Table("When", "Who", "What", "To", "Outcome", "From")
     for it in found:
-        table.add_row(to_iso(it.at), it.actor, it.action, it.target, it.outcome, it.origin)
+        who = f"{it.impersonator} as {it.actor}" if it.impersonator else it.actor
+        table.add_row(to_iso(it.at), who, it.action, it.target, it.outcome, it.origin)
     Console().print(table if found else "Nothing was found.")
 
 

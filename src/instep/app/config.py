@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from instep.kit.errors import PermanentError
+from instep.kit.headers import origin_of
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -47,9 +48,27 @@ def is_blank(value: object) -> bool:
 PORT = 8000
 MAY_BE_EMPTY = frozenset({"instep_database_owns"})
 
+
+def _origins(value: object) -> object:
+    """Return the origins that a text names, each as browsers write it. Raises ValueError for one that is none."""
+    words = _words(value)
+    return tuple(_whole_origin(it) for it in words) if isinstance(words, tuple) else words
+
+
+def _whole_origin(text: str) -> str:
+    try:
+        parts, origin = urlsplit(text), origin_of(text)
+    except ValueError:
+        parts, origin = None, ""
+    if parts is None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("must be origins such as https://app.example.com, separated by spaces or commas")
+    return origin
+
+
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
 Text = Annotated[str | None, BeforeValidator(_blank_is_none)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 
 
 class Settings(BaseSettings):
@@ -73,8 +92,11 @@ class Settings(BaseSettings):
     instep_metrics_key: Secret = None
     instep_admins: Words = ()
     instep_frame_ancestors: Words = ()
+    instep_authorized_parties: Origins = ()
+    instep_cors_origins: Origins = ()
     instep_email_change: Literal["reinvite", "verify", "force"] = "reinvite"
     instep_deactivation: Literal["database", "membership", "ban"] = "database"
+    instep_impersonation: Literal["refuse", "safe", "allow"] = "safe"
     instep_log_json: bool = False
     instep_worker: bool = True
     instep_sync_every: int = Field(default=60, ge=0, le=7 * 24 * 60)

@@ -14,6 +14,12 @@ PROBLEM: Json = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "code": {"type": "string"},
+        "reason": {
+            "type": "string",
+            "description": "With 401: the rule that refused the credentials, such as `missing`, `expired`, `party` (a "
+            "token for an origin that is not in INSTEP_AUTHORIZED_PARTIES), `issuer`, `signature`, `session_over`, "
+            "`unknown_api_key` or `wrong_key`.",
+        },
         "detail": {"type": "string"},
         "request_id": {"type": "string"},
     },

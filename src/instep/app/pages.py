@@ -149,6 +149,7 @@ def people_pages(services: Services, console: Console) -> PeoplePages:
         live=_listener(services),
         around=_around(services),
         adminless=adminless,
+        pauses=services.gate.pauses_of,
     )
 
 

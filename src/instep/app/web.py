@@ -1,7 +1,7 @@
 """Every route in one list, and what a failure looks like at the doors."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
@@ -11,17 +11,19 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from instep import __version__
 from instep.access.api import make_router as keys_router
 from instep.access.gate import bearer_of
-from instep.access.principal import Access, Principal
+from instep.access.principal import Access, Barred, Paused, Principal
 from instep.app.document import with_problems
 from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.history import api as history
 from instep.history.flows import Audit
+from instep.identity.session import SessionRefused
 from instep.inbox import store as inbox
 from instep.inbox.api import PATHS, Webhooks
 from instep.inbox.api import make_router as deliveries_router
@@ -43,6 +45,8 @@ Scope = Any
 Receive = Any
 Send = Any
 
+CORS_MAX_AGE = 600  # seconds that a browser keeps the answer to a preflight request
+
 DESCRIPTION = "Keeps Clerk and your own database in step. Sign in with `Authorization: Bearer`: a Clerk session token, "
 DESCRIPTION += "or the installation's admin key."
 
@@ -50,14 +54,28 @@ DESCRIPTION += "or the installation's admin key."
 class Front:
     """The outermost layer: webhooks and the plain list go straight to their doors; everything else gets a request id.
 
-    `failed` answers for what the list raises, as the application does for what its routes raise.
+    `failed` answers for what the list raises, as the application does for what its routes raise. `cors_origins` are
+    those of the application's own front ends, which may call the API with bearer tokens.
     """
 
-    def __init__(self, app: FastAPI, webhooks: Webhooks, list_door: ListDoor, failed: "Handler") -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        webhooks: Webhooks,
+        list_door: ListDoor,
+        failed: "Handler",
+        cors_origins: Sequence[str] = (),
+    ) -> None:
         self.app, self._webhooks, self._list, self._failed = app, webhooks, list_door, failed
+        self._with_cors = make_cors(self._serve, cors_origins) if cors_origins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the life of the server."""
+        """One request, or the life of the server. CORS comes before everything else, and counts for the API alone."""
+        has_cors = self._with_cors is not None and scope["type"] == "http" and scope["path"].startswith("/v1/")
+        serve = self._with_cors if has_cors and self._with_cors is not None else self._serve
+        await serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif scope["path"] in PATHS:
@@ -76,6 +94,18 @@ class Front:
             return await self._failed(Request(scope), error)
         except Exception:  # nothing was changed: the ordinary route fails again, and answers for it
             return None
+
+
+def make_cors(app: Any, origins: Sequence[str]) -> CORSMiddleware:
+    """Let pages of these origins call `app` with bearer tokens; cookies are never sent across (no credentials)."""
+    return CORSMiddleware(
+        app,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        expose_headers=["X-Request-Id", "Retry-After", "WWW-Authenticate"],
+        max_age=CORS_MAX_AGE,
+    )
 
 
 def _with_id(send: Send, id: bytes) -> Send:
@@ -116,7 +146,8 @@ def make_app(services: Services) -> Front:
     app.add_exception_handler(HTTPException, _http(services))
     app.add_exception_handler(Exception, _unexpected(services))
     list_door = ListDoor(principal=api_principal(services), list_people=services.members.list_people)
-    return Front(app, Webhooks(services.receiver), list_door, _failed(services))
+    origins = services.settings.instep_cors_origins
+    return Front(app, Webhooks(services.receiver), list_door, _failed(services), origins)
 
 
 def _add_history(app: FastAPI, services: Services, access: history.AccessTo) -> None:
@@ -147,7 +178,10 @@ def _lifespan(services: Services) -> Callable[[FastAPI], Any]:
 
 
 def api_access(services: Services) -> Callable[[Request, str], Awaitable[Access | Response]]:
-    """What the API asks first: 401 for nobody, 404 for an organization they may not see."""
+    """What the API asks first: 401 for nobody, 404 for an organization they may not see.
+
+    403 (`access_paused`) for one in which they are deactivated: to them alone.
+    """
 
     principal_of = api_principal(services)
 
@@ -156,6 +190,8 @@ def api_access(services: Services) -> Callable[[Request, str], Awaitable[Access 
         if isinstance(principal, Response):
             return principal
         found = await services.gate.access_of(principal, ref)
+        if found is None and (pause := await services.gate.pause_of(principal, ref)):
+            return _paused(pause)
         return found or problem(404, "Not found", code="not_found", detail="No such organization, or not yours to see.")
 
     return access
@@ -165,23 +201,52 @@ def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal
     """Who sends this: 401 for nobody, 403 for a change that a page of another site asked for."""
 
     async def principal_of(request: Request) -> Principal | Response:
-        principal = await services.gate.principal_of(request)
+        asker = await services.gate.who(request)
+        if isinstance(asker, Barred) and asker.is_paused:
+            return _paused(await services.gate.pause_of(asker.principal) or Paused(organization_name=""))
+        principal = asker if isinstance(asker, Principal) else None
         if principal is None:
-            return problem(
-                401,
-                "Not signed in",
-                code="unauthenticated",
-                detail="Send a Clerk session token or the admin key as Authorization: Bearer.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            return _unauthenticated(services.gate.refusal_of(request))
         if request.method != "GET" and "authorization" not in request.headers and not services.pages.is_ours(request):
             return problem(403, "Foreign origin", code="foreign_origin", detail="This request came from another site.")
+        if blocked := await services.gate.blocked(request, principal):
+            return problem(
+                blocked.status, "Blocked while acting as somebody else", code=blocked.code, detail=str(blocked)
+            )
         scope = "read" if request.method == "GET" else "write"
         if not principal.may(scope):
             return problem(403, "Key not good for this", code="scope", detail=f"This key lacks the scope {scope}.")
         return principal
 
     return principal_of
+
+
+def _paused(pause: Paused) -> Response:
+    """Answer 403 to a deactivated person, with whom to ask."""
+    where = f" to {pause.organization_name}" if pause.organization_name else ""
+    detail = f"Your access{where} is paused. Ask {pause.whom or 'an admin'} to reactivate you."
+    contacts = [{"name": it.name, "email": it.email} for it in pause.contacts]
+    return problem(403, "Access paused", code="access_paused", detail=detail, contacts=contacts)
+
+
+def _unauthenticated(refused: SessionRefused | None) -> Response:
+    """Answer 401 with the rule that refused the credentials (see Gate.refusal_of)."""
+    reason = refused.code if refused else "barred"  # Clerk knows them, and they may not come in here
+    detail = "Send a Clerk session token or the admin key as Authorization: Bearer."
+    challenge = "Bearer"
+    if refused is not None and reason != "missing":
+        challenge = 'Bearer error="invalid_token"'
+        detail = f"{refused} {_REMEDIES.get(refused.code, '')}".strip()
+    headers = {"WWW-Authenticate": challenge}
+    return problem(401, "Not signed in", code="unauthenticated", reason=reason, detail=detail, headers=headers)
+
+
+_REMEDIES = {
+    "party": "Add that origin to INSTEP_AUTHORIZED_PARTIES if it is yours.",
+    "issuer": "Check CLERK_PUBLISHABLE_KEY and CLERK_FRONTEND_API_URL.",
+    "early": "Check the clock of this server.",
+    "not_configured": "Set CLERK_PUBLISHABLE_KEY.",
+}
 
 
 def api_admin(services: Services) -> Callable[[Request], Awaitable[Principal | Response]]:

@@ -1,19 +1,22 @@
 """The composition root: every part with what it needs, from the settings. Nothing is opened here."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import structlog
 
 from instep.access.attention import TOPIC as ATTENTION
 from instep.access.flows import Sessions
 from instep.access.gate import Gate
+from instep.access.impersonation import CODE as IMPERSONATION
+from instep.access.impersonation import Attempt, Impersonation
 from instep.access.keys import ApiKeys
 from instep.access.limits import BreakGlass
 from instep.access.pages import AccessPages
+from instep.access.ports import SessionSource
 from instep.access.principal import BREAK_GLASS, Principal
+from instep.access.refusal_log import RefusalLog
 from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
 from instep.app.database import make_db
@@ -42,12 +45,12 @@ from instep.inbox.work import Work, Worked
 from instep.invitations import desk
 from instep.invitations.flows import Invite
 from instep.invitations.store import list_lost as find_lost
-from instep.journal.model import Operation, Procedures
+from instep.journal.model import Asked, Operation, Procedures
 from instep.journal.run import Runner
 from instep.kit.clock import MINUTE, Clock
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
-from instep.kit.headers import Policy
+from instep.kit.headers import Policy, origin_of
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
 from instep.kit.relay import Relay
@@ -126,26 +129,17 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
-    runner = make_runner(db, procedures, live, clock)
+    impersonation = Impersonation(db=db, clock=clock, policy=settings.instep_impersonation, noted=_attempt_noter(clock))
+    runner = make_runner(db, procedures, live, clock, impersonation)
     syncing = make_syncing(settings, db, clerk, clock, live.publish)
     relay = None if db.is_sqlite else Relay(db, live, listen_url=_plain(settings, "instep_database_listen_url"))
     worker = make_worker(work, runner, live, syncing, relay)
     url = settings.instep_public_url
-    invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
+    invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock, admins=admins_of(settings))
     sign_in = make_sign_in(settings, clerk, clock)
-    break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_key_watch(clock))
-    admins = frozenset(it if it.startswith("user_") else canonical(it) for it in settings.instep_admins)
-    sessions = Sessions(
-        db=db,
-        source=clerk,
-        break_glass=break_glass,
-        admins=admins,
-        clock=clock,
-        just_in_time=Arrival(db=db, directory=clerk, told=live.publish, clock=clock),
-        noted=_session_noter(clock),
-    )
     keys = ApiKeys(db=db, noted=_key_noter(clock), clock=clock)
-    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in, keys=keys)
+    arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)
+    gate = make_gate(settings, clerk, arrival, sign_in, keys, impersonation)
     pages = make_pages(public_url=settings.instep_public_url, policy=_policy(settings, sign_in), clock=clock)
     return Services(
         settings=settings,
@@ -163,7 +157,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         keys=keys,
         members=make_members(settings, runner, clerk, live, clock),
         profiles=make_profiles(
-            people_desk.Desk(db, runner, admins, live.publish, clock),
+            people_desk.Desk(db, runner, admins_of(settings), live.publish, clock),
             held,
             clerk,
             policy=settings.instep_email_change,
@@ -173,12 +167,12 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         invite=invitations.invite,
         invitations=invitations,
         pages=pages,
-        access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, settings.instep_public_url),
+        access_pages=AccessPages(pages, gate, gate.sessions, gate.break_glass, sign_in, url),
         syncing=syncing,
     )
 
 
-def make_runner(db: Db, procedures: Procedures, live: Live, clock: Clock) -> Runner:
+def make_runner(db: Db, procedures: Procedures, live: Live, clock: Clock, impersonation: Impersonation) -> Runner:
     """Return what carries operations out, and tells open pages and workers of those that wait."""
     return Runner(
         db=db,
@@ -187,6 +181,7 @@ def make_runner(db: Db, procedures: Procedures, live: Live, clock: Clock) -> Run
         clock=clock,
         attention=lambda: live.publish([ATTENTION]),
         deferred=lambda: live.publish([DEFERRED]),
+        permit=_permitter(impersonation),
     )
 
 
@@ -203,6 +198,42 @@ def make_worker(work: Work, runner: Runner, live: Live, syncing: Syncing, relay:
         hears_all=lambda: relay is not None and relay.is_listening.is_set(),
         clock=runner.clock,
     )
+
+
+def make_gate(
+    settings: Settings,
+    source: SessionSource,
+    arrival: Arrival,
+    sign_in: Handshake | None,
+    keys: ApiKeys,
+    impersonation: Impersonation,
+) -> Gate:
+    """Build what every route asks first: who sends a request, and what they may do."""
+    db, clock = impersonation.db, impersonation.clock
+    break_glass = BreakGlass(key=_plain(settings, "instep_admin_key"), on_use=_key_watch(clock))
+    sessions = Sessions(
+        db=db,
+        source=source,
+        break_glass=break_glass,
+        admins=admins_of(settings),
+        clock=clock,
+        just_in_time=arrival,
+        noted=_session_noter(clock),
+    )
+    return Gate(
+        db=db,
+        sessions=sessions,
+        break_glass=break_glass,
+        sign_in=sign_in,
+        keys=keys,
+        refused=RefusalLog(log.warning, clock).note,
+        impersonation=impersonation,
+    )
+
+
+def admins_of(settings: Settings) -> frozenset[str]:
+    """Return the Clerk ids and canonical addresses of instance admins that the settings name."""
+    return frozenset(it if it.startswith("user_") else canonical(it) for it in settings.instep_admins)
 
 
 def make_procedures(
@@ -254,7 +285,7 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handsh
     verifier = TokenVerifier(
         keys=Jwks(clerk.fetch_jwks, clock=clock),
         issuers=frozenset({frontend, named}),
-        parties=frozenset({origin_of(settings.instep_public_url)}),
+        parties=frozenset({origin_of(settings.instep_public_url), *settings.instep_authorized_parties}),
         clock=clock,
     )
     page = settings.clerk_sign_in_url or sign_in_page_of(frontend)
@@ -273,12 +304,6 @@ def make_deliveries(services: Services) -> Deliveries:
         services.live.publish([DELIVERIES, ATTENTION])
 
     return Deliveries(services.db, services.clock, services.worker.wake, news)
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port of an address."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _plain(settings: Settings, name: str) -> str | None:
@@ -327,11 +352,38 @@ def _noter(clock: Clock) -> Callable[[Conn, Operation], None]:
             cause=operation.id,
             request_id=operation.request_id,
             origin=operation.origin,
+            impersonator=operation.impersonator,
             details={"intent": operation.intent, "reason": operation.reason},
         )
         record(conn, [entry], now=clock())
 
     return noted
+
+
+def _attempt_noter(clock: Clock) -> Callable[[Conn, Attempt], None]:
+    """Every change that was refused to somebody who acts as another person is in the audit."""
+
+    def noted(conn: Conn, attempt: Attempt) -> None:
+        entry = Entry(
+            actor=attempt.actor,
+            impersonator=attempt.impersonator,
+            action=attempt.action,
+            target=attempt.target,
+            outcome="refused",
+            organization_id=attempt.organization_id,
+            details={"reason": IMPERSONATION, "policy": attempt.policy},
+        )
+        record(conn, [entry], now=clock())
+
+    return noted
+
+
+def _permitter(impersonation: Impersonation) -> Callable[[Asked], Awaitable[None]]:
+    async def permit(asked: Asked) -> None:
+        place = asked.organization_id
+        await impersonation.permit(asked.actor, asked.kind, asked.intent, target=asked.target, organization_id=place)
+
+    return permit
 
 
 def _key_noter(clock: Clock) -> Callable[[Conn, Principal, str, KeyRow], None]:

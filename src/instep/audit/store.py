@@ -9,7 +9,7 @@ from msgspec import Struct
 from instep.audit.tables import audit
 from instep.kit.db import Conn, put_rows
 from instep.kit.ids import new_id
-from instep.kit.log import request_under_way
+from instep.kit.log import impersonator_of, request_under_way
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -17,7 +17,8 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     `actor`: who (a person's id, `clerk`, `break_glass`, `system`); `action`: what (`member.role`); `target`: to whom or
     what (`user:usr_...`, or Clerk's id); `outcome`: how it stands (`asked`, `done`, `refused`, ...); `cause`: the
-    operation or the delivery behind it; `origin`: the address that a request came from; `details`: before and after.
+    operation or the delivery behind it; `origin`: the address that a request came from; `impersonator`: who acted as
+    the actor, where somebody did; `details`: before and after.
     """
 
     actor: str
@@ -28,6 +29,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     cause: str | None = None
     request_id: str | None = None
     origin: str | None = None
+    impersonator: str | None = None
     details: Mapping[str, Any] = {}
 
 
@@ -44,6 +46,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     cause: str | None
     request_id: str | None
     origin: str | None
+    impersonator: str | None
     details: dict[str, Any]
 
 
@@ -67,7 +70,10 @@ class Filter(Struct, frozen=True, kw_only=True):
 
 
 def record(conn: Conn, entries: Sequence[Entry], *, now: int) -> None:
-    """Append entries. `now`: Unix milliseconds. One that names no request belongs to the one under way, if there is."""
+    """Append entries. `now`: Unix milliseconds.
+
+    One that names no request belongs to the one under way, if there is; so does who acts as its actor.
+    """
     request = request_under_way()
     rows = [
         {
@@ -81,6 +87,7 @@ def record(conn: Conn, entries: Sequence[Entry], *, now: int) -> None:
             "cause": it.cause,
             "request_id": it.request_id or request["request_id"],
             "origin": it.origin or request["origin"],
+            "impersonator": it.impersonator or impersonator_of(it.actor),
             "details": dict(it.details),
         }
         for it in entries
@@ -120,7 +127,7 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
         found.append(c.organization_id == wanted.organization_id)
     if wanted.person is not None:
         known_as = (wanted.person, *wanted.aliases)
-        found.append(sa.or_(c.actor.in_(known_as), c.target.in_(known_as)))
+        found.append(sa.or_(c.actor.in_(known_as), c.target.in_(known_as), c.impersonator.in_(known_as)))
     if wanted.action is not None:
         found.append(sa.or_(c.action == wanted.action, c.action.startswith(f"{wanted.action}.", autoescape=True)))
     if wanted.cause is not None:

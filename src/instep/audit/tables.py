@@ -4,6 +4,8 @@ import sqlalchemy as sa
 
 from instep.kit.db import Json, metadata
 
+IMPERSONATED = sa.text("impersonator IS NOT NULL")
+
 audit = sa.Table(
     "instep_audit",
     metadata,
@@ -17,10 +19,14 @@ audit = sa.Table(
     sa.Column("cause", sa.Text),
     sa.Column("request_id", sa.Text),
     sa.Column("origin", sa.Text),
+    sa.Column("impersonator", sa.Text),
     sa.Column("details", Json, nullable=False, server_default="{}"),
     sa.Index("ix_instep_audit_organization", "organization_id", "id"),
     sa.Index("ix_instep_audit_actor", "actor", "id"),
     sa.Index("ix_instep_audit_target", "target", "id"),
     sa.Index("ix_instep_audit_cause", "cause"),
+    sa.Index(
+        "ix_instep_audit_impersonator", "impersonator", "id", sqlite_where=IMPERSONATED, postgresql_where=IMPERSONATED
+    ),
     comment="What happened, to whom, by whom, from where and why. Rows can't be changed or deleted; ids sort by time.",
 )

@@ -33,7 +33,8 @@ class Jwks:
     """The keys of a JSON Web Key Set (RFC 7517), fetched when an unknown id appears and once an hour.
 
     At most one fetch in `PAUSE`; requests that need it at the same time share it. While Clerk does not answer,
-    the keys that are known stay good.
+    the keys that are known stay good. An answer without a usable key counts as no answer: a proxy or a fault may send
+    one, and Clerk always has a key to sign with.
     """
 
     def __init__(self, fetch: Fetch, *, clock: Clock = system_now) -> None:
@@ -66,9 +67,11 @@ class Jwks:
 
     async def _refresh(self) -> None:
         try:
-            self._keys = read_jwks(await self._fetch())
+            found = read_jwks(await self._fetch())
+            if not found:
+                raise ProviderDown("The key set has no usable key.")
+            self._keys, self._failure = found, None
             self._fetched_at = self._clock()
-            self._failure = None
         except InstepError as error:
             self._failure = str(error)
         self._tried_at = self._clock()

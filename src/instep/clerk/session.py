@@ -9,7 +9,7 @@ Every refusal is a SessionRefused whose `code` is one of
     unknown_key    signed with a key that Clerk does not have
     signature      not signed by that key
     issuer         made by another Clerk instance
-    party          made for another origin, or for none (`azp`)
+    party          made for another origin (`azp`); a token without `azp` is not refused for that
     expired, early outside `exp` and `nbf` (RFC 7519, 4.1), give or take `LEEWAY`
     pending        the person has something left to do at Clerk before they are signed in (`sts`)
 """
@@ -31,6 +31,8 @@ from instep.kit.clock import now as system_now
 
 LEEWAY = 5 * SECOND  # clocks differ; Clerk's SDKs allow the same
 LONGEST = 32_768  # characters; a browser sends at most 4,096 in one cookie, a handshake carries a few cookies
+UNKNOWN_ACTOR = "unknown"  # `act` without `sub`: somebody acts as this user, and Clerk does not say who
+LONGEST_SHOWN = 200  # characters of an origin in a message
 LATEST = 253_402_300_799  # seconds: the end of the year 9999
 OPAQUE = ("ak_", "oat_", "mt_", "m2m_")
 CATEGORIES = (
@@ -79,6 +81,10 @@ class Verifier:
     """Verifies the tokens of one Clerk instance.
 
     `issuers`: its frontend API's URL (two of them behind a proxy). `parties`: the origins that tokens may be made for.
+
+    `azp` is the Origin of the request that minted the token. Clerk leaves it out where that request had none: at every
+    top-level navigation, so in every answer to a handshake, and in tokens made by the Backend API. A missing one is
+    accepted, as Clerk's "manual JWT verification" says; a foreign one is refused everywhere.
     """
 
     keys: Keys
@@ -101,12 +107,17 @@ class Verifier:
     def _require_ours(self, claims: _Claims) -> None:
         if claims.iss.rstrip("/") not in self.issuers:
             raise SessionRefused("The token comes from another Clerk instance.", code="issuer")
-        if claims.azp not in self.parties:
-            raise SessionRefused("The token was made for another site.", code="party")
+        if claims.azp is not None and claims.azp not in self.parties:
+            raise SessionRefused(f"The token was made for another origin: {_shown(claims.azp)}", code="party")
         if claims.sts == "pending":
             raise SessionRefused("The sign-in is not finished at Clerk.", code="pending")
         if not (claims.sub.startswith("user_") and (claims.sid or "").startswith("sess_")):
             raise SessionRefused("This is not a person's session token.", code="machine_token")
+
+
+def _shown(origin: str) -> str:
+    """Return an origin as it may stand in a message: bounded, and without control characters."""
+    return ascii(origin[:LONGEST_SHOWN])
 
 
 def header_of(token: str) -> dict[str, Any]:
@@ -169,7 +180,7 @@ def normal(claims: _Claims) -> SessionClaims:
         role=role,
         permissions=frozenset(permissions),
         expires_at=int(claims.exp * SECOND),
-        actor=claims.act.sub if claims.act else None,
+        actor=(claims.act.sub or UNKNOWN_ACTOR) if claims.act else None,
     )
 
 

@@ -26,13 +26,14 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 
 
 class Operation(BaseModel):
-    """A change that touches both sides. `steps` are those that are done."""
+    """A change that touches both sides. `steps` are those that are done; `impersonator` acted as the actor."""
 
     id: str
     kind: str
     target: str
     organization_id: str | None
     actor: str
+    impersonator: str | None = None
     state: Literal["open", "settled", "refused", "attention", "given_up"]
     reason: str | None
     code: str | None
@@ -52,11 +53,12 @@ class OperationPage(BaseModel):
 
 
 class Entry(BaseModel):
-    """One thing that happened. `cause` is the operation or the delivery behind it."""
+    """One thing that happened. `cause` is the operation or delivery behind it; `impersonator` acted as the actor."""
 
     id: str
     at: str
     actor: str
+    impersonator: str | None = None
     action: str
     target: str
     outcome: str
@@ -200,6 +202,7 @@ def operation_answer(it: model.Operation) -> Operation:
         target=it.target,
         organization_id=it.organization_id,
         actor=it.actor,
+        impersonator=it.impersonator,
         state=it.state,
         reason=it.reason,
         code=it.code,

@@ -8,7 +8,18 @@ from instep.audit.store import Kept
 from instep.kit.clock import to_iso
 from instep.kit.sheet import line
 
-_COLUMNS = ("at", "actor", "action", "target", "outcome", "organization_id", "cause", "request_id", "origin")
+_COLUMNS = (
+    "at",
+    "actor",
+    "action",
+    "target",
+    "outcome",
+    "organization_id",
+    "cause",
+    "request_id",
+    "origin",
+    "impersonator",
+)
 
 
 def as_csv(entries: AsyncIterator[Kept]) -> StreamingResponse:

@@ -42,6 +42,11 @@ def actions(words: Words) -> dict[str, str]:
         "profile.reinvite.application": _("Invite to the application under a new address"),
         "key.created": _("Make key"),
         "key.revoked": _("Revoke key"),
+        "member.bulk": _("Change many members"),
+        "operation.retry": _("Retry operation"),
+        "operation.give_up": _("Give up operation"),
+        "impersonation.read": _("Read while acting as somebody else"),
+        "impersonation.change": _("Change while acting as somebody else"),
         "session.break_glass": _("Sign in by the break-glass key"),
         "sync.check": _("Check sync"),
         "sync.plan": _("Plan a sync"),
@@ -90,6 +95,14 @@ def actor(id: str, names: Mapping[str, str], words: Words) -> str:
     _ = words.gettext
     ours = {"break_glass": _("Break-glass key"), "clerk": "Clerk", "system": "instep", "api_key": _("A key")}
     return names.get(id) or ours.get(id) or id
+
+
+def actors(id: str, impersonator: str | None, names: Mapping[str, str], words: Words) -> str:
+    """Return who did it; where somebody acted as them, both."""
+    whom = actor(id, names, words)
+    if impersonator is None:
+        return whom
+    return words.gettext("%(who)s as %(whom)s", who=actor(impersonator, names, words), whom=whom)
 
 
 def target(text: str, names: Mapping[str, str], words: Words) -> str:

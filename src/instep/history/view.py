@@ -71,7 +71,7 @@ def operation_row(it: Operation, reading: Reading, words: Words, *, has_place: b
         what=naming.action(it.kind, words),
         whom=naming.target(it.target, reading.names, words),
         place=reading.names.get(it.organization_id or "", "") if has_place else "",
-        who=naming.actor(it.actor, reading.names, words),
+        who=naming.actors(it.actor, it.impersonator, reading.names, words),
         state=it.state,
         status=state(it.state, words),
         asked=words.ago(it.asked_at, reading.now),
@@ -92,7 +92,7 @@ def entry_row(it: Kept, reading: Reading, words: Words, *, has_place: bool) -> E
     return EntryRow(
         id=it.id,
         at=words.ago(it.at, reading.now),
-        who=naming.actor(it.actor, reading.names, words),
+        who=naming.actors(it.actor, it.impersonator, reading.names, words),
         actor=it.actor,
         what=naming.action(it.action, words),
         action=it.action,
@@ -135,7 +135,7 @@ def ids_of(rows: Sequence[Operation] | Sequence[Kept]) -> list[str]:
     """Every id that should be told by a name."""
     texts: list[str] = []
     for it in rows:
-        texts += [it.actor, it.target, it.organization_id or ""]
+        texts += [it.actor, it.impersonator or "", it.target, it.organization_id or ""]
     return list(dict.fromkeys(naming.ids_in(texts)))
 
 

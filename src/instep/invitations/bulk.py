@@ -38,6 +38,7 @@ def _opener(noted: Callable[[Conn, Operation], None]) -> Callable[[Conn, Operati
                 organization_id=operation.organization_id,
                 request_id=operation.request_id,
                 origin=operation.origin,
+                impersonator=operation.impersonator,
                 intent={**operation.intent, "rows": rows, "batch": operation.id, "start_at": start},
             )
             opened = open_(conn, asked, now=now, until=start)

@@ -35,14 +35,22 @@ class Desk:
     applications: Applications
 
 
-def make_desk(db: Db, runner: Runner, clerk: Clerk, *, redirect_url: str | None, clock: Clock) -> Desk:
-    """The flows with what they need. `redirect_url` is where an accepted invitation leads."""
+def make_desk(
+    db: Db,
+    runner: Runner,
+    clerk: Clerk,
+    *,
+    redirect_url: str | None,
+    clock: Clock,
+    admins: frozenset[str] = frozenset(),
+) -> Desk:
+    """The flows with what they need. `redirect_url` is where an accepted invitation leads; `admins`: see CopyLink."""
     return Desk(
         invite=Invite(db, runner, clerk, redirect_url, clock),
         invite_many=InviteMany(db, runner, clerk, redirect_url, clock),
         resend=Resend(db, runner, clerk, clerk, redirect_url, clock),
         revoke=Revoke(db, runner, clerk, clerk, clock),
-        copy_link=CopyLink(db, clerk, clock),
+        copy_link=CopyLink(db, clerk, clock, admins),
         timeline=Timeline(db, clerk, clerk, clock),
         applications=Applications(db, runner, clerk, redirect_url, clock),
     )

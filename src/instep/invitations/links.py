@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from instep.access.principal import Access
+from instep.access.principal import Access, Principal
 from instep.audit.store import Entry, record
 from instep.identity.model import ClerkId, Invitation
 from instep.identity.ports import Actor
+from instep.identity.refusals import FORBIDDEN
 from instep.invitations.flows import read, told
 from instep.invitations.rules import InviteRefused, organization_of, target_of
 from instep.kit.clock import Clock
@@ -17,11 +18,16 @@ COPIED = "invitation.link_copied"
 
 @dataclass(frozen=True)
 class CopyLink:
-    """Gives the address by which an invitation is accepted."""
+    """Gives the address by which an invitation is accepted.
+
+    Whoever opens it has proved the invited address. `admins` are the addresses (lower case) that make somebody an
+    instance admin: a link for one of these is for instance admins alone, in person.
+    """
 
     db: Db
     actor: Actor
     clock: Clock = field(default=system_now)
+    admins: frozenset[str] = frozenset()
 
     async def __call__(self, access: Access, *, invitation: str) -> str:
         """The link of a pending invitation.
@@ -33,6 +39,9 @@ class CopyLink:
         found = await read(self.actor, organization, invitation)
         if found is None or found.status != "pending":
             raise await self.db.read(told, access, found, now=self.clock())
+        if found.email.lower() in self.admins and not _is_admin_in_person(access.principal):
+            words = "This address belongs to an instance admin. Only the mail gives the link to it."
+            raise InviteRefused(words, code="rights_by_link", status=FORBIDDEN)
         link = await self.actor.find_link(organization, found.clerk_id)
         if link is None:
             raise InviteRefused("Clerk gives no link for this invitation.", code="no_link", status=409)
@@ -48,3 +57,7 @@ class CopyLink:
             details={"invitation": found.clerk_id},
         )
         record(conn, [entry], now=self.clock())
+
+
+def _is_admin_in_person(who: Principal) -> bool:
+    return who.is_instance_admin and who.kind != "api_key" and who.actor is None

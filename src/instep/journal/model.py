@@ -18,7 +18,8 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     `target` is the thing it changes (`membership:mbr_...`): two open operations never share one. `actor` is who asks;
     the same `idempotency_key` of the same actor is the same operation. `intent` is everything that is needed to finish
-    it later; it is kept, so it holds no secret. `request_id` and `origin` are taken from the request under way.
+    it later; it is kept, so it holds no secret. `request_id`, `origin` and `impersonator` (who acts as the actor) are
+    taken from the request under way.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     request_id: str | None = None
     origin: str | None = None
+    impersonator: str | None = None
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -51,6 +53,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     due_at: int | None = None
     request_id: str | None = None
     origin: str | None = None
+    impersonator: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Carrying operations out: the intent is committed first, each outcome is known or found out, the end is one write."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -29,7 +29,7 @@ from instep.journal.model import (
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
-from instep.kit.log import request_under_way
+from instep.kit.log import impersonator_of, request_under_way
 
 log = structlog.get_logger(__name__)
 
@@ -42,12 +42,17 @@ REUSED = "This idempotency key stands for another change already. Nothing was ch
 UNKNOWN = "We do not know yet whether Clerk did it. Checking..."
 
 
+async def _permit_all(_asked: Asked) -> None:
+    """Refuse nothing."""
+
+
 @dataclass(frozen=True)
 class Runner:
     """Runs operations of every kind in `procedures`.
 
     `noted` writes the audit, in the same transaction, when an operation is asked for and when it ends; `attention` is
-    told when one needs a person, `deferred` when one was put off, to be resumed later.
+    told when one needs a person, `deferred` when one was put off, to be resumed later. `permit` raises Refused for what
+    somebody may not do who acts as the actor.
     """
 
     db: Db
@@ -56,6 +61,7 @@ class Runner:
     clock: Clock
     attention: Callable[[], None] = lambda: None
     deferred: Callable[[], None] = lambda: None
+    permit: Callable[[Asked], Awaitable[None]] = _permit_all
 
     async def run(self, asked: Asked, *, opening: Opening | None = None) -> Operation:
         """Carry out a change that was just asked for.
@@ -66,13 +72,20 @@ class Runner:
         Raises Failed (refused: nothing was changed; or it needs attention), Unsettled (the worker goes on),
         Busy (another change of the same thing is under way) and ProviderRefused's own words inside Failed.
         """
-        operation, is_new = await self._open(replace(asked, **request_under_way()), opening)
+        await self.require_permitted(asked)
+        asked = replace(asked, **request_under_way(), impersonator=impersonator_of(asked.actor))
+        operation, is_new = await self._open(asked, opening)
         if not is_new:
             return _as_it_ended(operation)
         try:
             return await self._carry_out(operation, is_first=True)
         except Overtaken as overtaken:
             raise Unsettled(UNKNOWN, operation) from overtaken
+
+    async def require_permitted(self, asked: Asked) -> None:
+        """Check what somebody asks for who acts as the actor. Raises Refused where it is blocked."""
+        if impersonator_of(asked.actor) is not None:
+            await self.permit(asked)
 
     async def resume_due(self) -> int:
         """Go on with everything that is due: what was interrupted, put off, or left by a process that died."""

@@ -33,6 +33,7 @@ def open_(conn: Conn, asked: Asked, *, now: int, until: int) -> Operation | None
         due_at=until,
         request_id=asked.request_id,
         origin=asked.origin,
+        impersonator=asked.impersonator,
     )
     if find_open(conn, asked.target) is not None:
         return None

@@ -18,6 +18,7 @@ operations = sa.Table(
     sa.Column("idempotency_key", sa.Text),
     sa.Column("request_id", sa.Text),
     sa.Column("origin", sa.Text),
+    sa.Column("impersonator", sa.Text),
     sa.Column("intent", Json, nullable=False),
     sa.Column("done", Json, nullable=False, server_default="{}"),
     sa.Column("state", sa.Text, nullable=False),

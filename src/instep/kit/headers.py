@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 COMMON = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -65,10 +66,23 @@ def is_same_origin(headers: Mapping[str, str], public_url: str) -> bool:
     return origin is not None and origin == _origin(public_url)
 
 
+def origin_of(url: str) -> str:
+    """Return the origin of an address as browsers write it (RFC 6454, 6.2): lower case, no default port, no path.
+
+    Raises ValueError for what has no scheme and host.
+    """
+    parts = urlsplit(url.strip())
+    scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
+    if not scheme or not host or any(it in host for it in "*, ") or parts.username is not None:
+        raise ValueError("must be an origin such as https://app.example.com")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}" if port in (None, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{shown}:{port}"
+
+
 def _origin(url: str) -> tuple[str, str, int | None] | None:
     try:
         parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
         return None
     return (parts.scheme, parts.hostname, port) if parts.hostname else None

@@ -90,9 +90,13 @@ class Pages:
     clock: Clock
 
     def page(self, request: Request, template: str, /, *, status: int = 200, **context: Any) -> HTMLResponse:
-        """A whole page. A context without a `frame` is a page without navigation (signing in, errors)."""
+        """A whole page. A context without a `frame` is a page without navigation (signing in, errors).
+
+        `acting` is who acts as whom in this request, where somebody does: every page says so.
+        """
         nonce = secrets.token_urlsafe(16)
-        context = {"frame": None, "status": status, **context, "nonce": nonce}
+        acting = getattr(request.state, "instep_acting", None)
+        context = {"frame": None, "status": status, "acting": acting, **context, "nonce": nonce}
         body = self.environment.get_template(template).render(context)
         return HTMLResponse(body, status, headers=self.policy.headers(nonce))
 

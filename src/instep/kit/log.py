@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -41,6 +42,25 @@ def open_request(id: str, client: str | None) -> None:
     """Every line of the log, and every operation, names the request that it belongs to."""
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=id, origin=client)
+
+
+def act_as(actor: str, impersonator: str) -> None:
+    """Note that in the request under way `impersonator` acts as `actor`: in the log, and in all that it records."""
+    structlog.contextvars.bind_contextvars(impersonated=actor, impersonator=impersonator)
+
+
+@contextmanager
+def acting_as(actor: str, impersonator: str | None) -> Iterator[None]:
+    """Do what somebody asked for earlier as somebody else; `impersonator` None: they asked for it themselves."""
+    with structlog.contextvars.bound_contextvars(impersonated=actor, impersonator=impersonator):
+        yield
+
+
+def impersonator_of(actor: str) -> str | None:
+    """Return who acts as `actor` in the request under way; None where they act themselves, and outside of one."""
+    found = structlog.contextvars.get_contextvars()
+    impersonator: str | None = found.get("impersonator")
+    return impersonator if found.get("impersonated") == actor else None
 
 
 def request_under_way() -> dict[str, str | None]:

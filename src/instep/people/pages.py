@@ -6,14 +6,14 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from instep.access.console import Console
 from instep.access.frame import frame_within, home_of, place_of
-from instep.access.principal import Access
+from instep.access.principal import Access, Paused, Principal
+from instep.access.stream import event_stream
 from instep.kit.errors import TemporaryError
 from instep.kit.html import is_partial, request_id_of
 from instep.people.around import NOTHING, Around
@@ -25,10 +25,13 @@ from instep.people.view import PeopleView, view
 HERE = "members"
 PAGE, MOST = 25, 500
 LONGEST = 200  # characters that are looked for
-PING_SECONDS = 20
 
 
 async def _none() -> Sequence[tuple[str, str]]:
+    return ()
+
+
+async def _no_pauses(_who: Principal) -> Sequence[Paused]:
     return ()
 
 
@@ -36,7 +39,8 @@ async def _none() -> Sequence[tuple[str, str]]:
 class PeoplePages:
     """The handlers and what they need. `live` yields each time that something changed in an organization.
 
-    `adminless` gives the organizations (id and name) that have members and no active admin.
+    `adminless` gives the organizations (id and name) that have members and no active admin; `pauses` what to tell
+    somebody of those in which they are deactivated.
     """
 
     console: Console
@@ -45,6 +49,7 @@ class PeoplePages:
     live: Callable[[str], AsyncIterator[str]]
     around: Callable[[Access], Awaitable[Around]]
     adminless: Callable[[], Awaitable[Sequence[tuple[str, str]]]] = _none
+    pauses: Callable[[Principal], Awaitable[Sequence[Paused]]] = _no_pauses
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list."""
@@ -61,6 +66,10 @@ class PeoplePages:
             return principal
         sought = request.query_params.get("q", "").strip()[:LONGEST].replace("\0", "")
         organizations = await self.console.organizations(principal, query=sought, limit=MOST + 1)
+        if not organizations and not sought and (pauses := await self.pauses(principal)):
+            return self.console.pages.page(
+                request, "access/paused.html", status=403, principal=principal, pauses=pauses
+            )
         if not organizations and not sought:
             return self.console.pages.page(request, "access/denied.html", status=403, principal=principal)
         if len(organizations) == 1 and not sought:
@@ -99,13 +108,13 @@ class PeoplePages:
         access = await self.console.member(request)
         if isinstance(access, Response):
             return access
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return EventSourceResponse(self._events(access.organization_id), headers=headers, ping=PING_SECONDS)
+        organization_id = access.organization_id
 
-    async def _events(self, organization_id: str) -> AsyncIterator[ServerSentEvent]:
-        yield ServerSentEvent(event="ready", data="", retry=2_000)
-        async for _ in self.live(organization_id):
-            yield ServerSentEvent(event="change", data="")
+        async def may_read(again: Request) -> bool:
+            found = await self.console.member(again)
+            return not isinstance(found, Response) and found.organization_id == organization_id
+
+        return event_stream(request, self.live(organization_id), may_read)
 
     def _reading(self, request: Request, access: Access, search: Search, around: Around) -> Reading:
         return Reading(

@@ -1,6 +1,6 @@
 """The desk that every flow of the slice starts at: who is asked about, what the asker may do, and carrying it out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from instep.kit.errors import TemporaryError
 from instep.mirror.people import PersonRow, find_person, organizations_of
 from instep.profiles import store
 from instep.profiles.profile import Profile
-from instep.profiles.rules import Rights, not_found, not_synced, rights_of
+from instep.profiles.rules import Rights, not_found, not_synced, require_key_may, rights_of
 
 LONGEST_REF = 200
 
@@ -61,6 +61,11 @@ class Desk:
         is_known = rights.is_admin or rights.is_self
         belongings = [it for it in found if is_known or it.organization_id in rights.shared]
         return Profile(person=person, belongings=tuple(belongings), is_whole=rights.is_admin)
+
+    def require_key_may(self, principal: Principal, fields: Mapping[str, Any], person: PersonRow | None) -> None:
+        """Check what an API key may change of somebody, None for a new person. Raises Refused; see `rules`."""
+        is_above_all = person is not None and self._is_admin(person)
+        require_key_may(principal, fields, is_above_all=is_above_all, admins=self.admins)
 
     async def carry_out(self, asked: Asked, opening: Opening, *, whom: str) -> Operation:
         """Run an operation; what Clerk refused is said in words. Raises Refused, Unsettled, Busy."""

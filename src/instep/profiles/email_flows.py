@@ -47,6 +47,7 @@ class ChangeEmail:
         email = checked_email(email)
         if is_same(email, subject.person.email):
             return EmailChange(outcome="same", email=subject.person.email or email)
+        self.desk.require_key_may(principal, {"email": email}, subject.person)
         if self._is_invited_anew(subject.person):
             return await self._reinvite(principal, subject, email, idempotency_key)
         return await self.begin(principal, subject, email, idempotency_key=idempotency_key)

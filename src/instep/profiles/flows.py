@@ -12,7 +12,7 @@ from instep.kit.db import Conn
 from instep.kit.said import said
 from instep.mirror import people
 from instep.mirror.people import PersonRow, find_holder, find_person
-from instep.profiles import editing, password, store
+from instep.profiles import editing, emails, password, store
 from instep.profiles.desk import Desk, asked_of, clerk_id_of, refusal_of, require_same
 from instep.profiles.details import FindDetails
 from instep.profiles.email_flows import ChangeEmail
@@ -80,8 +80,10 @@ class EditProfile:
         person, edit = subject.person, checked(edit)
         if is_same(edit.email, person.email):
             edit = replace(edit, email=None)
+        self.desk.require_key_may(principal, edit.fields, person)
         if edit.email is not None and clerk_id_of(person) is not None:
             _require_alone(edit)
+            await self.desk.runner.require_permitted(asked_of(emails.REPLACE, principal, person, None, {}))
             return await self.change_email.begin(principal, subject, edit.email, idempotency_key=idempotency_key)
         require_edit(subject.rights, edit.fields)
         if edit.fields:
@@ -122,6 +124,7 @@ class SetPassword:
         subject = await self.desk.find(principal, ref)
         require_admin(subject.rights, "set passwords")
         person = subject.person
+        self.desk.require_key_may(principal, {"password": secret}, person)
         if clerk_id_of(person) is None:
             words = said("%(name)s has no Clerk account: there is nothing to sign in with.", name=person.name)
             raise Refused(words, code="no_clerk_account", field="password")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from instep.access.principal import Principal
+from instep.access.principal import Principal, gives_rights
 from instep.identity import refusals
 from instep.identity.addresses import checked_email
 from instep.identity.model import ADMIN
@@ -20,6 +20,7 @@ Removal = Literal["delete", "ban", "keep"]
 
 NOT_SYNCED = said("Failed to sync with Clerk authentication system")
 NOT_SYNCED_CODE = "clerk_sync_failed"
+RIGHTS_BY_KEY = said("An API key can't make instance admins, nor act on their accounts. Nothing was changed.")
 NO_BANS = said("Your Clerk plan has no bans. Deactivated here, and signed out everywhere.")
 PASSWORD_UNKNOWN = "We do not know whether the password was changed; set it again."  # noqa: S105 (a sentence)
 OWN = frozenset({"first_name", "last_name"})
@@ -110,6 +111,30 @@ def require_edit(rights: Rights, fields: Collection[str]) -> None:
         if not rights.is_admin:
             words = "change this person" if not allowed else f"change {field.replace('_', ' ')}"
             raise Refused(said("You may not %(words)s.", words=words), code="forbidden", status=FORBIDDEN, field=field)
+
+
+def require_key_may(
+    principal: Principal, fields: Mapping[str, Any], *, is_above_all: bool, admins: Collection[str]
+) -> None:
+    """Raise Refused (403) where an API key would make an instance admin, or become one. People are not looked at.
+
+    A key can be revoked; an admin whom it made, and the keys which that admin made, would outlive it. So a key gives
+    and takes no rights by metadata, gives nobody an address that `admins` names, and touches neither the address, the
+    password nor the standing (`account`) of an instance admin (`is_above_all`), through which it could sign in as one.
+    """
+    if principal.kind != "api_key":
+        return
+    metadata, email = fields.get("public_metadata"), fields.get("email")
+    field = None
+    if gives_rights(metadata) or (is_above_all and isinstance(metadata, dict) and "role" in metadata):
+        field = "public_metadata"
+    elif isinstance(email, str) and (is_above_all or email.lower() in admins):
+        field = "email"
+    elif is_above_all and fields.keys() & {"password", "account"}:
+        field = "password" if "password" in fields else None
+    else:
+        return
+    raise Refused(RIGHTS_BY_KEY, code="rights_by_key", status=FORBIDDEN, field=field)
 
 
 def not_found() -> Refused:

@@ -55,6 +55,7 @@ class ManageUsers:
         wanted = checked(profile)
         if not wanted.email:
             raise Refused("An e-mail address is needed.", code="invalid_email", field="email")
+        self.desk.require_key_may(principal, wanted.fields, None)
         email, id = wanted.email, new_id("usr")
         fields = {name: value for name, value in wanted.fields.items() if value}
         asked = Asked(
@@ -126,6 +127,7 @@ class ManageUsers:
         subject = await self.desk.find(principal, ref)
         require_admin(subject.rights, f"{doing} people")
         require_not_self(subject.rights, doing)
+        self.desk.require_key_may(principal, {"account": doing}, subject.person)
         return subject.person
 
     async def _carry_out(self, asked: Asked, seen: PersonRow, check: Check) -> Operation:

@@ -14,6 +14,7 @@ def run_as_json(run: Run) -> dict[str, Any]:
         "kind": run.kind,
         "state": run.state,
         "actor": run.actor,
+        "impersonator": run.impersonator,
         "started_at": to_iso(run.started_at),
         "ended_at": to_iso(run.ended_at),
         "plan_id": run.plan_id,

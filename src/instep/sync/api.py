@@ -34,6 +34,7 @@ class RunAnswer(BaseModel):
     kind: str
     state: str
     actor: str
+    impersonator: str | None = None
     started_at: str
     ended_at: str | None
     plan_id: str | None

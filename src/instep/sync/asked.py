@@ -12,6 +12,7 @@ from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.kit.ids import new_id
+from instep.kit.log import acting_as, impersonator_of
 from instep.sync import store
 from instep.sync.model import ASKED_LASTS, NOT_BEGUN, Busy, Run, RunKind, RunState, SyncRefused
 from instep.sync.places import places_of
@@ -72,6 +73,7 @@ class Asked:
             kind=kind,
             state="asked",
             actor=actor,
+            impersonator=impersonator_of(actor),
             started_at=now,
             changed_at=now,
             plan_id=plan_id,
@@ -121,13 +123,18 @@ class Asked:
         came, before = _came(left), left.wish["goes_on"]
         in_vain = 1 if came > before["came"] else before["in_vain"] + 1
         if in_vain <= MOST_IN_VAIN:
-            return await self._keep("first", left.actor, {"goes_on": {"in_vain": in_vain, "came": came}})
+            with acting_as(left.actor, left.impersonator):
+                return await self._keep("first", left.actor, {"goes_on": {"in_vain": in_vain, "came": came}})
         log.error("first_sync_given_up", run=left.id, came=came)
         await self.db.write(store.fail_left, left.id, now=self.clock(), reason=IN_VAIN, code="in_vain")
         self.sync.news()
         return None
 
     async def _carry_out(self, run: Run) -> None:
+        with acting_as(run.actor, run.impersonator):
+            await self._carry_out_as_asked(run)
+
+    async def _carry_out_as_asked(self, run: Run) -> None:
         actor, id = run.actor, run.id
         if run.kind == "check":
             await self.sync.check(actor=actor, run_id=id)

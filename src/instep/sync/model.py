@@ -64,6 +64,7 @@ class Run(Struct, frozen=True, kw_only=True):
     kind: RunKind
     state: RunState
     actor: str
+    impersonator: str | None = None
     started_at: int
     changed_at: int
     ended_at: int | None = None

@@ -56,7 +56,7 @@ class SyncPages:
             return asker
         now, sync = self.console.pages.clock(), self.asked.sync
         look = await sync.db.read(look_around, sync.newest_event, now=now)
-        reading = await self._reading([it.actor for it in (*look.unfinished, *look.runs)], now)
+        reading = await self._reading(_actors_of((*look.unfinished, *look.runs)), now)
         context = panels.overview(look, reading, policy=sync.policy, every=self.every)
         context["is_empty"] = not look.unfinished and await sync.is_empty()
         return await self._answer(request, asker, "overview", context)
@@ -103,7 +103,7 @@ class SyncPages:
         kind = query.get("kind", "") if query.get("kind") in run.counts else ""
         after = number_of(query.get("after", "")) or 0
         shown = await self.asked.db.read(look_at, run, kind=kind, after=after, limit=PAGE + 1, now=now)
-        actors = [run.actor, *([shown.mending.actor] if shown.mending else [])]
+        actors = _actors_of([run, *([shown.mending] if shown.mending else [])])
         reading = await self._reading([*actors, *view.ids_of(shown.rows)], now)
         context = panels.run_page(run, shown, reading)
         onward = request.url.include_query_params(after=context["after"])
@@ -205,3 +205,8 @@ class SyncPages:
             return await self.console.page(request, f"sync/{page}.html", asker, here=HERE, **context)
         piece = "more" if is_more else "region"
         return self.console.pages.fragment(request, f"sync/{page}_{piece}.html", **context)
+
+
+def _actors_of(runs: Sequence[Run]) -> list[str]:
+    """Return the ids of all who asked for these runs, and of those who acted as them."""
+    return [id for it in runs for id in (it.actor, it.impersonator) if id]

@@ -18,6 +18,7 @@ from instep.kit.clock import DAY, SECOND, Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError, PermanentError
 from instep.kit.ids import new_id
+from instep.kit.log import impersonator_of
 from instep.kit.turns import quick_turns
 from instep.mirror import snapshot
 from instep.mirror.apply import apply
@@ -236,7 +237,7 @@ class Sync:
         """A run that is kept, and whose failure is kept with its reason."""
         now = self.clock()
         about: dict[str, Any] = {"id": run_id or new_id("syn"), "kind": kind, "state": "running", "actor": actor}
-        run = Run(**about, **more, started_at=now, changed_at=now)
+        run = Run(**about, **more, impersonator=impersonator_of(actor), started_at=now, changed_at=now)
         await self.db.write(store.open_run, run, lease, is_asked=run_id is not None)
         await self.db.write(store.forget_findings, before=now - FINDINGS_LAST)
         self.news()

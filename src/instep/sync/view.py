@@ -106,7 +106,7 @@ def run_row(run: Run, names: Mapping[str, str], words: Words, *, now: int) -> Ru
         what=say.run_kind(run.kind, words),
         status=say.run_state(run, words),
         state=run.state,
-        who=actor(run.actor, names, words),
+        who=actors(run, names, words),
         started=words.ago(run.started_at, now),
         took=_took(run, took, words),
         result=say.result(run, words),
@@ -126,6 +126,14 @@ def actor(id: str, names: Mapping[str, str], words: Words) -> str:
     _ = words.gettext
     ours = {"break_glass": _("Break-glass key"), "system": _("The timer"), "cli": _("Command line")}
     return names.get(id) or ours.get(id) or id
+
+
+def actors(run: Run, names: Mapping[str, str], words: Words) -> str:
+    """Return who asked for a run; where somebody acted as them, both."""
+    whom = actor(run.actor, names, words)
+    if run.impersonator is None:
+        return whom
+    return words.gettext("%(who)s as %(whom)s", who=actor(run.impersonator, names, words), whom=whom)
 
 
 def stage_of(run: Run, words: Words, *, now: int) -> Stage | None:

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instep.access.principal import Principal
+from instep.access.principal import Principal, gives_rights
 from instep.identity.addresses import canonical
 from instep.identity.model import AppInvitation
 from instep.identity.ports import Admissions, ProviderRefused
@@ -75,6 +75,7 @@ class Applications:
         organization = await self._organization(wanted.organization)
         role = checked_role(wanted.role, is_local=organization is not None)
         public = {ROLE: role} | ({ORGANIZATION: organization} if organization else {})
+        _require_key_may(principal, public)
         asked = Asked(
             kind=sending.INVITE,
             target=f"application:{canonical(email)}",
@@ -124,6 +125,7 @@ class Applications:
         old = await self.find(principal, invitation)
         days = round((old.expires_at - old.created_at) / DAY) if old.expires_at else EXPIRES_IN_DAYS
         public = {name: value for name, value in old.public_metadata.items() if name != MARK}
+        _require_key_may(principal, public)
         asked = Asked(
             kind=sending.RESEND,
             target=f"application:{canonical(old.email)}",
@@ -192,6 +194,13 @@ class Applications:
         if is_resend:
             limits.check_cooldown([replace(it, is_here=True) for it in sent], email=email, now=now)
         limits.check(sent, actor=principal.id, emails=[email], now=now)
+
+
+def _require_key_may(principal: Principal, public_metadata: dict[str, Any]) -> None:
+    """Raise InviteRefused where an API key would make an instance admin, who would outlive the key's revocation."""
+    if principal.kind == "api_key" and gives_rights(public_metadata):
+        words = "An API key can't invite instance admins. Nothing was sent."
+        raise InviteRefused(words, code="rights_by_key", status=FORBIDDEN, field="role")
 
 
 def checked_role(role: str, *, is_local: bool) -> str:

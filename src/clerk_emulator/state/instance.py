@@ -58,6 +58,8 @@ CHOICES = {
 class Settings:
     """What a dashboard would set, and the few things in which Clerk's behaviour is not known for sure.
 
+    `azp_without_origin`: whether a session token that is minted by a request without an Origin (a top-level
+    navigation, the Backend API) names the application in `azp`. By public reports Clerk's don't, so: off.
     `cascade_events`: whether deleting a user or an organization also tells of each membership, invitation
     and session that goes with it. Clerk promises nothing there, so the default is the harder case: off.
     `event_timestamps`: the unit of `timestamp` in a webhook, `seconds` (as in the specification's examples)
@@ -81,6 +83,7 @@ class Settings:
     session_days: int = 7
     lockout_attempts: int = 100
     lockout_seconds: int = 3600
+    azp_without_origin: bool = False
     cascade_events: bool = False
     event_timestamps: str = "seconds"
     mail_events: bool = False

@@ -41,6 +41,7 @@ TABLE: tuple[tuple[str, str, View], ...] = (
     ("GET", "/endpoints", hooks.list_endpoints),
     ("POST", "/endpoints", hooks.add_endpoint),
     ("DELETE", "/endpoints/{id}", hooks.remove_endpoint),
+    ("POST", "/endpoints/{id}/example", hooks.send_example),
     ("GET", "/deliveries", hooks.list_deliveries),
     ("POST", "/deliveries/drain", hooks.drain),
     ("GET", "/deliveries/{id}", hooks.get_delivery),

@@ -77,6 +77,23 @@ def replay(desk: Desk, form: Form) -> None:
         raise LookupError("There is no such delivery, or its endpoint is gone.")
 
 
+def add_endpoint(desk: Desk, form: Form) -> None:
+    """Add an endpoint; an empty secret is made up."""
+    desk.office.add_endpoint({"url": form.get("url", "").strip(), "secret": form.get("secret", "").strip() or None})
+
+
+def remove_endpoint(desk: Desk, form: Form) -> None:
+    """Remove an endpoint."""
+    if not desk.office.remove_endpoint(form.get("id", "")):
+        raise LookupError("There is no such endpoint.")
+
+
+def send_example(desk: Desk, form: Form) -> None:
+    """Send the example of an event to an endpoint."""
+    if desk.office.send_example(form.get("id", ""), form.get("type", "")) is None:
+        raise LookupError("There is no such endpoint.")
+
+
 def add_fault(desk: Desk, form: Form) -> None:
     """Put a fault in the way of an operation or an event."""
     target, count = form.get("target", "").strip(), form.get("count", "").strip()
@@ -116,6 +133,9 @@ DEEDS: dict[str, Callable[[Desk, Form], None]] = {
     "accept": accept,
     "revoke": revoke,
     "replay": replay,
+    "add-endpoint": add_endpoint,
+    "remove-endpoint": remove_endpoint,
+    "send-example": send_example,
     "add-fault": add_fault,
     "remove-fault": remove_fault,
     "advance": advance,

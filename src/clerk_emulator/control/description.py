@@ -8,6 +8,7 @@ from typing import Any
 from clerk_emulator.control.door import View
 from clerk_emulator.lab.faults import DOINGS, HANGS, Fault
 from clerk_emulator.state.instance import CHOICES, Settings
+from clerk_emulator.wire.events import TYPES
 
 Json = dict[str, Any]
 NUMBER: Json = {"type": "integer", "minimum": 0}
@@ -76,6 +77,7 @@ def _bodies() -> dict[str, Json]:
         "set_clock": {"now": TIME, "stopped": FLAG},
         "advance_clock": dict.fromkeys(units, AMOUNT),
         "add_endpoint": endpoint,
+        "send_example": {"type": {"type": "string", "enum": list(TYPES)}},
         "add_fault": _fault(),
         "grow": dict.fromkeys(("users", "organizations", "memberships"), NUMBER),
         "keep": {"name": TEXT},

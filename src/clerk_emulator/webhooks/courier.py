@@ -20,6 +20,7 @@ from clerk_emulator.webhooks import endpoints, schedule, signing
 from clerk_emulator.webhooks.endpoints import Endpoint
 from clerk_emulator.webhooks.log import Attempt, Delivery, Log, Message
 from clerk_emulator.wire.events import envelope
+from clerk_emulator.wire.examples import example
 from clerk_emulator.wire.site import Site
 
 NAP = 0.25
@@ -122,6 +123,19 @@ class Courier:
             delivery.is_replay = True
         self._news.set()
         return sent
+
+    def send_example(self, endpoint_id: str, type_: str) -> Delivery:
+        """Send the example of a type of event to one endpoint, signed with its secret, as Clerk's dashboard does.
+
+        The endpoint's list of events and faults don't count. KeyError: there is no such endpoint.
+        """
+        endpoint, now = self.endpoints[endpoint_id], self.instance.now
+        body = json.dumps(example(type_), ensure_ascii=False, separators=(",", ":"))
+        message = Message(id=self.instance.ids.new("msg"), type=type_, body=body, created_at=now)
+        self.log.add_message(message)
+        delivery = self.log.add(message, endpoint.id, now)
+        self._news.set()
+        return delivery
 
     async def drain(self) -> None:
         """Deliver until nothing is due now; what is held back for a successor that never came goes too."""

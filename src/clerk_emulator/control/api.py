@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from clerk_emulator.control import breaking, core, description, door, hooks
+from clerk_emulator.control import breaking, core, description, door, hooks, provisioning
 from clerk_emulator.control.desk import Desk
 from clerk_emulator.control.door import View
 from clerk_emulator.wire.answers import Json
@@ -38,6 +38,14 @@ TABLE: tuple[tuple[str, str, View], ...] = (
     ("POST", "/clock", core.set_clock),
     ("POST", "/clock/set", core.set_clock),
     ("POST", "/clock/advance", core.advance_clock),
+    ("GET", "/directories", provisioning.list_directories),
+    ("POST", "/directories", provisioning.add_directory),
+    ("PATCH", "/directories/{id}", provisioning.change_directory),
+    ("DELETE", "/directories/{id}", provisioning.remove_directory),
+    ("POST", "/directories/{id}/users", provisioning.provision),
+    ("POST", "/directories/{id}/memberships", provisioning.assign_role),
+    ("POST", "/users/{id}/deprovision", provisioning.deprovision),
+    ("POST", "/users/{id}/reprovision", provisioning.reprovision),
     ("GET", "/endpoints", hooks.list_endpoints),
     ("POST", "/endpoints", hooks.add_endpoint),
     ("DELETE", "/endpoints/{id}", hooks.remove_endpoint),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from clerk_emulator.control import door, provisioning
 from clerk_emulator.control.desk import Desk
 from clerk_emulator.state import emails, organization_invitations, organizations, users
 from clerk_emulator.state.model import OrganizationInvitation
@@ -12,6 +13,8 @@ Form = dict[str, str]
 
 def words(wrong: Exception) -> str:
     """Return what to tell the person."""
+    if isinstance(wrong, door.NotThere):
+        return f"There is no such {wrong}."
     return wrong.problems[0].long_message if isinstance(wrong, Refused) else str(wrong)
 
 
@@ -30,6 +33,16 @@ def ban(desk: Desk, form: Form) -> None:
 def unban(desk: Desk, form: Form) -> None:
     """Lift a ban."""
     users.set_banned(desk.instance, users.get(desk.instance, form.get("id", "")), False)
+
+
+def deprovision(desk: Desk, form: Form) -> None:
+    """Deactivate a user by a directory."""
+    provisioning.set_active(desk, form.get("id", ""), False)
+
+
+def reprovision(desk: Desk, form: Form) -> None:
+    """Activate a user again by a directory."""
+    provisioning.set_active(desk, form.get("id", ""), True)
 
 
 def delete_user(desk: Desk, form: Form) -> None:
@@ -126,6 +139,8 @@ DEEDS: dict[str, Callable[[Desk, Form], None]] = {
     "add-user": add_user,
     "ban": ban,
     "unban": unban,
+    "deprovision": deprovision,
+    "reprovision": reprovision,
     "delete-user": delete_user,
     "add-organization": add_organization,
     "delete-organization": delete_organization,

@@ -77,8 +77,11 @@ def _users(desk: Desk) -> Iterator[Row]:
     for row in desk.instance.users.page(0, MOST):
         name = " ".join(part for part in (row.first_name, row.last_name) if part)
         ban = Button("unban" if row.banned else "ban", "Lift ban" if row.banned else "Ban", {"id": row.id})
-        cells = (row.identifier, name, "banned" if row.banned else "", _short(row.created_at))
-        yield Row(cells, (ban, Button("delete-user", "Delete", {"id": row.id})), note=row.id)
+        deed, text = ("reprovision", "Reprovision") if row.deprovisioned else ("deprovision", "Deprovision")
+        states = [word for word, holds in (("banned", row.banned), ("deprovisioned", row.deprovisioned)) if holds]
+        cells = (row.identifier, name, ", ".join(states), _short(row.created_at))
+        buttons = (ban, Button(deed, text, {"id": row.id}), Button("delete-user", "Delete", {"id": row.id}))
+        yield Row(cells, buttons, note=row.id)
 
 
 def _organizations(desk: Desk) -> Iterator[Row]:

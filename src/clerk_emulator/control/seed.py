@@ -2,9 +2,11 @@
 
     {
       "settings": {"max_allowed_memberships": 100},
+      "directories": [{"id": "...", "name": "Okta"}],
       "roles": [{"key": "org:clerk", "name": "Clerk", "permissions": ["org:files:read"]}],
       "users": [{"id": "user_...", "email_address": "a@example.com", "password": "...", "first_name": "...",
-                 "created_at": "-30d", "last_active_at": "-2h", "banned": false, ...}],
+                 "created_at": "-30d", "last_active_at": "-2h", "banned": false,
+                 "directory": DIRECTORY, "deprovisioned": false, ...}],
       "organizations": [{"id": "org_...", "name": "...", "created_by": USER, "created_at": "-60d",
                          "members": [{"user": USER, "role": "org:admin", "created_at": "-10d"}],
                          "invitations": [{"email_address": "b@example.com", "role": "org:member",
@@ -15,7 +17,8 @@
       "events": false
     }
 
-Everything is optional. USER is an id or an e-mail address of a user. Ids that are left out are made. Times are
+Everything is optional. USER is an id or an e-mail address of a user, DIRECTORY an id or a
+name. Ids that are left out are made. Times are
 milliseconds, RFC 3339, `now`, or offsets such as `-3d` and `+36h`. Quotas don't hold for seeds, and webhooks
 are sent only where `events` is true. A seed is taken whole or not at all.
 """
@@ -26,6 +29,7 @@ from typing import Any
 
 from clerk_emulator.control import moments
 from clerk_emulator.state import (
+    directories,
     emails,
     invitations,
     memberships,
@@ -37,10 +41,11 @@ from clerk_emulator.state import (
     users,
 )
 from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import Directory
 from clerk_emulator.state.model import Organization, OrganizationInvitation, User
 from clerk_emulator.state.refusals import NotEmulated, Refused
 
-TOP = {"settings", "roles", "users", "organizations", "invitations", "endpoints", "events"}
+TOP = {"settings", "directories", "roles", "users", "organizations", "invitations", "endpoints", "events"}
 TIMES = ("created_at", "updated_at", "expires_at", "last_sign_in_at", "last_active_at", "legal_accepted_at")
 TEXTS = {
     "id",
@@ -68,6 +73,8 @@ USER = METADATA | {
     "password",
     "banned",
     "locked",
+    "directory",
+    "deprovisioned",
     "created_at",
     "updated_at",
     "last_sign_in_at",
@@ -131,6 +138,9 @@ def _sow(instance: Instance, seed: dict[str, Any]) -> None:
     for place, wish in _items(seed, "roles", {"key", "name", "permissions"}):
         with _at(place):
             roles.put(instance, wish["key"], wish.get("name") or wish["key"], wish.get("permissions") or [])
+    for place, wish in _items(seed, "directories", {"id", "name"}):
+        with _at(place):
+            directories.create(instance, wish["name"], wish.get("id"))
     for place, wish in _items(seed, "users", USER):
         with _at(place):
             _sow_user(instance, _timed(instance, wish))
@@ -156,7 +166,20 @@ def _sow_below(instance: Instance, organization: Organization, wish: dict[str, A
 def _sow_user(instance: Instance, wish: dict[str, Any]) -> None:
     addresses = wish.get("email_addresses") or [wish.get("email_address")]
     draft = {**wish, "email_address": [one for one in addresses if one], "skip_password_checks": True}
-    users.create(instance, draft)
+    found = _directory(instance, wish)
+    link = (found.id, wish.get("external_id")) if found else (None, None)
+    made = users.create(instance, draft, strategy="scim" if found else "admin", directory=link)
+    made.deprovisioned = bool(wish.get("deprovisioned"))
+
+
+def _directory(instance: Instance, wish: dict[str, Any]) -> Directory | None:
+    wanted = wish.get("directory")
+    found = next((row for row in instance.directories if wanted in (row.id, row.name)), None)
+    if found is None and wanted is not None:
+        raise BadSeed(f"there is no directory {wanted!r}")
+    if found is None and wish.get("deprovisioned"):
+        raise BadSeed("deprovisioned is set by a directory; name one")
+    return found
 
 
 def _sow_organization(instance: Instance, wish: dict[str, Any]) -> Organization:

@@ -57,6 +57,9 @@ def create(call: Call) -> Any:
     """Sign a user in, in a browser of its own; for tests."""
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
+    if user.deprovisioned:
+        words = "A directory has deactivated this user."
+        raise Refused(400, Problem("deprovisioned", "account deprovisioned", words))
     client = sessions.new_client(call.instance)
     active = fields.get("active_organization_id")
     return shape(call.instance, sessions.start(call.instance, user, client, organization_id=active))

@@ -9,6 +9,7 @@ from clerk_emulator.state.attempts import Reverification, SignIn, SignUp
 from clerk_emulator.state.clock import Clock
 from clerk_emulator.state.ids import Ids
 from clerk_emulator.state.kinds import (
+    Directory,
     IssuedKey,
     JwtTemplate,
     ListedIdentifier,
@@ -179,6 +180,7 @@ class Instance:
         self.sign_in_tokens = Table[SignInToken]()
         self.actor_tokens = Table[SignInToken]()
         self.waitlist = Table[WaitlistEntry]()
+        self.directories = Table[Directory]()
         self.machines = Table[Machine]()
         self.machine_tokens = Table[IssuedKey]()
         self.api_keys = Table[IssuedKey]()

@@ -32,7 +32,7 @@ async def settings(desk: Desk, request: Request) -> Any:
     """Answer the settings; changed before where a body says so."""
     if request.method == "POST":
         wish = await door.object_(request)
-        desk.instance.settings.change(wish)
+        desk.change_settings(wish)
     return asdict(desk.instance.settings)
 
 

@@ -68,7 +68,8 @@ def delete_organization(desk: Desk, form: Form) -> None:
 def invite(desk: Desk, form: Form) -> None:
     """Invite somebody to an organization."""
     organization = organizations.get(desk.instance, form.get("organization", "").strip())
-    draft = {"email_address": form.get("email_address", ""), "role": form.get("role", "").strip() or "org:member"}
+    default = desk.instance.settings.default_role
+    draft = {"email_address": form.get("email_address", ""), "role": form.get("role", "").strip() or default}
     organization_invitations.create(desk.instance, organization, draft)
 
 

@@ -167,7 +167,7 @@ NEW_INVITATION = Form(
     (
         Field("email_address", "Email address", "email", is_required=True),
         Field("organization", "Organization: id or slug", is_required=True),
-        Field("role", "Role", value="org:member"),
+        Field("role", "Role (empty: the default role)"),
     ),
 )
 NEW_ENDPOINT = Form(

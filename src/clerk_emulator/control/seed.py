@@ -3,7 +3,8 @@
     {
       "settings": {"max_allowed_memberships": 100},
       "directories": [{"id": "...", "name": "Okta"}],
-      "roles": [{"key": "org:clerk", "name": "Clerk", "permissions": ["org:files:read"]}],
+      "roles": [{"key": "org:clerk", "name": "Clerk", "permissions": ["org:files:read"]},
+                {"key": "admin", "replaces": "org:admin"}, {"key": "basic_member", "replaces": "org:member"}],
       "users": [{"id": "user_...", "email_address": "a@example.com", "password": "...", "first_name": "...",
                  "created_at": "-30d", "last_active_at": "-2h", "banned": false,
                  "directory": DIRECTORY, "deprovisioned": false, ...}],
@@ -40,7 +41,7 @@ from clerk_emulator.state import (
     snapshot,
     users,
 )
-from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.instance import ROLE_SETTINGS, Instance
 from clerk_emulator.state.kinds import Directory
 from clerk_emulator.state.model import Organization, OrganizationInvitation, User
 from clerk_emulator.state.refusals import NotEmulated, Refused
@@ -84,6 +85,7 @@ USER = METADATA | {
     "create_organization_enabled",
     "create_organizations_limit",
 }
+ROLE = {"key", "name", "permissions", "replaces"}
 ORGANIZATION = METADATA | {
     "id",
     "name",
@@ -135,9 +137,12 @@ def sow(instance: Instance, seed: Any) -> dict[str, int]:
 
 def _sow(instance: Instance, seed: dict[str, Any]) -> None:
     _set_settings(instance, seed.get("settings") or {})
-    for place, wish in _items(seed, "roles", {"key", "name", "permissions"}):
+    for place, wish in _items(seed, "roles", ROLE):
         with _at(place):
-            roles.put(instance, wish["key"], wish.get("name") or wish["key"], wish.get("permissions") or [])
+            _sow_role(instance, wish)
+    with _at("settings"):
+        chosen = seed.get("settings") or {}
+        roles.set_defaults(instance, {name: chosen[name] for name in ROLE_SETTINGS if name in chosen})
     for place, wish in _items(seed, "directories", {"id", "name"}):
         with _at(place):
             directories.create(instance, wish["name"], wish.get("id"))
@@ -152,6 +157,18 @@ def _sow(instance: Instance, seed: dict[str, Any]) -> None:
         with _at(place):
             made = invitations.create_all(instance, [{**_timed(instance, wish), "ignore_existing": True}])[0]
             made.settled = None if wish.get("status") in (None, "pending") else wish["status"]
+
+
+def _sow_role(instance: Instance, wish: dict[str, Any]) -> None:
+    key, permissions = wish["key"], wish.get("permissions")
+    known = set(instance.permissions)
+    if wish.get("replaces") is not None:
+        role = roles.replace(instance, wish["replaces"], key, name=wish.get("name"), permissions=permissions)
+    else:
+        role = roles.put(instance, key, wish.get("name") or key, permissions or [])
+    for new in [one for one in instance.permissions.values() if one.key not in known]:
+        instance.tell("permission.created", new)
+    instance.tell("role.updated" if wish.get("replaces") is not None else "role.created", role)
 
 
 def _sow_below(instance: Instance, organization: Organization, wish: dict[str, Any], place: str) -> None:

@@ -46,6 +46,7 @@ class Changing(Protocol):
     updated_at: int
 
 
+ROLE_SETTINGS = ("creator_role", "default_role", "domains_default_role")
 MEMBERS = {"sign_up_requires": ("password", "first_name", "last_name")}
 CHOICES = {
     "event_timestamps": ("seconds", "milliseconds"),

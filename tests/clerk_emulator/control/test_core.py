@@ -127,3 +127,17 @@ async def test_the_description_has_every_path(desk: Any) -> None:
     for operation in operations:
         for content in operation.get("requestBody", {}).get("content", {}).values():
             Draft202012Validator.check_schema(content["schema"])
+
+
+async def test_the_default_role_is_one_of_the_roles_and_the_same_for_settings_and_role_set(
+    desk: Any, backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator
+) -> None:
+    await desk("POST", "/seed", {"roles": [{"key": "org:guest", "name": "Guest"}]})
+    await desk("POST", "/settings", {"default_role": "org:guest", "invitation_days": 3})
+    (roles,) = (await backend("GET", "/role_sets"))["data"]
+    assert roles["default_role"]["key"] == "org:guest"
+    await backend("PATCH", f"/role_sets/{roles['key']}", {"default_role_key": "org:member"})
+    assert (await desk("GET", "/settings"))["default_role"] == "org:member"
+    answer = await browser.post("/_emulator/settings", json={"default_role": "org:king", "invitation_days": 9})
+    assert (answer.status_code, "org:king" in answer.json()["error"]) == (422, True)
+    assert (await desk("GET", "/settings"))["invitation_days"] == 3, "all or none"

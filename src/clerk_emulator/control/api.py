@@ -24,6 +24,7 @@ TABLE: tuple[tuple[str, str, View], ...] = (
     ("GET", "/state", core.state),
     ("GET", "/settings", core.settings),
     ("POST", "/settings", core.settings),
+    ("GET", "/omittable", core.omittable),
     ("GET", "/keys", core.keys),
     ("GET", "/mail", core.mail),
     ("DELETE", "/mail", core.clear_mail),

@@ -28,12 +28,17 @@ class Desk:
     journal: Journal
     limits: Limits
     office: Office
+    profile: str = "default"  # of the settings that a reset goes back to
     kept: dict[str, str] = field(default_factory=dict)  # snapshots by name, as JSON
 
     def reset(self, *, keeps_endpoints: bool = True) -> None:
-        """Start over: nobody, nothing, the time of this machine. Keys and the instance's id stay."""
+        """Start over: nobody, nothing, the time of this machine, the settings of the start.
+
+        Keys and the instance's id stay.
+        """
         self.instance.clear()
         self.instance.settings = Settings()
+        self.instance.settings.change({"profile": self.profile})
         self.instance.clock.run()
         self.instance.clock.set(self.instance.clock.wall())
         roles.furnish(self.instance)

@@ -8,6 +8,7 @@ from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import JwtTemplate
 from clerk_emulator.state.model import Session
 from clerk_emulator.wire import organizations, people
+from clerk_emulator.wire.omission import claims_left
 from clerk_emulator.wire.site import Site
 from clerk_emulator.wire.tokens import authorized_party
 
@@ -35,6 +36,7 @@ def template_token(
         "sub": session.user_id,
         **authorized_party(instance, session, origin),
     }
+    fixed = claims_left(instance.settings, fixed)
     return site.keyring.sign({**filled(template.claims, _scope(instance, session)), **fixed})
 
 

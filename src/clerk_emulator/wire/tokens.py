@@ -5,6 +5,7 @@ from typing import Any
 from clerk_emulator.state import memberships
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Session
+from clerk_emulator.wire.omission import claims_left
 from clerk_emulator.wire.site import Site
 
 LIFETIME = 60
@@ -20,8 +21,8 @@ def session_token(
 
     `origin` is the Origin header of the request that mints the token, None where it has none.
     """
-    claims = session_claims(instance, session, site.url, lifetime)
-    return site.keyring.sign({**claims, **authorized_party(instance, session, origin)}, cat=CATEGORY)
+    claims = session_claims(instance, session, site.url, lifetime) | authorized_party(instance, session, origin)
+    return site.keyring.sign(claims_left(instance.settings, claims), cat=CATEGORY)
 
 
 def authorized_party(instance: Instance, session: Session, origin: str | None) -> dict[str, str]:

@@ -62,7 +62,7 @@ HEADERS = {"header": ("retry-after", "x-clerk-trace-id")}
 RELUCTANT: dict[str, tuple[str, ...]] = {
     "email_address": ("verification",),  # null instead, as the files allow
     "phone_number": ("verification",),
-    "embedded_organization": (  # of a membership: required by the files, reported as missing
+    "embedded_organization": (  # of a membership in a webhook: required by the files, reported as missing
         "admin_delete_enabled",
         "has_image",
         "max_allowed_memberships",
@@ -75,6 +75,7 @@ INDISPENSABLE = {
     "deleted.id": "nothing else says what was deleted",
     "email_address.id": "`primary_email_address_id` refers to it",
     "organization_invitation.organization_id": "nothing else in an event says of which organization it is",
+    "organization_invitation.private_metadata": "what its sender wrote into it is nowhere else",
     "organization_invitation.status": "nothing else in a list says whether it is open",
     "organization_membership.public_user_data": "nothing else says whose membership it is",
     "phone_number.id": "`primary_phone_number_id` refers to it",

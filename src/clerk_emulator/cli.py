@@ -11,6 +11,7 @@ from clerk_emulator.control.seed_file import SeedFile
 from clerk_emulator.serve.emulator import Emulator
 from clerk_emulator.serve.server import PortTaken, address_of, bind, server_for
 from clerk_emulator.serve.supported import text
+from clerk_emulator.state.instance import CHOICES
 
 EPILOG = "CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY pin the keys where the flags are not given."
 
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--retry-scale", type=float, default=1.0, metavar="X", help="shorten webhook retries")
     serve.add_argument("--public-url", metavar="URL", help="where clients find it (default: host and port)")
     serve.add_argument("--npm", type=Path, metavar="DIR", help="where npm put Clerk's scripts, to serve them")
+    serve.add_argument("--profile", choices=CHOICES["profile"], help="minimal: as little as Clerk may give")
     serve.add_argument("--secret-key", default=os.environ.get("CLERK_SECRET_KEY"), metavar="sk_test_...")
     serve.add_argument("--publishable-key", default=os.environ.get("CLERK_PUBLISHABLE_KEY"), metavar="pk_test_...")
     serve.add_argument(
@@ -69,6 +71,7 @@ def _serve(wish: argparse.Namespace) -> None:
             private_key=pinned.get("private_key"),
             redirect_hosts=wish.allow_redirect_host,
             npm=wish.npm,
+            profile=wish.profile,
         )
         if not len(emulator.state.users):
             _fill(emulator, file, wish.generate)

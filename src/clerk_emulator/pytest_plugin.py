@@ -114,14 +114,14 @@ class Clerk:
         transport = httpx2.ASGITransport(app) if app is not None else None
         return self._do(lambda: self.emulator.webhooks.connect(url, transport=transport)).secret
 
-    def token(self, user_id: str, organization_id: str | None = None) -> str:
-        """Sign a user in and return a session token."""
+    def token(self, user_id: str, organization_id: str | None = None, *, origin: str | None = None) -> str:
+        """Sign a user in and return a session token; `origin` becomes its `azp`, without one it has none."""
 
         def sign_in() -> str:
             one = self.emulator.state
             client = sessions.new_client(one)
             session = sessions.start(one, users.get(one, user_id), client, organization_id=organization_id)
-            return session_token(one, session, self.emulator.site)
+            return session_token(one, session, self.emulator.site, origin=origin)
 
         return self._do(sign_in)
 

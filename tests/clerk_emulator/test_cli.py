@@ -71,3 +71,12 @@ def test_what_cant_be_is_one_clear_line(capsys: pytest.CaptureFixture[str], argu
         cli.main(["serve", "--port", "0", *arguments])
     assert stopped.value.code == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_profile_is_served_and_an_unknown_one_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with running("--profile", "minimal") as (_, keys):
+        settings = httpx2.get(f"{keys['CLERK_API_URL']}/_emulator/settings").json()
+        assert (settings["profile"], settings["omitted"]) == ("minimal", ["*"])
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--profile", "tiny"])
+    assert "minimal" in capsys.readouterr().err

@@ -144,6 +144,7 @@ async def test_while_the_backend_api_is_down_open_pages_go_on(house: House) -> N
 
 
 async def test_a_session_token_of_the_backend_api_is_refused_with_a_foreign_origin_alone(house: House) -> None:
+    house.emulator.state.settings.azp_without_origin = True
     await house.sign_in()
     session = next(iter(house.emulator.state.sessions.oldest_first()))
     tokens = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=house.emulator), base_url=house.clerk)

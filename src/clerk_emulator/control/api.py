@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from clerk_emulator.control import breaking, core, description, door, hooks
+from clerk_emulator.control import breaking, core, description, door, hooks, provisioning
 from clerk_emulator.control.desk import Desk
 from clerk_emulator.control.door import View
 from clerk_emulator.wire.answers import Json
@@ -24,6 +24,7 @@ TABLE: tuple[tuple[str, str, View], ...] = (
     ("GET", "/state", core.state),
     ("GET", "/settings", core.settings),
     ("POST", "/settings", core.settings),
+    ("GET", "/omittable", core.omittable),
     ("GET", "/keys", core.keys),
     ("GET", "/mail", core.mail),
     ("DELETE", "/mail", core.clear_mail),
@@ -38,9 +39,18 @@ TABLE: tuple[tuple[str, str, View], ...] = (
     ("POST", "/clock", core.set_clock),
     ("POST", "/clock/set", core.set_clock),
     ("POST", "/clock/advance", core.advance_clock),
+    ("GET", "/directories", provisioning.list_directories),
+    ("POST", "/directories", provisioning.add_directory),
+    ("PATCH", "/directories/{id}", provisioning.change_directory),
+    ("DELETE", "/directories/{id}", provisioning.remove_directory),
+    ("POST", "/directories/{id}/users", provisioning.provision),
+    ("POST", "/directories/{id}/memberships", provisioning.assign_role),
+    ("POST", "/users/{id}/deprovision", provisioning.deprovision),
+    ("POST", "/users/{id}/reprovision", provisioning.reprovision),
     ("GET", "/endpoints", hooks.list_endpoints),
     ("POST", "/endpoints", hooks.add_endpoint),
     ("DELETE", "/endpoints/{id}", hooks.remove_endpoint),
+    ("POST", "/endpoints/{id}/example", hooks.send_example),
     ("GET", "/deliveries", hooks.list_deliveries),
     ("POST", "/deliveries/drain", hooks.drain),
     ("GET", "/deliveries/{id}", hooks.get_delivery),

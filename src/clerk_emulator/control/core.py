@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from clerk_emulator.control import door, generate, moments
 from clerk_emulator.control.desk import Desk
+from clerk_emulator.state.optional import INDISPENSABLE, NAMES
 
 UNITS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds")
 
@@ -32,8 +33,14 @@ async def settings(desk: Desk, request: Request) -> Any:
     """Answer the settings; changed before where a body says so."""
     if request.method == "POST":
         wish = await door.object_(request)
-        desk.instance.settings.change(wish)
+        desk.change_settings(wish)
     return asdict(desk.instance.settings)
+
+
+async def omittable(desk: Desk, request: Request) -> Any:
+    """List the claims, headers and fields that the setting `omitted` may name, and whether `*` leaves them out."""
+    rows = [{"name": name, "minimal": name not in INDISPENSABLE, "reason": INDISPENSABLE.get(name)} for name in NAMES]
+    return {"data": rows}
 
 
 async def keys(desk: Desk, request: Request) -> Any:

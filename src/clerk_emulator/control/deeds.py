@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from clerk_emulator.control import door, provisioning
 from clerk_emulator.control.desk import Desk
 from clerk_emulator.state import emails, organization_invitations, organizations, users
 from clerk_emulator.state.model import OrganizationInvitation
@@ -12,6 +13,8 @@ Form = dict[str, str]
 
 def words(wrong: Exception) -> str:
     """Return what to tell the person."""
+    if isinstance(wrong, door.NotThere):
+        return f"There is no such {wrong}."
     return wrong.problems[0].long_message if isinstance(wrong, Refused) else str(wrong)
 
 
@@ -30,6 +33,16 @@ def ban(desk: Desk, form: Form) -> None:
 def unban(desk: Desk, form: Form) -> None:
     """Lift a ban."""
     users.set_banned(desk.instance, users.get(desk.instance, form.get("id", "")), False)
+
+
+def deprovision(desk: Desk, form: Form) -> None:
+    """Deactivate a user by a directory."""
+    provisioning.set_active(desk, form.get("id", ""), False)
+
+
+def reprovision(desk: Desk, form: Form) -> None:
+    """Activate a user again by a directory."""
+    provisioning.set_active(desk, form.get("id", ""), True)
 
 
 def delete_user(desk: Desk, form: Form) -> None:
@@ -55,7 +68,8 @@ def delete_organization(desk: Desk, form: Form) -> None:
 def invite(desk: Desk, form: Form) -> None:
     """Invite somebody to an organization."""
     organization = organizations.get(desk.instance, form.get("organization", "").strip())
-    draft = {"email_address": form.get("email_address", ""), "role": form.get("role", "").strip() or "org:member"}
+    default = desk.instance.settings.default_role
+    draft = {"email_address": form.get("email_address", ""), "role": form.get("role", "").strip() or default}
     organization_invitations.create(desk.instance, organization, draft)
 
 
@@ -75,6 +89,23 @@ def replay(desk: Desk, form: Form) -> None:
     """Send the message of a delivery once more."""
     if desk.office.replay(form.get("id", "")) is None:
         raise LookupError("There is no such delivery, or its endpoint is gone.")
+
+
+def add_endpoint(desk: Desk, form: Form) -> None:
+    """Add an endpoint; an empty secret is made up."""
+    desk.office.add_endpoint({"url": form.get("url", "").strip(), "secret": form.get("secret", "").strip() or None})
+
+
+def remove_endpoint(desk: Desk, form: Form) -> None:
+    """Remove an endpoint."""
+    if not desk.office.remove_endpoint(form.get("id", "")):
+        raise LookupError("There is no such endpoint.")
+
+
+def send_example(desk: Desk, form: Form) -> None:
+    """Send the example of an event to an endpoint."""
+    if desk.office.send_example(form.get("id", ""), form.get("type", "")) is None:
+        raise LookupError("There is no such endpoint.")
 
 
 def add_fault(desk: Desk, form: Form) -> None:
@@ -109,6 +140,8 @@ DEEDS: dict[str, Callable[[Desk, Form], None]] = {
     "add-user": add_user,
     "ban": ban,
     "unban": unban,
+    "deprovision": deprovision,
+    "reprovision": reprovision,
     "delete-user": delete_user,
     "add-organization": add_organization,
     "delete-organization": delete_organization,
@@ -116,6 +149,9 @@ DEEDS: dict[str, Callable[[Desk, Form], None]] = {
     "accept": accept,
     "revoke": revoke,
     "replay": replay,
+    "add-endpoint": add_endpoint,
+    "remove-endpoint": remove_endpoint,
+    "send-example": send_example,
     "add-fault": add_fault,
     "remove-fault": remove_fault,
     "advance": advance,

@@ -6,8 +6,10 @@ from dataclasses import fields
 from typing import Any
 
 from clerk_emulator.control.door import View
+from clerk_emulator.control.provisioning import TEXTS
 from clerk_emulator.lab.faults import DOINGS, HANGS, Fault
 from clerk_emulator.state.instance import CHOICES, Settings
+from clerk_emulator.wire.events import TYPES
 
 Json = dict[str, Any]
 NUMBER: Json = {"type": "integer", "minimum": 0}
@@ -58,7 +60,7 @@ def _operation(method: str, path: str, view: View) -> Json:
             "422": {"description": "That makes no sense; `error` says why.", "content": problem},
         },
     }
-    wish = _bodies().get(name) if method == "POST" else None
+    wish = _bodies().get(name) if method in ("POST", "PATCH") else None
     if wish is not None:
         shape["requestBody"] = {"content": {"application/json": {"schema": {"type": "object", "properties": wish}}}}
     return shape
@@ -76,6 +78,11 @@ def _bodies() -> dict[str, Json]:
         "set_clock": {"now": TIME, "stopped": FLAG},
         "advance_clock": dict.fromkeys(units, AMOUNT),
         "add_endpoint": endpoint,
+        "add_directory": {"name": TEXT},
+        "change_directory": {"enabled": FLAG},
+        "provision": dict.fromkeys(TEXTS, TEXT) | {"active": FLAG},
+        "assign_role": dict.fromkeys(("user", "organization", "role"), TEXT),
+        "send_example": {"type": {"type": "string", "enum": list(TYPES)}},
         "add_fault": _fault(),
         "grow": dict.fromkeys(("users", "organizations", "memberships"), NUMBER),
         "keep": {"name": TEXT},

@@ -1,7 +1,7 @@
 """Everything the desk works on, and its larger deeds."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
 from clerk_emulator.lab.limits import Limits
 from clerk_emulator.state import roles, snapshot
-from clerk_emulator.state.instance import Instance, Settings
+from clerk_emulator.state.instance import ROLE_SETTINGS, Instance, Settings
 from clerk_emulator.wire import mail, organizations, people, sessions
 from clerk_emulator.wire.site import Site
 
@@ -28,12 +28,17 @@ class Desk:
     journal: Journal
     limits: Limits
     office: Office
+    profile: str = "default"  # of the settings that a reset goes back to
     kept: dict[str, str] = field(default_factory=dict)  # snapshots by name, as JSON
 
     def reset(self, *, keeps_endpoints: bool = True) -> None:
-        """Start over: nobody, nothing, the time of this machine. Keys and the instance's id stay."""
+        """Start over: nobody, nothing, the time of this machine, the settings of the start.
+
+        Keys and the instance's id stay.
+        """
         self.instance.clear()
         self.instance.settings = Settings()
+        self.instance.settings.change({"profile": self.profile})
         self.instance.clock.run()
         self.instance.clock.set(self.instance.clock.wall())
         roles.furnish(self.instance)
@@ -41,6 +46,17 @@ class Desk:
         self.journal.clear()
         self.limits.clear()
         self.office.clear(keeps_endpoints=keeps_endpoints)
+
+    def change_settings(self, wish: dict[str, Any]) -> None:
+        """Change settings, all or none; a ValueError says what can't be."""
+        chosen = {name: wish[name] for name in ROLE_SETTINGS if name in wish}
+        before = replace(self.instance.settings)
+        self.instance.settings.change(wish)
+        try:
+            roles.set_defaults(self.instance, chosen)
+        except ValueError:
+            self.instance.settings = before
+            raise
 
     def seed(self, wish: Any) -> dict[str, int]:
         """Take a seed, with its endpoints."""

@@ -7,6 +7,8 @@ from starlette.requests import Request
 from clerk_emulator.control import door
 from clerk_emulator.control.desk import Desk
 
+EXAMPLE = "user.created"
+
 
 async def list_endpoints(desk: Desk, request: Request) -> Any:
     """Answer the endpoints, with their secrets."""
@@ -23,6 +25,20 @@ async def remove_endpoint(desk: Desk, request: Request) -> Any:
     if not desk.office.remove_endpoint(request.path_params["id"]):
         raise door.NotThere("endpoint")
     return {"ok": True}
+
+
+async def send_example(desk: Desk, request: Request) -> Any:
+    """Send the example of an event to one endpoint, as Clerk's dashboard does: `{"type": "user.created"}` (default).
+
+    The payload is that of another instance (`ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S`), signed with the endpoint's own secret.
+    """
+    wish = await door.object_(request)
+    if set(wish) - {"type"}:
+        raise ValueError("give type, or nothing")
+    delivery = desk.office.send_example(request.path_params["id"], wish.get("type", EXAMPLE))
+    if delivery is None:
+        raise door.NotThere("endpoint")
+    return delivery
 
 
 async def list_deliveries(desk: Desk, request: Request) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from clerk_emulator.control.desk import Desk
 from clerk_emulator.lab.faults import DOINGS
 from clerk_emulator.state import memberships
+from clerk_emulator.wire.events import TYPES
 
 MOST = 200
 
@@ -19,6 +20,7 @@ class Button:
     deed: str
     text: str
     values: dict[str, str]
+    choices: tuple[str, ...] = ()  # of the field `type` before the button
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,11 @@ def _users(desk: Desk) -> Iterator[Row]:
     for row in desk.instance.users.page(0, MOST):
         name = " ".join(part for part in (row.first_name, row.last_name) if part)
         ban = Button("unban" if row.banned else "ban", "Lift ban" if row.banned else "Ban", {"id": row.id})
-        cells = (row.identifier, name, "banned" if row.banned else "", _short(row.created_at))
-        yield Row(cells, (ban, Button("delete-user", "Delete", {"id": row.id})), note=row.id)
+        deed, text = ("reprovision", "Reprovision") if row.deprovisioned else ("deprovision", "Deprovision")
+        states = [word for word, holds in (("banned", row.banned), ("deprovisioned", row.deprovisioned)) if holds]
+        cells = (row.identifier, name, ", ".join(states), _short(row.created_at))
+        buttons = (ban, Button(deed, text, {"id": row.id}), Button("delete-user", "Delete", {"id": row.id}))
+        yield Row(cells, buttons, note=row.id)
 
 
 def _organizations(desk: Desk) -> Iterator[Row]:
@@ -118,6 +123,16 @@ def _deliveries(desk: Desk) -> Iterator[Row]:
         )
 
 
+def _endpoints(desk: Desk) -> Iterator[Row]:
+    for row in desk.office.list_endpoints():
+        cells = (row["url"], ", ".join(row["events"]) or "all events", "" if row["enabled"] else "disabled")
+        buttons = (
+            Button("send-example", "Send example", {"id": row["id"]}, TYPES),
+            Button("remove-endpoint", "Remove", {"id": row["id"]}),
+        )
+        yield Row(cells, buttons, note=row["id"])
+
+
 def _requests(desk: Desk) -> Iterator[Row]:
     for row in desk.journal.list()[::-1][:MOST]:
         yield Row((_short(row.at), row.method, row.path, row.operation or "", row.status or "", row.fault or ""))
@@ -152,8 +167,13 @@ NEW_INVITATION = Form(
     (
         Field("email_address", "Email address", "email", is_required=True),
         Field("organization", "Organization: id or slug", is_required=True),
-        Field("role", "Role", value="org:member"),
+        Field("role", "Role (empty: the default role)"),
     ),
+)
+NEW_ENDPOINT = Form(
+    "add-endpoint",
+    "Add endpoint",
+    (Field("url", "URL", "url", is_required=True), Field("secret", "Signing secret (empty: a new one)")),
 )
 NEW_FAULT = Form(
     "add-fault",
@@ -180,6 +200,7 @@ LISTS: dict[str, Listing] = {
         NEW_INVITATION,
     ),
     "mail": Listing("Inbox", ("At", "To", "Subject", "Text"), _mail),
+    "endpoints": Listing("Endpoints", ("URL", "Events", ""), _endpoints, NEW_ENDPOINT),
     "deliveries": Listing("Deliveries", ("Event", "Status", "Attempts", "Answer", "Fault"), _deliveries),
     "requests": Listing("Requests", ("At", "Method", "Path", "Operation", "Status", "Fault"), _requests),
     "faults": Listing("Faults", ("Id", "For", "What", "Times"), _faults, NEW_FAULT),

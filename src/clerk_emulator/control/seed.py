@@ -2,9 +2,12 @@
 
     {
       "settings": {"max_allowed_memberships": 100},
-      "roles": [{"key": "org:clerk", "name": "Clerk", "permissions": ["org:files:read"]}],
+      "directories": [{"id": "...", "name": "Okta"}],
+      "roles": [{"key": "org:clerk", "name": "Clerk", "permissions": ["org:files:read"]},
+                {"key": "admin", "replaces": "org:admin"}, {"key": "basic_member", "replaces": "org:member"}],
       "users": [{"id": "user_...", "email_address": "a@example.com", "password": "...", "first_name": "...",
-                 "created_at": "-30d", "last_active_at": "-2h", "banned": false, ...}],
+                 "created_at": "-30d", "last_active_at": "-2h", "banned": false,
+                 "directory": DIRECTORY, "deprovisioned": false, ...}],
       "organizations": [{"id": "org_...", "name": "...", "created_by": USER, "created_at": "-60d",
                          "members": [{"user": USER, "role": "org:admin", "created_at": "-10d"}],
                          "invitations": [{"email_address": "b@example.com", "role": "org:member",
@@ -15,7 +18,8 @@
       "events": false
     }
 
-Everything is optional. USER is an id or an e-mail address of a user. Ids that are left out are made. Times are
+Everything is optional. USER is an id or an e-mail address of a user, DIRECTORY an id or a
+name. Ids that are left out are made. Times are
 milliseconds, RFC 3339, `now`, or offsets such as `-3d` and `+36h`. Quotas don't hold for seeds, and webhooks
 are sent only where `events` is true. A seed is taken whole or not at all.
 """
@@ -26,6 +30,7 @@ from typing import Any
 
 from clerk_emulator.control import moments
 from clerk_emulator.state import (
+    directories,
     emails,
     invitations,
     memberships,
@@ -36,11 +41,12 @@ from clerk_emulator.state import (
     snapshot,
     users,
 )
-from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.instance import ROLE_SETTINGS, Instance
+from clerk_emulator.state.kinds import Directory
 from clerk_emulator.state.model import Organization, OrganizationInvitation, User
 from clerk_emulator.state.refusals import NotEmulated, Refused
 
-TOP = {"settings", "roles", "users", "organizations", "invitations", "endpoints", "events"}
+TOP = {"settings", "directories", "roles", "users", "organizations", "invitations", "endpoints", "events"}
 TIMES = ("created_at", "updated_at", "expires_at", "last_sign_in_at", "last_active_at", "legal_accepted_at")
 TEXTS = {
     "id",
@@ -68,6 +74,8 @@ USER = METADATA | {
     "password",
     "banned",
     "locked",
+    "directory",
+    "deprovisioned",
     "created_at",
     "updated_at",
     "last_sign_in_at",
@@ -77,6 +85,7 @@ USER = METADATA | {
     "create_organization_enabled",
     "create_organizations_limit",
 }
+ROLE = {"key", "name", "permissions", "replaces"}
 ORGANIZATION = METADATA | {
     "id",
     "name",
@@ -128,9 +137,15 @@ def sow(instance: Instance, seed: Any) -> dict[str, int]:
 
 def _sow(instance: Instance, seed: dict[str, Any]) -> None:
     _set_settings(instance, seed.get("settings") or {})
-    for place, wish in _items(seed, "roles", {"key", "name", "permissions"}):
+    for place, wish in _items(seed, "roles", ROLE):
         with _at(place):
-            roles.put(instance, wish["key"], wish.get("name") or wish["key"], wish.get("permissions") or [])
+            _sow_role(instance, wish)
+    with _at("settings"):
+        chosen = seed.get("settings") or {}
+        roles.set_defaults(instance, {name: chosen[name] for name in ROLE_SETTINGS if name in chosen})
+    for place, wish in _items(seed, "directories", {"id", "name"}):
+        with _at(place):
+            directories.create(instance, wish["name"], wish.get("id"))
     for place, wish in _items(seed, "users", USER):
         with _at(place):
             _sow_user(instance, _timed(instance, wish))
@@ -142,6 +157,18 @@ def _sow(instance: Instance, seed: dict[str, Any]) -> None:
         with _at(place):
             made = invitations.create_all(instance, [{**_timed(instance, wish), "ignore_existing": True}])[0]
             made.settled = None if wish.get("status") in (None, "pending") else wish["status"]
+
+
+def _sow_role(instance: Instance, wish: dict[str, Any]) -> None:
+    key, permissions = wish["key"], wish.get("permissions")
+    known = set(instance.permissions)
+    if wish.get("replaces") is not None:
+        role = roles.replace(instance, wish["replaces"], key, name=wish.get("name"), permissions=permissions)
+    else:
+        role = roles.put(instance, key, wish.get("name") or key, permissions or [])
+    for new in [one for one in instance.permissions.values() if one.key not in known]:
+        instance.tell("permission.created", new)
+    instance.tell("role.updated" if wish.get("replaces") is not None else "role.created", role)
 
 
 def _sow_below(instance: Instance, organization: Organization, wish: dict[str, Any], place: str) -> None:
@@ -156,7 +183,20 @@ def _sow_below(instance: Instance, organization: Organization, wish: dict[str, A
 def _sow_user(instance: Instance, wish: dict[str, Any]) -> None:
     addresses = wish.get("email_addresses") or [wish.get("email_address")]
     draft = {**wish, "email_address": [one for one in addresses if one], "skip_password_checks": True}
-    users.create(instance, draft)
+    found = _directory(instance, wish)
+    link = (found.id, wish.get("external_id")) if found else (None, None)
+    made = users.create(instance, draft, strategy="scim" if found else "admin", directory=link)
+    made.deprovisioned = bool(wish.get("deprovisioned"))
+
+
+def _directory(instance: Instance, wish: dict[str, Any]) -> Directory | None:
+    wanted = wish.get("directory")
+    found = next((row for row in instance.directories if wanted in (row.id, row.name)), None)
+    if found is None and wanted is not None:
+        raise BadSeed(f"there is no directory {wanted!r}")
+    if found is None and wish.get("deprovisioned"):
+        raise BadSeed("deprovisioned is set by a directory; name one")
+    return found
 
 
 def _sow_organization(instance: Instance, wish: dict[str, Any]) -> Organization:

@@ -104,6 +104,7 @@ class FrontendApi:
         if known is None and request.query_params.get(TOKEN_PARAMETER) and route.path != DEV_BROWSER:
             words = "The token of this browser is not known here; a new one has to be asked for."
             return refusal(401, Problem("dev_browser_unauthenticated", "unknown browser", words))
+        origin = request.headers.get("origin") or None
         visit = Visit(
             instance=self.instance,
             site=self.site,
@@ -111,7 +112,8 @@ class FrontendApi:
             query=Query(request.query_params.multi_items()),
             fields=fields,
             files=files,
-            origin=request.headers.get("origin") or _origin_of(request.headers.get("referer")),
+            origin=origin,
+            application=origin or _origin_of(request.headers.get("referer")),
             known=known,
         )
         return await act(

@@ -14,7 +14,7 @@ from clerk_emulator.wire.tokens import session_token
 
 def get(visit: Visit) -> Any:
     """Answer a session."""
-    return shape(visit.instance, _session(visit), visit.site, with_token=True)
+    return shape(visit.instance, _session(visit), visit.site, visit.origin, with_token=True)
 
 
 def touch(visit: Visit) -> Any:
@@ -24,7 +24,7 @@ def touch(visit: Visit) -> Any:
         found.last_active_organization_id = _organization(visit, found, visit.fields.text("active_organization_id"))
     sessions.take_up(visit.instance, found)
     visit.note_origin(found.id)
-    return shape(visit.instance, found, visit.site, with_token=True)
+    return shape(visit.instance, found, visit.site, visit.origin, with_token=True)
 
 
 def token(visit: Visit) -> Any:
@@ -35,7 +35,7 @@ def token(visit: Visit) -> Any:
     if "organization_id" in visit.fields:
         named = _organization(visit, found, visit.fields.text("organization_id"))
         found = replace(found, last_active_organization_id=named)
-    return Bare({"jwt": session_token(visit.instance, found, visit.site)})
+    return Bare({"jwt": session_token(visit.instance, found, visit.site, origin=visit.origin)})
 
 
 def token_by_template(visit: Visit) -> Any:
@@ -43,7 +43,7 @@ def token_by_template(visit: Visit) -> Any:
     found = active(visit)
     visit.note_origin(found.id)
     template = templates.by_name(visit.instance, visit.params["template_name"])
-    return Bare({"jwt": template_token(visit.instance, found, visit.site, template, None)})
+    return Bare({"jwt": template_token(visit.instance, found, visit.site, template, origin=visit.origin)})
 
 
 def end(visit: Visit) -> Any:

@@ -39,7 +39,8 @@ class Visit:
     query: Query
     fields: Query
     files: Mapping[str, File] = field(default_factory=dict)
-    origin: str | None = None
+    origin: str | None = None  # the Origin header: what `azp` says in the tokens that this request mints
+    application: str | None = None  # which application's page asks: by Origin, else by Referer
     known: Client | None = None  # the browser, as soon as there is one
     is_over: bool = False  # the browser is to forget its cookies
 
@@ -83,13 +84,13 @@ class Visit:
 
     def shape(self) -> Any:
         """Return the browser as JSON, or None."""
-        return client_shape(self.instance, self.known, self.site) if self.known else None
+        return client_shape(self.instance, self.known, self.site, self.origin) if self.known else None
 
     def note_origin(self, session_id: str | None) -> None:
         """Remember for which application the tokens of a session are."""
         session = self.instance.sessions.find(session_id)
-        if session is not None and self.origin is not None:
-            session.origin = self.origin
+        if session is not None and self.application is not None:
+            session.origin = self.application
 
 
 def require(fields: Query, name: str) -> str:

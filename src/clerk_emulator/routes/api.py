@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.pictures import LARGEST
 from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
 from clerk_emulator.wire.answers import Json, hang, instead, refusal
+from clerk_emulator.wire.omission import without_omitted
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import Site
 
@@ -52,9 +53,9 @@ class BackendApi:
             response = await self._checked(request, entry, found)
         except TooMany as refused:
             headers = {"retry-after": str(refused.seconds)}
-            response = refusal(refused.status, *refused.problems, headers=headers)
+            response = self._refusal(refused, headers=headers)
         except Refused as refused:
-            response = refusal(refused.status, *refused.problems)
+            response = self._refusal(refused)
         entry.status = response.status_code
         return response
 
@@ -96,18 +97,27 @@ class BackendApi:
     def _act(self, request: Request, operation: str, call: Call) -> Response:
         handler = HANDLERS.get(operation)
         if handler is None:
-            return _not_emulated(operation, "The emulator does not have this operation.")
+            return self._not_emulated(operation, "The emulator does not have this operation.")
         client = request.client.host if request.client else ""
         self.note_caller(client, request.headers.get("user-agent", ""))
         try:
             answer = handler(call)
-            if not isinstance(answer, Reply):
-                return Json(answer)
-            return Response(status_code=answer.status) if answer.body is None else Json(answer.body, answer.status)
+            reply = answer if isinstance(answer, Reply) else Reply(200, answer)
+            if reply.body is None and reply is answer:
+                return Response(status_code=reply.status)
+            return Json(without_omitted(self.instance.settings, reply.body), reply.status)
         except NotEmulated as missing:
-            return _not_emulated(operation, f"The emulator does not have {missing}.")
+            return self._not_emulated(operation, f"The emulator does not have {missing}.")
         except Refused as refused:
-            return refusal(refused.status, *refused.problems, is_bare=operation in BARE)
+            return self._refusal(refused, is_bare=operation in BARE)
+
+    def _refusal(self, refused: Refused, *, headers: Mapping[str, str] | None = None, is_bare: bool = False) -> Json:
+        settings = self.instance.settings
+        return refusal(refused.status, *refused.problems, headers=headers, is_bare=is_bare, settings=settings)
+
+    def _not_emulated(self, operation: str, words: str) -> Response:
+        problem = Problem("emulator_not_implemented", "not emulated", words, {"operationId": operation})
+        return self._refusal(Refused(501, problem))
 
 
 async def _body(request: Request) -> Any:
@@ -143,8 +153,3 @@ async def _form(request: Request) -> Any:
             }
     except HTTPException:
         raise Refused(400, Problem("request_body_invalid", "invalid form", "The body is no form.")) from None
-
-
-def _not_emulated(operation: str, words: str) -> Response:
-    meta = {"operationId": operation}
-    return refusal(501, Problem("emulator_not_implemented", "not emulated", words, meta))

@@ -122,7 +122,7 @@ def update_organization_settings(call: Call) -> Any:
             raise bad_value("domains_enrollment_modes", f"may hold {', '.join(domains.MODES[:3])}")
         settings.enrollment_modes = list(dict.fromkeys(["manual_invitation", *modes]))
     if fields.get("creator_role_id"):
-        settings.creator_role = roles.by_id(call.instance, fields["creator_role_id"]).key
+        roles.set_defaults(call.instance, {"creator_role": roles.by_id(call.instance, fields["creator_role_id"]).key})
     if fields.get("domains_default_role_id"):
         settings.domains_default_role = roles.by_id(call.instance, fields["domains_default_role_id"]).key
     _set(settings, fields, ORGANIZATION_FLAGS)

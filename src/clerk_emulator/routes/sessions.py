@@ -57,6 +57,9 @@ def create(call: Call) -> Any:
     """Sign a user in, in a browser of its own; for tests."""
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
+    if user.deprovisioned:
+        words = "A directory has deactivated this user."
+        raise Refused(400, Problem("deprovisioned", "account deprovisioned", words))
     client = sessions.new_client(call.instance)
     active = fields.get("active_organization_id")
     return shape(call.instance, sessions.start(call.instance, user, client, organization_id=active))
@@ -76,7 +79,7 @@ def create_token(call: Call) -> Any:
     """Answer a token for an active session."""
     found = _active(call)
     lifetime = TOKEN.read(call.body).get("expires_in_seconds") or LIFETIME
-    return {"object": "token", "jwt": session_token(call.instance, found, call.site, lifetime)}
+    return {"object": "token", "jwt": session_token(call.instance, found, call.site, lifetime=lifetime)}
 
 
 def create_token_from_template(call: Call) -> Any:
@@ -84,7 +87,7 @@ def create_token_from_template(call: Call) -> Any:
     found = _active(call)
     template = templates.by_name(call.instance, call.params["template_name"])
     lifetime = TOKEN.read(call.body).get("expires_in_seconds")
-    return {"object": "token", "jwt": template_token(call.instance, found, call.site, template, lifetime)}
+    return {"object": "token", "jwt": template_token(call.instance, found, call.site, template, lifetime=lifetime)}
 
 
 def refresh(call: Call) -> Any:
@@ -106,7 +109,7 @@ def refresh(call: Call) -> Any:
         raise _stale("refresh_request_origin_azp_mismatch", "The expired token is for another origin.")
     if session.status(call.instance.now) != "active":
         raise _stale("session_refresh_inactive_session", "The session is over.")
-    jwt = session_token(call.instance, session, call.site)
+    jwt = session_token(call.instance, session, call.site, origin=fields["request_origin"])
     if fields.get("format") != "cookie":
         return {"object": "token", "jwt": jwt}
     names = ("__session", f"__session_{call.site.cookie_suffix}")

@@ -67,7 +67,8 @@ class Emulator:
 
         More: `publishable_key` (else made from the address), `private_key` (PEM, else made when first needed),
         `redirect_hosts` (to which browsers may be sent besides this machine; `*`: all), `id_seed` (repeatable ids),
-        `npm` (the folder where npm put Clerk's scripts for browsers).
+        `npm` (the folder where npm put Clerk's scripts for browsers), `profile` (`minimal`: as little as Clerk may
+        give; without one, settings that were kept stay as they are).
         """
         extras = _Extras(more)
         self.clock = clock or Clock()
@@ -78,6 +79,8 @@ class Emulator:
             snapshot.load(self.state, kept["state"])
         else:
             roles.furnish(self.state)
+        if extras.profile is not None:
+            self.state.settings.change({"profile": extras.profile})
         self.site = Site(
             url=public_url.rstrip("/"),
             secret_key=secret_key or kept.get("secret_key") or self.state.ids.secret("sk_test_"),
@@ -99,6 +102,7 @@ class Emulator:
             journal=self.journal,
             limits=self.limits,
             office=Office(self.webhooks),
+            profile=extras.profile or "default",
         )
         self._is_dirty = not kept
         self._app = self._build(extras.npm)
@@ -232,13 +236,14 @@ class _Extras:
     """The parameters of an emulator that few need."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        known = {"publishable_key", "private_key", "redirect_hosts", "id_seed", "npm"}
+        known = {"publishable_key", "private_key", "redirect_hosts", "id_seed", "npm", "profile"}
         if set(given) - known:
             raise TypeError(f"unknown: {', '.join(sorted(set(given) - known))}")
         self.publishable_key: str | None = given.get("publishable_key")
         self.private_key: str | None = given.get("private_key")
         self.redirect_hosts: Iterable[str] = given.get("redirect_hosts") or ()
         self.id_seed: int | None = given.get("id_seed")
+        self.profile: str | None = given.get("profile")
         self.npm: str | os.PathLike[str] | None = given.get("npm")
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from clerk_emulator.state import post, proofs
+from clerk_emulator.state import managed, post, proofs
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import EmailAddress, User, Verification
 from clerk_emulator.state.refusals import (
@@ -105,6 +105,8 @@ def create(instance: Instance, user: User, address: str, *, is_verified: bool, i
     """Add an address to a user and tell of it."""
     if is_primary and not is_verified:
         raise unverified("primary")
+    if is_primary:
+        managed.require_free_primary(instance, user)
     email = attach(instance, user, address, "verified" if is_verified else "unverified")
     if is_primary:
         make_primary(user, email)
@@ -120,6 +122,10 @@ def update(
     assert user is not None, "an address has a user"  # noqa: S101
     if is_primary and is_verified is not True and not email.is_claimed:
         raise unverified("primary")
+    if is_verified is not None:
+        managed.require_free_address(instance, user, email)
+    if is_primary:
+        managed.require_free_primary(instance, user, email)
     if is_verified is not None:
         _set_verified(instance, user, email, is_verified)
     if is_primary:
@@ -151,6 +157,7 @@ def delete(instance: Instance, email: EmailAddress) -> None:
     """Take an address away; the last thing a user can be known by stays."""
     user = instance.users.find(email.user_id)
     assert user is not None, "an address has a user"  # noqa: S101
+    managed.require_free_address(instance, user, email)
     if len(user.email_addresses) == 1 and user.username is None and not user.phone_numbers:
         words = "The last identification of a user stays."
         raise Refused(400, Problem("identification_deletion_failed", "not deleted", words))
@@ -165,6 +172,8 @@ def replace_all(instance: Instance, user: User, address: str, status: str) -> Em
         raise bad_value("identification_status")
     if status != "unverified":
         require_free(instance, found, but=user)
+    for old in user.email_addresses:
+        managed.require_free_address(instance, user, old)
     for old in list(user.email_addresses):
         detach(instance, user, old)
     email = attach(instance, user, found, status)

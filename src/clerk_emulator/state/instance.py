@@ -1,14 +1,17 @@
 """One Clerk instance: everything it knows, its indexes, and the telling of what happens."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+from clerk_emulator.state import optional
 from clerk_emulator.state.attempts import Reverification, SignIn, SignUp
 from clerk_emulator.state.clock import Clock
 from clerk_emulator.state.ids import Ids
 from clerk_emulator.state.kinds import (
+    Directory,
     IssuedKey,
     JwtTemplate,
     ListedIdentifier,
@@ -45,12 +48,31 @@ class Changing(Protocol):
     updated_at: int
 
 
+ROLE_SETTINGS = ("creator_role", "default_role", "domains_default_role")
 MEMBERS = {"sign_up_requires": ("password", "first_name", "last_name")}
 CHOICES = {
     "event_timestamps": ("seconds", "milliseconds"),
     "rate_limits": ("off", "development", "production"),
     "ticket_links": ("page", "application"),
     "sign_up_mode": ("public", "restricted", "waitlist"),
+    "profile": ("default", "minimal"),
+    "webhook_headers": ("svix", "standard"),
+}
+PROFILES: dict[str, dict[str, Any]] = {
+    "default": {
+        "azp_without_origin": False,
+        "omitted": [],
+        "webhook_headers": "svix",
+        "webhook_delay_seconds": 0,
+        "webhook_loss_percent": 0,
+    },
+    "minimal": {
+        "azp_without_origin": False,
+        "omitted": ["*"],
+        "webhook_headers": "standard",
+        "webhook_delay_seconds": 60,
+        "webhook_loss_percent": 10,
+    },
 }
 
 
@@ -58,6 +80,15 @@ CHOICES = {
 class Settings:
     """What a dashboard would set, and the few things in which Clerk's behaviour is not known for sure.
 
+    `profile`: `default`, or `minimal`: as little as Clerk may give. It sets the five below (`PROFILES`); those that are
+    given beside it, or later, count.
+    `omitted`: which claims, headers and fields that Clerk may leave out are left out: see `state.optional`.
+    `webhook_headers`: the names of a webhook's headers: `svix-id` and so on, or `webhook-id` and so on: `standard`.
+    `webhook_delay_seconds`: webhooks are late by 0 to so many seconds of the virtual clock, each by itself.
+    `webhook_loss_percent`: so many in 100 webhooks never arrive. Which ones, and how late the others are, follows
+    from `webhook_seed` and the number of the delivery. Replays and examples are neither late nor lost.
+    `azp_without_origin`: whether a session token that is minted by a request without an Origin (a top-level
+    navigation, the Backend API) names the application in `azp`. By public reports Clerk's don't, so: off.
     `cascade_events`: whether deleting a user or an organization also tells of each membership, invitation
     and session that goes with it. Clerk promises nothing there, so the default is the harder case: off.
     `event_timestamps`: the unit of `timestamp` in a webhook, `seconds` (as in the specification's examples)
@@ -81,6 +112,13 @@ class Settings:
     session_days: int = 7
     lockout_attempts: int = 100
     lockout_seconds: int = 3600
+    profile: str = "default"
+    omitted: list[str] = field(default_factory=list)
+    webhook_headers: str = "svix"
+    webhook_delay_seconds: int = 0
+    webhook_loss_percent: int = 0
+    webhook_seed: int = 0
+    azp_without_origin: bool = False
     cascade_events: bool = False
     event_timestamps: str = "seconds"
     mail_events: bool = False
@@ -118,7 +156,10 @@ class Settings:
                 raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}")
             if name in MEMBERS and any(item not in MEMBERS[name] for item in value):
                 raise ValueError(f"{name} may have {', '.join(MEMBERS[name])}")
-        for name, value in wish.items():
+        optional.require_known(wish.get("omitted", ()))
+        if not 0 <= wish.get("webhook_loss_percent", 0) <= 100 or wish.get("webhook_delay_seconds", 0) < 0:
+            raise ValueError("webhook_loss_percent is from 0 to 100, webhook_delay_seconds 0 or more")
+        for name, value in {**copy.deepcopy(PROFILES.get(wish.get("profile", ""), {})), **wish}.items():
             setattr(self, name, value)
 
 
@@ -176,6 +217,7 @@ class Instance:
         self.sign_in_tokens = Table[SignInToken]()
         self.actor_tokens = Table[SignInToken]()
         self.waitlist = Table[WaitlistEntry]()
+        self.directories = Table[Directory]()
         self.machines = Table[Machine]()
         self.machine_tokens = Table[IssuedKey]()
         self.api_keys = Table[IssuedKey]()

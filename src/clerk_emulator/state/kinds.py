@@ -130,6 +130,17 @@ class RoleSet:
 
 
 @dataclass(slots=True, kw_only=True)
+class Directory:
+    """An identity provider that makes and deactivates users (SCIM)."""
+
+    id: str
+    name: str
+    enabled: bool = True
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
 class Machine:
     """A program that authenticates itself to others. `scopes` are those it may talk to, with the time of each."""
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.state import metadata, roles
+from clerk_emulator.state import managed, metadata, roles
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Membership, Organization, User
 from clerk_emulator.state.refusals import (
@@ -96,6 +96,7 @@ def join(instance: Instance, organization: Organization, user: User, role: str, 
         organization_id=organization.id,
         user_id=user.id,
         role=role,
+        directory_id=draft.get("directory_id"),
         created_at=draft.get("created_at") or now,
         updated_at=draft.get("updated_at") or now,
     )
@@ -125,10 +126,16 @@ def drop(instance: Instance, membership: Membership) -> None:
 
 def change_role(instance: Instance, membership: Membership, role: str) -> Membership:
     """Give a member another role and tell of it; the last administrator keeps his."""
+    managed.require_free_membership(instance, membership)
     organization = instance.organizations.find(membership.organization_id)
     roles.get_for(instance, organization.role_set if organization else None, role)
     if role not in roles.managing_roles(instance):
         _require_other_manager(instance, membership)
+    return set_role(instance, membership, role)
+
+
+def set_role(instance: Instance, membership: Membership, role: str) -> Membership:
+    """Give a member another role, whoever is left to manage the organization, and send the event."""
     instance.role_counts[membership.organization_id, membership.role] -= 1
     membership.role = role
     instance.role_counts[membership.organization_id, membership.role] += 1
@@ -138,6 +145,7 @@ def change_role(instance: Instance, membership: Membership, role: str) -> Member
 
 def delete(instance: Instance, membership: Membership) -> Membership:
     """End a membership and tell of it; the last administrator stays."""
+    managed.require_free_membership(instance, membership)
     _require_other_manager(instance, membership)
     drop(instance, membership)
     _leave_sessions(instance, membership)

@@ -14,7 +14,7 @@ class EmailAddress:
     user_id: str
     email_address: str
     status: str = "verified"  # verified | reserved | unverified
-    strategy: str | None = "admin"  # admin | ticket | email_code, or None while nothing was verified
+    strategy: str | None = "admin"  # admin | ticket | email_code | scim, or None while nothing was verified
     created_at: int
     updated_at: int
 
@@ -65,6 +65,9 @@ class User:
     password_last_updated_at: int | None = None
     is_password_compromised: bool = False
     banned: bool = False
+    deprovisioned: bool = False  # deactivated by the directory
+    directory_id: str | None = None  # the directory that made this user or took them over
+    directory_user_id: str | None = None  # what that directory calls them
     lockout_ends_at: int | None = None
     failed_attempts: int = 0  # to sign in, since the last one that went well
     delete_self_enabled: bool = True
@@ -149,6 +152,7 @@ class Membership:
     organization_id: str
     user_id: str
     role: str
+    directory_id: str | None = None  # the directory by whose groups the role was given
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     created_at: int

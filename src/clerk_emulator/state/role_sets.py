@@ -18,6 +18,7 @@ from clerk_emulator.state.refusals import (
 INITIAL = "role_set:default"
 KEY = re.compile(r"role_set:[a-z0-9_]+")
 MOST_ROLES = 10
+DEFAULTS = ("default_role", "creator_role")  # of a set, and of the settings for the initial set
 
 
 def furnish(instance: Instance) -> None:
@@ -70,10 +71,11 @@ def create(instance: Instance, draft: dict[str, Any]) -> RoleSet:
         created_at=now,
         updated_at=now,
     )
-    _set_defaults(instance, made, draft)
+    _set_defaults(made, draft)
     instance.role_sets.add(made)
     if draft.get("type") == "initial":
         _make_initial(instance, made)
+    _follow_initial(instance)
     return made
 
 
@@ -82,7 +84,7 @@ def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleS
     key = changes.get("key")
     if key and key != found.key:
         _require_free(instance, key)
-    _set_defaults(instance, found, changes)
+    _set_defaults(found, changes)
     if key and key != found.key:
         for organization in instance.organizations:
             if organization.role_set == found.key:
@@ -93,6 +95,7 @@ def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleS
             setattr(found, name, changes[name])
     if changes.get("type") == "initial":
         _make_initial(instance, found)
+    _follow_initial(instance)
     instance.touch(found)
     return found
 
@@ -101,7 +104,8 @@ def add_roles(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> Ro
     """Let organizations use more roles."""
     keys = _checked(instance, list(dict.fromkeys([*found.roles, *changes["role_keys"]])))
     found.roles = keys
-    _set_defaults(instance, found, changes)
+    _set_defaults(found, changes)
+    _follow_initial(instance)
     instance.touch(found)
     return found
 
@@ -112,9 +116,10 @@ def replace_role(instance: Instance, found: RoleSet, old: str, new: str) -> Role
         raise role_not_found(old)
     _checked(instance, [new])
     found.roles = list(dict.fromkeys(new if key == old else key for key in found.roles))
-    for name in ("default_role", "creator_role"):
+    for name in DEFAULTS:
         if getattr(found, name) == old:
             setattr(found, name, new)
+    _follow_initial(instance)
     _reassign(instance, found, {old: new})
     instance.touch(found)
     return found
@@ -136,6 +141,7 @@ def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[
     _reassign(instance, found, mappings)
     if found.type == "initial":
         _make_initial(instance, target)
+        _follow_initial(instance)
     for organization in instance.organizations:
         if organization.role_set == found.key:
             organization.role_set = target.key
@@ -160,7 +166,7 @@ def rename_role(instance: Instance, old: str, new: str) -> None:
     """Call a role otherwise in all sets."""
     for row in instance.role_sets:
         row.roles = [new if one == old else one for one in row.roles]
-        for name in ("default_role", "creator_role"):
+        for name in DEFAULTS:
             if getattr(row, name) == old:
                 setattr(row, name, new)
 
@@ -179,7 +185,15 @@ def _make_initial(instance: Instance, chosen: RoleSet) -> None:
         row.type = "initial" if row is chosen else "custom"
 
 
-def _set_defaults(instance: Instance, found: RoleSet, wish: dict[str, Any]) -> None:
+def _follow_initial(instance: Instance) -> None:
+    """Let the settings say of new members and creators what the initial set says, as far as it has these roles."""
+    found = initial(instance)
+    for name in DEFAULTS:
+        if found is not None and getattr(found, name) in found.roles:
+            setattr(instance.settings, name, getattr(found, name))
+
+
+def _set_defaults(found: RoleSet, wish: dict[str, Any]) -> None:
     for field, name in (("default_role", "default_role_key"), ("creator_role", "creator_role_key")):
         if wish.get(name):
             if wish[name] not in found.roles:

@@ -50,18 +50,53 @@ def furnish(instance: Instance) -> None:
 
 
 def put(instance: Instance, key: str, name: str, permissions: list[str], *, is_creator_eligible: bool = False) -> Role:
-    """Add a role by a seed; permissions that are new are made, and organizations may use it at once."""
+    """Add a role by a seed; permissions that are new are made, and organizations may use it at once.
+
+    Any key will do: instances from before December 2023 have `admin` and `basic_member`.
+    """
     if key in instance.roles:
         raise identifier_exists("key")
-    if not key.startswith("org:"):
-        raise bad_value("key", "must start with org:")
-    for permission in permissions:
-        if permission not in instance.permissions:
-            _add_permission(instance, permission, permission.removeprefix("org:"), "custom")
+    if not key:
+        raise bad_value("key", "is empty")
+    _require_permissions(instance, permissions)
     role = _add_role(instance, key, name, permissions)
     role.is_creator_eligible = is_creator_eligible
     role_sets.include(instance, key)
     return role
+
+
+def replace(
+    instance: Instance, old: str, key: str, *, name: str | None = None, permissions: list[str] | None = None
+) -> Role:
+    """Put a role by a seed in the place of another, which is gone then: members, invitations and defaults follow."""
+    role = get(instance, old)
+    if not key or (key != old and key in instance.roles):
+        raise identifier_exists("key") if key else bad_value("key", "is empty")
+    if permissions is not None:
+        _require_permissions(instance, permissions)
+        role.permissions = permissions
+        _rate_creator(role)
+    if key != old:
+        _rename(instance, role, key)
+    role.name = name or role.name
+    return role
+
+
+def set_defaults(instance: Instance, wish: dict[str, str]) -> None:
+    """Say which roles creators, new members and members by domain get; ValueError: there is no such role.
+
+    `wish` may have `creator_role`, `default_role` and `domains_default_role`, keys of roles. The initial set of roles,
+    where clients of the Backend API read the first two, says the same.
+    """
+    for name, key in wish.items():
+        if key not in instance.roles:
+            raise ValueError(f"{name}: there is no role {key!r}; roles are: {', '.join(instance.roles)}")
+    initial = role_sets.initial(instance)
+    for name, key in wish.items():
+        setattr(instance.settings, name, key)
+        if initial is not None and name in role_sets.DEFAULTS:
+            setattr(initial, name, key)
+            role_sets.include(instance, key)
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> Role:
@@ -222,6 +257,12 @@ def _add_permission(instance: Instance, key: str, name: str, type_: str) -> Perm
         id=instance.ids.new("perm"), key=key, name=name, type=type_, created_at=now, updated_at=now
     )
     return permission
+
+
+def _require_permissions(instance: Instance, permissions: list[str]) -> None:
+    for permission in permissions:
+        if permission not in instance.permissions:
+            _add_permission(instance, permission, permission.removeprefix("org:"), "custom")
 
 
 def _add_role(instance: Instance, key: str, name: str, permissions: list[str]) -> Role:

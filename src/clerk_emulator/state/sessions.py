@@ -69,9 +69,11 @@ def of_user(instance: Instance, user_id: str) -> list[Session]:
 
 
 def require_may_sign_in(instance: Instance, user: User) -> None:
-    """Refuse a banned or locked user."""
+    """Refuse a banned, deprovisioned or locked user."""
     if user.banned:
         raise Refused(403, Problem("user_banned", "banned", "This user is banned."))
+    if user.deprovisioned:
+        raise Refused(401, Problem("deprovisioned", "deprovisioned", "A directory has deactivated this account."))
     if user.is_locked(instance.now):
         raise Refused(403, Problem("user_locked", "locked", "This user is locked for a while."))
 

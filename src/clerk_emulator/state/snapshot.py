@@ -15,6 +15,7 @@ from clerk_emulator.state import (
 from clerk_emulator.state.attempts import Reverification, SignIn, SignUp
 from clerk_emulator.state.instance import Instance, Settings
 from clerk_emulator.state.kinds import (
+    Directory,
     IssuedKey,
     JwtTemplate,
     ListedIdentifier,
@@ -53,6 +54,7 @@ SMALL: dict[str, Any] = {
     "sign_in_tokens": SignInToken,
     "actor_tokens": SignInToken,
     "waitlist": WaitlistEntry,
+    "directories": Directory,
     "machines": Machine,
     "machine_tokens": IssuedKey,
     "api_keys": IssuedKey,

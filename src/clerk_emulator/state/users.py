@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.state import emails, memberships, metadata, passwords, phones, sessions
+from clerk_emulator.state import emails, managed, memberships, metadata, passwords, phones, sessions
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import User
 from clerk_emulator.state.refusals import Problem, Refused, bad_value, identifier_exists, missing_resource
@@ -28,8 +28,17 @@ def get(instance: Instance, user_id: str) -> User:
     return user
 
 
-def create(instance: Instance, draft: dict[str, Any], *, strategy: str = "admin") -> User:
-    """Make a user from checked fields and tell of it; nothing is left behind where it fails."""
+def create(
+    instance: Instance,
+    draft: dict[str, Any],
+    *,
+    strategy: str = "admin",
+    directory: tuple[str | None, str | None] = (None, None),
+) -> User:
+    """Make a user from checked fields and tell of it; nothing is left behind where it fails.
+
+    `directory`: the id of the directory that makes the user, and what it calls them.
+    """
     addresses = [emails.check_shape(address) for address in draft.get("email_address") or []]
     numbers = [phones.check_shape(number) for number in draft.get("phone_number") or []]
     _require_identity(draft, [*addresses, *numbers])
@@ -41,6 +50,7 @@ def create(instance: Instance, draft: dict[str, Any], *, strategy: str = "admin"
         if any(status not in emails.STATUSES for status in values):
             raise bad_value(f"{name}_identification_status")
     user = _new(instance, draft)
+    user.directory_id, user.directory_user_id = directory
     instance.users.add(user)
     _index(instance, user)
     for address, status in _with_status(addresses, statuses["email_address"]):
@@ -54,10 +64,14 @@ def create(instance: Instance, draft: dict[str, Any], *, strategy: str = "admin"
 def update(instance: Instance, user: User, changes: dict[str, Any]) -> User:
     """Change fields of a user and tell of it."""
     _require_free_names(instance, changes, but=user)
+    changed = (name for name in changes if changes[name] != getattr(user, name, None))
+    managed.require_free_attributes(instance, user, changed)
     for name in METADATA:
         metadata.check_size(name, changes.get(name) or {})
     if changes.get("primary_email_address_id"):
-        emails.make_primary(user, emails.get(instance, changes["primary_email_address_id"]))
+        wanted = emails.get(instance, changes["primary_email_address_id"])
+        managed.require_free_primary(instance, user, wanted)
+        emails.make_primary(user, wanted)
     if changes.get("primary_phone_number_id"):
         phones.make_primary(user, phones.get(instance, changes["primary_phone_number_id"]))
     if changes.get("password") is not None or changes.get("password_digest") is not None:
@@ -113,6 +127,7 @@ def set_locked(instance: Instance, user: User, is_locked: bool) -> User:
 
 def delete(instance: Instance, user: User) -> User:
     """Forget a user with all memberships and sessions; what is told of those is a setting."""
+    managed.require_deletable(instance, user)
     is_loud = instance.settings.cascade_events
     sessions.end_all(instance, user, "removed", is_loud=is_loud)
     for membership in memberships.of_user(instance, user.id):

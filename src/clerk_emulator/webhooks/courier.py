@@ -4,11 +4,13 @@ What a deletion tells: `user.deleted` and `organization.deleted` alone, unless `
 then every membership, pending invitation and session that goes with it has its own event before.
 
 Deliveries to one endpoint go one after another in the order of their events, so a receiver sees disorder only
-where a fault or a retry makes it. `start()` lets them go by themselves; without it they wait for `drain()`.
+where a fault, a retry or `Settings.webhook_delay_seconds` makes it. `start()` lets them go by themselves; without it
+they wait for `drain()`.
 """
 
 import asyncio
 import json
+import random
 from typing import Any
 
 import httpx2
@@ -20,6 +22,8 @@ from clerk_emulator.webhooks import endpoints, schedule, signing
 from clerk_emulator.webhooks.endpoints import Endpoint
 from clerk_emulator.webhooks.log import Attempt, Delivery, Log, Message
 from clerk_emulator.wire.events import envelope
+from clerk_emulator.wire.examples import example
+from clerk_emulator.wire.omission import without_omitted
 from clerk_emulator.wire.site import Site
 
 NAP = 0.25
@@ -51,11 +55,8 @@ class Courier:
         """Make a message of something that happened, as it is now, and queue it for each endpoint."""
         if self.is_silent:
             return
-        body = json.dumps(
-            envelope(self.instance, happening, self.site.url, self.caller),
-            ensure_ascii=False,
-            separators=(",", ":"),
-        )
+        event = envelope(self.instance, happening, self.site.url, self.caller)
+        body = json.dumps(without_omitted(self.instance.settings, event), ensure_ascii=False, separators=(",", ":"))
         message = Message(id=self.instance.ids.new("msg"), type=happening.type, body=body, created_at=self.instance.now)
         self.log.add_message(message)
         for endpoint in self.endpoints.values():
@@ -123,6 +124,19 @@ class Courier:
         self._news.set()
         return sent
 
+    def send_example(self, endpoint_id: str, type_: str) -> Delivery:
+        """Send the example of a type of event to one endpoint, signed with its secret, as Clerk's dashboard does.
+
+        The endpoint's list of events and faults don't count. KeyError: there is no such endpoint.
+        """
+        endpoint, now = self.endpoints[endpoint_id], self.instance.now
+        body = json.dumps(example(type_), ensure_ascii=False, separators=(",", ":"))
+        message = Message(id=self.instance.ids.new("msg"), type=type_, body=body, created_at=now)
+        self.log.add_message(message)
+        delivery = self.log.add(message, endpoint.id, now)
+        self._news.set()
+        return delivery
+
     async def drain(self) -> None:
         """Deliver until nothing is due now; what is held back for a successor that never came goes too."""
         while True:
@@ -173,10 +187,25 @@ class Courier:
         delivery = self.log.add(message, endpoint.id, self.instance.now)
         if fault is not None:
             delivery.fault = fault.do
+        if fault is None and self._is_lost_or_late(delivery):
+            return
         if fault is None or fault.do == "reorder":
             self._reorder(delivery, is_wished=fault is not None)
         else:
             self._spoil(delivery, fault)
+
+    def _is_lost_or_late(self, delivery: Delivery) -> bool:
+        """Lose a delivery or let it be late, as the settings want it; the same ones whenever the seed is the same."""
+        settings = self.instance.settings
+        if not settings.webhook_loss_percent and not settings.webhook_delay_seconds:
+            return False
+        dice = random.Random(f"{settings.webhook_seed}/{delivery.id}")  # noqa: S311 - repeatable by wish
+        is_lost = dice.random() * 100 < settings.webhook_loss_percent
+        delivery.due_at += round(dice.random() * settings.webhook_delay_seconds * 1000)
+        delivery.fault = "lost" if is_lost else "late"
+        if is_lost:
+            self.log.settle(delivery, "dropped")
+        return True
 
     def _spoil(self, delivery: Delivery, fault: Fault) -> None:
         if fault.do == "drop":
@@ -213,7 +242,7 @@ class Courier:
 
     def _due(self) -> list[Delivery]:
         now = self.instance.now
-        return [
+        found = [
             delivery
             for delivery in self.log.waiting()
             if delivery.state == "pending"
@@ -221,6 +250,9 @@ class Courier:
             and not delivery.is_held
             and delivery.endpoint_id not in self._sending
         ]
+        if self.instance.settings.webhook_delay_seconds:
+            found.sort(key=lambda delivery: delivery.due_at)
+        return found
 
     def _dispatch(self) -> None:
         lines: dict[str, list[Delivery]] = {}
@@ -266,7 +298,8 @@ class Courier:
             delivery.bad_signatures -= 1
             secret = signing.new_secret()
         message, seconds = delivery.message, self.instance.clock.wall() // 1000
-        headers = signing.headers(secret, message.id, seconds, message.body)
+        prefix = "svix" if self.instance.settings.webhook_headers == "svix" else "webhook"
+        headers = signing.headers(secret, message.id, seconds, message.body, prefix)
         try:
             async with asyncio.timeout(schedule.TIMEOUT_SECONDS):
                 response = await self._client(endpoint).post(

@@ -6,6 +6,7 @@ from typing import Any
 
 from clerk_emulator.webhooks import endpoints
 from clerk_emulator.webhooks.courier import Courier
+from clerk_emulator.wire.events import TYPES
 
 Json = dict[str, Any]
 
@@ -46,6 +47,14 @@ class Office:
     def remove_endpoint(self, endpoint_id: str) -> bool:
         """Take an endpoint away; say whether there was one."""
         return self.courier.disconnect(endpoint_id)
+
+    def send_example(self, endpoint_id: str, type_: Any) -> Json | None:
+        """Send the example of a type of event to one endpoint."""
+        if type_ not in TYPES:
+            raise ValueError(f"there is no event {type_!r}; known: {', '.join(TYPES)}")
+        if endpoint_id not in self.courier.endpoints:
+            return None
+        return self.courier.send_example(endpoint_id, type_).describe()
 
     def list_deliveries(self) -> list[Json]:
         """Return the deliveries, newest first."""

@@ -20,14 +20,14 @@ def is_secret(text: str) -> bool:
         return False
 
 
-def headers(secret: str, message_id: str, at_seconds: int, body: str) -> dict[str, str]:
-    """Return the headers by which a receiver knows a webhook as Clerk's."""
+def headers(secret: str, message_id: str, at_seconds: int, body: str, prefix: str = "svix") -> dict[str, str]:
+    """Return the headers by which a receiver knows a webhook as Clerk's; `prefix`: `svix`, or neutral: `webhook`."""
     key = base64.b64decode(secret.removeprefix(PREFIX))
     digest = hmac.digest(key, f"{message_id}.{at_seconds}.{body}".encode(), "sha256")
     return {
         "content-type": "application/json",
-        "svix-id": message_id,
-        "svix-timestamp": str(at_seconds),
-        "svix-signature": "v1," + base64.b64encode(digest).decode(),
+        f"{prefix}-id": message_id,
+        f"{prefix}-timestamp": str(at_seconds),
+        f"{prefix}-signature": "v1," + base64.b64encode(digest).decode(),
         "user-agent": "Svix-Webhooks/clerk-emulator",
     }

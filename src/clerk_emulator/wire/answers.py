@@ -9,8 +9,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from clerk_emulator.state.instance import Settings
 from clerk_emulator.state.refusals import Problem
 from clerk_emulator.wire.errors import bare_errors, errors
+from clerk_emulator.wire.omission import headers_left, without_omitted
 
 CODES = {
     429: "too_many_requests",
@@ -30,11 +32,19 @@ class Json(Response):
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def refusal(status: int, *problems: Problem, headers: Mapping[str, str] | None = None, is_bare: bool = False) -> Json:
-    """Return the answer that says no."""
+def refusal(
+    status: int,
+    *problems: Problem,
+    headers: Mapping[str, str] | None = None,
+    is_bare: bool = False,
+    settings: Settings | None = None,
+) -> Json:
+    """Return the answer that says no, without what the settings omit where there are any."""
     trace_id = secrets.token_hex(16)
     more = {"x-clerk-trace-id": trace_id, **(headers or {})}
     body = bare_errors(problems) if is_bare else errors(problems, trace_id)
+    if settings is not None:
+        body, more = without_omitted(settings, body), headers_left(settings, more)
     return Json(body, status_code=status, headers=more)
 
 

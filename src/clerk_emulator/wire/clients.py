@@ -14,14 +14,14 @@ from clerk_emulator.wire.tokens import factor_ages, session_token
 Json = dict[str, Any]
 
 
-def client(instance: Instance, found: Client, site: Site) -> Json:
-    """Return a browser. Only the session that is active here brings a token."""
+def client(instance: Instance, found: Client, site: Site, origin: str | None = None) -> Json:
+    """Return a browser. Only the session that is active here brings a token; `origin` is the asking page's."""
     active, shown = sessions.active_session(instance, found), sessions.active_sessions(instance, found)
     signing_in, signing_up = _open_attempts(instance, found)
     return {
         "object": "client",
         "id": found.id,
-        "sessions": [session(instance, row, site, with_token=row is active) for row in shown],
+        "sessions": [session(instance, row, site, origin, with_token=row is active) for row in shown],
         "sign_in": attempts.sign_in(instance, signing_in) if signing_in else None,
         "sign_up": attempts.sign_up(instance, signing_up) if signing_up else None,
         "last_active_session_id": active.id if active else None,
@@ -42,11 +42,13 @@ def _open_attempts(instance: Instance, found: Client) -> tuple[SignIn | None, Si
     )
 
 
-def session(instance: Instance, found: Session, site: Site, *, with_token: bool = False) -> Json:
-    """Return a session with its user."""
+def session(
+    instance: Instance, found: Session, site: Site, origin: str | None = None, *, with_token: bool = False
+) -> Json:
+    """Return a session with its user, and with a token where one is wanted; `origin` is the asking page's."""
     person = instance.users.find(found.user_id)
     status = found.status(instance.now)
-    token = {"object": "token", "jwt": session_token(instance, found, site)} if with_token else None
+    token = {"object": "token", "jwt": session_token(instance, found, site, origin=origin)} if with_token else None
     shape: Json = {
         "object": "session",
         "id": found.id,
@@ -58,7 +60,7 @@ def session(instance: Instance, found: Session, site: Site, *, with_token: bool 
         "last_active_token": token,
         "actor": found.actor,
         "tasks": [],
-        "public_user_data": public_user(person) if person else None,
+        "public_user_data": public_user(instance, person) if person else None,
         "factor_verification_age": factor_ages(instance, found),
         "created_at": found.created_at,
         "updated_at": found.updated_at,

@@ -31,7 +31,7 @@ def envelope(instance: Instance, happening: Happening, site: str, caller: tuple[
 
 
 def _user(instance: Instance, found: User, site: str) -> Json:
-    return people.user(instance, found)
+    return {**people.user(instance, found), **people.directory(instance, found)}
 
 
 def _user_deleted(instance: Instance, found: User, site: str) -> Json:

@@ -95,7 +95,7 @@ def request(instance: Instance, found: OrganizationSuggestion) -> Json:
         "id": found.request_id,
         "organization_id": found.organization_id,
         "status": {"accepted": "pending", "completed": "accepted"}.get(found.status, found.status),
-        "public_user_data": people.public_user(person) if person else None,
+        "public_user_data": people.public_user(instance, person) if person else None,
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }

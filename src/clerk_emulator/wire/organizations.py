@@ -62,7 +62,7 @@ def membership(instance: Instance, found: Membership) -> Json:
         "public_metadata": found.public_metadata,
         "private_metadata": found.private_metadata,
         "organization": organization(instance, owner),
-        "public_user_data": public_user(person),
+        "public_user_data": public_user(instance, person),
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }

@@ -62,6 +62,7 @@ def user(instance: Instance, found: User) -> Json:
         "last_sign_in_at": found.last_sign_in_at,
         "banned": found.banned,
         "locked": locked,
+        **deprovisioned(instance, found),
         "lockout_expires_in_seconds": (lockout - now) // 1000 if lockout is not None and locked else None,
         "verification_attempts_remaining": 0 if locked else None,
         "updated_at": found.updated_at,
@@ -75,7 +76,21 @@ def user(instance: Instance, found: User) -> Json:
     }
 
 
-def public_user(found: User) -> Json:
+def deprovisioned(instance: Instance, found: User) -> Json:
+    """Return the field `deprovisioned`, which only instances with directories have."""
+    return {"deprovisioned": found.deprovisioned} if len(instance.directories) or found.deprovisioned else {}
+
+
+def directory(instance: Instance, found: User) -> Json:
+    """Return the field `scim`, which only `user.created` and `user.updated` of users of a directory have."""
+    owner = instance.directories.find(found.directory_id)
+    if owner is None:
+        return {}
+    enabled = {"directory_enabled": True} if owner.enabled else {}
+    return {"scim": {"directory_id": owner.id, **enabled, "external_id": found.directory_user_id}}
+
+
+def public_user(instance: Instance, found: User) -> Json:
     """Return what the members of an organization see of a user."""
     return {
         "user_id": found.id,
@@ -87,6 +102,7 @@ def public_user(found: User) -> Json:
         "identifier": found.identifier,
         "username": found.username or "",
         "banned": found.banned,
+        **deprovisioned(instance, found),
     }
 
 
@@ -141,7 +157,7 @@ def _proof(found: EmailAddress | PhoneNumber) -> Json | None:
     if found.status != "verified":
         return None
     codes = dict.fromkeys(("email_code", "phone_code"), "verification_otp")
-    kind = {"ticket": "verification_ticket", **codes}
+    kind = {"ticket": "verification_ticket", "scim": "verification_scim", **codes}
     return {
         "object": kind.get(found.strategy or "", "verification_admin"),
         "status": "verified",

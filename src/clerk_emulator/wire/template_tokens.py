@@ -8,16 +8,24 @@ from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.kinds import JwtTemplate
 from clerk_emulator.state.model import Session
 from clerk_emulator.wire import organizations, people
+from clerk_emulator.wire.omission import claims_left
 from clerk_emulator.wire.site import Site
+from clerk_emulator.wire.tokens import authorized_party
 
 CODE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 LEEWAY = 10
 
 
 def template_token(
-    instance: Instance, session: Session, site: Site, template: JwtTemplate, lifetime: int | None
+    instance: Instance,
+    session: Session,
+    site: Site,
+    template: JwtTemplate,
+    *,
+    origin: str | None = None,
+    lifetime: int | None = None,
 ) -> str:
-    """Return a signed token for a session, with the claims of a template."""
+    """Return a signed token for a session, with the claims of a template; `origin` as for a session token."""
     issued_at = instance.clock.wall() // 1000
     fixed = {
         "exp": issued_at + (lifetime or template.lifetime),
@@ -26,9 +34,9 @@ def template_token(
         "jti": instance.ids.secret()[:20],
         "nbf": issued_at - max(LEEWAY, template.allowed_clock_skew),
         "sub": session.user_id,
+        **authorized_party(instance, session, origin),
     }
-    if session.origin:
-        fixed["azp"] = session.origin
+    fixed = claims_left(instance.settings, fixed)
     return site.keyring.sign({**filled(template.claims, _scope(instance, session)), **fixed})
 
 

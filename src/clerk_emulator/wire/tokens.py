@@ -5,6 +5,7 @@ from typing import Any
 from clerk_emulator.state import memberships
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import Session
+from clerk_emulator.wire.omission import claims_left
 from clerk_emulator.wire.site import Site
 
 LIFETIME = 60
@@ -13,13 +14,29 @@ CATEGORY = "cl_B7d4PD111AAA"
 MINUTE = 60_000
 
 
-def session_token(instance: Instance, session: Session, site: Site, lifetime: int = LIFETIME) -> str:
-    """Return a signed token for a session. Its times are those of the wall clock, which verifiers have."""
-    return site.keyring.sign(session_claims(instance, session, site.url, lifetime), cat=CATEGORY)
+def session_token(
+    instance: Instance, session: Session, site: Site, *, origin: str | None = None, lifetime: int = LIFETIME
+) -> str:
+    """Return a signed token for a session. Its times are those of the wall clock, which verifiers have.
+
+    `origin` is the Origin header of the request that mints the token, None where it has none.
+    """
+    claims = session_claims(instance, session, site.url, lifetime) | authorized_party(instance, session, origin)
+    return site.keyring.sign(claims_left(instance.settings, claims), cat=CATEGORY)
+
+
+def authorized_party(instance: Instance, session: Session, origin: str | None) -> dict[str, str]:
+    """Return the claim `azp`: the Origin of the request that mints the token, and no claim where it has none.
+
+    A top-level navigation has no Origin, so what a handshake hands out has no `azp` (clerk/javascript#8231, #7332,
+    #9249); nor have tokens of the Backend API. `Settings.azp_without_origin` names the application there too.
+    """
+    party = origin or (session.origin if instance.settings.azp_without_origin else None)
+    return {"azp": party} if party else {}
 
 
 def session_claims(instance: Instance, session: Session, issuer: str, lifetime: int) -> dict[str, Any]:
-    """Return the claims of a session token."""
+    """Return the claims of a session token, without `azp`."""
     issued_at = instance.clock.wall() // 1000
     claims: dict[str, Any] = {
         "exp": issued_at + lifetime,
@@ -33,8 +50,6 @@ def session_claims(instance: Instance, session: Session, issuer: str, lifetime: 
         "sub": session.user_id,
         "v": 2,
     }
-    if session.origin:
-        claims["azp"] = session.origin
     if session.actor:
         claims["act"] = session.actor
     return {**claims, **_organization_claims(instance, session)}

@@ -1,5 +1,6 @@
 """The desk below /_emulator/."""
 
+import json
 from typing import Any
 
 import httpx2
@@ -7,6 +8,7 @@ import pytest
 
 from clerk_emulator import Emulator
 from clerk_emulator.control.api import TABLE
+from clerk_emulator.webhooks import signing
 from tests.clerk_emulator.people import Backend, Receiver
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +56,33 @@ async def test_endpoints_come_and_go(desk: Any) -> None:
     assert (await desk("GET", "/endpoints"))["data"] == [made]
     await desk("DELETE", f"/endpoints/{made['id']}")
     assert (await desk("GET", "/endpoints"))["data"] == []
+
+
+async def test_an_example_goes_to_one_endpoint_signed_with_its_secret_from_a_foreign_instance(
+    desk: Any, browser: httpx2.AsyncClient, emulator: Emulator, receiver: Receiver
+) -> None:
+    other = Receiver()
+    emulator.webhooks.connect("http://other.test/", transport=httpx2.ASGITransport(other))
+    endpoint = next(iter(emulator.webhooks.endpoints))
+    emulator.faults.add({"event": "*", "do": "drop"})
+    for body in ({}, {"type": "role.updated"}):
+        await desk("POST", f"/endpoints/{endpoint}/example", body)
+    await emulator.webhooks.drain()
+    assert (receiver.types, other.types) == (["user.created", "role.updated"], [])
+    headers, sent = receiver.got[0]
+    seconds = int(headers["svix-timestamp"])
+    assert headers == {**headers, **signing.headers(receiver.secret, headers["svix-id"], seconds, sent)}
+    assert seconds == emulator.clock.wall() // 1000, "signed now, whatever the payload's timestamp"
+    assert json.loads(sent)["instance_id"] == "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S" != emulator.state.id
+    assert not len(emulator.state.users), "nothing has happened"
+    for path, wish, status in (
+        ("ep_unknown", {}, 404),
+        (endpoint, {"type": "user.danced"}, 422),
+        (endpoint, {"type": ["user.created"]}, 422),
+        (endpoint, {"event": "user.created"}, 422),
+    ):
+        answer = await browser.post(f"/_emulator/endpoints/{path}/example", json=wish)
+        assert answer.status_code == status, wish
 
 
 async def test_deliveries_are_drained_filtered_and_replayed(desk: Any, backend: Backend, receiver: Receiver) -> None:

@@ -127,3 +127,39 @@ async def test_the_description_has_every_path(desk: Any) -> None:
     for operation in operations:
         for content in operation.get("requestBody", {}).get("content", {}).values():
             Draft202012Validator.check_schema(content["schema"])
+
+
+async def test_the_default_role_is_one_of_the_roles_and_the_same_for_settings_and_role_set(
+    desk: Any, backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator
+) -> None:
+    await desk("POST", "/seed", {"roles": [{"key": "org:guest", "name": "Guest"}]})
+    await desk("POST", "/settings", {"default_role": "org:guest", "invitation_days": 3})
+    (roles,) = (await backend("GET", "/role_sets"))["data"]
+    assert roles["default_role"]["key"] == "org:guest"
+    await backend("PATCH", f"/role_sets/{roles['key']}", {"default_role_key": "org:member"})
+    assert (await desk("GET", "/settings"))["default_role"] == "org:member"
+    answer = await browser.post("/_emulator/settings", json={"default_role": "org:king", "invitation_days": 9})
+    assert (answer.status_code, "org:king" in answer.json()["error"]) == (422, True)
+    assert (await desk("GET", "/settings"))["invitation_days"] == 3, "all or none"
+
+
+async def test_a_profile_is_chosen_at_the_start_and_comes_back_with_a_reset(private_key: str) -> None:
+    emulator = Emulator(private_key=private_key, profile="minimal")
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(emulator), base_url="http://127.0.0.1:8001") as http:
+        kept = (await http.get("/_emulator/settings")).json()
+        assert (kept["profile"], kept["omitted"]) == ("minimal", ["*"])
+        await http.post("/_emulator/settings", json={"profile": "default"})
+        assert (await http.get("/_emulator/settings")).json()["omitted"] == []
+        await http.post("/_emulator/reset")
+        assert (await http.get("/_emulator/settings")).json() == kept
+        refused = await http.post("/_emulator/settings", json={"omitted": ["user.nothing"]})
+        assert (refused.status_code, "user.nothing" in refused.json()["error"]) == (422, True)
+
+
+async def test_what_can_be_omitted_is_listed(desk: Any) -> None:
+    rows = {row["name"]: row for row in (await desk("GET", "/omittable"))["data"]}
+    assert rows["session_token.azp"] == {"name": "session_token.azp", "minimal": True, "reason": None}
+    assert rows["deleted.id"]["minimal"] is False
+    assert rows["deleted.id"]["reason"]
+    for name in rows:
+        assert (await desk("POST", "/settings", {"omitted": [name]}))["omitted"] == [name]

@@ -9,7 +9,7 @@ from clerk_emulator import Emulator
 from tests.clerk_emulator.people import Backend, Receiver
 
 pytestmark = pytest.mark.anyio
-PAGES = ("users", "organizations", "invitations", "mail", "deliveries", "requests", "faults")
+PAGES = ("users", "organizations", "invitations", "mail", "endpoints", "deliveries", "requests", "faults")
 
 
 async def do(browser: httpx2.AsyncClient, page: str, deed: str, **form: str) -> httpx2.Response:
@@ -70,6 +70,23 @@ async def test_a_person_bans_deletes_replays_and_breaks(
     await do(browser, "faults", "remove-fault", id="fault_1")
     await do(browser, "users", "delete-user", id=user["id"])
     assert len(emulator.state.users) == 0
+
+
+async def test_a_person_sends_an_example_to_an_endpoint(
+    browser: httpx2.AsyncClient, emulator: Emulator, receiver: Receiver
+) -> None:
+    (endpoint,) = emulator.webhooks.endpoints
+    assert "Send example" in (await browser.get("/_emulator/pages/endpoints")).text
+    sent = await do(browser, "endpoints", "send-example", id=endpoint, type="organization.created")
+    assert sent.status_code == 303
+    await emulator.webhooks.drain()
+    assert receiver.types == ["organization.created"]
+    assert (await do(browser, "endpoints", "send-example", id="ep_unknown", type="user.created")).status_code == 422
+    assert (await do(browser, "endpoints", "send-example", id=endpoint, type="user.danced")).status_code == 422
+    assert (await do(browser, "endpoints", "remove-endpoint", id=endpoint)).status_code == 303
+    assert not emulator.webhooks.endpoints
+    assert (await do(browser, "endpoints", "add-endpoint", url="http://127.0.0.1:9/hook")).status_code == 303
+    assert [one.url for one in emulator.webhooks.endpoints.values()] == ["http://127.0.0.1:9/hook"]
 
 
 async def test_the_clock_is_moved(browser: httpx2.AsyncClient, emulator: Emulator) -> None:

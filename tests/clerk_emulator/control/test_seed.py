@@ -98,3 +98,64 @@ async def test_a_seed_is_taken_whole_or_not_at_all(emulator: Emulator, wish: dic
     assert place in str(wrong.value)
     assert snapshot.dump(emulator.state) == before
     assert isinstance(wrong.value, BadSeed) or "url" in place
+
+
+LEGACY: list[dict[str, Any]] = [
+    {"key": "admin", "replaces": "org:admin"},
+    {"key": "basic_member", "name": "Basic member", "replaces": "org:member"},
+]
+
+
+async def test_an_instance_can_have_the_role_keys_of_before_december_2023(emulator: Emulator, backend: Backend) -> None:
+    emulator.seed({"roles": LEGACY})
+    listed = {role["key"]: role for role in (await backend("GET", "/organization_roles"))["data"]}
+    assert set(listed) == {"admin", "basic_member"}
+    assert "org:sys_memberships:manage" in [one["key"] for one in listed["admin"]["permissions"]]
+    firm, admin = await backend.firm()
+    (membership,) = (await backend("GET", f"/organizations/{firm['id']}/memberships"))["data"]
+    assert membership["role"] == "admin"
+    path = f"/organizations/{firm['id']}/memberships/{admin['id']}"
+    assert await backend.no("PATCH", path, {"role": "basic_member"}) == (400, "organization_minimum_permissions_needed")
+    assert await backend.no("PATCH", path, {"role": "org:member"}) == (404, "resource_not_found")
+    assert (await backend.invite(firm, role="basic_member"))["role"] == "basic_member"
+    (roles,) = (await backend("GET", "/role_sets"))["data"]
+    assert (roles["creator_role"]["key"], roles["default_role"]["key"]) == ("admin", "basic_member")
+
+
+async def test_creators_can_get_another_role_and_org_admin_can_be_gone(emulator: Emulator, backend: Backend) -> None:
+    powers = ["org:sys_memberships:manage", "org:sys_memberships:read", "org:sys_profile:delete"]
+    owner = {"key": "org:owner", "name": "Owner", "permissions": powers}
+    emulator.seed({"roles": [owner], "settings": {"creator_role": "org:owner", "default_role": "org:member"}})
+    settings = await backend("GET", "/instance/organization_settings")
+    assert settings["creator_role"] == "org:owner"
+    roles = {role["key"]: role["id"] for role in (await backend("GET", "/organization_roles"))["data"]}
+    await backend("DELETE", f"/organization_roles/{roles['org:admin']}")
+    firm, _ = await backend.firm()
+    (membership,) = (await backend("GET", f"/organizations/{firm['id']}/memberships"))["data"]
+    assert (membership["role"], membership["permissions"]) == ("org:owner", powers)
+    seen = [message.type for message in emulator.webhooks.log.messages.values()]
+    assert seen[0] == "role.deleted"
+
+
+async def test_seeded_roles_and_permissions_are_told_where_the_seed_asks_for_it(emulator: Emulator) -> None:
+    clerk = {"key": "org:clerk", "permissions": ["org:files:read"]}
+    emulator.seed({"roles": [*LEGACY, clerk], "events": True})
+    seen = [message.type for message in emulator.webhooks.log.messages.values()]
+    assert seen == ["role.updated", "role.updated", "permission.created", "role.created"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"roles": [{"key": "admin", "replaces": "org:king"}]},
+        {"roles": [{"key": "org:member", "replaces": "org:admin"}]},
+        {"roles": [{"key": ""}]},
+        {"roles": [{"key": "org:admin"}]},
+        {"settings": {"default_role": "org:king"}},
+    ],
+)
+async def test_roles_that_make_no_sense_are_refused_with_the_place(emulator: Emulator, wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadSeed, match=r"^(roles\[0\]|settings): "):
+        emulator.seed(wrong)
+    assert list(emulator.state.roles) == ["org:admin", "org:member"]
+    assert emulator.state.settings.default_role == "org:member"

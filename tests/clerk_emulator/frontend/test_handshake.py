@@ -82,12 +82,38 @@ async def test_the_session_token_says_who_where_and_for_whom(
     assert (header["alg"], header["cat"], header["typ"]) == ("RS256", "cl_B7d4PD111AAA", "JWT")
     assert claims["exp"] - claims["iat"] == 60
     assert claims["iat"] == emulator.clock.wall() // 1000
-    assert (claims["iss"], claims["azp"]) == ("http://127.0.0.1:8001", "http://127.0.0.1:8000")
+    assert claims["iss"] == "http://127.0.0.1:8001"
     assert (claims["sub"], claims["v"], claims["sts"], claims["fva"]) == (admin["id"], 2, "active", [0, -1])
     assert claims["o"] == {"id": organization["id"], "slg": "northwind-law", "rol": "admin"}
     assert int(cookies["__client_uat"]) <= claims["iat"]
     session = await backend("GET", f"/sessions/{claims['sid']}")
     assert session["status"] == "active"
+
+
+async def test_a_navigation_has_no_origin_and_its_token_no_azp_unless_a_setting_adds_it(
+    browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
+) -> None:
+    user = await backend.user()
+    await browser.post("/sign-in", data={"user_id": user["id"], "redirect_url": APP})
+    assert "azp" not in decode(emulator, (await shake(browser, emulator))["__session"])
+    emulator.state.settings.change({"azp_without_origin": True})
+    assert decode(emulator, (await shake(browser, emulator))["__session"])["azp"] == "http://127.0.0.1:8000"
+
+
+async def test_a_token_of_the_backend_api_has_no_azp_unless_a_setting_adds_it(
+    browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
+) -> None:
+    user = await backend.user()
+    await browser.post("/sign-in", data={"user_id": user["id"]})
+    session = decode(emulator, (await shake(browser, emulator))["__session"])["sid"]
+    await backend("POST", "/jwt_templates", {"name": "hasura", "claims": {}})
+    for path in ("tokens", "tokens/hasura"):
+        made = await backend("POST", f"/sessions/{session}/{path}")
+        assert "azp" not in decode(emulator, made["jwt"])
+    emulator.state.settings.change({"azp_without_origin": True})
+    for path in ("tokens", "tokens/hasura"):
+        made = await backend("POST", f"/sessions/{session}/{path}")
+        assert decode(emulator, made["jwt"])["azp"] == "http://127.0.0.1:8000"
 
 
 async def test_it_takes_up_the_organization_that_is_asked_for(
@@ -122,8 +148,9 @@ async def test_a_server_refreshes_a_token_by_the_cookie_of_the_handshake(
         "request_origin": "http://127.0.0.1:8000",
     }
     made = await backend("POST", f"/sessions/{session}/refresh", body)
-    assert decode(emulator, made["jwt"])["sub"] == user["id"]
-    elsewhere = {**body, "request_origin": "http://127.0.0.1:9000"}
+    claims = decode(emulator, made["jwt"])
+    assert (claims["sub"], claims["azp"]) == (user["id"], "http://127.0.0.1:8000")
+    elsewhere = {**body, "expired_token": made["jwt"], "request_origin": "http://127.0.0.1:9000"}
     mismatch = (401, "refresh_request_origin_azp_mismatch")
     assert await backend.no("POST", f"/sessions/{session}/refresh", elsewhere) == mismatch
     wrong = {**body, "refresh_token": "rt_unknown"}

@@ -80,6 +80,14 @@ async def test_a_token_is_signed_and_lasts_a_minute(
     claims = jwt.decode(token, emulator.site.keyring.public_pem, ["RS256"], options=options)  # type: ignore[arg-type]
     assert claims["exp"] - claims["iat"] == 60
     assert (claims["azp"], claims["sts"]) == ("http://127.0.0.1:3000", "active")
+    shown = (await script.client())["sessions"][0]["last_active_token"]["jwt"]
+    assert (emulator.site.keyring.read(shown) or {})["azp"] == "http://127.0.0.1:3000"
+    del browser.headers["origin"]
+    browser.headers["referer"] = "http://127.0.0.1:3000/members"
+    for path_of_token in (f"{path}/tokens", f"{path}/touch"):
+        made = await script("POST", path_of_token)
+        jwt_ = made["jwt"] if "jwt" in made else made["last_active_token"]["jwt"]
+        assert "azp" not in (emulator.site.keyring.read(jwt_) or {}), "no Origin, no azp"
     await backend("POST", "/jwt_templates", {"name": "hasura", "claims": {"mail": "{{user.primary_email_address}}"}})
     made = await script("POST", f"{path}/tokens/hasura")
     assert (emulator.site.keyring.read(made["jwt"]) or {})["mail"] == "ada@example.com"

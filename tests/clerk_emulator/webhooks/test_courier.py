@@ -322,3 +322,60 @@ async def test_a_slow_endpoint_holds_up_no_other(emulator: Emulator, backend: Ba
         with anyio.fail_after(10):
             await arrived.wait()
         let_go.set()
+
+
+async def fates(private_key: str, seed: int) -> list[tuple[str, int]]:
+    """Return what becomes of a hundred deliveries, and how late they are."""
+    wall = Clock()
+    wall.stop()
+    emulator = Emulator(clock=wall, private_key=private_key)
+    settings = {"webhook_loss_percent": 10, "webhook_delay_seconds": 60, "webhook_seed": seed}
+    emulator.state.settings.change(settings)
+    emulator.webhooks.connect("http://app.test/", transport=httpx2.ASGITransport(Receiver()))
+    for number in range(100):
+        emulator.seed({"users": [{"email_address": f"user{number}@example.com"}], "events": True})
+    late = [(row.state, row.due_at - wall.now()) for row in emulator.webhooks.log.deliveries.values()]
+    await emulator.webhooks.drain()
+    wall.advance(seconds=60)
+    await emulator.webhooks.drain()
+    ends = [row.state for row in emulator.webhooks.log.deliveries.values()]
+    assert ends == ["dropped" if state == "dropped" else "succeeded" for state, _ in late]
+    return late
+
+
+async def test_webhooks_get_lost_and_are_late_by_the_seed_alone(private_key: str) -> None:
+    one, same, other = [await fates(private_key, seed) for seed in (1, 1, 2)]
+    assert one == same != other
+    assert 3 <= sum(state == "dropped" for state, _ in one) <= 20
+    delays = [delay for _, delay in one]
+    assert min(delays) >= 0
+    assert 50_000 < max(delays) <= 60_000
+
+
+async def test_late_webhooks_arrive_in_the_order_of_their_lateness(
+    backend: Backend, emulator: Emulator, receiver: Receiver
+) -> None:
+    emulator.state.settings.change({"webhook_delay_seconds": 60})
+    for number in range(10):
+        await backend.user(f"user{number}@example.com")
+    await emulator.webhooks.drain()
+    assert receiver.got == [], "ten that are all due at once would be no disorder"
+    due = sorted(emulator.webhooks.log.deliveries.values(), key=lambda row: row.due_at)
+    emulator.clock.advance(seconds=60)
+    await emulator.webhooks.drain()
+    assert (
+        receiver.ids
+        == [row.message.id for row in due]
+        != [row.message.id for row in sorted(due, key=lambda row: int(row.id[4:]))]
+    )
+
+
+async def test_a_replay_is_neither_lost_nor_late(backend: Backend, emulator: Emulator, receiver: Receiver) -> None:
+    emulator.state.settings.change({"webhook_loss_percent": 100, "webhook_delay_seconds": 60})
+    await backend.user()
+    await emulator.webhooks.drain()
+    (lost,) = emulator.webhooks.log.deliveries.values()
+    assert (lost.state, lost.fault, receiver.got) == ("dropped", "lost", [])
+    emulator.webhooks.replay(lost.id)
+    await emulator.webhooks.drain()
+    assert receiver.types == ["user.created"]

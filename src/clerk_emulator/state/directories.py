@@ -1,0 +1,133 @@
+"""Directories (SCIM): an identity provider makes, changes and deactivates users, and gives them roles by groups.
+
+A deactivated user is `deprovisioned`: sessions are ended, signing in is refused, `user.updated` is sent. It ends where
+the directory activates the user again, is disabled, or is deleted.
+"""
+
+from typing import Any
+
+from clerk_emulator.state import emails, memberships, roles, sessions, users
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.kinds import Directory
+from clerk_emulator.state.model import Membership, Organization, User
+from clerk_emulator.state.refusals import missing_resource
+
+NAMES = ("first_name", "last_name")
+
+
+def get(instance: Instance, directory_id: str) -> Directory:
+    """Return a directory, or refuse."""
+    found = instance.directories.find(directory_id)
+    if found is None:
+        raise missing_resource("directory", directory_id)
+    return found
+
+
+def create(instance: Instance, name: str, directory_id: str | None = None) -> Directory:
+    """Add a directory. No event is sent: Clerk has none for this."""
+    now = instance.now
+    made = Directory(id=directory_id or instance.ids.new("scimdir"), name=name, created_at=now, updated_at=now)
+    instance.directories.add(made)
+    return made
+
+
+def delete(instance: Instance, directory: Directory) -> None:
+    """Delete a directory; its users stay, unmanaged and active."""
+    for user in _users_of(instance, directory):
+        user.directory_id = user.directory_user_id = None
+        if user.deprovisioned:
+            set_active(instance, user, True)
+    for membership in instance.memberships:
+        if membership.directory_id == directory.id:
+            membership.directory_id = None
+    instance.directories.remove(directory.id)
+
+
+def set_enabled(instance: Instance, directory: Directory, is_enabled: bool) -> None:
+    """Enable a directory, or disable it, which activates its users again."""
+    directory.enabled = is_enabled
+    instance.touch(directory)
+    if not is_enabled:
+        for user in _users_of(instance, directory):
+            if user.deprovisioned:
+                set_active(instance, user, True)
+
+
+def provision(instance: Instance, directory: Directory, wish: dict[str, Any]) -> User:
+    """Create or change a user as the identity provider says; a user with the same address is taken over.
+
+    `wish`: `user_id` or `email_address`, `first_name`, `last_name`, `external_id` (of the directory), `active`.
+    """
+    address = wish.get("email_address")
+    user = instance.users.find(wish.get("user_id")) or (emails.find_owner(instance, address) if address else None)
+    if user is None:
+        draft = {name: wish.get(name) for name in NAMES} | {"email_address": [address] if address else []}
+        link = (directory.id, wish.get("external_id"))
+        user = users.create(instance, draft, strategy="scim", directory=link)
+        is_changed = False
+    else:
+        is_changed = _change(instance, directory, user, wish)
+    if wish.get("active") is not None and wish["active"] is user.deprovisioned:
+        set_active(instance, user, wish["active"])
+    elif is_changed:
+        instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def set_active(instance: Instance, user: User, is_active: bool) -> User:
+    """Deactivate a user, which ends all sessions, or activate them again."""
+    user.deprovisioned = not is_active
+    if not is_active:
+        sessions.end_all(instance, user, "revoked")
+    instance.touch_and_tell("user.updated", user)
+    return user
+
+
+def assign_role(
+    instance: Instance, directory: Directory, organization: Organization, user: User, role: str
+) -> Membership:
+    """Give a user the role that a group of the directory maps to, as a member of an organization."""
+    roles.get_for(instance, organization.role_set, role)
+    found = memberships.find(instance, organization.id, user.id)
+    if found is None:
+        found = memberships.join(instance, organization, user, role, {"directory_id": directory.id})
+    else:
+        found.directory_id = directory.id
+        memberships.set_role(instance, found, role)
+    return found
+
+
+def _users_of(instance: Instance, directory: Directory) -> list[User]:
+    return [user for user in instance.users if user.directory_id == directory.id]
+
+
+def _change(instance: Instance, directory: Directory, user: User, wish: dict[str, Any]) -> bool:
+    before = (user.directory_id, user.directory_user_id, user.first_name, user.last_name, user.primary_email_address_id)
+    user.directory_id = directory.id
+    user.directory_user_id = wish.get("external_id", user.directory_user_id)
+    for name in NAMES:
+        if name in wish:
+            setattr(user, name, wish[name])
+    address = wish.get("email_address")
+    if address:
+        _give_address(instance, user, address)
+    return before != (
+        user.directory_id,
+        user.directory_user_id,
+        user.first_name,
+        user.last_name,
+        user.primary_email_address_id,
+    )
+
+
+def _give_address(instance: Instance, user: User, address: str) -> None:
+    wanted = emails.check_shape(address)
+    email = next((one for one in user.email_addresses if one.email_address == wanted), None)
+    if email is None:
+        email = emails.attach(instance, user, wanted, "verified", "scim")
+    emails.require_free(instance, wanted, but=user)
+    for old in [one for one in user.email_addresses if one.strategy == "scim" and one is not email]:
+        emails.detach(instance, user, old)
+    email.status, email.strategy = "verified", "scim"
+    emails.index(instance, email)
+    user.primary_email_address_id = email.id

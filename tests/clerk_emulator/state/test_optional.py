@@ -1,0 +1,68 @@
+"""The table of what Clerk may leave out."""
+
+from typing import Any
+
+import pytest
+
+from clerk_emulator.state.optional import FIELDS, INDISPENSABLE, NAMES, NULLED, ONLY_EMPTY, RELUCTANT, chosen
+from tests.clerk_emulator.specification import follow, load
+
+FILES = ("bapi-2025-11-10.yml", "bapi-2026-05-12.yml", "webhooks-2025-04-15.yml")
+BY_NAME = {  # schemas whose objects don't say what they are
+    "deleted": "DeletedObject",
+    "error": "ClerkError",
+    "error_body": "ClerkErrors",
+    "event": "WebhookEventPayload",
+    "public_user_data": "OrganizationMembershipPublicUserData",
+}
+BY_OBJECT = {  # the schema of each other kind; others of the same object only add fields
+    "email_address": "EmailAddress",
+    "invitation": "Invitation",
+    "organization": "Organization",
+    "organization_domain": "OrganizationDomain",
+    "organization_invitation": "OrganizationInvitation",
+    "organization_membership": "OrganizationMembership",
+    "organization_settings": "OrganizationSettings",
+    "phone_number": "PhoneNumber",
+    "role_set": "RoleSet",
+    "role_set_item": "RoleSetItem",
+    "session": "Session",
+    "user": "User",
+    "waitlist_entry": "WaitlistEntry",
+}
+
+
+def schema_of(file: str, kind: str) -> Any:
+    """Return the schema of a kind in one of Clerk's files, or None where the file has none."""
+    schemas = load(file)["components"]["schemas"]
+    found = schemas.get((BY_NAME | BY_OBJECT)[kind])
+    return found and follow(load(file), found)
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_the_table_has_exactly_the_fields_that_clerks_files_do_not_require(kind: str) -> None:
+    optional: set[str] = set()
+    required: set[str] = set()
+    for file in FILES:
+        schema = schema_of(file, kind)
+        if schema is not None:
+            optional |= set(schema["properties"]) - set(schema.get("required", ()))
+            required |= set(schema.get("required", ()))
+    assert set(FIELDS[kind]) == optional
+    assert not optional & required, "the files agree"
+
+
+@pytest.mark.parametrize("name", sorted(NULLED))
+def test_what_is_null_instead_may_be_null_by_the_files(name: str) -> None:
+    kind, field = name.split(".")
+    assert field in RELUCTANT[kind]
+    assert schema_of("bapi-2026-05-12.yml", kind)["properties"][field]["nullable"] is True
+
+
+def test_everything_but_the_indispensable_is_chosen_by_a_star_and_that_by_its_name() -> None:
+    assert set(NAMES) >= {*INDISPENSABLE, *NULLED, *ONLY_EMPTY}
+    everything = {f"{kind}.{name}" for kind, names in chosen(("*",)).items() for name in names}
+    assert everything == set(NAMES) - set(INDISPENSABLE)
+    assert chosen(("deleted.*",))["deleted"] == {"external_id", "slug"}
+    assert chosen(("deleted.id",))["deleted"] == {"id"}
+    assert not any(chosen(()).values())

@@ -1,6 +1,5 @@
 """Hostile requests of the right shape: to the REST API and to the console's forms, by somebody who may."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -123,7 +122,7 @@ class Asked:
     method: str
     path: str
     body: bytes
-    headers: Mapping[str, str | bytes]
+    headers: tuple[tuple[bytes, bytes], ...]
     bent: str
 
     @property
@@ -138,13 +137,8 @@ def make_request(choice: Choice) -> Asked:
     asked = choice.one_of(makers)(choice)
     if choice.one_of((False,) * 5 + (True,)):
         key = choice.one_of(("same", "\x7f", "é", "x" * 500, "a\tb", " "))
-        return Asked(
-            asked.method,
-            asked.path,
-            asked.body,
-            {**asked.headers, "idempotency-key": key.encode("latin-1")},
-            asked.bent,
-        )
+        headers = (*asked.headers, (b"idempotency-key", key.encode("latin-1")))
+        return Asked(asked.method, asked.path, asked.body, headers, asked.bent)
     return asked
 
 
@@ -159,21 +153,21 @@ def _with_body(choice: Choice) -> Asked:
         body["\ud800"] = "extra"
     text = write(body)
     raw = choice.one_of((text.encode(),) * 20 + (b"\xff", b"", b"[", text.encode() + b"\0", b'{"a": NaN}'))
-    return Asked(method, path, raw, {"content-type": "application/json"}, f"{name}={write(body[name])[:60]}")
+    return Asked(method, path, raw, ((b"content-type", b"application/json"),), f"{name}={write(body[name])[:60]}")
 
 
 def _with_query(choice: Choice) -> Asked:
     path, names = choice.one_of(QUERIES)
     name = choice.one_of(names)
     value = choice.one_of((*_RAW, *_CURSORS) if name in ("cursor", "before", "after") else _RAW)
-    return Asked("GET", f"{path}?{name}={quote(value, safe='%')}", b"", {}, f"?{name}={value[:40]}")
+    return Asked("GET", f"{path}?{name}={quote(value, safe='%')}", b"", (), f"?{name}={value[:40]}")
 
 
 def _with_path(choice: Choice) -> Asked:
     path = choice.one_of(PATHS)
     ids = tuple(quote(it, safe="") for it in IDS if isinstance(it, str) and it.isascii() and it) + _RAW[:5]
     id = choice.one_of(ids)
-    return Asked("GET", path.format(id), b"", {}, f"id {id[:40]}")
+    return Asked("GET", path.format(id), b"", (), f"id {id[:40]}")
 
 
 def _with_form(choice: Choice) -> Asked:
@@ -182,5 +176,5 @@ def _with_form(choice: Choice) -> Asked:
     bad = choice.one_of(names)
     fields = {name: quote(good.get(name, "Maya")) for name in names} | {bad: choice.one_of(_RAW)}
     body = "&".join(f"{name}={value}" for name, value in fields.items()).encode()
-    headers: dict[str, str | bytes] = {"content-type": "application/x-www-form-urlencoded"}
+    headers = ((b"content-type", b"application/x-www-form-urlencoded"),)
     return Asked("POST", path, body, headers, f"{bad}={fields[bad][:40]}")

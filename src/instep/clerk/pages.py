@@ -53,10 +53,10 @@ class _Membership(Struct, gc=False):
     """A membership without the organization that each row repeats."""
 
     id: wire.Id
-    role: str
+    role: wire.RoleKey
     organization: _Organization
     public_user_data: _User
-    updated_at: wire.At = 0
+    updated_at: wire.Version = 0
     created_at: wire.At | None = 0
 
 
@@ -94,15 +94,16 @@ class Reader(Generic[W]):
             try:
                 items.append(self._say(wire.read(self._one.decode, raw)))
             except wire.Unreadable as error:
-                bad.append(f"{_id_of(raw) or 'A row without an id'}: {error}")
-        return Listed(items, len(rows), _id_of(rows[-1]) if rows else None, total, bad)
+                bad.append(f"{id_of(raw) or 'A row without an id'}: {error}")
+        return Listed(items, len(rows), id_of(rows[-1]) if rows else None, total, bad)
 
 
 def _page_of(type_: type[W]) -> Any:
     return msgspec.defstruct("_Page", [("data", list[type_]), ("total_count", int | None, None)])  # type: ignore[valid-type]
 
 
-def _id_of(raw: Raw) -> str | None:
+def id_of(raw: Raw) -> str | None:
+    """The id of a row that can't be read; None where not even that can."""
     try:
         return msgspec.json.decode(raw, type=_Id).id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import stamina
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from instep.kit.errors import PermanentError, TemporaryError
@@ -56,6 +56,7 @@ _BULK_PRAGMAS = ("synchronous=NORMAL", "wal_autocheckpoint=16000", "cache_size=-
 _USUAL_PRAGMAS = ("synchronous=FULL", "wal_autocheckpoint=1000", "cache_size=-16000")
 _IDLE_TOO_LONG = "25P03"
 _TOO_MUCH = "54"  # a value that passes a limit of PostgreSQL's, such as the size of an index row: no outage
+_NO_VALUE = (OverflowError, UnicodeEncodeError)  # what drivers raise for values that they can't even hand over
 _PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
 
 
@@ -68,6 +69,10 @@ class DatabaseRefused(PermanentError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="database_refused")
+
+
+class ValueRefusedError(DatabaseRefused):
+    """A value that no database, or not this one, holds: a NUL in a text, a number out of range, a key too long."""
 
 
 class Db:
@@ -125,7 +130,9 @@ class Db:
         except DBAPIError as error:
             if _is_down(error):
                 raise DatabaseDown(f"The database can't be read: {_cause(error)}") from error
-            raise DatabaseRefused(f"The database can't look for this: {_cause(error)}") from error
+            raise _refusal(error, "The database can't look for this") from error
+        except _NO_VALUE as error:
+            raise ValueRefusedError(f"The database can't look for this: {error}") from error
 
     def writing(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` without an event loop. A deadlock or a lost serialization is tried again: `fn` then runs anew."""
@@ -144,7 +151,9 @@ class Db:
         except DBAPIError as error:
             if _is_down(error):
                 raise DatabaseDown(f"The database can't be written: {_cause(error)}") from error
-            raise DatabaseRefused(f"The database refused the change: {_cause(error)}") from error
+            raise _refusal(error, "The database refused the change") from error
+        except _NO_VALUE as error:
+            raise ValueRefusedError(f"The database refused the change: {error}") from error
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -252,6 +261,14 @@ def _is_passing(error: Exception) -> bool:
 def _is_down(error: DBAPIError) -> bool:
     is_too_much = str(getattr(error.orig, "sqlstate", "")).startswith(_TOO_MUCH)
     return error.connection_invalidated or (isinstance(error, OperationalError) and not is_too_much)
+
+
+def _refusal(error: DBAPIError, words: str) -> DatabaseRefused:
+    """The refusal; that of a value where another value would have been taken."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    is_value = isinstance(error, DataError) or state.startswith(("22", _TOO_MUCH))
+    kind = ValueRefusedError if is_value else DatabaseRefused
+    return kind(f"{words}: {_cause(error)}")
 
 
 def _cause(error: DBAPIError) -> str:

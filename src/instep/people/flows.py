@@ -1,14 +1,13 @@
 """Reading the unified list: both sources side by side, and members even while Clerk is down."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from instep.access.principal import Access, Principal
 from instep.access.store import find_access
-from instep.identity.model import ClerkId, Invitation
+from instep.identity.model import ClerkId, Invitations
 from instep.identity.ports import Directory
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
@@ -42,7 +41,9 @@ class ListPeople:
         reading = asyncio.ensure_future(self._invitations(access))
         try:
             members = await self.db.read(store.find_members, access.organization_id, ask)
-            return merge(ask, members, await self._rows(access, await reading))
+            found = await reading
+            unreadable = 0 if isinstance(found, Unavailable) else found.unreadable
+            return merge(ask, members, await self._rows(access, found), unreadable=unreadable)
         finally:
             reading.cancel()
 
@@ -57,9 +58,9 @@ class ListPeople:
         members = await self.db.read(_members_seen, principal, ref, ask)
         return merge(ask, members, None) if members else None
 
-    async def _invitations(self, access: Access) -> Sequence[Invitation] | Unavailable:
+    async def _invitations(self, access: Access) -> Invitations | Unavailable:
         if access.organization_clerk_id is None:
-            return []
+            return Invitations()
         organization = ClerkId(access.organization_clerk_id)
         try:
             async with asyncio.timeout(self.patience):
@@ -71,9 +72,7 @@ class ListPeople:
             log.exception("invitations_broke", organization=organization)
             return Unavailable(f"{type(error).__name__}: {error}")
 
-    async def _rows(
-        self, access: Access, invitations: Sequence[Invitation] | Unavailable
-    ) -> list[InvitationRow] | Unavailable:
+    async def _rows(self, access: Access, invitations: Invitations | Unavailable) -> list[InvitationRow] | Unavailable:
         if isinstance(invitations, Unavailable):
             return invitations
         now = self.clock()

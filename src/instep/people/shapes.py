@@ -26,7 +26,7 @@ class Member(BaseModel):
     image_url: str | None
     role: str
     status: Literal["active", "deactivated", "removed"]
-    joined_at: str
+    joined_at: str | None
     last_active_at: str | None
 
 
@@ -39,7 +39,7 @@ class Invitation(BaseModel):
     status: Literal["pending", "expired"]
     is_expiring: bool
     invited_by: str | None
-    created_at: str
+    created_at: str | None
     expires_at: str | None
 
 
@@ -91,7 +91,8 @@ def as_json(people: People) -> str:
 def as_bytes(people: People) -> bytes:
     """The same as it is sent, several times as fast: nothing is asked for more often than this."""
     rows = [_sent(it) if isinstance(it, MemberRow) else msgspec.Raw(row_as_json(it).encode()) for it in people.rows]
-    page = {"data": rows, "totals": people.totals, "warnings": people.warnings, "next_cursor": people.next_cursor}
+    warnings = [str(it) for it in people.warnings]
+    page = {"data": rows, "totals": people.totals, "warnings": warnings, "next_cursor": people.next_cursor}
     return _encode(page)
 
 
@@ -154,7 +155,7 @@ def page_of(people: People) -> PeoplePage:
     return PeoplePage.model_construct(
         data=[_item(row) for row in people.rows],
         totals=Totals.model_construct(**{name: getattr(totals, name) for name in totals.__struct_fields__}),
-        warnings=list(people.warnings),
+        warnings=[str(it) for it in people.warnings],
         next_cursor=people.next_cursor,
     )
 

@@ -282,7 +282,9 @@ def test_a_nul_and_half_of_a_character_are_replaced(text: str) -> None:
     expected = text.replace("\0", "\ufffd").replace("\ud83d", "\ufffd").replace("\udc00", "\ufffd")
     expected = expected.replace("\ud800", "\ufffd")
     assert user(first_name=text).first_name == expected
-    assert expected in bytes(user(public_metadata={"a": text}).public_metadata).decode().encode().decode("unicode_escape")
+    assert expected in bytes(user(public_metadata={"a": text}).public_metadata).decode().encode().decode(
+        "unicode_escape"
+    )
 
 
 def test_a_whole_pair_and_what_only_looks_like_an_escape_stay() -> None:

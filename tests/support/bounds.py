@@ -53,6 +53,10 @@ class SayingClerk:
     rows: dict[str, list[bytes]] = field(default_factory=lambda: {kind: [] for kind in SHAPES})
     wrote: list[tuple[str, bytes]] = field(default_factory=list)
 
+    def put(self, kind: str, value: Any) -> None:
+        """Have this thing as well."""
+        self.rows[kind].append(write(value).encode())
+
     def answer(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path.removeprefix("/v1/")
         if request.method != "GET":
@@ -136,6 +140,14 @@ class Probe:
         bodies += [it.body for it in events[:middle]]
         bodies += [_event("organizationMembership.created", SHAPES["membership"].good(name)) for name in MATES]
         bodies += [it.body for it in events[middle:]]
+        await self.deliver(bodies)
+
+    async def send(self, type_: str, *data: Any) -> None:
+        """Send these as events of one type, together, and work them."""
+        await self.deliver([_event(type_, it) for it in data])
+
+    async def deliver(self, bodies: Sequence[bytes]) -> None:
+        """Send webhooks with these bodies, signed, and work whatever is due."""
         for body in bodies:
             headers = signed(body, at=self.clock.at)
             self.sent[headers["svix-id"]] = body[:4_000].decode(errors="replace")

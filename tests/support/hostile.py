@@ -181,7 +181,7 @@ _USER = {
     "id": "id primary_email_address_id",
     "metadata": "public_metadata private_metadata unsafe_metadata",
     "addresses": "email_addresses",
-    "secondary": "email_addresses email_addresses",
+    "secondary": " ".join(["email_addresses"] * 6),
     "any": "banned locked phone_numbers external_accounts password_enabled",
 }
 _ORGANIZATION = {
@@ -390,7 +390,7 @@ def make_object(choice: Choice, kind: str, number: str, *, bends: Sequence[int] 
 
 def make_event(choice: Choice, number: str, *, instance: str | None = INSTANCE) -> Made:
     """Make one webhook delivery's body: a hostile object in a good envelope, now and then a bent envelope."""
-    kind = choice.one_of(("user", "membership", *EVENTS))
+    kind = choice.one_of(("user", "user", "membership", *EVENTS))
     value, bent = _bent_object(choice, kind, number, (1, 0, 1, 1, 1, 2, 3))
     type_ = choice.one_of(EVENTS[kind])
     envelope: dict[str, Any] = {

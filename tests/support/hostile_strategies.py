@@ -1,11 +1,12 @@
 """The generator of `tests.support.hostile` as Hypothesis strategies."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from tests.support.hostile import SHAPES, Made, make_event, make_object, make_value
+from tests.support.hostile import SHAPES, Made, make_event, make_object
+from tests.support.hostile_requests import Asked, make_request
 
 T = TypeVar("T")
 
@@ -34,6 +35,6 @@ def events(draw: st.DrawFn, number: str) -> Made:
 
 
 @st.composite
-def values(draw: st.DrawFn) -> Any:
-    """Return one hostile value for a field of a request."""
-    return make_value(Drawn(draw))
+def requests(draw: st.DrawFn) -> Asked:
+    """Return one hostile request."""
+    return make_request(Drawn(draw))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
+from instep.kit.bounds import MOST_LEVELS
 from instep.kit.clock import is_time
 
 T = TypeVar("T")
@@ -26,6 +27,9 @@ LONGEST_NAME = 300
 LONGEST_URL = 2_000
 
 _LONGEST_NUMBER = 300  # digits; JSON allows any number of them
+DEEPEST = 2 * MOST_LEVELS
+"""Levels that are read at all: more than may be kept, so that what is left out of them is known to be too deep."""
+_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]}]', re.DOTALL)
 _ESCAPES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u([0-9a-fA-F]{4})|\\.", re.DOTALL)
 _TIMES = ("created_at", "expires_at", "expire_at", "last_sign_in_at", "last_active_at")
 _METADATA = ("public_metadata", "private_metadata", "unsafe_metadata")
@@ -54,11 +58,33 @@ def decode(read: Callable[[bytes | Raw], T], raw: bytes | Raw) -> T:
     """Decode one object by `read`, without its bad parts where it must be. Raises one of `UNREADABLE`."""
     try:
         return read(raw)
+    except RecursionError:
+        flat = flattened(bytes(raw))
+        if flat == bytes(raw):
+            raise
+        return decode(read, flat)
     except UNREADABLE:
         without = _without_bad_parts(raw)
         if without is None:
             raise
         return read(without)
+
+
+def flattened(body: bytes) -> bytes:
+    """Return JSON with null for everything that is nested in more than `DEEPEST` levels."""
+    parts, kept, depth = [], 0, 0
+    for token in _BRACKETS.finditer(body):
+        sign = token[0][:1]
+        if sign in b"[{":
+            depth += 1
+            if depth == DEEPEST + 1:
+                parts.append(body[kept : token.start()])
+        elif sign in b"]}":
+            depth -= 1
+            if depth == DEEPEST:
+                parts.append(b"null")
+                kept = token.end()
+    return b"".join([*parts, body[kept:]]) if parts else body
 
 
 def _without_bad_parts(raw: bytes | Raw) -> bytes | None:

@@ -75,7 +75,7 @@ def _inside(value: Any) -> Iterable[tuple[str | int, Any]]:
 def is_deep(value: Any, levels: int = MOST_LEVELS) -> bool:
     """Return whether decoded JSON is nested in more levels than this."""
     level = [value]
-    for _ in range(levels + 1):
+    for _ in range(levels):
         level = [inner for it in level for _, inner in _inside(it) if isinstance(inner, Mapping | list)]
         if not level:
             return False

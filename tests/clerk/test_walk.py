@@ -123,7 +123,7 @@ def _join(world: World, number: int) -> None:
 
 async def test_a_row_that_cannot_be_read_never_fails_its_page(world: World) -> None:
     world.emulator.seed(seed(3))
-    bad = {"id": "user_bad", "created_at": "yesterday"}
+    bad = {"id": "user_bad", "banned": "perhaps"}
     good = (await world.call("GET", "/users"))[:2]
     world.emulator.fail("GetUserList", status=200, body=[good[0], bad, good[1]], count=3)
     (window, _) = await world.sync.source.windows("user")

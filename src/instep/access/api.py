@@ -11,6 +11,7 @@ from instep.access.keys import ApiKeys
 from instep.access.principal import Access, Principal
 from instep.access.store import KeyRow
 from instep.kit.clock import to_iso
+from instep.kit.incoming import BoundedRouter
 
 PrincipalOf = Callable[[Request], Awaitable[Principal | Response]]
 AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
@@ -60,7 +61,7 @@ class Keys(BaseModel):
 
 def make_router(*, principal: PrincipalOf, access: AccessTo, keys: ApiKeys) -> APIRouter:
     """The routes of keys. `principal` and `access` answer 401 and 404 by themselves."""
-    router = APIRouter(prefix="/v1/keys", tags=["keys"], responses=FAILURES)
+    router = BoundedRouter(prefix="/v1/keys", tags=["keys"], responses=FAILURES)
 
     @router.get("", response_model=Keys, summary="All keys")
     async def list_keys(request: Request) -> Any:

@@ -9,7 +9,7 @@ from rich.table import Table
 from instep.access.principal import Access
 from instep.app.cli_run import AsJson, Organization, access_to, with_services
 from instep.app.wiring import Services
-from instep.kit.clock import to_datetime
+from instep.kit.clock import to_iso
 from instep.people.answers import changed_as_json
 from instep.people.changes import Changed
 from instep.people.merge import Ask, BadCursor, Cursor, InvitationRow, People, decode_cursor
@@ -121,4 +121,4 @@ def _print(access: Access, people: People) -> None:
 
 
 def _day(at: int) -> str:
-    return to_datetime(at).date().isoformat()
+    return (to_iso(at) or "unknown")[:10]

@@ -31,6 +31,7 @@ from instep.invitations.api import make_router as invitations_router
 from instep.invitations.application.api import make_router as applications_router
 from instep.journal.model import Unsettled
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
+from instep.kit.incoming import bounded
 from instep.kit.log import open_request
 from instep.kit.problem import problem
 from instep.kit.schema import check
@@ -136,7 +137,7 @@ def make_app(services: Services) -> Front:
     app.include_router(users_router(principal=api_principal(services), profiles=services.profiles))
     app.include_router(keys_router(principal=api_principal(services), access=access, keys=services.keys))
     _add_sync(app, services)
-    app.router.routes.extend(page_routes(services))
+    app.router.routes.extend(bounded(page_routes(services)))
     _add_health(app, services)
     documented = app.openapi
     app.openapi = cache(lambda: with_problems(documented()))  # type: ignore[method-assign]  # FastAPI's own way

@@ -3,13 +3,17 @@
 from typing import Any
 
 import msgspec
+import structlog
 
 from instep.clerk import wire
 from instep.clerk.call import Backend, Params, decode
+from instep.clerk.pages import id_of
 from instep.identity.events import Gone, Seen
 from instep.identity.model import ClerkId, Code, EmailAddress, Key, NewUser, ProfileChange
 from instep.identity.ports import ProviderDown, ProviderRefused
 from instep.identity.session import OpenSession
+
+log = structlog.get_logger(__name__)
 
 
 class _Activity(msgspec.Struct):
@@ -22,15 +26,15 @@ class _Activity(msgspec.Struct):
 
 class _Session(msgspec.Struct):
     id: str
-    created_at: int = 0
-    last_active_at: int = 0
+    created_at: wire.At | None = 0
+    last_active_at: wire.At | None = 0
     latest_activity: _Activity | None = None
 
 
 class _Verification(msgspec.Struct):
     id: str
     status: str = "unverified"
-    expire_at: int | None = None
+    expire_at: wire.At | None = None
 
 
 class Accounts:
@@ -47,8 +51,8 @@ class Accounts:
         """See Accounts.find_user_by."""
         wanted: Params = [("email_address", email)] if email else [("external_id", external_id)]
         body = await self._backend.send("GET", "users", params=[*wanted, ("limit", 1)])
-        found: list[wire.UserWire] = decode(body, list[wire.UserWire])
-        return wire.to_user(found[0]) if found else None
+        found: list[msgspec.Raw] = decode(body, list[msgspec.Raw])
+        return _user(bytes(found[0])) if found else None
 
     async def create_user(self, wanted: NewUser) -> Seen:
         """See Accounts.create_user."""
@@ -149,19 +153,25 @@ class Accounts:
 
     async def list_sessions(self, id: ClerkId) -> list[OpenSession]:
         """See Accounts.list_sessions."""
-        found = [_open_session(it) for it in await self._active_sessions(id)]
+        listed, bad = wire.read_all(_Session, await self._active_sessions(id))
+        for why in bad:
+            log.warning("unreadable_session", user=id, why=why)
+        found = [_open_session(it) for it in listed]
         return sorted(found, key=lambda it: it.last_active_at, reverse=True)
 
     async def end_sessions(self, id: ClerkId) -> int:
         """See Accounts.end_sessions."""
-        sessions = await self._active_sessions(id)
+        sessions = [id_of(it) for it in await self._active_sessions(id)]
         for session in sessions:
-            await self.revoke_session(session.id)
+            if session is not None:
+                await self.revoke_session(session)
+        if None in sessions:
+            raise ProviderDown("Clerk lists a session without an id: whether all have ended is not known.")
         return len(sessions)
 
-    async def _active_sessions(self, id: ClerkId) -> list[_Session]:
+    async def _active_sessions(self, id: ClerkId) -> list[msgspec.Raw]:
         wanted: Params = [("user_id", id), ("status", "active"), ("limit", 500)]
-        found: list[_Session] = decode(await self._backend.send("GET", "sessions", params=wanted), list[_Session])
+        found: list[msgspec.Raw] = decode(await self._backend.send("GET", "sessions", params=wanted), list[msgspec.Raw])
         return found
 
     async def revoke_session(self, id: str) -> None:
@@ -177,8 +187,8 @@ def _open_session(it: _Session) -> OpenSession:
     seen = it.latest_activity or _Activity()
     return OpenSession(
         id=it.id,
-        created_at=it.created_at,
-        last_active_at=it.last_active_at,
+        created_at=it.created_at or 0,
+        last_active_at=it.last_active_at or 0,
         device=", ".join(part for part in (seen.browser_name, seen.device_type) if part),
         place=", ".join(part for part in (seen.city, seen.country) if part),
         ip_address=seen.ip_address or "",
@@ -186,4 +196,8 @@ def _open_session(it: _Session) -> OpenSession:
 
 
 def _user(body: bytes) -> Seen:
-    return wire.to_user(decode(body, wire.UserWire))
+    """Raises ProviderDown for what can't be read."""
+    try:
+        return wire.to_user(decode(body, wire.UserWire))
+    except wire.Unreadable as error:
+        raise ProviderDown(str(error)) from error

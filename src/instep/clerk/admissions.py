@@ -1,21 +1,25 @@
 """Inviting people to the application as a whole; see identity.ports.Admissions."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+import structlog
 
+from instep.clerk import wire
 from instep.clerk.call import Backend, Params, decode
 from instep.identity.model import AppInvitation, ClerkId, NewAppInvitation
+
+log = structlog.get_logger(__name__)
 
 PAGE = 500
 
 
 class _Invitation(msgspec.Struct):
     id: str
-    email_address: str
-    status: str
-    created_at: int | None = 0
-    expires_at: int | None = None
+    email_address: wire.Email
+    status: Literal["pending", "accepted", "revoked", "expired"]
+    created_at: wire.At | None = 0
+    expires_at: wire.At | None = None
     public_metadata: dict[str, Any] | None = None
 
 
@@ -37,12 +41,14 @@ class Admissions:
         return _read(decode(await self._backend.send("POST", "invitations", json=given), _Invitation))
 
     async def list_app_invitations(self, *, status: str | None = None, query: str = "") -> list[AppInvitation]:
-        """See Admissions.list_app_invitations; the newest 500 at the most."""
+        """See Admissions.list_app_invitations; the newest 500, without those that can't be read (logged)."""
         params: Params = [("limit", PAGE), ("order_by", "-created_at")]
         params += [("status", status)] if status else []
         params += [("query", query)] if query else []
         body = await self._backend.send("GET", "invitations", params=params)
-        found: list[_Invitation] = decode(body, list[_Invitation])
+        found, bad = wire.read_all(_Invitation, decode(body, list[msgspec.Raw]))
+        for why in bad:
+            log.warning("unreadable_app_invitation", why=why)
         return [_read(it) for it in found]
 
     async def revoke_app_invitation(self, id: ClerkId) -> AppInvitation:
@@ -50,12 +56,12 @@ class Admissions:
         return _read(decode(await self._backend.send("POST", f"invitations/{id}/revoke"), _Invitation))
 
 
-def _read(wire: _Invitation) -> AppInvitation:
+def _read(it: _Invitation) -> AppInvitation:
     return AppInvitation(
-        clerk_id=ClerkId(wire.id),
-        email=wire.email_address,
-        status=wire.status,
-        created_at=wire.created_at or 0,
-        expires_at=wire.expires_at,
-        public_metadata=wire.public_metadata or {},
+        clerk_id=ClerkId(it.id),
+        email=it.email_address,
+        status=it.status,
+        created_at=it.created_at or 0,
+        expires_at=it.expires_at,
+        public_metadata=it.public_metadata or {},
     )

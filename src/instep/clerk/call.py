@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import msgspec
 
+from instep.clerk import bounds
 from instep.clerk.pacer import Pacer
 from instep.identity.ports import ProviderDown, ProviderRefused
 from instep.kit.pace import Urgency
@@ -83,11 +84,14 @@ class Backend:
             await self._pacer.take(self._urgency)
         try:
             response = await self._http.request(method, path, params=params, json=json)
+        except (UnicodeEncodeError, OverflowError, ValueError) as error:  # never sent: it can be written in no JSON
+            words = "Clerk can't be sent this: it holds half of a character, or a number out of range."
+            raise ProviderRefused(words, code="form_param_format_invalid", status=422) from error
         except httpx2.HTTPError as error:
             is_harmless = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
             raise ProviderDown(f"Clerk did not answer ({type(error).__name__}).", is_harmless=is_harmless) from error
         if response.is_success:
-            return response.content
+            return bounds.mended(response.content)
         failure = _failure(response)
         if self._pacer is not None and response.status_code == 429:
             await self._pacer.stop_all(failure.retry_after or 1.0 if isinstance(failure, ProviderDown) else 1.0)
@@ -104,17 +108,17 @@ class Backend:
 
 
 def decode(body: bytes, type: Any) -> Any:
-    """One answer as `type`. Raises ProviderDown for one that can't be read."""
+    """One answer as `type`, without what of it is bad and can be done without. Raises ProviderDown for no such one."""
     try:
-        return msgspec.json.decode(body, type=type)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return bounds.decode(msgspec.json.Decoder(type).decode, body)
+    except bounds.UNREADABLE as error:
         raise ProviderDown(f"Clerk's answer can't be read: {error}") from error
 
 
 def _failure(response: httpx2.Response) -> ProviderDown | ProviderRefused:
     try:
-        body = msgspec.json.decode(response.content, type=_ErrorBody)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        body = msgspec.json.decode(bounds.mended(response.content), type=_ErrorBody)
+    except bounds.UNREADABLE:
         body = _ErrorBody()
     first = body.errors[0] if body.errors else _ErrorItem()
     if response.status_code == 429:

@@ -16,6 +16,7 @@ from instep.identity.model import (
     MEMBER,
     ClerkId,
     Invitation,
+    Invitations,
     Membership,
     NewInvitation,
     Organization,
@@ -109,7 +110,7 @@ class FakeClerk:
 
     async def list_invitations(
         self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
-    ) -> list[Invitation]:
+    ) -> Invitations:
         """See Directory.list_invitations."""
         self._call("list_invitations")
         self._require(organization)
@@ -118,7 +119,7 @@ class FakeClerk:
             for it in self._invitations_of(organization)
             if it.status in statuses and (email is None or it.email.lower() == email.lower())
         ]
-        return sorted(found, key=lambda it: (it.created_at, it.clerk_id), reverse=True)
+        return Invitations(sorted(found, key=lambda it: (it.created_at, it.clerk_id), reverse=True))
 
     # Actor
 

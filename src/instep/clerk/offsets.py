@@ -35,12 +35,12 @@ class Ties:
 
     def take(self, items: Sequence[Seen], *, is_last: bool) -> list[Seen]:
         """What is whole now; `since` moves on to the moment that is not."""
-        known = {it.key.id: it for it in (*self._held, *items) if made_at(it) >= self.since}
+        known = {it.key.id: it for it in (*self._held, *items) if not made_at(it) or made_at(it) >= self.since}
         found = list(known.values())
-        if is_last or not found:
+        last = max((made_at(it) for it in found), default=0)
+        if is_last or not last:
             self._held = []
             return found
-        last = max(made_at(it) for it in found)
         self._held = [it for it in found if made_at(it) == last]
         self.since = last
         return [it for it in found if made_at(it) < last]
@@ -147,5 +147,5 @@ def _behind(items: Sequence[Seen], tail: Sequence[str]) -> Sequence[Seen]:
 
 
 def made_at(news: Seen) -> int:
-    """When a thing was made, by the provider's clock."""
+    """When a thing was made, by the provider's clock; 0 where that is not known: it stands in no order then."""
     return news.entity.joined_at

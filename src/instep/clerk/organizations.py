@@ -9,10 +9,11 @@ from instep.clerk import wire
 from instep.clerk.call import Backend, decode
 from instep.identity.events import Gone, Seen
 from instep.identity.model import ClerkId, Invitation, NewInvitation
+from instep.identity.ports import ProviderDown
 
 
-class _Memberships(msgspec.Struct):
-    data: list[wire.MembershipWire]
+class _Rows(msgspec.Struct):
+    data: list[msgspec.Raw]
 
 
 class _Link(msgspec.Struct):
@@ -33,7 +34,8 @@ class Organizations:
         """See Actor.invite_many."""
         path = f"organizations/{organization}/invitations/bulk"
         body = await self._backend.send("POST", path, json=[_fields(it) for it in wanted])
-        return [wire.to_invitation(it) for it in decode(body, wire.InvitationList).data]
+        made, _ = wire.read_all(wire.InvitationWire, decode(body, _Rows).data)  # of the rest Clerk is asked again
+        return [wire.to_invitation(it) for it in made]
 
     async def find_invitation(self, organization: ClerkId, id: ClerkId) -> Invitation | None:
         """See Actor.find_invitation."""
@@ -56,8 +58,8 @@ class Organizations:
         """See Actor.find_membership."""
         path = f"organizations/{organization}/memberships"
         body = await self._backend.find(path, params=[("user_id", user), ("limit", 1)])
-        found = decode(body, _Memberships).data if body else []
-        return wire.to_membership(found[0]) if found else None
+        found = decode(body, _Rows).data if body else []
+        return _membership(bytes(found[0])) if found else None
 
     async def set_role(self, organization: ClerkId, user: ClerkId, role: str) -> Seen:
         """See Actor.set_role."""
@@ -82,7 +84,11 @@ def _invitation(organization: ClerkId, id: ClerkId) -> str:
 
 
 def _membership(body: bytes) -> Seen:
-    return wire.to_membership(decode(body, wire.MembershipWire))
+    """Raises ProviderDown for what can't be read."""
+    try:
+        return wire.to_membership(decode(body, wire.MembershipWire))
+    except wire.Unreadable as error:
+        raise ProviderDown(str(error)) from error
 
 
 def _fields(wanted: NewInvitation) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from instep.clerk import wire
+from instep.clerk import bounds, wire
 from instep.clerk.call import Backend, Params, decode
 from instep.identity.events import Seen
 from instep.identity.ports import ProviderDown
@@ -53,10 +53,10 @@ class _Membership(Struct, gc=False):
     """A membership without the organization that each row repeats."""
 
     id: wire.Id
-    role: str
+    role: wire.RoleKey
     organization: _Organization
     public_user_data: _User
-    updated_at: wire.At = 0
+    updated_at: wire.Version = 0
     created_at: wire.At | None = 0
 
 
@@ -78,14 +78,14 @@ class Reader(Generic[W]):
             found = self._whole.decode(body)
             rows, total = (found, None) if self._as_list else (found.data, found.total_count)
             items = [self._say(row) for row in rows]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, wire.Unreadable):
+        except (*bounds.UNREADABLE, wire.Unreadable):
             return self._one_by_one(body)
         return Listed(items, len(items), items[-1].key.id if items else None, total)
 
     def _one_by_one(self, body: bytes) -> Listed:
         try:
-            found = self._bare.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            found = bounds.decode(self._bare.decode, body)
+        except bounds.UNREADABLE as error:
             raise ProviderDown(f"Clerk's answer can't be read: {error}") from error
         rows, total = (found, None) if self._as_list else (found.data, found.total_count)
         items: list[Seen] = []
@@ -94,18 +94,19 @@ class Reader(Generic[W]):
             try:
                 items.append(self._say(wire.read(self._one.decode, raw)))
             except wire.Unreadable as error:
-                bad.append(f"{_id_of(raw) or 'A row without an id'}: {error}")
-        return Listed(items, len(rows), _id_of(rows[-1]) if rows else None, total, bad)
+                bad.append(f"{id_of(raw) or 'A row without an id'}: {error}")
+        return Listed(items, len(rows), id_of(rows[-1]) if rows else None, total, bad)
 
 
 def _page_of(type_: type[W]) -> Any:
     return msgspec.defstruct("_Page", [("data", list[type_]), ("total_count", int | None, None)])  # type: ignore[valid-type]
 
 
-def _id_of(raw: Raw) -> str | None:
+def id_of(raw: Raw) -> str | None:
+    """The id of a row that can't be read; None where not even that can."""
     try:
         return msgspec.json.decode(raw, type=_Id).id
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except bounds.UNREADABLE:
         return None
 
 

@@ -1,21 +1,24 @@
 """Reading Clerk: the directory, sessions, and the public keys."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from instep.clerk import wire
 from instep.clerk.call import Backend, Params, decode
+from instep.clerk.pages import id_of
 from instep.identity.addresses import canonical, stored_forms
-from instep.identity.events import Absent, Found, News
-from instep.identity.model import ClerkId, Invitation, Key, Membership
+from instep.identity.events import Absent, Found, News, Seen, UnreadableAnswer
+from instep.identity.model import ClerkId, Entity, Invitations, Key, Membership
 from instep.identity.ports import ProviderRefused
 from instep.identity.rules import AskAgain
 from instep.identity.session import SessionState
 from instep.kit.pace import Urgency
+
+W = TypeVar("W", bound=msgspec.Struct)
 
 log = structlog.get_logger(__name__)
 
@@ -25,11 +28,9 @@ ADDRESSES_PER_PAGE = 100
 MAX_INVITATION_PAGES = 4
 
 
-class _Memberships(msgspec.Struct):
-    data: list[wire.MembershipWire]
+class _Rows(msgspec.Struct):
+    """A page of which each row is read by itself."""
 
-
-class _Invitations(msgspec.Struct):
     data: list[msgspec.Raw]
     total_count: int = 0
 
@@ -62,9 +63,11 @@ class Reading:
     async def _look_users(self, ids: Sequence[ClerkId]) -> list[Found]:
         params: Params = [("user_id", id) for id in ids] + [("limit", str(len(ids)))]
         body = await self._backend.at(Urgency.REFETCH).send("GET", "users", params=params)
-        found = [wire.to_user(it) for it in decode(body, list[wire.UserWire])]
+        found, bad = _read_rows(wire.UserWire, wire.to_user, decode(body, list[msgspec.Raw]))
         missing = set(ids) - {news.key.id for news in found}
-        return [*found, *(Absent(Key("user", id)) for id in missing)]
+        # A bad row without an id may be anybody's of those that are missing.
+        why = {id: bad[id] if id in bad else bad.get(None) for id in missing}
+        return [*found, *(_not_shown(Key("user", id), why[id]) for id in missing)]
 
     async def _look_organization(self, key: Key) -> list[Found]:
         try:
@@ -73,7 +76,8 @@ class Reading:
             if error.status == 404:
                 return [Absent(key)]
             raise
-        return [wire.to_organization(decode(body, wire.OrganizationWire))]
+        found, bad = _read_rows(wire.OrganizationWire, wire.to_organization, [msgspec.Raw(body)])
+        return [*found, *(UnreadableAnswer(key, why) for why in bad.values())]
 
     async def _look_membership(self, ask: AskAgain) -> list[Found]:
         if not isinstance(ask.entity, Membership):
@@ -87,28 +91,32 @@ class Reading:
             if error.status == 404:
                 return [Absent(ask.key, ask.entity)]
             raise
-        found = [wire.to_membership(it) for it in decode(body, _Memberships).data]
-        return [news for news in found if news.key == ask.key] or [Absent(ask.key, ask.entity)]
+        found, bad = _read_rows(wire.MembershipWire, wire.to_membership, decode(body, _Rows).data)
+        why = next(iter(bad.values()), None)
+        return [news for news in found if news.key == ask.key] or [_not_shown(ask.key, why, ask.entity)]
 
     async def list_memberships_of(self, user: ClerkId) -> list[News]:
-        """See Directory.list_memberships_of: the organizations and the memberships, each as Clerk has it now."""
+        """See Directory.list_memberships_of; without those that can't be read (logged)."""
         body = await self._backend.find(f"users/{user}/organization_memberships", params=[("limit", PAGE)])
-        found = decode(body, _Memberships).data if body else []
+        found, bad = wire.read_all(wire.MembershipWire, decode(body, _Rows).data if body else [])
+        for why in bad:
+            log.warning("unreadable_membership", user=user, why=why)
         return [news for it in found for news in (wire.to_organization(it.organization), wire.to_membership(it))]
 
     async def list_invitations(
         self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
-    ) -> list[Invitation]:
-        """See Directory.list_invitations; the newest 2,000 at the most, without those that can't be read (logged)."""
-        found: list[Invitation] = []
+    ) -> Invitations:
+        """See Directory.list_invitations; the newest 2,000 at the most, without those that can't be read (counted)."""
+        found = Invitations()
         for page in range(MAX_INVITATION_PAGES):
             params: Params = [("limit", str(PAGE)), ("offset", str(page * PAGE)), ("order_by", "-created_at")]
             params += [("status", status) for status in statuses]
             params += [("email_address", email)] if email else []
             body = await self._backend.send("GET", f"organizations/{organization}/invitations", params=params)
-            listed = decode(body, _Invitations)
+            listed = decode(body, _Rows)
             good, bad = wire.read_all(wire.InvitationWire, listed.data)
             found += [wire.to_invitation(it) for it in good]
+            found.unreadable += len(bad)
             for why in bad:
                 log.warning("unreadable_invitation", organization=organization, why=why)
             if len(listed.data) < PAGE or (page + 1) * PAGE >= listed.total_count:
@@ -147,3 +155,23 @@ class Reading:
         """The instance's public keys (RFC 7517)."""
         keys: dict[str, Any] = decode(await self._backend.send("GET", "jwks"), dict[str, Any])
         return keys
+
+
+def _read_rows(
+    type_: type[W], say: Callable[[W], Seen], raws: Sequence[msgspec.Raw]
+) -> tuple[list[Seen], dict[str | None, str]]:
+    """Rows in our words, and why each other one can't be read, by its id (None: not even that can be read)."""
+    found: list[Seen] = []
+    bad: dict[str | None, str] = {}
+    read = msgspec.json.Decoder(type_).decode
+    for raw in raws:
+        try:
+            found.append(say(wire.read(read, raw)))
+        except wire.Unreadable as error:
+            bad[id_of(raw)] = str(error)
+    return found, bad
+
+
+def _not_shown(key: Key, why: str | None, entity: Entity | None = None) -> Found:
+    """What Clerk did not show: absent, unless it may be the row that can't be read."""
+    return Absent(key, entity) if why is None else UnreadableAnswer(key, why)

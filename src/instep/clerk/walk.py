@@ -157,11 +157,15 @@ class Walk:
 
 
 def _is_within(news: Seen, window: Window) -> bool:
+    if not made_at(news):
+        return True
     return made_at(news) >= window.since and (window.until is None or made_at(news) < window.until)
 
 
 def _is_counted(news: Seen, floor: int, window: Window) -> bool:
     """Whether Clerk's own count of the window has it too: perhaps with the very moments of its bounds."""
+    if not made_at(news):
+        return True
     if floor > window.since:  # going on by time: what came before was counted
         return made_at(news) >= floor
     return made_at(news) >= window.since - 1 and (window.until is None or made_at(news) <= window.until)

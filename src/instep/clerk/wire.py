@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from instep.clerk import bounds
+from instep.clerk.bounds import LONGEST_EMAIL, LONGEST_ID, LONGEST_NAME, LONGEST_ROLE, LONGEST_URL, MOST_VERSION
 from instep.identity.events import Gone, NotForUs, Said, Seen, SessionEnded, Touched, seen
 from instep.identity.model import (
     NO_METADATA,
@@ -22,12 +24,17 @@ from instep.identity.model import (
     Organization,
     User,
 )
+from instep.kit.bounds import DEEP, MOST_LEVELS, is_deep
+from instep.kit.clock import LATEST, is_time
 from instep.kit.errors import PermanentError
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
-At = Annotated[int, Meta(ge=0, le=2**53)]
-Id = Annotated[str, Meta(min_length=1)]
+Version = Annotated[int, Meta(ge=0, le=MOST_VERSION)]
+At = Annotated[int, Meta(ge=0, lt=LATEST)]
+Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
+RoleKey = Annotated[str, Meta(max_length=LONGEST_ROLE)]
+Email = Annotated[str, Meta(max_length=LONGEST_EMAIL)]
 Word = Annotated[str, Meta(max_length=200, pattern="^[ -~]*$")]
 MOST_MEMBERS = 2**31 - 1
 
@@ -47,7 +54,7 @@ class EmailWire(Struct, gc=False):
     """An address as the Backend API gives it."""
 
     id: str
-    email_address: str
+    email_address: Email
     verification: _Verification | None = None
 
 
@@ -55,7 +62,7 @@ class UserWire(Struct, gc=False):
     """A user as the Backend API and `user.*` events give it."""
 
     id: Id
-    updated_at: At = 0
+    updated_at: Version = 0
     created_at: At | None = 0
     primary_email_address_id: str | None = None
     email_addresses: list[EmailWire] | None = None
@@ -75,7 +82,7 @@ class OrganizationWire(Struct, gc=False):
 
     id: Id
     name: str
-    updated_at: At = 0
+    updated_at: Version = 0
     created_at: At | None = 0
     slug: str | None = None
     image_url: str | None = None
@@ -94,10 +101,10 @@ class MembershipWire(Struct, gc=False):
     """A membership as the Backend API and `organizationMembership.*` events give it."""
 
     id: Id
-    role: str
+    role: RoleKey
     organization: OrganizationWire
     public_user_data: _PublicUserData
-    updated_at: At = 0
+    updated_at: Version = 0
     created_at: At | None = 0
 
 
@@ -105,25 +112,18 @@ class InvitationWire(Struct):
     """An organization invitation. Its `url` is a secret and is not read here."""
 
     id: Id
-    email_address: str
-    role: str
+    email_address: Email
+    role: RoleKey
     status: str
     organization_id: str = ""
     created_at: At | None = 0
-    updated_at: At | None = 0
+    updated_at: Version | None = 0
     expires_at: At | None = None
     inviter_id: str | None = None
     public_inviter_data: _PublicUserData | None = None
     public_metadata: dict[str, Any] | None = None
     private_metadata: dict[str, Any] | None = None
     user_id: str | None = None
-
-
-class InvitationList(Struct):
-    """A page of invitations."""
-
-    data: list[InvitationWire]
-    total_count: int = 0
 
 
 class _Deleted(Struct):
@@ -151,16 +151,19 @@ _of_organization = msgspec.json.Decoder(_OfOrganization)
 
 
 def read(decode: Callable[[bytes | Raw], T], raw: bytes | Raw) -> T:
-    """Decode one object. Raises Unreadable with the place of the fault, never another error."""
+    """Decode one object, without what of it is bad and can be done without (see clerk.bounds).
+
+    Raises Unreadable with the place of the fault, never another error.
+    """
     try:
-        return decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return bounds.decode(decode, raw)
+    except bounds.UNREADABLE as error:
         raise Unreadable(f"Clerk sent something that can't be read: {error}") from error
 
 
 def read_envelope(body: bytes) -> Envelope:
     """The envelope of a webhook. Raises Unreadable."""
-    return read(_envelope.decode, body)
+    return read(_envelope.decode, bounds.mended(body))
 
 
 def to_user(wire: UserWire) -> Seen:
@@ -175,10 +178,10 @@ def to_user(wire: UserWire) -> Seen:
         clerk_id=ClerkId(wire.id),
         email=primary.email_address if primary else None,
         is_email_verified=is_verified,
-        first_name=wire.first_name or None,
-        last_name=wire.last_name or None,
-        username=wire.username or None,
-        image_url=wire.image_url or None,
+        first_name=_name(wire.first_name),
+        last_name=_name(wire.last_name),
+        username=_name(wire.username),
+        image_url=_url(wire.image_url),
         external_id=wire.external_id,
         is_banned=bool(wire.banned),
         public_metadata=_metadata(wire.public_metadata),
@@ -210,9 +213,9 @@ def to_organization(wire: OrganizationWire) -> Seen:
     """An organization in our words. Clerk's 0 for "no limit" becomes None, as does what no organization reaches."""
     organization = Organization(
         clerk_id=ClerkId(wire.id),
-        name=wire.name,
-        slug=wire.slug,
-        image_url=wire.image_url or None,
+        name=_name(wire.name) or wire.name,
+        slug=wire.slug if wire.slug is None or len(wire.slug) <= LONGEST_NAME else None,
+        image_url=_url(wire.image_url),
         max_members=_limit(wire.max_allowed_memberships),
         public_metadata=_metadata(wire.public_metadata),
         joined_at=wire.created_at or 0,
@@ -238,7 +241,7 @@ def to_membership(wire: MembershipWire) -> Seen:
 def to_invitation(wire: InvitationWire) -> Invitation:
     """An invitation in our words."""
     by = wire.public_inviter_data
-    name = " ".join(part for part in (by.first_name, by.last_name) if part) if by else ""
+    name = " ".join(part for part in (_name(by.first_name), _name(by.last_name)) if part) if by else ""
     return Invitation(
         clerk_id=ClerkId(wire.id),
         email=wire.email_address,
@@ -246,12 +249,12 @@ def to_invitation(wire: InvitationWire) -> Invitation:
         status=wire.status,
         created_at=wire.created_at or 0,
         expires_at=wire.expires_at,
-        inviter=name or (by.identifier if by else None),
+        inviter=name or (_name(by.identifier) if by else None),
         public_metadata=wire.public_metadata or {},
         private_metadata=wire.private_metadata or {},
         user=ClerkId(wire.user_id) if wire.user_id else None,
         inviter_id=_inviter_id(wire),
-        updated_at=wire.updated_at or wire.created_at or 0,
+        updated_at=(wire.updated_at if is_time(wire.updated_at) else wire.created_at) or 0,
     )
 
 
@@ -264,9 +267,26 @@ def _inviter_id(wire: InvitationWire) -> ClerkId | None:
 def _seen(entity: Entity, version: int) -> Seen:
     """The news of an entity. Metadata are kept as they came, and read here for the first time."""
     try:
+        if not isinstance(entity, Membership) and entity.public_metadata is not NO_METADATA:
+            _check_depth(entity)
         return seen(entity, version)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except bounds.UNREADABLE as error:
         raise Unreadable(f"The metadata of {entity.clerk_id} can't be read: {error}") from error
+
+
+def _check_depth(entity: User | Organization) -> None:
+    """Nothing that a page or a client can't give back. Raises Unreadable."""
+    written = bytes(entity.public_metadata)
+    if written.count(b"{") + written.count(b"[") > MOST_LEVELS and is_deep(msgspec.json.decode(written)):
+        raise Unreadable(f"The metadata of {entity.clerk_id} can't be kept: {DEEP}")
+
+
+def _name(text: str | None) -> str | None:
+    return text[:LONGEST_NAME] if text else None
+
+
+def _url(text: str | None) -> str | None:
+    return text if text and len(text) <= LONGEST_URL else None
 
 
 def _limit(wanted: int | None) -> int | None:
@@ -274,8 +294,9 @@ def _limit(wanted: int | None) -> int | None:
 
 
 def _metadata(raw: Raw) -> Raw:
+    """Metadata as they came; empty where they are no object: Clerk's specification knows no others."""
     written = bytes(raw)  # a copy: the page that it came with is not to stay with it
-    return NO_METADATA if written in (b"{}", b"null", b"") else Raw(written)
+    return Raw(written) if written != b"{}" and bounds.is_object(written) else NO_METADATA
 
 
 def say(body: bytes) -> list[Said]:
@@ -336,11 +357,12 @@ _READERS: dict[str, Callable[[Raw], list[Said]]] = {
 
 def read_all(decoder: type[S], raws: Sequence[Raw]) -> tuple[list[S], list[str]]:
     """Every object that can be read, and a sentence for each that can't: one bad row never fails its page."""
+    decode = msgspec.json.Decoder(decoder).decode
     good: list[S] = []
     bad: list[str] = []
     for raw in raws:
         try:
-            good.append(msgspec.json.decode(raw, type=decoder))
-        except msgspec.MsgspecError as error:
+            good.append(read(decode, raw))
+        except Unreadable as error:
             bad.append(str(error))
     return good, bad

@@ -13,6 +13,7 @@ from instep.history.export import as_csv
 from instep.history.flows import Audit, Operations, scope_of
 from instep.journal import model
 from instep.kit.clock import to_iso
+from instep.kit.incoming import BoundedRouter
 
 PrincipalOf = Callable[[Request], Awaitable[Principal | Response]]
 AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
@@ -117,7 +118,7 @@ def make_operations_router(
     *, principal: PrincipalOf, access: AccessTo, accesses: AccessesOf, operations: Operations
 ) -> APIRouter:
     """The routes of operations. `principal` and `access` answer 401, 403 and 404 by themselves."""
-    router = APIRouter(prefix="/v1/operations", tags=["operations"], responses=FAILURES)
+    router = BoundedRouter(prefix="/v1/operations", tags=["operations"], responses=FAILURES)
 
     async def one(request: Request, id: str) -> model.Operation | Response:
         who = await principal(request)
@@ -158,7 +159,7 @@ def make_operations_router(
 
 def make_audit_router(*, principal: PrincipalOf, access: AccessTo, audit: Audit) -> APIRouter:
     """The routes of the audit."""
-    router = APIRouter(prefix="/v1/audit", tags=["audit"], responses=FAILURES)
+    router = BoundedRouter(prefix="/v1/audit", tags=["audit"], responses=FAILURES)
 
     @router.get("", response_model=AuditPage, summary="What happened")
     async def list_audit(request: Request, wish: Annotated[AuditQuery, Query()]) -> Any:

@@ -57,6 +57,16 @@ class Absent(Struct, frozen=True):
     entity: Entity | None = None
 
 
+class UnreadableAnswer(Struct, frozen=True):
+    """Clerk answered for this thing with what can't be read: neither news nor an absence, and the same the next time.
+
+    `reason` is a sentence for whoever has to look.
+    """
+
+    key: Key
+    reason: str
+
+
 class Touched(Struct, frozen=True):
     """Something we do not mirror changed in this organization (its invitations): open pages look again."""
 
@@ -76,7 +86,7 @@ class NotForUs(Struct, frozen=True):
 
 
 News = Seen | Gone
-Found = Seen | Absent
+Found = Seen | Absent | UnreadableAnswer
 Said = Seen | Gone | Touched | SessionEnded | NotForUs
 
 

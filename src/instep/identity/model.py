@@ -117,6 +117,12 @@ class Invitation(Struct, frozen=True, kw_only=True):
     updated_at: int = 0
 
 
+class Invitations(list[Invitation]):
+    """Invitations that could be read; `unreadable` is how many more there are that could not."""
+
+    unreadable: int = 0
+
+
 class NewInvitation(Struct, frozen=True, kw_only=True):
     """An invitation to be made. `inviter` is Clerk's id of a member; `redirect_url` is where accepting leads."""
 

@@ -10,6 +10,7 @@ from instep.identity.model import (
     Code,
     EmailAddress,
     Invitation,
+    Invitations,
     NewAppInvitation,
     NewInvitation,
     NewUser,
@@ -62,14 +63,17 @@ class Directory(Protocol):
     """Reading. Each method raises ProviderDown or ProviderRefused."""
 
     async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
-        """The present state of each thing asked for, in any order; one that Clerk does not show is Absent."""
+        """The present state of each thing asked for, in any order; one that Clerk does not show is Absent.
+
+        UnreadableAnswer for one of which Clerk shows something that can't be read: it fails no other.
+        """
 
     async def list_memberships_of(self, user: ClerkId) -> list[News]:
         """The organizations that a user belongs to and their memberships, organizations first."""
 
     async def list_invitations(
         self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
-    ) -> list[Invitation]:
+    ) -> Invitations:
         """The invitations of one organization in these statuses, newest first; of one address where it is given."""
 
     async def find_holders(self, emails: Sequence[str]) -> dict[str, ClerkId]:

@@ -16,6 +16,7 @@ from instep.inbox.review import Deliveries
 from instep.inbox.store import Filter, Row
 from instep.kit.clock import to_iso
 from instep.kit.errors import PermanentError, TemporaryError
+from instep.kit.incoming import BoundedRouter
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +125,7 @@ class DeliveryPage(BaseModel):
 
 def make_router(*, admin: AdminOf, deliveries: Deliveries) -> APIRouter:
     """What came from Clerk, for instance admins. `admin` answers 401, 403 and 404 by itself."""
-    router = APIRouter(prefix="/v1/deliveries", tags=["deliveries"], responses=FAILURES)
+    router = BoundedRouter(prefix="/v1/deliveries", tags=["deliveries"], responses=FAILURES)
 
     @router.get("", response_model=DeliveryPage, summary="What came from Clerk", operation_id="list_deliveries")
     async def list_(

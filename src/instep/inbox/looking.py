@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from instep.identity.events import Absent, Found, Gone
+from instep.identity.events import Absent, Found, Gone, UnreadableAnswer
 from instep.identity.model import Key
 from instep.identity.rules import Answer, AskAgain
 from instep.kit.clock import SECOND
@@ -22,6 +22,7 @@ class Looking:
     answers: dict[Key, Answer] = field(default_factory=dict)
     _asked: dict[Key, AskAgain] = field(default_factory=dict)
     _doubts: dict[Key, int] = field(default_factory=dict)
+    _unreadable: dict[Key, str] = field(default_factory=dict)
 
     def wanted(self, asks: Asks) -> list[AskAgain]:
         """What must be asked now: each thing once, and again where the mirror knows something else of it meanwhile."""
@@ -34,12 +35,18 @@ class Looking:
         for it in found:
             key, known = it.key, self._asked[it.key].known
             self._doubts.pop(key, None)
-            if not isinstance(it, Absent):
+            if isinstance(it, UnreadableAnswer):
+                self._unreadable[key] = it.reason
+            elif not isinstance(it, Absent):
                 self.answers[key] = Answer(it, known)
             elif (since := self.since.get(name_of(key), now)) <= now - PATIENCE:
                 self.answers[key] = Answer(Gone(key, it.entity, absent_at=now), known)
             else:
                 self._doubts[key] = since
+
+    def unreadable(self, asks: Sequence[AskAgain]) -> str | None:
+        """Why one of these can't be read; None where each can."""
+        return next((self._unreadable[ask.key] for ask in asks if ask.key in self._unreadable), None)
 
     def missing(self, asks: Sequence[AskAgain]) -> dict[str, int]:
         """Which of these Clerk did not show, and since when."""

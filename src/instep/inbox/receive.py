@@ -11,7 +11,7 @@ from typing import Protocol
 from instep.identity.events import Delivery
 from instep.inbox import store
 from instep.kit.clock import Clock
-from instep.kit.db import Db
+from instep.kit.db import Db, ValueRefusedError
 from instep.kit.errors import PermanentError
 
 MAX_BODY = 1024 * 1024
@@ -75,6 +75,12 @@ class Receiver:
         error: Exception | None = None
         try:
             await self.db.write(store.put, [delivery for delivery, _ in batch])
+        except ValueRefusedError as refused:
+            if len(batch) > 1:  # one that the database does not take: the others are kept without it
+                for one in batch:
+                    await self._write([one])
+                return
+            error = refused
         except Exception as raised:  # every waiting request must be answered, whatever went wrong
             error = raised
         for _, done in batch:

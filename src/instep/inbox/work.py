@@ -16,7 +16,7 @@ from instep.inbox import store
 from instep.inbox.looking import PATIENCE, Asks, Looking
 from instep.inbox.store import Claimed
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
-from instep.kit.db import Conn, Db
+from instep.kit.db import Conn, Db, ValueRefusedError
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
 from instep.mirror.apply import apply
 from instep.mirror.ledger import Ledger, open_ledger
@@ -105,6 +105,9 @@ class Work:
 
     async def _put_off_unsettled(self, asks: Asks, looking: Looking) -> None:
         for id, them in asks.items():
+            if reason := looking.unreadable(them):  # and the next time as well
+                await self.db.write(_fail, [id], reason, now=self.clock())
+                continue
             missing = looking.missing(them)
             reason = NOT_SHOWN.format(what=", ".join(missing)) if missing else NOT_SETTLED
             await self._put_off([id], reason, None, missing=missing)
@@ -166,7 +169,13 @@ class Work:
     ) -> None:
         """Try again later and later, and soon what is `missing`; after the last delay a person is asked.
 
+        What the database can't hold is not tried again: a person is asked at once.
+
         `missing` None: as it was before."""
+        if isinstance(error, ValueRefusedError):
+            log.warning("inbox_refused", deliveries=len(ids), reason=reason)
+            await self.db.write(_fail, ids, reason, now=self.clock())
+            return
         wait = error.retry_after if isinstance(error, TemporaryError) else None
         log.info("inbox_put_off", deliveries=len(ids), reason=reason)
         await self.db.write(_put_off, ids, reason, now=self.clock(), wait=wait, missing=missing)
@@ -184,6 +193,11 @@ def _missing(claimed: Sequence[Claimed], asks: Asks) -> dict[str, int]:
         for name, since in (it.missing or {}).items() if it.id in asks else ():
             missing[name] = min(since, missing.get(name, since))
     return missing
+
+
+def _fail(conn: Conn, ids: Sequence[str], reason: str, *, now: int) -> None:
+    """Leave these to a person: trying again gives the same."""
+    store.park(conn, [it.id for it in store.claim(conn, ids)], now=now, reason=reason)
 
 
 def _put_off(

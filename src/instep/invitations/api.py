@@ -17,6 +17,7 @@ from instep.invitations.preview import MOST_ROWS, Wish, read
 from instep.invitations.rules import EXPIRES_IN_DAYS, LONGEST_NAME, MOST_DAYS
 from instep.invitations.tracing import Story
 from instep.kit.clock import to_iso
+from instep.kit.incoming import BoundedRouter
 from instep.kit.sheet import line
 
 AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
@@ -175,7 +176,7 @@ OneOrMany = Annotated[
 
 def make_router(*, access: AccessTo, desk: Desk) -> APIRouter:
     """The routes of invitations. `access` answers 401 or 404 by itself."""
-    router = APIRouter(prefix="/v1", tags=["invitations"])
+    router = BoundedRouter(prefix="/v1", tags=["invitations"])
     _add_inviting(router, access, desk)
     _add_changing(router, access, desk)
     _add_reading(router, access, desk)

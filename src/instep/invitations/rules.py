@@ -87,7 +87,7 @@ def target_of(organization: str, email: str) -> str:
 
 def days_of(invitation: Invitation) -> int:
     """For how many days an invitation was made."""
-    if invitation.expires_at is None:
+    if invitation.expires_at is None or not invitation.created_at:
         return EXPIRES_IN_DAYS
     return max(1, min(MOST_DAYS, round((invitation.expires_at - invitation.created_at) / DAY)))
 

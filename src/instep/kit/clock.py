@@ -13,6 +13,8 @@ SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+LATEST = 7_258_118_400_000
+"""The year 2200. A time from then on, or from before 1970, is a mistake of whoever sent it: shown as unknown."""
 
 
 def now() -> Millis:
@@ -20,14 +22,19 @@ def now() -> Millis:
     return Millis(time.time_ns() // 1_000_000)
 
 
+def is_time(at: float | None) -> bool:
+    """Return whether Unix milliseconds are a time between 1970 and 2200. 0 stands for a time that is not known."""
+    return at is not None and 0 < at < LATEST
+
+
 def to_datetime(at: int) -> datetime:
-    """Unix milliseconds as an aware UTC datetime."""
+    """Unix milliseconds as an aware UTC datetime. Raises ValueError or OverflowError for what is no time."""
     return datetime.fromtimestamp(at / 1000, UTC)
 
 
 def to_iso(at: int | None) -> str | None:
-    """Unix milliseconds as RFC 3339 in UTC with milliseconds, or None."""
-    if at is None:
+    """Unix milliseconds as RFC 3339 in UTC with milliseconds; None for what is not known, or is no time."""
+    if at is None or not 0 < at < LATEST:
         return None
     day, rest = divmod(at, DAY)
     return f"{_date(day)}T{rest // HOUR:02}:{rest // MINUTE % 60:02}:{rest // SECOND % 60:02}.{rest % SECOND:03}Z"

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import stamina
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from instep.kit.errors import PermanentError, TemporaryError
@@ -62,6 +62,7 @@ _OTHER_DRIVERS |= {"statement_cache_size", "statement_cache_mode", "prepared_sta
 """Options in addresses that speak to other drivers or poolers, and change nothing for ours."""
 _SSL_MODES = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 _TOO_MUCH = "54"  # a value that passes a limit of PostgreSQL's, such as the size of an index row: no outage
+_NO_VALUE = (OverflowError, UnicodeEncodeError)  # what drivers raise for values that they can't even hand over
 _PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
 
 
@@ -74,6 +75,10 @@ class DatabaseRefused(PermanentError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="database_refused")
+
+
+class ValueRefusedError(DatabaseRefused):
+    """A value that no database, or not this one, holds: a NUL in a text, a number out of range, a key too long."""
 
 
 class Db:
@@ -131,7 +136,9 @@ class Db:
         except DBAPIError as error:
             if _is_down(error):
                 raise DatabaseDown(f"The database can't be read: {_cause(error)}") from error
-            raise DatabaseRefused(f"The database can't look for this: {_cause(error)}") from error
+            raise _refusal(error, "The database can't look for this") from error
+        except _NO_VALUE as error:
+            raise ValueRefusedError(f"The database can't look for this: {error}") from error
 
     def writing(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` without an event loop. A deadlock or a lost serialization is tried again: `fn` then runs anew."""
@@ -150,7 +157,9 @@ class Db:
         except DBAPIError as error:
             if _is_down(error):
                 raise DatabaseDown(f"The database can't be written: {_cause(error)}") from error
-            raise DatabaseRefused(f"The database refused the change: {_cause(error)}") from error
+            raise _refusal(error, "The database refused the change") from error
+        except _NO_VALUE as error:
+            raise ValueRefusedError(f"The database refused the change: {error}") from error
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -309,6 +318,14 @@ def _is_passing(error: Exception) -> bool:
 def _is_down(error: DBAPIError) -> bool:
     is_too_much = str(getattr(error.orig, "sqlstate", "")).startswith(_TOO_MUCH)
     return error.connection_invalidated or (isinstance(error, OperationalError) and not is_too_much)
+
+
+def _refusal(error: DBAPIError, words: str) -> DatabaseRefused:
+    """The refusal; that of a value where another value would have been taken."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    is_value = isinstance(error, DataError) or state.startswith(("22", _TOO_MUCH))
+    kind = ValueRefusedError if is_value else DatabaseRefused
+    return kind(f"{words}: {_cause(error)}")
 
 
 def _cause(error: DBAPIError) -> str:

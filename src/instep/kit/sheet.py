@@ -4,7 +4,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-_RUNS = ("=", "+", "-", "@", "\t", "\r")
+# OWASP, "CSV Injection"; some spreadsheets take the full-width signs for the others.
+_RUNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def line(cells: Sequence[str | None]) -> str:

@@ -8,7 +8,7 @@ from zlib import crc32
 from babel.dates import format_datetime
 from msgspec import Struct
 
-from instep.kit.clock import DAY, HOUR, MINUTE, SECOND, to_datetime, to_iso
+from instep.kit.clock import DAY, HOUR, MINUTE, SECOND, is_time, to_datetime, to_iso
 from instep.kit.said import Said
 
 RECENT = 30 * DAY
@@ -49,8 +49,14 @@ class Words:
         return self.catalog.ngettext(one, many, number) % {"num": number, **values}
 
     def moment(self, at: int, text: str) -> When:
-        """A moment that is called `text`."""
+        """A moment that is called `text`; one that is not known is called so."""
+        if not is_time(at):
+            return When(self.unknown(), "", "")
         return When(text, to_iso(at) or "", self.full(at))
+
+    def unknown(self) -> str:
+        """What a time is called that is not known, or is no time."""
+        return self.gettext("unknown")
 
     def ago(self, at: int, now: int) -> When:
         """A moment of the past: `3 d ago`, and the date once that says more."""
@@ -94,11 +100,15 @@ class Words:
 
     def day(self, at: int, now: int) -> str:
         """A date; the year only where it is another one."""
+        if not is_time(at):
+            return self.unknown()
         when = to_datetime(at)
         return self._format(when, "d MMM" if when.year == to_datetime(now).year else "d MMM y")
 
     def full(self, at: int) -> str:
         """A moment in full, in UTC; the page itself rewrites it to the reader's time zone."""
+        if not is_time(at):
+            return self.unknown()
         return self._format(to_datetime(at), "d MMMM y, HH:mm 'UTC'")
 
     def _format(self, when: datetime, pattern: str) -> str:

@@ -64,7 +64,7 @@ def _revive(conn: Conn, table: sa.Table, entry: Entry, now: int) -> None:
     is_ours = sa.and_(c.deleted_at.is_not(None), c.deleted_at != c.gone_at)
     values: dict[str, Any] = {"gone_at": None, "absent_at": None, "deleted_at": sa.case((is_ours, c.deleted_at))}
     if entity is not None and not isinstance(entity, Membership) and not (entry.before and entry.before.digest):
-        values["joined_at"] = entity.joined_at or now  # nothing was known of it but that it was not there
+        values["joined_at"] = entity.joined_at  # nothing was known of it but that it was not there
     if table is users:
         values["is_active"] = sa.and_(sa.not_(sa.func.coalesce(is_ours, sa.false())), c.deactivated_at.is_(None))
     conn.execute(sa.update(table).where(c.id == entry.id).values(**values))

@@ -19,6 +19,9 @@ from instep.mirror.tables import memberships, organizations, users
 
 Row = dict[str, Any]
 
+LONGEST_SORTED = 400
+"""Characters that a list is sorted by: with a role and two ids they are a row of an index (2,704 bytes, PostgreSQL)."""
+
 _USER_KEPT = {"id", "joined_at"}
 _MEMBERSHIP_UPDATED = ("role", "version", "digest", "changed_at")
 
@@ -143,7 +146,7 @@ def _common(entry: Entry, now: int) -> Row:
     return {
         "id": entry.id,
         "clerk_id": news.key.id,
-        "joined_at": (entity.joined_at if entity else 0) or now,
+        "joined_at": entity.joined_at if entity else now,
         "version": news.version if isinstance(news, Seen) else 0,
         "digest": news.digest if isinstance(news, Seen) else "",
         "changed_at": now,
@@ -176,7 +179,7 @@ def names_of(first: str | None, last: str | None, username: str | None, email: s
     """What a person is listed by and found by."""
     name = f"{first} {last}" if first and last else first or last or ""
     return {
-        "sort_name": (name or username or email or id).casefold(),
+        "sort_name": (name or username or email or id).casefold()[:LONGEST_SORTED],
         "search_text": searchable((name, email, other_form(email), username)),
     }
 

@@ -136,7 +136,7 @@ def _user_row(id: str, news: Seen, now: int) -> Row:
         user.last_active_at,
         names["sort_name"],
         names["search_text"],
-        user.joined_at or now,
+        user.joined_at,
         news.version,
         news.digest,
         now,
@@ -154,7 +154,7 @@ def _organization_row(id: str, news: Seen, now: int) -> Row:
         organization.image_url,
         organization.max_members,
         bytes(organization.public_metadata).decode(),
-        organization.joined_at or now,
+        organization.joined_at,
         news.version,
         news.digest,
         now,
@@ -164,8 +164,7 @@ def _organization_row(id: str, news: Seen, now: int) -> Row:
 def _membership_row(id: str, news: Seen, now: int) -> Row:
     it = news.entity
     assert isinstance(it, Membership)  # noqa: S101
-    at = it.joined_at or now
-    return (id, it.clerk_id, it.organization, it.user, it.role, at, news.version, news.digest, now)
+    return (id, it.clerk_id, it.organization, it.user, it.role, it.joined_at, news.version, news.digest, now)
 
 
 _ROWS: dict[Kind, Callable[[str, Seen, int], Row]] = {

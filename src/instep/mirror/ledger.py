@@ -118,7 +118,7 @@ class Ledger:
             return None
         if kept.clerk_id != news.key.id:
             grave = Known(new_id("mbr"), 0, "", is_gone=True)
-            if news.entity.joined_at < kept.version:
+            if 0 < news.entity.joined_at < kept.version:  # 0: not known
                 return grave
             old = Key("membership", kept.clerk_id)
             self.known[old] = grave

@@ -10,6 +10,7 @@ from instep.identity.addresses import stored_forms
 from instep.identity.model import ClerkId, Key
 from instep.identity.rules import merged
 from instep.identity.standing import NOBODY, Underway
+from instep.kit.bounds import as_object
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 from instep.mirror.apply import names_of, rename
@@ -132,7 +133,7 @@ def edit_local(conn: Conn, person: PersonRow, profile: Mapping[str, Any], *, now
     if row["email"] != person.email:
         row["is_email_verified"] = False
     if patch := profile.get("public_metadata"):
-        row["public_metadata"] = merged(person.public_metadata, patch)
+        row["public_metadata"] = merged(as_object(person.public_metadata), patch)
     _set(conn, person.id, now=now, **row, **_names(row, person.id))
     rename(conn, [person.id])
 
@@ -140,7 +141,7 @@ def edit_local(conn: Conn, person: PersonRow, profile: Mapping[str, Any], *, now
 def merge_attributes(conn: Conn, id: str, patch: Mapping[str, Any], *, now: int) -> None:
     """Change the application's own attributes; a None takes one away."""
     kept = conn.execute(sa.select(c.attributes).where(c.id == id).with_for_update()).scalar()
-    _set(conn, id, now=now, attributes=merged(kept or {}, patch))
+    _set(conn, id, now=now, attributes=merged(as_object(kept), patch))
 
 
 def delete(conn: Conn, id: str, *, now: int) -> None:

@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from instep.access.principal import Access
 from instep.kit.clock import now
+from instep.kit.incoming import BoundedRouter
 from instep.kit.problem import problem
 from instep.people.activity import activity_of
 from instep.people.answers import (
@@ -81,7 +82,7 @@ class BulkWish(BaseModel):
 
 def make_router(*, access: AccessTo, members: Members) -> APIRouter:
     """The routes. `access` answers 401 or 404 by itself."""
-    router = APIRouter(prefix="/v1/organizations", tags=["people"])
+    router = BoundedRouter(prefix="/v1/organizations", tags=["people"])
     _add_list(router, access, members)
     _add_export(router, access, members)
     _add_changes(router, access, members)

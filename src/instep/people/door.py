@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from instep.access.principal import Principal
+from instep.kit.bounds import is_keepable
 from instep.people.api import MediaJson, PeopleQuery, read_ask
 from instep.people.flows import ListPeople
 from instep.people.shapes import as_bytes
@@ -40,7 +41,7 @@ class ListDoor:
     async def answer(self, scope: Any) -> Response | None:
         """The page; None: the ordinary route has to answer. Raises as ListPeople."""
         found, wish = _PATH.fullmatch(scope["path"]), plain(scope["query_string"])
-        if found is None or wish is None:
+        if found is None or wish is None or not is_keepable(found[1]):
             return None
         try:
             ask = read_ask(wish)
@@ -57,7 +58,7 @@ def plain(query: bytes) -> PeopleQuery | None:
     """The query, if it needs no looking at: nothing unknown, nothing twice that is one, all of it within bounds."""
     values: dict[str, Any] = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if "\0" in value:
+        if not is_keepable(value):
             return None
         if name in _LISTS:
             values.setdefault(name, []).append(value)

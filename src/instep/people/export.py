@@ -56,7 +56,7 @@ async def _csv(pages: AsyncIterator[People]) -> AsyncIterator[str]:
 
 
 async def _json(first: People, pages: AsyncIterator[People]) -> AsyncIterator[str]:
-    yield '{"warnings":' + msgspec.json.encode(first.warnings).decode() + ',"data":['
+    yield '{"warnings":' + msgspec.json.encode([str(it) for it in first.warnings]).decode() + ',"data":['
     comma = ""
     async for page in pages:
         if page.rows:

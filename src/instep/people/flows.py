@@ -9,7 +9,7 @@ import structlog
 from instep.access.principal import Access, Principal
 from instep.access.store import find_access
 from instep.identity.addresses import canonical
-from instep.identity.model import ClerkId, Invitation
+from instep.identity.model import ClerkId, Invitations
 from instep.identity.ports import Directory
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
@@ -48,7 +48,9 @@ class ListPeople:
         reading = asyncio.ensure_future(self._invitations(access))
         try:
             members, lost = await self.db.read(self._read, access, ask)
-            return merge(ask, members, await self._rows(access, await reading), lost)
+            found = await reading
+            unreadable = 0 if isinstance(found, Unavailable) else found.unreadable
+            return merge(ask, members, await self._rows(access, found), lost, unreadable=unreadable)
         finally:
             reading.cancel()
 
@@ -68,9 +70,9 @@ class ListPeople:
         lost = self.list_lost(conn, access.organization_id) if is_shown else ()
         return store.find_members(conn, access.organization_id, ask), lost
 
-    async def _invitations(self, access: Access) -> Sequence[Invitation] | Unavailable:
+    async def _invitations(self, access: Access) -> Invitations | Unavailable:
         if access.organization_clerk_id is None:
-            return []
+            return Invitations()
         organization = ClerkId(access.organization_clerk_id)
         try:
             async with asyncio.timeout(self.patience):
@@ -82,9 +84,7 @@ class ListPeople:
             log.exception("invitations_broke", organization=organization)
             return Unavailable(f"{type(error).__name__}: {error}")
 
-    async def _rows(
-        self, access: Access, invitations: Sequence[Invitation] | Unavailable
-    ) -> list[InvitationRow] | Unavailable:
+    async def _rows(self, access: Access, invitations: Invitations | Unavailable) -> list[InvitationRow] | Unavailable:
         if isinstance(invitations, Unavailable):
             return invitations
         now = self.clock()

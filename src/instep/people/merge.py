@@ -203,8 +203,13 @@ def merge(
     members: Members,
     invitations: Sequence[InvitationRow] | Unavailable | None,
     lost: Sequence[Lost] = (),
+    *,
+    unreadable: int = 0,
 ) -> People:
-    """One page. `invitations` is None where they were not asked for, Unavailable where Clerk could not be read."""
+    """One page. `invitations` is None where they were not asked for, Unavailable where Clerk could not be read.
+
+    `unreadable`: how many more Clerk has that can't be read.
+    """
     listed = invitations if invitations is not None and not isinstance(invitations, Unavailable) else []
     wanted = [row for row in listed if _is_wanted(row, ask)]
     after = ask.cursor.invitation if ask.cursor else None
@@ -217,10 +222,20 @@ def merge(
     return People(
         rows=(*first, *then),
         totals=totals,
-        warnings=(UNAVAILABLE,) if isinstance(invitations, Unavailable) else (),
+        warnings=_warnings(invitations, unreadable),
         next_cursor=encode_cursor(_cursor_after(first, then, totals)) if has_more else None,
         lost=tuple(it for it in lost if is_found(ask.query, (it.email, other_form(it.email)))),
     )
+
+
+def _warnings(invitations: Sequence[InvitationRow] | Unavailable | None, unreadable: int) -> tuple[str, ...]:
+    if isinstance(invitations, Unavailable):
+        return (UNAVAILABLE,)
+    if not unreadable:
+        return ()
+    if unreadable == 1:
+        return (said("One invitation could not be read and is not shown. It is in Clerk."),)
+    return (said("%(count)s invitations could not be read and are not shown. They are in Clerk.", count=unreadable),)
 
 
 def _is_wanted(row: InvitationRow, ask: Ask) -> bool:

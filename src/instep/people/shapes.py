@@ -27,7 +27,7 @@ class Member(BaseModel):
     image_url: str | None
     role: str
     status: Literal["active", "deactivated", "removed"]
-    joined_at: str
+    joined_at: str | None
     last_active_at: str | None
 
 
@@ -44,7 +44,7 @@ class Invitation(BaseModel):
     status: Literal["pending", "expired", "lost"]
     is_expiring: bool
     invited_by: str | None
-    created_at: str
+    created_at: str | None
     expires_at: str | None
     operation: str | None = None
 
@@ -98,12 +98,9 @@ def as_bytes(people: People) -> bytes:
     """The same as it is sent, several times as fast: nothing is asked for more often than this."""
     rows = [_sent(it) if isinstance(it, MemberRow) else msgspec.Raw(row_as_json(it).encode()) for it in people.rows]
     lost = [msgspec.Raw(_dump_item(_lost(it))) for it in people.lost]
-    page = {
-        "data": [*lost, *rows],
-        "totals": people.totals,
-        "warnings": people.warnings,
-        "next_cursor": people.next_cursor,
-    }
+    warnings = [str(it) for it in people.warnings]
+    rest = {"totals": people.totals, "warnings": warnings, "next_cursor": people.next_cursor}
+    page = {"data": [*lost, *rows], **rest}
     return _encode(page)
 
 
@@ -166,7 +163,7 @@ def page_of(people: People) -> PeoplePage:
     return PeoplePage.model_construct(
         data=[*(_lost(it) for it in people.lost), *(_item(row) for row in people.rows)],
         totals=Totals.model_construct(**{name: getattr(totals, name) for name in totals.__struct_fields__}),
-        warnings=list(people.warnings),
+        warnings=[str(it) for it in people.warnings],
         next_cursor=people.next_cursor,
     )
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from instep.access.principal import Principal
+from instep.kit.incoming import BoundedRouter
 from instep.profiles.flows import Profiles
 from instep.profiles.profile import EmailChange
 from instep.profiles.session_shapes import EndedSessions, OpenSessions, SessionToEnd, session_of
@@ -41,7 +42,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 
 def make_router(*, principal: PrincipalOf, profiles: Profiles) -> APIRouter:
     """The routes of people. `principal` answers 401 and 403 by itself; `{id}` is instep's id or Clerk's."""
-    router = APIRouter(prefix="/v1/users", tags=["users"], responses=FAILURES)
+    router = BoundedRouter(prefix="/v1/users", tags=["users"], responses=FAILURES)
     _add_reading(router, principal, profiles)
     _add_editing(router, principal, profiles)
     _add_addresses(router, principal, profiles)

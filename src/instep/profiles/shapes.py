@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from instep.kit.bounds import as_object
 from instep.kit.clock import to_iso
 from instep.profiles import profile as words
 from instep.profiles.profile import STATUSES, Ask, Status, decode_cursor
@@ -194,7 +195,7 @@ def as_bytes(found: words.Users) -> bytes:
 _encode = msgspec.json.Encoder().encode
 _PLAIN = ("id", "clerk_id", "email", "is_email_verified", "first_name", "last_name", "username", "image_url")
 _TIMES = ("joined_at", "last_sign_in_at", "last_active_at", "deactivated_at", "deleted_at")
-_WHOLE = ("external_id", "public_metadata", "attributes")
+_METADATA = ("public_metadata", "attributes")
 
 
 def _fields(profile: words.Profile) -> dict[str, Any]:
@@ -206,8 +207,9 @@ def _fields(profile: words.Profile) -> dict[str, Any]:
     known["organizations"] = [_organization_of(it) for it in profile.belongings]
     for name in _TIMES:
         known[name] = to_iso(getattr(person, name))
-    for name in _WHOLE:
-        known[name] = getattr(person, name) if profile.is_whole else None
+    known["external_id"] = person.external_id if profile.is_whole else None
+    for name in _METADATA:
+        known[name] = as_object(getattr(person, name)) if profile.is_whole else None
     return known
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from instep.access.principal import Principal
+from instep.kit.incoming import BoundedRouter
 from instep.sync import store
 from instep.sync.answers import finding_as_json, freshness_as_json, run_as_json
 from instep.sync.fresh import Fresh
@@ -115,7 +116,7 @@ class Choice(BaseModel):
 
 def make_router(*, admin: AdminOf, sync: Sync, fresh: Fresh) -> APIRouter:
     """The routes. `admin` answers 401, 403 and 404 by itself."""
-    router = APIRouter(prefix="/v1/sync", tags=["sync"], responses=FAILURES)
+    router = BoundedRouter(prefix="/v1/sync", tags=["sync"], responses=FAILURES)
     _add_reading(router, admin, sync, fresh)
     _add_doing(router, admin, sync)
     return router

@@ -12,6 +12,7 @@ from instep.identity import model
 from instep.invitations.application.flows import Applications, WantedInApp
 from instep.invitations.rules import EXPIRES_IN_DAYS, MOST_DAYS
 from instep.kit.clock import to_iso
+from instep.kit.incoming import BoundedRouter
 
 AdminOf = Callable[[Request], Awaitable[Principal | Response]]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
@@ -54,7 +55,7 @@ class AppInvitations(BaseModel):
 
 def make_router(*, admin: AdminOf, applications: Applications) -> APIRouter:
     """The routes, for instance admins alone. `admin` answers 401, and 404 to everyone else, by itself."""
-    router = APIRouter(prefix="/v1/invitations", tags=["invitations"])
+    router = BoundedRouter(prefix="/v1/invitations", tags=["invitations"])
 
     @router.post(
         "",

@@ -1,0 +1,49 @@
+"""The edge to Clerk: escapes, nesting, and parts that are left out."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instep.clerk.bounds import DEEPEST, decode, flattened, mended
+from instep.kit.bounds import replaced
+
+texts = st.text(st.characters(categories=["L", "Cs", "Cc", "Po"]) | st.sampled_from(["\\", "u", "\0", "\ud800", '"']))
+
+
+def clean(value: Any) -> Any:
+    """What Python itself makes of it, and then replaces."""
+    if isinstance(value, dict):
+        return {replaced(key): clean(inner) for key, inner in value.items()}
+    return [clean(it) for it in value] if isinstance(value, list) else replaced(value)
+
+
+@given(st.recursive(texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=8))
+def test_mended_json_says_the_same_but_for_what_nobody_can_keep(value: Any) -> None:
+    found = msgspec.json.decode(mended(json.dumps(value).encode()))
+    assert found == clean(json.loads(json.dumps(value)))
+
+
+def test_bytes_that_are_no_utf_8_are_replaced() -> None:
+    assert msgspec.json.decode(mended(b'"Ma\xffya"')) == "Ma\ufffdya"
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"[": ', b"}")])
+def test_what_is_nested_too_deeply_is_null_and_the_rest_stays(opening: bytes, closing: bytes) -> None:
+    body = b'[{"a": ' + opening * 50_000 + b"1" + closing * 50_000 + b'}, "]}[{"]'
+    flat = msgspec.json.decode(flattened(body))
+    assert flat[1] == "]}[{"
+    depth, inner = 0, flat[0]["a"]
+    while inner is not None:
+        depth, inner = depth + 1, inner[0] if isinstance(inner, list) else inner["["]
+    assert depth == DEEPEST - 2
+    assert flattened(b'{"a": [1]}') == b'{"a": [1]}'
+
+
+def test_a_row_that_is_nested_too_deeply_fails_no_other() -> None:
+    read = msgspec.json.Decoder(list[msgspec.Raw]).decode
+    rows = decode(read, b"[1, " + b"[" * 50_000 + b"]" * 50_000 + b", 2]")
+    assert [bytes(rows[0]), bytes(rows[2])] == [b"1", b"2"]

@@ -20,7 +20,8 @@ COOKIE = "instep_session"
 class Gate:
     """Finds the principal of a request, once per request, and their access to an organization.
 
-    `sign_in` None: Clerk is not configured, and only the break-glass key lets anyone in.
+    `sign_in` None: Clerk is not configured, and only the break-glass key lets anyone in. `cookie` is the name of the
+    cookie that carries a console session.
     """
 
     db: Db
@@ -28,9 +29,10 @@ class Gate:
     break_glass: BreakGlass
     sign_in: SignIn | None = None
     keys: ApiKeys | None = None
+    cookie: str = COOKIE
 
     async def who(self, request: Request) -> Asker:
-        """Who sends this request, also when they are barred. Raises DatabaseDown, ProviderDown.
+        """Who sends this request, also when they are barred. Raises DatabaseDown, ProviderDown, TooManyTriesError.
 
         1. `Authorization: Bearer`: a session token of Clerk's, an API key, or the break-glass key. A bearer that
            is none of them is refused, whatever cookies come with it.
@@ -40,10 +42,11 @@ class Gate:
             found: Asker = request.state.instep_asker
             return found
         bearer = bearer_of(request.headers.get("authorization", ""))
+        request.state.instep_is_by_cookie = bearer is None
         if bearer is not None:
             asker = await self._of_bearer(bearer, client_of(request))
         else:
-            token = request.cookies.get(COOKIE)
+            token = request.cookies.get(self.cookie)
             asker = await self.sessions.find(token) if token else None
         request.state.instep_asker = asker
         return asker
@@ -72,7 +75,15 @@ class Gate:
                 return None
         if bearer.startswith(PREFIX):
             return await self.keys.find(bearer) if self.keys else None
-        return BREAK_GLASS if self.break_glass.judge(bearer, client) == "right" else None
+        return BREAK_GLASS if self.break_glass.check(bearer, client) else None
+
+
+def is_by_cookie(request: Request) -> bool:
+    """Return whether the cookie decides who sends this request, as a browser does for any site. Ask after `Gate.who`.
+
+    Another Authorization header (`Basic`, say) beside the cookie changes nothing.
+    """
+    return getattr(request.state, "instep_is_by_cookie", True)
 
 
 def bearer_of(header: str) -> str | None:

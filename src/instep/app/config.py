@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     instep_worker: bool = True
     instep_sync_every: int = Field(default=60, ge=0, le=7 * 24 * 60)
     instep_database_owns: Words = ("deactivation", "attributes")
+    instep_rate_limit: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["off"] = 100
     instep_pace: Annotated[int, Field(ge=10, le=1_000_000)] | Literal["auto", "off"] = "auto"
 
     clerk_secret_key: Secret = None

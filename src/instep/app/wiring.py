@@ -9,10 +9,11 @@ import structlog
 
 from instep.access.attention import TOPIC as ATTENTION
 from instep.access.flows import Sessions
-from instep.access.gate import Gate
+from instep.access.gate import COOKIE, Gate
 from instep.access.keys import ApiKeys
-from instep.access.limits import BreakGlass
+from instep.access.limits import BreakGlass, RateLimiter
 from instep.access.pages import AccessPages
+from instep.access.paths import CookieJar
 from instep.access.principal import BREAK_GLASS, Principal
 from instep.access.store import KeyRow
 from instep.app.config import BadSettings, Settings
@@ -62,6 +63,7 @@ from instep.profiles.procedures import procedures as profile_procedures
 
 log = structlog.get_logger(__name__)
 
+BURST = 3  # seconds' worth of requests that may come at once
 OUTCOMES = {"open": "asked", "settled": "done", "refused": "refused", "attention": "attention", "given_up": "given up"}
 
 
@@ -81,6 +83,7 @@ class Services:
     timer: Timer
     receiver: Receiver
     gate: Gate
+    limiter: RateLimiter | None
     keys: ApiKeys
     members: Members
     profiles: Profiles
@@ -141,7 +144,8 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         noted=_session_noter(clock),
     )
     keys = ApiKeys(db=db, noted=_key_noter(clock), clock=clock)
-    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in, keys=keys)
+    cookie = CookieJar(is_secure=url.startswith("https://")).name_of(COOKIE)
+    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in, keys=keys, cookie=cookie)
     pages = make_pages(public_url=settings.instep_public_url, policy=_policy(settings, sign_in), clock=clock)
     return Services(
         settings=settings,
@@ -156,6 +160,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         timer=Timer(db, make_jobs(db, clock, syncing)),
         receiver=Receiver(db=db, opener=_opener(settings), clock=clock, wake=worker.wake),
         gate=gate,
+        limiter=make_limiter(settings),
         keys=keys,
         members=make_members(settings, runner, clerk, live, clock),
         profiles=make_profiles(
@@ -237,6 +242,12 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handsh
     )
     page = settings.clerk_sign_in_url or sign_in_page_of(frontend)
     return Handshake(publishable_key=key, frontend_api=frontend, sign_in_page=page, verifier=verifier)
+
+
+def make_limiter(settings: Settings) -> RateLimiter | None:
+    """How often one principal may ask the API; None: as often as they like."""
+    rate = settings.instep_rate_limit
+    return None if rate == "off" else RateLimiter(rate=rate, burst=BURST * rate)
 
 
 def make_operations(services: Services) -> Operations:

@@ -20,7 +20,8 @@ async def send_raw(
     app: Any, method: str, path: str, headers: Mapping[str, str], chunks: Iterable[bytes] = (), *, hang_up: bool = False
 ) -> RawAnswer:
     """Send one request whose body comes in `chunks`; with `hang_up` the sender goes away where they end."""
-    pieces, read, sent = iter(chunks), 0, []
+    pieces, read = iter(chunks), 0
+    sent: list[dict[str, Any]] = []
     path, _, query = path.partition("?")
     scope = {
         "type": "http",
@@ -54,6 +55,8 @@ async def send_raw(
         sent.append(message)
 
     await app(scope, receive, send)
-    start = next((it for it in sent if it["type"] == "http.response.start"), {"status": 0, "headers": []})
+    start: dict[str, Any] = next(
+        (it for it in sent if it["type"] == "http.response.start"), {"status": 0, "headers": []}
+    )
     given = {name.decode(): value.decode() for name, value in start["headers"]}
     return RawAnswer(start["status"], given, b"".join(it.get("body", b"") for it in sent), read)

@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     instep_worker: bool = True
     instep_sync_every: int = Field(default=60, ge=0, le=7 * 24 * 60)
     instep_database_owns: Words = ("deactivation", "attributes")
+    instep_connections: int = Field(default=2_000, ge=10, le=100_000)
+    instep_header_timeout: int = Field(default=10, ge=1, le=3_600)
+    instep_body_timeout: int = Field(default=10, ge=1, le=3_600)
+    instep_idle_timeout: int = Field(default=5, ge=1, le=3_600)
     instep_rate_limit: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["off"] = 100
     instep_pace: Annotated[int, Field(ge=10, le=1_000_000)] | Literal["auto", "off"] = "auto"
 

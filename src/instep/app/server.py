@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from instep.app.connections import Acceptor, BoundedProtocol, Limits, fit_to_files, listen, make_protocol
 from instep.app.web import make_app
 from instep.app.wiring import Services
 from instep.kit.errors import PermanentError
@@ -17,7 +18,33 @@ GRACE = 5
 
 
 class Server(uvicorn.Server):
-    """uvicorn, without raising the signal a second time after it has stopped: what comes after must still run."""
+    """uvicorn, with a limit of connections that holds from the first moment.
+
+    It does not raise the signal a second time after it has stopped: what comes after must still run. `listening` are
+    the addresses that it listens on.
+    """
+
+    def __init__(self, config: uvicorn.Config, protocol: type[BoundedProtocol]) -> None:
+        super().__init__(config)
+        self.listening: list[tuple[str, int]] = []
+        self._protocol = protocol
+        self._acceptor: Acceptor | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin the application, then accept connections. Ends the process with an error where it can't listen."""
+        listeners = sockets or listen(self.config.host, self.config.port)
+        await super().startup(sockets=[])  # the application alone: uvicorn listens to none
+        self.listening = [listener.getsockname()[:2] for listener in listeners]
+        self._acceptor = Acceptor(listeners, self._make_protocol, self._protocol.make_room)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and end in order what is open."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        await super().shutdown(sockets=[])
+
+    def _make_protocol(self) -> BoundedProtocol:
+        return self._protocol(self.config, self.server_state, self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,16 +74,26 @@ def check_free(host: str, port: int, *, hint: str) -> None:
 
 def make_server(services: Services, *, host: str, port: int) -> Server:
     """A server of the application, not started."""
-    return Server(
-        uvicorn.Config(
-            make_app(services),
-            host=host,
-            port=port,
-            access_log=False,
-            log_level="warning",
-            timeout_graceful_shutdown=GRACE,
-        )
+    settings = services.settings
+    limits = Limits(
+        head=settings.instep_header_timeout,
+        body=settings.instep_body_timeout,
+        idle=settings.instep_idle_timeout,
+        connections=fit_to_files(settings.instep_connections),
     )
+    protocol = make_protocol(limits)
+    config = uvicorn.Config(
+        make_app(services),
+        host=host,
+        port=port,
+        http=protocol,
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=limits.idle,
+        timeout_graceful_shutdown=GRACE,
+    )
+    return Server(config, protocol)
 
 
 async def work_until_told(services: Services) -> None:

@@ -317,7 +317,7 @@ def _http(services: Services) -> Handler:
 
 async def _hung_up(request: Request, error: Exception) -> Response:
     """The sender went away in the middle of the body: nobody reads this answer, and nothing broke."""
-    log.info("client_disconnected", path=request.url.path)
+    log.debug("client_disconnected", path=request.url.path)
     return Response(status_code=400)
 
 

@@ -53,7 +53,7 @@ class Webhooks:
             body = await _body(headers, receive)
             delivery = await self._receiver.receive(headers, body)
         except ClientDisconnect:
-            log.info("client_disconnected", path=scope["path"])
+            log.debug("client_disconnected", path=scope["path"])
         except TooLarge:
             await _answer(send, 413, "A delivery is at most 1 MiB.")
         except PermanentError as error:

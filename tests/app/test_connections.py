@@ -73,9 +73,7 @@ async def serving(app: App, limits: Limits = QUICK) -> AsyncIterator[Served]:
     """A server with these limits."""
     protocol = make_protocol(limits)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, http=protocol, lifespan="off", ws="none", log_level="critical", timeout_keep_alive=limits.idle
-    )
+    config = uvicorn.Config(app, http=protocol, lifespan="off", ws="none", log_level="critical")
     server = QuietServer(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await until(lambda: server.started)

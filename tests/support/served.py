@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import instep
 from tests.support.world import KEY
 
 HOST = "127.0.0.1"
@@ -36,6 +37,7 @@ def served(url: str, folder: Path, *, files: int | None = None, **settings: str)
         port = probe.getsockname()[1]
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("INSTEP_", "CLERK_"))},
+        "PYTHONPATH": str(Path(instep.__file__).parents[1]),
         "INSTEP_DATABASE_URL": url,
         "INSTEP_PORT": str(port),
         "INSTEP_PUBLIC_URL": f"http://{HOST}:{port}",

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from instep.access.key_strength import weakness_of
 from instep.kit.errors import PermanentError
 
 S = TypeVar("S", bound=BaseSettings)
@@ -78,6 +79,14 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an address such as https://people.example.com")
         return value.rstrip("/")
+
+    @field_validator("instep_admin_key")
+    @classmethod
+    def _is_hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        weakness = weakness_of(value.get_secret_value()) if value else None
+        if weakness:
+            raise ValueError(weakness)
+        return value
 
     @property
     def database_url(self) -> str:

@@ -94,6 +94,7 @@ class BoundedProtocol(AutoHTTPProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection in, or make room for it, or refuse it."""
         super().connection_made(_Transport(transport, self))  # type: ignore[arg-type]  # all that uvicorn uses of one
+        self.timeout_keep_alive = self.limits.idle
         self._enter("head", self.limits.head)
         if len(self.connections) > self.limits.connections and not self.make_room(self):
             self.transport.write(BUSY)

@@ -90,7 +90,6 @@ def make_server(services: Services, *, host: str, port: int) -> Server:
         ws="none",
         access_log=False,
         log_level="warning",
-        timeout_keep_alive=limits.idle,
         timeout_graceful_shutdown=GRACE,
     )
     return Server(config, protocol)

@@ -299,7 +299,7 @@ async def test_nothing_of_a_connection_is_kept_when_it_has_ended() -> None:
         await until(lambda: not served.protocol.waiting and not served.protocol.stalled)
 
 
-@pytest.mark.parametrize(("files", "connections"), [(256, 160), (1_024, 928), (20_000, 2_000), (64, 16)])
+@pytest.mark.parametrize(("files", "connections"), [(256, 160), (1_024, 800), (20_000, 2_000), (64, 13)])
 def test_the_limit_leaves_descriptors_for_the_rest(
     monkeypatch: pytest.MonkeyPatch, files: int, connections: int
 ) -> None:

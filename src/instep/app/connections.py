@@ -30,11 +30,11 @@ LINGER_FOR = 2.0  # seconds that a sender has to take notice of an answer that c
 LINGER_BYTES = 4 * 1024 * 1024  # bytes of an unread body that are thrown away meanwhile
 STALLED_FOR = 120.0  # seconds in which the reader of an answer has taken nothing of it
 FLUSH_FOR = 30.0  # the same, where the connection ends after that answer
-RESERVED_FILES = 96  # descriptors for the database, Clerk, the program itself, and connections that are being closed
+RESERVED_FILES = 64  # descriptors for the database, Clerk and the program itself
 BACKLOG = 2_048  # connections that the system keeps until they are accepted
 ACCEPT_AGAIN = 0.1  # seconds after which a process without descriptors looks again
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-ACCEPTS = 16  # connections that are accepted in one turn of the event loop: then others are listened to again
+AT_ONCE = 10  # this part of all connections is accepted in one turn of the event loop: then others are heard again
 WARN_EVERY = 60.0  # seconds
 
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -59,13 +59,16 @@ class Limits:
 
 
 def fit_to_files(wanted: int) -> int:
-    """Return how many connections there may be, of those wanted, with the descriptors that this process may open."""
+    """Return how many connections there may be, of those wanted, with the descriptors that this process may open.
+
+    Those that make room are closed a moment after others have been accepted: a sixth is kept for that.
+    """
     if sys.platform == "win32":
         return wanted
     import resource
 
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return wanted if files == resource.RLIM_INFINITY else min(wanted, max(files - RESERVED_FILES, 16))
+    return wanted if files == resource.RLIM_INFINITY else min(wanted, max(files - RESERVED_FILES, 16) * 5 // 6)
 
 
 class BoundedProtocol(AutoHTTPProtocol):
@@ -327,7 +330,7 @@ class Acceptor:
     """Takes connections in from listening sockets, a few at a time, and hands each to a new protocol of `make`.
 
     An event loop by itself accepts whatever waits before it listens to anybody: with few descriptors it then has none
-    left. `make_room` ends a connection where that happens all the same.
+    left. So it takes `at_once` of them in one turn; `make_room` ends one where descriptors run out all the same.
     """
 
     def __init__(
@@ -335,8 +338,9 @@ class Acceptor:
         listeners: Sequence[socket.socket],
         make: Callable[[], asyncio.Protocol],
         make_room: Callable[[], object],
+        at_once: int,
     ) -> None:
-        self._listeners, self._make, self._make_room = listeners, make, make_room
+        self._listeners, self._make, self._make_room, self._at_once = listeners, make, make_room, at_once
         self._loop = asyncio.get_running_loop()
         self._arriving: set[asyncio.Task[None]] = set()
         self._is_open = True
@@ -356,7 +360,7 @@ class Acceptor:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS):
+        for _ in range(self._at_once):
             try:
                 connection, _address = listener.accept()
             except BlockingIOError:

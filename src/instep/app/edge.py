@@ -10,6 +10,7 @@ Receive = Any
 Send = Any
 
 MAX_BODY = 1024 * 1024  # bytes, on every route: the largest body that any route has a use for is a list to invite
+MAX_PARAMETERS = 2_000  # in an address; the longest of our own has the 500 rows of a page
 HSTS_FOR = 365 * 24 * 3_600  # seconds
 
 
@@ -54,6 +55,11 @@ def is_too_large(scope: Scope) -> bool:
     """Return whether the request announces a body over the limit."""
     length = _header(scope, b"content-length")
     return length.isdigit() and int(length) > MAX_BODY
+
+
+def has_too_many_parameters(scope: Scope) -> bool:
+    """Return whether the query has more parameters than any page or program of ours sends: reading them takes long."""
+    return bool(scope["query_string"].count(b"&") >= MAX_PARAMETERS)
 
 
 def limited(receive: Receive) -> Receive:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from instep.app.connections import Acceptor, BoundedProtocol, Limits, fit_to_files, listen, make_protocol
+from instep.app.connections import AT_ONCE, Acceptor, BoundedProtocol, Limits, fit_to_files, listen, make_protocol
 from instep.app.web import make_app
 from instep.app.wiring import Services
 from instep.kit.errors import PermanentError
@@ -35,7 +35,8 @@ class Server(uvicorn.Server):
         listeners = sockets or listen(self.config.host, self.config.port)
         await super().startup(sockets=[])  # the application alone: uvicorn listens to none
         self.listening = [listener.getsockname()[:2] for listener in listeners]
-        self._acceptor = Acceptor(listeners, self._make_protocol, self._protocol.make_room)
+        at_once = max(self._protocol.limits.connections // AT_ONCE, 1)
+        self._acceptor = Acceptor(listeners, self._make_protocol, self._protocol.make_room, at_once)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, and end in order what is open."""

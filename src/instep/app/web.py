@@ -20,7 +20,17 @@ from instep.access.api import make_router as keys_router
 from instep.access.gate import bearer_of, is_by_cookie
 from instep.access.principal import Access, Principal
 from instep.app.document import with_problems
-from instep.app.edge import MAX_BODY, Receive, Scope, Send, Site, is_too_large, limited, without_body
+from instep.app.edge import (
+    MAX_BODY,
+    Receive,
+    Scope,
+    Send,
+    Site,
+    has_too_many_parameters,
+    is_too_large,
+    limited,
+    without_body,
+)
 from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.history import api as history
@@ -87,6 +97,8 @@ class Front:
     async def _refuse(self, scope: Scope) -> Response | None:
         """What to answer without reading the body; None: the request may go on."""
         request = Request(scope)
+        if has_too_many_parameters(scope):
+            return problem(414, "Too many parameters", code="too_many_parameters", request_id=_id(request))
         try:
             if request.url.path.startswith("/v1/"):
                 refusal = await self._refuse_principal(request)

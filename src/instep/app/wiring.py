@@ -135,18 +135,11 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     admins = frozenset(it if it.startswith("user_") else it.lower() for it in settings.instep_admins)
     arrival = Arrival(db=db, directory=clerk, told=live.publish, clock=clock)
     sessions = Sessions(
-        db=db,
-        source=clerk,
-        break_glass=break_glass,
-        admins=admins,
-        clock=clock,
-        just_in_time=arrival,
-        noted=_session_noter(clock),
+        db, clerk, break_glass, admins=admins, clock=clock, just_in_time=arrival, noted=_session_noter(clock)
     )
     keys = ApiKeys(db=db, noted=_key_noter(clock), clock=clock)
-    cookie = CookieJar(is_secure=url.startswith("https://")).name_of(COOKIE)
-    gate = Gate(db=db, sessions=sessions, break_glass=break_glass, sign_in=sign_in, keys=keys, cookie=cookie)
-    pages = make_pages(public_url=settings.instep_public_url, policy=_policy(settings, sign_in), clock=clock)
+    gate = Gate(db, sessions, break_glass, sign_in, keys, cookie_name_of(settings))
+    pages = make_pages(public_url=url, policy=_policy(settings, sign_in), clock=clock)
     return Services(
         settings=settings,
         db=db,
@@ -174,7 +167,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         invite=invitations.invite,
         invitations=invitations,
         pages=pages,
-        access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, settings.instep_public_url),
+        access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, url),
         syncing=syncing,
     )
 
@@ -242,6 +235,11 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handsh
     )
     page = settings.clerk_sign_in_url or sign_in_page_of(frontend)
     return Handshake(publishable_key=key, frontend_api=frontend, sign_in_page=page, verifier=verifier)
+
+
+def cookie_name_of(settings: Settings) -> str:
+    """The name of the cookie that carries a console session."""
+    return CookieJar(is_secure=settings.instep_public_url.startswith("https://")).name_of(COOKIE)
 
 
 def make_limiter(settings: Settings) -> RateLimiter | None:

@@ -43,6 +43,7 @@ def serving(database: Database, folder: Path, clerk_port: int = 9) -> Iterator[S
         "INSTEP_DATABASE_URL": database.url,
         "INSTEP_PORT": str(port),
         "INSTEP_ADMIN_KEY": KEY,
+        "INSTEP_RATE_LIMIT": "off",
         "CLERK_SECRET_KEY": "sk_test_bench",
         "CLERK_WEBHOOK_SIGNING_SECRET": SECRET,
         "CLERK_API_URL": f"http://127.0.0.1:{clerk_port}",

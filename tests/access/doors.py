@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from instep.access.flows import Sessions
-from instep.access.gate import Gate
+from instep.access.gate import COOKIE, Gate
 from instep.access.pages import AccessPages
+from instep.access.paths import CookieJar
 from instep.access.ports import SignIn
 from instep.access.principal import Principal
 from instep.kit.html import make_pages
@@ -82,7 +83,8 @@ class Browser:
 
 def access_pages(sessions: Sessions, sign_in: SignIn | None, *, public_url: str = OURS) -> AccessPages:
     """The doors under test, with real pages."""
-    gate = Gate(sessions.db, sessions, sessions.break_glass, sign_in)
+    jar = CookieJar(is_secure=public_url.startswith("https://"))
+    gate = Gate(sessions.db, sessions, sessions.break_glass, sign_in, cookie=jar.name_of(COOKIE))
     pages = make_pages(public_url=public_url)
     return AccessPages(pages, gate, sessions, sessions.break_glass, sign_in, public_url)
 

@@ -6,6 +6,7 @@ import pytest
 from starlette.requests import Request
 
 from instep.access.gate import COOKIE, Gate, bearer_of
+from instep.access.limits import TooManyTriesError
 from instep.access.principal import BREAK_GLASS, Barred
 from instep.identity.ports import ProviderDown
 from instep.identity.session import SessionClaims, SessionRefused, SignedIn, SignedOut
@@ -105,7 +106,10 @@ async def test_a_bad_bearer_is_refused_even_beside_a_good_cookie(gate: Gate, bea
 async def test_guessing_at_the_key_through_the_api_is_limited_too(gate: Gate) -> None:
     for _ in range(5):
         assert await gate.principal_of(request(bearer="guess")) is None
-    assert await gate.principal_of(request(bearer=KEY)) is None
+    with pytest.raises(TooManyTriesError) as refused:
+        await gate.principal_of(request(bearer="guess"))
+    assert refused.value.retry_after == 60
+    assert await gate.principal_of(request(bearer=KEY)) == BREAK_GLASS
     assert await gate.principal_of(request(bearer=KEY, host="192.0.2.2")) == BREAK_GLASS
     assert await name_of(gate, request(bearer="good.session.token")) == "First1 Last1"
 

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.access.limits import ALL_TRIES, CLIENTS, TRIES, BreakGlass, Tries
+from instep.access.limits import (
+    ALL_TRIES,
+    CLIENTS,
+    TRIES,
+    BreakGlass,
+    RateLimiter,
+    TooManyTriesError,
+    Tries,
+)
 from instep.kit.clock import MINUTE
 from tests.access.world import KEY, FakeClock
 
@@ -14,16 +22,34 @@ def test_the_right_key_is_right_and_may_be_used_often() -> None:
     assert [glass.judge(KEY, "here") for _ in range(ALL_TRIES * 2)] == ["right"] * ALL_TRIES * 2
 
 
-def test_after_five_wrong_tries_even_the_right_key_waits_a_minute() -> None:
+def test_after_five_wrong_tries_wrong_ones_wait_a_minute_and_the_right_key_never_does() -> None:
     clock = FakeClock()
     glass = BreakGlass(KEY, Tries(clock))
     assert [glass.judge("guess", "here") for _ in range(TRIES)] == ["wrong"] * TRIES
-    assert glass.judge(KEY, "here") == "limited"
-    assert glass.judge(KEY, "elsewhere") == "right"
-    clock.advance(MINUTE - 1)
-    assert glass.judge(KEY, "here") == "limited"
-    clock.advance(1)
+    assert glass.judge("guess", "here") == "limited"
     assert glass.judge(KEY, "here") == "right"
+    assert glass.judge("guess", "elsewhere") == "wrong"
+    clock.advance(MINUTE - 1)
+    assert (glass.judge("guess", "here"), glass.tries.wait_of("here")) == ("limited", 1)
+    clock.advance(1)
+    assert glass.judge("guess", "here") == "wrong"
+
+
+def test_a_clock_that_goes_back_makes_nobody_wait_longer() -> None:
+    clock = FakeClock()
+    glass = BreakGlass(KEY, Tries(clock))
+    assert [glass.judge("guess", "here") for _ in range(TRIES + 1)][-1] == "limited"
+    clock.advance(-6 * 60 * MINUTE)
+    assert glass.judge("guess", "here") == "wrong"
+
+
+def test_too_many_wrong_tries_say_when_the_next_one_counts() -> None:
+    glass = BreakGlass(KEY, Tries(FakeClock()))
+    assert [glass.check("guess", "here") for _ in range(TRIES)] == [False] * TRIES
+    with pytest.raises(TooManyTriesError) as refused:
+        glass.check("guess", "here")
+    assert (refused.value.status, refused.value.retry_after) == (429, 60)
+    assert glass.check(KEY, "here")
 
 
 def test_many_addresses_together_get_sixty_tries() -> None:
@@ -61,3 +87,24 @@ def test_every_use_is_told() -> None:
     glass.judge(KEY, "here")
     glass.judge("guess", "there")
     assert told == [("right", "here"), ("wrong", "there")]
+
+
+def test_a_principal_has_its_burst_and_then_its_rate() -> None:
+    at = [0.0]
+    limiter = RateLimiter(rate=10, burst=3, clock=lambda: at[0])
+    assert [limiter.take("a") for _ in range(4)] == [0, 0, 0, pytest.approx(0.1)]
+    assert limiter.take("b") == 0
+    at[0] = 0.1
+    assert limiter.take("a") == 0
+    assert limiter.take("a") > 0
+    at[0] = 60
+    assert [limiter.take("a") for _ in range(4)] == [0, 0, 0, pytest.approx(0.1)]
+
+
+def test_the_buckets_of_principals_are_bounded_and_the_quietest_goes_first() -> None:
+    limiter = RateLimiter(rate=1, burst=1, clock=lambda: 0.0)
+    for n in range(CLIENTS + 5):
+        limiter.take("busy")
+        limiter.take(f"principal {n}")
+    assert len(limiter.buckets) == CLIENTS
+    assert limiter.take("busy") > 0

@@ -8,7 +8,7 @@ from instep.app.config import BadSettings, Settings, load_demo_settings, load_se
 from instep.app.wiring import make_services
 from tests.support.svix import OTHER, SECRET
 
-HIDDEN = "hunter2-hunter2-hunter2"
+HIDDEN = "hunter2-correct-horse-battery"
 
 
 @pytest.fixture(autouse=True)

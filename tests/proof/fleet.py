@@ -222,6 +222,7 @@ def _man(found: Fleet, folder: Path, database_url: str, ports: list[int], lease:
         "INSTEP_DATABASE_URL": database_url,
         "INSTEP_PUBLIC_URL": found.url,
         "INSTEP_ADMIN_KEY": KEY,
+        "INSTEP_RATE_LIMIT": "off",
         "INSTEP_SYNC_EVERY": "0",
         "INSTEP_LOG_JSON": "true",
         "CLERK_API_URL": found.emulator.url,

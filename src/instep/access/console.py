@@ -70,11 +70,7 @@ class Console:
 
     def foreign(self, request: Request) -> Response | None:
         """What to answer to a change that no page of ours asked for. Ask first in every handler that changes."""
-        if self.pages.is_ours(request):
-            return None
-        _ = self.words.gettext
-        text = _("The request came from another site. Nothing was changed.")
-        return self.pages.error(request, status=403, title=_("Not from here"), text=text)
+        return None if self.pages.is_ours(request) else self.pages.foreign(request)
 
     def refused(self, request: Request, error: InstepError, *, title: str = "", base: str = "") -> Response:
         """A change that was not made, or whose end is not known: why, and under which id the log knows it.

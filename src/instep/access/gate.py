@@ -25,7 +25,8 @@ class Gate:
     """Finds the principal of a request, once per request, and their access to an organization.
 
     `sign_in` None: Clerk is not configured, and only the break-glass key lets anyone in. `refused` is called once for
-    every request whose credentials were refused, or that had none; see `refusal_of` for the reasons.
+    every request whose credentials were refused, or that had none; see `refusal_of` for the reasons. `cookie` is the
+    name of the cookie that carries a console session.
     """
 
     db: Db
@@ -35,9 +36,10 @@ class Gate:
     keys: ApiKeys | None = None
     refused: Callable[[Request, SessionRefused], None] = lambda request, refused: None
     impersonation: Impersonation | None = None
+    cookie: str = COOKIE
 
     async def who(self, request: Request) -> Asker:
-        """Who sends this request, also when they are barred. Raises DatabaseDown, ProviderDown.
+        """Who sends this request, also when they are barred. Raises DatabaseDown, ProviderDown, TooManyTriesError.
 
         1. `Authorization: Bearer`: a session token of Clerk's, an API key, or the break-glass key. A bearer that
            is none of them is refused, whatever cookies come with it.
@@ -100,9 +102,10 @@ class Gate:
     async def _identify(self, request: Request) -> Asker:
         """Return who the credentials of a request belong to. Raises SessionRefused where they are nobody's."""
         bearer = bearer_of(request.headers.get("authorization", ""))
+        request.state.instep_is_by_cookie = bearer is None
         if bearer is not None:
             return await self._of_bearer(bearer, client_of(request))
-        token = request.cookies.get(COOKIE)
+        token = request.cookies.get(self.cookie)
         if not token:
             raise SessionRefused("The request has no credentials.", code="missing")
         found = await self.sessions.find(token)
@@ -118,11 +121,19 @@ class Gate:
             return key
         if bearer.count(".") == 2 and self.sign_in is not None:
             return await self.sessions.find_bearer(await self.sign_in.verify(bearer))
-        if self.break_glass.judge(bearer, client) == "right":
+        if self.break_glass.check(bearer, client):
             return BREAK_GLASS
         if bearer.count(".") == 2:
             raise SessionRefused("Sign-in through Clerk is not configured.", code="not_configured")
         raise SessionRefused("The key is not the admin key.", code="wrong_key")
+
+
+def is_by_cookie(request: Request) -> bool:
+    """Return whether the cookie decides who sends this request, as a browser does for any site. Ask after `Gate.who`.
+
+    Another Authorization header (`Basic`, say) beside the cookie changes nothing.
+    """
+    return getattr(request.state, "instep_is_by_cookie", True)
 
 
 def bearer_of(header: str) -> str | None:

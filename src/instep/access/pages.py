@@ -13,7 +13,7 @@ from instep.access import paths
 from instep.access.flows import BREAK_GLASS_FOR, Sessions
 from instep.access.gate import COOKIE, Gate, client_of
 from instep.access.impersonation import READING
-from instep.access.limits import BreakGlass
+from instep.access.limits import BreakGlass, TooManyTriesError
 from instep.access.ports import SignIn
 from instep.access.principal import Access, Barred, Paused, Principal
 from instep.access.refusals import out_of_scope, say
@@ -119,7 +119,7 @@ class AccessPages:
         onward = paths.own_path(request.query_params.get("next"))
         if self.sign_in is None:
             return self._page(request, onward)
-        state = request.cookies.get(paths.STATE)
+        state = self._jar.read(request).get(paths.STATE)
         if state is None and "again" in request.query_params:
             return self._page(request, onward, status=401, why="cookies")
         if state is None:
@@ -137,9 +137,9 @@ class AccessPages:
             response: Response = _go(self.sign_in.sign_in_url(back, dev_browser=answer.dev_browser))
         else:
             response = _go(onward)
-            self._set(response, COOKIE, await self.sessions.open(answer.claims))
+            self._jar.set(response, COOKIE, await self.sessions.open(answer.claims))
         if answer.dev_browser:
-            self._set(response, paths.DEV_BROWSER, answer.dev_browser)
+            self._jar.set(response, paths.DEV_BROWSER, answer.dev_browser)
         return response
 
     async def use_key(self, request: Request) -> Response:
@@ -148,23 +148,27 @@ class AccessPages:
             return self._page(request, paths.HOME, status=403, why="foreign")
         form = await _form(request)
         onward = paths.own_path(form.get("next"))
-        verdict = self.break_glass.judge(form.get("key", "").strip(), client_of(request))
+        client = client_of(request)
+        verdict = self.break_glass.judge(form.get("key", "").strip(), client)
         if verdict != "right":
             status = {"wrong": 401, "limited": 429, "off": 404}[verdict]
-            return self._page(request, onward, status=status, why=verdict)
+            page = self._page(request, onward, status=status, why=verdict)
+            if verdict == "limited":
+                page.headers["Retry-After"] = str(TooManyTriesError(self.break_glass.tries.wait_of(client)).retry_after)
+            return page
         response = _go(onward)
-        self._set(response, COOKIE, await self.sessions.open_by_key(), max_age=BREAK_GLASS_FOR // SECOND)
+        self._jar.set(response, COOKIE, await self.sessions.open_by_key(), max_age=BREAK_GLASS_FOR // SECOND)
         return response
 
     async def sign_out(self, request: Request) -> Response:
         """POST /sign-out: end the session here and at Clerk, and say so."""
         if not self.pages.is_ours(request):
             return self._page(request, paths.HOME, status=403, why="foreign")
-        token = request.cookies.get(COOKIE)
+        token = self._jar.read(request).get(COOKIE)
         is_everywhere = await self.sessions.end(token) if token else True
         response = _go(f"/sign-in?signed_out={'everywhere' if is_everywhere else 'here'}")
-        response.delete_cookie(COOKIE)
-        paths.forget_tries(request, response)
+        self._jar.delete(response, COOKIE)
+        self._jar.forget_tries(request, response)
         return response
 
     async def _begin(self, request: Request, onward: str, *, because: str = "loop", **marks: str) -> Response:
@@ -173,28 +177,29 @@ class AccessPages:
         1. Sent round too often just now: stop, and say so. 2. A session token of Clerk's lies in the cookies, and
         Clerk calls its session active: that is enough. 3. Else the handshake; `marks` come back from it.
         """
-        tries = paths.tries_of(request.cookies, onward)
+        tries = paths.tries_of(self._jar.read(request), onward)
         if self.sign_in is None or tries >= paths.MOST_TRIES:
             response: Response = self._page(request, onward, status=401, why=because if self.sign_in else None)
-            paths.forget_tries(request, response)
+            self._jar.forget_tries(request, response)
             return response
         token = await self._adopt(request, self.sign_in) if not tries else None
         if token:
             response = _go(onward)
-            self._set(response, COOKIE, token)
+            self._jar.set(response, COOKIE, token)
         else:
             response = self._leave(request, self.sign_in, onward, marks)
-        self._set(response, paths.tries_name(onward), str(tries + 1), max_age=paths.TRIES_FOR)
+        self._jar.set(response, paths.tries_name(onward), str(tries + 1), max_age=paths.TRIES_FOR)
         return response
 
     def _leave(self, request: Request, sign_in: SignIn, onward: str, marks: dict[str, str]) -> Response:
-        state = paths.state_of(request.cookies)
-        browser = sign_in.dev_browser(request.query_params, _cookies(request)) or request.cookies.get(paths.DEV_BROWSER)
+        ours = self._jar.read(request)
+        state = paths.state_of(ours)
+        browser = sign_in.dev_browser(request.query_params, _cookies(request)) or ours.get(paths.DEV_BROWSER)
         back = self._own_url("/sign-in/callback", state=state, next=onward, **marks)
         response = _go(sign_in.handshake_url(back, dev_browser=browser), status=307)
-        self._set(response, paths.STATE, state, max_age=paths.STATE_FOR)
+        self._jar.set(response, paths.STATE, state, max_age=paths.STATE_FOR)
         if browser:
-            self._set(response, paths.DEV_BROWSER, browser)
+            self._jar.set(response, paths.DEV_BROWSER, browser)
         return response
 
     async def _adopt(self, request: Request, sign_in: SignIn) -> str | None:
@@ -246,9 +251,9 @@ class AccessPages:
     def _own_url(self, path: str, **query: str) -> str:
         return f"{self.public_url.rstrip('/')}{path}?{urlencode(query)}"
 
-    def _set(self, response: Response, name: str, value: str, *, max_age: int | None = None) -> None:
-        is_secure = self.public_url.startswith("https://")
-        response.set_cookie(name, value, max_age=max_age, path="/", secure=is_secure, httponly=True, samesite="lax")
+    @property
+    def _jar(self) -> paths.CookieJar:
+        return paths.CookieJar(is_secure=self.public_url.startswith("https://"))
 
 
 def _go(url: str, status: int = 303) -> RedirectResponse:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 HOME = "/"
+HOST_PREFIX = "__Host-"
 STATE = "instep_sign_in"
 DEV_BROWSER = "instep_dev_browser"
 TRIES = "instep_tries_"
@@ -70,8 +72,46 @@ def tries_of(cookies: Mapping[str, str], path: str) -> int:
     return int(value) if value in ("0", "1", "2", "3") else 0
 
 
-def forget_tries(request: Request, response: Response) -> None:
-    """Count anew."""
-    for name in request.cookies:
-        if name.startswith(TRIES):
-            response.delete_cookie(name)
+@dataclass(frozen=True)
+class CookieJar:
+    """Our cookies in a browser. Over https each name has the prefix `__Host-` (RFC 6265bis, 4.1.3.2): then no other
+    host of the domain, and nobody on an unencrypted line, can plant one. Code outside uses the names without it.
+    """
+
+    is_secure: bool
+
+    def name_of(self, name: str) -> str:
+        """Return the name that the browser knows."""
+        return f"{HOST_PREFIX}{name}" if self.is_secure else name
+
+    def read(self, request: Request) -> dict[str, str]:
+        """Return the cookies that are ours to believe."""
+        if not self.is_secure:
+            return request.cookies
+        return {
+            name.removeprefix(HOST_PREFIX): value
+            for name, value in request.cookies.items()
+            if name.startswith(HOST_PREFIX)
+        }
+
+    def set(self, response: Response, name: str, value: str, *, max_age: int | None = None) -> None:
+        """Have the browser keep a value, for `max_age` seconds or until it is closed."""
+        response.set_cookie(
+            self.name_of(name),
+            value,
+            max_age=max_age,
+            path="/",
+            secure=self.is_secure,
+            httponly=True,
+            samesite="lax",
+        )
+
+    def delete(self, response: Response, name: str) -> None:
+        """Have the browser forget a value."""
+        response.delete_cookie(self.name_of(name), path="/", secure=self.is_secure, httponly=True, samesite="lax")
+
+    def forget_tries(self, request: Request, response: Response) -> None:
+        """Count the ways through Clerk anew."""
+        for name in self.read(request):
+            if name.startswith(TRIES):
+                self.delete(response, name)

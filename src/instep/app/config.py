@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from instep.access.key_strength import weakness_of
 from instep.kit.errors import PermanentError
 from instep.kit.headers import origin_of
 
@@ -101,6 +102,11 @@ class Settings(BaseSettings):
     instep_worker: bool = True
     instep_sync_every: int = Field(default=60, ge=0, le=7 * 24 * 60)
     instep_database_owns: Words = ("deactivation", "attributes")
+    instep_connections: int = Field(default=2_000, ge=10, le=100_000)
+    instep_header_timeout: int = Field(default=10, ge=1, le=3_600)
+    instep_body_timeout: int = Field(default=10, ge=1, le=3_600)
+    instep_idle_timeout: int = Field(default=5, ge=1, le=3_600)
+    instep_rate_limit: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["off"] = 100
     instep_pace: Annotated[int, Field(ge=10, le=1_000_000)] | Literal["auto", "off"] = "auto"
 
     clerk_secret_key: Secret = None
@@ -129,6 +135,14 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an address such as https://people.example.com")
         return value.rstrip("/")
+
+    @field_validator("instep_admin_key")
+    @classmethod
+    def _is_hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        weakness = weakness_of(value.get_secret_value()) if value else None
+        if weakness:
+            raise ValueError(weakness)
+        return value
 
     @property
     def database_url(self) -> str:

@@ -63,7 +63,7 @@ async def run(place: Place, *, is_fresh: bool) -> None:
         check_free(HOST, port, hint=f"{name}=... make demo")
     if is_fresh:
         shutil.rmtree(place.folder, ignore_errors=True)
-    place.folder.mkdir(parents=True, exist_ok=True)
+    place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with _emulator(place) as emulator:
         settings = await _settle_settings(place, emulator)
         services = make_services(settings)
@@ -126,6 +126,7 @@ async def _settle_settings(place: Place, emulator: StandIn) -> Settings:
         "INSTEP_DATABASE_URL": f"sqlite:///{(place.folder / 'instep.db').resolve()}",
     }
     place.env_file.touch(mode=0o600)
+    place.env_file.chmod(0o600)
     place.env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
     return make_settings(
         {

@@ -27,6 +27,7 @@ PROBLEM: Json = {
 }
 EVERYWHERE = {
     "401": "Nobody is signed in.",
+    "413": "The body is over 1 MiB.",
     "422": "The request makes no sense, or is refused. Nothing was changed.",
     "429": "Too much at once; try again later.",
     "503": "The database, or Clerk, did not answer.",

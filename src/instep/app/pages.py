@@ -1,10 +1,12 @@
 """The console, put together: its doors, and the routes of all its pages."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import cache
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from instep.access.attention import AttentionPages
@@ -75,10 +77,17 @@ def page_routes(services: Services) -> list[Route]:
 def reference_route(services: Services, document: Callable[[], reference.Json]) -> Route:
     """GET /docs: the API described, for whoever asks."""
 
-    async def show(request: Request) -> Response:
-        found = reference.read(document())
+    @cache
+    def made() -> tuple[str, str]:
+        """Return the page, which is the same for everybody, and the nonce in it that each answer replaces."""
+        nonce, found = secrets.token_urlsafe(16), reference.read(document())
+        template = services.pages.environment.get_template("app/reference.html")
         known = {it.name for it in found.shapes}
-        return services.pages.page(request, "app/reference.html", reference=found, known=known)
+        return template.render(frame=None, status=200, nonce=nonce, reference=found, known=known), nonce
+
+    async def show(_request: Request) -> Response:
+        (text, placeholder), nonce = made(), secrets.token_urlsafe(16)
+        return HTMLResponse(text.replace(placeholder, nonce), headers=services.pages.policy.headers(nonce))
 
     return Route("/docs", show)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from instep.app.connections import AT_ONCE, Acceptor, BoundedProtocol, Limits, fit_to_files, listen, make_protocol
 from instep.app.web import make_app
 from instep.app.wiring import Services
 from instep.kit.errors import PermanentError
@@ -17,20 +18,39 @@ GRACE = 5
 
 
 class Server(uvicorn.Server):
-    """uvicorn, without raising the signal a second time after it has stopped: what comes after must still run.
+    """uvicorn, with a limit of connections that holds from the first moment.
 
-    `on_started` is called with the address once connections are accepted.
+    It does not raise the signal a second time after it has stopped: what comes after must still run. `listening` are
+    the addresses that it listens on; `on_started` is called with the first of them once connections are accepted.
     """
 
     on_started: Callable[[str], None] = staticmethod(lambda _: None)
 
+    def __init__(self, config: uvicorn.Config, protocol: type[BoundedProtocol]) -> None:
+        super().__init__(config)
+        self.listening: list[tuple[str, int]] = []
+        self._protocol = protocol
+        self._acceptor: Acceptor | None = None
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and tell where."""
-        await super().startup(sockets=sockets)
-        listening = [it.getsockname() for server in self.servers for it in server.sockets]
-        if self.started and listening:
-            host, port = listening[0][:2]
+        """Begin the application, then accept connections. Ends the process with an error where it can't listen."""
+        listeners = sockets or listen(self.config.host, self.config.port)
+        await super().startup(sockets=[])  # the application alone: uvicorn listens to none
+        self.listening = [listener.getsockname()[:2] for listener in listeners]
+        at_once = max(self._protocol.limits.connections // AT_ONCE, 1)
+        self._acceptor = Acceptor(listeners, self._make_protocol, self._protocol.make_room, at_once)
+        if self.started:
+            host, port = self.listening[0]
             self.on_started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and end in order what is open."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        await super().shutdown(sockets=[])
+
+    def _make_protocol(self) -> BoundedProtocol:
+        return self._protocol(self.config, self.server_state, self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -60,16 +80,25 @@ def check_free(host: str, port: int, *, hint: str) -> None:
 
 def make_server(services: Services, *, host: str, port: int) -> Server:
     """A server of the application, not started."""
-    return Server(
-        uvicorn.Config(
-            make_app(services),
-            host=host,
-            port=port,
-            access_log=False,
-            log_level="warning",
-            timeout_graceful_shutdown=GRACE,
-        )
+    settings = services.settings
+    limits = Limits(
+        head=settings.instep_header_timeout,
+        body=settings.instep_body_timeout,
+        idle=settings.instep_idle_timeout,
+        connections=fit_to_files(settings.instep_connections),
     )
+    protocol = make_protocol(limits)
+    config = uvicorn.Config(
+        make_app(services),
+        host=host,
+        port=port,
+        http=protocol,
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE,
+    )
+    return Server(config, protocol)
 
 
 async def work_until_told(services: Services) -> None:

@@ -1,5 +1,6 @@
 """Every route in one list, and what a failure looks like at the doors."""
 
+import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,13 +13,25 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from instep import __version__
 from instep.access.api import make_router as keys_router
-from instep.access.gate import bearer_of
+from instep.access.gate import bearer_of, is_by_cookie
 from instep.access.principal import Access, Barred, Paused, Principal
 from instep.app.document import with_problems
+from instep.app.edge import (
+    MAX_BODY,
+    Receive,
+    Scope,
+    Send,
+    Site,
+    has_too_many_parameters,
+    is_too_large,
+    limited,
+    without_body,
+)
 from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.history import api as history
@@ -31,6 +44,7 @@ from instep.invitations.api import make_router as invitations_router
 from instep.invitations.application.api import make_router as applications_router
 from instep.journal.model import Unsettled
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
+from instep.kit.html import Pages
 from instep.kit.incoming import bounded
 from instep.kit.log import open_request
 from instep.kit.problem import problem
@@ -42,12 +56,8 @@ from instep.sync.api import make_router as sync_router
 
 log = structlog.get_logger(__name__)
 
-Scope = Any
-Receive = Any
-Send = Any
-
 CORS_MAX_AGE = 600  # seconds that a browser keeps the answer to a preflight request
-
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing (RFC 9110, 9.2.1)
 DESCRIPTION = "Keeps Clerk and your own database in step. Sign in with `Authorization: Bearer`: a Clerk session token, "
 DESCRIPTION += "or the installation's admin key."
 
@@ -55,19 +65,21 @@ DESCRIPTION += "or the installation's admin key."
 class Front:
     """The outermost layer: webhooks and the plain list go straight to their doors; everything else gets a request id.
 
-    `failed` answers for what the list raises, as the application does for what its routes raise. `cors_origins` are
-    those of the application's own front ends, which may call the API with bearer tokens.
+    It refuses before a byte of the body is read (a web framework reads bodies before it asks who sends them): on `/v1`
+    whoever may not come in or asks too often, on pages a change that another site asked for, everywhere a body over
+    `MAX_BODY`. `failed` answers for what the list raises, as the application does for what its routes raise. The
+    application's own front ends, on the origins of INSTEP_CORS_ORIGINS, may call the API with bearer tokens.
     """
 
     def __init__(
-        self,
-        app: FastAPI,
-        webhooks: Webhooks,
-        list_door: ListDoor,
-        failed: "Handler",
-        cors_origins: Sequence[str] = (),
+        self, app: FastAPI, webhooks: Webhooks, list_door: ListDoor, failed: "Handler", services: Services
     ) -> None:
         self.app, self._webhooks, self._list, self._failed = app, webhooks, list_door, failed
+        self._principal_of = api_principal(services)
+        self._pages, self._limiter = services.pages, services.limiter
+        self._unexpected = _unexpected(services)
+        self._site = Site(services.settings.instep_public_url)
+        cors_origins = services.settings.instep_cors_origins
         self._with_cors = make_cors(self._serve, cors_origins) if cors_origins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,8 +97,44 @@ class Front:
             id = f"req_{secrets.token_hex(8)}"
             scope.setdefault("state", {})["request_id"] = id
             open_request(id, scope["client"][0] if scope.get("client") else None)
+            send = self._site.with_headers(scope, send, request_id=id)
+            scope = self._site.at_public_url(scope)
+            refusal = await self._refuse(scope)
+            if refusal is not None:
+                await refusal(scope, receive, without_body(scope, send))
+                return
             answer = await self._page(scope) if self._list.is_for(scope) else None
-            await (answer or self.app)(scope, receive, _with_id(send, id.encode()))
+            await (answer or self.app)(scope, limited(receive), send)
+
+    async def _refuse(self, scope: Scope) -> Response | None:
+        """What to answer without reading the body; None: the request may go on."""
+        request = Request(scope)
+        if has_too_many_parameters(scope):
+            return problem(414, "Too many parameters", code="too_many_parameters", request_id=_id(request))
+        try:
+            if request.url.path.startswith("/v1/"):
+                refusal = await self._refuse_principal(request)
+            else:
+                refusal = self._refuse_foreign(request)
+        except InstepError as error:
+            return await self._failed(request, error)
+        except Exception as error:
+            return await self._unexpected(request, error)
+        return refusal or (_too_large(self._pages, request) if is_too_large(scope) else None)
+
+    async def _refuse_principal(self, request: Request) -> Response | None:
+        principal = await self._principal_of(request)
+        if isinstance(principal, Response):
+            return principal
+        wait = self._limiter.take(f"{principal.kind} {principal.id}") if self._limiter else 0.0
+        return _too_many(wait) if wait else None
+
+    def _refuse_foreign(self, request: Request) -> Response | None:
+        """Every page asks this by itself, too: a route that forgets it does no harm."""
+        is_asked_elsewhere = request.method in SAFE or not _is_page(request) or request.url.path.startswith("/sign-")
+        if is_asked_elsewhere or self._pages.is_ours(request):
+            return None
+        return self._pages.foreign(request)
 
     async def _page(self, scope: Scope) -> Response | None:
         try:
@@ -107,15 +155,6 @@ def make_cors(app: Any, origins: Sequence[str]) -> CORSMiddleware:
         expose_headers=["X-Request-Id", "Retry-After", "WWW-Authenticate"],
         max_age=CORS_MAX_AGE,
     )
-
-
-def _with_id(send: Send, id: bytes) -> Send:
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), (b"x-request-id", id)]
-        await send(message)
-
-    return sending
 
 
 def make_app(services: Services) -> Front:
@@ -145,10 +184,10 @@ def make_app(services: Services) -> Front:
     app.add_exception_handler(InstepError, _failed(services))
     app.add_exception_handler(RequestValidationError, _invalid(services))
     app.add_exception_handler(HTTPException, _http(services))
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Exception, _unexpected(services))
     list_door = ListDoor(principal=api_principal(services), list_people=services.members.list_people)
-    origins = services.settings.instep_cors_origins
-    return Front(app, Webhooks(services.receiver), list_door, _failed(services), origins)
+    return Front(app, Webhooks(services.receiver), list_door, _failed(services), services)
 
 
 def _add_history(app: FastAPI, services: Services, access: history.AccessTo) -> None:
@@ -208,13 +247,13 @@ def api_principal(services: Services) -> Callable[[Request], Awaitable[Principal
         principal = asker if isinstance(asker, Principal) else None
         if principal is None:
             return _unauthenticated(services.gate.refusal_of(request))
-        if request.method != "GET" and "authorization" not in request.headers and not services.pages.is_ours(request):
+        if request.method not in SAFE and is_by_cookie(request) and not services.pages.is_ours(request):
             return problem(403, "Foreign origin", code="foreign_origin", detail="This request came from another site.")
         if blocked := await services.gate.blocked(request, principal):
             return problem(
                 blocked.status, "Blocked while acting as somebody else", code=blocked.code, detail=str(blocked)
             )
-        scope = "read" if request.method == "GET" else "write"
+        scope = "read" if request.method in SAFE else "write"
         if not principal.may(scope):
             return problem(403, "Key not good for this", code="scope", detail=f"This key lacks the scope {scope}.")
         return principal
@@ -304,10 +343,10 @@ def _failed(services: Services) -> Handler:
         is_temporary = isinstance(error, TemporaryError)
         status = 503 if is_temporary else getattr(error, "status", 422)
         code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
+        wait = getattr(error, "retry_after", None)
         log.warning("request_failed", path=request.url.path, code=code, error=str(error))
         if not _is_page(request):
-            wait = error.retry_after if isinstance(error, TemporaryError) else None
-            headers = {"Retry-After": str(int(wait or 5))} if is_temporary else None
+            headers = {"Retry-After": str(int(wait or 5))} if is_temporary or wait else None
             title = "Temporarily unavailable" if is_temporary else "Refused"
             more = {name: getattr(error, name, None) for name in ("field", "clerk_code", "trace_id")}
             detail = str(error)
@@ -315,7 +354,10 @@ def _failed(services: Services) -> Handler:
         _ = services.pages.words.gettext
         title = _("This can't be shown right now") if is_temporary else _("That did not work")
         text = services.pages.words.say(error)
-        return services.pages.error(request, status=status, title=title, text=text, retry_url=str(request.url))
+        page = services.pages.error(request, status=status, title=title, text=text, retry_url=str(request.url))
+        if wait:
+            page.headers["Retry-After"] = str(int(wait))
+        return page
 
     return handle
 
@@ -332,6 +374,8 @@ def _http(services: Services) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+        if status == 413:
+            return _too_large(services.pages, request)
         if not _is_page(request):
             return problem(status, "Not found" if status == 404 else "Refused", code=f"http_{status}", headers=headers)
         _ = services.pages.words.gettext
@@ -339,6 +383,26 @@ def _http(services: Services) -> Handler:
         return services.pages.error(request, status=status, title=_("Not found"), text=text)
 
     return handle
+
+
+async def _hung_up(request: Request, error: Exception) -> Response:
+    """The sender went away in the middle of the body: nobody reads this answer, and nothing broke."""
+    log.debug("client_disconnected", path=request.url.path)
+    return Response(status_code=400)
+
+
+def _too_large(pages: Pages, request: Request) -> Response:
+    if not _is_page(request):
+        detail = f"A body can have at most {MAX_BODY} bytes."
+        return problem(413, "Body too large", code="too_large", detail=detail, request_id=_id(request))
+    _ = pages.words.gettext
+    return pages.error(request, status=413, title=_("Too large"), text=_("A request can have at most 1 MiB."))
+
+
+def _too_many(wait: float) -> Response:
+    headers = {"Retry-After": str(math.ceil(wait))}
+    detail = "This user or key sends more requests than INSTEP_RATE_LIMIT allows."
+    return problem(429, "Too many requests", code="rate_limited", detail=detail, headers=headers)
 
 
 def _unexpected(services: Services) -> Handler:

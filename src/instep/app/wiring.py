@@ -8,12 +8,13 @@ import structlog
 
 from instep.access.attention import TOPIC as ATTENTION
 from instep.access.flows import Sessions
-from instep.access.gate import Gate
+from instep.access.gate import COOKIE, Gate
 from instep.access.impersonation import CODE as IMPERSONATION
 from instep.access.impersonation import Attempt, Impersonation
 from instep.access.keys import ApiKeys
-from instep.access.limits import BreakGlass
+from instep.access.limits import BreakGlass, RateLimiter
 from instep.access.pages import AccessPages
+from instep.access.paths import CookieJar
 from instep.access.ports import SessionSource
 from instep.access.principal import BREAK_GLASS, Principal
 from instep.access.refusal_log import RefusalLog
@@ -69,6 +70,7 @@ from instep.profiles.procedures import procedures as profile_procedures
 
 log = structlog.get_logger(__name__)
 
+BURST = 3  # seconds' worth of requests that may come at once
 OUTCOMES = {"open": "asked", "settled": "done", "refused": "refused", "attention": "attention", "given_up": "given up"}
 
 
@@ -88,6 +90,7 @@ class Services:
     timer: Timer
     receiver: Receiver
     gate: Gate
+    limiter: RateLimiter | None
     keys: ApiKeys
     members: Members
     profiles: Profiles
@@ -154,6 +157,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         timer=Timer(db, make_jobs(db, clock, syncing)),
         receiver=Receiver(db=db, opener=_opener(settings), clock=clock, wake=worker.wake),
         gate=gate,
+        limiter=make_limiter(settings),
         keys=keys,
         members=make_members(settings, runner, clerk, live, clock),
         profiles=make_profiles(
@@ -228,6 +232,7 @@ def make_gate(
         keys=keys,
         refused=RefusalLog(log.warning, clock).note,
         impersonation=impersonation,
+        cookie=cookie_name_of(settings),
     )
 
 
@@ -290,6 +295,17 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> Handsh
     )
     page = settings.clerk_sign_in_url or sign_in_page_of(frontend)
     return Handshake(publishable_key=key, frontend_api=frontend, sign_in_page=page, verifier=verifier)
+
+
+def cookie_name_of(settings: Settings) -> str:
+    """The name of the cookie that carries a console session."""
+    return CookieJar(is_secure=settings.instep_public_url.startswith("https://")).name_of(COOKIE)
+
+
+def make_limiter(settings: Settings) -> RateLimiter | None:
+    """How often one principal may ask the API; None: as often as they like."""
+    rate = settings.instep_rate_limit
+    return None if rate == "off" else RateLimiter(rate=rate, burst=BURST * rate)
 
 
 def make_operations(services: Services) -> Operations:

@@ -7,6 +7,7 @@ import msgspec
 import structlog
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from instep.access.principal import Principal
@@ -52,6 +53,8 @@ class Webhooks:
         try:
             body = await _body(headers, receive)
             delivery = await self._receiver.receive(headers, body)
+        except ClientDisconnect:
+            log.debug("client_disconnected", path=scope["path"])
         except TooLarge:
             await _answer(send, 413, "A delivery is at most 1 MiB.")
         except PermanentError as error:
@@ -75,7 +78,7 @@ async def _body(headers: dict[str, str], receive: Receive) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            break
+            raise ClientDisconnect
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > MAX_BODY:

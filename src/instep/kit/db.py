@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,7 @@ THREADS = 8
 """Connections of a process at the most. More reads side by side would only share the processors: a long search then
 takes as many times as long, where in turn it waits for a moment and ends at once."""
 MOST_IDLE = 60.0  # seconds: whoever stops in the middle of a transaction keeps its rows no longer than this
+PRIVATE = 0o600
 _ALONE = "AUTOCOMMIT"  # each statement by itself
 _PRAGMAS = (
     "journal_mode=WAL",
@@ -275,8 +277,9 @@ def is_pooled(conn: Conn) -> bool:
 
 
 def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int, synchronous: str) -> sa.Engine:
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    file = Path(url.database) if url.database and not url.database.startswith((":memory:", "file:")) else None
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = sa.create_engine(
         url,
         poolclass=QueuePool,
@@ -285,6 +288,11 @@ def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int, synchronou
         connect_args={"check_same_thread": False, "cached_statements": 256},
         **common,
     )
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _keep_private(*_: Any) -> None:
+        if file is not None:
+            keep_private(file)
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -309,6 +317,21 @@ def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int, synchronou
                 connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def keep_private(file: Path) -> None:
+    """Have an SQLite database that its owner alone can read: create it so, and correct one that everybody can read.
+
+    SQLite gives the files beside it the same mode. One that a group can read but not everybody was made so on purpose
+    and is left as it is. An existing database is never opened here: closing it would end the locks that SQLite holds.
+    Where this is not possible, SQLite says why it can't open the file.
+    """
+    with suppress(OSError):
+        file.touch(mode=PRIVATE, exist_ok=False)
+    for it in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm"))):
+        with suppress(OSError):
+            if it.stat().st_mode & 0o007:
+                it.chmod(PRIVATE)
 
 
 def _is_passing(error: Exception) -> bool:

@@ -132,6 +132,12 @@ class Pages:
         """Whether a request that changes something comes from one of our own pages. Ask first in every such handler."""
         return is_same_origin(request.headers, self.public_url)
 
+    def foreign(self, request: Request) -> Response:
+        """Answer a change that no page of ours asked for."""
+        _ = self.words.gettext
+        text = _("The request came from another site. Nothing was changed.")
+        return self.error(request, status=403, title=_("Not from here"), text=text)
+
     def routes(self) -> list[Route]:
         """The route of the style sheet and the scripts."""
         return self.static.routes()

@@ -1,6 +1,7 @@
 """Logging: structured, one line an event, with the fields that are never logged taken out."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -11,11 +12,16 @@ import structlog
 HIDDEN = frozenset(
     {"authorization", "cookie", "secret", "secret_key", "token", "password", "key", "url", "body", "signature"}
 )
+_LINES = frozenset({"exception", "stack"})
+# C0 and C1 controls, the separators that some programs take for line ends, and marks that change the reading direction.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def configure(*, is_json: bool) -> None:
     """Set up logging for this process: JSON for machines, or lines for people, to standard error."""
     renderer: Any = structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer(colors=False)
+    escaping = [] if is_json else [_escape]  # JSON escapes by itself
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -23,6 +29,7 @@ def configure(*, is_json: bool) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _hide,
             structlog.processors.format_exc_info,
+            *escaping,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -35,6 +42,15 @@ def _hide(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutabl
     for name in event:
         if name.lower() in HIDDEN:
             event[name] = "(hidden)"
+    return event
+
+
+def _escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Show control characters instead of sending them to the terminal; a traceback keeps its lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            pattern = _CONTROL_IN_LINES if name in _LINES else _CONTROL
+            event[name] = pattern.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
     return event
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
-from instep.kit.clock import MINUTE, Clock
-from instep.kit.clock import now as system_now
+from instep.kit.clock import MINUTE, Clock, monotonic
 
 TRIES = 5  # wrong keys in a minute from one address: a person who mistypes needs fewer, a guesser gets nowhere
 ALL_TRIES = 60  # wrong keys in a minute from all addresses together: a guesser has many addresses
@@ -25,7 +24,7 @@ class Tries:
     replica that a guesser reaches gives only `ALL_TRIES` more a minute: nothing against a key of 20 characters.
     """
 
-    clock: Clock = system_now
+    clock: Clock = monotonic
     by_client: OrderedDict[str, deque[int]] = field(default_factory=OrderedDict)
     all: deque[int] = field(default_factory=deque)
 

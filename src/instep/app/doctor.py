@@ -3,13 +3,14 @@
 from msgspec import Struct
 
 from instep.app.config import BadSettings, Settings
+from instep.app.health import require_room
 from instep.app.wiring import make_clerk, make_db, make_sign_in
 from instep.clerk.client import ClerkClient
 from instep.clerk.webhook import Verifier
 from instep.inbox import store
 from instep.kit.clock import HOUR, now
 from instep.kit.db import Db
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.kit.schema import check
 from instep.mirror import held
 from instep.mirror.search import has_index
@@ -56,13 +57,15 @@ def _database(settings: Settings) -> list[Finding]:
     try:
         return _inside(db)
     except Exception as error:
-        return [Finding("Database", False, str(error).splitlines()[0])]
+        return [Finding("Database", False, described(error).splitlines()[0])]
     finally:
         db.close()
 
 
 def _inside(db: Db) -> list[Finding]:
     check(db.engine)
+    require_room(db)
+    db.writing(store.try_write, at=now())
     unsettled = db.reading(store.count_by_state)
     due = db.reading(store.next_due_at)
     parked = unsettled.get("parked", 0)

@@ -9,35 +9,39 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from instep import __version__
 from instep.access.api import make_router as keys_router
-from instep.access.gate import bearer_of
 from instep.access.principal import Access, Principal
 from instep.app.document import with_problems
+from instep.app.health import health_routes
 from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.history import api as history
 from instep.history.flows import Audit
-from instep.inbox import store as inbox
 from instep.inbox.api import PATHS, Webhooks
 from instep.inbox.api import make_router as deliveries_router
 from instep.invitations.api import make_router as invitations_router
 from instep.invitations.application.api import make_router as applications_router
 from instep.journal.model import Unsettled
-from instep.kit.errors import InstepError, PermanentError, TemporaryError
-from instep.kit.log import open_request
+from instep.kit.db import DatabaseRefused
+from instep.kit.errors import InstepError, PermanentError, TemporaryError, described
+from instep.kit.headers import retry_headers
+from instep.kit.log import request_context
 from instep.kit.problem import problem
 from instep.kit.schema import check
+from instep.kit.waits import limit_waits
 from instep.people.api import make_router as people_router
 from instep.people.door import ListDoor
 from instep.profiles.api import make_router as users_router
 from instep.sync.api import make_router as sync_router
 
 log = structlog.get_logger(__name__)
+
+DATABASE_WAIT = 8.0  # seconds that one request waits for the database in all
+REFUSED_VALUES = "The database can't store or look for these values."
 
 Scope = Any
 Receive = Any
@@ -55,6 +59,7 @@ class Front:
 
     def __init__(self, app: FastAPI, webhooks: Webhooks, list_door: ListDoor, failed: "Handler") -> None:
         self.app, self._webhooks, self._list, self._failed = app, webhooks, list_door, failed
+        self.database_wait = DATABASE_WAIT
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""
@@ -65,9 +70,10 @@ class Front:
         else:
             id = f"req_{secrets.token_hex(8)}"
             scope.setdefault("state", {})["request_id"] = id
-            open_request(id, scope["client"][0] if scope.get("client") else None)
-            answer = await self._page(scope) if self._list.is_for(scope) else None
-            await (answer or self.app)(scope, receive, _with_id(send, id.encode()))
+            client = scope["client"][0] if scope.get("client") else None
+            with request_context(id, client), limit_waits(self.database_wait):
+                answer = await self._page(scope) if self._list.is_for(scope) else None
+                await (answer or self.app)(scope, receive, _with_id(send, id.encode()))
 
     async def _page(self, scope: Scope) -> Response | None:
         try:
@@ -107,7 +113,7 @@ def make_app(services: Services) -> Front:
     app.include_router(keys_router(principal=api_principal(services), access=access, keys=services.keys))
     _add_sync(app, services)
     app.router.routes.extend(page_routes(services))
-    _add_health(app, services)
+    app.router.routes.extend(health_routes(services))
     documented = app.openapi
     app.openapi = cache(lambda: with_problems(documented()))  # type: ignore[method-assign]  # FastAPI's own way
     app.router.routes.append(reference_route(services, app.openapi))
@@ -197,37 +203,6 @@ def api_admin(services: Services) -> Callable[[Request], Awaitable[Principal | R
     return admin_of
 
 
-def _add_health(app: FastAPI, services: Services) -> None:
-    @app.get("/health/live", include_in_schema=False)
-    async def live() -> Response:
-        return JSONResponse({"status": "ok"})
-
-    @app.get("/health/ready", include_in_schema=False)
-    async def ready() -> Response:
-        await services.db.read(inbox.next_due_at)
-        return JSONResponse({"status": "ok"})
-
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics(request: Request) -> Response:
-        key = services.settings.instep_metrics_key
-        if key is not None and not _is_right(bearer_of(request.headers.get("authorization", "")), key):
-            return problem(
-                401,
-                "Metrics key missing",
-                code="unauthenticated",
-                detail="Send INSTEP_METRICS_KEY as Authorization: Bearer.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        unsettled = await services.db.read(inbox.count_by_state)
-        fresh = services.syncing.fresh.last
-        text = services.metrics.text(unsettled=unsettled, listeners=services.live.listeners(), fresh=fresh)
-        return Response(text, media_type="text/plain; version=0.0.4")
-
-
-def _is_right(given: str | None, key: SecretStr) -> bool:
-    return secrets.compare_digest((given or "").encode(), key.get_secret_value().encode())
-
-
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -238,17 +213,16 @@ def _failed(services: Services) -> Handler:
         is_temporary = isinstance(error, TemporaryError)
         status = 503 if is_temporary else getattr(error, "status", 422)
         code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
-        log.warning("request_failed", path=request.url.path, code=code, error=str(error))
+        log.warning("request_failed", path=request.url.path, code=code, error=described(error))
         if not _is_page(request):
-            wait = error.retry_after if isinstance(error, TemporaryError) else None
-            headers = {"Retry-After": str(int(wait or 5))} if is_temporary else None
+            headers = retry_headers(status, error.retry_after) if isinstance(error, TemporaryError) else None
             title = "Temporarily unavailable" if is_temporary else "Refused"
             more = {name: getattr(error, name, None) for name in ("field", "clerk_code", "trace_id")}
-            detail = str(error)
+            detail = REFUSED_VALUES if isinstance(error, DatabaseRefused) else str(error)
             return problem(status, title, code=code, detail=detail, headers=headers, request_id=_id(request), **more)
         _ = services.pages.words.gettext
         title = _("This can't be shown right now") if is_temporary else _("That did not work")
-        text = services.pages.words.say(error)
+        text = _(REFUSED_VALUES) if isinstance(error, DatabaseRefused) else services.pages.words.say(error)
         return services.pages.error(request, status=status, title=title, text=text, retry_url=str(request.url))
 
     return handle
@@ -294,7 +268,10 @@ def _invalid(services: Services) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it alone)
         is_within = request.url.path.startswith("/v1/organizations/")
-        asker = await (access_of(request, request.path_params["id"]) if is_within else principal_of(request))
+        try:
+            asker = await (access_of(request, request.path_params["id"]) if is_within else principal_of(request))
+        except InstepError as failure:
+            return await _failed(services)(request, failure)
         if isinstance(asker, Response):
             return asker
         faults = [{"at": ".".join(map(str, it["loc"])), "message": it["msg"]} for it in error.errors()]

@@ -13,11 +13,48 @@ SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+SKEW = 5 * SECOND  # the difference of two replicas' clocks that does no harm
 
 
 def now() -> Millis:
     """The present, in Unix milliseconds."""
     return Millis(time.time_ns() // 1_000_000)
+
+
+def is_within(at: int, now: int, span: int) -> bool:
+    """Return whether `at` lies less than `span` milliseconds before `now`.
+
+    A time of the future says that a clock went back, and then nobody knows how long ago it was: too long. Only as
+    much as the clocks of two replicas may differ (`SKEW`) is let pass.
+    """
+    return -SKEW <= now - at < span
+
+
+def is_ahead(at: int, now: int, most: int) -> bool:
+    """Return whether `at`, which was set at most `most` milliseconds ahead, is still to come.
+
+    One that is further ahead than it can have been set comes from before a clock went back: it counts as over. A
+    minute more is let pass, since another replica's clock may have set it.
+    """
+    return now < at <= now + most + MINUTE
+
+
+def monotonic() -> Millis:
+    """Return milliseconds of a clock that never goes back: for spans inside this process alone."""
+    return Millis(time.monotonic_ns() // 1_000_000)
+
+
+class StepWatch:
+    """Notices that a clock went back while the process ran, by comparing it with one that never does."""
+
+    def __init__(self, clock: Clock, steady: Clock = monotonic) -> None:
+        self._clock, self._steady = clock, steady
+        self._ahead_by = clock() - steady()
+
+    def has_gone_back(self) -> bool:
+        """Return whether the clock went back by more than `SKEW` since the last time this was asked."""
+        before, self._ahead_by = self._ahead_by, self._clock() - self._steady()
+        return self._ahead_by < before - SKEW
 
 
 def to_datetime(at: int) -> datetime:

@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -37,10 +38,11 @@ def _hide(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutabl
     return event
 
 
-def open_request(id: str, client: str | None) -> None:
-    """Every line of the log, and every operation, names the request that it belongs to."""
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=id, origin=client)
+@contextmanager
+def request_context(id: str, client: str | None) -> Iterator[None]:
+    """Have every line of the log, and every operation, name the request; what the host had bound is left as it was."""
+    with structlog.contextvars.bound_contextvars(request_id=id, origin=client):
+        yield
 
 
 def request_under_way() -> dict[str, str | None]:

@@ -9,10 +9,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from instep.kit.db import DatabaseDown
+from instep.kit.db import DatabaseDown, cause_of, failure_of
 from instep.kit.errors import PermanentError
 
 OUTDATED = "The database's schema is {found}, this version of instep needs {needed}. Run: instep migrate"
+UNREACHABLE = "The database can't be reached."
 
 
 class SchemaOutdated(PermanentError):
@@ -46,8 +47,10 @@ def found_version(engine: sa.Engine) -> str | None:
 def _reached() -> Iterator[None]:
     try:
         yield
-    except sa.exc.OperationalError as error:
-        raise DatabaseDown(f"The database can't be reached: {str(error.orig).strip().splitlines()[0]}") from error
+    except sa.exc.DBAPIError as error:
+        if not isinstance(failure_of(error, UNREACHABLE), DatabaseDown):
+            raise
+        raise DatabaseDown(UNREACHABLE, detail=cause_of(error)) from error
 
 
 def needed_version() -> str:

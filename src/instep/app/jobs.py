@@ -37,6 +37,6 @@ class Forgetting:
 def make_jobs(db: Db, clock: Clock, syncing: Syncing) -> list[Job]:
     """Every job of this installation."""
     return [
-        Job("instep-sync-check", "* * * * *", syncing.check_when_due),
+        Job("instep-sync-check", "* * * * *", syncing.check_when_due, longest=60),
         Job("instep-forget", "17 3 * * *", Forgetting(db, clock)),
     ]

@@ -15,6 +15,7 @@ from instep.access.limits import BreakGlass
 from instep.access.pages import AccessPages
 from instep.access.principal import BREAK_GLASS, Principal
 from instep.access.store import KeyRow
+from instep.app.clock_watch import ClockWatch
 from instep.app.config import BadSettings, Settings
 from instep.app.jobs import make_jobs
 from instep.app.metrics import Metrics
@@ -40,7 +41,7 @@ from instep.invitations import desk
 from instep.invitations.flows import Invite
 from instep.journal.model import Operation, Procedures
 from instep.journal.run import Runner
-from instep.kit.clock import MINUTE, Clock
+from instep.kit.clock import MINUTE, Clock, is_within
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
 from instep.kit.headers import Policy
@@ -121,10 +122,16 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
     runner = Runner(
-        db=db, procedures=procedures, noted=_noter(clock), clock=clock, attention=lambda: live.publish([ATTENTION])
+        db=db,
+        procedures=procedures,
+        noted=_noter(clock),
+        clock=clock,
+        attention=lambda: live.publish([ATTENTION]),
+        scheduled=desk.SCHEDULED,
     )
     syncing = make_syncing(settings, db, clerk, clock, live.publish)
     worker = Worker(work, runner, live, syncing.chores(), syncing.asked.run_once)
+    worker.watch = ClockWatch(clock, (work.pull_in, runner.pull_in), worker.wake)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
@@ -283,7 +290,7 @@ def _key_watch(clock: Clock) -> Callable[[str, str], None]:
     def note(verdict: str, client: str) -> None:
         now = clock()
         if verdict == "right":
-            if now - used.get(client, -MINUTE) < MINUTE:
+            if is_within(used.get(client, -MINUTE), now, MINUTE):
                 return
             used.clear()
             used[client] = now

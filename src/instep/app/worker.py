@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import structlog
 from msgspec import Struct
 
+from instep.app.clock_watch import ClockWatch
 from instep.inbox.work import BATCH, Work
 from instep.journal.run import Runner
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.kit.live import Live
 from instep.sync.model import TOPIC as SYNC
 
@@ -45,6 +46,7 @@ class Worker:
     live: Live
     chores: Sequence[Chore] = ()
     sync: Callable[[], Awaitable[int]] | None = None
+    watch: ClockWatch | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def wake(self) -> None:
@@ -61,6 +63,8 @@ class Worker:
             _forever("operations", self.runner.resume_due, asyncio.Event()),
             *(_again_and_again(it) for it in self.chores),
         ]
+        if self.watch is not None:
+            runs.append(self.watch.run())
         if self.sync is not None:
             runs += [_hear(self.live, SYNC, asked), _forever("sync", self.sync, asked)]
         self._tasks = [asyncio.create_task(it) for it in runs]
@@ -93,7 +97,7 @@ async def _forever(name: str, run_once: Callable[[], Awaitable[int]], awake: asy
             if await run_once():
                 continue
         except InstepError as error:
-            log.warning("worker_waits", part=name, error=str(error))
+            log.warning("worker_waits", part=name, error=described(error))
             await asyncio.sleep(LOOK_EVERY)
         except Exception:
             log.exception("worker_failed", part=name)
@@ -117,6 +121,6 @@ async def _again_and_again(chore: Chore) -> None:
         try:
             await chore.run()
         except InstepError as error:
-            log.warning("chore_waits", chore=chore.name, error=str(error))
+            log.warning("chore_waits", chore=chore.name, error=described(error))
         except Exception:
             log.exception("chore_failed", chore=chore.name)

@@ -32,7 +32,7 @@ from instep.kit.headers import retry_headers
 from instep.kit.log import request_context
 from instep.kit.problem import problem
 from instep.kit.schema import check
-from instep.kit.waits import limit_waits
+from instep.kit.waits import REQUEST_WAIT, limit_waits
 from instep.people.api import make_router as people_router
 from instep.people.door import ListDoor
 from instep.profiles.api import make_router as users_router
@@ -40,7 +40,6 @@ from instep.sync.api import make_router as sync_router
 
 log = structlog.get_logger(__name__)
 
-DATABASE_WAIT = 8.0  # seconds that one request waits for the database in all
 REFUSED_VALUES = "The database can't store or look for these values."
 
 Scope = Any
@@ -59,7 +58,7 @@ class Front:
 
     def __init__(self, app: FastAPI, webhooks: Webhooks, list_door: ListDoor, failed: "Handler") -> None:
         self.app, self._webhooks, self._list, self._failed = app, webhooks, list_door, failed
-        self.database_wait = DATABASE_WAIT
+        self.database_wait = REQUEST_WAIT
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""

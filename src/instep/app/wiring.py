@@ -121,17 +121,9 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
-    runner = Runner(
-        db=db,
-        procedures=procedures,
-        noted=_noter(clock),
-        clock=clock,
-        attention=lambda: live.publish([ATTENTION]),
-        scheduled=desk.SCHEDULED,
-    )
+    runner = _runner(db, procedures, clock, live)
     syncing = make_syncing(settings, db, clerk, clock, live.publish)
-    worker = Worker(work, runner, live, syncing.chores(), syncing.asked.run_once)
-    worker.watch = ClockWatch(clock, (work.pull_in, runner.pull_in), worker.wake)
+    worker = _worker(work, runner, live, syncing)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
     sign_in = make_sign_in(settings, clerk, clock)
@@ -190,6 +182,23 @@ def make_procedures(
         **MemberProcedures(clerk, clock).all(),
         **profile_procedures(clerk, held, clock),
     }
+
+
+def _runner(db: Db, procedures: Procedures, clock: Clock, live: Live) -> Runner:
+    return Runner(
+        db=db,
+        procedures=procedures,
+        noted=_noter(clock),
+        clock=clock,
+        attention=lambda: live.publish([ATTENTION]),
+        scheduled=desk.SCHEDULED,
+    )
+
+
+def _worker(work: Work, runner: Runner, live: Live, syncing: Syncing) -> Worker:
+    worker = Worker(work, runner, live, syncing.chores(), syncing.asked.run_once)
+    worker.watch = ClockWatch(work.clock, (work.pull_in, runner.pull_in), worker.wake)
+    return worker
 
 
 def make_members(settings: Settings, runner: Runner, clerk: ClerkClient, live: Live, clock: Clock) -> Members:

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+REQUEST_WAIT = 8.0
+"""Seconds that one request, or one command, waits for the database in all."""
+
 
 class WaitLimit:
     """The seconds that are left for waiting; never below 0."""

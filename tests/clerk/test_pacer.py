@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,6 +24,7 @@ from instep.identity.rules import AskAgain
 from instep.kit.db import Db
 from instep.kit.pace import LASTS, Limit, Spent, Urgency
 from tests.support.clocks import Ticking
+from tests.support.faults import failing
 
 pytestmark = pytest.mark.anyio
 SECOND_LONG = 1_000
@@ -235,4 +237,31 @@ async def test_where_every_permit_comes_too_late_that_is_said_and_nobody_waits_f
         ended = await asyncio.gather(*(pacer.take(it) for it in Urgency), return_exceptions=True)
     assert [type(it) for it in ended] == [ProviderDown] * 3
     assert "too slow" in str(ended[0])
+    await pacer.close()
+
+
+async def test_calls_go_on_at_a_part_of_the_pace_while_the_shared_row_can_not_be_written(tmp_path: Path) -> None:
+    """A disk that is full ends no session: Clerk can still be asked about them."""
+    db = Db(f"sqlite:///{tmp_path / 'pace.db'}", threads=1)
+    sa.event.listen(db.engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
+    alone = Pacer(db, Limit(20, window=100))
+    with pytest.raises(ProviderDown):  # what others were granted may still be under way
+        await alone.take(Urgency.EDIT)
+    await asyncio.sleep(alone.limit.cycle / SECOND_LONG)
+    await alone.take(Urgency.EDIT)
+    assert alone._alone is not None
+    assert alone._alone.reserve(Urgency.EDIT, 20, asyncio.get_running_loop().time()).count <= 2
+    await alone.close()
+
+
+async def test_the_pace_is_shared_again_once_the_row_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instep.clerk.pacer.SHARED_PAUSE", 0.0)
+    db = Db(f"sqlite:///{tmp_path / 'pace.db'}", threads=1)
+    pacer = Pacer(db, Limit(20, window=100))
+    with failing(db), pytest.raises(ProviderDown):
+        await pacer.take(Urgency.EDIT)
+    await pacer.take(Urgency.EDIT)
+    assert pacer._alone is None
     await pacer.close()

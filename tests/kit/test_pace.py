@@ -210,3 +210,19 @@ def test_a_clock_that_leapt_ahead_and_came_back_stops_nobody_for_long() -> None:
     spent, none = reserve(spent, TEST, Urgency.EDIT, 1, START)
     assert (none.count, none.wait) == (0, TEST.cycle)
     assert reserve(spent, TEST, Urgency.EDIT, 1, START + TEST.cycle)[1].count == 1
+
+
+@pytest.mark.parametrize(
+    "spent",
+    [
+        Spent(grants=((START, 5),)),
+        Spent(flow_at=float(START)),
+        Spent(closed_until=START + 3_600_000),
+    ],
+)
+@pytest.mark.parametrize("urgency", Urgency)
+def test_what_was_noted_before_a_clock_went_back_closes_for_one_window_at_most(spent: Spent, urgency: Urgency) -> None:
+    back = START - 6 * 3_600_000
+    after, granted = reserve(spent, LIVE, urgency, 1, back)
+    assert granted.wait <= LIVE.cycle + 100
+    assert reserve(after, LIVE, urgency, 1, back + LIVE.cycle + 1_000)[1].count == 1

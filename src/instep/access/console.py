@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import structlog
 from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -11,10 +12,12 @@ from starlette.responses import RedirectResponse, Response
 from instep.access.frame import NOTHING, SHOWN, Waiting, frame_of, frame_within
 from instep.access.principal import Access, Principal
 from instep.kit.confirm import Confirm, new_key
-from instep.kit.errors import InstepError, TemporaryError
+from instep.kit.errors import InstepError, TemporaryError, described
 from instep.kit.html import Frame, Pages, Toast, is_partial
 from instep.kit.outcomes import Outcomes
 from instep.kit.words import Words
+
+log = structlog.get_logger(__name__)
 
 CHANGED: dict[str, Any] = {"people-changed": {}, "region-changed": {}}
 
@@ -82,7 +85,10 @@ class Console:
         if isinstance(error, TemporaryError) and operation is not None and is_partial(request):
             watch = {"url": f"{base}/operations/{operation.id}/outcome", "toast": {"title": self.words.say(error)}}
             return self.pages.nothing(status=202, events={"dialog-close": {}, "operation-watch": watch, **CHANGED})
-        status = 503 if isinstance(error, TemporaryError) else getattr(error, "status", 409)
+        is_temporary = isinstance(error, TemporaryError)
+        if is_temporary:
+            log.warning("request_failed", path=request.url.path, error=described(error))
+        status = 503 if is_temporary else getattr(error, "status", 409)
         title = title or _("Nothing was changed")
         return self.pages.error(request, status=status, title=title, text=self.words.say(error))
 

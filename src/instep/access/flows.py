@@ -2,9 +2,11 @@
 
 import asyncio
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,10 +16,11 @@ from instep.access.ports import JustInTime, SessionSource
 from instep.access.principal import BREAK_GLASS, Asker, Barred, Principal, decide_principal
 from instep.access.store import SessionRow
 from instep.identity.session import SessionClaims
-from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
+from instep.kit.clock import HOUR, MINUTE, SECOND, Clock, is_within, monotonic
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
+from instep.kit.waits import limit_waits
 
 CHECK_EVERY = MINUTE  # as long as Clerk's own session tokens live: what is revoked there is out here as fast
 RETRY_AFTER = 15 * SECOND  # one question at a time for each session, also while Clerk does not answer
@@ -25,6 +28,45 @@ GRACE = 10 * MINUTE  # Clerk being down must not stop work that has begun; a rev
 ASK_FOR = 3.0  # seconds that a page waits for Clerk's answer; then it counts as down
 BREAK_GLASS_FOR = HOUR
 TOKEN_BYTES = 32
+MOST_UNKEPT = 10_000
+ARRIVAL_WAIT = 1.0  # seconds that a request waits for the database so that somebody new may be written down
+
+
+class UnkeptAnswers:
+    """Clerk's answers on sessions that could not be written down, by Clerk's session id, for `RETRY_AFTER`.
+
+    Without them each request would ask Clerk again while the database is locked or full, and an answer that a session
+    is over would count once. `claim` keeps the requests of one session from asking side by side.
+    """
+
+    def __init__(self, clock: Clock = monotonic) -> None:
+        self._clock = clock
+        self._answers: OrderedDict[str, tuple[int, bool]] = OrderedDict()
+        self._claimed: OrderedDict[str, int] = OrderedDict()
+
+    def find(self, clerk_session_id: str) -> bool | None:
+        """Return whether Clerk called the session active a moment ago; None where nothing is remembered."""
+        at, is_active = self._answers.get(clerk_session_id, (None, None))
+        return is_active if at is not None and self._clock() - at < RETRY_AFTER else None
+
+    def keep(self, clerk_session_id: str, is_active: bool) -> None:
+        """Remember an answer; of too many the oldest is forgotten."""
+        _put_newest(self._answers, clerk_session_id, (self._clock(), is_active))
+
+    def claim(self, token_hash: str) -> bool:
+        """Return whether nobody has claimed to ask about this session of ours within `RETRY_AFTER`."""
+        before, at = self._claimed.get(token_hash), self._clock()
+        if before is not None and at - before < RETRY_AFTER:
+            return False
+        _put_newest(self._claimed, token_hash, at)
+        return True
+
+
+def _put_newest(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
+    kept.pop(name, None)
+    kept[name] = value
+    while len(kept) > MOST_UNKEPT:
+        kept.popitem(last=False)
 
 
 @dataclass(frozen=True)
@@ -42,6 +84,7 @@ class Sessions:
     just_in_time: JustInTime | None = None
     ask_for: float = ASK_FOR
     noted: Callable[[Conn], None] = lambda conn: None
+    unkept: "UnkeptAnswers" = field(default_factory=lambda: UnkeptAnswers())
 
     async def open(self, claims: SessionClaims) -> str:
         """A new session for the person of a token that was verified just now; our own token, kept only as a hash."""
@@ -81,7 +124,8 @@ class Sessions:
             return None
         session, person = found
         if session.clerk_session_id is None or session.clerk_user_id is None:
-            is_good = self.break_glass.is_on and self.clock() - session.created_at < BREAK_GLASS_FOR
+            is_young = is_within(session.created_at, self.clock(), BREAK_GLASS_FOR)
+            is_good = self.break_glass.is_on and is_young
             return BREAK_GLASS if is_good else None
         who = decide_principal(person, session.clerk_user_id, self.admins, actor=session.actor)
         if isinstance(who, Barred):
@@ -124,29 +168,40 @@ class Sessions:
         """Whether Clerk's session is still active, as far as can be known.
 
         1. Asked less than a minute ago: yes.
-        2. Take on the question; whoever finds it taken goes in on the last good answer, within the grace.
-        3. Ask. Over: end every session of ours on it. Active: note when. No answer: the grace decides.
+        2. Asked by this process a moment ago, and the answer could not be kept: that answer.
+        3. Take on the question; whoever finds it taken goes in on the last good answer, within the grace.
+        4. Ask. Over: end every session of ours on it. Active: note when. No answer: the grace decides.
+
+        Nothing of this needs the database to be writable: what can't be kept is remembered for `RETRY_AFTER`.
         """
         at = self.clock()
-        is_in_grace = at - session.checked_at < GRACE
-        if at - session.checked_at < CHECK_EVERY:
+        if is_within(session.checked_at, at, CHECK_EVERY):
             return True
+        is_in_grace = is_within(session.checked_at, at, GRACE)
+        remembered = self.unkept.find(clerk_session_id)
+        if remembered is not None:
+            return remembered
         if is_in_grace and not await self._take(session, at):
             return True
         is_active = await self._ask(clerk_session_id, clerk_user_id)
         if is_active is None:
             return is_in_grace
+        kept: int | None
         if is_active:
-            await self.db.write(store.settle_check, token_hash=session.token_hash, at=at)
+            kept = await self.db.write_optional(store.settle_check, token_hash=session.token_hash, at=at)
         else:
-            await self.db.write(store.end_sessions_of, clerk_session_id, at=at)
+            kept = await self.db.write_optional(store.end_sessions_of, clerk_session_id, at=at)
+        if kept is None:
+            self.unkept.keep(clerk_session_id, is_active)
         return is_active
 
     async def _take(self, session: SessionRow, at: int) -> bool:
-        if at - session.tried_at < RETRY_AFTER:
+        """Whether this request is to ask: one of all processes, or one of this one where that can't be written."""
+        if is_within(session.tried_at, at, RETRY_AFTER):
             return False
         hashed, tried_at = session.token_hash, session.tried_at
-        return await self.db.write(store.claim_check, token_hash=hashed, tried_at=tried_at, at=at)
+        is_taken = await self.db.write_optional(store.claim_check, token_hash=hashed, tried_at=tried_at, at=at)
+        return self.unkept.claim(hashed) if is_taken is None else is_taken
 
     async def _ask(self, clerk_session_id: str, clerk_user_id: str) -> bool | None:
         """Whether Clerk calls this session active; None where it does not say."""
@@ -174,7 +229,8 @@ class Sessions:
             return False
         try:
             async with asyncio.timeout(self.ask_for):
-                await self.just_in_time(clerk_user_id)
+                with limit_waits(ARRIVAL_WAIT):
+                    await self.just_in_time(clerk_user_id)
         except (InstepError, TimeoutError):
             return False
         return True

@@ -9,7 +9,7 @@ from instep.access import store
 from instep.access.principal import Principal
 from instep.access.store import KeyRow
 from instep.identity.refusals import FORBIDDEN, NOT_FOUND, Refused
-from instep.kit.clock import MINUTE, Clock
+from instep.kit.clock import MINUTE, Clock, is_within
 from instep.kit.db import Conn, Db
 from instep.kit.ids import new_id
 from instep.kit.said import said
@@ -63,13 +63,13 @@ class ApiKeys:
         return ended
 
     async def find(self, secret: str) -> Principal | None:
-        """Who holds this key; None where it is none, or revoked. Its use is noted once a minute."""
+        """Who holds this key; None where it is none, or revoked. Its use is noted once a minute, if it can be."""
         key = await self.db.read(store.find_key, key_hash=_hash(secret))
         if key is None:
             return None
         at = self.clock()
-        if key.last_used_at is None or at - key.last_used_at >= MINUTE:
-            await self.db.write(store.note_use, id=key.id, at=at)
+        if key.last_used_at is None or not is_within(key.last_used_at, at, MINUTE):
+            await self.db.write_optional(store.note_use, id=key.id, at=at)
         return Principal(
             kind="api_key",
             name=key.name,

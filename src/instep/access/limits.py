@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
-from instep.kit.clock import MINUTE, SECOND, Clock
-from instep.kit.clock import now as system_now
+from instep.kit.clock import MINUTE, SECOND, Clock, monotonic
 from instep.kit.errors import PermanentError
 
 TRIES = 5  # wrong keys in a minute from one address: a person who mistypes needs fewer, a guesser gets nowhere
@@ -37,7 +36,7 @@ class Tries:
     replica that a guesser reaches gives only `ALL_TRIES` more a minute: nothing against a key of 20 characters.
     """
 
-    clock: Clock = system_now
+    clock: Clock = monotonic
     by_client: OrderedDict[str, deque[int]] = field(default_factory=OrderedDict)
     all: deque[int] = field(default_factory=deque)
 

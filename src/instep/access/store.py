@@ -11,6 +11,7 @@ from instep.access.principal import Access, Barred, Contact, Paused, Person, Pri
 from instep.access.tables import api_keys, memberships, organizations, sessions, users
 from instep.identity.model import ADMIN
 from instep.identity.session import SessionClaims
+from instep.kit.clock import SKEW
 from instep.kit.db import Conn, fetch, is_among
 
 MOST_ORGANIZATIONS = 500  # of one list; the rest, of 100,000 perhaps, is found by searching
@@ -88,10 +89,15 @@ def claim_check(conn: Conn, *, token_hash: str, tried_at: int, at: int) -> bool:
     return conn.execute(sessions.update().where(is_same).values(tried_at=at)).rowcount == 1
 
 
-def settle_check(conn: Conn, *, token_hash: str, at: int) -> None:
-    """Note that Clerk has called this session active at `at`; an older answer that comes late changes nothing."""
-    is_older = sa.and_(sessions.c.token_hash == token_hash, sessions.c.checked_at < at)
-    conn.execute(sessions.update().where(is_older).values(checked_at=at))
+def settle_check(conn: Conn, *, token_hash: str, at: int) -> bool:
+    """Note that Clerk has called this session active at `at`; an older answer that comes late changes nothing.
+
+    A time of the future was written before a clock went back, and is replaced. Returns whether anything was.
+    """
+    checked_at = sessions.c.checked_at
+    is_older = sa.or_(checked_at < at, checked_at > at + SKEW)
+    ours = sa.and_(sessions.c.token_hash == token_hash, is_older)
+    return conn.execute(sessions.update().where(ours).values(checked_at=at)).rowcount == 1
 
 
 def end_session(conn: Conn, *, token_hashes: list[str], at: int) -> str | None:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from instep import __version__
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 
 _MODULES = {
     "cli_server": "serve work migrate doctor demo",
@@ -50,7 +50,7 @@ def main() -> None:
     try:
         app()
     except InstepError as error:
-        typer.echo(f"instep: {error}", err=True)
+        typer.echo(f"instep: {described(error)}", err=True)
         sys.exit(1)
 
 

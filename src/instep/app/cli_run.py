@@ -12,6 +12,7 @@ from instep.app.config import load_settings, unknown_settings
 from instep.app.wiring import Services, make_services
 from instep.kit.errors import PermanentError
 from instep.kit.schema import check
+from instep.kit.waits import REQUEST_WAIT, limit_waits
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Organization = Annotated[str, typer.Argument(help="instep's id, Clerk's id or the slug.")]
@@ -26,7 +27,8 @@ def with_services(use: Callable[[Services], Coroutine[Any, Any, Any]]) -> Any:
         services = make_services(load_settings())
         try:
             check(services.db.engine)
-            return await use(services)
+            with limit_waits(REQUEST_WAIT):
+                return await use(services)
         finally:
             await services.close()
 

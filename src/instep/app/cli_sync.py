@@ -17,12 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from instep.app.syncing import Syncing, open_syncing
+from instep.app.turns import quick_turns
 from instep.identity.model import Kind
 from instep.identity.whole import KINDS
 from instep.inbox.review import Deliveries
 from instep.inbox.store import Filter
 from instep.kit.clock import to_iso
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.sync import ports, store
 from instep.sync.answers import finding_as_json, run_as_json
 from instep.sync.look import list_runs
@@ -174,7 +175,7 @@ def _with_syncing(use: Callable[[Syncing], Coroutine[Any, Any, Any]]) -> Any:
 
 def _refusable(use: Using) -> tuple[Run, list[store.Row]]:
     """Run it with a progress bar; a refusal is exit 3, with its reason."""
-    with _Bar() as bar:
+    with _Bar() as bar, quick_turns():
         try:
             found: tuple[Run, list[store.Row]] = _with_syncing(lambda syncing: use(syncing.sync, bar))
         except SyncRefused as refused:
@@ -267,5 +268,5 @@ if __name__ == "__main__":  # the commands of sync alone, for a start without th
     try:
         sync()
     except InstepError as error:
-        typer.echo(f"instep: {error}", err=True)
+        typer.echo(f"instep: {described(error)}", err=True)
         sys.exit(1)

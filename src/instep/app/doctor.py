@@ -4,13 +4,14 @@ from msgspec import Struct
 
 from instep.app.config import BadSettings, Settings, unknown_settings
 from instep.app.database import make_db
+from instep.app.health import require_room
 from instep.app.wiring import make_clerk, make_sign_in
 from instep.clerk.client import ClerkClient
 from instep.clerk.webhook import Verifier
 from instep.inbox import store
 from instep.kit.clock import HOUR, now
 from instep.kit.db import Db, is_pooled
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.kit.schema import check
 from instep.mirror import held
 from instep.mirror.search import has_index
@@ -21,7 +22,6 @@ from instep.sync.look import list_runs
 from instep.sync.model import Run
 
 NAMED = 3
-DOCTOR = "doctor_wrote_at"
 
 
 class Finding(Struct, frozen=True):
@@ -59,7 +59,7 @@ def _database(settings: Settings) -> list[Finding]:
     try:
         return [*_inside(db), *_pooler(settings, db)]
     except Exception as error:
-        return [Finding("Database", False, str(error).splitlines()[0])]
+        return [Finding("Database", False, described(error).splitlines()[0])]
     finally:
         db.close()
 
@@ -87,7 +87,7 @@ def _listening(url: str) -> Finding:
     try:
         is_direct = not db.reading(is_pooled)
     except InstepError as error:
-        return Finding(what, False, str(error))
+        return Finding(what, False, described(error))
     finally:
         db.close()
     return Finding(what, is_direct, "direct" if is_direct else "a pooler answers there: use the database's own address")
@@ -95,10 +95,11 @@ def _listening(url: str) -> Finding:
 
 def _inside(db: Db) -> list[Finding]:
     check(db.engine)
+    require_room(db)
     try:
-        db.writing(store.put_fact, DOCTOR, str(now()))
+        db.writing(store.try_write, at=now())
     except InstepError as error:
-        return [Finding("Database", False, f"can be read but not written: {error}")]
+        return [Finding("Database", False, f"can be read but not written: {described(error)}")]
     unsettled = db.reading(store.count_by_state)
     due = db.reading(store.next_due_at)
     parked = unsettled.get("parked", 0)

@@ -8,7 +8,7 @@ from instep.access.store import forget_sessions
 from instep.app.syncing import Syncing
 from instep.app.timer import Job
 from instep.inbox.store import forget_settled
-from instep.kit.clock import DAY, MINUTE, Clock
+from instep.kit.clock import DAY, MINUTE, SECOND, Clock
 from instep.kit.db import Db
 
 log = structlog.get_logger(__name__)
@@ -37,16 +37,17 @@ class Forgetting:
 
 def make_jobs(db: Db, clock: Clock, syncing: Syncing) -> list[Job]:
     """Every job of this installation."""
+    often = _often(syncing.every)
     return [
-        Job("instep-sync-check", _often(syncing.every), syncing.check_when_due),
+        Job("instep-sync-check", f"*/{often} * * * *", syncing.check_when_due, longest=often * MINUTE // SECOND),
         Job("instep-forget", "17 3 * * *", Forgetting(db, clock)),
     ]
 
 
-def _often(every: int) -> str:
-    """Return when to look whether a check is due that runs `every` so many milliseconds.
+def _often(every: int) -> int:
+    """Return every how many minutes to look whether a check is due that runs `every` so many milliseconds.
 
     Six times as often, between every minute and every ten: an idle database is left alone meanwhile.
     """
     minutes = every // MINUTE if every else MOST_MINUTES
-    return f"*/{max(1, min(MOST_MINUTES, minutes // 6))} * * * *"
+    return max(1, min(MOST_MINUTES, minutes // 6))

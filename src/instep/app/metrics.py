@@ -20,6 +20,7 @@ class Metrics:
     listeners: Gauge = field(init=False)
     behind: Gauge = field(init=False)
     newest: Gauge = field(init=False)
+    database_up: Gauge = field(init=False)
     clerk_wait: Counter = field(init=False)
     clerk_limited: Counter = field(init=False)
 
@@ -35,6 +36,8 @@ class Metrics:
         put(self, "behind", Gauge("instep_people_behind", words, registry=registry))
         words = "When the newest delivery came that was applied, in Unix seconds, when last looked"
         put(self, "newest", Gauge("instep_newest_event_timestamp_seconds", words, registry=registry))
+        words = "Whether the database answered just now (1) or not (0)"
+        put(self, "database_up", Gauge("instep_database_up", words, registry=registry))
         words = "Seconds that calls to Clerk waited for the pace, together"
         put(self, "clerk_wait", Counter("instep_clerk_wait_seconds", words, registry=registry))
         words = "Calls that Clerk turned away because there were too many (429)"
@@ -46,12 +49,15 @@ class Metrics:
             self.worked.labels(outcome).inc()
         self.parked.inc(len(worked.parked))
 
-    def text(self, *, unsettled: dict[str, int], listeners: int, fresh: Freshness | None = None) -> bytes:
-        """Everything, in Prometheus' text format."""
+    def text(self, *, unsettled: dict[str, int] | None, listeners: int, fresh: Freshness | None = None) -> bytes:
+        """Everything, in Prometheus' text format. `unsettled` None: the database does not answer, and nothing is said
+        of what only it knows."""
+        self.database_up.set(unsettled is not None)
         if fresh is not None:
             self.behind.set(fresh.behind)
             self.newest.set((fresh.newest_event_at or 0) / SECOND)
-        for state in ("new", "waiting", "parked"):
-            self.waiting.labels(state).set(unsettled.get(state, 0))
+        self.waiting.clear()
+        for state in ("new", "waiting", "parked") if unsettled is not None else ():
+            self.waiting.labels(state).set((unsettled or {}).get(state, 0))
         self.listeners.set(listeners)
         return generate_latest(self.registry)

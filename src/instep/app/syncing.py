@@ -16,9 +16,9 @@ from instep.clerk.client import ClerkClient
 from instep.inbox import store as inbox
 from instep.inbox.receive import INSTANCE
 from instep.inbox.work import Work
-from instep.kit.clock import MINUTE, SECOND, Clock, now
+from instep.kit.clock import MINUTE, SECOND, Clock, is_within, now
 from instep.kit.db import Conn, Db
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.kit.schema import check
 from instep.sync import store
 from instep.sync.asked import Asked
@@ -51,8 +51,9 @@ class Syncing:
         """What a first sync left undone; then the check on the timer, unless somebody made one within the time."""
         if not await self.sync.db.read(store.is_held, now=self.sync.clock()):
             await make_held(self.sync.db)
-        last = await self.sync.db.read(_last_check)
-        if not self.every or (last is not None and self.sync.clock() - last < self.every):
+        now = self.sync.clock()
+        last = await self.sync.db.read(_last_check, now=now)
+        if not self.every or (last is not None and is_within(last, now, self.every)):
             return
         if await self.sync.is_empty():
             return  # before the first sync everything would differ
@@ -105,7 +106,7 @@ def _looking(fresh: Fresh) -> Callable[[], Awaitable[None]]:
         try:
             await fresh.look()
         except InstepError as error:
-            log.warning("webhook_not_looked_at", error=str(error))
+            log.warning("webhook_not_looked_at", error=described(error))
 
     return look
 
@@ -130,6 +131,6 @@ def _instance(conn: Conn) -> str | None:
     return inbox.find_fact(conn, INSTANCE)
 
 
-def _last_check(conn: Conn) -> int | None:
-    last = store.list_runs(conn, kinds=["check", "plan"], limit=1)
+def _last_check(conn: Conn, *, now: int) -> int | None:
+    last = store.list_runs(conn, kinds=["check", "plan"], limit=1, now=now)
     return last[0].started_at if last else None

@@ -7,6 +7,7 @@ costs latency, never data.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -22,7 +23,7 @@ from pgqueuer.domain.settings import DBSettings
 from pgqueuer.errors import PgqException
 
 from instep.kit.db import Db, libpq_address
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.kit.relay import connect
 
 log = structlog.get_logger(__name__)
@@ -30,14 +31,19 @@ log = structlog.get_logger(__name__)
 PREFIX = "instep_"
 AGAIN_AFTER = 5.0
 PATIENCE = 3.0
+KEEP_EVERY = 60.0
+SLACK = 60  # seconds
+LATE = f"""UPDATE {PREFIX}pgqueuer_schedules SET next_run = NOW()
+WHERE entrypoint = %(name)s AND next_run > NOW() + %(longest)s"""  # noqa: S608 (composed of constants)
 
 
 class Job(Struct, frozen=True):
-    """Something to run by the clock. `cron` has five fields, in UTC."""
+    """Something to run by the clock. `cron` has five fields, in UTC; `longest`: seconds between two times at most."""
 
     name: str
     cron: str
     run: Callable[[], Awaitable[object]]
+    longest: int = 24 * 3600
 
 
 @dataclass
@@ -78,7 +84,22 @@ class Timer:
             await self._manage(InMemoryQueries(driver=InMemoryDriver()))
             return
         async with await connect(libpq_address(self.db.engine.url)) as conn:
-            await self._manage(queries_on(conn))
+            keeping = asyncio.create_task(self._keep_due(conn))
+            try:
+                await self._manage(queries_on(conn))
+            finally:
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _keep_due(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        """Have jobs run now that the clock of PostgreSQL, when it went back, has put off."""
+        while True:
+            for job in self.jobs:
+                try:
+                    await conn.execute(LATE, {"name": job.name, "longest": timedelta(seconds=job.longest + SLACK)})
+                except psycopg.Error as error:  # the engine meets the same, and begins anew
+                    log.warning("timer_not_watched", error=str(error).strip())
+            await asyncio.sleep(KEEP_EVERY)
 
     async def _manage(self, queries: Any) -> None:
         manager = SchedulerManager(queries)
@@ -93,7 +114,7 @@ def _guarded(job: Job) -> Callable[[Any], Awaitable[None]]:
         try:
             await job.run()
         except InstepError as error:
-            log.warning("job_failed", job=job.name, error=str(error))
+            log.warning("job_failed", job=job.name, error=described(error))
 
     return run
 

@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -18,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from instep import __version__
 from instep.access.api import make_router as keys_router
-from instep.access.gate import bearer_of, is_by_cookie
+from instep.access.gate import is_by_cookie
 from instep.access.principal import Access, Barred, Paused, Principal
 from instep.app.document import with_problems
 from instep.app.edge import (
@@ -32,23 +31,26 @@ from instep.app.edge import (
     limited,
     without_body,
 )
+from instep.app.health import health_routes
 from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.history import api as history
 from instep.history.flows import Audit
 from instep.identity.session import SessionRefused
-from instep.inbox import store as inbox
 from instep.inbox.api import PATHS, Webhooks
 from instep.inbox.api import make_router as deliveries_router
 from instep.invitations.api import make_router as invitations_router
 from instep.invitations.application.api import make_router as applications_router
 from instep.journal.model import Unsettled
-from instep.kit.errors import InstepError, PermanentError, TemporaryError
+from instep.kit.db import DatabaseRefused
+from instep.kit.errors import InstepError, PermanentError, TemporaryError, described
+from instep.kit.headers import retry_headers
 from instep.kit.html import Pages
 from instep.kit.incoming import bounded
-from instep.kit.log import open_request
+from instep.kit.log import request_context
 from instep.kit.problem import problem
 from instep.kit.schema import check
+from instep.kit.waits import REQUEST_WAIT, limit_waits
 from instep.people.api import make_router as people_router
 from instep.people.door import ListDoor
 from instep.profiles.api import make_router as users_router
@@ -58,6 +60,7 @@ log = structlog.get_logger(__name__)
 
 CORS_MAX_AGE = 600  # seconds that a browser keeps the answer to a preflight request
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing (RFC 9110, 9.2.1)
+REFUSED_VALUES = "The database can't store or look for these values."
 DESCRIPTION = "Keeps Clerk and your own database in step. Sign in with `Authorization: Bearer`: a Clerk session token, "
 DESCRIPTION += "or the installation's admin key."
 
@@ -81,6 +84,7 @@ class Front:
         self._site = Site(services.settings.instep_public_url)
         cors_origins = services.settings.instep_cors_origins
         self._with_cors = make_cors(self._serve, cors_origins) if cors_origins else None
+        self.database_wait = REQUEST_WAIT
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server. CORS comes before everything else, and counts for the API alone."""
@@ -96,15 +100,18 @@ class Front:
         else:
             id = f"req_{secrets.token_hex(8)}"
             scope.setdefault("state", {})["request_id"] = id
-            open_request(id, scope["client"][0] if scope.get("client") else None)
+            client = scope["client"][0] if scope.get("client") else None
             send = self._site.with_headers(scope, send, request_id=id)
-            scope = self._site.at_public_url(scope)
-            refusal = await self._refuse(scope)
-            if refusal is not None:
-                await refusal(scope, receive, without_body(scope, send))
-                return
-            answer = await self._page(scope) if self._list.is_for(scope) else None
-            await (answer or self.app)(scope, limited(receive), send)
+            with request_context(id, client), limit_waits(self.database_wait):
+                await self._answer(self._site.at_public_url(scope), receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = await self._refuse(scope)
+        if refusal is not None:
+            await refusal(scope, receive, without_body(scope, send))
+            return
+        answer = await self._page(scope) if self._list.is_for(scope) else None
+        await (answer or self.app)(scope, limited(receive), send)
 
     async def _refuse(self, scope: Scope) -> Response | None:
         """What to answer without reading the body; None: the request may go on."""
@@ -177,7 +184,7 @@ def make_app(services: Services) -> Front:
     app.include_router(keys_router(principal=api_principal(services), access=access, keys=services.keys))
     _add_sync(app, services)
     app.router.routes.extend(bounded(page_routes(services)))
-    _add_health(app, services)
+    app.router.routes.extend(health_routes(services))
     documented = app.openapi
     app.openapi = cache(lambda: with_problems(documented()))  # type: ignore[method-assign]  # FastAPI's own way
     app.router.routes.append(reference_route(services, app.openapi))
@@ -302,37 +309,6 @@ def api_admin(services: Services) -> Callable[[Request], Awaitable[Principal | R
     return admin_of
 
 
-def _add_health(app: FastAPI, services: Services) -> None:
-    @app.get("/health/live", include_in_schema=False)
-    async def live() -> Response:
-        return JSONResponse({"status": "ok"})
-
-    @app.get("/health/ready", include_in_schema=False)
-    async def ready() -> Response:
-        await services.db.read(inbox.next_due_at)
-        return JSONResponse({"status": "ok"})
-
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics(request: Request) -> Response:
-        key = services.settings.instep_metrics_key
-        if key is not None and not _is_right(bearer_of(request.headers.get("authorization", "")), key):
-            return problem(
-                401,
-                "Metrics key missing",
-                code="unauthenticated",
-                detail="Send INSTEP_METRICS_KEY as Authorization: Bearer.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        unsettled = await services.db.read(inbox.count_by_state)
-        fresh = services.syncing.fresh.last
-        text = services.metrics.text(unsettled=unsettled, listeners=services.live.listeners(), fresh=fresh)
-        return Response(text, media_type="text/plain; version=0.0.4")
-
-
-def _is_right(given: str | None, key: SecretStr) -> bool:
-    return secrets.compare_digest((given or "").encode(), key.get_secret_value().encode())
-
-
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -344,19 +320,18 @@ def _failed(services: Services) -> Handler:
         status = 503 if is_temporary else getattr(error, "status", 422)
         code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
         wait = getattr(error, "retry_after", None)
-        log.warning("request_failed", path=request.url.path, code=code, error=str(error))
+        log.warning("request_failed", path=request.url.path, code=code, error=described(error))
+        headers = retry_headers(status, wait) or ({"Retry-After": str(math.ceil(wait))} if wait else {})
         if not _is_page(request):
-            headers = {"Retry-After": str(int(wait or 5))} if is_temporary or wait else None
             title = "Temporarily unavailable" if is_temporary else "Refused"
             more = {name: getattr(error, name, None) for name in ("field", "clerk_code", "trace_id")}
-            detail = str(error)
+            detail = REFUSED_VALUES if isinstance(error, DatabaseRefused) else str(error)
             return problem(status, title, code=code, detail=detail, headers=headers, request_id=_id(request), **more)
         _ = services.pages.words.gettext
         title = _("This can't be shown right now") if is_temporary else _("That did not work")
-        text = services.pages.words.say(error)
+        text = _(REFUSED_VALUES) if isinstance(error, DatabaseRefused) else services.pages.words.say(error)
         page = services.pages.error(request, status=status, title=title, text=text, retry_url=str(request.url))
-        if wait:
-            page.headers["Retry-After"] = str(int(wait))
+        page.headers.update(headers)
         return page
 
     return handle
@@ -424,7 +399,10 @@ def _invalid(services: Services) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it alone)
         is_within = request.url.path.startswith("/v1/organizations/")
-        asker = await (access_of(request, request.path_params["id"]) if is_within else principal_of(request))
+        try:
+            asker = await (access_of(request, request.path_params["id"]) if is_within else principal_of(request))
+        except InstepError as failure:
+            return await _failed(services)(request, failure)
         if isinstance(asker, Response):
             return asker
         faults = [{"at": ".".join(map(str, it["loc"])), "message": it["msg"]} for it in error.errors()]

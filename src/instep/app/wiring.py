@@ -19,6 +19,7 @@ from instep.access.ports import SessionSource
 from instep.access.principal import BREAK_GLASS, Principal
 from instep.access.refusal_log import RefusalLog
 from instep.access.store import KeyRow
+from instep.app.clock_watch import ClockWatch
 from instep.app.config import BadSettings, Settings
 from instep.app.database import make_db
 from instep.app.jobs import make_jobs
@@ -48,7 +49,7 @@ from instep.invitations.flows import Invite
 from instep.invitations.store import list_lost as find_lost
 from instep.journal.model import Asked, Operation, Procedures
 from instep.journal.run import Runner
-from instep.kit.clock import MINUTE, Clock
+from instep.kit.clock import MINUTE, Clock, is_within
 from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
 from instep.kit.headers import Policy, origin_of
@@ -186,13 +187,14 @@ def make_runner(db: Db, procedures: Procedures, live: Live, clock: Clock, impers
         attention=lambda: live.publish([ATTENTION]),
         deferred=lambda: live.publish([DEFERRED]),
         permit=_permitter(impersonation),
+        scheduled=desk.SCHEDULED,
     )
 
 
 def make_worker(work: Work, runner: Runner, live: Live, syncing: Syncing, relay: Relay | None) -> Worker:
     """Return the background work of one process, not started."""
     db = runner.db
-    return Worker(
+    worker = Worker(
         work,
         runner,
         live,
@@ -202,6 +204,8 @@ def make_worker(work: Work, runner: Runner, live: Live, syncing: Syncing, relay:
         hears_all=lambda: relay is not None and relay.is_listening.is_set(),
         clock=runner.clock,
     )
+    worker.watch = ClockWatch(work.clock, (work.pull_in, runner.pull_in), worker.wake)
+    return worker
 
 
 def make_gate(
@@ -346,7 +350,7 @@ def _key_watch(clock: Clock) -> Callable[[str, str], None]:
     def note(verdict: str, client: str) -> None:
         now = clock()
         if verdict == "right":
-            if now - used.get(client, -MINUTE) < MINUTE:
+            if is_within(used.get(client, -MINUTE), now, MINUTE):
                 return
             used.clear()
             used[client] = now

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 import structlog
 from msgspec import Struct, structs
 
+from instep.app.clock_watch import ClockWatch
 from instep.app.store import DueTimes
 from instep.inbox.work import BATCH, Work
 from instep.journal.run import Runner
 from instep.kit.clock import SECOND, Clock, now
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.kit.live import Live
 from instep.sync.model import TOPIC as SYNC
 
@@ -57,6 +58,7 @@ class Worker:
     hears_all: Callable[[], bool] = lambda: False
     clock: Clock = now
     _stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    watch: ClockWatch | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def wake(self) -> None:
@@ -73,6 +75,8 @@ class Worker:
             self._repeat("operations", self.runner.resume_due, reopened),
             *(_again_and_again(it) for it in self.chores),
         ]
+        if self.watch is not None:
+            runs.append(self.watch.run())
         if self.sync is not None:
             runs += [_hear(self.live, SYNC, asked), self._repeat("sync", self.sync, asked)]
         if self.due_times is not None:
@@ -105,7 +109,7 @@ class Worker:
                     self._stirred.set()
                     continue
             except InstepError as error:
-                log.warning("worker_waits", part=name, error=str(error))
+                log.warning("worker_waits", part=name, error=described(error))
                 await asyncio.sleep(LOOK_EVERY)
             except Exception:
                 log.exception("worker_failed", part=name)
@@ -119,7 +123,7 @@ class Worker:
             try:
                 pause = self._wake_due(await due_times(), wakes)
             except InstepError as error:
-                log.warning("worker_waits", part="due times", error=str(error))
+                log.warning("worker_waits", part="due times", error=described(error))
             except Exception:
                 log.exception("worker_failed", part="due times")
             await asyncio.sleep(min(pause, LOOK_EVERY))
@@ -161,6 +165,6 @@ async def _again_and_again(chore: Chore) -> None:
         try:
             await chore.run()
         except InstepError as error:
-            log.warning("chore_waits", chore=chore.name, error=str(error))
+            log.warning("chore_waits", chore=chore.name, error=described(error))
         except Exception:
             log.exception("chore_failed", chore=chore.name)

@@ -11,7 +11,7 @@ from jwt.exceptions import PyJWTError
 
 from instep.identity.ports import ProviderDown
 from instep.identity.session import SessionRefused
-from instep.kit.clock import HOUR, SECOND, Clock
+from instep.kit.clock import HOUR, SECOND, Clock, is_within
 from instep.kit.clock import now as system_now
 from instep.kit.errors import InstepError
 
@@ -61,9 +61,9 @@ class Jwks:
 
     def _is_wanting(self, kid: str | None) -> bool:
         at = self._clock()
-        if self._tried_at is not None and at - self._tried_at < PAUSE:
+        if self._tried_at is not None and is_within(self._tried_at, at, PAUSE):
             return False
-        return (kid or "") not in self._keys or self._fetched_at is None or at - self._fetched_at >= FRESH
+        return (kid or "") not in self._keys or self._fetched_at is None or not is_within(self._fetched_at, at, FRESH)
 
     async def _refresh(self) -> None:
         try:

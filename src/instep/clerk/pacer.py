@@ -15,9 +15,10 @@ import structlog
 from instep.clerk.store import close_pace, make_table, reserve_permits
 from instep.identity.ports import ProviderDown
 from instep.kit.clock import SECOND
-from instep.kit.db import Db
-from instep.kit.errors import InstepError
-from instep.kit.pace import LASTS, Granted, Limit, Urgency
+from instep.kit.db import DatabaseDown, Db
+from instep.kit.errors import InstepError, described
+from instep.kit.pace import LASTS, Granted, Limit, Spent, Urgency, close, reserve
+from instep.kit.waits import limit_waits
 
 log = structlog.get_logger(__name__)
 
@@ -25,9 +26,37 @@ AT_ONCE = 16
 AHEAD = 4
 LONGEST = 1.0
 PATIENCE = 5.0
+SHARED_WAIT = 3.0  # seconds that a permit waits for the shared row
+SHARED_PAUSE = 5.0  # seconds for which it is not asked for after it could not be had
+SHARES = 10  # a process alone takes this part of the limit: ten replicas stay under it together
 MOST_LATE = 8  # times in a row that permits came too late to be used
 TOO_SLOW = "the database is too slow, every permit came too late."
 LIMITED = "Clerk is limiting us. We will try again in {wait:.0f} s; nothing is lost."
+
+
+class Alone:
+    """The pace of this process while the shared row can't be written: a share of the limit that harms nobody.
+
+    Nothing is granted in the first window: what all replicas were granted before may still be under way. Times are
+    seconds of the event loop's clock, which never goes back.
+    """
+
+    def __init__(self, limit: Limit, now: float) -> None:
+        self.shared_after = now
+        self._limit = Limit(max(1, limit.most // SHARES), limit.window)
+        self._begins = now + limit.cycle / SECOND
+        self._spent = Spent()
+
+    def reserve(self, urgency: Urgency, want: int, now: float) -> Granted:
+        """Return up to `want` permits. Raises DatabaseDown within the first window."""
+        if now < self._begins:
+            raise DatabaseDown(retry_after=self._begins - now)
+        self._spent, granted = reserve(self._spent, self._limit, urgency, want, int(now * SECOND))
+        return granted
+
+    def close(self, seconds: float, now: float) -> None:
+        """Grant nothing for so long: Clerk said so."""
+        self._spent = close(self._spent, int(seconds * SECOND), int(now * SECOND))
 
 
 @dataclass
@@ -53,6 +82,7 @@ class Pacer:
     _fetching: "asyncio.Task[None] | None" = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _is_ready: bool = False
+    _alone: "Alone | None" = None
 
     async def take(self, urgency: Urgency) -> None:
         """Wait for a permit. Raises ProviderDown where all is closed for long, and nobody ought to wait for that."""
@@ -77,7 +107,9 @@ class Pacer:
             await self._make_ready()
             await self.db.write(close_pace, int(seconds * SECOND))
         except InstepError as error:
-            log.warning("pace_not_kept", error=str(error))
+            log.warning("pace_not_kept", error=described(error))
+            if self._alone is not None:
+                self._alone.close(seconds, asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -100,13 +132,10 @@ class Pacer:
                 self._refuse(ProviderDown(f"The pace can't be kept: {error}", is_harmless=True))
 
     async def _serve(self) -> None:
-        await self._make_ready()
         urgency = self._queue[0][0]
         waiting = sum(it[0] == urgency for it in self._queue)
         want = min(AT_ONCE, waiting + (AHEAD if urgency is Urgency.EDIT else 0))
-        began = asyncio.get_running_loop().time()
-        self.asked += 1
-        granted = await self.db.write(reserve_permits, self.limit, urgency, want, self._put_down(began))
+        granted, began = await self._reserve(urgency, want)
         if granted.count:
             self._hand, self._hand_slot = granted.count, granted.slot
             self._hand_for, self._good_until = urgency, began + LASTS / SECOND
@@ -118,6 +147,27 @@ class Pacer:
         with suppress(TimeoutError):
             async with asyncio.timeout(min(granted.wait / SECOND, LONGEST) if self._queue else 0):
                 await self._woken.wait()
+
+    async def _reserve(self, urgency: Urgency, want: int) -> tuple[Granted, float]:
+        """Permits from the shared row, and when they were asked for; from this process alone while it can't be had."""
+        time = asyncio.get_running_loop().time
+        began = time()
+        unused = self._put_down(began)
+        if self._alone is None or began >= self._alone.shared_after:
+            self.asked += 1
+            try:
+                with limit_waits(SHARED_WAIT):
+                    await self._make_ready()
+                    granted = await self.db.write(reserve_permits, self.limit, urgency, want, unused)
+            except DatabaseDown as error:
+                log.warning("pace_not_shared", error=described(error))
+                self._alone = self._alone or Alone(self.limit, time())
+                self._alone.shared_after = time() + SHARED_PAUSE
+            else:
+                self._alone = None
+                return granted, began
+        began = time()
+        return self._alone.reserve(urgency, want, began), began
 
     def _put_down(self, now: float) -> Granted:
         """Let go of what is in hand: it goes back, unless it counts no more, or by a clock that was put back since."""

@@ -16,7 +16,8 @@ from instep.inbox.receive import MAX_BODY, Receiver
 from instep.inbox.review import Deliveries
 from instep.inbox.store import Filter, Row
 from instep.kit.clock import to_iso
-from instep.kit.errors import PermanentError, TemporaryError
+from instep.kit.db import DatabaseRefused
+from instep.kit.errors import PermanentError, TemporaryError, described
 from instep.kit.incoming import BoundedRouter
 
 log = structlog.get_logger(__name__)
@@ -57,11 +58,14 @@ class Webhooks:
             log.debug("client_disconnected", path=scope["path"])
         except TooLarge:
             await _answer(send, 413, "A delivery is at most 1 MiB.")
+        except DatabaseRefused as error:
+            log.warning("delivery_refused", code=error.code, svix_id=headers.get("svix-id"), error=described(error))
+            await _answer(send, 400, "The database can't store this.")
         except PermanentError as error:
             log.info("delivery_refused", code=error.code, svix_id=headers.get("svix-id"))
             await _answer(send, STATUSES.get(error.code, 400), str(error))
         except TemporaryError as error:
-            log.warning("delivery_not_kept", error=str(error))
+            log.warning("delivery_not_kept", error=described(error))
             await _answer(send, 503, "Not kept; send it again.", (b"retry-after", b"5"))
         except Exception:
             log.exception("delivery_broke", svix_id=headers.get("svix-id"))

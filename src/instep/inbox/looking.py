@@ -16,7 +16,9 @@ Asks = Mapping[str, Sequence[AskAgain]]
 
 @dataclass
 class Looking:
-    """The questions of some deliveries, round by round. `since`: what Clerk did not show before, and since when."""
+    """The questions of some deliveries, round by round. `since`: what Clerk did not show before, and since when;
+    a time of the future is from before a clock went back, and counts as the present.
+    """
 
     since: Mapping[str, int] = field(default_factory=dict)
     answers: dict[Key, Answer] = field(default_factory=dict)
@@ -39,7 +41,7 @@ class Looking:
                 self._unreadable[key] = it.reason
             elif not isinstance(it, Absent):
                 self.answers[key] = Answer(it, known)
-            elif (since := self.since.get(name_of(key), now)) <= now - PATIENCE:
+            elif (since := min(self.since.get(name_of(key), now), now)) <= now - PATIENCE:
                 self.answers[key] = Answer(Gone(key, it.entity, absent_at=now), known)
             else:
                 self._doubts[key] = since

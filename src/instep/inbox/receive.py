@@ -13,9 +13,13 @@ from instep.inbox import store
 from instep.kit.clock import Clock
 from instep.kit.db import Db, ValueRefusedError
 from instep.kit.errors import PermanentError
+from instep.kit.waits import limit_waits
 
 MAX_BODY = 1024 * 1024
 INSTANCE = "clerk_instance_id"
+
+# Seconds. Clerk gives up after 15, and a delivery may wait for the commit before its own.
+DATABASE_WAIT = 4.0
 
 
 class WrongInstance(PermanentError):
@@ -33,12 +37,16 @@ class Opener(Protocol):
 
 @dataclass
 class Receiver:
-    """Takes deliveries in. `wake` is called after each commit, so that the worker starts at once."""
+    """Takes deliveries in. `wake` is called after each commit, so that the worker starts at once.
+
+    `database_wait`: seconds that a delivery waits for the database; then Clerk is asked to send it again.
+    """
 
     db: Db
     opener: Opener
     clock: Clock
     wake: Callable[[], None]
+    database_wait: float = DATABASE_WAIT
     _instance: str | None = None
     _waiting: list[tuple[Delivery, asyncio.Future[None]]] = field(default_factory=list)
     _writing: asyncio.Task[None] | None = None
@@ -49,7 +57,8 @@ class Receiver:
         Raises BadSignature, BadDelivery, WrongInstance (nothing is kept) and DatabaseDown (Clerk sends it again).
         """
         delivery = self.opener.open(headers, body, now=self.clock())
-        await self._check_instance(delivery)
+        with limit_waits(self.database_wait):
+            await self._check_instance(delivery)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((delivery, done))
         if self._writing is None:
@@ -74,7 +83,8 @@ class Receiver:
     async def _write(self, batch: list[tuple[Delivery, asyncio.Future[None]]]) -> None:
         error: Exception | None = None
         try:
-            await self.db.write(store.put, [delivery for delivery, _ in batch])
+            with limit_waits(self.database_wait):
+                await self.db.write(store.put, [delivery for delivery, _ in batch])
         except ValueRefusedError as refused:
             if len(batch) > 1:  # one that the database does not take: the others are kept without it
                 for one in batch:

@@ -7,7 +7,11 @@ from msgspec import Struct
 
 from instep.identity.events import Delivery
 from instep.inbox.tables import PARKED, deliveries, facts
+from instep.kit.clock import HOUR, MINUTE
 from instep.kit.db import Conn, is_among, put_rows
+
+PROBE = "last_write_test"
+PROBE_SIZE = 64 * 1024  # characters
 
 
 class Claimed(Struct, frozen=True):
@@ -63,6 +67,19 @@ def lease(conn: Conn, ids: Sequence[str], *, until: int) -> None:
     """Keep these to ourselves until then; if we die meanwhile, another worker takes them."""
     if ids:
         conn.execute(sa.update(deliveries).where(is_among(conn, deliveries.c.id, ids)).values(due_at=until))
+
+
+def pull_in(conn: Conn, *, now: int, lease: int, delays: Sequence[int]) -> int:
+    """Make deliveries due at `now` that wait for longer than they can have been put off; how many there were.
+
+    A new one waits for a lease at the most, one that was tried n times for the n-th of `delays` or, where Clerk asked
+    for it, an hour. Whatever waits longer was put off before a clock went back.
+    """
+    c = deliveries.c
+    tried = {n: max(delay, HOUR) for n, delay in enumerate(delays, 1)}
+    longest = sa.case((c.state == "new", lease), *((c.attempts == n, it) for n, it in tried.items()), else_=lease)
+    is_late = sa.and_(c.due_at > now + lease, c.due_at - longest > now + MINUTE)
+    return conn.execute(sa.update(deliveries).where(is_late).values(due_at=now)).rowcount
 
 
 def settle(conn: Conn, outcomes: Mapping[str, str], *, now: int) -> None:
@@ -223,9 +240,15 @@ def keep_fact(conn: Conn, name: str, value: str) -> str:
     return find_fact(conn, name) or value
 
 
-def put_fact(conn: Conn, name: str, value: str) -> None:
-    """Keep a fact, in place of what was known before."""
-    put_rows(conn, facts, [{"name": name, "value": value}], key="name", update=["value"])
+def try_write(conn: Conn, *, at: int) -> None:
+    """Keep that something can be kept; fails as the next delivery would.
+
+    On SQLite room for a delivery is taken and given back in the same transaction: changing a short row alone needs no
+    room, and succeeds on a full disk.
+    """
+    values = [str(at)] if conn.dialect.name == "postgresql" else ["-" * PROBE_SIZE, str(at)]
+    for value in values:
+        put_rows(conn, facts, [{"name": PROBE, "value": value}], key="name", update=("value",))
 
 
 def forget_settled(conn: Conn, *, before: int, limit: int) -> int:

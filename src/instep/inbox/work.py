@@ -24,6 +24,7 @@ from instep.mirror.ledger import Ledger, open_ledger
 log = structlog.get_logger(__name__)
 
 BATCH = 200
+LEASE = MINUTE
 ROUNDS = 3
 NOT_SETTLED = "Clerk's answers do not settle it yet."
 NOT_SHOWN = "Clerk does not show {what}: looked for once more."
@@ -71,6 +72,10 @@ class Work:
         if worked.asks:
             await self._ask_and_work(worked)
         return claimed
+
+    async def pull_in(self) -> int:
+        """Have deliveries worked now that a clock which went back has put off; how many there were."""
+        return await self.db.write(store.pull_in, now=self.clock(), lease=LEASE, delays=DELAYS)
 
     def _claim_and_work(self, conn: Conn) -> tuple[int, Worked]:
         now = self.clock()
@@ -152,7 +157,7 @@ class Work:
         for session in worked.ended_sessions:
             end_sessions_of(conn, session, at=now)
         store.settle(conn, worked.outcomes, now=now)
-        store.lease(conn, list(worked.asks), until=now + MINUTE)
+        store.lease(conn, list(worked.asks), until=now + LEASE)
         for reason in set(worked.parked.values()):
             store.park(conn, [id for id, why in worked.parked.items() if why == reason], now=now, reason=reason)
         return worked

@@ -8,6 +8,7 @@ from instep.identity.ports import Actor, Admissions, Directory
 from instep.invitations import bulk, resending, revoking, sending
 from instep.invitations.application import sending as application
 from instep.invitations.application.flows import Applications
+from instep.invitations.batch import PART
 from instep.invitations.flows import Invite, Resend, Revoke
 from instep.invitations.links import CopyLink
 from instep.invitations.many import InviteMany
@@ -16,6 +17,9 @@ from instep.journal.model import Operation, Procedures
 from instep.journal.run import Runner
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
+
+SCHEDULED = (PART,)
+"""Kinds of operations that wait for hours by plan: as many as Clerk takes in one."""
 
 
 class Clerk(Actor, Directory, Admissions, Protocol):

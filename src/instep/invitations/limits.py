@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from instep.identity.addresses import canonical
 from instep.invitations.rules import InviteRefused
-from instep.kit.clock import DAY, HOUR, MINUTE, SECOND, to_datetime
+from instep.kit.clock import DAY, HOUR, MINUTE, SECOND, SKEW, to_datetime
 from instep.kit.said import said
 
 LIMITED = 429
@@ -14,6 +14,7 @@ PER_PERSON = 100
 PER_ORGANIZATION = 100
 PER_ADDRESS = 10
 COOLDOWN = MINUTE
+LONGEST = COOLDOWN + SKEW  # a wait that is longer comes from before a clock went back, and is over
 BULK_CALLS = 50
 BULK_SIZE = 10
 
@@ -52,7 +53,7 @@ def check_cooldown(sent: Sequence[Sent], *, email: str, now: int) -> None:
 def cooling(sent: Sequence[Sent], *, now: int) -> dict[str, int]:
     """The canonical addresses of invitations that were sent again just now, and until when they must wait."""
     resent = [(email, it.at + COOLDOWN) for it in sent if it.is_resend and it.is_here for email in it.emails]
-    return {email: until for email, until in sorted(resent, key=lambda pair: pair[1]) if until > now}
+    return {email: until for email, until in sorted(resent, key=lambda pair: pair[1]) if now < until <= now + LONGEST}
 
 
 def plan_starts(before: Sequence[int], *, count: int, now: int) -> list[int]:

@@ -1,7 +1,7 @@
 """Carrying operations out: the intent is committed first, each outcome is known or found out, the end is one write."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -26,7 +26,7 @@ from instep.journal.model import (
     Unknowable,
     Unsettled,
 )
-from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
+from instep.kit.clock import HOUR, MINUTE, SECOND, SKEW, Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.kit.log import impersonator_of, request_under_way
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 LEASE = MINUTE
 DELAYS = (2 * SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR)
 MOST_ATTEMPTS = 30
-TURNS = 100
+TURNS = 80
 TURN = 0.1
 REUSED = "This idempotency key stands for another change already. Nothing was changed."
 UNKNOWN = "We do not know yet whether Clerk did it. Checking..."
@@ -52,7 +52,8 @@ class Runner:
 
     `noted` writes the audit, in the same transaction, when an operation is asked for and when it ends; `attention` is
     told when one needs a person, `deferred` when one was put off, to be resumed later. `permit` raises Refused for what
-    somebody may not do who acts as the actor.
+    somebody may not do who acts as the actor. Operations of the kinds in `scheduled` may wait for hours: that was
+    planned.
     """
 
     db: Db
@@ -62,6 +63,7 @@ class Runner:
     attention: Callable[[], None] = lambda: None
     deferred: Callable[[], None] = lambda: None
     permit: Callable[[Asked], Awaitable[None]] = _permit_all
+    scheduled: Collection[str] = ()
 
     async def run(self, asked: Asked, *, opening: Opening | None = None) -> Operation:
         """Carry out a change that was just asked for.
@@ -97,6 +99,14 @@ class Runner:
             except InstepError as error:
                 log.info("operation_goes_on", operation=operation.id, kind=operation.kind, reason=str(error))
         return count
+
+    async def pull_in(self) -> int:
+        """Have operations go on soon that a clock which went back has put off; how many there were.
+
+        Not at once: one of them may be under way in this very moment, and has the time of a lease to end.
+        """
+        now = self.clock()
+        return await self.db.write(store.pull_in, now=now, due_at=now + LEASE, longest=DELAYS[-1], kinds=self.scheduled)
 
     def _claim(self, conn: Conn) -> Operation | None:
         now = self.clock()
@@ -165,9 +175,11 @@ class Runner:
     async def _hold(self, operation: Operation) -> Operation:
         """Whoever has slept asks for the lease again before calling Clerk: another may have gone on. Raises Overtaken.
 
-        Half of the lease is left for the call itself, which gives up long before.
+        Half of the lease is left for the call itself, which gives up long before. A lease that is longer than any was
+        taken before a clock went back, and says nothing.
         """
-        if self.clock() < (operation.due_at or 0) - LEASE // 2:
+        left = (operation.due_at or 0) - self.clock()
+        if LEASE // 2 < left <= LEASE + SKEW:
             return operation
         return await self.db.write(self._note, operation)
 

@@ -1,11 +1,13 @@
 """The journal's SQL: keep an intent, take it on, note a step, end it; every write names its fence."""
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
 
 from instep.journal.model import Asked, Json, Operation, Overtaken, State
 from instep.journal.tables import operations
+from instep.kit.clock import MINUTE
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 
@@ -78,6 +80,15 @@ def claim_due(conn: Conn, *, now: int, until: int) -> Operation | None:
     taken: Json = {"fence": found.fence + 1, "attempts": found.attempts + 1, "due_at": until}
     conn.execute(sa.update(operations).where(c.id == found.id).values(**taken))
     return _one(conn, sa.select(*_COLUMNS).where(c.id == found.id))
+
+
+def pull_in(conn: Conn, *, now: int, due_at: int, longest: int, kinds: Collection[str] = ()) -> int:
+    """Make operations due at `due_at` that wait for longer than `longest` from `now`; how many there were.
+
+    Nothing waits that long unless a clock went back, except for operations of the given kinds, which are left.
+    """
+    is_late = sa.and_(c.due_at > now + longest + MINUTE, c.state == "open", c.kind.not_in(list(kinds)))
+    return conn.execute(sa.update(operations).where(is_late).values(due_at=due_at)).rowcount
 
 
 def note(conn: Conn, operation: Operation, done: Json, *, now: int, until: int) -> None:

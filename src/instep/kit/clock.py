@@ -15,6 +15,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 LATEST = 7_258_118_400_000
 """The year 2200. A time from then on, or from before 1970, is a mistake of whoever sent it: shown as unknown."""
+SKEW = 5 * SECOND  # the difference of two replicas' clocks that does no harm
 
 
 def now() -> Millis:
@@ -25,6 +26,42 @@ def now() -> Millis:
 def is_time(at: float | None) -> bool:
     """Return whether Unix milliseconds are a time between 1970 and 2200. 0 stands for a time that is not known."""
     return at is not None and 0 < at < LATEST
+
+
+def is_within(at: int, now: int, span: int) -> bool:
+    """Return whether `at` lies less than `span` milliseconds before `now`.
+
+    A time of the future says that a clock went back, and then nobody knows how long ago it was: too long. Only as
+    much as the clocks of two replicas may differ (`SKEW`) is let pass.
+    """
+    return -SKEW <= now - at < span
+
+
+def is_ahead(at: int, now: int, most: int) -> bool:
+    """Return whether `at`, which was set at most `most` milliseconds ahead, is still to come.
+
+    One that is further ahead than it can have been set comes from before a clock went back: it counts as over. A
+    minute more is let pass, since another replica's clock may have set it.
+    """
+    return now < at <= now + most + MINUTE
+
+
+def monotonic() -> Millis:
+    """Return milliseconds of a clock that never goes back: for spans inside this process alone."""
+    return Millis(time.monotonic_ns() // 1_000_000)
+
+
+class StepWatch:
+    """Notices that a clock went back while the process ran, by comparing it with one that never does."""
+
+    def __init__(self, clock: Clock, steady: Clock = monotonic) -> None:
+        self._clock, self._steady = clock, steady
+        self._ahead_by = clock() - steady()
+
+    def has_gone_back(self) -> bool:
+        """Return whether the clock went back by more than `SKEW` since the last time this was asked."""
+        before, self._ahead_by = self._ahead_by, self._clock() - self._steady()
+        return self._ahead_by < before - SKEW
 
 
 def to_datetime(at: int) -> datetime:

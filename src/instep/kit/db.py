@@ -7,24 +7,33 @@ event loop, for scripts.
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 import psycopg
 import sqlalchemy as sa
 import stamina
+import structlog
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
-from instep.kit.errors import PermanentError, TemporaryError
+from instep.kit.database_file import MOVED, FileMovedError, OpenFile, open_file_of
+from instep.kit.errors import InstepError, PermanentError, TemporaryError
+from instep.kit.outages import is_outage
+from instep.kit.waits import WaitLimit, limit_waits, present_limit
+
+log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,7 +59,6 @@ _ALONE = "AUTOCOMMIT"  # each statement by itself
 _PRAGMAS = (
     "journal_mode=WAL",
     "foreign_keys=ON",
-    "busy_timeout=10000",
     "cache_size=-16000",
 )
 # Many pages are changed by each of many transactions: they are brought into the database every 64 MB, not every 4.
@@ -65,11 +73,34 @@ _OTHER_DRIVERS |= {"statement_cache_size", "statement_cache_mode", "prepared_sta
 _SSL_MODES = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 _TOO_MUCH = "54"  # a value that passes a limit of PostgreSQL's, such as the size of an index row: no outage
 _NO_VALUE = (OverflowError, UnicodeEncodeError)  # what drivers raise for values that they can't even hand over
+# A server that went away without a word is noticed within 20 seconds; sockets of the same machine don't need it.
+_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
+_LOCK_WAIT_OVER = "55P03"
 _PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
+
+PATIENCE = 40.0
+"""Seconds that work of nobody's request waits for a lock. A request has a limit of its own (see `kit.waits`)."""
+LOCK_WAIT = 8.0  # seconds that one statement waits for a lock on PostgreSQL
+_LOCK_MS = int(LOCK_WAIT * 1_000)
+SHORT_WAIT = 2.0  # seconds: a request that may wait less than this says so to PostgreSQL
+READ_WAIT = 5.0  # seconds that reading waits on SQLite; it waits only for who has the whole file for themselves
+CONNECT_WAIT = 4.0  # seconds that opening an SQLite file waits, before anything is set up
+LEAST_WAIT = 0.05  # seconds that are tried even by a request that has waited enough
+OPTIONAL_WAIT = 0.5  # seconds that a write is given which nothing depends on
+OPTIONAL_PAUSE = 5.0  # seconds for which no such write is tried after one that failed
+UNAVAILABLE = "The database is not available right now. Try again in a moment."
 
 
 class DatabaseDown(TemporaryError):
-    """The database can't be reached or did not answer."""
+    """The database can't be reached, did not answer in time, or can't keep anything.
+
+    The message names nothing of the installation, since anybody may be shown it; `detail` says what happened, for logs
+    and for `instep doctor`.
+    """
+
+    def __init__(self, message: str = UNAVAILABLE, *, detail: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.detail = detail
 
 
 class DatabaseRefused(PermanentError):
@@ -88,16 +119,25 @@ class Db:
     of them read, half write.
 
     `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the
-    first use. Raises DatabaseDown from every call while the database can't be reached. `options` go with every
-    connection that writes: what all writers must heed. `survives_power` False: on SQLite the last moments before a
-    power cut may be lost, and no commit waits for the disk.
+    first use. Raises DatabaseDown from every call while the database can't be reached, is locked for longer than the
+    request may wait, or is not the file at its path any more. `options` go with every connection that writes: what all
+    writers must heed. `survives_power` False: on SQLite the last moments before a power cut may be lost, and no commit
+    waits for the disk. `patience`: seconds that work outside of a request waits for a lock.
     """
 
     def __init__(
-        self, url: str, *, threads: int = THREADS, options: Mapping[str, Any] | None = None, survives_power: bool = True
+        self,
+        url: str,
+        *,
+        threads: int = THREADS,
+        options: Mapping[str, Any] | None = None,
+        survives_power: bool = True,
+        patience: float = PATIENCE,
     ) -> None:
         self.engine = make_engine(url, threads, survives_power=survives_power)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self.patience = patience
+        self._optional_after = 0.0
         # Ending a reading transaction would make psycopg forget the statements that the server has prepared.
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level=_ALONE)
         self._writing = self.engine.execution_options(instep_writes=True, **(options or {}))
@@ -109,8 +149,8 @@ class Db:
 
     async def read(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(conn, ...)`, which writes nothing; on PostgreSQL each of its statements sees what is committed."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, lambda: self.reading(fn, *args, **kwargs))
+        limit = present_limit()
+        return await _on_thread(self._readers, limit, lambda: self._read(limit, lambda conn: fn(conn, *args, **kwargs)))
 
     async def write(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(conn, ...)` in a transaction that is committed when it returns and undone when it raises.
@@ -126,43 +166,79 @@ class Db:
         """
         return await self._aside(self._bulk, lambda conn: fn(conn, *args, **kwargs))
 
+    async def write_optional(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Run `write` for something that nothing depends on, such as a time of last use; None where it can't be now.
+
+        It waits `OPTIONAL_WAIT` at most, and after a failure it is not even tried for `OPTIONAL_PAUSE`: reading stays
+        quick while nothing can be written.
+        """
+        if monotonic() < self._optional_after:
+            return None
+        try:
+            with limit_waits(OPTIONAL_WAIT):
+                return await self.write(fn, *args, **kwargs)
+        except DatabaseDown as error:
+            self._optional_after = monotonic() + OPTIONAL_PAUSE
+            log.warning("optional_write_skipped", error=error.detail)
+            return None
+
     async def _aside(self, engine: sa.Engine, do: Callable[[Conn], T]) -> T:
-        loop, context = asyncio.get_running_loop(), copy_context()
-        return await loop.run_in_executor(self._writers, lambda: context.run(self._write, engine, do))
+        context, limit, asked_at = copy_context(), present_limit(), monotonic()
+
+        def write() -> T:
+            if limit is not None:
+                limit.spend(monotonic() - asked_at)
+            return context.run(self._write, engine, do, limit)
+
+        return await _on_thread(self._writers, limit, write)
 
     def reading(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` without an event loop."""
-        try:
-            with self._reading.connect() as conn:
-                return fn(conn, *args, **kwargs)
-        except DBAPIError as error:
-            if _is_down(error):
-                raise DatabaseDown(f"The database can't be read: {_cause(error)}") from error
-            raise _refusal(error, "The database can't look for this") from error
-        except _NO_VALUE as error:
-            raise ValueRefusedError(f"The database can't look for this: {error}") from error
+        return self._read(present_limit(), lambda conn: fn(conn, *args, **kwargs))
 
     def writing(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` without an event loop. A deadlock or a lost serialization is tried again: `fn` then runs anew."""
-        return self._write(self._writing, lambda conn: fn(conn, *args, **kwargs))
+        return self._write(self._writing, lambda conn: fn(conn, *args, **kwargs), present_limit())
 
-    def _write(self, engine: sa.Engine, do: Callable[[Conn], T]) -> T:
+    def _read(self, limit: WaitLimit | None, do: Callable[[Conn], T]) -> T:
+        began = monotonic()
+        try:
+            with self._reading.connect() as conn:
+                if self.is_sqlite:
+                    _require_in_place(conn)
+                    _wait_at_most(conn, READ_WAIT if limit is None else min(READ_WAIT, limit.left))
+                return do(conn)
+        except (DBAPIError, PoolTimeoutError, FileMovedError) as error:
+            if limit is not None:
+                limit.spend(monotonic() - began)
+            raise self._failure(error, "The database can't look for this") from error
+        except _NO_VALUE as error:
+            raise ValueRefusedError(f"The database can't look for this: {error}") from error
+
+    def _write(self, engine: sa.Engine, do: Callable[[Conn], T], limit: WaitLimit | None) -> T:
+        until = monotonic() + (self.patience if limit is None else max(limit.left, LEAST_WAIT))
         try:
             try:
-                return _write_once(engine, do)
+                return _write_once(engine, do, until, limit)
             except DBAPIError as error:
-                if not _is_passing(error):
+                if not _is_passing(error) or monotonic() >= until:
                     raise
-            for attempt in stamina.retry_context(on=_is_passing, attempts=3, wait_initial=0.02, wait_max=0.5):
+            left = max(until - monotonic(), LEAST_WAIT)
+            for attempt in stamina.retry_context(
+                on=_is_passing, attempts=3, timeout=left, wait_initial=0.02, wait_max=0.1
+            ):
                 with attempt:
-                    return _write_once(engine, do)
-        except DBAPIError as error:
-            if _is_down(error):
-                raise DatabaseDown(f"The database can't be written: {_cause(error)}") from error
-            raise _refusal(error, "The database refused the change") from error
+                    return _write_once(engine, do, until, limit)
+        except (DBAPIError, PoolTimeoutError, FileMovedError) as error:
+            raise self._failure(error, "The database refused the change") from error
         except _NO_VALUE as error:
             raise ValueRefusedError(f"The database refused the change: {error}") from error
         raise AssertionError("unreachable")
+
+    def _failure(self, error: DBAPIError | PoolTimeoutError | FileMovedError, refused: str) -> InstepError:
+        if isinstance(error, FileMovedError):
+            self.engine.dispose()  # the next use opens what lies at the path by then
+        return failure_of(error, refused)
 
     def close(self) -> None:
         """End the threads and close every connection."""
@@ -171,9 +247,50 @@ class Db:
         self.engine.dispose()
 
 
-def _write_once(engine: sa.Engine, do: Callable[[Conn], T]) -> T:
-    with engine.connect() as conn, conn.begin():
-        return do(conn)
+async def _on_thread(threads: ThreadPoolExecutor, limit: WaitLimit | None, do: Callable[[], T]) -> T:
+    """Run `do` on a thread. Where none has begun it when the limit is over, it never runs: DatabaseDown."""
+    future = threads.submit(do)
+    if limit is None:
+        return await asyncio.wrap_future(future)
+    is_given_up = False
+
+    def give_up() -> None:
+        nonlocal is_given_up
+        is_given_up = future.cancel()
+
+    timer = asyncio.get_running_loop().call_later(max(limit.left, LEAST_WAIT), give_up)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        if not is_given_up:
+            raise
+        limit.spend(limit.left)
+        raise DatabaseDown(detail="every connection was busy for too long") from None
+    finally:
+        timer.cancel()
+
+
+def _write_once(engine: sa.Engine, do: Callable[[Conn], T], until: float, limit: WaitLimit | None) -> T:
+    """One attempt. What is committed into a file that was removed meanwhile is lost: FileMovedError."""
+    is_sqlite, began = engine.dialect.name == "sqlite", monotonic()
+    try:
+        with engine.connect() as conn:
+            if is_sqlite:
+                _require_in_place(conn)
+                _wait_at_most(conn, until - monotonic())
+            with conn.begin():
+                if limit is not None:
+                    limit.spend(monotonic() - began)
+                    if not is_sqlite and limit.left < SHORT_WAIT:
+                        _wait_for_locks(conn, limit.left)
+                found = do(conn)
+            if is_sqlite:
+                _require_in_place(conn, has_committed=True)
+            return found
+    except DBAPIError:
+        if limit is not None:
+            limit.spend(monotonic() - began)
+        raise
 
 
 def make_engine(url: str, threads: int = THREADS, *, survives_power: bool = True) -> sa.Engine:
@@ -229,13 +346,13 @@ def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.En
         pool_size=threads,
         max_overflow=2,
         pool_pre_ping=False,
-        connect_args={"prepare_threshold": 2, "connect_timeout": 5},
+        connect_args={"prepare_threshold": 2, "connect_timeout": 5, **_KEEPALIVES},
         **common,
     )
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: psycopg.Connection[Any], record: Any) -> None:
-        record.info[POOLED] = not _limit_idle(connection)
+        record.info[POOLED] = not _limit_waits(connection)
         if record.info[POOLED]:
             connection.prepare_threshold = None
         connection.commit()
@@ -243,7 +360,7 @@ def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.En
     @sa.event.listens_for(engine, "begin")
     def _begin(conn: Conn) -> None:
         if is_pooled(conn) and conn.get_execution_options().get("instep_writes", False):
-            conn.exec_driver_sql(f"SET LOCAL {_IDLE_LIMIT} = {_IDLE_MS}")
+            conn.exec_driver_sql(f"SET LOCAL {_IDLE_LIMIT} = {_IDLE_MS}; SET LOCAL lock_timeout = {_LOCK_MS}")
 
     @sa.event.listens_for(engine, "handle_error")
     def _notice(context: sa.engine.ExceptionContext) -> None:
@@ -253,15 +370,17 @@ def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.En
     return engine
 
 
-def _limit_idle(connection: psycopg.Connection[Any]) -> bool:
-    """Limit how long a transaction may stand idle; return False behind a connection pooler, and set nothing there.
+def _limit_waits(connection: psycopg.Connection[Any]) -> bool:
+    """Limit waiting for locks and idle transactions; return False behind a connection pooler, and set nothing there.
 
     A pooler in transaction mode gives each transaction any server connection: what is set on one would reach strangers,
     and statements prepared on one are unknown to the next. It is recognized by the process id that the connection was
     told when it began, which is not the server's.
     """
-    query = "SELECT set_config(%s, %s, false) FROM (SELECT pg_backend_pid() AS pid) AS own WHERE pid = %s"
-    found = connection.execute(query, (_IDLE_LIMIT, str(_IDLE_MS), connection.info.backend_pid), prepare=False)
+    query = "SELECT set_config(%s, %s, false), set_config('lock_timeout', %s, false) "
+    query += "FROM (SELECT pg_backend_pid() AS pid) AS own WHERE pid = %s"
+    values = (_IDLE_LIMIT, str(_IDLE_MS), str(_LOCK_MS), connection.info.backend_pid)
+    found = connection.execute(query, values, prepare=False)
     return found.fetchone() is not None
 
 
@@ -285,20 +404,27 @@ def _sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int, synchronou
         poolclass=QueuePool,
         pool_size=threads + 1,
         pool_use_lifo=True,  # each connection has a cache of its own: few at work, little memory
-        connect_args={"check_same_thread": False, "cached_statements": 256},
+        connect_args={"check_same_thread": False, "cached_statements": 256, "timeout": CONNECT_WAIT},
         **common,
     )
 
+    known: set[Path] = set()
+
     @sa.event.listens_for(engine, "do_connect")
-    def _keep_private(*_: Any) -> None:
+    def _require_known(_dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
+        """A file that was there once is never made anew: an empty database in its place would hide the loss."""
+        if any(not path.exists() for path in known):
+            raise sqlite3.OperationalError(MOVED)
         if file is not None:
             keep_private(file)
 
     @sa.event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
+    def _configure(connection: Any, record: Any) -> None:
         connection.isolation_level = None
         for pragma in (*_PRAGMAS, f"synchronous={synchronous}"):
             connection.execute(f"PRAGMA {pragma}")
+        record.info["instep_file"] = opened = open_file_of(connection)
+        known.update({opened.path} if opened else ())
 
     @sa.event.listens_for(engine, "begin")
     def _begin(conn: Conn) -> None:
@@ -334,25 +460,53 @@ def keep_private(file: Path) -> None:
                 it.chmod(PRIVATE)
 
 
+def _require_in_place(conn: Conn, *, has_committed: bool = False) -> None:
+    file: OpenFile | None = conn.info.get("instep_file")
+    if file is not None and not (file.is_in_place() and (not has_committed or file.has_log())):
+        raise FileMovedError
+
+
+def _wait_at_most(conn: Conn, seconds: float) -> None:
+    """Have SQLite wait so long for a lock. Past SQLAlchemy: this is done before each transaction."""
+    wait = int(max(seconds, LEAST_WAIT) * 1_000)
+    if conn.info.get("instep_wait") != wait:
+        conn.connection.dbapi_connection.execute(f"PRAGMA busy_timeout={wait}")  # type: ignore[union-attr]
+        conn.info["instep_wait"] = wait
+
+
+def _wait_for_locks(conn: Conn, seconds: float) -> None:
+    """Have this transaction wait so long for a lock on PostgreSQL. It costs a round trip."""
+    conn.exec_driver_sql(f"SET LOCAL lock_timeout = {int(max(seconds, LEAST_WAIT) * 1_000)}")
+
+
 def _is_passing(error: Exception) -> bool:
-    return isinstance(error, DBAPIError) and any(words in str(error.orig) for words in _PASSING)
+    """Return whether the same may succeed in a moment: a deadlock, a lost race, somebody else's lock."""
+    if not isinstance(error, DBAPIError):
+        return False
+    is_lock = getattr(error.orig, "sqlstate", None) == _LOCK_WAIT_OVER
+    return is_lock or any(words in str(error.orig) for words in _PASSING)
 
 
-def _is_down(error: DBAPIError) -> bool:
-    is_too_much = str(getattr(error.orig, "sqlstate", "")).startswith(_TOO_MUCH)
-    return error.connection_invalidated or (isinstance(error, OperationalError) and not is_too_much)
+def failure_of(error: DBAPIError | PoolTimeoutError | FileMovedError, refused: str) -> InstepError:
+    """Return what a driver's failure means: DatabaseDown, or DatabaseRefused with `refused` and the cause."""
+    if not isinstance(error, DBAPIError):
+        return DatabaseDown(detail=str(error))
+    is_operational = isinstance(error, OperationalError)
+    is_down = error.connection_invalidated or is_outage(error.orig, is_operational=is_operational)
+    return DatabaseDown(detail=cause_of(error)) if is_down else _refusal(error, refused)
 
 
-def _refusal(error: DBAPIError, words: str) -> DatabaseRefused:
-    """The refusal; that of a value where another value would have been taken."""
+def _refusal(error: DBAPIError, refused: str) -> DatabaseRefused:
+    """Return the refusal; that of a value where another value would have been taken."""
     state = str(getattr(error.orig, "sqlstate", None) or "")
     is_value = isinstance(error, DataError) or state.startswith(("22", _TOO_MUCH))
     kind = ValueRefusedError if is_value else DatabaseRefused
-    return kind(f"{words}: {_cause(error)}")
+    return kind(f"{refused}: {cause_of(error)}")
 
 
-def _cause(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0]
+def cause_of(error: DBAPIError) -> str:
+    """Return what the driver said, in one line. It may name hosts, paths and values: not for everybody."""
+    return (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
 
 
 def fetch(conn: Conn, statement: sa.Select[Any], given: Mapping[str, Any]) -> Sequence[Any]:

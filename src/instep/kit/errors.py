@@ -26,3 +26,9 @@ class PermanentError(InstepError):
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def described(error: BaseException) -> str:
+    """Return the message with what only operators may read of it: for logs, the command line and `instep doctor`."""
+    detail = getattr(error, "detail", "")
+    return f"{error} ({detail})" if detail else str(error)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -11,6 +12,9 @@ COMMON = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+
+UNAVAILABLE = 503
+RETRY_AFTER = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class Policy:
             "Cache-Control": "no-store",
             "Vary": "HX-Request",
         }
+
+
+def retry_headers(status: int, seconds: float | None = None) -> dict[str, str]:
+    """Return the `Retry-After` (whole seconds, 5 unless told) that every 503 carries; nothing for another status."""
+    return {"Retry-After": str(max(1, ceil(seconds or RETRY_AFTER)))} if status == UNAVAILABLE else {}
 
 
 def is_same_origin(headers: Mapping[str, str], public_url: str) -> bool:

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from instep.kit.clock import Clock, now
-from instep.kit.headers import Policy, is_same_origin
+from instep.kit.headers import Policy, is_same_origin, retry_headers
 from instep.kit.static import Static
 from instep.kit.words import Words, hue, initials
 
@@ -98,7 +98,7 @@ class Pages:
         acting = getattr(request.state, "instep_acting", None)
         context = {"frame": None, "status": status, "acting": acting, **context, "nonce": nonce}
         body = self.environment.get_template(template).render(context)
-        return HTMLResponse(body, status, headers=self.policy.headers(nonce))
+        return HTMLResponse(body, status, headers=self.policy.headers(nonce) | retry_headers(status))
 
     def fragment(
         self,
@@ -112,11 +112,11 @@ class Pages:
     ) -> HTMLResponse:
         """A piece of a page, to be swapped in by htmx; `events` are raised in the page."""
         body = self.environment.get_template(template).render({**context, "nonce": ""})
-        return HTMLResponse(body, status, headers=self.policy.headers("") | trigger(events))
+        return HTMLResponse(body, status, headers=self.policy.headers("") | trigger(events) | retry_headers(status))
 
     def nothing(self, *, status: int = 200, events: Mapping[str, Any] | None = None) -> Response:
         """An answer to htmx that swaps nothing and only raises `events` in the page."""
-        headers = self.policy.headers("") | trigger(events) | {"HX-Reswap": "none"}
+        headers = self.policy.headers("") | trigger(events) | {"HX-Reswap": "none"} | retry_headers(status)
         return Response("", status, headers=headers, media_type="text/html")
 
     def error(self, request: Request, *, status: int, title: str, text: str, retry_url: str | None = None) -> Response:

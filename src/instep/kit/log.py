@@ -54,10 +54,11 @@ def _escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
     return event
 
 
-def open_request(id: str, client: str | None) -> None:
-    """Every line of the log, and every operation, names the request that it belongs to."""
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=id, origin=client)
+@contextmanager
+def request_context(id: str, client: str | None) -> Iterator[None]:
+    """Have every line of the log, and every operation, name the request; what the host had bound is left as it was."""
+    with structlog.contextvars.bound_contextvars(request_id=id, origin=client):
+        yield
 
 
 def act_as(actor: str, impersonator: str) -> None:

@@ -15,6 +15,7 @@ TRANSIT = 100
 SLOT = 20
 GATHERED = 60
 LEAP = 60_000
+LONGEST_CLOSED = 3_600_000
 
 
 class Urgency(IntEnum):
@@ -64,7 +65,7 @@ def reserve(spent: Spent, limit: Limit, urgency: Urgency, want: int, now: int) -
     A backfill flows evenly, so that whoever is more urgent finds room at any moment and not when a window is over. It
     waits for `GATHERED` more than it has to, so that few questions are asked; what has flowed meanwhile is not lost.
     """
-    if spent.grants and spent.grants[-1][0] - now > LEAP:
+    if _is_of_the_future(spent, now):
         spent = Spent(closed_until=now + limit.cycle)  # what was noted tells nothing: as if all had just been granted
     now = max(now, spent.grants[-1][0]) if spent.grants else now
     if now < spent.closed_until:
@@ -87,6 +88,12 @@ def reserve(spent: Spent, limit: Limit, urgency: Urgency, want: int, now: int) -
     if urgency is Urgency.BACKFILL:
         wait = max(wait, flow_at + step - now) + GATHERED
     return Spent(grants, spent.flow_at, spent.closed_until), Granted(0, max(1, int(wait) + 1))
+
+
+def _is_of_the_future(spent: Spent, now: int) -> bool:
+    """Whether this was noted before a clock went back: further ahead than anything is ever noted."""
+    latest = max(spent.grants[-1][0] if spent.grants else 0, spent.flow_at)
+    return latest - now > LEAP or spent.closed_until - now > LONGEST_CLOSED + LEAP
 
 
 def close(spent: Spent, wait: int, now: int) -> Spent:

@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from instep.kit.headers import retry_headers
+
 
 def problem(
     status: int, title: str, *, code: str, detail: str | None = None, headers: dict[str, str] | None = None, **more: Any
@@ -15,5 +17,8 @@ def problem(
         body["detail"] = detail
     body |= {name: value for name, value in more.items() if value is not None}
     return Response(
-        msgspec.json.encode(body), status, media_type="application/problem+json", headers={**(headers or {})}
+        msgspec.json.encode(body),
+        status,
+        media_type="application/problem+json",
+        headers=retry_headers(status) | (headers or {}),
     )

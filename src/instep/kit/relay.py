@@ -10,7 +10,7 @@ import psycopg
 import structlog
 
 from instep.kit.db import Db, libpq_address, notify
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.kit.live import Live
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ class Relay:
             try:
                 await self._db.write(notify, CHANNEL, [self._payload(part) for part in _parts(topics)])
             except InstepError as error:
-                log.warning("relay_not_told", error=str(error))
+                log.warning("relay_not_told", error=described(error))
 
     def _payload(self, topics: list[str]) -> str:
         return msgspec.json.encode({"from": self._me, "topics": topics}).decode()

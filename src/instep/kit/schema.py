@@ -10,11 +10,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from instep import __version__
-from instep.kit.db import DatabaseDown
+from instep.kit.db import DatabaseDown, cause_of, failure_of
 from instep.kit.errors import PermanentError
 
 OUTDATED = "The database's schema is {found}, this version of instep needs {needed}. Run: instep migrate"
 NEWER = "The database was migrated by instep {found}, and this is {ours}. Update this installation of instep."
+UNREACHABLE = "The database can't be reached."
 SERIES = ".".join(__version__.split(".")[:2])
 """The minor series of this version: within one, an older process goes on with a newer schema."""
 _SERIES_FACT = "schema_series"
@@ -56,7 +57,7 @@ def migrate(engine: sa.Engine) -> str:
             command.upgrade(_config(conn), "head")
             _keep_series(conn)
         except sa.exc.ProgrammingError as error:
-            raise MigrationError(_first_line(error)) from error
+            raise MigrationError(cause_of(error)) from error
     return needed_version()
 
 
@@ -104,12 +105,10 @@ def found_version(engine: sa.Engine) -> str | None:
 def _reached() -> Iterator[None]:
     try:
         yield
-    except sa.exc.OperationalError as error:
-        raise DatabaseDown(f"The database can't be reached: {_first_line(error)}") from error
-
-
-def _first_line(error: sa.exc.DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0]
+    except sa.exc.DBAPIError as error:
+        if not isinstance(failure_of(error, UNREACHABLE), DatabaseDown):
+            raise
+        raise DatabaseDown(UNREACHABLE, detail=cause_of(error)) from error
 
 
 def needed_version() -> str:

@@ -16,7 +16,7 @@ from instep.identity.refusals import FORBIDDEN, NOT_FOUND, Refused
 from instep.identity.standing import underway
 from instep.journal.store import list_intents
 from instep.kit.db import Conn, Db
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.people import rules, store
 from instep.people.rules import Member
 
@@ -89,7 +89,7 @@ class FindConsequences:
             async with asyncio.timeout(self.patience):
                 return await question
         except (InstepError, TimeoutError) as error:
-            log.warning("consequences_unknown", error=str(error) or "timeout")
+            log.warning("consequences_unknown", error=described(error) or "timeout")
             return None
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 from starlette.requests import Request
@@ -14,13 +15,15 @@ from instep.access.console import Console
 from instep.access.frame import frame_within, home_of, place_of
 from instep.access.principal import Access, Paused, Principal
 from instep.access.stream import event_stream
-from instep.kit.errors import TemporaryError
+from instep.kit.errors import TemporaryError, described
 from instep.kit.html import is_partial, request_id_of
 from instep.people.around import NOTHING, Around
 from instep.people.merge import Ask, BadCursor, People, decode_cursor
 from instep.people.rows import Reading
 from instep.people.search import Search, ask_of, parse
 from instep.people.view import PeopleView, view
+
+log = structlog.get_logger(__name__)
 
 HERE = "members"
 PAGE, MOST = 25, 500
@@ -141,6 +144,7 @@ class PeoplePages:
 
     def _unavailable(self, request: Request, access: Access, error: TemporaryError) -> Response:
         """The database can't be read: a panel that says so, never an empty table."""
+        log.warning("request_failed", path=request.url.path, error=described(error))
         retry = str(request.url.replace(scheme="", netloc=""))
         context: dict[str, Any] = {
             "retry": retry,

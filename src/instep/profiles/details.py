@@ -12,7 +12,7 @@ from instep.access.principal import Access, Principal
 from instep.identity.model import ClerkId, Invitation
 from instep.identity.ports import Accounts, Directory
 from instep.identity.session import OpenSession
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.profiles.desk import Desk, clerk_id_of
 from instep.profiles.profile import Profile
 from instep.profiles.sessions import require_sessions
@@ -79,7 +79,7 @@ class FindDetails:
             async with asyncio.timeout(self.patience):
                 return await question
         except (InstepError, TimeoutError) as error:
-            log.warning("details_unknown", error=str(error) or "timeout")
+            log.warning("details_unknown", error=described(error) or "timeout")
             return None
 
 

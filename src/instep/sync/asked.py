@@ -8,7 +8,7 @@ import structlog
 
 from instep.audit.store import Entry, record
 from instep.identity.refusals import CONFLICT
-from instep.kit.clock import Clock
+from instep.kit.clock import Clock, is_within
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 from instep.kit.ids import new_id
@@ -100,7 +100,7 @@ class Asked:
             run = await self._go_on(left)
         if run is None:
             return 0
-        if self.clock() - run.started_at > ASKED_LASTS:
+        if not is_within(run.started_at, self.clock(), ASKED_LASTS):
             await self._end(run.id, "stopped", LATE, NOT_BEGUN)
             return 1
         try:

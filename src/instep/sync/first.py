@@ -16,7 +16,7 @@ import structlog
 from instep.identity.model import Kind
 from instep.identity.whole import KINDS
 from instep.kit.db import Db
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.mirror import held, search
 from instep.mirror.store import TABLES
 from instep.sync.keeping import Keeper
@@ -99,4 +99,4 @@ async def _make(db: Db, name: str, makers: asyncio.Semaphore) -> None:
         try:
             await db.write(held.make, name)
         except InstepError as error:
-            log.warning("index_not_made", index=name, error=str(error))
+            log.warning("index_not_made", index=name, error=described(error))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from instep.identity.events import Seen
-from instep.kit.clock import MINUTE, Clock
+from instep.kit.clock import MINUTE, Clock, monotonic
 from instep.kit.db import Conn, Db
 from instep.mirror import snapshot
 from instep.sync import plan, store
@@ -29,12 +29,13 @@ class Fresh:
     policy: Policy = field(default_factory=Policy)
     news: Callable[[], None] = lambda: None
     last: Freshness | None = None
+    _ahead: dict[str, int] = field(default_factory=dict)
 
     async def look(self) -> Freshness:
         """Ask Clerk for its last changes, and the mirror whether it has them. Raises ProviderDown, ProviderRefused."""
         changed = await self.source.list_changed(offset=0)
         now = self.clock()
-        due = [it for it in changed if it.version < now - GRACE]
+        due = [it for it in changed if it.version < now - GRACE or self._is_long_ahead(it, now)]
         behind = await self.db.read(self._count_behind, due)
         before = await self.db.read(store.find_freshness)
         self.last = Freshness(now, await self.db.read(self.newest_event), behind)
@@ -42,6 +43,13 @@ class Fresh:
         if before is None or before.behind != behind:
             self.news()
         return self.last
+
+    def _is_long_ahead(self, seen: Seen, now: int) -> bool:
+        """Whether a change that lies ahead of our clock was seen a while ago: a clock that went back hides nothing."""
+        if seen.version <= now:
+            self._ahead.pop(seen.key.id, None)
+            return False
+        return monotonic() - self._ahead.setdefault(seen.key.id, monotonic()) >= GRACE
 
     def _count_behind(self, conn: Conn, news: Sequence[Seen]) -> int:
         ours = {it.clerk_id: it for it in snapshot.find_ours(conn, "user", [it.key.id for it in news])}

@@ -8,7 +8,7 @@ import structlog
 
 from instep.kit.clock import SECOND, Clock
 from instep.kit.db import Conn, Db
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.kit.ids import new_id
 from instep.sync import store
 from instep.sync.model import LEASE, Busy, Lease
@@ -43,4 +43,4 @@ async def _keep(db: Db, lease: Lease, clock: Clock) -> None:
         try:
             await db.write(store.hold, lease, now=clock())
         except InstepError as error:  # the run's own writes will find out
-            log.warning("sync_lease", error=str(error))
+            log.warning("sync_lease", error=described(error))

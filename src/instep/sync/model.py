@@ -108,7 +108,7 @@ class Freshness(Struct, frozen=True):
         people = "1 person" if self.behind == 1 else f"{self.behind} people"
         if self.newest_event_at is None:
             return f"No webhook ever came, and Clerk has {people} who are not so here."
-        return f"No webhook for {_span(self.looked_at - self.newest_event_at)} while Clerk changed {people}."
+        return f"No webhook for {_span(max(0, self.looked_at - self.newest_event_at))} while Clerk changed {people}."
 
 
 def _span(milliseconds: int) -> str:

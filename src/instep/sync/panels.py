@@ -5,12 +5,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from instep.kit.clock import HOUR
+from instep.kit.clock import HOUR, is_ahead
 from instep.kit.words import Words
 from instep.sync import view
 from instep.sync import words as say
 from instep.sync.look import Look, Shown
-from instep.sync.model import Run
+from instep.sync.model import PLAN_LASTS, Run
 from instep.sync.plan import Policy
 
 PAGE = 50
@@ -70,7 +70,7 @@ def run_page(run: Run, shown: Shown, reading: Reading) -> Context:
         "total": run.differences if run.kind in ("check", "plan") else len(rows),
         "hash": run.hash or "",
         "good_for": say.span(run.expires_at - now, words) if is_good(run, now) and run.expires_at else "",
-        "is_expired": bool(run.expires_at and run.expires_at <= now),
+        "is_expired": run.expires_at is not None and not is_ahead(run.expires_at, now, PLAN_LASTS),
         "open_rows": shown.open_rows if is_open else 0,
         "mending": current(mending, reading) if mending and is_busy else None,
         "mended": _row(mending, reading) if mending and not is_busy else None,
@@ -91,7 +91,7 @@ def current(run: Run, reading: Reading) -> Context:
 
 def is_good(run: Run, now: int) -> bool:
     """Whether a plan may still be applied."""
-    return run.kind == "plan" and run.state == "done" and (run.expires_at or 0) > now
+    return run.kind == "plan" and run.state == "done" and is_ahead(run.expires_at or 0, now, PLAN_LASTS)
 
 
 def _every(every: int, words: Words) -> str:

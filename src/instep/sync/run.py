@@ -14,12 +14,11 @@ from instep.identity.events import Seen
 from instep.identity.model import Kind
 from instep.identity.rules import Answer, AskAgain, Change, answers_to
 from instep.identity.whole import KINDS
-from instep.kit.clock import DAY, SECOND, Clock
+from instep.kit.clock import DAY, SECOND, Clock, is_ahead
 from instep.kit.db import Conn, Db
-from instep.kit.errors import InstepError, PermanentError
+from instep.kit.errors import InstepError, PermanentError, described
 from instep.kit.ids import new_id
 from instep.kit.log import impersonator_of
-from instep.kit.turns import quick_turns
 from instep.mirror import snapshot
 from instep.mirror.apply import apply
 from instep.mirror.ledger import open_ledger
@@ -136,8 +135,7 @@ class Sync:
                 )
                 first = First(db=self.db, source=self.source, keeper=keeper, told=tell, kinds=kinds)
                 async with tell.telling():
-                    with quick_turns():
-                        await first.run()
+                    await first.run()
                 return await self._end(run, lease, counts=dict(keeper.counts), totals=first.totals)
 
     async def is_empty(self) -> bool:
@@ -200,8 +198,7 @@ class Sync:
         )
         try:
             async with tell.telling():
-                with quick_turns():
-                    counts = await scan.run()
+                counts = await scan.run()
         finally:
             totals = msgspec.to_builtins(scan.totals)
             await self.db.write(store.note, run.id, lease, {"totals": totals}, now=self.clock())
@@ -224,7 +221,7 @@ class Sync:
             raise SyncRefused(f"There is no plan {plan_id}.", code="no_plan", status=404)
         if plan.state != "done" or plan.hash is None:
             raise SyncRefused(f"This plan was not finished: {plan.reason or plan.state}", code="bad_plan")
-        if (plan.expires_at or 0) <= self.clock():
+        if not is_ahead(plan.expires_at or 0, self.clock(), PLAN_LASTS):
             raise SyncRefused("This plan is older than 15 minutes. Make a new one.", code="plan_expired")
         if await self.db.read(store.digest, plan_id) != plan.hash:
             raise SyncRefused("This plan is not what it was when it was made.", code="plan_changed")
@@ -258,7 +255,7 @@ class Sync:
 
     async def _fail(self, run: Run, lease: Lease, state: str, error: InstepError) -> None:
         code = error.code if isinstance(error, PermanentError) else "temporary"
-        log.warning("sync_ended", run=run.id, kind=run.kind, state=state, code=code, reason=str(error))
+        log.warning("sync_ended", run=run.id, kind=run.kind, state=state, code=code, reason=described(error))
         if code != "overtaken":
             now = self.clock()
             values = {"state": state, "reason": str(error), "code": code, "ended_at": now}

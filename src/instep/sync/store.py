@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from instep.identity.events import Seen, from_json, to_json
 from instep.identity.model import Key, Kind
+from instep.kit.clock import SKEW, is_ahead
 from instep.kit.db import Conn, put_rows
 from instep.sync.model import LEASE, Freshness, Lease, Outcome, Overtaken, Run, RunState, SyncRefused
 from instep.sync.plan import GONE, Difference, Finding
@@ -38,7 +39,7 @@ def take_lease(conn: Conn, holder: str, *, now: int) -> Lease | None:
         conn.execute(sa.insert(leases).values(name=NAME, holder=holder, fence=1, until=now + LEASE))
         return Lease(holder, 1)
     fence, until = row
-    if until > now:
+    if is_ahead(until, now, LEASE):
         return None
     taken = {"holder": holder, "fence": fence + 1, "until": now + LEASE}
     conn.execute(sa.update(leases).where(leases.c.name == NAME).values(**taken))
@@ -100,7 +101,7 @@ def list_unfinished(conn: Conn) -> list[Run]:
 def is_held(conn: Conn, *, now: int) -> bool:
     """Whether somebody has the right to sync."""
     until = conn.execute(sa.select(leases.c.until).where(leases.c.name == NAME)).scalar_one_or_none()
-    return (until or 0) > now
+    return is_ahead(until or 0, now, LEASE)
 
 
 def find_next(conn: Conn, *, now: int) -> tuple[Run | None, Run | None]:
@@ -160,9 +161,10 @@ def find_progress(conn: Conn, id: str) -> dict[str, Any]:
     return dict(conn.execute(sa.select(r.progress).where(r.id == id)).scalar_one() or {})
 
 
-def list_runs(conn: Conn, *, kinds: Sequence[str] = (), limit: int = 20) -> list[Run]:
-    """The last runs, newest first."""
+def list_runs(conn: Conn, *, kinds: Sequence[str] = (), limit: int = 20, now: int | None = None) -> list[Run]:
+    """The last runs, newest first; with `now` without those that began before a clock went back, in its future."""
     query = sa.select(*_RUN).order_by(r.started_at.desc(), r.id.desc()).limit(limit)
+    query = query if now is None else query.where(r.started_at <= now + SKEW)
     query = query.where(r.kind.in_(kinds)) if kinds else query
     return [Run(**row._mapping) for row in conn.execute(query)]
 

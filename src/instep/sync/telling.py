@@ -9,7 +9,7 @@ import structlog
 
 from instep.kit.clock import SECOND, Clock
 from instep.kit.db import Db
-from instep.kit.errors import InstepError
+from instep.kit.errors import InstepError, described
 from instep.sync import store
 from instep.sync.model import Lease
 from instep.sync.ports import Progress, Told
@@ -73,4 +73,4 @@ class Telling:
             try:
                 await self.keep()
             except InstepError as error:  # the run's own writes will find out
-                log.warning("sync_stage", run=self.run_id, error=str(error))
+                log.warning("sync_stage", run=self.run_id, error=described(error))

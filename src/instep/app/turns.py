@@ -1,4 +1,7 @@
-"""Whose turn it is in this process: settings of the interpreter for threads that come back from the database often."""
+"""Settings of the interpreter for a process of our own: threads that come back from the database often get their turn.
+
+Only commands call this, in a process that does nothing else. A library never does: the process is its host's.
+"""
 
 import gc
 import sys
@@ -11,7 +14,7 @@ YOUNG = 50_000  # objects made until the garbage collector looks: a page of answ
 
 @contextmanager
 def quick_turns() -> Iterator[None]:
-    """While everything is read on one thread and written on another.
+    """Give threads quick turns while everything is read on one and written on another.
 
     A thread that comes back from a statement waits for the interpreter as long as the other one's turn lasts: 5 ms are
     longer than most statements. What was made before is left out of what the garbage collector looks through.

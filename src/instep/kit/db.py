@@ -225,7 +225,7 @@ class Db:
                     raise
             left = max(until - monotonic(), LEAST_WAIT)
             for attempt in stamina.retry_context(
-                on=_is_passing, attempts=3, timeout=left, wait_initial=0.02, wait_max=0.1
+                on=_is_passing, attempts=5, timeout=left, wait_initial=0.02, wait_max=0.1
             ):
                 with attempt:
                     return _write_once(engine, do, until, limit)

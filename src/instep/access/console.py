@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from instep.access.frame import NOTHING, SHOWN, Waiting, frame_of, frame_within
 from instep.access.principal import Access, Principal
 from instep.kit.confirm import Confirm, new_key
+from instep.identity.refusals import CONFLICT, status_of
 from instep.kit.errors import InstepError, TemporaryError
 from instep.kit.html import Frame, Pages, Toast, is_partial
 from instep.kit.outcomes import Outcomes
@@ -86,7 +87,7 @@ class Console:
         if isinstance(error, TemporaryError) and operation is not None and is_partial(request):
             watch = {"url": f"{base}/operations/{operation.id}/outcome", "toast": {"title": self.words.say(error)}}
             return self.pages.nothing(status=202, events={"dialog-close": {}, "operation-watch": watch, **CHANGED})
-        status = 503 if isinstance(error, TemporaryError) else getattr(error, "status", 409)
+        status = status_of(error, otherwise=CONFLICT)
         title = title or _("Nothing was changed")
         return self.pages.error(request, status=status, title=title, text=self.words.say(error))
 

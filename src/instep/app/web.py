@@ -22,6 +22,7 @@ from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.history import api as history
 from instep.history.flows import Audit
+from instep.identity.refusals import status_of
 from instep.inbox import store as inbox
 from instep.inbox.api import PATHS, Webhooks
 from instep.inbox.api import make_router as deliveries_router
@@ -236,7 +237,7 @@ def _failed(services: Services) -> Handler:
         if isinstance(error, Unsettled) and not _is_page(request):
             return _unsettled(error)
         is_temporary = isinstance(error, TemporaryError)
-        status = 503 if is_temporary else getattr(error, "status", 422)
+        status = status_of(error)
         code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
         log.warning("request_failed", path=request.url.path, code=code, error=str(error))
         if not _is_page(request):

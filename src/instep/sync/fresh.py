@@ -4,15 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from instep.identity.events import Seen
-from instep.kit.clock import MINUTE, Clock
+from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.mirror import snapshot
 from instep.sync import plan, store
-from instep.sync.model import Freshness
+from instep.sync.model import GRACE, Freshness
 from instep.sync.plan import Policy
 from instep.sync.ports import Everything
-
-GRACE = 5 * MINUTE
 
 
 @dataclass
@@ -37,11 +35,15 @@ class Fresh:
         due = [it for it in changed if it.version < now - GRACE]
         behind = await self.db.read(self._count_behind, due)
         before = await self.db.read(store.find_freshness)
-        self.last = Freshness(now, await self.db.read(self.newest_event), behind)
+        newest, is_synced = await self.db.read(self._look_here)
+        self.last = Freshness(now, newest, behind, is_synced)
         await self.db.write(store.keep_freshness, self.last)
         if before is None or before.behind != behind:
             self.news()
         return self.last
+
+    def _look_here(self, conn: Conn) -> tuple[int | None, bool]:
+        return self.newest_event(conn), store.is_synced(conn)
 
     def _count_behind(self, conn: Conn, news: Sequence[Seen]) -> int:
         ours = {it.clerk_id: it for it in snapshot.find_ours(conn, "user", [it.key.id for it in news])}

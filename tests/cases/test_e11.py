@@ -1,4 +1,4 @@
-"""Whatever answers in Clerk's place, its status is never ours: a provider's failure is a 503 problem of instep's own."""
+"""Whatever answers in Clerk's place, its status is never ours: a provider's failure is a 503 problem of instep's."""
 
 from typing import Any
 

@@ -10,8 +10,8 @@ from starlette.responses import RedirectResponse, Response
 
 from instep.access.frame import NOTHING, SHOWN, Waiting, frame_of, frame_within
 from instep.access.principal import Access, Principal
-from instep.kit.confirm import Confirm, new_key
 from instep.identity.refusals import CONFLICT, status_of
+from instep.kit.confirm import Confirm, new_key
 from instep.kit.errors import InstepError, TemporaryError
 from instep.kit.html import Frame, Pages, Toast, is_partial
 from instep.kit.outcomes import Outcomes

@@ -237,6 +237,7 @@ def _failed(services: Services) -> Handler:
         if isinstance(error, Unsettled) and not _is_page(request):
             return _unsettled(error)
         is_temporary = isinstance(error, TemporaryError)
+        assert isinstance(error, InstepError)  # noqa: S101 (registered for it alone)
         status = status_of(error)
         code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
         log.warning("request_failed", path=request.url.path, code=code, error=str(error))

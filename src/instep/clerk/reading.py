@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import structlog
@@ -36,6 +36,10 @@ class _Count(msgspec.Struct):
     total_count: int
 
 
+class _Instance(msgspec.Struct):
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
 class _Session(msgspec.Struct):
     id: str
     user_id: str
@@ -47,6 +51,17 @@ class Reading:
     """The reading half of ClerkClient: see identity.ports.Directory and access.ports.SessionSource."""
 
     _backend: Backend
+
+    async def find_instance(self) -> str | None:
+        """See Directory.find_instance (GET /v1/instance); None for a key that may not ask (403 or 404)."""
+        try:
+            body = await self._backend.at(Urgency.REFETCH).send("GET", "instance")
+        except ProviderRefused as error:
+            if error.status in (403, 404):
+                return None
+            raise
+        found: _Instance = decode(body, _Instance)
+        return found.id
 
     async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         """See Directory.look: users by up to 100 ids a call, the others side by side."""

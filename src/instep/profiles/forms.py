@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from instep.access.console import Console
-from instep.kit.confirm import new_key
 from instep.identity.refusals import status_of
+from instep.kit.confirm import new_key
 from instep.kit.errors import InstepError, TemporaryError
 from instep.kit.html import is_partial, request_id_of
 from instep.profiles.profile import Profile

@@ -1,4 +1,4 @@
-"""A stand-in for Clerk that knows one thing: three pending invitations in every organization."""
+"""A stand-in for Clerk that knows its instance, and three pending invitations in every organization."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import sys
 import time
 
 INVITATIONS = 3
+INSTANCE = "ins_000000000000000000000000001"
 
 
 class Answers(asyncio.Protocol):
@@ -45,7 +46,7 @@ def _invitation(number: int) -> dict[str, object]:
 
 async def serve(port: int) -> None:
     found = [_invitation(number) for number in range(INVITATIONS)]
-    Answers.body = json.dumps({"data": found, "total_count": len(found)}).encode()
+    Answers.body = json.dumps({"id": INSTANCE, "data": found, "total_count": len(found)}).encode()
     server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", port)
     await server.serve_forever()
 

@@ -16,6 +16,7 @@ from instep.identity.model import ClerkId, Organization, User
 from instep.identity.ports import ProviderDown, ProviderRefused
 from instep.identity.rules import AskAgain
 from instep.inbox import store
+from instep.inbox.instance import ASK_EVERY, bind
 from instep.inbox.looking import PATIENCE
 from instep.inbox.work import DELAYS, Work, Worked
 from instep.kit.clock import MINUTE, SECOND
@@ -24,7 +25,7 @@ from instep.kit.errors import TemporaryError
 from tests.support.clocks import Ticking
 from tests.support.compare import mirror_side, transitions
 from tests.support.crash import Crash, CrashPoints
-from tests.support.deliveries import body, delivery, kept, membership_body, user_body
+from tests.support.deliveries import INSTANCE, body, delivery, kept, membership_body, user_body
 from tests.support.faults import failing
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +39,7 @@ class Desk:
 
     def __init__(self, db: Db) -> None:
         self.db, self.clock = db, Ticking()
+        db.writing(bind, INSTANCE, now=0)
         self.clerk = FakeClerk(self.clock)
         self.told: list[Worked] = []
         self.work = Work(db=db, directory=self.clerk, read=read, told=self.told.append, clock=self.clock)
@@ -396,4 +398,35 @@ async def test_an_answer_from_the_past_settles_nothing(desk: Desk) -> None:
     desk.clock.at = desk.row(id)["due_at"]
     await work.run_once()
     assert mirror_side(desk.db)["users"]["user_1"]["first_name"] == "Other"
+    assert desk.row(id)["state"] == "settled"
+
+
+async def test_a_delivery_of_another_instance_is_kept_and_not_applied(desk: Desk) -> None:
+    foreign = body("user.created", {"id": "user_9", "nothing": "that can be read"}, instance="ins_2")
+    ours, other = await desk.run(user_body(1), foreign)
+    assert desk.outcomes()[other] == "foreign"
+    assert desk.states() == {ours: "settled", other: "settled"}
+    assert set(mirror_side(desk.db)["users"]) == {"user_1"}
+    assert desk.db.reading(store.count_foreign) == 1
+    assert desk.db.reading(store.find_newest_applied) == desk.row(ours)["received_at"]
+
+
+async def test_what_names_no_instance_is_read_from_clerk_and_believed_then_alone(desk: Desk) -> None:
+    desk.clerk.put_user(User(clerk_id=ClerkId("user_1"), first_name="True"))
+    said = user_body(1, version=5, first_name="Told").replace(b', "instance_id": "ins_1"', b"")
+    (id,) = await desk.run(said)
+    assert (desk.states()[id], desk.outcomes()[id]) == ("settled", "settled by reading Clerk")
+    assert mirror_side(desk.db)["users"]["user_1"]["first_name"] == "True"
+
+
+async def test_until_the_instance_is_known_deliveries_wait_and_clerk_is_asked_now_and_then(desk: Desk) -> None:
+    desk.db.writing(lambda conn: conn.execute(sa.text("DELETE FROM instep_facts")))
+    desk.clerk.failure = DOWN
+    (id,) = await desk.run(user_body(1))
+    assert (desk.row(id)["state"], desk.row(id)["attempts"]) == ("new", 0)
+    desk.clerk.failure = None
+    await desk.run()
+    assert desk.row(id)["state"] == "new", "asked a moment ago"
+    desk.clock.advance(ASK_EVERY)
+    await desk.run()
     assert desk.row(id)["state"] == "settled"

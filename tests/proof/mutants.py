@@ -170,10 +170,10 @@ MUTANTS = (
     ),
     Mutant(
         "another instance's people come in",
-        "inbox/receive.py",
-        "            raise WrongInstance\n",
-        "            return\n",
-        "tests/inbox/test_receive.py",
+        "inbox/work.py",
+        "if named[it.id] not in (None, it.bound)",
+        "if not it.body",
+        "tests/inbox/test_work.py",
     ),
     Mutant(
         "an invitation expires only when Clerk says so",
@@ -213,8 +213,8 @@ MUTANTS = (
     Mutant(
         "deletion on a partial scan",
         "sync/scan.py",
-        "if not it.is_whole]",
-        "if False]",
+        "if parts and not self.is_check:",
+        "if False:",
         "tests/sync/test_applying.py",
     ),
     Mutant(

@@ -10,7 +10,7 @@ from instep.identity.events import Absent, Found, Seen
 from instep.identity.model import ClerkId, Key, Kind, Membership
 from instep.identity.ports import ProviderDown
 from instep.identity.rules import AskAgain
-from tests.support.deliveries import body, user_body
+from tests.support.deliveries import INSTANCE, body, user_body
 
 ROLES = ("org:member", "org:admin")
 
@@ -117,6 +117,11 @@ class ModelClerk:
         return body(type_, data)
 
     # Directory
+
+    async def find_instance(self) -> str | None:
+        if self.is_down:
+            raise ProviderDown("Clerk did not answer.")
+        return INSTANCE
 
     async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         if self.is_down:

@@ -62,7 +62,9 @@ async def test_a_refusal_says_why(firm: Firm) -> None:
     firm.emulator.seed(seed(4))
     firm.emulator.fail("GetUserList", status=200, body=[])
     async with firm.api() as api:
-        answer = await api.post("/v1/sync/check")
+        checked = (await api.post("/v1/sync/check")).json()["run"]
+        assert (checked["state"], checked["counts"]["not_whole"]) == ("done", 1)
+        answer = await api.post("/v1/sync/plans")
         assert (answer.status_code, answer.json()["code"]) == (409, "not_whole")
         assert (await api.get("/v1/sync")).json()["runs"][0]["state"] == "refused"
         assert (await api.post("/v1/sync/plans/none/apply")).status_code == 404
@@ -166,7 +168,8 @@ async def test_the_command_lines_exit_says_how_it_went(firm: Firm, monkeypatch: 
     assert run("sync", "apply", plan["run"]["id"])[0] == 0
     assert run("sync", "apply")[0] == 0
     firm.emulator.fail("GetUserList", status=200, body=[])
-    assert run("sync", "check")[0] == 3
+    assert run("sync", "check")[0] == 2
+    assert run("sync", "plan")[0] == 3
     assert run("deliveries")[0] == 0
     died = begin(firm, "check", now=now() - 2 * MINUTE)
     told = {it["id"]: it for it in run("sync", "status")[1]["runs"]}

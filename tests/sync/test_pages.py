@@ -157,6 +157,8 @@ async def test_a_refusal_is_shown_with_what_to_do(firm: Firm, pages: httpx2.Asyn
     firm.emulator.fail("GetUserList", status=200, body=[])
     await pages.post("/sync/check")
     await work(firm)
+    assert "Not listed whole" in (await pages.get("/sync")).text, "a check reports what it could see"
+    await planned(firm, pages)
     page = (await pages.get("/sync")).text
     assert "Clerk&#39;s lists were not whole" in page
     assert "Check again in some minutes." in page

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from instep.access.frame import NOTHING, SHOWN, Waiting, frame_of, frame_within
 from instep.access.principal import Access, Principal
+from instep.identity.refusals import CONFLICT, status_of
 from instep.kit.confirm import Confirm, new_key
 from instep.kit.errors import InstepError, TemporaryError, described
 from instep.kit.html import Frame, Pages, Toast, is_partial
@@ -85,10 +86,9 @@ class Console:
         if isinstance(error, TemporaryError) and operation is not None and is_partial(request):
             watch = {"url": f"{base}/operations/{operation.id}/outcome", "toast": {"title": self.words.say(error)}}
             return self.pages.nothing(status=202, events={"dialog-close": {}, "operation-watch": watch, **CHANGED})
-        is_temporary = isinstance(error, TemporaryError)
-        if is_temporary:
+        if isinstance(error, TemporaryError):
             log.warning("request_failed", path=request.url.path, error=described(error))
-        status = 503 if is_temporary else getattr(error, "status", 409)
+        status = status_of(error, otherwise=CONFLICT)
         title = title or _("Nothing was changed")
         return self.pages.error(request, status=status, title=title, text=self.words.say(error))
 

@@ -22,6 +22,7 @@ _MODULES = {
     "cli_profiles": "users user edit user-create user-delete user-restore user-ban user-unban user-email user-verify "
     "user-password",
     "cli_history": "audit operations",
+    "cli_instance": "instance",
     "cli_sync": "deliveries replay sync",
 }
 

@@ -1,7 +1,7 @@
 """Commands about sync and deliveries: sync check, plan, apply, changed, status; deliveries and replay.
 
 Exit codes of sync: 0 equal, or everything was mended; 2 there are differences, or rows were left; 3 refused as a
-whole; 1 failed.
+whole (`check` only by the key of another instance); 1 failed.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ ACTOR = "cli"
 
 @sync.command()
 def check(as_json: AsJson = False) -> None:
-    """Say what differs between Clerk and the database; change nothing."""
+    """Say what differs between Clerk and the database, however much it is; change nothing."""
     run, rows = _refusable(lambda sync, told: _with_rows(sync, sync.check(actor=ACTOR, told=told)))
     _print_run(run, rows, as_json)
     raise typer.Exit(DIFFERS if run.differences else 0)
@@ -64,6 +64,8 @@ def plan(
     _print_run(run, rows, as_json)
     if not as_json:
         typer.echo(f"Plan {run.id}, good until {to_iso(run.expires_at)}. Apply it: instep sync apply {run.id}")
+        if run.code == "fuse":
+            typer.echo(f"As it is, that is refused: {run.reason}")
     raise typer.Exit(DIFFERS if run.differences else 0)
 
 
@@ -83,7 +85,7 @@ def apply(
         if plan is None and (first or await sync.is_empty()):
             return await sync.first(actor=ACTOR, kinds=kinds, told=told), []
         plan_id = plan or (await sync.plan(actor=ACTOR, allow_gone=allow_gone, told=told)).id
-        applied = await sync.apply(plan_id, actor=ACTOR, chosen=rows, told=told)
+        applied = await sync.apply(plan_id, actor=ACTOR, chosen=rows, allow_gone=allow_gone, told=told)
         left = [it for it in await _rows(sync, plan_id) if it.outcome != "applied"]
         return applied, [it for it in left if rows is None or it.number in rows]
 

@@ -8,9 +8,9 @@ from instep.app.health import require_room
 from instep.app.wiring import make_clerk, make_sign_in
 from instep.clerk.client import ClerkClient
 from instep.clerk.webhook import Verifier
-from instep.inbox import store
+from instep.inbox import instance, store
 from instep.kit.clock import HOUR, now
-from instep.kit.db import Db, is_pooled
+from instep.kit.db import Conn, Db, is_pooled
 from instep.kit.errors import InstepError, described
 from instep.kit.schema import check
 from instep.mirror import held
@@ -32,6 +32,9 @@ class Finding(Struct, frozen=True):
     text: str
 
 
+NOBODY = Finding("Admins", True, "no organization is here yet")
+
+
 async def examine(settings: Settings) -> list[Finding]:
     """Look at everything, in the order in which it should be mended."""
     clerk = make_clerk(settings)
@@ -41,6 +44,7 @@ async def examine(settings: Settings) -> list[Finding]:
             *(Finding("Settings", False, line) for line in unknown_settings()),
             *_database(settings),
             key,
+            *(await _instance(settings, clerk if key.is_good else None)),
             await _publishable_key(settings, clerk),
             _webhook_secret(settings),
             *(await _webhook(settings, clerk) if key.is_good else ()),
@@ -110,7 +114,7 @@ def _inside(db: Db) -> list[Finding]:
         Finding("Inbox", not (late or parked), inbox),
         _sync(db.reading(list_runs, now=now(), limit=1)),
         _search(db),
-        _admins(db.reading(find_without_admin)),
+        NOBODY if db.reading(is_empty) else _admins(db.reading(find_without_admin)),
     ]
 
 
@@ -160,6 +164,74 @@ async def _secret_key(settings: Settings, clerk: ClerkClient) -> Finding:
     return Finding(what, True, f"accepted by {settings.clerk_api_url}; {users} users there")
 
 
+async def _instance(settings: Settings, clerk: ClerkClient | None) -> list[Finding]:
+    """Look whether the database belongs to the secret key's instance; `clerk` None: the key can't be asked."""
+    try:
+        db = make_db(settings)
+    except BadSettings:
+        return []
+    try:
+        known = db.reading(_known_of_instance)
+        theirs = await clerk.find_instance() if clerk else None
+    except Exception:  # the database's and the key's own lines say why
+        return []
+    finally:
+        db.close()
+    return [_bound(known, theirs), *([_foreign(known)] if known.foreign else [])]
+
+
+class _Known(Struct, frozen=True, kw_only=True):
+    """What the database has about instances: see inbox.instance. `foreign` counts deliveries of another one."""
+
+    bound: str | None
+    from_a_delivery: str | None
+    replaced: str | None
+    waiting: int
+    foreign: int
+    last_foreign: str | None
+
+
+def _known_of_instance(conn: Conn) -> _Known:
+    last = store.list_deliveries(conn, store.Filter(is_foreign=True), limit=1)
+    counts = store.count_by_state(conn)
+    return _Known(
+        bound=instance.find_bound(conn),
+        from_a_delivery=store.find_fact(conn, instance.FROM_A_DELIVERY),
+        replaced=store.find_fact(conn, instance.REPLACED),
+        waiting=counts.get("new", 0) + counts.get("waiting", 0),
+        foreign=counts.get("foreign", 0),
+        last_foreign=instance.instance_of(store.find_body(conn, last[0].id) or "") if last else None,
+    )
+
+
+def _bound(known: _Known, theirs: str | None) -> Finding:
+    what = "Instance"
+    if known.bound is None:
+        waiting = f"; {known.waiting} deliveries wait for that" if known.waiting else ""
+        earlier = f"; a delivery had named {known.from_a_delivery}" if known.from_a_delivery else ""
+        if theirs is None:
+            return Finding(what, False, f"not known yet: Clerk must tell it for the secret key{earlier}{waiting}")
+        text = f"{theirs} by the secret key, kept when `instep serve` or `instep work` starts{earlier}{waiting}"
+        return Finding(what, not known.waiting, text)
+    if theirs is not None and theirs != known.bound:
+        text = f"this database belongs to {known.bound}, and the secret key to {theirs}: set the key of {known.bound}, "
+        return Finding(what, False, f"{text}use another database, or see `instep instance --rebind`")
+    replaced = f"; a delivery had bound this database to {known.replaced}" if known.replaced else ""
+    compared = "as the secret key says" if theirs else "not compared with the secret key"
+    return Finding(what, True, f"{known.bound}, {compared}{replaced}")
+
+
+def _foreign(known: _Known) -> Finding:
+    is_one = known.foreign == 1
+    what = f"{known.foreign} {'delivery was' if is_one else 'deliveries were'} kept and not applied"
+    return Finding(
+        "Other instances",
+        True,
+        f"{what}, the last of {known.last_foreign}: a test sent from Clerk's dashboard, or an endpoint of another "
+        "instance with our signing secret",
+    )
+
+
 async def _publishable_key(settings: Settings, clerk: ClerkClient) -> Finding:
     what = "CLERK_PUBLISHABLE_KEY"
     try:
@@ -190,9 +262,12 @@ async def _webhook(settings: Settings, clerk: ClerkClient) -> list[Finding]:
         return []
     try:
         if db.reading(is_empty):
-            return [Finding("Webhook", False, "nothing of Clerk's is here yet: run `instep sync apply`")]
+            if not await clerk.count_users():
+                return [Finding("Webhook", True, "nobody is in Clerk yet, and nobody here")]
+            return [Finding("Webhook", False, "nothing was synced yet: run `instep sync apply`")]
         fresh = Fresh(db=db, source=clerk.everything(), clock=now, newest_event=store.find_newest_applied)
-        words = (await fresh.look()).words
+        found = await fresh.look()
+        words = found.words and (found.words if found.is_synced else f"{found.words} Run: instep sync apply")
     except Exception:  # the database's and the key's own lines say why
         return []
     finally:

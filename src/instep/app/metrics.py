@@ -16,6 +16,7 @@ class Metrics:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     worked: Counter = field(init=False)
     parked: Counter = field(init=False)
+    foreign: Gauge = field(init=False)
     waiting: Gauge = field(init=False)
     listeners: Gauge = field(init=False)
     behind: Gauge = field(init=False)
@@ -30,6 +31,8 @@ class Metrics:
         put = object.__setattr__
         put(self, "worked", Counter("instep_deliveries", "Deliveries worked", ["outcome"], registry=registry))
         put(self, "parked", Counter("instep_deliveries_parked", "Deliveries that need a person", registry=registry))
+        words = "Deliveries of another Clerk instance, such as tests of the dashboard: kept, and not applied"
+        put(self, "foreign", Gauge("instep_deliveries_foreign", words, registry=registry))
         put(self, "waiting", Gauge("instep_deliveries_unsettled", "Deliveries by state", ["state"], registry=registry))
         put(self, "listeners", Gauge("instep_live_pages", "Open pages that listen", registry=registry))
         words = "People whom Clerk changed and who are not so here, when last looked"
@@ -59,5 +62,7 @@ class Metrics:
         self.waiting.clear()
         for state in ("new", "waiting", "parked") if unsettled is not None else ():
             self.waiting.labels(state).set((unsettled or {}).get(state, 0))
+        if unsettled is not None:
+            self.foreign.set(unsettled.get("foreign", 0))
         self.listeners.set(listeners)
         return generate_latest(self.registry)

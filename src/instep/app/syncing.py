@@ -14,7 +14,7 @@ from instep.app.worker import Chore
 from instep.clerk import wire
 from instep.clerk.client import ClerkClient
 from instep.inbox import store as inbox
-from instep.inbox.receive import INSTANCE
+from instep.inbox.instance import bind, find_bound, find_rebound_at
 from instep.inbox.work import Work
 from instep.kit.clock import MINUTE, SECOND, Clock, is_within, now
 from instep.kit.db import Conn, Db
@@ -44,8 +44,11 @@ class Syncing:
     every: int
 
     def chores(self) -> tuple[Chore, ...]:
-        """What every process does for itself: the look at the webhook, which its pages show."""
-        return (Chore("freshness", FRESH_EVERY / SECOND, self.look_when_due),)
+        """What every process does for itself: which instance the secret key belongs to; the look at the webhook."""
+        return (
+            Chore("instance", FRESH_EVERY / SECOND, self.work.binding.verify, is_first=True),
+            Chore("freshness", FRESH_EVERY / SECOND, self.look_when_due),
+        )
 
     async def check_when_due(self) -> None:
         """What a first sync left undone; then the check on the timer, unless somebody made one within the time."""
@@ -82,7 +85,9 @@ def make_syncing(
         writes=Writing(clerk),
         clock=clock,
         policy=policy,
-        instance=_instance,
+        instance=find_bound,
+        bind=bind,
+        rebound_at=find_rebound_at,
         newest_event=newest,
         touched=touched,
         news=lambda: touched({TOPIC}),
@@ -125,10 +130,6 @@ async def open_syncing() -> AsyncIterator[Syncing]:
     finally:
         await clerk.close()
         db.close()
-
-
-def _instance(conn: Conn) -> str | None:
-    return inbox.find_fact(conn, INSTANCE)
 
 
 def _last_check(conn: Conn, *, now: int) -> int | None:

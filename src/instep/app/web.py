@@ -36,6 +36,7 @@ from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
 from instep.history import api as history
 from instep.history.flows import Audit
+from instep.identity.refusals import status_of
 from instep.identity.session import SessionRefused
 from instep.inbox.api import PATHS, Webhooks
 from instep.inbox.api import make_router as deliveries_router
@@ -317,7 +318,8 @@ def _failed(services: Services) -> Handler:
         if isinstance(error, Unsettled) and not _is_page(request):
             return _unsettled(error)
         is_temporary = isinstance(error, TemporaryError)
-        status = 503 if is_temporary else getattr(error, "status", 422)
+        assert isinstance(error, InstepError)  # noqa: S101 (registered for it alone)
+        status = status_of(error)
         code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
         wait = getattr(error, "retry_after", None)
         log.warning("request_failed", path=request.url.path, code=code, error=described(error))

@@ -33,11 +33,15 @@ BUSY, GATHER = 8, 0.05
 
 
 class Chore(Struct, frozen=True):
-    """Something done again and again, `every` so many seconds; a failure is logged, and waits for the next time."""
+    """Something done again and again, `every` so many seconds; a failure is logged, and waits for the next time.
+
+    `is_first`: done at the start as well.
+    """
 
     name: str
     every: float
-    run: Callable[[], Awaitable[None]]
+    run: Callable[[], Awaitable[object]]
+    is_first: bool = False
 
 
 @dataclass
@@ -160,8 +164,11 @@ async def _hear(live: Live, topic: str, awake: asyncio.Event) -> None:
 
 async def _again_and_again(chore: Chore) -> None:
     """Do a chore by the clock, the first time after a while: whoever starts has other things to do."""
+    is_due = chore.is_first
     while True:
-        await asyncio.sleep(chore.every)
+        if not is_due:
+            await asyncio.sleep(chore.every)
+        is_due = False
         try:
             await chore.run()
         except InstepError as error:

@@ -1,7 +1,8 @@
 """One call to Clerk's Backend API over httpx2, and what its answer means.
 
 Every answer becomes one of three: our words, ProviderRefused (Clerk said no and did nothing), or ProviderDown
-(no answer, a 5xx, a 429). Nothing is tried again here: whoever calls knows whether that is safe.
+(no answer, a 5xx, a 429, or an answer that is not Clerk's: a redirect, a page of a proxy). Nothing is tried again here:
+whoever calls knows whether that is safe.
 """
 
 import re
@@ -18,6 +19,7 @@ from instep.kit.pace import Urgency
 
 API_VERSION = "2026-05-12"
 UNLIMITED = frozenset({"jwks"})
+NOT_CLERK = "What answered with status {status} is not Clerk: look at CLERK_API_URL and at proxies on the way."
 NOT_CONFIGURED = "Clerk authentication not configured. Nothing was changed."
 
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -91,6 +93,8 @@ class Backend:
             is_harmless = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
             raise ProviderDown(f"Clerk did not answer ({type(error).__name__}).", is_harmless=is_harmless) from error
         if response.is_success:
+            if _is_page(response.content):
+                raise ProviderDown(NOT_CLERK.format(status=response.status_code), status=response.status_code)
             return bounds.mended(response.content)
         failure = _failure(response)
         if self._pacer is not None and response.status_code == 429:
@@ -115,7 +119,17 @@ def decode(body: bytes, type: Any) -> Any:
         raise ProviderDown(f"Clerk's answer can't be read: {error}") from error
 
 
+def _is_page(content: bytes) -> bool:
+    """Return whether a body is HTML or XML. Clerk answers with JSON alone, or with nothing."""
+    return content[:64].lstrip().startswith(b"<")
+
+
 def _failure(response: httpx2.Response) -> ProviderDown | ProviderRefused:
+    """Return what an answer that is no success means.
+
+    A refusal is what carries Clerk's own list of errors (each of its refusals does, by its specification). Anything
+    else from 300 to 499 came from something between us and Clerk, and says nothing about what Clerk has.
+    """
     try:
         body = msgspec.json.decode(bounds.mended(response.content), type=_ErrorBody)
     except bounds.UNREADABLE:
@@ -128,6 +142,8 @@ def _failure(response: httpx2.Response) -> ProviderDown | ProviderRefused:
     if response.status_code >= 500:
         words = f"Clerk failed with status {response.status_code}."
         return ProviderDown(words, retry_after=_retry_after(response), status=response.status_code)
+    if response.status_code < 400 or not body.errors:
+        return ProviderDown(NOT_CLERK.format(status=response.status_code), status=response.status_code)
     return ProviderRefused(
         first.long_message or first.message or f"Clerk refused with status {response.status_code}.",
         code=first.code,

@@ -51,6 +51,8 @@ class FakeClerk:
     _sessions: dict[str, SessionState] = field(default_factory=dict)
     _made: int = 0
 
+    instance_id: str = "ins_1"
+
     # Setting the scene
 
     def put_user(self, user: User) -> Seen:
@@ -88,6 +90,12 @@ class FakeClerk:
         return self.join(organization, user, invitation.role)
 
     # Directory
+
+    async def find_instance(self) -> str | None:
+        """See Directory.find_instance; not among `calls`."""
+        if self.failure is not None:
+            raise self.failure
+        return self.instance_id
 
     async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         """See Directory.look."""

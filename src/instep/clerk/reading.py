@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import structlog
@@ -39,6 +39,10 @@ class _Count(msgspec.Struct):
     total_count: int
 
 
+class _Instance(msgspec.Struct):
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
 class _Session(msgspec.Struct):
     id: str
     user_id: str
@@ -50,6 +54,17 @@ class Reading:
     """The reading half of ClerkClient: see identity.ports.Directory and access.ports.SessionSource."""
 
     _backend: Backend
+
+    async def find_instance(self) -> str | None:
+        """See Directory.find_instance (GET /v1/instance); None for a key that may not ask (403 or 404)."""
+        try:
+            body = await self._backend.at(Urgency.REFETCH).send("GET", "instance")
+        except ProviderRefused as error:
+            if error.status in (403, 404):
+                return None
+            raise
+        found: _Instance = decode(body, _Instance)
+        return found.id
 
     async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         """See Directory.look: users by up to 100 ids a call, the others side by side."""

@@ -55,6 +55,7 @@ def actions(words: Words) -> dict[str, str]:
         "sync.changed": _("Take in the latest changes"),
         "sync.took": _("Took in a part of everyone"),
         "delivery.replay": _("Replay delivery"),
+        "instance.rebind": _("Bind to another Clerk instance"),
         "user.seen": _("Person changed in Clerk"),
         "user.gone": _("Person deleted in Clerk"),
         "user.back": _("Person found in Clerk again"),

@@ -62,6 +62,9 @@ class ProviderRefused(PermanentError):
 class Directory(Protocol):
     """Reading. Each method raises ProviderDown or ProviderRefused."""
 
+    async def find_instance(self) -> str | None:
+        """The id of the instance that the secret key belongs to, None where Clerk does not tell it."""
+
     async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
         """The present state of each thing asked for, in any order; one that Clerk does not show is Absent.
 

@@ -1,7 +1,7 @@
 """Refusals in words that a person can use: ours, and Clerk's put into ours. Pure."""
 
 from instep.identity.ports import ProviderRefused
-from instep.kit.errors import PermanentError
+from instep.kit.errors import InstepError, PermanentError, TemporaryError
 from instep.kit.said import said
 
 FORBIDDEN, NOT_FOUND, CONFLICT, INVALID, UNAVAILABLE = 403, 404, 409, 422, 503
@@ -31,6 +31,18 @@ class Refused(PermanentError):
         self.field = field
         self.clerk_code = refusal.code if refusal else None
         self.trace_id = refusal.trace_id if refusal else None
+
+
+def status_of(error: InstepError, *, otherwise: int = INVALID) -> int:
+    """Return the HTTP status of ours that fits a failure; `otherwise` where it names none.
+
+    Clerk's own status is never passed on: it is about our call to Clerk, not about the call that somebody made to us.
+    """
+    if isinstance(error, TemporaryError):
+        return UNAVAILABLE
+    if isinstance(error, ProviderRefused):
+        return in_words(error).status
+    return int(getattr(error, "status", otherwise))
 
 
 def in_words(refusal: ProviderRefused, *, whom: str = "This person") -> Refused:
@@ -74,6 +86,8 @@ def _said(refusal: ProviderRefused, whom: str) -> tuple[str, int, str, str | Non
         return known[refusal.code]
     if refusal.code.endswith("_managed_by_scim"):
         return ("managed_by_directory", CONFLICT, said("Managed by your directory; change it there."), None)
+    if refusal.status == 401:
+        return ("not_configured", UNAVAILABLE, said("Clerk does not accept the secret key. Nothing was changed."), None)
     if refusal.status == 402:
         return ("plan", CONFLICT, said("Your Clerk plan does not have this."), None)
     if refusal.status == 404:

@@ -23,7 +23,7 @@ from instep.kit.incoming import BoundedRouter
 log = structlog.get_logger(__name__)
 
 PATHS = frozenset({"/webhooks/clerk", "/api/webhooks/clerk"})
-STATUSES = {"bad_signature": 401, "stale": 401, "bad_delivery": 400, "wrong_instance": 403}
+STATUSES = {"bad_signature": 401, "stale": 401, "bad_delivery": 400}
 JSON = (b"content-type", b"application/json")
 
 Scope = Any
@@ -38,8 +38,8 @@ class TooLarge(Exception):
 class Webhooks:
     """Answers `POST /webhooks/clerk`: 202 once a delivery is safe, else a status that says whose fault it is.
 
-    413 over 1 MiB, 401 a bad or stale signature, 400 malformed, 403 another Clerk instance, 503 the database, or a
-    fault of ours: then Clerk sends it again.
+    413 over 1 MiB, 401 a bad or stale signature, 400 malformed, 503 the database, or a fault of ours: then Clerk sends
+    it again. A delivery of another Clerk instance (a test from the dashboard) is kept and answered like any other.
     """
 
     def __init__(self, receiver: Receiver) -> None:

@@ -10,6 +10,8 @@ from instep.inbox.store import Filter
 from instep.kit.clock import DAY
 
 STATES: dict[str, tuple[str, ...]] = {"parked": ("parked",), "waiting": ("new", "waiting"), "settled": ("settled",)}
+FOREIGN = "foreign"
+"""In the place of a state: what came from another Clerk instance."""
 FAMILIES = ("user", "organization", "organizationMembership", "organizationInvitation", "session", "email", "sms")
 LONGEST = 200
 _TYPE = re.compile(r"[A-Za-z]+(\.[A-Za-z_]+)+")
@@ -49,6 +51,7 @@ class DeliveryAsk(Struct, frozen=True, kw_only=True):
             organization=organization,
             since=_day(self.since),
             until=until + DAY if until is not None else None,
+            is_foreign=self.state == FOREIGN,
         )
 
 
@@ -60,7 +63,7 @@ def ask_of(query: Mapping[str, str]) -> DeliveryAsk:
     return DeliveryAsk(
         **texts,
         **{name: text if _day(text) is not None else "" for name, text in dates.items()},
-        state=query.get("state", "") if query.get("state") in STATES else "",
+        state=query.get("state", "") if query.get("state") in (*STATES, FOREIGN) else "",
         family=query.get("type", "") if query.get("type") in FAMILIES else "",
         before=place_of(query.get("before", "")),
     )

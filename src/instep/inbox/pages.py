@@ -86,6 +86,8 @@ class DeliveryPages:
             "places": await self.console.organizations(asker),
             "path": HERE,
         }
+        if not (is_partial(request) and ask.before):
+            context["foreign"] = await self.deliveries.count_foreign()
         if not is_partial(request):
             return await self.console.page(request, "inbox/deliveries.html", asker, here=HERE, **context)
         piece = "more" if ask.before else "region"

@@ -1,6 +1,7 @@
 """Keep first, answer, then work: a delivery is verified, kept once, and answered after the commit.
 
-Deliveries that arrive while a commit is under way share the next one.
+Deliveries that arrive while a commit is under way share the next one. Which instance a delivery comes from is looked at
+by the worker: whatever is signed correctly is kept.
 """
 
 import asyncio
@@ -12,21 +13,12 @@ from instep.identity.events import Delivery
 from instep.inbox import store
 from instep.kit.clock import Clock
 from instep.kit.db import Db, ValueRefusedError
-from instep.kit.errors import PermanentError
 from instep.kit.waits import limit_waits
 
 MAX_BODY = 1024 * 1024
-INSTANCE = "clerk_instance_id"
 
 # Seconds. Clerk gives up after 15, and a delivery may wait for the commit before its own.
 DATABASE_WAIT = 4.0
-
-
-class WrongInstance(PermanentError):
-    """Signed well, but by another Clerk instance than the one this installation belongs to."""
-
-    def __init__(self) -> None:
-        super().__init__("This delivery comes from another Clerk instance.", code="wrong_instance")
 
 
 class Opener(Protocol):
@@ -47,32 +39,21 @@ class Receiver:
     clock: Clock
     wake: Callable[[], None]
     database_wait: float = DATABASE_WAIT
-    _instance: str | None = None
     _waiting: list[tuple[Delivery, asyncio.Future[None]]] = field(default_factory=list)
     _writing: asyncio.Task[None] | None = None
 
     async def receive(self, headers: Mapping[str, str], body: bytes) -> Delivery:
         """Verify, keep, and return once it is safe on disk.
 
-        Raises BadSignature, BadDelivery, WrongInstance (nothing is kept) and DatabaseDown (Clerk sends it again).
+        Raises BadSignature, BadDelivery (nothing is kept) and DatabaseDown (Clerk sends it again).
         """
         delivery = self.opener.open(headers, body, now=self.clock())
-        with limit_waits(self.database_wait):
-            await self._check_instance(delivery)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((delivery, done))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all())
         await done
         return delivery
-
-    async def _check_instance(self, delivery: Delivery) -> None:
-        if delivery.instance_id is None:
-            return
-        if self._instance is None:
-            self._instance = await self.db.write(store.keep_fact, INSTANCE, delivery.instance_id)
-        if delivery.instance_id != self._instance:
-            raise WrongInstance
 
     async def _write_all(self) -> None:
         while self._waiting:

@@ -52,6 +52,10 @@ class Deliveries:
         rows = rows[:limit]
         return Shown(rows, (rows[-1].received_at, rows[-1].id) if more else None)
 
+    async def count_foreign(self) -> int:
+        """Return how many deliveries of another Clerk instance are kept, and were not applied."""
+        return await self.db.read(store.count_foreign)
+
     async def get(self, id: str) -> Row:
         """One delivery. Raises Refused where there is none."""
         found = await self.db.read(store.find_delivery, id)

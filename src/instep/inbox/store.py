@@ -6,22 +6,26 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.identity.events import Delivery
-from instep.inbox.tables import PARKED, deliveries, facts
+from instep.inbox.tables import FOREIGN, PARKED, deliveries, facts
 from instep.kit.clock import HOUR, MINUTE
 from instep.kit.db import Conn, is_among, put_rows
 
 PROBE = "last_write_test"
 PROBE_SIZE = 64 * 1024  # characters
 
+BOUND = "clerk_instance"
+"""The fact that names the Clerk instance which this database belongs to; see inbox.instance."""
+
 
 class Claimed(Struct, frozen=True):
-    """A delivery that is ours to work until its lease ends."""
+    """A delivery that is ours to work until its lease ends. `bound`: the instance that this database belongs to."""
 
     id: str
     type: str
     body: str
     attempts: int
     missing: dict[str, int] | None = None
+    bound: str | None = None
 
 
 def put(conn: Conn, batch: Sequence[Delivery]) -> None:
@@ -42,7 +46,8 @@ def put(conn: Conn, batch: Sequence[Delivery]) -> None:
     put_rows(conn, deliveries, list(rows.values()), key="id")
 
 
-_CLAIMED = tuple(deliveries.c[name] for name in Claimed.__struct_fields__)
+_BOUND = sa.select(facts.c.value).where(facts.c.name == BOUND).scalar_subquery()
+_CLAIMED = (*(deliveries.c[name] for name in Claimed.__struct_fields__ if name != "bound"), _BOUND)
 
 
 def claim_due(conn: Conn, *, now: int, limit: int) -> list[Claimed]:
@@ -117,12 +122,15 @@ def next_due_at(conn: Conn) -> int | None:
 
 
 def count_by_state(conn: Conn) -> dict[str, int]:
-    """How many deliveries are waiting and parked (settled ones are not counted: there can be millions)."""
+    """How many deliveries are waiting, parked, and foreign (settled ones are not counted: there can be millions).
+
+    Foreign ones are of another Clerk instance: kept, and not applied.
+    """
     c = deliveries.c
     query = sa.select(c.state, sa.func.count()).where(c.due_at.is_not(None)).group_by(c.state)
     found = {str(state): int(count) for state, count in conn.execute(query)}
-    parked = count_parked(conn)
-    return {**found, "parked": parked} if parked else found
+    few = {"parked": count_parked(conn), "foreign": count_foreign(conn)}
+    return found | {name: count for name, count in few.items() if count}
 
 
 def count_parked(conn: Conn) -> int:
@@ -130,9 +138,16 @@ def count_parked(conn: Conn) -> int:
     return int(conn.execute(sa.select(sa.func.count()).select_from(deliveries).where(PARKED)).scalar_one())
 
 
+def count_foreign(conn: Conn) -> int:
+    """Return how many deliveries of another Clerk instance are kept: by an index of those alone."""
+    return int(conn.execute(sa.select(sa.func.count()).select_from(deliveries).where(FOREIGN)).scalar_one())
+
+
 def find_newest_applied(conn: Conn) -> int | None:
-    """When the newest delivery came that was worked to its end."""
-    query = sa.select(deliveries.c.received_at).where(deliveries.c.state == "settled")
+    """When the newest delivery came that was worked to its end; those of another instance are none."""
+    c = deliveries.c
+    is_ours = sa.or_(c.outcome.is_(None), c.outcome != "foreign")
+    query = sa.select(c.received_at).where(c.state == "settled", is_ours)
     return conn.execute(query.order_by(deliveries.c.received_at.desc()).limit(1)).scalar_one_or_none()
 
 
@@ -154,6 +169,8 @@ class Row(Struct, frozen=True, kw_only=True):
 class Filter(Struct, frozen=True, kw_only=True):
     """Which deliveries: None or nothing is any. `type` is one (`user.updated`) or the family before its dot (`user`).
 
+    `is_foreign`: only those of another Clerk instance.
+
     `users` and `organization` are Clerk's ids; `since` and `until` Unix milliseconds, `until` excluded.
     """
 
@@ -164,6 +181,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     organization: str | None = None
     since: int | None = None
     until: int | None = None
+    is_foreign: bool = False
 
 
 ANY = Filter()
@@ -190,6 +208,8 @@ def _conditions(conn: Conn, wanted: Filter) -> list[sa.ColumnElement[bool] | sa.
     found: list[sa.ColumnElement[bool] | sa.TextClause] = []
     if wanted.id is not None:
         found.append(c.id == wanted.id)
+    if wanted.is_foreign:
+        found.append(FOREIGN)
     if set(wanted.states) == {"parked"}:
         found.append(PARKED)
     elif wanted.states:
@@ -249,6 +269,11 @@ def try_write(conn: Conn, *, at: int) -> None:
     values = [str(at)] if conn.dialect.name == "postgresql" else ["-" * PROBE_SIZE, str(at)]
     for value in values:
         put_rows(conn, facts, [{"name": PROBE, "value": value}], key="name", update=("value",))
+
+
+def set_fact(conn: Conn, name: str, value: str) -> None:
+    """Keep a fact in the place of what was known before."""
+    put_rows(conn, facts, [{"name": name, "value": value}], key="name", update=["value"])
 
 
 def forget_settled(conn: Conn, *, before: int, limit: int) -> int:

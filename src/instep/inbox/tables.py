@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from instep.kit.db import Json, metadata
 
 PARKED = sa.text("state = 'parked'")
+FOREIGN = sa.text("outcome = 'foreign'")
 
 deliveries = sa.Table(
     "instep_deliveries",
@@ -29,6 +30,7 @@ deliveries = sa.Table(
     ),
     sa.Index("ix_instep_deliveries_received", "received_at", "user_id", "organization_id"),
     sa.Index("ix_instep_deliveries_parked", "received_at", sqlite_where=PARKED, postgresql_where=PARKED),
+    sa.Index("ix_instep_deliveries_foreign", "received_at", sqlite_where=FOREIGN, postgresql_where=FOREIGN),
     comment="state: new, settled, waiting (tried again at due_at) or parked (needs a person). user_id and "
     "organization_id: Clerk's ids of whom and what it is about; missing: what it needs and Clerk did not show, and "
     "since when.",

@@ -80,6 +80,7 @@ def did(outcome: str | None, words: Words) -> str:
         "pages refreshed": _("Open pages were refreshed"),
         "session ended": _("Ended a session"),
         "settled by reading Clerk": _("Settled by reading Clerk"),
+        "foreign": _("Nothing: it came from another Clerk instance, as a test of the dashboard does"),
         "replayed": _("To be worked once more"),
     }
     return known.get(outcome or "") or outcome or ""

@@ -13,6 +13,7 @@ from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
 from instep.identity.rules import OLDER, Answer, AskAgain, Change, Ignored, Verdict
 from instep.inbox import store
+from instep.inbox.instance import Binding, instance_of
 from instep.inbox.looking import PATIENCE, Asks, Looking
 from instep.inbox.store import Claimed
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 BATCH = 200
 LEASE = MINUTE
 ROUNDS = 3
+FOREIGN = "foreign"
 NOT_SETTLED = "Clerk's answers do not settle it yet."
 NOT_SHOWN = "Clerk does not show {what}: looked for once more."
 DELAYS = (5 * SECOND, 30 * SECOND, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 8 * HOUR)
@@ -43,17 +45,26 @@ class Worked:
     touched_in_clerk: set[ClerkId] = field(default_factory=set)
     ended_sessions: set[ClerkId] = field(default_factory=set)
     missing: dict[str, int] = field(default_factory=dict)
+    is_unbound: bool = False
 
 
 @dataclass(frozen=True)
 class Work:
-    """Works the inbox. `read` turns a delivery's body into what it says; `told` hears what a transaction changed."""
+    """Works the inbox. `read` turns a delivery's body into what it says; `told` hears what a transaction changed.
+
+    Deliveries wait until it is known which Clerk instance this database belongs to; those of another are not applied.
+    """
 
     db: Db
     directory: Directory
     read: Callable[[bytes], list[Said]]
     told: Callable[[Worked], None]
     clock: Clock
+    binding: Binding = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Ask the directory for the instance as well."""
+        object.__setattr__(self, "binding", Binding(self.db, self.directory, self.clock))
 
     async def run_once(self) -> int:
         """Work one batch; gives how many deliveries were taken, 0 when nothing is due.
@@ -68,6 +79,8 @@ class Work:
         except Exception as error:  # whatever one delivery brings, the others must not wait for it
             log.warning("inbox_batch_failed", error=_reason(error))
             return await self._one_by_one()
+        if worked.is_unbound:
+            return int(await self.binding.learn())
         self.told(worked)
         if worked.asks:
             await self._ask_and_work(worked)
@@ -144,12 +157,20 @@ class Work:
 
     def _work(self, conn: Conn, claimed: Sequence[Claimed], answers: Sequence[Answer], now: int) -> Worked:
         worked = Worked()
+        if claimed and claimed[0].bound is None:
+            return Worked(is_unbound=True)
+        named = {it.id: instance_of(it.body) for it in claimed}
+        foreign = [it.id for it in claimed if named[it.id] not in (None, it.bound)]
+        if foreign:
+            log.info("deliveries_of_another_instance", count=len(foreign), instance=named[foreign[0]])
+            worked.outcomes |= dict.fromkeys(foreign, FOREIGN)
+            claimed = [it for it in claimed if it.id not in worked.outcomes]
         said = {it.id: words for it in claimed if (words := self._read(it, worked)) is not None}
         news = [it for words in said.values() for it in words if isinstance(it, News)]
         ledger = open_ledger(conn, [*(it.news for it in answers), *news])
         known = {it.news.key for it in answers if _is_present(worked, ledger.answer(it))}
         for id, words in said.items():
-            _take(worked, ledger, id, words, known)
+            _take(worked, ledger, id, words, known, is_attributed=named[id] is not None)
         worked.missing = _missing(claimed, worked.asks)
         worked.touched |= apply(conn, ledger, now=now)
         worked.audit += joined_entries(ledger.joined)
@@ -218,12 +239,18 @@ def _put_off(
             store.put_off(conn, [it.id], until=now + delay, reason=reason, missing=kept)
 
 
-def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known: Set[Key]) -> None:
-    """Decide everything one delivery says; its outcome is the strongest of what it did."""
+def _take(
+    worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known: Set[Key], *, is_attributed: bool
+) -> None:
+    """Decide everything one delivery says; its outcome is the strongest of what it did.
+
+    One that names no instance (not `is_attributed`) is no evidence of ours: Clerk is read for what it is about.
+    """
     outcome = "nothing to keep"
     for word in words:
         if isinstance(word, News):
-            verdict = ledger.take(word)
+            asked = AskAgain(word.key, word.entity, ledger.known.get(word.key))
+            verdict = ledger.take(word) if is_attributed else asked
             if isinstance(verdict, AskAgain) and verdict.key in known:
                 verdict = Ignored("settled by reading Clerk")
             outcome = _note(worked, verdict, id) or outcome

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from instep.access.console import Console
+from instep.identity.refusals import status_of
 from instep.kit.confirm import new_key
 from instep.kit.errors import InstepError, TemporaryError
 from instep.kit.html import is_partial, request_id_of
@@ -73,7 +74,7 @@ class Forms:
         }
         kept = {name: text for name, text in typed.items() if name not in SECRETS}
         answer = await self.show(request, spot, form, {**kept, **stored, "key": new_key()}, it, **more)
-        answer.status_code = getattr(error, "status", 422)
+        answer.status_code = status_of(error)
         return answer
 
 

@@ -107,11 +107,12 @@ class NewPlan(BaseModel):
 
 
 class Choice(BaseModel):
-    """The numbers of the rows to apply; null: all."""
+    """The numbers of the rows to apply; null: all. `allow_gone` as for the plan, in its place."""
 
     model_config = ConfigDict(extra="forbid")
 
     rows: Annotated[list[int] | None, Field(max_length=100_000)] = None
+    allow_gone: Annotated[int | None, Field(ge=0)] = None
 
 
 def make_router(*, admin: AdminOf, sync: Sync, fresh: Fresh) -> APIRouter:
@@ -147,7 +148,7 @@ def _add_reading(router: APIRouter, admin: AdminOf, sync: Sync, fresh: Fresh) ->
 def _add_doing(router: APIRouter, admin: AdminOf, sync: Sync) -> None:
     @router.post("/check", response_model=Findings, summary="What differs", operation_id="check_sync")
     async def check(request: Request, limit: Limit = 100) -> Any:
-        """Reads everything on both sides; changes nothing."""
+        """Reads everything on both sides and compares the contents; changes nothing, and reports however much it is."""
         who = await admin(request)
         if isinstance(who, Response):
             return who
@@ -155,7 +156,11 @@ def _add_doing(router: APIRouter, admin: AdminOf, sync: Sync) -> None:
 
     @router.post("/plans", response_model=Findings, status_code=201, summary="Plan", operation_id="make_plan")
     async def make_plan(request: Request, body: NewPlan | None = None, limit: Limit = 100) -> Any:
-        """Keeps what would be changed, sealed by a hash and good for 15 minutes."""
+        """Keeps what would be changed, sealed by a hash and good for 15 minutes.
+
+        One that would delete more than is allowed is made as well; its run has the code `fuse`, and applying it is
+        refused.
+        """
         who = await admin(request)
         if isinstance(who, Response):
             return who
@@ -168,7 +173,8 @@ def _add_doing(router: APIRouter, admin: AdminOf, sync: Sync) -> None:
         who = await admin(request)
         if isinstance(who, Response):
             return who
-        return run_as_json(await sync.apply(id, actor=who.id, chosen=body.rows if body else None))
+        wish = body or Choice()
+        return run_as_json(await sync.apply(id, actor=who.id, chosen=wish.rows, allow_gone=wish.allow_gone))
 
 
 async def _findings(sync: Sync, run: Run, after: int, limit: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from instep.mirror.ledger import Ledger, open_ledger
 from instep.sync import plan, store
 from instep.sync.looks import asks_of
 from instep.sync.model import Lease, Outcome
-from instep.sync.plan import GONE, Finding, Policy
+from instep.sync.plan import AHEAD, GONE, Finding, Policy
 from instep.sync.ports import Everything, Progress, Told, Writes
 
 BATCH = 100
@@ -36,6 +36,7 @@ ORDER: tuple[tuple[Kind, bool], ...] = (
 
 CHANGED = "It changed here after the plan was made."
 BACK = "It is in Clerk again."
+NOT_THERE = "Clerk does not show it any more."
 FOR_A_PERSON = "Someone has to look at this one."
 NO_PARENT = "Its person or its organization is neither here nor in Clerk."
 WORDS = {
@@ -99,7 +100,7 @@ class Applying:
         if is_deleting:
             asks = await self.db.read(asks_of, [it.finding for it in rows])
             absent = await self.source.find_absent(asks)
-        facts = await self._write_to_clerk(rows)
+        facts = await self._write_to_clerk(rows) | await self._read_ahead(rows)
         open_rows = rows
         for turn in range(ROUNDS):
             taken = await self.db.write(self._take, open_rows, absent, facts, turn == ROUNDS - 1)
@@ -128,6 +129,12 @@ class Applying:
             except (ProviderRefused, ProviderDown) as error:
                 await self.db.write(self._end, {row.number: ("skipped", str(error))})
         return answers
+
+    async def _read_ahead(self, rows: Sequence[store.Row]) -> dict[Key, Answer]:
+        """Rows whose version is ahead of Clerk's are read once more: webhooks since the plan were ignored as older."""
+        ahead = [it.finding for it in rows if it.finding.kind == AHEAD and it.finding.mend == "here"]
+        asks = [AskAgain(it.key, it.news.entity) for it in ahead if it.news is not None]
+        return answers_to(asks, await self.writes.look(asks)) if asks else {}
 
     def _take(
         self,
@@ -175,6 +182,8 @@ class Applying:
         if finding.kind == "legacy_invited" and finding.here:
             standing.remove(conn, finding.here, now=self.clock())
             return ("applied", None)
+        if answer is None and finding.kind == AHEAD and finding.mend == "here":
+            return ("skipped", NOT_THERE)
         if answer is None or finding.mend is None:
             return ("skipped", finding.note or FOR_A_PERSON)
         if isinstance(answer.news, Gone) and finding.key not in absent:
@@ -183,6 +192,10 @@ class Applying:
             return ("skipped", reason)
         known = ledger.known.get(finding.key)
         if isinstance(answer.news, Gone):  # the row is what it was before Clerk was asked a second time
+            answer = Answer(answer.news, known)
+        elif known is not None and finding.kind == AHEAD:  # Clerk's side is taken, whatever the version here says
+            known = replace(known, version=min(known.version, answer.news.version), digest="")
+            ledger.known[finding.key] = known
             answer = Answer(answer.news, known)
         elif known is not None and finding.differences:
             ledger.known[finding.key] = replace(known, digest="")  # the row is not what its digest says
@@ -238,7 +251,7 @@ def _is_as_planned(conn: Conn, finding: Finding, policy: Policy) -> bool:
 
 def _answer_of(finding: Finding, facts: dict[Key, Answer], now: int) -> Answer | None:
     """What is to be decided of a row: what was read since, else what the plan says."""
-    if finding.mend == "clerk" or finding.key in facts:
+    if finding.mend == "clerk" or finding.kind == AHEAD or finding.key in facts:
         return facts.get(finding.key)
     if finding.kind in GONE:
         return Answer(Gone(finding.key, absent_at=now))

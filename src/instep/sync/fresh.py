@@ -4,15 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from instep.identity.events import Seen
-from instep.kit.clock import MINUTE, Clock, monotonic
+from instep.kit.clock import Clock, monotonic
 from instep.kit.db import Conn, Db
 from instep.mirror import snapshot
 from instep.sync import plan, store
-from instep.sync.model import Freshness
+from instep.sync.model import GRACE, Freshness
 from instep.sync.plan import Policy
 from instep.sync.ports import Everything
-
-GRACE = 5 * MINUTE
 
 
 @dataclass
@@ -38,7 +36,8 @@ class Fresh:
         due = [it for it in changed if it.version < now - GRACE or self._is_long_ahead(it, now)]
         behind = await self.db.read(self._count_behind, due)
         before = await self.db.read(store.find_freshness)
-        self.last = Freshness(now, await self.db.read(self.newest_event), behind)
+        newest, is_synced = await self.db.read(self._look_here)
+        self.last = Freshness(now, newest, behind, is_synced)
         await self.db.write(store.keep_freshness, self.last)
         if before is None or before.behind != behind:
             self.news()
@@ -50,6 +49,9 @@ class Fresh:
             self._ahead.pop(seen.key.id, None)
             return False
         return monotonic() - self._ahead.setdefault(seen.key.id, monotonic()) >= GRACE
+
+    def _look_here(self, conn: Conn) -> tuple[int | None, bool]:
+        return self.newest_event(conn), store.is_synced(conn)
 
     def _count_behind(self, conn: Conn, news: Sequence[Seen]) -> int:
         ours = {it.clerk_id: it for it in snapshot.find_ours(conn, "user", [it.key.id for it in news])}

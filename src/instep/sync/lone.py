@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from instep.identity.model import Kind
+from instep.sync.model import Total
 from instep.sync.plan import Finding
 from instep.sync.plan import key_of as _key
 
@@ -32,6 +33,12 @@ def invited(here: str, label: str) -> Finding:
     """A member's row that says "invited": pending invitations live in Clerk alone."""
     note = "Pending invitations live in Clerk; this row is marked as removed when applied."
     return Finding(kind="legacy_invited", key=_key("membership", here), here=here, label=label, note=note)
+
+
+def not_whole(kind: Kind, total: Total) -> Finding:
+    """Return the finding that Clerk's list of a kind was shorter than Clerk's count."""
+    note = f"Clerk listed {total.fetched} of {total.after}: whatever else differs can't be seen. Check again later."
+    return Finding(kind="not_whole", key=_key(kind, ""), label=f"{kind}s", mend=None, note=note)
 
 
 def unreadable(kind: Kind, text: str) -> Finding:

@@ -98,7 +98,8 @@ def _under_way(conn: Conn, now: int) -> list[Run]:
 
 def _suspects(conn: Conn, run: Run) -> dict[str, int]:
     found: dict[str, int] = {}
-    for (kind, thing), count in store.count_findings(conn, run.id).items():
+    of = run.plan_id if run.kind == "apply" and run.plan_id else run.id
+    for (kind, thing), count in store.count_findings(conn, of).items():
         if kind in GONE:
             found[thing] = found.get(thing, 0) + count
     return found

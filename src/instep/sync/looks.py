@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from instep.identity.addresses import canonical
 from instep.identity.events import Seen
-from instep.identity.model import ClerkId, Kind, Membership, User
+from instep.identity.model import ClerkId, Key, Kind, Membership, User
 from instep.identity.rules import AskAgain
 from instep.identity.whole import KINDS, Ours
 from instep.kit.db import Conn
 from instep.mirror import snapshot
 from instep.mirror.store import find_unlinked
 from instep.sync import lone, store
-from instep.sync.plan import Finding
+from instep.sync.plan import Finding, key_of
 
 BATCH = 500
 
@@ -43,6 +43,15 @@ def find_here(conn: Conn, kind: Kind, theirs: Sequence[Seen]) -> tuple[list[Ours
     known = {it.clerk_id for it in ours}
     people = [it.entity for it in theirs if isinstance(it.entity, User) and it.key.id not in known]
     return ours, find_unlinked(conn, [it.email for it in people if it.email and it.is_email_verified])
+
+
+def find_rows(conn: Conn, rows: Sequence[store.Row]) -> dict[Key, Ours]:
+    """Return the mirror's rows of these findings as they stand now, by what they are about."""
+    found: dict[Key, Ours] = {}
+    for kind in KINDS:
+        ids = [it.finding.key.id for it in rows if it.finding.key.kind == kind]
+        found |= {key_of(kind, it.clerk_id): it for it in snapshot.find_ours(conn, kind, ids)} if ids else {}
+    return found
 
 
 def maybe_linked(finding: Finding, unlinked: dict[str, str]) -> Finding:

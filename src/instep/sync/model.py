@@ -15,6 +15,8 @@ Outcome = Literal["applied", "skipped"]
 TOPIC = "sync"
 LEASE = MINUTE
 PLAN_LASTS = 15 * MINUTE
+GRACE = 5 * MINUTE
+"""A webhook may be on its way for so long."""
 ASKED_LASTS = 10 * MINUTE
 NOT_BEGUN = "not_begun"
 
@@ -88,12 +90,19 @@ class Run(Struct, frozen=True, kw_only=True):
 class Freshness(Struct, frozen=True):
     """How things stood at `looked_at`. `behind`: people whom Clerk changed and who are not so here, for too long.
 
-    `newest_event_at` is when the newest delivery came that was applied; None: none ever came.
+    `newest_event_at` is when the newest delivery came that was applied; None: none ever came. `is_synced`: a first sync
+    or an apply came to its end once.
     """
 
     looked_at: int
     newest_event_at: int | None
     behind: int
+    is_synced: bool = True
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether the newest delivery is so young that the webhook can't be called quiet."""
+        return self.newest_event_at is not None and self.looked_at - self.newest_event_at < GRACE
 
     @property
     def is_quiet(self) -> bool:
@@ -106,6 +115,10 @@ class Freshness(Struct, frozen=True):
         if not self.is_quiet:
             return None
         people = "1 person" if self.behind == 1 else f"{self.behind} people"
+        if not self.is_synced:
+            return f"Nothing was synced yet. Missing here, or different: {people}."
+        if self.is_arriving:
+            return f"Webhooks arrive, but not all of them. Missing here, or different: {people}."
         if self.newest_event_at is None:
             return f"No webhook ever came, and Clerk has {people} who are not so here."
         return f"No webhook for {_span(max(0, self.looked_at - self.newest_event_at))} while Clerk changed {people}."

@@ -78,6 +78,7 @@ def run_page(run: Run, shown: Shown, reading: Reading) -> Context:
         "advice": advice,
         "fuse": max(shown.suspects.values(), default=0),
         "plan_href": f"/sync/runs/{run.plan_id}" if run.plan_id else "",
+        "is_over": run.state == "done" and run.code == "fuse",
         "is_under_way": run.state in ("asked", "running") or is_busy,
         "after": shown.rows[PAGE - 1].number if len(shown.rows) > PAGE else 0,
     }

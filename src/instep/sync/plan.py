@@ -25,14 +25,20 @@ FindingKind = Literal[
     "wrong_instance",
     "legacy_invited",
     "dead_here",
+    "version_ahead",
+    "not_whole",
     "unreadable",
 ]
+AHEAD: FindingKind = "version_ahead"
+DOUBTFUL: tuple[FindingKind, ...] = (AHEAD, "dead_here")
+"""What a change during the scan looks like too: looked at a second time before it is said."""
 GONE: tuple[FindingKind, ...] = ("missing_in_clerk", "membership_only_here")
 OURS_BY_DEFAULT = frozenset({"deactivation", "attributes"})
 WRITABLE = frozenset({"first_name", "last_name", "username", "external_id", "public_metadata", "role"})
 LEAST_FUSE = 10
 FUSE_PERCENT = 1
 DEAD_HERE = "Deleted here, alive in Clerk. A deletion is final here: someone has to look at this one."
+IS_AHEAD = "Version ahead of Clerk: webhooks about it were ignored as older. Clerk's values are taken when applied."
 BACK = "Clerk did not show it before, and shows it again: it comes back with everything that is known of it here."
 
 
@@ -168,6 +174,17 @@ def differing(their: Seen, our: Ours, policy: Policy) -> Finding | None:
         what = "status_differs"
     mend, note = _mend(differences)
     return _about(their, our, what, differences, mend=mend, note=note)
+
+
+def compared(their: Seen, our: Ours, policy: Policy) -> Finding | None:
+    """Return how the contents differ, whatever the versions say; None where they do not.
+
+    A version of ours that is greater than Clerk's does not make ours right (G3): the finding says so.
+    """
+    finding = differing(their, our, policy)
+    if finding is None or our.version <= their.version or finding.kind == "dead_here":
+        return finding
+    return msgspec.structs.replace(finding, kind=AHEAD, note=IS_AHEAD if finding.mend else finding.note)
 
 
 def content_of(their: Seen) -> tuple[Any, ...]:

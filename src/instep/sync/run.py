@@ -27,6 +27,7 @@ from instep.sync.applying import Applying
 from instep.sync.first import First, make_held
 from instep.sync.keeping import Keeper
 from instep.sync.lease import alone
+from instep.sync.limit import find_excess
 from instep.sync.model import PLAN_LASTS, Lease, Run, RunKind, SyncRefused
 from instep.sync.places import places_of
 from instep.sync.plan import Policy
@@ -41,19 +42,29 @@ MARGIN = 600 * SECOND
 GOES_ON = DAY
 BROKE = "It broke; the log says why."
 WRONG_INSTANCE = "The secret key belongs to {there}, and this database to {here}. Nothing was read or changed."
+OTHER_INSTANCE = "This plan was made for another Clerk instance. Make a new one."
 
 
 def _nobody(_: object) -> None:
     pass
 
 
+def _unkept(_conn: Conn, instance_id: str, *, now: int) -> str:
+    return instance_id
+
+
+def _never(_conn: Conn) -> int:
+    return 0
+
+
 @dataclass(frozen=True)
 class Sync:
     """Everything that sync does.
 
-    `instance` finds the Clerk instance that this database belongs to (None: not known yet). `touched` hears which
-    organizations changed, `news` that a run began, went on or ended. `newest_event` is when the newest delivery came
-    that was applied. Each method takes `run_id`, the run that somebody asked a worker for.
+    `instance` finds the Clerk instance that this database belongs to (None: not known yet), `bind` keeps the secret
+    key's then, `rebound_at` says when it last became another one. `touched` hears which organizations changed, `news`
+    that a run began, went on or ended. `newest_event` is when the newest delivery came that was applied. Each method
+    takes `run_id`, the run that somebody asked a worker for.
     """
 
     db: Db
@@ -62,20 +73,30 @@ class Sync:
     clock: Clock
     policy: Policy = field(default_factory=Policy)
     instance: Callable[[Conn], str | None] = _nobody
+    bind: Callable[..., str] = _unkept
+    rebound_at: Callable[[Conn], int] = _never
     newest_event: Callable[[Conn], int | None] = _nobody
     touched: Callable[[set[str]], None] = _nobody
     news: Callable[[], None] = lambda: None
 
     async def check(self, *, actor: str, told: Told = _nobody, run_id: str | None = None) -> Run:
-        """Say what differs, and change nothing. Raises SyncRefused, Busy, ProviderDown, ProviderRefused."""
+        """Say what differs, and change nothing, however much it is.
+
+        Raises SyncRefused (another instance's key), Busy, ProviderDown, ProviderRefused.
+        """
         async with alone(self.db, self.clock) as lease, self._run("check", actor, lease, run_id) as run:
-            return await self._scan(run, lease, told, None)
+            return await self._scan(run, lease, told)
 
     async def plan(
         self, *, actor: str, allow_gone: int | None = None, told: Told = _nobody, run_id: str | None = None
     ) -> Run:
-        """Keep what would be changed, sealed by a hash and good for 15 minutes. Raises as `check`."""
-        async with alone(self.db, self.clock) as lease, self._run("plan", actor, lease, run_id) as run:
+        """Keep what would be changed, sealed by a hash and good for 15 minutes. Raises as `check`, and SyncRefused
+        where Clerk's lists are not whole or more than 100,000 rows differ.
+
+        `allow_gone` is how many deletions of each kind applying it may make. A plan of more is made, and says so.
+        """
+        wish = {} if allow_gone is None else {"allow_gone": allow_gone}
+        async with alone(self.db, self.clock) as lease, self._run("plan", actor, lease, run_id, wish=wish) as run:
             return await self._scan(run, lease, told, allow_gone)
 
     async def apply(
@@ -84,18 +105,24 @@ class Sync:
         *,
         actor: str,
         chosen: Sequence[int] | None = None,
+        allow_gone: int | None = None,
         told: Told = _nobody,
         run_id: str | None = None,
     ) -> Run:
-        """Apply a plan, or the chosen rows of it.
+        """Apply a plan, or the chosen rows of it. `allow_gone` takes the place of what the plan was made with.
 
-        1 the plan must be whole, as it was kept, and young; 2 each row's precondition is looked at again, and a
-        deletion also in Clerk; 3 small transactions, each with its audit. Raises SyncRefused, Busy, ProviderDown.
+        1 the plan must be whole, as it was kept, and young, and may not delete more than is allowed; 2 each row's
+        precondition is looked at again, and a deletion also in Clerk; 3 small transactions, each with its audit.
+        Raises SyncRefused, Busy, ProviderDown.
         """
         async with alone(self.db, self.clock) as lease:
             plan = await self._good_plan(plan_id)
             async with self._run("apply", actor, lease, run_id, plan_id=plan_id) as run:
                 await self._check_instance()
+                allowed = plan.wish.get("allow_gone") if allow_gone is None else allow_gone
+                excess = await self.db.read(find_excess, plan_id, chosen=chosen, allowed=allowed)
+                if excess:
+                    raise SyncRefused(excess, code="fuse")
                 tell = self._telling(run, lease, told)
                 applying = Applying(
                     db=self.db,
@@ -119,7 +146,7 @@ class Sync:
     ) -> Run:
         """Take everything of these kinds in, going on where an interrupted run stopped. Deletes nothing."""
         async with alone(self.db, self.clock) as lease:
-            left = await self.db.read(_find_interrupted, since=self.clock() - GOES_ON)
+            left = await self._find_interrupted()
             progress = left.progress if left else {}
             async with self._run("first", actor, lease, run_id, progress=progress) as run:
                 await self._check_instance()
@@ -142,7 +169,12 @@ class Sync:
         """Whether nothing of Clerk's is here yet, or the first sync was interrupted."""
         if await self.db.read(snapshot.is_empty):
             return True
-        return await self.db.read(_find_interrupted, since=self.clock() - GOES_ON) is not None
+        return await self._find_interrupted() is not None
+
+    async def _find_interrupted(self) -> Run | None:
+        """What may be gone on with; a run of another instance may not."""
+        since = max(self.clock() - GOES_ON, await self.db.read(self.rebound_at))
+        return await self.db.read(_find_interrupted, since=since)
 
     async def changed(self, *, actor: str, since: int | None = None, run_id: str | None = None) -> Run:
         """Take in the users whom Clerk changed since then, or since the newest event that was applied."""
@@ -182,7 +214,7 @@ class Sync:
         record(conn, [*entries, *joined_entries(ledger.joined)], now=now)
         return [it for it in verdicts if isinstance(it, AskAgain)], len(changed)
 
-    async def _scan(self, run: Run, lease: Lease, told: Told, allow_gone: int | None) -> Run:
+    async def _scan(self, run: Run, lease: Lease, told: Told, allow_gone: int | None = None) -> Run:
         await self._check_instance()
         tell = self._telling(run, lease, told)
         scan = Scan(
@@ -194,7 +226,8 @@ class Sync:
             lease=lease,
             started_at=run.started_at,
             told=tell,
-            allow_gone=allow_gone,
+            look=self.writes.look,
+            is_check=run.kind == "check",
         )
         try:
             async with tell.telling():
@@ -202,17 +235,28 @@ class Sync:
         finally:
             totals = msgspec.to_builtins(scan.totals)
             await self.db.write(store.note, run.id, lease, {"totals": totals}, now=self.clock())
-        sealed = {}
+        sealed: dict[str, object] = {}
         if run.kind == "plan":
             now = self.clock()
             sealed = {"hash": await self.db.read(store.digest, run.id), "expires_at": now + PLAN_LASTS}
+            excess = await self.db.read(find_excess, run.id, chosen=None, allowed=allow_gone)
+            sealed |= {"reason": excess, "code": "fuse"} if excess else {}
         return await self._end(run, lease, counts=counts, **sealed)
 
     async def _check_instance(self) -> None:
-        here = await self.db.read(self.instance)
-        there = await self.source.find_instance() if here else None
-        if here and there and here != there:
+        """Compare the secret key's instance with this database's, which it becomes where none is known.
+
+        Raises SyncRefused where they differ.
+        """
+        there = await self.source.find_instance()
+        if there is None:
+            return
+        here = await self.db.read(self.instance) or await self.db.write(self._bind, there)
+        if here != there:
             raise SyncRefused(WRONG_INSTANCE.format(there=there, here=here), code="wrong_instance")
+
+    def _bind(self, conn: Conn, there: str) -> str:
+        return self.bind(conn, there, now=self.clock())
 
     async def _good_plan(self, plan_id: str) -> Run:
         """The plan, if it may be applied. Raises SyncRefused."""
@@ -223,6 +267,8 @@ class Sync:
             raise SyncRefused(f"This plan was not finished: {plan.reason or plan.state}", code="bad_plan")
         if not is_ahead(plan.expires_at or 0, self.clock(), PLAN_LASTS):
             raise SyncRefused("This plan is older than 15 minutes. Make a new one.", code="plan_expired")
+        if await self.db.read(self.rebound_at) >= (plan.ended_at or 0):
+            raise SyncRefused(OTHER_INSTANCE, code="plan_expired")
         if await self.db.read(store.digest, plan_id) != plan.hash:
             raise SyncRefused("This plan is not what it was when it was made.", code="plan_changed")
         return plan

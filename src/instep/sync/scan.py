@@ -1,21 +1,22 @@
 """Looking at everything on both sides and keeping what differs; nothing is changed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from msgspec import Struct
 
+from instep.identity.events import Found, Seen
 from instep.identity.model import Kind
+from instep.identity.rules import AskAgain
 from instep.identity.whole import KINDS, Page, Window
 from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
-from instep.mirror import snapshot
 from instep.sync import lone, looks, plan, store
 from instep.sync.lanes import side_by_side
 from instep.sync.model import Lease, SyncRefused, Total
-from instep.sync.plan import GONE, Finding, Policy
+from instep.sync.plan import DOUBTFUL, GONE, Finding, FindingKind, Policy
 from instep.sync.ports import Everything, Progress, Told
 
 LANES = 12
@@ -25,8 +26,8 @@ KEPT = 100_000
 BATCH = 500
 LOOKS = 100
 
+ROUNDS = 3
 NOT_WHOLE = "Clerk's lists are not whole ({what}): nothing can be said to be missing there. Nothing was changed."
-FUSE = "{count} {things} would be deleted here, more than {most}. If that is right: --allow-gone {count}"
 MANY = "More than {most} rows differ. Take everything in at once instead: instep sync apply --first"
 
 
@@ -41,7 +42,10 @@ class _Walked(Struct, frozen=True):
 
 @dataclass
 class Scan:
-    """One look at everything. `told` hears how far it is; `allow_gone` is how many deletions a person allowed."""
+    """One look at everything. `told` hears how far it is, `look` reads single things in Clerk.
+
+    `is_check`: it reports whatever it could see, and refuses nothing.
+    """
 
     db: Db
     source: Everything
@@ -51,10 +55,12 @@ class Scan:
     lease: Lease
     started_at: int
     told: Told
-    allow_gone: int | None = None
+    look: Callable[[Sequence[AskAgain]], Awaitable[list[Found]]]
+    is_check: bool = False
     totals: dict[str, Total] = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
     _kept: int = 0
+    _surplus: dict[tuple[FindingKind, Kind], int] = field(default_factory=dict)
     _waiting: list[tuple[int, Finding]] = field(default_factory=list)
     _met: set[str] = field(default_factory=set)
     _done: int = 0
@@ -64,22 +70,21 @@ class Scan:
         """Look at everything; gives how many findings there are of each kind.
 
         1 each kind is walked, and compared with the mirror stretch by stretch; 2 what only the database can tell;
-        3 whatever Clerk did not show is looked for a second time. Raises SyncRefused where a list is not whole, or
-        more would be deleted than the fuse allows.
+        3 whatever Clerk did not show, and whatever a change meanwhile would look like too, is looked at a second time.
+        Raises SyncRefused where a list is not whole, or too much differs to be kept; a check says so instead.
         """
-        living = {kind: await self.db.read(snapshot.count_ours, kind) for kind in KINDS}
         for kind in KINDS:
             self.totals[kind] = await self._walk(kind)
             if not self.totals[kind].is_whole:  # perhaps too much went on meanwhile: once more
                 await self._forget(kind)
                 self.totals[kind] = await self._walk(kind)
         await self._keep(await self.db.read(looks.list_ours_alone))
+        await self._say_parts()
         await self._flush()
-        self._refuse_parts()
-        await self._second_look(living)
+        await self._second_look()
         found = await self.db.read(store.count_findings, self.run_id)
         totals: dict[str, int] = {}
-        for (what, _), number in found.items():
+        for (what, _), number in [*found.items(), *self._surplus.items()]:
             totals[what] = totals.get(what, 0) + number
         return totals
 
@@ -121,6 +126,7 @@ class Scan:
     async def _forget(self, kind: Kind) -> None:
         await self._flush()
         await self.db.write(store.drop_about, self.run_id, kind)
+        self._surplus = {key: number for key, number in self._surplus.items() if key[1] != kind}
 
     async def _page(self, window: Window, page: Page) -> None:
         """Compare a page with the mirror's rows of the same stretch; whatever differs is looked at once more."""
@@ -158,16 +164,20 @@ class Scan:
                 rest.append(looks.maybe_linked(plan.only_there(their), unlinked))
                 continue
             self._met.add(our.clerk_id)
-            if our.version <= their.version and (finding := plan.differing(their, our, self.policy)):
+            if finding := plan.compared(their, our, self.policy):
                 rest.append(finding)
         return rest
 
     async def _keep(self, found: Sequence[Finding]) -> None:
-        for finding in found:
+        room = max(KEPT - self._kept, 0)
+        for finding in found[:room]:
             self._waiting.append((next(self._numbers), finding))
         self._kept += len(found)
-        if self._kept > KEPT:
+        if self._kept > KEPT and not self.is_check:
             raise SyncRefused(MANY.format(most=KEPT), code="too_many")
+        for finding in found[room:]:
+            key = (finding.kind, finding.key.kind)
+            self._surplus[key] = self._surplus.get(key, 0) + 1
         if len(self._waiting) >= BATCH:
             await self._flush()
 
@@ -179,25 +189,52 @@ class Scan:
         store.hold(conn, self.lease, now=self.clock())
         store.keep(conn, self.run_id, waiting)
 
-    def _refuse_parts(self) -> None:
-        parts = [f"{it.fetched} of {it.after} {kind}s" for kind, it in self.totals.items() if not it.is_whole]
-        if parts:
-            raise SyncRefused(NOT_WHOLE.format(what=", ".join(parts)), code="not_whole")
+    async def _say_parts(self) -> None:
+        """Say which lists of Clerk's were not whole: a check among its findings, anything else by refusing to go on."""
+        parts = {kind: self.totals[kind] for kind in KINDS if not self.totals[kind].is_whole}
+        if parts and not self.is_check:
+            what = ", ".join(f"{it.fetched} of {it.after} {kind}s" for kind, it in parts.items())
+            raise SyncRefused(NOT_WHOLE.format(what=what), code="not_whole")
+        await self._keep([lone.not_whole(kind, it) for kind, it in parts.items()])
 
-    async def _second_look(self, living: dict[Kind, int]) -> None:
-        """Whatever is about to be called gone: not if it stood at another time, not if Clerk has it after all."""
+    async def _second_look(self) -> None:
+        """Whatever is about to be called gone: not if it stood at another time, not if Clerk has it after all.
+
+        And whatever a delivery that came during the scan would look like too: not if it is the same by now.
+        """
         await self._forget_met()
-        found = await self.db.read(store.count_findings, self.run_id)
-        gone = {kind: sum(n for (what, thing), n in found.items() if what in GONE and thing == kind) for kind in KINDS}
-        over = plan.is_over(gone, living, self.allow_gone)
-        if over:
-            most = plan.fuse(living[over], self.allow_gone)
-            words = FUSE.format(count=gone[over], things=f"{over}s", most=most)
-            raise SyncRefused(words, code="fuse")
-        after = 0
-        while rows := await self.db.read(store.list_suspects, self.run_id, after=after, limit=LOOKS):
-            await self._look_there(rows)
-            after = rows[-1].number
+        for kinds, look in ((GONE, self._look_there), (DOUBTFUL, self._look_at_both)):
+            after = 0
+            while rows := await self.db.read(store.list_suspects, self.run_id, after=after, limit=LOOKS, kinds=kinds):
+                await look(rows)
+                after = rows[-1].number
+
+    async def _look_at_both(self, rows: Sequence[store.Row]) -> None:
+        """Read these rows on both sides, ours before Clerk's; again where ours changed meanwhile, a few times."""
+        turned_out: list[tuple[int, Finding]] = []
+        left = list(rows)
+        for turn in range(ROUNDS):
+            before = await self.db.read(looks.find_rows, left)
+            asks = [AskAgain(it.finding.key, it.finding.news.entity) for it in left if it.finding.news]
+            theirs = {it.key: it for it in await self.look(asks) if isinstance(it, Seen)}
+            now = await self.db.read(looks.find_rows, left)
+            changing = []
+            for row in left:
+                our, their = now.get(row.finding.key), theirs.get(row.finding.key)
+                finding = plan.compared(their, our, self.policy) if our and their else None
+                if finding is not None and before.get(row.finding.key) != our and turn < ROUNDS - 1:
+                    changing.append(row)
+                elif finding is not None:
+                    turned_out.append((row.number, finding))
+            left = changing
+            if not left:
+                break
+        await self.db.write(self._settle_both, [row.number for row in rows], turned_out)
+
+    def _settle_both(self, conn: Conn, numbers: Sequence[int], turned_out: Sequence[tuple[int, Finding]]) -> None:
+        store.hold(conn, self.lease, now=self.clock())
+        store.drop(conn, self.run_id, numbers)
+        store.keep(conn, self.run_id, turned_out)
 
     async def _forget_met(self) -> None:
         after = 0

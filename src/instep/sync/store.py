@@ -13,7 +13,7 @@ from instep.identity.model import Key, Kind
 from instep.kit.clock import SKEW, is_ahead
 from instep.kit.db import Conn, put_rows
 from instep.sync.model import LEASE, Freshness, Lease, Outcome, Overtaken, Run, RunState, SyncRefused
-from instep.sync.plan import GONE, Difference, Finding
+from instep.sync.plan import GONE, Difference, Finding, FindingKind
 from instep.sync.tables import UNFINISHED, findings, freshness, leases, runs
 
 NAME = "sync"
@@ -129,7 +129,8 @@ def fail_left(conn: Conn, id: str, *, now: int, reason: str, code: str) -> None:
 
 def keep_freshness(conn: Conn, found: Freshness) -> None:
     """How the webhook stands, in place of what was kept before."""
-    row = {"name": NAME, **msgspec.structs.asdict(found)}
+    kept = {name: getattr(found, name) for name in ("looked_at", "newest_event_at", "behind")}
+    row = {"name": NAME, **kept}
     if conn.execute(sa.update(freshness).where(freshness.c.name == NAME).values(**row)).rowcount == 0:
         put_rows(conn, freshness, [row], key="name")
 
@@ -137,8 +138,16 @@ def keep_freshness(conn: Conn, found: Freshness) -> None:
 def find_freshness(conn: Conn) -> Freshness | None:
     """How the webhook stood when it was last looked at, by whichever process."""
     c = freshness.c
-    row = conn.execute(sa.select(c.looked_at, c.newest_event_at, c.behind).where(c.name == NAME)).first()
-    return Freshness(*row) if row else None
+    row = conn.execute(sa.select(c.looked_at, c.newest_event_at, c.behind, _SYNCED).where(c.name == NAME)).first()
+    return Freshness(row[0], row[1], row[2], bool(row[3])) if row else None
+
+
+_SYNCED = sa.exists().where(r.kind.in_(("first", "apply")), r.state == "done")
+
+
+def is_synced(conn: Conn) -> bool:
+    """Return whether a first sync or an apply ever came to its end."""
+    return bool(conn.execute(sa.select(_SYNCED)).scalar_one())
 
 
 def note(conn: Conn, run_id: str, lease: Lease, values: Mapping[str, Any], *, now: int) -> None:
@@ -246,10 +255,22 @@ def list_open(conn: Conn, run_id: str, thing: Kind, *, after: int, limit: int) -
     return _list(conn, query.where(f.thing == thing, f.outcome.is_(None)), limit)
 
 
-def list_suspects(conn: Conn, run_id: str, *, after: int, limit: int) -> list[Row]:
-    """What Clerk did not show."""
-    query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after, f.kind.in_(GONE))
+def list_suspects(conn: Conn, run_id: str, *, after: int, limit: int, kinds: Sequence[FindingKind] = GONE) -> list[Row]:
+    """What is looked at a second time: what Clerk did not show, or findings of other `kinds`."""
+    query = sa.select(*_FINDING).where(f.run_id == run_id, f.number > after, f.kind.in_(kinds))
     return _list(conn, query, limit)
+
+
+def count_gone(conn: Conn, run_id: str, chosen: Sequence[int] | None) -> dict[Kind, int]:
+    """Return how many rows of a plan would still be deleted here, by kind; of those with these numbers, or of all."""
+    query = sa.select(f.thing, sa.func.count()).where(f.run_id == run_id, f.outcome.is_(None), f.kind.in_(GONE))
+    found: dict[Kind, int] = {}
+    parts = [None] if chosen is None else [chosen[start : start + 500] for start in range(0, len(chosen), 500)]
+    for part in parts:
+        some = query if part is None else query.where(f.number.in_(part))
+        for thing, count in conn.execute(some.group_by(f.thing)):
+            found[thing] = found.get(thing, 0) + int(count)
+    return found
 
 
 def _list(conn: Conn, query: sa.Select[Any], limit: int) -> list[Row]:

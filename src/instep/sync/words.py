@@ -38,6 +38,11 @@ def finding_kinds(words: Words) -> dict[FindingKind, tuple[str, str]]:
         "legacy_invited": (_('Old "invited" row'), _("Pending invitations live in Clerk alone.")),
         "dead_here": (_("Deleted here"), _("Deleted here, alive in Clerk.")),
         "wrong_instance": (_("Wrong instance"), _("It belongs to another Clerk instance.")),
+        "version_ahead": (
+            _("Version ahead of Clerk"),
+            _("The version here is greater than Clerk's, so that webhooks about it are ignored as older."),
+        ),
+        "not_whole": (_("Not listed whole"), _("Clerk listed fewer than it counts.")),
         "unreadable": (_("Unreadable"), _("Clerk sent something that can't be read.")),
     }
 
@@ -141,10 +146,14 @@ def result(run: Run, words: Words) -> str:
 
 
 def advice(run: Run, words: Words) -> Advice | None:
-    """What to do about a run that did not come to its end; None where nothing is to be done."""
+    """What to do about a run that did not come to its end, or a plan that can't be applied as it is; else None."""
+    _ = words.gettext
+    if run.state == "done" and run.code == "fuse":
+        title = _("Not applied as it is: too many would be deleted here")
+        text = _("Look in Clerk first: it is either a large clean-up there, or a fault. Then allow it for one plan.")
+        return Advice(title, text, "fuse")
     if run.state not in ("refused", "failed", "stopped"):
         return None
-    _ = words.gettext
     is_safe = run.kind in ("check", "plan") or run.state == "refused"
     safe = _("Nothing was changed.") if is_safe else _("What was done is kept.")
     known: dict[str, Advice] = {
@@ -164,7 +173,7 @@ def advice(run: Run, words: Words) -> Advice | None:
         ),
         "wrong_instance": Advice(
             _("Refused: the secret key belongs to another Clerk instance"),
-            _("Set CLERK_SECRET_KEY of the instance whose webhooks come here, or use another database."),
+            _("Set the CLERK_SECRET_KEY of this database's instance, or see `instep instance`."),
         ),
         "plan_expired": Advice(
             _("Refused: the plan was older than 15 minutes"), _("Much may have changed since. Make a new one."), "plan"
@@ -227,6 +236,10 @@ def warning(fresh: Freshness | None, words: Words) -> str:
         return ""
     _ = words.gettext
     people = words.ngettext("%(num)s person", "%(num)s people", fresh.behind)
+    if not fresh.is_synced:
+        return _("Nothing was synced yet. Missing here, or different: %(people)s.", people=people)
+    if fresh.is_arriving:
+        return _("Webhooks arrive, but not all of them. Missing here, or different: %(people)s.", people=people)
     if fresh.newest_event_at is None:
         return _("No webhook ever came, and Clerk has %(people)s who are not so here.", people=people)
     quiet = span(fresh.looked_at - fresh.newest_event_at, words)

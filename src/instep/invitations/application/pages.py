@@ -12,6 +12,7 @@ from starlette.routing import Route
 from instep.access.console import Console
 from instep.access.principal import Principal
 from instep.identity.model import AppInvitation
+from instep.identity.refusals import status_of
 from instep.invitations.application.flows import STATUSES, Applications, WantedInApp
 from instep.invitations.rules import EXPIRES_IN_DAYS, InviteRefused
 from instep.kit.confirm import Confirm, new_key
@@ -159,7 +160,7 @@ class AppInvitationPages:
         self, request: Request, asker: Principal, typed: Mapping[str, str], error: PermanentError | None = None
     ) -> Response:
         local = [it for it in await self.console.organizations(asker) if it.organization_clerk_id is None]
-        status = getattr(error, "status", 422) if error else 200
+        status = status_of(error) if error else 200
         context: dict[str, Any] = {
             "typed": {**typed, "key": new_key()},
             "places": local,

@@ -42,7 +42,10 @@ class Principal(Struct, frozen=True, kw_only=True):
 
 
 class Barred(Struct, frozen=True):
-    """Someone whom Clerk knows and who may not come in: deactivated, banned or deleted. `principal` may do nothing."""
+    """Someone whom Clerk knows and who may not come in: deactivated, banned, deprovisioned or deleted.
+
+    `principal` may do nothing.
+    """
 
     principal: Principal
 
@@ -65,13 +68,15 @@ class Person(Struct, frozen=True, kw_only=True):
     public_metadata: Any
     is_active: bool
     is_banned: bool
+    is_deprovisioned: bool
     deleted_at: int | None
     gone_at: int | None
 
     @property
     def is_barred(self) -> bool:
         """Whether they may not come in, although Clerk may still say that they are signed in."""
-        return not self.is_active or self.is_banned or self.deleted_at is not None or self.gone_at is not None
+        is_deleted = self.deleted_at is not None or self.gone_at is not None
+        return not self.is_active or self.is_banned or self.is_deprovisioned or is_deleted
 
     @property
     def name(self) -> str:

@@ -17,7 +17,13 @@ MOST_ORGANIZATIONS = 500  # of one list; the rest, of 100,000 perhaps, is found 
 MOST_WORDS = 5
 LONGEST_REF = 200  # characters; what comes from an address can be anything, and PostgreSQL refuses some of it
 
-_LIVE = (users.c.is_active, sa.not_(users.c.is_banned), users.c.deleted_at.is_(None), users.c.gone_at.is_(None))
+_LIVE = (
+    users.c.is_active,
+    sa.not_(users.c.is_banned),
+    sa.not_(users.c.is_deprovisioned),
+    users.c.deleted_at.is_(None),
+    users.c.gone_at.is_(None),
+)
 _PERSON = tuple(users.c[name] for name in Person.__struct_fields__)
 
 

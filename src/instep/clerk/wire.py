@@ -65,6 +65,7 @@ class UserWire(Struct, gc=False):
     image_url: str | None = None
     external_id: str | None = None
     banned: bool | None = None
+    deprovisioned: bool | None = None
     public_metadata: Raw = NO_METADATA
     last_sign_in_at: At | None = None
     last_active_at: At | None = None
@@ -181,6 +182,7 @@ def to_user(wire: UserWire) -> Seen:
         image_url=wire.image_url or None,
         external_id=wire.external_id,
         is_banned=bool(wire.banned),
+        is_deprovisioned=bool(wire.deprovisioned),
         public_metadata=_metadata(wire.public_metadata),
         joined_at=wire.created_at or 0,
         last_sign_in_at=wire.last_sign_in_at,

@@ -87,7 +87,7 @@ def seen(entity: Entity, version: int) -> Seen:
 
 def digest_of(entity: Entity) -> str:
     """A short hash of what must be equal on both sides; equal digests mean equal content."""
-    content = entity.content()
+    content = entity.hashed() if isinstance(entity, User) else entity.content()
     if isinstance(content[-1], msgspec.Raw):  # metadata stand last, and count as what they say, not as they are written
         content = (*content[:-1], _decode(content[-1]))
     return hashlib.blake2b(_encode(content), digest_size=12).hexdigest()

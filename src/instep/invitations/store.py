@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from instep.access.tables import sessions
 from instep.audit.tables import audit
+from instep.identity.model import PRESENT
 from instep.invitations import batch, resending, sending
 from instep.invitations.limits import Sent
 from instep.invitations.timeline import Copied, Joined
@@ -122,8 +123,8 @@ def list_standing(conn: Conn, organization_id: str, emails: Iterable[str]) -> li
         .select_from(memberships.join(users, u.id == m.user_id))
         .where(m.organization_id == organization_id, is_among(conn, email, sorted(emails)))
     )
-    ranks = {"active": 0, "deactivated": 1, "removed": 2}
-    words = {"active": "member", "deactivated": "deactivated", "removed": "former"}
+    ranks = {**dict.fromkeys(PRESENT, 0), "deactivated": 1, "removed": 2}
+    words = {**dict.fromkeys(PRESENT, "member"), "deactivated": "deactivated", "removed": "former"}
     rows = sorted(conn.execute(query), key=lambda row: -ranks.get(row[1], 3))
     return [Standing(email=it, status=words.get(status, "former")) for it, status in dict(map(tuple, rows)).items()]
 

@@ -6,12 +6,13 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec import Struct
 
-from instep.identity.model import ClerkId, Key
+from instep.identity.model import PRESENT, ClerkId, Key
 from instep.identity.rules import merged
 from instep.identity.standing import NOBODY, Underway
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 from instep.mirror.apply import names_of, rename
+from instep.mirror.standing import STATUS_WHEN_PRESENT
 from instep.mirror.store import find_known
 from instep.mirror.tables import memberships, organizations, users
 
@@ -37,6 +38,7 @@ class PersonRow(Struct, frozen=True, kw_only=True):
     attributes: dict[str, Any]
     is_active: bool
     is_banned: bool
+    is_deprovisioned: bool
     last_sign_in_at: int | None
     last_active_at: int | None
     joined_at: int
@@ -104,7 +106,11 @@ def find_sole(conn: Conn, user_id: str, role: str, *, moving: Underway = NOBODY)
         other.c.id.not_in(sorted(moving.leaving)),
         other.c.user_id.not_in(sorted(moving.leaving_people)),
     )
-    is_in = sa.and_(person.c.id == other.c.user_id, person.c.is_active, sa.not_(person.c.is_banned))
+    is_in = sa.and_(
+        person.c.id == other.c.user_id,
+        person.c.is_active,
+        sa.not_(sa.or_(person.c.is_banned, person.c.is_deprovisioned)),
+    )
     others = sa.select(other.c.id).join(person, is_in).where(is_other, person.c.deleted_at.is_(None))
     query = (
         sa.select(organizations.c.id, organizations.c.name)
@@ -143,7 +149,7 @@ def merge_attributes(conn: Conn, id: str, patch: Mapping[str, Any], *, now: int)
 
 def delete(conn: Conn, id: str, *, now: int) -> None:
     """Soft: the row stays, may not come in, and is a member nowhere until it is restored."""
-    alive = sa.and_(m.user_id == id, m.status == "active")
+    alive = sa.and_(m.user_id == id, m.status.in_(PRESENT))
     out = {"status": "deactivated", "deactivation": "database", "deactivated_at": now, "changed_at": now}
     conn.execute(sa.update(memberships).where(alive).values(**out))
     _set(conn, id, now=now, is_active=False, deleted_at=now)
@@ -159,12 +165,19 @@ def restore(conn: Conn, id: str, *, now: int) -> None:
     if person is None:
         return
     stopped = sa.and_(m.user_id == id, m.status == "deactivated", m.deactivated_at == person.deleted_at)
-    back = {"status": "active", "deactivation": None, "deactivated_at": None, "changed_at": now}
+    back = {"status": STATUS_WHEN_PRESENT, "deactivation": None, "deactivated_at": None, "changed_at": now}
     conn.execute(sa.update(memberships).where(stopped, m.gone_at.is_(None)).values(**back))
     if person.gone_at is None:
         _set(conn, id, now=now, **_BACK)
         return
-    no_longer = {"clerk_id": None, "version": 0, "digest": "", "is_banned": False, "image_url": None}
+    no_longer = {
+        "clerk_id": None,
+        "version": 0,
+        "digest": "",
+        "is_banned": False,
+        "is_deprovisioned": False,
+        "image_url": None,
+    }
     _set(conn, id, now=now, **_BACK, **no_longer)
     if person.clerk_id is not None:
         _bury(conn, person.clerk_id, person.gone_at, now)
@@ -182,7 +195,7 @@ def set_banned(conn: Conn, id: str, *, is_banned: bool, now: int) -> None:
 
 def retire_without_memberships(conn: Conn, id: str, *, now: int) -> None:
     """Someone who is no active member anywhere any more may not come in."""
-    living = sa.select(m.id).where(m.user_id == id, m.status == "active", m.gone_at.is_(None)).limit(1)
+    living = sa.select(m.id).where(m.user_id == id, m.status.in_(PRESENT), m.gone_at.is_(None)).limit(1)
     if conn.execute(living).first() is None:
         set_active(conn, id, is_active=False, now=now)
 

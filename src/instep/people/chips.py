@@ -51,6 +51,11 @@ def status_chip(totals: Totals, reading: Reading, words: Words) -> Chip:
         "expired": (_("Invite expired"), totals.expired_invitations),
         "deactivated": (_("Deactivated"), totals.deactivated),
     }
+    barred = {
+        "banned": (_("Banned"), totals.banned),
+        "deprovisioned": (_("Deprovisioned"), totals.deprovisioned),
+    }
+    names |= {key: it for key, it in barred.items() if it[1] or key in reading.search.statuses}
     options = tuple(
         Option(
             label=names[status][0],

@@ -18,13 +18,13 @@ UNAVAILABLE = str(said("Pending invitations could not be loaded. Accepted member
 EXPIRED_SHOWN_FOR = 30 * DAY
 EXPIRES_SOON = 48 * HOUR
 
-MEMBER_STATUSES = ("active", "deactivated")
+MEMBER_STATUSES = ("active", "banned", "deactivated", "deprovisioned")
 INVITATION_STATUSES = ("invited", "expired")
 STATUSES = (*MEMBER_STATUSES, *INVITATION_STATUSES)
 
 
 class MemberRow(Struct, frozen=True):
-    """An accepted member, from the database. `status` is active or deactivated; times are Unix milliseconds.
+    """An accepted member, from the database. `status` is one of MEMBER_STATUSES; times are Unix milliseconds.
 
     By position it is the columns of a page in `store`, in their order: a page is made of many.
     """
@@ -106,6 +106,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     members: int
     active: int
     deactivated: int
+    banned: int = 0
+    deprovisioned: int = 0
     admins: int
     invitations: int | None
     expired_invitations: int | None
@@ -235,6 +237,8 @@ def _totals(ask: Ask, members: Members, invitations: Sequence[InvitationRow] | U
         members=total,
         active=by_status["active"],
         deactivated=by_status["deactivated"],
+        banned=by_status["banned"],
+        deprovisioned=by_status["deprovisioned"],
         admins=members.counts.get(("active", ADMIN), 0),
         invitations=invited,
         expired_invitations=expired,

@@ -168,10 +168,14 @@ def lost_row(lost: Lost, reading: Reading, words: Words) -> Row:
 
 
 def member_status(row: MemberRow, words: Words) -> Status:
-    """A member is active or deactivated."""
-    if row.status == "deactivated":
-        return Status(words.gettext("Deactivated"), "circle-minus", "quiet")
-    return Status(words.gettext("Active"), "circle-check", "good")
+    """Return the badge of a member's status."""
+    _ = words.gettext
+    known = {
+        "deactivated": Status(_("Deactivated"), "circle-minus", "quiet"),
+        "banned": Status(_("Banned"), "ban", "bad"),
+        "deprovisioned": Status(_("Deprovisioned"), "ban", "bad"),
+    }
+    return known.get(row.status) or Status(_("Active"), "circle-check", "good")
 
 
 def invitation_status(row: InvitationRow, words: Words) -> Status:

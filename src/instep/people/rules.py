@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from instep.access.principal import Access
-from instep.identity.model import ADMIN, MEMBER
+from instep.identity.model import ADMIN, BARRED, MEMBER
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, INVALID, LAST_ADMIN, NOT_FOUND, Refused
 from instep.identity.refusals import in_words as of_clerk
@@ -19,9 +19,9 @@ ROLE = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*")
 
 
 class Member(MemberRow, frozen=True, kw_only=True):
-    """One person's place in one organization, whatever became of it: `status` is active, deactivated or removed.
+    """One person's place in one organization, whatever became of it.
 
-    `deactivation` is how far Clerk followed; `is_live` whether the person is neither deleted nor barred.
+    `status` is active, banned, deprovisioned, deactivated or removed; `deactivation` is how far Clerk followed; `is_live` whether the person is neither deleted nor barred.
     """
 
     deactivation: Policy | None
@@ -77,6 +77,8 @@ def check_reactivate(access: Access, member: Member) -> None:
     """Raises Refused unless this member may be reactivated."""
     _check_may_act(access, member)
     _check_present(member)
+    if member.status in BARRED:
+        raise Refused(_barred(member), code="not_live", status=CONFLICT)
     if member.status == "active":
         raise Refused(said("%(name)s is active already.", name=member.name), code="active", status=CONFLICT)
 
@@ -102,7 +104,7 @@ def check_restore(access: Access, member: Member) -> None:
     if member.status != "removed":
         raise Refused(said("%(name)s is a member already.", name=member.name), code="already_member", status=CONFLICT)
     if not member.is_live and member.deactivation != "ban":
-        raise Refused(said("%(name)s was deleted or is banned.", name=member.name), code="not_live", status=CONFLICT)
+        raise Refused(_barred(member), code="not_live", status=CONFLICT)
     if (member.clerk_user_id is None) != (access.organization_clerk_id is None) or _is_self(access, member):
         raise Refused(
             said("%(name)s can't be restored here. Invite them.", name=member.name),
@@ -119,7 +121,7 @@ def check_transfer(access: Access, own: Member | None, member: Member) -> None:
         raise Refused("You have this role already. Choose someone else.", code="yourself", status=CONFLICT)
     _check_active(member)
     if not member.is_live:
-        raise Refused(said("%(name)s was deleted or is banned.", name=member.name), code="not_live", status=CONFLICT)
+        raise Refused(_barred(member), code="not_live", status=CONFLICT)
 
 
 def check_admin_stays(member: Member, admins: Mapping[str, str], moving: Underway) -> None:
@@ -181,6 +183,13 @@ def _check_active(member: Member) -> None:
             code="deactivated",
             status=CONFLICT,
         )
+
+
+def _barred(member: Member) -> str:
+    """Return why this person may not come in anywhere."""
+    if member.status == "deprovisioned":
+        return said("%(name)s is deprovisioned by your directory.", name=member.name)
+    return said("%(name)s was deleted or is banned.", name=member.name)
 
 
 def _is_self(access: Access, member: Member) -> bool:

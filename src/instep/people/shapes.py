@@ -25,7 +25,7 @@ class Member(BaseModel):
     username: str | None
     image_url: str | None
     role: str
-    status: Literal["active", "deactivated", "removed"]
+    status: Literal["active", "banned", "deprovisioned", "deactivated", "removed"]
     joined_at: str
     last_active_at: str | None
 
@@ -63,6 +63,8 @@ class Totals(BaseModel):
     members: int
     active: int
     deactivated: int
+    banned: int = 0
+    deprovisioned: int = 0
     admins: int
     invitations: int | None
     expired_invitations: int | None

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instep.identity.model import ADMIN
+from instep.identity.model import ADMIN, PRESENT
 from instep.kit.db import Conn, fetch, is_among, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search
@@ -74,7 +74,10 @@ def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
     counted = fetch(conn, _COUNTS, {"organization_id": organization_id})
     is_big = sum(members or 0 for *_, members in counted) >= search.BIG
     after = ask.cursor.member if ask.cursor else None
+    has_any = {status for _, status, _, members in counted if members}
     for status in ask.member_statuses():
+        if status not in has_any:
+            continue
         if after is not None and status < after[0]:
             continue
         start = after[1:] if after is not None and status == after[0] else None
@@ -206,11 +209,12 @@ def find_joined(conn: Conn, organization_id: str, emails: Sequence[str]) -> set[
     return set(conn.execute(query).scalars())
 
 
-_LIVE = sa.and_(u.is_active, sa.not_(u.is_banned), u.deleted_at.is_(None), u.gone_at.is_(None))
+_IS_BARRED = sa.or_(u.is_banned, u.is_deprovisioned)
+_LIVE = sa.and_(u.is_active, sa.not_(_IS_BARRED), u.deleted_at.is_(None), u.gone_at.is_(None))
 _MEMBER = sa.select(*_COLUMNS, m.deactivation, _LIVE.label("is_live")).select_from(
     memberships.join(users, u.id == m.user_id)
 )
-_STANDING = sa.case((m.status == "active", 0), (m.status == "deactivated", 1), else_=2)
+_STANDING = sa.case((m.status.in_(PRESENT), 0), (m.status == "deactivated", 1), else_=2)
 _IS_ADMIN = sa.and_(m.status == "active", m.role == ADMIN, _LIVE)
 _LONGEST_REF = 200
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from instep.identity.model import PRESENT
 from instep.kit.clock import to_iso
 from instep.profiles import profile as words
 from instep.profiles.profile import STATUSES, Ask, Status, decode_cursor
@@ -111,7 +112,7 @@ class UserOrganization(BaseModel):
     name: str
     slug: str | None
     role: str
-    status: Literal["active", "deactivated"]
+    status: Literal["active", "banned", "deprovisioned", "deactivated"]
 
 
 class User(BaseModel):
@@ -218,7 +219,7 @@ def _organization_of(it: words.Belonging) -> dict[str, str | None]:
         "name": it.name,
         "slug": it.slug,
         "role": it.role,
-        "status": "active" if it.status == "active" else "deactivated",
+        "status": it.status if it.status in PRESENT else "deactivated",
     }
 
 

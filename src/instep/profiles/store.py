@@ -22,6 +22,7 @@ u, m, o = users.c, memberships.c, organizations.c
 
 _IS_HERE = sa.and_(o.deleted_at.is_(None), o.gone_at.is_(None), m.status != "removed")
 _IS_DELETED = sa.or_(u.deleted_at.is_not(None), u.gone_at.is_not(None))
+_IS_BARRED = sa.or_(u.is_banned, u.is_deprovisioned)
 _BELONGINGS = (
     m.user_id,
     m.id.label("membership_id"),
@@ -36,9 +37,10 @@ _FIELDS = PersonRow.__struct_fields__
 _IS: dict[Status, sa.ColumnElement[bool]] = {
     "deleted": _IS_DELETED,
     "banned": sa.and_(sa.not_(_IS_DELETED), u.is_banned),
-    "deactivated": sa.and_(sa.not_(_IS_DELETED), sa.not_(u.is_banned), sa.not_(u.is_active)),
-    "local": sa.and_(sa.not_(_IS_DELETED), sa.not_(u.is_banned), u.is_active, u.clerk_id.is_(None)),
-    "active": sa.and_(sa.not_(_IS_DELETED), sa.not_(u.is_banned), u.is_active, u.clerk_id.is_not(None)),
+    "deprovisioned": sa.and_(sa.not_(_IS_DELETED), sa.not_(u.is_banned), u.is_deprovisioned),
+    "deactivated": sa.and_(sa.not_(_IS_DELETED), sa.not_(_IS_BARRED), sa.not_(u.is_active)),
+    "local": sa.and_(sa.not_(_IS_DELETED), sa.not_(_IS_BARRED), u.is_active, u.clerk_id.is_(None)),
+    "active": sa.and_(sa.not_(_IS_DELETED), sa.not_(_IS_BARRED), u.is_active, u.clerk_id.is_not(None)),
 }
 
 

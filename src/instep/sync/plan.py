@@ -164,7 +164,7 @@ def differing(their: Seen, our: Ours, policy: Policy) -> Finding | None:
     what: FindingKind = "field_differs"
     if kind == "membership" and "role" in names:
         what = "role_differs"
-    elif names <= {"is_banned", "deactivated"}:
+    elif names <= {"is_banned", "is_deprovisioned", "deactivated"}:
         what = "status_differs"
     mend, note = _mend(differences)
     return _about(their, our, what, differences, mend=mend, note=note)

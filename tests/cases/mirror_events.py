@@ -5,7 +5,10 @@ import json
 from typing import Any
 
 import httpx2
+import sqlalchemy as sa
+from alembic import command
 
+from instep.kit import schema
 from tests.support.svix import signed
 from tests.support.world import DOOR, Firm
 
@@ -85,3 +88,9 @@ def found(response: httpx2.Response) -> Json:
     assert response.status_code == 200, response.text
     answer: Json = response.json()
     return answer
+
+
+def migrate_to(engine: sa.Engine, revision: str) -> None:
+    """Bring an empty database to an earlier version of the schema."""
+    with engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
+        command.upgrade(schema._config(conn), revision)

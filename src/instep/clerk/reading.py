@@ -92,7 +92,7 @@ class Reading:
         """See Directory.list_memberships_of: the organizations and the memberships, each as Clerk has it now."""
         body = await self._backend.find(f"users/{user}/organization_memberships", params=[("limit", PAGE)])
         found = decode(body, _Memberships).data if body else []
-        return [news for it in found for news in (wire.to_organization(it.organization), wire.to_membership(it))]
+        return [news for it in found for news in (wire.to_embedded(it.organization), wire.to_membership(it))]
 
     async def list_invitations(
         self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None

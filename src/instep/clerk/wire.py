@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec.structs import replace
 
-from instep.identity.events import Gone, NotForUs, Said, Seen, SessionEnded, Touched, seen
+from instep.identity.events import BarSeen, Gone, NotForUs, Said, Seen, SessionEnded, Touched, seen
 from instep.identity.model import (
     NO_METADATA,
     ClerkId,
@@ -29,6 +30,10 @@ T = TypeVar("T")
 At = Annotated[int, Meta(ge=0, le=2**53)]
 Id = Annotated[str, Meta(min_length=1)]
 Word = Annotated[str, Meta(max_length=200, pattern="^[ -~]*$")]
+Flag = bool | UnsetType | None
+Text = str | UnsetType | None
+NOT_SENT = Raw(b"")
+"""Stands for metadata that Clerk did not send."""
 MOST_MEMBERS = 2**31 - 1
 
 
@@ -52,21 +57,21 @@ class EmailWire(Struct, gc=False):
 
 
 class UserWire(Struct, gc=False):
-    """A user as the Backend API and `user.*` events give it."""
+    """A user as the Backend API and `user.*` events give it. UNSET: not sent, which is not the same as empty."""
 
     id: Id
     updated_at: At = 0
     created_at: At | None = 0
-    primary_email_address_id: str | None = None
-    email_addresses: list[EmailWire] | None = None
-    first_name: str | None = None
-    last_name: str | None = None
-    username: str | None = None
+    primary_email_address_id: Text = UNSET
+    email_addresses: list[EmailWire] | UnsetType | None = UNSET
+    first_name: Text = UNSET
+    last_name: Text = UNSET
+    username: Text = UNSET
     image_url: str | None = None
-    external_id: str | None = None
-    banned: bool | None = None
-    deprovisioned: bool | None = None
-    public_metadata: Raw = NO_METADATA
+    external_id: Text = UNSET
+    banned: Flag = UNSET
+    deprovisioned: Flag = UNSET
+    public_metadata: Raw = NOT_SENT
     last_sign_in_at: At | None = None
     last_active_at: At | None = None
 
@@ -75,13 +80,13 @@ class OrganizationWire(Struct, gc=False):
     """An organization as the Backend API, `organization.*` events and memberships give it."""
 
     id: Id
-    name: str
+    name: str | UnsetType = UNSET
     updated_at: At = 0
     created_at: At | None = 0
-    slug: str | None = None
+    slug: Text = UNSET
     image_url: str | None = None
-    max_allowed_memberships: int | None = None
-    public_metadata: Raw = NO_METADATA
+    max_allowed_memberships: int | UnsetType | None = UNSET
+    public_metadata: Raw = NOT_SENT
 
 
 class _PublicUserData(Struct, gc=False):
@@ -89,6 +94,8 @@ class _PublicUserData(Struct, gc=False):
     first_name: str | None = None
     last_name: str | None = None
     identifier: str | None = None
+    banned: bool | None = None
+    deprovisioned: bool | None = None
 
 
 class MembershipWire(Struct, gc=False):
@@ -176,11 +183,11 @@ def to_user(wire: UserWire) -> Seen:
         clerk_id=ClerkId(wire.id),
         email=primary.email_address if primary else None,
         is_email_verified=is_verified,
-        first_name=wire.first_name or None,
-        last_name=wire.last_name or None,
-        username=wire.username or None,
+        first_name=_text(wire.first_name),
+        last_name=_text(wire.last_name),
+        username=_text(wire.username),
         image_url=wire.image_url or None,
-        external_id=wire.external_id,
+        external_id=None if wire.external_id is UNSET else wire.external_id,
         is_banned=bool(wire.banned),
         is_deprovisioned=bool(wire.deprovisioned),
         public_metadata=_metadata(wire.public_metadata),
@@ -188,12 +195,13 @@ def to_user(wire: UserWire) -> Seen:
         last_sign_in_at=wire.last_sign_in_at,
         last_active_at=wire.last_active_at,
     )
-    return _seen(user, wire.updated_at)
+    return _seen(user, wire.updated_at, _not_sent(wire, _USER_FIELDS))
 
 
 def to_emails(wire: UserWire) -> list[EmailAddress]:
     """Every address of a user."""
-    return [_to_email(it, primary=wire.primary_email_address_id) for it in wire.email_addresses or []]
+    primary = _text(wire.primary_email_address_id)
+    return [_to_email(it, primary=primary) for it in wire.email_addresses or []]
 
 
 def to_email(wire: EmailWire) -> EmailAddress:
@@ -212,14 +220,20 @@ def to_organization(wire: OrganizationWire) -> Seen:
     """An organization in our words. Clerk's 0 for "no limit" becomes None, as does what no organization reaches."""
     organization = Organization(
         clerk_id=ClerkId(wire.id),
-        name=wire.name,
-        slug=wire.slug,
+        name=wire.id if wire.name is UNSET else wire.name,
+        slug=None if wire.slug is UNSET else wire.slug,
         image_url=wire.image_url or None,
         max_members=_limit(wire.max_allowed_memberships),
         public_metadata=_metadata(wire.public_metadata),
         joined_at=wire.created_at or 0,
     )
-    return _seen(organization, wire.updated_at)
+    return _seen(organization, wire.updated_at, _not_sent(wire, _ORGANIZATION_FIELDS))
+
+
+def to_embedded(wire: OrganizationWire) -> Seen:
+    """An organization that came within another thing: it decides nothing that it does not say whole."""
+    found = to_organization(wire)
+    return replace(found, is_embedded=True) if found.absent else found
 
 
 def to_membership(wire: MembershipWire) -> Seen:
@@ -263,16 +277,50 @@ def _inviter_id(wire: InvitationWire) -> ClerkId | None:
     return ClerkId(found) if found else None
 
 
-def _seen(entity: Entity, version: int) -> Seen:
+_USER_FIELDS = (
+    ("primary_email_address_id", ("email", "is_email_verified")),
+    ("email_addresses", ("email", "is_email_verified")),
+    ("first_name", ("first_name",)),
+    ("last_name", ("last_name",)),
+    ("username", ("username",)),
+    ("external_id", ("external_id",)),
+    ("banned", ("is_banned",)),
+    ("deprovisioned", ("is_deprovisioned",)),
+    ("public_metadata", ("public_metadata",)),
+)
+_ORGANIZATION_FIELDS = (
+    ("name", ("name",)),
+    ("slug", ("slug",)),
+    ("max_allowed_memberships", ("max_members",)),
+    ("public_metadata", ("public_metadata",)),
+)
+_EVERYTHING: frozenset[str] = frozenset()
+
+
+def _not_sent(wire: Struct, fields: Sequence[tuple[str, tuple[str, ...]]]) -> frozenset[str]:
+    """Return the names of our fields of which Clerk sent nothing, not even that they are empty."""
+    found: list[str] = []
+    for name, ours in fields:
+        value = getattr(wire, name)
+        if value is UNSET or value is NOT_SENT:
+            found += ours
+    return frozenset(found) if found else _EVERYTHING
+
+
+def _text(value: Text) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _seen(entity: Entity, version: int, absent: frozenset[str] = _EVERYTHING) -> Seen:
     """The news of an entity. Metadata are kept as they came, and read here for the first time."""
     try:
-        return seen(entity, version)
+        return seen(entity, version, absent)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"The metadata of {entity.clerk_id} can't be read: {error}") from error
 
 
-def _limit(wanted: int | None) -> int | None:
-    return wanted if wanted is not None and 0 < wanted <= MOST_MEMBERS else None
+def _limit(wanted: int | UnsetType | None) -> int | None:
+    return wanted if isinstance(wanted, int) and 0 < wanted <= MOST_MEMBERS else None
 
 
 def _metadata(raw: Raw) -> Raw:
@@ -297,7 +345,11 @@ def _organization_seen(data: Raw) -> list[Said]:
 
 def _membership_seen(data: Raw) -> list[Said]:
     wire = read(_membership.decode, data)
-    return [to_organization(wire.organization), to_membership(wire)]
+    person = wire.public_user_data
+    said: list[Said] = [to_embedded(wire.organization), to_membership(wire)]
+    if person.banned is not None or person.deprovisioned is not None:
+        said.append(BarSeen(Key("user", ClerkId(person.user_id or "")), person.banned, person.deprovisioned))
+    return said
 
 
 def _membership_gone(data: Raw) -> list[Said]:

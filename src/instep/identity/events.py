@@ -29,13 +29,19 @@ class Delivery(Struct, frozen=True, kw_only=True):
     organization: str | None = None
 
 
-class Seen(Struct, frozen=True, gc=False):
-    """Clerk had this thing in this state at `version` (its own `updated_at`, Unix milliseconds)."""
+class Seen(Struct, frozen=True, gc=False, omit_defaults=True):
+    """Clerk had this thing in this state at `version` (its own `updated_at`, Unix milliseconds).
+
+    `absent` names the fields of the content that Clerk did not send: these are unknown, not empty. `is_embedded`: the
+    thing came within another one, so that it decides nothing that it does not say whole.
+    """
 
     key: Key
     version: int
     entity: Entity
     digest: str
+    absent: frozenset[str] = frozenset()
+    is_embedded: bool = False
 
 
 class Gone(Struct, frozen=True):
@@ -63,6 +69,14 @@ class Touched(Struct, frozen=True):
     organization: ClerkId
 
 
+class BarSeen(Struct, frozen=True):
+    """What a membership says of its person: whether Clerk bars them. None: not said. Carries no version."""
+
+    key: Key
+    is_banned: bool | None = None
+    is_deprovisioned: bool | None = None
+
+
 class SessionEnded(Struct, frozen=True):
     """A Clerk session is over: our sessions that hang on it end too."""
 
@@ -77,12 +91,12 @@ class NotForUs(Struct, frozen=True):
 
 News = Seen | Gone
 Found = Seen | Absent
-Said = Seen | Gone | Touched | SessionEnded | NotForUs
+Said = Seen | Gone | BarSeen | Touched | SessionEnded | NotForUs
 
 
-def seen(entity: Entity, version: int) -> Seen:
-    """The news that `entity` was in this state at `version`."""
-    return Seen(Key(_KINDS[type(entity)], entity.clerk_id), version, entity, digest_of(entity))
+def seen(entity: Entity, version: int, absent: frozenset[str] = frozenset()) -> Seen:
+    """The news that `entity` was in this state at `version`, but for the `absent` fields."""
+    return Seen(Key(_KINDS[type(entity)], entity.clerk_id), version, entity, digest_of(entity), absent)
 
 
 def digest_of(entity: Entity) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from instep.access.store import end_sessions_of
-from instep.audit.joined import joined_entries
+from instep.audit.joined import change_entry, joined_entries, superseded_entries
 from instep.audit.store import Entry, record
-from instep.identity.events import News, NotForUs, Said, SessionEnded, Touched
+from instep.identity.events import BarSeen, News, NotForUs, Said, SessionEnded, Touched
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
 from instep.identity.rules import OLDER, Answer, AskAgain, Change, Ignored, Verdict
@@ -37,6 +37,7 @@ class Worked:
     outcomes: dict[str, str] = field(default_factory=dict)
     parked: dict[str, str] = field(default_factory=dict)
     asks: dict[str, list[AskAgain]] = field(default_factory=dict)
+    changes: list[tuple[Change, str | None]] = field(default_factory=list)
     audit: list[Entry] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
     touched_in_clerk: set[ClerkId] = field(default_factory=set)
@@ -144,7 +145,8 @@ class Work:
             _take(worked, ledger, id, words, known)
         worked.missing = _missing(claimed, worked.asks)
         worked.touched |= apply(conn, ledger, now=now)
-        worked.audit += joined_entries(ledger.joined)
+        worked.audit = [change_entry(it, ledger, actor="clerk", cause=id or "read") for it, id in worked.changes]
+        worked.audit += [*superseded_entries(ledger), *joined_entries(ledger.joined)]
         record(conn, worked.audit, now=now)
         for session in worked.ended_sessions:
             end_sessions_of(conn, session, at=now)
@@ -208,6 +210,10 @@ def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known:
             if isinstance(verdict, AskAgain) and verdict.key in known:
                 verdict = Ignored("settled by reading Clerk")
             outcome = _note(worked, verdict, id) or outcome
+        elif isinstance(word, BarSeen):
+            ask = ledger.doubts(word)
+            if ask is not None and ask.key not in known:
+                _note(worked, ask, id)
         elif isinstance(word, Touched):
             worked.touched_in_clerk.add(word.organization)
             outcome = "pages refreshed"
@@ -217,7 +223,7 @@ def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known:
         elif isinstance(word, NotForUs):
             outcome = "not kept"
     if id not in worked.asks:
-        worked.outcomes[id] = "changed" if worked.audit and worked.audit[-1].cause == id else outcome
+        worked.outcomes[id] = "changed" if worked.changes and worked.changes[-1][1] == id else outcome
 
 
 def _is_present(worked: Worked, verdict: Verdict) -> bool:
@@ -235,11 +241,5 @@ def _note(worked: Worked, verdict: Verdict, id: str | None) -> str | None:
     if isinstance(verdict, Ignored):
         return verdict.reason
     if not verdict.is_confirmed:
-        worked.audit.append(_entry(verdict, id))
+        worked.changes.append((verdict, id))
     return "changed"
-
-
-def _entry(change: Change, cause: str | None) -> Entry:
-    news = change.news
-    what = "gone" if change.is_gone else "seen" if change.known is None else "back" if change.is_back else "changed"
-    return Entry(actor="clerk", action=f"{news.key.kind}.{what}", target=news.key.id, cause=cause or "read")

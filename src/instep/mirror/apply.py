@@ -126,6 +126,7 @@ def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, owned
                 "search_text": search_text,
             }
         )
+    ledger.statuses |= {row["id"]: row["status"] for row in rows if row["id"] not in ledger.statuses}
     _put(conn, memberships, rows, update=[it for it in _MEMBERSHIP_UPDATED if it not in owned])
     revive_members(conn, alive, now=now)
 

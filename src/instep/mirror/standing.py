@@ -67,6 +67,17 @@ def remove(conn: Conn, id: str, *, now: int) -> None:
     conn.execute(staying.values(status="removed", gone_at=sa.func.coalesce(m.gone_at, now), changed_at=now))
 
 
+def remove_person(conn: Conn, id: str, *, now: int) -> None:
+    """End every membership that the person of this one has in its organization."""
+    row = memberships.alias("row")
+    is_of_pair = sa.exists().where(
+        row.c.id == id, row.c.user_id == m.user_id, row.c.organization_id == m.organization_id
+    )
+    theirs = sa.select(row.c.user_id).where(row.c.id == id)
+    staying = sa.update(memberships).where(m.user_id.in_(theirs), is_of_pair, m.status != "removed")
+    conn.execute(staying.values(status="removed", gone_at=sa.func.coalesce(m.gone_at, now), changed_at=now))
+
+
 def restore(conn: Conn, id: str, *, now: int) -> None:
     """A removed member whom Clerk does not know is a member again."""
     removed = sa.update(memberships).where(m.id == id, m.status == "removed", m.clerk_id.is_(None))

@@ -21,7 +21,8 @@ ROLE = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*")
 class Member(MemberRow, frozen=True, kw_only=True):
     """One person's place in one organization, whatever became of it.
 
-    `status` is active, banned, deprovisioned, deactivated or removed; `deactivation` is how far Clerk followed; `is_live` whether the person is neither deleted nor barred.
+    `status` is active, banned, deprovisioned, deactivated or removed; `deactivation` is how far Clerk followed;
+    `is_live` whether the person is neither deleted nor barred.
     """
 
     deactivation: Policy | None

@@ -154,7 +154,7 @@ def differing(their: Seen, our: Ours, policy: Policy) -> Finding | None:
         differences = [
             Difference(name, _plain(there), _written(name, here), policy.owner(name))
             for name, there, here in pairs
-            if not is_same(there, here)
+            if name not in their.absent and not is_same(there, here)
         ]
     if our.is_deactivated and policy.owner("deactivation") == "clerk":
         differences.append(Difference("deactivated", False, True, "clerk"))

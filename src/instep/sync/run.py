@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from instep.audit.joined import joined_entries
-from instep.audit.store import Entry, record
+from instep.audit.joined import change_entry, joined_entries
+from instep.audit.store import record
 from instep.identity.events import Seen
 from instep.identity.model import Kind
 from instep.identity.rules import Answer, AskAgain, Change, answers_to
@@ -177,9 +177,9 @@ class Sync:
         store.hold(conn, lease, now=now)
         ledger = open_ledger(conn, [it.news for it in answers])
         verdicts = [ledger.answer(it) for it in answers]
-        changed = [it.news.key for it in verdicts if isinstance(it, Change)]
+        changed = [it for it in verdicts if isinstance(it, Change)]
         self.touched(apply(conn, ledger, now=now))
-        entries = [Entry(actor=run.actor, action="user.changed", target=it.id, cause=run.id) for it in changed]
+        entries = [change_entry(it, ledger, actor=run.actor, cause=run.id, action="changed") for it in changed]
         record(conn, [*entries, *joined_entries(ledger.joined)], now=now)
         return [it for it in verdicts if isinstance(it, AskAgain)], len(changed)
 

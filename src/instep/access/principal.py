@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from instep.identity.model import ADMIN
+from instep.identity.roles import UNREAD, Roles
 
 
 class Principal(Struct, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class Person(Struct, frozen=True, kw_only=True):
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """What a principal may do in one organization they may see."""
+    """What a principal may do in one organization they may see. `roles` are those that there are in it."""
 
     principal: Principal
     organization_id: str
@@ -94,11 +94,20 @@ class Access(Struct, frozen=True, kw_only=True):
     organization_name: str
     organization_slug: str | None
     role: str | None
+    roles: Roles = UNREAD
 
     @property
     def may_act(self) -> bool:
         """Whether they may change people here; otherwise they only read."""
-        return self.principal.may("write") and (self.principal.is_instance_admin or self.role == ADMIN)
+        has_all = self.principal.is_instance_admin or self.principal.only is not None
+        return self.principal.may("write") and (has_all or self.roles.is_admin(self.role))
+
+    @property
+    def rank(self) -> int:
+        """How high whoever asks is here: instance admins above all; see Roles.rank."""
+        if self.principal.is_instance_admin:
+            return 3
+        return 2 if self.principal.only is not None else self.roles.rank(self.role)
 
 
 def decide_principal(

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.access.principal import Access, Barred, Person, Principal, decide_principal
+from instep.access.roles import PACKED, unpack
 from instep.access.tables import api_keys, memberships, organizations, sessions, users
-from instep.identity.model import ADMIN
 from instep.identity.session import SessionClaims
 from instep.kit.db import Conn, fetch, is_among
 
@@ -146,7 +146,7 @@ def list_accesses(
     values = {"user_id": principal.user_id, "limit": limit}
     for i, word in enumerate(words):
         values |= {f"word_{i}": f"%{_escaped(word.lower())}%", f"typed_{i}": f"%{_escaped(word)}%"}
-    return [_access(principal, row) for row in conn.execute(_all_seen(*_kind(principal), len(words)), values)]
+    return [_access(conn, principal, row) for row in conn.execute(_all_seen(*_kind(principal), len(words)), values)]
 
 
 def _escaped(word: str) -> str:
@@ -164,7 +164,7 @@ def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
     values = {"user_id": principal.user_id, "ref": ref}
     rows = fetch(conn, _one_seen(*_kind(principal)), values)
     is_theirs = bool(rows) and principal.only in (None, rows[0][0])
-    return _access(principal, rows[0]) if is_theirs else None
+    return _access(conn, principal, rows[0]) if is_theirs else None
 
 
 def _kind(principal: Principal) -> tuple[bool, bool]:
@@ -203,7 +203,7 @@ def _seen(may_see_all: bool, is_person: bool) -> sa.Select[Any]:
     is_here = m.organization_id + "" == o.id
     newest = sa.select(m.role).where(is_theirs, is_here).order_by(m.joined_at.desc(), m.id.desc())
     role = newest.limit(1).scalar_subquery() if is_person else sa.null()
-    query = sa.select(o.id, o.clerk_id, o.name, o.slug, role.label("role"))
+    query = sa.select(o.id, o.clerk_id, o.name, o.slug, role.label("role"), PACKED.label("roles"))
     query = query.where(o.deleted_at.is_(None), o.gone_at.is_(None))
     if may_see_all:
         return query
@@ -241,16 +241,18 @@ def revoke_key(conn: Conn, *, id: str, at: int) -> KeyRow | None:
     return KeyRow(**row._mapping) if row else None
 
 
-def _access(principal: Principal, row: Sequence[Any]) -> Access:
+def _access(conn: Conn, principal: Principal, row: Sequence[Any]) -> Access:
     """Access from the columns of `_seen`."""
-    id, clerk_id, name, slug, role = row
+    id, clerk_id, name, slug, role, packed = row
+    roles = unpack(conn, packed, is_local=clerk_id is None)
     return Access(
         principal=principal,
         organization_id=id,
         organization_clerk_id=clerk_id,
         organization_name=name,
         organization_slug=slug,
-        role=ADMIN if principal.only else role,
+        role=roles.highest if principal.only else role,
+        roles=roles,
     )
 
 

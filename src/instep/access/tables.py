@@ -43,6 +43,9 @@ _TYPES: dict[str, Any] = {
     "is_active": sa.Boolean,
     "is_banned": sa.Boolean,
     "is_deprovisioned": sa.Boolean,
+    "is_admin": sa.Boolean,
+    "is_default": sa.Boolean,
+    "listed_at": sa.BigInteger,
     "joined_at": sa.BigInteger,
     "deleted_at": sa.BigInteger,
     "gone_at": sa.BigInteger,
@@ -59,5 +62,6 @@ users = _table(
     "id clerk_id email is_email_verified first_name last_name username image_url public_metadata "
     "is_active is_banned is_deprovisioned deleted_at gone_at",
 )
+roles = _table("instep_roles", "key name is_admin is_default listed_at gone_at")
 organizations = _table("instep_organizations", "id clerk_id name slug joined_at deleted_at gone_at")
 memberships = _table("instep_memberships", "id organization_id user_id role status joined_at gone_at")

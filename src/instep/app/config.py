@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     instep_admin_key: Secret = None
     instep_metrics_key: Secret = None
     instep_admins: Words = ()
+    instep_admin_roles: Words = ()
     instep_frame_ancestors: Words = ()
     instep_email_change: Literal["reinvite", "verify", "force"] = "reinvite"
     instep_deactivation: Literal["database", "membership", "ban"] = "database"

@@ -12,6 +12,7 @@ from instep.app.pacing import make_pacer
 from instep.app.worker import Chore
 from instep.clerk import wire
 from instep.clerk.client import ClerkClient
+from instep.identity.roles import ADMIN_ROLES
 from instep.inbox import store as inbox
 from instep.inbox.receive import INSTANCE
 from instep.inbox.work import Work
@@ -26,6 +27,7 @@ from instep.sync.first import make_held
 from instep.sync.fresh import Fresh
 from instep.sync.model import TOPIC, Busy
 from instep.sync.plan import OURS_BY_DEFAULT, WRITABLE, Policy
+from instep.sync.roles import RoleReader
 from instep.sync.run import Sync
 from instep.sync.writes import Writing
 
@@ -43,10 +45,14 @@ class Syncing:
     fresh: Fresh
     work: Work
     every: int
+    roles: RoleReader
 
     def chores(self) -> tuple[Chore, ...]:
         """What every process does for itself: the look at the webhook, which its pages show."""
-        return (Chore("freshness", FRESH_EVERY / SECOND, self.look_when_due),)
+        return (
+            Chore("freshness", FRESH_EVERY / SECOND, self.look_when_due),
+            Chore("roles", FRESH_EVERY / SECOND, self.roles.read_when_due, first=1.0),
+        )
 
     async def check_when_due(self) -> None:
         """What a first sync left undone; then the check on the timer, unless somebody made one within the time."""
@@ -76,6 +82,7 @@ def make_syncing(
     """Put it together. Raises BadSettings."""
     everything, policy = clerk.everything(), make_policy(settings)
     newest = inbox.find_newest_applied
+    roles = RoleReader(db=db, source=clerk, clock=clock)
     sync = Sync(
         db=db,
         source=everything,
@@ -86,6 +93,7 @@ def make_syncing(
         newest_event=newest,
         touched=touched,
         news=lambda: touched({TOPIC}),
+        roles=roles,
     )
     fresh = Fresh(
         db=db,
@@ -95,8 +103,15 @@ def make_syncing(
         policy=policy,
         news=lambda: touched({ATTENTION, TOPIC}),
     )
-    work = Work(db=db, directory=clerk, read=wire.say, told=lambda worked: touched(worked.touched), clock=clock)
-    return Syncing(sync, Asked(sync, _looking(fresh)), fresh, work, settings.instep_sync_every * MINUTE)
+    work = Work(
+        db=db,
+        directory=clerk,
+        read=wire.say,
+        told=lambda worked: touched(worked.touched),
+        clock=clock,
+        read_roles=roles.read,
+    )
+    return Syncing(sync, Asked(sync, _looking(fresh)), fresh, work, settings.instep_sync_every * MINUTE, roles)
 
 
 def _looking(fresh: Fresh) -> Callable[[], Awaitable[None]]:
@@ -117,7 +132,7 @@ async def open_syncing() -> AsyncIterator[Syncing]:
     settings = load_settings()
     held = settings.clerk_secret_key
     try:
-        db = Db(settings.database_url, options={OWNED: make_policy(settings).database})
+        db = Db(settings.database_url, options=options_of(settings))
         pacer = make_pacer(settings)
     except ValueError as error:
         raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
@@ -128,6 +143,11 @@ async def open_syncing() -> AsyncIterator[Syncing]:
     finally:
         await clerk.close()
         db.close()
+
+
+def options_of(settings: Settings) -> dict[str, object]:
+    """What goes with the connections to the database, so that nobody can forget it. Raises BadSettings."""
+    return {OWNED: make_policy(settings).database, ADMIN_ROLES: frozenset(settings.instep_admin_roles)}
 
 
 def make_policy(settings: Settings) -> Policy:

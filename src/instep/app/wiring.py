@@ -19,7 +19,7 @@ from instep.app.config import BadSettings, Settings
 from instep.app.jobs import make_jobs
 from instep.app.metrics import Metrics
 from instep.app.pacing import make_pacer
-from instep.app.syncing import Syncing, make_policy, make_syncing
+from instep.app.syncing import Syncing, make_syncing, options_of
 from instep.app.timer import Timer
 from instep.app.worker import Worker
 from instep.audit.store import Entry, record
@@ -47,7 +47,6 @@ from instep.kit.headers import Policy
 from instep.kit.html import Pages, make_pages
 from instep.kit.live import Live
 from instep.kit.relay import Relay
-from instep.mirror.owned import OWNED
 from instep.people.bulk import Bulk
 from instep.people.changes import MemberChanges
 from instep.people.consequences import FindConsequences
@@ -117,13 +116,15 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     db = make_db(settings)
     live, metrics = Live(), Metrics()
     clerk = clerk or make_clerk(settings, pacer=_pacer(settings, metrics))
-    work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
+    syncing = make_syncing(settings, db, clerk, clock, live.publish)
+    work = Work(
+        db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock, read_roles=syncing.roles.read
+    )
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
     runner = Runner(
         db=db, procedures=procedures, noted=_noter(clock), clock=clock, attention=lambda: live.publish([ATTENTION])
     )
-    syncing = make_syncing(settings, db, clerk, clock, live.publish)
     worker = Worker(work, runner, live, syncing.chores(), syncing.asked.run_once)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
@@ -202,7 +203,7 @@ def make_members(settings: Settings, runner: Runner, clerk: ClerkClient, live: L
 def make_db(settings: Settings) -> Db:
     """The configured database, not opened yet. Raises BadSettings."""
     try:
-        return Db(settings.database_url, options={OWNED: make_policy(settings).database})
+        return Db(settings.database_url, options=options_of(settings))
     except ValueError as error:
         raise BadSettings(f"INSTEP_DATABASE_URL: {error}") from None
 

@@ -25,11 +25,15 @@ BUSY, GATHER = 8, 0.05
 
 
 class Chore(Struct, frozen=True):
-    """Something done again and again, `every` so many seconds; a failure is logged, and waits for the next time."""
+    """Something done again and again, `every` so many seconds; a failure is logged, and waits for the next time.
+
+    `first`: after how many seconds it is done for the first time, where that is not `every`.
+    """
 
     name: str
     every: float
     run: Callable[[], Awaitable[None]]
+    first: float | None = None
 
 
 @dataclass
@@ -112,8 +116,10 @@ async def _doze(awake: asyncio.Event) -> None:
 
 async def _again_and_again(chore: Chore) -> None:
     """Do a chore by the clock, the first time after a while: whoever starts has other things to do."""
+    wait = chore.every if chore.first is None else chore.first
     while True:
-        await asyncio.sleep(chore.every)
+        await asyncio.sleep(wait)
+        wait = chore.every
         try:
             await chore.run()
         except InstepError as error:

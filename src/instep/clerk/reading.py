@@ -12,6 +12,7 @@ from instep.clerk.call import Backend, Params, decode
 from instep.identity.events import Absent, Found, News
 from instep.identity.model import ClerkId, Invitation, Key, Membership
 from instep.identity.ports import ProviderRefused
+from instep.identity.roles import InstanceRoles
 from instep.identity.rules import AskAgain
 from instep.identity.session import SessionState
 from instep.kit.pace import Urgency
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 PAGE = 500
 IDS_PER_PAGE = 100
 MAX_INVITATION_PAGES = 4
+_NO_ORGANIZATIONS = (402, 403)
+"""How Clerk answers where the instance has no organizations: by its plan, or since they are switched off."""
 
 
 class _Memberships(msgspec.Struct):
@@ -30,6 +33,15 @@ class _Memberships(msgspec.Struct):
 class _Invitations(msgspec.Struct):
     data: list[msgspec.Raw]
     total_count: int = 0
+
+
+class _Roles(msgspec.Struct):
+    data: list[wire.RoleWire]
+    total_count: int = 0
+
+
+class _Settings(msgspec.Struct):
+    domains_default_role: str | None = None
 
 
 class _Count(msgspec.Struct):
@@ -112,6 +124,25 @@ class Reading:
             if len(listed.data) < PAGE or (page + 1) * PAGE >= listed.total_count:
                 break
         return found
+
+    async def list_roles(self) -> InstanceRoles:
+        """See RoleSource.list_roles. Where the instance has no organizations, there are none."""
+        found: list[wire.RoleWire] = []
+        while True:
+            params: Params = [("limit", str(PAGE)), ("offset", str(len(found)))]
+            try:
+                body = await self._backend.find("organization_roles", params=params)
+            except ProviderRefused as error:
+                if error.status not in _NO_ORGANIZATIONS:
+                    raise
+                body = None
+            listed: _Roles = decode(body, _Roles) if body else _Roles([])
+            found += listed.data
+            if not listed.data or len(found) >= listed.total_count:
+                break
+        settings = await self._backend.find("instance/organization_settings") if found else None
+        default = decode(settings, _Settings).domains_default_role if settings else None
+        return InstanceRoles([wire.to_role(it) for it in found], default)
 
     async def count_users(self) -> int:
         """How many users the instance has."""

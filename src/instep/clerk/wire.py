@@ -10,7 +10,18 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
-from instep.identity.events import BarSeen, Gone, NotForUs, Said, Seen, SessionEnded, Touched, seen
+from instep.identity.events import (
+    BarSeen,
+    Gone,
+    NotForUs,
+    RoleChanged,
+    RoleGone,
+    Said,
+    Seen,
+    SessionEnded,
+    Touched,
+    seen,
+)
 from instep.identity.model import (
     NO_METADATA,
     ClerkId,
@@ -23,6 +34,7 @@ from instep.identity.model import (
     Organization,
     User,
 )
+from instep.identity.roles import RoleSeen
 from instep.kit.errors import PermanentError
 
 S = TypeVar("S", bound=Struct)
@@ -142,6 +154,20 @@ class _OfOrganization(Struct):
     organization_id: str
 
 
+class _Permission(Struct):
+    key: str
+
+
+class RoleWire(Struct):
+    """A role as the Backend API and `role.*` events give it."""
+
+    id: Id
+    key: Id
+    name: str | None = None
+    permissions: list[_Permission] | None = None
+    updated_at: At = 0
+
+
 class Envelope(Struct):
     """What every webhook is wrapped in. The id of the message is a header, not here."""
 
@@ -154,6 +180,7 @@ _envelope = msgspec.json.Decoder(Envelope)
 _user = msgspec.json.Decoder(UserWire)
 _organization = msgspec.json.Decoder(OrganizationWire)
 _membership = msgspec.json.Decoder(MembershipWire)
+_role = msgspec.json.Decoder(RoleWire)
 _deleted = msgspec.json.Decoder(_Deleted)
 _of_organization = msgspec.json.Decoder(_OfOrganization)
 
@@ -365,6 +392,25 @@ def _invitation_touched(data: Raw) -> list[Said]:
     return [Touched(ClerkId(read(_of_organization.decode, data).organization_id))]
 
 
+def to_role(wire: RoleWire) -> RoleSeen:
+    """A role in our words."""
+    keys = None if wire.permissions is None else tuple(it.key for it in wire.permissions)
+    return RoleSeen(id=wire.id, key=wire.key, name=wire.name or "", permissions=keys, version=wire.updated_at)
+
+
+def _role_changed(data: Raw) -> list[Said]:
+    role = to_role(read(_role.decode, data))
+    return [RoleChanged(role)] if role.permissions is not None else [RoleChanged(role), RoleChanged()]
+
+
+def _role_gone(data: Raw) -> list[Said]:
+    return [RoleGone(read(_deleted.decode, data).id)]
+
+
+def _permission_changed(_data: Raw) -> list[Said]:
+    return [RoleChanged()]
+
+
 def _session_ended(data: Raw) -> list[Said]:
     return [SessionEnded(ClerkId(read(_deleted.decode, data).id))]
 
@@ -382,6 +428,12 @@ _READERS: dict[str, Callable[[Raw], list[Said]]] = {
     "organizationInvitation.created": _invitation_touched,
     "organizationInvitation.accepted": _invitation_touched,
     "organizationInvitation.revoked": _invitation_touched,
+    "role.created": _role_changed,
+    "role.updated": _role_changed,
+    "role.deleted": _role_gone,
+    "permission.created": _permission_changed,
+    "permission.updated": _permission_changed,
+    "permission.deleted": _permission_changed,
     "session.ended": _session_ended,
     "session.removed": _session_ended,
     "session.revoked": _session_ended,

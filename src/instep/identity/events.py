@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from instep.identity.model import ClerkId, Entity, Key, Membership, Organization, User
+from instep.identity.roles import RoleSeen
 
 _KINDS: dict[type, Any] = {User: "user", Organization: "organization", Membership: "membership"}
 _ENTITIES: dict[str, Any] = {kind: type_ for type_, kind in _KINDS.items()}
@@ -77,6 +78,18 @@ class BarSeen(Struct, frozen=True):
     is_deprovisioned: bool | None = None
 
 
+class RoleChanged(Struct, frozen=True):
+    """A role of the instance was made or changed. `role` None: it is not said how, and the roles must be read."""
+
+    role: RoleSeen | None = None
+
+
+class RoleGone(Struct, frozen=True):
+    """A role of the instance was deleted."""
+
+    id: str
+
+
 class SessionEnded(Struct, frozen=True):
     """A Clerk session is over: our sessions that hang on it end too."""
 
@@ -91,7 +104,7 @@ class NotForUs(Struct, frozen=True):
 
 News = Seen | Gone
 Found = Seen | Absent
-Said = Seen | Gone | BarSeen | Touched | SessionEnded | NotForUs
+Said = Seen | Gone | BarSeen | RoleChanged | RoleGone | Touched | SessionEnded | NotForUs
 
 
 def seen(entity: Entity, version: int, absent: frozenset[str] = frozenset()) -> Seen:

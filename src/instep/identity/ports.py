@@ -15,6 +15,7 @@ from instep.identity.model import (
     NewUser,
     ProfileChange,
 )
+from instep.identity.roles import InstanceRoles
 from instep.identity.rules import AskAgain
 from instep.identity.session import OpenSession
 from instep.kit.errors import PermanentError, TemporaryError
@@ -71,6 +72,13 @@ class Directory(Protocol):
         self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
     ) -> list[Invitation]:
         """The invitations of one organization in these statuses, newest first; of one address where it is given."""
+
+
+class RoleSource(Protocol):
+    """Reading the roles of the instance. Raises ProviderDown or ProviderRefused."""
+
+    async def list_roles(self) -> InstanceRoles:
+        """Every role with its permissions, and which one is given by default."""
 
 
 class Actor(Protocol):

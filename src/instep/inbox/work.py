@@ -1,6 +1,6 @@
 """Deliveries at work: claimed in batches, decided by the law, applied and settled in one transaction."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 import structlog
@@ -8,7 +8,7 @@ import structlog
 from instep.access.store import end_sessions_of
 from instep.audit.joined import change_entry, joined_entries, superseded_entries
 from instep.audit.store import Entry, record
-from instep.identity.events import BarSeen, News, NotForUs, Said, SessionEnded, Touched
+from instep.identity.events import BarSeen, News, NotForUs, RoleChanged, RoleGone, Said, SessionEnded, Touched
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
 from instep.identity.rules import OLDER, Answer, AskAgain, Change, Ignored, Verdict
@@ -18,6 +18,7 @@ from instep.inbox.store import Claimed
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
+from instep.mirror import roles
 from instep.mirror.apply import apply
 from instep.mirror.ledger import Ledger, open_ledger
 
@@ -43,17 +44,27 @@ class Worked:
     touched_in_clerk: set[ClerkId] = field(default_factory=set)
     ended_sessions: set[ClerkId] = field(default_factory=set)
     missing: dict[str, int] = field(default_factory=dict)
+    roles: list[RoleChanged | RoleGone] = field(default_factory=list)
+
+    @property
+    def must_read_roles(self) -> bool:
+        """Whether something changed in the roles of the instance that no delivery says."""
+        return any(isinstance(it, RoleChanged) and it.role is None for it in self.roles)
 
 
 @dataclass(frozen=True)
 class Work:
-    """Works the inbox. `read` turns a delivery's body into what it says; `told` hears what a transaction changed."""
+    """Works the inbox. `read` turns a delivery's body into what it says; `told` hears what a transaction changed.
+
+    `read_roles` reads the roles of the instance again.
+    """
 
     db: Db
     directory: Directory
     read: Callable[[bytes], list[Said]]
     told: Callable[[Worked], None]
     clock: Clock
+    read_roles: Callable[[], Awaitable[object]] | None = None
 
     async def run_once(self) -> int:
         """Work one batch; gives how many deliveries were taken, 0 when nothing is due.
@@ -69,9 +80,19 @@ class Work:
             log.warning("inbox_batch_failed", error=_reason(error))
             return await self._one_by_one()
         self.told(worked)
+        await self._read_roles(worked)
         if worked.asks:
             await self._ask_and_work(worked)
         return claimed
+
+    async def _read_roles(self, worked: Worked) -> None:
+        """Read the roles where a delivery left open what changed; what fails here is done by the next look at them."""
+        if self.read_roles is None or not worked.must_read_roles:
+            return
+        try:
+            await self.read_roles()
+        except InstepError as error:
+            log.warning("roles_not_read", error=str(error))
 
     def _claim_and_work(self, conn: Conn) -> tuple[int, Worked]:
         now = self.clock()
@@ -128,6 +149,7 @@ class Work:
                 await self._work_again([id], [], is_first=True)
             return {}
         self.told(worked)
+        await self._read_roles(worked)
         if is_first and worked.asks:
             await self._ask_and_work(worked)
         return worked.asks
@@ -148,6 +170,7 @@ class Work:
         worked.audit = [change_entry(it, ledger, actor="clerk", cause=id or "read") for it, id in worked.changes]
         worked.audit += [*superseded_entries(ledger), *joined_entries(ledger.joined)]
         record(conn, worked.audit, now=now)
+        _take_roles(conn, worked.roles, now)
         for session in worked.ended_sessions:
             end_sessions_of(conn, session, at=now)
         store.settle(conn, worked.outcomes, now=now)
@@ -217,6 +240,9 @@ def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known:
         elif isinstance(word, Touched):
             worked.touched_in_clerk.add(word.organization)
             outcome = "pages refreshed"
+        elif isinstance(word, RoleChanged | RoleGone):
+            worked.roles.append(word)
+            outcome = "roles changed"
         elif isinstance(word, SessionEnded):
             worked.ended_sessions.add(word.session)
             outcome = "session ended"
@@ -224,6 +250,14 @@ def _take(worked: Worked, ledger: Ledger, id: str, words: Sequence[Said], known:
             outcome = "not kept"
     if id not in worked.asks:
         worked.outcomes[id] = "changed" if worked.changes and worked.changes[-1][1] == id else outcome
+
+
+def _take_roles(conn: Conn, said: Sequence[RoleChanged | RoleGone], now: int) -> None:
+    for it in said:
+        if isinstance(it, RoleGone):
+            roles.end_one(conn, it.id, now=now)
+        elif it.role is not None:
+            roles.put_one(conn, it.role)
 
 
 def _is_present(worked: Worked, verdict: Verdict) -> bool:

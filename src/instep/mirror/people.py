@@ -6,7 +6,8 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec import Struct
 
-from instep.identity.model import PRESENT, ClerkId, Key
+from instep.identity.model import ADMIN, PRESENT, ClerkId, Key
+from instep.identity.roles import Roles
 from instep.identity.rules import merged
 from instep.identity.standing import NOBODY, Underway
 from instep.kit.db import Conn
@@ -84,24 +85,25 @@ def find_our_id(conn: Conn, clerk_id: str) -> str | None:
     return next((it.id for it in known.values()), None)
 
 
-def lock_organizations_of(conn: Conn, user_id: str, role: str) -> None:
-    """Let nobody change who is what where this person has this role, until the transaction ends.
+def lock_organizations_of(conn: Conn, user_id: str, roles: Roles) -> None:
+    """Let nobody change who is what where this person is an admin by these roles, until the transaction ends.
 
     As `standing.lock_organization`, in the order in which whoever takes news in locks them (see store.find_known).
     """
-    theirs = sa.select(m.organization_id).where(m.user_id == user_id, m.role == role, m.status == "active")
     o = organizations.c
+    theirs = sa.select(m.organization_id).join(organizations, o.id == m.organization_id)
+    theirs = theirs.where(m.user_id == user_id, _is_admin(m, roles), m.status == "active")
     query = sa.select(o.id).where(o.id.in_(theirs)).order_by(o.clerk_id, o.id)
     conn.execute(query.with_for_update(key_share=True))
 
 
-def find_sole(conn: Conn, user_id: str, role: str, *, moving: Underway = NOBODY) -> dict[str, str]:
-    """The organizations (our id, name) in which nobody else who may come in has this role, or is about to lose it."""
+def find_sole(conn: Conn, user_id: str, roles: Roles, *, moving: Underway = NOBODY) -> dict[str, str]:
+    """The organizations (our id, name) in which nobody else who may come in is, and stays, an admin by these roles."""
     other, person = memberships.alias("other"), users.alias("person")
     is_other = sa.and_(
         other.c.organization_id == m.organization_id,
         other.c.user_id != user_id,
-        other.c.role == role,
+        _is_admin(other.c, roles),
         other.c.status == "active",
         other.c.id.not_in(sorted(moving.leaving)),
         other.c.user_id.not_in(sorted(moving.leaving_people)),
@@ -116,10 +118,17 @@ def find_sole(conn: Conn, user_id: str, role: str, *, moving: Underway = NOBODY)
         sa.select(organizations.c.id, organizations.c.name)
         .join(memberships, m.organization_id == organizations.c.id)
         .where(m.user_id == user_id, m.status == "active", m.gone_at.is_(None))
-        .where(sa.or_(m.role == role, m.id.in_(sorted(moving.rising))))
+        .where(sa.or_(_is_admin(m, roles), m.id.in_(sorted(moving.rising))))
         .where(organizations.c.deleted_at.is_(None), organizations.c.gone_at.is_(None), sa.not_(sa.exists(others)))
     )
     return {str(row.id): str(row.name) for row in conn.execute(query)}
+
+
+def _is_admin(columns: Any, roles: Roles) -> sa.ColumnElement[bool]:
+    """Whether a membership is an admin's, in a statement that has its organization; one that Clerk does not know has
+    instep's own roles."""
+    local = sa.and_(organizations.c.clerk_id.is_(None), columns.role == ADMIN)
+    return sa.or_(columns.role.in_(sorted(roles.admins)), local)
 
 
 def create_local(conn: Conn, id: str, profile: Mapping[str, Any], *, now: int) -> None:

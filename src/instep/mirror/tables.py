@@ -110,10 +110,12 @@ roles = sa.Table(
     sa.Column("key", _Text, nullable=False),
     sa.Column("name", _Text, nullable=False),
     sa.Column("permissions", Json, nullable=False, server_default="[]"),
+    sa.Column("is_admin", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("is_default", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("version", _At, nullable=False, server_default="0"),
     sa.Column("listed_at", _At),
     sa.Column("gone_at", _At),
-    comment="Roles of the Clerk instance. permissions: their keys; is_default: given where nobody chose; "
+    comment="Roles of the Clerk instance. permissions: their keys; is_admin: may manage members; is_default: given "
+    "where nobody chose; "
     "listed_at: when a whole list had it, null while it is known from a webhook alone; gone_at: deleted.",
 )

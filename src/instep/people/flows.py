@@ -38,10 +38,10 @@ class ListPeople:
         address joined since is left out; 3 both are merged. Raises DatabaseDown; Clerk's failure is a warning.
         """
         if not ask.wants_invitations():
-            return merge(ask, await self.db.read(store.find_members, access.organization_id, ask), None)
+            return merge(ask, await self.db.read(store.find_members, access.organization_id, ask, access.roles), None)
         reading = asyncio.ensure_future(self._invitations(access))
         try:
-            members = await self.db.read(store.find_members, access.organization_id, ask)
+            members = await self.db.read(store.find_members, access.organization_id, ask, access.roles)
             return merge(ask, members, await self._rows(access, await reading))
         finally:
             reading.cancel()
@@ -87,4 +87,4 @@ class ListPeople:
 
 def _members_seen(conn: Conn, principal: Principal, ref: str, ask: Ask) -> Members | None:
     access = find_access(conn, principal, ref)
-    return store.find_members(conn, access.organization_id, ask) if access else None
+    return store.find_members(conn, access.organization_id, ask, access.roles) if access else None

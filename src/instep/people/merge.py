@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from instep.identity.model import ADMIN, Invitation
+from instep.identity.model import Invitation
 from instep.kit.clock import DAY, HOUR
 from instep.kit.said import said
 from instep.kit.sought import is_found
@@ -125,11 +125,12 @@ class People(Struct, frozen=True, kw_only=True):
 
 
 class Members(Struct, frozen=True, kw_only=True):
-    """What the database gave: up to `limit + 1` members, counts by (status, role), and the seats."""
+    """What the database gave: up to `limit + 1` members, counts by (status, role), the seats, and active admins."""
 
     rows: Sequence[MemberRow]
     counts: Mapping[tuple[str, str], int]
     seats: int | None
+    admins: int = 0
 
 
 class BadCursor(ValueError):
@@ -239,7 +240,7 @@ def _totals(ask: Ask, members: Members, invitations: Sequence[InvitationRow] | U
         deactivated=by_status["deactivated"],
         banned=by_status["banned"],
         deprovisioned=by_status["deprovisioned"],
-        admins=members.counts.get(("active", ADMIN), 0),
+        admins=members.admins,
         invitations=invited,
         expired_invitations=expired,
         seats=members.seats,

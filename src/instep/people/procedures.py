@@ -10,7 +10,7 @@ from typing import Protocol
 from instep.audit.joined import superseded_entries
 from instep.audit.store import record
 from instep.identity.events import Gone, Seen, from_json, to_json
-from instep.identity.model import ADMIN, ClerkId, Key, Membership
+from instep.identity.model import ClerkId, Key, Membership
 from instep.identity.ports import Accounts, Actor, Directory, ProviderDown, ProviderRefused
 from instep.identity.refusals import in_words
 from instep.journal.model import Json, Operation, Procedure, Procedures, Step
@@ -190,7 +190,7 @@ class MemberProcedures:
     def _settle_transfer(self, conn: Conn, operation: Operation) -> None:
         now, intent = self._take_in(conn, operation), operation.intent
         if _ids(operation) is None:
-            standing.set_role(conn, intent["membership"], ADMIN, now=now)
+            standing.set_role(conn, intent["membership"], intent["role"], now=now)
             standing.set_role(conn, intent["own_membership"], intent["own_role"], now=now)
 
     def _settle_deactivation(self, conn: Conn, operation: Operation) -> None:

@@ -7,7 +7,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.access.principal import Access
-from instep.identity.model import ADMIN
 from instep.identity.refusals import LAST_ADMIN
 from instep.kit.signs import Badge, Status
 from instep.kit.words import When, Words
@@ -204,7 +203,7 @@ def why_it_stays(row: MemberRow, reading: Reading, words: Words) -> str | None:
     """Why a member can be neither put out nor given a lower role just now."""
     if reading.around.of_member(row.id) == "open":
         return words.gettext("A change of this person is under way.")
-    is_last = row.role == ADMIN and row.status == "active" and reading.admins <= 1
+    is_last = reading.access.roles.is_admin(row.role) and row.status == "active" and reading.admins <= 1
     return words.gettext(LAST_ADMIN) if is_last else None
 
 

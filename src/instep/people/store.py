@@ -8,7 +8,9 @@ import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instep.identity.model import ADMIN, PRESENT
+from instep.access.roles import find_roles
+from instep.identity.model import PRESENT
+from instep.identity.roles import UNREAD, Roles
 from instep.kit.db import Conn, fetch, is_among, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search
@@ -68,7 +70,7 @@ class Shape(Struct, frozen=True):
     has_piece: bool = False
 
 
-def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
+def find_members(conn: Conn, organization_id: str, ask: Ask, roles: Roles = UNREAD) -> Members:
     """Up to `limit + 1` members of one page, by status and then by name; the counts and seats of the organization."""
     rows: list[MemberRow] = []
     counted = fetch(conn, _COUNTS, {"organization_id": organization_id})
@@ -88,6 +90,7 @@ def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
         rows=rows,
         counts={(status, role): members for _, status, role, members in counted if members},
         seats=counted[0][0] if counted else None,
+        admins=sum(members or 0 for _, status, role, members in counted if status == "active" and roles.is_admin(role)),
     )
 
 
@@ -215,7 +218,6 @@ _MEMBER = sa.select(*_COLUMNS, m.deactivation, _LIVE.label("is_live")).select_fr
     memberships.join(users, u.id == m.user_id)
 )
 _STANDING = sa.case((m.status.in_(PRESENT), 0), (m.status == "deactivated", 1), else_=2)
-_IS_ADMIN = sa.and_(m.status == "active", m.role == ADMIN, _LIVE)
 _LONGEST_REF = 200
 
 
@@ -234,10 +236,10 @@ def find_member(conn: Conn, organization_id: str, ref: str) -> Member | None:
     return Member(**row._mapping) if row else None
 
 
-def list_admins(conn: Conn, organization_id: str) -> dict[str, str]:
-    """The memberships of an organization's active admins, and whose they are (our ids)."""
+def list_admins(conn: Conn, organization_id: str, roles: Roles = UNREAD) -> dict[str, str]:
+    """The memberships of an organization's active admins, and whose they are (our ids). `roles` are those it has."""
     query = sa.select(m.id, m.user_id).select_from(memberships.join(users, u.id == m.user_id))
-    rows = conn.execute(query.where(m.organization_id == organization_id, _IS_ADMIN))
+    rows = conn.execute(query.where(m.organization_id == organization_id, _is_admin(roles)))
     return {str(row.id): str(row.user_id) for row in rows}
 
 
@@ -245,13 +247,19 @@ def find_without_admin(conn: Conn, organization_id: str | None = None, *, limit:
     """Organizations (id and name) that have members and no active admin: they need attention. All, or this one."""
     o = organizations.c
     has_members = sa.exists().where(m.organization_id == o.id, m.status != "removed")
-    has_admin = sa.exists(
-        sa.select(1).select_from(memberships.join(users, u.id == m.user_id)).where(m.organization_id == o.id, _IS_ADMIN)
+    theirs = sa.select(1).select_from(memberships.join(users, u.id == m.user_id)).where(m.organization_id == o.id)
+    is_admin = sa.or_(
+        _is_admin(find_roles(conn)), sa.and_(o.clerk_id.is_(None), _is_admin(find_roles(conn, is_local=True)))
     )
+    has_admin = sa.exists(theirs.where(is_admin))
     query = sa.select(o.id, o.name).where(o.deleted_at.is_(None), o.gone_at.is_(None), has_members, sa.not_(has_admin))
     if organization_id is not None:
         query = query.where(o.id == organization_id)
     return [(id, name) for id, name in conn.execute(query.order_by(o.name, o.id).limit(limit))]
+
+
+def _is_admin(roles: Roles) -> sa.ColumnElement[bool]:
+    return sa.and_(m.status == "active", m.role.in_(sorted(roles.admins)), _LIVE)
 
 
 def list_other_organizations(conn: Conn, user_id: str, organization_id: str) -> list[tuple[str, str]]:

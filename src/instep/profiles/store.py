@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.access.principal import Principal
-from instep.identity.model import ADMIN
+from instep.access.roles import PACKED, unpack
 from instep.kit.db import Conn, fetch, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search
@@ -166,14 +166,21 @@ def _belongings(dialect: str) -> sa.Select[Any]:
 
 def list_ties(conn: Conn, principal: Principal, user_id: str) -> list[Tie]:
     """The organizations that the asker and this person both belong to; a key for one organization is an admin there."""
-    theirs = sa.select(m.organization_id, m.role).join(organizations, o.id == m.organization_id)
+    theirs = sa.select(m.organization_id, m.role, o.clerk_id, PACKED).join(organizations, o.id == m.organization_id)
     theirs = theirs.where(m.user_id == user_id, _IS_HERE)
     if principal.only is not None:
         rows = conn.execute(theirs.where(o.id == principal.only)).all()
-        return [Tie(organization_id=id, own=ADMIN, theirs=role) for id, role in rows]
+        return [Tie(organization_id=id, is_admin=True, theirs=role) for id, role, *_ in rows]
     if principal.user_id is None:
         return []
     own = memberships.alias("own")
     is_own = sa.and_(own.c.organization_id == m.organization_id, own.c.user_id == principal.user_id)
     both = theirs.add_columns(own.c.role).join(own, is_own).where(own.c.status == "active", own.c.gone_at.is_(None))
-    return [Tie(organization_id=id, own=mine, theirs=role) for id, role, mine in conn.execute(both)]
+    return [
+        Tie(
+            organization_id=id,
+            is_admin=unpack(conn, packed, is_local=clerk_id is None).is_admin(mine),
+            theirs=role,
+        )
+        for id, role, clerk_id, packed, mine in conn.execute(both)
+    ]

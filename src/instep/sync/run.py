@@ -31,6 +31,7 @@ from instep.sync.model import PLAN_LASTS, Lease, Run, RunKind, SyncRefused
 from instep.sync.places import places_of
 from instep.sync.plan import Policy
 from instep.sync.ports import Everything, Told, Writes
+from instep.sync.roles import RoleReader
 from instep.sync.scan import Scan
 from instep.sync.telling import Telling
 
@@ -65,6 +66,7 @@ class Sync:
     newest_event: Callable[[Conn], int | None] = _nobody
     touched: Callable[[set[str]], None] = _nobody
     news: Callable[[], None] = lambda: None
+    roles: RoleReader | None = None
 
     async def check(self, *, actor: str, told: Told = _nobody, run_id: str | None = None) -> Run:
         """Say what differs, and change nothing. Raises SyncRefused, Busy, ProviderDown, ProviderRefused."""
@@ -210,6 +212,15 @@ class Sync:
             sealed = {"hash": await self.db.read(store.digest, run.id), "expires_at": now + PLAN_LASTS}
         return await self._end(run, lease, counts=counts, **sealed)
 
+    async def _read_roles(self) -> None:
+        """Every run reads the roles of the instance first; one that can't is a run without them."""
+        if self.roles is None:
+            return
+        try:
+            await self.roles.read()
+        except InstepError as error:
+            log.warning("roles_not_read", error=str(error))
+
     async def _check_instance(self) -> None:
         here = await self.db.read(self.instance)
         there = await self.source.find_instance() if here else None
@@ -243,6 +254,7 @@ class Sync:
         try:
             if kind != "first":
                 await make_held(self.db)
+            await self._read_roles()
             yield run
         except SyncRefused as error:
             await self._fail(run, lease, "refused", error)

@@ -80,12 +80,13 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("permissions", JSON, server_default="[]", nullable=False),
+        sa.Column("is_admin", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("is_default", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("listed_at", sa.BigInteger(), nullable=True),
         sa.Column("gone_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("clerk_id", name=op.f("pk_instep_roles")),
-        comment="Roles of the Clerk instance. permissions: their keys; is_default: given where nobody chose; "
+        comment="Roles of the Clerk instance. permissions: their keys; is_admin: may manage members; is_default: given where nobody chose; "
         "listed_at: when a whole list had it, null while it is known from a webhook alone; gone_at: deleted.",
     )
     if is_postgresql:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from instep.identity.roles import UNREAD, Roles
+from instep.identity.roles import UNREAD, Roles, localized
 
 
 class Principal(Struct, frozen=True, kw_only=True):
@@ -68,9 +68,9 @@ class Person(Struct, frozen=True, kw_only=True):
     public_metadata: Any
     is_active: bool
     is_banned: bool
-    is_deprovisioned: bool
     deleted_at: int | None
     gone_at: int | None
+    is_deprovisioned: bool = False
 
     @property
     def is_barred(self) -> bool:
@@ -86,7 +86,7 @@ class Person(Struct, frozen=True, kw_only=True):
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """What a principal may do in one organization they may see. `roles` are those that there are in it."""
+    """What a principal may do in one organization they may see."""
 
     principal: Principal
     organization_id: str
@@ -94,7 +94,12 @@ class Access(Struct, frozen=True, kw_only=True):
     organization_name: str
     organization_slug: str | None
     role: str | None
-    roles: Roles = UNREAD
+    instance_roles: Roles = UNREAD
+
+    @property
+    def roles(self) -> Roles:
+        """The roles that there are in it: the instance's, or instep's own where Clerk does not know it."""
+        return self.instance_roles if self.organization_clerk_id is not None else localized(self.instance_roles)
 
     @property
     def may_act(self) -> bool:

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.access.principal import Access, Barred, Person, Principal, decide_principal
-from instep.access.roles import PACKED, unpack
-from instep.access.tables import api_keys, memberships, organizations, sessions, users
+from instep.access.tables import api_keys, memberships, organizations, roles, sessions, users
+from instep.identity.roles import ADMIN_ROLES, FIELD, RECORD, Roles, localized, roles_of
 from instep.identity.session import SessionClaims
 from instep.kit.db import Conn, fetch, is_among
 
@@ -25,6 +25,36 @@ _LIVE = (
     users.c.gone_at.is_(None),
 )
 _PERSON = tuple(users.c[name] for name in Person.__struct_fields__)
+
+
+def _flag(column: sa.ColumnElement[Any], flag: str) -> sa.ColumnElement[str]:
+    return sa.case((column, _text(flag)), else_=_text(""))
+
+
+def _text(text: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{text}'", sa.Text)
+
+
+_FLAGS = _flag(roles.c.is_admin, "a") + _flag(roles.c.is_default, "d") + _flag(roles.c.listed_at.is_not(None), "l")
+_RECORD = roles.c.key + _text(FIELD) + roles.c.name + _text(FIELD) + _FLAGS
+PACKED: sa.ScalarSelect[str] = (
+    sa.select(sa.func.aggregate_strings(_RECORD, RECORD)).where(roles.c.gone_at.is_(None)).scalar_subquery()
+)
+"""Every living role, as `identity.roles.roles_of` reads it."""
+
+
+def unpack(conn: Conn, packed: str | None, *, is_local: bool = False) -> Roles:
+    """Return the roles that `PACKED` gave, with those that the settings name. `is_local`: of an organization that
+    Clerk does not know."""
+    named: frozenset[str] = conn.get_execution_options().get(ADMIN_ROLES, frozenset())
+    found = roles_of(packed, named)
+    return localized(found) if is_local else found
+
+
+def find_roles(conn: Conn, *, is_local: bool = False) -> Roles:
+    """Return the roles of the instance, or of a local organization."""
+    packed = conn.execute(sa.select(PACKED)).scalar()
+    return unpack(conn, packed, is_local=is_local)
 
 
 class SessionRow(Struct, frozen=True, kw_only=True):
@@ -244,15 +274,16 @@ def revoke_key(conn: Conn, *, id: str, at: int) -> KeyRow | None:
 def _access(conn: Conn, principal: Principal, row: Sequence[Any]) -> Access:
     """Access from the columns of `_seen`."""
     id, clerk_id, name, slug, role, packed = row
-    roles = unpack(conn, packed, is_local=clerk_id is None)
+    found = unpack(conn, packed)
+    held = found if clerk_id is not None else localized(found)
     return Access(
         principal=principal,
         organization_id=id,
         organization_clerk_id=clerk_id,
         organization_name=name,
         organization_slug=slug,
-        role=roles.highest if principal.only else role,
-        roles=roles,
+        role=held.highest if principal.only else role,
+        instance_roles=found,
     )
 
 

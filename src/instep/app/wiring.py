@@ -121,10 +121,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock, read_roles=syncing.roles.read
     )
     held = Held()
-    procedures = make_procedures(clerk, _noter(clock), clock, held)
-    runner = Runner(
-        db=db, procedures=procedures, noted=_noter(clock), clock=clock, attention=lambda: live.publish([ATTENTION])
-    )
+    runner = _make_runner(db, make_procedures(clerk, _noter(clock), clock, held), clock, live)
     worker = Worker(work, runner, live, syncing.chores(), syncing.asked.run_once)
     url = settings.instep_public_url
     invitations = desk.make_desk(db, runner, clerk, redirect_url=url, clock=clock)
@@ -173,6 +170,13 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         access_pages=AccessPages(pages, gate, sessions, break_glass, sign_in, settings.instep_public_url),
         syncing=syncing,
     )
+
+
+def _make_runner(db: Db, procedures: Procedures, clock: Clock, live: Live) -> Runner:
+    def attention() -> None:
+        live.publish([ATTENTION])
+
+    return Runner(db=db, procedures=procedures, noted=_noter(clock), clock=clock, attention=attention)
 
 
 def make_procedures(

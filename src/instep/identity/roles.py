@@ -142,12 +142,18 @@ def has_management(permissions: Sequence[str]) -> bool:
 
 
 @lru_cache(maxsize=256)
-def roles_of(packed: str | None, named: frozenset[str], is_local: bool) -> Roles:
+def roles_of(packed: str | None, named: frozenset[str]) -> Roles:
     """Return the roles that a statement gathered in one text (see `PACKED`)."""
     parts = [part.split(FIELD) for part in packed.split(RECORD)] if packed else []
     is_listed = any("l" in flags for *_, flags in parts)
     listed = (Role(key, name, "a" in flags, "d" in flags) for key, name, flags in parts) if is_listed else ()
-    return Roles(tuple(sorted(listed)), named, is_local)
+    return Roles(tuple(sorted(listed)), named)
+
+
+@lru_cache(maxsize=256)
+def localized(roles: Roles) -> Roles:
+    """Return the roles of an organization that Clerk does not know, in an installation with these roles."""
+    return Roles(roles.listed, roles.named, is_local=True)
 
 
 FIELD, RECORD = "\x1f", "\x1e"

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from instep.identity.model import Invitation
+from instep.identity.roles import UNREAD, Roles
 from instep.kit.clock import DAY, HOUR
 from instep.kit.said import said
 from instep.kit.sought import is_found
@@ -125,12 +126,12 @@ class People(Struct, frozen=True, kw_only=True):
 
 
 class Members(Struct, frozen=True, kw_only=True):
-    """What the database gave: up to `limit + 1` members, counts by (status, role), the seats, and active admins."""
+    """What the database gave: up to `limit + 1` members, counts by (status, role), seats, and roles."""
 
     rows: Sequence[MemberRow]
     counts: Mapping[tuple[str, str], int]
     seats: int | None
-    admins: int = 0
+    roles: Roles = UNREAD
 
 
 class BadCursor(ValueError):
@@ -240,7 +241,7 @@ def _totals(ask: Ask, members: Members, invitations: Sequence[InvitationRow] | U
         deactivated=by_status["deactivated"],
         banned=by_status["banned"],
         deprovisioned=by_status["deprovisioned"],
-        admins=members.admins,
+        admins=sum(n for (st, role), n in members.counts.items() if st == "active" and members.roles.is_admin(role)),
         invitations=invited,
         expired_invitations=expired,
         seats=members.seats,

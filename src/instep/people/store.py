@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instep.access.roles import find_roles
+from instep.access.store import find_roles
 from instep.identity.model import PRESENT
 from instep.identity.roles import UNREAD, Roles
 from instep.kit.db import Conn, fetch, is_among, is_in, listed
@@ -90,7 +90,7 @@ def find_members(conn: Conn, organization_id: str, ask: Ask, roles: Roles = UNRE
         rows=rows,
         counts={(status, role): members for _, status, role, members in counted if members},
         seats=counted[0][0] if counted else None,
-        admins=sum(members or 0 for _, status, role, members in counted if status == "active" and roles.is_admin(role)),
+        roles=roles,
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from instep.access.principal import Principal
-from instep.access.roles import find_roles
+from instep.access.store import find_roles
 from instep.identity.addresses import checked_email, is_same
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
 from instep.identity.standing import LEAVES, underway

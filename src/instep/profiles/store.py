@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.access.principal import Principal
-from instep.access.roles import PACKED, unpack
+from instep.access.store import PACKED, unpack
 from instep.kit.db import Conn, fetch, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from instep.access.principal import Principal
-from instep.access.roles import find_roles
+from instep.access.store import find_roles
 from instep.identity.refusals import CONFLICT, Refused
 from instep.identity.standing import LEAVES_EVERYWHERE, underway
 from instep.journal.model import Asked, Operation

@@ -16,7 +16,7 @@ from instep.access.console import Console
 from instep.access.principal import Access, Principal
 from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
 from instep.invitations.pages import InvitationPages
-from instep.invitations.rules import ROLES, InviteRefused, checked_email
+from instep.invitations.rules import InviteRefused, checked_email
 from instep.kit.clock import DAY, HOUR, MINUTE, now
 from instep.kit.db import DatabaseDown
 from instep.kit.errors import TemporaryError
@@ -239,9 +239,13 @@ def preview(firm: Firm, public_url: str) -> Starlette:
         attention=firm.count_attention,
     )
     people = PeoplePages(
-        console=console, roles=ROLES, list_people=firm.list_people, live=firm.live.listen, around=firm.around
+        console=console,
+        roles=lambda access: access.roles.options,
+        list_people=firm.list_people,
+        live=firm.live.listen,
+        around=firm.around,
     )
-    invitations = InvitationPages(console=console, roles=ROLES, invite=firm.invite)
+    invitations = InvitationPages(console=console, roles=lambda access: access.roles.options, invite=firm.invite)
     looks = [
         Route("/as/{who}", door.become),
         Route("/flip/{what}", door.flip),

@@ -16,7 +16,7 @@ ALL = ("first_name", "last_name", "username", "email", "public_metadata", "attri
 
 
 def tie(own: str = ADMIN, theirs: str = MEMBER) -> Tie:
-    return Tie(organization_id="ogn_1", own=own, theirs=theirs)
+    return Tie(organization_id="ogn_1", is_admin=own == ADMIN, theirs=theirs)
 
 
 def may(rights: Rights) -> set[str]:

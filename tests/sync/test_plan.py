@@ -35,7 +35,17 @@ def sides(draw: Any) -> tuple[list[Seen], list[Ours]]:
             )
             theirs.append(seen(person, draw(st.integers(0, 3))))
         if draw(st.booleans()):
-            content = (None, False, draw(names), None, None, None, draw(st.booleans()), draw(metadata))
+            content = (
+                None,
+                False,
+                draw(names),
+                None,
+                None,
+                None,
+                draw(st.booleans()),
+                draw(st.booleans()),
+                draw(metadata),
+            )
             is_gone, is_kept = draw(st.booleans()), draw(st.booleans())
             ours.append(
                 Ours(f"user_{n}", f"usr_{n}", draw(st.integers(0, 3)), "d", is_gone, is_kept, False, at, content)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from instep.identity.addresses import canonical
-from instep.identity.model import ADMIN
+from instep.identity.roles import UNREAD, Roles, localized
 
 
 class Principal(Struct, frozen=True, kw_only=True):
@@ -45,9 +45,9 @@ class Principal(Struct, frozen=True, kw_only=True):
 
 
 class Barred(Struct, frozen=True):
-    """Someone whom Clerk knows and who may not come in: deactivated, banned or deleted. `principal` may do nothing.
+    """Someone whom Clerk knows and who may not come in: deactivated, banned, deprovisioned or deleted.
 
-    `is_paused`: they were deactivated here, and can be reactivated.
+    `principal` may do nothing. `is_paused`: they were deactivated here, and can be reactivated.
     """
 
     principal: Principal
@@ -74,11 +74,13 @@ class Person(Struct, frozen=True, kw_only=True):
     is_banned: bool
     deleted_at: int | None
     gone_at: int | None
+    is_deprovisioned: bool = False
 
     @property
     def is_barred(self) -> bool:
         """Whether they may not come in, although Clerk may still say that they are signed in."""
-        return not self.is_active or self.is_banned or self.deleted_at is not None or self.gone_at is not None
+        is_deleted = self.deleted_at is not None or self.gone_at is not None
+        return not self.is_active or self.is_banned or self.is_deprovisioned or is_deleted
 
     @property
     def name(self) -> str:
@@ -118,11 +120,25 @@ class Access(Struct, frozen=True, kw_only=True):
     organization_name: str
     organization_slug: str | None
     role: str | None
+    instance_roles: Roles = UNREAD
+
+    @property
+    def roles(self) -> Roles:
+        """The roles that there are in it: the instance's, or instep's own where Clerk does not know it."""
+        return self.instance_roles if self.organization_clerk_id is not None else localized(self.instance_roles)
 
     @property
     def may_act(self) -> bool:
         """Whether they may change people here; otherwise they only read."""
-        return self.principal.may("write") and (self.principal.is_instance_admin or self.role == ADMIN)
+        has_all = self.principal.is_instance_admin or self.principal.only is not None
+        return self.principal.may("write") and (has_all or self.roles.is_admin(self.role))
+
+    @property
+    def rank(self) -> int:
+        """How high whoever asks is here: instance admins above all; see Roles.rank."""
+        if self.principal.is_instance_admin:
+            return 3
+        return 2 if self.principal.only is not None else self.roles.rank(self.role)
 
 
 def decide_principal(

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.access.principal import Access, Barred, Contact, Paused, Person, Principal, decide_principal
-from instep.access.tables import api_keys, memberships, organizations, sessions, users
-from instep.identity.model import ADMIN
+from instep.access.tables import api_keys, memberships, organizations, roles, sessions, users
+from instep.identity.roles import ADMIN_ROLES, FIELD, RECORD, Roles, localized, roles_of
 from instep.identity.session import SessionClaims
 from instep.kit.clock import SKEW
 from instep.kit.db import Conn, fetch, is_among
@@ -20,8 +20,44 @@ MOST_PAUSED = 20  # organizations that a deactivated person is told of
 MOST_CONTACTS = 5  # admins that they are told of
 LONGEST_REF = 200  # characters; what comes from an address can be anything, and PostgreSQL refuses some of it
 
-_LIVE = (users.c.is_active, sa.not_(users.c.is_banned), users.c.deleted_at.is_(None), users.c.gone_at.is_(None))
+_LIVE = (
+    users.c.is_active,
+    sa.not_(users.c.is_banned),
+    sa.not_(users.c.is_deprovisioned),
+    users.c.deleted_at.is_(None),
+    users.c.gone_at.is_(None),
+)
 _PERSON = tuple(users.c[name] for name in Person.__struct_fields__)
+
+
+def _flag(column: sa.ColumnElement[Any], flag: str) -> sa.ColumnElement[str]:
+    return sa.case((column, _text(flag)), else_=_text(""))
+
+
+def _text(text: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{text}'", sa.Text)
+
+
+_FLAGS = _flag(roles.c.is_admin, "a") + _flag(roles.c.is_default, "d") + _flag(roles.c.listed_at.is_not(None), "l")
+_RECORD = roles.c.key + _text(FIELD) + roles.c.name + _text(FIELD) + _FLAGS
+PACKED: sa.ScalarSelect[str] = (
+    sa.select(sa.func.aggregate_strings(_RECORD, RECORD)).where(roles.c.gone_at.is_(None)).scalar_subquery()
+)
+"""Every living role, as `identity.roles.roles_of` reads it."""
+
+
+def unpack(conn: Conn, packed: str | None, *, is_local: bool = False) -> Roles:
+    """Return the roles that `PACKED` gave, with those that the settings name. `is_local`: of an organization that
+    Clerk does not know."""
+    named: frozenset[str] = conn.get_execution_options().get(ADMIN_ROLES, frozenset())
+    found = roles_of(packed, named)
+    return localized(found) if is_local else found
+
+
+def find_roles(conn: Conn, *, is_local: bool = False) -> Roles:
+    """Return the roles of the instance, or of a local organization."""
+    packed = conn.execute(sa.select(PACKED)).scalar()
+    return unpack(conn, packed, is_local=is_local)
 
 
 class SessionRow(Struct, frozen=True, kw_only=True):
@@ -155,7 +191,7 @@ def list_accesses(
     values = {"user_id": principal.user_id, "limit": limit}
     for i, word in enumerate(words):
         values |= {f"word_{i}": f"%{_escaped(word.lower())}%", f"typed_{i}": f"%{_escaped(word)}%"}
-    return [_access(principal, row) for row in conn.execute(_all_seen(*_kind(principal), len(words)), values)]
+    return [_access(conn, principal, row) for row in conn.execute(_all_seen(*_kind(principal), len(words)), values)]
 
 
 def _escaped(word: str) -> str:
@@ -173,7 +209,7 @@ def find_access(conn: Conn, principal: Principal, ref: str) -> Access | None:
     values = {"user_id": principal.user_id, "ref": ref}
     rows = fetch(conn, _one_seen(*_kind(principal)), values)
     is_theirs = bool(rows) and principal.only in (None, rows[0][0])
-    return _access(principal, rows[0]) if is_theirs else None
+    return _access(conn, principal, rows[0]) if is_theirs else None
 
 
 def find_pause(conn: Conn, user_id: str, ref: str | None = None) -> Paused | None:
@@ -207,7 +243,8 @@ def list_pauses(conn: Conn, user_id: str) -> list[Paused]:
 def _contacts(conn: Conn, organization_ids: list[str], but: str) -> tuple[Contact, ...]:
     """Return the active admins of these organizations, those who joined first first, a few at the most."""
     m = memberships.c
-    is_admin = sa.and_(m.role == ADMIN, m.status == "active", m.gone_at.is_(None), m.user_id != but)
+    roles_of_admins = sorted(find_roles(conn).admins | find_roles(conn, is_local=True).admins)
+    is_admin = sa.and_(m.role.in_(roles_of_admins), m.status == "active", m.gone_at.is_(None), m.user_id != but)
     query = sa.select(*_PERSON).select_from(users.join(memberships, m.user_id == users.c.id))
     query = query.where(is_among(conn, m.organization_id, organization_ids), is_admin, *_LIVE)
     found = [_person(row) for row in conn.execute(query.order_by(m.joined_at, m.id).limit(MOST_CONTACTS))]
@@ -250,7 +287,7 @@ def _seen(may_see_all: bool, is_person: bool) -> sa.Select[Any]:
     is_here = m.organization_id + "" == o.id
     newest = sa.select(m.role).where(is_theirs, is_here).order_by(m.joined_at.desc(), m.id.desc())
     role = newest.limit(1).scalar_subquery() if is_person else sa.null()
-    query = sa.select(o.id, o.clerk_id, o.name, o.slug, role.label("role"))
+    query = sa.select(o.id, o.clerk_id, o.name, o.slug, role.label("role"), PACKED.label("roles"))
     query = query.where(o.deleted_at.is_(None), o.gone_at.is_(None))
     if may_see_all:
         return query
@@ -288,16 +325,19 @@ def revoke_key(conn: Conn, *, id: str, at: int) -> KeyRow | None:
     return KeyRow(**row._mapping) if row else None
 
 
-def _access(principal: Principal, row: Sequence[Any]) -> Access:
+def _access(conn: Conn, principal: Principal, row: Sequence[Any]) -> Access:
     """Access from the columns of `_seen`."""
-    id, clerk_id, name, slug, role = row
+    id, clerk_id, name, slug, role, packed = row
+    found = unpack(conn, packed)
+    held = found if clerk_id is not None else localized(found)
     return Access(
         principal=principal,
         organization_id=id,
         organization_clerk_id=clerk_id,
         organization_name=name,
         organization_slug=slug,
-        role=ADMIN if principal.only else role,
+        role=held.highest if principal.only else role,
+        instance_roles=found,
     )
 
 

@@ -42,6 +42,10 @@ _TYPES: dict[str, Any] = {
     "is_email_verified": sa.Boolean,
     "is_active": sa.Boolean,
     "is_banned": sa.Boolean,
+    "is_deprovisioned": sa.Boolean,
+    "is_admin": sa.Boolean,
+    "is_default": sa.Boolean,
+    "listed_at": sa.BigInteger,
     "joined_at": sa.BigInteger,
     "deleted_at": sa.BigInteger,
     "gone_at": sa.BigInteger,
@@ -56,7 +60,8 @@ def _table(name: str, columns: str) -> sa.TableClause:
 users = _table(
     "instep_users",
     "id clerk_id email is_email_verified first_name last_name username image_url public_metadata "
-    "is_active is_banned deleted_at gone_at",
+    "is_active is_banned is_deprovisioned deleted_at gone_at",
 )
+roles = _table("instep_roles", "key name is_admin is_default listed_at gone_at")
 organizations = _table("instep_organizations", "id clerk_id name slug joined_at deleted_at gone_at")
 memberships = _table("instep_memberships", "id organization_id user_id role status joined_at gone_at")

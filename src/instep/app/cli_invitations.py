@@ -9,14 +9,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from instep.access.principal import Access
 from instep.app.cli_run import AsJson, Organization, access_to, with_services
 from instep.app.wiring import Services
-from instep.identity.model import MEMBER, ClerkId, Invitation
+from instep.identity.model import ClerkId, Invitation
+from instep.identity.roles import Roles
 from instep.invitations.batch import Batch
 from instep.invitations.flows import Wanted
 from instep.invitations.many import Preview
 from instep.invitations.preview import Wish, read
-from instep.invitations.rules import EXPIRES_IN_DAYS, MOST_DAYS
+from instep.invitations.rules import EXPIRES_IN_DAYS, MOST_DAYS, checked_role
 from instep.kit.clock import to_iso
 from instep.kit.errors import PermanentError
 
@@ -24,7 +26,8 @@ app = typer.Typer()
 Which = Annotated[str, typer.Argument(metavar="INVITATION", help="Clerk's id of it, or its address.")]
 WHOM = "Addresses; @FILE for a list, or a CSV with email, role, name; - for standard input."
 People = Annotated[list[str], typer.Argument(metavar="EMAIL...", help=WHOM)]
-Role = Annotated[str, typer.Option(help="Such as org:admin; for those whose role the CSV does not tell.")]
+HOW = "Such as org:admin, for those whose role the CSV does not tell; else the instance's default one."
+Role = Annotated[str | None, typer.Option(help=HOW)]
 NoMail = Annotated[bool, typer.Option("--no-mail", help="Only make the link, send no mail.")]
 
 
@@ -32,25 +35,37 @@ NoMail = Annotated[bool, typer.Option("--no-mail", help="Only make the link, sen
 def invite(
     organization: Organization,
     people: People,
-    role: Role = MEMBER,
+    role: Role = None,
     days: Annotated[int, typer.Option(min=1, max=MOST_DAYS, help="How long it can be accepted.")] = EXPIRES_IN_DAYS,
     no_mail: NoMail = False,
     as_json: AsJson = False,
 ) -> None:
     """Invite one person or many; what can't be sent now is sent by the server's worker."""
-    wishes = _wishes(people, role)
+    texts = _texts(people)
     more: Any = {"expires_in_days": days, "notify": not no_mail}
-    if len(wishes) == 1:
+
+    async def run(services: Services) -> Invitation | Batch:
+        access = await access_to(services, organization)
+        wishes = _wishes(texts, role, access.roles)
+        if len(wishes) > 1:
+            return await _send(services, access, wishes, more)
         wanted = Wanted(email=wishes[0].email, role=wishes[0].role, name=wishes[0].name, **more)
-        return _print(with_services(lambda services: _invite(services, organization, wanted)), as_json)
-    return _print_batch(with_services(lambda services: _send(services, organization, wishes, more)), as_json)
+        return await services.invitations.invite.send(access, wanted)
+
+    made = with_services(run)
+    return _print(made, as_json) if isinstance(made, Invitation) else _print_batch(made, as_json)
 
 
 @app.command("preview-invitations")
-def preview(organization: Organization, people: People, role: Role = MEMBER, as_json: AsJson = False) -> None:
+def preview(organization: Organization, people: People, role: Role = None, as_json: AsJson = False) -> None:
     """Say what `invite` would do with each; nothing is sent."""
-    wishes = _wishes(people, role)
-    _print_preview(with_services(lambda services: _preview(services, organization, wishes)), as_json)
+    texts = _texts(people)
+
+    async def run(services: Services) -> Preview:
+        access = await access_to(services, organization)
+        return await services.invitations.invite_many.preview(access, _wishes(texts, role, access.roles))
+
+    _print_preview(with_services(run), as_json)
 
 
 @app.command()
@@ -77,11 +92,16 @@ def revoke(organization: Organization, invitation: Which, as_json: AsJson = Fals
     _print(with_services(run), as_json)
 
 
-def _wishes(people: list[str], role: str) -> list[Wish]:
-    """Those whom the command line names, and those in the files that it names."""
+def _texts(people: list[str]) -> list[str]:
+    """What the command line names, and the files that it names."""
     written = " ".join(it for it in people if it != "-" and not it.startswith("@"))
     texts = [_read(it) for it in people if it == "-" or it.startswith("@")]
-    return [wish for text in ([written] if written else []) + texts for wish in read(text, role=role)]
+    return ([written] if written else []) + texts
+
+
+def _wishes(texts: list[str], role: str | None, roles: Roles) -> list[Wish]:
+    wanted = checked_role(roles, roles.key_of(role) if role else None)
+    return [wish for text in texts for wish in read(text, role=wanted, roles=roles)]
 
 
 def _read(file: str) -> str:
@@ -105,17 +125,8 @@ async def _id(services: Services, organization: str | None, which: str) -> str:
     return listed[0].clerk_id
 
 
-async def _invite(services: Services, organization: str, wanted: Wanted) -> Invitation:
-    return await services.invitations.invite.send(await access_to(services, organization), wanted)
-
-
-async def _preview(services: Services, organization: str, wishes: list[Wish]) -> Preview:
-    return await services.invitations.invite_many.preview(await access_to(services, organization), wishes)
-
-
-async def _send(services: Services, organization: str, wishes: list[Wish], more: Any) -> Batch:
+async def _send(services: Services, access: Access, wishes: list[Wish], more: Any) -> Batch:
     """Keep the batch, and send at once what is due at once."""
-    access = await access_to(services, organization)
     many = services.invitations.invite_many
     batch = await many.send(access, wishes, **more)
     await services.runner.resume_due()

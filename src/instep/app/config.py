@@ -92,6 +92,7 @@ class Settings(BaseSettings):
     instep_admin_key: Secret = None
     instep_metrics_key: Secret = None
     instep_admins: Words = ()
+    instep_admin_roles: Words = ()
     instep_frame_ancestors: Words = ()
     instep_authorized_parties: Origins = ()
     instep_cors_origins: Origins = ()

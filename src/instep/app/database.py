@@ -1,6 +1,7 @@
 """The configured database, and which fields of people belong to it."""
 
 from instep.app.config import BadSettings, Settings
+from instep.identity.roles import ADMIN_ROLES
 from instep.kit.db import Db
 from instep.mirror.owned import OWNED
 from instep.sync.plan import OURS_BY_DEFAULT, WRITABLE, Policy
@@ -12,11 +13,16 @@ def make_db(settings: Settings) -> Db:
     Raises BadSettings, in one line that names the setting, for an address that is none or a folder that can't be made.
     """
     try:
-        return Db(settings.database_url, options={OWNED: make_policy(settings).database})
+        return Db(settings.database_url, options=options_of(settings))
     except ValueError as error:
         raise BadSettings(f"{settings.database_setting}: {error}") from None
     except OSError as error:
         raise BadSettings(f"{settings.database_setting}: can't make {error.filename}: {error.strerror}") from None
+
+
+def options_of(settings: Settings) -> dict[str, object]:
+    """Return what goes with every connection, so that no reader or writer can forget it. Raises BadSettings."""
+    return {OWNED: make_policy(settings).database, ADMIN_ROLES: frozenset(settings.instep_admin_roles)}
 
 
 def make_policy(settings: Settings) -> Policy:

@@ -8,6 +8,7 @@ from instep.app.health import require_room
 from instep.app.wiring import make_clerk, make_sign_in
 from instep.clerk.client import ClerkClient
 from instep.clerk.webhook import Verifier
+from instep.identity.roles import MANAGE_MEMBERS, Role, Roles, has_management
 from instep.inbox import instance, store
 from instep.kit.clock import HOUR, now
 from instep.kit.db import Conn, Db, is_pooled
@@ -47,7 +48,7 @@ async def examine(settings: Settings) -> list[Finding]:
             *(await _instance(settings, clerk if key.is_good else None)),
             await _publishable_key(settings, clerk),
             _webhook_secret(settings),
-            *(await _webhook(settings, clerk) if key.is_good else ()),
+            *([await _roles(settings, clerk), *await _webhook(settings, clerk)] if key.is_good else ()),
             _public_url(settings),
             _admin_key(settings),
         ]
@@ -116,6 +117,34 @@ def _inside(db: Db) -> list[Finding]:
         _search(db),
         NOBODY if db.reading(is_empty) else _admins(db.reading(find_without_admin)),
     ]
+
+
+EVENTS = "user.*, organization.*, organizationMembership.*, organizationInvitation.*, session.*, role.*, permission.*"
+"""What the webhook endpoint in Clerk subscribes to."""
+
+
+async def _roles(settings: Settings, clerk: ClerkClient) -> Finding:
+    """Which roles make an admin, by Clerk's roles and by the settings."""
+    what = "Roles"
+    try:
+        found = await clerk.list_roles()
+    except InstepError as error:
+        return Finding(what, False, f"Clerk does not say which roles there are: {error}")
+    if not found.roles:
+        return Finding(what, True, "the instance has no organization roles")
+    named = frozenset(settings.instep_admin_roles)
+    listed = (
+        Role(it.key, it.name, has_management(it.permissions or ()), it.key == found.default) for it in found.roles
+    )
+    roles = Roles(tuple(sorted(listed)), named)
+    keys = ", ".join(it.key for it in roles.listed)
+    if unknown := sorted(named - {it.key for it in roles.listed}):
+        return Finding(what, False, f"INSTEP_ADMIN_ROLES names {', '.join(unknown)}; there are: {keys}")
+    if not roles.admins:
+        return Finding(
+            what, False, f"none of {keys} has {MANAGE_MEMBERS}; name the admins' roles in INSTEP_ADMIN_ROLES"
+        )
+    return Finding(what, True, f"{keys}; admins: {', '.join(sorted(roles.admins))}; default: {roles.default}")
 
 
 def _sync(runs: list[Run]) -> Finding:
@@ -246,7 +275,11 @@ async def _publishable_key(settings: Settings, clerk: ClerkClient) -> Finding:
 def _webhook_secret(settings: Settings) -> Finding:
     what = "CLERK_WEBHOOK_SIGNING_SECRET"
     if not settings.webhook_secrets:
-        return Finding(what, False, "not set: every webhook is refused; it is shown with the endpoint in Clerk")
+        return Finding(
+            what,
+            False,
+            f"not set: every webhook is refused; it is shown with the endpoint in Clerk, which subscribes to: {EVENTS}",
+        )
     try:
         Verifier(settings.webhook_secrets)
     except ValueError as error:
@@ -272,7 +305,8 @@ async def _webhook(settings: Settings, clerk: ClerkClient) -> list[Finding]:
         return []
     finally:
         db.close()
-    return [Finding("Webhook", words is None, words or "nothing that Clerk changed is missing here")]
+    is_well = f"nothing that Clerk changed is missing here; the endpoint subscribes to {EVENTS}"
+    return [Finding("Webhook", words is None, words or is_well)]
 
 
 def _public_url(settings: Settings) -> Finding:

@@ -23,6 +23,7 @@ from instep.history.flows import Audit
 from instep.history.pages import HistoryPages
 from instep.history.store import count_attention, find_people, list_names
 from instep.history.view import Reading, entry_row, ids_of
+from instep.identity.roles import USUAL
 from instep.inbox.pages import DeliveryPages, Who
 from instep.inbox.store import count_parked
 from instep.inbox.view import Event
@@ -30,7 +31,6 @@ from instep.invitations.acting import InvitationActs
 from instep.invitations.application.pages import AppInvitationPages
 from instep.invitations.crowd import ManyInvitations
 from instep.invitations.pages import InvitationPages
-from instep.invitations.rules import ROLES
 from instep.journal.store import list_operations
 from instep.kit.db import Conn
 from instep.mirror.store import find_organization
@@ -62,7 +62,7 @@ def page_routes(services: Services) -> list[Route]:
         *InvitationActs(console=console, desk=services.invitations).routes(),
         *AppInvitationPages(console=console, applications=services.invitations.applications).routes(),
         *history.routes(),
-        *ProfilePages(console=console, profiles=services.profiles, roles=dict(_roles(services))).routes(),
+        *ProfilePages(console=console, profiles=services.profiles, roles=_usual_roles(services)).routes(),
         *DetailPages(console=console, profiles=services.profiles).routes(),
         *KeyPages(console=console, keys=services.keys, names=_names(services)).routes(),
         *PalettePages(console=console, people=finder(services)).routes(),
@@ -186,9 +186,18 @@ def many_members(services: Services, console: Console) -> ManyMembers:
     return ManyMembers(console=console, members=services.members, roles=_roles(services), names=names)
 
 
-def _roles(services: Services) -> list[tuple[str, str]]:
-    """The names of the roles, in the reader's language."""
-    return [(key, services.pages.words.say(name)) for key, name in ROLES]
+def _roles(services: Services) -> Callable[[Access], list[tuple[str, str]]]:
+    """The keys and names of an organization's roles, in the reader's language."""
+
+    def options(access: Access) -> list[tuple[str, str]]:
+        return [(key, services.pages.words.say(name)) for key, name in access.roles.options]
+
+    return options
+
+
+def _usual_roles(services: Services) -> dict[str, str]:
+    """The names of the roles that Clerk comes with, for people of several organizations."""
+    return {key: services.pages.words.say(name) for key, name in USUAL.items()}
 
 
 def _names(services: Services) -> Callable[[Sequence[str]], Awaitable[dict[str, str]]]:

@@ -25,6 +25,7 @@ from instep.sync.asked import Asked
 from instep.sync.first import make_held
 from instep.sync.fresh import Fresh
 from instep.sync.model import TOPIC, Busy
+from instep.sync.roles import RoleReader
 from instep.sync.run import Sync
 from instep.sync.writes import Writing
 
@@ -42,12 +43,14 @@ class Syncing:
     fresh: Fresh
     work: Work
     every: int
+    roles: RoleReader
 
     def chores(self) -> tuple[Chore, ...]:
-        """What every process does for itself: which instance the secret key belongs to; the look at the webhook."""
+        """What every process does for itself: the instance of the secret key, the look at the webhook, the roles."""
         return (
-            Chore("instance", FRESH_EVERY / SECOND, self.work.binding.verify, is_first=True),
+            Chore("instance", FRESH_EVERY / SECOND, self.work.binding.verify, first=0.0),
             Chore("freshness", FRESH_EVERY / SECOND, self.look_when_due),
+            Chore("roles", FRESH_EVERY / SECOND, self.roles.read_when_due, first=1.0),
         )
 
     async def check_when_due(self) -> None:
@@ -79,6 +82,7 @@ def make_syncing(
     """Put it together. Raises BadSettings."""
     everything, policy = clerk.everything(), make_policy(settings)
     newest = inbox.find_newest_applied
+    roles = RoleReader(db=db, source=clerk, clock=clock)
     sync = Sync(
         db=db,
         source=everything,
@@ -91,6 +95,7 @@ def make_syncing(
         newest_event=newest,
         touched=touched,
         news=lambda: touched({TOPIC}),
+        roles=roles,
     )
     fresh = Fresh(
         db=db,
@@ -100,8 +105,15 @@ def make_syncing(
         policy=policy,
         news=lambda: touched({ATTENTION, TOPIC}),
     )
-    work = Work(db=db, directory=clerk, read=wire.say, told=lambda worked: touched(worked.touched), clock=clock)
-    return Syncing(sync, Asked(sync, _looking(fresh)), fresh, work, settings.instep_sync_every * MINUTE)
+    work = Work(
+        db=db,
+        directory=clerk,
+        read=wire.say,
+        told=lambda worked: touched(worked.touched),
+        clock=clock,
+        read_roles=roles.read,
+    )
+    return Syncing(sync, Asked(sync, _looking(fresh)), fresh, work, settings.instep_sync_every * MINUTE, roles)
 
 
 def _looking(fresh: Fresh) -> Callable[[], Awaitable[None]]:

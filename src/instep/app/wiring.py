@@ -130,12 +130,13 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     clerk = clerk or make_clerk(
         settings, pacer=make_pacer(settings, waited=metrics.clerk_wait.inc, limited=metrics.clerk_limited.inc)
     )
-    work = Work(db=db, directory=clerk, read=wire.say, told=_teller(live, metrics), clock=clock)
+    syncing = make_syncing(settings, db, clerk, clock, live.publish)
+    told = _teller(live, metrics)
+    work = Work(db=db, directory=clerk, read=wire.say, told=told, clock=clock, read_roles=syncing.roles.read)
     held = Held()
     procedures = make_procedures(clerk, _noter(clock), clock, held)
     impersonation = Impersonation(db=db, clock=clock, policy=settings.instep_impersonation, noted=_attempt_noter(clock))
     runner = make_runner(db, procedures, live, clock, impersonation)
-    syncing = make_syncing(settings, db, clerk, clock, live.publish)
     relay = None if db.is_sqlite else Relay(db, live, listen_url=_plain(settings, "instep_database_listen_url"))
     worker = make_worker(work, runner, live, syncing, relay)
     url = settings.instep_public_url

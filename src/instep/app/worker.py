@@ -35,13 +35,13 @@ BUSY, GATHER = 8, 0.05
 class Chore(Struct, frozen=True):
     """Something done again and again, `every` so many seconds; a failure is logged, and waits for the next time.
 
-    `is_first`: done at the start as well.
+    `first`: after how many seconds it is done for the first time, where that is not `every`.
     """
 
     name: str
     every: float
     run: Callable[[], Awaitable[object]]
-    is_first: bool = False
+    first: float | None = None
 
 
 @dataclass
@@ -164,11 +164,10 @@ async def _hear(live: Live, topic: str, awake: asyncio.Event) -> None:
 
 async def _again_and_again(chore: Chore) -> None:
     """Do a chore by the clock, the first time after a while: whoever starts has other things to do."""
-    is_due = chore.is_first
+    wait = chore.every if chore.first is None else chore.first
     while True:
-        if not is_due:
-            await asyncio.sleep(chore.every)
-        is_due = False
+        await asyncio.sleep(wait)
+        wait = chore.every
         try:
             await chore.run()
         except InstepError as error:

@@ -14,6 +14,7 @@ from instep.identity.addresses import canonical, stored_forms
 from instep.identity.events import Absent, Found, News, Seen, UnreadableAnswer
 from instep.identity.model import ClerkId, Entity, Invitations, Key, Membership
 from instep.identity.ports import ProviderRefused
+from instep.identity.roles import InstanceRoles
 from instep.identity.rules import AskAgain
 from instep.identity.session import SessionState
 from instep.kit.pace import Urgency
@@ -26,6 +27,8 @@ PAGE = 500
 IDS_PER_PAGE = 100
 ADDRESSES_PER_PAGE = 100
 MAX_INVITATION_PAGES = 4
+_NO_ORGANIZATIONS = (402, 403)
+"""How Clerk answers where the instance has no organizations: by its plan, or since they are switched off."""
 
 
 class _Rows(msgspec.Struct):
@@ -33,6 +36,15 @@ class _Rows(msgspec.Struct):
 
     data: list[msgspec.Raw]
     total_count: int = 0
+
+
+class _Roles(msgspec.Struct):
+    data: list[wire.RoleWire]
+    total_count: int = 0
+
+
+class _Settings(msgspec.Struct):
+    domains_default_role: str | None = None
 
 
 class _Count(msgspec.Struct):
@@ -116,7 +128,7 @@ class Reading:
         found, bad = wire.read_all(wire.MembershipWire, decode(body, _Rows).data if body else [])
         for why in bad:
             log.warning("unreadable_membership", user=user, why=why)
-        return [news for it in found for news in (wire.to_organization(it.organization), wire.to_membership(it))]
+        return [news for it in found for news in (wire.to_embedded(it.organization), wire.to_membership(it))]
 
     async def list_invitations(
         self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
@@ -146,10 +158,35 @@ class Reading:
         for place in range(0, len(forms), ADDRESSES_PER_PAGE):
             params: Params = [("email_address", form) for form in forms[place : place + ADDRESSES_PER_PAGE]]
             body = await self._backend.send("GET", "users", params=[*params, ("limit", str(PAGE))])
-            for user in decode(body, list[wire.UserWire]):
-                theirs = {canonical(it.email_address) for it in user.email_addresses or ()}
+            users, _ = wire.read_all(wire.UserWire, decode(body, list[msgspec.Raw]))
+            for user in users:
+                theirs = {canonical(it.email) for it in wire.to_emails(user)}
                 found |= dict.fromkeys(theirs & wanted, ClerkId(user.id))
         return found
+
+    async def list_roles(self) -> InstanceRoles:
+        """See RoleSource.list_roles. Where the instance has no organizations, there are none."""
+        found: list[wire.RoleWire] = []
+        read = 0
+        while True:
+            params: Params = [("limit", str(PAGE)), ("offset", str(read))]
+            try:
+                body = await self._backend.find("organization_roles", params=params)
+            except ProviderRefused as error:
+                if error.status not in _NO_ORGANIZATIONS:
+                    raise
+                body = None
+            listed: _Rows = decode(body, _Rows) if body else _Rows([])
+            good, bad = wire.read_all(wire.RoleWire, listed.data)
+            for why in bad:
+                log.warning("unreadable_role", why=why)
+            found += good
+            read += len(listed.data)
+            if not listed.data or read >= listed.total_count:
+                break
+        settings = await self._backend.find("instance/organization_settings") if found else None
+        default = decode(settings, _Settings).domains_default_role if settings else None
+        return InstanceRoles([wire.to_role(it) for it in found], default)
 
     async def count_users(self) -> int:
         """How many users the instance has."""

@@ -7,11 +7,23 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec.structs import replace
 
 from instep.clerk import bounds
 from instep.clerk.bounds import LONGEST_EMAIL, LONGEST_ID, LONGEST_NAME, LONGEST_ROLE, LONGEST_URL, MOST_VERSION
-from instep.identity.events import Gone, NotForUs, Said, Seen, SessionEnded, Touched, seen
+from instep.identity.events import (
+    BarSeen,
+    Gone,
+    NotForUs,
+    RoleChanged,
+    RoleGone,
+    Said,
+    Seen,
+    SessionEnded,
+    Touched,
+    seen,
+)
 from instep.identity.model import (
     NO_METADATA,
     ClerkId,
@@ -24,6 +36,7 @@ from instep.identity.model import (
     Organization,
     User,
 )
+from instep.identity.roles import RoleSeen
 from instep.kit.bounds import DEEP, MOST_LEVELS, is_deep
 from instep.kit.clock import LATEST, is_time
 from instep.kit.errors import PermanentError
@@ -36,6 +49,10 @@ Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
 RoleKey = Annotated[str, Meta(max_length=LONGEST_ROLE)]
 Email = Annotated[str, Meta(max_length=LONGEST_EMAIL)]
 Word = Annotated[str, Meta(max_length=200, pattern="^[ -~]*$")]
+Flag = bool | UnsetType | None
+Text = str | UnsetType | None
+NOT_SENT = Raw(b"")
+"""Stands for metadata that Clerk did not send."""
 MOST_MEMBERS = 2**31 - 1
 
 
@@ -59,20 +76,21 @@ class EmailWire(Struct, gc=False):
 
 
 class UserWire(Struct, gc=False):
-    """A user as the Backend API and `user.*` events give it."""
+    """A user as the Backend API and `user.*` events give it. UNSET: not sent, which is not the same as empty."""
 
     id: Id
     updated_at: Version = 0
     created_at: At | None = 0
-    primary_email_address_id: str | None = None
-    email_addresses: list[EmailWire] | None = None
-    first_name: str | None = None
-    last_name: str | None = None
-    username: str | None = None
+    primary_email_address_id: Text = UNSET
+    email_addresses: list[EmailWire] | UnsetType | None = UNSET
+    first_name: Text = UNSET
+    last_name: Text = UNSET
+    username: Text = UNSET
     image_url: str | None = None
-    external_id: str | None = None
-    banned: bool | None = None
-    public_metadata: Raw = NO_METADATA
+    external_id: Text = UNSET
+    banned: Flag = UNSET
+    deprovisioned: Flag = UNSET
+    public_metadata: Raw = NOT_SENT
     last_sign_in_at: At | None = None
     last_active_at: At | None = None
 
@@ -81,13 +99,13 @@ class OrganizationWire(Struct, gc=False):
     """An organization as the Backend API, `organization.*` events and memberships give it."""
 
     id: Id
-    name: str
+    name: str | UnsetType = UNSET
     updated_at: Version = 0
     created_at: At | None = 0
-    slug: str | None = None
+    slug: Text = UNSET
     image_url: str | None = None
-    max_allowed_memberships: int | None = None
-    public_metadata: Raw = NO_METADATA
+    max_allowed_memberships: int | UnsetType | None = UNSET
+    public_metadata: Raw = NOT_SENT
 
 
 class _PublicUserData(Struct, gc=False):
@@ -95,6 +113,8 @@ class _PublicUserData(Struct, gc=False):
     first_name: str | None = None
     last_name: str | None = None
     identifier: str | None = None
+    banned: bool | None = None
+    deprovisioned: bool | None = None
 
 
 class MembershipWire(Struct, gc=False):
@@ -134,6 +154,20 @@ class _OfOrganization(Struct):
     organization_id: str
 
 
+class _Permission(Struct):
+    key: str
+
+
+class RoleWire(Struct):
+    """A role as the Backend API and `role.*` events give it."""
+
+    id: Id
+    key: Id
+    name: str | None = None
+    permissions: list[_Permission] | None = None
+    updated_at: At = 0
+
+
 class Envelope(Struct):
     """What every webhook is wrapped in. The id of the message is a header, not here."""
 
@@ -146,6 +180,7 @@ _envelope = msgspec.json.Decoder(Envelope)
 _user = msgspec.json.Decoder(UserWire)
 _organization = msgspec.json.Decoder(OrganizationWire)
 _membership = msgspec.json.Decoder(MembershipWire)
+_role = msgspec.json.Decoder(RoleWire)
 _deleted = msgspec.json.Decoder(_Deleted)
 _of_organization = msgspec.json.Decoder(_OfOrganization)
 
@@ -182,19 +217,21 @@ def to_user(wire: UserWire) -> Seen:
         last_name=_name(wire.last_name),
         username=_name(wire.username),
         image_url=_url(wire.image_url),
-        external_id=wire.external_id,
+        external_id=None if wire.external_id is UNSET else wire.external_id,
         is_banned=bool(wire.banned),
+        is_deprovisioned=bool(wire.deprovisioned),
         public_metadata=_metadata(wire.public_metadata),
         joined_at=wire.created_at or 0,
         last_sign_in_at=wire.last_sign_in_at,
         last_active_at=wire.last_active_at,
     )
-    return _seen(user, wire.updated_at)
+    return _seen(user, wire.updated_at, _not_sent(wire, _USER_FIELDS))
 
 
 def to_emails(wire: UserWire) -> list[EmailAddress]:
     """Every address of a user."""
-    return [_to_email(it, primary=wire.primary_email_address_id) for it in wire.email_addresses or []]
+    primary = _text(wire.primary_email_address_id)
+    return [_to_email(it, primary=primary) for it in wire.email_addresses or []]
 
 
 def to_email(wire: EmailWire) -> EmailAddress:
@@ -213,14 +250,20 @@ def to_organization(wire: OrganizationWire) -> Seen:
     """An organization in our words. Clerk's 0 for "no limit" becomes None, as does what no organization reaches."""
     organization = Organization(
         clerk_id=ClerkId(wire.id),
-        name=_name(wire.name) or wire.name,
-        slug=wire.slug if wire.slug is None or len(wire.slug) <= LONGEST_NAME else None,
+        name=_name(wire.name) or wire.id,
+        slug=wire.slug if isinstance(wire.slug, str) and len(wire.slug) <= LONGEST_NAME else None,
         image_url=_url(wire.image_url),
         max_members=_limit(wire.max_allowed_memberships),
         public_metadata=_metadata(wire.public_metadata),
         joined_at=wire.created_at or 0,
     )
-    return _seen(organization, wire.updated_at)
+    return _seen(organization, wire.updated_at, _not_sent(wire, _ORGANIZATION_FIELDS))
+
+
+def to_embedded(wire: OrganizationWire) -> Seen:
+    """An organization that came within another thing: it decides nothing that it does not say whole."""
+    found = to_organization(wire)
+    return replace(found, is_embedded=True) if found.absent else found
 
 
 def to_membership(wire: MembershipWire) -> Seen:
@@ -264,12 +307,46 @@ def _inviter_id(wire: InvitationWire) -> ClerkId | None:
     return ClerkId(found) if found else None
 
 
-def _seen(entity: Entity, version: int) -> Seen:
+_USER_FIELDS = (
+    ("primary_email_address_id", ("email", "is_email_verified")),
+    ("email_addresses", ("email", "is_email_verified")),
+    ("first_name", ("first_name",)),
+    ("last_name", ("last_name",)),
+    ("username", ("username",)),
+    ("external_id", ("external_id",)),
+    ("banned", ("is_banned",)),
+    ("deprovisioned", ("is_deprovisioned",)),
+    ("public_metadata", ("public_metadata",)),
+)
+_ORGANIZATION_FIELDS = (
+    ("name", ("name",)),
+    ("slug", ("slug",)),
+    ("max_allowed_memberships", ("max_members",)),
+    ("public_metadata", ("public_metadata",)),
+)
+_EVERYTHING: frozenset[str] = frozenset()
+
+
+def _not_sent(wire: Struct, fields: Sequence[tuple[str, tuple[str, ...]]]) -> frozenset[str]:
+    """Return the names of our fields of which Clerk sent nothing, not even that they are empty."""
+    found: list[str] = []
+    for name, ours in fields:
+        value = getattr(wire, name)
+        if value is UNSET or value is NOT_SENT:
+            found += ours
+    return frozenset(found) if found else _EVERYTHING
+
+
+def _text(value: Text) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _seen(entity: Entity, version: int, absent: frozenset[str] = _EVERYTHING) -> Seen:
     """The news of an entity. Metadata are kept as they came, and read here for the first time."""
     try:
         if not isinstance(entity, Membership) and entity.public_metadata is not NO_METADATA:
             _check_depth(entity)
-        return seen(entity, version)
+        return seen(entity, version, absent)
     except bounds.UNREADABLE as error:
         raise Unreadable(f"The metadata of {entity.clerk_id} can't be read: {error}") from error
 
@@ -281,16 +358,16 @@ def _check_depth(entity: User | Organization) -> None:
         raise Unreadable(f"The metadata of {entity.clerk_id} can't be kept: {DEEP}")
 
 
-def _name(text: str | None) -> str | None:
-    return text[:LONGEST_NAME] if text else None
+def _name(text: Text) -> str | None:
+    return text[:LONGEST_NAME] if isinstance(text, str) and text else None
 
 
 def _url(text: str | None) -> str | None:
     return text if text and len(text) <= LONGEST_URL else None
 
 
-def _limit(wanted: int | None) -> int | None:
-    return wanted if wanted is not None and 0 < wanted <= MOST_MEMBERS else None
+def _limit(wanted: int | UnsetType | None) -> int | None:
+    return wanted if isinstance(wanted, int) and 0 < wanted <= MOST_MEMBERS else None
 
 
 def _metadata(raw: Raw) -> Raw:
@@ -316,7 +393,11 @@ def _organization_seen(data: Raw) -> list[Said]:
 
 def _membership_seen(data: Raw) -> list[Said]:
     wire = read(_membership.decode, data)
-    return [to_organization(wire.organization), to_membership(wire)]
+    person = wire.public_user_data
+    said: list[Said] = [to_embedded(wire.organization), to_membership(wire)]
+    if person.banned is not None or person.deprovisioned is not None:
+        said.append(BarSeen(Key("user", ClerkId(person.user_id or "")), person.banned, person.deprovisioned))
+    return said
 
 
 def _membership_gone(data: Raw) -> list[Said]:
@@ -330,6 +411,25 @@ def _gone(kind: Kind) -> Callable[[Raw], list[Said]]:
 
 def _invitation_touched(data: Raw) -> list[Said]:
     return [Touched(ClerkId(read(_of_organization.decode, data).organization_id))]
+
+
+def to_role(wire: RoleWire) -> RoleSeen:
+    """A role in our words."""
+    keys = None if wire.permissions is None else tuple(it.key for it in wire.permissions)
+    return RoleSeen(id=wire.id, key=wire.key, name=wire.name or "", permissions=keys, version=wire.updated_at)
+
+
+def _role_changed(data: Raw) -> list[Said]:
+    role = to_role(read(_role.decode, data))
+    return [RoleChanged(role)] if role.permissions is not None else [RoleChanged(role), RoleChanged()]
+
+
+def _role_gone(data: Raw) -> list[Said]:
+    return [RoleGone(read(_deleted.decode, data).id)]
+
+
+def _permission_changed(_data: Raw) -> list[Said]:
+    return [RoleChanged()]
 
 
 def _session_ended(data: Raw) -> list[Said]:
@@ -349,6 +449,12 @@ _READERS: dict[str, Callable[[Raw], list[Said]]] = {
     "organizationInvitation.created": _invitation_touched,
     "organizationInvitation.accepted": _invitation_touched,
     "organizationInvitation.revoked": _invitation_touched,
+    "role.created": _role_changed,
+    "role.updated": _role_changed,
+    "role.deleted": _role_gone,
+    "permission.created": _permission_changed,
+    "permission.updated": _permission_changed,
+    "permission.deleted": _permission_changed,
     "session.ended": _session_ended,
     "session.removed": _session_ended,
     "session.revoked": _session_ended,

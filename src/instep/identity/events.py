@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from instep.identity.model import ClerkId, Entity, Key, Membership, Organization, User
+from instep.identity.roles import RoleSeen
 
 _KINDS: dict[type, Any] = {User: "user", Organization: "organization", Membership: "membership"}
 _ENTITIES: dict[str, Any] = {kind: type_ for type_, kind in _KINDS.items()}
@@ -29,13 +30,19 @@ class Delivery(Struct, frozen=True, kw_only=True):
     organization: str | None = None
 
 
-class Seen(Struct, frozen=True, gc=False):
-    """Clerk had this thing in this state at `version` (its own `updated_at`, Unix milliseconds)."""
+class Seen(Struct, frozen=True, gc=False, omit_defaults=True):
+    """Clerk had this thing in this state at `version` (its own `updated_at`, Unix milliseconds).
+
+    `absent` names the fields of the content that Clerk did not send: these are unknown, not empty. `is_embedded`: the
+    thing came within another one, so that it decides nothing that it does not say whole.
+    """
 
     key: Key
     version: int
     entity: Entity
     digest: str
+    absent: frozenset[str] = frozenset()
+    is_embedded: bool = False
 
 
 class Gone(Struct, frozen=True):
@@ -73,6 +80,26 @@ class Touched(Struct, frozen=True):
     organization: ClerkId
 
 
+class BarSeen(Struct, frozen=True):
+    """What a membership says of its person: whether Clerk bars them. None: not said. Carries no version."""
+
+    key: Key
+    is_banned: bool | None = None
+    is_deprovisioned: bool | None = None
+
+
+class RoleChanged(Struct, frozen=True):
+    """A role of the instance was made or changed. `role` None: it is not said how, and the roles must be read."""
+
+    role: RoleSeen | None = None
+
+
+class RoleGone(Struct, frozen=True):
+    """A role of the instance was deleted."""
+
+    id: str
+
+
 class SessionEnded(Struct, frozen=True):
     """A Clerk session is over: our sessions that hang on it end too."""
 
@@ -87,17 +114,17 @@ class NotForUs(Struct, frozen=True):
 
 News = Seen | Gone
 Found = Seen | Absent | UnreadableAnswer
-Said = Seen | Gone | Touched | SessionEnded | NotForUs
+Said = Seen | Gone | BarSeen | RoleChanged | RoleGone | Touched | SessionEnded | NotForUs
 
 
-def seen(entity: Entity, version: int) -> Seen:
-    """The news that `entity` was in this state at `version`."""
-    return Seen(Key(_KINDS[type(entity)], entity.clerk_id), version, entity, digest_of(entity))
+def seen(entity: Entity, version: int, absent: frozenset[str] = frozenset()) -> Seen:
+    """The news that `entity` was in this state at `version`, but for the `absent` fields."""
+    return Seen(Key(_KINDS[type(entity)], entity.clerk_id), version, entity, digest_of(entity), absent)
 
 
 def digest_of(entity: Entity) -> str:
     """A short hash of what must be equal on both sides; equal digests mean equal content."""
-    content = entity.content()
+    content = entity.hashed() if isinstance(entity, User) else entity.content()
     if isinstance(content[-1], msgspec.Raw):  # metadata stand last, and count as what they say, not as they are written
         content = (*content[:-1], _decode(content[-1]))
     return hashlib.blake2b(_encode(content), digest_size=12).hexdigest()

@@ -19,6 +19,11 @@ ADMIN = "org:admin"
 MEMBER = "org:member"
 NO_METADATA = msgspec.Raw(b"{}")
 
+BARRED = ("banned", "deprovisioned")
+"""Statuses of a membership whose person Clerk bars: still a member there, without any right."""
+PRESENT = ("active", *BARRED)
+"""Statuses of a membership that the database itself has neither deactivated nor ended."""
+
 
 class Key(Struct, frozen=True, gc=False):
     """What a piece of news is about: a kind of thing and Clerk's id of it."""
@@ -31,7 +36,8 @@ class User(Struct, frozen=True, kw_only=True, gc=False):
     """A person as Clerk describes them. Times are Unix milliseconds.
 
     `email` is the primary address (None where Clerk has none); an address is not an identity: it moves between
-    people, the Clerk id does not.
+    people, the Clerk id does not. `is_banned` and `is_deprovisioned` (by a directory: SCIM) bar the person in Clerk;
+    Clerk's `locked` does not, since failed sign-ins set it too.
     """
 
     clerk_id: ClerkId
@@ -43,6 +49,7 @@ class User(Struct, frozen=True, kw_only=True, gc=False):
     image_url: str | None = None
     external_id: str | None = None
     is_banned: bool = False
+    is_deprovisioned: bool = False
     public_metadata: msgspec.Raw = NO_METADATA
     joined_at: int = 0
     last_sign_in_at: int | None = None
@@ -58,8 +65,16 @@ class User(Struct, frozen=True, kw_only=True, gc=False):
             self.username,
             self.external_id,
             self.is_banned,
+            self.is_deprovisioned,
             self.public_metadata,
         )
+
+    def hashed(self) -> tuple[Any, ...]:
+        """Return the content as its digest has it: `is_deprovisioned`, which is newer than the rest, only where it
+        is true, so that the digests of rows that were stored before stay equal.
+        """
+        content = self.content()
+        return content if self.is_deprovisioned else (*content[:-2], content[-1])
 
 
 class Organization(Struct, frozen=True, kw_only=True, gc=False):

@@ -16,6 +16,7 @@ from instep.identity.model import (
     NewUser,
     ProfileChange,
 )
+from instep.identity.roles import InstanceRoles
 from instep.identity.rules import AskAgain
 from instep.identity.session import OpenSession
 from instep.kit.errors import PermanentError, TemporaryError
@@ -81,6 +82,13 @@ class Directory(Protocol):
 
     async def find_holders(self, emails: Sequence[str]) -> dict[str, ClerkId]:
         """Return whose these addresses are, primary or not: Clerk's user ids by canonical address."""
+
+
+class RoleSource(Protocol):
+    """Reading the roles of the instance. Raises ProviderDown or ProviderRefused."""
+
+    async def list_roles(self) -> InstanceRoles:
+        """Every role with its permissions, and which one is given by default."""
 
 
 class Actor(Protocol):

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from instep.identity.events import Found, Gone, News, Seen
-from instep.identity.model import Entity, Key
+from instep.identity.model import Entity, Key, User
 
 OLDER = "older"
 
@@ -14,7 +15,8 @@ OLDER = "older"
 class Known(Struct, frozen=True):
     """What the mirror holds of one thing: our id, Clerk's version, its digest, and whether it is dead.
 
-    `absent_at`: it is called dead only because readings did not find it; see Gone.
+    `absent_at`: it is called dead only because readings did not find it; see Gone. `is_banned` and
+    `is_deprovisioned` are a person's.
     """
 
     id: str
@@ -22,6 +24,8 @@ class Known(Struct, frozen=True):
     digest: str
     is_gone: bool
     absent_at: int | None = None
+    is_banned: bool = False
+    is_deprovisioned: bool = False
 
 
 class Change(Struct, frozen=True):
@@ -111,9 +115,11 @@ def after(change: Change, id: str) -> Known:
     """What the mirror knows once `change` is written under our `id`."""
     news, before = change.news, change.known
     if isinstance(news, Seen):
-        return Known(id, news.version, news.digest, is_gone=False)
-    version, digest = (before.version, before.digest) if before else (0, "")
-    return Known(id, version, digest, is_gone=True, absent_at=news.absent_at)
+        bars = (news.entity.is_banned, news.entity.is_deprovisioned) if isinstance(news.entity, User) else ()
+        return Known(id, news.version, news.digest, False, None, *bars)
+    if before is None:
+        return Known(id, 0, "", is_gone=True, absent_at=news.absent_at)
+    return replace(before, id=id, is_gone=True, absent_at=news.absent_at)
 
 
 def answers_to(asks: Iterable[AskAgain], found: Sequence[Found]) -> dict[Key, Answer]:

@@ -40,6 +40,7 @@ FIELDS: dict[Kind, tuple[str, ...]] = {
         "username",
         "external_id",
         "is_banned",
+        "is_deprovisioned",
         "public_metadata",
     ),
     "organization": ("name", "slug", "max_members", "public_metadata"),

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from instep.audit.joined import joined_entries
-from instep.audit.store import Entry, record
+from instep.audit.joined import change_entry, joined_entries, superseded_entries
+from instep.audit.store import record
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
 from instep.identity.rules import Answer, AskAgain, Change, answers_to
@@ -36,8 +36,8 @@ class Arrival:
     def _take(self, conn: Conn, answers: Sequence[Answer]) -> set[str]:
         now = self.clock()
         ledger = open_ledger(conn, [it.news for it in answers])
-        changed = [it.news.key for it in answers if isinstance(ledger.answer(it), Change)]
+        changes = [it for answer in answers if isinstance(it := ledger.answer(answer), Change)]
         touched = apply(conn, ledger, now=now)
-        entries = [Entry(actor="clerk", action=f"{it.kind}.seen", target=it.id, cause="sign-in") for it in changed]
-        record(conn, [*entries, *joined_entries(ledger.joined)], now=now)
+        entries = [change_entry(it, ledger, actor="clerk", cause="sign-in", action="seen") for it in changes]
+        record(conn, [*entries, *superseded_entries(ledger), *joined_entries(ledger.joined)], now=now)
         return touched

@@ -1,14 +1,14 @@
 """Deliveries at work: claimed in batches, decided by the law, applied and settled in one transaction."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 import structlog
 
 from instep.access.store import end_sessions_of
-from instep.audit.joined import joined_entries
+from instep.audit.joined import change_entry, joined_entries, superseded_entries
 from instep.audit.store import Entry, record
-from instep.identity.events import News, NotForUs, Said, SessionEnded, Touched
+from instep.identity.events import BarSeen, News, NotForUs, RoleChanged, RoleGone, Said, SessionEnded, Touched
 from instep.identity.model import ClerkId, Key
 from instep.identity.ports import Directory
 from instep.identity.rules import OLDER, Answer, AskAgain, Change, Ignored, Verdict
@@ -19,6 +19,7 @@ from instep.inbox.store import Claimed
 from instep.kit.clock import HOUR, MINUTE, SECOND, Clock
 from instep.kit.db import Conn, Db, ValueRefusedError
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
+from instep.mirror import roles
 from instep.mirror.apply import apply
 from instep.mirror.ledger import Ledger, open_ledger
 
@@ -40,12 +41,19 @@ class Worked:
     outcomes: dict[str, str] = field(default_factory=dict)
     parked: dict[str, str] = field(default_factory=dict)
     asks: dict[str, list[AskAgain]] = field(default_factory=dict)
+    changes: list[tuple[Change, str | None]] = field(default_factory=list)
     audit: list[Entry] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
     touched_in_clerk: set[ClerkId] = field(default_factory=set)
     ended_sessions: set[ClerkId] = field(default_factory=set)
     missing: dict[str, int] = field(default_factory=dict)
     is_unbound: bool = False
+    roles: list[RoleChanged | RoleGone] = field(default_factory=list)
+
+    @property
+    def must_read_roles(self) -> bool:
+        """Whether something changed in the roles of the instance that no delivery says."""
+        return any(isinstance(it, RoleChanged) and it.role is None for it in self.roles)
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Work:
     """Works the inbox. `read` turns a delivery's body into what it says; `told` hears what a transaction changed.
 
     Deliveries wait until it is known which Clerk instance this database belongs to; those of another are not applied.
+    `read_roles` reads the roles of the instance again.
     """
 
     db: Db
@@ -60,6 +69,7 @@ class Work:
     read: Callable[[bytes], list[Said]]
     told: Callable[[Worked], None]
     clock: Clock
+    read_roles: Callable[[], Awaitable[object]] | None = None
     binding: Binding = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +92,7 @@ class Work:
         if worked.is_unbound:
             return int(await self.binding.learn())
         self.told(worked)
+        await self._read_roles(worked)
         if worked.asks:
             await self._ask_and_work(worked)
         return claimed
@@ -89,6 +100,15 @@ class Work:
     async def pull_in(self) -> int:
         """Have deliveries worked now that a clock which went back has put off; how many there were."""
         return await self.db.write(store.pull_in, now=self.clock(), lease=LEASE, delays=DELAYS)
+
+    async def _read_roles(self, worked: Worked) -> None:
+        """Read the roles where a delivery left open what changed; what fails here is done by the next look at them."""
+        if self.read_roles is None or not worked.must_read_roles:
+            return
+        try:
+            await self.read_roles()
+        except InstepError as error:
+            log.warning("roles_not_read", error=str(error))
 
     def _claim_and_work(self, conn: Conn) -> tuple[int, Worked]:
         now = self.clock()
@@ -148,6 +168,7 @@ class Work:
                 await self._work_again([id], [], is_first=True)
             return {}
         self.told(worked)
+        await self._read_roles(worked)
         if is_first and worked.asks:
             await self._ask_and_work(worked)
         return worked.asks
@@ -173,8 +194,10 @@ class Work:
             _take(worked, ledger, id, words, known, is_attributed=named[id] is not None)
         worked.missing = _missing(claimed, worked.asks)
         worked.touched |= apply(conn, ledger, now=now)
-        worked.audit += joined_entries(ledger.joined)
+        worked.audit = [change_entry(it, ledger, actor="clerk", cause=id or "read") for it, id in worked.changes]
+        worked.audit += [*superseded_entries(ledger), *joined_entries(ledger.joined)]
         record(conn, worked.audit, now=now)
+        _take_roles(conn, worked.roles, now)
         for session in worked.ended_sessions:
             end_sessions_of(conn, session, at=now)
         store.settle(conn, worked.outcomes, now=now)
@@ -254,16 +277,31 @@ def _take(
             if isinstance(verdict, AskAgain) and verdict.key in known:
                 verdict = Ignored("settled by reading Clerk")
             outcome = _note(worked, verdict, id) or outcome
+        elif isinstance(word, BarSeen):
+            ask = ledger.doubts(word)
+            if ask is not None and ask.key not in known:
+                _note(worked, ask, id)
         elif isinstance(word, Touched):
             worked.touched_in_clerk.add(word.organization)
             outcome = "pages refreshed"
+        elif isinstance(word, RoleChanged | RoleGone):
+            worked.roles.append(word)
+            outcome = "roles changed"
         elif isinstance(word, SessionEnded):
             worked.ended_sessions.add(word.session)
             outcome = "session ended"
         elif isinstance(word, NotForUs):
             outcome = "not kept"
     if id not in worked.asks:
-        worked.outcomes[id] = "changed" if worked.audit and worked.audit[-1].cause == id else outcome
+        worked.outcomes[id] = "changed" if worked.changes and worked.changes[-1][1] == id else outcome
+
+
+def _take_roles(conn: Conn, said: Sequence[RoleChanged | RoleGone], now: int) -> None:
+    for it in said:
+        if isinstance(it, RoleGone):
+            roles.end_one(conn, it.id, now=now)
+        elif it.role is not None:
+            roles.put_one(conn, it.role)
 
 
 def _is_present(worked: Worked, verdict: Verdict) -> bool:
@@ -281,11 +319,5 @@ def _note(worked: Worked, verdict: Verdict, id: str | None) -> str | None:
     if isinstance(verdict, Ignored):
         return verdict.reason
     if not verdict.is_confirmed:
-        worked.audit.append(_entry(verdict, id))
+        worked.changes.append((verdict, id))
     return "changed"
-
-
-def _entry(change: Change, cause: str | None) -> Entry:
-    news = change.news
-    what = "gone" if change.is_gone else "seen" if change.known is None else "back" if change.is_back else "changed"
-    return Entry(actor="clerk", action=f"{news.key.kind}.{what}", target=news.key.id, cause=cause or "read")

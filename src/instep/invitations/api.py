@@ -9,12 +9,12 @@ from starlette.responses import JSONResponse, Response
 
 from instep.access.principal import Access
 from instep.identity import model
-from instep.identity.model import MEMBER
+from instep.identity.roles import Roles
 from instep.invitations import batch, many
 from instep.invitations.desk import Desk
 from instep.invitations.flows import Wanted
 from instep.invitations.preview import MOST_ROWS, Wish, read
-from instep.invitations.rules import EXPIRES_IN_DAYS, LONGEST_NAME, MOST_DAYS
+from instep.invitations.rules import EXPIRES_IN_DAYS, LONGEST_NAME, MOST_DAYS, checked_role
 from instep.invitations.tracing import Story
 from instep.kit.clock import to_iso
 from instep.kit.incoming import BoundedRouter
@@ -29,12 +29,15 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 
 
 class NewInvitation(BaseModel):
-    """One address and the role it is invited to. `notify` false: only make the link, send no mail."""
+    """One address and the role it is invited to (none: the instance's default one).
+
+    `notify` false: only make the link, send no mail.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     email: Email
-    role: Role = MEMBER
+    role: Role | None = None
     name: Name = None
     expires_in_days: Days = EXPIRES_IN_DAYS
     notify: bool = True
@@ -58,13 +61,14 @@ class Invitees(BaseModel):
 
     invitations: Annotated[list[Invitee] | None, Field(min_length=1, max_length=MOST_ROWS)] = None
     text: Annotated[str | None, Field(max_length=200_000)] = None
-    role: Role = MEMBER
+    role: Role | None = None
 
-    def wishes(self) -> list[Wish]:
+    def wishes(self, roles: Roles) -> list[Wish]:
         """The people, in the order of the list. Raises InviteRefused."""
+        role = checked_role(roles, self.role)
         if self.invitations is None:
-            return read(self.text or "", role=self.role)
-        return [Wish(email=it.email, role=it.role or self.role, name=it.name) for it in self.invitations]
+            return read(self.text or "", role=role, roles=roles)
+        return [Wish(email=it.email, role=it.role or role, name=it.name) for it in self.invitations]
 
 
 class NewInvitations(Invitees):
@@ -207,7 +211,7 @@ def _add_inviting(router: APIRouter, access: AccessTo, desk: Desk) -> None:
             return _invitation(await desk.invite.send(found, wanted, idempotency_key=idempotency_key))
         kept = await desk.invite_many.send(
             found,
-            body.wishes(),
+            body.wishes(found.roles),
             expires_in_days=body.expires_in_days,
             notify=body.notify,
             idempotency_key=idempotency_key,
@@ -227,7 +231,7 @@ def _add_inviting(router: APIRouter, access: AccessTo, desk: Desk) -> None:
         found = await access(request, id)
         if isinstance(found, Response):
             return found
-        return _preview(await desk.invite_many.preview(found, body.wishes()))
+        return _preview(await desk.invite_many.preview(found, body.wishes(found.roles)))
 
 
 def _add_changing(router: APIRouter, access: AccessTo, desk: Desk) -> None:

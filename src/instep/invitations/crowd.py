@@ -13,11 +13,10 @@ from starlette.routing import Route
 from instep.access.console import Console
 from instep.access.frame import home_of
 from instep.access.principal import Access
-from instep.identity.model import MEMBER
 from instep.invitations.batch import Batch
 from instep.invitations.desk import Desk
 from instep.invitations.preview import read
-from instep.invitations.rules import EXPIRES_IN_DAYS, ROLES, InviteRefused
+from instep.invitations.rules import EXPIRES_IN_DAYS, InviteRefused
 from instep.kit.confirm import Confirm, new_key
 from instep.kit.errors import InstepError, TemporaryError
 from instep.kit.html import is_partial, request_id_of
@@ -28,7 +27,7 @@ HERE = "members"
 ACTIONS = ("resend", "revoke")
 MOST, AT_ONCE = 100, 4
 LONGEST_FILE = 200_000
-NOTHING_TYPED = {"text": "", "role": MEMBER, "days": str(EXPIRES_IN_DAYS)}
+NOTHING_TYPED = {"text": "", "role": "", "days": str(EXPIRES_IN_DAYS)}
 BATCH_WORDS = {"queued": OPEN, "sent": DONE, "refused": SKIPPED, "skipped": SKIPPED}
 
 
@@ -124,7 +123,7 @@ class ManyInvitations:
         typed = {name: str(form.get(name, "")) for name in ("text", "role", "days", "key")}
         try:
             typed["text"] += await _file_of(form)
-            wishes = read(typed["text"], role=typed["role"] or MEMBER)
+            wishes = read(typed["text"], role=typed["role"] or access.roles.default, roles=access.roles)
             if form.get("step") != "send":
                 return await self._form(
                     request, access, typed, preview=await self.desk.invite_many.preview(access, wishes)
@@ -213,8 +212,8 @@ class ManyInvitations:
         context: dict[str, Any] = {
             "home": home_of(access),
             "organization": access.organization_name,
-            "roles": ROLES,
-            "typed": {**NOTHING_TYPED, **typed, "key": typed.get("key") or new_key()},
+            "roles": [(key, self.console.words.say(name)) for key, name in access.roles.options],
+            "typed": {**NOTHING_TYPED, "role": access.roles.default, **typed, "key": typed.get("key") or new_key()},
             "preview": preview,
             "error": self.console.words.say(error) if error else "",
             "request_id": request_id_of(request) if error and not isinstance(error, InviteRefused) else None,

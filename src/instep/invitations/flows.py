@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from instep.access.principal import Access
-from instep.identity.model import ADMIN, ClerkId, Invitation
+from instep.identity.model import ClerkId, Invitation
 from instep.identity.ports import Actor, Directory, ProviderRefused
 from instep.invitations import limits, resending, revoking, sending, store
 from instep.invitations.rules import (
@@ -17,6 +17,7 @@ from instep.invitations.rules import (
     checked_email,
     checked_id,
     checked_name,
+    checked_role,
     days_of,
     in_words,
     inviter_of,
@@ -33,14 +34,12 @@ from instep.kit.clock import now as system_now
 from instep.kit.db import Conn, Db
 from instep.kit.said import said
 
-MANAGING = (ADMIN,)
-
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """An invitation as someone asks for it. `notify` False: only make the link, send no mail."""
+    """An invitation as someone asks for it. `role` None: the default one; `notify` False: send no mail."""
 
     email: str
-    role: str
+    role: str | None = None
     expires_in_days: int = EXPIRES_IN_DAYS
     notify: bool = True
     name: str | None = None
@@ -61,7 +60,7 @@ class Invite:
         access: Access,
         *,
         email: str,
-        role: str,
+        role: str | None = None,
         expires_in_days: int = EXPIRES_IN_DAYS,
         idempotency_key: str | None = None,
     ) -> Invitation:
@@ -78,7 +77,7 @@ class Invite:
         """
         organization = organization_of(access)
         address = checked_email(wanted.email)
-        name = checked_name(wanted.name)
+        name, role = checked_name(wanted.name), checked_role(access.roles, wanted.role)
         asked = Asked(
             kind=sending.KIND,
             target=target_of(organization, address),
@@ -88,7 +87,7 @@ class Invite:
             intent={
                 "organization": organization,
                 "email": address,
-                "role": wanted.role,
+                "role": role,
                 "expires_in_days": checked_days(wanted.expires_in_days),
                 "notify": wanted.notify,
                 "inviter": inviter_of(access),
@@ -268,6 +267,6 @@ def _asked(
 def _inviter(conn: Conn, access: Access, found: Invitation | None) -> ClerkId | None:
     """In whose name the new one is made: the old one's inviter while they may invite, else whoever sends it again."""
     before = found.inviter_id if found else None
-    if before and store.is_admin(conn, access.organization_id, before, MANAGING):
+    if before and store.is_admin(conn, access.organization_id, before, sorted(access.roles.managers)):
         return before
     return inviter_of(access)

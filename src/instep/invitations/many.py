@@ -147,7 +147,7 @@ class InviteMany:
         totals = member_totals(conn, access.organization_id)
         used = sum(count for (status, _), count in totals.items() if status != "removed") + len(invited)
         free = None if seats is None else max(0, seats - used)
-        lines = tuple(decide(wishes, standing=standing, invited=invited, free=free))
+        lines = tuple(decide(wishes, standing=standing, invited=invited, free=free, roles=access.roles))
         sent = sum(line.is_sent for line in lines)
         return Preview(lines=lines, sent=sent, seats=seats, seats_used=used, refusal=self._refusal(conn, access, lines))
 

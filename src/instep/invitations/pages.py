@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -53,7 +53,7 @@ class InvitationPages:
     """The handlers and what they need; `roles` are (key, name), the first one chosen beforehand."""
 
     console: Console
-    roles: Sequence[tuple[str, str]]
+    roles: Callable[[Access], Sequence[tuple[str, str]]]
     invite: Inviter
 
     def routes(self) -> list[Route]:
@@ -68,7 +68,7 @@ class InvitationPages:
         access = await self._admin(request)
         if isinstance(access, Response):
             return access
-        form = InviteForm(key=new_key(), role=self.roles[0][0], email=request.query_params.get("email", ""))
+        form = InviteForm(key=new_key(), role=access.roles.default, email=request.query_params.get("email", ""))
         if is_partial(request):
             return self.console.pages.fragment(request, "invitations/dialog.html", **self._context(access, form))
         return await self._page(request, access, form)
@@ -93,7 +93,7 @@ class InvitationPages:
         _ = self.console.words.gettext
         if not form.email:
             raise InviteRefused(_("Enter an e-mail address."), code="invalid_email", field="email")
-        if form.role not in dict(self.roles):
+        if form.role not in dict(self.roles(access)):
             raise InviteRefused(_("Choose a role."), code="unknown_role", field="role")
         key = hashlib.sha256(f"{form.key} {form.email} {form.role}".encode()).hexdigest() if form.key else None
         return await self.invite(access, email=form.email, role=form.role, idempotency_key=key)
@@ -135,7 +135,7 @@ class InvitationPages:
         return {
             "form": form,
             "home": home_of(access),
-            "roles": self.roles,
+            "roles": self.roles(access),
             "organization": access.organization_name,
         }
 

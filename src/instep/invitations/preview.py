@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from instep.identity.addresses import canonical
 from instep.identity.model import MEMBER
-from instep.invitations.rules import LONGEST_EMAIL, ROLES, InviteRefused, checked_email, checked_name
+from instep.identity.roles import UNREAD, Roles
+from instep.invitations.rules import LONGEST_EMAIL, InviteRefused, checked_email, checked_name, checked_role
 from instep.kit.said import said
 
 MOST_ROWS = 1_000
@@ -30,7 +31,6 @@ NOTES: dict[str, str] = {
 }
 
 _HEADERS = {"email": "email", "e-mail": "email", "email_address": "email", "role": "role", "name": "name"}
-_ROLES = {name.lower(): key for key, name in ROLES}
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -56,15 +56,16 @@ class Line(Struct, frozen=True, kw_only=True):
         return self.verdict in SENT
 
 
-def read(text: str, *, role: str = MEMBER) -> list[Wish]:
+def read(text: str, *, role: str = MEMBER, roles: Roles = UNREAD) -> list[Wish]:
     """The people that a text names: CSV where its first line has a column `email`, else addresses in any order.
 
-    `role` is for those whose role the text does not tell. Raises InviteRefused for what is too long or is nobody.
+    `role` is for those whose role the text does not tell, `roles` are those that there are.
+    Raises InviteRefused for what is too long or is nobody.
     """
     if len(text) > LONGEST_TEXT:
         raise InviteRefused("This list is too long to be read at once.", code="too_many", field="text")
     try:
-        found = _read_csv(text, role) if _columns(_first_line(text)) else _read_plain(text, role)
+        found = _read_csv(text, role, roles) if _columns(_first_line(text)) else _read_plain(text, role)
     except csv.Error as error:
         raise InviteRefused(
             said("This CSV can't be read: %(error)s.", error=error), code="invalid_csv", field="text"
@@ -82,7 +83,12 @@ def read(text: str, *, role: str = MEMBER) -> list[Wish]:
 
 
 def decide(
-    wishes: Sequence[Wish], *, standing: Mapping[str, str], invited: Collection[str], free: int | None
+    wishes: Sequence[Wish],
+    *,
+    standing: Mapping[str, str],
+    invited: Collection[str],
+    free: int | None,
+    roles: Roles = UNREAD,
 ) -> list[Line]:
     """What would become of each.
 
@@ -91,7 +97,7 @@ def decide(
     seen: set[str] = set()
     lines: list[Line] = []
     for wish in wishes:
-        line = _line(wish, standing, invited, seen)
+        line = _line(wish, standing, invited, seen, roles)
         if line.is_sent and free is not None and sum(it.is_sent for it in lines) >= free:
             line = _with(line, "over_seats")
         seen.add(canonical(line.email))
@@ -99,10 +105,13 @@ def decide(
     return lines
 
 
-def _line(wish: Wish, standing: Mapping[str, str], invited: Collection[str], seen: Collection[str]) -> Line:
+def _line(
+    wish: Wish, standing: Mapping[str, str], invited: Collection[str], seen: Collection[str], roles: Roles
+) -> Line:
     line = Line(email=wish.email[:LONGEST_EMAIL], role=wish.role, name=wish.name, verdict="invalid", note="")
     try:
         line = replace(line, email=checked_email(wish.email), name=checked_name(wish.name))
+        checked_role(roles, wish.role)
     except InviteRefused as refused:
         return replace(line, name=None, note=str(refused))
     address = canonical(line.email)
@@ -135,7 +144,7 @@ def _delimiter(line: str) -> str:
     return max(",;\t", key=line.count)
 
 
-def _read_csv(text: str, role: str) -> list[Wish]:
+def _read_csv(text: str, role: str, roles: Roles) -> list[Wish]:
     text = text.lstrip("\ufeff \t\r\n")
     head = _first_line(text)
     columns = _columns(head) or []
@@ -143,7 +152,7 @@ def _read_csv(text: str, role: str) -> list[Wish]:
     for cells in list(csv.reader(io.StringIO(text), delimiter=_delimiter(head)))[1:]:
         row = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column}
         if any(row.values()):
-            wanted = _role(row.get("role"), role)
+            wanted = roles.key_of(row["role"]) if row.get("role") else role
             found.append(Wish(email=row.get("email", ""), role=wanted, name=row.get("name") or None))
     return found
 
@@ -193,10 +202,3 @@ def _joined(words: Sequence[str]) -> str | None:
 def _alone(words: Sequence[str]) -> list[tuple[str, str | None]]:
     """Give back words that are nobody's name, each as an address that is none."""
     return [(it, None) for it in words if it != ","]
-
-
-def _role(text: str | None, otherwise: str) -> str:
-    if not text:
-        return otherwise
-    named = _ROLES.get(text.lower())
-    return named or (text if ":" in text else f"org:{text.lower()}")

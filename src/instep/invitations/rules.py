@@ -5,9 +5,10 @@ import re
 from instep.access.principal import Access
 from instep.identity import addresses, refusals
 from instep.identity.addresses import invitation_target
-from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
+from instep.identity.model import ClerkId, Invitation
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
+from instep.identity.roles import Roles
 from instep.kit.clock import DAY
 from instep.kit.said import said
 
@@ -15,7 +16,6 @@ EXPIRES_IN_DAYS = 7
 MOST_DAYS = 365
 LONGEST_NAME = 200
 LONGEST_EMAIL = 320
-ROLES = ((MEMBER, said("Member")), (ADMIN, said("Admin")))
 STALE = {
     "accepted": ("already_accepted", CONFLICT, said("Invitation already accepted - refresh to see member.")),
     "revoked": ("already_revoked", CONFLICT, said("Already revoked.")),
@@ -41,9 +41,17 @@ def organization_of(access: Access, *, doing: str = "invite people") -> ClerkId:
 
 
 def inviter_of(access: Access) -> ClerkId | None:
-    """In whose name Clerk acts: theirs where they are an admin of this very organization, else the application's."""
-    found = access.principal.clerk_user_id if access.role == ADMIN else None
+    """In whose name Clerk acts: theirs where Clerk lets their role invite here, else the application's."""
+    found = access.principal.clerk_user_id if access.role in access.roles.managers else None
     return ClerkId(found) if found else None
+
+
+def checked_role(roles: Roles, role: str | None) -> str:
+    """A role that can be given, the default one where nobody chose. Raises InviteRefused for one that there is not."""
+    wanted = role or roles.default
+    if not roles.is_known(wanted):
+        raise InviteRefused(said("%(role)s is not a role here.", role=wanted[:64]), code="unknown_role", field="role")
+    return wanted
 
 
 def checked_email(text: str) -> str:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from instep.access.tables import sessions
 from instep.audit.tables import audit
 from instep.identity.addresses import canonical, stored_forms
+from instep.identity.model import PRESENT
 from instep.invitations import batch, resending, sending
 from instep.invitations.limits import Sent
 from instep.invitations.timeline import Copied, Joined
@@ -133,8 +134,8 @@ def list_standing(
         .select_from(memberships.join(users, u.id == m.user_id))
         .where(m.organization_id == organization_id, is_known)
     )
-    ranks = {"active": 0, "deactivated": 1, "removed": 2}
-    words = {"active": "member", "deactivated": "deactivated", "removed": "former"}
+    ranks = {**dict.fromkeys(PRESENT, 0), "deactivated": 1, "removed": 2}
+    words = {**dict.fromkeys(PRESENT, "member"), "deactivated": "deactivated", "removed": "former"}
     also: dict[str, list[str]] = {}
     for address, clerk_id in holders.items():
         also.setdefault(clerk_id, []).append(address)

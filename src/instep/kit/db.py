@@ -120,7 +120,7 @@ class Db:
 
     `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the
     first use. Raises DatabaseDown from every call while the database can't be reached, is locked for longer than the
-    request may wait, or is not the file at its path any more. `options` go with every connection that writes: what all
+    request may wait, or is not the file at its path any more. `options` go with every connection: what all readers and
     writers must heed. `survives_power` False: on SQLite the last moments before a power cut may be lost, and no commit
     waits for the disk. `patience`: seconds that work outside of a request waits for a lock.
     """
@@ -139,7 +139,8 @@ class Db:
         self.patience = patience
         self._optional_after = 0.0
         # Ending a reading transaction would make psycopg forget the statements that the server has prepared.
-        self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level=_ALONE)
+        alone: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": _ALONE}
+        self._reading = self.engine.execution_options(**(options or {}), **alone)
         self._writing = self.engine.execution_options(instep_writes=True, **(options or {}))
         self._bulk = self._writing.execution_options(instep_is_bulk=True)
         readers = min(threads, max(os.cpu_count() or 1, 2)) if self.is_sqlite else max(threads // 2, 1)

@@ -14,12 +14,13 @@ from instep.identity.model import Membership
 from instep.identity.rules import Known
 from instep.kit.db import Conn, is_among
 from instep.mirror.ledger import Entry
+from instep.mirror.standing import STATUS_WHEN_PRESENT
 from instep.mirror.tables import memberships, organizations, users
 
 m = memberships.c
 
 _BACK: dict[Any, Any] = {
-    "status": sa.case((m.deactivated_at.is_not(None), "deactivated"), else_="active"),
+    "status": sa.case((m.deactivated_at.is_not(None), "deactivated"), else_=STATUS_WHEN_PRESENT),
     "gone_at": None,
     "absent_at": None,
 }

@@ -108,7 +108,7 @@ def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, owned
         for it in wanted
         if isinstance(it.news.entity, Membership)
     }
-    names = _names(conn, [user.id for user, _ in parents.values()])
+    people = _people(conn, [user.id for user, _ in parents.values()])
     rows, alive = [], []
     for it in wanted:
         if not isinstance(it.news.entity, Membership):
@@ -116,20 +116,21 @@ def _put_memberships(conn: Conn, entries: Sequence[Entry], ledger: Ledger, owned
         user, organization = parents[it.id]
         is_dead = user.is_gone or organization.is_gone or isinstance(it.news, Gone)
         alive += [it.id] if it.was_gone and not is_dead else []
-        sort_name, search_text = names[user.id]
+        sort_name, search_text, status = people[user.id]
         rows.append(
             _common(it, now)
             | {
                 "organization_id": organization.id,
                 "user_id": user.id,
                 "role": it.news.entity.role,
-                "status": "removed" if is_dead else "active",
+                "status": "removed" if is_dead else status,
                 "gone_at": now if is_dead else None,
                 "absent_at": absence_of(it, (user, organization)) if is_dead else None,
                 "sort_name": sort_name,
                 "search_text": search_text,
             }
         )
+    ledger.statuses |= {row["id"]: row["status"] for row in rows if row["id"] not in ledger.statuses}
     _put(conn, memberships, rows, update=[it for it in _MEMBERSHIP_UPDATED if it not in owned])
     revive_members(conn, alive, now=now)
 
@@ -170,6 +171,7 @@ def _user_row(user: User) -> Row:
         "external_id": user.external_id,
         "public_metadata": user.public_metadata,
         "is_banned": user.is_banned,
+        "is_deprovisioned": user.is_deprovisioned,
         "last_sign_in_at": user.last_sign_in_at,
         "last_active_at": user.last_active_at,
     }
@@ -226,11 +228,13 @@ def rename(conn: Conn, user_ids: Sequence[str]) -> None:
     )
 
 
-def _names(conn: Conn, user_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _people(conn: Conn, user_ids: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """Return the name, the search text and the status of a member for each of these people."""
     if not user_ids:
         return {}
-    query = sa.select(users.c.id, users.c.sort_name, users.c.search_text).where(is_among(conn, users.c.id, user_ids))
-    return {id: (sort_name, search_text) for id, sort_name, search_text in conn.execute(query)}
+    columns = (users.c.id, users.c.sort_name, users.c.search_text, standing.STATUS_OF_USER)
+    query = sa.select(*columns).where(is_among(conn, users.c.id, user_ids))
+    return {id: (sort_name, search_text, status) for id, sort_name, search_text, status in conn.execute(query)}
 
 
 def _organizations_of(conn: Conn, ids: Sequence[str], column: sa.Column[str]) -> set[str]:

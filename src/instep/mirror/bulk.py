@@ -33,23 +33,32 @@ ROWS = (1000, 50, 1)
 """Rows of one statement on SQLite: each statement costs as much as a row, and Python waits only between two."""
 
 _USER = "id clerk_id email is_email_verified first_name last_name username image_url external_id public_metadata"
-_USER += " is_banned last_sign_in_at last_active_at sort_name search_text joined_at version digest changed_at"
+_USER += " is_banned is_deprovisioned"
+_USER += " last_sign_in_at last_active_at sort_name search_text joined_at version digest changed_at"
 _ORGANIZATION = "id clerk_id name slug image_url max_members public_metadata joined_at version digest changed_at"
 _MEMBERSHIP = "id clerk_id organization user_ role joined_at version digest changed_at"
 LONGEST = 2_600
 """Bytes of what an index of PostgreSQL's has to hold: it may be made only later, and would then fail for everyone."""
 
 _INCOMING = "instep_incoming_"
-_TYPES = {"is_email_verified": "boolean", "is_banned": "boolean", "public_metadata": "jsonb", "max_members": "integer"}
+_TYPES = {
+    "is_email_verified": "boolean",
+    "is_banned": "boolean",
+    "is_deprovisioned": "boolean",
+    "public_metadata": "jsonb",
+    "max_members": "integer",
+}
 _TYPES |= dict.fromkeys(("last_sign_in_at", "last_active_at", "joined_at", "version", "changed_at"), "bigint")
 
 _MEMBERS_FROM = """
 INSERT INTO instep_memberships (id, clerk_id, organization_id, user_id, role, status, sort_name, search_text,
   joined_at, version, digest, changed_at)
-{incoming} SELECT i.id, i.clerk_id, o.id, u.id, i.role, 'active', u.sort_name, u.search_text, i.joined_at, i.version,
-  i.digest, i.changed_at FROM {source}
+{incoming} SELECT i.id, i.clerk_id, o.id, u.id, i.role,
+  CASE WHEN u.is_banned THEN 'banned' WHEN u.is_deprovisioned THEN 'deprovisioned'
+  WHEN NOT u.is_active THEN 'banned' ELSE 'active' END, u.sort_name, u.search_text, i.joined_at,
+  i.version, i.digest, i.changed_at FROM {source}
 WHERE u.gone_at IS NULL AND o.gone_at IS NULL AND NOT EXISTS (SELECT 1 FROM instep_memberships k
-  WHERE k.user_id = u.id AND k.organization_id = o.id AND k.status = 'deactivated')"""
+  WHERE k.user_id = u.id AND k.organization_id = o.id AND k.status <> 'removed')"""
 _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 _KEEP = """
 SELECT count(*) FROM (SELECT 1 FROM {table} WHERE clerk_id = ANY(%s) ORDER BY clerk_id FOR KEY SHARE) AS kept"""
@@ -132,6 +141,7 @@ def _user_row(id: str, news: Seen, now: int) -> Row:
         user.external_id,
         bytes(user.public_metadata).decode(),
         user.is_banned,
+        user.is_deprovisioned,
         user.last_sign_in_at,
         user.last_active_at,
         names["sort_name"],

@@ -11,6 +11,7 @@ from instep.identity.model import User
 from instep.kit.db import Conn, is_among
 from instep.kit.ids import new_id
 from instep.mirror.ledger import Joined, Ledger
+from instep.mirror.standing import STATUS_OF_USER
 from instep.mirror.tables import memberships, organizations, users
 
 ORGANIZATION, ROLE = "organization", "role"
@@ -67,10 +68,10 @@ def _before(conn: Conn, user_ids: Sequence[str]) -> set[tuple[str, str]]:
 
 def _insert(conn: Conn, wanted: dict[str, Place], now: int) -> list[Joined]:
     u = users.c
-    query = sa.select(u.id, u.sort_name, u.search_text)
+    query = sa.select(u.id, u.sort_name, u.search_text, STATUS_OF_USER)
     query = query.where(is_among(conn, u.id, list(wanted)), u.is_active, u.deleted_at.is_(None))
     joined, rows = [], []
-    for user_id, sort_name, search_text in conn.execute(query.order_by(u.id)):
+    for user_id, sort_name, search_text, status in conn.execute(query.order_by(u.id)):
         place, id = wanted[user_id], new_id("mbr")
         joined.append(Joined(membership_id=id, organization_id=place.organization, user_id=user_id, role=place.role))
         rows.append(
@@ -79,7 +80,7 @@ def _insert(conn: Conn, wanted: dict[str, Place], now: int) -> list[Joined]:
                 "organization_id": place.organization,
                 "user_id": user_id,
                 "role": place.role,
-                "status": "active",
+                "status": status,
                 "sort_name": sort_name,
                 "search_text": search_text,
                 "joined_at": now,

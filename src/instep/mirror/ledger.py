@@ -2,21 +2,25 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.identity.addresses import canonical
-from instep.identity.events import News, Seen
-from instep.identity.model import Key, Membership, User
-from instep.identity.rules import Answer, AskAgain, Change, Known, Verdict, after, decide
+from instep.identity.events import BarSeen, Gone, News, Seen, seen
+from instep.identity.model import Entity, Key, Membership, User
+from instep.identity.rules import OLDER, Answer, AskAgain, Change, Ignored, Known, Verdict, after, decide
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
-from instep.mirror.store import Kept, find_kept, find_known, find_ours, find_unlinked
+from instep.mirror.store import Standing, find_content, find_known, find_ours, find_standing, find_unlinked
 
 Pair = tuple[str, str]
 
 _OURS = re.compile(r"usr_[0-9a-f]{26}")
+OPTIONAL = frozenset({"is_deprovisioned"})
+"""Fields of the content that Clerk's specification does not require: left out, they are as they were."""
 _PREFIX = {"user": "usr", "organization": "ogn", "membership": "mbr"}
 
 
@@ -54,16 +58,27 @@ class Joined(Struct, frozen=True, kw_only=True):
 class Ledger:
     """Decides news against the mirror and against what was taken before in the same transaction.
 
-    `joined` is what followed from them, once they are written.
+    Clerk has one membership of a person in an organization at a time: one that is newer ends the older, whichever
+    comes first. `superseded` are those that ended so. `joined` is what followed from the news, once they are written;
+    `statuses` are then the statuses of the memberships that were written (our ids).
     """
 
     def __init__(
-        self, known: dict[Key, Known], unlinked: dict[str, str], kept: dict[Pair, Kept], ours: dict[str, bool]
+        self,
+        known: dict[Key, Known],
+        unlinked: dict[str, str],
+        standing: dict[Pair, list[Standing]],
+        ours: dict[str, bool],
+        content: Mapping[Key, Mapping[str, object]],
     ) -> None:
         self.known = known
+        self.before = {it.clerk_id: it for them in standing.values() for it in them}
+        self.superseded: list[Change] = []
+        self.statuses: dict[str, str] = {}
         self._unlinked = unlinked
-        self._kept = kept
+        self._standing = standing
         self._ours = ours
+        self._content = content
         self._graves: dict[str, dict[str, str]] = {}
         self._before: dict[Key, Known | None] = {}
         self._last: dict[Key, News] = {}
@@ -76,11 +91,20 @@ class Ledger:
     def take(self, news: News, *, is_read: bool = False, asked: Known | None = None) -> Verdict:
         """Decide one piece of news; a membership whose parent is not here yet asks for the parent first."""
         known = self.known.get(news.key) or self._local(news)
+        if isinstance(news, Seen) and news.absent:
+            whole = self._completed(news, known, is_read)
+            if not isinstance(whole, Seen):
+                return whole
+            news = whole
         if isinstance(news.entity, Membership) and known is None:
             for parent in parents_of(news.entity):
                 if parent not in self.known:
                     return AskAgain(parent)
             known = self._move(news)
+        if isinstance(news, Seen) and isinstance(news.entity, Membership):
+            is_living = known is None or not known.is_gone
+            if is_living and self._has_newer(news, news.entity):
+                news = Gone(news.key, news.entity)
         standing = known
         if known is not None and known.absent_at is not None and self._has_dead_parent(news):
             # What is said of it counts for the day on which it lives again, with its parent and not before.
@@ -90,7 +114,91 @@ class Ledger:
             self._before.setdefault(news.key, known)
             self.known[news.key] = after(verdict, known.id if known else self._new_id(news))
             self._last[news.key] = news
+            if isinstance(news, Seen) and isinstance(news.entity, Membership):
+                self._end_older(news, news.entity)
         return verdict
+
+    def doubts(self, said: BarSeen) -> AskAgain | None:
+        """Return what to ask where a membership says of its person what the mirror does not know."""
+        known = self.known.get(said.key)
+        if known is None or known.is_gone:
+            return None
+        is_same = said.is_banned in (None, known.is_banned) and said.is_deprovisioned in (None, known.is_deprovisioned)
+        return None if is_same else AskAgain(said.key, None, known)
+
+    def _completed(self, news: Seen, known: Known | None, is_read: bool) -> Seen | AskAgain | Ignored:
+        """Put what the mirror holds in the place of what Clerk did not send; a thing that came within another one
+        decides nothing about a known one that it does not say whole.
+        """
+        if known is None or (known.is_gone and not is_read):
+            return replace(news, absent=frozenset())
+        if news.absent <= OPTIONAL and not known.is_deprovisioned:
+            return replace(news, absent=frozenset())
+        if news.is_embedded and not news.absent <= OPTIONAL:
+            is_newer = news.version > known.version and not is_read
+            return AskAgain(news.key, news.entity, known) if is_newer else Ignored(OLDER)
+        return seen(_filled(news.entity, news.absent, self._content.get(news.key, {})), news.version)
+
+    def _has_newer(self, news: Seen, entity: Membership) -> bool:
+        """Return whether a newer membership of the same person in the same organization has not ended."""
+        others = (it for it in self._standing.get(_pair(entity), ()) if it.clerk_id != news.key.id)
+        return any(_age(it) > _age_of(news, entity) for it in others if not it.is_kept)
+
+    def _end_older(self, news: Seen, entity: Membership) -> None:
+        """Note this membership as the one of its pair, and end those that are older."""
+        pair, own = _pair(entity), self.known[news.key]
+        for it in self._standing.get(pair, ()):
+            if it.clerk_id == news.key.id or it.is_kept:
+                continue
+            key = Key("membership", it.clerk_id)
+            known = self.known.get(key) or Known(it.id, it.version, it.digest, is_gone=False)
+            change = Change(Gone(key, replace(entity, clerk_id=it.clerk_id, role=it.role)), known)
+            self._before.setdefault(key, known if it.clerk_id in self.before else None)
+            self.known[key], self._last[key] = after(change, known.id), change.news
+            self.superseded.append(change)
+        organization, user = (self.known[it].id for it in reversed(parents_of(entity)))
+        mine = self.before.get(news.key.id)
+        present = Standing(
+            id=own.id,
+            clerk_id=news.key.id,
+            organization_id=organization,
+            user_id=user,
+            role=entity.role,
+            status=mine.status if mine else "active",
+            joined_at=_age_of(news, entity)[0],
+            version=news.version,
+            digest=news.digest,
+            is_kept=mine.is_kept if mine else False,
+        )
+        self._standing[pair] = [present]
+
+    def news_of(self, key: Key) -> News | None:
+        """Return the last news of a thing that won in this transaction."""
+        return self._last.get(key)
+
+    def about(self, change: Change) -> tuple[str | None, dict[str, Any]]:
+        """Return our id of the organization that a change belongs to, and how the thing was and is.
+
+        To be asked once the changes are written.
+        """
+        news, known = change.news, self.known.get(change.news.key)
+        if news.key.kind == "organization":
+            return (known.id if known else None), {}
+        if news.key.kind == "user":
+            was, now = _bar(change.known), _bar(after(change, ""))
+            is_told = change.known is not None and was != now and not change.is_gone
+            return None, {"before": {"status": was}, "after": {"status": now}} if is_told else {}
+        before, entity = self.before.get(news.key.id), news.entity
+        organization, user = (before.organization_id, before.user_id) if before else (None, None)
+        if isinstance(entity, Membership):
+            user, organization = (self.known[it].id if it in self.known else None for it in parents_of(entity))
+        role = entity.role if isinstance(entity, Membership) else before.role if before else None
+        if change.is_gone:
+            status = before.status if before and before.is_kept else "removed"
+        else:
+            status = before.status if before else self.statuses.get(known.id if known else "", "active")
+        was_so = {"role": before.role, "status": before.status} if before else None
+        return organization, {"user": user, "before": was_so, "after": {"role": role, "status": status}}
 
     def entries(self) -> list[Entry]:
         """Everything that must be written."""
@@ -113,7 +221,7 @@ class Ledger:
         if not isinstance(news, Seen) or not isinstance(news.entity, Membership):
             return None
         pair = _pair(news.entity)
-        kept = self._kept.get(pair)
+        kept = next((it for it in self._standing.get(pair, ()) if it.is_kept), None)
         if kept is None:
             return None
         if kept.clerk_id != news.key.id:
@@ -124,7 +232,9 @@ class Ledger:
             self.known[old] = grave
             self._last.pop(old, None)
             self._graves.setdefault(kept.id, {})[kept.clerk_id] = grave.id
-            self._kept[pair] = Kept(kept.id, news.key.id, news.version)
+            moved = replace(kept, clerk_id=news.key.id, version=news.version)
+            self._standing[pair] = [moved if it is kept else it for it in self._standing[pair]]
+            self.before[news.key.id] = moved
         return Known(kept.id, 0, "", is_gone=False)
 
     def _local(self, news: News) -> Known | None:
@@ -151,8 +261,12 @@ def open_ledger(conn: Conn, news: Sequence[News]) -> Ledger:
     new = [it for it in news if it.key not in known]
     unlinked = find_unlinked(conn, [email for it in new if (email := _linking_email(it))])
     ours = find_ours(conn, [own for it in new if (own := _own_id(it))])
-    kept = find_kept(conn, [_pair(it.entity) for it in new if isinstance(it.entity, Membership)])
-    return Ledger(known, unlinked, kept, ours)
+    pairs = [_pair(it.entity) for it in news if isinstance(it.entity, Membership)]
+    bare = [it.key.id for it in news if it.key.kind == "membership" and it.entity is None]
+    standing = find_standing(conn, pairs, bare)
+    partial = [it for it in news if isinstance(it, Seen) and it.absent and it.key in known]
+    lost = [it.key for it in partial if not it.absent <= OPTIONAL or known[it.key].is_deprovisioned]
+    return Ledger(known, unlinked, standing, ours, find_content(conn, lost))
 
 
 def keys_of(news: Iterable[News]) -> set[Key]:
@@ -168,6 +282,30 @@ def keys_of(news: Iterable[News]) -> set[Key]:
 def parents_of(membership: Membership) -> tuple[Key, Key]:
     """The user and the organization of a membership."""
     return Key("user", membership.user), Key("organization", membership.organization)
+
+
+def _bar(known: Known | None) -> str:
+    """Return the state of a person by which Clerk bars them."""
+    if known is None:
+        return "active"
+    return "banned" if known.is_banned else "deprovisioned" if known.is_deprovisioned else "active"
+
+
+def _filled(entity: Entity, absent: Iterable[str], held: Mapping[str, object]) -> Entity:
+    """Return the entity with these fields as they are held."""
+    values = {name: held[name] for name in absent if name in held}
+    if "public_metadata" in values:
+        values["public_metadata"] = msgspec.Raw(msgspec.json.encode(values["public_metadata"]))
+    return replace(entity, **values)
+
+
+def _age(standing: Standing) -> tuple[int, int, str]:
+    return standing.joined_at, standing.version, standing.clerk_id
+
+
+def _age_of(news: Seen, entity: Membership) -> tuple[int, int, str]:
+    """Return what tells which of two memberships is the newer: when it was made, as far as Clerk says that."""
+    return entity.joined_at or news.version, news.version, news.key.id
 
 
 def _pair(membership: Membership) -> Pair:

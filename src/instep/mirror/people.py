@@ -7,13 +7,15 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from instep.identity.addresses import stored_forms
-from instep.identity.model import ClerkId, Key
+from instep.identity.model import ADMIN, PRESENT, ClerkId, Key
+from instep.identity.roles import Roles
 from instep.identity.rules import merged
 from instep.identity.standing import NOBODY, Underway
 from instep.kit.bounds import as_object
 from instep.kit.db import Conn
 from instep.kit.ids import new_id
 from instep.mirror.apply import names_of, rename
+from instep.mirror.standing import STATUS_WHEN_PRESENT
 from instep.mirror.store import find_known
 from instep.mirror.tables import memberships, organizations, users
 
@@ -39,6 +41,7 @@ class PersonRow(Struct, frozen=True, kw_only=True):
     attributes: dict[str, Any]
     is_active: bool
     is_banned: bool
+    is_deprovisioned: bool
     last_sign_in_at: int | None
     last_active_at: int | None
     joined_at: int
@@ -85,38 +88,50 @@ def find_our_id(conn: Conn, clerk_id: str) -> str | None:
     return next((it.id for it in known.values()), None)
 
 
-def lock_organizations_of(conn: Conn, user_id: str, role: str) -> None:
-    """Let nobody change who is what where this person has this role, until the transaction ends.
+def lock_organizations_of(conn: Conn, user_id: str, roles: Roles) -> None:
+    """Let nobody change who is what where this person is an admin by these roles, until the transaction ends.
 
     As `standing.lock_organization`, in the order in which whoever takes news in locks them (see store.find_known).
     """
-    theirs = sa.select(m.organization_id).where(m.user_id == user_id, m.role == role, m.status == "active")
     o = organizations.c
+    theirs = sa.select(m.organization_id).join(organizations, o.id == m.organization_id)
+    theirs = theirs.where(m.user_id == user_id, _is_admin(m, roles), m.status == "active")
     query = sa.select(o.id).where(o.id.in_(theirs)).order_by(o.clerk_id, o.id)
     conn.execute(query.with_for_update(key_share=True))
 
 
-def find_sole(conn: Conn, user_id: str, role: str, *, moving: Underway = NOBODY) -> dict[str, str]:
-    """The organizations (our id, name) in which nobody else who may come in has this role, or is about to lose it."""
+def find_sole(conn: Conn, user_id: str, roles: Roles, *, moving: Underway = NOBODY) -> dict[str, str]:
+    """The organizations (our id, name) in which nobody else who may come in is, and stays, an admin by these roles."""
     other, person = memberships.alias("other"), users.alias("person")
     is_other = sa.and_(
         other.c.organization_id == m.organization_id,
         other.c.user_id != user_id,
-        other.c.role == role,
+        _is_admin(other.c, roles),
         other.c.status == "active",
         other.c.id.not_in(sorted(moving.leaving)),
         other.c.user_id.not_in(sorted(moving.leaving_people)),
     )
-    is_in = sa.and_(person.c.id == other.c.user_id, person.c.is_active, sa.not_(person.c.is_banned))
+    is_in = sa.and_(
+        person.c.id == other.c.user_id,
+        person.c.is_active,
+        sa.not_(sa.or_(person.c.is_banned, person.c.is_deprovisioned)),
+    )
     others = sa.select(other.c.id).join(person, is_in).where(is_other, person.c.deleted_at.is_(None))
     query = (
         sa.select(organizations.c.id, organizations.c.name)
         .join(memberships, m.organization_id == organizations.c.id)
         .where(m.user_id == user_id, m.status == "active", m.gone_at.is_(None))
-        .where(sa.or_(m.role == role, m.id.in_(sorted(moving.rising))))
+        .where(sa.or_(_is_admin(m, roles), m.id.in_(sorted(moving.rising))))
         .where(organizations.c.deleted_at.is_(None), organizations.c.gone_at.is_(None), sa.not_(sa.exists(others)))
     )
     return {str(row.id): str(row.name) for row in conn.execute(query)}
+
+
+def _is_admin(columns: Any, roles: Roles) -> sa.ColumnElement[bool]:
+    """Whether a membership is an admin's, in a statement that has its organization; one that Clerk does not know has
+    instep's own roles."""
+    local = sa.and_(organizations.c.clerk_id.is_(None), columns.role == ADMIN)
+    return sa.or_(columns.role.in_(sorted(roles.admins)), local)
 
 
 def create_local(conn: Conn, id: str, profile: Mapping[str, Any], *, now: int) -> None:
@@ -146,7 +161,7 @@ def merge_attributes(conn: Conn, id: str, patch: Mapping[str, Any], *, now: int)
 
 def delete(conn: Conn, id: str, *, now: int) -> None:
     """Soft: the row stays, may not come in, and is a member nowhere until it is restored."""
-    alive = sa.and_(m.user_id == id, m.status == "active")
+    alive = sa.and_(m.user_id == id, m.status.in_(PRESENT))
     out = {"status": "deactivated", "deactivation": "database", "deactivated_at": now, "changed_at": now}
     conn.execute(sa.update(memberships).where(alive).values(**out))
     _set(conn, id, now=now, is_active=False, deleted_at=now)
@@ -162,12 +177,19 @@ def restore(conn: Conn, id: str, *, now: int) -> None:
     if person is None:
         return
     stopped = sa.and_(m.user_id == id, m.status == "deactivated", m.deactivated_at == person.deleted_at)
-    back = {"status": "active", "deactivation": None, "deactivated_at": None, "changed_at": now}
+    back = {"status": STATUS_WHEN_PRESENT, "deactivation": None, "deactivated_at": None, "changed_at": now}
     conn.execute(sa.update(memberships).where(stopped, m.gone_at.is_(None)).values(**back))
     if person.gone_at is None:
         _set(conn, id, now=now, **_BACK)
         return
-    no_longer = {"clerk_id": None, "version": 0, "digest": "", "is_banned": False, "image_url": None}
+    no_longer = {
+        "clerk_id": None,
+        "version": 0,
+        "digest": "",
+        "is_banned": False,
+        "is_deprovisioned": False,
+        "image_url": None,
+    }
     _set(conn, id, now=now, **_BACK, **no_longer)
     if person.clerk_id is not None:
         _bury(conn, person.clerk_id, person.gone_at, now)
@@ -185,7 +207,7 @@ def set_banned(conn: Conn, id: str, *, is_banned: bool, now: int) -> None:
 
 def retire_without_memberships(conn: Conn, id: str, *, now: int) -> None:
     """Someone who is no active member anywhere any more may not come in."""
-    living = sa.select(m.id).where(m.user_id == id, m.status == "active", m.gone_at.is_(None)).limit(1)
+    living = sa.select(m.id).where(m.user_id == id, m.status.in_(PRESENT), m.gone_at.is_(None)).limit(1)
     if conn.execute(living).first() is None:
         set_active(conn, id, is_active=False, now=now)
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from instep.identity.model import PRESENT
 from instep.kit.db import Conn, is_among
 from instep.mirror.tables import memberships, organizations, users
 
@@ -12,6 +13,16 @@ Deactivation = Literal["database", "membership", "ban"]
 
 m = memberships.c
 
+STATUS_OF_USER = sa.case(
+    (users.c.is_banned, "banned"),
+    (users.c.is_deprovisioned, "deprovisioned"),
+    (sa.not_(users.c.is_active), "banned"),
+    else_="active",
+)
+"""The status of a member of whom the database itself decides nothing, by the person's row. Someone whom the
+application lets in nowhere counts as banned. A trigger (migration 0002) carries changes of the person over."""
+STATUS_WHEN_PRESENT = sa.select(STATUS_OF_USER).where(users.c.id == m.user_id).scalar_subquery()
+"""The same, in a statement about memberships."""
 _IS_KEPT = sa.and_(m.status == "deactivated", m.deactivation == "membership")
 STATUS_WHEN_GONE = sa.case((_IS_KEPT, m.status), else_="removed")
 """The status of a membership that Clerk has no longer: who was removed there by being deactivated here stays."""
@@ -28,7 +39,7 @@ def lock_organization(conn: Conn, organization_id: str) -> None:
 
 def deactivate(conn: Conn, id: str, *, how: Deactivation, now: int) -> None:
     """From now on this member is out, whatever Clerk says; the role is remembered. `how`: how far Clerk follows."""
-    living = sa.update(memberships).where(m.id == id, m.status == "active")
+    living = sa.update(memberships).where(m.id == id, m.status.in_(PRESENT))
     conn.execute(living.values(status="deactivated", deactivated_at=now, deactivation=how, changed_at=now))
 
 
@@ -40,14 +51,14 @@ def note_deactivation(conn: Conn, id: str, *, how: Deactivation) -> None:
 def deactivate_people(conn: Conn, emails: Sequence[str], *, now: int) -> None:
     """Deactivate every membership of these people, by their addresses."""
     people = sa.select(users.c.id).where(is_among(conn, users.c.email, emails))
-    living = sa.update(memberships).where(m.user_id.in_(people), m.status == "active")
+    living = sa.update(memberships).where(m.user_id.in_(people), m.status.in_(PRESENT))
     conn.execute(living.values(status="deactivated", deactivated_at=now, deactivation="database", changed_at=now))
 
 
 def reactivate(conn: Conn, id: str, *, now: int) -> None:
     """A deactivated member is in again."""
     out = sa.update(memberships).where(m.id == id, m.status == "deactivated")
-    conn.execute(out.values(status="active", deactivated_at=None, deactivation=None, changed_at=now))
+    conn.execute(out.values(status=STATUS_WHEN_PRESENT, deactivated_at=None, deactivation=None, changed_at=now))
 
 
 def remove(conn: Conn, id: str, *, now: int) -> None:
@@ -56,10 +67,27 @@ def remove(conn: Conn, id: str, *, now: int) -> None:
     conn.execute(staying.values(status="removed", gone_at=sa.func.coalesce(m.gone_at, now), changed_at=now))
 
 
+def remove_person(conn: Conn, id: str, *, now: int) -> None:
+    """End every membership that the person of this one has in its organization."""
+    row = memberships.alias("row")
+    is_of_pair = sa.exists().where(
+        row.c.id == id, row.c.user_id == m.user_id, row.c.organization_id == m.organization_id
+    )
+    theirs = sa.select(row.c.user_id).where(row.c.id == id)
+    staying = sa.update(memberships).where(m.user_id.in_(theirs), is_of_pair, m.status != "removed")
+    conn.execute(staying.values(status="removed", gone_at=sa.func.coalesce(m.gone_at, now), changed_at=now))
+
+
 def restore(conn: Conn, id: str, *, now: int) -> None:
     """A removed member whom Clerk does not know is a member again."""
     removed = sa.update(memberships).where(m.id == id, m.status == "removed", m.clerk_id.is_(None))
-    back = {"status": "active", "gone_at": None, "deactivated_at": None, "deactivation": None, "changed_at": now}
+    back = {
+        "status": STATUS_WHEN_PRESENT,
+        "gone_at": None,
+        "deactivated_at": None,
+        "deactivation": None,
+        "changed_at": now,
+    }
     conn.execute(removed.values(**back))
 
 

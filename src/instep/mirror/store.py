@@ -1,6 +1,7 @@
 """Reading the mirror: what it knows of things, organizations by any of their names, and pages of members."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -8,10 +9,12 @@ from msgspec import Struct
 from instep.identity.addresses import canonical, stored_forms
 from instep.identity.model import ClerkId, Key, Kind
 from instep.identity.rules import Known
+from instep.identity.whole import FIELDS
 from instep.kit.db import Conn, is_among
 from instep.mirror.tables import member_counts, memberships, organizations, users
 
 TABLES: dict[Kind, sa.Table] = {"user": users, "organization": organizations, "membership": memberships}
+CONTENT: dict[Kind, tuple[str, ...]] = {kind: FIELDS[kind] for kind in ("user", "organization")}
 
 
 def find_known(conn: Conn, keys: Iterable[Key], *, is_locking: bool = True) -> dict[Key, Known]:
@@ -32,13 +35,14 @@ def find_known(conn: Conn, keys: Iterable[Key], *, is_locking: bool = True) -> d
 
 def _find_known_of(conn: Conn, kind: Kind, ids: Sequence[str], is_locking: bool) -> dict[Key, Known]:
     table = TABLES[kind]
-    columns = (table.c.clerk_id, table.c.id, table.c.version, table.c.digest, table.c.gone_at, table.c.absent_at)
+    columns = [table.c.clerk_id, table.c.id, table.c.version, table.c.digest, table.c.gone_at, table.c.absent_at]
+    columns += [table.c.is_banned, table.c.is_deprovisioned] if kind == "user" else []
     query = sa.select(*columns).where(is_among(conn, table.c.clerk_id, ids))
     if is_locking:
         query = query.order_by(table.c.clerk_id).with_for_update()
     return {
-        Key(kind, ClerkId(clerk_id)): Known(id, version, digest, gone_at is not None, absent_at)
-        for clerk_id, id, version, digest, gone_at, absent_at in conn.execute(query)
+        Key(kind, ClerkId(clerk_id)): Known(id, version, digest, gone_at is not None, absent_at, *bars)
+        for clerk_id, id, version, digest, gone_at, absent_at, *bars in conn.execute(query)
     }
 
 
@@ -56,34 +60,72 @@ def find_unlinked(conn: Conn, emails: Iterable[str]) -> dict[str, str]:
     return {canonical(address): str(id) for address, id in conn.execute(query)}
 
 
-class Kept(Struct, frozen=True):
-    """A deactivated member whose membership Clerk no longer has, or soon will not have: the row stays in our list.
+class Standing(Struct, frozen=True, kw_only=True):
+    """A membership that has not ended, as the mirror has it. `joined_at` is in Unix milliseconds.
 
-    `clerk_id` and `version` are of the membership it stands for.
+    `is_kept`: deactivated here, and Clerk no longer has it, or soon will not have it; the row stays in our list.
     """
 
     id: str
     clerk_id: ClerkId
+    organization_id: str
+    user_id: str
+    role: str
+    status: str
+    joined_at: int
     version: int
+    digest: str
+    is_kept: bool = False
 
 
-def find_kept(conn: Conn, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Kept]:
-    """The kept rows of these people in these organizations (Clerk's ids: organization, user); locks them."""
-    wanted = set(pairs)
-    if not wanted:
-        return {}
-    m = memberships.c
-    query = (
-        sa.select(organizations.c.clerk_id, users.c.clerk_id, m.id, m.clerk_id, m.version)
-        .select_from(memberships.join(users, users.c.id == m.user_id))
-        .join(organizations, organizations.c.id == m.organization_id)
-        .where(is_among(conn, users.c.clerk_id, sorted({user for _, user in wanted})))
-        .where(m.status == "deactivated", m.deactivation == "membership", m.clerk_id.is_not(None))
-        .order_by(m.id)
-        .with_for_update(of=memberships)
-    )
-    rows = conn.execute(query).all()
-    return {(org, user): Kept(*kept) for org, user, *kept in rows if (org, user) in wanted}
+_STANDING = tuple(memberships.c[name] for name in Standing.__struct_fields__[:-1])
+_IS_KEPT = sa.and_(
+    memberships.c.status == "deactivated", sa.func.coalesce(memberships.c.deactivation, "") == "membership"
+)
+_STANDINGS = (
+    sa.select(organizations.c.clerk_id, users.c.clerk_id, *_STANDING, _IS_KEPT)
+    .select_from(memberships.join(users, users.c.id == memberships.c.user_id))
+    .join(organizations, organizations.c.id == memberships.c.organization_id)
+    .where(memberships.c.status != "removed", memberships.c.clerk_id.is_not(None))
+    .order_by(memberships.c.clerk_id)
+    .with_for_update(of=memberships)
+)
+
+
+def find_standing(
+    conn: Conn, pairs: Iterable[tuple[str, str]], ids: Iterable[str] = ()
+) -> dict[tuple[str, str], list[Standing]]:
+    """Return the memberships that have not ended by their pair (Clerk's ids: organization, user), and lock them.
+
+    Those of these `pairs`, and those with these `ids` (Clerk's).
+    """
+    wanted, named = set(pairs), sorted(set(ids))
+    rows: list[Any] = []
+    if wanted:
+        theirs = is_among(conn, users.c.clerk_id, sorted({user for _, user in wanted}))
+        rows += [row for row in conn.execute(_STANDINGS.where(theirs)) if (row[0], row[1]) in wanted]
+    if named:
+        rows += conn.execute(_STANDINGS.where(is_among(conn, memberships.c.clerk_id, named))).all()
+    found: dict[tuple[str, str], list[Standing]] = {}
+    for organization, user, *values, is_kept in rows:
+        standing = Standing(**dict(zip(Standing.__struct_fields__, values, strict=False)), is_kept=bool(is_kept))
+        them = found.setdefault((organization, user), [])
+        if standing not in them:
+            them.append(standing)
+    return found
+
+
+def find_content(conn: Conn, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
+    """Return what the mirror holds of the content of each of these people and organizations, by field."""
+    found: dict[Key, dict[str, Any]] = {}
+    wanted = set(keys)
+    for kind, names in CONTENT.items():
+        if ids := sorted(key.id for key in wanted if key.kind == kind):
+            columns = [TABLES[kind].c[name] for name in names]
+            query = sa.select(TABLES[kind].c.clerk_id, *columns).where(is_among(conn, TABLES[kind].c.clerk_id, ids))
+            for clerk_id, *values in conn.execute(query):
+                found[Key(kind, ClerkId(clerk_id))] = dict(zip(names, values, strict=True))
+    return found
 
 
 def find_ours(conn: Conn, ids: Iterable[str]) -> dict[str, bool]:

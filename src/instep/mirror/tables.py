@@ -23,6 +23,7 @@ users = sa.Table(
     sa.Column("attributes", Json, nullable=False, server_default="{}"),
     sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("is_banned", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("is_deprovisioned", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("last_sign_in_at", _At),
     sa.Column("last_active_at", _At),
     sa.Column("sort_name", _Text, nullable=False),
@@ -84,7 +85,8 @@ memberships = sa.Table(
     sa.Index("ix_instep_memberships_page", "organization_id", "status", "sort_name", "id"),
     sa.Index("ix_instep_memberships_role_page", "organization_id", "status", "role", "sort_name", "id"),
     sa.Index("ix_instep_memberships_joined", "joined_at", "id"),
-    comment="One row for each time that someone joined. status: active, deactivated, removed; "
+    comment="One row for each time that someone joined. status: active, banned, deprovisioned (by the person's own "
+    "row), deactivated, removed; "
     "deactivation: how far Clerk follows, database (its membership stays), membership (removed there, and the row is "
     "kept whatever Clerk says of that) or ban; absent_at is as for people, or the one of a parent that it ended with; "
     "sort_name and search_text repeat the person's, so that a page is one walk of one index.",
@@ -99,4 +101,21 @@ member_counts = sa.Table(
     sa.Column("members", sa.BigInteger, nullable=False),
     comment="Members per organization, status and role; kept by triggers on instep_memberships.",
     postgresql_with={"fillfactor": 40},  # room for the next figures beside the last: an update touches no index
+)
+
+roles = sa.Table(
+    "instep_roles",
+    metadata,
+    sa.Column("clerk_id", _Text, primary_key=True),
+    sa.Column("key", _Text, nullable=False),
+    sa.Column("name", _Text, nullable=False),
+    sa.Column("permissions", Json, nullable=False, server_default="[]"),
+    sa.Column("is_admin", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("is_default", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("version", _At, nullable=False, server_default="0"),
+    sa.Column("listed_at", _At),
+    sa.Column("gone_at", _At),
+    comment="Roles of the Clerk instance. permissions: their keys; is_admin: may manage members; is_default: given "
+    "where nobody chose; "
+    "listed_at: when a whole list had it, null while it is known from a webhook alone; gone_at: deleted.",
 )

@@ -29,7 +29,7 @@ class MemberPages:
 
     console: Console
     members: Members
-    roles: Sequence[tuple[str, str]]
+    roles: Callable[[Access], Sequence[tuple[str, str]]]
     policy: Policy
 
     def routes(self) -> list[Route]:
@@ -54,7 +54,7 @@ class MemberPages:
         except InstepError as error:
             return self.console.refused(request, error)
         at, back = _at(access, request), f"{home_of(access)}/members"
-        asked = role_question(found, dict(self.roles), at=at, cancel=back, words=self.console.words)
+        asked = role_question(found, dict(self.roles(access)), at=at, cancel=back, words=self.console.words)
         return await self.console.ask(request, asked, access, here=HERE)
 
     async def set_role(self, request: Request) -> Response:
@@ -63,7 +63,7 @@ class MemberPages:
 
         async def change(access: Access, member: str, key: str | None) -> tuple[Changed, str]:
             changed = await self.members.changes.set_role(access, member=member, role=role, idempotency_key=key)
-            name, now = changed.member.name, role_name(changed.member.role, dict(self.roles))
+            name, now = changed.member.name, role_name(changed.member.role, dict(self.roles(access)))
             return changed, self.console.words.gettext("%(name)s is now %(role)s", name=name, role=now)
 
         return await self._do(request, change, salt=role)

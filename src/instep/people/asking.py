@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from instep.identity.model import ADMIN
 from instep.kit.confirm import Confirm
 from instep.kit.words import Words
 from instep.people.consequences import Consequences
@@ -69,7 +68,7 @@ def leave_question(organization: str, *, home: str, words: Words) -> Confirm:
 def _consequences(deed: str, found: Consequences, words: Words, policy: Policy) -> tuple[str, ...]:
     _ = words.gettext
     if deed == "reactivate":
-        role = _("Admin") if found.member.role == ADMIN else _("the role they had")
+        role = _("Admin") if found.is_admin else _("the role they had")
         return (_("They can come in again at once, as %(role)s.", role=role), _sign_in(found, words))
     said = {
         "database": _("They are out at their next click. Their membership in Clerk stays."),

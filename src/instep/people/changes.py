@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from instep.access.principal import Access
 from instep.access.store import find_access
-from instep.identity.model import ADMIN, MEMBER
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import FORBIDDEN, NOT_FOUND, Refused
 from instep.identity.standing import LEAVES, RISES, underway
@@ -85,8 +84,8 @@ class MemberChanges:
         wish = Wish(
             kinds.ROLE,
             lambda _conn, now, it: rules.check_role(now, it, role),
-            {"role": role} | ({RISES: found.id} if role == ADMIN else {}),
-            loses_admin=role != ADMIN,
+            {"role": role} | ({RISES: found.id} if access.roles.is_admin(role) else {}),
+            loses_admin=not access.roles.is_admin(role),
         )
         return await self._change(access, member, wish, idempotency_key)
 
@@ -151,7 +150,8 @@ class MemberChanges:
             present = store.find_member(conn, now.organization_id, own.user_id) if own else None
             rules.check_transfer(now, present, it)
 
-        intent: Json = {"role": ADMIN, "own_role": MEMBER, RISES: found.id}
+        role = own.role if own is not None else access.roles.highest
+        intent: Json = {"role": role, "own_role": access.roles.default, RISES: found.id}
         if own is not None:
             intent |= {"own_user": own.clerk_user_id, "own_membership": own.id, LEAVES: own.id}
         wish = Wish(kinds.TRANSFER, check, intent, is_own=True)
@@ -208,7 +208,9 @@ class MemberChanges:
         if _state(member) != _state(found):
             raise Overrun("This member was changed at the same moment. Nothing was changed; try again.")
         if wish.loses_admin:
-            rules.check_admin_stays(member, store.list_admins(conn, organization), underway(list_intents(conn)))
+            rules.check_admin_stays(
+                member, store.list_admins(conn, organization, present.roles), underway(list_intents(conn))
+            )
         if wish.write is not None:
             wish.write(conn, member)
 

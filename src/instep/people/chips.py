@@ -2,7 +2,6 @@
 
 from msgspec import Struct
 
-from instep.identity.model import ADMIN
 from instep.kit.words import Words
 from instep.people.merge import Totals
 from instep.people.rows import Reading
@@ -51,6 +50,11 @@ def status_chip(totals: Totals, reading: Reading, words: Words) -> Chip:
         "expired": (_("Invite expired"), totals.expired_invitations),
         "deactivated": (_("Deactivated"), totals.deactivated),
     }
+    barred = {
+        "banned": (_("Banned"), totals.banned),
+        "deprovisioned": (_("Deprovisioned"), totals.deprovisioned),
+    }
+    names |= {key: it for key, it in barred.items() if it[1] or key in reading.search.statuses}
     options = tuple(
         Option(
             label=names[status][0],
@@ -66,8 +70,9 @@ def status_chip(totals: Totals, reading: Reading, words: Words) -> Chip:
 
 def role_chip(totals: Totals, reading: Reading, words: Words) -> Chip:
     """The filter by role. Only admins are counted beforehand; the others where there is but one other role."""
-    counts: dict[str, int] = {ADMIN: totals.admins}
-    others = [role for role in reading.roles if role != ADMIN]
+    roles = reading.access.roles
+    admins, others = ([it for it in reading.roles if roles.is_admin(it) is kind] for kind in (True, False))
+    counts: dict[str, int] = {admins[0]: totals.admins} if len(admins) == 1 else {}
     if len(others) == 1:
         counts[others[0]] = totals.active - totals.admins
     options = tuple(

@@ -31,7 +31,8 @@ class Consequences(Struct, frozen=True, kw_only=True):
 
     `sessions`: how many of the person's are open, all of which end; `invitations`: the addresses of those they
     invited who have not answered; these stay. `organizations`: the others they belong to, as far as the reader may
-    see them. `no_removal` and `no_deactivation` say why not, where it can't be done.
+    see them. `is_admin`: their role makes an admin. `no_removal` and `no_deactivation` say why not, where it can't be
+    done.
     """
 
     member: Member
@@ -40,6 +41,7 @@ class Consequences(Struct, frozen=True, kw_only=True):
     organizations: tuple[str, ...]
     no_removal: str | None
     no_deactivation: str | None
+    is_admin: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class FindConsequences:
             organizations=organizations,
             no_removal=no_removal,
             no_deactivation=no_deactivation,
+            is_admin=access.roles.is_admin(found.role),
         )
 
     async def _sessions(self, member: Member) -> int | None:
@@ -99,7 +102,7 @@ def _here(conn: Conn, access: Access, member: Member) -> tuple[tuple[str, ...], 
     if others and not access.principal.is_instance_admin:
         seen = {it.organization_id for it in list_accesses(conn, access.principal)}
         others = [it for it in others if it[0] in seen]
-    admins = store.list_admins(conn, access.organization_id)
+    admins = store.list_admins(conn, access.organization_id, access.roles)
     stays = _why_not(rules.check_admin_stays, member, admins, underway(list_intents(conn)))
     no_removal = _why_not(rules.check_remove, access, member) or stays
     no_deactivation = _why_not(rules.check_deactivate, access, member) or stays

@@ -44,7 +44,7 @@ class ListPeople:
         address joined since is left out; 3 both are merged. Raises DatabaseDown; Clerk's failure is a warning.
         """
         if not ask.wants_invitations():
-            return merge(ask, await self.db.read(store.find_members, access.organization_id, ask), None)
+            return merge(ask, await self.db.read(store.find_members, access.organization_id, ask, access.roles), None)
         reading = asyncio.ensure_future(self._invitations(access))
         try:
             members, lost = await self.db.read(self._read, access, ask)
@@ -68,7 +68,7 @@ class ListPeople:
     def _read(self, conn: Conn, access: Access, ask: Ask) -> tuple[Members, Sequence[Lost]]:
         is_shown = access.may_act and ask.wants_lost()
         lost = self.list_lost(conn, access.organization_id) if is_shown else ()
-        return store.find_members(conn, access.organization_id, ask), lost
+        return store.find_members(conn, access.organization_id, ask, access.roles), lost
 
     async def _invitations(self, access: Access) -> Invitations | Unavailable:
         if access.organization_clerk_id is None:
@@ -98,4 +98,4 @@ class ListPeople:
 
 def _members_seen(conn: Conn, principal: Principal, ref: str, ask: Ask) -> Members | None:
     access = find_access(conn, principal, ref)
-    return store.find_members(conn, access.organization_id, ask) if access else None
+    return store.find_members(conn, access.organization_id, ask, access.roles) if access else None

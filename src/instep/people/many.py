@@ -29,7 +29,7 @@ class ManyMembers:
 
     console: Console
     members: Members
-    roles: Sequence[tuple[str, str]]
+    roles: Callable[[Access], Sequence[tuple[str, str]]]
     names: Callable[[Access, Sequence[str]], Awaitable[dict[str, str]]]
 
     def routes(self) -> list[Route]:
@@ -82,7 +82,7 @@ class ManyMembers:
         if isinstance(access, Response):
             return access
         query = request.query_params
-        search = parse(query.get("q", ""), has_deactivated=query.get("deactivated") == "1")
+        search = parse(query.get("q", ""), has_deactivated=query.get("deactivated") == "1", roles=access.roles)
         ending = "json" if query.get("format") == "json" else "csv"
         found = await self.members.export(
             access,
@@ -119,7 +119,7 @@ class ManyMembers:
             word=_word(action, names, self.console),
             field="role" if action == "role" else "",
             label=_("Role"),
-            choices=tuple(self.roles) if action == "role" else (),
+            choices=tuple(self.roles(access)) if action == "role" else (),
             fields=(("action", action), *(("member", id) for id in names)),
             is_in_place=True,
         )

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from instep.identity.addresses import canonical, other_form
-from instep.identity.model import ADMIN, Invitation
+from instep.identity.model import Invitation
+from instep.identity.roles import UNREAD, Roles
 from instep.kit.clock import DAY, HOUR
 from instep.kit.said import said
 from instep.kit.sought import is_found
@@ -20,13 +21,13 @@ UNAVAILABLE = str(said("Pending invitations could not be loaded. Accepted member
 EXPIRED_SHOWN_FOR = 30 * DAY
 EXPIRES_SOON = 48 * HOUR
 
-MEMBER_STATUSES = ("active", "deactivated")
+MEMBER_STATUSES = ("active", "banned", "deactivated", "deprovisioned")
 INVITATION_STATUSES = ("invited", "expired")
 STATUSES = (*MEMBER_STATUSES, *INVITATION_STATUSES)
 
 
 class MemberRow(Struct, frozen=True):
-    """An accepted member, from the database. `status` is active or deactivated; times are Unix milliseconds.
+    """An accepted member, from the database. `status` is one of MEMBER_STATUSES; times are Unix milliseconds.
 
     By position it is the columns of a page in `store`, in their order: a page is made of many.
     """
@@ -112,6 +113,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     members: int
     active: int
     deactivated: int
+    banned: int = 0
+    deprovisioned: int = 0
     admins: int
     invitations: int | None
     expired_invitations: int | None
@@ -133,11 +136,12 @@ class People(Struct, frozen=True, kw_only=True):
 
 
 class Members(Struct, frozen=True, kw_only=True):
-    """What the database gave: up to `limit + 1` members, counts by (status, role), and the seats."""
+    """What the database gave: up to `limit + 1` members, counts by (status, role), seats, and roles."""
 
     rows: Sequence[MemberRow]
     counts: Mapping[tuple[str, str], int]
     seats: int | None
+    roles: Roles = UNREAD
 
 
 class BadCursor(ValueError):
@@ -266,7 +270,9 @@ def _totals(ask: Ask, members: Members, invitations: Sequence[InvitationRow] | U
         members=total,
         active=by_status["active"],
         deactivated=by_status["deactivated"],
-        admins=members.counts.get(("active", ADMIN), 0),
+        banned=by_status["banned"],
+        deprovisioned=by_status["deprovisioned"],
+        admins=sum(n for (st, role), n in members.counts.items() if st == "active" and members.roles.is_admin(role)),
         invitations=invited,
         expired_invitations=expired,
         seats=members.seats,

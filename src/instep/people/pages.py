@@ -15,6 +15,7 @@ from instep.access.console import Console
 from instep.access.frame import frame_within, home_of, place_of
 from instep.access.principal import Access, Paused, Principal
 from instep.access.stream import event_stream
+from instep.identity.roles import UNREAD, Roles
 from instep.kit.errors import TemporaryError, described
 from instep.kit.html import is_partial, request_id_of
 from instep.people.around import NOTHING, Around
@@ -42,12 +43,13 @@ async def _no_pauses(_who: Principal) -> Sequence[Paused]:
 class PeoplePages:
     """The handlers and what they need. `live` yields each time that something changed in an organization.
 
+    `roles` are the keys and names of the roles of an organization;
     `adminless` gives the organizations (id and name) that have members and no active admin; `pauses` what to tell
     somebody of those in which they are deactivated.
     """
 
     console: Console
-    roles: Sequence[tuple[str, str]]
+    roles: Callable[[Access], Sequence[tuple[str, str]]]
     list_people: Callable[[Access, Ask], Awaitable[People]]
     live: Callable[[str], AsyncIterator[str]]
     around: Callable[[Access], Awaitable[Around]]
@@ -93,7 +95,7 @@ class PeoplePages:
         if isinstance(access, Response):
             return access
         try:
-            wish = wish_of(request, self.console.pages.clock())
+            wish = wish_of(request, self.console.pages.clock(), access.roles)
         except BadCursor:
             return RedirectResponse(request.url.path, 303)
         try:
@@ -124,7 +126,7 @@ class PeoplePages:
             access=access,
             search=search,
             path=f"{home_of(access)}/members",
-            roles=dict(self.roles),
+            roles=dict(self.roles(access)),
             now=self.console.pages.clock(),
             marked=request.query_params.get("marked", ""),
             home=home_of(access),
@@ -164,13 +166,13 @@ class Wish(Struct, frozen=True):
     ask: Ask
 
 
-def wish_of(request: Request, now: int) -> Wish:
+def wish_of(request: Request, now: int, roles: Roles = UNREAD) -> Wish:
     """Reads the address at `now`. `shown` is how many rows an open page has, so that it gets as many again.
 
     Raises BadCursor for a cursor that this list did not make.
     """
     query = request.query_params
-    search = parse(query.get("q", ""), has_deactivated=query.get("deactivated") == "1")
+    search = parse(query.get("q", ""), has_deactivated=query.get("deactivated") == "1", roles=roles)
     cursor = decode_cursor(query["cursor"]) if query.get("cursor") else None
     shown = query.get("shown", "")
     limit = min(max(PAGE, int(shown)), MOST) if shown.isdecimal() and len(shown) < 5 else PAGE

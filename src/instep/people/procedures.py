@@ -7,8 +7,10 @@ None where Clerk has no part in it, and then no call is made), and what each kin
 from dataclasses import dataclass
 from typing import Protocol
 
+from instep.audit.joined import superseded_entries
+from instep.audit.store import record
 from instep.identity.events import Gone, Seen, from_json, to_json
-from instep.identity.model import ADMIN, ClerkId, Key, Membership
+from instep.identity.model import ClerkId, Key, Membership
 from instep.identity.ports import Accounts, Actor, Directory, ProviderDown, ProviderRefused
 from instep.identity.refusals import in_words
 from instep.journal.model import Json, Operation, Procedure, Procedures, Step
@@ -188,7 +190,7 @@ class MemberProcedures:
     def _settle_transfer(self, conn: Conn, operation: Operation) -> None:
         now, intent = self._take_in(conn, operation), operation.intent
         if _ids(operation) is None:
-            standing.set_role(conn, intent["membership"], ADMIN, now=now)
+            standing.set_role(conn, intent["membership"], intent["role"], now=now)
             standing.set_role(conn, intent["own_membership"], intent["own_role"], now=now)
 
     def _settle_deactivation(self, conn: Conn, operation: Operation) -> None:
@@ -203,7 +205,7 @@ class MemberProcedures:
 
     def _settle_removal(self, conn: Conn, operation: Operation) -> None:
         now = self._take_in(conn, operation)
-        standing.remove(conn, operation.intent["membership"], now=now)
+        standing.remove_person(conn, operation.intent["membership"], now=now)
 
     def _settle_return(self, conn: Conn, operation: Operation) -> None:
         now = self._take_in(conn, operation)
@@ -213,7 +215,8 @@ class MemberProcedures:
         """Write what Clerk answered; gives the present time."""
         now = self.clock()
         news = [from_json(it["news"]) for it in operation.done.values() if it.get("news")]
-        take_in(conn, news, now=now, wrote=("role",))
+        ledger = take_in(conn, news, now=now, wrote=("role",))
+        record(conn, superseded_entries(ledger), now=now)
         return now
 
 

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from instep.access.principal import Access
 from instep.identity.addresses import canonical, displayed
-from instep.identity.model import ADMIN
 from instep.identity.refusals import LAST_ADMIN
 from instep.kit.signs import Badge, Status
 from instep.kit.words import When, Words
@@ -169,10 +168,14 @@ def lost_row(lost: Lost, reading: Reading, words: Words) -> Row:
 
 
 def member_status(row: MemberRow, words: Words) -> Status:
-    """A member is active or deactivated."""
-    if row.status == "deactivated":
-        return Status(words.gettext("Deactivated"), "circle-minus", "quiet")
-    return Status(words.gettext("Active"), "circle-check", "good")
+    """Return the badge of a member's status."""
+    _ = words.gettext
+    known = {
+        "deactivated": Status(_("Deactivated"), "circle-minus", "quiet"),
+        "banned": Status(_("Banned"), "ban", "bad"),
+        "deprovisioned": Status(_("Deprovisioned"), "ban", "bad"),
+    }
+    return known.get(row.status) or Status(_("Active"), "circle-check", "good")
 
 
 def invitation_status(row: InvitationRow, words: Words) -> Status:
@@ -201,7 +204,7 @@ def why_it_stays(row: MemberRow, reading: Reading, words: Words) -> str | None:
     """Why a member can be neither put out nor given a lower role just now."""
     if reading.around.of_member(row.id) == "open":
         return words.gettext("A change of this person is under way.")
-    is_last = row.role == ADMIN and row.status == "active" and reading.admins <= 1
+    is_last = reading.access.roles.is_admin(row.role) and row.status == "active" and reading.admins <= 1
     return words.gettext(LAST_ADMIN) if is_last else None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from instep.access.principal import Access
-from instep.identity.model import ADMIN, MEMBER
+from instep.identity.model import BARRED
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, INVALID, LAST_ADMIN, NOT_FOUND, Refused
 from instep.identity.refusals import in_words as of_clerk
@@ -15,13 +15,14 @@ from instep.people.merge import MemberRow
 
 Policy = Literal["database", "membership", "ban"]
 
-ROLE = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*")
+ROLE = re.compile(r"[a-z][a-z0-9_]*(:[a-z][a-z0-9_]*)?")
 
 
 class Member(MemberRow, frozen=True, kw_only=True):
-    """One person's place in one organization, whatever became of it: `status` is active, deactivated or removed.
+    """One person's place in one organization, whatever became of it.
 
-    `deactivation` is how far Clerk followed; `is_live` whether the person is neither deleted nor barred.
+    `status` is active, banned, deprovisioned, deactivated or removed; `deactivation` is how far Clerk followed;
+    `is_live` whether the person is neither deleted nor barred.
     """
 
     deactivation: Policy | None
@@ -33,31 +34,17 @@ class Member(MemberRow, frozen=True, kw_only=True):
         whole = " ".join(part for part in (self.first_name, self.last_name) if part)
         return whole or self.username or self.email or "This person"
 
-    @property
-    def is_admin(self) -> bool:
-        """Whether they count among the admins of the organization."""
-        return self.role == ADMIN and self.status == "active" and self.is_live
-
-
-def rank(role: str | None) -> int:
-    """How high a role stands: admins above everything else."""
-    return 0 if role is None else 2 if role == ADMIN else 1
-
-
-def rank_of(access: Access) -> int:
-    """How high whoever asks stands: instance admins above all."""
-    return 3 if access.principal.is_instance_admin else rank(access.role)
-
 
 def check_role(access: Access, member: Member, role: str) -> None:
     """Raises Refused unless this member may be given this role."""
     _check_may_act(access, member)
-    if not ROLE.fullmatch(role) or (access.organization_clerk_id is None and role not in (ADMIN, MEMBER)):
+    if not (ROLE.fullmatch(role) and access.roles.is_known(role)):
         raise Refused(
             said("%(role)s is not a role here.", role=role), code="unknown_role", status=INVALID, field="role"
         )
     _check_active(member)
-    if rank(role) > rank_of(access):
+    rank = access.roles.rank
+    if rank(role) > access.rank:
         raise Refused("You can't give a role above your own.", code="above_own_role", status=FORBIDDEN)
     if _is_self(access, member) and rank(role) > rank(member.role):
         raise Refused("You can't raise your own role. Ask another admin.", code="raises_self", status=FORBIDDEN)
@@ -77,6 +64,8 @@ def check_reactivate(access: Access, member: Member) -> None:
     """Raises Refused unless this member may be reactivated."""
     _check_may_act(access, member)
     _check_present(member)
+    if member.status in BARRED:
+        raise Refused(_barred(member), code="not_live", status=CONFLICT)
     if member.status == "active":
         raise Refused(said("%(name)s is active already.", name=member.name), code="active", status=CONFLICT)
 
@@ -102,7 +91,7 @@ def check_restore(access: Access, member: Member) -> None:
     if member.status != "removed":
         raise Refused(said("%(name)s is a member already.", name=member.name), code="already_member", status=CONFLICT)
     if not member.is_live and member.deactivation != "ban":
-        raise Refused(said("%(name)s was deleted or is banned.", name=member.name), code="not_live", status=CONFLICT)
+        raise Refused(_barred(member), code="not_live", status=CONFLICT)
     if (member.clerk_user_id is None) != (access.organization_clerk_id is None) or _is_self(access, member):
         raise Refused(
             said("%(name)s can't be restored here. Invite them.", name=member.name),
@@ -113,13 +102,13 @@ def check_restore(access: Access, member: Member) -> None:
 
 def check_transfer(access: Access, own: Member | None, member: Member) -> None:
     """Raises Refused unless one's own admin role may be handed to this member."""
-    if own is None or own.role != ADMIN or own.status != "active":
+    if own is None or not access.roles.is_admin(own.role) or own.status != "active":
         raise Refused("Only an admin of the organization can hand it over.", code="not_owner", status=FORBIDDEN)
     if own.user_id == member.user_id:
         raise Refused("You have this role already. Choose someone else.", code="yourself", status=CONFLICT)
     _check_active(member)
     if not member.is_live:
-        raise Refused(said("%(name)s was deleted or is banned.", name=member.name), code="not_live", status=CONFLICT)
+        raise Refused(_barred(member), code="not_live", status=CONFLICT)
 
 
 def check_admin_stays(member: Member, admins: Mapping[str, str], moving: Underway) -> None:
@@ -130,7 +119,7 @@ def check_admin_stays(member: Member, admins: Mapping[str, str], moving: Underwa
     organization can't be taken away from under it.
     """
     others = (id for id, person in admins.items() if id != member.id and not moving.is_leaving(id, person))
-    if (member.is_admin or member.id in moving.rising) and not any(others):
+    if (member.id in admins or member.id in moving.rising) and not any(others):
         raise Refused(LAST_ADMIN, code="last_admin", status=CONFLICT)
 
 
@@ -162,7 +151,7 @@ def in_words(refusal: ProviderRefused, *, member: Member, role: str | None = Non
 def _check_may_act(access: Access, member: Member) -> None:
     if not access.may_act:
         raise Refused("Only admins can make changes.", code="forbidden", status=FORBIDDEN)
-    if rank(member.role) > rank_of(access):
+    if access.roles.rank(member.role) > access.rank:
         words = said("%(name)s has a role above your own.", name=member.name)
         raise Refused(words, code="above_own_role", status=FORBIDDEN)
 
@@ -181,6 +170,13 @@ def _check_active(member: Member) -> None:
             code="deactivated",
             status=CONFLICT,
         )
+
+
+def _barred(member: Member) -> str:
+    """Return why this person may not come in anywhere."""
+    if member.status == "deprovisioned":
+        return said("%(name)s is deprovisioned by your directory.", name=member.name)
+    return said("%(name)s was deleted or is banned.", name=member.name)
 
 
 def _is_self(access: Access, member: Member) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instep.identity.roles import UNREAD, Roles
 from instep.people.activity import ACTIVITIES, SOURCES, activity_of
 from instep.people.merge import STATUSES, Ask, Cursor
 
@@ -58,16 +59,16 @@ class Search(Struct, frozen=True, kw_only=True):
         return replace(self, **{name: getattr(empty, name) for name in names})
 
 
-def parse(text: str, *, has_deactivated: bool = False) -> Search:
-    """The filter that a text means. What is no known token is a word to look for."""
-    words, statuses, roles, one_of = [], set(), set(), {"source": "", "active": ""}
+def parse(text: str, *, has_deactivated: bool = False, roles: Roles = UNREAD) -> Search:
+    """The filter that a text means. What is no known token is a word to look for. `roles` are the organization's."""
+    words, statuses, found, one_of = [], set(), set(), {"source": "", "active": ""}
     for token in text.split():
         key, _, value = token.partition(":")
         value = value.lower()
         if key.lower() == "status" and value in STATUSES:
             statuses.add(value)
         elif key.lower() == "role" and value:
-            roles.add(role_of(value))
+            found.add(roles.key_of(value))
         elif value in _ONE_OF.get(key.lower(), ()):
             one_of[key.lower()] = value
         else:
@@ -75,7 +76,7 @@ def parse(text: str, *, has_deactivated: bool = False) -> Search:
     return Search(
         words=" ".join(words),
         statuses=frozenset(statuses),
-        roles=frozenset(roles),
+        roles=frozenset(found),
         has_deactivated=has_deactivated,
         **one_of,
     )
@@ -117,8 +118,3 @@ def address(path: str, search: Search, **more: Any) -> str:
 def token_of(role: str) -> str:
     """A role as one types it: `org:admin` is `admin`."""
     return role.removeprefix(PREFIX)
-
-
-def role_of(token: str) -> str:
-    """The role that was typed."""
-    return token if ":" in token else PREFIX + token

@@ -26,7 +26,7 @@ class Member(BaseModel):
     username: str | None
     image_url: str | None
     role: str
-    status: Literal["active", "deactivated", "removed"]
+    status: Literal["active", "banned", "deprovisioned", "deactivated", "removed"]
     joined_at: str | None
     last_active_at: str | None
 
@@ -69,6 +69,8 @@ class Totals(BaseModel):
     members: int
     active: int
     deactivated: int
+    banned: int = 0
+    deprovisioned: int = 0
     admins: int
     invitations: int | None
     expired_invitations: int | None

@@ -8,8 +8,10 @@ import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instep.access.store import find_roles
 from instep.identity.addresses import canonical, stored_forms
-from instep.identity.model import ADMIN
+from instep.identity.model import PRESENT
+from instep.identity.roles import UNREAD, Roles
 from instep.kit.db import Conn, fetch, is_among, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search
@@ -69,13 +71,16 @@ class Shape(Struct, frozen=True):
     has_piece: bool = False
 
 
-def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
+def find_members(conn: Conn, organization_id: str, ask: Ask, roles: Roles = UNREAD) -> Members:
     """Up to `limit + 1` members of one page, by status and then by name; the counts and seats of the organization."""
     rows: list[MemberRow] = []
     counted = fetch(conn, _COUNTS, {"organization_id": organization_id})
     is_big = sum(members or 0 for *_, members in counted) >= search.BIG
     after = ask.cursor.member if ask.cursor else None
+    has_any = {status for _, status, _, members in counted if members}
     for status in ask.member_statuses():
+        if status not in has_any:
+            continue
         if after is not None and status < after[0]:
             continue
         start = after[1:] if after is not None and status == after[0] else None
@@ -86,6 +91,7 @@ def find_members(conn: Conn, organization_id: str, ask: Ask) -> Members:
         rows=rows,
         counts={(status, role): members for _, status, role, members in counted if members},
         seats=counted[0][0] if counted else None,
+        roles=roles,
     )
 
 
@@ -208,12 +214,12 @@ def find_joined(conn: Conn, organization_id: str, emails: Sequence[str]) -> set[
     return {canonical(it) for it in conn.execute(query).scalars()}
 
 
-_LIVE = sa.and_(u.is_active, sa.not_(u.is_banned), u.deleted_at.is_(None), u.gone_at.is_(None))
+_IS_BARRED = sa.or_(u.is_banned, u.is_deprovisioned)
+_LIVE = sa.and_(u.is_active, sa.not_(_IS_BARRED), u.deleted_at.is_(None), u.gone_at.is_(None))
 _MEMBER = sa.select(*_COLUMNS, m.deactivation, _LIVE.label("is_live")).select_from(
     memberships.join(users, u.id == m.user_id)
 )
-_STANDING = sa.case((m.status == "active", 0), (m.status == "deactivated", 1), else_=2)
-_IS_ADMIN = sa.and_(m.status == "active", m.role == ADMIN, _LIVE)
+_STANDING = sa.case((m.status.in_(PRESENT), 0), (m.status == "deactivated", 1), else_=2)
 _LONGEST_REF = 200
 
 
@@ -232,10 +238,10 @@ def find_member(conn: Conn, organization_id: str, ref: str) -> Member | None:
     return Member(**row._mapping) if row else None
 
 
-def list_admins(conn: Conn, organization_id: str) -> dict[str, str]:
-    """The memberships of an organization's active admins, and whose they are (our ids)."""
+def list_admins(conn: Conn, organization_id: str, roles: Roles = UNREAD) -> dict[str, str]:
+    """The memberships of an organization's active admins, and whose they are (our ids). `roles` are those it has."""
     query = sa.select(m.id, m.user_id).select_from(memberships.join(users, u.id == m.user_id))
-    rows = conn.execute(query.where(m.organization_id == organization_id, _IS_ADMIN))
+    rows = conn.execute(query.where(m.organization_id == organization_id, _is_admin(roles)))
     return {str(row.id): str(row.user_id) for row in rows}
 
 
@@ -243,13 +249,19 @@ def find_without_admin(conn: Conn, organization_id: str | None = None, *, limit:
     """Organizations (id and name) that have members and no active admin: they need attention. All, or this one."""
     o = organizations.c
     has_members = sa.exists().where(m.organization_id == o.id, m.status != "removed")
-    has_admin = sa.exists(
-        sa.select(1).select_from(memberships.join(users, u.id == m.user_id)).where(m.organization_id == o.id, _IS_ADMIN)
+    theirs = sa.select(1).select_from(memberships.join(users, u.id == m.user_id)).where(m.organization_id == o.id)
+    is_admin = sa.or_(
+        _is_admin(find_roles(conn)), sa.and_(o.clerk_id.is_(None), _is_admin(find_roles(conn, is_local=True)))
     )
+    has_admin = sa.exists(theirs.where(is_admin))
     query = sa.select(o.id, o.name).where(o.deleted_at.is_(None), o.gone_at.is_(None), has_members, sa.not_(has_admin))
     if organization_id is not None:
         query = query.where(o.id == organization_id)
     return [(id, name) for id, name in conn.execute(query.order_by(o.name, o.id).limit(limit))]
+
+
+def _is_admin(roles: Roles) -> sa.ColumnElement[bool]:
+    return sa.and_(m.status == "active", m.role.in_(sorted(roles.admins)), _LIVE)
 
 
 def list_other_organizations(conn: Conn, user_id: str, organization_id: str) -> list[tuple[str, str]]:

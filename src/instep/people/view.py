@@ -6,7 +6,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.identity.addresses import other_form
-from instep.identity.model import ADMIN
 from instep.kit.sought import is_found
 from instep.kit.words import Words
 from instep.people.chips import Chip, chips_of
@@ -57,7 +56,7 @@ def view(people: People, reading: Reading, words: Words) -> PeopleView:
         empty=why_empty(people, reading),
         here=address(path, search),
         clear=address(path, search.without("words", "statuses", "roles", "source", "active")),
-        admins=address(path, Search(roles=frozenset({ADMIN}))),
+        admins=address(path, Search(roles=frozenset(reading.access.roles.admins & reading.roles.keys()))),
         more=address(path, search, cursor=people.next_cursor) if people.next_cursor else None,
         deactivated=0 if search.statuses else people.totals.deactivated,
         has_deactivated=search.has_deactivated,

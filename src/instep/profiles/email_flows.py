@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from instep.access.principal import Principal
+from instep.access.store import find_roles
 from instep.identity.addresses import checked_email, is_same
-from instep.identity.model import ADMIN
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
 from instep.identity.standing import LEAVES, underway
 from instep.journal.model import Asked, Busy, Operation, Unsettled
@@ -222,7 +222,7 @@ class ChangeEmail:
         belongings = store.list_belongings(conn, [person.id]).get(person.id, [])
         found = [it for it in belongings if it.status == "active" or find_repeated(conn, asked(it)) is not None]
         ours = [it for it in found if rights.is_admin or it.organization_id in rights.led]
-        sole = find_sole(conn, person.id, ADMIN, moving=underway(list_intents(conn)))
+        sole = find_sole(conn, person.id, find_roles(conn), moving=underway(list_intents(conn)))
         require_others({it.organization_id: it.name for it in ours if it.organization_id in sole})
         return (
             [it for it in ours if it.organization_clerk_id is not None],
@@ -235,8 +235,8 @@ class ChangeEmail:
         person = require_same(require_live(find_person(conn, seen.id, is_locking=True)), seen.clerk_id)
         if find_holder(conn, email=email, but=person.id):
             raise email_taken(email)
-        lock_organizations_of(conn, person.id, ADMIN)
-        sole = find_sole(conn, person.id, ADMIN, moving=underway(list_intents(conn)))
+        lock_organizations_of(conn, person.id, find_roles(conn))
+        sole = find_sole(conn, person.id, find_roles(conn), moving=underway(list_intents(conn)))
         require_others({id: name for id, name in sole.items() if id == it.organization_id})
         present = store.list_belongings(conn, [person.id]).get(person.id, [])
         if not any(here.membership_id == it.membership_id and here.status == "active" for here in present):

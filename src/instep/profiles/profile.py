@@ -9,7 +9,7 @@ from msgspec import Struct
 from instep.identity.refusals import Refused
 from instep.mirror.people import PersonRow
 
-Status = Literal["active", "deactivated", "deleted", "banned", "local"]
+Status = Literal["active", "deactivated", "deleted", "banned", "deprovisioned", "local"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 SHOWN_AT_FIRST = frozenset(STATUSES) - {"deleted"}
 
@@ -108,6 +108,8 @@ def status_of(person: PersonRow) -> Status:
         return "deleted"
     if person.is_banned:
         return "banned"
+    if person.is_deprovisioned:
+        return "deprovisioned"
     if not person.is_active:
         return "deactivated"
     return "active" if person.clerk_id else "local"

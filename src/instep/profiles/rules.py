@@ -9,7 +9,6 @@ from msgspec import Struct
 from instep.access.principal import Principal, gives_rights
 from instep.identity import refusals
 from instep.identity.addresses import checked_email
-from instep.identity.model import ADMIN
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, Refused
 from instep.kit.said import said
@@ -33,10 +32,12 @@ _SAID = frozenset({"managed_by_directory", "plan"})
 
 
 class Tie(Struct, frozen=True, kw_only=True):
-    """An organization that the asker and the person both belong to, with the roles of both."""
+    """An organization that the asker and the person both belong to. `is_admin`: the asker is one there; `theirs` is the
+    person's role.
+    """
 
     organization_id: str
-    own: str
+    is_admin: bool
     theirs: str
 
 
@@ -79,7 +80,7 @@ def rights_of(principal: Principal, person_id: str, ties: Sequence[Tie], *, is_a
     An organization's admin is above its members, and no lower than its other admins; nobody there is above an
     instance admin.
     """
-    led = () if is_above_all else (tie.organization_id for tie in ties if tie.own == ADMIN)
+    led = () if is_above_all else (tie.organization_id for tie in ties if tie.is_admin)
     return Rights(
         is_admin=principal.is_instance_admin,
         is_self=principal.user_id == person_id,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from instep.identity.model import PRESENT
 from instep.kit.bounds import as_object
 from instep.kit.clock import to_iso
 from instep.profiles import profile as words
@@ -112,7 +113,7 @@ class UserOrganization(BaseModel):
     name: str
     slug: str | None
     role: str
-    status: Literal["active", "deactivated"]
+    status: Literal["active", "banned", "deprovisioned", "deactivated"]
 
 
 class User(BaseModel):
@@ -220,7 +221,7 @@ def _organization_of(it: words.Belonging) -> dict[str, str | None]:
         "name": it.name,
         "slug": it.slug,
         "role": it.role,
-        "status": "active" if it.status == "active" else "deactivated",
+        "status": it.status if it.status in PRESENT else "deactivated",
     }
 
 

@@ -9,8 +9,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.access.principal import Principal
+from instep.access.store import PACKED, unpack
 from instep.identity.addresses import canonical, displayed
-from instep.identity.model import ADMIN
 from instep.kit.db import Conn, fetch, is_in, listed
 from instep.kit.sought import needles
 from instep.mirror import search
@@ -23,6 +23,7 @@ u, m, o = users.c, memberships.c, organizations.c
 
 _IS_HERE = sa.and_(o.deleted_at.is_(None), o.gone_at.is_(None), m.status != "removed")
 _IS_DELETED = sa.or_(u.deleted_at.is_not(None), u.gone_at.is_not(None))
+_IS_BARRED = sa.or_(u.is_banned, u.is_deprovisioned)
 _BELONGINGS = (
     m.user_id,
     m.id.label("membership_id"),
@@ -37,9 +38,10 @@ _FIELDS = PersonRow.__struct_fields__
 _IS: dict[Status, sa.ColumnElement[bool]] = {
     "deleted": _IS_DELETED,
     "banned": sa.and_(sa.not_(_IS_DELETED), u.is_banned),
-    "deactivated": sa.and_(sa.not_(_IS_DELETED), sa.not_(u.is_banned), sa.not_(u.is_active)),
-    "local": sa.and_(sa.not_(_IS_DELETED), sa.not_(u.is_banned), u.is_active, u.clerk_id.is_(None)),
-    "active": sa.and_(sa.not_(_IS_DELETED), sa.not_(u.is_banned), u.is_active, u.clerk_id.is_not(None)),
+    "deprovisioned": sa.and_(sa.not_(_IS_DELETED), sa.not_(u.is_banned), u.is_deprovisioned),
+    "deactivated": sa.and_(sa.not_(_IS_DELETED), sa.not_(_IS_BARRED), sa.not_(u.is_active)),
+    "local": sa.and_(sa.not_(_IS_DELETED), sa.not_(_IS_BARRED), u.is_active, u.clerk_id.is_(None)),
+    "active": sa.and_(sa.not_(_IS_DELETED), sa.not_(_IS_BARRED), u.is_active, u.clerk_id.is_not(None)),
 }
 
 
@@ -167,14 +169,21 @@ def _belongings(dialect: str) -> sa.Select[Any]:
 
 def list_ties(conn: Conn, principal: Principal, user_id: str) -> list[Tie]:
     """The organizations that the asker and this person both belong to; a key for one organization is an admin there."""
-    theirs = sa.select(m.organization_id, m.role).join(organizations, o.id == m.organization_id)
+    theirs = sa.select(m.organization_id, m.role, o.clerk_id, PACKED).join(organizations, o.id == m.organization_id)
     theirs = theirs.where(m.user_id == user_id, _IS_HERE)
     if principal.only is not None:
         rows = conn.execute(theirs.where(o.id == principal.only)).all()
-        return [Tie(organization_id=id, own=ADMIN, theirs=role) for id, role in rows]
+        return [Tie(organization_id=id, is_admin=True, theirs=role) for id, role, *_ in rows]
     if principal.user_id is None:
         return []
     own = memberships.alias("own")
     is_own = sa.and_(own.c.organization_id == m.organization_id, own.c.user_id == principal.user_id)
     both = theirs.add_columns(own.c.role).join(own, is_own).where(own.c.status == "active", own.c.gone_at.is_(None))
-    return [Tie(organization_id=id, own=mine, theirs=role) for id, role, mine in conn.execute(both)]
+    return [
+        Tie(
+            organization_id=id,
+            is_admin=unpack(conn, packed, is_local=clerk_id is None).is_admin(mine),
+            theirs=role,
+        )
+        for id, role, clerk_id, packed, mine in conn.execute(both)
+    ]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from instep.access.principal import Principal
+from instep.access.store import find_roles
 from instep.identity.addresses import canonical
-from instep.identity.model import ADMIN
 from instep.identity.refusals import CONFLICT, Refused
 from instep.identity.standing import LEAVES_EVERYWHERE, underway
 from instep.journal.model import Asked, Operation
@@ -158,8 +158,8 @@ def _require_free(conn: Conn, wanted: Edit) -> None:
 
 def _require_leavable(conn: Conn, person: PersonRow) -> None:
     _require_not_deleted(person)
-    lock_organizations_of(conn, person.id, ADMIN)
-    require_others(find_sole(conn, person.id, ADMIN, moving=underway(list_intents(conn))))
+    lock_organizations_of(conn, person.id, find_roles(conn))
+    require_others(find_sole(conn, person.id, find_roles(conn), moving=underway(list_intents(conn))))
 
 
 def _require_not_deleted(person: PersonRow) -> None:

@@ -25,7 +25,7 @@ class Place(Struct, frozen=True, kw_only=True):
     name: str
     href: str
     role: str
-    is_active: bool
+    status: str
 
 
 class PersonView(Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ def person_view(it: Profile, *, at: str, roles: Mapping[str, str], now: int, wor
                 name=place.name,
                 href=f"/organizations/{place.slug or place.organization_id}/members",
                 role=roles.get(place.role, place.role),
-                is_active=place.status == "active",
+                status=place_status(place.status, words),
             )
             for place in it.belongings
         ),
@@ -85,6 +85,13 @@ def person_view(it: Profile, *, at: str, roles: Mapping[str, str], now: int, wor
         joined=words.ago(person.joined_at, now),
         last_active=words.ago(person.last_active_at, now) if person.last_active_at else None,
     )
+
+
+def place_status(key: str, words: Words) -> str:
+    """Return what to say of a membership that is not an active one; empty for an active one."""
+    _ = words.gettext
+    known = {"active": "", "banned": _("Banned"), "deprovisioned": _("Deprovisioned")}
+    return known.get(key, _("Deactivated"))
 
 
 def deeds(it: Profile, at: str, words: Words) -> tuple[Deed, ...]:
@@ -113,6 +120,7 @@ def status(key: str, words: Words) -> Status:
         "active": Status(_("Active"), "circle-check", "good"),
         "deactivated": Status(_("Deactivated"), "circle-minus", "quiet"),
         "banned": Status(_("Banned"), "ban", "bad"),
+        "deprovisioned": Status(_("Deprovisioned"), "ban", "bad"),
         "deleted": Status(_("Deleted"), "trash-2", "quiet"),
         "local": Status(_("Without a Clerk account"), "database", "info"),
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from instep.audit.joined import joined_entries
+from instep.audit.joined import joined_entries, superseded_entries
 from instep.audit.store import Entry, record
 from instep.identity.events import Gone
 from instep.identity.model import Key, Kind
@@ -154,7 +154,7 @@ class Applying:
         for fact in parents:
             ledger.answer(fact)
         checks = _Checks(conn, [row.finding for row in rows], self.policy)
-        entries: list[Entry] = []
+        applied: list[store.Row] = []
         for row in rows:
             verdict = self._one(conn, row, wanted[row.number], ledger, checks, absent)
             if isinstance(verdict, AskAgain) and not is_last:
@@ -163,9 +163,10 @@ class Applying:
             end: End = ("skipped", NO_PARENT) if isinstance(verdict, AskAgain) else verdict
             taken.ends[row.number] = end
             if end[0] == "applied":
-                entries.append(self._entry(row))
+                applied.append(row)
         taken.touched = apply(conn, ledger, now=now)
-        record(conn, [*entries, *joined_entries(ledger.joined)], now=now)
+        entries = [self._entry(row, ledger) for row in applied]
+        record(conn, [*entries, *superseded_entries(ledger), *joined_entries(ledger.joined)], now=now)
         self._end(conn, taken.ends)
         return taken
 
@@ -207,13 +208,24 @@ class Applying:
         assert isinstance(verdict, Ignored)  # noqa: S101
         return ("skipped", WORDS.get(verdict.reason, verdict.reason))
 
-    def _entry(self, row: store.Row) -> Entry:
-        finding = row.finding
-        details = {"finding": finding.kind, "fields": {it.field: [it.here, it.clerk] for it in finding.differences}}
+    def _entry(self, row: store.Row, ledger: Ledger) -> Entry:
+        finding, organization = row.finding, None
+        details: dict[str, object] = {
+            "finding": finding.kind,
+            "fields": {it.field: [it.here, it.clerk] for it in finding.differences},
+        }
         what = "gone" if finding.kind in GONE else "seen" if finding.version is None else "changed"
-        target = finding.key.id or finding.here or ""
+        news = ledger.news_of(finding.key)
+        if news is not None:
+            organization, how = ledger.about(Change(news, None))
+            details |= how
         return Entry(
-            actor=self.actor, action=f"{finding.key.kind}.{what}", target=target, cause=self.plan_id, details=details
+            actor=self.actor,
+            action=f"{finding.key.kind}.{what}",
+            target=finding.key.id or finding.here or "",
+            organization_id=organization,
+            cause=self.plan_id,
+            details=details,
         )
 
     def _end(self, conn: Conn, ends: dict[int, End]) -> None:

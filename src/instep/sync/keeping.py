@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from instep.audit.joined import joined_entries
+from instep.audit.joined import joined_entries, superseded_entries
 from instep.audit.store import Entry, record
 from instep.identity.events import Seen
 from instep.identity.model import Key, Kind
@@ -183,7 +183,7 @@ class Keeper:
             raise _Asks(list(asks.values()))
         now = self.clock()
         apply(conn, ledger, now=now)
-        record(conn, joined_entries(ledger.joined), now=now)
+        record(conn, [*superseded_entries(ledger), *joined_entries(ledger.joined)], now=now)
         changed = sum(isinstance(it, Change) for it in verdicts)
         counts = Counter(changed=changed, left=len(left) - changed, unreadable=_unreadable(parts))
         self._note(conn, counts, so_far)

@@ -160,7 +160,7 @@ def differing(their: Seen, our: Ours, policy: Policy) -> Finding | None:
         differences = [
             Difference(name, _plain(there), _written(name, here), policy.owner(name))
             for name, there, here in pairs
-            if not is_same(there, here)
+            if name not in their.absent and not is_same(there, here)
         ]
     if our.is_deactivated and policy.owner("deactivation") == "clerk":
         differences.append(Difference("deactivated", False, True, "clerk"))
@@ -170,7 +170,7 @@ def differing(their: Seen, our: Ours, policy: Policy) -> Finding | None:
     what: FindingKind = "field_differs"
     if kind == "membership" and "role" in names:
         what = "role_differs"
-    elif names <= {"is_banned", "deactivated"}:
+    elif names <= {"is_banned", "is_deprovisioned", "deactivated"}:
         what = "status_differs"
     mend, note = _mend(differences)
     return _about(their, our, what, differences, mend=mend, note=note)

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from instep.audit.joined import joined_entries
-from instep.audit.store import Entry, record
+from instep.audit.joined import change_entry, joined_entries
+from instep.audit.store import record
 from instep.identity.events import Seen
 from instep.identity.model import Kind
 from instep.identity.rules import Answer, AskAgain, Change, answers_to
@@ -32,6 +32,7 @@ from instep.sync.model import PLAN_LASTS, Lease, Run, RunKind, SyncRefused
 from instep.sync.places import places_of
 from instep.sync.plan import Policy
 from instep.sync.ports import Everything, Told, Writes
+from instep.sync.roles import RoleReader
 from instep.sync.scan import Scan
 from instep.sync.telling import Telling
 
@@ -78,6 +79,7 @@ class Sync:
     newest_event: Callable[[Conn], int | None] = _nobody
     touched: Callable[[set[str]], None] = _nobody
     news: Callable[[], None] = lambda: None
+    roles: RoleReader | None = None
 
     async def check(self, *, actor: str, told: Told = _nobody, run_id: str | None = None) -> Run:
         """Say what differs, and change nothing, however much it is.
@@ -208,9 +210,9 @@ class Sync:
         store.hold(conn, lease, now=now)
         ledger = open_ledger(conn, [it.news for it in answers])
         verdicts = [ledger.answer(it) for it in answers]
-        changed = [it.news.key for it in verdicts if isinstance(it, Change)]
+        changed = [it for it in verdicts if isinstance(it, Change)]
         self.touched(apply(conn, ledger, now=now))
-        entries = [Entry(actor=run.actor, action="user.changed", target=it.id, cause=run.id) for it in changed]
+        entries = [change_entry(it, ledger, actor=run.actor, cause=run.id, action="changed") for it in changed]
         record(conn, [*entries, *joined_entries(ledger.joined)], now=now)
         return [it for it in verdicts if isinstance(it, AskAgain)], len(changed)
 
@@ -242,6 +244,15 @@ class Sync:
             excess = await self.db.read(find_excess, run.id, chosen=None, allowed=allow_gone)
             sealed |= {"reason": excess, "code": "fuse"} if excess else {}
         return await self._end(run, lease, counts=counts, **sealed)
+
+    async def _read_roles(self) -> None:
+        """Every run reads the roles of the instance first; one that can't is a run without them."""
+        if self.roles is None:
+            return
+        try:
+            await self.roles.read()
+        except InstepError as error:
+            log.warning("roles_not_read", error=str(error))
 
     async def _check_instance(self) -> None:
         """Compare the secret key's instance with this database's, which it becomes where none is known.
@@ -287,6 +298,7 @@ class Sync:
         try:
             if kind != "first":
                 await make_held(self.db)
+            await self._read_roles()
             yield run
         except SyncRefused as error:
             await self._fail(run, lease, "refused", error)

@@ -27,7 +27,7 @@ def finding_kinds(words: Words) -> dict[FindingKind, tuple[str, str]]:
         "missing_in_clerk": (_("Missing in Clerk"), _("The database has it, Clerk does not any more.")),
         "field_differs": (_("Field differs"), _("Both have it, with other values.")),
         "role_differs": (_("Role differs"), _("A member has another role on each side.")),
-        "status_differs": (_("Status differs"), _("Banned or deactivated on one side alone.")),
+        "status_differs": (_("Status differs"), _("Banned, deprovisioned or deactivated on one side alone.")),
         "membership_only_in_clerk": (
             _("Membership only in Clerk"),
             _("Someone belongs to an organization there alone."),
@@ -89,6 +89,7 @@ def field_name(name: str, words: Words) -> str:
         "username": _("Username"),
         "external_id": _("External id"),
         "is_banned": _("Banned"),
+        "is_deprovisioned": _("Deprovisioned"),
         "public_metadata": _("Public metadata"),
         "name": _("Name"),
         "slug": _("Slug"),
@@ -104,7 +105,17 @@ def field_name(name: str, words: Words) -> str:
 def policy_fields() -> tuple[tuple[str, bool], ...]:
     """The fields that the policy speaks of; whether each may be given to the database."""
     ours = tuple(sorted(OURS_BY_DEFAULT))
-    names = ("email", "is_banned", "role", "first_name", "last_name", "username", "external_id", "public_metadata")
+    names = (
+        "email",
+        "is_banned",
+        "is_deprovisioned",
+        "role",
+        "first_name",
+        "last_name",
+        "username",
+        "external_id",
+        "public_metadata",
+    )
     return tuple((name, name in WRITABLE or name in OURS_BY_DEFAULT) for name in (*names, *ours))
 
 

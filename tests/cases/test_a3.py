@@ -1,0 +1,81 @@
+"""A3: a person whom a directory deprovisioned is barred as one who is banned is, with a reason of its own."""
+
+import pytest
+
+from instep.access.gate import COOKIE
+from instep.identity.events import digest_of
+from instep.identity.model import ClerkId, User
+from instep.identity.session import SessionClaims
+from tests.cases.mirror_events import DANA, MAYA, OMAR, SLUG, deliver, found, people, settled, statuses, user_of
+from tests.support.world import Firm
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a3_a_deprovisioned_admin_may_neither_read_nor_invite_until_it_is_lifted(firm: Firm) -> None:
+    await settled(firm)
+    claims = SessionClaims(user=firm.user_id(DANA), session="sess_dana")
+    cookie = {"cookie": f"{COOKIE}={await firm.services.gate.sessions.open(claims)}"}
+    dana = firm.api(None, **cookie)
+    assert (await dana.get(f"/v1/organizations/{SLUG}/people")).status_code == 200
+
+    await deliver(firm, "user.updated", await user_of(firm, DANA, deprovisioned=True))
+    assert (await dana.get(f"/v1/organizations/{SLUG}/people")).status_code in (401, 403)
+    invited = await dana.post(f"/v1/organizations/{SLUG}/invitations", json={"email": "new@example.com"})
+    assert invited.status_code in (401, 403)
+
+    await deliver(firm, "user.updated", await user_of(firm, DANA, deprovisioned=False))
+    assert (await dana.get(f"/v1/organizations/{SLUG}/people")).status_code == 200
+
+
+async def test_a3_a_deprovisioned_person_is_shown_with_that_reason_and_counted_as_such(firm: Firm) -> None:
+    await settled(firm)
+    await deliver(firm, "user.updated", await user_of(firm, DANA, deprovisioned=True))
+
+    assert (await statuses(firm))[DANA] == ["org:admin deprovisioned"]
+    totals = (await people(firm))["totals"]
+    assert (totals["active"], totals["deprovisioned"], totals["admins"]) == (2, 1, 1)
+    user = found(await firm.api().get(f"/v1/users/{firm.user_id(DANA)}"))
+    assert user["status"] == "deprovisioned"
+    assert [it["status"] for it in user["organizations"]] == ["deprovisioned"]
+    listed = found(await firm.api().get("/v1/users", params={"status": "deprovisioned"}))
+    assert [it["email"] for it in listed["data"]] == [DANA]
+    page = await firm.api().get(f"/organizations/{SLUG}/members")
+    assert "Deprovisioned" in page.text
+    export = await firm.api().get(f"/v1/organizations/{SLUG}/people/export", params={"format": "csv"})
+    assert "deprovisioned" in export.text
+
+    await deliver(firm, "user.updated", await user_of(firm, DANA, deprovisioned=False))
+    assert (await statuses(firm))[DANA] == ["org:admin active"]
+
+
+async def test_a3_a_deprovisioned_admin_does_not_count_for_the_last_admin(firm: Firm) -> None:
+    await settled(firm)
+    await deliver(firm, "user.updated", await user_of(firm, DANA, deprovisioned=True))
+
+    path = f"/v1/organizations/{SLUG}/members/{firm.user_id(MAYA)}"
+    refused = await firm.api().patch(path, json={"role": "org:member"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "last_admin")
+
+
+async def test_a3_a_locked_person_is_not_barred(firm: Firm) -> None:
+    await settled(firm)
+    await deliver(firm, "user.updated", await user_of(firm, OMAR, locked=True))
+    assert (await statuses(firm))[OMAR] == ["org:member active"]
+
+
+async def test_a3_whoever_joins_while_deprovisioned_is_barred_from_the_start(firm: Firm) -> None:
+    await settled(firm)
+    made = await firm.clerk().post("/v1/users", json={"email_address": ["new@example.com"]})
+    await firm.settle()
+    await deliver(firm, "user.updated", await user_of(firm, "new@example.com", deprovisioned=True))
+    joining = {"user_id": made.json()["id"], "role": "org:member"}
+    await firm.clerk().post(f"/v1/organizations/{firm.organization_id(SLUG)}/memberships", json=joining)
+    await firm.settle()
+    assert (await statuses(firm))["new@example.com"] == ["org:member deprovisioned"]
+
+
+def test_a3_the_digest_of_everybody_else_is_what_it_was_before() -> None:
+    """Prevents an update of instep from reading every user again. The value is from commit f736aa0."""
+    user = User(clerk_id=ClerkId("user_1"), email="a@example.com", is_email_verified=True, first_name="A")
+    assert digest_of(user) == "562b250bb0c4829288356860"

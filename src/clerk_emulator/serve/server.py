@@ -14,9 +14,14 @@ class PortTaken(OSError):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 is any free one."""
+    """Return a listening socket; port 0 is any free one.
+
+    Connections that it accepts send small answers at once (TCP_NODELAY). asyncio sets that option only where the
+    protocol number of the socket is given, so it is given, and set here for loops that leave it alone.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

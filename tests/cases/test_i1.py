@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import httpx2
@@ -12,9 +12,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clerk_emulator import Emulator
-from clerk_emulator.pytest_plugin import Clerk
 from clerk_emulator.serve.server import address_of, bind, server_for
-from clerk_emulator.wire.keyring import Keyring
+from tests.support.emulated import emulated, private_key
 
 Loop = Literal["asyncio", "uvloop"]
 
@@ -52,16 +51,14 @@ def served(emulator: Emulator, listener: socket.socket, loop: Loop) -> Iterator[
 def test_i1_the_served_emulator_delays_no_answer(delays: list[bool], loop: Loop) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
-    private_key = Keyring("ins_test").private_pem
     with bind("127.0.0.1", 0) as listener:
-        emulator = Emulator(private_key=private_key, public_url=address_of("127.0.0.1", listener))
+        emulator = Emulator(private_key=private_key(), public_url=address_of("127.0.0.1", listener))
         with served(emulator, listener, loop):
             assert httpx2.get(f"{emulator.site.url}/_emulator/keys").status_code == 200
     assert delays == [False]
 
 
 def test_i1_the_fixture_of_pytest_delays_no_answer(delays: list[bool]) -> None:
-    clerk = Clerk(Keyring("ins_test").private_pem, {})
-    with closing(clerk), httpx2.Client(base_url=clerk.url, headers=clerk.headers) as http:
+    with emulated() as clerk, httpx2.Client(base_url=clerk.url, headers=clerk.headers) as http:
         assert [http.get("/v1/users").status_code for _ in range(3)] == [200, 200, 200]
     assert delays == [False]

@@ -20,7 +20,7 @@ from clerk_emulator.routes.handlers import HANDLERS
 from clerk_emulator.routes.images import UPLOADS
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.pictures import LARGEST
-from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
+from clerk_emulator.state.refusals import NotEmulated, Problem, Refused, not_emulated
 from clerk_emulator.wire.answers import Json, hang, instead, refusal
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import Site
@@ -96,7 +96,7 @@ class BackendApi:
     def _act(self, request: Request, operation: str, call: Call) -> Response:
         handler = HANDLERS.get(operation)
         if handler is None:
-            return _not_emulated(operation, "The emulator does not have this operation.")
+            raise not_emulated("The emulator does not have this operation.", operation)
         client = request.client.host if request.client else ""
         self.note_caller(client, request.headers.get("user-agent", ""))
         try:
@@ -105,7 +105,7 @@ class BackendApi:
                 return Json(answer)
             return Response(status_code=answer.status) if answer.body is None else Json(answer.body, answer.status)
         except NotEmulated as missing:
-            return _not_emulated(operation, f"The emulator does not have {missing}.")
+            raise not_emulated(f"The emulator does not have {missing}.", operation) from missing
         except Refused as refused:
             return refusal(refused.status, *refused.problems, is_bare=operation in BARE)
 
@@ -143,8 +143,3 @@ async def _form(request: Request) -> Any:
             }
     except HTTPException:
         raise Refused(400, Problem("request_body_invalid", "invalid form", "The body is no form.")) from None
-
-
-def _not_emulated(operation: str, words: str) -> Response:
-    meta = {"operationId": operation}
-    return refusal(501, Problem("emulator_not_implemented", "not emulated", words, meta))

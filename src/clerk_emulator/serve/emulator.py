@@ -21,6 +21,7 @@ from clerk_emulator.control import api as control_api
 from clerk_emulator.control import pages as control_pages
 from clerk_emulator.control.desk import Desk
 from clerk_emulator.frontend import doors, fapi, scripts
+from clerk_emulator.frontend import operations as browser_operations
 from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
 from clerk_emulator.lab.limits import Limits
@@ -185,7 +186,7 @@ class Emulator:
         )
 
         async def below_v1(request: Request) -> Response:
-            return await (browsers if fapi.is_meant(request) else api).answer(request)
+            return await (browsers if fapi.is_meant(request) or _is_only_of_browsers(request) else api).answer(request)
 
         async def backend(request: Request) -> Response:
             return await api.answer(request)
@@ -199,9 +200,9 @@ class Emulator:
                 *control_pages.routes(self.desk),
                 *control_api.routes(self.desk),
                 *scripts.routes(npm, PROXY),
-                Route(f"{PROXY}/v1/{{rest:path}}", frontend, methods=[*METHODS, "OPTIONS"]),
                 Route("/v1/{rest:path}", below_v1, methods=[*METHODS, "OPTIONS"]),
                 *(Route(path, backend, methods=METHODS) for path in UNVERSIONED),
+                Route("/{rest:path}", frontend, methods=[*METHODS, "OPTIONS"]),  # the path of the proxy, and the rest
             ],
             lifespan=self._lifespan,
         )
@@ -244,6 +245,12 @@ class _Extras:
 
 class BadState(ValueError):
     """A state file that can't be read."""
+
+
+def _is_only_of_browsers(request: Request) -> bool:
+    """Say whether the operation of a request is one of the Frontend API and none of the Backend API."""
+    method, path = request.method, request.url.path
+    return not operations.match(method, path.removeprefix("/v1")) and bool(browser_operations.find(method, path))
 
 
 def _require_test_keys(site: Site) -> None:

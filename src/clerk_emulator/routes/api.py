@@ -55,6 +55,9 @@ class BackendApi:
             response = refusal(refused.status, *refused.problems, headers=headers)
         except Refused as refused:
             response = refusal(refused.status, *refused.problems)
+        warning = guard.warning_of(request.headers, request.query_params)
+        if warning is not None:
+            response.headers["warning"] = warning
         entry.status = response.status_code
         return response
 

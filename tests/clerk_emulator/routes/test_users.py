@@ -113,7 +113,8 @@ async def test_filters_find_exactly_those_who_fit(backend: Backend, emulator: Em
 async def test_metadata_on_patch_is_for_the_older_version_only(backend: Backend) -> None:
     user = await backend.user()
     path, body = f"/users/{user['id']}", {"public_metadata": {"a": 1}}
-    assert await backend.no("PATCH", path, body) == (422, "form_param_deprecated")
+    newest = {"__clerk_api_version": "2026-05-12"}
+    assert await backend.no("PATCH", path, body, **newest) == (422, "form_param_deprecated")
     changed = await backend("PATCH", path, body, __clerk_api_version="2025-11-10")
     assert changed["public_metadata"] == {"a": 1}
 

@@ -1,7 +1,6 @@
 """The door of the Backend API: which operation it is, who asks, what goes wrong by wish, and the answer."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,7 @@ from clerk_emulator.routes.images import UPLOADS
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.pictures import LARGEST
 from clerk_emulator.state.refusals import NotEmulated, Problem, Refused, not_emulated
-from clerk_emulator.wire.answers import Json, hang, instead, refusal
+from clerk_emulator.wire.answers import Json, hang, instead, read_json, refusal
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import Site
 
@@ -126,7 +125,7 @@ async def _body(request: Request) -> Any:
         words = f"The content type {content_type} is not taken, application/json is."
         raise Refused(415, Problem("unsupported_content_type", "unsupported content type", words))
     try:
-        return json.loads(bytes(data))
+        return read_json(bytes(data))
     except (ValueError, RecursionError):
         words = "The body is not JSON."
         raise Refused(400, Problem("request_body_invalid", "invalid request body", words)) from None

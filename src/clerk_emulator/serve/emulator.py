@@ -87,6 +87,7 @@ class Emulator:
             redirect_hosts=list(extras.redirect_hosts),
         )
         _require_test_keys(self.site)
+        self.state.public_url = self.site.url
         self.faults = Faults(operations.IDS | fapi.OPERATIONS, events.TYPES)
         self.journal = Journal()
         self.limits = Limits()

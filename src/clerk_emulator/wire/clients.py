@@ -58,7 +58,7 @@ def session(instance: Instance, found: Session, site: Site, *, with_token: bool 
         "last_active_token": token,
         "actor": found.actor,
         "tasks": [],
-        "public_user_data": public_user(person) if person else None,
+        "public_user_data": public_user(instance, person) if person else None,
         "factor_verification_age": factor_ages(instance, found),
         "created_at": found.created_at,
         "updated_at": found.updated_at,

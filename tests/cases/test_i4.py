@@ -22,9 +22,7 @@ def clerk() -> Iterator[Clerk]:
 
 @pytest.mark.parametrize("version", ["2025-04-10", "2025-03-12", "2024-10-01", "2021-02-05", None])
 @pytest.mark.parametrize("by", ["header", "query"])
-async def test_i4_an_earlier_version_or_none_is_served_as_oldest(
-    clerk: Clerk, version: str | None, by: str
-) -> None:
+async def test_i4_an_earlier_version_or_none_is_served_as_oldest(clerk: Clerk, version: str | None, by: str) -> None:
     headers = {"Clerk-API-Version": version} if version and by == "header" else {}
     query = {"__clerk_api_version": version} if version and by == "query" else {}
     async with asking_with_key(clerk, **headers) as http:

@@ -30,8 +30,8 @@ class Desk:
     office: Office
     kept: dict[str, str] = field(default_factory=dict)  # snapshots by name, as JSON
 
-    def reset(self, *, keeps_endpoints: bool = True) -> None:
-        """Start over: nobody, nothing, the time of this machine. Keys and the instance's id stay."""
+    def reset(self, *, keeps_endpoints: bool = False) -> None:
+        """Start over: nobody, nothing, the time of this machine. Keys, the instance's id and named snapshots stay."""
         self.instance.clear()
         self.instance.settings = Settings()
         self.instance.clock.run()

@@ -129,8 +129,8 @@ class Emulator:
         self._is_dirty = True
         return self.desk.seed(wish)
 
-    def reset(self, *, keeps_endpoints: bool = True) -> None:
-        """Start over."""
+    def reset(self, *, keeps_endpoints: bool = False) -> None:
+        """Start over, without endpoints unless they are to be kept."""
         self._is_dirty = True
         self.desk.reset(keeps_endpoints=keeps_endpoints)
 

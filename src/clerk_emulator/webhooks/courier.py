@@ -77,12 +77,14 @@ class Courier:
         events: list[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> Endpoint:
-        """Add an endpoint. With a transport (say, to an ASGI app) no port is needed."""
+        """Add an endpoint, or replace the one at this address. With a transport (to an ASGI app) no port is needed."""
         wish = {"url": url, "secret": secret, "events": events or []}
-        return self.add(endpoints.make(self.instance.ids, wish, transport))
+        return self.add(endpoints.make(self.instance.ids, wish, transport, self.endpoints.values()))
 
     def add(self, endpoint: Endpoint) -> Endpoint:
-        """Add an endpoint; one with the same id is replaced."""
+        """Add an endpoint; one with the same id or the same address is replaced."""
+        for other in [one.id for one in self.endpoints.values() if one.url == endpoint.url and one.id != endpoint.id]:
+            self.disconnect(other)
         self.endpoints[endpoint.id] = endpoint
         return endpoint
 
@@ -236,7 +238,8 @@ class Courier:
     async def _deliver_line(self, endpoint_id: str, line: list[Delivery]) -> None:
         try:
             for delivery in line:
-                await self._deliver(delivery)
+                if self.log.has(delivery):  # else everything was reset meanwhile
+                    await self._deliver(delivery)
         finally:
             self._sending.discard(endpoint_id)
             for delivery in line:

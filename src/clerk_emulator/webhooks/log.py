@@ -89,6 +89,10 @@ class Log:
         delivery.state = state
         self._waiting.pop(delivery.id, None)
 
+    def has(self, delivery: Delivery) -> bool:
+        """Return whether a delivery that is not settled is still wanted."""
+        return delivery.id in self._waiting
+
     def waiting(self) -> Iterator[Delivery]:
         """Walk the deliveries that are not settled."""
         return iter(list(self._waiting.values()))

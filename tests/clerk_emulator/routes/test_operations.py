@@ -218,6 +218,6 @@ def seed_for(emulator: Emulator) -> str:
     """Return the id of a user that there is."""
     user = next(iter(emulator.state.users), None)
     if user is None:
-        emulator.seed({"users": [{"email_address": "ada@example.com", "username": "ada"}]})
+        emulator.seed({"users": [{"email_address": "ada@example.com", "username": "ada_north"}]})
         user = next(iter(emulator.state.users))
     return user.id

@@ -1,6 +1,8 @@
 """Serving on a port: binding first, so that a taken port is one clear line, then running until stopped."""
 
 import socket
+import threading
+from typing import BinaryIO
 
 import uvicorn
 
@@ -49,3 +51,14 @@ def server_for(emulator: Emulator) -> uvicorn.Server:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return uvicorn.Server(config)
+
+
+def stop_with(lifeline: BinaryIO, server: uvicorn.Server) -> None:
+    """Stop a server when nobody can write to a pipe any more: its other end is held by a process that has ended."""
+
+    def watch() -> None:
+        while lifeline.read(1):
+            continue
+        server.should_exit = True
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

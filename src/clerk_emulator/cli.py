@@ -99,11 +99,5 @@ def _counts(text: str) -> dict[str, int]:
 
 
 def _greeting(emulator: Emulator, address: str) -> str:
-    lines = (
-        f"Clerk emulator on {address} (for development; nothing reaches Clerk)",
-        f"  CLERK_API_URL={emulator.site.url}",
-        f"  CLERK_SECRET_KEY={emulator.secret_key}",
-        f"  CLERK_PUBLISHABLE_KEY={emulator.publishable_key}",
-        f"  CLERK_PROXY_URL={emulator.site.proxy_url}",
-    )
-    return "\n".join(lines)
+    title = f"Clerk emulator on {address} (for development; nothing reaches Clerk)"
+    return "\n".join([title, *(f"  {name}={value}" for name, value in emulator.site.variables.items())])

@@ -92,6 +92,7 @@ class Desk:
             "jwks": self.site.keyring.jwks,
             "pem": self.site.keyring.public_pem,
             "instance_id": self.instance.id,
+            "variables": self.site.variables,
         }
 
     def mail(self, limit: int = MOST_SHOWN) -> list[dict[str, Any]]:

@@ -85,6 +85,7 @@ class Emulator:
             keyring=Keyring(self.state.id, extras.private_key or kept.get("private_key")),
             pinned_publishable_key=extras.publishable_key,
             redirect_hosts=list(extras.redirect_hosts),
+            scripts=scripts.versions(extras.npm),
         )
         _require_test_keys(self.site)
         self.state.public_url = self.site.url

@@ -126,6 +126,7 @@ async def _settle_settings(place: Place, emulator: StandIn) -> Settings:
     kept = dotenv_values(place.env_file) if place.env_file.exists() else {}
     keys = await emulator.keys()
     values = {
+        **keys.get("variables", {}),
         "CLERK_API_URL": place.emulator_url,
         "CLERK_SECRET_KEY": keys["secret_key"],
         "CLERK_PUBLISHABLE_KEY": keys["publishable_key"],

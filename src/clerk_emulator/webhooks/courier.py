@@ -262,6 +262,7 @@ class Courier:
             self.log.settle(delivery, "failed")
         else:
             delivery.state, delivery.due_at = "pending", self.instance.now + wait
+            self.log.revision += 1
 
     async def _attempt(self, delivery: Delivery, endpoint: Endpoint) -> tuple[Attempt, bool]:
         secret = endpoint.secret
@@ -288,10 +289,13 @@ class Courier:
         return client
 
     def dump(self) -> dict[str, Any]:
-        """Return the endpoints as JSON, to be kept."""
-        return {"endpoints": [one.describe() for one in self.endpoints.values() if one.transport is None]}
+        """Return the endpoints, and what is on its way to them, as JSON, to be kept."""
+        kept = {one.id: one.describe() for one in self.endpoints.values() if one.transport is None}
+        waiting = [row for row in self.log.dump_waiting() if row["endpoint_id"] in kept]
+        return {"endpoints": list(kept.values()), "waiting": waiting}
 
     def load(self, data: dict[str, Any]) -> None:
         """Take back what `dump()` returned."""
         for wish in data.get("endpoints", []):
             self.add(endpoints.make(self.instance.ids, wish))
+        self.log.load_waiting(data.get("waiting", []))

@@ -9,7 +9,7 @@ from pathlib import Path
 from clerk_emulator.control import generate
 from clerk_emulator.control.seed_file import SeedFile
 from clerk_emulator.serve.emulator import Emulator
-from clerk_emulator.serve.server import PortTaken, address_of, bind, server_for
+from clerk_emulator.serve.server import PortTaken, address_of, bind, server_for, stop_with
 from clerk_emulator.serve.supported import text
 from clerk_emulator.state.instance import CHOICES
 
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--public-url", metavar="URL", help="where clients find it (default: host and port)")
     serve.add_argument("--npm", type=Path, metavar="DIR", help="where npm put Clerk's scripts, to serve them")
     serve.add_argument("--profile", choices=CHOICES["profile"], help="minimal: as little as Clerk may give")
+    serve.add_argument("--until-stdin-closes", action="store_true", help="end with the process that started this one")
     serve.add_argument("--secret-key", default=os.environ.get("CLERK_SECRET_KEY"), metavar="sk_test_...")
     serve.add_argument("--publishable-key", default=os.environ.get("CLERK_PUBLISHABLE_KEY"), metavar="pk_test_...")
     serve.add_argument(
@@ -77,7 +78,10 @@ def _serve(wish: argparse.Namespace) -> None:
             _fill(emulator, file, wish.generate)
         emulator.save()
         print(_greeting(emulator, address), flush=True)
-        server_for(emulator).run(sockets=[listener])
+        server = server_for(emulator)
+        if wish.until_stdin_closes:
+            stop_with(sys.stdin.buffer, server)
+        server.run(sockets=[listener])
 
 
 def _fill(emulator: Emulator, file: SeedFile | None, counts: dict[str, int] | None) -> None:
@@ -98,11 +102,5 @@ def _counts(text: str) -> dict[str, int]:
 
 
 def _greeting(emulator: Emulator, address: str) -> str:
-    lines = (
-        f"Clerk emulator on {address} (for development; nothing reaches Clerk)",
-        f"  CLERK_API_URL={emulator.site.url}",
-        f"  CLERK_SECRET_KEY={emulator.secret_key}",
-        f"  CLERK_PUBLISHABLE_KEY={emulator.publishable_key}",
-        f"  CLERK_PROXY_URL={emulator.site.proxy_url}",
-    )
-    return "\n".join(lines)
+    title = f"Clerk emulator on {address} (for development; nothing reaches Clerk)"
+    return "\n".join([title, *(f"  {name}={value}" for name, value in emulator.site.variables.items())])

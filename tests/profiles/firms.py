@@ -28,7 +28,7 @@ LOU = "lou@example.com"
 SEED: dict[str, Any] = {
     "users": [
         {"first_name": "Ada", "last_name": "Adams", "email_address": ADA},
-        {"first_name": "Bob", "last_name": "Brown", "email_address": BOB, "username": "bob"},
+        {"first_name": "Bob", "last_name": "Brown", "email_address": BOB, "username": "bobby"},
         {"first_name": "Cleo", "last_name": "Clark", "email_address": CLEO},
     ],
     "organizations": [

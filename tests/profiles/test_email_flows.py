@@ -173,7 +173,7 @@ async def test_by_force_a_lost_answer_is_found_out(sqlite_firm: Firm, after: boo
         with pytest.raises(Unsettled):
             await profiles_of(firm).change_email(BREAK_GLASS, firm.user_id(BOB), NEW)
         await recover(firm)
-    assert (await person(firm, NEW)).username == "bob"
+    assert (await person(firm, NEW)).username == "bobby"
     await require_equal(firm)
 
 
@@ -234,7 +234,7 @@ async def test_a_code_is_good_for_its_person_and_its_time_only(sqlite_firm: Firm
         await prove(firm, begun)
     assert (await person(firm, BOB)).email == BOB
     await prove(firm, await begin(firm))
-    assert (await person(firm, NEW)).username == "bob"
+    assert (await person(firm, NEW)).username == "bobby"
 
 
 @pytest.mark.parametrize("call", ["attempt_verification", "/users/", "/email_addresses/"])
@@ -247,7 +247,7 @@ async def test_by_code_a_lost_answer_is_found_out(sqlite_firm: Firm, call: str) 
         await prove(firm, begun)
     except Unsettled:
         await recover(firm)
-    assert (await person(firm, NEW)).username == "bob"
+    assert (await person(firm, NEW)).username == "bobby"
     await firm.settle()
     await require_equal(firm)
 
@@ -261,7 +261,7 @@ async def test_a_code_that_was_not_tried_must_be_given_again(sqlite_firm: Firm) 
     await recover(firm)
     assert [it.code for it in await operations(firm, "profile.email.verify")] == ["code_lost"]
     await prove(firm, begun)
-    assert (await person(firm, NEW)).username == "bob"
+    assert (await person(firm, NEW)).username == "bobby"
 
 
 async def test_an_old_address_that_clerk_keeps_is_told_of(sqlite_firm: Firm) -> None:
@@ -270,7 +270,7 @@ async def test_an_old_address_that_clerk_keeps_is_told_of(sqlite_firm: Firm) -> 
     refuse(firm, "DeleteEmailAddress", "delete_linked_identification_disallowed", status=400)
     done = await prove(firm, begun)
     assert done.note == "The old address stays beside it in Clerk: No: delete_linked_identification_disallowed."
-    assert (await person(firm, NEW)).username == "bob"
+    assert (await person(firm, NEW)).username == "bobby"
 
 
 async def test_an_address_that_is_proven_and_not_primary_needs_a_person(sqlite_firm: Firm) -> None:

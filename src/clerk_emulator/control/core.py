@@ -13,9 +13,9 @@ UNITS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds")
 
 
 async def reset(desk: Desk, request: Request) -> Any:
-    """Start over. `{"endpoints": false}` takes the endpoints away too."""
+    """Start over, without endpoints; `{"endpoints": true}` keeps them. Named snapshots stay."""
     wish = await door.object_(request)
-    desk.reset(keeps_endpoints=wish.get("endpoints", True) is not False)
+    desk.reset(keeps_endpoints=wish.get("endpoints") is True)
     return {"ok": True}
 
 

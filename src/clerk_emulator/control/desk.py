@@ -31,10 +31,10 @@ class Desk:
     profile: str = "default"  # of the settings that a reset goes back to
     kept: dict[str, str] = field(default_factory=dict)  # snapshots by name, as JSON
 
-    def reset(self, *, keeps_endpoints: bool = True) -> None:
+    def reset(self, *, keeps_endpoints: bool = False) -> None:
         """Start over: nobody, nothing, the time of this machine, the settings of the start.
 
-        Keys and the instance's id stay.
+        Keys, the instance's id and named snapshots stay.
         """
         self.instance.clear()
         self.instance.settings = Settings()
@@ -108,6 +108,7 @@ class Desk:
             "jwks": self.site.keyring.jwks,
             "pem": self.site.keyring.public_pem,
             "instance_id": self.instance.id,
+            "variables": self.site.variables,
         }
 
     def mail(self, limit: int = MOST_SHOWN) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The door of the desk: who may come in, what comes in as JSON, and refusals as a 4xx with an `error` that says why."""
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clerk_emulator.control.desk import Desk
-from clerk_emulator.wire.answers import Json
+from clerk_emulator.wire.answers import Json, read_json
 from clerk_emulator.wire.site import is_loopback
 
 View = Callable[[Desk, Request], Awaitable[Any]]
@@ -49,7 +48,7 @@ async def body(request: Request) -> Any:
     if not data.strip():
         return {}
     try:
-        return json.loads(data)
+        return read_json(data)
     except (ValueError, RecursionError) as wrong:
         raise ValueError(f"the body is not JSON: {wrong}") from None
 

@@ -16,7 +16,7 @@ async def list_endpoints(desk: Desk, request: Request) -> Any:
 
 
 async def add_endpoint(desk: Desk, request: Request) -> Any:
-    """Add an endpoint: `{"url": ..., "secret"?: "whsec_...", "events"?: [...], "enabled"?: true}`."""
+    """Add an endpoint, or replace the one at its address: `{"url", "secret"?, "events"?: [...], "enabled"?: true}`."""
     return desk.office.add_endpoint(await door.body(request))
 
 

@@ -12,9 +12,17 @@ from clerk_emulator.frontend import accept, sign_in, sign_up
 from clerk_emulator.frontend.browser import comes_from_elsewhere
 from clerk_emulator.frontend.handshake import handshake
 from clerk_emulator.state.instance import Instance
+from clerk_emulator.wire import initials
 from clerk_emulator.wire.answers import Json
 from clerk_emulator.wire.organizations import ACCEPT_PATH
 from clerk_emulator.wire.site import PROXY, Site
+
+PICTURE = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "max-age=3600",
+    "content-security-policy": "default-src 'none'; sandbox",
+    "cross-origin-resource-policy": "cross-origin",
+}
 
 NoteCaller = Callable[[str, str], None]
 View = Callable[[Request, Instance, Site], Any]
@@ -39,11 +47,15 @@ def routes(instance: Instance, site: Site, note_caller: NoteCaller) -> list[Rout
 
     def image(request: Request, instance: Instance, site: Site) -> Response:
         kind, content = instance.images.get(request.path_params["id"], ("", ""))
-        headers = {"x-content-type-options": "nosniff", "cache-control": "max-age=3600"}
-        return Response(base64.b64decode(content), 200 if kind else 404, headers, kind or "text/plain")
+        return Response(base64.b64decode(content), 200 if kind else 404, PICTURE, kind or "text/plain")
+
+    def drawn(request: Request, instance: Instance, site: Site) -> Response:
+        found = initials.svg(request.path_params["letters"], request.path_params["hue"])
+        return Response(found or "", 200 if found else 404, PICTURE, "image/svg+xml" if found else "text/plain")
 
     return [
         Route("/images/{id}", door(image)),
+        Route(initials.PATH + "/{hue:int}/{letters}.svg", door(drawn)),
         *(Route(f"{prefix}/.well-known/jwks.json", door(keys)) for prefix in ("", PROXY)),
         *(Route(f"{prefix}/v1/client/handshake", door(handshake)) for prefix in ("", PROXY)),
         Route("/sign-in", door(sign_in.show)),

@@ -14,14 +14,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clerk_emulator.frontend import table
+from clerk_emulator.frontend import operations, table
 from clerk_emulator.frontend.browser import TOKEN_PARAMETER, Browser, forget, keep_known, token_of
 from clerk_emulator.frontend.visit import Bare, File, Route, Visit
 from clerk_emulator.lab.faults import Fault, Faults, act
 from clerk_emulator.lab.journal import Journal
 from clerk_emulator.state import sessions
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
+from clerk_emulator.state.refusals import NotEmulated, Problem, Refused, not_emulated
 from clerk_emulator.wire.answers import Json, hang, instead, refusal
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import PROXY, Site, is_loopback
@@ -78,16 +78,18 @@ class FrontendApi:
         return self.site.may_redirect_to(origin) or origin == str(request.base_url).rstrip("/")
 
     async def _answer(self, request: Request) -> Response:
-        path = request.url.path.removeprefix(PROXY).removeprefix("/v1")
+        path = request.url.path.removeprefix(PROXY)
         override = request.query_params.get("_method", "").upper()
         method = override if request.method == "POST" and override in WRITES else request.method
-        found = table.match(method, path)
-        operation = f"{NAME}{found[0].operation}" if found else None
+        found = table.match(method, path.removeprefix("/v1")) if path.startswith("/v1/") else None
+        missing = operations.find(method, path) if found is None else None
+        name = found[0].operation if found else missing.id if missing else None
+        operation = f"{NAME}{name}" if name else None
         query = TOKEN.sub("", request.url.query)
         entry = self.journal.open(self.instance.now, method, request.url.path, query, operation)
         if found is None:
-            words = f"The emulator does not have {method} {path} of the Frontend API."
-            response: Response = refusal(501, Problem("emulator_not_implemented", "not emulated", words))
+            refused = _missing(method, path, missing)
+            response: Response = refusal(refused.status, *refused.problems)
         else:
             fault = self.faults.take_for_operation(str(operation))
             entry.fault = fault.id if fault else None
@@ -129,9 +131,8 @@ class FrontendApi:
         try:
             return self._enveloped(visit, route.handler(visit), request)
         except NotEmulated as missing:
-            words = f"The emulator does not have {missing}."
-            meta = {"operationId": route.operation}
-            return refusal(501, Problem("emulator_not_implemented", "not emulated", words, meta))
+            refused = not_emulated(f"The emulator does not have {missing}.", route.operation)
+            return refusal(refused.status, *refused.problems)
         except Refused as refused:
             return refusal(refused.status, *refused.problems)
 
@@ -148,6 +149,14 @@ class FrontendApi:
             if visit.query.text("_is_native"):
                 response.headers["authorization"] = client.token
         return response
+
+
+def _missing(method: str, path: str, operation: operations.Operation | None) -> Refused:
+    """Return the refusal of a request that has no route here."""
+    if operation is None and not path.startswith("/v1/"):
+        return Refused(404, Problem("resource_not_found", "no such path", f"There is no {method} {path}."))
+    words = f"The emulator does not have {method} {path} of the Frontend API."
+    return not_emulated(words, operation.id if operation else None)
 
 
 def _origin_of(address: str | None) -> str | None:

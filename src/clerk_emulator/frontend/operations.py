@@ -222,6 +222,32 @@ class Operation:
         return self.path.removeprefix("/v1").strip("/").split("/")[0].strip(".").replace("-", "_")
 
 
+def find(method: str, path: str) -> Operation | None:
+    """Return the operation for a method and a path; fixed words come before placeholders."""
+    parts = path.strip("/").split("/")
+    found = (
+        operation
+        for operation, shape in BY_METHOD.get(method, ())
+        if len(shape) == len(parts) and all(map(_fits, shape, parts))
+    )
+    return min(found, key=lambda operation: operation.path.count("{"), default=None)
+
+
+def _fits(word: str, part: str) -> bool:
+    """Say whether a part of a path is what the operation has there; `{id}.xml` takes whatever ends so."""
+    return part.endswith(word.partition("}")[2]) and bool(part) if word.startswith("{") else word == part
+
+
 OPERATIONS = tuple(
     Operation(id_, method, path) for method, path, id_ in (line.split() for line in TABLE.strip().splitlines())
 )
+
+
+def _by_method() -> dict[str, list[tuple[Operation, list[str]]]]:
+    found: dict[str, list[tuple[Operation, list[str]]]] = {}
+    for operation in OPERATIONS:
+        found.setdefault(operation.method, []).append((operation, operation.path.strip("/").split("/")))
+    return found
+
+
+BY_METHOD = _by_method()

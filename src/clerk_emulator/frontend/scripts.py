@@ -12,7 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-PACKAGES = ("clerk-js", "ui")
+from clerk_emulator.wire.site import SCRIPTS
+
+PACKAGES = tuple(SCRIPTS)
 PATH = "/npm/@clerk/{wanted}/dist/{file:path}"
 FOR_EVERYONE = {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
 FOR_GOOD = "public, max-age=31536000, immutable"  # an address with a whole version never means another file
@@ -28,13 +30,24 @@ def routes(folder: str | os.PathLike[str] | None, prefix: str) -> list[Route]:
     return [Route(path, view) for path in (PATH, prefix + PATH)]
 
 
+def versions(folder: str | os.PathLike[str] | None) -> dict[str, str]:
+    """Return the major versions of the scripts in a folder by package, or of those that it should have."""
+    found = {name: _find(Path(folder), name) if folder is not None else None for name in PACKAGES}
+    majors = {name: _version(package).partition(".")[0] for name, package in found.items() if package is not None}
+    return majors if "clerk-js" in majors else dict(SCRIPTS)
+
+
+def _version(package: Path) -> str:
+    return str(json.loads((package / "package.json").read_text(encoding="utf-8"))["version"])
+
+
 def _view(folder: Path | None) -> View:
     async def script(request: Request) -> Response:
         name, _, wanted = request.path_params["wanted"].partition("@")
         package = _find(folder, name) if folder is not None and name in PACKAGES else None
         if package is None:
             return _missing(f"The emulator does not have @clerk/{name}. {HOW}")
-        version = str(json.loads((package / "package.json").read_text(encoding="utf-8"))["version"])
+        version = _version(package)
         if not _fits(version, wanted):
             return _missing(f"The emulator has @clerk/{name} {version}, and {wanted} is asked for. {HOW}")
         try:

@@ -4,10 +4,10 @@ from clerk_emulator.frontend.operations import OPERATIONS, Operation
 from clerk_emulator.frontend.table import ROUTES
 
 PAGES = {"getJWKS", "handshakeClient", "acceptTicket"}  # which are no part of the table, but of the hosted pages
-FACTORS = "By password, e-mail code and ticket, and a code by telephone as the second factor. Not by other means (501)."
-SIGNING_UP = "By e-mail address, password and ticket. Not by other means (501)."
-ONCE_MORE = "By password and e-mail code, and a code by telephone as the second factor. Not by other means (501)."
-CODES = "By code only, not by link (501)."
+FACTORS = "By password, e-mail code and ticket, and a code by telephone as the second factor. Not by other means."
+SIGNING_UP = "By e-mail address, password and ticket. Not by other means."
+ONCE_MORE = "By password and e-mail code, and a code by telephone as the second factor. Not by other means."
+CODES = "By code only, not by link."
 NO_DEVICE = "Nothing is told of the device."
 PARTLY = {
     "createSignIn": FACTORS,
@@ -28,7 +28,8 @@ PARTLY = {
 HEAD = """# The Frontend API
 
 What Clerk's own scripts in browsers ask, at `/__clerk/v1` and `/v1`: **{yes}** operations are supported, **{partly}**
-partly, and **{no}** are answered with 501.
+partly, and **{no}** are not: they are answered with 400 `emulator_not_implemented` and their operationId, and so is
+what is "not" supported of another.
 """
 
 
@@ -54,7 +55,7 @@ def _section(name: str, rows: list[Operation]) -> str:
 
 def _row(operation: Operation) -> str:
     if operation.id not in supported():
-        verdict = "501"
+        verdict = "no"
     else:
         verdict = f"partly: {PARTLY[operation.id]}" if operation.id in PARTLY else "yes"
     return f"| `{operation.id}` | {operation.method} `{operation.path}` | {verdict} |"

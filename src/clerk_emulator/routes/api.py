@@ -1,7 +1,6 @@
 """The door of the Backend API: which operation it is, who asks, what goes wrong by wish, and the answer."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +19,8 @@ from clerk_emulator.routes.handlers import HANDLERS
 from clerk_emulator.routes.images import UPLOADS
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.pictures import LARGEST
-from clerk_emulator.state.refusals import NotEmulated, Problem, Refused
-from clerk_emulator.wire.answers import Json, hang, instead, refusal
+from clerk_emulator.state.refusals import NotEmulated, Problem, Refused, not_emulated
+from clerk_emulator.wire.answers import Json, hang, instead, read_json, refusal
 from clerk_emulator.wire.omission import without_omitted
 from clerk_emulator.wire.queries import Query
 from clerk_emulator.wire.site import Site
@@ -56,6 +55,9 @@ class BackendApi:
             response = self._refusal(refused, headers=headers)
         except Refused as refused:
             response = self._refusal(refused)
+        warning = guard.warning_of(request.headers, request.query_params)
+        if warning is not None:
+            response.headers["warning"] = warning
         entry.status = response.status_code
         return response
 
@@ -97,7 +99,7 @@ class BackendApi:
     def _act(self, request: Request, operation: str, call: Call) -> Response:
         handler = HANDLERS.get(operation)
         if handler is None:
-            return self._not_emulated(operation, "The emulator does not have this operation.")
+            raise not_emulated("The emulator does not have this operation.", operation)
         client = request.client.host if request.client else ""
         self.note_caller(client, request.headers.get("user-agent", ""))
         try:
@@ -107,17 +109,13 @@ class BackendApi:
                 return Response(status_code=reply.status)
             return Json(without_omitted(self.instance.settings, reply.body), reply.status)
         except NotEmulated as missing:
-            return self._not_emulated(operation, f"The emulator does not have {missing}.")
+            raise not_emulated(f"The emulator does not have {missing}.", operation) from missing
         except Refused as refused:
             return self._refusal(refused, is_bare=operation in BARE)
 
     def _refusal(self, refused: Refused, *, headers: Mapping[str, str] | None = None, is_bare: bool = False) -> Json:
         settings = self.instance.settings
         return refusal(refused.status, *refused.problems, headers=headers, is_bare=is_bare, settings=settings)
-
-    def _not_emulated(self, operation: str, words: str) -> Response:
-        problem = Problem("emulator_not_implemented", "not emulated", words, {"operationId": operation})
-        return self._refusal(Refused(501, problem))
 
 
 async def _body(request: Request) -> Any:
@@ -133,7 +131,7 @@ async def _body(request: Request) -> Any:
         words = f"The content type {content_type} is not taken, application/json is."
         raise Refused(415, Problem("unsupported_content_type", "unsupported content type", words))
     try:
-        return json.loads(bytes(data))
+        return read_json(bytes(data))
     except (ValueError, RecursionError):
         words = "The body is not JSON."
         raise Refused(400, Problem("request_body_invalid", "invalid request body", words)) from None

@@ -10,7 +10,7 @@ from clerk_emulator.state.refusals import Problem, Refused
 
 NEWEST = "2026-05-12"
 VERSIONS = ("2025-11-10", NEWEST)
-
+EARLIER = ("2021-02-05", "2024-10-01", "2025-03-12", "2025-04-10")  # published by Clerk; not told apart here
 
 FOR_MACHINES = frozenset({"createM2MToken", "getM2MTokens", "revokeM2MToken", "verifyM2MToken"})
 
@@ -31,14 +31,26 @@ def require_key(authorization: str | None, secret_key: str, instance: Instance, 
 
 
 def version_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-    """Return the version that is asked for, by header or by query but not by both; else the newest."""
+    """Return the version by which a request is served: the one it asks for by header or query, or the oldest known.
+
+    Who asks for an earlier one of Clerk's, or for none (as clients did before there were versions), gets the oldest.
+    """
     by_header, by_query = headers.get("clerk-api-version"), query.get("__clerk_api_version")
     if by_header and by_query:
         raise _invalid("it is given twice, by header and by query")
-    wanted = by_header or by_query or NEWEST
-    if wanted not in VERSIONS:
-        raise _invalid(f"{wanted} is none of {', '.join(VERSIONS)}")
-    return wanted
+    wanted = by_header or by_query or VERSIONS[0]
+    if wanted not in (*EARLIER, *VERSIONS):
+        raise _invalid(f"{wanted} is none of {', '.join((*EARLIER, *VERSIONS))}")
+    return max(wanted, VERSIONS[0])
+
+
+def warning_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
+    """Return the value of the header `Warning` of an answer, where another version is served than was asked for."""
+    wanted = headers.get("clerk-api-version") or query.get("__clerk_api_version")
+    if wanted is not None and wanted not in EARLIER:
+        return None
+    reason = f"version {wanted} of the API is not emulated" if wanted else "no version of the API is asked for"
+    return f'299 clerk-emulator "{reason}: served as {VERSIONS[0]}"'
 
 
 def _invalid(reason: str) -> Refused:

@@ -15,7 +15,7 @@ CREATE = forms.Form(
     {
         "email_address": forms.text,
         "public_metadata": forms.nullable(forms.mapping),
-        "redirect_url": forms.nullable(forms.text),
+        "redirect_url": forms.nullable(forms.address),
         "notify": forms.nullable(forms.flag),
         "ignore_existing": forms.nullable(forms.flag),
         "expires_in_days": forms.nullable(forms.integer(1, 365)),

@@ -21,7 +21,7 @@ CREATE = forms.Form(
         "role": forms.text,
         "public_metadata": MAPPING,
         "private_metadata": MAPPING,
-        "redirect_url": TEXT,
+        "redirect_url": forms.nullable(forms.address),
         "expires_in_days": forms.nullable(forms.integer(1, 365)),
         "notify": forms.nullable(forms.flag),
     },

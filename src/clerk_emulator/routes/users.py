@@ -29,7 +29,7 @@ COMMON = {
     "external_id": TEXT,
     "first_name": TEXT,
     "last_name": TEXT,
-    "locale": TEXT,
+    "locale": forms.nullable(forms.locale),
     "username": TEXT,
     "password": TEXT,
     "password_digest": TEXT,

@@ -15,12 +15,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from clerk_emulator.control import api as control_api
 from clerk_emulator.control import pages as control_pages
 from clerk_emulator.control.desk import Desk
 from clerk_emulator.frontend import doors, fapi, scripts
+from clerk_emulator.frontend import operations as browser_operations
 from clerk_emulator.lab.faults import Faults
 from clerk_emulator.lab.journal import Journal
 from clerk_emulator.lab.limits import Limits
@@ -40,6 +41,7 @@ ADDRESS = "http://127.0.0.1:8001"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 UNVERSIONED = ("/m2m_tokens", "/m2m_tokens/{rest:path}", "/api_keys", "/api_keys/{rest:path}")  # as SDKs call them
 SAVE_SECONDS = 1.0
+PROMPT_BYTES = 500_000  # a state up to this size is written before each answer that acknowledges a change
 SAVE_SHARE = 20  # a large state is written less often, so that writing takes a twentieth of the time
 FORM = 1
 LOG = logging.getLogger("clerk_emulator")
@@ -50,7 +52,8 @@ class Emulator:
 
     `.app` is an ASGI app, to be served, or to be used in process through `httpx2.ASGITransport`. While it is
     served, or within `async with emulator:`, webhooks go out by themselves; otherwise `await
-    emulator.webhooks.drain()` sends what is due. With a `state_file` everything is kept in it, keys included.
+    emulator.webhooks.drain()` sends what is due. With a `state_file` everything is kept in it, keys included:
+    a change before it is answered, as long as the state has at most `PROMPT_BYTES`, otherwise within seconds.
     """
 
     def __init__(
@@ -87,8 +90,10 @@ class Emulator:
             keyring=Keyring(self.state.id, extras.private_key or kept.get("private_key")),
             pinned_publishable_key=extras.publishable_key,
             redirect_hosts=list(extras.redirect_hosts),
+            scripts=scripts.versions(extras.npm),
         )
         _require_test_keys(self.site)
+        self.state.public_url = self.site.url
         self.faults = Faults(operations.IDS | fapi.OPERATIONS, events.TYPES)
         self.journal = Journal()
         self.limits = Limits()
@@ -105,6 +110,8 @@ class Emulator:
             profile=extras.profile or "default",
         )
         self._is_dirty = not kept
+        self._saved_revision = self.webhooks.log.revision
+        self._written = 0  # characters of the state when it was written last
         self._app = self._build(extras.npm)
 
     @property
@@ -131,8 +138,8 @@ class Emulator:
         self._is_dirty = True
         return self.desk.seed(wish)
 
-    def reset(self, *, keeps_endpoints: bool = True) -> None:
-        """Start over."""
+    def reset(self, *, keeps_endpoints: bool = False) -> None:
+        """Start over, without endpoints unless they are to be kept."""
         self._is_dirty = True
         self.desk.reset(keeps_endpoints=keeps_endpoints)
 
@@ -151,8 +158,10 @@ class Emulator:
             "webhooks": self.webhooks.dump(),
             "state": snapshot.dump(self.state),
         }
-        self._is_dirty = False
-        _write(self._file, json.dumps(kept, ensure_ascii=False))
+        self._is_dirty, self._saved_revision = False, self.webhooks.log.revision
+        text = json.dumps(kept, ensure_ascii=False)
+        self._written = len(text)
+        _write(self._file, text)
 
     async def __aenter__(self) -> "Emulator":
         await self.webhooks.start()
@@ -168,7 +177,19 @@ class Emulator:
             scope["method"] != "GET" or scope["path"].removeprefix(PROXY).startswith("/v1/client")
         ):
             self._is_dirty = True
+            if self._file is not None and self._written <= PROMPT_BYTES:
+                send = self._saving_before(send)
         await self._app(scope, receive, send)
+
+    def _saving_before(self, send: Send) -> Send:
+        """Return a `send` that writes the state before the answer begins, so that what is acknowledged is kept."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._try_to_save()
+            await send(message)
+
+        return sending
 
     def _build(self, npm: str | os.PathLike[str] | None) -> Starlette:
         api = BackendApi(
@@ -189,7 +210,7 @@ class Emulator:
         )
 
         async def below_v1(request: Request) -> Response:
-            return await (browsers if fapi.is_meant(request) else api).answer(request)
+            return await (browsers if fapi.is_meant(request) or _is_only_of_browsers(request) else api).answer(request)
 
         async def backend(request: Request) -> Response:
             return await api.answer(request)
@@ -203,9 +224,9 @@ class Emulator:
                 *control_pages.routes(self.desk),
                 *control_api.routes(self.desk),
                 *scripts.routes(npm, PROXY),
-                Route(f"{PROXY}/v1/{{rest:path}}", frontend, methods=[*METHODS, "OPTIONS"]),
                 Route("/v1/{rest:path}", below_v1, methods=[*METHODS, "OPTIONS"]),
                 *(Route(path, backend, methods=METHODS) for path in UNVERSIONED),
+                Route("/{rest:path}", frontend, methods=[*METHODS, "OPTIONS"]),  # the path of the proxy, and the rest
             ],
             lifespan=self._lifespan,
         )
@@ -223,13 +244,16 @@ class Emulator:
     async def _keep_saving(self) -> None:
         while True:
             began = time.monotonic()
-            if self._is_dirty:
-                try:
-                    self.save()
-                except OSError as error:
-                    self._is_dirty = True
-                    LOG.warning("the state could not be kept: %s", error)
+            if self._is_dirty or self._saved_revision != self.webhooks.log.revision:
+                self._try_to_save()
             await asyncio.sleep(max(SAVE_SECONDS, SAVE_SHARE * (time.monotonic() - began)))
+
+    def _try_to_save(self) -> None:
+        try:
+            self.save()
+        except OSError as error:
+            self._is_dirty = True
+            LOG.warning("the state could not be kept: %s", error)
 
 
 class _Extras:
@@ -249,6 +273,12 @@ class _Extras:
 
 class BadState(ValueError):
     """A state file that can't be read."""
+
+
+def _is_only_of_browsers(request: Request) -> bool:
+    """Say whether the operation of a request is one of the Frontend API and none of the Backend API."""
+    method, path = request.method, request.url.path
+    return not operations.match(method, path.removeprefix("/v1")) and bool(browser_operations.find(method, path))
 
 
 def _require_test_keys(site: Site) -> None:

@@ -1,6 +1,8 @@
 """Serving on a port: binding first, so that a taken port is one clear line, then running until stopped."""
 
 import socket
+import threading
+from typing import BinaryIO
 
 import uvicorn
 
@@ -14,9 +16,14 @@ class PortTaken(OSError):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 is any free one."""
+    """Return a listening socket; port 0 is any free one.
+
+    Connections that it accepts send small answers at once (TCP_NODELAY). asyncio sets that option only where the
+    protocol number of the socket is given, so it is given, and set here for loops that leave it alone.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -44,3 +51,14 @@ def server_for(emulator: Emulator) -> uvicorn.Server:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return uvicorn.Server(config)
+
+
+def stop_with(lifeline: BinaryIO, server: uvicorn.Server) -> None:
+    """Stop a server when nobody can write to a pipe any more: its other end is held by a process that has ended."""
+
+    def watch() -> None:
+        while lifeline.read(1):
+            continue
+        server.should_exit = True
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

@@ -170,6 +170,7 @@ class Instance:
         self.clock = clock or Clock()
         self.ids = ids or Ids()
         self.settings = Settings()
+        self.public_url = ""  # where browsers find the emulator
         self.id = self.ids.new("ins")
         self.listener: Callable[[Happening], None] = lambda happening: None
         self.clear()

@@ -3,12 +3,27 @@
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 
 from clerk_emulator.state.refusals import NotEmulated, Refused, bad_parameter
 
 ROUNDS = 2_000
 SHORTEST = 8
 LONGEST_BYTES = 72
+COMMON = (  # of eight characters and more, in lower case
+    "00000000 000000000 0987654321 11111111 111111111 1111111111 11223344 12121212 123123123 1234554321 12345678 "
+    "123456789 1234567890 12341234 1234qwer 123qweasd 147258369 1q2w3e4r 1q2w3e4r5t 1qaz2wsx 1qazxsw2 55555555 "
+    "66666666 77777777 87654321 88888888 987654321 99999999 a1234567 a12345678 aa123456 "
+    "aaaaaaaa abc12345 abcd1234 abcdefgh admin123 administrator asdf1234 asdfasdf asdfghjk asdfghjkl baseball "
+    "basketball changeme charlie1 chocolate "
+    "computer corvette danielle dragon123 football football1 garfield hello123 iloveyou iloveyou1 internet jennifer "
+    "jordan23 letmein1 liverpool loveyou1 manchester maverick mercedes michelle midnight monkey123 mustang1 nicholas "
+    "p@ssw0rd p@ssword pa$$word pa55word passw0rd password password! password1 password1! password12 password123 "
+    "password1234 password2 pokemon1 princess princess1 q1w2e3r4 q1w2e3r4t5 qazwsxedc qwer1234 qwerty12 qwerty123 "
+    "qwerty1234 qwertyui qwertyuiop samantha shadow12 sunshine sunshine1 superman superman1 test1234 testtest trustno1 "
+    "victoria welcome1 welcome123 whatever william1 zaq12wsx zxcvbnm1 zxcvbnm123"
+)
+HACKED = frozenset(COMMON.split())
 
 
 def conceal(password: str) -> str:
@@ -31,14 +46,26 @@ def matches(kept: str, password: str) -> bool:
     return hmac.compare_digest(_hash(password, salt), wanted)
 
 
-def require_strength(password: str) -> None:
-    """Refuse what Clerk would call too short or too long."""
+def require_strength(password: str, identifiers: Iterable[str] = ()) -> None:
+    """Refuse what Clerk would: too short, too long, in a list of hacked passwords, or one of the person's identifiers.
+
+    Clerk asks an online list of hundreds of millions; here only the most common ones are known.
+    """
     if len(password) < SHORTEST:
         words = f"must have {SHORTEST} characters or more"
         raise Refused(422, bad_parameter("form_password_length_too_short", "password", words))
-    if len(password.encode()) > LONGEST_BYTES:
-        words = f"must have {LONGEST_BYTES} bytes or fewer"
+    if len(password) > LONGEST_BYTES:
+        words = f"must have {LONGEST_BYTES} characters or fewer"
         raise Refused(422, bad_parameter("form_password_length_too_long", "password", words))
+    if len(password.encode("utf-8", "surrogatepass")) > LONGEST_BYTES:
+        words = f"must have {LONGEST_BYTES} bytes or fewer"
+        raise Refused(422, bad_parameter("form_password_size_in_bytes_exceeded", "password", words))
+    if password.lower() in HACKED:
+        words = "has been found in an online data breach"
+        raise Refused(422, bad_parameter("form_password_pwned", "password", words))
+    if password.lower() in (identifier.lower() for identifier in identifiers):
+        words = "must be another than the e-mail address, the phone number and the username"
+        raise Refused(422, bad_parameter("form_password_matches_identifier", "password", words))
 
 
 def _hash(password: str, salt: str) -> str:

@@ -25,7 +25,16 @@ class Refused(Exception):
 
 
 class NotEmulated(Exception):
-    """Clerk could do this and the emulator can't: answered with 501, never with an invention."""
+    """Clerk could do this and the emulator can't: answered with `not_emulated()`, never with an invention."""
+
+
+def not_emulated(words: str, operation: str | None = None) -> Refused:
+    """400: Clerk has this and the emulator does not.
+
+    No status of 500 and more: clients try those again, clerk-backend-api for an hour.
+    """
+    meta = {"operationId": operation} if operation else {}
+    return Refused(400, Problem("emulator_not_implemented", "not emulated", words, meta))
 
 
 def missing_resource(what: str, identifier: str, **meta: Any) -> Refused:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.state import emails, managed, memberships, metadata, passwords, phones, sessions
+from clerk_emulator.state import emails, managed, memberships, metadata, passwords, phones, sessions, usernames
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import User
 from clerk_emulator.state.refusals import Problem, Refused, bad_value, identifier_exists, missing_resource
@@ -220,7 +220,10 @@ def _new(instance: Instance, draft: dict[str, Any]) -> User:
 def _set_password(instance: Instance, user: User, draft: dict[str, Any]) -> None:
     if draft.get("password") is not None:
         if not draft.get("skip_password_checks"):
-            passwords.require_strength(draft["password"])
+            names = [draft.get("username") or user.username or "", *draft.get("email_address", ())]
+            own = [email.email_address for email in user.email_addresses]
+            numbers = [*draft.get("phone_number", ()), *(phone.phone_number for phone in user.phone_numbers)]
+            passwords.require_strength(draft["password"], [*names, *own, *numbers])
         user.password = passwords.conceal(draft["password"])
     else:
         user.password = passwords.adopt(draft["password_digest"], draft.get("password_hasher") or "unknown")
@@ -250,6 +253,8 @@ def _require_free(instance: Instance, draft: dict[str, Any], addresses: list[str
 
 
 def _require_free_names(instance: Instance, draft: dict[str, Any], *, but: User | None = None) -> None:
+    if draft.get("username") and (but is None or but.username != draft["username"]):
+        usernames.check(draft["username"])
     for name, index in (("username", instance.usernames), ("external_id", instance.external_ids)):
         value = draft.get(name)
         owner = index.get(_fold(name, value)) if value else None

@@ -78,12 +78,14 @@ class Courier:
         events: list[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> Endpoint:
-        """Add an endpoint. With a transport (say, to an ASGI app) no port is needed."""
+        """Add an endpoint, or replace the one at this address. With a transport (to an ASGI app) no port is needed."""
         wish = {"url": url, "secret": secret, "events": events or []}
-        return self.add(endpoints.make(self.instance.ids, wish, transport))
+        return self.add(endpoints.make(self.instance.ids, wish, transport, self.endpoints.values()))
 
     def add(self, endpoint: Endpoint) -> Endpoint:
-        """Add an endpoint; one with the same id is replaced."""
+        """Add an endpoint; one with the same id or the same address is replaced."""
+        for other in [one.id for one in self.endpoints.values() if one.url == endpoint.url and one.id != endpoint.id]:
+            self.disconnect(other)
         self.endpoints[endpoint.id] = endpoint
         return endpoint
 
@@ -268,7 +270,8 @@ class Courier:
     async def _deliver_line(self, endpoint_id: str, line: list[Delivery]) -> None:
         try:
             for delivery in line:
-                await self._deliver(delivery)
+                if self.log.has(delivery):  # else everything was reset meanwhile
+                    await self._deliver(delivery)
         finally:
             self._sending.discard(endpoint_id)
             for delivery in line:
@@ -291,6 +294,7 @@ class Courier:
             self.log.settle(delivery, "failed")
         else:
             delivery.state, delivery.due_at = "pending", self.instance.now + wait
+            self.log.revision += 1
 
     async def _attempt(self, delivery: Delivery, endpoint: Endpoint) -> tuple[Attempt, bool]:
         secret = endpoint.secret
@@ -318,10 +322,13 @@ class Courier:
         return client
 
     def dump(self) -> dict[str, Any]:
-        """Return the endpoints as JSON, to be kept."""
-        return {"endpoints": [one.describe() for one in self.endpoints.values() if one.transport is None]}
+        """Return the endpoints, and what is on its way to them, as JSON, to be kept."""
+        kept = {one.id: one.describe() for one in self.endpoints.values() if one.transport is None}
+        waiting = [row for row in self.log.dump_waiting() if row["endpoint_id"] in kept]
+        return {"endpoints": list(kept.values()), "waiting": waiting}
 
     def load(self, data: dict[str, Any]) -> None:
         """Take back what `dump()` returned."""
         for wish in data.get("endpoints", []):
             self.add(endpoints.make(self.instance.ids, wish))
+        self.log.load_waiting(data.get("waiting", []))

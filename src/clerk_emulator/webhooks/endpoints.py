@@ -1,5 +1,6 @@
 """Endpoints: where webhooks go, each with its own secret."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,8 +41,13 @@ class Endpoint:
         }
 
 
-def make(ids: Ids, wish: Any, transport: httpx2.AsyncBaseTransport | None = None) -> Endpoint:
-    """Return an endpoint from its description, or say what is wrong with it."""
+def make(
+    ids: Ids, wish: Any, transport: httpx2.AsyncBaseTransport | None = None, known: Iterable[Endpoint] = ()
+) -> Endpoint:
+    """Return an endpoint from its description, or say what is wrong with it.
+
+    Where one is known at the same address on the network, its id and secret are kept unless others are given.
+    """
     if not isinstance(wish, dict) or not isinstance(wish.get("url"), str):
         raise BadEndpoint("an endpoint is a JSON object with a url")
     unknown = sorted(set(wish) - {"id", "url", "secret", "enabled", "events"})
@@ -50,14 +56,15 @@ def make(ids: Ids, wish: Any, transport: httpx2.AsyncBaseTransport | None = None
     parts = urlsplit(wish["url"])
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadEndpoint("url must be an http or https address")
-    secret = wish.get("secret") or new_secret()
+    earlier = None if transport else next((one for one in known if one.url == wish["url"] and not one.transport), None)
+    secret = wish.get("secret") or (earlier.secret if earlier else new_secret())
     if not isinstance(secret, str) or not is_secret(secret):
         raise BadEndpoint("secret must be whsec_ and base64")
     events = wish.get("events") or []
     if not isinstance(events, list) or not all(isinstance(event, str) for event in events):
         raise BadEndpoint("events must be a list of strings")
     return Endpoint(
-        id=str(wish.get("id") or ids.new("ep")),
+        id=str(wish.get("id") or (earlier.id if earlier else ids.new("ep"))),
         url=wish["url"],
         secret=secret,
         enabled=wish.get("enabled", True) is not False,

@@ -67,6 +67,7 @@ class Log:
         self.deliveries: dict[str, Delivery] = {}
         self._waiting: dict[str, Delivery] = {}
         self._number = 0
+        self.revision = 0  # grows whenever something begins, is tried again or ends
 
     def add_message(self, message: Message) -> None:
         """Keep a message."""
@@ -77,6 +78,7 @@ class Log:
     def add(self, message: Message, endpoint_id: str, due_at: int) -> Delivery:
         """Begin a delivery."""
         self._number += 1
+        self.revision += 1
         delivery = Delivery(id=f"dlv_{self._number}", message=message, endpoint_id=endpoint_id, due_at=due_at)
         self.deliveries[delivery.id] = delivery
         self._waiting[delivery.id] = delivery
@@ -86,12 +88,41 @@ class Log:
 
     def settle(self, delivery: Delivery, state: str) -> None:
         """End a delivery."""
+        self.revision += 1
         delivery.state = state
         self._waiting.pop(delivery.id, None)
+
+    def has(self, delivery: Delivery) -> bool:
+        """Return whether a delivery that is not settled is still wanted."""
+        return delivery.id in self._waiting
 
     def waiting(self) -> Iterator[Delivery]:
         """Walk the deliveries that are not settled."""
         return iter(list(self._waiting.values()))
+
+    def dump_waiting(self) -> list[dict[str, Any]]:
+        """Return the deliveries that are not settled as JSON."""
+        return [
+            {
+                "message": asdict(delivery.message),
+                "endpoint_id": delivery.endpoint_id,
+                "due_at": delivery.due_at,
+                "attempts": [asdict(attempt) for attempt in delivery.attempts],
+                "bad_signatures": delivery.bad_signatures,
+                "fault": delivery.fault,
+                "is_replay": delivery.is_replay,
+            }
+            for delivery in self.waiting()
+        ]
+
+    def load_waiting(self, rows: list[dict[str, Any]]) -> None:
+        """Take back what `dump_waiting()` returned."""
+        for row in rows:
+            message = Message(**row["message"])
+            delivery = self.add(self.messages.setdefault(message.id, message), row["endpoint_id"], row["due_at"])
+            delivery.attempts = [Attempt(**attempt) for attempt in row["attempts"]]
+            delivery.bad_signatures, delivery.fault = row["bad_signatures"], row["fault"]
+            delivery.is_replay = row["is_replay"]
 
     def clear(self) -> None:
         """Forget everything."""

@@ -41,8 +41,9 @@ class Office:
         endpoints.make(self.courier.instance.ids, wish)
 
     def add_endpoint(self, wish: Any) -> Json:
-        """Add an endpoint from its description."""
-        return self.courier.add(endpoints.make(self.courier.instance.ids, wish)).describe()
+        """Add an endpoint from its description, in place of one at the same address."""
+        known = self.courier.endpoints.values()
+        return self.courier.add(endpoints.make(self.courier.instance.ids, wish, known=known)).describe()
 
     def remove_endpoint(self, endpoint_id: str) -> bool:
         """Take an endpoint away; say whether there was one."""

@@ -13,6 +13,7 @@ from clerk_emulator.state.kinds import (
     SignInToken,
     WaitlistEntry,
 )
+from clerk_emulator.wire.initials import organization_picture
 from clerk_emulator.wire.organizations import accept_url, invitation
 
 Json = dict[str, Any]
@@ -111,7 +112,7 @@ def organization_domain(instance: Instance, found: OrganizationDomain) -> Json:
         public = {"id": owner.id, "name": owner.name, "slug": owner.slug}
         shape["public_organization_data"] = {
             **public,
-            "image_url": owner.image_url,
+            "image_url": organization_picture(instance, owner),
             "has_image": bool(owner.image_url),
         }
     return shape

@@ -32,6 +32,18 @@ class Json(Response):
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def read_json(data: bytes) -> Any:
+    """Return a body as JSON. Half a surrogate pair, which no answer could hold, becomes U+FFFD, as in Go.
+
+    Raises ValueError or RecursionError where it is no JSON.
+    """
+    found = json.loads(data)
+    if b"\\ud" in data.lower():
+        text = json.dumps(found, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+        found = json.loads(text.decode("utf-16-le", "replace"))
+    return found
+
+
 def refusal(
     status: int,
     *problems: Problem,

@@ -6,6 +6,7 @@ from clerk_emulator.state import factors
 from clerk_emulator.state.attempts import SignIn, SignUp
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import EmailAddress, PhoneNumber, User
+from clerk_emulator.wire.initials import user_picture
 
 Json = dict[str, Any]
 MAY_BE_GIVEN = ("password", "first_name", "last_name")
@@ -24,7 +25,7 @@ def sign_in(instance: Instance, found: SignIn) -> Json:
         "first_factor_verification": proof_of(instance, found.first_verification_id, found.first_proof),
         "second_factor_verification": proof_of(instance, found.second_verification_id, found.second_proof),
         "identifier": found.identifier,
-        "user_data": _user_data(user) if user else None,
+        "user_data": _user_data(instance, user) if user else None,
         "created_session_id": found.session_id,
         "abandon_at": found.abandon_at,
         "client_trust_state": None,
@@ -133,11 +134,11 @@ def _email_proof(instance: Instance, found: SignUp) -> Json | None:
     return {**proof, "next_action": step, "supported_strategies": ["email_code"]}
 
 
-def _user_data(user: User) -> Json:
+def _user_data(instance: Instance, user: User) -> Json:
     return {
         "first_name": user.first_name,
         "last_name": user.last_name,
-        "image_url": user.image_url,
+        "image_url": user_picture(instance, user),
         "has_image": bool(user.image_url),
-        "profile_image_url": user.image_url,
+        "profile_image_url": user_picture(instance, user),
     }

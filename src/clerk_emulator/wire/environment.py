@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.state import passwords
+from clerk_emulator.state import passwords, usernames
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.wire.site import Site
 
@@ -130,8 +130,8 @@ def _user_settings(instance: Instance) -> Json:
         "restrictions": {name: {"enabled": value} for name, value in restrictions.items()},
         "password_settings": _password_settings(),
         "username_settings": {
-            "min_length": 4,
-            "max_length": 64,
+            "min_length": usernames.SHORTEST,
+            "max_length": usernames.LONGEST,
             "allow_extended_special_characters": False,
             "allow_numeric_usernames": False,
         },

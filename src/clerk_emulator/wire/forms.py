@@ -1,12 +1,15 @@
 """Bodies of requests, checked: which fields there are and what they may hold."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from clerk_emulator.state.refusals import NotEmulated, Problem, Refused, bad_parameter
 
 Check = Callable[[str, Any], Any]
+LANGUAGE_TAG = re.compile(r"(?:[A-Za-z]{2,8}|[ixIX](?=-))(?:-[A-Za-z0-9]{1,8})*\Z")
 
 
 class Form:
@@ -145,6 +148,30 @@ def choice(*allowed: str) -> Check:
         return str(value)
 
     return check
+
+
+def address(name: str, value: Any) -> str:
+    """Take a whole address, of any scheme by which an application may be opened."""
+    found = text(name, value)
+    try:
+        parts = urlsplit(found)
+        place = parts.hostname if parts.scheme in ("http", "https") else parts.hostname or parts.path
+        is_whole = bool(place) and parts.scheme not in ("", "javascript", "data", "vbscript", "file")
+    except ValueError:
+        is_whole = False
+    if not is_whole or any(ord(letter) <= 32 for letter in found):
+        words = "must be a whole address"
+        raise Refused(422, bad_parameter("form_param_format_invalid", name, words))
+    return found
+
+
+def locale(name: str, value: Any) -> str:
+    """Take a language tag of BCP 47, such as `en-US`."""
+    found = text(name, value)
+    if not LANGUAGE_TAG.match(found):
+        words = "must be a language tag of BCP 47"
+        raise Refused(422, bad_parameter("form_param_format_invalid", name, words))
+    return found
 
 
 def moment(name: str, value: Any) -> int:

@@ -17,6 +17,7 @@ from clerk_emulator.state.model import (
 )
 from clerk_emulator.state.proofs import CODE_LIFETIME
 from clerk_emulator.wire import access, organizations, people
+from clerk_emulator.wire.initials import organization_picture
 
 Json = dict[str, Any]
 NOT_OF_USERS = ("private_metadata", "locale", "bypass_client_trust")
@@ -70,7 +71,7 @@ def invitation_to_me(instance: Instance, found: OrganizationInvitation) -> Json:
     """Return an invitation as the invitee sees it."""
     owner = instance.organizations.find(found.organization_id)
     assert owner is not None, "an invitation has an organization"  # noqa: S101
-    return {**invitation(instance, found), "public_organization_data": public_organization(owner)}
+    return {**invitation(instance, found), "public_organization_data": public_organization(instance, owner)}
 
 
 def suggestion(instance: Instance, found: OrganizationSuggestion) -> Json:
@@ -80,7 +81,7 @@ def suggestion(instance: Instance, found: OrganizationSuggestion) -> Json:
     return {
         "object": "organization_suggestion",
         "id": found.id,
-        "public_organization_data": public_organization(owner),
+        "public_organization_data": public_organization(instance, owner),
         "status": found.status,
         "created_at": found.created_at,
         "updated_at": found.updated_at,
@@ -101,13 +102,13 @@ def request(instance: Instance, found: OrganizationSuggestion) -> Json:
     }
 
 
-def public_organization(found: Organization) -> Json:
+def public_organization(instance: Instance, found: Organization) -> Json:
     """Return what those see of an organization who don't belong to it."""
     return {
         "id": found.id,
         "name": found.name,
         "slug": found.slug,
-        "image_url": found.image_url,
+        "image_url": organization_picture(instance, found),
         "has_image": bool(found.image_url),
     }
 

@@ -12,6 +12,7 @@ from clerk_emulator.state.model import (
     Permission,
     Role,
 )
+from clerk_emulator.wire.initials import organization_picture
 from clerk_emulator.wire.people import inviter, public_user
 
 Json = dict[str, Any]
@@ -25,7 +26,7 @@ def organization(instance: Instance, found: Organization, *, counts: bool = True
         "id": found.id,
         "name": found.name,
         "slug": found.slug,
-        "image_url": found.image_url,
+        "image_url": organization_picture(instance, found),
         "has_image": bool(found.image_url),
         "max_allowed_memberships": found.max_allowed_memberships,
         "admin_delete_enabled": found.admin_delete_enabled,
@@ -79,7 +80,7 @@ def organization_invitation(instance: Instance, found: OrganizationInvitation, s
         "role_name": role_.name if role_ else found.role,
         "organization_id": found.organization_id,
         "inviter_id": found.inviter_id,
-        "public_inviter_data": inviter(instance.users.find(found.inviter_id)),
+        "public_inviter_data": inviter(instance, instance.users.find(found.inviter_id)),
         "status": found.status(instance.now),
         "public_metadata": found.public_metadata,
         "private_metadata": found.private_metadata,
@@ -99,7 +100,7 @@ def with_public_organization(instance: Instance, found: OrganizationInvitation, 
             "id": owner.id,
             "name": owner.name,
             "slug": owner.slug,
-            "image_url": owner.image_url,
+            "image_url": organization_picture(instance, owner),
             "has_image": bool(owner.image_url),
         }
     return shape

@@ -4,6 +4,7 @@ from typing import Any
 
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.model import EmailAddress, PhoneNumber, User, Verification
+from clerk_emulator.wire.initials import user_picture
 
 Json = dict[str, Any]
 
@@ -39,8 +40,8 @@ def user(instance: Instance, found: User) -> Json:
         "first_name": found.first_name,
         "last_name": found.last_name,
         "locale": found.locale,
-        "profile_image_url": found.image_url,
-        "image_url": found.image_url,
+        "profile_image_url": user_picture(instance, found),
+        "image_url": user_picture(instance, found),
         "has_image": bool(found.image_url),
         "public_metadata": found.public_metadata,
         "private_metadata": found.private_metadata,
@@ -96,8 +97,8 @@ def public_user(instance: Instance, found: User) -> Json:
         "user_id": found.id,
         "first_name": found.first_name,
         "last_name": found.last_name,
-        "profile_image_url": found.image_url,
-        "image_url": found.image_url,
+        "profile_image_url": user_picture(instance, found),
+        "image_url": user_picture(instance, found),
         "has_image": bool(found.image_url),
         "identifier": found.identifier,
         "username": found.username or "",
@@ -106,7 +107,7 @@ def public_user(instance: Instance, found: User) -> Json:
     }
 
 
-def inviter(found: User | None) -> Json | None:
+def inviter(instance: Instance, found: User | None) -> Json | None:
     """Return what an invitee sees of the one who invites."""
     if found is None:
         return None
@@ -114,7 +115,7 @@ def inviter(found: User | None) -> Json | None:
         "user_id": found.id,
         "first_name": found.first_name,
         "last_name": found.last_name,
-        "image_url": found.image_url,
+        "image_url": user_picture(instance, found),
         "has_image": bool(found.image_url),
         "identifier": found.identifier,
     }

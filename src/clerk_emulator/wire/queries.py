@@ -85,9 +85,11 @@ class Query:
 
     @property
     def limit(self) -> int:
-        """Return how many are asked for. More than 500 is said to give ten, silently, and does so here."""
+        """Return how many are asked for, from 1 to 500 as Clerk's specification says; ten unless it is said."""
         limit = self.number("limit", least=1)
-        return DEFAULT_LIMIT if limit is None or limit > MOST else limit
+        if limit is not None and limit > MOST:
+            raise bad_value("limit", f"must be from 1 to {MOST}")
+        return limit or DEFAULT_LIMIT
 
     @property
     def offset(self) -> int:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from clerk_emulator.wire.keyring import Keyring, publishable_key
 
 LOOPBACK_NAMES = ("localhost",)
+SCRIPTS = {"clerk-js": "6", "ui": "1"}  # packages of npm with their versions, as far as addresses name them
 PROXY = "/__clerk"  # where the Frontend API is too, as an application's own server would pass it on
 
 
@@ -21,6 +22,7 @@ class Site:
     keyring: Keyring
     pinned_publishable_key: str | None = None
     redirect_hosts: list[str] = field(default_factory=list)
+    scripts: dict[str, str] = field(default_factory=lambda: dict(SCRIPTS))
 
     @property
     def publishable_key(self) -> str:
@@ -31,6 +33,29 @@ class Site:
     def proxy_url(self) -> str:
         """Return what Clerk's clients take for `proxyUrl`."""
         return f"{self.url}{PROXY}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the variables by which Clerk's clients find the emulator: those of servers, and those of frameworks.
+
+        Frameworks need the addresses of the scripts: from `proxyUrl` alone they make one with https.
+        """
+        scripts = {
+            name: f"{self.proxy_url}/npm/@clerk/{package}@{self.scripts[package]}/dist/{file}"
+            for name, package, file in (("JS", "clerk-js", "clerk.browser.js"), ("UI", "ui", "ui.browser.js"))
+            if package in self.scripts
+        }
+        public = {
+            "PUBLISHABLE_KEY": self.publishable_key,
+            "PROXY_URL": self.proxy_url,
+            **{f"{name}_URL": address for name, address in scripts.items()},
+        }
+        return {
+            "CLERK_API_URL": self.url,
+            "CLERK_SECRET_KEY": self.secret_key,
+            **{f"CLERK_{name}": value for name, value in public.items()},
+            **{f"NEXT_PUBLIC_CLERK_{name}": value for name, value in public.items()},
+        }
 
     @property
     def cookie_suffix(self) -> str:

@@ -7,9 +7,10 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dotenv import dotenv_values
 
@@ -24,6 +25,7 @@ from instep.mirror.standing import deactivate_people
 from instep.mirror.store import find_organization, member_totals
 
 HOST = "127.0.0.1"
+GRACE = 1  # seconds that open pages get when it is stopped
 
 
 class DemoFailed(PermanentError):
@@ -69,10 +71,11 @@ async def run(place: Place, *, is_fresh: bool) -> None:
         services = make_services(settings)
         migrate(services.db.engine)
         server = make_server(services, host=HOST, port=place.port)
+        server.config.timeout_graceful_shutdown = GRACE
         serving = asyncio.create_task(server.serve())
         try:
             await _until(lambda: server.started or serving.done(), "instep")
-            await _connect(place, emulator, services, settings)
+            await _connect_unless_stopped(serving, _connect(place, emulator, services, settings))
             await serving
         finally:
             server.should_exit = True
@@ -82,12 +85,18 @@ async def run(place: Place, *, is_fresh: bool) -> None:
 
 @contextlib.asynccontextmanager
 async def _emulator(place: Place) -> AsyncIterator[StandIn]:
-    """The emulator as a process of its own, ended with us."""
+    """The emulator as a process of its own, ended with us: also by `kill -9`, since it watches its standard input."""
     log = (place.folder / "emulator.log").open("ab")
     command = ["-m", "clerk_emulator", "serve", "--port", str(place.emulator_port)]
-    state = ["--state", str(place.folder / "clerk.json")]
+    options = ["--state", str(place.folder / "clerk.json"), "--until-stdin-closes"]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, *state, stdout=log, stderr=log, start_new_session=True
+        sys.executable,
+        *command,
+        *options,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
     )
     emulator = StandIn(place.emulator_url)
     try:
@@ -117,6 +126,7 @@ async def _settle_settings(place: Place, emulator: StandIn) -> Settings:
     kept = dotenv_values(place.env_file) if place.env_file.exists() else {}
     keys = await emulator.keys()
     values = {
+        **keys.get("variables", {}),
         "CLERK_API_URL": place.emulator_url,
         "CLERK_SECRET_KEY": keys["secret_key"],
         "CLERK_PUBLISHABLE_KEY": keys["publishable_key"],
@@ -150,6 +160,18 @@ async def _connect(place: Place, emulator: StandIn, services: Services, settings
         await emulator.seed(firm.seed())
     await _until_mirrored(services)
     _say(place)
+
+
+async def _connect_unless_stopped(serving: asyncio.Task[None], connecting: Coroutine[Any, Any, None]) -> None:
+    """Connect, and give up as soon as the server has stopped: by Ctrl-C or SIGTERM, which it takes."""
+    task = asyncio.create_task(connecting)
+    try:
+        await asyncio.wait([serving, task], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _until_mirrored(services: Services) -> None:

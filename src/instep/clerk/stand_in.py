@@ -44,10 +44,13 @@ class StandIn:
         return any(it.get("slug") == slug for it in state.get("organizations", []))
 
     async def connect(self, url: str, secret: str) -> None:
-        """Have webhooks sent to `url`, signed with `secret`, and to no earlier address of ours."""
+        """Have webhooks sent to `url`, signed with `secret`, and to no earlier address of ours.
+
+        An endpoint at the same address is replaced, so that what is on its way to it still comes.
+        """
         listed = await self._send("GET", "/endpoints")
         for endpoint in listed["data"] if isinstance(listed, dict) else listed:
-            if endpoint["url"].endswith(PATH):
+            if endpoint["url"].endswith(PATH) and endpoint["url"] != url:
                 await self._send("DELETE", f"/endpoints/{endpoint['id']}")
         await self._send("POST", "/endpoints", {"url": url, "secret": secret})
 

@@ -36,7 +36,7 @@ async def test_it_is_where_the_backend_api_is_and_behind_a_proxy_path(
     asked = await browser.get("/v1/organizations/org_1/memberships", params={"_clerk_js_version": "6.40.0"})
     assert (asked.status_code, asked.json()["errors"][0]["code"]) == (401, "signed_out")
     missing = await browser.get("/v1/client/unheard_of")
-    assert (missing.status_code, missing.json()["errors"][0]["code"]) == (501, "emulator_not_implemented")
+    assert (missing.status_code, missing.json()["errors"][0]["code"]) == (400, "emulator_not_implemented")
 
 
 async def test_a_browser_is_known_by_its_cookie_or_by_the_token_in_the_query(

@@ -20,7 +20,7 @@ const firm = async () => {
   return [await clerk.organizations.createOrganization({ name: "Northwind Law", createdBy: ada.id }), ada];
 };
 
-before(() => desk("/reset", { endpoints: false }));
+before(() => desk("/reset"));
 
 test("users are made, listed, counted, changed, banned and deleted", async () => {
   await desk("/reset");
@@ -87,7 +87,7 @@ test("addresses, numbers, lists, tokens and machines", async () => {
 });
 
 test("a webhook is verified, and a forged one is not", async () => {
-  await desk("/reset", { endpoints: false });
+  await desk("/reset");
   const got = [];
   const server = createServer(async (request, response) => {
     const chunks = [];

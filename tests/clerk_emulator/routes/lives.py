@@ -35,7 +35,7 @@ async def people(api: Backend) -> Json:
     await api("GET", path)
     await api("GET", "/users", query="ada")
     await api("GET", "/users/count")
-    await api("PATCH", path, {"last_name": "North", "username": "ada"})
+    await api("PATCH", path, {"last_name": "North", "username": "ada_north"})
     await api("PATCH", f"{path}/metadata", {"public_metadata": {"a": {"b": [1]}}})
     await api("PUT", f"{path}/metadata", {"private_metadata": {"c": None}})
     for verb in ("ban", "unban", "lock", "unlock"):

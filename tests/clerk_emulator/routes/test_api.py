@@ -30,18 +30,18 @@ async def test_the_content_type_is_exactly_json(backend: Backend) -> None:
         assert (await backend.raw("GET", path)).headers["content-type"] == "application/json"
 
 
-async def test_what_clerk_has_and_this_has_not_is_501_with_the_operation(backend: Backend) -> None:
+async def test_what_clerk_has_and_this_has_not_is_refused_with_the_operation(backend: Backend) -> None:
     answer = await backend.raw("GET", "/billing/plans")
     error = answer.json()["errors"][0]
-    assert (answer.status_code, error["code"]) == (501, "emulator_not_implemented")
+    assert (answer.status_code, error["code"]) == (400, "emulator_not_implemented")
     assert error["meta"] == {"operationId": "GetCommercePlanList"}
 
 
-async def test_a_parameter_that_is_not_emulated_is_501_and_changes_nothing(
+async def test_a_parameter_that_is_not_emulated_is_refused_and_changes_nothing(
     backend: Backend, emulator: Emulator
 ) -> None:
     body = {"email_address": ["ada@example.com"], "totp_secret": "JBSWY3DPEHPK3PXP"}
-    assert await backend.no("POST", "/users", body) == (501, "emulator_not_implemented")
+    assert await backend.no("POST", "/users", body) == (400, "emulator_not_implemented")
     assert not len(emulator.state.users)
 
 

@@ -209,7 +209,7 @@ def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
     @given(case=operation.as_strategy(), place=strategies.integers(0, 1))
     def attempt(case: Any, place: int) -> None:
         response = portal.call(call, case, place)
-        assert response.status_code < 500 or response.status_code == 501, f"{case.method} {case.path}: {response.text}"
+        assert response.status_code < 500, f"{case.method} {case.path}: {response.text}"
 
     attempt()
 
@@ -218,6 +218,6 @@ def seed_for(emulator: Emulator) -> str:
     """Return the id of a user that there is."""
     user = next(iter(emulator.state.users), None)
     if user is None:
-        emulator.seed({"users": [{"email_address": "ada@example.com", "username": "ada"}]})
+        emulator.seed({"users": [{"email_address": "ada@example.com", "username": "ada_north"}]})
         user = next(iter(emulator.state.users))
     return user.id

@@ -134,7 +134,8 @@ async def test_an_organization_may_be_left_without_administrator_by_a_deletion(b
 async def test_organization_metadata_follows_the_version(backend: Backend) -> None:
     organization, _ = await backend.firm()
     path, body = f"/organizations/{organization['id']}", {"private_metadata": {"a": 1}}
-    assert await backend.no("PATCH", path, body) == (422, "form_param_deprecated")
+    newest = {"__clerk_api_version": "2026-05-12"}
+    assert await backend.no("PATCH", path, body, **newest) == (422, "form_param_deprecated")
     await backend("PATCH", path, body, __clerk_api_version="2025-11-10")
     merged = await backend("PATCH", f"{path}/metadata", {"private_metadata": {"b": 2}})
     assert merged["private_metadata"] == {"a": 1, "b": 2}

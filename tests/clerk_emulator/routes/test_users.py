@@ -15,7 +15,7 @@ async def crowd(backend: Backend, emulator: Emulator, count: int) -> list[str]:
     ids = []
     for number in range(count):
         emulator.clock.advance(seconds=1)
-        made = await backend.user(f"p{number}@example.com", first_name=f"P{number}", username=f"u{number}")
+        made = await backend.user(f"p{number}@example.com", first_name=f"P{number}", username=f"user{number}")
         ids.append(made["id"])
     return ids[::-1]
 
@@ -49,7 +49,7 @@ async def test_a_refused_user_leaves_nothing_behind(backend: Backend, emulator: 
         ({"email_address": "ada@example.com"}, (422, "form_param_value_invalid")),
         ({"email_address": ["a@b.co"], "password": "short"}, (422, "form_password_length_too_short")),
         ({"email_address": ["a@b.co"], "created_at": "yesterday"}, (422, "form_param_format_invalid")),
-        ({"username": "ada", "public_metadata": {"a": "x" * 9_000}}, (422, "form_param_exceeds_allowed_size")),
+        ({"username": "adam", "public_metadata": {"a": "x" * 9_000}}, (422, "form_param_exceeds_allowed_size")),
         (["a@b.co"], (400, "request_body_invalid")),
     ],
 )
@@ -77,11 +77,10 @@ async def test_the_cursor_walks_all_and_is_strict(backend: Backend, emulator: Em
     assert await backend.no("GET", "/users", starting_after="user_gone") == refused
 
 
-async def test_limits_are_1_to_500_and_more_gives_ten(backend: Backend, emulator: Emulator) -> None:
+async def test_limits_are_1_to_500(backend: Backend, emulator: Emulator) -> None:
     await crowd(backend, emulator, 12)
     assert len(await backend("GET", "/users", limit=500)) == 12
-    assert len(await backend("GET", "/users", limit=501)) == 10
-    for query in ({"limit": 0}, {"limit": "x"}, {"offset": -1}, {"order_by": "nonsense"}):
+    for query in ({"limit": 0}, {"limit": 501}, {"limit": "x"}, {"offset": -1}, {"order_by": "nonsense"}):
         assert (await backend.no("GET", "/users", **query))[0] == 422
 
 
@@ -95,7 +94,7 @@ async def test_filters_find_exactly_those_who_fit(backend: Backend, emulator: Em
         ({"user_id": [ids[1], f"+{ids[2]}"]}, ids[1:3]),
         ({"user_id": f"-{ids[1]}"}, [ids[0], *ids[2:]]),
         ({"query": "P1@EXAMPLE"}, [ids[2]]),
-        ({"username": "u3"}, [ids[0]]),
+        ({"username": "user3"}, [ids[0]]),
         ({"name_query": "p2"}, [ids[1]]),
         ({"email_address_query": "p3@"}, [ids[0]]),
         ({"banned": "true"}, [ids[0]]),
@@ -113,7 +112,8 @@ async def test_filters_find_exactly_those_who_fit(backend: Backend, emulator: Em
 async def test_metadata_on_patch_is_for_the_older_version_only(backend: Backend) -> None:
     user = await backend.user()
     path, body = f"/users/{user['id']}", {"public_metadata": {"a": 1}}
-    assert await backend.no("PATCH", path, body) == (422, "form_param_deprecated")
+    newest = {"__clerk_api_version": "2026-05-12"}
+    assert await backend.no("PATCH", path, body, **newest) == (422, "form_param_deprecated")
     changed = await backend("PATCH", path, body, __clerk_api_version="2025-11-10")
     assert changed["public_metadata"] == {"a": 1}
 

@@ -168,10 +168,10 @@ def test_a_request_is_authenticated_without_the_network(clerk: Clerk, served: Em
     assert (state.payload["sub"], state.payload["org_role"]) == (user.id, "admin")
 
 
-def test_a_missing_operation_is_an_honest_501(clerk: Clerk) -> None:
-    with pytest.raises(models.SDKError) as refused:
+def test_a_missing_operation_is_an_honest_refusal(clerk: Clerk) -> None:
+    with pytest.raises(models.ClerkErrors) as refused:
         clerk.billing.list_plans()
-    assert refused.value.status_code == 501
+    assert (refused.value.status_code, refused.value.data.errors[0].code) == (400, "emulator_not_implemented")
 
 
 def test_phone_numbers(clerk: Clerk) -> None:

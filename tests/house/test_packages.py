@@ -18,7 +18,7 @@ OWNERS = {
     "templates": (["jinja2"], ["kit/html.py"]),
     "the environment": (["os.environ", "os.getenv", "os.putenv", "pydantic_settings"], ["app/config.py"]),
     "the present time": (NOW, ["kit/clock.py"]),
-    "the web framework": (["fastapi"], ["*/api.py", "app/web.py"]),
+    "the web framework": (["fastapi"], ["*/api.py", "app/web.py", "kit/incoming.py"]),
     "the terminal": (["typer", "rich", "click"], ["app/cli*.py"]),
     "the job engine": (["pgqueuer"], ["app/timer.py"]),
     "the web server": (["uvicorn"], ["app/*"]),

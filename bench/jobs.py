@@ -21,14 +21,13 @@ from pgqueuer.domain.types import Channel, QueueExecutionMode
 
 from bench.processes import cpu_seconds
 from instep.app.timer import PREFIX, install, queries_on
-from instep.kit.relay import connect
 from instep.identity.events import Delivery
 from instep.inbox import store
 from instep.journal.store import claim_due
 from instep.kit.clock import now
 from instep.kit.db import Conn, Db, notify
 from instep.kit.live import Live
-from instep.kit.relay import CHANNEL, Relay
+from instep.kit.relay import CHANNEL, Relay, connect
 from instep.kit.schema import migrate
 from instep.sync.store import find_next
 from tests.support.postgres import Postgres

@@ -1,5 +1,7 @@
 """Half of a surrogate pair, or a NUL, in a request is refused before anything is opened."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -84,3 +86,10 @@ async def test_b3_a_nul_in_an_address_is_no_failure_of_ours(probe: Probe) -> Non
     ):
         client = probe.api if path.startswith("/v1/") else probe.console
         assert (await client.get(path)).status_code == status, path
+
+
+def test_b3_an_argument_of_a_command_that_is_no_utf_8_is_refused_in_one_line() -> None:
+    command = [sys.executable, "-c", "from instep.app.cli import main; main()", "users", b"\xff\xfe"]
+    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr == b"instep: an argument is not UTF-8 text.\n"

@@ -17,7 +17,8 @@ from sqlalchemy.engine import make_url
 from instep import __version__
 from instep.app.config import make_settings
 from instep.app.doctor import Finding, examine
-from instep.kit.db import make_engine, parse_url
+from instep.kit.database_address import parse_url
+from instep.kit.db import make_engine
 from instep.kit.errors import InstepError
 from instep.kit.schema import migrate
 from tests.support.commands import invoke

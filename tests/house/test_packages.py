@@ -6,7 +6,7 @@ from tests.house.structure import find_trespassers, product
 
 NOW = ["time.time", "time.time_ns", "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today"]
 NOW += ["datetime.date.today"]
-SQL = ["kit/db.py", "kit/schema.py", "*/store.py", "*/tables.py", "mirror/*", "migrations/*"]
+SQL = ["kit/db.py", "kit/database_address.py", "kit/schema.py", "*/store.py", "*/tables.py", "mirror/*", "migrations/*"]
 
 OWNERS = {
     "the network": (
@@ -18,7 +18,7 @@ OWNERS = {
     "templates": (["jinja2"], ["kit/html.py"]),
     "the environment": (["os.environ", "os.getenv", "os.putenv", "pydantic_settings"], ["app/config.py"]),
     "the present time": (NOW, ["kit/clock.py"]),
-    "the web framework": (["fastapi"], ["*/api.py", "app/web.py"]),
+    "the web framework": (["fastapi"], ["*/api.py", "app/web.py", "kit/incoming.py"]),
     "the terminal": (["typer", "rich", "click"], ["app/cli*.py"]),
     "the job engine": (["pgqueuer"], ["app/timer.py"]),
     "the web server": (["uvicorn"], ["app/*"]),

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from instep import __version__
+from instep.kit.bounds import is_keepable
 from instep.kit.errors import InstepError, described
 
 _MODULES = {
@@ -48,6 +49,9 @@ app = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=Fal
 
 def main() -> None:
     """Run the command; a failure that instep knows is one line, never a traceback."""
+    if not all(is_keepable(it) for it in sys.argv):  # bytes that are no UTF-8 arrive as halves of pairs
+        typer.echo("instep: an argument is not UTF-8 text.", err=True)
+        sys.exit(2)
     try:
         app()
     except InstepError as error:

@@ -12,12 +12,12 @@ from instep.kit.errors import InstepError, described
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 1.0
-PULL_EVERY = MINUTE
+PULL_EVERY = 10 * MINUTE
 
 
 @dataclass
 class ClockWatch:
-    """Pulls in at the start, when the clock is seen to go back, and once a minute.
+    """Pulls in at the start, when the clock is seen to go back, and every ten minutes.
 
     The last is for a clock that went back while no worker ran, or on another machine. Each of `pull_in` returns how
     many rows it has pulled in; `wake` is called when there were any.

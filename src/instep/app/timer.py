@@ -22,7 +22,8 @@ from pgqueuer.core.sm import SchedulerManager
 from pgqueuer.domain.settings import DBSettings
 from pgqueuer.errors import PgqException
 
-from instep.kit.db import Db, libpq_address
+from instep.kit.database_address import libpq_address
+from instep.kit.db import Db
 from instep.kit.errors import InstepError, described
 from instep.kit.relay import connect
 
@@ -31,7 +32,7 @@ log = structlog.get_logger(__name__)
 PREFIX = "instep_"
 AGAIN_AFTER = 5.0
 PATIENCE = 3.0
-KEEP_EVERY = 60.0
+KEEP_EVERY = 600.0
 SLACK = 60  # seconds
 LATE = f"""UPDATE {PREFIX}pgqueuer_schedules SET next_run = NOW()
 WHERE entrypoint = %(name)s AND next_run > NOW() + %(longest)s"""  # noqa: S608 (composed of constants)

@@ -14,20 +14,19 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import lru_cache
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 import psycopg
 import sqlalchemy as sa
-import stamina
 import structlog
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
+from instep.kit.database_address import parse_url
 from instep.kit.database_file import MOVED, FileMovedError, OpenFile, open_file_of
 from instep.kit.errors import InstepError, PermanentError, TemporaryError
 from instep.kit.outages import is_outage
@@ -67,10 +66,6 @@ _USUAL_PRAGMAS = ("synchronous=FULL", "wal_autocheckpoint=1000", "cache_size=-16
 _IDLE_TOO_LONG = "25P03"
 _IDLE_LIMIT, _IDLE_MS = "idle_in_transaction_session_timeout", int(MOST_IDLE * 1_000)
 POOLED = "instep_is_pooled"
-_OTHER_DRIVERS = {"pgbouncer", "connection_limit", "pool_timeout", "pool_size", "socket_timeout", "sslaccept"}
-_OTHER_DRIVERS |= {"statement_cache_size", "statement_cache_mode", "prepared_statement_cache_size", "prepare_threshold"}
-"""Options in addresses that speak to other drivers or poolers, and change nothing for ours."""
-_SSL_MODES = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 _TOO_MUCH = "54"  # a value that passes a limit of PostgreSQL's, such as the size of an index row: no outage
 _NO_VALUE = (OverflowError, UnicodeEncodeError)  # what drivers raise for values that they can't even hand over
 # A server that went away without a word is noticed within 20 seconds; sockets of the same machine don't need it.
@@ -78,6 +73,9 @@ _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_coun
 _LOCK_WAIT_OVER = "55P03"
 _PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
 
+_AGAIN_AFTER = (0.0, 0.02, 0.1)
+"""Seconds before each further attempt. A library for this (stamina) registers a metric in the process's own registry,
+which is the host application's."""
 PATIENCE = 40.0
 """Seconds that work of nobody's request waits for a lock. A request has a limit of its own (see `kit.waits`)."""
 LOCK_WAIT = 8.0  # seconds that one statement waits for a lock on PostgreSQL
@@ -219,22 +217,18 @@ class Db:
     def _write(self, engine: sa.Engine, do: Callable[[Conn], T], limit: WaitLimit | None) -> T:
         until = monotonic() + (self.patience if limit is None else max(limit.left, LEAST_WAIT))
         try:
-            try:
-                return _write_once(engine, do, until, limit)
-            except DBAPIError as error:
-                if not _is_passing(error) or monotonic() >= until:
-                    raise
-            left = max(until - monotonic(), LEAST_WAIT)
-            for attempt in stamina.retry_context(
-                on=_is_passing, attempts=5, timeout=left, wait_initial=0.02, wait_max=0.1
-            ):
-                with attempt:
+            for pause in _AGAIN_AFTER:
+                try:
                     return _write_once(engine, do, until, limit)
+                except DBAPIError as error:
+                    if not _is_passing(error) or monotonic() >= until:
+                        raise
+                sleep(pause)
+            return _write_once(engine, do, until, limit)
         except (DBAPIError, PoolTimeoutError, FileMovedError) as error:
             raise self._failure(error, "The database refused the change") from error
         except _NO_VALUE as error:
             raise ValueRefusedError(f"The database refused the change: {error}") from error
-        raise AssertionError("unreachable")
 
     def _failure(self, error: DBAPIError | PoolTimeoutError | FileMovedError, refused: str) -> InstepError:
         if isinstance(error, FileMovedError):
@@ -306,41 +300,6 @@ def make_engine(url: str, threads: int = THREADS, *, survives_power: bool = True
     return _postgres_engine(parsed, common, threads)
 
 
-def parse_url(url: str) -> sa.URL:
-    """Read a database's address as the driver that instep uses takes it, whatever driver it names.
-
-    Raises ValueError with what is wrong; the message never repeats the address: there is a password in it.
-    """
-    try:
-        parsed = make_url(url)
-        backend = parsed.drivername.partition("+")[0]
-    except (ArgumentError, ValueError):
-        backend = ""
-    if backend == "sqlite":
-        return parsed.set(drivername="sqlite")
-    if backend not in ("postgresql", "postgres"):
-        raise ValueError("not the address of a database: sqlite:///file, or postgresql://user:password@host/name")
-    return parsed.set(drivername="postgresql+psycopg", query=_postgres_query(parsed.query))
-
-
-def _postgres_query(query: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate the options that other drivers and platforms write; raise ValueError for unknown ones."""
-    given = dict(query)
-    if "ssl" in given:  # asyncpg's name
-        value = str(given.pop("ssl")).lower()
-        given.setdefault(
-            "sslmode", {"true": "require", "1": "require", "false": "disable", "0": "disable"}.get(value, value)
-        )
-    schema = given.pop("schema", "public")
-    if schema != "public":
-        raise ValueError(f"schema={schema} is no option of PostgreSQL's; write options=-csearch_path%3D{schema}")
-    kept = {name: value for name, value in given.items() if name not in _OTHER_DRIVERS}
-    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
-    if unknown := sorted(kept.keys() - known):
-        raise ValueError(f"PostgreSQL knows no option {', '.join(unknown)}; remove it from the end of the address")
-    return kept
-
-
 def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.Engine:
     engine = sa.create_engine(
         url,
@@ -383,12 +342,6 @@ def _limit_waits(connection: psycopg.Connection[Any]) -> bool:
     values = (_IDLE_LIMIT, str(_IDLE_MS), str(_LOCK_MS), connection.info.backend_pid)
     found = connection.execute(query, values, prepare=False)
     return found.fetchone() is not None
-
-
-def libpq_address(url: str | sa.URL) -> str:
-    """Return the address of a PostgreSQL as libpq takes it, for a connection outside the pool. Raises ValueError."""
-    parsed = parse_url(url) if isinstance(url, str) else url
-    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def is_pooled(conn: Conn) -> bool:
@@ -480,10 +433,8 @@ def _wait_for_locks(conn: Conn, seconds: float) -> None:
     conn.exec_driver_sql(f"SET LOCAL lock_timeout = {int(max(seconds, LEAST_WAIT) * 1_000)}")
 
 
-def _is_passing(error: Exception) -> bool:
+def _is_passing(error: DBAPIError) -> bool:
     """Return whether the same may succeed in a moment: a deadlock, a lost race, somebody else's lock."""
-    if not isinstance(error, DBAPIError):
-        return False
     is_lock = getattr(error.orig, "sqlstate", None) == _LOCK_WAIT_OVER
     return is_lock or any(words in str(error.orig) for words in _PASSING)
 

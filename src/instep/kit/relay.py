@@ -9,7 +9,8 @@ import msgspec
 import psycopg
 import structlog
 
-from instep.kit.db import Db, libpq_address, notify
+from instep.kit.database_address import libpq_address
+from instep.kit.db import Db, notify
 from instep.kit.errors import InstepError, described
 from instep.kit.live import Live
 

@@ -167,7 +167,20 @@ def advice(run: Run, words: Words) -> Advice | None:
         return None
     is_safe = run.kind in ("check", "plan") or run.state == "refused"
     safe = _("Nothing was changed.") if is_safe else _("What was done is kept.")
-    known: dict[str, Advice] = {
+    found = _known_advice(words).get(run.code or "")
+    if run.code == "withdrawn":
+        return None
+    if found is None:
+        titles = {"refused": _("Refused"), "failed": _("Failed"), "stopped": _("It was interrupted")}
+        goes_on = _("The next one goes on where it was.") if run.kind == "first" else _("Start it again.")
+        found = Advice(titles[run.state], goes_on if run.state == "stopped" else _("The reason is below."))
+    return Advice(found.title, f"{found.text} {safe}".strip(), found.deed, run.state == "failed")
+
+
+def _known_advice(words: Words) -> dict[str, Advice]:
+    """Return what to do, by the code with which a run ended."""
+    _ = words.gettext
+    return {
         "fuse": Advice(
             _("Refused: too many would be deleted here"),
             _("That is either a large clean-up in Clerk, or a fault. Look in Clerk first; then allow it for one plan."),
@@ -212,14 +225,6 @@ def advice(run: Run, words: Words) -> Advice | None:
         "temporary": Advice(_("Clerk or the database did not answer"), _("Try again in a minute.")),
         "overtaken": Advice(_("Another process took the sync over"), _("Its run is in the list.")),
     }
-    found = known.get(run.code or "")
-    if run.code == "withdrawn":
-        return None
-    if found is None:
-        titles = {"refused": _("Refused"), "failed": _("Failed"), "stopped": _("It was interrupted")}
-        goes_on = _("The next one goes on where it was.") if run.kind == "first" else _("Start it again.")
-        found = Advice(titles[run.state], goes_on if run.state == "stopped" else _("The reason is below."))
-    return Advice(found.title, f"{found.text} {safe}".strip(), found.deed, run.state == "failed")
 
 
 def reason(run: Run, words: Words) -> str:

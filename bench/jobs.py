@@ -25,6 +25,7 @@ from instep.identity.events import Delivery
 from instep.inbox import store
 from instep.journal.store import claim_due
 from instep.kit.clock import now
+from instep.kit.database_address import libpq_address
 from instep.kit.db import Conn, Db, notify
 from instep.kit.live import Live
 from instep.kit.relay import CHANNEL, Relay, connect

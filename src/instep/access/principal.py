@@ -164,7 +164,8 @@ def decide_principal(
         is_instance_admin=not person.is_barred and is_instance_admin(person, clerk_user_id, admins),
         actor=actor,
     )
-    is_paused = not person.is_active and not person.is_banned and person.deleted_at is None and person.gone_at is None
+    is_out = person.is_banned or person.is_deprovisioned or person.deleted_at is not None or person.gone_at is not None
+    is_paused = not person.is_active and not is_out
     return Barred(principal, is_paused=is_paused) if person.is_barred else principal
 
 

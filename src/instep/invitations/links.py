@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from instep.access.principal import Access, Principal
 from instep.audit.store import Entry, record
+from instep.identity.addresses import canonical
 from instep.identity.model import ClerkId, Invitation
 from instep.identity.ports import Actor
 from instep.identity.refusals import FORBIDDEN
@@ -39,7 +40,7 @@ class CopyLink:
         found = await read(self.actor, organization, invitation)
         if found is None or found.status != "pending":
             raise await self.db.read(told, access, found, now=self.clock())
-        if found.email.lower() in self.admins and not _is_admin_in_person(access.principal):
+        if canonical(found.email) in self.admins and not _is_admin_in_person(access.principal):
             words = "This address belongs to an instance admin. Only the mail gives the link to it."
             raise InviteRefused(words, code="rights_by_link", status=FORBIDDEN)
         link = await self.actor.find_link(organization, found.clerk_id)

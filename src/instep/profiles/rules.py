@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from instep.access.principal import Principal, gives_rights
 from instep.identity import refusals
-from instep.identity.addresses import checked_email
+from instep.identity.addresses import canonical, checked_email
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, Refused
 from instep.kit.said import said
@@ -129,7 +129,7 @@ def require_key_may(
     field = None
     if gives_rights(metadata) or (is_above_all and isinstance(metadata, dict) and "role" in metadata):
         field = "public_metadata"
-    elif isinstance(email, str) and (is_above_all or email.lower() in admins):
+    elif isinstance(email, str) and (is_above_all or canonical(email) in admins):
         field = "email"
     elif is_above_all and fields.keys() & {"password", "account"}:
         field = "password" if "password" in fields else None

@@ -40,6 +40,11 @@ proof: .venv/dev.stamp
 	$(BIN)/python -m tests.proof.soak
 	$(BIN)/python -m tests.proof.mutants
 
+# Attacks on a running installation, on both databases, over loopback: below 10 minutes. See docs/proof.md.
+.PHONY: attack
+attack: .venv/dev.stamp
+	$(BIN)/python -m tests.attack $(ATTACK_ARGS)
+
 # About BENCH_SECONDS in all; what is measured and what is to be reached: docs/benchmarks.md.
 bench: .venv/dev.stamp
 	$(BIN)/python -m bench

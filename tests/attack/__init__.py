@@ -1,0 +1,1 @@
+"""Attack a running installation from outside, over loopback (`make attack`)."""

@@ -298,7 +298,8 @@ async def _webhook(settings: Settings, clerk: ClerkClient) -> list[Finding]:
             if not await clerk.count_users():
                 return [Finding("Webhook", True, "nobody is in Clerk yet, and nobody here")]
             return [Finding("Webhook", False, "nothing was synced yet: run `instep sync apply`")]
-        fresh = Fresh(db=db, source=clerk.everything(), clock=now, newest_event=store.find_newest_applied)
+        newest, first = store.find_newest_applied, store.find_first_received
+        fresh = Fresh(db=db, source=clerk.everything(), clock=now, newest_event=newest, first_event=first)
         found = await fresh.look()
         words = found.words and (found.words if found.is_synced else f"{found.words} Run: instep sync apply")
     except Exception:  # the database's and the key's own lines say why

@@ -102,6 +102,7 @@ def make_syncing(
         source=everything,
         clock=clock,
         newest_event=newest,
+        first_event=inbox.find_first_received,
         policy=policy,
         news=lambda: touched({ATTENTION, TOPIC}),
     )

@@ -151,6 +151,11 @@ def find_newest_applied(conn: Conn) -> int | None:
     return conn.execute(query.order_by(deliveries.c.received_at.desc()).limit(1)).scalar_one_or_none()
 
 
+def find_first_received(conn: Conn) -> int | None:
+    """Return when the oldest delivery came that is kept, in Unix milliseconds."""
+    return conn.execute(sa.select(sa.func.min(deliveries.c.received_at))).scalar_one_or_none()
+
+
 class Row(Struct, frozen=True, kw_only=True):
     """A delivery as it is shown; its body may hold personal data and is not part of this."""
 

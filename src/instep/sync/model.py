@@ -90,8 +90,8 @@ class Run(Struct, frozen=True, kw_only=True):
 class Freshness(Struct, frozen=True):
     """How things stood at `looked_at`. `behind`: people whom Clerk changed and who are not so here, for too long.
 
-    `newest_event_at` is when the newest delivery came that was applied; None: none ever came. `is_synced`: a first sync
-    or an apply came to its end once.
+    `newest_event_at` is when the newest delivery came that was applied; None: none ever came. Not `is_synced`:
+    nobody has synced yet, and there are people missing who were in Clerk before the first delivery came.
     """
 
     looked_at: int

@@ -129,8 +129,7 @@ def fail_left(conn: Conn, id: str, *, now: int, reason: str, code: str) -> None:
 
 def keep_freshness(conn: Conn, found: Freshness) -> None:
     """How the webhook stands, in place of what was kept before."""
-    kept = {name: getattr(found, name) for name in ("looked_at", "newest_event_at", "behind")}
-    row = {"name": NAME, **kept}
+    row = {"name": NAME, **msgspec.structs.asdict(found)}
     if conn.execute(sa.update(freshness).where(freshness.c.name == NAME).values(**row)).rowcount == 0:
         put_rows(conn, freshness, [row], key="name")
 
@@ -138,16 +137,15 @@ def keep_freshness(conn: Conn, found: Freshness) -> None:
 def find_freshness(conn: Conn) -> Freshness | None:
     """How the webhook stood when it was last looked at, by whichever process."""
     c = freshness.c
-    row = conn.execute(sa.select(c.looked_at, c.newest_event_at, c.behind, _SYNCED).where(c.name == NAME)).first()
-    return Freshness(row[0], row[1], row[2], bool(row[3])) if row else None
-
-
-_SYNCED = sa.exists().where(r.kind.in_(("first", "apply")), r.state == "done")
+    kept = (c[name] for name in Freshness.__struct_fields__)
+    row = conn.execute(sa.select(*kept).where(c.name == NAME)).first()
+    return Freshness(*row) if row else None
 
 
 def is_synced(conn: Conn) -> bool:
     """Return whether a first sync or an apply ever came to its end."""
-    return bool(conn.execute(sa.select(_SYNCED)).scalar_one())
+    ended = sa.select(r.id).where(r.kind.in_(("first", "apply")), r.state == "done").limit(1)
+    return conn.execute(ended).first() is not None
 
 
 def note(conn: Conn, run_id: str, lease: Lease, values: Mapping[str, Any], *, now: int) -> None:

@@ -67,5 +67,6 @@ freshness = sa.Table(
     sa.Column("looked_at", sa.BigInteger, nullable=False),
     sa.Column("newest_event_at", sa.BigInteger),
     sa.Column("behind", sa.Integer, nullable=False),
+    sa.Column("is_synced", sa.Boolean, nullable=False, server_default=sa.true()),
     comment="How the webhook stood when it was last looked at, for pages of every process.",
 )

@@ -158,22 +158,16 @@ def result(run: Run, words: Words) -> str:
 
 def advice(run: Run, words: Words) -> Advice | None:
     """What to do about a run that did not come to its end, or a plan that can't be applied as it is; else None."""
-    _ = words.gettext
     if run.state == "done" and run.code == "fuse":
-        title = _("Not applied as it is: too many would be deleted here")
-        text = _("Look in Clerk first: it is either a large clean-up there, or a fault. Then allow it for one plan.")
-        return Advice(title, text, "fuse")
+        return _beyond_the_limit(words)
     if run.state not in ("refused", "failed", "stopped"):
         return None
+    _ = words.gettext
     is_safe = run.kind in ("check", "plan") or run.state == "refused"
     safe = _("Nothing was changed.") if is_safe else _("What was done is kept.")
-    found = _known_advice(words).get(run.code or "")
     if run.code == "withdrawn":
         return None
-    if found is None:
-        titles = {"refused": _("Refused"), "failed": _("Failed"), "stopped": _("It was interrupted")}
-        goes_on = _("The next one goes on where it was.") if run.kind == "first" else _("Start it again.")
-        found = Advice(titles[run.state], goes_on if run.state == "stopped" else _("The reason is below."))
+    found = _known_advice(words).get(run.code or "") or _of_state(run, words)
     return Advice(found.title, f"{found.text} {safe}".strip(), found.deed, run.state == "failed")
 
 
@@ -225,6 +219,24 @@ def _known_advice(words: Words) -> dict[str, Advice]:
         "temporary": Advice(_("Clerk or the database did not answer"), _("Try again in a minute.")),
         "overtaken": Advice(_("Another process took the sync over"), _("Its run is in the list.")),
     }
+
+
+def _of_state(run: Run, words: Words) -> Advice:
+    """Return what to do about a run whose code nobody foresaw."""
+    _ = words.gettext
+    titles = {"refused": _("Refused"), "failed": _("Failed"), "stopped": _("It was interrupted")}
+    goes_on = _("The next one goes on where it was.") if run.kind == "first" else _("Start it again.")
+    return Advice(titles[run.state], goes_on if run.state == "stopped" else _("The reason is below."))
+
+
+def _beyond_the_limit(words: Words) -> Advice:
+    """Return what to do about a plan that was made, and that deletes more than may be applied."""
+    _ = words.gettext
+    return Advice(
+        _("Not applied as it is: too many would be deleted here"),
+        _("Look in Clerk first: it is either a large clean-up there, or a fault. Then allow it for one plan."),
+        "fuse",
+    )
 
 
 def reason(run: Run, words: Words) -> str:

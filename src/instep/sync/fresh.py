@@ -48,7 +48,7 @@ class Fresh:
         return found
 
     def _is_long_ahead(self, seen: Seen, now: int) -> bool:
-        """Return whether a change that lies ahead of our clock was seen a while ago: a clock that went back hides none."""
+        """Return whether a change ahead of our clock was seen a while ago: a clock that went back hides nothing."""
         if seen.version <= now:
             self._ahead.pop(seen.key.id, None)
             return False

@@ -85,4 +85,4 @@ def test_a_new_address_is_proven_by_its_code(firm: Firm) -> None:
     begun = told("user-email", BOB, new)
     assert "instep user-verify" in call("user-email", BOB, new)
     assert "changed" in call("user-verify", BOB, begun["verification"], text="424242\n")
-    assert told("user", new)["username"] == "bob"
+    assert told("user", new)["username"] == "bobby"

@@ -172,7 +172,7 @@ def decide_principal(
 def is_instance_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:
     """Whether a person is an instance admin, barred or not; see decide_principal."""
     is_named = gives_rights(person.public_metadata)
-    is_known_address = person.is_email_verified and canonical(person.email) in admins
+    is_known_address = bool(person.email) and person.is_email_verified and canonical(person.email) in admins
     return is_named or clerk_user_id in admins or is_known_address
 
 

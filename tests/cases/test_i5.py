@@ -53,6 +53,7 @@ async def drawing(http: httpx2.AsyncClient, address: str) -> str:
     answer = await http.get(address)
     assert answer.status_code == 200, address
     assert answer.headers["content-type"].partition(";")[0] == "image/svg+xml"
+    assert answer.headers["access-control-allow-origin"] == "*"  # Clerk's components ask by CORS
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     root = ElementTree.fromstring(answer.text)  # noqa: S314 - it is the picture that is tested

@@ -18,6 +18,7 @@ from clerk_emulator.wire.organizations import ACCEPT_PATH
 from clerk_emulator.wire.site import PROXY, Site
 
 PICTURE = {
+    "access-control-allow-origin": "*",  # Clerk's components ask for pictures by CORS
     "x-content-type-options": "nosniff",
     "cache-control": "max-age=3600",
     "content-security-policy": "default-src 'none'; sandbox",

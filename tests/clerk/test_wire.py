@@ -421,4 +421,5 @@ def test_every_example_of_clerks_own_is_understood() -> None:
     assert DATA.keys() <= listed.keys()
     for type_, example in examples.items():
         said = say(json.dumps(example).encode())
-        assert all(isinstance(it, NotForUs) for it in said) == (type_ not in DATA), type_
+        is_for_us = type_ in DATA or type_.startswith(("role.", "permission."))
+        assert any(isinstance(it, NotForUs) for it in said) != is_for_us, type_

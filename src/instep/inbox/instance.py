@@ -4,6 +4,7 @@ No delivery sets it: whoever may send one may also send one of another instance 
 does). Earlier versions took the instance of the first delivery; what they kept stands beside, and gives way.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -46,7 +47,17 @@ def instance_of(body: str) -> str | None:
     try:
         return _decoder.decode(body).instance_id or None
     except (msgspec.MsgspecError, RecursionError):
+        return _lenient_instance_of(body)
+
+
+def _lenient_instance_of(body: str) -> str | None:
+    """Read the id from a body that only a lenient parser takes: half of a surrogate pair in a name, say."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
         return None
+    named = found.get("instance_id") if isinstance(found, dict) else None
+    return named if isinstance(named, str) and named else None
 
 
 def find_bound(conn: Conn) -> str | None:

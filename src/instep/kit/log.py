@@ -54,11 +54,18 @@ def _escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
     return event
 
 
+_ACTING = ("impersonated", "impersonator")
+
+
 @contextmanager
 def request_context(id: str, client: str | None) -> Iterator[None]:
     """Have every line of the log, and every operation, name the request; what the host had bound is left as it was."""
     with structlog.contextvars.bound_contextvars(request_id=id, origin=client):
-        yield
+        structlog.contextvars.unbind_contextvars(*_ACTING)
+        try:
+            yield
+        finally:  # a task that serves one request after the other keeps its context
+            structlog.contextvars.unbind_contextvars(*_ACTING)
 
 
 def act_as(actor: str, impersonator: str) -> None:

@@ -104,10 +104,10 @@ def test_without_a_key_nothing_is_changed(office: Office, page: Page) -> None:
 def test_what_a_person_can_mend_stays_as_it_was_typed(office: Office, page: Page) -> None:
     """A name that somebody has, an address that somebody has, one that is none: said beside the field."""
     form = open_form(page, "Ada Adams")
-    form.get_by_label("Username").fill("bob")
+    form.get_by_label("Username").fill("bobby")
     form.get_by_role("button", name="Save").click()
-    expect(form.get_by_role("alert")).to_contain_text("Someone else already uses the username bob.")
-    expect(form.get_by_label("Username")).to_have_value("bob")
+    expect(form.get_by_role("alert")).to_contain_text("Someone else already uses the username bobby.")
+    expect(form.get_by_label("Username")).to_have_value("bobby")
     page.keyboard.press("Escape")
     for typed, said in ((ADA, f"Someone else already uses {ADA}. Nothing was changed."), ("no address", "e-mail")):
         form = open_form(page, "Lou", "Change e-mail")

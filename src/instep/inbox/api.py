@@ -55,7 +55,7 @@ class Webhooks:
             body = await _body(headers, receive)
             delivery = await self._receiver.receive(headers, body)
         except ClientDisconnect:
-            log.debug("client_disconnected", path=scope["path"])
+            log.debug("client_disconnected", path=scope.get("path"))
         except TooLarge:
             await _answer(send, 413, "A delivery is at most 1 MiB.")
         except DatabaseRefused as error:

@@ -152,6 +152,8 @@ class Ledger:
                 continue
             key = Key("membership", it.clerk_id)
             known = self.known.get(key) or Known(it.id, it.version, it.digest, is_gone=False)
+            if known.is_gone and known.absent_at is None:
+                continue  # its own deletion is in this transaction too
             change = Change(Gone(key, replace(entity, clerk_id=it.clerk_id, role=it.role)), known)
             self._before.setdefault(key, known if it.clerk_id in self.before else None)
             self.known[key], self._last[key] = after(change, known.id), change.news

@@ -105,6 +105,7 @@ async def test_a2_the_deliveries_page_names_what_came_from_another_instance(sqli
     assert "1 delivery of another Clerk instance was kept and not applied." in page
     narrowed = (await console.get("/deliveries?state=foreign")).text
     assert "msg_example" in narrowed
+    assert ("Not applied</span>" in narrowed, "Done</span>" in narrowed) == (True, False)
     assert "organizationMembership.created</bdi>" not in narrowed
     assert "it came from another Clerk instance" in (await console.get("/deliveries/msg_example")).text
 

@@ -1,5 +1,7 @@
 """A3: a person whom a directory deprovisioned is barred as one who is banned is, with a reason of its own."""
 
+from typing import Any
+
 import pytest
 
 from instep.access.gate import COOKIE
@@ -26,6 +28,57 @@ async def test_a3_a_deprovisioned_admin_may_neither_read_nor_invite_until_it_is_
 
     await deliver(firm, "user.updated", await user_of(firm, DANA, deprovisioned=False))
     assert (await dana.get(f"/v1/organizations/{SLUG}/people")).status_code == 200
+
+
+async def directory_at(firm: Firm) -> str:
+    """Make a directory in the emulator; return its path."""
+    made = await firm.browser().post("/_emulator/directories", json={"name": "Okta"})
+    assert made.is_success, made.text
+    return f"/_emulator/directories/{made.json()['id']}"
+
+
+async def without(firm: Firm, email: str) -> dict[str, Any]:
+    """Return a user as an instance without directories shows them."""
+    user = await user_of(firm, email)
+    user.pop("deprovisioned", None)
+    return user
+
+
+async def test_a3_a_person_is_let_in_again_though_clerk_leaves_out_what_is_false(firm: Firm) -> None:
+    await settled(firm)
+    firm.emulator.state.settings.change({"omitted": ["*"], "webhook_loss_percent": 0})
+    directory = await directory_at(firm)
+    await firm.browser().post(f"{directory}/users", json={"user": DANA, "active": False})
+    await firm.settle()
+    assert (await statuses(firm))[DANA] == ["org:admin deprovisioned"]
+    await firm.browser().post(f"{directory}/users", json={"user": DANA, "active": True})
+    await firm.settle()
+    assert "deprovisioned" not in await user_of(firm, DANA)
+    assert (await statuses(firm))[DANA] == ["org:admin active"]
+
+
+async def test_a3_a_webhook_that_does_not_say_it_lets_nobody_in_whom_clerk_bars(firm: Firm) -> None:
+    await settled(firm)
+    directory = await directory_at(firm)
+    await firm.browser().post(f"{directory}/users", json={"user": DANA, "active": False})
+    await firm.settle()
+    assert (await statuses(firm))[DANA] == ["org:admin deprovisioned"]
+    await deliver(firm, "user.updated", await without(firm, DANA))
+    assert (await statuses(firm))[DANA] == ["org:admin deprovisioned"]
+
+
+async def test_a3_sync_lets_a_person_in_again_whose_last_directory_is_gone(firm: Firm) -> None:
+    """An instance without directories has no such field."""
+    await settled(firm)
+    directory = await directory_at(firm)
+    await firm.browser().post(f"{directory}/users", json={"user": DANA, "active": False})
+    await firm.settle()
+    assert (await statuses(firm))[DANA] == ["org:admin deprovisioned"]
+    firm.emulator.webhooks.is_silent = True
+    assert (await firm.browser().delete(directory)).is_success
+    assert "deprovisioned" not in await user_of(firm, DANA)
+    await firm.sync()
+    assert (await statuses(firm))[DANA] == ["org:admin active"]
 
 
 async def test_a3_a_deprovisioned_person_is_shown_with_that_reason_and_counted_as_such(firm: Firm) -> None:

@@ -67,6 +67,20 @@ async def test_a4_the_end_of_the_older_one_is_in_the_audit_of_the_organization(f
     assert ended["details"]["after"]["status"] == "removed"
 
 
+async def test_a4_leaving_and_coming_back_at_once_is_one_end_in_the_audit(firm: Firm) -> None:
+    """Both webhooks are processed in one transaction: the deletion says it, the newer membership not once more."""
+    await settled(firm)
+    old = (await membership_of(firm, MAYA))["id"]
+    path = f"/v1/organizations/{firm.organization_id(SLUG)}/memberships"
+    await firm.clerk().delete(f"{path}/{firm.user_id(MAYA)}")
+    await firm.clerk().post(path, json={"user_id": firm.user_id(MAYA), "role": "org:member"})
+    await firm.settle()
+    entries = found(await firm.api().get("/v1/audit", params={"organization": SLUG, "limit": 100}))["data"]
+    (ended,) = [it for it in entries if it["action"] == "membership.gone" and it["target"] == old]
+    assert ended["actor"] == "clerk"
+    assert (await statuses(firm))[MAYA] == ["org:member active"]
+
+
 async def test_a4_removing_a_person_leaves_them_no_membership(firm: Firm) -> None:
     """Also where a process of an older version had left two."""
     await settled(firm)

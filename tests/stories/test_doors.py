@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from instep.access.principal import BREAK_GLASS
 from instep.inbox.api import PATHS
 from instep.mirror.tables import users
+from tests.support.firms import BOTH_PROFILES
 from tests.support.town import BROWSER, WHO, Town
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +34,8 @@ KINDS = {
     "home": "sign-in 403 303 303 303 in in",
     "whoever knows the key": "guess guess guess guess guess guess guess",
 }
+
+BY_RIGHTS = ("home", "members", "admins", "instance admins", "whoever may change them")  # once more under `minimal`
 
 ORGANIZATION = "/v1/organizations/{id}"
 PAGE = "/organizations/{id}"
@@ -292,7 +295,11 @@ def address(path: str, known: dict[str, str]) -> str:
     return re.sub(r"{(\w+)}", lambda found: values[found[1]], path)
 
 
-@pytest.mark.parametrize("kind", TABLE)
+@pytest.mark.parametrize(
+    ("kind", "profile"),
+    [*((kind, "default") for kind in TABLE), *((kind, "minimal") for kind in BY_RIGHTS)],
+    indirect=["profile"],
+)
 async def test_everyone_is_let_in_where_they_may_be_and_nowhere_else(town: Town, kind: str) -> None:
     known = ids(town)
     nobody_there = known | dict.fromkeys(("user_id", "member", "user", "invitation_id", "invitation"), "x_1")
@@ -339,6 +346,7 @@ async def test_a_member_who_opens_an_admins_profile_can_change_nothing_in_it(tow
     assert town.firm.state() == before
 
 
+@BOTH_PROFILES
 async def test_a_barred_person_is_let_in_nowhere(town: Town) -> None:
     """Deactivated here, whatever Clerk says."""
     person = sa.update(users).where(users.c.email == "dana@example.com").values(is_active=False)

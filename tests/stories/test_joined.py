@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from instep.audit.tables import audit
 from instep.kit.db import Db
 from instep.mirror.tables import memberships, organizations
+from tests.support.firms import EVERYWHERE
 from tests.sync.world import World, make_world, seed
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, EVERYWHERE]
 
 PLACE = {"organization": "ogn_local", "role": "org:admin"}
 
@@ -29,9 +30,9 @@ async def by_changed(world: World) -> None:
 
 @pytest.mark.parametrize("come_in", [by_first, by_plan, by_changed])
 async def test_an_invited_person_joins_and_the_audit_says_so(
-    db: Db, come_in: Callable[[World], Awaitable[object]]
+    db: Db, profile: str, come_in: Callable[[World], Awaitable[object]]
 ) -> None:
-    world = make_world(db)
+    world = make_world(db, profile)
     local = {"id": "ogn_local", "name": "Local", "joined_at": 1, "changed_at": 1}
     world.execute(sa.insert(organizations).values(**local))
     firm = seed(6)

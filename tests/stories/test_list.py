@@ -9,9 +9,10 @@ from clerk_emulator.webhooks.courier import Courier
 from instep.kit.clock import DAY
 from instep.people.merge import UNAVAILABLE
 from tests.support.faults import failing
+from tests.support.firms import EVERYWHERE
 from tests.support.world import Firm, make_firm
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, EVERYWHERE]
 
 PATIENCE = 0.05
 SEED = {
@@ -40,9 +41,9 @@ SEED = {
 
 
 @pytest.fixture
-async def firm(migrated_url: str) -> AsyncIterator[Firm]:
+async def firm(migrated_url: str, profile: str) -> AsyncIterator[Firm]:
     """Northwind Law, in Clerk and in the mirror; the list waits 50 ms for Clerk."""
-    firm = make_firm(migrated_url, patience=PATIENCE)
+    firm = make_firm(migrated_url, patience=PATIENCE, profile=profile)
     firm.emulator.seed(SEED)
     await firm.settle()
     yield firm
@@ -69,6 +70,8 @@ async def test_invitations_newest_first_and_then_members_by_name(firm: Firm) -> 
         "members": 3,
         "active": 3,
         "deactivated": 0,
+        "banned": 0,
+        "deprovisioned": 0,
         "admins": 1,
         "invitations": 2,
         "expired_invitations": 1,

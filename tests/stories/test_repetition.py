@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.support.firms import BOTH_PROFILES
 from tests.support.town import Town
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_PROFILES]
 
 KEY = {"Idempotency-Key": "key-1"}
 INVITATIONS = "/v1/organizations/northwind/invitations"

@@ -13,7 +13,8 @@ Side = dict[str, dict[str, dict[str, Any]]]
 
 
 def clerk_side(state: dict[str, Any]) -> Side:
-    """Everyone and everything that is in Clerk, by id."""
+    """Everyone and everything that is in Clerk, by id. A member has the state of the person that bars them."""
+    states = {it["id"]: _state(it) for it in state["users"]}
     return {
         "users": {it["id"]: _user(it) for it in state["users"]},
         "organizations": {it["id"]: _organization(it) for it in state["organizations"]},
@@ -22,12 +23,17 @@ def clerk_side(state: dict[str, Any]) -> Side:
                 "organization": it["organization"]["id"],
                 "user": it["public_user_data"]["user_id"],
                 "role": it["role"],
+                "status": states[it["public_user_data"]["user_id"]],
                 "joined_at": it["created_at"],
                 "version": it["updated_at"],
             }
             for it in state["memberships"]
         },
     }
+
+
+def _state(it: dict[str, Any]) -> str:
+    return "banned" if it["banned"] else "deprovisioned" if it.get("deprovisioned") else "active"
 
 
 def _user(it: dict[str, Any]) -> dict[str, Any]:
@@ -87,10 +93,10 @@ def _mirror_side(conn: Conn) -> Side:
             row["clerk_id"]: {
                 "organization": clerk_ids[row["organization_id"]],
                 "user": clerk_ids[row["user_id"]],
-                **{name: row[name] for name in ("role", "joined_at", "version")},
+                **{name: row[name] for name in ("role", "status", "joined_at", "version")},
             }
             for row in rows["instep_memberships"]
-            if row["status"] == "active"
+            if row["status"] in ("active", "banned", "deprovisioned")
         },
     }
 

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from tests.support.world import Firm
 
 
+# For stories that run on both databases, and once more where Clerk gives as little as it may.
+EVERYWHERE = pytest.mark.parametrize(
+    ("migrated_url", "profile"),
+    [("sqlite", "default"), ("postgresql", "default"), ("sqlite", "minimal")],
+    indirect=True,
+    ids=lambda value: value,
+)
+BOTH_PROFILES = pytest.mark.parametrize("profile", ["default", "minimal"], indirect=True)
+
+
 @pytest.fixture(scope="session")
 def clerk_key() -> str:
     """One pair of keys for all emulators: making one takes longer than most tests."""
@@ -21,21 +31,27 @@ def clerk_key() -> str:
 
 
 @pytest.fixture
-async def firm(migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
+def profile(request: pytest.FixtureRequest) -> str:
+    """The emulator's profile: `default`, unless the test is marked with one of the marks above."""
+    return str(getattr(request, "param", "default"))
+
+
+@pytest.fixture
+async def firm(migrated_url: str, clerk_key: str, profile: str) -> AsyncIterator[Firm]:
     """A firm with nobody in it yet; once on SQLite, once on PostgreSQL."""
     from tests.support.world import make_firm
 
-    firm = make_firm(migrated_url, private_key=clerk_key)
+    firm = make_firm(migrated_url, private_key=clerk_key, profile=profile)
     yield firm
     await firm.close()
 
 
 @pytest.fixture
-async def sqlite_firm(sqlite_migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
+async def sqlite_firm(sqlite_migrated_url: str, clerk_key: str, profile: str) -> AsyncIterator[Firm]:
     """A firm on SQLite, where the database makes no difference."""
     from tests.support.world import make_firm
 
-    firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
+    firm = make_firm(sqlite_migrated_url, private_key=clerk_key, profile=profile)
     yield firm
     await firm.close()
 

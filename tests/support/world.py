@@ -1,7 +1,9 @@
 """A whole firm in one process: Clerk's emulator and instep wired together, and nothing goes on unless it is told to.
 
 `firm.settle()` carries every webhook to instep's door and works the inbox until nothing is due. Both read one clock
-that moves a millisecond at every look, so that nothing in Clerk happens at the same moment.
+that moves a millisecond at every look, so that nothing in Clerk happens at the same moment. Under the emulator's
+profile `minimal` webhooks are late and some are lost: `settle()` lets that time pass, and ends with one sync where any
+can be lost, as `instep sync apply` does it.
 """
 
 import asyncio
@@ -16,18 +18,23 @@ import uvicorn
 from clerk_emulator import Emulator
 from clerk_emulator.serve.server import address_of, bind
 from clerk_emulator.state.clock import Clock as EmulatorClock
+from clerk_emulator.wire.omission import without_omitted
 from instep.app.config import make_settings
 from instep.app.web import Front, make_app
 from instep.app.wiring import Services, make_services
 from instep.clerk.client import ClerkClient
 from instep.inbox import store as inbox
+from instep.kit.clock import SECOND
 from instep.people.flows import PATIENCE
+from instep.sync import store
+from instep.sync.model import Run
 from tests.support.clocks import Ticking
 from tests.support.svix import SECRET
 
 KEY = "a key of more than twenty characters"
 OURS = "http://127.0.0.1:8000"
 DOOR = f"{OURS}/webhooks/clerk"
+ALL = 10_000
 
 
 class QuietServer(uvicorn.Server):
@@ -49,10 +56,30 @@ class Firm:
     _clients: list[httpx2.AsyncClient] = field(default_factory=list)
 
     async def settle(self) -> None:
-        """Carry every webhook that is due, and work whatever is due in the inbox."""
+        """Carry every webhook, late ones too, work whatever is due in the inbox, and make up for lost webhooks."""
+        settings = self.emulator.state.settings
+        self.clock.advance(settings.webhook_delay_seconds * SECOND)
         await self.emulator.webhooks.drain()
         while await self.services.work.run_once():
             pass
+        if settings.webhook_loss_percent:
+            await self.sync()
+
+    async def sync(self) -> Run:
+        """Do what `instep sync apply` does: the first sync of an empty database, else a plan, applied whole.
+
+        Deletions aren't limited: a story's firm is so small that each is a large part of it.
+        """
+        sync = self.services.syncing.sync
+        if await sync.is_empty():
+            return await sync.first(actor="test")
+        plan = await sync.plan(actor="test", allow_gone=ALL)
+        applied = await sync.apply(plan.id, actor="test")
+        left = [
+            it for it in await self.services.db.read(store.list_findings, plan.id, limit=ALL) if it.outcome != "applied"
+        ]
+        assert not left, left
+        return applied
 
     async def settle_patiently(self) -> None:
         """`settle`, and again whenever something that was put off is due, until nothing waits."""
@@ -80,6 +107,11 @@ class Firm:
     def state(self) -> dict[str, Any]:
         """Everything that Clerk has."""
         return self.emulator.desk.state()
+
+    def shown_state(self) -> dict[str, Any]:
+        """Everything that Clerk has, without what its API and webhooks leave out."""
+        shown: dict[str, Any] = without_omitted(self.emulator.state.settings, self.state())
+        return shown
 
     def user_id(self, email: str) -> str:
         """Clerk's id of the person with this address."""
@@ -118,15 +150,25 @@ class Firm:
         return client
 
 
-def make_emulator(clock: Ticking, private_key: str | None = None) -> Emulator:
+def make_emulator(clock: Ticking, private_key: str | None = None, profile: str | None = None) -> Emulator:
     """An emulator whose ids and times are the same in every run."""
-    return Emulator(clock=EmulatorClock(wall=clock), id_seed=7, private_key=private_key)
+    return Emulator(clock=EmulatorClock(wall=clock), id_seed=7, private_key=private_key, profile=profile)
 
 
-def make_firm(url: str, *, private_key: str | None = None, patience: float = PATIENCE, **settings: str) -> Firm:
-    """A firm on a migrated database, with nobody in it yet. `patience`: how long the list waits for Clerk."""
+def make_firm(
+    url: str,
+    *,
+    private_key: str | None = None,
+    patience: float = PATIENCE,
+    profile: str | None = None,
+    **settings: str,
+) -> Firm:
+    """A firm on a migrated database, with nobody in it yet.
+
+    `patience`: how long the list waits for Clerk. `profile`: the emulator's, such as `minimal`.
+    """
     clock = Ticking()
-    emulator = make_emulator(clock, private_key)
+    emulator = make_emulator(clock, private_key, profile)
     client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=httpx2.ASGITransport(app=emulator))
     values = {
         "INSTEP_DATABASE_URL": url,

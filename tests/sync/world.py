@@ -121,9 +121,9 @@ async def no_pause(_: float) -> None:
     """Waits for nothing."""
 
 
-def make_world(db: Db, **more: Any) -> World:
+def make_world(db: Db, profile: str = "default", **more: Any) -> World:
     clock = Ticking()
-    emulator = Emulator(clock=EmulatorClock(wall=clock), id_seed=7)
+    emulator = Emulator(clock=EmulatorClock(wall=clock), id_seed=7, profile=profile)
     between = Between(emulator)
     client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=between)
     everything = client.everything()

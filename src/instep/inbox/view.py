@@ -37,14 +37,15 @@ class Event(Struct, frozen=True, kw_only=True):
 
 def delivery_row(it: Row, names: Mapping[str, str], words: Words, *, now: int) -> DeliveryRow:
     """A delivery in words."""
-    about = [names.get(id, id) for id in (it.user_id, it.organization_id) if id]
+    is_foreign = it.outcome == "foreign"  # about nobody here
+    about = [] if is_foreign else [names.get(id, id) for id in (it.user_id, it.organization_id) if id]
     is_ended = it.state in ("settled", "parked")
     return DeliveryRow(
         id=it.id,
         type=it.type,
         about=tuple(about),
         state=it.state,
-        status=status(it.state, words),
+        status=status("foreign" if is_foreign else it.state, words),
         did=did(it.outcome, words),
         tries=it.attempts + is_ended,
         received=words.ago(it.received_at, now),
@@ -63,6 +64,7 @@ def status(state: str, words: Words) -> Status:
         "waiting": Status(_("Tried again later"), "clock", "info"),
         "settled": Status(_("Done"), "circle-check", "good"),
         "parked": Status(_("Parked"), "triangle-alert", "warn"),
+        "foreign": Status(_("Not applied"), "circle-minus", "quiet"),
     }
     return known[state]
 
@@ -80,7 +82,7 @@ def did(outcome: str | None, words: Words) -> str:
         "pages refreshed": _("Open pages were refreshed"),
         "session ended": _("Ended a session"),
         "settled by reading Clerk": _("Settled by reading Clerk"),
-        "foreign": _("Nothing: it came from another Clerk instance, as a test of the dashboard does"),
+        "foreign": _("Nothing: it came from another Clerk instance, such as a test from the dashboard"),
         "replayed": _("To be worked once more"),
     }
     return known.get(outcome or "") or outcome or ""

@@ -137,7 +137,7 @@ class Resend:
             asked.intent.update(
                 role=found.role,
                 status=found.status,
-                expires_in_days=days_of(found),
+                expires_in_days=days_of(found) or EXPIRES_IN_DAYS,
                 notify=notify,
                 inviter=inviter,
                 redirect_url=self.redirect_url,

@@ -5,7 +5,7 @@ import re
 from instep.access.principal import Access
 from instep.identity import addresses, refusals
 from instep.identity.addresses import invitation_target
-from instep.identity.model import ClerkId, Invitation
+from instep.identity.model import AppInvitation, ClerkId, Invitation
 from instep.identity.ports import ProviderRefused
 from instep.identity.refusals import CONFLICT, FORBIDDEN, NOT_FOUND, Refused
 from instep.identity.roles import Roles
@@ -93,10 +93,10 @@ def target_of(organization: str, email: str) -> str:
     return invitation_target(organization, email)
 
 
-def days_of(invitation: Invitation) -> int:
-    """For how many days an invitation was made."""
+def days_of(invitation: Invitation | AppInvitation) -> int | None:
+    """Return for how many days an invitation was made, from 1 to MOST_DAYS; None where Clerk does not say it."""
     if invitation.expires_at is None or not invitation.created_at:
-        return EXPIRES_IN_DAYS
+        return None
     return max(1, min(MOST_DAYS, round((invitation.expires_at - invitation.created_at) / DAY)))
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instep.identity.addresses import canonical
-from instep.identity.events import BarSeen, Gone, News, Seen, seen
+from instep.identity.events import OPTIONAL, BarSeen, Gone, News, Seen, seen
 from instep.identity.model import Entity, Key, Membership, User
 from instep.identity.rules import OLDER, Answer, AskAgain, Change, Ignored, Known, Verdict, after, decide
 from instep.kit.db import Conn
@@ -19,8 +19,6 @@ from instep.mirror.store import Standing, find_content, find_known, find_ours, f
 Pair = tuple[str, str]
 
 _OURS = re.compile(r"usr_[0-9a-f]{26}")
-OPTIONAL = frozenset({"is_deprovisioned"})
-"""Fields of the content that Clerk's specification does not require: left out, they are as they were."""
 _PREFIX = {"user": "usr", "organization": "ogn", "membership": "mbr"}
 
 
@@ -129,15 +127,21 @@ class Ledger:
     def _completed(self, news: Seen, known: Known | None, is_read: bool) -> Seen | AskAgain | Ignored:
         """Put what the mirror holds in the place of what Clerk did not send; a thing that came within another one
         decides nothing about a known one that it does not say whole.
+
+        A reading leaves out no field but one that says nothing (OPTIONAL). A webhook may; it lets nobody in whom
+        Clerk barred, and Clerk is asked.
         """
         if known is None or (known.is_gone and not is_read):
             return replace(news, absent=frozenset())
-        if news.absent <= OPTIONAL and not known.is_deprovisioned:
+        absent = news.absent - OPTIONAL if is_read or not known.is_deprovisioned else news.absent
+        if not absent:
             return replace(news, absent=frozenset())
-        if news.is_embedded and not news.absent <= OPTIONAL:
-            is_newer = news.version > known.version and not is_read
+        is_newer = news.version > known.version and not is_read
+        if news.is_embedded:
             return AskAgain(news.key, news.entity, known) if is_newer else Ignored(OLDER)
-        return seen(_filled(news.entity, news.absent, self._content.get(news.key, {})), news.version)
+        if is_newer and absent & OPTIONAL:
+            return AskAgain(news.key, news.entity, known)
+        return seen(_filled(news.entity, absent, self._content.get(news.key, {})), news.version)
 
     def _has_newer(self, news: Seen, entity: Membership) -> bool:
         """Return whether a newer membership of the same person in the same organization has not ended."""
@@ -152,6 +156,8 @@ class Ledger:
                 continue
             key = Key("membership", it.clerk_id)
             known = self.known.get(key) or Known(it.id, it.version, it.digest, is_gone=False)
+            if known.is_gone and known.absent_at is None:
+                continue  # its own deletion is in this transaction too
             change = Change(Gone(key, replace(entity, clerk_id=it.clerk_id, role=it.role)), known)
             self._before.setdefault(key, known if it.clerk_id in self.before else None)
             self.known[key], self._last[key] = after(change, known.id), change.news

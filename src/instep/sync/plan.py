@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from instep.identity.events import Seen
+from instep.identity.events import OPTIONAL, Seen
 from instep.identity.model import Key, Kind, Membership, User
 from instep.identity.whole import FIELDS, Ours
 
@@ -160,7 +160,7 @@ def differing(their: Seen, our: Ours, policy: Policy) -> Finding | None:
         differences = [
             Difference(name, _plain(there), _written(name, here), policy.owner(name))
             for name, there, here in pairs
-            if name not in their.absent and not is_same(there, here)
+            if (name not in their.absent or name in OPTIONAL) and not is_same(there, here)
         ]
     if our.is_deactivated and policy.owner("deactivation") == "clerk":
         differences.append(Difference("deactivated", False, True, "clerk"))

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from instep.kit.clock import MINUTE
+from instep.invitations.rules import EXPIRES_IN_DAYS
+from instep.kit.clock import DAY, MINUTE
 from tests.support.console import PARTIAL, console_of
 from tests.support.world import Firm
 
@@ -51,6 +52,37 @@ async def test_a_new_one_lasts_as_long_and_says_the_same(sqlite_firm: Firm) -> N
         old, new = sqlite_firm.emulator.state.invitations.oldest_first()
         assert new.public_metadata["role"] == old.public_metadata["role"] == "admin"
         assert abs((new.expires_at - new.created_at) - (old.expires_at - old.created_at)) < MINUTE
+
+
+@pytest.mark.parametrize("profile", ["minimal"], indirect=True)
+async def test_a_new_one_lasts_as_long_though_clerk_does_not_say_how_long_the_old_one_did(sqlite_firm: Firm) -> None:
+    async with console_of(sqlite_firm) as page:
+        await page.post("/invitations", data=FORM, headers=PARTIAL)
+        for times in (1, 2):
+            newest, _ = ids(sqlite_firm)[-1]
+            sqlite_firm.clock.advance(2 * MINUTE)
+            await page.post(f"/invitations/{newest}/resend", headers=PARTIAL)
+            assert len(ids(sqlite_firm)) == times + 1
+        lasts = [it.expires_at - it.created_at for it in sqlite_firm.emulator.state.invitations.oldest_first()]
+        assert {round(it / DAY) for it in lasts} == {3}
+
+
+async def test_a_new_one_of_an_invitation_that_somebody_else_sent_lasts_the_default_where_nobody_knows_better(
+    sqlite_firm: Firm,
+) -> None:
+    sqlite_firm.emulator.state.settings.omitted = ["invitation.expires_at"]
+    async with console_of(sqlite_firm) as page:
+        body = {
+            "email_address": "eve@example.com",
+            "expires_in_days": 20,
+            "public_metadata": {"instep_operation": "op_none"},
+        }
+        assert (await sqlite_firm.clerk().post("/v1/invitations", json=body)).is_success
+        ((first, _),) = ids(sqlite_firm)
+        sqlite_firm.clock.advance(2 * MINUTE)
+        await page.post(f"/invitations/{first}/resend", headers=PARTIAL)
+        _, new = sqlite_firm.emulator.state.invitations.oldest_first()
+        assert round((new.expires_at - new.created_at) / DAY) == EXPIRES_IN_DAYS
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,18 @@ from instep.invitations import limits, store
 from instep.invitations.application import sending
 from instep.invitations.rules import (
     EXPIRES_IN_DAYS,
-    MOST_DAYS,
     STALE,
     InviteRefused,
     checked_days,
     checked_email,
     checked_id,
+    days_of,
     in_words,
 )
 from instep.invitations.sending import MARK
 from instep.journal.model import Asked, Failed
 from instep.journal.run import Runner
+from instep.journal.store import find as find_operation
 from instep.journal.store import find_repeated
 from instep.kit.clock import DAY, Clock
 from instep.kit.clock import now as system_now
@@ -123,7 +124,7 @@ class Applications:
         """
         _require_admin(principal)
         old = await self.find(principal, invitation)
-        days = round((old.expires_at - old.created_at) / DAY) if old.expires_at else EXPIRES_IN_DAYS
+        days = days_of(old) or await self._days_sent(old)
         public = {name: value for name, value in old.public_metadata.items() if name != MARK}
         _require_key_may(principal, public)
         asked = Asked(
@@ -135,7 +136,7 @@ class Applications:
             intent={
                 "invitation": old.clerk_id,
                 "email": old.email,
-                "expires_in_days": checked_days(max(1, min(days, MOST_DAYS))),
+                "expires_in_days": days,
                 "notify": True,
                 "redirect_url": self.redirect_url,
                 "public_metadata": public,
@@ -187,6 +188,11 @@ class Applications:
             words = said("%(name)s is in Clerk: invite to it directly.", name=found.name)
             raise InviteRefused(words, code="not_local", status=CONFLICT, field="organization")
         return found.id
+
+    async def _days_sent(self, invitation: AppInvitation) -> int:
+        """Return for how many days we made an invitation of which Clerk does not say it; of others': the default."""
+        sent = await self.db.read(find_operation, str(invitation.public_metadata.get(MARK, "")))
+        return int(sent.intent.get("expires_in_days", EXPIRES_IN_DAYS)) if sent else EXPIRES_IN_DAYS
 
     def _check(self, conn: Conn, *, principal: Principal, email: str, is_resend: bool = False) -> None:
         now = self.clock()

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from instep.identity.events import Gone, Seen
 from instep.identity.model import ADMIN, ClerkId, Key
+from instep.identity.roles import UNREAD
 from instep.kit.db import Conn, Db
 from instep.mirror.apply import take_in
 from instep.mirror.bulk import insert_new, make_ready
@@ -111,7 +112,7 @@ def test_an_admins_organizations_are_locked_in_that_order_too(postgres_migrated_
     [person] = db.reading(lambda conn: conn.execute(sa.select(users.c.id)).scalars().all())
     with db.engine.connect() as other:
         find_known(other, [organization(1).key])
-        with beside(lambda: db.writing(lock_organizations_of, person, ADMIN), other):
+        with beside(lambda: db.writing(lock_organizations_of, person, UNREAD), other):
             second = sa.select(organizations.c.id).where(organizations.c.clerk_id == "org_2")
             assert other.execute(second.with_for_update(nowait=True)).first() is not None
     db.close()

@@ -52,6 +52,8 @@ NOT_PLAIN = [
     "unknown=1",
     "last_active=7d",
 ]
+OUTERMOST = ("x-request-id", "date", "cache-control", "x-content-type-options")
+"""Headers of the outermost layer, which the application alone does not set."""
 
 
 async def ask(app: Any, query: str, **headers: str) -> tuple[int, Any, dict[str, str]]:
@@ -61,7 +63,7 @@ async def ask(app: Any, query: str, **headers: str) -> tuple[int, Any, dict[str,
         answer = await client.get(f"{LIST}?{query}" if query else LIST)
     body = answer.json()
     body.pop("request_id", None)
-    return answer.status_code, body, {it: v for it, v in answer.headers.items() if it not in ("x-request-id", "date")}
+    return answer.status_code, body, {it: v for it, v in answer.headers.items() if it not in OUTERMOST}
 
 
 async def cookie_of(firm: Firm, email: str) -> dict[str, str]:
@@ -144,12 +146,12 @@ async def test_an_organization_is_found_and_read_in_one_visit(
 ) -> None:
     firm = await furnish(sqlite_firm)
     db, visits = firm.services.db, []
-    reading = type(db).reading
+    read = type(db)._read
 
     def counted(*args: Any, **more: Any) -> Any:
-        visits.append(args[1])
-        return reading(*args, **more)
+        visits.append(args[-1])
+        return read(*args, **more)
 
-    monkeypatch.setattr(type(db), "reading", counted)
+    monkeypatch.setattr(type(db), "_read", counted)
     assert (await firm.api().get(f"{LIST}?status=active")).status_code == 200
     assert len(visits) == 1

@@ -64,7 +64,7 @@ _PRAGMAS = (
 _BULK_PRAGMAS = ("synchronous=NORMAL", "wal_autocheckpoint=16000", "cache_size=-64000")
 _USUAL_PRAGMAS = ("synchronous=FULL", "wal_autocheckpoint=1000", "cache_size=-16000")
 _IDLE_TOO_LONG = "25P03"
-_IDLE_LIMIT, _IDLE_MS = "idle_in_transaction_session_timeout", int(MOST_IDLE * 1_000)
+_IDLE_LIMIT = "idle_in_transaction_session_timeout"
 POOLED = "instep_is_pooled"
 _TOO_MUCH = "54"  # a value that passes a limit of PostgreSQL's, such as the size of an index row: no outage
 _NO_VALUE = (OverflowError, UnicodeEncodeError)  # what drivers raise for values that they can't even hand over
@@ -79,7 +79,6 @@ which is the host application's."""
 PATIENCE = 40.0
 """Seconds that work of nobody's request waits for a lock. A request has a limit of its own (see `kit.waits`)."""
 LOCK_WAIT = 8.0  # seconds that one statement waits for a lock on PostgreSQL
-_LOCK_MS = int(LOCK_WAIT * 1_000)
 SHORT_WAIT = 2.0  # seconds: a request that may wait less than this says so to PostgreSQL
 READ_WAIT = 5.0  # seconds that reading waits on SQLite; it waits only for who has the whole file for themselves
 CONNECT_WAIT = 4.0  # seconds that opening an SQLite file waits, before anything is set up
@@ -320,7 +319,8 @@ def _postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -> sa.En
     @sa.event.listens_for(engine, "begin")
     def _begin(conn: Conn) -> None:
         if is_pooled(conn) and conn.get_execution_options().get("instep_writes", False):
-            conn.exec_driver_sql(f"SET LOCAL {_IDLE_LIMIT} = {_IDLE_MS}; SET LOCAL lock_timeout = {_LOCK_MS}")
+            idle, lock = int(MOST_IDLE * 1_000), int(LOCK_WAIT * 1_000)
+            conn.exec_driver_sql(f"SET LOCAL {_IDLE_LIMIT} = {idle}; SET LOCAL lock_timeout = {lock}")
 
     @sa.event.listens_for(engine, "handle_error")
     def _notice(context: sa.engine.ExceptionContext) -> None:
@@ -339,7 +339,7 @@ def _limit_waits(connection: psycopg.Connection[Any]) -> bool:
     """
     query = "SELECT set_config(%s, %s, false), set_config('lock_timeout', %s, false) "
     query += "FROM (SELECT pg_backend_pid() AS pid) AS own WHERE pid = %s"
-    values = (_IDLE_LIMIT, str(_IDLE_MS), str(_LOCK_MS), connection.info.backend_pid)
+    values = (_IDLE_LIMIT, str(int(MOST_IDLE * 1_000)), str(int(LOCK_WAIT * 1_000)), connection.info.backend_pid)
     found = connection.execute(query, values, prepare=False)
     return found.fetchone() is not None
 

@@ -59,7 +59,7 @@ async def test_a7_a_user_with_missing_fields_keeps_them(firm: Firm) -> None:
     path = f"/v1/users/{firm.user_id(MAYA)}"
     await firm.api().patch(path, json={"first_name": "Maya", "public_metadata": {"floor": 3}})
     await firm.settle()
-    await deliver(firm, "user.updated", await user_of(firm, MAYA, banned=True, deprovisioned=True))
+    await deliver(firm, "user.updated", await user_of(firm, MAYA, banned=True))
     before = found(await firm.api().get(path))
     kept = ("first_name", "email_addresses", "primary_email_address_id", "public_metadata", "external_id", "banned")
     sent = await user_of(firm, MAYA, last_name="Cohen")

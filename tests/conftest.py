@@ -2,9 +2,11 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 
 import hypothesis.core
 import pytest
+import structlog
 from hypothesis import Phase, settings
 from hypothesis.vendor.pretty import RepresentationPrinter
 
@@ -24,6 +26,13 @@ hypothesis.core.RepresentationPrinter = RepresentationPrinter  # type: ignore[at
 def anyio_backend() -> str:
     """Async tests (marked `anyio`) and async fixtures run on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def log_of_this_test() -> Iterator[None]:
+    """No test logs where another one has: a command that stays sets the log up, on a stream that is closed by then."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

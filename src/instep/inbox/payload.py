@@ -21,11 +21,18 @@ MESSAGE_TEXTS = frozenset({"body", "body_plain", "message", "data", "subject"})
 
 
 def shown(type: str, body: str) -> str:
-    """The body as indented JSON, cut where it is long. Secrets are replaced; of what is no JSON, all of it is."""
+    """The body as indented JSON, cut where it is long. Secrets are replaced; of what is no JSON, all of it is.
+
+    What is nested too deeply to be searched for secrets is replaced as a whole, too.
+    """
     try:
-        said = msgspec.json.decode(body)
+        return _shown(type, body)
     except (msgspec.MsgspecError, RecursionError):
         return HIDDEN
+
+
+def _shown(type: str, body: str) -> str:
+    said = msgspec.json.decode(body)
     is_message = type.partition(".")[0] in MESSAGES
     if is_message and isinstance(said, dict) and isinstance(said.get("data"), dict):
         inside = {name: HIDDEN if name in MESSAGE_TEXTS else value for name, value in said["data"].items()}

@@ -324,7 +324,7 @@ def _take_unfinished(conn: Conn) -> list[str]:
     return found
 
 
-_KEPT = ("instep_sessions", "instep_pace", "instep_leases", "instep_audit")
+_KEPT = ("instep_sessions", "instep_pace", "instep_leases", "instep_audit", "instep_facts")
 
 
 def _empty(conn: Conn) -> None:

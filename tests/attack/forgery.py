@@ -38,7 +38,7 @@ async def run(target: Target) -> Report:
         answer = await target.call(method, place, headers=headers, content=b"{}", follow_redirects=False)
         report.judge(answer, f"{method} {path} {optional}")
         report.count("requests")
-        is_refused = answer.status_code in (400, 401, 403, 415, 422)
+        is_refused = answer.status_code in (400, 401, 403, 415, 422, 429)
         report.expect(is_refused, f"{method} {path} {optional} {type_}: {answer.status_code}")
     answer = await target.call("GET", "/v1/users", headers={"cookie": cookie})
     report.expect(answer.status_code == 200, "the session was ended by one of them")

@@ -37,7 +37,9 @@ async def sign_in(firm: Firm, email: str) -> tuple[dict[str, str], str]:
 
 
 async def deliver(firm: Firm, id: str) -> None:
-    event = body("user.updated", {"id": "user_new", "updated_at": 2, "email_addresses": []}, instance=None)
+    data = {"id": "user_new", "updated_at": 2, "email_addresses": [], "first_name": "New", "last_name": None}
+    data |= {"username": None, "external_id": None, "banned": False, "deprovisioned": False, "public_metadata": {}}
+    event = body("user.updated", data | {"primary_email_address_id": None}, instance=firm.emulator.state.id)
     answer = await firm.api(None).post(DOOR, content=event, headers=signed(event, at=firm.clock(), id=id))
     assert answer.status_code == 202
 

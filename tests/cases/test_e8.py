@@ -155,12 +155,13 @@ async def test_e8_the_check_on_the_timer_goes_on_and_is_made_once(shop: Firm) ->
 async def test_e8_keys_of_clerk_are_fetched_again(shop: Firm) -> None:
     from instep.clerk.jwks import Jwks
     from instep.identity.session import SessionRefused
+    from tests.clerk.tokens import jwk
 
     fetched: list[int] = []
 
     async def fetch() -> dict[str, object]:
         fetched.append(shop.clock())
-        return {"keys": []}
+        return {"keys": [jwk(kid="another")]}
 
     keys = Jwks(fetch, clock=shop.clock)
     for _ in range(2):

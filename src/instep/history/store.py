@@ -14,7 +14,7 @@ from instep.kit.sought import needles
 from instep.mirror import search
 from instep.mirror.tables import memberships, organizations, users
 
-u, m, o, c, k = users.c, memberships.c, organizations.c, operations.c, api_keys.c
+u, m, o, k = users.c, memberships.c, organizations.c, api_keys.c
 _NAMES = (u.first_name, u.last_name, u.username, u.email)
 MOST_FOUND = 8
 
@@ -30,6 +30,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
 def count_attention(conn: Conn, organization_id: str | None) -> int:
     """How many operations need a person; in one organization, or in all."""
+    c = operations.c
     query = sa.select(sa.func.count()).select_from(operations).where(UNFINISHED, c.state == "attention")
     if organization_id is not None:
         query = query.where(c.organization_id == organization_id)

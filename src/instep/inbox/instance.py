@@ -19,7 +19,6 @@ from instep.kit.errors import InstepError
 
 log = structlog.get_logger(__name__)
 
-BOUND = store.BOUND
 FROM_A_DELIVERY = "clerk_instance_id"
 """The fact of earlier versions. It follows what is bound, so that their processes go on beside ours."""
 REPLACED = "clerk_instance_replaced"
@@ -62,7 +61,7 @@ def _lenient_instance_of(body: str) -> str | None:
 
 def find_bound(conn: Conn) -> str | None:
     """Return the id of the instance that this database belongs to, None while no secret key was asked."""
-    return store.find_fact(conn, BOUND)
+    return store.find_fact(conn, store.BOUND)
 
 
 def find_rebound_at(conn: Conn) -> int:
@@ -72,7 +71,7 @@ def find_rebound_at(conn: Conn) -> int:
 
 def bind(conn: Conn, instance_id: str, *, now: int) -> str:
     """Keep what the secret key says unless an instance is bound; return the one that is bound afterwards."""
-    bound = store.keep_fact(conn, BOUND, instance_id)
+    bound = store.keep_fact(conn, store.BOUND, instance_id)
     earlier = store.find_fact(conn, FROM_A_DELIVERY)
     if earlier != bound:
         store.set_fact(conn, FROM_A_DELIVERY, bound)
@@ -87,7 +86,7 @@ def rebind(conn: Conn, instance_id: str, *, now: int) -> str | None:
     before = find_bound(conn)
     if before == instance_id:
         return before
-    for name, value in ((BOUND, instance_id), (FROM_A_DELIVERY, instance_id), (REBOUND_AT, str(now))):
+    for name, value in ((store.BOUND, instance_id), (FROM_A_DELIVERY, instance_id), (REBOUND_AT, str(now))):
         store.set_fact(conn, name, value)
     return before
 

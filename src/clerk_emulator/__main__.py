@@ -1,4 +1,4 @@
-"""`python -m clerk_emulator`."""
+"""Run the command line with `python -m clerk_emulator`."""
 
 from clerk_emulator.cli import main
 

@@ -1,4 +1,4 @@
-"""The command `clerk-emulator`."""
+"""The `clerk-emulator` command."""
 
 import argparse
 import os
@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clerk_emulator.control import generate
+from clerk_emulator.control import data_generator
 from clerk_emulator.control.seed_file import SeedFile
 from clerk_emulator.serve.emulator import Emulator
-from clerk_emulator.serve.server import PortTaken, address_of, bind, server_for, stop_with
-from clerk_emulator.serve.supported import text
-from clerk_emulator.state.instance import CHOICES
+from clerk_emulator.serve.server import PortInUseError, bind, create_server, server_url, stop_on_eof
+from clerk_emulator.serve.supported_page import render_page
+from clerk_emulator.state.settings import SETTING_CHOICES
 
 EPILOG = "CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY pin the keys where the flags are not given."
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wish = _parser().parse_args(arguments)
     try:
         wish.run(wish)
-    except (PortTaken, ValueError, OSError) as error:
+    except (PortInUseError, ValueError, OSError) as error:
         print(f"clerk-emulator: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
@@ -32,18 +32,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clerk-emulator", description="A stand-in for Clerk on this machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     supported = commands.add_parser("supported", help="print which operations there are, as Markdown")
-    supported.set_defaults(run=lambda wish: print(text(), end=""))
+    supported.set_defaults(run=lambda wish: print(render_page(), end=""))
     serve = commands.add_parser("serve", help="serve until stopped", epilog=EPILOG)
     serve.set_defaults(run=_serve)
     serve.add_argument("--port", type=int, default=8001, help="0 picks a free one (default: %(default)s)")
     serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     serve.add_argument("--state", type=Path, metavar="FILE", help="keep everything in this file")
     serve.add_argument("--seed", type=Path, metavar="FILE", help="JSON or YAML to seed one with that has no users")
-    serve.add_argument("--generate", type=_counts, metavar="U,O,M", help="make up users, organizations, memberships")
+    serve.add_argument(
+        "--generate", type=_parse_counts, metavar="U,O,M", help="make up users, organizations, memberships"
+    )
     serve.add_argument("--retry-scale", type=float, default=1.0, metavar="X", help="shorten webhook retries")
     serve.add_argument("--public-url", metavar="URL", help="where clients find it (default: host and port)")
     serve.add_argument("--npm", type=Path, metavar="DIR", help="where npm put Clerk's scripts, to serve them")
-    serve.add_argument("--profile", choices=CHOICES["profile"], help="minimal: as little as Clerk may give")
+    serve.add_argument("--profile", choices=SETTING_CHOICES["profile"], help="minimal: as little as Clerk may give")
     serve.add_argument("--until-stdin-closes", action="store_true", help="end with the process that started this one")
     serve.add_argument("--secret-key", default=os.environ.get("CLERK_SECRET_KEY"), metavar="sk_test_...")
     serve.add_argument("--publishable-key", default=os.environ.get("CLERK_PUBLISHABLE_KEY"), metavar="pk_test_...")
@@ -62,7 +64,7 @@ def _serve(wish: argparse.Namespace) -> None:
     pinned = file.keys if file else {}
     listener = bind(wish.host, wish.port)
     with listener:
-        address = address_of(wish.host, listener)
+        address = server_url(wish.host, listener)
         emulator = Emulator(
             state_file=wish.state,
             public_url=wish.public_url or address,
@@ -75,32 +77,32 @@ def _serve(wish: argparse.Namespace) -> None:
             profile=wish.profile,
         )
         if not len(emulator.state.users):
-            _fill(emulator, file, wish.generate)
+            _seed_emulator(emulator, file, wish.generate)
         emulator.save()
-        print(_greeting(emulator, address), flush=True)
-        server = server_for(emulator)
+        print(_startup_message(emulator, address), flush=True)
+        server = create_server(emulator)
         if wish.until_stdin_closes:
-            stop_with(sys.stdin.buffer, server)
+            stop_on_eof(sys.stdin.buffer, server)
         server.run(sockets=[listener])
 
 
-def _fill(emulator: Emulator, file: SeedFile | None, counts: dict[str, int] | None) -> None:
+def _seed_emulator(emulator: Emulator, file: SeedFile | None, counts: dict[str, int] | None) -> None:
     if file is not None:
         try:
             emulator.seed(file.seed)
         except ValueError as wrong:
             raise file.explain(wrong) from wrong
     if counts is not None:
-        generate.grow(emulator.state, counts)
+        data_generator.generate(emulator.state, counts)
 
 
-def _counts(text: str) -> dict[str, int]:
+def _parse_counts(text: str) -> dict[str, int]:
     numbers = [int(part) for part in text.split(",")]
-    if len(numbers) > len(generate.KINDS):
+    if len(numbers) > len(data_generator.KINDS):
         raise ValueError(text)
-    return dict(zip(generate.KINDS, numbers, strict=False))
+    return dict(zip(data_generator.KINDS, numbers, strict=False))
 
 
-def _greeting(emulator: Emulator, address: str) -> str:
+def _startup_message(emulator: Emulator, address: str) -> str:
     title = f"Clerk emulator on {address} (for development; nothing reaches Clerk)"
     return "\n".join([title, *(f"  {name}={value}" for name, value in emulator.site.variables.items())])

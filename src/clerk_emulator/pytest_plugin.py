@@ -1,4 +1,4 @@
-"""A pytest plugin: the fixture `clerk` is a fresh emulator for each test, in process or on a port."""
+"""Pytest plugin: the fixture `clerk` is a fresh emulator per test, in process or on a port."""
 
 import asyncio
 import socket
@@ -11,13 +11,13 @@ import pytest
 import uvicorn
 
 from clerk_emulator.serve.emulator import Emulator
-from clerk_emulator.serve.server import address_of, bind, server_for
+from clerk_emulator.serve.server import bind, create_server, server_url
 from clerk_emulator.state import sessions, users
 from clerk_emulator.wire.keyring import Keyring
-from clerk_emulator.wire.tokens import session_token
+from clerk_emulator.wire.session_tokens import create_session_token
 
 HOST = "127.0.0.1"
-PATIENCE = 10
+TIMEOUT_SECONDS = 10
 T = TypeVar("T")
 
 
@@ -30,9 +30,9 @@ class Clerk:
 
     def __init__(self, private_key: str, options: Mapping[str, Any]) -> None:
         self._listener: socket.socket = bind(HOST, 0)
-        public_url = address_of(HOST, self._listener)
+        public_url = server_url(HOST, self._listener)
         self.emulator = Emulator(**{"public_url": public_url, "private_key": private_key, **options})
-        self._server: _Server | None = None
+        self._server: _ServerThread | None = None
 
     @property
     def app(self) -> Emulator:
@@ -48,7 +48,7 @@ class Clerk:
     def url(self) -> str:
         """Return the address, where it is served from now on."""
         if self._server is None:
-            self._server = _Server(self.emulator, self._listener)
+            self._server = _ServerThread(self.emulator, self._listener)
         return self.emulator.site.url
 
     @property
@@ -119,9 +119,9 @@ class Clerk:
 
         def sign_in() -> str:
             one = self.emulator.state
-            client = sessions.new_client(one)
+            client = sessions.create_client(one)
             session = sessions.start(one, users.get(one, user_id), client, organization_id=organization_id)
-            return session_token(one, session, self.emulator.site, origin=origin)
+            return create_session_token(one, session, self.emulator.site, origin=origin)
 
         return self._do(sign_in)
 
@@ -143,18 +143,18 @@ class Clerk:
         return act() if self._server is None else self._server.do(act)
 
 
-class _Server:
+class _ServerThread:
     """A thread that serves an emulator; what a test wants of it is done there, between two requests."""
 
     loop: asyncio.AbstractEventLoop
 
     def __init__(self, emulator: Emulator, listener: socket.socket) -> None:
-        self._server: uvicorn.Server = server_for(emulator)
+        self._server: uvicorn.Server = create_server(emulator)
         self._listener = listener
         self._is_ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="clerk-emulator", daemon=True)
         self._thread.start()
-        if not self._is_ready.wait(PATIENCE):
+        if not self._is_ready.wait(TIMEOUT_SECONDS):
             raise RuntimeError("the emulator did not start")
 
     async def _serve(self) -> None:
@@ -168,12 +168,12 @@ class _Server:
         async def acting() -> T:
             return act()
 
-        return asyncio.run_coroutine_threadsafe(acting(), self.loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(acting(), self.loop).result(TIMEOUT_SECONDS)
 
     def stop(self) -> None:
         """End the thread."""
         self._server.should_exit = True
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT_SECONDS)
 
 
 @pytest.fixture(scope="session")

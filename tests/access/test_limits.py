@@ -4,15 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.access.limits import (
-    ALL_TRIES,
-    CLIENTS,
-    TRIES,
-    BreakGlass,
-    RateLimiter,
-    TooManyTriesError,
-    Tries,
-)
+from instep.access.limits import ALL_TRIES, CLIENTS, TRIES, BreakGlass, RateLimiter, TooManyTriesError, Tries
 from instep.kit.clock import MINUTE
 from tests.access.world import KEY, FakeClock
 

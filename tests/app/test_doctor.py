@@ -5,7 +5,7 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from instep.app import doctor
+from instep.app import wiring
 from instep.app.config import make_settings
 from instep.app.doctor import Finding, examine
 from instep.app.wiring import _plain
@@ -14,7 +14,7 @@ from instep.inbox import store
 from instep.kit.clock import HOUR, MINUTE, now
 from instep.kit.db import Conn
 from instep.kit.schema import migrate
-from instep.sync import store as sync
+from instep.sync import store as sync_store
 from instep.sync.model import Run
 from tests.support.deliveries import delivery, user_body
 from tests.support.svix import SECRET
@@ -35,7 +35,7 @@ async def look(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Examine:
     transport = httpx2.ASGITransport(app=firm.emulator)
     url = firm.emulator.site.url
     monkeypatch.setattr(
-        doctor, "make_clerk", lambda it: ClerkClient(_plain(it, "clerk_secret_key"), api_url=url, transport=transport)
+        wiring, "make_clerk", lambda it: ClerkClient(_plain(it, "clerk_secret_key"), api_url=url, transport=transport)
     )
     values = {
         "INSTEP_DATABASE_URL": good.database_url,
@@ -116,14 +116,14 @@ async def test_a_sync_whose_process_died_is_told_with_the_command_that_goes_on(
 ) -> None:
     db, begun = sqlite_firm.services.db, now() - 2 * MINUTE
     run = Run(id="syn_1", kind="first", state="running", actor="cli", started_at=begun, changed_at=begun)
-    lease = db.writing(sync.take_lease, "a process", now=begun)
+    lease = db.writing(sync_store.take_lease, "a process", now=begun)
     assert lease is not None
-    db.writing(sync.open_run, run, lease)
+    db.writing(sync_store.open_run, run, lease)
     found = await look()
     assert wrong(found) == {"Sync"}
     assert found["Sync"].text == "the last run (first) was interrupted: `instep sync apply` goes on with it"
-    db.writing(sync.drop_lease, lease)
-    db.writing(sync.fail_left, run.id, now=now(), reason="Not enough memory.", code="in_vain")
+    db.writing(sync_store.drop_lease, lease)
+    db.writing(sync_store.fail_left, run.id, now=now(), reason="Not enough memory.", code="in_vain")
     assert (await look())["Sync"].text == "the last run (first) failed: Not enough memory."
 
 

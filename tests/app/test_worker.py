@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from instep.app import worker as worker_module
+from instep.app import worker as app_worker
 from instep.app.store import DueTimes
 from instep.app.worker import Worker
 from instep.kit.db import Db
@@ -48,7 +48,7 @@ class Done:
 @pytest.fixture
 def never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks by themselves: only a notice makes them."""
-    monkeypatch.setattr(worker_module, "LOOK_EVERY", 3_600.0)
+    monkeypatch.setattr(app_worker, "LOOK_EVERY", 3_600.0)
 
 
 @asynccontextmanager
@@ -115,7 +115,7 @@ async def test_a_sync_that_is_asked_for_at_one_replica_begins_at_once_at_another
 
 
 async def test_without_any_notice_it_is_found_by_looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(app_worker, "LOOK_EVERY", 0.01)
     async with working(Live()) as (_, inbox, sync):
         for it in (inbox, sync):
             await does(it, lambda: None)
@@ -123,7 +123,7 @@ async def test_without_any_notice_it_is_found_by_looking(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("failure", [TemporaryError("Not now."), ZeroDivisionError()], ids=["foreseen", "a fault"])
 async def test_a_failure_ends_nothing(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-    monkeypatch.setattr(worker_module, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(app_worker, "LOOK_EVERY", 0.01)
     async with working(Live()) as (_, inbox, _):
         inbox.failure = failure
         await inbox.until(lambda: inbox.failure is None)
@@ -151,8 +151,8 @@ async def test_an_idle_worker_that_hears_every_notice_looks_at_most_every_ten_se
             waited += seconds
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(worker_module, "LOOK_EVERY", 0.0)
-    monkeypatch.setattr(worker_module, "_wait", wait)
+    monkeypatch.setattr(app_worker, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(app_worker, "_wait", wait)
     idle = [Done(), Done(), Done()]
     worker = Worker(idle[0], idle[1], Live(), (), idle[2].run_once, due_times, lambda: True)  # type: ignore[arg-type]
     worker.start()
@@ -164,7 +164,7 @@ async def test_an_idle_worker_that_hears_every_notice_looks_at_most_every_ten_se
 
 @pytest.mark.parametrize("part", ["inbox", "operations", "sync"])
 async def test_what_is_due_wakes_its_own_loop(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    monkeypatch.setattr(worker_module, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(app_worker, "LOOK_EVERY", 0.01)
     loops = {name: Done() for name in ("inbox", "operations", "sync")}
     due = DueTimes(**{name: 1 if name == part else None for name in loops})
 
@@ -190,5 +190,5 @@ async def test_something_due_soon_is_looked_at_in_time() -> None:
     wakes = {name: asyncio.Event() for name in ("inbox", "operations", "sync")}
     assert worker._wake_due(DueTimes(13_000, None, None), wakes) == 3.0
     assert not wakes["inbox"].is_set()
-    assert worker._wake_due(DueTimes(13_000, 9_000, None), wakes) == worker_module.LOOK_EVERY
+    assert worker._wake_due(DueTimes(13_000, 9_000, None), wakes) == app_worker.LOOK_EVERY
     assert wakes["operations"].is_set()

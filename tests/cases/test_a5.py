@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from clerk_emulator.state import role_sets
-from clerk_emulator.state import roles as clerk_roles
+from clerk_emulator.state import role_sets, roles
 from instep.access.gate import COOKIE
 from instep.app.doctor import examine
 from instep.clerk.session import _Claims, normal
@@ -29,8 +28,8 @@ async def with_roles(firm: Firm, named: dict[str, str], *, only: bool = True) ->
     state = firm.emulator.state
     for usual, key in named.items():
         if key not in state.roles:
-            clerk_roles._add_role(state, key, key.title(), MANAGE if usual == "org:admin" else MANAGE[:1])
-            role_sets.include(state, key)
+            roles._add_role(state, key, key.title(), MANAGE if usual == "org:admin" else MANAGE[:1])
+            role_sets.add_to_initial(state, key)
     state.settings.domains_default_role = named["org:member"]
     state.settings.creator_role = named["org:admin"]
     seed = copy.deepcopy(SEED)
@@ -106,7 +105,7 @@ async def test_a5_a_role_that_the_instance_does_not_have_is_422(firm: Firm) -> N
 async def test_a5_a_custom_role_can_be_given_filtered_by_and_is_offered(firm: Firm) -> None:
     await settled(firm)
     await firm.clerk().post("/v1/organization_roles", json={"name": "Content manager", "key": "org:content"})
-    role_sets.include(firm.emulator.state, "org:content")
+    role_sets.add_to_initial(firm.emulator.state, "org:content")
     await firm.settle()
     await read_roles(firm)
     path = f"/v1/organizations/{SLUG}/members/{firm.user_id(OMAR)}"

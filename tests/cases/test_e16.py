@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from clerk_emulator.serve.server import PortTaken, bind
+from clerk_emulator.serve.server import PortInUseError, bind
 
 SOON = 60  # seconds, for slow machines; what must not be said shows the fault
 # A demo whose firm never arrives: it is still seeding for as long as the test wants.
@@ -68,7 +68,7 @@ class Demo:
         while time.monotonic() < last:
             try:
                 bind("127.0.0.1", self.emulator_port).close()
-            except PortTaken:
+            except PortInUseError:
                 time.sleep(0.05)
             else:
                 return True

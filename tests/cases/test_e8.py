@@ -8,8 +8,8 @@ import pytest
 from instep.access.gate import COOKIE
 from instep.identity.ports import ProviderDown
 from instep.identity.session import SessionClaims
-from instep.inbox import store as inbox
-from instep.journal import store as journal
+from instep.inbox import store
+from instep.journal import store as journal_store
 from instep.kit.clock import HOUR, MINUTE
 from tests.support.deliveries import body
 from tests.support.svix import signed
@@ -91,8 +91,8 @@ async def test_e8_deliveries_that_came_before_are_worked_at_once(shop: Firm) -> 
     assert await shop.services.work.run_once() == 0
     shop.services.start(has_worker=True)
     db = shop.services.db
-    await until(shop, lambda: db.reading(inbox.next_due_at) is None)
-    row = db.reading(inbox.find_delivery, "msg_before")
+    await until(shop, lambda: db.reading(store.next_due_at) is None)
+    row = db.reading(store.find_delivery, "msg_before")
     assert row is not None
     assert row.state == "settled"
 
@@ -113,7 +113,7 @@ async def test_e8_an_operation_that_was_put_off_goes_on_soon(shop: Firm, monkeyp
 
     def is_settled() -> bool:
         shop.clock.advance(MINUTE)  # no more than the lease of one that may be under way
-        found = db.reading(journal.find, id)
+        found = db.reading(journal_store.find, id)
         return found is not None and found.state == "settled"
 
     await until(shop, is_settled)
@@ -122,7 +122,7 @@ async def test_e8_an_operation_that_was_put_off_goes_on_soon(shop: Firm, monkeyp
 
 def found_at(firm: Firm, id: str) -> int:
     """When the operation was asked for, by the clock of before."""
-    found = firm.services.db.reading(journal.find, id)
+    found = firm.services.db.reading(journal_store.find, id)
     assert found is not None
     return found.asked_at
 

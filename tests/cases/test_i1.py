@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clerk_emulator import Emulator
-from clerk_emulator.serve.server import address_of, bind, server_for
+from clerk_emulator.serve.server import bind, create_server, server_url
 from tests.support.emulated import emulated, private_key
 
 Loop = Literal["asyncio", "uvloop"]
@@ -37,7 +37,7 @@ def delays(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @contextmanager
 def served(emulator: Emulator, listener: socket.socket, loop: Loop) -> Iterator[None]:
     """Serve an emulator on one kind of event loop."""
-    server = server_for(emulator)
+    server = create_server(emulator)
     server.config.loop = loop
     thread = threading.Thread(target=lambda: server.run(sockets=[listener]), daemon=True)
     thread.start()
@@ -52,7 +52,7 @@ def test_i1_the_served_emulator_delays_no_answer(delays: list[bool], loop: Loop)
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     with bind("127.0.0.1", 0) as listener:
-        emulator = Emulator(private_key=private_key(), public_url=address_of("127.0.0.1", listener))
+        emulator = Emulator(private_key=private_key(), public_url=server_url("127.0.0.1", listener))
         with served(emulator, listener, loop):
             assert httpx2.get(f"{emulator.site.url}/_emulator/keys").status_code == 200
     assert delays == [False]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from clerk_emulator.wire.site import Site
+from clerk_emulator.wire.site_config import SiteConfig
 from tests.clerk_emulator.browser.application import Application
 from tests.support.emulated import emulated
 from tests.support.need import need
@@ -109,7 +109,7 @@ def test_i2_serve_prints_the_variables_of_servers_and_frameworks() -> None:
 def test_i2_the_guide_names_every_variable() -> None:
     guide = GUIDE.read_text(encoding="utf-8")
     with emulated() as clerk:
-        site: Site = clerk.emulator.site
+        site: SiteConfig = clerk.emulator.site
         assert [name for name in site.variables if f"`{name}`" not in guide] == []
 
 

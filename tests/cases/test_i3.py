@@ -4,8 +4,8 @@ import pytest
 from clerk_backend_api import Clerk, models
 from clerk_backend_api.utils import BackoffStrategy, RetryConfig
 
-from clerk_emulator.routes.handlers import HANDLERS
-from clerk_emulator.routes.operations import OPERATIONS
+from clerk_emulator.backend_api.handlers import HANDLERS
+from clerk_emulator.backend_api.operations import OPERATIONS
 from tests.support.emulated import asking_with_key, emulated
 
 MISSING = [operation for operation in OPERATIONS if operation.id not in HANDLERS]

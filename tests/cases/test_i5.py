@@ -83,7 +83,7 @@ async def test_i5_browsers_and_webhooks_get_the_same(clerk: Clerk) -> None:
     async with asking(clerk) as http:
         await http.post("/sign-in", data={"user_id": "user_ada"})
         shown = list(pictures((await http.get("/__clerk/v1/client")).json()))
-        clerk.emulator.state.touch_and_tell("user.updated", clerk.emulator.state.users.find("user_ada"))
+        clerk.emulator.state.touch_and_publish("user.updated", clerk.emulator.state.users.find("user_ada"))
         told = list(pictures(clerk.events[-1]["data"]))
         assert shown
         assert told

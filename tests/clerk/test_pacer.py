@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from clerk_emulator import Emulator
-from clerk_emulator.lab import limits
 from clerk_emulator.state.clock import Clock as EmulatorClock
+from clerk_emulator.wire import rate_limits
 from instep.clerk.client import ClerkClient
 from instep.clerk.pacer import AHEAD, Pacer
 from instep.clerk.store import close_pace
@@ -37,8 +37,8 @@ Process = Callable[[], ClerkClient]
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Emulator:
     """An emulator that enforces MOST calls in a second, so that nobody has to wait ten."""
-    monkeypatch.setattr(limits, "SECOND", 100)
-    monkeypatch.setitem(limits.OF_INSTANCE, "development", MOST)
+    monkeypatch.setattr(rate_limits, "SECOND", 100)
+    monkeypatch.setitem(rate_limits.INSTANCE_LIMITS, "development", MOST)
     emulator = Emulator()
     emulator.state.settings.rate_limits = "development"
     return emulator

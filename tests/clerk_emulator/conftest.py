@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from clerk_emulator.serve.server import address_of, bind, server_for
+from clerk_emulator.serve.server import bind, create_server, server_url
 from clerk_emulator.state.clock import Clock
 from clerk_emulator.wire.keyring import Keyring
 from tests.clerk_emulator.people import Backend, Receiver
@@ -65,8 +65,8 @@ def receiver(emulator: Emulator) -> Receiver:
 def served(private_key: str) -> Iterator[Emulator]:
     """An emulator on a port of its own."""
     listener = bind("127.0.0.1", 0)
-    emulator = Emulator(private_key=private_key, public_url=address_of("127.0.0.1", listener))
-    server = server_for(emulator)
+    emulator = Emulator(private_key=private_key, public_url=server_url("127.0.0.1", listener))
+    server = create_server(emulator)
     thread = threading.Thread(target=lambda: server.run(sockets=[listener]), daemon=True)
     thread.start()
     yield emulator

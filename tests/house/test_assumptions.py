@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clerk_emulator.state import optional
+from clerk_emulator.state import omittable
 from instep.clerk import session, wire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +33,6 @@ def test_every_name_by_which_the_emulator_leaves_something_out_is_one() -> None:
     last = [span for row in rows if len(row) == 5 for span in re.findall(r"`([^`]+)`", row[-1])]
     names = {span for span in last if "." in span}
     assert len(names) > 20
-    optional.require_known(names)
-    for name in optional.INDISPENSABLE:
+    omittable.require_known(names)
+    for name in omittable.KEPT_BY_WILDCARD:
         assert name.startswith("phone_number") or f"`{name}`, *by name only*" in text, name

@@ -15,8 +15,8 @@ FLOORS = {
     },
     "clerk_emulator": {
         "state": 1,
-        **dict.fromkeys(["wire", "lab"], 2),
-        **dict.fromkeys(["routes", "webhooks", "control", "frontend"], 3),
+        "wire": 2,
+        **dict.fromkeys(["backend_api", "frontend_api", "webhooks", "control"], 3),
         "serve": 4,
         **dict.fromkeys(["cli", "pytest_plugin"], 5),
         "__main__": 6,

@@ -5,7 +5,7 @@ from typing import Any
 from instep.access.principal import BREAK_GLASS, Access, Principal
 from instep.access.store import find_access, find_principal
 from instep.identity.model import ADMIN, MEMBER
-from instep.journal import store as journal
+from instep.journal import store
 from instep.journal.model import Operation
 from instep.journal.run import LEASE
 from instep.kit.clock import DAY
@@ -76,7 +76,7 @@ def statuses(firm: Firm, email: str | None = None) -> list[str]:
 
 async def operations(firm: Firm, kind: str = "") -> list[Operation]:
     """Our operations, newest first."""
-    found = await firm.services.db.read(journal.list_operations, limit=500)
+    found = await firm.services.db.read(store.list_operations, limit=500)
     return [it for it in found if kind in ("", it.kind)]
 
 

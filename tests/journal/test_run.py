@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from instep.identity.ports import ProviderDown, ProviderRefused
 from instep.identity.refusals import Refused
 from instep.inbox.tables import facts
-from instep.journal import store
+from instep.journal import model, store
 from instep.journal.model import Asked, Busy, Failed, Json, Operation, Procedure, Step, Unknowable, Unsettled
 from instep.journal.run import LEASE, Runner
 from instep.kit.clock import Millis
@@ -230,7 +230,7 @@ async def test_a_sleepers_write_is_refused(world: World) -> None:
         await world.runner.run(asked())
     sleeper = caught.value.operation
     await world.recover()
-    with pytest.raises(store.Overtaken):
+    with pytest.raises(model.Overtaken):
         await world.db.write(store.end, sleeper, "refused", now=world.now, reason=None, code=None)
     found = await world.db.read(store.find, sleeper.id)
     assert found is not None

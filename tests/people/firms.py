@@ -5,10 +5,10 @@ from typing import Any
 from instep.access.principal import BREAK_GLASS, Access, Principal
 from instep.access.store import find_access, find_principal
 from instep.identity.model import ADMIN, MEMBER
-from instep.journal import store as journal
+from instep.journal import store
 from instep.journal.model import Operation
 from instep.journal.run import LEASE
-from instep.people import store
+from instep.people import store as people_store
 from instep.people.changes import MemberChanges
 from instep.people.rules import Member
 from tests.support.crash import CrashPoints
@@ -80,7 +80,7 @@ async def may_enter(firm: Firm, email: str, slug: str = SLUG) -> bool:
 async def member(firm: Firm, email: str, slug: str = SLUG) -> Member:
     """A person's place in a firm, as the mirror has it."""
     access = await access_of(firm, None, slug)
-    found = await firm.services.db.read(store.find_member, access.organization_id, firm.user_id(email))
+    found = await firm.services.db.read(people_store.find_member, access.organization_id, firm.user_id(email))
     assert found is not None
     return found
 
@@ -105,7 +105,7 @@ def sign_in(firm: Firm, email: str) -> None:
 
     user = firm.emulator.state.users.find(firm.user_id(email))
     assert user is not None
-    sessions.start(firm.emulator.state, user, sessions.new_client(firm.emulator.state))
+    sessions.start(firm.emulator.state, user, sessions.create_client(firm.emulator.state))
 
 
 def open_sessions(firm: Firm, email: str) -> int:
@@ -113,7 +113,7 @@ def open_sessions(firm: Firm, email: str) -> int:
     from clerk_emulator.state import sessions
 
     state = firm.emulator.state
-    return sum(it.status(state.now) == "active" for it in sessions.of_user(state, firm.user_id(email)))
+    return sum(it.status(state.now) == "active" for it in sessions.list_by_user(state, firm.user_id(email)))
 
 
 def is_banned(firm: Firm, email: str) -> bool:
@@ -125,7 +125,7 @@ def is_banned(firm: Firm, email: str) -> bool:
 
 async def operations(firm: Firm, kind: str = "", *, limit: int = 100) -> list[Operation]:
     """Our operations, newest first."""
-    found = await firm.services.db.read(journal.list_operations, limit=limit)
+    found = await firm.services.db.read(store.list_operations, limit=limit)
     return [it for it in found if kind in ("", it.kind)]
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import httpx2
 import sqlalchemy as sa
 
-from clerk_emulator.state.model import User
+from clerk_emulator.state.models import User
 from instep.access.principal import BREAK_GLASS, Principal
 from instep.access.store import find_principal
 from instep.audit.store import Filter, list_entries
 from instep.identity.model import ADMIN, MEMBER
-from instep.journal import store as journal
+from instep.journal import store
 from instep.journal.model import Operation
 from instep.journal.run import LEASE
 from instep.kit.db import Conn
@@ -140,13 +140,13 @@ async def recover(firm: Firm, times: int = 4) -> None:
 
 async def operations(firm: Firm, kind: str = "") -> list[Operation]:
     """Our operations, newest first."""
-    found = await firm.services.db.read(journal.list_operations, limit=500)
+    found = await firm.services.db.read(store.list_operations, limit=500)
     return [it for it in found if kind in ("", it.kind)]
 
 
 async def latest(firm: Firm) -> list[Operation]:
     """The newest few of our operations."""
-    return await firm.services.db.read(journal.list_operations, limit=4)
+    return await firm.services.db.read(store.list_operations, limit=4)
 
 
 async def outcomes(firm: Firm, operation: Operation) -> list[str]:

@@ -25,7 +25,7 @@ import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clerk_emulator.serve.server import address_of, bind
+from clerk_emulator.serve.server import bind, server_url
 from instep.kit.db import Conn, Db
 from tests.support.svix import SECRET
 from tests.support.world import KEY, QuietServer
@@ -182,7 +182,7 @@ class Fleet:
 async def fleet(folder: Path, database_url: str, *, seed: dict[str, Any], lease: float = 0) -> AsyncIterator[Fleet]:
     """A fleet from when everything answers and the seed is in the mirror. `lease`: seconds, where not as shipped."""
     listener = bind("127.0.0.1", 0)
-    balancer = address_of("127.0.0.1", listener)
+    balancer = server_url("127.0.0.1", listener)
     ports = [_free_port() for _ in range(3)]
     clerk = f"http://127.0.0.1:{ports[2]}"
     emulator = Process("clerk", _emulator(ports[2]), PATHS, folder, clerk)

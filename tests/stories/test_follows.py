@@ -9,10 +9,10 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from clerk_emulator.webhooks.log import Message
+from clerk_emulator.webhooks.delivery_log import WebhookMessage
 from instep.clerk import wire
 from instep.clerk.webhook import Verifier
-from instep.inbox import store as inbox
+from instep.inbox import store
 from instep.inbox.api import Webhooks
 from instep.inbox.receive import Receiver
 from instep.inbox.work import Work
@@ -38,7 +38,7 @@ async def test_after_each_step_the_mirror_has_it(firm: Firm) -> None:
             await firm.settle()
             assert mirror_side(firm.services.db) == clerk_side(firm.shown_state()), step.__name__
             assert counted(firm.services.db), step.__name__
-    assert await firm.services.db.read(inbox.count_by_state) == {}, "nothing waits and nothing is parked"
+    assert await firm.services.db.read(store.count_by_state) == {}, "nothing waits and nothing is parked"
 
 
 @pytest.mark.parametrize("id", ["the same", "another"])
@@ -88,7 +88,7 @@ async def test_with_any_two_events_swapped_the_mirror_ends_as_clerk_is(firm: Fir
     assert not wrong, "\n".join(wrong)
 
 
-def messages(firm: Firm) -> list[Message]:
+def messages(firm: Firm) -> list[WebhookMessage]:
     return list(firm.emulator.webhooks.log.messages.values())
 
 
@@ -101,18 +101,18 @@ class Lane:
         self.door = Webhooks(Receiver(db=db, opener=Verifier([SECRET]), clock=clock, wake=lambda: None))
         self.work = Work(db=db, directory=firm.services.clerk, read=wire.say, told=lambda worked: None, clock=clock)
 
-    async def deliver(self, told: Sequence[Message]) -> None:
+    async def deliver(self, told: Sequence[WebhookMessage]) -> None:
         """Through the door, and worked in one batch."""
         await send(self.door, told, self.clock.at)
         while await self.work.run_once():
             pass
 
 
-async def send(app: object, told: Sequence[Message], at: int, suffix: str = "") -> None:
+async def send(app: object, told: Sequence[WebhookMessage], at: int, suffix: str = "") -> None:
     """Post these as Svix does."""
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app)) as client:  # type: ignore[arg-type]
 
-        async def post(it: Message) -> None:
+        async def post(it: WebhookMessage) -> None:
             body = it.body.encode()
             response = await client.post(DOOR, content=body, headers=signed(body, at=at, id=it.id + suffix))
             assert response.status_code == 202, response.text

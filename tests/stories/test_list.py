@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from clerk_emulator.webhooks.courier import Courier
+from clerk_emulator.webhooks.dispatcher import WebhookDispatcher
 from instep.kit.clock import DAY
 from instep.people.merge import UNAVAILABLE
 from tests.support.faults import failing
@@ -180,7 +180,7 @@ async def test_if_the_members_alone_cannot_be_read_it_is_no_list_of_invitations(
 
 
 async def test_a_firm_whose_webhooks_are_lost_still_shows_its_invitations(firm: Firm) -> None:
-    courier: Courier = firm.emulator.webhooks
+    courier: WebhookDispatcher = firm.emulator.webhooks
     courier.is_silent = True
     await firm.clerk().post(
         f"/v1/organizations/{firm.organization_id('northwind-law')}/invitations",

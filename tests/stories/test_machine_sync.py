@@ -19,7 +19,7 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 from instep.clerk.pages import Pages
 from instep.clerk.walk import Walk
 from instep.identity.model import Kind
-from instep.inbox import store as inbox
+from instep.inbox import store
 from instep.kit.clock import MINUTE
 from instep.kit.errors import InstepError
 from instep.sync.run import Sync
@@ -47,7 +47,7 @@ class SyncStory(Story):
             source=Walk(Pages(self.api, pause=no_pause)),  # type: ignore[arg-type]
             writes=Writing(self.clerk),  # type: ignore[arg-type]
             clock=self.clock,
-            newest_event=inbox.find_newest_applied,
+            newest_event=store.find_newest_applied,
         )
         self.plan_id = ""
 

@@ -19,7 +19,7 @@ from instep.app.wiring import Services, make_services
 from instep.audit.store import Filter, list_entries, list_unclosed
 from instep.clerk.client import ClerkClient
 from instep.invitations.flows import Wanted
-from instep.journal import store as journal
+from instep.journal import store
 from instep.journal.run import LEASE
 from instep.kit.clock import HOUR
 from instep.kit.errors import InstepError
@@ -117,7 +117,7 @@ async def require_one_effect(firm: Firm, *, is_all_refused: bool) -> None:
     """Both sides are equal, nothing is open, and Clerk remembers each operation that was done once."""
     state = firm.emulator.desk.state(limit=1_000)
     assert mirror_side(firm.services.db) == clerk_side(state)
-    operations = await firm.services.db.read(journal.list_operations, limit=100)
+    operations = await firm.services.db.read(store.list_operations, limit=100)
     assert Counter(it.state for it in operations).keys() <= {"settled", "refused"}, operations
     assert await firm.services.db.read(list_unclosed, before=firm.clock()) == []
     assert len(operations) >= 7

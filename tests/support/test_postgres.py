@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support import postgres as module
+from tests.support import postgres
 from tests.support.postgres import NoPostgres, Postgres, find_binaries, packaged
 
 
@@ -89,7 +89,7 @@ def test_a_wrapper_of_initdb_without_its_postgres_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs(tmp_path, "initdb")
-    monkeypatch.setattr(module, "DEBIAN", tmp_path)
+    monkeypatch.setattr(postgres, "DEBIAN", tmp_path)
     monkeypatch.delenv("PG_BIN", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_binaries() == packaged()[0]

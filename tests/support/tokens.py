@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clerk_emulator.wire.tokens import CATEGORY
+from clerk_emulator.wire.session_tokens import CATEGORY
 from tests.support.world import Firm
 
 LIFETIME = 60

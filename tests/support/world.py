@@ -16,17 +16,17 @@ import httpx2
 import uvicorn
 
 from clerk_emulator import Emulator
-from clerk_emulator.serve.server import address_of, bind
+from clerk_emulator.serve.server import bind, server_url
 from clerk_emulator.state.clock import Clock as EmulatorClock
-from clerk_emulator.wire.omission import without_omitted
+from clerk_emulator.wire.omitted_fields import remove_omitted
 from instep.app.config import make_settings
 from instep.app.web import Front, make_app
 from instep.app.wiring import Services, make_services
 from instep.clerk.client import ClerkClient
-from instep.inbox import store as inbox
+from instep.inbox import store
 from instep.kit.clock import SECOND
 from instep.people.flows import PATIENCE
-from instep.sync import store
+from instep.sync import store as sync_store
 from instep.sync.model import Run
 from tests.support.clocks import Ticking
 from tests.support.svix import SECRET
@@ -76,7 +76,9 @@ class Firm:
         plan = await sync.plan(actor="test", allow_gone=ALL)
         applied = await sync.apply(plan.id, actor="test")
         left = [
-            it for it in await self.services.db.read(store.list_findings, plan.id, limit=ALL) if it.outcome != "applied"
+            it
+            for it in await self.services.db.read(sync_store.list_findings, plan.id, limit=ALL)
+            if it.outcome != "applied"
         ]
         assert not left, left
         return applied
@@ -84,7 +86,7 @@ class Firm:
     async def settle_patiently(self) -> None:
         """`settle`, and again whenever something that was put off is due, until nothing waits."""
         await self.settle()
-        while (due := await self.services.db.read(inbox.next_due_at)) is not None:
+        while (due := await self.services.db.read(store.next_due_at)) is not None:
             self.clock.at = max(self.clock.at, due)
             await self.settle()
 
@@ -110,7 +112,7 @@ class Firm:
 
     def shown_state(self) -> dict[str, Any]:
         """Everything that Clerk has, without what its API and webhooks leave out."""
-        shown: dict[str, Any] = without_omitted(self.emulator.state.settings, self.state())
+        shown: dict[str, Any] = remove_omitted(self.emulator.state.settings, self.state())
         return shown
 
     def user_id(self, email: str) -> str:
@@ -131,7 +133,7 @@ class Firm:
         server = QuietServer(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            yield address_of("127.0.0.1", listener)
+            yield server_url("127.0.0.1", listener)
         finally:
             server.should_exit = True
             await serving

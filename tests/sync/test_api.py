@@ -9,7 +9,8 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from instep.app import cli, syncing
+from instep.app import cli, config
+from instep.clerk import client
 from instep.clerk.client import ClerkClient
 from instep.kit.clock import MINUTE, now
 from instep.kit.db import Db
@@ -151,8 +152,8 @@ async def test_the_command_lines_exit_says_how_it_went(firm: Firm, monkeypatch: 
         transport = httpx2.ASGITransport(app=firm.emulator)
         return ClerkClient(firm.emulator.secret_key, api_url=firm.emulator.site.url, transport=transport)
 
-    monkeypatch.setattr(syncing, "ClerkClient", lambda *_, **__: made())
-    monkeypatch.setattr(syncing, "load_settings", lambda: firm.services.settings)
+    monkeypatch.setattr(client, "ClerkClient", lambda *_, **__: made())
+    monkeypatch.setattr(config, "load_settings", lambda: firm.services.settings)
 
     def run(*words: str) -> tuple[int, Any]:
         with ThreadPoolExecutor(1) as aside:

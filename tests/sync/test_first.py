@@ -15,7 +15,7 @@ from instep.kit.db import Conn, Db
 from instep.mirror.apply import take_in
 from instep.mirror.bulk import insert_new, make_ready
 from instep.mirror.tables import memberships, organizations, users
-from instep.sync import first as first_module
+from instep.sync import first
 from instep.sync.model import Busy
 from tests.support.crash import Crash, CrashPoints, count_points
 from tests.support.locks import is_waited_for
@@ -226,4 +226,4 @@ async def test_a_second_first_sync_waits_for_nobody(world: World) -> None:
     results = await asyncio.gather(world.take_all(), world.take_all(), return_exceptions=True)
     assert sum(isinstance(it, Busy) for it in results) == 1
     assert world.here() == world.in_clerk()
-    assert first_module.LANES > 1
+    assert first.LANES > 1

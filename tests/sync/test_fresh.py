@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from instep.kit.clock import HOUR, MINUTE
-from instep.sync.fresh import Fresh, Freshness
+from instep.sync.fresh import Fresh
+from instep.sync.model import Freshness
 from tests.sync.world import World, seed
 
 pytestmark = pytest.mark.anyio

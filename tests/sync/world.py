@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock as EmulatorClock
-from instep.clerk import offsets, walk
+from instep.clerk import offsets, pages, walk
 from instep.clerk.client import ClerkClient
 from instep.kit.db import Conn, Db
 from instep.mirror.tables import member_counts, memberships, organizations, users
@@ -174,11 +174,10 @@ def seed(count: int, *, organizations: int = 1, start: int = START - 400 * DAY, 
 
 def small_pages(monkeypatch: Any, size: int, *, overlap: int = 3, window: int | None = None) -> None:
     """Pages of a few rows, so that a small firm is walked as a large one is."""
-    from instep.clerk import pages
 
     monkeypatch.setattr(pages, "PAGE", size)
-    monkeypatch.setattr(walk, "PAGE", size)
-    monkeypatch.setattr(offsets, "PAGE", size)
+    monkeypatch.setattr(pages, "PAGE", size)
+    monkeypatch.setattr(pages, "PAGE", size)
     monkeypatch.setattr(offsets, "OVERLAP", overlap)
     monkeypatch.setattr(walk, "LEAST_WINDOW", window or 4 * size)
 

@@ -1,16 +1,16 @@
-"""A seed in a file, JSON or YAML: what is wrong with it is told with the line."""
+"""Read a seed file in JSON or YAML; errors name the line."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-PLACE = re.compile(r"^[a-z_]+(\[\d+\])?(\.[a-z_]+(\[\d+\])?)*")
+LOCATION = re.compile(r"^[a-z_]+(\[\d+\])?(\.[a-z_]+(\[\d+\])?)*")
 STEP = re.compile(r"([a-z_]+)|\[(\d+)\]")
-KEYS = ("secret_key", "publishable_key", "private_key")
+PINNED_KEYS = ("secret_key", "publishable_key", "private_key")
 
 
-class BadFile(ValueError):
+class InvalidSeedFileError(ValueError):
     """A seed file that can't be taken; the message names file and line."""
 
 
@@ -22,33 +22,33 @@ class SeedFile:
         self._text = path.read_text(encoding="utf-8")
         wish = self._parse()
         if not isinstance(wish, dict):
-            raise BadFile(f"{path}:1: a seed is an object")
+            raise InvalidSeedFileError(f"{path}:1: a seed is an object")
         self.keys = self._keys(wish.pop("keys", None) or {})
         self.seed = wish
 
-    def explain(self, wrong: ValueError) -> BadFile:
+    def explain(self, wrong: ValueError) -> InvalidSeedFileError:
         """Return a refusal of the seed with the line it is about."""
-        return BadFile(f"{self._path}:{self._line(str(wrong))}: {wrong}")
+        return InvalidSeedFileError(f"{self._path}:{self._line(str(wrong))}: {wrong}")
 
     def _parse(self) -> Any:
         if self._path.suffix.lower() not in (".yaml", ".yml"):
             try:
                 return json.loads(self._text)
             except json.JSONDecodeError as wrong:
-                raise BadFile(f"{self._path}:{wrong.lineno}: {wrong.msg}") from wrong
-        yaml = _yaml()
+                raise InvalidSeedFileError(f"{self._path}:{wrong.lineno}: {wrong.msg}") from wrong
+        yaml = _import_yaml()
         if yaml is None:
-            raise BadFile(f"{self._path}: a seed in YAML needs the package pyyaml")
+            raise InvalidSeedFileError(f"{self._path}: a seed in YAML needs the package pyyaml")
         try:
-            return yaml.load(self._text, Loader=_plain_loader(yaml))
+            return yaml.load(self._text, Loader=_string_time_loader(yaml))
         except yaml.YAMLError as wrong:
             mark = getattr(wrong, "problem_mark", None)
             words = getattr(wrong, "problem", None) or "is no YAML"
-            raise BadFile(f"{self._path}:{mark.line + 1 if mark else 1}: {words}") from wrong
+            raise InvalidSeedFileError(f"{self._path}:{mark.line + 1 if mark else 1}: {words}") from wrong
 
     def _keys(self, wish: Any) -> dict[str, str]:
-        if not isinstance(wish, dict) or set(wish) - set(KEYS):
-            raise self.explain(ValueError(f"keys: may hold {', '.join(KEYS)}"))
+        if not isinstance(wish, dict) or set(wish) - set(PINNED_KEYS):
+            raise self.explain(ValueError(f"keys: may hold {', '.join(PINNED_KEYS)}"))
         for name, value in wish.items():
             if not isinstance(value, str):
                 raise self.explain(ValueError(f"keys.{name}: must be text"))
@@ -56,22 +56,22 @@ class SeedFile:
 
     def _line(self, message: str) -> int:
         """Return the line of the place that a message begins with, or of the nearest thing above it."""
-        found, yaml = PLACE.match(message), _yaml()
+        found, yaml = LOCATION.match(message), _import_yaml()
         if found is None or yaml is None:
             return 1
-        node = yaml.compose(self._text.replace("\t", " "), Loader=_plain_loader(yaml))
+        node = yaml.compose(self._text.replace("\t", " "), Loader=_string_time_loader(yaml))
         line = 1
         unknown = re.search(r"unknown (\w+)", message)
         steps: list[str | int] = [name or int(number) for name, number in STEP.findall(found.group())]
         for step in [*(step for step in steps if step != "seed"), *([unknown.group(1)] if unknown else [])]:
-            below = _below(node, step)
+            below = _child_node(node, step)
             if below is None:
                 break
             node, line = below
         return line
 
 
-def _below(node: Any, step: str | int) -> tuple[Any, int] | None:
+def _child_node(node: Any, step: str | int) -> tuple[Any, int] | None:
     """Return what lies in a node under a key or a number, and its line."""
     if isinstance(step, int):
         items = node.value if node.id == "sequence" else []
@@ -82,7 +82,7 @@ def _below(node: Any, step: str | int) -> tuple[Any, int] | None:
     return None
 
 
-def _yaml() -> Any:
+def _import_yaml() -> Any:
     try:
         import yaml
     except ImportError:
@@ -90,7 +90,7 @@ def _yaml() -> Any:
     return yaml
 
 
-def _plain_loader(yaml: Any) -> Any:
+def _string_time_loader(yaml: Any) -> Any:
     """Return a loader that takes times as text: a seed reads them itself."""
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The emulator: the parts put together, with an ASGI app, keys, and a file that keeps it all."""
+"""The emulator: an ASGI app with keys, state file and webhook dispatcher."""
 
 import asyncio
 import contextlib
@@ -17,33 +17,37 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from clerk_emulator.control import api as control_api
-from clerk_emulator.control import pages as control_pages
-from clerk_emulator.control.desk import Desk
-from clerk_emulator.frontend import doors, fapi, scripts
-from clerk_emulator.frontend import operations as browser_operations
-from clerk_emulator.lab.faults import Faults
-from clerk_emulator.lab.journal import Journal
-from clerk_emulator.lab.limits import Limits
-from clerk_emulator.routes import operations
-from clerk_emulator.routes.api import BackendApi
+from clerk_emulator.backend_api import operations
+from clerk_emulator.backend_api.request_handler import BackendApi
+from clerk_emulator.control import pages, routes
+from clerk_emulator.control.service import ControlService
+from clerk_emulator.frontend_api import clerk_scripts, page_routes, request_handler
+from clerk_emulator.frontend_api import operations as frontend_api_operations
 from clerk_emulator.state import roles, snapshot
 from clerk_emulator.state.clock import Clock
-from clerk_emulator.state.ids import Ids
+from clerk_emulator.state.ids import IdGenerator
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.webhooks.courier import Courier
-from clerk_emulator.webhooks.office import Office
-from clerk_emulator.wire import events
+from clerk_emulator.webhooks.admin import DispatcherAdmin
+from clerk_emulator.webhooks.dispatcher import WebhookDispatcher
+from clerk_emulator.wire import webhook_payloads
+from clerk_emulator.wire.fault_injection import FaultRegistry
 from clerk_emulator.wire.keyring import Keyring
-from clerk_emulator.wire.site import PROXY, Site
+from clerk_emulator.wire.rate_limits import RateLimiter
+from clerk_emulator.wire.request_log import RequestLog
+from clerk_emulator.wire.site_config import PROXY_PATH, SiteConfig
 
-ADDRESS = "http://127.0.0.1:8001"
+DEFAULT_URL = "http://127.0.0.1:8001"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-UNVERSIONED = ("/m2m_tokens", "/m2m_tokens/{rest:path}", "/api_keys", "/api_keys/{rest:path}")  # as SDKs call them
+UNVERSIONED_PATHS = (
+    "/m2m_tokens",
+    "/m2m_tokens/{rest:path}",
+    "/api_keys",
+    "/api_keys/{rest:path}",
+)  # as SDKs call them
 SAVE_SECONDS = 1.0
-PROMPT_BYTES = 500_000  # a state up to this size is written before each answer that acknowledges a change
-SAVE_SHARE = 20  # a large state is written less often, so that writing takes a twentieth of the time
-FORM = 1
+SYNCHRONOUS_SAVE_MAX_BYTES = 500_000  # a state up to this size is written before each answer that acknowledges a change
+SAVE_INTERVAL_FACTOR = 20  # a large state is written less often, so that writing takes a twentieth of the time
+STATE_FILE_VERSION = 1
 LOG = logging.getLogger("clerk_emulator")
 
 
@@ -60,7 +64,7 @@ class Emulator:
         self,
         *,
         state_file: str | os.PathLike[str] | None = None,
-        public_url: str = ADDRESS,
+        public_url: str = DEFAULT_URL,
         secret_key: str | None = None,
         retry_scale: float = 1.0,
         clock: Clock | None = None,
@@ -73,40 +77,40 @@ class Emulator:
         `npm` (the folder where npm put Clerk's scripts for browsers), `profile` (`minimal`: as little as Clerk may
         give; without one, settings that were kept stay as they are).
         """
-        extras = _Extras(more)
+        extras = _EmulatorOptions(more)
         self.clock = clock or Clock()
         self._file = Path(state_file) if state_file is not None else None
-        kept = _read(self._file)
-        self.state = Instance(clock=self.clock, ids=Ids(extras.id_seed))
+        kept = _read_state_file(self._file)
+        self.state = Instance(clock=self.clock, ids=IdGenerator(extras.id_seed))
         if kept:
             snapshot.load(self.state, kept["state"])
         else:
-            roles.furnish(self.state)
+            roles.create_defaults(self.state)
         if extras.profile is not None:
             self.state.settings.change({"profile": extras.profile})
-        self.site = Site(
+        self.site = SiteConfig(
             url=public_url.rstrip("/"),
             secret_key=secret_key or kept.get("secret_key") or self.state.ids.secret("sk_test_"),
             keyring=Keyring(self.state.id, extras.private_key or kept.get("private_key")),
             pinned_publishable_key=extras.publishable_key,
             redirect_hosts=list(extras.redirect_hosts),
-            scripts=scripts.versions(extras.npm),
+            scripts=clerk_scripts.find_versions(extras.npm),
         )
         _require_test_keys(self.site)
         self.state.public_url = self.site.url
-        self.faults = Faults(operations.IDS | fapi.OPERATIONS, events.TYPES)
-        self.journal = Journal()
-        self.limits = Limits()
-        self.webhooks = Courier(self.state, self.site, self.faults, retry_scale)
+        self.faults = FaultRegistry(operations.OPERATION_IDS | request_handler.OPERATIONS, webhook_payloads.EVENT_TYPES)
+        self.journal = RequestLog()
+        self.limits = RateLimiter()
+        self.webhooks = WebhookDispatcher(self.state, self.site, self.faults, retry_scale)
         self.webhooks.load(kept.get("webhooks") or {})
         self.state.listener = self.webhooks.hear
-        self.desk = Desk(
+        self.desk = ControlService(
             instance=self.state,
             site=self.site,
             faults=self.faults,
             journal=self.journal,
             limits=self.limits,
-            office=Office(self.webhooks),
+            office=DispatcherAdmin(self.webhooks),
             profile=extras.profile or "default",
         )
         self._is_dirty = not kept
@@ -152,7 +156,7 @@ class Emulator:
         if self._file is None:
             return
         kept = {
-            "form": FORM,
+            "form": STATE_FILE_VERSION,
             "secret_key": self.site.secret_key,
             "private_key": self.site.keyring.private_pem,
             "webhooks": self.webhooks.dump(),
@@ -161,7 +165,7 @@ class Emulator:
         self._is_dirty, self._saved_revision = False, self.webhooks.log.revision
         text = json.dumps(kept, ensure_ascii=False)
         self._written = len(text)
-        _write(self._file, text)
+        _write_state_file(self._file, text)
 
     async def __aenter__(self) -> "Emulator":
         await self.webhooks.start()
@@ -174,14 +178,14 @@ class Emulator:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "http" and (
-            scope["method"] != "GET" or scope["path"].removeprefix(PROXY).startswith("/v1/client")
+            scope["method"] != "GET" or scope["path"].removeprefix(PROXY_PATH).startswith("/v1/client")
         ):
             self._is_dirty = True
-            if self._file is not None and self._written <= PROMPT_BYTES:
-                send = self._saving_before(send)
+            if self._file is not None and self._written <= SYNCHRONOUS_SAVE_MAX_BYTES:
+                send = self._save_before_response(send)
         await self._app(scope, receive, send)
 
-    def _saving_before(self, send: Send) -> Send:
+    def _save_before_response(self, send: Send) -> Send:
         """Return a `send` that writes the state before the answer begins, so that what is acknowledged is kept."""
 
         async def sending(message: Message) -> None:
@@ -198,19 +202,21 @@ class Emulator:
             faults=self.faults,
             journal=self.journal,
             limits=self.limits,
-            note_caller=self.webhooks.note_caller,
+            record_caller=self.webhooks.record_caller,
         )
 
-        browsers = fapi.FrontendApi(
+        browsers = request_handler.FrontendApi(
             instance=self.state,
             site=self.site,
             faults=self.faults,
             journal=self.journal,
-            note_caller=self.webhooks.note_caller,
+            record_caller=self.webhooks.record_caller,
         )
 
         async def below_v1(request: Request) -> Response:
-            return await (browsers if fapi.is_meant(request) or _is_only_of_browsers(request) else api).answer(request)
+            return await (
+                browsers if request_handler.is_frontend_request(request) or _is_frontend_only(request) else api
+            ).answer(request)
 
         async def backend(request: Request) -> Response:
             return await api.answer(request)
@@ -220,12 +226,12 @@ class Emulator:
 
         return Starlette(
             routes=[
-                *doors.routes(self.state, self.site, self.webhooks.note_caller),
-                *control_pages.routes(self.desk),
-                *control_api.routes(self.desk),
-                *scripts.routes(npm, PROXY),
+                *page_routes.build_routes(self.state, self.site, self.webhooks.record_caller),
+                *pages.build_page_routes(self.desk),
+                *routes.build_routes(self.desk),
+                *clerk_scripts.build_routes(npm, PROXY_PATH),
                 Route("/v1/{rest:path}", below_v1, methods=[*METHODS, "OPTIONS"]),
-                *(Route(path, backend, methods=METHODS) for path in UNVERSIONED),
+                *(Route(path, backend, methods=METHODS) for path in UNVERSIONED_PATHS),
                 Route("/{rest:path}", frontend, methods=[*METHODS, "OPTIONS"]),  # the path of the proxy, and the rest
             ],
             lifespan=self._lifespan,
@@ -234,19 +240,19 @@ class Emulator:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         async with self:
-            saving = asyncio.create_task(self._keep_saving())
+            saving = asyncio.create_task(self._save_periodically())
             try:
                 yield
             finally:
                 saving.cancel()
                 await asyncio.gather(saving, return_exceptions=True)
 
-    async def _keep_saving(self) -> None:
+    async def _save_periodically(self) -> None:
         while True:
             began = time.monotonic()
             if self._is_dirty or self._saved_revision != self.webhooks.log.revision:
                 self._try_to_save()
-            await asyncio.sleep(max(SAVE_SECONDS, SAVE_SHARE * (time.monotonic() - began)))
+            await asyncio.sleep(max(SAVE_SECONDS, SAVE_INTERVAL_FACTOR * (time.monotonic() - began)))
 
     def _try_to_save(self) -> None:
         try:
@@ -256,7 +262,7 @@ class Emulator:
             LOG.warning("the state could not be kept: %s", error)
 
 
-class _Extras:
+class _EmulatorOptions:
     """The parameters of an emulator that few need."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -271,36 +277,40 @@ class _Extras:
         self.npm: str | os.PathLike[str] | None = given.get("npm")
 
 
-class BadState(ValueError):
+class InvalidStateFileError(ValueError):
     """A state file that can't be read."""
 
 
-def _is_only_of_browsers(request: Request) -> bool:
+def _is_frontend_only(request: Request) -> bool:
     """Say whether the operation of a request is one of the Frontend API and none of the Backend API."""
     method, path = request.method, request.url.path
-    return not operations.match(method, path.removeprefix("/v1")) and bool(browser_operations.find(method, path))
+    return not operations.match_operation(method, path.removeprefix("/v1")) and bool(
+        frontend_api_operations.find(method, path)
+    )
 
 
-def _require_test_keys(site: Site) -> None:
+def _require_test_keys(site: SiteConfig) -> None:
     if not site.secret_key.startswith("sk_test_") or not site.publishable_key.startswith("pk_test_"):
         raise ValueError("the emulator takes test keys only: sk_test_... and pk_test_...")
 
 
-def _read(file: Path | None) -> dict[str, Any]:
+def _read_state_file(file: Path | None) -> dict[str, Any]:
     if file is None or not file.exists():
         return {}
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["form"] != FORM:
-            raise BadState(f"{file} has form {kept['form']}, and this emulator reads form {FORM}")
+        if kept["form"] != STATE_FILE_VERSION:
+            raise InvalidStateFileError(
+                f"{file} has form {kept['form']}, and this emulator reads form {STATE_FILE_VERSION}"
+            )
     except (OSError, ValueError, KeyError, TypeError) as wrong:
-        if isinstance(wrong, BadState):
+        if isinstance(wrong, InvalidStateFileError):
             raise
-        raise BadState(f"{file} is no state file of the emulator: {wrong}") from wrong
+        raise InvalidStateFileError(f"{file} is no state file of the emulator: {wrong}") from wrong
     return dict(kept)
 
 
-def _write(file: Path, text: str) -> None:
+def _write_state_file(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:

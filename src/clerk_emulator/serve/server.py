@@ -1,4 +1,4 @@
-"""Serving on a port: binding first, so that a taken port is one clear line, then running until stopped."""
+"""Serve on a port: bind first, then run until stopped."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ from clerk_emulator.serve.emulator import Emulator
 GRACE_SECONDS = 2
 
 
-class PortTaken(OSError):
+class PortInUseError(OSError):
     """Somebody else listens there."""
 
 
@@ -30,17 +30,17 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise PortTaken(f"can't listen on {host}:{port}: {error.strerror}") from error
+        raise PortInUseError(f"can't listen on {host}:{port}: {error.strerror}") from error
     return listener
 
 
-def address_of(host: str, listener: socket.socket) -> str:
+def server_url(host: str, listener: socket.socket) -> str:
     """Return the address at which a browser on this machine finds the socket."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def server_for(emulator: Emulator) -> uvicorn.Server:
+def create_server(emulator: Emulator) -> uvicorn.Server:
     """Return a server for an emulator, which runs on sockets that are bound already."""
     config = uvicorn.Config(
         emulator,
@@ -53,7 +53,7 @@ def server_for(emulator: Emulator) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def stop_with(lifeline: BinaryIO, server: uvicorn.Server) -> None:
+def stop_on_eof(lifeline: BinaryIO, server: uvicorn.Server) -> None:
     """Stop a server when nobody can write to a pipe any more: its other end is held by a process that has ended."""
 
     def watch() -> None:

@@ -1,39 +1,46 @@
-"""The lists of those who may, and who may not, come in."""
+"""Allowlist and blocklist: who may sign up and sign in."""
 
 import re
 
 from clerk_emulator.state import invitations
+from clerk_emulator.state.errors import (
+    ApiError,
+    ErrorDetail,
+    identifier_exists_error,
+    invalid_format_error,
+    not_found_error,
+)
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import ListedIdentifier
-from clerk_emulator.state.model import User
-from clerk_emulator.state.refusals import Problem, Refused, bad_format, identifier_exists, missing_resource
+from clerk_emulator.state.models import AccessListEntry, User
 from clerk_emulator.state.tables import Table
 
-KINDS = {
+IDENTIFIER_PATTERNS = {
     "email_address": re.compile(r"[^@\s]+@[^@\s]+|@[^@\s]+"),
     "phone_number": re.compile(r"\+[\d*]{1,15}"),
     "web3_wallet": re.compile(r"0x[0-9a-fA-F]{40}"),
 }
 
 
-def kind_of(identifier: str) -> str | None:
+def identifier_type(identifier: str) -> str | None:
     """Return what an identifier is, or None."""
-    return next((kind for kind, shape in KINDS.items() if shape.fullmatch(identifier)), None)
+    return next((kind for kind, shape in IDENTIFIER_PATTERNS.items() if shape.fullmatch(identifier)), None)
 
 
-def add(instance: Instance, table: Table[ListedIdentifier], identifier: str, *, notify: bool) -> ListedIdentifier:
+def add(instance: Instance, table: Table[AccessListEntry], identifier: str, *, notify: bool) -> AccessListEntry:
     """Enter an identifier; where it is to be told, its owner is invited."""
     found = identifier.strip().lower()
-    kind = kind_of(found)
+    kind = identifier_type(found)
     if kind is None:
-        raise bad_format("identifier", "must be an e-mail address, a phone number, a wallet, or a pattern of them")
+        raise invalid_format_error(
+            "identifier", "must be an e-mail address, a phone number, a wallet, or a pattern of them"
+        )
     if any(row.identifier == found for row in table):
-        raise identifier_exists("identifier", "is on the list")
+        raise identifier_exists_error("identifier", "is on the list")
     invitation = None
     if notify and kind == "email_address" and "*" not in found:
         invitation = invitations.create_all(instance, [{"email_address": found, "ignore_existing": True}])[0]
     now = instance.now
-    made = ListedIdentifier(
+    made = AccessListEntry(
         id=instance.ids.new("alid" if table is instance.allowlist else "blid"),
         identifier=found,
         invitation_id=invitation.id if invitation else None,
@@ -44,14 +51,14 @@ def add(instance: Instance, table: Table[ListedIdentifier], identifier: str, *, 
     return made
 
 
-def remove(table: Table[ListedIdentifier], identifier_id: str) -> None:
+def remove(table: Table[AccessListEntry], identifier_id: str) -> None:
     """Take an entry off."""
     if identifier_id not in table:
-        raise missing_resource("identifier", identifier_id)
+        raise not_found_error("identifier", identifier_id)
     table.remove(identifier_id)
 
 
-def require_welcome(instance: Instance, user: User) -> None:
+def require_user_allowed(instance: Instance, user: User) -> None:
     """Refuse to let in whom the lists keep out."""
     settings = instance.settings
     if settings.lists_spare_sign_in:
@@ -61,10 +68,10 @@ def require_welcome(instance: Instance, user: User) -> None:
     is_unknown = settings.allowlist and names and not any(_is_listed(instance.allowlist, name) for name in names)
     if is_blocked or is_unknown:
         words = "The lists of this instance keep this user out."
-        raise Refused(403, Problem("not_allowed_access", "not allowed", words))
+        raise ApiError(403, ErrorDetail("not_allowed_access", "not allowed", words))
 
 
-def require_welcome_address(instance: Instance, address: str, *, is_invited: bool) -> None:
+def require_address_allowed(instance: Instance, address: str, *, is_invited: bool) -> None:
     """Refuse a newcomer whom the lists keep out; an invitation stands for an entry of the allow list."""
     settings = instance.settings
     is_sub = settings.block_email_subaddresses and any(sign in address.partition("@")[0] for sign in "+=#")
@@ -74,13 +81,13 @@ def require_welcome_address(instance: Instance, address: str, *, is_invited: boo
         words = f"The lists of this instance keep {address} out."
         if is_sub:
             words = "An address with +, = or # is not taken here."
-        raise Refused(403, Problem("not_allowed_access", "not allowed", words))
+        raise ApiError(403, ErrorDetail("not_allowed_access", "not allowed", words))
 
 
-def _is_listed(table: Table[ListedIdentifier], name: str) -> bool:
-    return any(_fits(row.identifier, name) for row in table)
+def _is_listed(table: Table[AccessListEntry], name: str) -> bool:
+    return any(_matches_pattern(row.identifier, name) for row in table)
 
 
-def _fits(pattern: str, name: str) -> bool:
+def _matches_pattern(pattern: str, name: str) -> bool:
     whole = f"*{pattern}" if pattern.startswith("@") else pattern
     return re.fullmatch(re.escape(whole).replace(r"\*", ".*"), name) is not None

@@ -1,10 +1,10 @@
-"""API keys that users and organizations give to programs of theirs."""
+"""API keys of users and organizations."""
 
 from typing import Any
 
+from clerk_emulator.state.errors import ApiError, ErrorDetail, not_found_error
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import IssuedKey
-from clerk_emulator.state.refusals import Problem, Refused, missing_resource
+from clerk_emulator.state.models import IssuedKey
 
 PREFIX = "ak_"
 
@@ -13,7 +13,7 @@ def get(instance: Instance, key_id: str) -> IssuedKey:
     """Return a key, or refuse."""
     found = instance.api_keys.find(key_id)
     if found is None:
-        raise missing_resource("API key", key_id)
+        raise not_found_error("API key", key_id)
     return found
 
 
@@ -58,10 +58,12 @@ def verify(instance: Instance, secret: str) -> IssuedKey:
         if key.secret == secret and not key.is_revoked and not key.is_expired(instance.now):
             key.last_used_at = instance.now
             return key
-    raise missing_resource("API key", "with this secret")
+    raise not_found_error("API key", "with this secret")
 
 
 def _require_subject(instance: Instance, subject: str) -> None:
     if subject not in instance.users and subject not in instance.organizations and subject not in instance.machines:
         words = f"There is no {subject}."
-        raise Refused(400, Problem("form_param_value_invalid", "unknown subject", words, {"param_name": "subject"}))
+        raise ApiError(
+            400, ErrorDetail("form_param_value_invalid", "unknown subject", words, {"param_name": "subject"})
+        )

@@ -1,4 +1,4 @@
-"""The virtual clock: runs with the wall clock, can be set and moved, and can be stopped."""
+"""Virtual clock: runs with the wall clock; can be set, advanced and stopped."""
 
 import time
 from collections.abc import Callable

@@ -1,25 +1,20 @@
-"""Directories (SCIM): an identity provider makes, changes and deactivates users, and gives them roles by groups.
-
-A deactivated user is `deprovisioned`: sessions are ended, signing in is refused, `user.updated` is sent. It ends where
-the directory activates the user again, is disabled, or is deleted.
-"""
+"""SCIM directories: provision, deprovision and assign roles."""
 
 from typing import Any
 
 from clerk_emulator.state import emails, memberships, roles, sessions, users
+from clerk_emulator.state.errors import not_found_error
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import Directory
-from clerk_emulator.state.model import Membership, Organization, User
-from clerk_emulator.state.refusals import missing_resource
+from clerk_emulator.state.models import Directory, Membership, Organization, User
 
-NAMES = ("first_name", "last_name")
+NAME_FIELDS = ("first_name", "last_name")
 
 
 def get(instance: Instance, directory_id: str) -> Directory:
     """Return a directory, or refuse."""
     found = instance.directories.find(directory_id)
     if found is None:
-        raise missing_resource("directory", directory_id)
+        raise not_found_error("directory", directory_id)
     return found
 
 
@@ -33,7 +28,7 @@ def create(instance: Instance, name: str, directory_id: str | None = None) -> Di
 
 def delete(instance: Instance, directory: Directory) -> None:
     """Delete a directory; its users stay, unmanaged and active."""
-    for user in _users_of(instance, directory):
+    for user in _list_users(instance, directory):
         user.directory_id = user.directory_user_id = None
         if user.deprovisioned:
             set_active(instance, user, True)
@@ -48,7 +43,7 @@ def set_enabled(instance: Instance, directory: Directory, is_enabled: bool) -> N
     directory.enabled = is_enabled
     instance.touch(directory)
     if not is_enabled:
-        for user in _users_of(instance, directory):
+        for user in _list_users(instance, directory):
             if user.deprovisioned:
                 set_active(instance, user, True)
 
@@ -61,16 +56,16 @@ def provision(instance: Instance, directory: Directory, wish: dict[str, Any]) ->
     address = wish.get("email_address")
     user = instance.users.find(wish.get("user_id")) or (emails.find_owner(instance, address) if address else None)
     if user is None:
-        draft = {name: wish.get(name) for name in NAMES} | {"email_address": [address] if address else []}
+        draft = {name: wish.get(name) for name in NAME_FIELDS} | {"email_address": [address] if address else []}
         link = (directory.id, wish.get("external_id"))
         user = users.create(instance, draft, strategy="scim", directory=link)
         is_changed = False
     else:
-        is_changed = _change(instance, directory, user, wish)
+        is_changed = _update_user(instance, directory, user, wish)
     if wish.get("active") is not None and wish["active"] is user.deprovisioned:
         set_active(instance, user, wish["active"])
     elif is_changed:
-        instance.touch_and_tell("user.updated", user)
+        instance.touch_and_publish("user.updated", user)
     return user
 
 
@@ -79,7 +74,7 @@ def set_active(instance: Instance, user: User, is_active: bool) -> User:
     user.deprovisioned = not is_active
     if not is_active:
         sessions.end_all(instance, user, "revoked")
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return user
 
 
@@ -87,30 +82,30 @@ def assign_role(
     instance: Instance, directory: Directory, organization: Organization, user: User, role: str
 ) -> Membership:
     """Give a user the role that a group of the directory maps to, as a member of an organization."""
-    roles.get_for(instance, organization.role_set, role)
+    roles.get_in_role_set(instance, organization.role_set, role)
     found = memberships.find(instance, organization.id, user.id)
     if found is None:
-        found = memberships.join(instance, organization, user, role, {"directory_id": directory.id})
+        found = memberships.create_unchecked(instance, organization, user, role, {"directory_id": directory.id})
     else:
         found.directory_id = directory.id
         memberships.set_role(instance, found, role)
     return found
 
 
-def _users_of(instance: Instance, directory: Directory) -> list[User]:
+def _list_users(instance: Instance, directory: Directory) -> list[User]:
     return [user for user in instance.users if user.directory_id == directory.id]
 
 
-def _change(instance: Instance, directory: Directory, user: User, wish: dict[str, Any]) -> bool:
+def _update_user(instance: Instance, directory: Directory, user: User, wish: dict[str, Any]) -> bool:
     before = (user.directory_id, user.directory_user_id, user.first_name, user.last_name, user.primary_email_address_id)
     user.directory_id = directory.id
     user.directory_user_id = wish.get("external_id", user.directory_user_id)
-    for name in NAMES:
+    for name in NAME_FIELDS:
         if name in wish:
             setattr(user, name, wish[name])
     address = wish.get("email_address")
     if address:
-        _give_address(instance, user, address)
+        _set_address(instance, user, address)
     return before != (
         user.directory_id,
         user.directory_user_id,
@@ -120,8 +115,8 @@ def _change(instance: Instance, directory: Directory, user: User, wish: dict[str
     )
 
 
-def _give_address(instance: Instance, user: User, address: str) -> None:
-    wanted = emails.check_shape(address)
+def _set_address(instance: Instance, user: User, address: str) -> None:
+    wanted = emails.parse_address(address)
     email = next((one for one in user.email_addresses if one.email_address == wanted), None)
     if email is None:
         email = emails.attach(instance, user, wanted, "verified", "scim")

@@ -1,21 +1,36 @@
-"""Domains of organizations: whose addresses they are, and how their owners may join."""
+"""Organization domains: verification and enrollment modes."""
 
 import re
 from typing import Any
 
-from clerk_emulator.state import emails, post, proofs
+from clerk_emulator.state import emails, mailer, verifications
+from clerk_emulator.state.errors import (
+    ApiError,
+    ErrorDetail,
+    invalid_format_error,
+    invalid_value_error,
+    not_found_error,
+    parameter_detail,
+)
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import OrganizationDomain
-from clerk_emulator.state.model import Organization, User, Verification
-from clerk_emulator.state.refusals import Problem, Refused, bad_format, bad_parameter, bad_value, missing_resource
+from clerk_emulator.state.models import Organization, OrganizationDomain, User, Verification
 
-AFFILIATION = "affiliation_email_address"
-NAME = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
-MODES = ("manual_invitation", "automatic_invitation", "automatic_suggestion", "enterprise_sso")
-COMMON = {"gmail.com", "outlook.com", "hotmail.com", "yahoo.com", "icloud.com", "proton.me", "gmx.de", "aol.com"}
+AFFILIATION_STRATEGY = "affiliation_email_address"
+DOMAIN_PATTERN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
+ENROLLMENT_MODES = ("manual_invitation", "automatic_invitation", "automatic_suggestion", "enterprise_sso")
+PUBLIC_EMAIL_DOMAINS = {
+    "gmail.com",
+    "outlook.com",
+    "hotmail.com",
+    "yahoo.com",
+    "icloud.com",
+    "proton.me",
+    "gmx.de",
+    "aol.com",
+}
 
 
-def of_organization(instance: Instance, organization_id: str) -> list[OrganizationDomain]:
+def list_by_organization(instance: Instance, organization_id: str) -> list[OrganizationDomain]:
     """Return the domains of an organization, newest first."""
     return [row for row in instance.organization_domains.newest_first() if row.organization_id == organization_id]
 
@@ -24,7 +39,7 @@ def get(instance: Instance, organization: Organization, domain_id: str) -> Organ
     """Return a domain of an organization, or refuse."""
     found = instance.organization_domains.find(domain_id)
     if found is None or found.organization_id != organization.id:
-        raise missing_resource("organization domain", domain_id)
+        raise not_found_error("organization domain", domain_id)
     return found
 
 
@@ -37,14 +52,14 @@ def create(instance: Instance, organization: Organization, draft: dict[str, Any]
     """Give an organization a domain and tell of it."""
     if not instance.settings.organization_domains_enabled:
         words = "Domains of organizations are switched off."
-        raise Refused(403, Problem("organization_domains_not_enabled", "not enabled", words))
+        raise ApiError(403, ErrorDetail("organization_domains_not_enabled", "not enabled", words))
     name = (draft.get("name") or "").strip().lower()
     _require_free(instance, organization, name)
     mode = draft.get("enrollment_mode") or "manual_invitation"
     _require_mode(instance, mode)
     limit = instance.settings.max_allowed_domains
-    if limit and len(of_organization(instance, organization.id)) >= limit:
-        raise Refused(403, Problem("organization_domain_quota_exceeded", "too many", f"At most {limit} domains."))
+    if limit and len(list_by_organization(instance, organization.id)) >= limit:
+        raise ApiError(403, ErrorDetail("organization_domain_quota_exceeded", "too many", f"At most {limit} domains."))
     now = instance.now
     is_verified = draft.get("verified") is not False
     made = OrganizationDomain(
@@ -70,7 +85,7 @@ def update(instance: Instance, domain: OrganizationDomain, changes: dict[str, An
     if changes.get("verified") is not None:
         domain.is_verified = changes["verified"]
         domain.verified_at = instance.now if domain.is_verified else None
-    instance.touch_and_tell("organizationDomain.updated", domain)
+    instance.touch_and_publish("organizationDomain.updated", domain)
     return domain
 
 
@@ -81,35 +96,36 @@ def delete(instance: Instance, domain: OrganizationDomain) -> OrganizationDomain
     return domain
 
 
-def prepare(instance: Instance, domain: OrganizationDomain, address: str, user: User) -> Verification:
+def prepare_verification(instance: Instance, domain: OrganizationDomain, address: str, user: User) -> Verification:
     """Send a code to an address of the domain, by which a member shows that it is theirs."""
-    found = emails.check_shape(address, AFFILIATION)
+    found = emails.parse_address(address, AFFILIATION_STRATEGY)
     if found.partition("@")[2] != domain.name:
-        raise Refused(
-            422, bad_parameter("organization_domain_mismatch", AFFILIATION, f"is no address of {domain.name}")
+        raise ApiError(
+            422,
+            parameter_detail("organization_domain_mismatch", AFFILIATION_STRATEGY, f"is no address of {domain.name}"),
         )
     domain.affiliation_email_address = found
-    code = post.send_code(instance, found, user.id, domain.id)
-    instance.touch_and_tell("organizationDomain.updated", domain)
-    return proofs.open_(instance, domain.id, code, "email_code")
+    code = mailer.send_code(instance, found, user.id, domain.id)
+    instance.touch_and_publish("organizationDomain.updated", domain)
+    return verifications.create(instance, domain.id, code, "email_code")
 
 
 def _require_free(instance: Instance, organization: Organization, name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise bad_format("name", "must be a valid domain")
-    if name in COMMON:
+    if not DOMAIN_PATTERN.fullmatch(name):
+        raise invalid_format_error("name", "must be a valid domain")
+    if name in PUBLIC_EMAIL_DOMAINS:
         words = "This domain belongs to a common provider of mailboxes."
-        raise Refused(422, Problem("organization_domain_common", "common domain", words, {"param_name": "name"}))
+        raise ApiError(422, ErrorDetail("organization_domain_common", "common domain", words, {"param_name": "name"}))
     for row in instance.organization_domains:
         if row.name == name:
             own = row.organization_id == organization.id
             code = "organization_domain_already_exists" + ("_same_organization" if own else "")
-            raise Refused(422, Problem(code, "taken", "An organization has this domain.", {"param_name": "name"}))
+            raise ApiError(422, ErrorDetail(code, "taken", "An organization has this domain.", {"param_name": "name"}))
 
 
 def _require_mode(instance: Instance, mode: str) -> None:
-    if mode not in MODES:
-        raise bad_value("enrollment_mode", f"must be one of {', '.join(MODES)}")
+    if mode not in ENROLLMENT_MODES:
+        raise invalid_value_error("enrollment_mode", f"must be one of {', '.join(ENROLLMENT_MODES)}")
     if mode not in ("enterprise_sso", *instance.settings.enrollment_modes):
         words = f"Joining by {mode} is switched off."
-        raise Refused(403, Problem("organization_domain_enrollment_mode_not_enabled", "not enabled", words))
+        raise ApiError(403, ErrorDetail("organization_domain_enrollment_mode_not_enabled", "not enabled", words))

@@ -1,47 +1,47 @@
-"""E-mail addresses: whose they are, which is primary, and proving them with a code."""
+"""E-mail addresses: ownership, primary address and verification."""
 
 import re
 
-from clerk_emulator.state import managed, post, proofs
-from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import EmailAddress, User, Verification
-from clerk_emulator.state.refusals import (
-    Problem,
-    Refused,
-    bad_format,
-    bad_value,
-    identifier_exists,
-    missing_resource,
-    unverified,
+from clerk_emulator.state import directory_managed, mailer, verifications
+from clerk_emulator.state.errors import (
+    ApiError,
+    ErrorDetail,
+    identifier_exists_error,
+    invalid_format_error,
+    invalid_value_error,
+    not_found_error,
+    unverified_error,
 )
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import EmailAddress, User, Verification
 
-SHAPE = re.compile(r"[^@\s,;<>]+@[^@\s,;<>.]+(\.[^@\s,;<>.]+)*")
+ADDRESS_PATTERN = re.compile(r"[^@\s,;<>]+@[^@\s,;<>.]+(\.[^@\s,;<>.]+)*")
 STATUSES = ("verified", "reserved", "unverified")
 
 
-def normal(address: str) -> str:
+def normalize(address: str) -> str:
     """Return the form in which addresses are compared."""
     return address.strip().lower()
 
 
-def check_shape(address: str, name: str = "email_address") -> str:
+def parse_address(address: str, name: str = "email_address") -> str:
     """Return the address in its normal form, or refuse what is none."""
-    found = normal(address)
-    if len(found) > 254 or not SHAPE.fullmatch(found):
-        raise bad_format(name, "must be a valid email address")
+    found = normalize(address)
+    if len(found) > 254 or not ADDRESS_PATTERN.fullmatch(found):
+        raise invalid_format_error(name, "must be a valid email address")
     return found
 
 
 def find_owner(instance: Instance, address: str) -> User | None:
     """Return the user who holds an address, verified or reserved."""
-    return instance.users.find(instance.email_owners.get(normal(address)))
+    return instance.users.find(instance.email_owners.get(normalize(address)))
 
 
 def get(instance: Instance, email_id: str) -> EmailAddress:
     """Return an address by its id, or refuse."""
     email = instance.emails.get(email_id)
     if email is None:
-        raise missing_resource("email address", email_id)
+        raise not_found_error("email address", email_id)
     return email
 
 
@@ -49,16 +49,16 @@ def require_free(instance: Instance, address: str, *, but: User | None = None) -
     """Refuse an address that somebody holds."""
     owner = find_owner(instance, address)
     if owner is not None and owner is not but:
-        raise identifier_exists("email_address")
+        raise identifier_exists_error("email_address")
 
 
 def attach(instance: Instance, user: User, address: str, status: str, strategy: str = "admin") -> EmailAddress:
     """Give a user an address, without a word to the world."""
-    found = check_shape(address)
+    found = parse_address(address)
     if status not in STATUSES:
-        raise bad_value("identification_status")
+        raise invalid_value_error("identification_status")
     if any(email.email_address == found for email in user.email_addresses):
-        raise identifier_exists("email_address")
+        raise identifier_exists_error("email_address")
     if status != "unverified":
         require_free(instance, found)
     now = instance.now
@@ -104,13 +104,13 @@ def unindex(instance: Instance, email: EmailAddress) -> None:
 def create(instance: Instance, user: User, address: str, *, is_verified: bool, is_primary: bool) -> EmailAddress:
     """Add an address to a user and tell of it."""
     if is_primary and not is_verified:
-        raise unverified("primary")
+        raise unverified_error("primary")
     if is_primary:
-        managed.require_free_primary(instance, user)
+        directory_managed.require_unmanaged_primary(instance, user)
     email = attach(instance, user, address, "verified" if is_verified else "unverified")
     if is_primary:
         make_primary(user, email)
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return email
 
 
@@ -121,83 +121,83 @@ def update(
     user = instance.users.find(email.user_id)
     assert user is not None, "an address has a user"  # noqa: S101
     if is_primary and is_verified is not True and not email.is_claimed:
-        raise unverified("primary")
+        raise unverified_error("primary")
     if is_verified is not None:
-        managed.require_free_address(instance, user, email)
+        directory_managed.require_unmanaged_address(instance, user, email)
     if is_primary:
-        managed.require_free_primary(instance, user, email)
+        directory_managed.require_unmanaged_primary(instance, user, email)
     if is_verified is not None:
         _set_verified(instance, user, email, is_verified)
     if is_primary:
         make_primary(user, email)
     instance.touch(email)
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return email
 
 
 def make_primary(user: User, email: EmailAddress) -> None:
     """Make an address of the user the primary one; it has to be verified or reserved."""
     if email.user_id != user.id:
-        raise missing_resource("email address", email.id)
+        raise not_found_error("email address", email.id)
     if not email.is_claimed:
-        raise unverified("primary_email_address_id")
+        raise unverified_error("primary_email_address_id")
     user.primary_email_address_id = email.id
 
 
-def announce_primary(instance: Instance, user: User) -> None:
+def notify_primary_changed(instance: Instance, user: User) -> None:
     """Write to the primary address that it is that now."""
     email = user.primary_email
     if email is not None:
         words = f"{email.email_address} is the primary e-mail address of your account now."
         subject = "Your primary e-mail address was changed"
-        post.send(instance, email.email_address, "primary_email_address_changed", subject, words, user_id=user.id)
+        mailer.send(instance, email.email_address, "primary_email_address_changed", subject, words, user_id=user.id)
 
 
 def delete(instance: Instance, email: EmailAddress) -> None:
     """Take an address away; the last thing a user can be known by stays."""
     user = instance.users.find(email.user_id)
     assert user is not None, "an address has a user"  # noqa: S101
-    managed.require_free_address(instance, user, email)
+    directory_managed.require_unmanaged_address(instance, user, email)
     if len(user.email_addresses) == 1 and user.username is None and not user.phone_numbers:
         words = "The last identification of a user stays."
-        raise Refused(400, Problem("identification_deletion_failed", "not deleted", words))
+        raise ApiError(400, ErrorDetail("identification_deletion_failed", "not deleted", words))
     detach(instance, user, email)
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
 
 
 def replace_all(instance: Instance, user: User, address: str, status: str) -> EmailAddress:
     """Give a user this address as the only one."""
-    found = check_shape(address)
+    found = parse_address(address)
     if status not in STATUSES:
-        raise bad_value("identification_status")
+        raise invalid_value_error("identification_status")
     if status != "unverified":
         require_free(instance, found, but=user)
     for old in user.email_addresses:
-        managed.require_free_address(instance, user, old)
+        directory_managed.require_unmanaged_address(instance, user, old)
     for old in list(user.email_addresses):
         detach(instance, user, old)
     email = attach(instance, user, found, status)
     user.primary_email_address_id = email.id
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return email
 
 
-def prepare(instance: Instance, email: EmailAddress) -> Verification:
+def prepare_verification(instance: Instance, email: EmailAddress) -> Verification:
     """Start a proof by code, which is sent."""
-    code = post.send_code(instance, email.email_address, email.user_id, email.id)
-    return proofs.open_(instance, email.id, code, "email_code")
+    code = mailer.send_code(instance, email.email_address, email.user_id, email.id)
+    return verifications.create(instance, email.id, code, "email_code")
 
 
-def attempt(instance: Instance, email: EmailAddress, verification_id: str, code: str) -> Verification:
+def attempt_verification(instance: Instance, email: EmailAddress, verification_id: str, code: str) -> Verification:
     """Try a code. A wrong or late one is an answer, not a refusal."""
-    found = proofs.get(instance, email.id, verification_id)
-    if proofs.is_right(instance, found, code):
-        accept_proof(instance, email)
+    found = verifications.get(instance, email.id, verification_id)
+    if verifications.check_code(instance, found, code):
+        mark_verified(instance, email)
         found.status = "verified"
     return found
 
 
-def accept_proof(instance: Instance, email: EmailAddress) -> None:
+def mark_verified(instance: Instance, email: EmailAddress) -> None:
     """Take an address for verified after a right code, and tell of it."""
     if email.status != "verified":
         user = instance.users.find(email.user_id)
@@ -205,7 +205,7 @@ def accept_proof(instance: Instance, email: EmailAddress) -> None:
         _set_verified(instance, user, email, True)
         email.strategy = "email_code"
         instance.touch(email)
-        instance.touch_and_tell("user.updated", user)
+        instance.touch_and_publish("user.updated", user)
 
 
 def _set_verified(instance: Instance, user: User, email: EmailAddress, is_verified: bool) -> None:

@@ -1,4 +1,4 @@
-"""Ids and secrets in the forms that Clerk gives them."""
+"""Ids and secrets in Clerk's formats."""
 
 import random
 import secrets
@@ -8,7 +8,7 @@ ALPHABET = string.ascii_letters + string.digits
 LENGTH = 27
 
 
-class Ids:
+class IdGenerator:
     """Makes ids. With a seed the same ones in the same order, otherwise unguessable ones."""
 
     def __init__(self, seed: int | None = None) -> None:

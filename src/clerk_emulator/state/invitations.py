@@ -1,11 +1,11 @@
-"""Invitations to the application: making, revoking, accepting. Clerk tells nobody of these."""
+"""Invitations to the application; Clerk sends no webhooks for them."""
 
 from typing import Any
 
-from clerk_emulator.state import emails, metadata, post, users
+from clerk_emulator.state import emails, mailer, metadata, users
+from clerk_emulator.state.errors import ApiError, ErrorDetail, identifier_exists_error, not_found_error
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import Invitation, User
-from clerk_emulator.state.refusals import Problem, Refused, identifier_exists, missing_resource
+from clerk_emulator.state.models import Invitation, User
 
 DAY = 24 * 60 * 60 * 1000
 
@@ -14,35 +14,35 @@ def get(instance: Instance, invitation_id: str) -> Invitation:
     """Return an invitation, or refuse."""
     found = instance.invitations.find(invitation_id)
     if found is None:
-        raise missing_resource("invitation", invitation_id)
+        raise not_found_error("invitation", invitation_id)
     return found
 
 
 def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitation]:
     """Invite several addresses, all or none."""
-    addresses = [emails.check_shape(draft["email_address"]) for draft in drafts]
+    addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
     for address in addresses:
         if emails.find_owner(instance, address) is not None:
-            raise identifier_exists("email_address", "belongs to a user already")
+            raise identifier_exists_error("email_address", "belongs to a user already")
     _require_no_duplicates(instance, drafts, addresses)
     for draft in drafts:
         metadata.check_size("public_metadata", draft.get("public_metadata") or {})
-    made = [_new(instance, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
+    made = [_build_invitation(instance, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
     for invitation in made:
-        restore(instance, invitation)
+        insert_record(instance, invitation)
     for draft, invitation in zip(drafts, made, strict=True):
         if draft.get("notify") is not False:
             text, ticket = "You are invited to create an account.", invitation.ticket
-            post.send(instance, invitation.email_address, "invitation", "You are invited", text, ticket=ticket)
+            mailer.send(instance, invitation.email_address, "invitation", "You are invited", text, ticket=ticket)
     return made
 
 
 def revoke(instance: Instance, invitation: Invitation) -> Invitation:
     """Take an invitation back; an accepted or revoked one can't be."""
     if invitation.settled == "revoked":
-        raise Refused(400, Problem("invitation_already_revoked", "revoked", "It was revoked before."))
+        raise ApiError(400, ErrorDetail("invitation_already_revoked", "revoked", "It was revoked before."))
     if invitation.settled == "accepted":
-        raise Refused(400, Problem("invitation_already_accepted", "accepted", "It was accepted before."))
+        raise ApiError(400, ErrorDetail("invitation_already_accepted", "accepted", "It was accepted before."))
     invitation.settled = "revoked"
     instance.touch(invitation)
     return invitation
@@ -57,7 +57,7 @@ def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) ->
     """Make the invitee a user with the metadata of the invitation, and tell of the user."""
     status = invitation.status(instance.now)
     if status != "pending":
-        raise not_acceptable(status)
+        raise not_acceptable_error(status)
     user = emails.find_owner(instance, invitation.email_address)
     if user is None:
         address, public = [invitation.email_address], invitation.public_metadata
@@ -68,18 +68,18 @@ def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) ->
     for entry in instance.waitlist:
         if entry.invitation_id == invitation.id:
             entry.status = "completed"
-            instance.touch_and_tell("waitlistEntry.updated", entry)
+            instance.touch_and_publish("waitlistEntry.updated", entry)
     return user
 
 
-def not_acceptable(status: str) -> Refused:
+def not_acceptable_error(status: str) -> ApiError:
     """400: it is not pending any more."""
     code = {"accepted": "invitation_already_accepted", "revoked": "revoked_invitation"}
     words = f"This invitation is {status}."
-    return Refused(400, Problem(code.get(status, "ticket_expired_code"), f"invitation {status}", words))
+    return ApiError(400, ErrorDetail(code.get(status, "ticket_expired_code"), f"invitation {status}", words))
 
 
-def restore(instance: Instance, invitation: Invitation) -> None:
+def insert_record(instance: Instance, invitation: Invitation) -> None:
     """Enter an invitation into the table and its index."""
     instance.invitations.add(invitation)
     instance.tickets[invitation.ticket] = invitation.id
@@ -95,10 +95,10 @@ def _require_no_duplicates(instance: Instance, drafts: list[dict[str, Any]], add
         pending.add(address)
     if taken:
         words = f"These addresses have a pending invitation: {', '.join(taken)}."
-        raise Refused(400, Problem("duplicate_record", "already invited", words, {"email_addresses": taken}))
+        raise ApiError(400, ErrorDetail("duplicate_record", "already invited", words, {"email_addresses": taken}))
 
 
-def _new(instance: Instance, draft: dict[str, Any], address: str) -> Invitation:
+def _build_invitation(instance: Instance, draft: dict[str, Any], address: str) -> Invitation:
     now = instance.now
     created_at = draft.get("created_at") or now
     days = draft.get("expires_in_days") or instance.settings.invitation_days

@@ -1,20 +1,20 @@
-"""Machines: programs that know each other by tokens."""
+"""Machines, their scopes and M2M tokens."""
 
 from typing import Any
 
+from clerk_emulator.state.errors import ApiError, ErrorDetail, invalid_value_error, not_found_error
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import IssuedKey, Machine
-from clerk_emulator.state.refusals import Problem, Refused, bad_value, missing_resource
+from clerk_emulator.state.models import IssuedKey, Machine
 
-SECRET = "ak_"  # noqa: S105 - a prefix
-TOKEN = "mt_"  # noqa: S105 - a prefix
+SECRET_PREFIX = "ak_"  # noqa: S105 - a prefix
+TOKEN_PREFIX = "mt_"  # noqa: S105 - a prefix
 
 
 def get(instance: Instance, machine_id: str) -> Machine:
     """Return a machine, or refuse."""
     found = instance.machines.find(machine_id)
     if found is None:
-        raise missing_resource("machine", machine_id)
+        raise not_found_error("machine", machine_id)
     return found
 
 
@@ -34,14 +34,14 @@ def create(instance: Instance, draft: dict[str, Any]) -> Machine:
     machine = Machine(
         id=instance.ids.new("mch"),
         name=draft["name"],
-        secret_key=instance.ids.secret(SECRET),
+        secret_key=instance.ids.secret(SECRET_PREFIX),
         default_token_ttl=draft.get("default_token_ttl") or 3600,
         created_at=now,
         updated_at=now,
     )
     instance.machines.add(machine)
     for other in others:
-        _connect(instance, machine, other)
+        _add_scope(instance, machine, other)
     return machine
 
 
@@ -63,45 +63,45 @@ def delete(instance: Instance, machine: Machine) -> None:
         instance.machine_tokens.remove(token.id)
 
 
-def rotate(instance: Instance, machine: Machine, seconds: int) -> str:
+def rotate_secret(instance: Instance, machine: Machine, seconds: int) -> str:
     """Give a machine another secret key; the old one is good for a while."""
     machine.previous_secret_key = machine.secret_key
     machine.previous_valid_until = instance.now + seconds * 1000
-    machine.secret_key = instance.ids.secret(SECRET)
+    machine.secret_key = instance.ids.secret(SECRET_PREFIX)
     instance.touch(machine)
     return machine.secret_key
 
 
-def connect(instance: Instance, machine: Machine, other: Machine) -> int:
+def create_scope(instance: Instance, machine: Machine, other: Machine) -> int:
     """Let two machines talk to each other, and return since when they may."""
     if other is machine:
-        raise bad_value("to_machine_id", "must be another machine")
+        raise invalid_value_error("to_machine_id", "must be another machine")
     if other.id in machine.scopes:
         words = "These machines may talk to each other."
-        raise Refused(409, Problem("conflict", "connected", words))
-    return _connect(instance, machine, other)
+        raise ApiError(409, ErrorDetail("conflict", "connected", words))
+    return _add_scope(instance, machine, other)
 
 
-def disconnect(machine: Machine, other: Machine) -> None:
+def delete_scope(machine: Machine, other: Machine) -> None:
     """Take that back."""
     if other.id not in machine.scopes:
-        raise missing_resource("machine scope", other.id)
+        raise not_found_error("machine scope", other.id)
     machine.scopes.pop(other.id, None)
     other.scopes.pop(machine.id, None)
 
 
-def issue(instance: Instance, machine: Machine, draft: dict[str, Any]) -> IssuedKey:
+def create_token(instance: Instance, machine: Machine, draft: dict[str, Any]) -> IssuedKey:
     """Make a token for a machine, or answer one that is alike and good for long enough."""
     seconds = draft.get("seconds_until_expiration") or machine.default_token_ttl
     least = draft.get("min_remaining_ttl_seconds")
     if least is not None and least >= seconds:
         words = "min_remaining_ttl_seconds must be less than the lifetime."
-        raise Refused(400, Problem("form_param_value_invalid", "too long", words))
-    old = None if least is None else _alike(instance, machine, draft.get("claims"), least)
-    return old or _issue(instance, machine, draft.get("claims"), seconds)
+        raise ApiError(400, ErrorDetail("form_param_value_invalid", "too long", words))
+    old = None if least is None else _find_reusable_token(instance, machine, draft.get("claims"), least)
+    return old or _create_token(instance, machine, draft.get("claims"), seconds)
 
 
-def verify(instance: Instance, secret: str, asking: Machine | None) -> IssuedKey:
+def verify_token(instance: Instance, secret: str, asking: Machine | None) -> IssuedKey:
     """Return a token that is good, and that the asking machine may see; or refuse."""
     for token in instance.machine_tokens:
         if token.secret == secret and not token.is_revoked and not token.is_expired(instance.now):
@@ -109,31 +109,31 @@ def verify(instance: Instance, secret: str, asking: Machine | None) -> IssuedKey
                 break
             token.last_used_at = instance.now
             return token
-    raise missing_resource("machine token", "with this secret")
+    raise not_found_error("machine token", "with this secret")
 
 
 def get_token(instance: Instance, token_id: str, asking: Machine | None) -> IssuedKey:
     """Return a token by its id, or refuse."""
     token = instance.machine_tokens.find(token_id)
     if token is None or (asking is not None and token.subject != asking.id):
-        raise missing_resource("machine token", token_id)
+        raise not_found_error("machine token", token_id)
     return token
 
 
-def revoke(instance: Instance, key: IssuedKey, reason: str | None) -> IssuedKey:
+def revoke_token(instance: Instance, key: IssuedKey, reason: str | None) -> IssuedKey:
     """Take a token or a key back."""
     key.is_revoked, key.revocation_reason = True, reason
     instance.touch(key)
     return key
 
 
-def _connect(instance: Instance, machine: Machine, other: Machine) -> int:
+def _add_scope(instance: Instance, machine: Machine, other: Machine) -> int:
     now = instance.now
     machine.scopes[other.id] = other.scopes[machine.id] = now
     return now
 
 
-def _alike(instance: Instance, machine: Machine, claims: Any, seconds: int) -> IssuedKey | None:
+def _find_reusable_token(instance: Instance, machine: Machine, claims: Any, seconds: int) -> IssuedKey | None:
     enough = instance.now + seconds * 1000
     for token in instance.machine_tokens.newest_first():
         is_alike = token.subject == machine.id and token.claims == claims and token.scopes == list(machine.scopes)
@@ -142,12 +142,12 @@ def _alike(instance: Instance, machine: Machine, claims: Any, seconds: int) -> I
     return None
 
 
-def _issue(instance: Instance, machine: Machine, claims: Any, seconds: float) -> IssuedKey:
+def _create_token(instance: Instance, machine: Machine, claims: Any, seconds: float) -> IssuedKey:
     now = instance.now
     token = IssuedKey(
         id=instance.ids.hexadecimal("mt"),
         subject=machine.id,
-        secret=instance.ids.secret(TOKEN),
+        secret=instance.ids.secret(TOKEN_PREFIX),
         claims=claims,
         scopes=list(machine.scopes),
         expires_at=now + int(seconds * 1000),

@@ -1,20 +1,20 @@
-"""Memberships: joining, changing a role, leaving, and the administrator who has to stay."""
+"""Memberships: create, change role, delete; an organization keeps an administrator."""
 
 from typing import Any
 
-from clerk_emulator.state import managed, metadata, roles
-from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import Membership, Organization, User
-from clerk_emulator.state.refusals import (
-    already_member,
-    last_admin,
-    missing_permission,
-    missing_resource,
-    not_a_member,
-    quota_exceeded,
+from clerk_emulator.state import directory_managed, metadata, roles
+from clerk_emulator.state.errors import (
+    already_member_error,
+    last_admin_error,
+    missing_permission_error,
+    not_a_member_error,
+    not_found_error,
+    quota_exceeded_error,
 )
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import Membership, Organization, User
 
-METADATA = ("public_metadata", "private_metadata")
+METADATA_FIELDS = ("public_metadata", "private_metadata")
 
 
 def find(instance: Instance, organization_id: str, user_id: str) -> Membership | None:
@@ -26,17 +26,17 @@ def get(instance: Instance, organization_id: str, user_id: str) -> Membership:
     """Return the membership of a user in an organization, or refuse."""
     membership = find(instance, organization_id, user_id)
     if membership is None:
-        raise missing_resource("organization membership", user_id)
+        raise not_found_error("organization membership", user_id)
     return membership
 
 
-def of_user(instance: Instance, user_id: str) -> list[Membership]:
+def list_by_user(instance: Instance, user_id: str) -> list[Membership]:
     """Return all memberships of a user, newest first."""
     found = map(instance.memberships.find, instance.user_memberships.of(user_id).ids())
     return [membership for membership in found if membership is not None]
 
 
-def of_organization(instance: Instance, organization_id: str) -> list[Membership]:
+def list_by_organization(instance: Instance, organization_id: str) -> list[Membership]:
     """Return all memberships of an organization, newest first."""
     found = map(instance.memberships.find, instance.organization_members.of(organization_id).ids())
     return [membership for membership in found if membership is not None]
@@ -47,48 +47,50 @@ def count(instance: Instance, organization_id: str) -> int:
     return len(instance.organization_members.of(organization_id))
 
 
-def count_pending(instance: Instance, organization_id: str) -> int:
+def count_pending_invitations(instance: Instance, organization_id: str) -> int:
     """Return how many invitations to an organization are pending now."""
-    return instance.open_invitations.of(organization_id).count_later(instance.now)
+    return instance.open_invitations.of(organization_id).count_created_after(instance.now)
 
 
-def require_room(instance: Instance, organization: Organization, more: int = 1) -> None:
+def require_quota(instance: Instance, organization: Organization, more: int = 1) -> None:
     """Refuse what would make members and pending invitations more than are allowed."""
     limit = organization.max_allowed_memberships
     if not limit:
         return
-    if count(instance, organization.id) + count_pending(instance, organization.id) + more > limit:
-        raise quota_exceeded(limit)
+    if count(instance, organization.id) + count_pending_invitations(instance, organization.id) + more > limit:
+        raise quota_exceeded_error(limit)
 
 
-def require_manager(instance: Instance, organization: Organization, user_id: str | None) -> None:
+def require_can_manage(instance: Instance, organization: Organization, user_id: str | None) -> None:
     """Refuse to act in the name of one who may not manage members; None stands for the application."""
     if user_id is None:
         return
     membership = find(instance, organization.id, user_id)
     if membership is None:
-        raise not_a_member()
+        raise not_a_member_error()
     if membership.role not in roles.managing_roles(instance):
-        raise missing_permission(roles.MANAGE_MEMBERS)
+        raise missing_permission_error(roles.MANAGE_MEMBERS)
 
 
 def require_permission(instance: Instance, membership: Membership, *permissions: str) -> None:
     """Refuse a member whose role has none of these permissions."""
     role = instance.roles.get(membership.role)
     if role is None or not set(permissions) & set(role.permissions):
-        raise missing_permission(*permissions)
+        raise missing_permission_error(*permissions)
 
 
 def create(instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]) -> Membership:
     """Make a user a member by the backend and tell of it."""
-    roles.get_for(instance, organization.role_set, role)
+    roles.get_in_role_set(instance, organization.role_set, role)
     if find(instance, organization.id, user.id) is not None:
-        raise already_member(user.identifier or user.id)
-    require_room(instance, organization)
-    return join(instance, organization, user, role, draft)
+        raise already_member_error(user.identifier or user.id)
+    require_quota(instance, organization)
+    return create_unchecked(instance, organization, user, role, draft)
 
 
-def join(instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]) -> Membership:
+def create_unchecked(
+    instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]
+) -> Membership:
     """Make a user a member, whatever the quota, and tell of it."""
     now = instance.now
     membership = Membership(
@@ -100,13 +102,13 @@ def join(instance: Instance, organization: Organization, user: User, role: str, 
         created_at=draft.get("created_at") or now,
         updated_at=draft.get("updated_at") or now,
     )
-    metadata.replace_in(membership, {name: draft.get(name) for name in METADATA})
-    restore(instance, membership)
+    metadata.replace_in(membership, {name: draft.get(name) for name in METADATA_FIELDS})
+    insert_record(instance, membership)
     instance.tell("organizationMembership.created", membership)
     return membership
 
 
-def restore(instance: Instance, membership: Membership) -> None:
+def insert_record(instance: Instance, membership: Membership) -> None:
     """Enter a membership into the table and its indexes."""
     key = instance.memberships.add(membership)
     instance.organization_members.add(membership.organization_id, key)
@@ -115,7 +117,7 @@ def restore(instance: Instance, membership: Membership) -> None:
     instance.role_counts[membership.organization_id, membership.role] += 1
 
 
-def drop(instance: Instance, membership: Membership) -> None:
+def remove_record(instance: Instance, membership: Membership) -> None:
     """Take a membership out of the table and its indexes."""
     key = instance.memberships.remove(membership.id)
     instance.organization_members.remove(membership.organization_id, key)
@@ -126,9 +128,9 @@ def drop(instance: Instance, membership: Membership) -> None:
 
 def change_role(instance: Instance, membership: Membership, role: str) -> Membership:
     """Give a member another role and tell of it; the last administrator keeps his."""
-    managed.require_free_membership(instance, membership)
+    directory_managed.require_unmanaged_membership(instance, membership)
     organization = instance.organizations.find(membership.organization_id)
-    roles.get_for(instance, organization.role_set if organization else None, role)
+    roles.get_in_role_set(instance, organization.role_set if organization else None, role)
     if role not in roles.managing_roles(instance):
         _require_other_manager(instance, membership)
     return set_role(instance, membership, role)
@@ -139,24 +141,24 @@ def set_role(instance: Instance, membership: Membership, role: str) -> Membershi
     instance.role_counts[membership.organization_id, membership.role] -= 1
     membership.role = role
     instance.role_counts[membership.organization_id, membership.role] += 1
-    instance.touch_and_tell("organizationMembership.updated", membership)
+    instance.touch_and_publish("organizationMembership.updated", membership)
     return membership
 
 
 def delete(instance: Instance, membership: Membership) -> Membership:
     """End a membership and tell of it; the last administrator stays."""
-    managed.require_free_membership(instance, membership)
+    directory_managed.require_unmanaged_membership(instance, membership)
     _require_other_manager(instance, membership)
-    drop(instance, membership)
-    _leave_sessions(instance, membership)
-    instance.touch_and_tell("organizationMembership.deleted", membership)
+    remove_record(instance, membership)
+    _clear_active_organization(instance, membership)
+    instance.touch_and_publish("organizationMembership.deleted", membership)
     return membership
 
 
 def merge_metadata(instance: Instance, membership: Membership, changes: dict[str, Any]) -> Membership:
     """Merge metadata deeply and tell of it."""
     metadata.merge_into(membership, changes)
-    instance.touch_and_tell("organizationMembership.updated", membership)
+    instance.touch_and_publish("organizationMembership.updated", membership)
     return membership
 
 
@@ -165,7 +167,7 @@ def has_manager(instance: Instance, organization_id: str) -> bool:
     return any(instance.role_counts[organization_id, key] for key in roles.managing_roles(instance))
 
 
-def _leave_sessions(instance: Instance, membership: Membership) -> None:
+def _clear_active_organization(instance: Instance, membership: Membership) -> None:
     for session in map(instance.sessions.find, instance.user_sessions.of(membership.user_id).ids()):
         if session is not None and session.last_active_organization_id == membership.organization_id:
             session.last_active_organization_id = None
@@ -176,4 +178,4 @@ def _require_other_manager(instance: Instance, membership: Membership) -> None:
     if membership.role not in managing:
         return
     if sum(instance.role_counts[membership.organization_id, key] for key in managing) <= 1:
-        raise last_admin()
+        raise last_admin_error()

@@ -1,16 +1,16 @@
-"""Metadata: merging deeply, replacing whole, and the size that is allowed."""
+"""Metadata: deep merge, replacement and size limit."""
 
 import json
 from copy import deepcopy
 from typing import Any
 
-from clerk_emulator.state.model import Metadata
-from clerk_emulator.state.refusals import Refused, bad_parameter
+from clerk_emulator.state.errors import ApiError, parameter_detail
+from clerk_emulator.state.models import Metadata
 
-LARGEST_BYTES = 8 * 1024
+MAX_BYTES = 8 * 1024
 
 
-def merged(old: Metadata, new: Metadata) -> Metadata:
+def merge(old: Metadata, new: Metadata) -> Metadata:
     """Return the old metadata with the new laid over it, deeply; null takes a key away."""
     result = dict(old)
     for key, value in new.items():
@@ -18,7 +18,7 @@ def merged(old: Metadata, new: Metadata) -> Metadata:
             result.pop(key, None)
         elif isinstance(value, dict):
             below = result.get(key)
-            result[key] = merged(below if isinstance(below, dict) else {}, value)
+            result[key] = merge(below if isinstance(below, dict) else {}, value)
         else:
             result[key] = deepcopy(value)
     return result
@@ -26,22 +26,22 @@ def merged(old: Metadata, new: Metadata) -> Metadata:
 
 def merge_into(thing: Any, changes: dict[str, Metadata | None]) -> None:
     """Merge each named metadata field of a thing; all of them or none."""
-    _put(thing, {name: merged(getattr(thing, name), value or {}) for name, value in changes.items()})
+    _set_fields(thing, {name: merge(getattr(thing, name), value or {}) for name, value in changes.items()})
 
 
 def replace_in(thing: Any, changes: dict[str, Metadata | None]) -> None:
     """Replace each named metadata field of a thing as a whole; all of them or none."""
-    _put(thing, {name: deepcopy(value or {}) for name, value in changes.items()})
+    _set_fields(thing, {name: deepcopy(value or {}) for name, value in changes.items()})
 
 
 def check_size(name: str, value: Metadata) -> None:
     """Refuse metadata that is too large to be kept."""
-    if len(json.dumps(value, separators=(",", ":")).encode()) > LARGEST_BYTES:
-        words = f"must not exceed {LARGEST_BYTES} bytes"
-        raise Refused(422, bad_parameter("form_param_exceeds_allowed_size", name, words))
+    if len(json.dumps(value, separators=(",", ":")).encode()) > MAX_BYTES:
+        words = f"must not exceed {MAX_BYTES} bytes"
+        raise ApiError(422, parameter_detail("form_param_exceeds_allowed_size", name, words))
 
 
-def _put(thing: Any, values: dict[str, Metadata]) -> None:
+def _set_fields(thing: Any, values: dict[str, Metadata]) -> None:
     for name, value in values.items():
         check_size(name, value)
     for name, value in values.items():

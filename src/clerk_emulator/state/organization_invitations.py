@@ -1,30 +1,30 @@
-"""Invitations to an organization: making, revoking, accepting. Expiry is the clock's."""
+"""Invitations to organizations: create, revoke, accept and expire."""
 
 from typing import Any
 
-from clerk_emulator.state import emails, memberships, metadata, organizations, post, roles, users
-from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import Membership, Organization, OrganizationInvitation, User
-from clerk_emulator.state.refusals import (
-    Problem,
-    Refused,
-    already_member,
-    duplicate_organization_invitation,
-    invitation_not_pending,
-    missing_resource,
-    quota_exceeded,
+from clerk_emulator.state import emails, mailer, memberships, metadata, organizations, roles, users
+from clerk_emulator.state.errors import (
+    ApiError,
+    ErrorDetail,
+    already_member_error,
+    duplicate_invitation_error,
+    invitation_not_pending_error,
+    not_found_error,
+    quota_exceeded_error,
 )
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import Membership, Organization, OrganizationInvitation, User
 
 DAY = 24 * 60 * 60 * 1000
-METADATA = ("public_metadata", "private_metadata")
-MOST_AT_ONCE = 10
+METADATA_FIELDS = ("public_metadata", "private_metadata")
+MAX_BATCH_SIZE = 10
 
 
 def get(instance: Instance, organization: Organization, invitation_id: str) -> OrganizationInvitation:
     """Return an invitation of an organization, or refuse."""
     found = instance.organization_invitations.find(invitation_id)
     if found is None or found.organization_id != organization.id:
-        raise missing_resource("organization invitation", invitation_id)
+        raise not_found_error("organization invitation", invitation_id)
     return found
 
 
@@ -37,15 +37,18 @@ def create_all(
     instance: Instance, organization: Organization, drafts: list[dict[str, Any]]
 ) -> list[OrganizationInvitation]:
     """Invite several addresses, all or none."""
-    addresses = [emails.check_shape(draft["email_address"]) for draft in drafts]
+    addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
     for place, (draft, address) in enumerate(zip(drafts, addresses, strict=True)):
         if address in addresses[:place]:
-            raise duplicate_organization_invitation()
+            raise duplicate_invitation_error()
         _require_invitable(instance, organization, draft, address)
-    memberships.require_room(instance, organization, len(drafts))
-    made = [_new(instance, organization, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
+    memberships.require_quota(instance, organization, len(drafts))
+    made = [
+        _build_invitation(instance, organization, draft, address)
+        for draft, address in zip(drafts, addresses, strict=True)
+    ]
     for invitation in made:
-        restore(instance, invitation)
+        insert_record(instance, invitation)
     for invitation in made:
         instance.tell("organizationInvitation.created", invitation)
     for draft, invitation in zip(drafts, made, strict=True):
@@ -54,12 +57,12 @@ def create_all(
     return made
 
 
-def offer(
+def create_for_domain(
     instance: Instance, organization: Organization, draft: dict[str, Any], address: str
 ) -> OrganizationInvitation:
     """Invite an address as a domain of the organization wants it: without a letter, and beside the quota."""
-    invitation = _new(instance, organization, draft, address)
-    restore(instance, invitation)
+    invitation = _build_invitation(instance, organization, draft, address)
+    insert_record(instance, invitation)
     instance.tell("organizationInvitation.created", invitation)
     return invitation
 
@@ -70,18 +73,18 @@ def _send(instance: Instance, organization: Organization, invitation: Organizati
     text = f"You are invited{by} to join {organization.name}."
     subject = f"Join {organization.name}"
     ticket = invitation.ticket
-    post.send(instance, invitation.email_address, "organization_invitation", subject, text, ticket=ticket)
+    mailer.send(instance, invitation.email_address, "organization_invitation", subject, text, ticket=ticket)
 
 
 def revoke(
     instance: Instance, organization: Organization, invitation: OrganizationInvitation, by: str | None = None
 ) -> OrganizationInvitation:
     """Take a pending invitation back and tell of it."""
-    memberships.require_manager(instance, organization, by)
+    memberships.require_can_manage(instance, organization, by)
     if invitation.status(instance.now) != "pending":
-        raise invitation_not_pending()
-    settle(instance, invitation, "revoked")
-    instance.touch_and_tell("organizationInvitation.revoked", invitation)
+        raise invitation_not_pending_error()
+    close(instance, invitation, "revoked")
+    instance.touch_and_publish("organizationInvitation.revoked", invitation)
     return invitation
 
 
@@ -93,35 +96,35 @@ def find_by_ticket(instance: Instance, ticket: str) -> OrganizationInvitation | 
 def accept(instance: Instance, invitation: OrganizationInvitation, names: dict[str, Any]) -> tuple[User, Membership]:
     """Make the invitee a user where needed, then a member; tell of each, and of the acceptance last."""
     if invitation.status(instance.now) != "pending":
-        raise not_acceptable(invitation.status(instance.now))
+        raise not_acceptable_error(invitation.status(instance.now))
     organization = organizations.get(instance, invitation.organization_id)
     limit = organization.max_allowed_memberships
     if limit and memberships.count(instance, organization.id) >= limit:
-        raise quota_exceeded(limit)
+        raise quota_exceeded_error(limit)
     user = emails.find_owner(instance, invitation.email_address)
     if user is None:
         draft = {**names, "email_address": [invitation.email_address]}
         user = users.create(instance, draft, strategy="ticket")
     membership = memberships.find(instance, organization.id, user.id)
     if membership is None:
-        draft = {name: getattr(invitation, name) for name in METADATA}
-        membership = memberships.join(instance, organization, user, invitation.role, draft)
-    settle(instance, invitation, "accepted")
+        draft = {name: getattr(invitation, name) for name in METADATA_FIELDS}
+        membership = memberships.create_unchecked(instance, organization, user, invitation.role, draft)
+    close(instance, invitation, "accepted")
     invitation.user_id = user.id
-    instance.touch_and_tell("organizationInvitation.accepted", invitation)
+    instance.touch_and_publish("organizationInvitation.accepted", invitation)
     return user, membership
 
 
-def not_acceptable(status: str) -> Refused:
+def not_acceptable_error(status: str) -> ApiError:
     """400: it is not pending any more."""
     code = {
         "accepted": "organization_invitation_already_accepted",
         "revoked": "organization_invitation_revoked_code",
     }.get(status, "ticket_expired_code")
-    return Refused(400, Problem(code, f"invitation {status}", f"This invitation is {status}."))
+    return ApiError(400, ErrorDetail(code, f"invitation {status}", f"This invitation is {status}."))
 
 
-def restore(instance: Instance, invitation: OrganizationInvitation) -> None:
+def insert_record(instance: Instance, invitation: OrganizationInvitation) -> None:
     """Enter an invitation into the table and its indexes."""
     key = instance.organization_invitations.add(invitation)
     instance.invitations_of_organization.add(invitation.organization_id, key)
@@ -132,19 +135,19 @@ def restore(instance: Instance, invitation: OrganizationInvitation) -> None:
 
 
 def _require_invitable(instance: Instance, organization: Organization, draft: dict[str, Any], address: str) -> None:
-    roles.get_for(instance, organization.role_set, draft["role"])
-    memberships.require_manager(instance, organization, draft.get("inviter_user_id"))
+    roles.get_in_role_set(instance, organization.role_set, draft["role"])
+    memberships.require_can_manage(instance, organization, draft.get("inviter_user_id"))
     owner = emails.find_owner(instance, address)
     if owner is not None and memberships.find(instance, organization.id, owner.id) is not None:
-        raise already_member(address)
+        raise already_member_error(address)
     other = instance.organization_invitations.find(instance.invited.get((organization.id, address)))
     if other is not None and other.status(instance.now) == "pending":
-        raise duplicate_organization_invitation()
-    for name in METADATA:
+        raise duplicate_invitation_error()
+    for name in METADATA_FIELDS:
         metadata.check_size(name, draft.get(name) or {})
 
 
-def settle(instance: Instance, invitation: OrganizationInvitation, how: str) -> None:
+def close(instance: Instance, invitation: OrganizationInvitation, how: str) -> None:
     """End an open invitation, without a word to the world."""
     invitation.settled = how
     if invitation.domain_id is not None:
@@ -153,7 +156,9 @@ def settle(instance: Instance, invitation: OrganizationInvitation, how: str) -> 
     instance.invited.pop((invitation.organization_id, invitation.email_address), None)
 
 
-def _new(instance: Instance, organization: Organization, draft: dict[str, Any], address: str) -> OrganizationInvitation:
+def _build_invitation(
+    instance: Instance, organization: Organization, draft: dict[str, Any], address: str
+) -> OrganizationInvitation:
     now = instance.now
     created_at = draft.get("created_at") or now
     days = draft.get("expires_in_days") or instance.settings.invitation_days
@@ -170,5 +175,5 @@ def _new(instance: Instance, organization: Organization, draft: dict[str, Any], 
         created_at=created_at,
         updated_at=draft.get("updated_at") or now,
     )
-    metadata.replace_in(invitation, {name: draft.get(name) for name in METADATA})
+    metadata.replace_in(invitation, {name: draft.get(name) for name in METADATA_FIELDS})
     return invitation

@@ -1,15 +1,21 @@
-"""Organizations: making, changing and deleting them."""
+"""Organizations: create, update and delete."""
 
 import re
 from typing import Any
 
 from clerk_emulator.state import memberships, metadata, role_sets
+from clerk_emulator.state.errors import (
+    ApiError,
+    ErrorDetail,
+    identifier_exists_error,
+    invalid_format_error,
+    invalid_value_error,
+)
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import Organization
-from clerk_emulator.state.refusals import Problem, Refused, bad_format, bad_value, identifier_exists
+from clerk_emulator.state.models import Organization
 
 SLUG = re.compile(r"[a-z0-9-]+")
-METADATA = ("public_metadata", "private_metadata")
+METADATA_FIELDS = ("public_metadata", "private_metadata")
 
 
 def find(instance: Instance, id_or_slug: str) -> Organization | None:
@@ -23,7 +29,7 @@ def get(instance: Instance, id_or_slug: str) -> Organization:
     organization = find(instance, id_or_slug)
     if organization is None:
         words = f"There is no organization {id_or_slug}."
-        raise Refused(404, Problem("resource_not_found", "organization not found", words))
+        raise ApiError(404, ErrorDetail("resource_not_found", "organization not found", words))
     return organization
 
 
@@ -31,20 +37,20 @@ def create(instance: Instance, draft: dict[str, Any]) -> Organization:
     """Make an organization, and its creator an administrator, and tell of both."""
     if not instance.settings.organizations_enabled:
         words = "Organizations are switched off."
-        raise Refused(403, Problem("organization_not_enabled_in_instance", "not enabled", words))
+        raise ApiError(403, ErrorDetail("organization_not_enabled_in_instance", "not enabled", words))
     _require_name(draft["name"])
     creator = instance.users.find(draft.get("created_by"))
     if draft.get("created_by") and creator is None:
-        raise bad_value("created_by", "is no user")
+        raise invalid_value_error("created_by", "is no user")
     if draft.get("slug"):
         _require_free_slug(instance, draft["slug"])
     if draft.get("role_set_key"):
         role_sets.get(instance, draft["role_set_key"])
-    organization = _new(instance, draft)
-    restore(instance, organization)
+    organization = _build_organization(instance, draft)
+    insert_record(instance, organization)
     instance.tell("organization.created", organization)
     if creator is not None and draft.get("creator_joins", True):
-        memberships.join(instance, organization, creator, _creator_role(instance, organization), {})
+        memberships.create_unchecked(instance, organization, creator, _creator_role(instance, organization), {})
     return organization
 
 
@@ -55,7 +61,7 @@ def update(instance: Instance, organization: Organization, changes: dict[str, An
     slug = changes.get("slug")
     if slug and slug != organization.slug:
         _require_free_slug(instance, slug)
-    metadata.replace_in(organization, {name: changes[name] for name in METADATA if name in changes})
+    metadata.replace_in(organization, {name: changes[name] for name in METADATA_FIELDS if name in changes})
     if slug and slug != organization.slug:
         del instance.slugs[organization.slug]
         organization.slug = slug
@@ -68,29 +74,29 @@ def update(instance: Instance, organization: Organization, changes: dict[str, An
     if changes.get("created_at") is not None:
         organization.created_at = changes["created_at"]
         instance.organizations.place(organization)
-    instance.touch_and_tell("organization.updated", organization)
+    instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
 def merge_metadata(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
     """Merge metadata deeply and tell of it."""
     metadata.merge_into(organization, changes)
-    instance.touch_and_tell("organization.updated", organization)
+    instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
 def replace_metadata(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
     """Replace the metadata fields that are given and tell of it."""
     metadata.replace_in(organization, changes)
-    instance.touch_and_tell("organization.updated", organization)
+    instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
 def delete(instance: Instance, organization: Organization) -> Organization:
     """Forget an organization with its memberships and invitations; what is told of those is a setting."""
     is_loud = instance.settings.cascade_events
-    for membership in memberships.of_organization(instance, organization.id):
-        memberships.drop(instance, membership)
+    for membership in memberships.list_by_organization(instance, organization.id):
+        memberships.remove_record(instance, membership)
         if is_loud:
             instance.tell("organizationMembership.deleted", membership)
     for invitation_id in list(instance.invitations_of_organization.of(organization.id).ids()):
@@ -121,22 +127,22 @@ def delete(instance: Instance, organization: Organization) -> Organization:
 def set_image(instance: Instance, organization: Organization, image_url: str) -> Organization:
     """Give an organization another logo, or none, and tell of it."""
     organization.image_url = image_url
-    instance.touch_and_tell("organization.updated", organization)
+    instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
-def restore(instance: Instance, organization: Organization) -> None:
+def insert_record(instance: Instance, organization: Organization) -> None:
     """Enter an organization into the table and its index."""
     instance.organizations.add(organization)
     instance.slugs[organization.slug] = organization.id
 
 
-def _new(instance: Instance, draft: dict[str, Any]) -> Organization:
+def _build_organization(instance: Instance, draft: dict[str, Any]) -> Organization:
     now, limit = instance.now, draft.get("max_allowed_memberships")
     organization = Organization(
         id=draft.get("id") or instance.ids.new("org"),
         name=draft["name"],
-        slug=draft.get("slug") or _invent_slug(instance, draft["name"]),
+        slug=draft.get("slug") or _generate_slug(instance, draft["name"]),
         max_allowed_memberships=instance.settings.max_allowed_memberships if limit is None else limit,
         admin_delete_enabled=instance.settings.admin_delete_enabled,
         created_by=draft.get("created_by"),
@@ -144,7 +150,7 @@ def _new(instance: Instance, draft: dict[str, Any]) -> Organization:
         created_at=draft.get("created_at") or now,
         updated_at=draft.get("updated_at") or now,
     )
-    metadata.replace_in(organization, {name: draft.get(name) for name in METADATA})
+    metadata.replace_in(organization, {name: draft.get(name) for name in METADATA_FIELDS})
     return organization
 
 
@@ -156,20 +162,20 @@ def _creator_role(instance: Instance, organization: Organization) -> str:
 
 def _require_name(name: str) -> None:
     if not name.strip() or len(name) > 256:
-        raise bad_value("name", "must have 1 to 256 characters")
+        raise invalid_value_error("name", "must have 1 to 256 characters")
 
 
 def _require_free_slug(instance: Instance, slug: str) -> None:
     if instance.settings.organization_slugs_disabled:
         words = "Slugs of organizations are switched off."
-        raise Refused(403, Problem("organization_slugs_disabled", "slugs not enabled", words))
+        raise ApiError(403, ErrorDetail("organization_slugs_disabled", "slugs not enabled", words))
     if not SLUG.fullmatch(slug):
-        raise bad_format("slug", "may have lowercase letters, digits and dashes only")
+        raise invalid_format_error("slug", "may have lowercase letters, digits and dashes only")
     if slug in instance.slugs:
-        raise identifier_exists("slug")
+        raise identifier_exists_error("slug")
 
 
-def _invent_slug(instance: Instance, name: str) -> str:
+def _generate_slug(instance: Instance, name: str) -> str:
     base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "organization"
     slug, number = base, instance.now // 1000
     while slug in instance.slugs:

@@ -1,16 +1,16 @@
-"""Passwords: kept as a salted hash, with few rounds, because everything here is made up."""
+"""Password hashing, verification and strength rules."""
 
 import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
 
-from clerk_emulator.state.refusals import NotEmulated, Refused, bad_parameter
+from clerk_emulator.state.errors import ApiError, NotEmulatedError, parameter_detail
 
 ROUNDS = 2_000
-SHORTEST = 8
-LONGEST_BYTES = 72
-COMMON = (  # of eight characters and more, in lower case
+MIN_LENGTH = 8
+MAX_BYTES = 72
+COMMON_PASSWORDS = (  # of eight characters and more, in lower case
     "00000000 000000000 0987654321 11111111 111111111 1111111111 11223344 12121212 123123123 1234554321 12345678 "
     "123456789 1234567890 12341234 1234qwer 123qweasd 147258369 1q2w3e4r 1q2w3e4r5t 1qaz2wsx 1qazxsw2 55555555 "
     "66666666 77777777 87654321 88888888 987654321 99999999 a1234567 a12345678 aa123456 "
@@ -23,25 +23,25 @@ COMMON = (  # of eight characters and more, in lower case
     "qwerty1234 qwertyui qwertyuiop samantha shadow12 sunshine sunshine1 superman superman1 test1234 testtest trustno1 "
     "victoria welcome1 welcome123 whatever william1 zaq12wsx zxcvbnm1 zxcvbnm123"
 )
-HACKED = frozenset(COMMON.split())
+BREACHED_PASSWORDS = frozenset(COMMON_PASSWORDS.split())
 
 
-def conceal(password: str) -> str:
+def hash_password(password: str) -> str:
     """Return what is kept of a password."""
     salt = secrets.token_hex(8)
     return f"pbkdf2${salt}${_hash(password, salt)}"
 
 
-def adopt(digest: str, hasher: str) -> str:
+def import_digest(digest: str, hasher: str) -> str:
     """Return what is kept of a digest that comes from elsewhere."""
     return f"{hasher}${digest}"
 
 
-def matches(kept: str, password: str) -> bool:
+def verify_password(kept: str, password: str) -> bool:
     """Say whether it is the password; digests from elsewhere can't be checked."""
     kind, _, rest = kept.partition("$")
     if kind != "pbkdf2":
-        raise NotEmulated(f"checking a password against an imported {kind} digest")
+        raise NotEmulatedError(f"checking a password against an imported {kind} digest")
     salt, _, wanted = rest.partition("$")
     return hmac.compare_digest(_hash(password, salt), wanted)
 
@@ -51,21 +51,21 @@ def require_strength(password: str, identifiers: Iterable[str] = ()) -> None:
 
     Clerk asks an online list of hundreds of millions; here only the most common ones are known.
     """
-    if len(password) < SHORTEST:
-        words = f"must have {SHORTEST} characters or more"
-        raise Refused(422, bad_parameter("form_password_length_too_short", "password", words))
-    if len(password) > LONGEST_BYTES:
-        words = f"must have {LONGEST_BYTES} characters or fewer"
-        raise Refused(422, bad_parameter("form_password_length_too_long", "password", words))
-    if len(password.encode("utf-8", "surrogatepass")) > LONGEST_BYTES:
-        words = f"must have {LONGEST_BYTES} bytes or fewer"
-        raise Refused(422, bad_parameter("form_password_size_in_bytes_exceeded", "password", words))
-    if password.lower() in HACKED:
+    if len(password) < MIN_LENGTH:
+        words = f"must have {MIN_LENGTH} characters or more"
+        raise ApiError(422, parameter_detail("form_password_length_too_short", "password", words))
+    if len(password) > MAX_BYTES:
+        words = f"must have {MAX_BYTES} characters or fewer"
+        raise ApiError(422, parameter_detail("form_password_length_too_long", "password", words))
+    if len(password.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        words = f"must have {MAX_BYTES} bytes or fewer"
+        raise ApiError(422, parameter_detail("form_password_size_in_bytes_exceeded", "password", words))
+    if password.lower() in BREACHED_PASSWORDS:
         words = "has been found in an online data breach"
-        raise Refused(422, bad_parameter("form_password_pwned", "password", words))
+        raise ApiError(422, parameter_detail("form_password_pwned", "password", words))
     if password.lower() in (identifier.lower() for identifier in identifiers):
         words = "must be another than the e-mail address, the phone number and the username"
-        raise Refused(422, bad_parameter("form_password_matches_identifier", "password", words))
+        raise ApiError(422, parameter_detail("form_password_matches_identifier", "password", words))
 
 
 def _hash(password: str, salt: str) -> str:

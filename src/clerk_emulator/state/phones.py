@@ -1,29 +1,29 @@
-"""Phone numbers: whose they are, which is primary, and proving them with a code."""
+"""Phone numbers: ownership, primary number and verification."""
 
 import re
 
-from clerk_emulator.state import post, proofs
+from clerk_emulator.state import mailer, verifications
 from clerk_emulator.state.emails import STATUSES
-from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import PhoneNumber, User, Verification
-from clerk_emulator.state.refusals import (
-    Problem,
-    Refused,
-    bad_format,
-    bad_value,
-    identifier_exists,
-    missing_resource,
-    unverified,
+from clerk_emulator.state.errors import (
+    ApiError,
+    ErrorDetail,
+    identifier_exists_error,
+    invalid_format_error,
+    invalid_value_error,
+    not_found_error,
+    unverified_error,
 )
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import PhoneNumber, User, Verification
 
-SHAPE = re.compile(r"\+[1-9]\d{6,14}")
+NUMBER_PATTERN = re.compile(r"\+[1-9]\d{6,14}")
 
 
-def check_shape(number: str, name: str = "phone_number") -> str:
+def parse_number(number: str, name: str = "phone_number") -> str:
     """Return the number without what people put between digits, or refuse what is none."""
     found = re.sub(r"[\s().-]", "", number)
-    if not SHAPE.fullmatch(found):
-        raise bad_format(name, "must be a valid phone number in the form +15555550100")
+    if not NUMBER_PATTERN.fullmatch(found):
+        raise invalid_format_error(name, "must be a valid phone number in the form +15555550100")
     return found
 
 
@@ -31,7 +31,7 @@ def get(instance: Instance, phone_id: str) -> PhoneNumber:
     """Return a number by its id, or refuse."""
     phone = instance.phones.get(phone_id)
     if phone is None:
-        raise missing_resource("phone number", phone_id)
+        raise not_found_error("phone number", phone_id)
     return phone
 
 
@@ -39,16 +39,16 @@ def require_free(instance: Instance, number: str, *, but: User | None = None) ->
     """Refuse a number that somebody holds."""
     owner = instance.phone_owners.get(number)
     if owner is not None and (but is None or owner != but.id):
-        raise identifier_exists("phone_number")
+        raise identifier_exists_error("phone_number")
 
 
 def attach(instance: Instance, user: User, number: str, status: str) -> PhoneNumber:
     """Give a user a number, without a word to the world."""
-    found = check_shape(number)
+    found = parse_number(number)
     if status not in STATUSES:
-        raise bad_value("identification_status")
+        raise invalid_value_error("identification_status")
     if any(phone.phone_number == found for phone in user.phone_numbers):
-        raise identifier_exists("phone_number")
+        raise identifier_exists_error("phone_number")
     if status != "unverified":
         require_free(instance, found)
     now = instance.now
@@ -94,11 +94,11 @@ def detach(instance: Instance, user: User, phone: PhoneNumber) -> None:
 def create(instance: Instance, user: User, number: str, *, is_verified: bool, is_primary: bool) -> PhoneNumber:
     """Add a number to a user and tell of it."""
     if is_primary and not is_verified:
-        raise unverified("primary")
+        raise unverified_error("primary")
     phone = attach(instance, user, number, "verified" if is_verified else "unverified")
     if is_primary:
         make_primary(user, phone)
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return phone
 
 
@@ -111,9 +111,9 @@ def update(
     is_second_factor: bool | None = None,
 ) -> PhoneNumber:
     """Verify a number or take that back, make it the primary one, or a second factor."""
-    user = _owner(instance, phone)
+    user = _get_owner(instance, phone)
     if is_primary and is_verified is not True and not phone.is_claimed:
-        raise unverified("primary")
+        raise unverified_error("primary")
     if is_verified is not None:
         _set_verified(instance, user, phone, is_verified)
     if is_primary:
@@ -121,68 +121,68 @@ def update(
     if is_second_factor is not None:
         phone.is_second_factor = is_second_factor
     instance.touch(phone)
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return phone
 
 
 def make_primary(user: User, phone: PhoneNumber) -> None:
     """Make a number of the user the primary one; it has to be verified or reserved."""
     if phone.user_id != user.id:
-        raise missing_resource("phone number", phone.id)
+        raise not_found_error("phone number", phone.id)
     if not phone.is_claimed:
-        raise unverified("primary_phone_number_id")
+        raise unverified_error("primary_phone_number_id")
     user.primary_phone_number_id = phone.id
 
 
 def delete(instance: Instance, phone: PhoneNumber) -> None:
     """Take a number away; the last thing a user can be known by stays."""
-    user = _owner(instance, phone)
+    user = _get_owner(instance, phone)
     if len(user.phone_numbers) == 1 and user.username is None and not user.email_addresses:
         words = "The last identification of a user stays."
-        raise Refused(400, Problem("identification_deletion_failed", "not deleted", words))
+        raise ApiError(400, ErrorDetail("identification_deletion_failed", "not deleted", words))
     detach(instance, user, phone)
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
 
 
 def replace_all(instance: Instance, user: User, number: str, status: str) -> PhoneNumber:
     """Give a user this number as the only one."""
-    found = check_shape(number)
+    found = parse_number(number)
     if status != "unverified":
         require_free(instance, found, but=user)
     for old in list(user.phone_numbers):
         detach(instance, user, old)
     phone = attach(instance, user, found, status)
     user.primary_phone_number_id = phone.id
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return phone
 
 
-def prepare(instance: Instance, phone: PhoneNumber) -> Verification:
+def prepare_verification(instance: Instance, phone: PhoneNumber) -> Verification:
     """Start a proof by code, which is sent."""
-    code = post.send_code(instance, phone.phone_number, phone.user_id, phone.id)
-    return proofs.open_(instance, phone.id, code, "phone_code")
+    code = mailer.send_code(instance, phone.phone_number, phone.user_id, phone.id)
+    return verifications.create(instance, phone.id, code, "phone_code")
 
 
-def attempt(instance: Instance, phone: PhoneNumber, verification_id: str, code: str) -> Verification:
+def attempt_verification(instance: Instance, phone: PhoneNumber, verification_id: str, code: str) -> Verification:
     """Try a code. A wrong or late one is an answer, not a refusal."""
-    found = proofs.get(instance, phone.id, verification_id)
-    if proofs.is_right(instance, found, code):
-        accept_proof(instance, phone)
+    found = verifications.get(instance, phone.id, verification_id)
+    if verifications.check_code(instance, found, code):
+        mark_verified(instance, phone)
         found.status = "verified"
     return found
 
 
-def accept_proof(instance: Instance, phone: PhoneNumber) -> None:
+def mark_verified(instance: Instance, phone: PhoneNumber) -> None:
     """Take a number for verified after a right code, and tell of it."""
     if phone.status != "verified":
-        user = _owner(instance, phone)
+        user = _get_owner(instance, phone)
         _set_verified(instance, user, phone, True)
         phone.strategy = "phone_code"
         instance.touch(phone)
-        instance.touch_and_tell("user.updated", user)
+        instance.touch_and_publish("user.updated", user)
 
 
-def _owner(instance: Instance, phone: PhoneNumber) -> User:
+def _get_owner(instance: Instance, phone: PhoneNumber) -> User:
     user = instance.users.find(phone.user_id)
     assert user is not None, "a number has a user"  # noqa: S101
     return user

@@ -1,32 +1,32 @@
-"""Sets of roles: which roles the members of an organization may have."""
+"""Role sets: which roles an organization's members may have."""
 
 import re
 from typing import Any
 
-from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import RoleSet
-from clerk_emulator.state.refusals import (
-    Problem,
-    Refused,
-    bad_format,
-    bad_value,
-    identifier_exists,
-    missing_resource,
-    role_not_found,
+from clerk_emulator.state.errors import (
+    ApiError,
+    ErrorDetail,
+    identifier_exists_error,
+    invalid_format_error,
+    invalid_value_error,
+    not_found_error,
+    role_not_found_error,
 )
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import RoleSet
 
-INITIAL = "role_set:default"
-KEY = re.compile(r"role_set:[a-z0-9_]+")
-MOST_ROLES = 10
-DEFAULTS = ("default_role", "creator_role")  # of a set, and of the settings for the initial set
+INITIAL_KEY = "role_set:default"
+KEY_PATTERN = re.compile(r"role_set:[a-z0-9_]+")
+MAX_ROLES = 10
+DEFAULT_FIELDS = ("default_role", "creator_role")  # of a set, and of the settings for the initial set
 
 
-def furnish(instance: Instance) -> None:
+def create_initial(instance: Instance) -> None:
     """Give a new instance the set of roles that its organizations use."""
     now = instance.now
     initial = RoleSet(
         id=instance.ids.new("rset"),
-        key=INITIAL,
+        key=INITIAL_KEY,
         name="Default role set",
         roles=list(instance.roles),
         type="initial",
@@ -36,14 +36,14 @@ def furnish(instance: Instance) -> None:
     instance.role_sets.add(initial)
 
 
-def initial(instance: Instance) -> RoleSet | None:
+def get_initial(instance: Instance) -> RoleSet | None:
     """Return the set of roles that new organizations use."""
     return next((row for row in instance.role_sets if row.type == "initial"), None)
 
 
-def of_organization(instance: Instance, key: str | None) -> RoleSet:
+def get_by_organization(instance: Instance, key: str | None) -> RoleSet:
     """Return the set of roles with a key; without one, the initial one."""
-    found = get(instance, key) if key else initial(instance)
+    found = get(instance, key) if key else get_initial(instance)
     assert found is not None, "an instance has an initial set of roles"  # noqa: S101
     return found
 
@@ -53,14 +53,14 @@ def get(instance: Instance, key_or_id: str) -> RoleSet:
     for row in instance.role_sets:
         if key_or_id in (row.key, row.id):
             return row
-    raise missing_resource("role set", key_or_id)
+    raise not_found_error("role set", key_or_id)
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> RoleSet:
     """Make a set of roles."""
     key = draft.get("key") or "role_set:" + re.sub(r"[^a-z0-9]+", "_", draft["name"].lower()).strip("_")
     _require_free(instance, key)
-    keys = _checked(instance, draft["roles"])
+    keys = _validate_keys(instance, draft["roles"])
     now = instance.now
     made = RoleSet(
         id=instance.ids.new("rset"),
@@ -71,11 +71,11 @@ def create(instance: Instance, draft: dict[str, Any]) -> RoleSet:
         created_at=now,
         updated_at=now,
     )
-    _set_defaults(made, draft)
+    _apply_defaults(made, draft)
     instance.role_sets.add(made)
     if draft.get("type") == "initial":
-        _make_initial(instance, made)
-    _follow_initial(instance)
+        _set_initial(instance, made)
+    _copy_defaults_to_settings(instance)
     return made
 
 
@@ -84,7 +84,7 @@ def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleS
     key = changes.get("key")
     if key and key != found.key:
         _require_free(instance, key)
-    _set_defaults(found, changes)
+    _apply_defaults(found, changes)
     if key and key != found.key:
         for organization in instance.organizations:
             if organization.role_set == found.key:
@@ -94,18 +94,18 @@ def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleS
         if changes.get(name) is not None:
             setattr(found, name, changes[name])
     if changes.get("type") == "initial":
-        _make_initial(instance, found)
-    _follow_initial(instance)
+        _set_initial(instance, found)
+    _copy_defaults_to_settings(instance)
     instance.touch(found)
     return found
 
 
 def add_roles(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleSet:
     """Let organizations use more roles."""
-    keys = _checked(instance, list(dict.fromkeys([*found.roles, *changes["role_keys"]])))
+    keys = _validate_keys(instance, list(dict.fromkeys([*found.roles, *changes["role_keys"]])))
     found.roles = keys
-    _set_defaults(found, changes)
-    _follow_initial(instance)
+    _apply_defaults(found, changes)
+    _copy_defaults_to_settings(instance)
     instance.touch(found)
     return found
 
@@ -113,13 +113,13 @@ def add_roles(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> Ro
 def replace_role(instance: Instance, found: RoleSet, old: str, new: str) -> RoleSet:
     """Put one role in the place of another; members get it too."""
     if old not in found.roles:
-        raise role_not_found(old)
-    _checked(instance, [new])
+        raise role_not_found_error(old)
+    _validate_keys(instance, [new])
     found.roles = list(dict.fromkeys(new if key == old else key for key in found.roles))
-    for name in DEFAULTS:
+    for name in DEFAULT_FIELDS:
         if getattr(found, name) == old:
             setattr(found, name, new)
-    _follow_initial(instance)
+    _copy_defaults_to_settings(instance)
     _reassign(instance, found, {old: new})
     instance.touch(found)
     return found
@@ -128,20 +128,24 @@ def replace_role(instance: Instance, found: RoleSet, old: str, new: str) -> Role
 def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[str, str]) -> RoleSet:
     """Put another set in the place of this one, which is gone then."""
     if target is found:
-        raise bad_value("dest_role_set_key", "must be another set of roles")
-    used = {row.role for row in instance.memberships if _uses(instance, row.organization_id, found)}
+        raise invalid_value_error("dest_role_set_key", "must be another set of roles")
+    used = {row.role for row in instance.memberships if _is_used_by(instance, row.organization_id, found)}
     missing = sorted(key for key in used if key not in target.roles and key not in mappings)
     if missing:
         words = f"There is no mapping for {', '.join(missing)}."
-        raise Refused(422, Problem("organization_role_set_reassignment_mappings_missing", "mappings missing", words))
+        raise ApiError(
+            422, ErrorDetail("organization_role_set_reassignment_mappings_missing", "mappings missing", words)
+        )
     for key in mappings.values():
         if key not in target.roles:
             words = f"{key} is not in the set of roles that is to come."
-            raise Refused(422, Problem("organization_role_set_reassignment_mappings_invalid", "bad mapping", words))
+            raise ApiError(
+                422, ErrorDetail("organization_role_set_reassignment_mappings_invalid", "bad mapping", words)
+            )
     _reassign(instance, found, mappings)
     if found.type == "initial":
-        _make_initial(instance, target)
-        _follow_initial(instance)
+        _set_initial(instance, target)
+        _copy_defaults_to_settings(instance)
     for organization in instance.organizations:
         if organization.role_set == found.key:
             organization.role_set = target.key
@@ -149,14 +153,14 @@ def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[
     return found
 
 
-def include(instance: Instance, key: str) -> None:
+def add_to_initial(instance: Instance, key: str) -> None:
     """Let the organizations of the initial set use a role."""
-    found = initial(instance)
+    found = get_initial(instance)
     if found is not None and key not in found.roles:
         found.roles.append(key)
 
 
-def leave_out(instance: Instance, key: str) -> None:
+def remove_from_all(instance: Instance, key: str) -> None:
     """Take a role out of all sets."""
     for row in instance.role_sets:
         row.roles = [one for one in row.roles if one != key]
@@ -166,7 +170,7 @@ def rename_role(instance: Instance, old: str, new: str) -> None:
     """Call a role otherwise in all sets."""
     for row in instance.role_sets:
         row.roles = [new if one == old else one for one in row.roles]
-        for name in DEFAULTS:
+        for name in DEFAULT_FIELDS:
             if getattr(row, name) == old:
                 setattr(row, name, new)
 
@@ -176,8 +180,8 @@ def is_creator_role(instance: Instance, key: str) -> bool:
     return any(row.creator_role == key for row in instance.role_sets)
 
 
-def _make_initial(instance: Instance, chosen: RoleSet) -> None:
-    old = initial(instance)
+def _set_initial(instance: Instance, chosen: RoleSet) -> None:
+    old = get_initial(instance)
     for organization in instance.organizations:
         if organization.role_set is None and old is not None:
             organization.role_set = old.key
@@ -185,39 +189,39 @@ def _make_initial(instance: Instance, chosen: RoleSet) -> None:
         row.type = "initial" if row is chosen else "custom"
 
 
-def _follow_initial(instance: Instance) -> None:
+def _copy_defaults_to_settings(instance: Instance) -> None:
     """Let the settings say of new members and creators what the initial set says, as far as it has these roles."""
-    found = initial(instance)
-    for name in DEFAULTS:
+    found = get_initial(instance)
+    for name in DEFAULT_FIELDS:
         if found is not None and getattr(found, name) in found.roles:
             setattr(instance.settings, name, getattr(found, name))
 
 
-def _set_defaults(found: RoleSet, wish: dict[str, Any]) -> None:
+def _apply_defaults(found: RoleSet, wish: dict[str, Any]) -> None:
     for field, name in (("default_role", "default_role_key"), ("creator_role", "creator_role_key")):
         if wish.get(name):
             if wish[name] not in found.roles:
-                raise bad_value(name, "must be one of the roles of the set")
+                raise invalid_value_error(name, "must be one of the roles of the set")
             setattr(found, field, wish[name])
 
 
-def _checked(instance: Instance, keys: list[str]) -> list[str]:
+def _validate_keys(instance: Instance, keys: list[str]) -> list[str]:
     for key in keys:
         if key not in instance.roles:
-            raise role_not_found(key)
-    if not 1 <= len(set(keys)) <= MOST_ROLES:
-        raise bad_value("roles", f"must have 1 to {MOST_ROLES} roles")
+            raise role_not_found_error(key)
+    if not 1 <= len(set(keys)) <= MAX_ROLES:
+        raise invalid_value_error("roles", f"must have 1 to {MAX_ROLES} roles")
     return list(dict.fromkeys(keys))
 
 
 def _require_free(instance: Instance, key: str) -> None:
-    if not KEY.fullmatch(key):
-        raise bad_format("key", "must be role_set: and lowercase letters, digits and underscores")
+    if not KEY_PATTERN.fullmatch(key):
+        raise invalid_format_error("key", "must be role_set: and lowercase letters, digits and underscores")
     if any(row.key == key for row in instance.role_sets):
-        raise identifier_exists("key")
+        raise identifier_exists_error("key")
 
 
-def _uses(instance: Instance, organization_id: str, found: RoleSet) -> bool:
+def _is_used_by(instance: Instance, organization_id: str, found: RoleSet) -> bool:
     organization = instance.organizations.find(organization_id)
     if organization is None:
         return False
@@ -226,8 +230,8 @@ def _uses(instance: Instance, organization_id: str, found: RoleSet) -> bool:
 
 def _reassign(instance: Instance, found: RoleSet, mappings: dict[str, str]) -> None:
     for row in instance.memberships:
-        if row.role in mappings and _uses(instance, row.organization_id, found):
+        if row.role in mappings and _is_used_by(instance, row.organization_id, found):
             instance.role_counts[row.organization_id, row.role] -= 1
             row.role = mappings[row.role]
             instance.role_counts[row.organization_id, row.role] += 1
-            instance.touch_and_tell("organizationMembership.updated", row)
+            instance.touch_and_publish("organizationMembership.updated", row)

@@ -1,20 +1,20 @@
-"""Roles and permissions: those that every instance has, making, changing and deleting others."""
+"""Organization roles and permissions."""
 
 import re
 from typing import Any
 
 from clerk_emulator.state import role_sets
-from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import Permission, Role
-from clerk_emulator.state.refusals import (
-    Problem,
-    Refused,
-    bad_format,
-    bad_value,
-    identifier_exists,
-    missing_resource,
-    role_not_found,
+from clerk_emulator.state.errors import (
+    ApiError,
+    ErrorDetail,
+    identifier_exists_error,
+    invalid_format_error,
+    invalid_value_error,
+    not_found_error,
+    role_not_found_error,
 )
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import Permission, Role
 
 MANAGE_MEMBERS = "org:sys_memberships:manage"
 READ_MEMBERS = "org:sys_memberships:read"
@@ -33,56 +33,56 @@ SYSTEM_PERMISSIONS = {
     "org:sys_billing:read": "Read billing",
 }
 MEMBER_PERMISSIONS = [READ_MEMBERS, "org:sys_billing:read"]
-
-
 ROLE_KEY = re.compile(r"org:[a-z0-9_]+")
 PERMISSION_KEY = re.compile(r"org:[a-z0-9_]+:[a-z0-9_]+")
-MOST_ROLES = 10
+MAX_ROLES = 10
 
 
-def furnish(instance: Instance) -> None:
+def create_defaults(instance: Instance) -> None:
     """Give a new instance the permissions, roles and the set of roles that come with it."""
     for key, name in SYSTEM_PERMISSIONS.items():
         _add_permission(instance, key, name, "system")
-    put(instance, "org:admin", "Admin", list(SYSTEM_PERMISSIONS), is_creator_eligible=True)
-    put(instance, "org:member", "Member", list(MEMBER_PERMISSIONS))
-    role_sets.furnish(instance)
+    seed_role(instance, "org:admin", "Admin", list(SYSTEM_PERMISSIONS), is_creator_eligible=True)
+    seed_role(instance, "org:member", "Member", list(MEMBER_PERMISSIONS))
+    role_sets.create_initial(instance)
 
 
-def put(instance: Instance, key: str, name: str, permissions: list[str], *, is_creator_eligible: bool = False) -> Role:
+def seed_role(
+    instance: Instance, key: str, name: str, permissions: list[str], *, is_creator_eligible: bool = False
+) -> Role:
     """Add a role by a seed; permissions that are new are made, and organizations may use it at once.
 
     Any key will do: instances from before December 2023 have `admin` and `basic_member`.
     """
     if key in instance.roles:
-        raise identifier_exists("key")
+        raise identifier_exists_error("key")
     if not key:
-        raise bad_value("key", "is empty")
+        raise invalid_value_error("key", "is empty")
     _require_permissions(instance, permissions)
     role = _add_role(instance, key, name, permissions)
     role.is_creator_eligible = is_creator_eligible
-    role_sets.include(instance, key)
+    role_sets.add_to_initial(instance, key)
     return role
 
 
-def replace(
+def replace_by_seed(
     instance: Instance, old: str, key: str, *, name: str | None = None, permissions: list[str] | None = None
 ) -> Role:
     """Put a role by a seed in the place of another, which is gone then: members, invitations and defaults follow."""
     role = get(instance, old)
     if not key or (key != old and key in instance.roles):
-        raise identifier_exists("key") if key else bad_value("key", "is empty")
+        raise identifier_exists_error("key") if key else invalid_value_error("key", "is empty")
     if permissions is not None:
         _require_permissions(instance, permissions)
         role.permissions = permissions
-        _rate_creator(role)
+        _update_creator_eligibility(role)
     if key != old:
         _rename(instance, role, key)
     role.name = name or role.name
     return role
 
 
-def set_defaults(instance: Instance, wish: dict[str, str]) -> None:
+def set_default_roles(instance: Instance, wish: dict[str, str]) -> None:
     """Say which roles creators, new members and members by domain get; ValueError: there is no such role.
 
     `wish` may have `creator_role`, `default_role` and `domains_default_role`, keys of roles. The initial set of roles,
@@ -91,27 +91,27 @@ def set_defaults(instance: Instance, wish: dict[str, str]) -> None:
     for name, key in wish.items():
         if key not in instance.roles:
             raise ValueError(f"{name}: there is no role {key!r}; roles are: {', '.join(instance.roles)}")
-    initial = role_sets.initial(instance)
+    initial = role_sets.get_initial(instance)
     for name, key in wish.items():
         setattr(instance.settings, name, key)
-        if initial is not None and name in role_sets.DEFAULTS:
+        if initial is not None and name in role_sets.DEFAULT_FIELDS:
             setattr(initial, name, key)
-            role_sets.include(instance, key)
+            role_sets.add_to_initial(instance, key)
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> Role:
     """Add a role and tell of it."""
     key = draft["key"]
     _require_role_key(instance, key)
-    if len(instance.roles) >= MOST_ROLES:
-        words = f"At most {MOST_ROLES} roles."
-        raise Refused(403, Problem("organization_instance_roles_quota_exceeded", "too many roles", words))
+    if len(instance.roles) >= MAX_ROLES:
+        words = f"At most {MAX_ROLES} roles."
+        raise ApiError(403, ErrorDetail("organization_instance_roles_quota_exceeded", "too many roles", words))
     permissions = [get_permission(instance, id_).key for id_ in draft.get("permissions") or []]
     role = _add_role(instance, key, draft["name"], permissions)
     role.description = draft.get("description")
-    _rate_creator(role)
+    _update_creator_eligibility(role)
     if draft.get("include_in_initial_role_set"):
-        role_sets.include(instance, key)
+        role_sets.add_to_initial(instance, key)
     instance.tell("role.created", role)
     return role
 
@@ -128,50 +128,50 @@ def update(instance: Instance, role: Role, changes: dict[str, Any]) -> Role:
     for name in ("name", "description"):
         if changes.get(name) is not None:
             setattr(role, name, changes[name])
-    _rate_creator(role)
-    instance.touch_and_tell("role.updated", role)
+    _update_creator_eligibility(role)
+    instance.touch_and_publish("role.updated", role)
     return role
 
 
 def delete(instance: Instance, role: Role) -> Role:
     """Forget a role that nobody has, nobody is offered, and nothing falls back to."""
     if role.key == instance.settings.creator_role or role_sets.is_creator_role(instance, role.key):
-        raise _in_use("organization_role_default_creator_role", "Creators of organizations get this role.")
+        raise _in_use_error("organization_role_default_creator_role", "Creators of organizations get this role.")
     if role.key in (instance.settings.default_role, instance.settings.domains_default_role):
-        raise _in_use("organization_role_domain_default_role", "New members get this role.")
+        raise _in_use_error("organization_role_domain_default_role", "New members get this role.")
     if any(count for (_, key), count in instance.role_counts.items() if key == role.key):
-        raise _in_use("organization_role_assigned_members", "Members have this role.")
+        raise _in_use_error("organization_role_assigned_members", "Members have this role.")
     now = instance.now
     if any(row.role == role.key and row.status(now) == "pending" for row in instance.organization_invitations):
-        raise _in_use("organization_role_exists_in_invitations", "Pending invitations offer this role.")
+        raise _in_use_error("organization_role_exists_in_invitations", "Pending invitations offer this role.")
     del instance.roles[role.key]
-    role_sets.leave_out(instance, role.key)
+    role_sets.remove_from_all(instance, role.key)
     instance.tell("role.deleted", role)
     return role
 
 
-def assign(instance: Instance, role: Role, permission: Permission) -> Role:
+def assign_permission(instance: Instance, role: Role, permission: Permission) -> Role:
     """Let a role do one thing more."""
     if permission.key in role.permissions:
         words = "The role has this permission."
-        raise Refused(409, Problem("organization_role_permission_association_exists", "has it", words))
+        raise ApiError(409, ErrorDetail("organization_role_permission_association_exists", "has it", words))
     role.permissions.append(permission.key)
-    _rate_creator(role)
-    instance.touch_and_tell("role.updated", role)
+    _update_creator_eligibility(role)
+    instance.touch_and_publish("role.updated", role)
     return role
 
 
-def withdraw(instance: Instance, role: Role, permission: Permission) -> Role:
+def remove_permission(instance: Instance, role: Role, permission: Permission) -> Role:
     """Let a role do one thing less."""
     if permission.key not in role.permissions:
         words = "The role does not have this permission."
-        raise Refused(404, Problem("organization_role_permission_association_not_found", "has it not", words))
+        raise ApiError(404, ErrorDetail("organization_role_permission_association_not_found", "has it not", words))
     if role.key == instance.settings.creator_role and permission.key in SYSTEM_PERMISSIONS:
         words = "The role of creators keeps its system permissions."
-        raise Refused(422, Problem("organization_missing_creator_role_permissions", "needed", words))
+        raise ApiError(422, ErrorDetail("organization_missing_creator_role_permissions", "needed", words))
     role.permissions.remove(permission.key)
-    _rate_creator(role)
-    instance.touch_and_tell("role.updated", role)
+    _update_creator_eligibility(role)
+    instance.touch_and_publish("role.updated", role)
     return role
 
 
@@ -198,7 +198,7 @@ def update_permission(instance: Instance, permission: Permission, changes: dict[
     for name in ("name", "description"):
         if changes.get(name) is not None:
             setattr(permission, name, changes[name])
-    instance.touch_and_tell("permission.updated", permission)
+    instance.touch_and_publish("permission.updated", permission)
     return permission
 
 
@@ -218,24 +218,24 @@ def get(instance: Instance, key: str) -> Role:
     """Return the role with a key, or refuse."""
     role = instance.roles.get(key)
     if role is None:
-        raise role_not_found(key)
+        raise role_not_found_error(key)
     return role
 
 
-def get_for(instance: Instance, role_set: str | None, key: str) -> Role:
+def get_in_role_set(instance: Instance, role_set: str | None, key: str) -> Role:
     """Return a role that the members of an organization with this set of roles may have, or refuse."""
     role = get(instance, key)
-    if key not in role_sets.of_organization(instance, role_set).roles:
-        raise role_not_found(key)
+    if key not in role_sets.get_by_organization(instance, role_set).roles:
+        raise role_not_found_error(key)
     return role
 
 
-def by_id(instance: Instance, role_id: str) -> Role:
+def get_by_id(instance: Instance, role_id: str) -> Role:
     """Return the role with an id, or refuse."""
     for role in instance.roles.values():
         if role.id == role_id:
             return role
-    raise missing_resource("organization role", role_id)
+    raise not_found_error("organization role", role_id)
 
 
 def get_permission(instance: Instance, permission_id: str) -> Permission:
@@ -243,7 +243,7 @@ def get_permission(instance: Instance, permission_id: str) -> Permission:
     for permission in instance.permissions.values():
         if permission.id == permission_id:
             return permission
-    raise missing_resource("organization permission", permission_id)
+    raise not_found_error("organization permission", permission_id)
 
 
 def managing_roles(instance: Instance) -> set[str]:
@@ -289,30 +289,30 @@ def _rename(instance: Instance, role: Role, key: str) -> None:
     role_sets.rename_role(instance, old, key)
 
 
-def _rate_creator(role: Role) -> None:
+def _update_creator_eligibility(role: Role) -> None:
     needed = {"org:sys_profile:delete", "org:sys_memberships:read", MANAGE_MEMBERS}
     role.is_creator_eligible = needed <= set(role.permissions)
 
 
 def _require_role_key(instance: Instance, key: str) -> None:
     if not ROLE_KEY.fullmatch(key):
-        raise bad_format("key", "must be org: and lowercase letters, digits and underscores")
+        raise invalid_format_error("key", "must be org: and lowercase letters, digits and underscores")
     if key in instance.roles:
-        raise identifier_exists("key")
+        raise identifier_exists_error("key")
 
 
 def _require_permission_key(instance: Instance, key: str) -> None:
     if not PERMISSION_KEY.fullmatch(key):
-        raise bad_format("key", "must be org:, a feature, a colon and a permission")
+        raise invalid_format_error("key", "must be org:, a feature, a colon and a permission")
     if key.startswith("org:sys_") or key in instance.permissions:
-        raise identifier_exists("key")
+        raise identifier_exists_error("key")
 
 
 def _require_custom(permission: Permission) -> None:
     if permission.type == "system":
         words = "System permissions stay as they are."
-        raise Refused(403, Problem("organization_system_permission_not_modifiable", "system permission", words))
+        raise ApiError(403, ErrorDetail("organization_system_permission_not_modifiable", "system permission", words))
 
 
-def _in_use(code: str, words: str) -> Refused:
-    return Refused(422, Problem(code, "in use", words))
+def _in_use_error(code: str, words: str) -> ApiError:
+    return ApiError(422, ErrorDetail(code, "in use", words))

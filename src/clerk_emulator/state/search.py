@@ -1,17 +1,17 @@
-"""Finding users and memberships: by index where a filter names something, else by walking in order."""
+"""Find users and memberships by filters, with indexes where possible."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import Membership, User
+from clerk_emulator.state.models import Membership, User
 
-Test = Callable[[User], bool]
+UserPredicate = Callable[[User], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Criteria:
+class UserFilter:
     """What is asked of users. None means: not asked. Lists of ids may carry `+` and `-`."""
 
     email_address: list[str] | None = None
@@ -20,7 +20,7 @@ class Criteria:
     username: list[str] | None = None
     user_id: list[str] | None = None
     organization_id: list[str] | None = None
-    unknowable: bool = False  # wallets and providers, which nobody here has
+    matches_no_user: bool = False  # wallets and providers, which nobody here has
     query: str | None = None
     email_address_query: str | None = None
     phone_number_query: str | None = None
@@ -32,13 +32,13 @@ class Criteria:
     @property
     def is_open(self) -> bool:
         """Say whether everybody fits."""
-        return self == Criteria()
+        return self == UserFilter()
 
 
-def walk(instance: Instance, criteria: Criteria) -> Iterator[User]:
+def iter_users(instance: Instance, criteria: UserFilter) -> Iterator[User]:
     """Walk the users who fit, newest first."""
-    tests = list(_tests(instance, criteria))
-    named = _named(instance, criteria)
+    tests = list(_predicates(instance, criteria))
+    named = _indexed_user_ids(instance, criteria)
     if named is not None:
         keys = sorted((instance.users.key(user_id) or (0, 0, ""), user_id) for user_id in named)
         users: Iterable[User | None] = (instance.users.find(user_id) for _, user_id in reversed(keys))
@@ -47,20 +47,20 @@ def walk(instance: Instance, criteria: Criteria) -> Iterator[User]:
     return (user for user in users if user is not None and all(test(user) for test in tests))
 
 
-def fits(instance: Instance, criteria: Criteria) -> Test:
+def build_predicate(instance: Instance, criteria: UserFilter) -> UserPredicate:
     """Return a test of one user."""
-    tests = list(_tests(instance, criteria))
-    named = _named(instance, criteria)
+    tests = list(_predicates(instance, criteria))
+    named = _indexed_user_ids(instance, criteria)
     return lambda user: (named is None or user.id in named) and all(test(user) for test in tests)
 
 
-def split_signs(values: list[str]) -> tuple[set[str], set[str]]:
+def split_inclusions(values: list[str]) -> tuple[set[str], set[str]]:
     """Return the ids to be included and those to be left out."""
     wanted = {value.removeprefix("+") for value in values if not value.startswith("-")}
     return wanted, {value[1:] for value in values if value.startswith("-")}
 
 
-def user_value(user: User, name: str) -> Any:
+def user_sort_key(user: User, name: str) -> Any:
     """Return what a user is sorted by; nothing comes before everything."""
     primary = user.primary_email
     if name == "email_address":
@@ -72,16 +72,18 @@ def user_value(user: User, name: str) -> Any:
     return (value is not None, value if not isinstance(value, str) else value.lower())
 
 
-def members_who_fit(instance: Instance, memberships: Iterable[Membership], criteria: Criteria) -> Iterator[Membership]:
+def iter_memberships(
+    instance: Instance, memberships: Iterable[Membership], criteria: UserFilter
+) -> Iterator[Membership]:
     """Walk the memberships whose users fit."""
-    test = fits(instance, criteria)
+    test = build_predicate(instance, criteria)
     for membership in memberships:
         user = instance.users.find(membership.user_id)
         if user is not None and test(user):
             yield membership
 
 
-def _named(instance: Instance, criteria: Criteria) -> set[str] | None:
+def _indexed_user_ids(instance: Instance, criteria: UserFilter) -> set[str] | None:
     """Return the ids of the users that the filters with an index allow; None: no such filter."""
     found: set[str] | None = None
     lookups = (
@@ -91,21 +93,21 @@ def _named(instance: Instance, criteria: Criteria) -> set[str] | None:
     )
     for values, lookup in lookups:
         if values is not None:
-            found = _both(found, {user_id for user_id in map(lookup, values) if user_id})
+            found = _intersect(found, {user_id for user_id in map(lookup, values) if user_id})
     for values, lookup in (
         (criteria.external_id, instance.external_ids.get),
         (criteria.user_id, lambda value: value if value in instance.users else None),
     ):
-        wanted, _ = split_signs(values or [])
+        wanted, _ = split_inclusions(values or [])
         if wanted:
-            found = _both(found, {user_id for user_id in map(lookup, wanted) if user_id})
-    wanted, _ = split_signs(criteria.organization_id or [])
+            found = _intersect(found, {user_id for user_id in map(lookup, wanted) if user_id})
+    wanted, _ = split_inclusions(criteria.organization_id or [])
     if wanted:
-        found = _both(found, {user_id for owner in wanted for user_id in _member_ids(instance, owner)})
-    return set() if criteria.unknowable else found
+        found = _intersect(found, {user_id for owner in wanted for user_id in _member_ids(instance, owner)})
+    return set() if criteria.matches_no_user else found
 
 
-def _both(found: set[str] | None, more: set[str]) -> set[str]:
+def _intersect(found: set[str] | None, more: set[str]) -> set[str]:
     return more if found is None else found & more
 
 
@@ -116,40 +118,40 @@ def _member_ids(instance: Instance, organization_id: str) -> Iterator[str]:
             yield membership.user_id
 
 
-def _tests(instance: Instance, criteria: Criteria) -> Iterator[Test]:
+def _predicates(instance: Instance, criteria: UserFilter) -> Iterator[UserPredicate]:
     yield from _exclusions(instance, criteria)
     for text, parts in (
-        (criteria.query, _everything),
+        (criteria.query, _all_texts),
         (criteria.email_address_query, _addresses),
         (criteria.phone_number_query, _numbers),
         (criteria.username_query, lambda user: [user.username or ""]),
         (criteria.name_query, _names),
     ):
         if text:
-            yield _contains(text.lower(), parts)
+            yield _contains_text(text.lower(), parts)
     if criteria.banned is not None:
         yield lambda user: user.banned is criteria.banned
     for name, after, before in criteria.ranges:
-        yield _within(name, after, before)
+        yield _in_range(name, after, before)
 
 
-def _exclusions(instance: Instance, criteria: Criteria) -> Iterator[Test]:
-    _, not_ids = split_signs(criteria.user_id or [])
+def _exclusions(instance: Instance, criteria: UserFilter) -> Iterator[UserPredicate]:
+    _, not_ids = split_inclusions(criteria.user_id or [])
     if not_ids:
         yield lambda user: user.id not in not_ids
-    _, not_external = split_signs(criteria.external_id or [])
+    _, not_external = split_inclusions(criteria.external_id or [])
     if not_external:
         yield lambda user: user.external_id not in not_external
-    _, not_in = split_signs(criteria.organization_id or [])
+    _, not_in = split_inclusions(criteria.organization_id or [])
     if not_in:
         yield lambda user: not any((owner, user.id) in instance.membership_of for owner in not_in)
 
 
-def _contains(text: str, parts: Callable[[User], list[str]]) -> Test:
+def _contains_text(text: str, parts: Callable[[User], list[str]]) -> UserPredicate:
     return lambda user: any(text in part.lower() for part in parts(user))
 
 
-def _within(name: str, after: int | None, before: int | None) -> Test:
+def _in_range(name: str, after: int | None, before: int | None) -> UserPredicate:
     def test(user: User) -> bool:
         value = getattr(user, name)
         if value is None:
@@ -171,5 +173,5 @@ def _names(user: User) -> list[str]:
     return [" ".join(part for part in (user.first_name, user.last_name) if part)]
 
 
-def _everything(user: User) -> list[str]:
+def _all_texts(user: User) -> list[str]:
     return [user.id, user.username or "", *_names(user), *_addresses(user), *_numbers(user)]

@@ -1,34 +1,34 @@
-"""Sessions and browsers: signing in, signing out, and every way in which a session ends."""
+"""Sessions and clients: sign in, sign out and all ways a session ends."""
 
 from typing import Any
 
 from clerk_emulator.state import memberships, passwords
 from clerk_emulator.state.emails import find_owner
+from clerk_emulator.state.errors import ApiError, ErrorDetail, not_a_member_error, not_found_error
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import Client, Session, User
-from clerk_emulator.state.refusals import Problem, Refused, missing_resource, not_a_member
+from clerk_emulator.state.models import Client, Session, User
 
 DAY = 24 * 60 * 60 * 1000
-EVENTS = {"revoked": "session.revoked", "ended": "session.ended", "removed": "session.removed"}
+END_EVENTS = {"revoked": "session.revoked", "ended": "session.ended", "removed": "session.removed"}
 
 
 def get(instance: Instance, session_id: str) -> Session:
     """Return a session, or refuse."""
     session = instance.sessions.find(session_id)
     if session is None:
-        raise missing_resource("session", session_id)
+        raise not_found_error("session", session_id)
     return session
 
 
-def new_client(instance: Instance) -> Client:
+def create_client(instance: Instance) -> Client:
     """Make a browser known."""
     now = instance.now
     client = Client(id=instance.ids.new("client"), token=instance.ids.secret("dvb_"), created_at=now, updated_at=now)
-    restore_client(instance, client)
+    insert_client(instance, client)
     return client
 
 
-def restore_client(instance: Instance, client: Client) -> None:
+def insert_client(instance: Instance, client: Client) -> None:
     """Enter a browser into its indexes."""
     instance.clients[client.id] = client
     instance.client_tokens[client.token] = client.id
@@ -51,43 +51,43 @@ def active_sessions(instance: Instance, client: Client) -> list[Session]:
     return [one for one in found if one is not None and one.status(instance.now) == "active"]
 
 
-def require_new_here(instance: Instance, client: Client, user: User | None = None) -> None:
+def require_can_add_session(instance: Instance, client: Client, user: User | None = None) -> None:
     """Refuse a second person in a browser that takes one, and one who is signed in there already."""
     active = active_sessions(instance, client)
     if active and not instance.settings.multi_session:
         words = "Somebody is signed in in this browser, and only one may be at a time."
-        raise Refused(400, Problem("session_exists", "already signed in", words))
+        raise ApiError(400, ErrorDetail("session_exists", "already signed in", words))
     if user is not None and any(one.user_id == user.id for one in active):
         words = "This user is signed in in this browser already."
-        raise Refused(400, Problem("identifier_already_signed_in", "already signed in", words))
+        raise ApiError(400, ErrorDetail("identifier_already_signed_in", "already signed in", words))
 
 
-def of_user(instance: Instance, user_id: str) -> list[Session]:
+def list_by_user(instance: Instance, user_id: str) -> list[Session]:
     """Return all sessions of a user, newest first."""
     found = map(instance.sessions.find, instance.user_sessions.of(user_id).ids())
     return [session for session in found if session is not None]
 
 
-def require_may_sign_in(instance: Instance, user: User) -> None:
+def require_can_sign_in(instance: Instance, user: User) -> None:
     """Refuse a banned, deprovisioned or locked user."""
     if user.banned:
-        raise Refused(403, Problem("user_banned", "banned", "This user is banned."))
+        raise ApiError(403, ErrorDetail("user_banned", "banned", "This user is banned."))
     if user.deprovisioned:
-        raise Refused(401, Problem("deprovisioned", "deprovisioned", "A directory has deactivated this account."))
+        raise ApiError(401, ErrorDetail("deprovisioned", "deprovisioned", "A directory has deactivated this account."))
     if user.is_locked(instance.now):
-        raise Refused(403, Problem("user_locked", "locked", "This user is locked for a while."))
+        raise ApiError(403, ErrorDetail("user_locked", "locked", "This user is locked for a while."))
 
 
 def check_credentials(instance: Instance, address: str, password: str) -> User:
     """Return the user with this address and password, or refuse."""
     user = find_owner(instance, address)
     if user is None:
-        raise Refused(422, Problem("form_identifier_not_found", "unknown", "Nobody has this address."))
-    if user.password is None or not passwords.matches(user.password, password):
-        raise Refused(422, Problem("form_password_incorrect", "wrong password", "The password is wrong."))
+        raise ApiError(422, ErrorDetail("form_identifier_not_found", "unknown", "Nobody has this address."))
+    if user.password is None or not passwords.verify_password(user.password, password):
+        raise ApiError(422, ErrorDetail("form_password_incorrect", "wrong password", "The password is wrong."))
     if user.is_password_compromised:
         words = "Somebody else may know this password. Sign in another way."
-        raise Refused(422, Problem("form_password_compromised", "compromised", words))
+        raise ApiError(422, ErrorDetail("form_password_compromised", "compromised", words))
     return user
 
 
@@ -100,9 +100,9 @@ def start(
     actor: dict[str, Any] | None = None,
 ) -> Session:
     """Sign a user in and tell of it. The newest membership's organization is active unless one is named."""
-    require_may_sign_in(instance, user)
+    require_can_sign_in(instance, user)
     if organization_id is not None and memberships.find(instance, organization_id, user.id) is None:
-        raise not_a_member()
+        raise not_a_member_error()
     old = active_session(instance, client)
     same = next((one for one in active_sessions(instance, client) if one.user_id == user.id), None)
     if same is not None:
@@ -113,7 +113,7 @@ def start(
         instance.touch(old)
     now = instance.now
     if organization_id is None:
-        newest = next(iter(memberships.of_user(instance, user.id)), None)
+        newest = next(iter(memberships.list_by_user(instance, user.id)), None)
         organization_id = newest.organization_id if newest else None
     session = Session(
         id=instance.ids.new("sess"),
@@ -128,16 +128,16 @@ def start(
         created_at=now,
         updated_at=now,
     )
-    restore(instance, session)
+    insert_record(instance, session)
     client.session_ids.append(session.id)
     client.active_session_id = session.id
     user.last_sign_in_at = user.last_active_at = now
-    _note(instance, client)
+    _record_client_change(instance, client)
     instance.tell("session.created", session)
     return session
 
 
-def end(instance: Instance, session: Session, how: str, *, is_loud: bool = True) -> Session:
+def end(instance: Instance, session: Session, how: str, *, should_publish: bool = True) -> Session:
     """End an active session and tell of it; one that is over stays as it is."""
     if session.status(instance.now) != "active":
         return session
@@ -145,36 +145,36 @@ def end(instance: Instance, session: Session, how: str, *, is_loud: bool = True)
     client = instance.clients.get(session.client_id)
     if client is not None and client.active_session_id == session.id:
         client.active_session_id = None
-        _note(instance, client)
+        _record_client_change(instance, client)
     instance.touch(session)
-    if is_loud:
-        instance.tell(EVENTS[how], session)
+    if should_publish:
+        instance.tell(END_EVENTS[how], session)
     return session
 
 
-def end_all(instance: Instance, user: User, how: str, *, is_loud: bool = True) -> None:
+def end_all(instance: Instance, user: User, how: str, *, should_publish: bool = True) -> None:
     """End all active sessions of a user."""
-    for session in of_user(instance, user.id):
-        end(instance, session, how, is_loud=is_loud)
+    for session in list_by_user(instance, user.id):
+        end(instance, session, how, should_publish=should_publish)
 
 
-def take_up(instance: Instance, session: Session) -> None:
+def activate(instance: Instance, session: Session) -> None:
     """Make a session the active one of its browser; nobody is told."""
     client = instance.clients.get(session.client_id)
     if client is not None and client.active_session_id != session.id:
         client.active_session_id = session.id
-        _note(instance, client)
+        _record_client_change(instance, client)
     instance.touch(session)
-    use(instance, session)
+    record_activity(instance, session)
 
 
-def forget_client(instance: Instance, client: Client) -> None:
+def delete_client(instance: Instance, client: Client) -> None:
     """Forget a browser in which nobody is signed in."""
     instance.client_tokens.pop(client.token, None)
     instance.clients.pop(client.id, None)
 
 
-def use(instance: Instance, session: Session) -> None:
+def record_activity(instance: Instance, session: Session) -> None:
     """Note that a session is in use; nobody is told."""
     session.last_active_at = instance.now
     user = instance.users.find(session.user_id)
@@ -182,17 +182,17 @@ def use(instance: Instance, session: Session) -> None:
         user.last_active_at = instance.now
 
 
-def refresh_token(instance: Instance, session: Session) -> str:
+def get_refresh_token(instance: Instance, session: Session) -> str:
     """Return what an application's server may show to get a new token for a session; made when first asked for."""
     session.refresh_token = session.refresh_token or instance.ids.secret("rt_")
     return session.refresh_token
 
 
-def restore(instance: Instance, session: Session) -> None:
+def insert_record(instance: Instance, session: Session) -> None:
     """Enter a session into the table and its index."""
     instance.user_sessions.add(session.user_id, instance.sessions.add(session))
 
 
-def _note(instance: Instance, client: Client) -> None:
+def _record_client_change(instance: Instance, client: Client) -> None:
     client.changed_at_wall = instance.clock.wall() // 1000
     instance.touch(client)

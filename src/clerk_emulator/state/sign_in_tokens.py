@@ -1,12 +1,11 @@
-"""Sign-in tokens: a link that signs one user in, once."""
+"""Sign-in and actor tokens: one-time links that sign a user in."""
 
 from typing import Any
 
 from clerk_emulator.state import organizations, sessions, users
+from clerk_emulator.state.errors import ApiError, ErrorDetail, not_found_error
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import SignInToken
-from clerk_emulator.state.model import Client, Session, User
-from clerk_emulator.state.refusals import Problem, Refused, missing_resource
+from clerk_emulator.state.models import Client, Session, SignInToken, User
 
 LIFETIME_SECONDS = 30 * 24 * 60 * 60
 
@@ -58,10 +57,10 @@ def revoke(instance: Instance, token_id: str, kind: str = "sign_in") -> SignInTo
     """Take a pending token back."""
     token = (instance.sign_in_tokens if kind == "sign_in" else instance.actor_tokens).find(token_id)
     if token is None:
-        raise missing_resource(f"{kind.replace('_', '-')} token", token_id)
+        raise not_found_error(f"{kind.replace('_', '-')} token", token_id)
     if token.status != "pending":
         words = f"The token is {token.status}."
-        raise Refused(400, Problem(f"{kind}_token_cannot_be_revoked_code", "not pending", words))
+        raise ApiError(400, ErrorDetail(f"{kind}_token_cannot_be_revoked_code", "not pending", words))
     token.status = "revoked"
     instance.touch(token)
     return token
@@ -77,15 +76,15 @@ def require_usable(instance: Instance, token: SignInToken) -> User:
     """Return the user whom a token signs in, or refuse."""
     kind = "actor" if token.actor else "sign_in"
     if token.status == "accepted":
-        raise Refused(400, Problem(f"{kind}_token_already_used_code", "used", "This link was used before."))
+        raise ApiError(400, ErrorDetail(f"{kind}_token_already_used_code", "used", "This link was used before."))
     if token.status == "revoked":
-        raise Refused(400, Problem(f"{kind}_token_revoked_code", "revoked", "This link was taken back."))
+        raise ApiError(400, ErrorDetail(f"{kind}_token_revoked_code", "revoked", "This link was taken back."))
     if token.expires_at <= instance.now:
-        raise Refused(400, Problem("ticket_expired_code", "expired", "This link has run out."))
+        raise ApiError(400, ErrorDetail("ticket_expired_code", "expired", "This link has run out."))
     return users.get(instance, token.user_id)
 
 
-def use(instance: Instance, token: SignInToken, client: Client) -> Session:
+def redeem(instance: Instance, token: SignInToken, client: Client) -> Session:
     """Sign the user of a token in."""
     user = require_usable(instance, token)
     old = sessions.active_session(instance, client)

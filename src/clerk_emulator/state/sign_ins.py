@@ -1,9 +1,9 @@
-"""Signing in step by step: who, a first proof, where needed a second, then the session."""
+"""Sign-in attempts: identifier, first factor, second factor, session."""
 
 from clerk_emulator.state import (
     access_lists,
+    domain_enrollment,
     emails,
-    enrollment,
     factors,
     invitations,
     organization_invitations,
@@ -12,16 +12,15 @@ from clerk_emulator.state import (
     tickets,
     users,
 )
-from clerk_emulator.state.attempts import LIFETIME, SignIn, keep
+from clerk_emulator.state.auth_attempts import LIFETIME, SignIn, store_attempt
+from clerk_emulator.state.errors import ApiError, ErrorDetail, field_error, invalid_value_error, not_found_error
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import SignInToken
-from clerk_emulator.state.model import Client, OrganizationInvitation, Session, User
-from clerk_emulator.state.refusals import Problem, Refused, bad_field, bad_value, missing_resource
+from clerk_emulator.state.models import Client, OrganizationInvitation, Session, SignInToken, User
 
-CODES = ("email_code", "reset_password_email_code")
+CODE_STRATEGIES = ("email_code", "reset_password_email_code")
 
 
-def begin(instance: Instance, client: Client) -> SignIn:
+def start(instance: Instance, client: Client) -> SignIn:
     """Begin an attempt in a browser; it takes the place of an older one."""
     now = instance.now
     attempt = SignIn(
@@ -29,7 +28,7 @@ def begin(instance: Instance, client: Client) -> SignIn:
     )
     if client.sign_in_id in instance.sign_ins:
         instance.sign_ins.remove(str(client.sign_in_id))
-    keep(instance.sign_ins, attempt)
+    store_attempt(instance.sign_ins, attempt)
     client.sign_in_id = attempt.id
     return attempt
 
@@ -38,7 +37,7 @@ def get(instance: Instance, client: Client | None, sign_in_id: str) -> SignIn:
     """Return the attempt of a browser, or refuse one that is over or of another browser."""
     found = instance.sign_ins.find(sign_in_id)
     if found is None or client is None or found.client_id != client.id or found.abandon_at <= instance.now:
-        raise missing_resource("sign-in", sign_in_id)
+        raise not_found_error("sign-in", sign_in_id)
     return found
 
 
@@ -46,8 +45,8 @@ def identify(instance: Instance, attempt: SignIn, identifier: str) -> User:
     """Say who it is, by an e-mail address, a username or a phone number."""
     user = find_by_identifier(instance, identifier)
     if user is None:
-        raise _unknown()
-    sessions.require_new_here(instance, instance.clients[attempt.client_id], user)
+        raise _unknown_identifier_error()
+    sessions.require_can_add_session(instance, instance.clients[attempt.client_id], user)
     attempt.identifier, attempt.user_id = identifier.strip(), user.id
     instance.touch(attempt)
     return user
@@ -61,90 +60,90 @@ def find_by_identifier(instance: Instance, identifier: str) -> User | None:
     return found or instance.users.find(owner)
 
 
-def user_of(instance: Instance, attempt: SignIn) -> User:
+def get_user(instance: Instance, attempt: SignIn) -> User:
     """Return the user of an attempt, or refuse."""
     user = instance.users.find(attempt.user_id)
     if user is None:
         words = "It has to be said first who signs in, or the user is gone."
-        raise Refused(400, Problem("sign_in_identification_or_user_deleted", "nobody", words))
+        raise ApiError(400, ErrorDetail("sign_in_identification_or_user_deleted", "nobody", words))
     return user
 
 
 def prepare_first(instance: Instance, attempt: SignIn, strategy: str, email_id: str | None = None) -> None:
     """Send a code to an address of the user."""
-    if strategy not in CODES:
-        raise bad_value("strategy")
-    user = user_of(instance, attempt)
-    sent = factors.send_to_email(instance, user, strategy, email_id, attempt.identifier)
+    if strategy not in CODE_STRATEGIES:
+        raise invalid_value_error("strategy")
+    user = get_user(instance, attempt)
+    sent = factors.send_email_code(instance, user, strategy, email_id, attempt.identifier)
     attempt.first_verification_id = sent.id
     instance.touch(attempt)
 
 
 def attempt_password(instance: Instance, attempt: SignIn, password: str) -> None:
     """Prove the first factor by the password."""
-    user = user_of(instance, attempt)
+    user = get_user(instance, attempt)
     factors.require_password(instance, user, password)
-    _prove_first(instance, attempt, user, "password")
+    _record_first_factor(instance, attempt, user, "password")
 
 
 def attempt_code(instance: Instance, attempt: SignIn, strategy: str, code: str) -> None:
     """Prove the first factor by the code that was sent."""
-    user = user_of(instance, attempt)
+    user = get_user(instance, attempt)
     factors.require_code(instance, user, attempt.first_verification_id, strategy, code)
     attempt.needs_password = strategy == "reset_password_email_code"
-    _prove_first(instance, attempt, user, strategy)
+    _record_first_factor(instance, attempt, user, strategy)
 
 
 def prepare_second(instance: Instance, attempt: SignIn, phone_id: str | None = None) -> None:
     """Send a code to a phone of the user."""
     _require_status(instance, attempt, "needs_second_factor")
-    attempt.second_verification_id = factors.send_to_phone(instance, user_of(instance, attempt), phone_id).id
+    attempt.second_verification_id = factors.send_phone_code(instance, get_user(instance, attempt), phone_id).id
     instance.touch(attempt)
 
 
 def attempt_second(instance: Instance, attempt: SignIn, code: str) -> None:
     """Prove the second factor by the code that was sent."""
     _require_status(instance, attempt, "needs_second_factor")
-    user = user_of(instance, attempt)
+    user = get_user(instance, attempt)
     factors.require_code(instance, user, attempt.second_verification_id, "phone_code", code)
     attempt.second_proof = "phone_code"
     _finish(instance, attempt, user)
 
 
-def set_password(instance: Instance, attempt: SignIn, password: str, *, sign_out: bool) -> None:
+def reset_password(instance: Instance, attempt: SignIn, password: str, *, sign_out: bool) -> None:
     """Give a new password, where the old one is forgotten."""
     _require_status(instance, attempt, "needs_new_password")
-    user = user_of(instance, attempt)
+    user = get_user(instance, attempt)
     users.update(instance, user, {"password": password, "sign_out_of_other_sessions": sign_out})
     attempt.needs_password = False
     _finish(instance, attempt, user)
 
 
-def use_ticket(instance: Instance, attempt: SignIn, ticket: str) -> None:
+def redeem_ticket(instance: Instance, attempt: SignIn, ticket: str) -> None:
     """Sign in by the ticket of a sign-in token, or by that of an invitation, which is accepted by it."""
     found = tickets.get(instance, ticket)
     client = instance.clients[attempt.client_id]
     if isinstance(found, SignInToken):
         user = sign_in_tokens.require_usable(instance, found)
-        access_lists.require_welcome(instance, user)
+        access_lists.require_user_allowed(instance, user)
         if not found.actor:
-            sessions.require_new_here(instance, client, user)
-        session = sign_in_tokens.use(instance, found, client)
+            sessions.require_can_add_session(instance, client, user)
+        session = sign_in_tokens.redeem(instance, found, client)
     else:
-        tickets.require_open(instance, found)
-        tickets.require_user(instance, found)
+        tickets.require_pending(instance, found)
+        tickets.require_existing_account(instance, found)
         if isinstance(found, OrganizationInvitation):
             user = organization_invitations.accept(instance, found, {})[0]
         else:
             user = invitations.accept(instance, found, {})
         session = sessions.start(instance, user, client)
     attempt.user_id, attempt.identifier, attempt.first_proof = user.id, user.identifier or None, "ticket"
-    _close(instance, attempt, session)
+    _complete(instance, attempt, session)
 
 
-def _prove_first(instance: Instance, attempt: SignIn, user: User, strategy: str) -> None:
+def _record_first_factor(instance: Instance, attempt: SignIn, user: User, strategy: str) -> None:
     attempt.first_proof = strategy
-    attempt.needs_second = bool(factors.second_phones(user))
+    attempt.needs_second = bool(factors.second_factor_phones(user))
     _finish(instance, attempt, user)
 
 
@@ -153,16 +152,16 @@ def _finish(instance: Instance, attempt: SignIn, user: User) -> None:
     instance.touch(attempt)
     if attempt.needs_password or (attempt.needs_second and attempt.second_proof is None):
         return
-    access_lists.require_welcome(instance, user)
-    _close(instance, attempt, sessions.start(instance, user, instance.clients[attempt.client_id]))
+    access_lists.require_user_allowed(instance, user)
+    _complete(instance, attempt, sessions.start(instance, user, instance.clients[attempt.client_id]))
 
 
-def _close(instance: Instance, attempt: SignIn, session: Session) -> None:
-    enrollment.note(instance, user_of(instance, attempt))
+def _complete(instance: Instance, attempt: SignIn, session: Session) -> None:
+    domain_enrollment.enroll_user(instance, get_user(instance, attempt))
     attempt.session_id = session.id
     if attempt.second_proof is not None:
         session.second_factor_verified_at = instance.now
-    user_of(instance, attempt).failed_attempts = 0
+    get_user(instance, attempt).failed_attempts = 0
     client = instance.clients[attempt.client_id]
     client.sign_in_id = None
     client.last_strategy = attempt.first_proof
@@ -173,8 +172,8 @@ def _require_status(instance: Instance, attempt: SignIn, wanted: str) -> None:
     found = attempt.status(instance.now)
     if found != wanted:
         words = f"This takes a sign-in that {wanted.replace('_', ' ')}, and this one is: {found.replace('_', ' ')}."
-        raise Refused(400, Problem("verification_strategy_invalid", "out of turn", words))
+        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "out of turn", words))
 
 
-def _unknown() -> Refused:
-    return bad_field("form_identifier_not_found", "identifier", "Nobody is known by this here.")
+def _unknown_identifier_error() -> ApiError:
+    return field_error("form_identifier_not_found", "identifier", "Nobody is known by this here.")

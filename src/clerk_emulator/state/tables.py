@@ -1,14 +1,14 @@
-"""Rows by id, kept in the order of their creation, so that a page never needs a sort."""
+"""In-memory tables with records ordered by creation, and indexes by owner."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-Key = tuple[int, int, str]  # created_at, number, id
+CreationKey = tuple[int, int, str]  # created_at, number, id
 
 
-class Row(Protocol):
+class TableRow(Protocol):
     """What a row of a table has."""
 
     @property
@@ -17,36 +17,36 @@ class Row(Protocol):
     def created_at(self) -> int: ...
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=TableRow)
 
 
-class Timeline:
+class CreationIndex:
     """Ids in the order of creation: pages by offset or after an id, in both directions."""
 
     def __init__(self) -> None:
-        self._order: list[Key] = []
+        self._order: list[CreationKey] = []
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def add(self, key: Key) -> None:
+    def add(self, key: CreationKey) -> None:
         """Put an id in its place; the newest is cheapest."""
         if not self._order or self._order[-1] < key:
             self._order.append(key)
         else:
             insort(self._order, key)
 
-    def remove(self, key: Key) -> None:
+    def remove(self, key: CreationKey) -> None:
         """Take an id out."""
         place = bisect_left(self._order, key)
         if place < len(self._order) and self._order[place] == key:
             del self._order[place]
 
-    def count_later(self, moment: int) -> int:
+    def count_created_after(self, moment: int) -> int:
         """Return how many come after a moment."""
         return len(self._order) - bisect_left(self._order, (moment + 1, 0, ""))
 
-    def ids(self, *, descending: bool = True, after: Key | None = None, skip: int = 0) -> Iterator[str]:
+    def ids(self, *, descending: bool = True, after: CreationKey | None = None, skip: int = 0) -> Iterator[str]:
         """Walk the ids, from the start, after a key, or past a number of them."""
         if descending:
             last = len(self._order) if after is None else bisect_left(self._order, after)
@@ -62,8 +62,8 @@ class Table(Generic[R]):
 
     def __init__(self) -> None:
         self._rows: dict[str, R] = {}
-        self._keys: dict[str, Key] = {}
-        self._timeline = Timeline()
+        self._keys: dict[str, CreationKey] = {}
+        self._timeline = CreationIndex()
         self._number = 0
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class Table(Generic[R]):
         """Return the row, or None."""
         return self._rows.get(row_id) if row_id is not None else None
 
-    def add(self, row: R) -> Key:
+    def add(self, row: R) -> CreationKey:
         """Keep a new row."""
         self._number += 1
         key = (row.created_at, self._number, row.id)
@@ -88,7 +88,7 @@ class Table(Generic[R]):
         self._timeline.add(key)
         return key
 
-    def remove(self, row_id: str) -> Key:
+    def remove(self, row_id: str) -> CreationKey:
         """Forget a row."""
         del self._rows[row_id]
         key = self._keys.pop(row_id)
@@ -102,15 +102,15 @@ class Table(Generic[R]):
         self._keys[row.id] = key = (row.created_at, old[1], row.id)
         self._timeline.add(key)
 
-    def key(self, row_id: str) -> Key | None:
+    def key(self, row_id: str) -> CreationKey | None:
         """Return the place of a row in the order of creation."""
         return self._keys.get(row_id)
 
-    def newest_first(self, *, after: Key | None = None, skip: int = 0) -> Iterator[R]:
+    def newest_first(self, *, after: CreationKey | None = None, skip: int = 0) -> Iterator[R]:
         """Walk the rows from the newest."""
         return map(self._rows.__getitem__, self._timeline.ids(after=after, skip=skip))
 
-    def oldest_first(self, *, after: Key | None = None, skip: int = 0) -> Iterator[R]:
+    def oldest_first(self, *, after: CreationKey | None = None, skip: int = 0) -> Iterator[R]:
         """Walk the rows from the oldest."""
         return map(self._rows.__getitem__, self._timeline.ids(descending=False, after=after, skip=skip))
 
@@ -119,21 +119,21 @@ class Table(Generic[R]):
         return list(islice(self.newest_first(skip=offset), limit))
 
 
-class Groups:
+class OwnerIndex:
     """Timelines by owner: the memberships of each organization, the sessions of each user, and so on."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, Timeline] = {}
+        self._groups: dict[str, CreationIndex] = {}
 
-    def of(self, owner: str) -> Timeline:
+    def of(self, owner: str) -> CreationIndex:
         """Return the timeline of an owner; an empty one if there is nothing."""
-        return self._groups.get(owner) or Timeline()
+        return self._groups.get(owner) or CreationIndex()
 
-    def add(self, owner: str, key: Key) -> None:
+    def add(self, owner: str, key: CreationKey) -> None:
         """Give an owner something."""
-        self._groups.setdefault(owner, Timeline()).add(key)
+        self._groups.setdefault(owner, CreationIndex()).add(key)
 
-    def remove(self, owner: str, key: Key) -> None:
+    def remove(self, owner: str, key: CreationKey) -> None:
         """Take something from an owner."""
         group = self._groups.get(owner)
         if group is not None:

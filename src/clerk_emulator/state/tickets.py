@@ -1,10 +1,9 @@
-"""What a ticket in a link stands for, and what may be done with it."""
+"""Tickets in links: what they refer to and whether they can be used."""
 
 from clerk_emulator.state import emails, invitations, organization_invitations, sign_in_tokens
+from clerk_emulator.state.errors import ApiError, ErrorDetail
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import SignInToken
-from clerk_emulator.state.model import Invitation, OrganizationInvitation
-from clerk_emulator.state.refusals import Problem, Refused
+from clerk_emulator.state.models import Invitation, OrganizationInvitation, SignInToken
 
 Ticket = SignInToken | OrganizationInvitation | Invitation
 
@@ -17,38 +16,38 @@ def get(instance: Instance, ticket: str) -> Ticket:
         or invitations.find_by_ticket(instance, ticket)
     )
     if found is None:
-        raise Refused(400, Problem("ticket_invalid_code", "invalid ticket", "This ticket was not made here."))
+        raise ApiError(400, ErrorDetail("ticket_invalid_code", "invalid ticket", "This ticket was not made here."))
     return found
 
 
-def require_open(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
+def require_pending(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
     """Refuse an invitation that was accepted, was revoked, or has run out."""
     status = found.status(instance.now)
     if status == "pending":
         return
     if isinstance(found, OrganizationInvitation):
-        raise organization_invitations.not_acceptable(status)
-    raise invitations.not_acceptable(status)
+        raise organization_invitations.not_acceptable_error(status)
+    raise invitations.not_acceptable_error(status)
 
 
-def require_user(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
+def require_existing_account(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
     """Refuse to sign in by an invitation of one who has no account."""
-    if outcome(instance, found) == "sign_up":
+    if required_flow(instance, found) == "sign_up":
         code = "organization_invitation_identification_not_exist"
         is_joining = isinstance(found, OrganizationInvitation)
         words = "There is no account for this invitation. Sign up first."
-        raise Refused(400, Problem(code if is_joining else "invitation_account_not_exists", "no account", words))
+        raise ApiError(400, ErrorDetail(code if is_joining else "invitation_account_not_exists", "no account", words))
 
 
-def require_nobody(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
+def require_no_account(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
     """Refuse to sign up by an invitation of one who has an account."""
-    if outcome(instance, found) == "sign_in":
+    if required_flow(instance, found) == "sign_in":
         code = "organization_invitation_identification_already_exists"
         is_joining = isinstance(found, OrganizationInvitation)
         words = "There is an account for this invitation. Sign in instead."
-        raise Refused(400, Problem(code if is_joining else "invitation_account_exists", "has an account", words))
+        raise ApiError(400, ErrorDetail(code if is_joining else "invitation_account_exists", "has an account", words))
 
 
-def outcome(instance: Instance, found: OrganizationInvitation | Invitation) -> str:
+def required_flow(instance: Instance, found: OrganizationInvitation | Invitation) -> str:
     """Return what the invitee has to do: sign in, or sign up."""
     return "sign_up" if emails.find_owner(instance, found.email_address) is None else "sign_in"

@@ -1,23 +1,23 @@
-"""Usernames: which Clerk takes with the settings of a new instance."""
+"""Username rules."""
 
 import re
 
-from clerk_emulator.state.refusals import Refused, bad_parameter
+from clerk_emulator.state.errors import ApiError, parameter_detail
 
-SHORTEST = 4
-LONGEST = 64
-LETTERS = re.compile(r"[A-Za-z0-9_-]*\Z")
+MIN_LENGTH = 4
+MAX_LENGTH = 64
+ALLOWED_PATTERN = re.compile(r"[A-Za-z0-9_-]*\Z")
 
 
-def check(username: str) -> None:
+def validate_username(username: str) -> None:
     """Refuse a username that is too short or too long, has other characters, or is a number."""
-    if not SHORTEST <= len(username) <= LONGEST:
-        raise _refused("invalid_length", f"must have {SHORTEST} to {LONGEST} characters")
-    if not LETTERS.match(username):
-        raise _refused("invalid_character", "may have Latin letters, digits, underscores and hyphens only")
+    if not MIN_LENGTH <= len(username) <= MAX_LENGTH:
+        raise _username_error("invalid_length", f"must have {MIN_LENGTH} to {MAX_LENGTH} characters")
+    if not ALLOWED_PATTERN.match(username):
+        raise _username_error("invalid_character", "may have Latin letters, digits, underscores and hyphens only")
     if username.isdigit():
-        raise _refused("needs_non_number_char", "must have a character that is no digit")
+        raise _username_error("needs_non_number_char", "must have a character that is no digit")
 
 
-def _refused(code: str, words: str) -> Refused:
-    return Refused(422, bad_parameter(f"form_username_{code}", "username", words))
+def _username_error(code: str, words: str) -> ApiError:
+    return ApiError(422, parameter_detail(f"form_username_{code}", "username", words))

@@ -1,13 +1,28 @@
-"""Users: making, changing, banning, locking and deleting them."""
+"""Users: create, update, ban, lock and delete."""
 
 from typing import Any
 
-from clerk_emulator.state import emails, managed, memberships, metadata, passwords, phones, sessions, usernames
+from clerk_emulator.state import (
+    directory_managed,
+    emails,
+    memberships,
+    metadata,
+    passwords,
+    phones,
+    sessions,
+    usernames,
+)
+from clerk_emulator.state.errors import (
+    ApiError,
+    ErrorDetail,
+    identifier_exists_error,
+    invalid_value_error,
+    not_found_error,
+)
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.model import User
-from clerk_emulator.state.refusals import Problem, Refused, bad_value, identifier_exists, missing_resource
+from clerk_emulator.state.models import User
 
-PLAIN = (
+PLAIN_FIELDS = (
     "first_name",
     "last_name",
     "locale",
@@ -17,14 +32,14 @@ PLAIN = (
     "legal_accepted_at",
     "bypass_client_trust",
 )
-METADATA = ("public_metadata", "private_metadata", "unsafe_metadata")
+METADATA_FIELDS = ("public_metadata", "private_metadata", "unsafe_metadata")
 
 
 def get(instance: Instance, user_id: str) -> User:
     """Return a user, or refuse."""
     user = instance.users.find(user_id)
     if user is None:
-        raise missing_resource("user", user_id)
+        raise not_found_error("user", user_id)
     return user
 
 
@@ -39,17 +54,17 @@ def create(
 
     `directory`: the id of the directory that makes the user, and what it calls them.
     """
-    addresses = [emails.check_shape(address) for address in draft.get("email_address") or []]
-    numbers = [phones.check_shape(number) for number in draft.get("phone_number") or []]
+    addresses = [emails.parse_address(address) for address in draft.get("email_address") or []]
+    numbers = [phones.parse_number(number) for number in draft.get("phone_number") or []]
     _require_identity(draft, [*addresses, *numbers])
     _require_free(instance, draft, addresses, numbers)
-    for name in METADATA:
+    for name in METADATA_FIELDS:
         metadata.check_size(name, draft.get(name) or {})
     statuses = {name: draft.get(f"{name}_identification_status") or [] for name in ("email_address", "phone_number")}
     for name, values in statuses.items():
         if any(status not in emails.STATUSES for status in values):
-            raise bad_value(f"{name}_identification_status")
-    user = _new(instance, draft)
+            raise invalid_value_error(f"{name}_identification_status")
+    user = _build_user(instance, draft)
     user.directory_id, user.directory_user_id = directory
     instance.users.add(user)
     _index(instance, user)
@@ -65,24 +80,24 @@ def update(instance: Instance, user: User, changes: dict[str, Any]) -> User:
     """Change fields of a user and tell of it."""
     _require_free_names(instance, changes, but=user)
     changed = (name for name in changes if changes[name] != getattr(user, name, None))
-    managed.require_free_attributes(instance, user, changed)
-    for name in METADATA:
+    directory_managed.require_unmanaged_attributes(instance, user, changed)
+    for name in METADATA_FIELDS:
         metadata.check_size(name, changes.get(name) or {})
     if changes.get("primary_email_address_id"):
         wanted = emails.get(instance, changes["primary_email_address_id"])
-        managed.require_free_primary(instance, user, wanted)
+        directory_managed.require_unmanaged_primary(instance, user, wanted)
         emails.make_primary(user, wanted)
     if changes.get("primary_phone_number_id"):
         phones.make_primary(user, phones.get(instance, changes["primary_phone_number_id"]))
     if changes.get("password") is not None or changes.get("password_digest") is not None:
         _set_password(instance, user, changes)
-    metadata.replace_in(user, {name: changes[name] for name in METADATA if name in changes})
+    metadata.replace_in(user, {name: changes[name] for name in METADATA_FIELDS if name in changes})
     _unindex(instance, user)
     for name in ("username", "external_id"):
         if name in changes:
             setattr(user, name, changes[name] or None)
     _index(instance, user)
-    for name in PLAIN:
+    for name in PLAIN_FIELDS:
         if name in changes:
             setattr(user, name, changes[name])
     if changes.get("created_at") is not None:
@@ -90,21 +105,21 @@ def update(instance: Instance, user: User, changes: dict[str, Any]) -> User:
         instance.users.place(user)
     if changes.get("sign_out_of_other_sessions"):
         sessions.end_all(instance, user, "revoked")
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return user
 
 
 def merge_metadata(instance: Instance, user: User, changes: dict[str, Any]) -> User:
     """Merge metadata deeply and tell of it."""
     metadata.merge_into(user, changes)
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return user
 
 
 def replace_metadata(instance: Instance, user: User, changes: dict[str, Any]) -> User:
     """Replace the metadata fields that are given and tell of it."""
     metadata.replace_in(user, changes)
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return user
 
 
@@ -113,7 +128,7 @@ def set_banned(instance: Instance, user: User, is_banned: bool) -> User:
     user.banned = is_banned
     if is_banned:
         sessions.end_all(instance, user, "revoked")
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return user
 
 
@@ -121,17 +136,17 @@ def set_locked(instance: Instance, user: User, is_locked: bool) -> User:
     """Bar a user from signing in for a while, or lift that."""
     user.lockout_ends_at = instance.now + instance.settings.lockout_seconds * 1000 if is_locked else None
     user.failed_attempts = 0
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return user
 
 
 def delete(instance: Instance, user: User) -> User:
     """Forget a user with all memberships and sessions; what is told of those is a setting."""
-    managed.require_deletable(instance, user)
+    directory_managed.require_deletable(instance, user)
     is_loud = instance.settings.cascade_events
-    sessions.end_all(instance, user, "removed", is_loud=is_loud)
-    for membership in memberships.of_user(instance, user.id):
-        memberships.drop(instance, membership)
+    sessions.end_all(instance, user, "removed", should_publish=is_loud)
+    for membership in memberships.list_by_user(instance, user.id):
+        memberships.remove_record(instance, membership)
         if is_loud:
             instance.tell("organizationMembership.deleted", membership)
     for email in user.email_addresses:
@@ -152,19 +167,19 @@ def remove_password(instance: Instance, user: User, *, sign_out: bool) -> User:
         user.password = None
         if sign_out:
             sessions.end_all(instance, user, "revoked")
-        instance.touch_and_tell("user.updated", user)
+        instance.touch_and_publish("user.updated", user)
     return user
 
 
-def check_password(user: User, password: str) -> None:
+def require_password(user: User, password: str) -> None:
     """Refuse unless it is the user's password."""
     if user.password is None:
-        raise Refused(400, Problem("no_password_set", "no password", "This user has no password."))
-    if not passwords.matches(user.password, password):
-        raise Refused(422, Problem("incorrect_password", "wrong password", "It is not this user's password."))
+        raise ApiError(400, ErrorDetail("no_password_set", "no password", "This user has no password."))
+    if not passwords.verify_password(user.password, password):
+        raise ApiError(422, ErrorDetail("incorrect_password", "wrong password", "It is not this user's password."))
 
 
-def restore(instance: Instance, user: User) -> None:
+def insert_record(instance: Instance, user: User) -> None:
     """Enter a user as it was kept in a file."""
     instance.users.add(user)
     _index(instance, user)
@@ -174,21 +189,21 @@ def restore(instance: Instance, user: User) -> None:
         phones.index(instance, phone)
 
 
-def set_compromised(instance: Instance, user: User, is_compromised: bool, *, sign_out: bool = False) -> User:
+def set_password_compromised(instance: Instance, user: User, is_compromised: bool, *, sign_out: bool = False) -> User:
     """Say that somebody else may know the password, or take that back."""
     if user.password is None:
-        raise Refused(400, Problem("no_password_set", "no password", "This user has no password."))
+        raise ApiError(400, ErrorDetail("no_password_set", "no password", "This user has no password."))
     user.is_password_compromised = is_compromised
     if sign_out:
         sessions.end_all(instance, user, "revoked")
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return user
 
 
 def set_image(instance: Instance, user: User, image_url: str) -> User:
     """Give a user another picture, or none, and tell of it."""
     user.image_url = image_url
-    instance.touch_and_tell("user.updated", user)
+    instance.touch_and_publish("user.updated", user)
     return user
 
 
@@ -196,7 +211,7 @@ def _with_status(values: list[str], statuses: list[str]) -> list[tuple[str, str]
     return [(value, statuses[place] if place < len(statuses) else "verified") for place, value in enumerate(values)]
 
 
-def _new(instance: Instance, draft: dict[str, Any]) -> User:
+def _build_user(instance: Instance, draft: dict[str, Any]) -> User:
     now = instance.now
     user = User(
         id=draft.get("id") or instance.ids.new("user"),
@@ -206,10 +221,10 @@ def _new(instance: Instance, draft: dict[str, Any]) -> User:
         created_at=draft.get("created_at") or now,
         updated_at=draft.get("updated_at") or now,
     )
-    for name in (*PLAIN, "last_sign_in_at", "last_active_at"):
+    for name in (*PLAIN_FIELDS, "last_sign_in_at", "last_active_at"):
         if draft.get(name) is not None:
             setattr(user, name, draft[name])
-    metadata.replace_in(user, {name: draft.get(name) for name in METADATA})
+    metadata.replace_in(user, {name: draft.get(name) for name in METADATA_FIELDS})
     if draft.get("locked"):
         user.lockout_ends_at = now + instance.settings.lockout_seconds * 1000
     if draft.get("password") is not None or draft.get("password_digest") is not None:
@@ -224,9 +239,9 @@ def _set_password(instance: Instance, user: User, draft: dict[str, Any]) -> None
             own = [email.email_address for email in user.email_addresses]
             numbers = [*draft.get("phone_number", ()), *(phone.phone_number for phone in user.phone_numbers)]
             passwords.require_strength(draft["password"], [*names, *own, *numbers])
-        user.password = passwords.conceal(draft["password"])
+        user.password = passwords.hash_password(draft["password"])
     else:
-        user.password = passwords.adopt(draft["password_digest"], draft.get("password_hasher") or "unknown")
+        user.password = passwords.import_digest(draft["password_digest"], draft.get("password_hasher") or "unknown")
     user.password_last_updated_at = instance.now
     user.is_password_compromised = False
 
@@ -235,34 +250,34 @@ def _require_identity(draft: dict[str, Any], addresses: list[str]) -> None:
     if addresses or draft.get("username") or draft.get("skip_user_requirement"):
         return
     words = "A user needs an e-mail address, a phone number or a username."
-    raise Refused(422, Problem("form_data_missing", "missing data", words, {"param_names": ["email_address"]}))
+    raise ApiError(422, ErrorDetail("form_data_missing", "missing data", words, {"param_names": ["email_address"]}))
 
 
 def _require_free(instance: Instance, draft: dict[str, Any], addresses: list[str], numbers: list[str]) -> None:
     for place, number in enumerate(numbers):
         if number in numbers[:place]:
-            raise identifier_exists("phone_number")
+            raise identifier_exists_error("phone_number")
         phones.require_free(instance, number)
     for place, address in enumerate(addresses):
         if address in addresses[:place]:
-            raise identifier_exists("email_address")
+            raise identifier_exists_error("email_address")
         emails.require_free(instance, address)
     if draft.get("id") in instance.users:
-        raise identifier_exists("id")
+        raise identifier_exists_error("id")
     _require_free_names(instance, draft)
 
 
 def _require_free_names(instance: Instance, draft: dict[str, Any], *, but: User | None = None) -> None:
     if draft.get("username") and (but is None or but.username != draft["username"]):
-        usernames.check(draft["username"])
+        usernames.validate_username(draft["username"])
     for name, index in (("username", instance.usernames), ("external_id", instance.external_ids)):
         value = draft.get(name)
-        owner = index.get(_fold(name, value)) if value else None
+        owner = index.get(_normalize(name, value)) if value else None
         if owner is not None and (but is None or owner != but.id):
-            raise identifier_exists(name)
+            raise identifier_exists_error(name)
 
 
-def _fold(name: str, value: str) -> str:
+def _normalize(name: str, value: str) -> str:
     return value.lower() if name == "username" else value
 
 

@@ -1,24 +1,24 @@
-"""The waitlist: who waits, who is invited, who is rejected."""
+"""Waitlist entries: add, invite, reject and remove."""
 
 from typing import Any
 
-from clerk_emulator.state import emails, invitations, post
+from clerk_emulator.state import emails, invitations, mailer
+from clerk_emulator.state.errors import ApiError, ErrorDetail, not_found_error
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import WaitlistEntry
-from clerk_emulator.state.refusals import Problem, Refused, missing_resource
+from clerk_emulator.state.models import WaitlistEntry
 
 
 def get(instance: Instance, entry_id: str) -> WaitlistEntry:
     """Return an entry, or refuse."""
     found = instance.waitlist.find(entry_id)
     if found is None:
-        raise missing_resource("waitlist entry", entry_id)
+        raise not_found_error("waitlist entry", entry_id)
     return found
 
 
 def add(instance: Instance, drafts: list[dict[str, Any]]) -> list[WaitlistEntry]:
     """Let addresses wait; one that waits already is answered as it is."""
-    addresses = [emails.check_shape(draft["email_address"]) for draft in drafts]
+    addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
     return [
         _find(instance, address) or _add(instance, address, is_told=draft.get("notify") is not False)
         for draft, address in zip(drafts, addresses, strict=True)
@@ -27,25 +27,25 @@ def add(instance: Instance, drafts: list[dict[str, Any]]) -> list[WaitlistEntry]
 
 def invite(instance: Instance, entry: WaitlistEntry, *, ignore_existing: bool) -> WaitlistEntry:
     """Invite one who waits."""
-    _require_open(entry, "invited", "completed")
+    _require_pending(entry, "invited", "completed")
     draft = {"email_address": entry.email_address, "ignore_existing": ignore_existing}
     entry.invitation_id = invitations.create_all(instance, [draft])[0].id
     entry.status = "invited"
-    instance.touch_and_tell("waitlistEntry.updated", entry)
+    instance.touch_and_publish("waitlistEntry.updated", entry)
     return entry
 
 
 def reject(instance: Instance, entry: WaitlistEntry) -> WaitlistEntry:
     """Reject one who waits."""
-    _require_open(entry, "rejected", "completed")
+    _require_pending(entry, "rejected", "completed")
     entry.status = "rejected"
-    instance.touch_and_tell("waitlistEntry.updated", entry)
+    instance.touch_and_publish("waitlistEntry.updated", entry)
     return entry
 
 
 def remove(instance: Instance, entry: WaitlistEntry) -> None:
     """Forget one who waits."""
-    _require_open(entry, "invited", "completed")
+    _require_pending(entry, "invited", "completed")
     instance.waitlist.remove(entry.id)
 
 
@@ -58,12 +58,12 @@ def _add(instance: Instance, address: str, *, is_told: bool) -> WaitlistEntry:
     entry = WaitlistEntry(id=instance.ids.new("wle"), email_address=address, created_at=now, updated_at=now)
     instance.waitlist.add(entry)
     if is_told:
-        post.send(instance, address, "waitlist_confirmation", "You are on the waitlist", "You are on the waitlist.")
+        mailer.send(instance, address, "waitlist_confirmation", "You are on the waitlist", "You are on the waitlist.")
     instance.tell("waitlistEntry.created", entry)
     return entry
 
 
-def _require_open(entry: WaitlistEntry, *over: str) -> None:
+def _require_pending(entry: WaitlistEntry, *over: str) -> None:
     if entry.status in over:
         code = f"waitlist_entry_already_{entry.status}"
-        raise Refused(409, Problem(code, entry.status, f"This entry is {entry.status}."))
+        raise ApiError(409, ErrorDetail(code, entry.status, f"This entry is {entry.status}."))

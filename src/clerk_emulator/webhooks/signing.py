@@ -1,4 +1,4 @@
-"""Signing a webhook, and making secrets for it."""
+"""Webhook signatures and signing secrets."""
 
 import base64
 import hmac
@@ -20,7 +20,7 @@ def is_secret(text: str) -> bool:
         return False
 
 
-def headers(secret: str, message_id: str, at_seconds: int, body: str, prefix: str = "svix") -> dict[str, str]:
+def build_headers(secret: str, message_id: str, at_seconds: int, body: str, prefix: str = "svix") -> dict[str, str]:
     """Return the headers by which a receiver knows a webhook as Clerk's; `prefix`: `svix`, or neutral: `webhook`."""
     key = base64.b64decode(secret.removeprefix(PREFIX))
     digest = hmac.digest(key, f"{message_id}.{at_seconds}.{body}".encode(), "sha256")

@@ -1,4 +1,4 @@
-"""The RS256 key pair: made once, kept as PEM, shown as JWKS."""
+"""RS256 key pair for tokens: generated once, kept as PEM, published as JWKS."""
 
 import base64
 import json

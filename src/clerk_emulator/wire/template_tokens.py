@@ -1,25 +1,24 @@
-"""Tokens by template: shortcodes such as `{{user.id}}` filled in, then signed."""
+"""Tokens from JWT templates: fill in shortcodes and sign."""
 
 import re
 from typing import Any
 
 from clerk_emulator.state import memberships
 from clerk_emulator.state.instance import Instance
-from clerk_emulator.state.kinds import JwtTemplate
-from clerk_emulator.state.model import Session
-from clerk_emulator.wire import organizations, people
-from clerk_emulator.wire.omission import claims_left
-from clerk_emulator.wire.site import Site
-from clerk_emulator.wire.tokens import authorized_party
+from clerk_emulator.state.models import JwtTemplate, Session
+from clerk_emulator.wire import organization_json, user_json
+from clerk_emulator.wire.omitted_fields import remove_omitted_claims
+from clerk_emulator.wire.session_tokens import authorized_party
+from clerk_emulator.wire.site_config import SiteConfig
 
-CODE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
+SHORTCODE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 LEEWAY = 10
 
 
-def template_token(
+def create_template_token(
     instance: Instance,
     session: Session,
-    site: Site,
+    site: SiteConfig,
     template: JwtTemplate,
     *,
     origin: str | None = None,
@@ -36,25 +35,25 @@ def template_token(
         "sub": session.user_id,
         **authorized_party(instance, session, origin),
     }
-    fixed = claims_left(instance.settings, fixed)
-    return site.keyring.sign({**filled(template.claims, _scope(instance, session)), **fixed})
+    fixed = remove_omitted_claims(instance.settings, fixed)
+    return site.keyring.sign({**fill_shortcodes(template.claims, _shortcode_values(instance, session)), **fixed})
 
 
-def filled(claims: Any, scope: dict[str, Any]) -> Any:
+def fill_shortcodes(claims: Any, scope: dict[str, Any]) -> Any:
     """Return claims with their shortcodes filled in; what there is nothing for becomes null."""
     if isinstance(claims, dict):
-        return {name: filled(value, scope) for name, value in claims.items()}
+        return {name: fill_shortcodes(value, scope) for name, value in claims.items()}
     if isinstance(claims, list):
-        return [filled(value, scope) for value in claims]
+        return [fill_shortcodes(value, scope) for value in claims]
     if not isinstance(claims, str):
         return claims
-    whole = CODE.fullmatch(claims)
+    whole = SHORTCODE.fullmatch(claims)
     if whole:
-        return _value(whole.group(1), scope)
-    return CODE.sub(lambda found: str(_value(found.group(1), scope) or ""), claims)
+        return _resolve_expression(whole.group(1), scope)
+    return SHORTCODE.sub(lambda found: str(_resolve_expression(found.group(1), scope) or ""), claims)
 
 
-def _value(expression: str, scope: dict[str, Any]) -> Any:
+def _resolve_expression(expression: str, scope: dict[str, Any]) -> Any:
     """Return the first of the alternatives (`a || b`) that says something."""
     for part in expression.split("||"):
         word = part.strip()
@@ -68,7 +67,7 @@ def _value(expression: str, scope: dict[str, Any]) -> Any:
     return None
 
 
-def _scope(instance: Instance, session: Session) -> dict[str, Any]:
+def _shortcode_values(instance: Instance, session: Session) -> dict[str, Any]:
     user = instance.users.find(session.user_id)
     organization = instance.organizations.find(session.last_active_organization_id)
     scope: dict[str, Any] = {"session": {"id": session.id, "actor": session.actor}}
@@ -76,7 +75,7 @@ def _scope(instance: Instance, session: Session) -> dict[str, Any]:
         primary = user.primary_email
         names = " ".join(part for part in (user.first_name, user.last_name) if part)
         scope["user"] = {
-            **people.user(instance, user),
+            **user_json.user(instance, user),
             "full_name": names or None,
             "primary_email_address": primary.email_address if primary else None,
             "email_verified": bool(primary and primary.status == "verified"),
@@ -84,9 +83,9 @@ def _scope(instance: Instance, session: Session) -> dict[str, Any]:
     if organization is not None and user is not None:
         member = memberships.find(instance, organization.id, user.id)
         scope["org"] = {
-            **organizations.organization(instance, organization, counts=False),
+            **organization_json.organization(instance, organization, counts=False),
             "role": member.role if member else None,
         }
         if member is not None:
-            scope["org_membership"] = organizations.membership(instance, member)
+            scope["org_membership"] = organization_json.membership(instance, member)
     return scope

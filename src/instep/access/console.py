@@ -19,7 +19,6 @@ from instep.kit.outcomes import Outcomes
 from instep.kit.words import Words
 
 log = structlog.get_logger(__name__)
-
 CHANGED: dict[str, Any] = {"people-changed": {}, "region-changed": {}}
 
 

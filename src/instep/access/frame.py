@@ -9,6 +9,8 @@ from instep.kit.html import Frame, Place, Section
 from instep.kit.words import Words
 
 SHOWN = 12
+
+
 """How many organizations the switcher shows; the rest is found by searching."""
 
 

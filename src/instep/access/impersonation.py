@@ -15,18 +15,15 @@ from instep.kit.clock import MINUTE, Clock
 from instep.kit.db import Conn, Db
 
 ImpersonationPolicy = Literal["refuse", "safe", "allow"]
-
 CODE = "impersonation"
 READ = "impersonation.read"
 OTHER = "impersonation.change"
 READING = ("GET", "HEAD", "OPTIONS")
 LONGEST_PATH = 200  # characters of a path in the audit
 MOST_REMEMBERED = 1_000  # pairs of people
-
 _ORGANIZATION = r"(?:/v1)?/organizations/[^/]+"
 _ORGANIZATION_OF = re.compile(r"(?:/v1)?/organizations/([^/]+)")
 _USER = r"(?:(?:/v1)?/users/[^/]+|/organizations/[^/]+/members/[^/]+)"
-
 SAFE_REQUESTS: tuple[tuple[str, str], ...] = (
     (rf"POST {_ORGANIZATION}/invitations", "invitation.send"),
     (rf"POST {_ORGANIZATION}/invitations/preview", "invitation.preview"),
@@ -43,7 +40,10 @@ SAFE_REQUESTS: tuple[tuple[str, str], ...] = (
     (r"POST (?:/v1)?/sync/(?:check|changed|plan|plans)", "sync.check"),
     (r"POST (?:/v1)?/deliveries/[^/]+/replay", "delivery.replay"),
 )
+
+
 """Changes that pass under `safe`: they take nothing from anybody and give nobody rights. All others are blocked."""
+
 
 BLOCKED_REQUESTS: tuple[tuple[str, str], ...] = (
     (rf"POST {_ORGANIZATION}/members/bulk", "member.bulk"),
@@ -75,7 +75,10 @@ BLOCKED_REQUESTS: tuple[tuple[str, str], ...] = (
     (r"POST (?:/v1)?(?:/organizations/[^/]+)?/operations/[^/]+/retry", "operation.retry"),
     (r"POST (?:/v1)?(?:/organizations/[^/]+)?/operations/[^/]+/give-up", "operation.give_up"),
 )
+
+
 """The other changes, so that the audit names what was tried. One that is in neither list is blocked as well."""
+
 
 SAFE_FIELDS = frozenset({"first_name", "last_name", "username"})
 SAFE_OPERATIONS = frozenset(

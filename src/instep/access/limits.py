@@ -14,7 +14,6 @@ from instep.kit.errors import PermanentError
 TRIES = 5  # wrong keys in a minute from one address: a person who mistypes needs fewer, a guesser gets nowhere
 ALL_TRIES = 60  # wrong keys in a minute from all addresses together: a guesser has many addresses
 CLIENTS = 10_000  # addresses that are remembered; the one that was quiet the longest is forgotten first
-
 Verdict = Literal["right", "wrong", "limited", "off"]
 
 

@@ -24,7 +24,6 @@ from instep.kit.errors import InstepError
 from instep.kit.html import Pages, is_partial
 
 LONGEST_FORM = 4_096  # bytes
-
 Page = Callable[[Request, Principal], Awaitable[Response]]
 
 

@@ -16,7 +16,6 @@ from instep.kit.html import is_partial
 
 LONGEST = 200  # characters that are looked for
 FEW = 5  # organizations that are offered before anything is typed
-
 FindPeople = Callable[[Access | Principal, str], Awaitable[Sequence[Command]]]
 
 

@@ -6,6 +6,8 @@ from typing import Protocol
 from instep.identity.session import SessionClaims, SessionState, SignedIn, SignedOut
 
 JustInTime = Callable[[str], Awaitable[None]]
+
+
 """Brings one user of Clerk, who is signed in and not in the mirror yet, into the mirror."""
 
 

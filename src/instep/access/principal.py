@@ -8,6 +8,43 @@ from instep.identity.addresses import canonical
 from instep.identity.roles import UNREAD, Roles, localized
 
 
+class Person(Struct, frozen=True, kw_only=True):
+    """A person's row in the mirror, as far as it decides who they are."""
+
+    id: str
+    email: str | None
+    is_email_verified: bool
+    first_name: str | None
+    last_name: str | None
+    username: str | None
+    image_url: str | None
+    public_metadata: Any
+    is_active: bool
+    is_banned: bool
+    deleted_at: int | None
+    gone_at: int | None
+    is_deprovisioned: bool = False
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether they may not come in, although Clerk may still say that they are signed in."""
+        is_deleted = self.deleted_at is not None or self.gone_at is not None
+        return not self.is_active or self.is_banned or self.is_deprovisioned or is_deleted
+
+    @property
+    def name(self) -> str:
+        """What to call them; empty where nothing is known."""
+        whole = " ".join(part for part in (self.first_name, self.last_name) if part)
+        return whole or self.username or self.email or ""
+
+
+def is_instance_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:
+    """Whether a person is an instance admin, barred or not; see decide_principal."""
+    is_named = gives_rights(person.public_metadata)
+    is_known_address = bool(person.email) and person.is_email_verified and canonical(person.email) in admins
+    return is_named or clerk_user_id in admins or is_known_address
+
+
 class Principal(Struct, frozen=True, kw_only=True):
     """Who a request comes from: a person signed in through Clerk, a program with a key, or the break-glass key.
 
@@ -55,38 +92,7 @@ class Barred(Struct, frozen=True):
 
 
 Asker = Principal | Barred | None
-
 BREAK_GLASS = Principal(kind="break_glass", name="Break-glass key", is_instance_admin=True)
-
-
-class Person(Struct, frozen=True, kw_only=True):
-    """A person's row in the mirror, as far as it decides who they are."""
-
-    id: str
-    email: str | None
-    is_email_verified: bool
-    first_name: str | None
-    last_name: str | None
-    username: str | None
-    image_url: str | None
-    public_metadata: Any
-    is_active: bool
-    is_banned: bool
-    deleted_at: int | None
-    gone_at: int | None
-    is_deprovisioned: bool = False
-
-    @property
-    def is_barred(self) -> bool:
-        """Whether they may not come in, although Clerk may still say that they are signed in."""
-        is_deleted = self.deleted_at is not None or self.gone_at is not None
-        return not self.is_active or self.is_banned or self.is_deprovisioned or is_deleted
-
-    @property
-    def name(self) -> str:
-        """What to call them; empty where nothing is known."""
-        whole = " ".join(part for part in (self.first_name, self.last_name) if part)
-        return whole or self.username or self.email or ""
 
 
 class Contact(Struct, frozen=True):
@@ -167,13 +173,6 @@ def decide_principal(
     is_out = person.is_banned or person.is_deprovisioned or person.deleted_at is not None or person.gone_at is not None
     is_paused = not person.is_active and not is_out
     return Barred(principal, is_paused=is_paused) if person.is_barred else principal
-
-
-def is_instance_admin(person: Person, clerk_user_id: str, admins: frozenset[str]) -> bool:
-    """Whether a person is an instance admin, barred or not; see decide_principal."""
-    is_named = gives_rights(person.public_metadata)
-    is_known_address = bool(person.email) and person.is_email_verified and canonical(person.email) in admins
-    return is_named or clerk_user_id in admins or is_known_address
 
 
 def gives_rights(public_metadata: Any) -> bool:

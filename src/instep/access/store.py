@@ -19,7 +19,6 @@ MOST_WORDS = 5
 MOST_PAUSED = 20  # organizations that a deactivated person is told of
 MOST_CONTACTS = 5  # admins that they are told of
 LONGEST_REF = 200  # characters; what comes from an address can be anything, and PostgreSQL refuses some of it
-
 _LIVE = (
     users.c.is_active,
     sa.not_(users.c.is_banned),
@@ -43,6 +42,8 @@ _RECORD = roles.c.key + _text(FIELD) + roles.c.name + _text(FIELD) + _FLAGS
 PACKED: sa.ScalarSelect[str] = (
     sa.select(sa.func.aggregate_strings(_RECORD, RECORD)).where(roles.c.gone_at.is_(None)).scalar_subquery()
 )
+
+
 """Every living role, as `identity.roles.roles_of` reads it."""
 
 

@@ -12,11 +12,9 @@ from starlette.responses import Response
 from instep.kit.errors import InstepError
 
 log = structlog.get_logger(__name__)
-
 PING_SECONDS = 20
 RETRY = 2_000  # milliseconds until a browser that lost the stream asks again
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-
 MayRead = Callable[[Request], Awaitable[bool]]
 
 

@@ -20,7 +20,6 @@ sessions = sa.Table(
     comment="clerk_session_id is null for a sign-in with the break-glass key. checked_at: when Clerk last said that "
     "the session is active; tried_at: when it was last asked; actor: who acts as this user (impersonation).",
 )
-
 api_keys = sa.Table(
     "instep_api_keys",
     metadata,
@@ -35,7 +34,6 @@ api_keys = sa.Table(
     sa.Column("revoked_at", sa.BigInteger),
     comment="Keys for programs. scopes: read, write; organization_id is null for a key to the whole installation.",
 )
-
 # What access reads of the mirror: names and columns only, so that the two slices stay strangers; a test holds them
 # against the mirror's own tables.
 _TYPES: dict[str, Any] = {

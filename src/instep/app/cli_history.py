@@ -31,10 +31,12 @@ class State(StrEnum):
 
 
 UNFINISHED = (State.open, State.attention)
-
 app = typer.Typer()
 operations = typer.Typer(help="What is open and what needs attention; try it again, or end it.")
+
+
 app.add_typer(operations, name="operations")
+
 
 Within = Annotated[str | None, typer.Option("--organization", help="instep's id, Clerk's id or the slug.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000)]

@@ -6,7 +6,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from instep.app import demo as demo_
+from instep.app import demo as app_demo
 from instep.app.config import Settings, load_demo_settings, load_settings, unknown_settings
 from instep.app.database import make_db
 from instep.app.doctor import examine
@@ -18,7 +18,6 @@ from instep.kit.schema import check
 from instep.kit.schema import migrate as migrate_
 
 logger = structlog.get_logger(__name__)
-
 app = typer.Typer()
 
 
@@ -95,6 +94,6 @@ def doctor() -> None:
 def demo(fresh: Annotated[bool, typer.Option("--fresh", help="Start over with an empty data folder.")] = False) -> None:
     """Start a Clerk stand-in and instep with a made-up firm; Ctrl-C stops both."""
     wanted = load_demo_settings()
-    place = demo_.Place(wanted.instep_data_dir, wanted.instep_port, wanted.clerk_emulator_port)
+    place = app_demo.Place(wanted.instep_data_dir, wanted.instep_port, wanted.clerk_emulator_port)
     log.configure(is_json=False)
-    asyncio.run(demo_.run(place, is_fresh=fresh))
+    asyncio.run(app_demo.run(place, is_fresh=fresh))

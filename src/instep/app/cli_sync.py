@@ -32,7 +32,10 @@ from instep.sync.run import Sync
 
 app = typer.Typer()
 sync = typer.Typer(no_args_is_help=True, help="Compare everything with Clerk, and mend what differs.")
+
+
 app.add_typer(sync, name="sync")
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DIFFERS, REFUSED = 2, 3

@@ -10,7 +10,6 @@ from instep.kit.clock import MINUTE, Clock, StepWatch, monotonic
 from instep.kit.errors import InstepError, described
 
 log = structlog.get_logger(__name__)
-
 LOOK_EVERY = 1.0
 PULL_EVERY = 10 * MINUTE
 

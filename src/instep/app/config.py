@@ -8,15 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import (
-    AliasChoices,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from instep.access.key_strength import weakness_of
@@ -212,6 +204,8 @@ def unknown_settings(environment: Mapping[str, str] | None = None) -> list[str]:
 
 
 OTHER_NAMES = frozenset({"INSTEP_URL"})
+
+
 """Names that instep writes for other programs, such as into `demo.env`."""
 
 

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as AutoHTTPProtocol
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as AutoHTTPProtocol
-else:
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
 
 log = structlog.get_logger(__name__)
-
 MAX_HEAD = 64 * 1024  # bytes of a request line and its headers; browsers and proxies stay far below
 BODY_RATE = 16 * 1024  # bytes a second that a body has to come in, once its time is over
 MAX_COUNTED = 2 * 1024 * 1024  # bytes of a body that win it time; more than any body has, with its chunks' sizes
@@ -36,11 +35,9 @@ ACCEPT_AGAIN = 0.1  # seconds after which a process without descriptors looks ag
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 AT_ONCE = 10  # this part of all connections is accepted in one turn of the event loop: then others are heard again
 WARN_EVERY = 60.0  # seconds
-
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
 Phase = Literal["head", "body", "handling", "idle", "stalled", "closing"]
 
 

@@ -120,6 +120,8 @@ def _inside(db: Db) -> list[Finding]:
 
 
 EVENTS = "user.*, organization.*, organizationMembership.*, organizationInvitation.*, session.*, role.*, permission.*"
+
+
 """What the webhook endpoint in Clerk subscribes to."""
 
 

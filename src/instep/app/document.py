@@ -3,7 +3,6 @@
 from typing import Any
 
 Json = dict[str, Any]
-
 PROBLEM: Json = {
     "title": "Problem",
     "description": "How a request failed (RFC 9457). `code` is stable and made for programs; `detail` is for people.",

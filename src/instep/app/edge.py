@@ -8,7 +8,6 @@ from starlette.exceptions import HTTPException
 Scope = Any
 Receive = Any
 Send = Any
-
 MAX_BODY = 1024 * 1024  # bytes, on every route: the largest body that any route has a use for is a list to invite
 MAX_PARAMETERS = 2_000  # in an address; the longest of our own has the 500 rows of a page
 HSTS_FOR = 365 * 24 * 3_600  # seconds

@@ -8,7 +8,6 @@ MEMBER = "omar.haddad@northwind.example"
 DEACTIVATED = ("pavel.novak", "ines.duarte", "theo.lindqvist")
 SEATS = 30
 SIZE = 24
-
 _PEOPLE = """Dana Whitfield|Maya Cohen|Omar Haddad|Lucia Ferrari|Jonas Becker|Aisha Rahman|Tomas Silva|Grace Okafor
 Henrik Dahl|Priya Nair|Samuel Ortiz|Yuki Tanaka|Claire Dubois|Noah Lindgren|Fatima Zahra|Elena Petrova
 Marcus Reid|Sofia Conti|Daniel Kim|Hannah Weiss|Leo Marchetti|Pavel Novak|Ines Duarte|Theo Lindqvist"""

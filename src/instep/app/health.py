@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from instep.access.gate import bearer_of
 from instep.app.wiring import Services
-from instep.inbox import store as inbox
+from instep.inbox import store
 from instep.kit.clock import Clock
 from instep.kit.db import DatabaseDown, Db
 from instep.kit.errors import InstepError, described
@@ -22,7 +22,6 @@ from instep.kit.problem import problem
 from instep.kit.waits import limit_waits
 
 log = structlog.get_logger(__name__)
-
 READY_WAIT = 1.5  # seconds that readiness waits for a lock
 FIGURES_WAIT = 2.0  # seconds that `/metrics` waits for the database, and then goes on without it
 LEAST_FREE = 1024 * 1024  # bytes beside an SQLite file
@@ -45,7 +44,7 @@ class Readiness:
     async def _try(self) -> None:
         require_room(self.db)
         with limit_waits(READY_WAIT):
-            await self.db.write(inbox.try_write, at=self.clock())
+            await self.db.write(store.try_write, at=self.clock())
 
 
 def require_room(db: Db) -> None:
@@ -94,7 +93,7 @@ async def _unsettled(db: Db) -> dict[str, int] | None:
     try:
         with limit_waits(FIGURES_WAIT):
             async with asyncio.timeout(FIGURES_WAIT):
-                return await db.read(inbox.count_by_state)
+                return await db.read(store.count_by_state)
     except (InstepError, TimeoutError) as error:
         log.warning("metrics_without_database", error=described(error) or "timeout")
         return None

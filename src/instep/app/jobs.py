@@ -12,7 +12,6 @@ from instep.kit.clock import DAY, MINUTE, SECOND, Clock
 from instep.kit.db import Db
 
 log = structlog.get_logger(__name__)
-
 KEPT_FOR = 30 * DAY
 BATCH = 5_000
 MOST_MINUTES = 10

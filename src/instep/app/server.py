@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
             yield
 
 
-class PortTaken(PermanentError):
+class PortInUseError(PermanentError):
     """Somebody else listens there."""
 
     def __init__(self, port: int, hint: str) -> None:
@@ -67,7 +67,7 @@ class PortTaken(PermanentError):
 
 
 def check_free(host: str, port: int, *, hint: str) -> None:
-    """Raises PortTaken with the hint; any other trouble of listening is told when it comes."""
+    """Raises PortInUseError with the hint; any other trouble of listening is told when it comes."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,7 +75,7 @@ def check_free(host: str, port: int, *, hint: str) -> None:
             probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortTaken(port, hint) from error
+                raise PortInUseError(port, hint) from error
 
 
 def make_server(services: Services, *, host: str, port: int) -> Server:

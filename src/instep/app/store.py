@@ -3,10 +3,10 @@
 import sqlalchemy as sa
 from msgspec import Struct
 
-from instep.inbox import store as inbox
-from instep.journal import store as journal
+from instep.inbox import store
+from instep.journal import store as journal_store
 from instep.kit.db import Conn
-from instep.sync import store as sync
+from instep.sync import store as sync_store
 
 
 class DueTimes(Struct, frozen=True):
@@ -19,5 +19,5 @@ class DueTimes(Struct, frozen=True):
 
 def find_due_times(conn: Conn) -> DueTimes:
     """Read all three in one query."""
-    queries = (inbox.NEXT_DUE, journal.NEXT_DUE, sync.NEXT_DUE)
+    queries = (store.NEXT_DUE, journal_store.NEXT_DUE, sync_store.NEXT_DUE)
     return DueTimes(*conn.execute(sa.select(*(it.scalar_subquery() for it in queries))).one())

@@ -13,14 +13,14 @@ from instep.app.pacing import make_pacer
 from instep.app.worker import Chore
 from instep.clerk import wire
 from instep.clerk.client import ClerkClient
-from instep.inbox import store as inbox
+from instep.inbox import store
 from instep.inbox.instance import bind, find_bound, find_rebound_at
 from instep.inbox.work import Work
 from instep.kit.clock import MINUTE, SECOND, Clock, is_within, now
 from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError, described
 from instep.kit.schema import check
-from instep.sync import store
+from instep.sync import store as sync_store
 from instep.sync.asked import Asked
 from instep.sync.first import make_held
 from instep.sync.fresh import Fresh
@@ -30,7 +30,6 @@ from instep.sync.run import Sync
 from instep.sync.writes import Writing
 
 log = structlog.get_logger(__name__)
-
 FRESH_EVERY = 5 * MINUTE
 
 
@@ -55,7 +54,7 @@ class Syncing:
 
     async def check_when_due(self) -> None:
         """What a first sync left undone; then the check on the timer, unless somebody made one within the time."""
-        if not await self.sync.db.read(store.is_held, now=self.sync.clock()):
+        if not await self.sync.db.read(sync_store.is_held, now=self.sync.clock()):
             await make_held(self.sync.db)
         now = self.sync.clock()
         last = await self.sync.db.read(_last_check, now=now)
@@ -81,7 +80,7 @@ def make_syncing(
 ) -> Syncing:
     """Put it together. Raises BadSettings."""
     everything, policy = clerk.everything(), make_policy(settings)
-    newest = inbox.find_newest_applied
+    newest = store.find_newest_applied
     roles = RoleReader(db=db, source=clerk, clock=clock)
     sync = Sync(
         db=db,
@@ -102,7 +101,7 @@ def make_syncing(
         source=everything,
         clock=clock,
         newest_event=newest,
-        first_event=inbox.find_first_received,
+        first_event=store.find_first_received,
         policy=policy,
         news=lambda: touched({ATTENTION, TOPIC}),
     )
@@ -146,5 +145,5 @@ async def open_syncing() -> AsyncIterator[Syncing]:
 
 
 def _last_check(conn: Conn, *, now: int) -> int | None:
-    last = store.list_runs(conn, kinds=["check", "plan"], limit=1, now=now)
+    last = sync_store.list_runs(conn, kinds=["check", "plan"], limit=1, now=now)
     return last[0].started_at if last else None

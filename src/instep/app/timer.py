@@ -28,7 +28,6 @@ from instep.kit.errors import InstepError, described
 from instep.kit.relay import connect
 
 log = structlog.get_logger(__name__)
-
 PREFIX = "instep_"
 AGAIN_AFTER = 5.0
 PATIENCE = 3.0

@@ -34,7 +34,7 @@ from instep.app.edge import (
 from instep.app.health import health_routes
 from instep.app.pages import page_routes, reference_route
 from instep.app.wiring import Services, make_deliveries, make_operations
-from instep.history import api as history
+from instep.history import api
 from instep.history.flows import Audit
 from instep.identity.refusals import status_of
 from instep.identity.session import SessionRefused
@@ -58,11 +58,12 @@ from instep.profiles.api import make_router as users_router
 from instep.sync.api import make_router as sync_router
 
 log = structlog.get_logger(__name__)
-
 CORS_MAX_AGE = 600  # seconds that a browser keeps the answer to a preflight request
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing (RFC 9110, 9.2.1)
 REFUSED_VALUES = "The database can't store or look for these values."
 DESCRIPTION = "Keeps Clerk and your own database in step. Sign in with `Authorization: Bearer`: a Clerk session token, "
+
+
 DESCRIPTION += "or the installation's admin key."
 
 
@@ -198,14 +199,14 @@ def make_app(services: Services) -> Front:
     return Front(app, Webhooks(services.receiver), list_door, _failed(services), services)
 
 
-def _add_history(app: FastAPI, services: Services, access: history.AccessTo) -> None:
+def _add_history(app: FastAPI, services: Services, access: api.AccessTo) -> None:
     principal, operations = api_principal(services), make_operations(services)
     app.include_router(
-        history.make_operations_router(
+        api.make_operations_router(
             principal=principal, access=access, accesses=services.gate.accesses_of, operations=operations
         )
     )
-    app.include_router(history.make_audit_router(principal=principal, access=access, audit=Audit(services.db)))
+    app.include_router(api.make_audit_router(principal=principal, access=access, audit=Audit(services.db)))
 
 
 def _add_sync(app: FastAPI, services: Services) -> None:

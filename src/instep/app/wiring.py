@@ -64,13 +64,12 @@ from instep.people.export import Export
 from instep.people.flows import ListPeople
 from instep.people.members import Members
 from instep.people.procedures import MemberProcedures
-from instep.profiles import desk as people_desk
+from instep.profiles import desk as profiles_desk
 from instep.profiles.flows import Profiles, make_profiles
 from instep.profiles.held import Held
 from instep.profiles.procedures import procedures as profile_procedures
 
 log = structlog.get_logger(__name__)
-
 BURST = 3  # seconds' worth of requests that may come at once
 OUTCOMES = {"open": "asked", "settled": "done", "refused": "refused", "attention": "attention", "given_up": "given up"}
 
@@ -163,7 +162,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         keys=keys,
         members=make_members(settings, runner, clerk, live, clock),
         profiles=make_profiles(
-            people_desk.Desk(db, runner, admins_of(settings), live.publish, clock),
+            profiles_desk.Desk(db, runner, admins_of(settings), live.publish, clock),
             held,
             clerk,
             policy=settings.instep_email_change,

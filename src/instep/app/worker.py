@@ -23,12 +23,15 @@ from instep.kit.live import Live
 from instep.sync.model import TOPIC as SYNC
 
 log = structlog.get_logger(__name__)
-
 ARRIVED = "arrived"
 DEFERRED = "operations-deferred"
 LOOK_EVERY = 1.0
 QUIET = 20.0
+
+
 """Seconds between two looks of an idle process that hears every notice."""
+
+
 BUSY, GATHER = 8, 0.05
 
 

@@ -5,7 +5,6 @@ import sqlalchemy as sa
 from instep.kit.db import Json, metadata
 
 IMPERSONATED = sa.text("impersonator IS NOT NULL")
-
 audit = sa.Table(
     "instep_audit",
     metadata,

@@ -10,7 +10,6 @@ from instep.clerk.call import Backend, Params, decode
 from instep.identity.model import AppInvitation, ClerkId, NewAppInvitation
 
 log = structlog.get_logger(__name__)
-
 PAGE = 500
 
 

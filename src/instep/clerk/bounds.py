@@ -18,17 +18,27 @@ from instep.kit.clock import is_time
 
 T = TypeVar("T")
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
 """What msgspec raises for JSON that is not as it should be."""
+
 
 MOST_VERSION = 2**53
 LONGEST_ID, LONGEST_ROLE, LONGEST_EMAIL = 200, 200, 320
 LONGEST_NAME = 300
-"""Characters of a name; more is cut. Indexes of PostgreSQL hold about 2,700 bytes a row."""
-LONGEST_URL = 2_000
 
+
+"""Characters of a name; more is cut. Indexes of PostgreSQL hold about 2,700 bytes a row."""
+
+
+LONGEST_URL = 2_000
 _LONGEST_NUMBER = 300  # digits; JSON allows any number of them
 DEEPEST = 2 * MOST_LEVELS
+
+
 """Levels that are read at all: more than may be kept, so that what is left out of them is known to be too deep."""
+
+
 _BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]}]', re.DOTALL)
 _ESCAPES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u([0-9a-fA-F]{4})|\\.", re.DOTALL)
 _TIMES = ("created_at", "expires_at", "expire_at", "last_sign_in_at", "last_active_at")

@@ -21,9 +21,7 @@ API_VERSION = "2026-05-12"
 UNLIMITED = frozenset({"jwks"})
 NOT_CLERK = "What answered with status {status} is not Clerk: look at CLERK_API_URL and at proxies on the way."
 NOT_CONFIGURED = "Clerk authentication not configured. Nothing was changed."
-
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
-
 Params = list[tuple[str, str | int | float | bool | None]]
 
 

@@ -18,7 +18,6 @@ from instep.kit.errors import InstepError
 PAUSE = 10 * SECOND  # between two fetches: tokens with made-up key ids must not turn into a flood towards Clerk
 FRESH = HOUR  # a key that Clerk has withdrawn is believed no longer than this
 LEAST_BITS = 2048  # RFC 7518, 3.3
-
 Fetch = Callable[[], Awaitable[dict[str, Any]]]
 
 

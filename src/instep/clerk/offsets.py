@@ -11,7 +11,6 @@ from instep.identity.whole import Cursor, Page
 OVERLAP = 20
 AHEAD = 4
 STEPS_BACK = 5
-
 Fetch = Callable[[Params], Awaitable[Listed]]
 
 

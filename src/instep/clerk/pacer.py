@@ -21,7 +21,6 @@ from instep.kit.pace import LASTS, Granted, Limit, Spent, Urgency, close, reserv
 from instep.kit.waits import limit_waits
 
 log = structlog.get_logger(__name__)
-
 AT_ONCE = 16
 AHEAD = 4
 LONGEST = 1.0

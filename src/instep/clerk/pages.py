@@ -15,7 +15,6 @@ from instep.identity.ports import ProviderDown
 PAGE = 500
 WAITS = (0.2, 1.0, 3.0, 8.0)
 MOST_LIMITED = 60
-
 W = TypeVar("W", bound=Struct)
 Pause = Callable[[float], Awaitable[None]]
 

@@ -20,14 +20,14 @@ from instep.identity.session import SessionState
 from instep.kit.pace import Urgency
 
 W = TypeVar("W", bound=msgspec.Struct)
-
 log = structlog.get_logger(__name__)
-
 PAGE = 500
 IDS_PER_PAGE = 100
 ADDRESSES_PER_PAGE = 100
 MAX_INVITATION_PAGES = 4
 _NO_ORGANIZATIONS = (402, 403)
+
+
 """How Clerk answers where the instance has no organizations: by its plan, or since they are switched off."""
 
 

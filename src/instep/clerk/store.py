@@ -11,7 +11,6 @@ from instep.kit.db import Conn, put_rows
 from instep.kit.pace import Granted, Limit, Spent, Urgency, close, give_back, reserve
 
 NAME = "clerk"
-
 _decoder = msgspec.json.Decoder(Spent)
 _clock = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
 

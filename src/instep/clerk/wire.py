@@ -52,7 +52,11 @@ Word = Annotated[str, Meta(max_length=200, pattern="^[ -~]*$")]
 Flag = bool | UnsetType | None
 Text = str | UnsetType | None
 NOT_SENT = Raw(b"")
+
+
 """Stands for metadata that Clerk did not send."""
+
+
 MOST_MEMBERS = 2**31 - 1
 
 

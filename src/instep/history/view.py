@@ -25,6 +25,19 @@ class Reading(Struct, frozen=True, kw_only=True):
     now: int
 
 
+def state(key: str, words: Words) -> Status:
+    """How an operation stands."""
+    _ = words.gettext
+    known: dict[str, Status] = {
+        "open": Status(_("Syncing"), "refresh-cw", "info"),
+        "attention": Status(_("Needs attention"), "triangle-alert", "warn"),
+        "settled": Status(_("Done"), "circle-check", "good"),
+        "refused": Status(_("Refused"), "circle-x", "quiet"),
+        "given_up": Status(_("Given up"), "circle-minus", "quiet"),
+    }
+    return known[key]
+
+
 class OperationRow(Struct, frozen=True, kw_only=True):
     """One operation. `place` is the organization, where operations of several are shown."""
 
@@ -103,19 +116,6 @@ def entry_row(it: Kept, reading: Reading, words: Words, *, has_place: bool) -> E
         details=_details(it, words),
         request_id=it.request_id,
     )
-
-
-def state(key: str, words: Words) -> Status:
-    """How an operation stands."""
-    _ = words.gettext
-    known: dict[str, Status] = {
-        "open": Status(_("Syncing"), "refresh-cw", "info"),
-        "attention": Status(_("Needs attention"), "triangle-alert", "warn"),
-        "settled": Status(_("Done"), "circle-check", "good"),
-        "refused": Status(_("Refused"), "circle-x", "quiet"),
-        "given_up": Status(_("Given up"), "circle-minus", "quiet"),
-    }
-    return known[key]
 
 
 def outcome(key: str, words: Words) -> Status:

@@ -12,8 +12,12 @@ from instep.identity.roles import RoleSeen
 _KINDS: dict[type, Any] = {User: "user", Organization: "organization", Membership: "membership"}
 _ENTITIES: dict[str, Any] = {kind: type_ for type_, kind in _KINDS.items()}
 OPTIONAL = frozenset({"is_deprovisioned"})
+
+
 """Fields of the content that Clerk's specification does not require: a reading leaves them out where they are false,
 as on an instance without directories."""
+
+
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder().decode
 

@@ -12,16 +12,19 @@ UserId = NewType("UserId", str)
 OrganizationId = NewType("OrganizationId", str)
 MembershipId = NewType("MembershipId", str)
 ClerkId = NewType("ClerkId", str)
-
 Kind = Literal["user", "organization", "membership"]
-
 ADMIN = "org:admin"
 MEMBER = "org:member"
 NO_METADATA = msgspec.Raw(b"{}")
-
 BARRED = ("banned", "deprovisioned")
+
+
 """Statuses of a membership whose person Clerk bars: still a member there, without any right."""
+
+
 PRESENT = ("active", *BARRED)
+
+
 """Statuses of a membership that the database itself has neither deactivated nor ended."""
 
 

@@ -13,11 +13,23 @@ from instep.identity.model import ADMIN, MEMBER
 from instep.kit.said import said
 
 ADMIN_ROLES = "instep_admin_roles"
+
+
 """The name of the option of a database's connections that holds the roles of INSTEP_ADMIN_ROLES (a frozenset)."""
+
+
 MANAGE_MEMBERS = "org:sys_memberships:manage"
+
+
 """The system permission that makes an admin; it can't be renamed or deleted in Clerk."""
+
+
 UNREAD_ADMINS = frozenset({ADMIN, "admin"})
+
+
 """What counts as an admin's role until the roles of the instance were read: Clerk's first role, now and before 2024."""
+
+
 _MEMBERS = (MEMBER, "member", "basic_member")
 USUAL = {
     ADMIN: said("Admin"),
@@ -157,5 +169,7 @@ def localized(roles: Roles) -> Roles:
 
 
 FIELD, RECORD = "\x1f", "\x1e"
+
+
 """What parts the fields and the records of roles in one text: a key, a name, and flags (a: admin, d: default, l: was
 in a list)."""

@@ -21,11 +21,9 @@ from instep.kit.errors import PermanentError, TemporaryError, described
 from instep.kit.incoming import BoundedRouter
 
 log = structlog.get_logger(__name__)
-
 PATHS = frozenset({"/webhooks/clerk", "/api/webhooks/clerk"})
 STATUSES = {"bad_signature": 401, "stale": 401, "bad_delivery": 400}
 JSON = (b"content-type", b"application/json")
-
 Scope = Any
 Receive = Any
 Send = Any

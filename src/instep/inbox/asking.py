@@ -11,7 +11,11 @@ from instep.kit.clock import DAY
 
 STATES: dict[str, tuple[str, ...]] = {"parked": ("parked",), "waiting": ("new", "waiting"), "settled": ("settled",)}
 FOREIGN = "foreign"
+
+
 """In the place of a state: what came from another Clerk instance."""
+
+
 FAMILIES = ("user", "organization", "organizationMembership", "organizationInvitation", "session", "email", "sms")
 LONGEST = 200
 _TYPE = re.compile(r"[A-Za-z]+(\.[A-Za-z_]+)+")

@@ -18,11 +18,18 @@ from instep.kit.db import Conn, Db
 from instep.kit.errors import InstepError
 
 log = structlog.get_logger(__name__)
-
 FROM_A_DELIVERY = "clerk_instance_id"
+
+
 """The fact of earlier versions. It follows what is bound, so that their processes go on beside ours."""
+
+
 REPLACED = "clerk_instance_replaced"
+
+
 """What a delivery had set before the secret key was asked, where that was another instance."""
+
+
 REBOUND_AT = "clerk_instance_rebound_at"
 ASK_EVERY = 10 * SECOND
 

@@ -9,7 +9,10 @@ from instep.identity.rules import Answer, AskAgain
 from instep.kit.clock import SECOND
 
 PATIENCE = 30 * SECOND
+
+
 """An absence is believed at a second look, this long after the first at the earliest: Clerk's lists may lag behind."""
+
 
 Asks = Mapping[str, Sequence[AskAgain]]
 

@@ -16,7 +16,6 @@ from instep.kit.db import Db, ValueRefusedError
 from instep.kit.waits import limit_waits
 
 MAX_BODY = 1024 * 1024
-
 # Seconds. Clerk gives up after 15, and a delivery may wait for the commit before its own.
 DATABASE_WAIT = 4.0
 

@@ -12,8 +12,9 @@ from instep.kit.db import Conn, is_among, put_rows
 
 PROBE = "last_write_test"
 PROBE_SIZE = 64 * 1024  # characters
-
 BOUND = "clerk_instance"
+
+
 """The fact that names the Clerk instance which this database belongs to; see inbox.instance."""
 
 

@@ -6,7 +6,6 @@ from instep.kit.db import Json, metadata
 
 PARKED = sa.text("state = 'parked'")
 FOREIGN = sa.text("outcome = 'foreign'")
-
 deliveries = sa.Table(
     "instep_deliveries",
     metadata,
@@ -35,7 +34,6 @@ deliveries = sa.Table(
     "organization_id: Clerk's ids of whom and what it is about; missing: what it needs and Clerk did not show, and "
     "since when.",
 )
-
 facts = sa.Table(
     "instep_facts",
     metadata,

@@ -9,6 +9,38 @@ from instep.kit.signs import Status
 from instep.kit.words import When, Words
 
 
+def status(state: str, words: Words) -> Status:
+    """How a delivery stands."""
+    _ = words.gettext
+    known: dict[str, Status] = {
+        "new": Status(_("New"), "clock", "info"),
+        "waiting": Status(_("Tried again later"), "clock", "info"),
+        "settled": Status(_("Done"), "circle-check", "good"),
+        "parked": Status(_("Parked"), "triangle-alert", "warn"),
+        "foreign": Status(_("Not applied"), "circle-minus", "quiet"),
+    }
+    return known[state]
+
+
+def did(outcome: str | None, words: Words) -> str:
+    """What a delivery did, or why it waits."""
+    _ = words.gettext
+    known = {
+        "changed": _("Changed the database"),
+        "older": _("Nothing: newer news was here"),
+        "same": _("Nothing: it was so already"),
+        "gone": _("Nothing: it was deleted before"),
+        "not kept": _("Nothing: an event that is not kept"),
+        "nothing to keep": _("Nothing to keep"),
+        "pages refreshed": _("Open pages were refreshed"),
+        "session ended": _("Ended a session"),
+        "settled by reading Clerk": _("Settled by reading Clerk"),
+        "foreign": _("Nothing: it came from another Clerk instance, such as a test from the dashboard"),
+        "replayed": _("To be worked once more"),
+    }
+    return known.get(outcome or "") or outcome or ""
+
+
 class DeliveryRow(Struct, frozen=True, kw_only=True):
     """One delivery. `about` names whom and what it is about, `did` what it did, or why it waits."""
 
@@ -54,38 +86,6 @@ def delivery_row(it: Row, names: Mapping[str, str], words: Words, *, now: int) -
         may_replay=is_ended,
         href=f"/deliveries/{it.id}",
     )
-
-
-def status(state: str, words: Words) -> Status:
-    """How a delivery stands."""
-    _ = words.gettext
-    known: dict[str, Status] = {
-        "new": Status(_("New"), "clock", "info"),
-        "waiting": Status(_("Tried again later"), "clock", "info"),
-        "settled": Status(_("Done"), "circle-check", "good"),
-        "parked": Status(_("Parked"), "triangle-alert", "warn"),
-        "foreign": Status(_("Not applied"), "circle-minus", "quiet"),
-    }
-    return known[state]
-
-
-def did(outcome: str | None, words: Words) -> str:
-    """What a delivery did, or why it waits."""
-    _ = words.gettext
-    known = {
-        "changed": _("Changed the database"),
-        "older": _("Nothing: newer news was here"),
-        "same": _("Nothing: it was so already"),
-        "gone": _("Nothing: it was deleted before"),
-        "not kept": _("Nothing: an event that is not kept"),
-        "nothing to keep": _("Nothing to keep"),
-        "pages refreshed": _("Open pages were refreshed"),
-        "session ended": _("Ended a session"),
-        "settled by reading Clerk": _("Settled by reading Clerk"),
-        "foreign": _("Nothing: it came from another Clerk instance, such as a test from the dashboard"),
-        "replayed": _("To be worked once more"),
-    }
-    return known.get(outcome or "") or outcome or ""
 
 
 def ids_of(rows: Sequence[Row]) -> list[str]:

@@ -24,7 +24,6 @@ from instep.mirror.apply import apply
 from instep.mirror.ledger import Ledger, open_ledger
 
 log = structlog.get_logger(__name__)
-
 BATCH = 200
 LEASE = MINUTE
 ROUNDS = 3

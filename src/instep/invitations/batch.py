@@ -10,7 +10,6 @@ from instep.journal.model import Json, Operation
 
 BATCH = "invitation.batch"
 PART = "invitation.bulk"
-
 Status = Literal["queued", "sent", "refused", "skipped"]
 
 

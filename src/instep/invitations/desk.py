@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from instep.identity.ports import Actor, Admissions, Directory
-from instep.invitations import bulk, resending, revoking, sending
-from instep.invitations.application import sending as application
+from instep.invitations import bulk, resending, revoking
+from instep.invitations import sending as invitations_sending
+from instep.invitations.application import sending
 from instep.invitations.application.flows import Applications
 from instep.invitations.batch import PART
 from instep.invitations.flows import Invite, Resend, Revoke
@@ -19,6 +20,8 @@ from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 
 SCHEDULED = (PART,)
+
+
 """Kinds of operations that wait for hours by plan: as many as Clerk takes in one."""
 
 
@@ -63,9 +66,9 @@ def make_desk(
 def procedures(clerk: Clerk, noted: Callable[[Conn, Operation], None]) -> Procedures:
     """How each kind of operation of this slice is carried out."""
     return {
-        sending.KIND: sending.procedure(clerk, clerk),
+        invitations_sending.KIND: invitations_sending.procedure(clerk, clerk),
         resending.KIND: resending.procedure(clerk, clerk),
         revoking.KIND: revoking.procedure(clerk),
         **bulk.procedures(clerk, clerk, noted),
-        **application.procedures(clerk),
+        **sending.procedures(clerk),
     }

@@ -17,7 +17,6 @@ from instep.kit.said import said
 
 MOST_ROWS = 1_000
 LONGEST_TEXT = 200_000
-
 Verdict = Literal["new", "former", "member", "invited", "invalid", "duplicate", "over_seats"]
 SENT = ("new", "former")
 NOTES: dict[str, str] = {
@@ -29,7 +28,6 @@ NOTES: dict[str, str] = {
     "duplicate": "Is in the list more than once.",
     "over_seats": "No seat is left.",
 }
-
 _HEADERS = {"email": "email", "e-mail": "email", "email_address": "email", "role": "role", "name": "name"}
 
 

@@ -3,14 +3,7 @@
 from instep.identity.ports import Actor, Directory, ProviderRefused
 from instep.invitations.revoking import present, revoke_or_tell
 from instep.invitations.rules import STALE, stale
-from instep.invitations.sending import (
-    create_marked,
-    create_patiently,
-    find_marked,
-    kept,
-    settle_nothing,
-    wanted_of,
-)
+from instep.invitations.sending import create_marked, create_patiently, find_marked, kept, settle_nothing, wanted_of
 from instep.journal.model import Json, Operation, Procedure, Step
 
 KIND = "invitation.resend"

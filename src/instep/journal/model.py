@@ -85,6 +85,8 @@ class Procedure:
 
 Procedures = Mapping[str, Procedure]
 Opening = Callable[[Conn], None]
+
+
 """Checks, and writes what the database alone decides, in the transaction that keeps the intent."""
 
 

@@ -32,7 +32,6 @@ from instep.kit.errors import InstepError
 from instep.kit.log import impersonator_of, request_under_way
 
 log = structlog.get_logger(__name__)
-
 LEASE = MINUTE
 DELAYS = (2 * SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR)
 MOST_ATTEMPTS = 30

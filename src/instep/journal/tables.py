@@ -6,7 +6,6 @@ from instep.kit.db import Json, metadata
 
 OPEN = sa.text("state = 'open'")
 UNFINISHED = sa.text("state IN ('open', 'attention')")
-
 operations = sa.Table(
     "instep_operations",
     metadata,

@@ -11,7 +11,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MOST_LEVELS = 64
+
+
 """Levels of nesting. Clerk's metadata has at most 8 KB (docs, "Metadata"), and pydantic gives up at 255."""
+
 
 MOST_INT = 2**63 - 1
 _BROKEN = re.compile("[\0\ud800-\udfff]")

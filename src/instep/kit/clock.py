@@ -8,13 +8,16 @@ from typing import NewType
 
 Millis = NewType("Millis", int)
 Clock = Callable[[], Millis]
-
 SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 LATEST = 7_258_118_400_000
+
+
 """The year 2200. A time from then on, or from before 1970, is a mistake of whoever sent it: shown as unknown."""
+
+
 SKEW = 5 * SECOND  # the difference of two replicas' clocks that does no harm
 
 

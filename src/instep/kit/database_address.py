@@ -9,8 +9,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 _OTHER_DRIVERS = {"pgbouncer", "connection_limit", "pool_timeout", "pool_size", "socket_timeout", "sslaccept"}
+
+
 _OTHER_DRIVERS |= {"statement_cache_size", "statement_cache_mode", "prepared_statement_cache_size", "prepare_threshold"}
+
+
 """Options in addresses that speak to other drivers or poolers, and change nothing for ours."""
+
+
 _SSL_MODES = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 
 

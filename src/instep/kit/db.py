@@ -33,12 +33,10 @@ from instep.kit.outages import is_outage
 from instep.kit.waits import WaitLimit, limit_waits, present_limit
 
 log = structlog.get_logger(__name__)
-
 P = ParamSpec("P")
 T = TypeVar("T")
 Conn = sa.Connection
 Fn = Callable[Concatenate[Conn, P], T]
-
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -48,10 +46,13 @@ metadata = sa.MetaData(
     }
 )
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-
 THREADS = 8
+
+
 """Connections of a process at the most. More reads side by side would only share the processors: a long search then
 takes as many times as long, where in turn it waits for a moment and ends at once."""
+
+
 MOST_IDLE = 60.0  # seconds: whoever stops in the middle of a transaction keeps its rows no longer than this
 PRIVATE = 0o600
 _ALONE = "AUTOCOMMIT"  # each statement by itself
@@ -72,12 +73,19 @@ _NO_VALUE = (OverflowError, UnicodeEncodeError)  # what drivers raise for values
 _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
 _LOCK_WAIT_OVER = "55P03"
 _PASSING = ("deadlock detected", "could not serialize", "database is locked", "duplicate key", "UNIQUE constraint")
-
 _AGAIN_AFTER = (0.0, 0.02, 0.1)
+
+
 """Seconds before each further attempt. A library for this (stamina) registers a metric in the process's own registry,
 which is the host application's."""
+
+
 PATIENCE = 40.0
+
+
 """Seconds that work of nobody's request waits for a lock. A request has a limit of its own (see `kit.waits`)."""
+
+
 LOCK_WAIT = 8.0  # seconds that one statement waits for a lock on PostgreSQL
 SHORT_WAIT = 2.0  # seconds: a request that may wait less than this says so to PostgreSQL
 READ_WAIT = 5.0  # seconds that reading waits on SQLite; it waits only for who has the whole file for themselves

@@ -12,7 +12,6 @@ COMMON = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-
 UNAVAILABLE = 503
 RETRY_AFTER = 5  # seconds
 

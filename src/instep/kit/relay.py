@@ -15,7 +15,6 @@ from instep.kit.errors import InstepError, described
 from instep.kit.live import Live
 
 log = structlog.get_logger(__name__)
-
 CHANNEL = "instep_live"
 AGAIN_AFTER = 2.0
 MOST_BYTES = 7_000

@@ -17,7 +17,11 @@ OUTDATED = "The database's schema is {found}, this version of instep needs {need
 NEWER = "The database was migrated by instep {found}, and this is {ours}. Update this installation of instep."
 UNREACHABLE = "The database can't be reached."
 SERIES = ".".join(__version__.split(".")[:2])
+
+
 """The minor series of this version: within one, an older process goes on with a newer schema."""
+
+
 _SERIES_FACT = "schema_series"
 
 

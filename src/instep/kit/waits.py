@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 REQUEST_WAIT = 8.0
+
+
 """Seconds that one request, or one command, waits for the database in all."""
 
 

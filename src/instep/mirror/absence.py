@@ -18,7 +18,6 @@ from instep.mirror.standing import STATUS_WHEN_PRESENT
 from instep.mirror.tables import memberships, organizations, users
 
 m = memberships.c
-
 _BACK: dict[Any, Any] = {
     "status": sa.case((m.deactivated_at.is_not(None), "deactivated"), else_=STATUS_WHEN_PRESENT),
     "gone_at": None,

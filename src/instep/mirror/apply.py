@@ -18,9 +18,11 @@ from instep.mirror.owned import keep_owned, owned_by_database
 from instep.mirror.tables import memberships, organizations, users
 
 Row = dict[str, Any]
-
 LONGEST_SORTED = 400
+
+
 """Characters that a list is sorted by: with a role and two ids they are a row of an index (2,704 bytes, PostgreSQL)."""
+
 
 _USER_KEPT = {"id", "joined_at"}
 _MEMBERSHIP_UPDATED = ("role", "version", "digest", "changed_at")

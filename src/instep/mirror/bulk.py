@@ -30,15 +30,27 @@ from instep.mirror.tables import organizations, users
 
 Row = tuple[Any, ...]
 ROWS = (1000, 50, 1)
+
+
 """Rows of one statement on SQLite: each statement costs as much as a row, and Python waits only between two."""
 
+
 _USER = "id clerk_id email is_email_verified first_name last_name username image_url external_id public_metadata"
+
+
 _USER += " is_banned is_deprovisioned"
+
+
 _USER += " last_sign_in_at last_active_at sort_name search_text joined_at version digest changed_at"
+
+
 _ORGANIZATION = "id clerk_id name slug image_url max_members public_metadata joined_at version digest changed_at"
 _MEMBERSHIP = "id clerk_id organization user_ role joined_at version digest changed_at"
 LONGEST = 2_600
+
+
 """Bytes of what an index of PostgreSQL's has to hold: it may be made only later, and would then fail for everyone."""
+
 
 _INCOMING = "instep_incoming_"
 _TYPES = {
@@ -48,7 +60,10 @@ _TYPES = {
     "public_metadata": "jsonb",
     "max_members": "integer",
 }
+
+
 _TYPES |= dict.fromkeys(("last_sign_in_at", "last_active_at", "joined_at", "version", "changed_at"), "bigint")
+
 
 _MEMBERS_FROM = """
 INSERT INTO instep_memberships (id, clerk_id, organization_id, user_id, role, status, sort_name, search_text,

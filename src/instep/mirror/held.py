@@ -13,7 +13,10 @@ from instep.mirror import search
 from instep.mirror.tables import memberships, users
 
 PATIENCE = 2_000
+
+
 """How long a table is waited for, in milliseconds (PostgreSQL): who uses it goes first."""
+
 
 _FACT = "index_held_"
 _OF_USERS = ("ix_instep_users_email", "ix_instep_users_username", "ix_instep_users_joined")

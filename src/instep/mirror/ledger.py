@@ -17,7 +17,6 @@ from instep.kit.ids import new_id
 from instep.mirror.store import Standing, find_content, find_known, find_ours, find_standing, find_unlinked
 
 Pair = tuple[str, str]
-
 _OURS = re.compile(r"usr_[0-9a-f]{26}")
 _PREFIX = {"user": "usr", "organization": "ogn", "membership": "mbr"}
 

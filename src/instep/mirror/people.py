@@ -20,7 +20,6 @@ from instep.mirror.store import find_known
 from instep.mirror.tables import memberships, organizations, users
 
 c, m = users.c, memberships.c
-
 _NAMES = ("first_name", "last_name", "username", "email")
 _BACK = {"is_active": True, "deactivated_at": None, "deleted_at": None, "gone_at": None, "absent_at": None}
 
@@ -63,6 +62,8 @@ class PersonRow(Struct, frozen=True, kw_only=True):
 
 COLUMNS = tuple(c[name] for name in PersonRow.__struct_fields__)
 IS_SOMEBODY = c.sort_name != ""
+
+
 """Not the grave of a Clerk id: such a row has no name, and stands only so that late news of the id stay dead."""
 
 

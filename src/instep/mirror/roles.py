@@ -9,9 +9,12 @@ from instep.kit.db import Conn
 from instep.mirror.tables import roles
 
 c = roles.c
-
 FINAL = 2**62
+
+
 """The version of a role that Clerk said it deleted: no list that lags behind brings it back."""
+
+
 _MOST = 200
 
 

@@ -4,6 +4,7 @@ PostgreSQL has a GIN index of pg_trgm on the text, SQLite an FTS5 table beside i
 narrows; that a row holds every needle (see kit.sought) is looked at in the row itself, so both databases find the same.
 A membership is indexed with a piece of its organization's id: who matches in other organizations is not even read.
 """
+
 # ruff: noqa: S608 (the statements are made of names of ours alone)
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,20 +18,35 @@ from instep.kit.sought import narrowing, trigrams
 from instep.mirror.tables import memberships, users
 
 FEW = 4_000
+
+
 """So many that may be meant are read and sorted as fast as the list is walked to find a page of them."""
 
+
 WALKS = ((2_000, 8), (4_500, 0))
+
+
 """How many rows of a list are walked in its order before the index is asked, and how many must be found by then for
 another walk: what one in 250 has fills a page on the way, and sorting everyone who has it would take longer."""
 
+
 WALKS_OF_FEW = ((300, 2), (1_700, 8), (4_500, 0))
+
+
 """The same for what few are likely to have."""
 
+
 BIG = 100_000
+
+
 """Members of an organization from which on its piece is not looked for: among so many it narrows less than it costs."""
 
+
 PENDING = 60_000
+
+
 """How many rows of a bulk load wait at most to be indexed, on SQLite; so many are read one by one by each search."""
+
 
 TEXTS = {
     ("postgresql", users.name): "{row}search_text || ''",
@@ -39,14 +55,19 @@ TEXTS = {
     ("sqlite", memberships.name): "{row}search_text || '  ' || substr({row}organization_id, -3)",
 }
 _TRIGRAMS = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+
+
 _TRIGRAMS += " WHERE e.extname = 'pg_trgm'"
+
+
 _PIECE = 3  # one trigram: each more costs another walk of a long list
 _MOST_NARROWING = 4  # the longest needles; each more costs a walk of its own and narrows little
 _IS_INDEXED, _IS_MAPPED = "instep_search", "instep_is_mapped"
 _MAPPED = 256 * 2**20  # bytes a connection: more gains little, and is counted as memory of the process
-
 T = TypeVar("T")
 Place = Sequence[Any]
+
+
 """Where somebody stands in a list: by what it is sorted, and the id."""
 
 

@@ -13,8 +13,6 @@ from instep.kit.db import Conn, is_among
 from instep.mirror.tables import memberships, organizations, users
 
 CHUNK = 4_000
-
-
 _TABLES: dict[Kind, sa.Table] = {"user": users, "organization": organizations, "membership": memberships}
 
 

@@ -10,21 +10,29 @@ from instep.kit.db import Conn, is_among
 from instep.mirror.tables import memberships, organizations, users
 
 Deactivation = Literal["database", "membership", "ban"]
-
 m = memberships.c
-
 STATUS_OF_USER = sa.case(
     (users.c.is_banned, "banned"),
     (users.c.is_deprovisioned, "deprovisioned"),
     (sa.not_(users.c.is_active), "banned"),
     else_="active",
 )
+
+
 """The status of a member of whom the database itself decides nothing, by the person's row. Someone whom the
 application lets in nowhere counts as banned. A trigger (migration 0002) carries changes of the person over."""
+
+
 STATUS_WHEN_PRESENT = sa.select(STATUS_OF_USER).where(users.c.id == m.user_id).scalar_subquery()
+
+
 """The same, in a statement about memberships."""
+
+
 _IS_KEPT = sa.and_(m.status == "deactivated", m.deactivation == "membership")
 STATUS_WHEN_GONE = sa.case((_IS_KEPT, m.status), else_="removed")
+
+
 """The status of a membership that Clerk has no longer: who was removed there by being deactivated here stays."""
 
 

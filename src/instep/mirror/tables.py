@@ -6,7 +6,6 @@ from instep.kit.db import Json, metadata
 
 _Text = sa.Text
 _At = sa.BigInteger
-
 users = sa.Table(
     "instep_users",
     metadata,
@@ -42,7 +41,6 @@ users = sa.Table(
     comment="People. clerk_id is null for someone without a Clerk account; gone_at marks a deletion in Clerk; "
     "absent_at: Clerk did not say so, and since then did not show them.",
 )
-
 organizations = sa.Table(
     "instep_organizations",
     metadata,
@@ -62,7 +60,6 @@ organizations = sa.Table(
     sa.Column("changed_at", _At, nullable=False),
     comment="Organizations. clerk_id is null for a local one; gone_at and absent_at as for people.",
 )
-
 memberships = sa.Table(
     "instep_memberships",
     metadata,
@@ -91,7 +88,6 @@ memberships = sa.Table(
     "kept whatever Clerk says of that) or ban; absent_at is as for people, or the one of a parent that it ended with; "
     "sort_name and search_text repeat the person's, so that a page is one walk of one index.",
 )
-
 member_counts = sa.Table(
     "instep_member_counts",
     metadata,
@@ -102,7 +98,6 @@ member_counts = sa.Table(
     comment="Members per organization, status and role; kept by triggers on instep_memberships.",
     postgresql_with={"fillfactor": 40},  # room for the next figures beside the last: an update touches no index
 )
-
 roles = sa.Table(
     "instep_roles",
     metadata,

@@ -29,8 +29,6 @@ MediaJson = "application/json"
 AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 Role = Annotated[str, Field(min_length=1, max_length=200, examples=["org:admin"])]
-
-
 NO_NUL = r"^[^\x00]*$"  # no database holds one in a text
 
 

@@ -16,7 +16,6 @@ from instep.people.changes import Changed, MemberChanges
 
 Action = Literal["role", "deactivate", "reactivate", "remove"]
 Outcome = Literal["done", "unchanged", "open", "refused"]
-
 MOST = 500
 AT_ONCE = 4
 

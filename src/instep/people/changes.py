@@ -19,8 +19,7 @@ from instep.kit.clock import Clock
 from instep.kit.db import Conn, Db
 from instep.kit.errors import TemporaryError
 from instep.mirror import standing
-from instep.people import procedures as kinds
-from instep.people import rules, store
+from instep.people import procedures, rules, store
 from instep.people.rules import Member, Policy
 
 TRIES = 3
@@ -82,7 +81,7 @@ class MemberChanges:
         if access.may_act and found.status == "active" and found.role == role:
             return Changed(member=found)
         wish = Wish(
-            kinds.ROLE,
+            procedures.ROLE,
             lambda _conn, now, it: rules.check_role(now, it, role),
             {"role": role} | ({RISES: found.id} if access.roles.is_admin(role) else {}),
             loses_admin=not access.roles.is_admin(role),
@@ -100,7 +99,7 @@ class MemberChanges:
         found = await self._get(access, member)
         how = await self._how(access, found)
         wish = Wish(
-            kinds.DEACTIVATE,
+            procedures.DEACTIVATE,
             lambda _conn, now, it: rules.check_deactivate(now, it),
             {"deactivation": how},
             write=lambda conn, it: standing.deactivate(conn, it.id, how=how, now=self.clock()),
@@ -121,24 +120,26 @@ class MemberChanges:
         found = await self._get(access, member)
         how = found.deactivation
         intent = {"role": found.role, "is_out": how == "membership", "has_ban": how == "ban"}
-        wish = Wish(kinds.REACTIVATE, lambda _conn, now, it: rules.check_reactivate(now, it), intent, target="standing")
+        wish = Wish(
+            procedures.REACTIVATE, lambda _conn, now, it: rules.check_reactivate(now, it), intent, target="standing"
+        )
         return await self._change(access, member, wish, idempotency_key)
 
     async def remove(self, access: Access, *, member: str, idempotency_key: str | None = None) -> Changed:
         """Take a member out: 1 in Clerk, 2 the person's sessions are revoked there, 3 the row is marked removed."""
-        wish = Wish(kinds.REMOVE, lambda _conn, now, it: rules.check_remove(now, it), loses_admin=True)
+        wish = Wish(procedures.REMOVE, lambda _conn, now, it: rules.check_remove(now, it), loses_admin=True)
         return await self._change(access, member, wish, idempotency_key)
 
     async def leave(self, access: Access, *, idempotency_key: str | None = None) -> Changed:
         """Leave an organization oneself: removed in Clerk, then here; the sessions go on."""
-        wish = Wish(kinds.LEAVE, lambda _conn, now, it: rules.check_leave(now, it), loses_admin=True, is_own=True)
+        wish = Wish(procedures.LEAVE, lambda _conn, now, it: rules.check_leave(now, it), loses_admin=True, is_own=True)
         return await self._change(access, access.principal.user_id or "", wish, idempotency_key)
 
     async def restore(self, access: Access, *, member: str, idempotency_key: str | None = None) -> Changed:
         """Make a former member one again, with the remembered role: a new membership in Clerk, and a new row."""
         found = await self._get(access, member)
         intent = {"role": found.role, "is_out": True, "has_ban": found.deactivation == "ban"}
-        wish = Wish(kinds.RESTORE, lambda _conn, now, it: rules.check_restore(now, it), intent)
+        wish = Wish(procedures.RESTORE, lambda _conn, now, it: rules.check_restore(now, it), intent)
         return await self._change(access, member, wish, idempotency_key)
 
     async def transfer(self, access: Access, *, member: str, idempotency_key: str | None = None) -> Changed:
@@ -154,7 +155,7 @@ class MemberChanges:
         intent: Json = {"role": role, "own_role": access.roles.default, RISES: found.id}
         if own is not None:
             intent |= {"own_user": own.clerk_user_id, "own_membership": own.id, LEAVES: own.id}
-        wish = Wish(kinds.TRANSFER, check, intent, is_own=True)
+        wish = Wish(procedures.TRANSFER, check, intent, is_own=True)
         return await self._change(access, member, wish, idempotency_key)
 
     async def _change(self, access: Access, ref: str, wish: Wish, key: str | None) -> Changed:

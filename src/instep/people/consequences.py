@@ -22,7 +22,6 @@ from instep.people.rules import Member
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-
 PATIENCE = 2.0
 
 

@@ -20,7 +20,6 @@ from instep.people.flows import ListPeople
 from instep.people.shapes import as_bytes
 
 PrincipalOf = Callable[[Request], Awaitable[Principal | Response]]
-
 _PATH = re.compile(r"/v1/organizations/([^/]+)/people")
 _LIMIT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 _ONES = ("limit", "cursor", "query")

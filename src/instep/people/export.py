@@ -14,9 +14,10 @@ from instep.people.merge import Ask, InvitationRow, MemberRow, People, decode_cu
 from instep.people.shapes import row_as_json
 
 Format = Literal["csv", "json"]
-
 PAGE = 500
 COLUMNS = ["kind", "email", "first_name", "last_name", "username", "role", "status", "joined_at", "last_active_at"]
+
+
 COLUMNS += ["invited_at", "expires_at", "user_id", "clerk_user_id", "id"]
 
 

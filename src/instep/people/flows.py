@@ -19,7 +19,6 @@ from instep.people.around import Lost
 from instep.people.merge import Ask, InvitationRow, Members, People, Unavailable, merge, rows_of
 
 log = structlog.get_logger(__name__)
-
 PATIENCE = 2.0
 SHOWN = ("pending", "expired")
 

@@ -20,7 +20,6 @@ from instep.people.around import Lost
 UNAVAILABLE = str(said("Pending invitations could not be loaded. Accepted members are still shown."))
 EXPIRED_SHOWN_FOR = 30 * DAY
 EXPIRES_SOON = 48 * HOUR
-
 MEMBER_STATUSES = ("active", "banned", "deactivated", "deprovisioned")
 INVITATION_STATUSES = ("invited", "expired")
 STATUSES = (*MEMBER_STATUSES, *INVITATION_STATUSES)

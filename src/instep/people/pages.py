@@ -25,7 +25,6 @@ from instep.people.search import Search, ask_of, parse
 from instep.people.view import PeopleView, view
 
 log = structlog.get_logger(__name__)
-
 HERE = "members"
 PAGE, MOST = 25, 500
 LONGEST = 200  # characters that are looked for

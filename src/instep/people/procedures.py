@@ -21,7 +21,6 @@ from instep.mirror.apply import take_in
 
 ROLE, DEACTIVATE, REACTIVATE = "member.role", "member.deactivate", "member.reactivate"
 REMOVE, LEAVE, RESTORE, TRANSFER = "member.remove", "member.leave", "member.restore", "member.transfer"
-
 LOST_TRANSFER = "The other person is an admin now, and your own role was not changed."
 LOST_RETURN = "The ban was lifted, and the person is not a member."
 _NOTHING: Json = {}

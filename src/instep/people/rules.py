@@ -14,7 +14,6 @@ from instep.kit.said import said
 from instep.people.merge import MemberRow
 
 Policy = Literal["database", "membership", "ban"]
-
 ROLE = re.compile(r"[a-z][a-z0-9_]*(:[a-z][a-z0-9_]*)?")
 
 

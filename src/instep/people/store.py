@@ -21,7 +21,6 @@ from instep.people.merge import Ask, MemberRow, Members
 from instep.people.rules import Member
 
 m, u = memberships.c, users.c
-
 _COLUMNS = (
     m.id,
     m.clerk_id,

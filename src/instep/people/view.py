@@ -14,6 +14,26 @@ from instep.people.rows import Reading, Row, lost_row, row_of
 from instep.people.search import Search, address, text_of
 
 
+def headline(totals: Totals, words: Words) -> str:
+    """`24 members · 3 invited · 27 of 30 seats`; what is not known is left out."""
+    parts = [words.ngettext("%(num)s member", "%(num)s members", totals.members)]
+    if totals.invitations is not None:
+        parts.append(words.ngettext("%(num)s invited", "%(num)s invited", totals.invitations))
+    if totals.seats is not None and totals.seats_used is not None:
+        parts.append(words.gettext("%(used)s of %(seats)s seats", used=totals.seats_used, seats=totals.seats))
+    return " · ".join(parts)
+
+
+def found(people: People, search: Search, words: Words) -> str:
+    """How many rows answer the filter; nothing where nothing narrows the list."""
+    if not search.is_filtered or not people.rows:
+        return ""
+    count = len(people.rows)
+    if people.next_cursor:
+        return words.gettext("more than %(count)s results", count=count)
+    return words.ngettext("%(num)s result", "%(num)s results", count)
+
+
 class PeopleView(Struct, frozen=True, kw_only=True):
     """Everything the list says. `empty` is why there are no rows: nobody else is here, or nobody matches."""
 
@@ -80,26 +100,6 @@ def _is_meant(email: str, search: Search) -> bool:
 
 def _turned(search: Search) -> Search:
     return search.without("has_deactivated") if search.has_deactivated else replace(search, has_deactivated=True)
-
-
-def headline(totals: Totals, words: Words) -> str:
-    """`24 members · 3 invited · 27 of 30 seats`; what is not known is left out."""
-    parts = [words.ngettext("%(num)s member", "%(num)s members", totals.members)]
-    if totals.invitations is not None:
-        parts.append(words.ngettext("%(num)s invited", "%(num)s invited", totals.invitations))
-    if totals.seats is not None and totals.seats_used is not None:
-        parts.append(words.gettext("%(used)s of %(seats)s seats", used=totals.seats_used, seats=totals.seats))
-    return " · ".join(parts)
-
-
-def found(people: People, search: Search, words: Words) -> str:
-    """How many rows answer the filter; nothing where nothing narrows the list."""
-    if not search.is_filtered or not people.rows:
-        return ""
-    count = len(people.rows)
-    if people.next_cursor:
-        return words.gettext("more than %(count)s results", count=count)
-    return words.ngettext("%(num)s result", "%(num)s results", count)
 
 
 def why_empty(people: People, reading: Reading) -> Literal["", "alone", "no_match"]:

@@ -19,7 +19,6 @@ from instep.profiles.sessions import require_sessions
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-
 PATIENCE = 2.0
 MOST_PLACES = 5
 

@@ -16,7 +16,6 @@ from instep.mirror.people import PersonRow
 
 Policy = Literal["reinvite", "verify", "force"]
 Removal = Literal["delete", "ban", "keep"]
-
 NOT_SYNCED = said("Failed to sync with Clerk authentication system")
 NOT_SYNCED_CODE = "clerk_sync_failed"
 RIGHTS_BY_KEY = said("An API key can't make instance admins, nor act on their accounts. Nothing was changed.")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from instep.identity.model import PRESENT
 from instep.kit.bounds import as_object
 from instep.kit.clock import to_iso
-from instep.profiles import profile as words
+from instep.profiles import profile
 from instep.profiles.profile import STATUSES, Ask, Status, decode_cursor
 from instep.profiles.rules import Edit, Removal
 
@@ -177,17 +177,17 @@ class EmailAnswer(BaseModel):
     note: str | None = None
 
 
-def user_of(profile: words.Profile, *, note: str | None = None) -> User:
+def user_of(profile: profile.Profile, *, note: str | None = None) -> User:
     """A person as the API gives them."""
     return User(**_fields(profile), note=note)
 
 
-def page_of(found: words.Users) -> UserPage:
+def page_of(found: profile.Users) -> UserPage:
     """A page of people as the API gives it."""
     return UserPage(data=[user_of(it) for it in found.rows], next_cursor=found.next_cursor)
 
 
-def as_bytes(found: words.Users) -> bytes:
+def as_bytes(found: profile.Users) -> bytes:
     """The same as it is sent, several times as fast."""
     people = [_fields(it) | {"note": None} for it in found.rows]
     return _encode({"data": people, "next_cursor": found.next_cursor})
@@ -199,7 +199,7 @@ _TIMES = ("joined_at", "last_sign_in_at", "last_active_at", "deactivated_at", "d
 _METADATA = ("public_metadata", "attributes")
 
 
-def _fields(profile: words.Profile) -> dict[str, Any]:
+def _fields(profile: profile.Profile) -> dict[str, Any]:
     """All of a `User` but its note."""
     person = profile.person
     known: dict[str, Any] = {name: getattr(person, name) for name in _PLAIN}
@@ -214,7 +214,7 @@ def _fields(profile: words.Profile) -> dict[str, Any]:
     return known
 
 
-def _organization_of(it: words.Belonging) -> dict[str, str | None]:
+def _organization_of(it: profile.Belonging) -> dict[str, str | None]:
     return {
         "organization_id": it.organization_id,
         "clerk_id": it.organization_clerk_id,
@@ -225,7 +225,7 @@ def _organization_of(it: words.Belonging) -> dict[str, str | None]:
     }
 
 
-def email_answer_of(change: words.EmailChange) -> EmailAnswer:
+def email_answer_of(change: profile.EmailChange) -> EmailAnswer:
     """A change of address as the API gives it."""
     return EmailAnswer(
         outcome=change.outcome,

@@ -20,7 +20,6 @@ from instep.profiles.profile import SHOWN_AT_FIRST, Ask, Belonging, Status
 from instep.profiles.rules import Tie
 
 u, m, o = users.c, memberships.c, organizations.c
-
 _IS_HERE = sa.and_(o.deleted_at.is_(None), o.gone_at.is_(None), m.status != "removed")
 _IS_DELETED = sa.or_(u.deleted_at.is_not(None), u.gone_at.is_not(None))
 _IS_BARRED = sa.or_(u.is_banned, u.is_deprovisioned)

@@ -19,6 +19,20 @@ class Deed(Struct, frozen=True, kw_only=True):
     is_destructive: bool = False
 
 
+def status(key: str, words: Words) -> Status:
+    """Where a person stands."""
+    _ = words.gettext
+    known = {
+        "active": Status(_("Active"), "circle-check", "good"),
+        "deactivated": Status(_("Deactivated"), "circle-minus", "quiet"),
+        "banned": Status(_("Banned"), "ban", "bad"),
+        "deprovisioned": Status(_("Deprovisioned"), "ban", "bad"),
+        "deleted": Status(_("Deleted"), "trash-2", "quiet"),
+        "local": Status(_("Without a Clerk account"), "database", "info"),
+    }
+    return known[key]
+
+
 class Place(Struct, frozen=True, kw_only=True):
     """An organization of a person."""
 
@@ -26,6 +40,25 @@ class Place(Struct, frozen=True, kw_only=True):
     href: str
     role: str
     status: str
+
+
+def deeds(it: Profile, at: str, words: Words) -> tuple[Deed, ...]:
+    """What may be done with this person, for whoever sees all of them; only the names for the others."""
+    _ = words.gettext
+    if it.person.is_deleted:
+        restore = Deed(label=_("Restore"), icon="undo-2", href=f"{at}/restore")
+        return (restore,) if it.is_whole else ()
+    edit = Deed(label=_("Edit profile"), icon="pencil", href=f"{at}/edit")
+    if not it.is_whole:
+        return (edit,)
+    email = Deed(label=_("Change e-mail"), icon="mail", href=f"{at}/email")
+    is_out = it.person.is_banned or not it.person.is_active
+    unban = Deed(label=_("Let in again"), icon="user-check", href=f"{at}/unban")
+    ban = Deed(label=_("Ban"), icon="ban", href=f"{at}/ban", is_destructive=True)
+    delete = Deed(label=_("Delete"), icon="trash-2", href=f"{at}/delete", is_destructive=True)
+    password = Deed(label=_("Set password"), icon="key-round", href=f"{at}/password")
+    of_clerk = (password,) if it.person.clerk_id else ()
+    return (edit, email, *of_clerk, unban if is_out else ban, delete)
 
 
 class PersonView(Struct, frozen=True, kw_only=True):
@@ -92,36 +125,3 @@ def place_status(key: str, words: Words) -> str:
     _ = words.gettext
     known = {"active": "", "banned": _("Banned"), "deprovisioned": _("Deprovisioned")}
     return known.get(key, _("Deactivated"))
-
-
-def deeds(it: Profile, at: str, words: Words) -> tuple[Deed, ...]:
-    """What may be done with this person, for whoever sees all of them; only the names for the others."""
-    _ = words.gettext
-    if it.person.is_deleted:
-        restore = Deed(label=_("Restore"), icon="undo-2", href=f"{at}/restore")
-        return (restore,) if it.is_whole else ()
-    edit = Deed(label=_("Edit profile"), icon="pencil", href=f"{at}/edit")
-    if not it.is_whole:
-        return (edit,)
-    email = Deed(label=_("Change e-mail"), icon="mail", href=f"{at}/email")
-    is_out = it.person.is_banned or not it.person.is_active
-    unban = Deed(label=_("Let in again"), icon="user-check", href=f"{at}/unban")
-    ban = Deed(label=_("Ban"), icon="ban", href=f"{at}/ban", is_destructive=True)
-    delete = Deed(label=_("Delete"), icon="trash-2", href=f"{at}/delete", is_destructive=True)
-    password = Deed(label=_("Set password"), icon="key-round", href=f"{at}/password")
-    of_clerk = (password,) if it.person.clerk_id else ()
-    return (edit, email, *of_clerk, unban if is_out else ban, delete)
-
-
-def status(key: str, words: Words) -> Status:
-    """Where a person stands."""
-    _ = words.gettext
-    known = {
-        "active": Status(_("Active"), "circle-check", "good"),
-        "deactivated": Status(_("Deactivated"), "circle-minus", "quiet"),
-        "banned": Status(_("Banned"), "ban", "bad"),
-        "deprovisioned": Status(_("Deprovisioned"), "ban", "bad"),
-        "deleted": Status(_("Deleted"), "trash-2", "quiet"),
-        "local": Status(_("Without a Clerk account"), "database", "info"),
-    }
-    return known[key]

@@ -33,7 +33,6 @@ ORDER: tuple[tuple[Kind, bool], ...] = (
     ("user", True),
     ("organization", True),
 )
-
 CHANGED = "It changed here after the plan was made."
 BACK = "It is in Clerk again."
 NOT_THERE = "Clerk does not show it any more."
@@ -44,7 +43,6 @@ WORDS = {
     "same": "It is the same on both sides meanwhile.",
     "gone": "It was deleted here meanwhile.",
 }
-
 End = tuple[Outcome, str | None]
 
 

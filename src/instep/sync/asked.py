@@ -19,7 +19,6 @@ from instep.sync.places import places_of
 from instep.sync.run import Sync
 
 log = structlog.get_logger(__name__)
-
 LATE = "No worker took it on within 10 minutes."
 WITHDRAWN = "It was withdrawn."
 BROKE = "It broke before it began; the log says why."

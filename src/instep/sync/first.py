@@ -25,7 +25,6 @@ from instep.sync.places import Place
 from instep.sync.ports import Everything, Progress, Told
 
 log = structlog.get_logger(__name__)
-
 LANES = 24
 MAKERS = 2  # the longest index takes as long as the others together
 # Pages of one window that may wait to be kept. Users have many windows; the others have one, and fill a transaction.

@@ -25,9 +25,17 @@ from instep.sync.places import Place, Step, go_on
 from instep.sync.ports import Writes
 
 TOGETHER = 20
+
+
 """Pages that share a transaction at the most: while one half of what may wait is written, the other half is read."""
+
+
 WRITERS = 2
+
+
 """Transactions side by side on PostgreSQL, which works on one while the other is handed over; SQLite has one writer."""
+
+
 ROUNDS = 3
 
 

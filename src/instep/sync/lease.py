@@ -14,7 +14,6 @@ from instep.sync import store
 from instep.sync.model import LEASE, Busy, Lease
 
 log = structlog.get_logger(__name__)
-
 BUSY = "Another sync is under way. Only one runs at a time; try again when it has ended."
 
 

@@ -11,12 +11,15 @@ from instep.kit.errors import PermanentError, TemporaryError
 RunKind = Literal["check", "plan", "apply", "first", "changed"]
 RunState = Literal["asked", "running", "done", "refused", "failed", "stopped"]
 Outcome = Literal["applied", "skipped"]
-
 TOPIC = "sync"
 LEASE = MINUTE
 PLAN_LASTS = 15 * MINUTE
 GRACE = 5 * MINUTE
+
+
 """A webhook may be on its way for so long."""
+
+
 ASKED_LASTS = 10 * MINUTE
 NOT_BEGUN = "not_begun"
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 from instep.kit.clock import HOUR, is_ahead
 from instep.kit.words import Words
 from instep.sync import view
-from instep.sync import words as say
+from instep.sync import words as sync_words
 from instep.sync.look import Look, Shown
 from instep.sync.model import PLAN_LASTS, Run
 from instep.sync.plan import Policy
@@ -29,7 +29,7 @@ def overview(look: Look, reading: Reading, *, policy: Policy, every: int) -> Con
     """How sync stands. `every`: how often a check runs by itself, in milliseconds; 0 never."""
     words, now = reading.words, reading.now
     ended = [it for it in look.runs if it.state not in ("asked", "running")]
-    advice = say.advice(ended[0], words) if ended else None
+    advice = sync_words.advice(ended[0], words) if ended else None
     fresh = look.freshness
     return {
         "current": [current(it, reading) for it in look.unfinished],
@@ -42,7 +42,7 @@ def overview(look: Look, reading: Reading, *, policy: Policy, every: int) -> Con
         "advice": advice,
         "problem": _row(ended[0], reading) if advice else None,
         "fuse": max(look.suspects.values(), default=0),
-        "warning": say.warning(fresh, words),
+        "warning": sync_words.warning(fresh, words),
         "looked": words.ago(fresh.looked_at, now) if fresh else None,
         "newest": words.ago(look.newest_at, now) if look.newest_at else None,
         "rules": view.rules(policy, words),
@@ -60,7 +60,7 @@ def run_page(run: Run, shown: Shown, reading: Reading) -> Context:
     ]
     mending = shown.mending
     is_busy = mending is not None and mending.state in ("asked", "running") and shown.is_busy
-    advice = say.advice(run, words)
+    advice = sync_words.advice(run, words)
     return {
         "run": _row(run, reading),
         "current": [current(run, reading)] if run.state in ("asked", "running") else [],
@@ -69,12 +69,12 @@ def run_page(run: Run, shown: Shown, reading: Reading) -> Context:
         "reads": view.reads(run, words),
         "total": run.differences if run.kind in ("check", "plan") else len(rows),
         "hash": run.hash or "",
-        "good_for": say.span(run.expires_at - now, words) if is_good(run, now) and run.expires_at else "",
+        "good_for": sync_words.span(run.expires_at - now, words) if is_good(run, now) and run.expires_at else "",
         "is_expired": run.expires_at is not None and not is_ahead(run.expires_at, now, PLAN_LASTS),
         "open_rows": shown.open_rows if is_open else 0,
         "mending": current(mending, reading) if mending and is_busy else None,
         "mended": _row(mending, reading) if mending and not is_busy else None,
-        "mended_advice": say.advice(mending, words) if mending and not is_busy else None,
+        "mended_advice": sync_words.advice(mending, words) if mending and not is_busy else None,
         "advice": advice,
         "fuse": max(shown.suspects.values(), default=0),
         "plan_href": f"/sync/runs/{run.plan_id}" if run.plan_id else "",
@@ -87,7 +87,7 @@ def run_page(run: Run, shown: Shown, reading: Reading) -> Context:
 def current(run: Run, reading: Reading) -> Context:
     """A run that waits or is under way."""
     stage = view.stage_of(run, reading.words, now=reading.now) if run.state == "running" else None
-    return {"run": _row(run, reading), "stage": stage, "done": say.result(run, reading.words)}
+    return {"run": _row(run, reading), "stage": stage, "done": sync_words.result(run, reading.words)}
 
 
 def is_good(run: Run, now: int) -> bool:
@@ -99,7 +99,7 @@ def _every(every: int, words: Words) -> str:
     _ = words.gettext
     if every == HOUR:
         return _("A check runs by itself every hour.")
-    return _("A check runs by itself every %(span)s.", span=say.span(every, words)) if every else ""
+    return _("A check runs by itself every %(span)s.", span=sync_words.span(every, words)) if every else ""
 
 
 def _row(run: Run, reading: Reading) -> view.RunRow:

@@ -31,7 +31,11 @@ FindingKind = Literal[
 ]
 AHEAD: FindingKind = "version_ahead"
 DOUBTFUL: tuple[FindingKind, ...] = (AHEAD, "dead_here")
+
+
 """What a change during the scan looks like too: looked at a second time before it is said."""
+
+
 GONE: tuple[FindingKind, ...] = ("missing_in_clerk", "membership_only_here")
 OURS_BY_DEFAULT = frozenset({"deactivation", "attributes"})
 WRITABLE = frozenset({"first_name", "last_name", "username", "external_id", "public_metadata", "role"})

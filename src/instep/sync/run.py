@@ -37,7 +37,6 @@ from instep.sync.scan import Scan
 from instep.sync.telling import Telling
 
 log = structlog.get_logger(__name__)
-
 FINDINGS_LAST = 14 * DAY
 MARGIN = 600 * SECOND
 GOES_ON = DAY

@@ -21,11 +21,14 @@ from instep.sync.ports import Everything, Progress, Told
 
 LANES = 12
 READING = 2
+
+
 """Pages that are compared with the mirror at a time: more would not be faster, and each connection keeps memory."""
+
+
 KEPT = 100_000
 BATCH = 500
 LOOKS = 100
-
 ROUNDS = 3
 NOT_WHOLE = "Clerk's lists are not whole ({what}): nothing can be said to be missing there. Nothing was changed."
 MANY = "More than {most} rows differ. Take everything in at once instead: instep sync apply --first"

@@ -5,7 +5,6 @@ import sqlalchemy as sa
 from instep.kit.db import Json, metadata
 
 UNFINISHED = sa.text("state IN ('asked', 'running')")
-
 leases = sa.Table(
     "instep_leases",
     metadata,
@@ -15,7 +14,6 @@ leases = sa.Table(
     sa.Column("until", sa.BigInteger, nullable=False),
     comment="What one process at a time may do. fence: counts the holders, so that a sleeper's write is refused.",
 )
-
 runs = sa.Table(
     "instep_sync_runs",
     metadata,
@@ -42,7 +40,6 @@ runs = sa.Table(
     comment="state: asked (for a worker), running, done, refused, failed or stopped. progress: where each window of a "
     "first sync is; stage: how far it is, for those who watch; wish: what it was asked to do.",
 )
-
 findings = sa.Table(
     "instep_findings",
     metadata,
@@ -59,7 +56,6 @@ findings = sa.Table(
     sa.Column("outcome_at", sa.BigInteger),
     comment="What a run found to differ. outcome: applied or skipped, once someone applied the plan.",
 )
-
 freshness = sa.Table(
     "instep_freshness",
     metadata,

@@ -15,7 +15,6 @@ from instep.sync.model import Lease
 from instep.sync.ports import Progress, Told
 
 log = structlog.get_logger(__name__)
-
 EVERY = SECOND
 
 

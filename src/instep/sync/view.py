@@ -11,7 +11,7 @@ from instep.identity.whole import KINDS
 from instep.kit.clock import SECOND
 from instep.kit.signs import Status
 from instep.kit.words import When, Words
-from instep.sync import words as say
+from instep.sync import words as sync_words
 from instep.sync.model import Run
 from instep.sync.plan import GONE, Difference, Finding, Policy
 from instep.sync.store import Row
@@ -103,14 +103,14 @@ def run_row(run: Run, names: Mapping[str, str], words: Words, *, now: int) -> Ru
     return RunRow(
         id=run.id,
         kind=run.kind,
-        what=say.run_kind(run.kind, words),
-        status=say.run_state(run, words),
+        what=sync_words.run_kind(run.kind, words),
+        status=sync_words.run_state(run, words),
         state=run.state,
         who=actors(run, names, words),
         started=words.ago(run.started_at, now),
         took=_took(run, took, words),
-        result=say.result(run, words),
-        reason=say.reason(run, words),
+        result=sync_words.result(run, words),
+        reason=sync_words.reason(run, words),
         href=f"/sync/runs/{run.id}",
     )
 
@@ -118,7 +118,7 @@ def run_row(run: Run, names: Mapping[str, str], words: Words, *, now: int) -> Ru
 def _took(run: Run, took: int, words: Words) -> str:
     if run.state == "asked":
         return ""
-    return say.span(took, words) if took >= SECOND else words.gettext("under 1 s")
+    return sync_words.span(took, words) if took >= SECOND else words.gettext("under 1 s")
 
 
 def actor(id: str, names: Mapping[str, str], words: Words) -> str:
@@ -147,12 +147,12 @@ def stage_of(run: Run, words: Words, *, now: int) -> Stage | None:
     left = (total - done) / rate if total and rate >= 1 and total > done else 0
     _ = words.gettext
     return Stage(
-        name=say.things(it["kind"], words),
+        name=sync_words.things(it["kind"], words),
         done=f"{done:,}",
         total=f"{total:,}" if total is not None else "",
         percent=min(100, done * 100 // total) if total else None,
         rate=_("%(n)s a second", n=f"{rate:,.0f}") if rate >= 1 else "",
-        left=_("about %(span)s left", span=say.span(int(left * SECOND), words)) if left else "",
+        left=_("about %(span)s left", span=sync_words.span(int(left * SECOND), words)) if left else "",
     )
 
 
@@ -167,7 +167,7 @@ def reads(run: Run, words: Words) -> list[Read]:
             is_whole = bool(total.get("is_whole", True))
             note = note if is_whole else _("not whole")
             fetched, after = f"{total['fetched']:,}", f"{total['after']:,}"
-            found.append(Read(say.things(kind, words), fetched, after, is_whole, note))
+            found.append(Read(sync_words.things(kind, words), fetched, after, is_whole, note))
     return found
 
 
@@ -177,8 +177,8 @@ def finding_row(row: Row, names: Mapping[str, str], words: Words, *, now: int, i
     return FindingRow(
         number=row.number,
         kind=it.kind,
-        what=say.finding_kind(it.kind, words),
-        thing=say.thing(it.key.kind, words),
+        what=sync_words.finding_kind(it.kind, words),
+        thing=sync_words.thing(it.key.kind, words),
         label=named(it.label or it.key.id, names),
         clerk_id=it.key.id,
         lines=tuple(lines_of(it, words)),
@@ -226,7 +226,7 @@ def lines_of(it: Finding, words: Words) -> list[Line]:
 
 def plan_kinds(run: Run, words: Words) -> list[tuple[str, str, str, int]]:
     """The kinds of what a run found: key, name, meaning and how many; in the order of the page."""
-    known = say.finding_kinds(words)
+    known = sync_words.finding_kinds(words)
     return [(key, name, text, run.counts[key]) for key, (name, text) in known.items() if run.counts.get(key)]
 
 
@@ -234,11 +234,13 @@ def rules(policy: Policy, words: Words) -> list[Rule]:
     """Who owns which field."""
     _ = words.gettext
     found = []
-    for name, is_free in say.policy_fields():
+    for name, is_free in sync_words.policy_fields():
         is_ours = policy.owner(name) == "database"
         way = "clerk" if is_ours and name not in ("deactivation", "attributes") else "here"
         owner = _("The database") if is_ours else "Clerk"
-        found.append(Rule(say.field_name(name, words), owner, "" if is_ours and way == "here" else way, not is_free))
+        found.append(
+            Rule(sync_words.field_name(name, words), owner, "" if is_ours and way == "here" else way, not is_free)
+        )
     return found
 
 
@@ -260,7 +262,7 @@ def _line(it: Difference, finding: Finding, words: Words) -> Line:
     clerk, here = text_of(it.clerk, words), text_of(it.here, words)
     is_ours = it.owner == "database"
     owner = words.gettext("The database") if is_ours else "Clerk"
-    name, is_kept = say.field_name(it.field, words), finding.mend is None
+    name, is_kept = sync_words.field_name(it.field, words), finding.mend is None
     before, after = (clerk, here) if is_ours else (here, clerk)
     return Line(name=name, before=before, after=after, owner=owner, is_ours=is_ours, is_kept=is_kept)
 

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from clerk_emulator.pytest_plugin import Clerk
-from clerk_emulator.serve.server import address_of, bind
+from clerk_emulator.serve.server import bind, server_url
 
 HOST = "127.0.0.1"
 PATIENCE = 10
@@ -53,7 +53,7 @@ class Application:
         self.options: dict[str, Any] = {}
         self.html = PAGE
         self._listener = bind(HOST, 0)
-        self.origin = address_of(HOST, self._listener)
+        self.origin = server_url(HOST, self._listener)
         config = uvicorn.Config(
             Starlette(
                 routes=[

@@ -79,7 +79,9 @@ def test_a_forgotten_password_is_replaced_by_a_code(app: Application, page: Page
     page.get_by_label("Confirm password").fill("a better one")
     expect(page.get_by_role("button", name="Reset Password")).to_be_enabled()
     with page.expect_response("**/reset_password?*"):
-        page.get_by_label("Confirm password").press("Enter")  # a click may miss: the hint below the field moves the button
+        page.get_by_label("Confirm password").press(
+            "Enter"
+        )  # a click may miss: the hint below the field moves the button
     wait_until(page, "Clerk.user?.firstName === 'Ada'")
     assert app.api("POST", "/users/user_ada/verify_password", {"password": "a better one"})["verified"]
 

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from clerk_emulator.control.api import TABLE
+from clerk_emulator.control.routes import ROUTES
 from clerk_emulator.webhooks import signing
 from tests.clerk_emulator.people import Backend, Receiver
 
@@ -71,7 +71,7 @@ async def test_an_example_goes_to_one_endpoint_signed_with_its_secret_from_a_for
     assert (receiver.types, other.types) == (["user.created", "role.updated"], [])
     headers, sent = receiver.got[0]
     seconds = int(headers["svix-timestamp"])
-    assert headers == {**headers, **signing.headers(receiver.secret, headers["svix-id"], seconds, sent)}
+    assert headers == {**headers, **signing.build_headers(receiver.secret, headers["svix-id"], seconds, sent)}
     assert seconds == emulator.clock.wall() // 1000, "signed now, whatever the payload's timestamp"
     assert json.loads(sent)["instance_id"] == "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S" != emulator.state.id
     assert not len(emulator.state.users), "nothing has happened"
@@ -183,4 +183,4 @@ async def test_the_pages_of_the_desk_open(browser: httpx2.AsyncClient, backend: 
         page = await browser.get(f"/_emulator/pages/{name}")
         assert (page.status_code, "Nothing yet." in page.text) == (200, False), name
     assert (await browser.get("/_emulator/pages/nonsense")).status_code == 404
-    assert all(f"/_emulator{path}" for _, path, _ in TABLE)
+    assert all(f"/_emulator{path}" for _, path, _ in ROUTES)

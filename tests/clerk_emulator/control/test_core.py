@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from clerk_emulator import Emulator
-from clerk_emulator.control.api import TABLE
+from clerk_emulator.control.routes import ROUTES
 from clerk_emulator.state import snapshot
 from tests.clerk_emulator.people import Backend, Receiver
 
@@ -120,7 +120,7 @@ async def test_the_description_has_every_path(desk: Any) -> None:
     described = {
         (method.upper(), path.removeprefix("/_emulator")) for path, item in document["paths"].items() for method in item
     }
-    assert described == {(method, path) for method, path, _ in TABLE}
+    assert described == {(method, path) for method, path, _ in ROUTES}
     operations = [operation for item in document["paths"].values() for operation in item.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert all(operation["summary"] for operation in operations)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clerk_emulator import Emulator
-from clerk_emulator.control.seed import BadSeed
+from clerk_emulator.control.seeding import InvalidSeedError
 from clerk_emulator.state import snapshot
 from tests.clerk_emulator.people import Backend
 
@@ -97,7 +97,7 @@ async def test_a_seed_is_taken_whole_or_not_at_all(emulator: Emulator, wish: dic
         emulator.seed({"users": [{"email_address": "new@example.com"}], **wish})
     assert place in str(wrong.value)
     assert snapshot.dump(emulator.state) == before
-    assert isinstance(wrong.value, BadSeed) or "url" in place
+    assert isinstance(wrong.value, InvalidSeedError) or "url" in place
 
 
 LEGACY: list[dict[str, Any]] = [
@@ -155,7 +155,7 @@ async def test_seeded_roles_and_permissions_are_told_where_the_seed_asks_for_it(
     ],
 )
 async def test_roles_that_make_no_sense_are_refused_with_the_place(emulator: Emulator, wrong: dict[str, Any]) -> None:
-    with pytest.raises(BadSeed, match=r"^(roles\[0\]|settings): "):
+    with pytest.raises(InvalidSeedError, match=r"^(roles\[0\]|settings): "):
         emulator.seed(wrong)
     assert list(emulator.state.roles) == ["org:admin", "org:member"]
     assert emulator.state.settings.default_role == "org:member"

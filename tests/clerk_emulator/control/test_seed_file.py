@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clerk_emulator import Emulator
-from clerk_emulator.control.seed_file import BadFile, SeedFile
+from clerk_emulator.control.seed_file import InvalidSeedFileError, SeedFile
 
 YAML = """\
 keys:
@@ -66,7 +66,7 @@ def test_what_is_wrong_is_told_with_its_line(
     ],
 )
 def test_what_is_no_seed_is_told_with_its_line(tmp_path: Path, name: str, text: str, line: int) -> None:
-    with pytest.raises(BadFile, match=rf"{name}:{line}: "):
+    with pytest.raises(InvalidSeedFileError, match=rf"{name}:{line}: "):
         file(tmp_path, text, name)
 
 

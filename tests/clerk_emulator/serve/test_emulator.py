@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from clerk_emulator.serve.emulator import BadState
+from clerk_emulator.serve.emulator import InvalidStateFileError
 from clerk_emulator.state import snapshot
 from clerk_emulator.state.clock import Clock
 from tests.clerk_emulator.control.test_seed import FIRM
@@ -35,7 +35,7 @@ def test_everything_is_found_again(tmp_path: Path, private_key: str) -> None:
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "state.json"
     file.write_text(text)
-    with pytest.raises(BadState):
+    with pytest.raises(InvalidStateFileError):
         Emulator(state_file=file)
 
 

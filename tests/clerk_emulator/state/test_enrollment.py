@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.frontend.scripts import Script, code_for
+from tests.clerk_emulator.frontend_api.scripts import Script, code_for
 from tests.clerk_emulator.people import Backend, Json, Receiver
 
 pytestmark = pytest.mark.anyio

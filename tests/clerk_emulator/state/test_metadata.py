@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from clerk_emulator.state.metadata import check_size, merged
-from clerk_emulator.state.refusals import Refused
+from clerk_emulator.state.errors import ApiError
+from clerk_emulator.state.metadata import check_size, merge
 
 
 @pytest.mark.parametrize(
@@ -20,17 +20,17 @@ from clerk_emulator.state.refusals import Refused
     ],
 )
 def test_objects_merge_deeply_and_null_takes_away(old: Any, new: Any, expected: Any) -> None:
-    assert merged(old, new) == expected
+    assert merge(old, new) == expected
 
 
 def test_the_old_metadata_is_left_alone() -> None:
     old = {"a": {"b": 1}}
-    merged(old, {"a": {"c": 2}})
+    merge(old, {"a": {"c": 2}})
     assert old == {"a": {"b": 1}}
 
 
 def test_more_than_8_kilobytes_are_refused() -> None:
     check_size("public_metadata", {"a": "x" * 8_000})
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ApiError) as refused:
         check_size("public_metadata", {"a": "x" * 8_200})
     assert refused.value.status == 422

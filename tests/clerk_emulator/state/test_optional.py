@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from clerk_emulator.state.optional import FIELDS, INDISPENSABLE, NAMES, NULLED, ONLY_EMPTY, RELUCTANT, chosen
+from clerk_emulator.state.omittable import (
+    FIELDS,
+    KEPT_BY_WILDCARD,
+    MISSING_IN_PRACTICE,
+    NAMES,
+    OMITTED_AS_NULL,
+    OMITTED_ONLY_IF_EMPTY,
+    select_omitted,
+)
 from tests.clerk_emulator.specification import follow, load
 
 FILES = ("bapi-2025-11-10.yml", "bapi-2026-05-12.yml", "webhooks-2025-04-15.yml")
@@ -52,17 +60,17 @@ def test_the_table_has_exactly_the_fields_that_clerks_files_do_not_require(kind:
     assert not optional & required, "the files agree"
 
 
-@pytest.mark.parametrize("name", sorted(NULLED))
+@pytest.mark.parametrize("name", sorted(OMITTED_AS_NULL))
 def test_what_is_null_instead_may_be_null_by_the_files(name: str) -> None:
     kind, field = name.split(".")
-    assert field in RELUCTANT[kind]
+    assert field in MISSING_IN_PRACTICE[kind]
     assert schema_of("bapi-2026-05-12.yml", kind)["properties"][field]["nullable"] is True
 
 
 def test_everything_but_the_indispensable_is_chosen_by_a_star_and_that_by_its_name() -> None:
-    assert set(NAMES) >= {*INDISPENSABLE, *NULLED, *ONLY_EMPTY}
-    everything = {f"{kind}.{name}" for kind, names in chosen(("*",)).items() for name in names}
-    assert everything == set(NAMES) - set(INDISPENSABLE)
-    assert chosen(("deleted.*",))["deleted"] == {"external_id", "slug"}
-    assert chosen(("deleted.id",))["deleted"] == {"id"}
-    assert not any(chosen(()).values())
+    assert set(NAMES) >= {*KEPT_BY_WILDCARD, *OMITTED_AS_NULL, *OMITTED_ONLY_IF_EMPTY}
+    everything = {f"{kind}.{name}" for kind, names in select_omitted(("*",)).items() for name in names}
+    assert everything == set(NAMES) - set(KEPT_BY_WILDCARD)
+    assert select_omitted(("deleted.*",))["deleted"] == {"external_id", "slug"}
+    assert select_omitted(("deleted.id",))["deleted"] == {"id"}
+    assert not any(select_omitted(()).values())

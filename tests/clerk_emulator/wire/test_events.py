@@ -7,9 +7,9 @@ import pytest
 
 from clerk_emulator import Emulator
 from clerk_emulator.state import invitations, organization_invitations, sessions, users
-from clerk_emulator.wire.events import TYPES
+from clerk_emulator.wire.webhook_payloads import EVENT_TYPES
+from tests.clerk_emulator.backend_api import lives
 from tests.clerk_emulator.people import Backend, Json
-from tests.clerk_emulator.routes import lives
 from tests.clerk_emulator.specification import faults, ledger, load
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ async def accept(emulator: Emulator, backend: Backend) -> None:
     assert invited is not None
     invitations.accept(one, invited, {})
     for how in ("ended", "removed"):
-        sessions.end(one, sessions.start(one, user, sessions.new_client(one)), how)
+        sessions.end(one, sessions.start(one, user, sessions.create_client(one)), how)
     phone = await backend("POST", "/phone_numbers", {"user_id": user.id, "phone_number": "+4915551234567"})
     await backend("POST", f"/phone_numbers/{phone['id']}/prepare_verification")
     users.set_banned(one, user, True)
@@ -53,8 +53,8 @@ async def test_every_event_is_as_specified_or_in_the_ledger(emulator: Emulator, 
         operation = document["x-webhooks"][event["type"]]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         wrong |= {f"{event['type']}: {text}" for text in faults(document, schema, event)}
-    assert {event["type"] for event in events} == set(TYPES), "every type of event happened"
-    known = {key for key in ledger() if key.partition(":")[0] in TYPES}
+    assert {event["type"] for event in events} == set(EVENT_TYPES), "every type of event happened"
+    known = {key for key in ledger() if key.partition(":")[0] in EVENT_TYPES}
     assert not wrong - known, "not in the ledger"
     assert not known - wrong, "gone: take it out of the ledger"
 

@@ -7,9 +7,9 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from clerk_emulator.state.instance import Settings
-from clerk_emulator.wire.omission import claims_left, headers_left, without_omitted
-from tests.clerk_emulator.frontend.test_handshake import decode, shake
+from clerk_emulator.state.settings import Settings
+from clerk_emulator.wire.omitted_fields import remove_omitted, remove_omitted_claims, remove_omitted_headers
+from tests.clerk_emulator.frontend_api.test_handshake import decode, shake
 from tests.clerk_emulator.people import Backend, Json, Receiver
 from tests.clerk_emulator.specification import faults, load
 
@@ -26,36 +26,36 @@ def settings(*omitted: str) -> Settings:
 
 def test_one_field_of_one_kind_is_left_out_wherever_it_is() -> None:
     member = {"object": "organization_membership", "role_name": "Admin", "organization": ORGANIZATION}
-    left = without_omitted(settings("organization.image_url"), {"data": [member], "total_count": 1})
+    left = remove_omitted(settings("organization.image_url"), {"data": [member], "total_count": 1})
     assert left["data"][0]["organization"] == {name: ORGANIZATION[name] for name in ("object", "id", "public_metadata")}
     assert left["data"][0]["role_name"] == "Admin"
 
 
 def test_an_organization_embedded_in_a_webhook_can_say_less_than_one_by_itself() -> None:
     gone, member = settings("embedded_organization.*"), {"organization": ORGANIZATION}
-    assert without_omitted(gone, {"object": "event", "data": ORGANIZATION})["data"] == ORGANIZATION
-    left = without_omitted(gone, {"object": "event", "data": member})["data"]
+    assert remove_omitted(gone, {"object": "event", "data": ORGANIZATION})["data"] == ORGANIZATION
+    left = remove_omitted(gone, {"object": "event", "data": member})["data"]
     assert "public_metadata" not in left["organization"]
-    assert without_omitted(gone, {"data": [member]})["data"] == [member], "in a webhook only"
+    assert remove_omitted(gone, {"data": [member]})["data"] == [member], "in a webhook only"
 
 
 def test_metadata_are_the_customers_and_stay_whole() -> None:
     user = {"object": "user", "public_metadata": {"object": "user", "image_url": "x"}, "image_url": "x"}
-    left = without_omitted(settings("*"), user)
+    left = remove_omitted(settings("*"), user)
     assert left == {"object": "user", "public_metadata": {"object": "user", "image_url": "x"}}
 
 
 def test_a_verification_is_null_and_a_true_deprovisioned_stays() -> None:
     address = {"object": "email_address", "id": "idn_1", "verification": {"status": "verified"}}
-    assert without_omitted(settings("*"), address) == {"object": "email_address", "id": "idn_1", "verification": None}
+    assert remove_omitted(settings("*"), address) == {"object": "email_address", "id": "idn_1", "verification": None}
     for value, left in ((True, {"object": "user", "deprovisioned": True}), (False, {"object": "user"})):
-        assert without_omitted(settings("*"), {"object": "user", "deprovisioned": value}) == left
+        assert remove_omitted(settings("*"), {"object": "user", "deprovisioned": value}) == left
 
 
 def test_without_a_wish_everything_stays() -> None:
-    assert without_omitted(settings(), ORGANIZATION) is ORGANIZATION
-    assert headers_left(settings(), {"retry-after": "1"}) == {"retry-after": "1"}
-    assert claims_left(settings("user.*"), {"azp": "a"}) == {"azp": "a"}
+    assert remove_omitted(settings(), ORGANIZATION) is ORGANIZATION
+    assert remove_omitted_headers(settings(), {"retry-after": "1"}) == {"retry-after": "1"}
+    assert remove_omitted_claims(settings("user.*"), {"azp": "a"}) == {"azp": "a"}
 
 
 @pytest.mark.parametrize("wrong", [["user.id"], ["users.*"], ["user"], [""], [1], [["*"]]])

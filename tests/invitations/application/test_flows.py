@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from clerk_emulator.wire.organizations import accept_url
+from clerk_emulator.wire.organization_json import accept_url
 from instep.access.principal import BREAK_GLASS, Principal
 from instep.access.store import find_principal
 from instep.audit.store import Filter, list_entries

@@ -1,0 +1,99 @@
+"""Backend API: API keys of users and organizations."""
+
+from typing import Any
+
+from clerk_emulator.backend_api.call import BackendCall, BackendHandler, StatusResponse
+from clerk_emulator.state import api_keys, machines
+from clerk_emulator.state.errors import ApiError, parameter_detail
+from clerk_emulator.state.models import IssuedKey
+from clerk_emulator.wire import validation
+from clerk_emulator.wire.machine_json import api_key as shape
+
+TEXT = validation.nullable(validation.text)
+CHANGES = {
+    "description": validation.nullable(validation.short_text(255)),
+    "subject": validation.text,
+    "claims": validation.anything,
+    "scopes": validation.nullable(validation.texts),
+    "seconds_until_expiration": validation.nullable(validation.seconds),
+}
+CREATE = validation.BodySchema(
+    CHANGES | {"type": validation.literal("api_key"), "name": validation.text, "created_by": TEXT},
+    required=("name", "subject"),
+    strict=False,
+    status=400,
+)
+UPDATE = validation.BodySchema(CHANGES, strict=False, status=400)
+REVOKE = validation.BodySchema({"revocation_reason": TEXT}, strict=False, status=400)
+VERIFY = validation.BodySchema({"secret": validation.text}, required=("secret",), strict=False, status=400)
+
+
+def list_api_keys(call: BackendCall) -> Any:
+    """Answer a page of the keys of one subject."""
+    subject, text = call.query.text("subject"), (call.query.text("query") or "").lower()
+    if subject is None:
+        raise ApiError(400, parameter_detail("form_param_missing", "subject", "is missing"))
+    with_invalid, now = call.query.flag("include_invalid"), call.instance.now
+    found = [
+        row
+        for row in call.instance.api_keys.newest_first()
+        if row.subject == subject
+        and (with_invalid or not (row.is_revoked or row.is_expired(now)))
+        and (text in row.name.lower() or text == row.id)
+    ]
+    return call.page(found, lambda row: shape(call.instance, row))
+
+
+def create(call: BackendCall) -> Any:
+    """Make a key; here its secret is told."""
+    made = api_keys.create(call.instance, CREATE.read(call.body))
+    return StatusResponse(201, {**shape(call.instance, made), "secret": made.secret})
+
+
+def get(call: BackendCall) -> Any:
+    """Answer one key."""
+    return shape(call.instance, _get_key(call))
+
+
+def update(call: BackendCall) -> Any:
+    """Change a key."""
+    return shape(call.instance, api_keys.update(call.instance, _get_key(call), UPDATE.read(call.body)))
+
+
+def delete(call: BackendCall) -> Any:
+    """Delete a key."""
+    found = _get_key(call)
+    call.instance.api_keys.remove(found.id)
+    return {"object": "api_key", "id": found.id, "deleted": True}
+
+
+def get_secret(call: BackendCall) -> Any:
+    """Answer the secret of a key."""
+    return {"secret": _get_key(call).secret}
+
+
+def revoke(call: BackendCall) -> Any:
+    """Take a key back."""
+    reason = REVOKE.read(call.body).get("revocation_reason")
+    return shape(call.instance, machines.revoke_token(call.instance, _get_key(call), reason))
+
+
+def verify(call: BackendCall) -> Any:
+    """Say whose key it is, or refuse."""
+    return shape(call.instance, api_keys.verify(call.instance, VERIFY.read(call.body)["secret"]))
+
+
+def _get_key(call: BackendCall) -> IssuedKey:
+    return api_keys.get(call.instance, call.params["apiKeyID"])
+
+
+HANDLERS: dict[str, BackendHandler] = {
+    "getApiKeys": list_api_keys,
+    "createApiKey": create,
+    "getApiKey": get,
+    "updateApiKey": update,
+    "deleteApiKey": delete,
+    "getApiKeySecret": get_secret,
+    "revokeApiKey": revoke,
+    "verifyApiKey": verify,
+}

@@ -1,0 +1,63 @@
+"""A Backend API call as its handler sees it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import Machine
+from clerk_emulator.wire.request_parameters import RequestParameters
+from clerk_emulator.wire.site_config import SiteConfig
+
+METADATA_MOVED_VERSION = "2026-05-12"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusResponse:
+    """An answer with another status than 200; None: without a body."""
+
+    status: int
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file that came in a form."""
+
+    content_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendCall:
+    """Everything a handler needs; it answers with JSON, or raises a refusal."""
+
+    instance: Instance
+    site: SiteConfig
+    params: Mapping[str, str]
+    query: RequestParameters
+    body: Any
+    version: str
+    machine: Machine | None = None  # who asks, where it is not the application itself
+
+    @property
+    def accepts_metadata_on_patch(self) -> bool:
+        """Say whether PATCH on a user or an organization still takes metadata."""
+        return self.version < METADATA_MOVED_VERSION
+
+    def listing(self, data: list[dict[str, Any]], total: int) -> Any:
+        """Return a bare list, or with the total where `paginated=true` asks for it."""
+        return {"data": data, "total_count": total} if self.query.flag("paginated") else data
+
+    def page(self, rows: Iterable[Any], shape: Callable[[Any], Any]) -> Any:
+        """Return a page of all rows as JSON, with the total."""
+        found = list(rows)
+        return {"data": [shape(row) for row in self.query.page(found)], "total_count": len(found)}
+
+    def bare_page(self, rows: Iterable[Any], shape: Callable[[Any], Any]) -> Any:
+        """Return a page of all rows as a bare list, or with the total where `paginated=true` asks for it."""
+        found = list(rows)
+        return self.listing([shape(row) for row in self.query.page(found)], len(found))
+
+
+BackendHandler = Callable[[BackendCall], Any]

@@ -1,0 +1,121 @@
+"""OpenAPI document of the control API, generated from its routes."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from clerk_emulator.control.directory_handlers import STRING_FIELDS
+from clerk_emulator.control.http import ControlHandler
+from clerk_emulator.state.settings import SETTING_CHOICES, Settings
+from clerk_emulator.wire.fault_injection import DELIVERY_FAULTS, HANG_POINTS, Fault
+from clerk_emulator.wire.webhook_payloads import EVENT_TYPES
+
+JsonObject = dict[str, Any]
+INTEGER: JsonObject = {"type": "integer", "minimum": 0}
+STRING: JsonObject = {"type": "string"}
+BOOLEAN: JsonObject = {"type": "boolean"}
+OBJECT: JsonObject = {"type": "object"}
+TIME: JsonObject = {
+    "description": "Milliseconds, RFC 3339, `now`, or an offset such as `-3d`.",
+    "oneOf": [INTEGER, STRING],
+}
+DECIMAL: JsonObject = {"type": "number"}
+QUERY_PARAMETERS = {
+    "get_state": {"limit": INTEGER},
+    "list_mail": {"to": STRING, "limit": INTEGER},
+    "list_deliveries": {
+        "event": STRING,
+        "status": STRING,
+        "endpoint_id": STRING,
+        "message_id": STRING,
+        "limit": INTEGER,
+    },
+    "list_events": {"type": STRING, "after": STRING, "limit": INTEGER},
+    "list_requests": {"operationId": STRING, "after": INTEGER, "limit": INTEGER},
+}
+TYPE_SCHEMAS: dict[type, JsonObject] = {
+    bool: BOOLEAN,
+    int: INTEGER,
+    str: STRING,
+    list: {"type": "array", "items": STRING},
+    dict: OBJECT,
+}
+
+
+def build_document(url: str, table: Iterable[tuple[str, str, ControlHandler]]) -> JsonObject:
+    """Return the description."""
+    paths: dict[str, JsonObject] = {}
+    for method, path, view in table:
+        paths.setdefault(f"/_emulator{path}", {})[method.lower()] = _operation(method, path, view)
+    about = {"title": "The desk of the Clerk emulator", "version": "1", "description": "Moves, breaks and shows."}
+    error = {"type": "object", "required": ["error"], "properties": {"error": STRING}}
+    return {
+        "openapi": "3.0.3",
+        "info": about,
+        "servers": [{"url": url}],
+        "paths": paths,
+        "components": {"schemas": {"Error": error}},
+    }
+
+
+def _operation(method: str, path: str, view: ControlHandler) -> JsonObject:
+    name = view.__name__
+    places = [{"name": one, "in": "path", "required": True, "schema": STRING} for one in re.findall(r"{(\w+)}", path)]
+    queries = [{"name": one, "in": "query", "schema": schema} for one, schema in QUERY_PARAMETERS.get(name, {}).items()]
+    problem = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    shape: JsonObject = {
+        "operationId": f"{method.lower()}{re.sub(r'[^a-zA-Z]+', '_', path.removesuffix('.json')).rstrip('_')}",
+        "summary": (view.__doc__ or "").strip(),
+        "parameters": [*places, *queries],
+        "responses": {
+            "200": {"description": "Done.", "content": {"application/json": {"schema": OBJECT}}},
+            "403": {"description": "A page of another site asks.", "content": problem},
+            "404": {"description": "There is no such thing.", "content": problem},
+            "422": {"description": "That makes no sense; `error` says why.", "content": problem},
+        },
+    }
+    wish = _request_bodies().get(name) if method in ("POST", "PATCH") else None
+    if wish is not None:
+        shape["requestBody"] = {"content": {"application/json": {"schema": {"type": "object", "properties": wish}}}}
+    return shape
+
+
+def _request_bodies() -> dict[str, JsonObject]:
+    units = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds")
+    endpoint = {"url": STRING, "secret": STRING, "events": {"type": "array", "items": STRING}, "enabled": BOOLEAN}
+    many = {"type": "array", "items": OBJECT}
+    seed = dict.fromkeys(("roles", "users", "organizations", "invitations", "endpoints"), many)
+    return {
+        "reset": {"endpoints": BOOLEAN},
+        "load_seed": {**seed, "settings": OBJECT, "events": BOOLEAN},
+        "get_or_change_settings": _settings_properties(),
+        "set_clock": {"now": TIME, "stopped": BOOLEAN},
+        "advance_clock": dict.fromkeys(units, DECIMAL),
+        "add_endpoint": endpoint,
+        "add_directory": {"name": STRING},
+        "update_directory": {"enabled": BOOLEAN},
+        "provision_user": dict.fromkeys(STRING_FIELDS, STRING) | {"active": BOOLEAN},
+        "assign_role": dict.fromkeys(("user", "organization", "role"), STRING),
+        "send_example": {"type": {"type": "string", "enum": list(EVENT_TYPES)}},
+        "add_fault": _fault_properties(),
+        "generate_data": dict.fromkeys(("users", "organizations", "memberships"), INTEGER),
+        "save_named_snapshot": {"name": STRING},
+        "restore_snapshot": {},
+    }
+
+
+def _settings_properties() -> JsonObject:
+    current = Settings()
+    shapes = {one.name: TYPE_SCHEMAS[type(getattr(current, one.name))] for one in fields(Settings)}
+    return shapes | {name: {"type": "string", "enum": list(words)} for name, words in SETTING_CHOICES.items()}
+
+
+def _fault_properties() -> JsonObject:
+    numbers = ("count", "status", "latency_ms", "hang_ms", "retry_after", "delay_ms")
+    known = {one.name: STRING for one in fields(Fault) if one.name not in ("id", "hits", "body")}
+    words = {
+        "hang": {"type": "string", "enum": list(HANG_POINTS)},
+        "do": {"type": "string", "enum": list(DELIVERY_FAULTS)},
+    }
+    return known | dict.fromkeys(numbers, INTEGER) | words | {"after_effect": BOOLEAN, "body": {}}

@@ -1,0 +1,131 @@
+"""Browser client of a request: its cookies and allowed redirects."""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from clerk_emulator.state import sessions
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import Client, Session
+from clerk_emulator.wire.site_config import SiteConfig, is_loopback
+
+COOKIE = "__client"
+TOKEN_PARAMETER = "__clerk_db_jwt"  # noqa: S105 - the name of a parameter
+COOKIE_MAX_AGE = 10 * 365 * 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Browser:
+    """One browser and what it asks for."""
+
+    instance: Instance
+    site: SiteConfig
+    client: Client
+
+    @property
+    def session(self) -> Session | None:
+        """Return the session that is active here."""
+        return sessions.active_session(self.instance, self.client)
+
+    def set_cookies(self, response: Response) -> Response:
+        """Give the browser its cookie, and tell applications on this host that something changed."""
+        response.set_cookie(COOKIE, self.client.token, max_age=COOKIE_MAX_AGE, httponly=True, samesite="lax")
+        for name in cookie_names("__client_uat", self.site):
+            response.set_cookie(name, str(signed_in_since(self)), max_age=COOKIE_MAX_AGE, samesite="lax")
+        if self.session is None:
+            for name in cookie_names("__session", self.site):
+                response.delete_cookie(name, samesite="lax")
+        return response
+
+
+def read_client_token(request: Request, instance: Instance) -> str | None:
+    """Return the token of a browser that is known: by its cookie, else in the query, else in the header of an app."""
+    given = (
+        request.cookies.get(COOKIE),
+        request.query_params.get(TOKEN_PARAMETER),
+        request.headers.get("authorization", "").removeprefix("Bearer "),
+    )
+    return next((token for token in given if sessions.find_client(instance, token) is not None), None)
+
+
+def refresh_cookies(browser: Browser, request: Request, response: Response) -> None:
+    """Give a browser its cookie where it has another or none, and say since when somebody is signed in."""
+    if request.cookies.get(COOKIE) != browser.client.token:
+        response.set_cookie(COOKIE, browser.client.token, max_age=COOKIE_MAX_AGE, httponly=True, samesite="lax")
+    for name in cookie_names("__client_uat", browser.site):
+        if request.cookies.get(name) != str(signed_in_since(browser)):
+            response.set_cookie(name, str(signed_in_since(browser)), max_age=COOKIE_MAX_AGE, samesite="lax")
+
+
+def clear_cookies(site: SiteConfig, response: Response) -> None:
+    """Take the browser's cookies away."""
+    response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+    for name in cookie_names("__client_uat", site):
+        response.set_cookie(name, "0", max_age=COOKIE_MAX_AGE, samesite="lax")
+
+
+def load_browser(request: Request, instance: Instance, site: SiteConfig) -> Browser:
+    """Return the browser of a request: by its cookie, else by the token in the query, else a new one."""
+    client = sessions.find_client(instance, request.cookies.get(COOKIE)) or sessions.find_client(
+        instance, request.query_params.get(TOKEN_PARAMETER)
+    )
+    return Browser(instance=instance, site=site, client=client or sessions.create_client(instance))
+
+
+def signed_in_since(browser: Browser) -> int:
+    """Return since when somebody is signed in, in seconds; 0 while nobody is."""
+    return browser.client.changed_at_wall if browser.session else 0
+
+
+def cookie_names(name: str, site: SiteConfig) -> tuple[str, str]:
+    """Return the name of a cookie without and with the suffix of the instance."""
+    return name, f"{name}_{site.cookie_suffix}"
+
+
+def add_query_parameters(address: str, **parameters: str) -> str:
+    """Return the address with query parameters set."""
+    parts = urlsplit(address)
+    kept = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True)]
+    rest = [pair for pair in kept if pair[0] not in parameters]
+    return urlunsplit(parts._replace(query=urlencode([*rest, *parameters.items()])))
+
+
+def remove_query_parameters(address: str, *names: str) -> str:
+    """Return the address without some query parameters; otherwise letter by letter as it was."""
+    parts = urlsplit(address)
+    kept = [piece for piece in parts.query.split("&") if piece.partition("=")[0] not in names]
+    return urlunsplit(parts._replace(query="&".join(kept)))
+
+
+def url_origin(address: str) -> str:
+    """Return scheme, host and port of an address."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def redirect_target(request: Request, site: SiteConfig) -> str:
+    """Return where a browser wants to go afterwards: what the query says, else the application that it comes from.
+
+    Clerk's script writes the address behind the `#`, which no server sees.
+    """
+    came_from = request.headers.get("referer", "")
+    is_application = url_origin(came_from) not in (site.url, str(request.base_url).rstrip("/"))
+    fallback = came_from if is_application and site.is_redirect_allowed(came_from) else ""
+    return request.query_params.get("redirect_url", "") or fallback
+
+
+def is_cross_site(request: Request) -> bool:
+    """Say whether a page of another site, not on this machine, sent this request."""
+    origin = request.headers.get("origin")
+    if not origin or origin == "null":
+        return origin == "null" and request.headers.get("sec-fetch-site") == "cross-site"
+    host = urlsplit(origin).hostname or ""
+    return not is_loopback(host) and origin != str(request.base_url).rstrip("/")
+
+
+def redirect_to_application(browser: Browser, address: str, **parameters: str) -> Response:
+    """Send the browser back, with the token by which the application's handshake knows it on another host."""
+    parameters[TOKEN_PARAMETER] = browser.client.token
+    return browser.set_cookies(RedirectResponse(add_query_parameters(address, **parameters), status_code=303))

@@ -1,0 +1,114 @@
+"""A Frontend API call as its handler sees it: client, user, fields and files."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clerk_emulator.state import memberships, sessions, users
+from clerk_emulator.state.errors import ApiError, ErrorDetail, not_a_member_error, parameter_detail
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import Client, Membership, Session, User
+from clerk_emulator.wire.client_json import client as client_shape
+from clerk_emulator.wire.request_parameters import RequestParameters
+from clerk_emulator.wire.site_config import SiteConfig
+
+
+@dataclass(frozen=True, slots=True)
+class UnwrappedResponse:
+    """An answer without the envelope."""
+
+    body: Any
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class FormFile:
+    """A file that came in a form, or as the whole body."""
+
+    content_type: str
+    content: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class FrontendCall:
+    """Everything a handler needs."""
+
+    instance: Instance
+    site: SiteConfig
+    params: Mapping[str, str]
+    query: RequestParameters
+    fields: RequestParameters
+    files: Mapping[str, FormFile] = field(default_factory=dict)
+    origin: str | None = None  # the Origin header: what `azp` says in the tokens that this request mints
+    application: str | None = None  # which application's page asks: by Origin, else by Referer
+    known: Client | None = None  # the browser, as soon as there is one
+    is_over: bool = False  # the browser is to forget its cookies
+
+    def find_client(self) -> Client | None:
+        """Return the browser, if it was here before."""
+        return self.known
+
+    def get_or_create_client(self) -> Client:
+        """Return the browser; a new one is made known."""
+        if self.known is None:
+            self.known = sessions.create_client(self.instance)
+        return self.known
+
+    def find_session(self) -> Session | None:
+        """Return the session that is asked for by `_clerk_session_id`, else the active one of the browser."""
+        wanted = self.query.text("_clerk_session_id")
+        if wanted is None or self.known is None:
+            return sessions.active_session(self.instance, self.known)
+        found = self.instance.sessions.find(wanted) if wanted in self.known.session_ids else None
+        return found if found is not None and found.status(self.instance.now) == "active" else None
+
+    @property
+    def session(self) -> Session:
+        """Return the session in whose name this is asked, or refuse."""
+        found = self.find_session()
+        if found is None:
+            raise ApiError(401, ErrorDetail("signed_out", "signed out", "Nobody is signed in in this browser."))
+        return found
+
+    @property
+    def user(self) -> User:
+        """Return the user in whose name this is asked, or refuse."""
+        return users.get(self.instance, self.session.user_id)
+
+    def membership(self, organization_id: str) -> Membership:
+        """Return the user's membership in an organization, or refuse."""
+        found = memberships.find(self.instance, organization_id, self.user.id)
+        if found is None:
+            raise not_a_member_error()
+        return found
+
+    def shape(self) -> Any:
+        """Return the browser as JSON, or None."""
+        return client_shape(self.instance, self.known, self.site, self.origin) if self.known else None
+
+    def record_origin(self, session_id: str | None) -> None:
+        """Remember for which application the tokens of a session are."""
+        session = self.instance.sessions.find(session_id)
+        if session is not None and self.application is not None:
+            session.origin = self.application
+
+
+def require_field(fields: RequestParameters, name: str) -> str:
+    """Return a field that has to be there, or refuse."""
+    found = fields.text(name)
+    if found is None:
+        raise ApiError(422, parameter_detail("form_param_missing", name, "is missing"))
+    return found
+
+
+FrontendHandler = Callable[[FrontendCall], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendRoute:
+    """One operation of the Frontend API and what answers it."""
+
+    method: str
+    path: str
+    operation: str
+    handler: FrontendHandler

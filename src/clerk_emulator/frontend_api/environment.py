@@ -1,0 +1,17 @@
+"""Frontend API: the environment."""
+
+from typing import Any
+
+from clerk_emulator.frontend_api.call import FrontendCall, FrontendRoute, UnwrappedResponse
+from clerk_emulator.wire.environment_json import environment
+
+
+def get(visit: FrontendCall) -> Any:
+    """Answer the environment."""
+    return UnwrappedResponse(environment(visit.instance, visit.site))
+
+
+ROUTES = (
+    FrontendRoute("GET", "/environment", "getEnvironment", get),
+    FrontendRoute("PATCH", "/environment", "updateEnvironment", get),
+)

@@ -1,0 +1,32 @@
+"""Authorize the signed-in user for the organization in the path."""
+
+from clerk_emulator.frontend_api.call import FrontendCall
+from clerk_emulator.state import memberships, organizations
+from clerk_emulator.state.errors import ApiError, not_a_member_error, organization_not_visible_error
+from clerk_emulator.state.models import Membership, Organization
+
+
+def require_membership(visit: FrontendCall, organization_id: str) -> tuple[Organization, Membership]:
+    """Return an organization and the user's membership there. Who has none is told as little as of one that isn't."""
+    user = visit.user
+    organization = organizations.find(visit.instance, organization_id)
+    membership = memberships.find(visit.instance, organization.id, user.id) if organization else None
+    if organization is None or membership is None:
+        raise organization_not_visible_error()
+    return organization, membership
+
+
+def authorize_organization(visit: FrontendCall, *permissions: str) -> Organization:
+    """Return the organization of the path, or refuse one who has none of these permissions there."""
+    organization, membership = require_membership(visit, visit.params["organization_id"])
+    if permissions:
+        memberships.require_permission(visit.instance, membership, *permissions)
+    return organization
+
+
+def authorize_organization_list(visit: FrontendCall, *permissions: str) -> Organization:
+    """Do the same with 403 in place of 404, which most lists of an organization don't have in the specification."""
+    try:
+        return authorize_organization(visit, *permissions)
+    except ApiError as refused:
+        raise not_a_member_error() if refused.status == 404 else refused from None

@@ -1,0 +1,15 @@
+"""Frontend API: join the waitlist."""
+
+from typing import Any
+
+from clerk_emulator.frontend_api.call import FrontendCall, FrontendRoute, UnwrappedResponse, require_field
+from clerk_emulator.state import waitlist
+
+
+def join(visit: FrontendCall) -> Any:
+    """Let an address wait; one that waits already is answered as it is."""
+    (entry,) = waitlist.add(visit.instance, [{"email_address": require_field(visit.fields, "email_address")}])
+    return UnwrappedResponse({"object": "waitlist_entry", "id": entry.id})
+
+
+ROUTES = (FrontendRoute("POST", "/waitlist", "joinWaitlist", join),)

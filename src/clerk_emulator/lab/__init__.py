@@ -1,1 +1,0 @@
-"""What a tester puts in the way and looks at: faults and the journal. Pure, beside the state."""

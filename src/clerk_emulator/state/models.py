@@ -1,0 +1,452 @@
+"""Records that the emulator stores; times are milliseconds, fields are plain values."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True, kw_only=True)
+class MailMessage:
+    """A letter or text message that Clerk would have sent. What its link leads to is the ticket."""
+
+    id: str
+    kind: str = "email"  # email | sms
+    slug: str
+    to: str
+    subject: str
+    text: str
+    code: str | None = None
+    ticket: str | None = None
+    user_id: str | None = None
+    identification_id: str | None = None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class AccessListEntry:
+    """An entry of the list of those who may, or may not, sign up."""
+
+    id: str
+    identifier: str
+    invitation_id: str | None = None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class RedirectUrl:
+    """An address to which native applications may be sent back."""
+
+    id: str
+    url: str
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class JwtTemplate:
+    """What a token made by this name says."""
+
+    id: str
+    name: str
+    claims: dict[str, Any]
+    lifetime: int = 60
+    allowed_clock_skew: int = 5
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class SignInToken:
+    """A link that signs one user in, once. With an actor, somebody else acts in the user's name."""
+
+    id: str
+    user_id: str
+    actor: dict[str, Any] | None = None
+    session_seconds: int | None = None
+    organization_id: str | None = None
+    ticket: str
+    status: str = "pending"  # pending | accepted | revoked
+    expires_at: int
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class WaitlistEntry:
+    """Somebody who waits to be let in."""
+
+    id: str
+    email_address: str
+    status: str = "pending"  # pending | invited | rejected | completed
+    invitation_id: str | None = None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class OrganizationDomain:
+    """A domain of e-mail addresses that belongs to an organization."""
+
+    id: str
+    organization_id: str
+    name: str
+    enrollment_mode: str = "manual_invitation"
+    is_verified: bool = True
+    verified_at: int | None = None
+    affiliation_email_address: str | None = None  # by which a member shows that the domain is theirs
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class OrganizationSuggestion:
+    """An organization that a user is told of because of a domain; a request to join, once the user asked."""
+
+    id: str
+    user_id: str
+    organization_id: str
+    domain_id: str
+    status: str = "pending"  # pending | accepted: the user asked | completed | revoked: the answer was no
+    request_id: str | None = None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class RoleSet:
+    """The roles that the members of some organizations may have."""
+
+    id: str
+    key: str
+    name: str
+    description: str | None = None
+    roles: list[str] = field(default_factory=list)  # keys
+    default_role: str = "org:member"
+    creator_role: str = "org:admin"
+    type: str = "custom"  # initial | custom
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Directory:
+    """An identity provider that makes and deactivates users (SCIM)."""
+
+    id: str
+    name: str
+    enabled: bool = True
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Machine:
+    """A program that authenticates itself to others. `scopes` are those it may talk to, with the time of each."""
+
+    id: str
+    name: str
+    secret_key: str
+    previous_secret_key: str | None = None
+    previous_valid_until: int = 0
+    default_token_ttl: int = 3600
+    scopes: dict[str, int] = field(default_factory=dict)
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class IssuedKey:
+    """A key or token that was given out: an API key of a user or organization, or a token of a machine."""
+
+    id: str
+    subject: str
+    secret: str
+    name: str = ""
+    description: str | None = None
+    claims: Any = None
+    scopes: list[str] = field(default_factory=list)
+    created_by: str | None = None
+    revocation_reason: str | None = None
+    is_revoked: bool = False
+    expires_at: int | None = None
+    last_used_at: int | None = None
+    created_at: int
+    updated_at: int
+
+    def is_expired(self, now: int) -> bool:
+        """Say whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+Metadata = dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class EmailAddress:
+    """An address of a user. Only a verified or reserved one keeps others from taking it."""
+
+    id: str
+    user_id: str
+    email_address: str
+    status: str = "verified"  # verified | reserved | unverified
+    strategy: str | None = "admin"  # admin | ticket | email_code | scim, or None while nothing was verified
+    created_at: int
+    updated_at: int
+
+    @property
+    def is_claimed(self) -> bool:
+        """Say whether nobody else may have this address."""
+        return self.status != "unverified"
+
+
+@dataclass(slots=True, kw_only=True)
+class PhoneNumber:
+    """A phone number of a user, in the form +15550100. Only a verified or reserved one keeps others from taking it."""
+
+    id: str
+    user_id: str
+    phone_number: str
+    status: str = "verified"  # verified | reserved | unverified
+    strategy: str | None = "admin"  # admin | phone_code, or None while nothing was verified
+    is_second_factor: bool = False
+    created_at: int
+    updated_at: int
+
+    @property
+    def is_claimed(self) -> bool:
+        """Say whether nobody else may have this number."""
+        return self.status != "unverified"
+
+
+@dataclass(slots=True, kw_only=True)
+class User:
+    """A person."""
+
+    id: str
+    external_id: str | None = None
+    username: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    locale: str | None = None
+    email_addresses: list[EmailAddress] = field(default_factory=list)
+    primary_email_address_id: str | None = None
+    phone_numbers: list[PhoneNumber] = field(default_factory=list)
+    primary_phone_number_id: str | None = None
+    image_url: str = ""
+    public_metadata: Metadata = field(default_factory=dict)
+    private_metadata: Metadata = field(default_factory=dict)
+    unsafe_metadata: Metadata = field(default_factory=dict)
+    password: str | None = None  # as passwords.conceal() made it
+    password_last_updated_at: int | None = None
+    is_password_compromised: bool = False
+    banned: bool = False
+    deprovisioned: bool = False  # deactivated by the directory
+    directory_id: str | None = None  # the directory that made this user or took them over
+    directory_user_id: str | None = None  # what that directory calls them
+    lockout_ends_at: int | None = None
+    failed_attempts: int = 0  # to sign in, since the last one that went well
+    delete_self_enabled: bool = True
+    create_organization_enabled: bool = True
+    create_organizations_limit: int | None = None
+    bypass_client_trust: bool = False
+    legal_accepted_at: int | None = None
+    last_sign_in_at: int | None = None
+    last_active_at: int | None = None
+    created_at: int
+    updated_at: int
+
+    @property
+    def primary_email(self) -> EmailAddress | None:
+        """Return the primary address, if there is one."""
+        wanted = self.primary_email_address_id
+        return next((email for email in self.email_addresses if email.id == wanted), None)
+
+    @property
+    def identifier(self) -> str:
+        """Return what a person would call this user by."""
+        primary = self.primary_email
+        if primary is not None:
+            return primary.email_address
+        return self.username or next((phone.phone_number for phone in self.phone_numbers), "")
+
+    def is_locked(self, now: int) -> bool:
+        """Say whether signing in is barred for a while."""
+        return self.lockout_ends_at is not None and self.lockout_ends_at > now
+
+
+@dataclass(slots=True, kw_only=True)
+class Permission:
+    """Something that a role allows."""
+
+    id: str
+    key: str
+    name: str
+    description: str = ""
+    type: str = "custom"  # system | custom
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Role:
+    """A named set of permissions within an organization."""
+
+    id: str
+    key: str
+    name: str
+    description: str | None = None
+    permissions: list[str] = field(default_factory=list)  # keys
+    is_creator_eligible: bool = False
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Organization:
+    """A group of users."""
+
+    id: str
+    name: str
+    slug: str
+    max_allowed_memberships: int
+    admin_delete_enabled: bool = True
+    created_by: str | None = None
+    role_set: str | None = None  # the key of a set of roles; None: the initial one
+    image_url: str = ""
+    public_metadata: Metadata = field(default_factory=dict)
+    private_metadata: Metadata = field(default_factory=dict)
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Membership:
+    """One user in one organization. A second joining is another membership with another id."""
+
+    id: str
+    organization_id: str
+    user_id: str
+    role: str
+    directory_id: str | None = None  # the directory by whose groups the role was given
+    public_metadata: Metadata = field(default_factory=dict)
+    private_metadata: Metadata = field(default_factory=dict)
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class OrganizationInvitation:
+    """An invitation to join an organization. Expiry is never stored: it follows from the clock."""
+
+    id: str
+    organization_id: str
+    email_address: str
+    role: str
+    ticket: str
+    inviter_id: str | None = None
+    settled: str | None = None  # accepted | revoked, or None
+    user_id: str | None = None
+    redirect_url: str | None = None
+    domain_id: str | None = None  # by which it was made; Clerk leaves such ones out of its lists
+    public_metadata: Metadata = field(default_factory=dict)
+    private_metadata: Metadata = field(default_factory=dict)
+    expires_at: int
+    created_at: int
+    updated_at: int
+
+    def status(self, now: int) -> str:
+        """Return accepted, revoked, expired or pending."""
+        return self.settled or ("expired" if self.expires_at <= now else "pending")
+
+    @property
+    def expiry_key(self) -> tuple[int, int, str]:
+        """Return the place among the open invitations of the organization."""
+        return (self.expires_at, 0, self.id)
+
+
+@dataclass(slots=True, kw_only=True)
+class Invitation:
+    """An invitation to sign up to the application."""
+
+    id: str
+    email_address: str
+    ticket: str
+    settled: str | None = None  # accepted | revoked, or None
+    user_id: str | None = None
+    redirect_url: str | None = None
+    public_metadata: Metadata = field(default_factory=dict)
+    expires_at: int
+    created_at: int
+    updated_at: int
+
+    def status(self, now: int) -> str:
+        """Return accepted, revoked, expired or pending."""
+        return self.settled or ("expired" if self.expires_at <= now else "pending")
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """A signed-in user in one browser."""
+
+    id: str
+    user_id: str
+    client_id: str
+    settled: str | None = None  # revoked | ended | removed | replaced, or None
+    last_active_organization_id: str | None = None
+    origin: str | None = None  # of the application that this session was last handed to
+    actor: dict[str, Any] | None = None  # who acts in the user's name
+    refresh_token: str | None = None  # what the cookie __refresh holds, since the first handshake
+    factor_verified_at: int
+    second_factor_verified_at: int | None = None
+    reverification_id: str | None = None  # what goes on in it, or went on last
+    last_active_at: int
+    expire_at: int
+    abandon_at: int
+    created_at: int
+    updated_at: int
+
+    def status(self, now: int) -> str:
+        """Return how the session ended, or active."""
+        if self.settled:
+            return self.settled
+        if self.expire_at <= now:
+            return "expired"
+        return "abandoned" if self.abandon_at <= now else "active"
+
+
+@dataclass(slots=True, kw_only=True)
+class Client:
+    """One browser. Its token is what the browser's cookie holds."""
+
+    id: str
+    token: str
+    session_ids: list[str] = field(default_factory=list)
+    active_session_id: str | None = None
+    sign_in_id: str | None = None  # what goes on here, until it is complete
+    sign_up_id: str | None = None
+    last_strategy: str | None = None  # by which somebody signed in here last
+    changed_at_wall: int = 0  # seconds; what __client_uat says while somebody is signed in
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Verification:
+    """A code that was sent to an address or a number."""
+
+    id: str
+    identification_id: str
+    strategy: str = "email_code"  # email_code | phone_code | reset_password_email_code
+    code: str
+    status: str = "unverified"  # unverified | verified | failed | expired
+    attempts: int = 0
+    expire_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DomainEvent:
+    """Something that Clerk tells the world: the type of the event and the thing as it is at that moment."""
+
+    type: str
+    thing: Any

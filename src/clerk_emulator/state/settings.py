@@ -1,0 +1,121 @@
+"""Instance settings and behavior profiles."""
+
+import copy
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from clerk_emulator.state import omittable
+
+ROLE_SETTINGS = ("creator_role", "default_role", "domains_default_role")
+LIST_SETTING_CHOICES = {"sign_up_requires": ("password", "first_name", "last_name")}
+SETTING_CHOICES = {
+    "event_timestamps": ("seconds", "milliseconds"),
+    "rate_limits": ("off", "development", "production"),
+    "ticket_links": ("page", "application"),
+    "sign_up_mode": ("public", "restricted", "waitlist"),
+    "profile": ("default", "minimal"),
+    "webhook_headers": ("svix", "standard"),
+}
+PROFILES: dict[str, dict[str, Any]] = {
+    "default": {
+        "azp_without_origin": False,
+        "omitted": [],
+        "webhook_headers": "svix",
+        "webhook_delay_seconds": 0,
+        "webhook_loss_percent": 0,
+    },
+    "minimal": {
+        "azp_without_origin": False,
+        "omitted": ["*"],
+        "webhook_headers": "standard",
+        "webhook_delay_seconds": 60,
+        "webhook_loss_percent": 10,
+    },
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Settings:
+    """What a dashboard would set, and the few things in which Clerk's behaviour is not known for sure.
+
+    `profile`: `default`, or `minimal`: as little as Clerk may give. It sets the five below (`PROFILES`); those that are
+    given beside it, or later, count.
+    `omitted`: which claims, headers and fields that Clerk may leave out are left out: see `state.omittable`.
+    `webhook_headers`: the names of a webhook's headers: `svix-id` and so on, or `webhook-id` and so on: `standard`.
+    `webhook_delay_seconds`: webhooks are late by 0 to so many seconds of the virtual clock, each by itself.
+    `webhook_loss_percent`: so many in 100 webhooks never arrive. Which ones, and how late the others are, follows
+    from `webhook_seed` and the number of the delivery. Replays and examples are neither late nor lost.
+    `azp_without_origin`: whether a session token that is minted by a request without an Origin (a top-level
+    navigation, the Backend API) names the application in `azp`. By public reports Clerk's don't, so: off.
+    `cascade_events`: whether deleting a user or an organization also tells of each membership, invitation
+    and session that goes with it. Clerk promises nothing there, so the default is the harder case: off.
+    `event_timestamps`: the unit of `timestamp` in a webhook, `seconds` (as in the specification's examples)
+    or `milliseconds`.
+    `mail_events`: whether letters and text messages are told of too, as `email.created` and `sms.created`.
+    `rate_limits`: `off`, `development` (100 calls in 10 seconds), or `production` (1,000).
+    `ticket_links`: whether the link of an invitation leads to the emulator's own `page`, where a button accepts
+    it without a script, or, as Clerk's does, to the `application`, whose `<SignUp/>` takes the ticket.
+    `lockout_attempts`: after how many wrong passwords and codes a user is locked for `lockout_seconds`; 0: never.
+    `multi_session`: whether several people may be signed in in one browser.
+    `sign_up_mode`: who may sign up: `public`, or only who has an invitation: `restricted` and `waitlist`.
+    `sign_up_requires`: what a newcomer has to give besides an address: `password`, `first_name`, `last_name`.
+    """
+
+    organizations_enabled: bool = True
+    max_allowed_memberships: int = 5  # of a new organization; 0: no limit
+    admin_delete_enabled: bool = True
+    creator_role: str = "org:admin"
+    default_role: str = "org:member"
+    invitation_days: int = 30
+    session_days: int = 7
+    lockout_attempts: int = 100
+    lockout_seconds: int = 3600
+    profile: str = "default"
+    omitted: list[str] = field(default_factory=list)
+    webhook_headers: str = "svix"
+    webhook_delay_seconds: int = 0
+    webhook_loss_percent: int = 0
+    webhook_seed: int = 0
+    azp_without_origin: bool = False
+    cascade_events: bool = False
+    event_timestamps: str = "seconds"
+    mail_events: bool = False
+    rate_limits: str = "off"
+    ticket_links: str = "page"
+    multi_session: bool = False
+    sign_up_mode: str = "public"
+    sign_up_requires: list[str] = field(default_factory=lambda: ["password"])
+    organization_domains_enabled: bool = False
+    organization_slugs_disabled: bool = False
+    enrollment_modes: list[str] = field(default_factory=lambda: ["manual_invitation"])
+    domains_default_role: str = "org:member"
+    max_allowed_domains: int = 10
+    allowlist: bool = False
+    blocklist: bool = False
+    lists_spare_sign_in: bool = False
+    block_email_subaddresses: bool = False
+    block_disposable_email_domains: bool = False
+    test_mode: bool = True
+    protect_rules_enabled: bool = False
+    protect_specter_enabled: bool = False
+    blocked_country_codes: list[str] = field(default_factory=list)
+    allowed_origins: list[str] = field(default_factory=list)
+    instance_wishes: dict[str, Any] = field(default_factory=dict)  # taken, kept, and without effect
+
+    def change(self, wish: dict[str, Any]) -> None:
+        """Change some of them, all or none; a ValueError says what can't be."""
+        known = {one.name: type(getattr(self, one.name)) for one in fields(self)}
+        for name, value in wish.items():
+            if name not in known:
+                raise ValueError(f"{name}: unknown; settings are: {', '.join(sorted(known))}")
+            if type(value) is not known[name]:
+                raise ValueError(f"{name} must be of type {known[name].__name__}")
+            if name in SETTING_CHOICES and value not in SETTING_CHOICES[name]:
+                raise ValueError(f"{name} must be one of {', '.join(SETTING_CHOICES[name])}")
+            if name in LIST_SETTING_CHOICES and any(item not in LIST_SETTING_CHOICES[name] for item in value):
+                raise ValueError(f"{name} may have {', '.join(LIST_SETTING_CHOICES[name])}")
+        omittable.require_known(wish.get("omitted", ()))
+        if not 0 <= wish.get("webhook_loss_percent", 0) <= 100 or wish.get("webhook_delay_seconds", 0) < 0:
+            raise ValueError("webhook_loss_percent is from 0 to 100, webhook_delay_seconds 0 or more")
+        for name, value in {**copy.deepcopy(PROFILES.get(wish.get("profile", ""), {})), **wish}.items():
+            setattr(self, name, value)

@@ -1,0 +1,78 @@
+"""Verification codes: creation, attempts and expiry."""
+
+from clerk_emulator.state.errors import ApiError, ErrorDetail, field_error, not_found_error
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import Verification
+
+CODE_LIFETIME = 10 * 60 * 1000
+MAX_ATTEMPTS = 3
+
+
+def create(instance: Instance, identification_id: str, code: str, strategy: str) -> Verification:
+    """Begin a proof."""
+    verification = Verification(
+        id=instance.ids.new("ver"),
+        identification_id=identification_id,
+        strategy=strategy,
+        code=code,
+        expire_at=instance.now + CODE_LIFETIME,
+    )
+    instance.verifications[verification.id] = verification
+    return verification
+
+
+def get(instance: Instance, identification_id: str, verification_id: str) -> Verification:
+    """Return an open proof, or refuse."""
+    found = instance.verifications.get(verification_id)
+    if found is None or found.identification_id != identification_id:
+        raise not_found_error("verification", verification_id)
+    if found.status == "verified":
+        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is verified."))
+    return found
+
+
+def check_code(instance: Instance, verification: Verification, code: str) -> bool:
+    """Count an attempt and say whether the code is right and in time."""
+    verification.attempts += 1
+    if verification.expire_at <= instance.now:
+        verification.status = "expired"
+    elif verification.attempts > MAX_ATTEMPTS:
+        verification.status = "failed"
+    else:
+        return code == verification.code
+    return False
+
+
+def get_latest(instance: Instance, identification_id: str) -> Verification:
+    """Return the proof that was begun last for an address or a number, or refuse."""
+    found = [row for row in instance.verifications.values() if row.identification_id == identification_id]
+    if not found:
+        raise _missing_error()
+    return found[-1]
+
+
+def require_code(instance: Instance, verification_id: str | None, strategy: str, code: str) -> None:
+    """Try a code where a wrong one is a refusal: at signing in and signing up."""
+    found = instance.verifications.get(verification_id or "")
+    if found is None:
+        raise _missing_error()
+    if found.strategy != strategy:
+        words = f"The code was sent for {found.strategy}."
+        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "wrong strategy", words))
+    if found.status == "verified":
+        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is verified."))
+    if check_code(instance, found, code):
+        found.status = "verified"
+    elif found.status == "expired":
+        raise ApiError(400, ErrorDetail("verification_expired", "expired", "The code has run out. Send a new one."))
+    elif found.status == "failed":
+        raise ApiError(
+            400, ErrorDetail("verification_failed", "too many attempts", "Too many attempts. Send a new code.")
+        )
+    else:
+        raise field_error("form_code_incorrect", "code", "This is not the code that was sent.")
+
+
+def _missing_error() -> ApiError:
+    words = "A code has to be sent before it can be tried."
+    return ApiError(400, ErrorDetail("verification_missing", "nothing was sent", words))

@@ -1,0 +1,162 @@
+"""Inject faults into API calls and webhook deliveries, a limited number of times."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+DELIVERY_FAULTS = ("drop", "double", "delay", "reorder", "bad_signature")
+HANG_POINTS = ("before", "after")
+
+
+class InvalidFaultError(ValueError):
+    """A description of a fault that makes no sense."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Fault:
+    """One fault: for an `operation`, or for an `event`. `count` None: until it is taken away.
+
+    Of an operation: `latency_ms` waits first; `status` and `body` are answered instead, with `retry_after`
+    as a header; with `after_effect` only after the real thing was done; `hang` "before" or "after" the
+    effect never answers (`hang_ms` at most). Of an event: `do` says what happens to its delivery.
+    """
+
+    id: str = ""
+    operation: str | None = None
+    event: str | None = None
+    count: int | None = None
+    status: int | None = None
+    body: Any = None
+    latency_ms: int = 0
+    hang: str | None = None
+    hang_ms: int = 120_000
+    retry_after: int | None = None
+    after_effect: bool = False
+    do: str | None = None
+    delay_ms: int = 60_000
+    hits: int = field(default=0)
+
+    @property
+    def is_spent(self) -> bool:
+        """Say whether it has happened as often as it should."""
+        return self.count is not None and self.hits >= self.count
+
+    @property
+    def replaces_response(self) -> bool:
+        """Say whether another answer is given than the real one."""
+        return self.status is not None or self.body is not None
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON, without what says nothing."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+async def apply_fault(
+    fault: Fault | None,
+    do: Callable[[], T],
+    *,
+    instead: Callable[[Fault], T],
+    hang: Callable[[int], Awaitable[T]],
+    wait: Callable[[float], Awaitable[Any]],
+) -> T:
+    """Do a thing as a fault has it: late, not at all, without an answer, or with another answer than the real one."""
+    if fault is None:
+        return do()
+    if fault.latency_ms:
+        await wait(fault.latency_ms / 1000)
+    if fault.hang == "before":
+        return await hang(fault.hang_ms)
+    if fault.replaces_response and not fault.after_effect:
+        return instead(fault)
+    done = do()
+    if fault.hang == "after":
+        return await hang(fault.hang_ms)
+    return instead(fault) if fault.replaces_response else done
+
+
+class FaultRegistry:
+    """The faults there are. Of several that fit, one made for that very operation or event comes first."""
+
+    def __init__(self, operations: frozenset[str], events: tuple[str, ...]) -> None:
+        self._operations = operations
+        self._events = events
+        self._faults: dict[str, Fault] = {}
+        self._number = 0
+
+    def add(self, wish: Any) -> Fault:
+        """Add a fault from its description, or say what is wrong with it."""
+        fault = _parse_fault(wish)
+        self._check_target(fault)
+        _check_values(fault)
+        self._number += 1
+        fault.id = f"fault_{self._number}"
+        self._faults[fault.id] = fault
+        return fault
+
+    def list(self) -> list[Fault]:
+        """Return all faults, spent ones too."""
+        return list(self._faults.values())
+
+    def remove(self, fault_id: str) -> bool:
+        """Take a fault away; say whether there was one."""
+        return self._faults.pop(fault_id, None) is not None
+
+    def clear(self) -> None:
+        """Take all faults away."""
+        self._faults.clear()
+
+    def match_operation_fault(self, operation: str) -> Fault | None:
+        """Return the fault that happens to this call, and count it."""
+        return self._take("operation", operation)
+
+    def match_event_fault(self, type_: str) -> Fault | None:
+        """Return the fault that happens to this delivery, and count it."""
+        return self._take("event", type_)
+
+    def _take(self, field_: str, name: str) -> Fault | None:
+        for wanted in (name, "*"):
+            for fault in self._faults.values():
+                if getattr(fault, field_) == wanted and not fault.is_spent:
+                    fault.hits += 1
+                    return fault
+        return None
+
+    def _check_target(self, fault: Fault) -> None:
+        if (fault.operation is None) == (fault.event is None):
+            raise InvalidFaultError("name an operation or an event, and not both")
+        if fault.operation is not None and fault.operation not in {"*", *self._operations}:
+            raise InvalidFaultError(f"there is no operation {fault.operation}")
+        if fault.event is not None and fault.event not in {"*", *self._events}:
+            raise InvalidFaultError(f"there is no event {fault.event}")
+
+
+def _parse_fault(wish: Any) -> Fault:
+    if not isinstance(wish, dict):
+        raise InvalidFaultError("a fault is a JSON object")
+    known = set(Fault.__dataclass_fields__) - {"id", "hits"}
+    unknown = sorted(set(wish) - known)
+    if unknown:
+        raise InvalidFaultError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    if not all(isinstance(wish.get(name), str | None) for name in ("operation", "event", "hang", "do")):
+        raise InvalidFaultError("operation, event, hang and do are words")
+    return Fault(**wish)
+
+
+def _check_values(fault: Fault) -> None:
+    for name in ("count", "status", "latency_ms", "hang_ms", "retry_after", "delay_ms"):
+        value = getattr(fault, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise InvalidFaultError(f"{name} must be a whole number, 0 or more")
+    if fault.status is not None and not 200 <= fault.status <= 599:
+        raise InvalidFaultError("status must be from 200 to 599")
+    if fault.event is not None and fault.do not in DELIVERY_FAULTS:
+        raise InvalidFaultError(f"do must be one of {', '.join(DELIVERY_FAULTS)}")
+    if fault.operation is not None and not _has_effect(fault):
+        raise InvalidFaultError("an operation's fault needs status, body, latency_ms or hang")
+    if fault.hang is not None and fault.hang not in HANG_POINTS:
+        raise InvalidFaultError("hang must be before or after")
+
+
+def _has_effect(fault: Fault) -> bool:
+    return bool(fault.status or fault.latency_ms or fault.hang) or fault.body is not None

@@ -1,0 +1,157 @@
+"""JSON of users, organizations and memberships as the Frontend API returns them, without private fields."""
+
+from typing import Any
+
+from clerk_emulator.state import memberships
+from clerk_emulator.state.instance import Instance
+from clerk_emulator.state.models import (
+    EmailAddress,
+    Membership,
+    Organization,
+    OrganizationDomain,
+    OrganizationInvitation,
+    OrganizationSuggestion,
+    PhoneNumber,
+    Role,
+    User,
+    Verification,
+)
+from clerk_emulator.state.verifications import CODE_LIFETIME
+from clerk_emulator.wire import access_json, organization_json, user_json
+from clerk_emulator.wire.avatars import organization_image_url
+
+JsonObject = dict[str, Any]
+HIDDEN_USER_FIELDS = ("private_metadata", "locale", "bypass_client_trust")
+HIDDEN_INVITATION_FIELDS = ("private_metadata", "inviter_id", "public_inviter_data")
+HIDDEN_ORGANIZATION_FIELDS = ("private_metadata", "role_set_key", "created_by")
+
+
+def user(instance: Instance, found: User) -> JsonObject:
+    """Return a user, with all memberships."""
+    shape = {name: value for name, value in user_json.user(instance, found).items() if name not in HIDDEN_USER_FIELDS}
+    if shape["create_organizations_limit"] is None:
+        del shape["create_organizations_limit"]
+    shape["email_addresses"] = [email_address(row) for row in found.email_addresses]
+    shape["phone_numbers"] = [phone_number(row) for row in found.phone_numbers]
+    shape["organization_memberships"] = [
+        membership(instance, row) for row in memberships.list_by_user(instance, found.id)
+    ]
+    return shape
+
+
+def email_address(found: EmailAddress, proof: Verification | None = None) -> JsonObject:
+    """Return an e-mail address, with the proof that was begun where there is one."""
+    return _add_expiry(user_json.email_address(found), found, proof)
+
+
+def phone_number(found: PhoneNumber, proof: Verification | None = None) -> JsonObject:
+    """Return a phone number, with the proof that was begun where there is one."""
+    return _add_expiry(user_json.phone_number(found), found, proof)
+
+
+def organization(instance: Instance, found: Organization) -> JsonObject:
+    """Return an organization."""
+    shape = organization_json.organization(instance, found)
+    return {name: value for name, value in shape.items() if name not in HIDDEN_ORGANIZATION_FIELDS}
+
+
+def membership(instance: Instance, found: Membership) -> JsonObject:
+    """Return a membership with its organization and what is public of its user."""
+    shape = organization_json.membership(instance, found)
+    owner = instance.organizations.find(found.organization_id)
+    assert owner is not None, "a membership has an organization"  # noqa: S101
+    del shape["private_metadata"]
+    return {**shape, "organization": organization(instance, owner)}
+
+
+def invitation(instance: Instance, found: OrganizationInvitation) -> JsonObject:
+    """Return an invitation to an organization. Its link is only in the letter."""
+    shape = organization_json.organization_invitation(instance, found, "")
+    return {name: value for name, value in shape.items() if name not in HIDDEN_INVITATION_FIELDS} | {"url": None}
+
+
+def received_invitation(instance: Instance, found: OrganizationInvitation) -> JsonObject:
+    """Return an invitation as the invitee sees it."""
+    owner = instance.organizations.find(found.organization_id)
+    assert owner is not None, "an invitation has an organization"  # noqa: S101
+    return {**invitation(instance, found), "public_organization_data": public_organization(instance, owner)}
+
+
+def suggestion(instance: Instance, found: OrganizationSuggestion) -> JsonObject:
+    """Return an organization that is suggested to a user."""
+    owner = instance.organizations.find(found.organization_id)
+    assert owner is not None, "a suggestion has an organization"  # noqa: S101
+    return {
+        "object": "organization_suggestion",
+        "id": found.id,
+        "public_organization_data": public_organization(instance, owner),
+        "status": found.status,
+        "created_at": found.created_at,
+        "updated_at": found.updated_at,
+    }
+
+
+def membership_request(instance: Instance, found: OrganizationSuggestion) -> JsonObject:
+    """Return a request to join an organization."""
+    person = instance.users.find(found.user_id)
+    return {
+        "object": "organization_membership_request",
+        "id": found.request_id,
+        "organization_id": found.organization_id,
+        "status": {"accepted": "pending", "completed": "accepted"}.get(found.status, found.status),
+        "public_user_data": user_json.public_user(instance, person) if person else None,
+        "created_at": found.created_at,
+        "updated_at": found.updated_at,
+    }
+
+
+def public_organization(instance: Instance, found: Organization) -> JsonObject:
+    """Return what those see of an organization who don't belong to it."""
+    return {
+        "id": found.id,
+        "name": found.name,
+        "slug": found.slug,
+        "image_url": organization_image_url(instance, found),
+        "has_image": bool(found.image_url),
+    }
+
+
+def role(instance: Instance, found: Role) -> JsonObject:
+    """Return a role; texts that are missing are empty."""
+    shape = organization_json.role(instance, found)
+    permissions = [_fill_missing_texts(permission) for permission in shape["permissions"]]
+    return {**_fill_missing_texts(shape), "permissions": permissions}
+
+
+def domain(instance: Instance, found: OrganizationDomain, begun: Verification | None = None) -> JsonObject:
+    """Return a domain of an organization, with the proof that was begun where there is one."""
+    shape = access_json.organization_domain(instance, found)
+    if shape["verification"] is not None or begun is None:
+        return shape
+    proof = {
+        "status": begun.status,
+        "strategy": begun.strategy,
+        "attempts": begun.attempts,
+        "expire_at": begun.expire_at,
+        "verified_at": None,
+    }
+    return {**shape, "verification": proof, "affiliation_verification": proof}
+
+
+def _fill_missing_texts(shape: JsonObject) -> JsonObject:
+    return {**shape, "description": shape["description"] or ""}
+
+
+def _add_expiry(shape: JsonObject, found: EmailAddress | PhoneNumber, begun: Verification | None) -> JsonObject:
+    proof = shape["verification"]
+    if proof is not None and proof["object"] == "verification_otp":
+        proof["expire_at"] = found.updated_at + CODE_LIFETIME
+    if proof is None and begun is not None:
+        shape["verification"] = {
+            "object": "verification_otp",
+            "status": begun.status,
+            "strategy": begun.strategy,
+            "attempts": begun.attempts,
+            "expire_at": begun.expire_at,
+        }
+    return shape

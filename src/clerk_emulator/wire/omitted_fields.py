@@ -1,0 +1,68 @@
+"""Remove fields, headers and claims that the settings omit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from clerk_emulator.state.omittable import OMITTED_AS_NULL, OMITTED_ONLY_IF_EMPTY, select_omitted
+from clerk_emulator.state.settings import Settings
+
+JsonObject = dict[str, Any]
+OPAQUE_FIELDS = {
+    "public_metadata",
+    "private_metadata",
+    "unsafe_metadata",
+    "claims",
+    "actor",
+}  # a customer's own, kept whole
+
+
+def remove_omitted(settings: Settings, value: Any) -> Any:
+    """Return an answer of the Backend API or the body of a webhook without what is omitted."""
+    if not settings.omitted:
+        return value
+    gone = select_omitted(tuple(settings.omitted))
+    if not isinstance(value, dict) or value.get("object") != "event":
+        gone = {**gone, "embedded_organization": frozenset()}  # answers of the API have what the files require
+    return _remove_fields(value, "", gone)
+
+
+def remove_omitted_headers(settings: Settings, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of an answer without what is omitted."""
+    gone = select_omitted(tuple(settings.omitted))["header"]
+    return {name: value for name, value in headers.items() if name.lower() not in gone}
+
+
+def remove_omitted_claims(settings: Settings, claims: JsonObject) -> JsonObject:
+    """Return the claims of a session token without what is omitted."""
+    gone = select_omitted(tuple(settings.omitted))["session_token"]
+    return {name: value for name, value in claims.items() if name not in gone}
+
+
+def _remove_fields(value: Any, place: str, gone: dict[str, frozenset[str]]) -> Any:
+    """Return a value without what is omitted; `place` is the name of the field that holds it."""
+    if isinstance(value, list):
+        return [_remove_fields(item, place, gone) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = _kind_of(value, place)
+    fields = gone.get(kind, frozenset())
+    if kind == "organization" and place == "organization":
+        fields |= gone["embedded_organization"]
+    left: JsonObject = {}
+    for name, inner in value.items():
+        full_name = f"{kind}.{name}"
+        if name not in fields or (full_name in OMITTED_ONLY_IF_EMPTY and inner):
+            left[name] = inner if name in OPAQUE_FIELDS else _remove_fields(inner, name, gone)
+        elif full_name in OMITTED_AS_NULL:
+            left[name] = None
+    return left
+
+
+def _kind_of(value: JsonObject, place: str) -> str:
+    if value.get("deleted") is True:
+        return "deleted"
+    if place == "public_user_data":
+        return place
+    if place == "errors":
+        return "error"
+    return "error_body" if "errors" in value else str(value.get("object", ""))

@@ -1,0 +1,75 @@
+"""Sliding-window rate limits per instance, operation and resource."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+from clerk_emulator.state.errors import ApiError, ErrorDetail
+
+SECOND = 1_000
+HOUR = 3_600 * SECOND
+INSTANCE_LIMITS = {"development": 100, "production": 1_000}
+UNLIMITED_OPERATIONS = ("GetJWKS",)
+OPERATION_LIMITS = {
+    "CreateInvitation": (100, HOUR),
+    "CreateBulkInvitations": (25, HOUR),
+    "CreateOrganizationInvitation": (250, HOUR),
+    "CreateOrganizationInvitationBulk": (50, HOUR),
+}
+RESOURCE_PARAMETERS = {  # ten in ten seconds for the thing that these parameters of the path name; together for a group
+    "UpdateUser": ("user", "user_id"),
+    "UpdateUserMetadata": ("user", "user_id"),
+    "ReplaceUserMetadata": ("user", "user_id"),
+    "UpdateOrganization": ("organization", "organization_id"),
+    "MergeOrganizationMetadata": ("organization", "organization_id"),
+    "ReplaceOrganizationMetadata": ("organization", "organization_id"),
+    "UpdateOrganizationMembership": ("membership", "organization_id", "user_id"),
+    "UpdateOrganizationMembershipMetadata": ("membership", "organization_id", "user_id"),
+}
+
+
+class RateLimitError(ApiError):
+    """429: later."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(429, ErrorDetail("too_many_requests", "too many requests", f"Again in {seconds} seconds."))
+        self.seconds = seconds
+
+
+class RateLimiter:
+    """Counts calls. What is refused does not count."""
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[str, ...], deque[int]] = {}
+
+    def require_room(self, kind: str, now: int, operation: str, params: Mapping[str, str]) -> None:
+        """Count a call, or refuse it."""
+        if kind not in INSTANCE_LIMITS or operation in UNLIMITED_OPERATIONS:
+            return
+        found = [
+            (self._window(name, now, span), most, span) for name, most, span in _limits_for(kind, operation, params)
+        ]
+        waits = [window[0] + span - now for window, most, span in found if len(window) >= most]
+        if waits:
+            raise RateLimitError(max(1, -(-max(waits) // SECOND)))
+        for window, _, _ in found:
+            window.append(now)
+
+    def clear(self) -> None:
+        """Forget the calls."""
+        self._calls.clear()
+
+    def _window(self, name: tuple[str, ...], now: int, span: int) -> deque[int]:
+        window = self._calls.setdefault(name, deque())
+        while window and not now - span < window[0] <= now:
+            window.popleft()
+        return window
+
+
+def _limits_for(kind: str, operation: str, params: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], int, int]]:
+    yield ("instance",), INSTANCE_LIMITS[kind], 10 * SECOND
+    if operation in OPERATION_LIMITS:
+        most, span = OPERATION_LIMITS[operation]
+        yield ("operation", operation), most, span
+    if operation in RESOURCE_PARAMETERS:
+        thing, *names = RESOURCE_PARAMETERS[operation]
+        yield (thing, *(params[name] for name in names)), 10, 10 * SECOND

@@ -1,0 +1,83 @@
+"""Public address, keys and allowed redirect hosts of the emulator."""
+
+import hashlib
+import ipaddress
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from clerk_emulator.wire.keyring import Keyring, publishable_key
+
+LOOPBACK_NAMES = ("localhost",)
+SCRIPT_PACKAGES = {"clerk-js": "6", "ui": "1"}  # packages of npm with their versions, as far as addresses name them
+PROXY_PATH = "/__clerk"  # where the Frontend API is too, as an application's own server would pass it on
+
+
+@dataclass(slots=True, kw_only=True)
+class SiteConfig:
+    """The public address, the keys, and the hosts to which a browser may be sent back."""
+
+    url: str
+    secret_key: str
+    keyring: Keyring
+    pinned_publishable_key: str | None = None
+    redirect_hosts: list[str] = field(default_factory=list)
+    scripts: dict[str, str] = field(default_factory=lambda: dict(SCRIPT_PACKAGES))
+
+    @property
+    def publishable_key(self) -> str:
+        """Return the publishable key: a given one, or one made from the address."""
+        return self.pinned_publishable_key or publishable_key(urlsplit(self.url).netloc)
+
+    @property
+    def proxy_url(self) -> str:
+        """Return what Clerk's clients take for `proxyUrl`."""
+        return f"{self.url}{PROXY_PATH}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the variables by which Clerk's clients find the emulator: those of servers, and those of frameworks.
+
+        Frameworks need the addresses of the scripts: from `proxyUrl` alone they make one with https.
+        """
+        scripts = {
+            name: f"{self.proxy_url}/npm/@clerk/{package}@{self.scripts[package]}/dist/{file}"
+            for name, package, file in (("JS", "clerk-js", "clerk.browser.js"), ("UI", "ui", "ui.browser.js"))
+            if package in self.scripts
+        }
+        public = {
+            "PUBLISHABLE_KEY": self.publishable_key,
+            "PROXY_URL": self.proxy_url,
+            **{f"{name}_URL": address for name, address in scripts.items()},
+        }
+        return {
+            "CLERK_API_URL": self.url,
+            "CLERK_SECRET_KEY": self.secret_key,
+            **{f"CLERK_{name}": value for name, value in public.items()},
+            **{f"NEXT_PUBLIC_CLERK_{name}": value for name, value in public.items()},
+        }
+
+    @property
+    def cookie_suffix(self) -> str:
+        """Return the suffix by which the cookies of this instance differ from those of another."""
+        digest = hashlib.sha1(self.publishable_key.encode(), usedforsecurity=False).digest()
+        return urlsafe_b64encode(digest).decode()[:8]
+
+    def is_redirect_allowed(self, address: str) -> bool:
+        """Say whether a browser may be sent to this address: loopback, or a host that was allowed."""
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return False
+        if "\\" in address or any(ord(letter) < 33 for letter in address):
+            return False
+        return is_loopback(parts.hostname) or "*" in self.redirect_hosts or parts.hostname in self.redirect_hosts
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address is this machine."""
+    if host in LOOPBACK_NAMES or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,218 @@
+"""Validate request bodies: fields, types and bounds."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from clerk_emulator.state.errors import ApiError, ErrorDetail, NotEmulatedError, parameter_detail
+
+Validator = Callable[[str, Any], Any]
+LANGUAGE_TAG = re.compile(r"(?:[A-Za-z]{2,8}|[ixIX](?=-))(?:-[A-Za-z0-9]{1,8})*\Z")
+
+
+class BodySchema:
+    """The fields of one kind of body. `read()` returns the checked values of those that were sent."""
+
+    def __init__(
+        self, fields: Mapping[str, Validator], *, required: tuple[str, ...] = (), strict: bool = True, status: int = 422
+    ):
+        self._status = status
+        self._fields = fields
+        self._required = required
+        self._strict = strict
+
+    def read(self, body: Any) -> dict[str, Any]:
+        """Return the values, or refuse with one problem for each wrong parameter."""
+        if body is None:
+            body = {}
+        if not isinstance(body, dict):
+            raise invalid_body_error()
+        problems = [_missing_error(name) for name in self._required if body.get(name) is None]
+        values: dict[str, Any] = {}
+        for name, value in body.items():
+            check = self._fields.get(name)
+            if check is None:
+                if self._strict:
+                    words = "is no parameter of this request"
+                    problems.append(parameter_detail("form_param_unknown", name, words))
+                continue
+            try:
+                values[name] = check(name, value)
+            except ApiError as refused:
+                problems.extend(refused.problems)
+        if problems:
+            raise ApiError(self._status, *problems)
+        return values
+
+    def read_list(self, body: Any, most: int) -> list[dict[str, Any]]:
+        """Return the values of each object of a list of one and more."""
+        if not isinstance(body, list):
+            raise invalid_body_error()
+        if not 1 <= len(body) <= most:
+            words = f"The request takes a list of 1 to {most}."
+            raise ApiError(422, ErrorDetail("form_param_value_invalid", "wrong number of items", words))
+        return [self.read(item) for item in body]
+
+
+def invalid_body_error() -> ApiError:
+    """400: the body is not of the form that the request takes."""
+    words = "The body of the request does not have the form this request takes."
+    return ApiError(400, ErrorDetail("request_body_invalid", "invalid request body", words))
+
+
+def text(name: str, value: Any) -> str:
+    """Take a string."""
+    _require_type(name, value, str, "a string")
+    return str(value)
+
+
+def short_text(most: int) -> Validator:
+    """Take a string of one character and more."""
+
+    def check(name: str, value: Any) -> str:
+        found = text(name, value)
+        if not 1 <= len(found) <= most:
+            words = f"must have 1 to {most} characters"
+            raise ApiError(422, parameter_detail("form_param_value_invalid", name, words))
+        return found
+
+    return check
+
+
+def anything(name: str, value: Any) -> Any:
+    """Take anything."""
+    return value
+
+
+def seconds(name: str, value: Any) -> float:
+    """Take a number of seconds above nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**10:
+        raise _type_error(name, "a number of seconds above 0")
+    return float(value)
+
+
+def literal(word: str) -> Validator:
+    """Take one word: what else Clerk would take there is not emulated."""
+
+    def check(name: str, value: Any) -> Any:
+        if value not in (None, word):
+            raise NotEmulatedError(f"another {name} than {word}")
+        return value
+
+    return check
+
+
+def flag(name: str, value: Any) -> bool:
+    """Take true or false."""
+    _require_type(name, value, bool, "a boolean")
+    return bool(value)
+
+
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """Take an object."""
+    _require_type(name, value, dict, "an object")
+    return dict(value)
+
+
+def texts(name: str, value: Any) -> list[str]:
+    """Take a list of strings."""
+    _require_type(name, value, list, "a list of strings")
+    for item in value:
+        _require_type(name, item, str, "a list of strings")
+    return list(value)
+
+
+def integer(least: int, most: int | None = None) -> Validator:
+    """Take a whole number within bounds."""
+
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _type_error(name, "an integer")
+        if value < least or (most is not None and value > most):
+            bounds = f"must be {least} or more" if most is None else f"must be from {least} to {most}"
+            raise ApiError(422, parameter_detail("form_param_value_invalid", name, bounds))
+        return value
+
+    return check
+
+
+def choice(*allowed: str) -> Validator:
+    """Take one of a few words."""
+
+    def check(name: str, value: Any) -> str:
+        if value not in allowed:
+            words = f"must be one of {', '.join(allowed)}"
+            raise ApiError(422, parameter_detail("form_param_value_invalid", name, words))
+        return str(value)
+
+    return check
+
+
+def address(name: str, value: Any) -> str:
+    """Take a whole address, of any scheme by which an application may be opened."""
+    found = text(name, value)
+    try:
+        parts = urlsplit(found)
+        place = parts.hostname if parts.scheme in ("http", "https") else parts.hostname or parts.path
+        is_whole = bool(place) and parts.scheme not in ("", "javascript", "data", "vbscript", "file")
+    except ValueError:
+        is_whole = False
+    if not is_whole or any(ord(letter) <= 32 for letter in found):
+        words = "must be a whole address"
+        raise ApiError(422, parameter_detail("form_param_format_invalid", name, words))
+    return found
+
+
+def locale(name: str, value: Any) -> str:
+    """Take a language tag of BCP 47, such as `en-US`."""
+    found = text(name, value)
+    if not LANGUAGE_TAG.match(found):
+        words = "must be a language tag of BCP 47"
+        raise ApiError(422, parameter_detail("form_param_format_invalid", name, words))
+    return found
+
+
+def timestamp(name: str, value: Any) -> int:
+    """Take a time as RFC 3339 says, and return milliseconds."""
+    words = "must be a time in RFC 3339 form"
+    try:
+        found = datetime.fromisoformat(text(name, value))
+    except ValueError:
+        raise ApiError(422, parameter_detail("form_param_format_invalid", name, words)) from None
+    aware = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return int(aware.timestamp() * 1000)
+
+
+def nullable(check: Validator) -> Validator:
+    """Take null as well."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def not_emulated(name: str, value: Any) -> None:
+    """Take only what says nothing: Clerk knows this parameter and the emulator doesn't."""
+    if value not in (None, [], "", False):
+        raise NotEmulatedError(f"the parameter {name}")
+
+
+def deprecated(instead: str) -> Validator:
+    """Take nothing: this parameter is gone from this version of the API."""
+
+    def check(name: str, value: Any) -> None:
+        raise ApiError(422, parameter_detail("form_param_deprecated", name, f"is no longer taken; {instead}"))
+
+    return check
+
+
+def _require_type(name: str, value: Any, kind: type, words: str) -> None:
+    if not isinstance(value, kind):
+        raise _type_error(name, words)
+
+
+def _type_error(name: str, words: str) -> ApiError:
+    return ApiError(422, parameter_detail("form_param_value_invalid", name, f"must be {words}"))
+
+
+def _missing_error(name: str) -> ErrorDetail:
+    return parameter_detail("form_param_missing", name, "is missing")

@@ -1,0 +1,85 @@
+"""A browser as Clerk's scripts make it: forms, methods in the query, and every answer held to the specification."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from clerk_emulator import Emulator
+from clerk_emulator.frontend_api.route_table import match_route
+from tests.clerk_emulator.people import Json
+from tests.clerk_emulator.specification import error_codes, faults, follow, ledger, load, specifications_are_here
+
+PATH = "/__clerk/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Clerk's script in one browser: each call returns `response`, or status and first error code by `no()`."""
+
+    http: httpx2.AsyncClient
+
+    async def __call__(self, method: str, path: str, **fields: Any) -> Any:
+        response = await self.raw(method, path, **fields)
+        assert response.status_code == 200, f"{method} {path}: {response.status_code} {response.text}"
+        body = response.json()
+        return body["response"] if isinstance(body, dict) and "response" in body else body
+
+    async def no(self, method: str, path: str, **fields: Any) -> tuple[int, str]:
+        """Return status and code of a refusal."""
+        response = await self.raw(method, path, **fields)
+        assert response.status_code >= 400, f"{method} {path} was not refused: {response.text}"
+        return response.status_code, response.json()["errors"][0]["code"]
+
+    async def raw(self, method: str, path: str, **fields: Any) -> httpx2.Response:
+        """Return the whole answer, after holding it to the specification where that is at hand."""
+        address, query = f"{PATH}{path}", {"_clerk_js_version": "6.40.0", "__clerk_api_version": "2026-08-20"}
+        if method == "GET":
+            response = await self.http.get(address, params={**query, **fields})
+        else:
+            more = {} if method == "POST" else {"_method": method}
+            response = await self.http.post(address, params={**query, **more}, data=fields)
+        wrong = amiss(method, path, response)
+        assert not wrong, f"{method} {path}: {'; '.join(wrong)}"
+        return response
+
+    async def client(self) -> Json:
+        """Return the browser."""
+        found: Json = await self("GET", "/client")
+        return found
+
+    async def sign_in(self, address: str, password: str) -> Json:
+        """Sign in by password."""
+        found: Json = await self("POST", "/client/sign_ins", identifier=address, password=password)
+        assert found["status"] == "complete"
+        return found
+
+
+def code_for(emulator: Emulator, to: str) -> str:
+    """Return the last code that was sent to somebody."""
+    found = [mail.code for mail in emulator.state.mail if mail.to == to]
+    assert found[-1]
+    return found[-1]
+
+
+def amiss(method: str, path: str, response: httpx2.Response) -> list[str]:
+    """Return what is wrong with an answer."""
+    if not specifications_are_here() or "emulator_not_implemented" in response.text:
+        return []
+    found = match_route(method, path)
+    assert found is not None, f"{method} {path} is no route"
+    document = load("fapi-2026-05-12.yml")
+    item = document["paths"]["/v1" + found[0].path][method.lower()]
+    if item["operationId"] != found[0].operation:
+        return [f"the operation is called {item['operationId']}"]
+    declared = item["responses"].get(str(response.status_code))
+    if declared is None:
+        return [f"status {response.status_code} is not declared"]
+    if response.status_code >= 400:
+        codes = {error["code"] for error in response.json()["errors"]}
+        return [
+            f"{code} is not in the catalogue" for code in codes if (response.status_code, code) not in error_codes()
+        ]
+    content = follow(document, declared).get("content", {}).get("application/json", {})
+    wrong = faults(document, content["schema"], response.json()) if content else []
+    return [words for words in wrong if not words.endswith(tuple(ledger("frontend")))]

@@ -1,0 +1,22 @@
+"""Waiting to be let in, by the Frontend API."""
+
+import httpx2
+import pytest
+
+from tests.clerk_emulator.frontend_api.scripts import Script
+from tests.clerk_emulator.people import Backend
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_one_waits_once_and_is_let_in(browser: httpx2.AsyncClient, backend: Backend) -> None:
+    script = Script(browser)
+    waiting = await script("POST", "/waitlist", email_address="cy@example.com")
+    again = await script("POST", "/waitlist", email_address="Cy@example.com")
+    assert again == waiting
+    assert await script.no("POST", "/waitlist") == (422, "form_param_missing")
+    invited = await backend("POST", f"/waitlist_entries/{waiting['id']}/invite")
+    ticket = invited["invitation"]["url"].partition("ticket=")[2]
+    fields = {"strategy": "ticket", "ticket": ticket, "password": "a good one"}
+    assert (await script("POST", "/client/sign_ups", **fields))["status"] == "complete"
+    assert (await backend("GET", "/waitlist_entries"))["data"][0]["status"] == "completed"

@@ -28,14 +28,14 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/house -q
+	$(BIN)/python -m pytest tests/architecture -q
 
 # The long runs, a few hours: properties and state machines at full size, recoveries stopped at every place, replicas that
 # are killed, a soak of PROOF_MINUTES, and mutants that the tests must notice. See docs/proof.md.
 .PHONY: proof
 proof: .venv/dev.stamp
-	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 tests/identity tests/people/test_merge.py tests/clerk/test_wire.py tests/clerk/test_webhook.py tests/stories/test_machine.py tests/stories/test_machine_sync.py
-	PROOF=exhaustive $(BIN)/python -m pytest -n 2 tests/journal tests/people/test_procedures.py tests/profiles/test_procedures.py
+	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 tests/domain tests/members/test_merge.py tests/clerk/test_wire.py tests/clerk/test_webhook.py tests/stories/test_machine.py tests/stories/test_machine_sync.py
+	PROOF=exhaustive $(BIN)/python -m pytest -n 2 tests/operations tests/members/test_procedures.py tests/users/test_procedures.py
 	$(BIN)/python -m tests.proof.replicas
 	$(BIN)/python -m tests.proof.soak
 	$(BIN)/python -m tests.proof.mutants
@@ -90,4 +90,4 @@ ui:
 # The words of the pages, for translators.
 messages: .venv/run.stamp
 	mkdir -p src/instep/locale
-	$(BIN)/pybabel --quiet extract -F ui/babel.cfg -k _ -k said -k Refused -k InviteRefused -o src/instep/locale/messages.pot --project instep --no-location --omit-header src/instep
+	$(BIN)/pybabel --quiet extract -F ui/babel.cfg -k _ -k lazy_gettext -k ChangeRejectedError -k InvitationRefusedError -o src/instep/locale/messages.pot --project instep --no-location --omit-header src/instep

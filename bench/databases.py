@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from bench import people
 from bench.processes import cpu_seconds, program
-from instep.kit.db import Db
+from instep.core.db import Database as core_Database
 from tests.support.postgres import Postgres
 
 UNSETTLED = "SELECT count(*) FROM instep_deliveries WHERE due_at IS NOT NULL"
@@ -49,7 +49,7 @@ class Database:
     """One of them. `server_pid` is PostgreSQL's, None on SQLite."""
 
     url: str
-    db: Db
+    db: core_Database
     server_pid: int | None
 
     def cpu_seconds(self) -> float:
@@ -76,7 +76,7 @@ class Database:
 def _filled(url: str, members: int, server_pid: int | None) -> Iterator[Database]:
     env = {**os.environ, "INSTEP_DATABASE_URL": url}
     subprocess.run([program("instep"), "migrate"], env=env, cwd="/", check=True, stdout=subprocess.DEVNULL)
-    db = Db(url)
+    db = core_Database(url)
     try:
         people.load(db, members)
         yield Database(url, db, server_pid)

@@ -4,18 +4,18 @@ import time
 
 from bench.databases import Database
 from bench.deliveries import SECRET, Message, messages
-from instep.clerk.webhook import Verifier
-from instep.clerk.wire import say
-from instep.identity.events import Delivery
-from instep.inbox import store
-from instep.kit.clock import now
+from instep.clerk.parsing import parse_webhook
+from instep.clerk.webhook_signature import WebhookVerifier
+from instep.core.clock import now
+from instep.domain.events import VerifiedDelivery
+from instep.webhooks import repository
 
 GROUP = 100
 
 
 def verify_and_parse(seconds: float) -> float:
     """Deliveries a second, verified and read by our own functions, in a loop, in one thread."""
-    verifier = Verifier([SECRET])
+    verifier = WebhookVerifier([SECRET])
     sample = list(messages(2_000, existing=20_000, organizations=1_000, seed=1))
     for message in sample[:200]:
         _read(verifier, message)
@@ -27,8 +27,8 @@ def verify_and_parse(seconds: float) -> float:
     return done / (time.process_time() - started)
 
 
-def _read(verifier: Verifier, message: Message) -> None:
-    say(verifier.open(message.headers(), message.body, now=now()).body)
+def _read(verifier: WebhookVerifier, message: Message) -> None:
+    parse_webhook(verifier.open(message.headers(), message.body, now=now()).body)
 
 
 def grouped_inserts(database: Database, seconds: float) -> float:
@@ -38,11 +38,11 @@ def grouped_inserts(database: Database, seconds: float) -> float:
         at, seed = now(), seed + 1
         group = [_delivery(it, at) for it in messages(GROUP, existing=20_000, organizations=1_000, seed=seed)]
         started = time.perf_counter()
-        database.db.writing(store.put, group)
+        database.db.write_sync(repository.insert_deliveries, group)
         spent += time.perf_counter() - started
         done += GROUP
     return done / spent
 
 
-def _delivery(message: Message, at: int) -> Delivery:
-    return Delivery(id=message.id, type="user.updated", instance_id=None, body=message.body, received_at=at)
+def _delivery(message: Message, at: int) -> VerifiedDelivery:
+    return VerifiedDelivery(id=message.id, type="user.updated", instance_id=None, body=message.body, received_at=at)

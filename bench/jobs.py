@@ -20,17 +20,17 @@ from pgqueuer.domain.settings import DBSettings
 from pgqueuer.domain.types import Channel, QueueExecutionMode
 
 from bench.processes import cpu_seconds
-from instep.app.timer import PREFIX, install, queries_on
-from instep.identity.events import Delivery
-from instep.inbox import store
-from instep.journal.store import claim_due
-from instep.kit.clock import now
-from instep.kit.database_address import libpq_address
-from instep.kit.db import Conn, Db, notify
-from instep.kit.live import Live
-from instep.kit.relay import CHANNEL, Relay, connect
-from instep.kit.schema import migrate
-from instep.sync.store import find_next
+from instep.app.scheduler import TABLE_PREFIX, install_tables, make_queries
+from instep.core.clock import now
+from instep.core.db import Conn, Database
+from instep.core.db_url import make_libpq_url
+from instep.core.pubsub import NOTIFY_CHANNEL, PostgresRelay, PubSub, connect_unpooled
+from instep.core.schema_migrations import migrate_schema
+from instep.core.sql import notify_channel
+from instep.domain.events import VerifiedDelivery
+from instep.operations.repository import claim_due_operation
+from instep.sync.repository import find_next_run
+from instep.webhooks import repository
 from tests.support.postgres import Postgres
 
 try:
@@ -62,16 +62,16 @@ class Apart(PsycopgDriver):
 class PgQueuer:
     """PgQueuer with one entrypoint that does nothing but tell `begun`."""
 
-    def __init__(self, db: Db, *, is_apart: bool) -> None:
+    def __init__(self, db: Database, *, is_apart: bool) -> None:
         self.db, self.is_apart = db, is_apart
 
     @asynccontextmanager
     async def manager(self, begun: Begun) -> AsyncIterator[tuple[Any, QueueManager]]:
-        conns = [await connect(libpq_address(self.db.engine.url)) for _ in range(3)]
-        asking, queries = queries_on(conns[0]), queries_on(conns[1])
+        conns = [await connect_unpooled(make_libpq_url(self.db.engine.url)) for _ in range(3)]
+        asking, queries = make_queries(conns[0]), make_queries(conns[1])
         if self.is_apart:
             queries.driver = Apart(conns[1], conns[2])
-        manager = QueueManager(queries, Channel(DBSettings(prefix=PREFIX).channel))
+        manager = QueueManager(queries, Channel(DBSettings(prefix=TABLE_PREFIX).channel))
 
         @manager.entrypoint("nothing")
         async def nothing(_: Any) -> None:
@@ -99,7 +99,7 @@ class PgQueuer:
 class Procrastinate:
     """Procrastinate with one task that does nothing but tell `begun`."""
 
-    def __init__(self, db: Db) -> None:
+    def __init__(self, db: Database) -> None:
         self.url = db.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._has_schema = False
 
@@ -137,30 +137,30 @@ class Procrastinate:
 class Rows:
     """The rows themselves: deliveries claimed and settled; waiting is looking every second."""
 
-    def __init__(self, db: Db) -> None:
+    def __init__(self, db: Database) -> None:
         self.db = db
 
     async def prepare(self, count: int) -> None:
         mark = random.random()
         kept = [
-            Delivery(id=f"{mark}.{n}", type="user.updated", body=b"{}", received_at=n, instance_id=None)
+            VerifiedDelivery(id=f"{mark}.{n}", type="user.updated", body=b"{}", received_at=n, instance_id=None)
             for n in range(count)
         ]
-        await self.db.write(store.put, kept)
+        await self.db.write(repository.insert_deliveries, kept)
 
     async def carry(self, count: int, batch: int) -> None:
         for _ in range(count // batch):
             await self.db.write(self._one, batch)
 
     def _one(self, conn: Conn, batch: int) -> None:
-        claimed = store.claim_due(conn, now=now(), limit=batch)
-        store.settle(conn, {it.id: "changed" for it in claimed}, now=now())
+        claimed = repository.claim_due_deliveries(conn, now=now(), limit=batch)
+        repository.mark_processed(conn, {it.id: "changed" for it in claimed}, now=now())
 
     async def look(self) -> None:
         """What a worker with nothing to do looks at."""
-        await self.db.write(store.claim_due, now=now(), limit=200)
-        await self.db.write(claim_due, now=now(), until=now())
-        await self.db.read(find_next, now=now())
+        await self.db.write(repository.claim_due_deliveries, now=now(), limit=200)
+        await self.db.write(claim_due_operation, now=now(), until=now())
+        await self.db.read(find_next_run, now=now())
 
     @asynccontextmanager
     async def waiting(self, begun: Begun) -> AsyncIterator[Ask]:
@@ -185,17 +185,17 @@ class Rows:
 class Notices:
     """A notice through the connection that every process has for its open pages."""
 
-    def __init__(self, db: Db) -> None:
+    def __init__(self, db: Database) -> None:
         self.db = db
 
     async def carry(self, count: int, batch: int) -> None:
         for _ in range(count // batch):
-            await self.db.write(notify, CHANNEL, ['{"from": "00000000", "topics": ["arrived"]}'])
+            await self.db.write(notify_channel, NOTIFY_CHANNEL, ['{"from": "00000000", "topics": ["arrived"]}'])
 
     @asynccontextmanager
     async def waiting(self, begun: Begun) -> AsyncIterator[Ask]:
-        here, there = Live(), Live()
-        relays = [Relay(self.db, here), Relay(self.db, there)]
+        here, there = PubSub(), PubSub()
+        relays = [PostgresRelay(self.db, here), PostgresRelay(self.db, there)]
         for it in relays:
             it.start()
             await it.is_listening.wait()
@@ -253,9 +253,9 @@ async def delay(what: str, it: Any, server: int) -> None:
 
 async def measure(url: str, server: int) -> None:
     """Everything on one database."""
-    db = Db(url)
-    migrate(db.engine)
-    await install(db)
+    db = Database(url)
+    migrate_schema(db.engine)
+    await install_tables(db)
     apart = PgQueuer(db, is_apart=True)
     engines = [("PgQueuer", apart), *([("Procrastinate", Procrastinate(db))] if procrastinate else [])]
     for what, it in [*engines, ("claim and settle the rows", Rows(db)), ("a notice", Notices(db))]:

@@ -20,9 +20,9 @@ from typing import Any
 
 from bench.processes import free_port, program, running
 from instep.app.config import load_settings
-from instep.app.pacing import make_pacer
+from instep.app.database import make_clerk_rate_limiter
 from instep.clerk.client import ClerkClient
-from instep.identity.ports import ProviderDown
+from instep.domain.errors import ClerkUnavailableError
 from tests.support.postgres import HOW, NoPostgres, Postgres
 
 KEY = "sk_test_bench"
@@ -94,7 +94,7 @@ def limited_clerk(folder: Path) -> Iterator[str]:
 async def client() -> dict[str, Any]:
     """One process: single calls with and without the pace, then a backfill for as long as it lasts."""
     settings = load_settings()
-    pacer = make_pacer(settings)
+    pacer = make_clerk_rate_limiter(settings)
     assert pacer is not None
     clerk = ClerkClient(KEY, api_url=settings.clerk_api_url, pacer=pacer, timeout=30)
     free = ClerkClient(KEY, api_url=settings.clerk_api_url)
@@ -109,7 +109,7 @@ async def client() -> dict[str, Any]:
             try:
                 await walk.count("user")
                 found["ended"].append(time.time())
-            except ProviderDown as silence:
+            except ClerkUnavailableError as silence:
                 found["limited"] += silence.status == 429
 
     async def edit() -> None:

@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 
 from bench.deliveries import FIRST_AT
-from instep.kit.db import Db
-from instep.kit.sought import searchable
+from instep.core.db import Database
 from instep.mirror import search
+from instep.mirror.search_text import build_search_text
 from instep.mirror.tables import memberships, users
 
 # Names of syllables: 2,000 first names and 60,000 last ones, a few of them frequent (the first is everyone's 45th,
@@ -58,9 +58,9 @@ def _padded(number: str, width: int = 9) -> str:
     return f"'{zeros}' || substr(CAST({DIGITS} + {number} AS TEXT), 2)"
 
 
-def load(db: Db, members: int) -> None:
+def load(db: Database, members: int) -> None:
     """One organization with `members` members, and 999 with none. The database is new and nobody else uses it."""
-    db.writing(_load, members)
+    db.write_sync(_load, members)
     if not db.is_sqlite:  # SQLite stays without statistics, as it is where nobody makes any
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
             conn.exec_driver_sql("VACUUM ANALYZE")
@@ -69,7 +69,7 @@ def load(db: Db, members: int) -> None:
 
 def _load(conn: sa.Connection, members: int) -> None:
     resting = _rest(conn) if conn.dialect.name == "postgresql" else _drop_triggers(conn)
-    search.hold(conn)
+    search.defer_indexing(conn)
 
     def run(statement: str) -> None:
         conn.execute(sa.text(statement))
@@ -96,7 +96,7 @@ def _load(conn: sa.Connection, members: int) -> None:
     )
     for statement in resting:
         run(statement)
-    search.release(conn)
+    search.index_deferred_rows(conn)
     _check(conn, members)
 
 
@@ -105,7 +105,7 @@ def _check(conn: sa.Connection, members: int) -> None:
     i = members // 3
     row = conn.execute(sa.select(users).order_by(users.c.joined_at).limit(1).offset(i)).one()
     names = (row.first_name, row.last_name)
-    if names != name_of(i, members) or row.search_text != searchable((*names, row.email, row.username)):
+    if names != name_of(i, members) or row.search_text != build_search_text((*names, row.email, row.username)):
         raise RuntimeError(f"the population is not what it should be: {row}")
 
 
@@ -128,7 +128,7 @@ def _rest(conn: sa.Connection) -> list[str]:
 
     Meant for PostgreSQL.
     """
-    names = [search.index_of(table.name, "postgresql") for table in (users, memberships)]
+    names = [search.get_search_index_name(table.name, "postgresql") for table in (users, memberships)]
     query = sa.text("SELECT indexname, indexdef FROM pg_indexes WHERE indexname = ANY(:names)")
     indexes = conn.execute(query, {"names": names}).all()
     for name, _ in indexes:

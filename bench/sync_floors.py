@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 
 from bench import sync_clerk
-from instep.clerk import wire
+from instep.clerk import parsing
 
 PAGE = 500
 ROWS = 10_000
@@ -20,7 +20,7 @@ COLUMNS = "id, clerk_id, email, first_name, last_name, username, public_metadata
 
 async def pages() -> None:
     """Users by cursor, memberships by offset, one page after the other; users as they are read for the mirror."""
-    users = msgspec.json.Decoder(list[wire.UserWire])
+    users = msgspec.json.Decoder(list[parsing.ClerkUserPayload])
     headers = {"Authorization": f"Bearer {os.environ['CLERK_SECRET_KEY']}"}
     async with httpx2.AsyncClient(base_url=os.environ["CLERK_API_URL"], timeout=30, headers=headers) as client:
         after = ""

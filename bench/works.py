@@ -14,10 +14,11 @@ from bench.deliveries import SECRET, messages, organization_id
 from bench.load import Result, drive
 from bench.people import SYLLABLES, email_of, name_of
 from bench.processes import cpu_seconds, free_port, memory_mb, program, running
-from instep.identity.events import Delivery
-from instep.inbox import store
-from instep.kit.clock import DAY, now
-from instep.people.merge import Cursor, encode_cursor
+from instep.core.clock import DAY, now
+from instep.domain.events import VerifiedDelivery
+from instep.members.listing import encode_cursor
+from instep.members.models import MemberCursor
+from instep.webhooks import repository
 
 CONNECTIONS = 32
 KEY = "an-admin-key-for-benches"
@@ -109,10 +110,11 @@ def drain(database: Database, folder: Path, *, deliveries: int, existing: int) -
     at = now()
     backlog = messages(deliveries, existing=existing, organizations=1_000, seed=5)
     kept = [
-        Delivery(id=it.id, type="user.updated", instance_id=None, body=it.body, received_at=at + DAY) for it in backlog
+        VerifiedDelivery(id=it.id, type="user.updated", instance_id=None, body=it.body, received_at=at + DAY)
+        for it in backlog
     ]
     for start in range(0, len(kept), 1_000):
-        database.db.writing(store.put, kept[start : start + 1_000])
+        database.db.write_sync(repository.insert_deliveries, kept[start : start + 1_000])
     since = database.scalar("SELECT coalesce(max(settled_at), 0) FROM instep_deliveries")
     with serving(database, folder):
         database.execute(f"UPDATE instep_deliveries SET due_at = {at} WHERE due_at IS NOT NULL")
@@ -141,7 +143,7 @@ def listing(server: Serving, *, members: int, seconds: float, is_active_only: bo
         if left == 0 or found is None:
             left = PAGES_OF_A_WALK
             first, last = name_of(dice.randrange(members), members)
-            return page(encode_cursor(Cursor(member=("active", f"{first} {last}", ""))))
+            return page(encode_cursor(MemberCursor(member=("active", f"{first} {last}", ""))))
         left -= 1
         return page(found[1].decode())
 

@@ -6,25 +6,25 @@ from typing import Any
 
 import pytest
 
-from instep.access.principal import BREAK_GLASS
-from instep.app import cli_history
-from instep.identity.refusals import Refused
-from instep.journal import store
-from instep.journal.model import Asked, Operation
-from instep.profiles.rules import Edit
-from tests.profiles.firms import BOB, furnish, profiles_of
+from instep.app import cli_operations
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL
+from instep.domain.errors import ChangeRejectedError
+from instep.operations import repository
+from instep.operations.workflow import Operation, OperationRequest
+from instep.users.models import UserChanges
 from tests.support.commands import call, firm_of_commands
 from tests.support.world import Firm, make_firm
+from tests.users.firms import BOB, furnish, profiles_of
 
 
 @pytest.fixture
 def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
     async def make() -> Firm:
         firm = await furnish(make_firm(sqlite_migrated_url))
-        await profiles_of(firm).edit(BREAK_GLASS, firm.user_id(BOB), Edit(first_name="Robert"))
+        await profiles_of(firm).edit(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), UserChanges(first_name="Robert"))
         return firm
 
-    with firm_of_commands(make, cli_history, monkeypatch) as firm:
+    with firm_of_commands(make, cli_operations, monkeypatch) as firm:
         yield firm
 
 
@@ -35,10 +35,10 @@ def told(*args: str) -> Any:
 def halfway(firm: Firm) -> Operation:
     """An operation that needs attention."""
     db, now = firm.services.db, firm.services.clock()
-    asked = Asked(kind="profile.edit", target="user:usr_1", actor="usr_1", intent={})
-    operation = db.writing(store.open_, asked, now=now, until=now)
+    asked = OperationRequest(kind="profile.edit", target="user:usr_1", actor="usr_1", intent={})
+    operation = db.write_sync(repository.insert_operation, asked, now=now, until=now)
     assert operation is not None
-    db.writing(store.end, operation, "attention", now=now, reason="Refused halfway.", code="no")
+    db.write_sync(repository.finish_operation, operation, "attention", now=now, reason="Refused halfway.", code="no")
     return operation
 
 
@@ -58,9 +58,9 @@ def test_one_that_needs_attention_is_tried_again_or_given_up(firm: Firm) -> None
     assert call("operations", "retry", stuck.id) == f"{stuck.id}: open\n"
     assert told("operations", "give-up", stuck.id)["state"] == "given_up"
     for again in ("retry", "give-up"):
-        with pytest.raises(Refused):
+        with pytest.raises(ChangeRejectedError):
             call("operations", again, stuck.id)
-        with pytest.raises(Refused, match="no operation"):
+        with pytest.raises(ChangeRejectedError, match="no operation"):
             call("operations", again, "op_none")
 
 

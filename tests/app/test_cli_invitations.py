@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from instep.app import cli_invitations
-from instep.kit.errors import InstepError
+from instep.core.errors import InstepError
+from instep.invitations import cli
 from tests.invitations.firms import furnish, statuses
 from tests.support.commands import call, firm_of_commands
 from tests.support.world import Firm, make_firm
@@ -18,7 +18,7 @@ def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     async def make() -> Firm:
         return await furnish(make_firm(sqlite_migrated_url))
 
-    with firm_of_commands(make, cli_invitations, monkeypatch) as firm:
+    with firm_of_commands(make, cli, monkeypatch) as firm:
         yield firm
 
 

@@ -8,13 +8,13 @@ import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
-from instep.app import wiring
+from instep.app import container
 from instep.app.cli import app
-from instep.app.wiring import Services, make_services
+from instep.app.container import Services, make_services
 from instep.clerk.client import ClerkClient
-from instep.identity.model import ADMIN, MEMBER
-from instep.identity.refusals import Refused
-from tests.people.firms import ADA, BOB, DAN, furnish, in_clerk
+from instep.domain.errors import ChangeRejectedError
+from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
+from tests.members.firms import ADA, BOB, DAN, furnish, in_clerk
 from tests.support.world import Firm, make_firm
 
 Run = Callable[..., Result]
@@ -34,7 +34,7 @@ def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Firm:
         )
         return make_services(firm.services.settings, clerk=clerk, clock=firm.clock)
 
-    monkeypatch.setattr(wiring, "make_services", services)
+    monkeypatch.setattr(container, "make_services", services)
     return firm
 
 
@@ -46,26 +46,26 @@ def run() -> Run:
 
 def test_each_change_says_how_the_member_stands(firm: Firm, run: Run) -> None:
     bob = firm.user_id(BOB)
-    assert run("role", "acme", bob, ADMIN).output == "Bob Brown: active, org:admin\n"
-    assert run("role", "acme", bob, ADMIN).output == "Bob Brown: active, org:admin (as before)\n"
+    assert run("role", "acme", bob, ADMIN_ROLE).output == "Bob Brown: active, org:admin\n"
+    assert run("role", "acme", bob, ADMIN_ROLE).output == "Bob Brown: active, org:admin (as before)\n"
     assert run("deactivate", "acme", bob).output == "Bob Brown: deactivated, org:admin\n"
     assert run("reactivate", "acme", bob).output == "Bob Brown: active, org:admin\n"
     assert run("remove", "acme", bob).output == "Bob Brown: removed, org:admin\n"
     assert in_clerk(firm, BOB) is None
     assert run("restore", "acme", bob).output == "Bob Brown: active, org:admin\n"
-    assert in_clerk(firm, BOB) == ADMIN
+    assert in_clerk(firm, BOB) == ADMIN_ROLE
 
 
 def test_as_json_it_is_what_the_api_gives(firm: Firm, run: Run) -> None:
     told = json.loads(run("deactivate", "acme", firm.user_id(BOB), "--json").output)
-    assert (told["member"]["status"], told["member"]["role"], told["notices"]) == ("deactivated", MEMBER, [])
+    assert (told["member"]["status"], told["member"]["role"], told["notices"]) == ("deactivated", MEMBER_ROLE, [])
 
 
 def test_what_is_refused_changes_nothing_and_ends_with_the_sentence(firm: Firm, run: Run) -> None:
     run("remove", "acme", firm.user_id(DAN))
     refused = run("deactivate", "acme", firm.user_id(ADA))
     assert refused.exit_code == 1
-    assert isinstance(refused.exception, Refused)
+    assert isinstance(refused.exception, ChangeRejectedError)
     assert str(refused.exception) == "This is the last admin. Make someone else admin first."
     assert run("remove", "nowhere", "user_none").exit_code == 1
     assert run("role", "acme").exit_code == 2

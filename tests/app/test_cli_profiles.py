@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from instep.app import cli_profiles
-from instep.kit.errors import PermanentError
-from tests.profiles.firms import ADA, BOB, LOU, furnish
+from instep.core.errors import PermanentError
+from instep.users import cli
 from tests.support.commands import call, firm_of_commands, invoke
 from tests.support.world import Firm, make_firm
+from tests.users.firms import ADA, BOB, LOU, furnish
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     async def make() -> Firm:
         return await furnish(make_firm(sqlite_migrated_url))
 
-    with firm_of_commands(make, cli_profiles, monkeypatch) as firm:
+    with firm_of_commands(make, cli, monkeypatch) as firm:
         yield firm
 
 

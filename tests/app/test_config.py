@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from instep.app.config import BadSettings, Settings, load_demo_settings, load_settings, make_settings
-from instep.app.wiring import make_services
+from instep.app.config import Settings, SettingsError, load_demo_settings, load_settings, make_settings
+from instep.app.container import make_services
 from tests.support.svix import OTHER, SECRET
 
 HIDDEN = "hunter2-correct-horse-battery"
@@ -48,7 +48,7 @@ def test_what_is_wrong_is_named_and_its_value_is_not_repeated(
 ) -> None:
     monkeypatch.setenv(name, value)
     read = load_settings if is_from_environment else lambda: make_settings({name: value})
-    with pytest.raises(BadSettings) as refused:
+    with pytest.raises(SettingsError) as refused:
         read()
     assert str(refused.value).startswith(f"{name}: ")
     assert HIDDEN not in str(refused.value)
@@ -58,7 +58,7 @@ def test_what_is_wrong_is_named_and_its_value_is_not_repeated(
 def test_everything_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSTEP_PORT", "x")
     monkeypatch.setenv("CLERK_API_URL", "x")
-    with pytest.raises(BadSettings) as refused:
+    with pytest.raises(SettingsError) as refused:
         load_settings()
     assert {line.split(":")[0] for line in str(refused.value).splitlines()} == {"INSTEP_PORT", "CLERK_API_URL"}
 
@@ -76,7 +76,7 @@ def test_everything_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_what_turns_out_wrong_when_it_is_put_together_is_named_too(name: str, value: str) -> None:
-    with pytest.raises(BadSettings) as refused:
+    with pytest.raises(SettingsError) as refused:
         make_services(make_settings({name: value}))
     assert str(refused.value).startswith(f"{name}: ")
     assert HIDDEN not in str(refused.value)
@@ -124,7 +124,7 @@ def test_no_secret_shows_in_what_is_printed_of_the_settings() -> None:
 def test_the_demo_names_its_own_two_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (load_demo_settings().instep_port, load_demo_settings().clerk_emulator_port) == (8000, 8001)
     monkeypatch.setenv("CLERK_EMULATOR_PORT", HIDDEN)
-    with pytest.raises(BadSettings, match="CLERK_EMULATOR_PORT") as refused:
+    with pytest.raises(SettingsError, match="CLERK_EMULATOR_PORT") as refused:
         load_demo_settings()
     assert HIDDEN not in str(refused.value)
 
@@ -139,5 +139,5 @@ def test_origins_are_read_as_browsers_write_them() -> None:
 @pytest.mark.parametrize("text", ["*", "app.example.com", "https://app.example.com/path", "https://*.example.com"])
 @pytest.mark.parametrize("name", ["INSTEP_AUTHORIZED_PARTIES", "INSTEP_CORS_ORIGINS"])
 def test_what_is_no_origin_is_one_line_that_names_the_setting(name: str, text: str) -> None:
-    with pytest.raises(BadSettings, match=f"^{name}: .*https://app.example.com"):
+    with pytest.raises(SettingsError, match=f"^{name}: .*https://app.example.com"):
         make_settings({name: text})

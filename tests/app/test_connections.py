@@ -11,14 +11,14 @@ import pytest
 import uvicorn
 
 from instep.app import connections
-from instep.app.connections import BoundedProtocol, Limits, fit_to_files, make_protocol
+from instep.app.connections import BoundedProtocol, ConnectionLimits, limit_to_open_files, make_protocol
 from tests.support.flood import ask
 from tests.support.world import QuietServer
 
 pytestmark = pytest.mark.anyio
 
 GUARD = 30.0  # seconds after which a test has failed that waits for an end
-QUICK = Limits(head=0.2, body=0.2, idle=1, connections=50)
+QUICK = ConnectionLimits(head=0.2, body=0.2, idle=1, connections=50)
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -69,7 +69,7 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: App, limits: Limits = QUICK) -> AsyncIterator[Served]:
+async def serving(app: App, limits: ConnectionLimits = QUICK) -> AsyncIterator[Served]:
     """A server with these limits."""
     protocol = make_protocol(limits)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -142,7 +142,7 @@ async def test_a_body_that_drips_is_answered_408_and_the_application_learns_that
 
 
 async def test_a_body_that_comes_fast_enough_may_take_longer_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "BODY_RATE", 1_000)
+    monkeypatch.setattr(connections, "MIN_BODY_RATE", 1_000)
     async with serving(reading) as served:
         reader, writer = await served.connect(POST.replace(b"1000", b"4000"))
         for _ in range(40):
@@ -209,7 +209,7 @@ async def test_requests_on_one_connection_are_answered_in_turn_however_they_are_
 
 
 async def test_a_head_without_an_end_is_refused() -> None:
-    async with serving(plain, Limits(head=20)) as served:
+    async with serving(plain, ConnectionLimits(head=20)) as served:
         reader, writer = await served.connect(b"GET / HTTP/1.1\r\n")
         end = asyncio.create_task(end_of(reader))
         sent = 0
@@ -222,7 +222,7 @@ async def test_a_head_without_an_end_is_refused() -> None:
 
 
 async def test_a_body_that_nobody_reads_is_not_taken_in_for_ever() -> None:
-    async with serving(plain, Limits()) as served:
+    async with serving(plain, ConnectionLimits()) as served:
         reader, writer = await served.connect(POST.replace(b"1000", b"200000000"))
         assert b"200 OK" in await reader.readuntil(b"ok")
         sent = 0
@@ -235,7 +235,7 @@ async def test_a_body_that_nobody_reads_is_not_taken_in_for_ever() -> None:
 
 
 async def test_who_sends_all_before_reading_still_sees_the_answer() -> None:
-    async with serving(plain, Limits()) as served:
+    async with serving(plain, ConnectionLimits()) as served:
         reader, writer = await served.connect(POST.replace(b"1000", b"2000000"))
         writer.write(b"a" * 2_000_000)
         await writer.drain()
@@ -251,7 +251,7 @@ async def big(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def test_a_slow_reader_gets_everything_and_one_that_stalls_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STALLED_FOR", 0.3)
+    monkeypatch.setattr(connections, "STALL_TIMEOUT", 0.3)
     async with serving(big) as served:
         reader, _ = await served.connect(GET, limit=10_000)
         received = 0
@@ -265,7 +265,7 @@ async def test_a_slow_reader_gets_everything_and_one_that_stalls_is_ended(monkey
 
 
 async def test_where_the_limit_is_reached_the_one_waited_for_the_longest_makes_room() -> None:
-    async with serving(plain, Limits(head=20, connections=10)) as served:
+    async with serving(plain, ConnectionLimits(head=20, connections=10)) as served:
         held = [await served.connect(b"GET / HT") for _ in range(10)]
         await until(lambda: len(served.protocol.waiting) == 10)
         answer = await ask(served.port, GET.replace(b"Host: a", b"Host: a\r\nConnection: close"))
@@ -283,7 +283,7 @@ async def test_a_new_connection_is_refused_only_where_every_other_is_being_answe
         await go_on.wait()
         await plain(scope, receive, send)
 
-    async with serving(app, Limits(connections=3)) as served:
+    async with serving(app, ConnectionLimits(connections=3)) as served:
         held = [await served.connect(GET.replace(b"Host", b"Connection: close\r\nHost")) for _ in range(3)]
         await until(lambda: not served.protocol.waiting)
         assert (await end_of((await served.connect())[0])).startswith(b"HTTP/1.1 503 ")
@@ -304,4 +304,4 @@ def test_the_limit_leaves_descriptors_for_the_rest(
     monkeypatch: pytest.MonkeyPatch, files: int, connections: int
 ) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
-    assert fit_to_files(2_000) == connections
+    assert limit_to_open_files(2_000) == connections

@@ -5,24 +5,24 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from instep.app import wiring
+from instep.app import container
 from instep.app.config import make_settings
-from instep.app.doctor import Finding, examine
-from instep.app.wiring import _plain
+from instep.app.container import _get_secret_value
+from instep.app.doctor import DiagnosticResult, run_diagnostics
 from instep.clerk.client import ClerkClient
-from instep.inbox import store
-from instep.kit.clock import HOUR, MINUTE, now
-from instep.kit.db import Conn
-from instep.kit.schema import migrate
-from instep.sync import store as sync_store
-from instep.sync.model import Run
+from instep.core.clock import HOUR, MINUTE, now
+from instep.core.db import Conn
+from instep.core.schema_migrations import migrate_schema
+from instep.sync import repository
+from instep.sync.models import Run
+from instep.webhooks import repository as webhooks_repository
 from tests.support.deliveries import delivery, user_body
 from tests.support.svix import SECRET
 from tests.support.world import KEY, Firm
 
 pytestmark = pytest.mark.anyio
 
-Examine = Callable[..., "dict[str, Finding]"]
+Examine = Callable[..., "dict[str, DiagnosticResult]"]
 
 
 @pytest.fixture
@@ -35,7 +35,9 @@ async def look(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Examine:
     transport = httpx2.ASGITransport(app=firm.emulator)
     url = firm.emulator.site.url
     monkeypatch.setattr(
-        wiring, "make_clerk", lambda it: ClerkClient(_plain(it, "clerk_secret_key"), api_url=url, transport=transport)
+        container,
+        "make_clerk",
+        lambda it: ClerkClient(_get_secret_value(it, "clerk_secret_key"), api_url=url, transport=transport),
     )
     values = {
         "INSTEP_DATABASE_URL": good.database_url,
@@ -46,18 +48,18 @@ async def look(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Examine:
         "CLERK_WEBHOOK_SIGNING_SECRET": SECRET,
     }
 
-    async def look(**changes: str) -> dict[str, Finding]:
+    async def look(**changes: str) -> dict[str, DiagnosticResult]:
         if not list(firm.emulator.state.users.oldest_first()):
             firm.emulator.seed({"users": [{"email_address": "maya@example.com"}], "events": True})
             await firm.settle()
-        found = await examine(make_settings(values | changes))
+        found = await run_diagnostics(make_settings(values | changes))
         assert not any(secret in repr(found) for secret in (KEY, SECRET, firm.emulator.secret_key))
         return {it.what: it for it in found}
 
     return look
 
 
-def wrong(findings: dict[str, Finding]) -> set[str]:
+def wrong(findings: dict[str, DiagnosticResult]) -> set[str]:
     return {what for what, it in findings.items() if not it.is_good}
 
 
@@ -103,9 +105,9 @@ async def test_a_database_that_is_not_migrated_is_told_what_to_run(look: Examine
 
 async def test_deliveries_that_wait_too_long_or_are_parked_are_noticed(look: Examine, sqlite_firm: Firm) -> None:
     db = sqlite_firm.services.db
-    db.writing(store.put, [delivery("msg_1", user_body(1), at=now() - 2 * HOUR)])
+    db.write_sync(webhooks_repository.insert_deliveries, [delivery("msg_1", user_body(1), at=now() - 2 * HOUR)])
     assert "instep serve" in (await look())["Inbox"].text
-    db.writing(store.park, ["msg_1"], now=now(), reason="unreadable")
+    db.write_sync(webhooks_repository.mark_failed, ["msg_1"], now=now(), reason="unreadable")
     found = await look()
     assert wrong(found) == {"Inbox"}
     assert found["Inbox"].text == "1 parked"
@@ -116,14 +118,14 @@ async def test_a_sync_whose_process_died_is_told_with_the_command_that_goes_on(
 ) -> None:
     db, begun = sqlite_firm.services.db, now() - 2 * MINUTE
     run = Run(id="syn_1", kind="first", state="running", actor="cli", started_at=begun, changed_at=begun)
-    lease = db.writing(sync_store.take_lease, "a process", now=begun)
+    lease = db.write_sync(repository.take_lease, "a process", now=begun)
     assert lease is not None
-    db.writing(sync_store.open_run, run, lease)
+    db.write_sync(repository.start_run, run, lease)
     found = await look()
     assert wrong(found) == {"Sync"}
     assert found["Sync"].text == "the last run (first) was interrupted: `instep sync apply` goes on with it"
-    db.writing(sync_store.drop_lease, lease)
-    db.writing(sync_store.fail_left, run.id, now=now(), reason="Not enough memory.", code="in_vain")
+    db.write_sync(repository.release_lease, lease)
+    db.write_sync(repository.fail_interrupted_run, run.id, now=now(), reason="Not enough memory.", code="in_vain")
     assert (await look())["Sync"].text == "the last run (first) failed: Not enough memory."
 
 
@@ -151,9 +153,9 @@ async def test_a_search_without_its_index_is_noticed_and_the_next_migrate_mends_
         conn.exec_driver_sql("DROP TABLE instep_memberships_search")
         conn.exec_driver_sql("DROP TABLE instep_users_search")
 
-    db.writing(drop)
+    db.write_sync(drop)
     found = await look()
     assert wrong(found) == {"Search"}
     assert "slow" in found["Search"].text
-    migrate(db.engine)
+    migrate_schema(db.engine)
     assert wrong(await look()) == set()

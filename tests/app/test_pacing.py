@@ -2,8 +2,8 @@
 
 import pytest
 
-from instep.app.config import BadSettings, make_settings
-from instep.app.pacing import make_pacer, most_of
+from instep.app.config import SettingsError, make_settings
+from instep.app.database import get_clerk_rate_limit, make_clerk_rate_limiter
 
 KEY = {"CLERK_SECRET_KEY": "sk_test_x"}
 
@@ -22,22 +22,24 @@ KEY = {"CLERK_SECRET_KEY": "sk_test_x"}
     ids=str,
 )
 def test_the_limit_is_clerks_own_unless_it_is_set(values: dict[str, str], most: int | None) -> None:
-    assert most_of(make_settings(values)) == most
+    assert get_clerk_rate_limit(make_settings(values)) == most
 
 
 @pytest.mark.parametrize("wrong", ["fast", "0", "-5", "1.5"])
 def test_what_is_no_pace_is_named(wrong: str) -> None:
-    with pytest.raises(BadSettings, match="INSTEP_PACE"):
+    with pytest.raises(SettingsError, match="INSTEP_PACE"):
         make_settings({"INSTEP_PACE": wrong})
 
 
 def test_without_a_limit_there_is_nothing_to_wait_for() -> None:
-    assert make_pacer(make_settings({**KEY, "INSTEP_PACE": "off"})) is None
+    assert make_clerk_rate_limiter(make_settings({**KEY, "INSTEP_PACE": "off"})) is None
 
 
 @pytest.mark.anyio
 async def test_on_sqlite_the_permits_are_in_a_file_beside_the_database(tmp_path: object) -> None:
-    pacer = make_pacer(make_settings({**KEY, "INSTEP_DATABASE_URL": f"sqlite:///{tmp_path}/instep.db?timeout=5"}))
+    pacer = make_clerk_rate_limiter(
+        make_settings({**KEY, "INSTEP_DATABASE_URL": f"sqlite:///{tmp_path}/instep.db?timeout=5"})
+    )
     assert pacer is not None
     assert pacer.db.engine.url.database == f"{tmp_path}/instep.db-pace"
     await pacer.close()

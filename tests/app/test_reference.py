@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from instep.app.reference import read
+from instep.app.openapi import build_reference
 from tests.support.town import Town
 
 pytestmark = pytest.mark.anyio
@@ -50,5 +50,5 @@ async def test_every_link_of_the_page_leads_to_something_on_it_or_of_ours(town: 
 def test_a_schema_is_said_in_a_few_words(schema: dict[str, object], words: str) -> None:
     operation = {"operationId": "find", "responses": {}, "parameters": [{"name": "x", "in": "query", "schema": schema}]}
     document = {"info": {"version": "1"}, "paths": {"/x": {"get": operation}}, "components": {"schemas": {}}}
-    (doing,) = read(document).groups["other"]
+    (doing,) = build_reference(document).groups["other"]
     assert [it.type for it in doing.fields] == [words]

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from instep.app.timer import Job, Timer, install
-from instep.kit.db import Db
-from instep.kit.errors import TemporaryError
+from instep.app.scheduler import ScheduledJob, Scheduler, install_tables
+from instep.core.db import Database
+from instep.core.errors import TemporaryError
 
 pytestmark = pytest.mark.anyio
 PATIENCE = 20
@@ -21,7 +21,7 @@ class Ran:
         self.by: list[str] = []
         self.enough, self._enough = asyncio.Event(), enough
 
-    def job(self, name: str, *, fails: bool = False) -> Job:
+    def job(self, name: str, *, fails: bool = False) -> ScheduledJob:
         async def run() -> None:
             self.by.append(name)
             if len(self.by) >= self._enough:
@@ -29,7 +29,7 @@ class Ran:
             if fails:
                 raise TemporaryError("Not now.")
 
-        return Job("tick", EVERY_SECOND, run)
+        return ScheduledJob("tick", EVERY_SECOND, run)
 
 
 async def until(event: asyncio.Event) -> None:
@@ -43,9 +43,9 @@ async def stopped(stop: Callable[[], Awaitable[None]]) -> None:
 
 
 async def test_a_job_runs_by_the_clock_and_goes_on_after_a_failure(database_url: str) -> None:
-    db, ran = Db(database_url), Ran(2)
-    await install(db)
-    timer = Timer(db, [ran.job("here", fails=True)])
+    db, ran = Database(database_url), Ran(2)
+    await install_tables(db)
+    timer = Scheduler(db, [ran.job("here", fails=True)])
     timer.start()
     await until(ran.enough)
     await stopped(timer.stop)
@@ -53,10 +53,10 @@ async def test_a_job_runs_by_the_clock_and_goes_on_after_a_failure(database_url:
 
 
 async def test_two_replicas_take_turns_and_never_run_the_same_tick(postgres_url: str) -> None:
-    dbs, ran = [Db(postgres_url), Db(postgres_url)], Ran(3)
-    await install(dbs[0])
-    await install(dbs[1])
-    timers = [Timer(db, [ran.job(name)]) for db, name in zip(dbs, ("here", "there"), strict=True)]
+    dbs, ran = [Database(postgres_url), Database(postgres_url)], Ran(3)
+    await install_tables(dbs[0])
+    await install_tables(dbs[1])
+    timers = [Scheduler(db, [ran.job(name)]) for db, name in zip(dbs, ("here", "there"), strict=True)]
     begun = asyncio.get_running_loop().time()
     for timer in timers:
         timer.start()
@@ -70,8 +70,8 @@ async def test_two_replicas_take_turns_and_never_run_the_same_tick(postgres_url:
 
 
 async def test_a_process_ends_although_the_database_has_no_timer(postgres_url: str) -> None:
-    db = Db(postgres_url)
-    timer = Timer(db, [Ran(1).job("here")])
+    db = Database(postgres_url)
+    timer = Scheduler(db, [Ran(1).job("here")])
     timer.start()
     await asyncio.sleep(0)
     await stopped(timer.stop)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from instep.inbox import store
+from instep.webhooks import repository
 from tests.support.deliveries import delivery, user_body
 from tests.support.faults import failing
 from tests.support.town import Town
@@ -137,7 +137,7 @@ async def test_it_is_alive_even_without_the_database_and_ready_only_with_it(town
 
 async def test_the_figures_tell_what_waits_and_what_was_done(town: Town) -> None:
     db = town.firm.services.db
-    db.writing(store.put, [delivery("msg_1", user_body(1), at=1)])
+    db.write_sync(repository.insert_deliveries, [delivery("msg_1", user_body(1), at=1)])
     text = (await get(town, "/metrics", "nobody")).text
     assert 'instep_deliveries_unsettled{state="new"} 1.0' in text
     assert re.search(r'instep_deliveries_total{outcome="changed"} \d+', text)

@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 from instep.app import worker as app_worker
-from instep.app.store import DueTimes
-from instep.app.worker import Worker
-from instep.kit.db import Db
-from instep.kit.errors import TemporaryError
-from instep.kit.live import Live
-from instep.kit.relay import Relay
-from instep.sync.model import TOPIC
+from instep.app.worker import DueTimes, Worker
+from instep.core.db import Database
+from instep.core.errors import TemporaryError
+from instep.core.pubsub import PostgresRelay, PubSub
+from instep.sync.models import SYNC_TOPIC
 
 pytestmark = pytest.mark.anyio
 PATIENCE = 20
@@ -48,11 +46,11 @@ class Done:
 @pytest.fixture
 def never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks by themselves: only a notice makes them."""
-    monkeypatch.setattr(app_worker, "LOOK_EVERY", 3_600.0)
+    monkeypatch.setattr(app_worker, "POLL_INTERVAL", 3_600.0)
 
 
 @asynccontextmanager
-async def working(live: Live) -> AsyncIterator[tuple[Worker, Done, Done]]:
+async def working(live: PubSub) -> AsyncIterator[tuple[Worker, Done, Done]]:
     """A worker that has looked at everything once and found nothing: itself, its inbox and its syncs."""
     inbox, sync = Done(), Done()
     worker = Worker(inbox, Done(), live, (), sync.run_once)  # type: ignore[arg-type]
@@ -64,10 +62,10 @@ async def working(live: Live) -> AsyncIterator[tuple[Worker, Done, Done]]:
 
 
 @asynccontextmanager
-async def joined(url: str, *lives: Live) -> AsyncIterator[None]:
+async def joined(url: str, *lives: PubSub) -> AsyncIterator[None]:
     """Processes on one PostgreSQL."""
-    db = Db(url)
-    relays = [Relay(db, live) for live in lives]
+    db = Database(url)
+    relays = [PostgresRelay(db, live) for live in lives]
     for it in relays:
         it.start()
         await it.is_listening.wait()
@@ -86,13 +84,13 @@ async def does(done: Done, ask: Callable[[], Any]) -> None:
 
 @pytest.mark.usefixtures("never_looks")
 async def test_what_arrives_here_is_worked_at_once() -> None:
-    async with working(Live()) as (worker, inbox, _):
+    async with working(PubSub()) as (worker, inbox, _):
         await does(inbox, worker.wake)
 
 
 @pytest.mark.usefixtures("never_looks")
 async def test_what_arrives_where_nobody_works_is_worked_at_once_elsewhere(postgres_url: str) -> None:
-    here, there = Live(), Live()
+    here, there = PubSub(), PubSub()
     idle = Worker(Done(), Done(), here)  # type: ignore[arg-type]
     async with joined(postgres_url, here, there), working(there) as (_, inbox, _):
         await does(inbox, idle.wake)
@@ -100,7 +98,7 @@ async def test_what_arrives_where_nobody_works_is_worked_at_once_elsewhere(postg
 
 @pytest.mark.usefixtures("never_looks")
 async def test_who_works_what_arrived_here_tells_no_other_process() -> None:
-    live, told = Live(), []
+    live, told = PubSub(), []
     live.relay = told.append
     async with working(live) as (worker, inbox, _):
         await does(inbox, worker.wake)
@@ -109,22 +107,22 @@ async def test_who_works_what_arrived_here_tells_no_other_process() -> None:
 
 @pytest.mark.usefixtures("never_looks")
 async def test_a_sync_that_is_asked_for_at_one_replica_begins_at_once_at_another(postgres_url: str) -> None:
-    here, there = Live(), Live()
+    here, there = PubSub(), PubSub()
     async with joined(postgres_url, here, there), working(there) as (_, _, sync):
-        await does(sync, lambda: here.publish([TOPIC]))
+        await does(sync, lambda: here.publish([SYNC_TOPIC]))
 
 
 async def test_without_any_notice_it_is_found_by_looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_worker, "LOOK_EVERY", 0.01)
-    async with working(Live()) as (_, inbox, sync):
+    monkeypatch.setattr(app_worker, "POLL_INTERVAL", 0.01)
+    async with working(PubSub()) as (_, inbox, sync):
         for it in (inbox, sync):
             await does(it, lambda: None)
 
 
 @pytest.mark.parametrize("failure", [TemporaryError("Not now."), ZeroDivisionError()], ids=["foreseen", "a fault"])
 async def test_a_failure_ends_nothing(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-    monkeypatch.setattr(app_worker, "LOOK_EVERY", 0.01)
-    async with working(Live()) as (_, inbox, _):
+    monkeypatch.setattr(app_worker, "POLL_INTERVAL", 0.01)
+    async with working(PubSub()) as (_, inbox, _):
         inbox.failure = failure
         await inbox.until(lambda: inbox.failure is None)
         await does(inbox, lambda: None)
@@ -151,10 +149,10 @@ async def test_an_idle_worker_that_hears_every_notice_looks_at_most_every_ten_se
             waited += seconds
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(app_worker, "LOOK_EVERY", 0.0)
-    monkeypatch.setattr(app_worker, "_wait", wait)
+    monkeypatch.setattr(app_worker, "POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(app_worker, "_wait_for_event", wait)
     idle = [Done(), Done(), Done()]
-    worker = Worker(idle[0], idle[1], Live(), (), idle[2].run_once, due_times, lambda: True)  # type: ignore[arg-type]
+    worker = Worker(idle[0], idle[1], PubSub(), (), idle[2].run_once, due_times, lambda: True)  # type: ignore[arg-type]
     worker.start()
     await asyncio.wait_for(is_enough.wait(), PATIENCE)
     await worker.stop()
@@ -164,7 +162,7 @@ async def test_an_idle_worker_that_hears_every_notice_looks_at_most_every_ten_se
 
 @pytest.mark.parametrize("part", ["inbox", "operations", "sync"])
 async def test_what_is_due_wakes_its_own_loop(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    monkeypatch.setattr(app_worker, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(app_worker, "POLL_INTERVAL", 0.01)
     loops = {name: Done() for name in ("inbox", "operations", "sync")}
     due = DueTimes(**{name: 1 if name == part else None for name in loops})
 
@@ -174,7 +172,7 @@ async def test_what_is_due_wakes_its_own_loop(monkeypatch: pytest.MonkeyPatch, p
     worker = Worker(
         loops["inbox"],  # type: ignore[arg-type]
         loops["operations"],  # type: ignore[arg-type]
-        Live(),
+        PubSub(),
         (),
         loops["sync"].run_once,
         due_times,
@@ -186,9 +184,9 @@ async def test_what_is_due_wakes_its_own_loop(monkeypatch: pytest.MonkeyPatch, p
 
 
 async def test_something_due_soon_is_looked_at_in_time() -> None:
-    worker = Worker(Done(), Done(), Live(), hears_all=lambda: True, clock=lambda: 10_000)  # type: ignore[arg-type]
+    worker = Worker(Done(), Done(), PubSub(), is_fully_subscribed=lambda: True, clock=lambda: 10_000)  # type: ignore[arg-type]
     wakes = {name: asyncio.Event() for name in ("inbox", "operations", "sync")}
     assert worker._wake_due(DueTimes(13_000, None, None), wakes) == 3.0
     assert not wakes["inbox"].is_set()
-    assert worker._wake_due(DueTimes(13_000, 9_000, None), wakes) == app_worker.LOOK_EVERY
+    assert worker._wake_due(DueTimes(13_000, 9_000, None), wakes) == app_worker.POLL_INTERVAL
     assert wakes["operations"].is_set()

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from instep.kit.db import make_engine
-from instep.kit.schema import migrate
+from instep.core.db import create_engine
+from instep.core.schema_migrations import migrate_schema
 from tests.attack import bodies, forgery, health, matrix, rest, tokens, webhooks
 from tests.attack.target import Report, Target, target
 from tests.support.postgres import NoPostgres, Postgres
@@ -70,7 +70,7 @@ def database(name: str) -> Iterator[tuple[Path, str]]:
     with tempfile.TemporaryDirectory(prefix="instep-attack-") as folder:
         if name == "sqlite":
             url = f"sqlite:///{folder}/instep.db"
-            migrate(make_engine(url))
+            migrate_schema(create_engine(url))
             yield Path(folder), url
             return
         try:
@@ -79,7 +79,7 @@ def database(name: str) -> Iterator[tuple[Path, str]]:
             raise SystemExit(f"no PostgreSQL to attack: {error}") from None
         try:
             with server.database() as url:
-                migrate(make_engine(url))
+                migrate_schema(create_engine(url))
                 yield Path(folder), url
         finally:
             server.stop()

@@ -11,8 +11,8 @@ import pytest
 import uvicorn
 from playwright.sync_api import Page
 
-from instep.access.gate import COOKIE
-from instep.identity.session import SessionClaims
+from instep.auth.authenticator import SESSION_COOKIE
+from instep.domain.models import SessionClaims
 from tests.browser.preview import Firm, preview
 from tests.support.world import Firm as WholeFirm
 from tests.support.world import make_firm
@@ -66,15 +66,15 @@ class Office:
 
     def enter(self, page: Page) -> Page:
         """Sign in with the break-glass key."""
-        token = self.run(self.firm.services.access_pages.sessions.open_by_key())
-        page.context.add_cookies([{"name": COOKIE, "value": token, "url": self.origin}])
+        token = self.run(self.firm.services.sign_in_pages.sessions.open_break_glass())
+        page.context.add_cookies([{"name": SESSION_COOKIE, "value": token, "url": self.origin}])
         return page
 
     def enter_as(self, page: Page, email: str) -> Page:
         """Sign in as the person with this address."""
         claims = SessionClaims(user=self.firm.user_id(email), session=f"sess_{email.partition('@')[0]}")
         token = self.run(self.firm.services.gate.sessions.open(claims))
-        page.context.add_cookies([{"name": COOKIE, "value": token, "url": self.origin}])
+        page.context.add_cookies([{"name": SESSION_COOKIE, "value": token, "url": self.origin}])
         return page
 
 

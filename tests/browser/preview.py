@@ -11,20 +11,27 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from instep.access.attention import AttentionPages
-from instep.access.console import Console
-from instep.access.principal import Access, Principal
-from instep.identity.model import ADMIN, MEMBER, ClerkId, Invitation
+from instep.auth.principal import OrganizationAccess, Principal
+from instep.console.attention_pages import AttentionPages
+from instep.console.responses import PageResponder
+from instep.core.clock import DAY, HOUR, MINUTE, now
+from instep.core.db_errors import DatabaseUnavailableError
+from instep.core.errors import TemporaryError
+from instep.core.pubsub import PubSub
+from instep.core.templates import PageRenderer, create_page_renderer
+from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE, ClerkId, ClerkInvitation
 from instep.invitations.pages import InvitationPages
-from instep.invitations.rules import InviteRefused, checked_email
-from instep.kit.clock import DAY, HOUR, MINUTE, now
-from instep.kit.db import DatabaseDown
-from instep.kit.errors import TemporaryError
-from instep.kit.html import Pages, make_pages
-from instep.kit.live import Live
-from instep.people.around import Around
-from instep.people.merge import Ask, MemberRow, Members, People, Unavailable, merge, rows_of
-from instep.people.pages import PeoplePages
+from instep.invitations.policies import InvitationRefusedError, validate_email
+from instep.members.listing import build_invitation_rows, merge_page
+from instep.members.models import (
+    InvitationsUnavailable,
+    MemberFilter,
+    MemberListPage,
+    MemberQueryResult,
+    MemberRow,
+    RowAnnotations,
+)
+from instep.members.pages import MemberListPages
 
 ORGANIZATION = "org_01"
 NAMES = """Maya Cohen,Daniel Okafor,Aisha Rahman,Lucas Moreau,Ingrid Solberg,Tomás Herrera,Priya Nair,Noah Fischer,
@@ -47,7 +54,7 @@ def member(number: int, name: str, at: int) -> MemberRow:
         last_name=last,
         username=None,
         image_url=None,
-        role=ADMIN if number < 2 else MEMBER,
+        role=ADMIN_ROLE if number < 2 else MEMBER_ROLE,
         status="deactivated" if is_away else "active",
         sort_name=f"{last} {first}".lower(),
         joined_at=at - (number * 17 + 12) * DAY,
@@ -61,9 +68,9 @@ def plain(address: str) -> str:
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
-def invitation(name: str, *, sent_at: int, lasts: int = 7 * DAY, role: str = MEMBER) -> Invitation:
+def invitation(name: str, *, sent_at: int, lasts: int = 7 * DAY, role: str = MEMBER_ROLE) -> ClerkInvitation:
     """A pending invitation of the address `name` at the firm."""
-    return Invitation(
+    return ClerkInvitation(
         clerk_id=ClerkId(f"orginv_{name.split('@')[0].replace('.', '_')}"),
         email=name if "@" in name else f"{name}@northwind.example",
         role=role,
@@ -79,12 +86,12 @@ class Firm:
     """Northwind Law, in memory. `is_clerk_down`, `is_database_down` and `refuses` make things fail."""
 
     members: list[MemberRow] = field(default_factory=list)
-    invitations: list[Invitation] = field(default_factory=list)
+    invitations: list[ClerkInvitation] = field(default_factory=list)
     organizations: int = 2
     is_clerk_down: bool = False
     is_database_down: bool = False
     keys: list[str | None] = field(default_factory=list)
-    live: Live = field(default_factory=Live)
+    live: PubSub = field(default_factory=PubSub)
 
     @classmethod
     def northwind(cls) -> "Firm":
@@ -94,47 +101,55 @@ class Firm:
             members=[member(number, name, at) for number, name in enumerate(NAMES.split(","))],
             invitations=[
                 invitation("nora.albrecht", sent_at=at - 3 * HOUR),
-                invitation("kenji.watanabe", sent_at=at - 3 * DAY - HOUR, role=ADMIN),
+                invitation("kenji.watanabe", sent_at=at - 3 * DAY - HOUR, role=ADMIN_ROLE),
                 invitation("ruth.bergman", sent_at=at - 6 * DAY + 5 * HOUR),
                 invitation("pavel.horak", sent_at=at - 9 * DAY),
             ],
         )
 
-    async def list_people(self, access: Access, ask: Ask) -> People:
+    async def list_people(self, access: OrganizationAccess, ask: MemberFilter) -> MemberListPage:
         """The list, by the real merge."""
         if self.is_database_down:
-            raise DatabaseDown("connection refused")
-        found = Unavailable("timeout") if self.is_clerk_down else rows_of(self.invitations, now=now(), joined=())
-        return merge(ask, self._members(ask), found if ask.wants_invitations() else None)
+            raise DatabaseUnavailableError("connection refused")
+        found = (
+            InvitationsUnavailable("timeout")
+            if self.is_clerk_down
+            else build_invitation_rows(self.invitations, now=now(), joined=())
+        )
+        return merge_page(ask, self._members(ask), found if ask.includes_invitations() else None)
 
-    def _members(self, ask: Ask) -> Members:
+    def _members(self, ask: MemberFilter) -> MemberQueryResult:
         counts: dict[tuple[str, str], int] = {}
         for row in self.members:
             counts[row.status, row.role] = counts.get((row.status, row.role), 0) + 1
         after = ask.cursor.member if ask.cursor else None
         found = [row for row in self.members if is_wanted(row, ask)]
         found.sort(key=key_of)
-        return Members(rows=[r for r in found if not after or key_of(r) > after], counts=counts, seats=SEATS)
+        return MemberQueryResult(rows=[r for r in found if not after or key_of(r) > after], counts=counts, seats=SEATS)
 
-    async def invite(self, access: Access, *, email: str, role: str, idempotency_key: str | None = None) -> Invitation:
+    async def invite(
+        self, access: OrganizationAccess, *, email: str, role: str, idempotency_key: str | None = None
+    ) -> ClerkInvitation:
         """Sends nothing; the address decides what happens."""
         self.keys.append(idempotency_key)
-        address = checked_email(email)
+        address = validate_email(email)
         if address.startswith("slow"):
             raise TemporaryError("We do not know yet whether Clerk did it. Checking...")
         if address in {row.email for row in self.members}:
-            raise InviteRefused(f"{address} is already a member.", code="already_member", field="email")
+            raise InvitationRefusedError(f"{address} is already a member.", code="already_member", field="email")
         if address in {it.email for it in self.invitations}:
-            raise InviteRefused(f"{address} already has a pending invitation.", code="already_invited", field="email")
+            raise InvitationRefusedError(
+                f"{address} already has a pending invitation.", code="already_invited", field="email"
+            )
         if address.startswith("full"):
-            raise InviteRefused("All 30 seats are in use (24 members, 6 invitations).", code="no_seats")
+            raise InvitationRefusedError("All 30 seats are in use (24 members, 6 invitations).", code="no_seats")
         sent = invitation(address, sent_at=now(), role=role)
         self.invitations.append(sent)
         return sent
 
-    async def around(self, access: Access) -> Around:
+    async def around(self, access: OrganizationAccess) -> RowAnnotations:
         """Nothing got lost, and nothing is under way."""
-        return Around()
+        return RowAnnotations()
 
     async def count_attention(self, organization_id: str | None) -> int:
         """Nothing here waits for a person."""
@@ -149,7 +164,7 @@ class Firm:
         self.live.publish([ORGANIZATION])
 
 
-def is_wanted(row: MemberRow, ask: Ask) -> bool:
+def is_wanted(row: MemberRow, ask: MemberFilter) -> bool:
     """The filter that the database applies."""
     text = f"{row.first_name} {row.last_name} {row.email}".lower()
     return (
@@ -167,7 +182,7 @@ class Door:
     """Who comes in: the cookie `as` says `member` for someone who may only read, otherwise it is an admin."""
 
     firm: Firm
-    pages: Pages
+    pages: PageRenderer
 
     async def principal(self, request: Request) -> Principal | Response:
         is_member = request.cookies.get("as") == "member"
@@ -175,7 +190,7 @@ class Door:
         name = f"{row.first_name} {row.last_name}"
         return Principal(kind="person", name=name, email=row.email, user_id=row.user_id)
 
-    async def access(self, request: Request, reference: str) -> Access | Response:
+    async def access(self, request: Request, reference: str) -> OrganizationAccess | Response:
         principal = await self.principal(request)
         assert isinstance(principal, Principal)
         found = [access for access in await self.organizations(principal) if access.organization_slug == reference]
@@ -183,18 +198,20 @@ class Door:
             return found[0]
         return self.pages.error(request, status=404, title="Not found", text="There is no such page, or not for you.")
 
-    async def organizations(self, principal: Principal, /, query: str = "", limit: int = 500) -> Sequence[Access]:
+    async def organizations(
+        self, principal: Principal, /, query: str = "", limit: int = 500
+    ) -> Sequence[OrganizationAccess]:
         names = ["Northwind Law", "Fabrikam Studio", "Contoso Pharma"][: self.firm.organizations]
         names = [name for name in names if query.lower() in name.lower()][:limit]
         is_admin = principal.user_id == self.firm.members[0].user_id
         return [
-            Access(
+            OrganizationAccess(
                 principal=principal,
                 organization_id=f"org_{number:02}",
                 organization_clerk_id=f"org_clerk_{number}",
                 organization_name=name,
                 organization_slug=name.lower().replace(" ", "-"),
-                role=ADMIN if is_admin else MEMBER,
+                role=ADMIN_ROLE if is_admin else MEMBER_ROLE,
             )
             for number, name in enumerate(names, 1)
         ]
@@ -221,24 +238,24 @@ class Door:
         what = request.path_params["what"]
         if what == "sign-in":
             context = {"sign_in_url": "/", "has_break_glass": True, "next": "/", "error": None}
-            return self.pages.page(request, "access/sign_in.html", status=200, **context)
+            return self.pages.page(request, "console/sign_in.html", status=200, **context)
         if what == "denied":
-            return self.pages.page(request, "access/denied.html", principal=await self.principal(request))
+            return self.pages.page(request, "console/denied.html", principal=await self.principal(request))
         return self.pages.error(request, status=404, title="Not found", text="There is no such page, or not for you.")
 
 
 def preview(firm: Firm, public_url: str) -> Starlette:
     """The app: the real pages, wired to a made-up firm."""
-    pages = make_pages(public_url=public_url)
+    pages = create_page_renderer(public_url=public_url)
     door = Door(firm, pages)
-    console = Console(
+    console = PageResponder(
         pages=pages,
         principal=door.principal,
         access=door.access,
         organizations=door.organizations,
         attention=firm.count_attention,
     )
-    people = PeoplePages(
+    people = MemberListPages(
         console=console,
         roles=lambda access: access.roles.options,
         list_people=firm.list_people,

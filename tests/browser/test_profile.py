@@ -3,11 +3,11 @@
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from instep.profiles.rules import NOT_SYNCED
+from instep.users.policies import SYNC_FAILED
 from tests.browser.conftest import Office
 from tests.browser.test_members import faults_by_axe
-from tests.profiles.firms import ADA, BOB, LOU, clerk_user, furnish, person, recover, silence
 from tests.support.browser import NewPage
+from tests.users.firms import ADA, BOB, LOU, clerk_user, furnish, person, recover, silence
 
 REFUSED = [r"status of (4\d\d|503)"]
 
@@ -77,26 +77,26 @@ def test_a_failure_of_clerks_is_rolled_back_where_it_was_typed_and_in_the_row(of
     )
     office.firm.emulator.fail("UpdateUser", status=500, count=1)
     form = save_name(page, "Bob Brown", "Robert")
-    expect(form.get_by_role("alert")).to_contain_text(f"{NOT_SYNCED}: Clerk failed with status 500.")
+    expect(form.get_by_role("alert")).to_contain_text(f"{SYNC_FAILED}: Clerk failed with status 500.")
     field = form.get_by_label("First name")
     expect(field).to_have_value("Bob")
     expect(form).to_contain_text("Back to what is stored; “Robert” was not saved.")
     assert faults_by_axe(page) == []
     assert held.evaluate("seen => seen") == ["Robert Brown", "Bob Brown"]
-    expect(row(page, "Bob Brown")).to_contain_text(NOT_SYNCED)
+    expect(row(page, "Bob Brown")).to_contain_text(SYNC_FAILED)
     assert (stored(office, BOB), in_clerk(office, BOB)) == ("Bob", "Bob")
     form.get_by_role("button", name="Try it again").click()
     expect(field).to_have_value("Robert")
     expect(field).to_be_focused()
     form.get_by_role("button", name="Save").click()
-    expect(row(page, "Robert Brown")).not_to_contain_text(NOT_SYNCED)
+    expect(row(page, "Robert Brown")).not_to_contain_text(SYNC_FAILED)
     assert (stored(office, BOB), in_clerk(office, BOB)) == ("Robert", "Robert")
 
 
 def test_without_a_key_nothing_is_changed(office: Office, page: Page) -> None:
     office.firm.services.clerk._backend._is_configured = False
     form = save_name(page, "Bob Brown", "Robert")
-    expect(form.get_by_role("alert")).to_contain_text(f"{NOT_SYNCED}: Clerk authentication not configured.")
+    expect(form.get_by_role("alert")).to_contain_text(f"{SYNC_FAILED}: Clerk authentication not configured.")
     expect(form.get_by_label("First name")).to_have_value("Bob")
     assert stored(office, BOB) == "Bob"
 

@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Page, expect
 
-from instep.inbox.tables import deliveries
-from instep.kit.clock import HOUR
-from instep.kit.db import Conn
-from instep.sync import store
-from instep.sync.model import Freshness
+from instep.core.clock import HOUR
+from instep.core.db import Conn
+from instep.sync import repository
+from instep.sync.models import Freshness
+from instep.webhooks.tables import deliveries
 from tests.browser.conftest import Office
 from tests.browser.test_members import faults_by_axe
 from tests.support.browser import Colours, NewPage, Size
@@ -113,7 +113,7 @@ def test_an_open_page_is_told_what_waits(office: Office, page: Page) -> None:
     expect(page.locator("#webhook-quiet")).to_have_count(0)
     services = office.firm.services
     now = services.clock()
-    office.run(services.db.write(store.keep_freshness, Freshness(now, now - 26 * HOUR, 3)))
+    office.run(services.db.write(repository.save_freshness, Freshness(now, now - 26 * HOUR, 3)))
     park_one(office)
 
     async def tell() -> None:

@@ -8,7 +8,7 @@ import httpx2
 import sqlalchemy as sa
 from alembic import command
 
-from instep.kit import schema
+from instep.core import schema_migrations
 from tests.support.svix import signed
 from tests.support.world import DOOR, Firm
 
@@ -93,4 +93,4 @@ def found(response: httpx2.Response) -> Json:
 def migrate_to(engine: sa.Engine, revision: str) -> None:
     """Bring an empty database to an earlier version of the schema."""
     with engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
-        command.upgrade(schema._config(conn), revision)
+        command.upgrade(schema_migrations._make_alembic_config(conn), revision)

@@ -8,11 +8,12 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from instep.app import cli_instance, cli_run, cli_sync, doctor, wiring
+from instep.app import cli_instance, cli_runtime, container, doctor
 from instep.audit.tables import audit
 from instep.clerk.client import ClerkClient
-from instep.inbox.tables import facts
-from instep.kit.db import Conn
+from instep.core.db import Conn
+from instep.mirror.tables import facts
+from instep.sync import cli
 from tests.cases.support import PEOPLE, acme, described
 from tests.support.commands import firm_of_commands, invoke
 from tests.support.svix import signed
@@ -61,7 +62,7 @@ async def emails(firm: Firm) -> set[str]:
 
 async def pages(firm: Firm) -> httpx2.AsyncClient:
     """Return the console, opened with the break-glass key."""
-    token = await firm.services.access_pages.sessions.open_by_key()
+    token = await firm.services.sign_in_pages.sessions.open_break_glass()
     return firm.api(None, cookie=f"instep_session={token}", origin=OURS)
 
 
@@ -125,12 +126,12 @@ async def test_a2_a_delivery_before_the_instance_is_known_is_kept_and_applied_la
 async def test_a2_without_a_secret_key_deliveries_are_kept_for_later(sqlite_migrated_url: str, clerk_key: str) -> None:
     firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
     without = ClerkClient(None, api_url=firm.emulator.site.url)
-    keyed = firm.services.work.binding.source
-    firm.services.work.binding.source = without
+    keyed = firm.services.work.instance_binder.source
+    firm.services.work.instance_binder.source = without
     firm.emulator.seed(described())
     await firm.settle()
     assert await emails(firm) == set()
-    firm.services.work.binding.source = keyed
+    firm.services.work.instance_binder.source = keyed
     firm.clock.advance(60_000)
     await firm.settle()
     assert await emails(firm) == set(PEOPLE)
@@ -159,10 +160,10 @@ def bound_by_a_delivery(conn: Conn) -> None:
 
 
 async def test_a2_a_database_that_a_delivery_had_bound_follows_the_key(firm: Firm) -> None:
-    firm.services.db.writing(bound_by_a_delivery)
+    firm.services.db.write_sync(bound_by_a_delivery)
     await acme(firm)
     assert await emails(firm) == set(PEOPLE)
-    assert firm.services.db.reading(fact, "clerk_instance_id") == firm.emulator.state.id
+    assert firm.services.db.read_sync(fact, "clerk_instance_id") == firm.emulator.state.id
     assert (await firm.api().post("/v1/sync/check")).status_code == 200
     assert await send(firm, example(), "msg_example") == 202
     assert await emails(firm) == set(PEOPLE)
@@ -173,12 +174,12 @@ async def test_a2_the_doctor_names_the_instance_and_what_came_from_another(
 ) -> None:
     firm = sqlite_firm
     key, url, transport = firm.emulator.secret_key, firm.emulator.site.url, httpx2.ASGITransport(app=firm.emulator)
-    monkeypatch.setattr(wiring, "make_clerk", lambda _: ClerkClient(key, api_url=url, transport=transport))
+    monkeypatch.setattr(container, "make_clerk", lambda _: ClerkClient(key, api_url=url, transport=transport))
 
-    async def look() -> dict[str, doctor.Finding]:
-        return {it.what: it for it in await doctor.examine(firm.services.settings)}
+    async def look() -> dict[str, doctor.DiagnosticResult]:
+        return {it.what: it for it in await doctor.run_diagnostics(firm.services.settings)}
 
-    firm.services.db.writing(bound_by_a_delivery)
+    firm.services.db.write_sync(bound_by_a_delivery)
     assert f"a delivery had named {EXAMPLE}" in (await look())["Instance"].text
     await acme(firm)
     await send(firm, example(), "msg_example")
@@ -198,19 +199,19 @@ def moved(sqlite_migrated_url: str, clerk_key: str, monkeypatch: pytest.MonkeyPa
         firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
         await acme(firm)
         for name in ("clerk_instance", "clerk_instance_id"):
-            firm.services.db.writing(
+            firm.services.db.write_sync(
                 lambda conn, name=name: conn.execute(sa.update(facts).where(facts.c.name == name).values(value=EXAMPLE))
             )
         for email in PEOPLE[1:]:
             await firm.clerk().delete(f"/v1/users/{firm.user_id(email)}")
         return firm
 
-    with firm_of_commands(make, cli_run, monkeypatch) as firm:
+    with firm_of_commands(make, cli_runtime, monkeypatch) as firm:
 
         def with_syncing(use: Any) -> Any:
-            return cli_run.with_services(lambda services: use(services.syncing))
+            return cli_runtime.run_with_services(lambda services: use(services.syncing))
 
-        for commands in (cli_instance, cli_sync):
+        for commands in (cli_instance, cli):
             monkeypatch.setattr(commands, "_with_syncing", with_syncing)
         yield firm
 
@@ -234,19 +235,21 @@ def test_a2_rebinding_refuses_any_instance_but_the_secret_keys(moved: Firm) -> N
     refused = invoke("instance", "ins_another", "--rebind")
     assert refused.exit_code == 1
     assert f"The secret key belongs to {moved.emulator.state.id}, and not to ins_another." in str(refused.exception)
-    assert moved.services.db.reading(fact, "clerk_instance") == EXAMPLE
+    assert moved.services.db.read_sync(fact, "clerk_instance") == EXAMPLE
     assert invoke("instance", "ins_another").exit_code == 2
 
 
 def test_a2_rebinding_changes_the_id_alone_and_says_what_is_unknown_there(moved: Firm) -> None:
     db, ours = moved.services.db, moved.emulator.state.id
-    before = db.reading(_mirror)
+    before = db.read_sync(_mirror)
     ended = invoke("instance", "--rebind", "--json")
     assert ended.exit_code == 0, ended.output
     found = json.loads(ended.output)
     assert (found["before"], found["bound"], found["unknown_rows"]) == (EXAMPLE, ours, 4)
-    assert db.reading(_mirror) == before
-    (entry,) = db.reading(lambda conn: conn.execute(sa.select(audit).where(audit.c.action == "instance.rebind")).all())
+    assert db.read_sync(_mirror) == before
+    (entry,) = db.read_sync(
+        lambda conn: conn.execute(sa.select(audit).where(audit.c.action == "instance.rebind")).all()
+    )
     assert (entry.actor, entry.target, entry.details) == ("cli", ours, {"before": EXAMPLE, "after": ours})
     assert invoke("sync", "check").exit_code == 2
     assert "already" in invoke("instance", "--rebind").output
@@ -258,7 +261,7 @@ def test_a2_a_plan_of_another_instance_is_not_applied_after_rebinding(moved: Fir
     plan = json.loads(invoke("sync", "plan", "--json").output)["run"]["id"]
     moved.clock.advance(1_000)
     moved_again = sa.update(facts).where(facts.c.name == "clerk_instance").values(value="ins_x")
-    db.writing(lambda conn: conn.execute(moved_again))
+    db.write_sync(lambda conn: conn.execute(moved_again))
     assert invoke("instance", "--rebind").exit_code == 0
     refused = invoke("sync", "apply", plan)
     assert refused.exit_code == 3

@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from instep.access.gate import COOKIE
-from instep.identity.events import digest_of
-from instep.identity.model import ClerkId, User
-from instep.identity.session import SessionClaims
+from instep.auth.authenticator import SESSION_COOKIE
+from instep.domain.events import compute_digest
+from instep.domain.models import ClerkId, ClerkUser, SessionClaims
 from tests.cases.mirror_events import DANA, MAYA, OMAR, SLUG, deliver, found, people, settled, statuses, user_of
 from tests.support.world import Firm
 
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.anyio
 async def test_a3_a_deprovisioned_admin_may_neither_read_nor_invite_until_it_is_lifted(firm: Firm) -> None:
     await settled(firm)
     claims = SessionClaims(user=firm.user_id(DANA), session="sess_dana")
-    cookie = {"cookie": f"{COOKIE}={await firm.services.gate.sessions.open(claims)}"}
+    cookie = {"cookie": f"{SESSION_COOKIE}={await firm.services.gate.sessions.open(claims)}"}
     dana = firm.api(None, **cookie)
     assert (await dana.get(f"/v1/organizations/{SLUG}/people")).status_code == 200
 
@@ -130,5 +129,5 @@ async def test_a3_whoever_joins_while_deprovisioned_is_barred_from_the_start(fir
 
 def test_a3_the_digest_of_everybody_else_is_what_it_was_before() -> None:
     """Prevents an update of instep from reading every user again. The value is from commit f736aa0."""
-    user = User(clerk_id=ClerkId("user_1"), email="a@example.com", is_email_verified=True, first_name="A")
-    assert digest_of(user) == "562b250bb0c4829288356860"
+    user = ClerkUser(clerk_id=ClerkId("user_1"), email="a@example.com", is_email_verified=True, first_name="A")
+    assert compute_digest(user) == "562b250bb0c4829288356860"

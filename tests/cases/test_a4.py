@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from instep.kit.schema import migrate
+from instep.core.schema_migrations import migrate_schema
 from instep.mirror.tables import memberships
 from tests.cases.mirror_events import (
     MAYA,
@@ -145,7 +145,7 @@ def test_a4_an_update_of_instep_ends_the_doubles_that_are_there(database_url: st
             "INSERT INTO instep_audit (id, at, actor, action, target, outcome)"
             " VALUES ('aud_1', 1, 'clerk', 'membership.seen', 'orgmem_2', 'done')"
         )
-    migrate(engine)
+    migrate_schema(engine)
     with engine.connect() as conn:
         rows = conn.exec_driver_sql("SELECT id, status FROM instep_memberships ORDER BY id").all()
         assert [tuple(row) for row in rows] == [("m1", "removed"), ("m2", "active"), ("m3", "banned")]

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from clerk_emulator.state import role_sets, roles
-from instep.access.gate import COOKIE
-from instep.app.doctor import examine
-from instep.clerk.session import _Claims, normal
-from instep.identity.session import SessionClaims
-from instep.people.store import find_without_admin
+from instep.app.doctor import run_diagnostics
+from instep.auth.authenticator import SESSION_COOKIE
+from instep.clerk.session_tokens import _Claims, normalize_claims
+from instep.domain.models import SessionClaims
+from instep.members.repository import find_organizations_without_admin
 from tests.cases.mirror_events import DANA, MAYA, OMAR, SEED, SLUG, deliver, found, people, settled, statuses
 from tests.support.world import Firm, make_firm
 
@@ -53,7 +53,7 @@ async def signed_in(firm: Firm, email: str) -> Any:
     """Return the API as somebody who is signed in on the console."""
     claims = SessionClaims(user=firm.user_id(email), session=f"sess_{email}")
     token = await firm.services.gate.sessions.open(claims)
-    return firm.api(None, cookie=f"{COOKIE}={token}", **{"sec-fetch-site": "same-origin"})
+    return firm.api(None, cookie=f"{SESSION_COOKIE}={token}", **{"sec-fetch-site": "same-origin"})
 
 
 @pytest.mark.parametrize("named", [OLD, {"org:admin": "org:owner", "org:member": "org:staff"}], ids=["old", "owner"])
@@ -75,7 +75,7 @@ async def test_a5_admins_of_any_key_change_members_and_invite(firm: Firm, named:
         assert lowered.status_code == 200, lowered.text
     last = await dana.patch(f"{path}/{firm.user_id(DANA)}", json={"role": named["org:member"]})
     assert (last.status_code, last.json()["code"]) == (409, "last_admin")
-    assert await firm.services.db.read(find_without_admin) == []
+    assert await firm.services.db.read(find_organizations_without_admin) == []
 
 
 async def test_a5_until_roles_are_read_both_of_clerks_first_roles_make_an_admin(firm: Firm) -> None:
@@ -206,7 +206,7 @@ async def test_a5_doctor_names_the_roles_and_the_events_to_subscribe_to(firm: Fi
     await with_roles(firm, OLD)
     async with firm.port() as address:
         settings = firm.services.settings.model_copy(update={"clerk_api_url": address})
-        said = {it.what: it for it in await examine(settings)}
+        said = {it.what: it for it in await run_diagnostics(settings)}
     assert said["Roles"].is_good
     assert "admins: admin; default: basic_member" in said["Roles"].text
     assert "role.*, permission.*" in " ".join(it.text for it in said.values())
@@ -217,5 +217,5 @@ def test_a5_a_token_names_a_role_and_decides_nothing_by_it() -> None:
     claims = {"v": 2, "sub": "user_1", "sid": "sess_1", "iss": "x", "exp": 1, "nbf": 1, "iat": 1}
     import msgspec
 
-    told = normal(msgspec.convert({**claims, "o": {"id": "org_1", "rol": "basic_member"}}, _Claims))
+    told = normalize_claims(msgspec.convert({**claims, "o": {"id": "org_1", "rol": "basic_member"}}, _Claims))
     assert told.role == "org:basic_member"

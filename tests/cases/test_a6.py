@@ -6,7 +6,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from instep.kit.clock import DAY
+from instep.core.clock import DAY
 from instep.mirror.tables import memberships, organizations, users
 from tests.cases.support import acme
 from tests.support.svix import signed
@@ -77,10 +77,10 @@ async def test_a6_what_clerk_changed_after_the_plan_is_what_is_taken(sqlite_firm
 async def test_a6_every_kind_is_compared_by_content(firm: Firm, table: sa.Table, wrong: dict[str, Any]) -> None:
     await acme(firm)
     ahead = sa.update(table).values(version=table.c.version + 365 * DAY)
-    firm.services.db.writing(lambda conn: conn.execute(ahead))
+    firm.services.db.write_sync(lambda conn: conn.execute(ahead))
     assert (await firm.api().post("/v1/sync/check")).json()["run"]["counts"] == {}
     one = sa.select(sa.func.min(table.c.id)).scalar_subquery()
-    firm.services.db.writing(lambda conn: conn.execute(sa.update(table).where(table.c.id == one).values(**wrong)))
+    firm.services.db.write_sync(lambda conn: conn.execute(sa.update(table).where(table.c.id == one).values(**wrong)))
     plan = (await firm.api().post("/v1/sync/plans")).json()["run"]
     assert plan["counts"] == {"version_ahead": 1}
     applied = (await firm.api().post(f"/v1/sync/plans/{plan['id']}/apply")).json()

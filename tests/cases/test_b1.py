@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from instep.kit.db import Conn, metadata
+from instep.core.db import Conn, metadata
 from tests.support.bounds import HOME, Probe, make_probe
 from tests.support.hostile import NOW, ORGANIZATION, SHAPES
 
@@ -59,7 +59,7 @@ async def test_b1_rows_that_an_earlier_version_stored_are_shown(probe: Probe) ->
         conn.execute(sa.update(users).values(**wrong, last_active_at=2**60))
         conn.execute(sa.update(memberships).values(**wrong))
 
-    probe.services.db.writing(store)
+    probe.services.db.write_sync(store)
     await everything_is_shown(probe)
     assert (await probe.api.get("/v1/users")).json()["data"][0]["joined_at"] is None
 

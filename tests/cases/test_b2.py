@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from instep.kit.db import Conn
+from instep.core.db import Conn
 from tests.support.bounds import Probe, make_probe
 from tests.support.hostile import SHAPES, nested
 
@@ -41,7 +41,7 @@ async def test_b2_metadata_that_an_earlier_version_stored_are_shown(probe: Probe
         for table in ("instep_users", "instep_organizations"):
             conn.execute(sa.text(f"UPDATE {table} SET public_metadata = {cast}"), {"it": metadata})
 
-    probe.services.db.writing(store)
+    probe.services.db.write_sync(store)
     await probe.look()
     assert probe.faults == []
     change = await probe.api.patch("/v1/users/user_mate1", json={"attributes": {"floor": 3}})

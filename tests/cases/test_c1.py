@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from instep.access.gate import COOKIE
-from instep.identity.session import SessionClaims
+from instep.auth.authenticator import SESSION_COOKIE
+from instep.domain.models import SessionClaims
 from tests.stories.test_doors import LASTING, routes_of
 from tests.support.tokens import session_token
 from tests.support.world import OURS, Firm, make_firm
@@ -49,7 +49,7 @@ class Desk:
         actor = self.firm.user_id("sasha@example.com")
         claims = SessionClaims(user=self.firm.user_id(email), session="sess_1", actor=actor)
         token = await self.firm.services.gate.sessions.open(claims)
-        return self.firm.api(None, cookie=f"{COOKIE}={token}", origin=OURS)
+        return self.firm.api(None, cookie=f"{SESSION_COOKIE}={token}", origin=OURS)
 
     async def id_of(self, email: str) -> str:
         """Return instep's id of somebody."""
@@ -107,7 +107,7 @@ async def test_c1_audit_and_operations_name_both_people(desk: Desk) -> None:
     ivy = await desk.firm.services.gate.sessions.open(
         SessionClaims(user=desk.firm.user_id("ivy@example.com"), session="sess_2")
     )
-    console = desk.firm.api(None, cookie=f"{COOKIE}={ivy}", origin=OURS)
+    console = desk.firm.api(None, cookie=f"{SESSION_COOKIE}={ivy}", origin=OURS)
     assert "Sasha as Dan" in (await console.get("/audit")).text
     csv = (await desk.firm.api().get("/v1/audit/export")).text
     assert csv.splitlines()[0].endswith("impersonator")
@@ -228,7 +228,7 @@ async def test_c1_every_page_has_a_banner_and_the_console_blocks_too(safe: Desk)
 async def test_c1_who_acts_themselves_sees_no_banner(safe: Desk) -> None:
     claims = SessionClaims(user=safe.firm.user_id("ivy@example.com"), session="sess_1")
     token = await safe.firm.services.gate.sessions.open(claims)
-    page = await safe.firm.api(None, cookie=f"{COOKIE}={token}").get("/users")
+    page = await safe.firm.api(None, cookie=f"{SESSION_COOKIE}={token}").get("/users")
     assert page.status_code == 200
     assert 'id="impersonation"' not in page.text
 
@@ -260,13 +260,13 @@ async def test_c1_allow_blocks_nothing_and_names_both(sqlite_migrated_url: str, 
 
 async def test_c1_every_route_that_changes_something_is_either_safe_or_blocked_by_name(safe: Desk) -> None:
     """A new route is blocked until somebody decides; this makes them decide."""
-    from instep.access.impersonation import OTHER, blocked_request
+    from instep.auth.impersonation import OTHER_ACTION, find_blocked_request
 
     undecided = []
     for route in set(routes_of(safe.firm.app.app.router.routes)):
         method, path = route.split(" ")
         is_open = path in ("/sign-out", "/sign-in/key")
-        if method in LASTING and not is_open and blocked_request("safe", method, path) == OTHER:
+        if method in LASTING and not is_open and find_blocked_request("safe", method, path) == OTHER_ACTION:
             undecided.append(route)
     assert not undecided
 
@@ -275,18 +275,18 @@ def test_c1_a_database_of_before_is_migrated_and_an_older_process_goes_on_writin
     import sqlalchemy as sa
     from alembic import command
 
-    from instep.kit.db import make_engine
-    from instep.kit.schema import _config, check, migrate
+    from instep.core.db import create_engine
+    from instep.core.schema_migrations import _make_alembic_config, check_schema, migrate_schema
 
     entry = (
         "INSERT INTO instep_audit (id, at, actor, action, target, outcome) VALUES ('{}', 1, 'usr_1', 'a', 'b', 'done')"
     )
-    engine = make_engine(database_url)
+    engine = create_engine(database_url)
     with engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
-        command.upgrade(_config(conn), "0001")
+        command.upgrade(_make_alembic_config(conn), "0001")
         conn.execute(sa.text(entry.format("aud_1")))
-    migrate(engine)
-    check(engine)
+    migrate_schema(engine)
+    check_schema(engine)
     with engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
         conn.execute(sa.text(entry.format("aud_2")))
         rows = conn.execute(sa.text("SELECT id, impersonator FROM instep_audit ORDER BY id")).all()

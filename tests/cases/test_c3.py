@@ -2,7 +2,7 @@
 
 import pytest
 
-from instep.people.store import find_without_admin
+from instep.members.repository import find_organizations_without_admin
 from tests.cases.mirror_events import DANA, MAYA, OMAR, SLUG, deliver, found, people, settled, statuses, user_of
 from tests.support.world import Firm
 
@@ -54,7 +54,7 @@ async def test_c3_an_organization_whose_only_admin_is_banned_has_no_active_admin
     assert (last.status_code, last.json()["code"]) == (409, "last_admin")
     await firm.clerk().post(f"/v1/users/{firm.user_id(DANA)}/ban")
     await firm.settle()
-    without = await firm.services.db.read(find_without_admin)
+    without = await firm.services.db.read(find_organizations_without_admin)
     assert [name for _, name in without] == ["Northwind Law"]
 
 

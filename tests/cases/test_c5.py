@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from instep.access.principal import BREAK_GLASS
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL
 from tests.support.tokens import session_token
 from tests.support.world import Firm, make_firm
 
@@ -43,7 +43,7 @@ async def firm(sqlite_migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
 async def key_of(firm: Firm) -> Any:
     """Return the API by an instance-wide key that may write."""
     scopes = frozenset({"read", "write"})
-    _, secret = await firm.services.keys.create(BREAK_GLASS, name="app", scopes=scopes, organization_id=None)
+    _, secret = await firm.services.keys.create(BREAK_GLASS_PRINCIPAL, name="app", scopes=scopes, organization_id=None)
     return firm.api(secret)
 
 

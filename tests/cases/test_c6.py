@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from instep.access.gate import COOKIE
-from instep.identity.session import SessionClaims
+from instep.auth.authenticator import SESSION_COOKIE
+from instep.domain.models import SessionClaims
 from instep.mirror.tables import users
 from tests.support.tokens import session_token
 from tests.support.world import OURS, Firm
@@ -50,7 +50,7 @@ def api_of(firm: Firm, email: str) -> Any:
 
 async def console_of(firm: Firm, email: str) -> Any:
     claims = SessionClaims(user=firm.user_id(email), session="sess_1")
-    return firm.api(None, cookie=f"{COOKIE}={await firm.services.gate.sessions.open(claims)}", origin=OURS)
+    return firm.api(None, cookie=f"{SESSION_COOKIE}={await firm.services.gate.sessions.open(claims)}", origin=OURS)
 
 
 async def test_c6_the_api_tells_a_deactivated_person_whom_to_ask(firm: Firm) -> None:
@@ -95,7 +95,7 @@ async def test_c6_everybody_else_gets_404(sqlite_firm: Firm) -> None:
 async def test_c6_whose_whole_account_is_deactivated_is_told_so(sqlite_firm: Firm) -> None:
     omar = await settled(sqlite_firm)
     paused = sa.update(users).where(users.c.id == omar).values(is_active=False)
-    sqlite_firm.services.db.writing(lambda conn: conn.execute(paused))
+    sqlite_firm.services.db.write_sync(lambda conn: conn.execute(paused))
     answer = await api_of(sqlite_firm, "omar@example.com").get(API)
     assert (answer.status_code, answer.json()["code"]) == (403, "access_paused")
     assert [it["email"] for it in answer.json()["contacts"]] == ["dana@example.com"]
@@ -107,7 +107,7 @@ async def test_c6_whose_whole_account_is_deactivated_is_told_so(sqlite_firm: Fir
 async def test_c6_who_is_banned_is_told_nothing(sqlite_firm: Firm) -> None:
     omar = await settled(sqlite_firm)
     banned = sa.update(users).where(users.c.id == omar).values(is_banned=True)
-    sqlite_firm.services.db.writing(lambda conn: conn.execute(banned))
+    sqlite_firm.services.db.write_sync(lambda conn: conn.execute(banned))
     answer = await api_of(sqlite_firm, "omar@example.com").get(API)
     assert (answer.status_code, answer.json()["reason"]) == (401, "barred")
     assert "Dana" not in answer.text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.invitations.preview import read
+from instep.invitations.bulk_service import parse_invitees
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from instep.invitations.preview import read
     ],
 )
 def test_d3_names_and_addresses_of_a_pasted_list(text: str, people: list[tuple[str, str | None]]) -> None:
-    assert [(it.email, it.name) for it in read(text)] == people
+    assert [(it.email, it.name) for it in parse_invitees(text)] == people
 
 
 PARTS = ["Doe", "Jane", '"Doe, Jane"', "<", ">", '"', ",", ";", "\n", "\t", "j@x.com", "<r@y.com>", "\\", "é"]
@@ -39,6 +39,6 @@ PARTS = ["Doe", "Jane", '"Doe, Jane"', "<", ">", '"', ",", ";", "\n", "\t", "j@x
 @given(st.lists(st.sampled_from(PARTS)).filter(lambda parts: "@" in "".join(parts)))
 def test_d3_nothing_that_was_typed_gets_lost(parts: list[str]) -> None:
     text = " ".join(parts)
-    kept = " ".join(f"{it.name or ''} {it.email}" for it in read(text))
+    kept = " ".join(f"{it.name or ''} {it.email}" for it in parse_invitees(text))
     for word in re.findall(r"[\w@.]+", text):
         assert word in kept, (word, kept)

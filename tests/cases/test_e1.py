@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from instep.access.principal import BREAK_GLASS
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL
 from tests.support.asgi import send_raw
 from tests.support.town import BROWSER, Town
 from tests.support.world import KEY, make_firm
@@ -97,7 +97,7 @@ async def test_e1_a_change_by_the_cookie_from_another_site_is_refused_unread(tow
 
 async def test_e1_a_key_without_the_scope_is_refused_unread(town: Town) -> None:
     _, secret = await town.firm.services.keys.create(
-        BREAK_GLASS, name="reader", scopes=frozenset({"read"}), organization_id=None
+        BREAK_GLASS_PRINCIPAL, name="reader", scopes=frozenset({"read"}), organization_id=None
     )
     headers = JSON | {"authorization": f"Bearer {secret}"}
     answer = await send_raw(town.firm.app, "POST", "/v1/users", headers, much(10 * MIB))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from instep.access import stream
-from instep.access.gate import COOKIE
-from instep.identity.session import SessionClaims
+from instep.auth.authenticator import SESSION_COOKIE
+from instep.console import responses
+from instep.domain.models import SessionClaims
 from instep.mirror.tables import users
 from tests.support.town import SEED
 from tests.support.world import OURS, Firm
@@ -25,7 +25,7 @@ MEMBERS, ATTENTION = "/organizations/northwind/members/live", "/organizations/no
 @pytest.fixture(autouse=True)
 def frequent_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ping often."""
-    monkeypatch.setattr(stream, "PING_SECONDS", PING)
+    monkeypatch.setattr(responses, "PING_SECONDS", PING)
 
 
 class Channel:
@@ -80,7 +80,7 @@ async def opened(firm: Firm, path: str, cookie: str) -> AsyncIterator[tuple[Chan
 
 async def cookie_of(firm: Firm, email: str) -> str:
     claims = SessionClaims(user=firm.user_id(email), session="sess_1")
-    return f"{COOKIE}={await firm.services.gate.sessions.open(claims)}"
+    return f"{SESSION_COOKIE}={await firm.services.gate.sessions.open(claims)}"
 
 
 async def settled(firm: Firm) -> None:
@@ -117,7 +117,7 @@ async def demote(firm: Firm, _cookie: str) -> None:
 
 async def bar(firm: Firm, _cookie: str) -> None:
     barred = sa.update(users).where(users.c.email == "rhea@example.com").values(is_banned=True)
-    firm.services.db.writing(lambda conn: conn.execute(barred))
+    firm.services.db.write_sync(lambda conn: conn.execute(barred))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ async def test_e10_the_channel_of_a_reader_in_good_standing_goes_on(sqlite_firm:
 
 async def northwind_of(firm: Firm) -> str:
     """Return instep's id of Northwind."""
-    from instep.mirror.store import find_organization
+    from instep.mirror.repository import find_organization
 
     found = await firm.services.db.read(find_organization, "northwind")
     assert found is not None

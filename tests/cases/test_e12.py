@@ -11,12 +11,12 @@ import pytest
 import structlog
 
 from instep.app import demo
-from instep.app.config import BadSettings, Settings, make_settings
-from instep.app.pacing import make_pacer
-from instep.clerk.pacer import Pacer
-from instep.kit import log
-from instep.kit.db import Db
-from instep.kit.schema import migrate
+from instep.app.config import Settings, SettingsError, make_settings
+from instep.app.database import make_clerk_rate_limiter
+from instep.clerk.rate_limiter import ClerkRateLimiter
+from instep.core import logging
+from instep.core.db import Database
+from instep.core.schema_migrations import migrate_schema
 from tests.support.asgi import send_raw
 from tests.support.flood import LIVE, OK, ask
 from tests.support.served import served
@@ -44,10 +44,10 @@ def common_umask() -> object:
 
 @pytest.mark.usefixtures("common_umask")
 def test_e12_the_database_and_what_lies_beside_it_are_the_owners_alone(tmp_path: Path) -> None:
-    db = Db(f"sqlite:///{tmp_path / 'data' / 'instep.db'}")
-    migrate(db.engine)
+    db = Database(f"sqlite:///{tmp_path / 'data' / 'instep.db'}")
+    migrate_schema(db.engine)
     with db.engine.connect():
-        db.writing(lambda conn: conn.exec_driver_sql("CREATE TABLE x (y)"))
+        db.write_sync(lambda conn: conn.exec_driver_sql("CREATE TABLE x (y)"))
         files = sorted(path.name for path in (tmp_path / "data").iterdir())
         assert files == ["instep.db", "instep.db-shm", "instep.db-wal"]
         assert {mode(tmp_path / "data" / name) for name in files} == {0o600}
@@ -59,8 +59,8 @@ def test_e12_the_database_and_what_lies_beside_it_are_the_owners_alone(tmp_path:
 def test_e12_a_database_of_before_is_made_the_owners_alone(tmp_path: Path) -> None:
     for name in ("instep.db", "instep.db-wal"):
         (tmp_path / name).touch(0o644)
-    db = Db(f"sqlite:///{tmp_path / 'instep.db'}")
-    db.writing(lambda conn: conn.exec_driver_sql("CREATE TABLE x (y)"))
+    db = Database(f"sqlite:///{tmp_path / 'instep.db'}")
+    db.write_sync(lambda conn: conn.exec_driver_sql("CREATE TABLE x (y)"))
     assert mode(tmp_path / "instep.db") == 0o600
     db.close()
 
@@ -69,8 +69,8 @@ def test_e12_a_database_of_before_is_made_the_owners_alone(tmp_path: Path) -> No
 def test_e12_what_a_group_was_given_on_purpose_is_left(tmp_path: Path) -> None:
     (tmp_path / "instep.db").touch(0o600)
     (tmp_path / "instep.db").chmod(0o640)
-    db = Db(f"sqlite:///{tmp_path / 'instep.db'}")
-    db.writing(lambda conn: conn.exec_driver_sql("CREATE TABLE x (y)"))
+    db = Database(f"sqlite:///{tmp_path / 'instep.db'}")
+    db.write_sync(lambda conn: conn.exec_driver_sql("CREATE TABLE x (y)"))
     assert mode(tmp_path / "instep.db") == 0o640
     db.close()
 
@@ -78,10 +78,10 @@ def test_e12_what_a_group_was_given_on_purpose_is_left(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("common_umask")
 async def test_e12_the_file_of_the_pace_is_the_owners_alone(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'instep.db'}"
-    pacer = make_pacer(
+    pacer = make_clerk_rate_limiter(
         make_settings({"INSTEP_DATABASE_URL": url, "CLERK_SECRET_KEY": "sk_test_x", "INSTEP_PACE": "50"})
     )
-    assert isinstance(pacer, Pacer)
+    assert isinstance(pacer, ClerkRateLimiter)
     await pacer.db.write(lambda conn: conn.exec_driver_sql("CREATE TABLE x (y)"))
     assert mode(tmp_path / "instep.db-pace") == 0o600
     pacer.db.close()
@@ -134,7 +134,7 @@ async def test_e12_over_http_the_cookie_keeps_its_name(sqlite_firm: Firm) -> Non
 
 @pytest.mark.parametrize("key", ["admin", "1234567890123456789", "changeme-changeme-changeme"])
 def test_e12_a_key_that_can_be_guessed_is_refused_in_one_line(key: str, tmp_path: Path) -> None:
-    with pytest.raises(BadSettings) as refused:
+    with pytest.raises(SettingsError) as refused:
         make_settings({"INSTEP_ADMIN_KEY": key})
     assert str(refused.value).startswith("INSTEP_ADMIN_KEY: ")
     assert "\n" not in str(refused.value)
@@ -163,7 +163,7 @@ async def test_e12_no_redirect_follows_the_host_header(town: Town, host: str, pa
 async def test_e12_no_control_character_reaches_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     before = structlog.get_config()
     try:
-        log.configure(is_json=False)
+        logging.configure_logging(is_json=False)
         logger = structlog.get_logger("e12")
         text = "\x1b[2J\x1b]0;owned\x07 \x9b31m line\r\nforged\u202e \u2028"
         logger.warning("an event", path=text, items=[text], given={text: text}, error=ValueError(text))
@@ -212,9 +212,9 @@ async def test_e12_the_files_of_the_demo_are_the_owners_alone(tmp_path: Path, mo
         async def keys(self) -> dict[str, str]:
             return {"secret_key": "sk_test_x", "publishable_key": "pk_test_Y2xlcmsuZXhhbXBsZSQ="}
 
-    place = demo.Place(tmp_path / "demo", 1, 2)
+    place = demo.DemoLocation(tmp_path / "demo", 1, 2)
     place.folder.mkdir()
     place.env_file.touch(0o644)
     place.env_file.chmod(0o644)
-    assert isinstance(await demo._settle_settings(place, Keys()), Settings)  # type: ignore[arg-type]
+    assert isinstance(await demo._prepare_settings(place, Keys()), Settings)  # type: ignore[arg-type]
     assert mode(place.env_file) == 0o600

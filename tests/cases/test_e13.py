@@ -8,12 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from instep.app.config import make_settings
-from instep.app.doctor import examine
-from instep.app.timer import Timer, install
-from instep.kit.db import Db
-from instep.kit.live import Live
-from instep.kit.relay import Relay
-from instep.kit.schema import check, migrate
+from instep.app.doctor import run_diagnostics
+from instep.app.scheduler import Scheduler, install_tables
+from instep.core.db import Database
+from instep.core.pubsub import PostgresRelay, PubSub
+from instep.core.schema_migrations import check_schema, migrate_schema
 from instep.mirror.tables import memberships, users
 from tests.support.pgbouncer import pgbouncer
 from tests.support.town import SEED
@@ -68,7 +67,7 @@ async def test_e13_a_first_sync_brings_everybody_in(pooled_url: str) -> None:
     firm = make_firm(pooled_url)
     firm.emulator.seed({**SEED, "events": False})
     await firm.services.syncing.sync.first(actor="test")
-    counts = firm.services.db.reading(
+    counts = firm.services.db.read_sync(
         lambda conn: [conn.scalar(sa.select(sa.func.count()).select_from(it)) for it in (users, memberships)]
     )
     assert counts == [5, 3]
@@ -77,11 +76,11 @@ async def test_e13_a_first_sync_brings_everybody_in(pooled_url: str) -> None:
 
 async def test_e13_a_schema_is_made_and_checked_through_the_pooler(postgres_url: str) -> None:
     with pgbouncer(postgres_url) as url:
-        db = Db(url)
-        migrate(db.engine)
-        await install(db)
-        check(db.engine)
-        timer = Timer(db, [])
+        db = Database(url)
+        migrate_schema(db.engine)
+        await install_tables(db)
+        check_schema(db.engine)
+        timer = Scheduler(db, [])
         timer.start()
         await asyncio.sleep(0)
         await timer.stop()
@@ -104,9 +103,11 @@ async def test_e13_nothing_is_left_on_the_servers_connections(firm: Firm, pooled
 
 
 async def test_e13_notices_go_by_the_direct_address(pooled_url: str, postgres_migrated_url: str) -> None:
-    here, there = Live(), Live()
-    dbs = [Db(pooled_url), Db(pooled_url)]
-    relays = [Relay(db, live, listen_url=postgres_migrated_url) for db, live in zip(dbs, (here, there), strict=True)]
+    here, there = PubSub(), PubSub()
+    dbs = [Database(pooled_url), Database(pooled_url)]
+    relays = [
+        PostgresRelay(db, live, listen_url=postgres_migrated_url) for db, live in zip(dbs, (here, there), strict=True)
+    ]
     for relay in relays:
         relay.start()
         await asyncio.wait_for(relay.is_listening.wait(), 20)
@@ -122,7 +123,7 @@ async def test_e13_notices_go_by_the_direct_address(pooled_url: str, postgres_mi
 
 async def test_e13_doctor_says_what_notices_need(pooled_url: str, postgres_migrated_url: str) -> None:
     def findings(**settings: str) -> dict[str, tuple[bool, str]]:
-        found = asyncio.run(examine(make_settings({"INSTEP_DATABASE_URL": pooled_url, **settings})))
+        found = asyncio.run(run_diagnostics(make_settings({"INSTEP_DATABASE_URL": pooled_url, **settings})))
         return {it.what: (it.is_good, it.text) for it in found}
 
     found = await asyncio.to_thread(findings)
@@ -137,6 +138,9 @@ async def test_e13_doctor_says_what_notices_need(pooled_url: str, postgres_migra
 
 async def test_e13_a_direct_database_is_not_taken_for_a_pooled_one(postgres_migrated_url: str) -> None:
     def findings() -> set[str]:
-        return {it.what for it in asyncio.run(examine(make_settings({"INSTEP_DATABASE_URL": postgres_migrated_url})))}
+        return {
+            it.what
+            for it in asyncio.run(run_diagnostics(make_settings({"INSTEP_DATABASE_URL": postgres_migrated_url})))
+        }
 
     assert "Notices" not in await asyncio.to_thread(findings)

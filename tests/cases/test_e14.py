@@ -16,11 +16,11 @@ from sqlalchemy.engine import make_url
 
 from instep import __version__
 from instep.app.config import make_settings
-from instep.app.doctor import Finding, examine
-from instep.kit.database_address import parse_url
-from instep.kit.db import make_engine
-from instep.kit.errors import InstepError
-from instep.kit.schema import migrate
+from instep.app.doctor import DiagnosticResult, run_diagnostics
+from instep.core.db import create_engine
+from instep.core.db_url import parse_database_url
+from instep.core.errors import InstepError
+from instep.core.schema_migrations import migrate_schema
 from tests.support.commands import invoke
 from tests.support.postgres import Postgres
 
@@ -60,8 +60,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     return run
 
 
-def examined(url: str, **settings: str) -> dict[str, Finding]:
-    return {it.what: it for it in asyncio.run(examine(make_settings({"INSTEP_DATABASE_URL": url, **settings})))}
+def examined(url: str, **settings: str) -> dict[str, DiagnosticResult]:
+    return {it.what: it for it in asyncio.run(run_diagnostics(make_settings({"INSTEP_DATABASE_URL": url, **settings})))}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def examined(url: str, **settings: str) -> dict[str, Finding]:
     ["postgres", "postgresql", "postgresql+psycopg2", "postgresql+asyncpg", "postgresql+pg8000", "postgresql+psycopg"],
 )
 def test_e14_every_driver_name_of_postgresql_is_accepted(driver: str, postgres_url: str) -> None:
-    engine = make_engine(postgres_url.replace("postgresql+psycopg", driver))
+    engine = create_engine(postgres_url.replace("postgresql+psycopg", driver))
     with engine.connect() as conn:
         assert conn.scalar(sa.text("SELECT 1")) == 1
     engine.dispose()
@@ -85,7 +85,7 @@ def test_e14_every_driver_name_of_postgresql_is_accepted(driver: str, postgres_u
     ],
 )
 def test_e14_options_that_platforms_write_are_understood(query: str, kept: dict[str, str]) -> None:
-    assert dict(parse_url(f"postgresql://user:secret@host/name?{query}").query) == kept
+    assert dict(parse_database_url(f"postgresql://user:secret@host/name?{query}").query) == kept
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_e14_a_role_that_may_create_nothing_is_one_line_of_migrate(roles: tuple[
 
 
 def test_e14_an_older_process_goes_on_with_a_newer_schema_of_its_series(database_url: str, run: Run) -> None:
-    engine = make_engine(database_url)
-    migrate(engine)
+    engine = create_engine(database_url)
+    migrate_schema(engine)
     with engine.begin() as conn:
         conn.execute(sa.text("UPDATE instep_schema SET version_num = '9999'"))
     for command in (["migrate"], ["users"]):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from instep.access.limits import ALL_TRIES, TRIES
+from instep.auth.rate_limits import MAX_ATTEMPTS_PER_CLIENT, MAX_ATTEMPTS_TOTAL
 from tests.support.asgi import send_raw
 from tests.support.world import KEY, OURS, Firm
 
@@ -15,9 +15,9 @@ async def guess(firm: Firm, times: int) -> list[int]:
 
 
 async def test_e2_the_right_key_works_while_others_guess(sqlite_firm: Firm) -> None:
-    statuses = await guess(sqlite_firm, ALL_TRIES + TRIES)
-    assert statuses[:TRIES] == [401] * TRIES
-    assert set(statuses[TRIES:]) == {429}
+    statuses = await guess(sqlite_firm, MAX_ATTEMPTS_TOTAL + MAX_ATTEMPTS_PER_CLIENT)
+    assert statuses[:MAX_ATTEMPTS_PER_CLIENT] == [401] * MAX_ATTEMPTS_PER_CLIENT
+    assert set(statuses[MAX_ATTEMPTS_PER_CLIENT:]) == {429}
     assert (await sqlite_firm.api(KEY).get("/v1/users")).status_code == 200
     headers = {"origin": OURS, "sec-fetch-site": "same-origin"}
     form = await sqlite_firm.api(None, **headers).post("/sign-in/key", data={"key": KEY})
@@ -25,7 +25,7 @@ async def test_e2_the_right_key_works_while_others_guess(sqlite_firm: Firm) -> N
 
 
 async def test_e2_a_wrong_key_too_many_says_when_to_come_back(sqlite_firm: Firm) -> None:
-    await guess(sqlite_firm, TRIES)
+    await guess(sqlite_firm, MAX_ATTEMPTS_PER_CLIENT)
     answer = await sqlite_firm.api("wrong").get("/v1/users")
     assert (answer.status_code, answer.json()["code"]) == (429, "too_many_tries")
     assert 1 <= int(answer.headers["retry-after"]) <= 60
@@ -39,7 +39,8 @@ async def test_e2_a_wrong_key_too_many_says_when_to_come_back(sqlite_firm: Firm)
 async def test_e2_a_wrong_key_too_many_is_refused_before_its_body(sqlite_firm: Firm) -> None:
     headers = {"authorization": "Bearer wrong", "content-type": "application/json"}
     statuses = [
-        await send_raw(sqlite_firm.app, "POST", "/v1/users", headers, [b"{" * 1000] * 100) for _ in range(TRIES + 1)
+        await send_raw(sqlite_firm.app, "POST", "/v1/users", headers, [b"{" * 1000] * 100)
+        for _ in range(MAX_ATTEMPTS_PER_CLIENT + 1)
     ]
-    assert [it.status for it in statuses] == [401] * TRIES + [429]
+    assert [it.status for it in statuses] == [401] * MAX_ATTEMPTS_PER_CLIENT + [429]
     assert {it.read for it in statuses} == {0}

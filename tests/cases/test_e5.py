@@ -5,12 +5,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from instep.access.gate import COOKIE
-from instep.identity.session import SessionClaims
-from instep.inbox.receive import DATABASE_WAIT as DELIVERY_WAIT
-from instep.kit.clock import MINUTE
-from instep.kit.db import OPTIONAL_WAIT
-from instep.kit.waits import REQUEST_WAIT
+from instep.auth.authenticator import SESSION_COOKIE
+from instep.core.clock import MINUTE
+from instep.core.db import BEST_EFFORT_WRITE_TIMEOUT, REQUEST_WAIT_BUDGET
+from instep.domain.models import SessionClaims
+from instep.webhooks.receiver import DATABASE_TIMEOUT as DELIVERY_WAIT
 from tests.support.deliveries import body
 from tests.support.locked import locked
 from tests.support.svix import signed
@@ -28,7 +27,7 @@ async def busy(firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Firm:
     """A firm with people in it, whose requests wait for the database a moment only."""
     firm.emulator.seed(SEED)
     await firm.settle()
-    monkeypatch.setattr("instep.kit.db.OPTIONAL_WAIT", 0.1)
+    monkeypatch.setattr("instep.core.db.BEST_EFFORT_WRITE_TIMEOUT", 0.1)
     firm.app.database_wait = 0.3
     firm.services.receiver.database_wait = 0.2
     return firm
@@ -38,7 +37,7 @@ async def signed_in(firm: Firm, email: str) -> dict[str, str]:
     """The cookie of somebody who signed in through Clerk."""
     session = (await firm.clerk().post("/v1/sessions", json={"user_id": firm.user_id(email)})).json()
     token = await firm.services.gate.sessions.open(SessionClaims(user=session["user_id"], session=session["id"]))
-    return {"cookie": f"{COOKIE}={token}"}
+    return {"cookie": f"{SESSION_COOKIE}={token}"}
 
 
 async def make_key(firm: Firm) -> str:
@@ -98,5 +97,5 @@ async def test_e5_a_delivery_is_answered_503_and_taken_when_clerk_sends_it_again
 
 
 def test_e5_the_waits_that_are_shipped_end_in_time() -> None:
-    assert REQUEST_WAIT + OPTIONAL_WAIT <= 10
+    assert REQUEST_WAIT_BUDGET + BEST_EFFORT_WRITE_TIMEOUT <= 10
     assert 2 * DELIVERY_WAIT < SVIX_GIVES_UP  # a delivery may wait for the commit before its own

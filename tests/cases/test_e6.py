@@ -8,8 +8,8 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from instep.kit.db import Db
-from instep.kit.schema import migrate
+from instep.core.db import Database
+from instep.core.schema_migrations import migrate_schema
 from tests.support.deliveries import body
 from tests.support.svix import signed
 from tests.support.town import SEED
@@ -34,7 +34,7 @@ def file_of(firm: Firm) -> Path:
     return Path(path)
 
 
-def on_each_connection(db: Db, pragma: str) -> None:
+def on_each_connection(db: Database, pragma: str) -> None:
     """Set a limit of SQLite's own on every connection that is opened from now on."""
 
     def limit(connection: Any, _record: Any) -> None:
@@ -65,7 +65,7 @@ async def require_outage(firm: Firm, *, reads: int) -> None:
 
 async def test_e6_a_full_database_is_not_ready_acknowledges_nothing_and_can_be_read(shop: Firm) -> None:
     db = shop.services.db
-    on_each_connection(db, f"max_page_count={db.reading(page_count)}")
+    on_each_connection(db, f"max_page_count={db.read_sync(page_count)}")
     await require_outage(shop, reads=200)
 
 
@@ -99,8 +99,8 @@ async def test_e6_a_write_ahead_log_that_was_removed_acknowledges_nothing(shop: 
 
 
 async def test_e6_a_file_that_was_replaced_is_opened_anew(shop: Firm, tmp_path: Path) -> None:
-    other = Db(f"sqlite:///{tmp_path / 'other.db'}")
-    migrate(other.engine)
+    other = Database(f"sqlite:///{tmp_path / 'other.db'}")
+    migrate_schema(other.engine)
     other.close()
     for beside in ("-wal", "-shm"):
         file_of(shop).with_name(f"{file_of(shop).name}{beside}").unlink()

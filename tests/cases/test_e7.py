@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from instep.app.doctor import examine
+from instep.app.doctor import run_diagnostics
 from tests.support.deliveries import body
 from tests.support.postgres import Postgres
 from tests.support.svix import signed
@@ -52,11 +52,11 @@ async def broken(request: pytest.FixtureRequest, clerk_key: str) -> AsyncIterato
 
 
 def migrate_url(url: str) -> None:
-    from instep.kit.db import make_engine
-    from instep.kit.schema import migrate
+    from instep.core.db import create_engine
+    from instep.core.schema_migrations import migrate_schema
 
-    engine = make_engine(url)
-    migrate(engine)
+    engine = create_engine(url)
+    migrate_schema(engine)
     engine.dispose()
 
 
@@ -103,6 +103,6 @@ async def test_e7_the_figures_go_on_without_the_database(broken: Firm) -> None:
 
 
 async def test_e7_doctor_says_what_happened(broken: Firm) -> None:
-    findings = {it.what: it for it in await examine(broken.services.settings)}
+    findings = {it.what: it for it in await run_diagnostics(broken.services.settings)}
     assert not findings["Database"].is_good
     assert "(" in findings["Database"].text

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from instep.access.gate import COOKIE
-from instep.identity.ports import ProviderDown
-from instep.identity.session import SessionClaims
-from instep.inbox import store
-from instep.journal import store as journal_store
-from instep.kit.clock import HOUR, MINUTE
+from instep.auth.authenticator import SESSION_COOKIE
+from instep.core.clock import HOUR, MINUTE
+from instep.domain.errors import ClerkUnavailableError
+from instep.domain.models import SessionClaims
+from instep.operations import repository
+from instep.webhooks import repository as webhooks_repository
 from tests.support.deliveries import body
 from tests.support.svix import signed
 from tests.support.town import SEED
@@ -33,7 +33,7 @@ async def shop(firm: Firm) -> Firm:
 async def sign_in(firm: Firm, email: str) -> tuple[dict[str, str], str]:
     session = (await firm.clerk().post("/v1/sessions", json={"user_id": firm.user_id(email)})).json()
     token = await firm.services.gate.sessions.open(SessionClaims(user=session["user_id"], session=session["id"]))
-    return {"cookie": f"{COOKIE}={token}"}, session["id"]
+    return {"cookie": f"{SESSION_COOKIE}={token}"}, session["id"]
 
 
 async def deliver(firm: Firm, id: str) -> None:
@@ -79,10 +79,10 @@ async def test_e8_a_session_that_goes_on_is_asked_about_once_and_not_at_each_req
 
 
 async def test_e8_a_session_by_the_break_glass_key_lasts_no_longer(shop: Firm) -> None:
-    token = await shop.services.gate.sessions.open_by_key()
-    assert (await shop.api(None, cookie=f"{COOKIE}={token}").get(PEOPLE)).status_code == 200
+    token = await shop.services.gate.sessions.open_break_glass()
+    assert (await shop.api(None, cookie=f"{SESSION_COOKIE}={token}").get(PEOPLE)).status_code == 200
     shop.clock.advance(BACK)
-    assert (await shop.api(None, cookie=f"{COOKIE}={token}").get(PEOPLE)).status_code == 401
+    assert (await shop.api(None, cookie=f"{SESSION_COOKIE}={token}").get(PEOPLE)).status_code == 401
 
 
 async def test_e8_deliveries_that_came_before_are_worked_at_once(shop: Firm) -> None:
@@ -91,15 +91,15 @@ async def test_e8_deliveries_that_came_before_are_worked_at_once(shop: Firm) -> 
     assert await shop.services.work.run_once() == 0
     shop.services.start(has_worker=True)
     db = shop.services.db
-    await until(shop, lambda: db.reading(store.next_due_at) is None)
-    row = db.reading(store.find_delivery, "msg_before")
+    await until(shop, lambda: db.read_sync(webhooks_repository.find_next_due_at) is None)
+    row = db.read_sync(webhooks_repository.find_delivery, "msg_before")
     assert row is not None
     assert row.state == "settled"
 
 
 async def test_e8_an_operation_that_was_put_off_goes_on_soon(shop: Firm, monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(*_: object, **__: object) -> None:
-        raise ProviderDown("Clerk did not answer.", is_harmless=True)
+        raise ClerkUnavailableError("Clerk did not answer.", is_without_effect=True)
 
     with monkeypatch.context() as silence:
         silence.setattr(shop.services.clerk, "invite", silent)
@@ -113,7 +113,7 @@ async def test_e8_an_operation_that_was_put_off_goes_on_soon(shop: Firm, monkeyp
 
     def is_settled() -> bool:
         shop.clock.advance(MINUTE)  # no more than the lease of one that may be under way
-        found = db.reading(journal_store.find, id)
+        found = db.read_sync(repository.find_operation, id)
         return found is not None and found.state == "settled"
 
     await until(shop, is_settled)
@@ -122,13 +122,13 @@ async def test_e8_an_operation_that_was_put_off_goes_on_soon(shop: Firm, monkeyp
 
 def found_at(firm: Firm, id: str) -> int:
     """When the operation was asked for, by the clock of before."""
-    found = firm.services.db.reading(journal_store.find, id)
+    found = firm.services.db.read_sync(repository.find_operation, id)
     assert found is not None
     return found.asked_at
 
 
 async def test_e8_a_sync_whose_process_died_bars_no_other(shop: Firm) -> None:
-    from instep.sync.store import take_lease
+    from instep.sync.repository import take_lease
 
     assert await shop.services.db.write(take_lease, "syn_dead", now=shop.clock()) is not None
     shop.clock.advance(BACK)
@@ -153,8 +153,8 @@ async def test_e8_the_check_on_the_timer_goes_on_and_is_made_once(shop: Firm) ->
 
 
 async def test_e8_keys_of_clerk_are_fetched_again(shop: Firm) -> None:
-    from instep.clerk.jwks import Jwks
-    from instep.identity.session import SessionRefused
+    from instep.clerk.jwks import JwksKeySource
+    from instep.domain.errors import InvalidSessionError
     from tests.clerk.tokens import jwk
 
     fetched: list[int] = []
@@ -163,9 +163,9 @@ async def test_e8_keys_of_clerk_are_fetched_again(shop: Firm) -> None:
         fetched.append(shop.clock())
         return {"keys": [jwk(kid="another")]}
 
-    keys = Jwks(fetch, clock=shop.clock)
+    keys = JwksKeySource(fetch, clock=shop.clock)
     for _ in range(2):
-        with pytest.raises(SessionRefused):
+        with pytest.raises(InvalidSessionError):
             await keys.find("kid")
         shop.clock.advance(BACK)
     assert len(fetched) == 2

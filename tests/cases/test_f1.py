@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import Result
 
-from instep.app import cli_run, cli_sync
+from instep.app import cli_runtime
+from instep.sync import cli
 from tests.cases.support import acme
 from tests.support.commands import firm_of_commands, invoke
 from tests.support.world import Firm, make_firm
@@ -25,9 +26,9 @@ def firm(migrated_url: str, clerk_key: str, monkeypatch: pytest.MonkeyPatch) -> 
             await firm.clerk().delete(f"/v1/users/{firm.user_id(email)}")
         return firm
 
-    with firm_of_commands(make, cli_run, monkeypatch) as made:
+    with firm_of_commands(make, cli_runtime, monkeypatch) as made:
         monkeypatch.setattr(
-            cli_sync, "_with_syncing", lambda use: cli_run.with_services(lambda services: use(services.syncing))
+            cli, "_with_syncing", lambda use: cli_runtime.run_with_services(lambda services: use(services.syncing))
         )
         yield made
 

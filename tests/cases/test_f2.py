@@ -3,9 +3,9 @@
 import httpx2
 import pytest
 
-from instep.app import doctor, wiring
+from instep.app import container, doctor
 from instep.clerk.client import ClerkClient
-from instep.kit.clock import HOUR, now
+from instep.core.clock import HOUR, now
 from tests.cases.support import acme, described
 from tests.support.world import OURS, Firm
 
@@ -18,12 +18,12 @@ def firm(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Firm:
     firm = sqlite_firm
     firm.clock.at = now() - HOUR
     key, url, transport = firm.emulator.secret_key, firm.emulator.site.url, httpx2.ASGITransport(app=firm.emulator)
-    monkeypatch.setattr(wiring, "make_clerk", lambda _: ClerkClient(key, api_url=url, transport=transport))
+    monkeypatch.setattr(container, "make_clerk", lambda _: ClerkClient(key, api_url=url, transport=transport))
     return firm
 
 
-async def look(firm: Firm) -> dict[str, doctor.Finding]:
-    return {it.what: it for it in await doctor.examine(firm.services.settings)}
+async def look(firm: Firm) -> dict[str, doctor.DiagnosticResult]:
+    return {it.what: it for it in await doctor.run_diagnostics(firm.services.settings)}
 
 
 async def half_arrived(firm: Firm) -> None:
@@ -48,7 +48,7 @@ async def test_f2_pages_and_api_say_that_nothing_was_synced_yet(firm: Firm) -> N
     await firm.services.syncing.fresh.look()
     told = (await firm.api().get("/v1/sync")).json()["freshness"]["warning"]
     assert told.startswith("Nothing was synced yet. Missing here, or different: 3 people.")
-    token = await firm.services.access_pages.sessions.open_by_key()
+    token = await firm.services.sign_in_pages.sessions.open_break_glass()
     console = firm.api(None, cookie=f"instep_session={token}", origin=OURS)
     page = (await console.get("/sync")).text
     assert "Nothing was synced yet. Missing here, or different: 3 people." in page

@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.clerk.handshake import Handshake, cookies_of, frontend_api_of, sign_in_page_of, suffix_of
-from instep.clerk.jwks import Jwks
-from instep.clerk.session import Verifier
-from instep.identity.session import SessionRefused, SignedIn, SignedOut
-from instep.kit.clock import Millis
+from instep.clerk.handshake import (
+    ClerkHandshake,
+    derive_cookie_suffix,
+    derive_frontend_api_url,
+    derive_sign_in_page_url,
+    parse_cookie_header,
+)
+from instep.clerk.jwks import JwksKeySource
+from instep.clerk.session_tokens import SessionTokenVerifier
+from instep.core.clock import Millis
+from instep.domain.errors import InvalidSessionError
+from instep.domain.models import HandshakeSignedIn, HandshakeSignedOut
 from tests.clerk.tokens import ISSUER, NOW, ORIGIN, OTHER_KEY, claims, jwk, sign
 
 pytestmark = pytest.mark.anyio
@@ -31,11 +38,11 @@ async def fetch() -> dict[str, Any]:
     return {"keys": [jwk()]}
 
 
-def handshake(publishable_key: str = DEVELOPMENT) -> Handshake:
-    keys = Jwks(fetch, clock=lambda: Millis(NOW))
-    verifier = Verifier(keys, frozenset([ISSUER]), frozenset([ORIGIN]), clock=lambda: Millis(NOW))
-    api = frontend_api_of(publishable_key)
-    return Handshake(publishable_key, api, sign_in_page_of(api), verifier)
+def handshake(publishable_key: str = DEVELOPMENT) -> ClerkHandshake:
+    keys = JwksKeySource(fetch, clock=lambda: Millis(NOW))
+    verifier = SessionTokenVerifier(keys, frozenset([ISSUER]), frozenset([ORIGIN]), clock=lambda: Millis(NOW))
+    api = derive_frontend_api_url(publishable_key)
+    return ClerkHandshake(publishable_key, api, derive_sign_in_page_url(api), verifier)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +58,7 @@ def handshake(publishable_key: str = DEVELOPMENT) -> Handshake:
     ],
 )
 def test_the_publishable_key_names_the_frontend_api(key: str, url: str) -> None:
-    assert frontend_api_of(key) == url
+    assert derive_frontend_api_url(key) == url
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,7 @@ def test_the_publishable_key_names_the_frontend_api(key: str, url: str) -> None:
 )
 def test_what_is_no_publishable_key_is_a_value_error(key: str) -> None:
     with pytest.raises(ValueError, match="publishable key"):
-        frontend_api_of(key)
+        derive_frontend_api_url(key)
 
 
 ENCODED = st.text().map(lambda text: "pk_test_" + base64.b64encode(f"{text}$".encode("utf-8", "replace")).decode())
@@ -79,7 +86,7 @@ ENCODED = st.text().map(lambda text: "pk_test_" + base64.b64encode(f"{text}$".en
 @given(st.text() | st.text().map("pk_test_{}".format) | ENCODED)
 def test_any_key_is_read_or_is_a_value_error(key: str) -> None:
     with suppress(ValueError):
-        assert urlsplit(frontend_api_of(key)).hostname
+        assert urlsplit(derive_frontend_api_url(key)).hostname
 
 
 @pytest.mark.parametrize(
@@ -92,11 +99,11 @@ def test_any_key_is_read_or_is_a_value_error(key: str) -> None:
     ],
 )
 def test_the_sign_in_page_is_on_the_account_portal(api: str, page: str) -> None:
-    assert sign_in_page_of(api) == page
+    assert derive_sign_in_page_url(api) == page
 
 
 def test_the_cookie_suffix_is_the_one_that_clerks_own_sdk_computes() -> None:
-    assert suffix_of("pk_test_Zm9vLWJhci0xMy5jbGVyay5hY2NvdW50cy5kZXYk") == "nx2hSE6I"
+    assert derive_cookie_suffix("pk_test_Zm9vLWJhci0xMy5jbGVyay5hY2NvdW50cy5kZXYk") == "nx2hSE6I"
 
 
 def test_the_handshake_leads_back_to_us_and_carries_the_dev_browser_of_development_only() -> None:
@@ -110,7 +117,7 @@ def test_the_handshake_leads_back_to_us_and_carries_the_dev_browser_of_developme
 
 
 def test_the_suffixed_session_cookie_comes_first_and_foreign_ones_are_not_read() -> None:
-    suffix = suffix_of(DEVELOPMENT)
+    suffix = derive_cookie_suffix(DEVELOPMENT)
     header = (
         f'prefs={{"a":1,"b":"x"}}; __session=plain; __session_FOREIGN0=foreign; __session_{suffix}=mine; theme="da;rk"'
     )
@@ -118,7 +125,7 @@ def test_the_suffixed_session_cookie_comes_first_and_foreign_ones_are_not_read()
 
 
 def test_a_dev_browser_of_another_instance_is_not_sent_to_ours() -> None:
-    suffix = suffix_of(DEVELOPMENT)
+    suffix = derive_cookie_suffix(DEVELOPMENT)
     header = f"__clerk_db_jwt=theirs; __clerk_db_jwt_{suffix}=ours"
     assert handshake().dev_browser({}, header) == "ours"
     assert handshake().dev_browser({"__clerk_db_jwt": "new"}, header) == "new"
@@ -128,24 +135,24 @@ def test_a_dev_browser_of_another_instance_is_not_sent_to_ours() -> None:
 
 @given(st.text())
 def test_any_cookie_header_is_read(header: str) -> None:
-    assert all(name for name, _ in cookies_of(header))
+    assert all(name for name, _ in parse_cookie_header(header))
 
 
 async def test_an_answer_with_a_session_is_a_sign_in() -> None:
-    suffix = suffix_of(DEVELOPMENT)
+    suffix = derive_cookie_suffix(DEVELOPMENT)
     lines = [
         f"__session_{suffix}={sign(claims())}; Path=/; SameSite=Lax",
         "__client_uat=1; Path=/",
         f"__clerk_db_jwt_{suffix}=dvb_1; Path=/",
     ]
     answer = await handshake().answer({"__clerk_handshake": sign({"handshake": lines})}, "")
-    assert isinstance(answer, SignedIn)
+    assert isinstance(answer, HandshakeSignedIn)
     assert (answer.claims.user, answer.claims.session, answer.dev_browser) == ("user_2qV", "sess_2qV", "dvb_1")
 
 
 async def test_an_answer_without_a_session_is_signed_out() -> None:
     lines = ["__session=; Path=/; Max-Age=0", "__client_uat=0; Path=/", "__clerk_db_jwt=dvb_1; Path=/"]
-    assert await handshake().answer({"__clerk_handshake": sign({"handshake": lines})}, "") == SignedOut(
+    assert await handshake().answer({"__clerk_handshake": sign({"handshake": lines})}, "") == HandshakeSignedOut(
         dev_browser="dvb_1"
     )
 
@@ -153,7 +160,7 @@ async def test_an_answer_without_a_session_is_signed_out() -> None:
 async def test_a_production_answer_is_in_a_cookie() -> None:
     token = sign({"handshake": [f"__session={sign(claims())}; Path=/"]})
     answer = await handshake(PRODUCTION).answer({}, f"a=b; __clerk_handshake={token}")
-    assert isinstance(answer, SignedIn)
+    assert isinstance(answer, HandshakeSignedIn)
 
 
 @pytest.mark.parametrize(
@@ -172,12 +179,12 @@ async def test_a_production_answer_is_in_a_cookie() -> None:
     ],
 )
 async def test_answers_that_clerk_did_not_give_us_now_are_refused(token: str | None, code: str) -> None:
-    with pytest.raises(SessionRefused) as refused:
+    with pytest.raises(InvalidSessionError) as refused:
         await handshake().answer({"__clerk_handshake": token} if token else {}, "")
     assert refused.value.code == code
 
 
 @given(st.text())
 async def test_any_answer_is_refused_and_nothing_else_happens(text: str) -> None:
-    with pytest.raises(SessionRefused):
+    with pytest.raises(InvalidSessionError):
         await handshake().answer({"__clerk_handshake": text}, text)

@@ -9,10 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.clerk.jwks import FRESH, PAUSE, Jwks, OneKey, read_jwks
-from instep.identity.ports import ProviderDown, ProviderRefused
-from instep.identity.session import SessionRefused
-from instep.kit.clock import Millis
+from instep.clerk.jwks import MAX_KEY_AGE, MIN_FETCH_INTERVAL, JwksKeySource, StaticKeySource, parse_jwks
+from instep.core.clock import Millis
+from instep.domain.errors import ClerkRejectedError, ClerkUnavailableError, InvalidSessionError
 from tests.clerk.tokens import KEY, NOW, OTHER_KEY, jwk
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +39,7 @@ class Clerk:
 
 async def test_a_key_is_fetched_once_however_many_ask_at_the_same_time() -> None:
     clerk = Clerk(jwk())
-    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
     found = await asyncio.gather(*(keys.find("ins_1") for _ in range(50)))
     assert clerk.asked == 1
     assert all(key.public_numbers() == KEY.public_key().public_numbers() for key in found)
@@ -48,52 +47,52 @@ async def test_a_key_is_fetched_once_however_many_ask_at_the_same_time() -> None
 
 async def test_unknown_ids_cause_one_fetch_in_ten_seconds() -> None:
     clerk = Clerk(jwk())
-    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
     for number in range(20):
-        with pytest.raises(SessionRefused) as refused:
+        with pytest.raises(InvalidSessionError) as refused:
             await keys.find(f"ins_{number + 2}")
         assert refused.value.code == "unknown_key"
     assert clerk.asked == 1
-    clerk.at += PAUSE
-    with pytest.raises(SessionRefused):
+    clerk.at += MIN_FETCH_INTERVAL
+    with pytest.raises(InvalidSessionError):
         await keys.find("ins_2")
     assert clerk.asked == 2
 
 
 async def test_a_new_key_of_clerks_is_found_and_a_withdrawn_one_is_forgotten() -> None:
     clerk = Clerk(jwk())
-    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
     await keys.find("ins_1")
     clerk.keys = [jwk(OTHER_KEY, "ins_2")]
-    clerk.at += PAUSE
+    clerk.at += MIN_FETCH_INTERVAL
     await keys.find("ins_2")
-    with pytest.raises(SessionRefused):
+    with pytest.raises(InvalidSessionError):
         await keys.find("ins_1")
 
 
 async def test_a_withdrawn_key_is_believed_for_an_hour_at_most() -> None:
     clerk = Clerk(jwk())
-    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
     await keys.find("ins_1")
     clerk.keys = [jwk(OTHER_KEY, "ins_2")]
-    clerk.at += FRESH - 1
+    clerk.at += MAX_KEY_AGE - 1
     await keys.find("ins_1")
     clerk.at += 1
-    with pytest.raises(SessionRefused):
+    with pytest.raises(InvalidSessionError):
         await keys.find("ins_1")
 
 
 @pytest.mark.parametrize(
-    "failure", [ProviderDown("no answer"), ProviderRefused("no", code="clerk_key_invalid", status=401)]
+    "failure", [ClerkUnavailableError("no answer"), ClerkRejectedError("no", code="clerk_key_invalid", status=401)]
 )
 async def test_known_keys_stay_good_while_clerk_is_down(failure: Exception) -> None:
     clerk = Clerk(jwk())
-    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
     await keys.find("ins_1")
     clerk.failure = failure
-    clerk.at += FRESH
+    clerk.at += MAX_KEY_AGE
     await keys.find("ins_1")
-    with pytest.raises(ProviderDown):
+    with pytest.raises(ClerkUnavailableError):
         await keys.find("ins_2")
 
 
@@ -102,45 +101,45 @@ async def test_known_keys_stay_good_while_clerk_is_down(failure: Exception) -> N
 )
 async def test_an_answer_without_a_usable_key_replaces_nothing(answer: Any) -> None:
     clerk = Clerk(jwk())
-    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
     await keys.find("ins_1")
 
     async def fetch_nothing() -> Any:
         return answer
 
     keys._fetch = fetch_nothing
-    clerk.at += FRESH
+    clerk.at += MAX_KEY_AGE
     assert await keys.find("ins_1")
-    with pytest.raises(ProviderDown):
+    with pytest.raises(ClerkUnavailableError):
         await keys.find("ins_2")
 
 
 async def test_an_empty_first_answer_is_clerks_fault_and_not_the_tokens() -> None:
     clerk = Clerk()
-    keys = Jwks(clerk.fetch, clock=clerk.clock)
-    with pytest.raises(ProviderDown):
+    keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
+    with pytest.raises(ClerkUnavailableError):
         await keys.find("ins_1")
     clerk.keys = [jwk()]
-    clerk.at += PAUSE
+    clerk.at += MIN_FETCH_INTERVAL
     assert await keys.find("ins_1")
 
 
 async def test_a_clerk_that_is_down_is_not_asked_by_every_request() -> None:
     clerk = Clerk(jwk())
-    clerk.failure = ProviderDown("no answer")
-    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    clerk.failure = ClerkUnavailableError("no answer")
+    keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
     for _ in range(5):
-        with pytest.raises(ProviderDown):
+        with pytest.raises(ClerkUnavailableError):
             await keys.find("ins_1")
     assert clerk.asked == 1
     clerk.failure = None
-    clerk.at += PAUSE
+    clerk.at += MIN_FETCH_INTERVAL
     assert await keys.find("ins_1")
 
 
 async def test_a_request_that_is_given_up_leaves_the_fetch_to_the_next() -> None:
     clerk = Clerk(jwk())
-    keys = Jwks(clerk.fetch, clock=clerk.clock)
+    keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
     task = asyncio.create_task(keys.find("ins_1"))
     await asyncio.sleep(0)
     task.cancel()
@@ -151,13 +150,13 @@ async def test_a_request_that_is_given_up_leaves_the_fetch_to_the_next() -> None
 async def test_a_pem_answers_for_every_id() -> None:
     pem = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     for text in (pem.decode(), pem.decode().replace("\n", "\\n")):
-        assert (await OneKey(text).find(None)).public_numbers() == KEY.public_key().public_numbers()
+        assert (await StaticKeySource(text).find(None)).public_numbers() == KEY.public_key().public_numbers()
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"])
 def test_what_is_no_pem_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"PEM|key"):
-        OneKey(text)
+        StaticKeySource(text)
 
 
 def test_keys_that_are_not_for_rs256_signatures_are_left_out() -> None:
@@ -175,7 +174,7 @@ def test_keys_that_are_not_for_rs256_signatures_are_left_out() -> None:
             jwk(),
         ]
     }
-    assert list(read_jwks(document)) == ["ins_1"]
+    assert list(parse_jwks(document)) == ["ins_1"]
 
 
 JSON = st.recursive(
@@ -192,4 +191,4 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_document_is_read_without_an_error(document: Any) -> None:
-    assert isinstance(read_jwks(document), dict)
+    assert isinstance(parse_jwks(document), dict)

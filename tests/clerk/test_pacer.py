@@ -15,14 +15,12 @@ from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock as EmulatorClock
 from clerk_emulator.wire import rate_limits
 from instep.clerk.client import ClerkClient
-from instep.clerk.pacer import AHEAD, Pacer
-from instep.clerk.store import close_pace
-from instep.clerk.tables import pace
-from instep.identity.model import ClerkId, Key
-from instep.identity.ports import ProviderDown
-from instep.identity.rules import AskAgain
-from instep.kit.db import Db
-from instep.kit.pace import LASTS, Limit, Spent, Urgency
+from instep.clerk.rate_limiter import EXTRA_PERMITS, ClerkRateLimiter, block_shared_permits, permits_table
+from instep.clerk.sliding_window import PERMIT_LIFETIME, RateLimit, RateLimitState, RequestPriority
+from instep.core.db import Database
+from instep.domain.errors import ClerkUnavailableError
+from instep.domain.models import ClerkId, EntityKey
+from instep.domain.reconcile import NeedsRefetch
 from tests.support.clocks import Ticking
 from tests.support.faults import failing
 
@@ -50,7 +48,9 @@ async def process(migrated_url: str, emulator: Emulator) -> AsyncIterator[Proces
     async with AsyncExitStack() as stack:
 
         def make() -> ClerkClient:
-            pacer = Pacer(Db(f"{migrated_url}-pace" if "sqlite" in migrated_url else migrated_url, threads=1), limit())
+            pacer = ClerkRateLimiter(
+                Database(f"{migrated_url}-pace" if "sqlite" in migrated_url else migrated_url, threads=1), limit()
+            )
             transport = httpx2.ASGITransport(app=emulator)
             client = ClerkClient(
                 emulator.secret_key, api_url=emulator.site.url, transport=transport, pacer=pacer, timeout=60
@@ -61,11 +61,11 @@ async def process(migrated_url: str, emulator: Emulator) -> AsyncIterator[Proces
         yield make
 
 
-def limit() -> Limit:
-    return Limit(MOST, SECOND_LONG)
+def limit() -> RateLimit:
+    return RateLimit(MOST, SECOND_LONG)
 
 
-def pacer_of(client: ClerkClient) -> Pacer:
+def pacer_of(client: ClerkClient) -> ClerkRateLimiter:
     assert client._backend._pacer is not None
     return client._backend._pacer
 
@@ -103,7 +103,7 @@ async def test_without_the_pace_the_same_is_turned_away(emulator: Emulator) -> N
     emulator.state.clock = EmulatorClock(wall=Ticking())
     client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=httpx2.ASGITransport(app=emulator))
     ended = await asyncio.gather(*(client.count_users() for _ in range(MOST + 5)), return_exceptions=True)
-    assert any(isinstance(it, ProviderDown) for it in ended)
+    assert any(isinstance(it, ClerkUnavailableError) for it in ended)
     assert turned_away(emulator) > 0
     await client.close()
 
@@ -132,24 +132,24 @@ async def test_when_clerk_limits_one_all_wait_as_long_as_it_says(process: Proces
     one, other = process(), process()
     await asyncio.gather(one.count_users(), other.count_users())
     emulator.fail("GetUsersCount", status=429, retry_after=30, count=1)
-    with pytest.raises(ProviderDown):
+    with pytest.raises(ClerkUnavailableError):
         await one.count_users()
-    pacer_of(other)._hand = 0  # those that it had in hand are gone a moment later
+    pacer_of(other)._leased = 0  # those that it had in hand are gone a moment later
     before = len(emulator.journal.list())
     for client in (one, other):
-        with pytest.raises(ProviderDown, match="limiting us") as caught:
+        with pytest.raises(ClerkUnavailableError, match="limiting us") as caught:
             await client.count_users()
-        assert caught.value.is_harmless
+        assert caught.value.is_without_effect
         assert 25 < (caught.value.retry_after or 0) <= 30
-        with pytest.raises(ProviderDown):
-            await client.look([AskAgain(Key("user", ClerkId("user_1")))])
+        with pytest.raises(ClerkUnavailableError):
+            await client.look([NeedsRefetch(EntityKey("user", ClerkId("user_1")))])
     assert len(emulator.journal.list()) == before, "nobody asked meanwhile"
 
 
 async def test_whoever_gives_up_waiting_costs_nobody_a_permit(process: Process) -> None:
     pacer = pacer_of(process())
-    await pacer.stop_all(1)
-    impatient, patient = (asyncio.create_task(pacer.take(Urgency.EDIT)) for _ in range(2))
+    await pacer.block_all(1)
+    impatient, patient = (asyncio.create_task(pacer.take(RequestPriority.EDIT)) for _ in range(2))
     await asyncio.sleep(0)
     impatient.cancel()
     await patient
@@ -164,104 +164,108 @@ async def test_public_keys_cost_no_permit(process: Process) -> None:
 
 
 async def test_without_its_database_nobody_waits_for_ever(tmp_path: object, emulator: Emulator) -> None:
-    pacer = Pacer(Db(f"sqlite:///{tmp_path}/a/pace.db", threads=1), limit())
+    pacer = ClerkRateLimiter(Database(f"sqlite:///{tmp_path}/a/pace.db", threads=1), limit())
     (tmp_path / "a").rmdir()  # type: ignore[operator]
-    with pytest.raises(ProviderDown, match="pace can't be kept"):
-        await pacer.take(Urgency.BACKFILL)
+    with pytest.raises(ClerkUnavailableError, match="pace can't be kept"):
+        await pacer.take(RequestPriority.BACKFILL)
     await pacer.close()
 
 
 @pytest.fixture
-async def pacer(migrated_url: str) -> AsyncIterator[Pacer]:
-    pacer = Pacer(Db(f"{migrated_url}-pace" if "sqlite" in migrated_url else migrated_url, threads=1), Limit(1_000))
+async def pacer(migrated_url: str) -> AsyncIterator[ClerkRateLimiter]:
+    pacer = ClerkRateLimiter(
+        Database(f"{migrated_url}-pace" if "sqlite" in migrated_url else migrated_url, threads=1), RateLimit(1_000)
+    )
     yield pacer
     await pacer.close()
 
 
-async def noted(pacer: Pacer) -> int:
+async def noted(pacer: ClerkRateLimiter) -> int:
     """How many permits count as used or in somebody's hand."""
-    kept = await pacer.db.read(lambda conn: conn.execute(sa.select(pace.c.spent)).scalar_one())
-    return sum(count for _, count in msgspec.json.decode(kept, type=Spent).grants)
+    kept = await pacer.db.read(lambda conn: conn.execute(sa.select(permits_table.c.spent)).scalar_one())
+    return sum(count for _, count in msgspec.json.decode(kept, type=RateLimitState).grants)
 
 
-async def test_what_an_edit_took_ahead_in_vain_goes_back_with_the_next_question(pacer: Pacer) -> None:
-    await pacer.take(Urgency.EDIT)
-    assert (pacer._hand, await noted(pacer)) == (AHEAD, 1 + AHEAD)
-    await pacer.take(Urgency.BACKFILL)
-    assert (pacer._hand, await noted(pacer)) == (0, 2)
-    await pacer.take(Urgency.EDIT)
-    pacer._good_until = asyncio.get_running_loop().time()  # what is in hand may not be used any more
-    await pacer.take(Urgency.EDIT)
-    assert (pacer._hand, await noted(pacer)) == (AHEAD, 4 + AHEAD)
+async def test_what_an_edit_took_ahead_in_vain_goes_back_with_the_next_question(pacer: ClerkRateLimiter) -> None:
+    await pacer.take(RequestPriority.EDIT)
+    assert (pacer._leased, await noted(pacer)) == (EXTRA_PERMITS, 1 + EXTRA_PERMITS)
+    await pacer.take(RequestPriority.BACKFILL)
+    assert (pacer._leased, await noted(pacer)) == (0, 2)
+    await pacer.take(RequestPriority.EDIT)
+    pacer._lease_expires_at = asyncio.get_running_loop().time()  # what is in hand may not be used any more
+    await pacer.take(RequestPriority.EDIT)
+    assert (pacer._leased, await noted(pacer)) == (EXTRA_PERMITS, 4 + EXTRA_PERMITS)
 
 
-async def test_what_went_back_is_used_no_more_although_nothing_was_granted(pacer: Pacer) -> None:
-    await pacer.take(Urgency.EDIT)
-    await pacer.db.write(close_pace, 30_000)  # another process heard it
-    waiting = asyncio.create_task(pacer.take(Urgency.BACKFILL))
+async def test_what_went_back_is_used_no_more_although_nothing_was_granted(pacer: ClerkRateLimiter) -> None:
+    await pacer.take(RequestPriority.EDIT)
+    await pacer.db.write(block_shared_permits, 30_000)  # another process heard it
+    waiting = asyncio.create_task(pacer.take(RequestPriority.BACKFILL))
     async with asyncio.timeout(30):
         while await noted(pacer) != 1:
             pass
-    assert pacer._hand == 0
+    assert pacer._leased == 0
     waiting.cancel()
 
 
-async def test_calls_that_follow_an_edit_use_what_it_took_ahead(pacer: Pacer) -> None:
-    await pacer.take(Urgency.EDIT)
-    pacer._good_until, asked = float("inf"), pacer.asked
-    for _ in range(AHEAD):
-        await pacer.take(Urgency.EDIT)
-    assert (pacer.asked, pacer._hand, await noted(pacer)) == (asked, 0, 1 + AHEAD)
+async def test_calls_that_follow_an_edit_use_what_it_took_ahead(pacer: ClerkRateLimiter) -> None:
+    await pacer.take(RequestPriority.EDIT)
+    pacer._lease_expires_at, asked = float("inf"), pacer.asked
+    for _ in range(EXTRA_PERMITS):
+        await pacer.take(RequestPriority.EDIT)
+    assert (pacer.asked, pacer._leased, await noted(pacer)) == (asked, 0, 1 + EXTRA_PERMITS)
 
 
-async def test_what_was_in_hand_for_a_whole_window_does_not_go_back(pacer: Pacer) -> None:
+async def test_what_was_in_hand_for_a_whole_window_does_not_go_back(pacer: ClerkRateLimiter) -> None:
     """By a clock that was put back meanwhile, others may have been noted in its slot."""
-    await pacer.take(Urgency.EDIT)
-    pacer._good_until = asyncio.get_running_loop().time() - pacer.limit.window / SECOND_LONG
-    await pacer.take(Urgency.BACKFILL)
-    assert await noted(pacer) == 2 + AHEAD
+    await pacer.take(RequestPriority.EDIT)
+    pacer._lease_expires_at = asyncio.get_running_loop().time() - pacer.limit.window / SECOND_LONG
+    await pacer.take(RequestPriority.BACKFILL)
+    assert await noted(pacer) == 2 + EXTRA_PERMITS
 
 
-class Far(Db):
+class Far(Database):
     """A database so far away that every permit is over when it comes."""
 
     async def write(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         granted = await super().write(fn, *args, **kwargs)
-        await asyncio.sleep(LASTS / SECOND_LONG)
+        await asyncio.sleep(PERMIT_LIFETIME / SECOND_LONG)
         return granted
 
 
 async def test_where_every_permit_comes_too_late_that_is_said_and_nobody_waits_for_ever(migrated_url: str) -> None:
-    pacer = Pacer(Far(f"{migrated_url}-pace" if "sqlite" in migrated_url else migrated_url, threads=1), Limit(1_000))
+    pacer = ClerkRateLimiter(
+        Far(f"{migrated_url}-pace" if "sqlite" in migrated_url else migrated_url, threads=1), RateLimit(1_000)
+    )
     async with asyncio.timeout(30):
-        ended = await asyncio.gather(*(pacer.take(it) for it in Urgency), return_exceptions=True)
-    assert [type(it) for it in ended] == [ProviderDown] * 3
+        ended = await asyncio.gather(*(pacer.take(it) for it in RequestPriority), return_exceptions=True)
+    assert [type(it) for it in ended] == [ClerkUnavailableError] * 3
     assert "too slow" in str(ended[0])
     await pacer.close()
 
 
 async def test_calls_go_on_at_a_part_of_the_pace_while_the_shared_row_can_not_be_written(tmp_path: Path) -> None:
     """A disk that is full ends no session: Clerk can still be asked about them."""
-    db = Db(f"sqlite:///{tmp_path / 'pace.db'}", threads=1)
+    db = Database(f"sqlite:///{tmp_path / 'pace.db'}", threads=1)
     sa.event.listen(db.engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
-    alone = Pacer(db, Limit(20, window=100))
-    with pytest.raises(ProviderDown):  # what others were granted may still be under way
-        await alone.take(Urgency.EDIT)
+    alone = ClerkRateLimiter(db, RateLimit(20, window=100))
+    with pytest.raises(ClerkUnavailableError):  # what others were granted may still be under way
+        await alone.take(RequestPriority.EDIT)
     await asyncio.sleep(alone.limit.cycle / SECOND_LONG)
-    await alone.take(Urgency.EDIT)
-    assert alone._alone is not None
-    assert alone._alone.reserve(Urgency.EDIT, 20, asyncio.get_running_loop().time()).count <= 2
+    await alone.take(RequestPriority.EDIT)
+    assert alone._local_limiter is not None
+    assert alone._local_limiter.reserve(RequestPriority.EDIT, 20, asyncio.get_running_loop().time()).count <= 2
     await alone.close()
 
 
 async def test_the_pace_is_shared_again_once_the_row_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("instep.clerk.pacer.SHARED_PAUSE", 0.0)
-    db = Db(f"sqlite:///{tmp_path / 'pace.db'}", threads=1)
-    pacer = Pacer(db, Limit(20, window=100))
-    with failing(db), pytest.raises(ProviderDown):
-        await pacer.take(Urgency.EDIT)
-    await pacer.take(Urgency.EDIT)
-    assert pacer._alone is None
+    monkeypatch.setattr("instep.clerk.rate_limiter.SHARED_ROW_RETRY_DELAY", 0.0)
+    db = Database(f"sqlite:///{tmp_path / 'pace.db'}", threads=1)
+    pacer = ClerkRateLimiter(db, RateLimit(20, window=100))
+    with failing(db), pytest.raises(ClerkUnavailableError):
+        await pacer.take(RequestPriority.EDIT)
+    await pacer.take(RequestPriority.EDIT)
+    assert pacer._local_limiter is None
     await pacer.close()

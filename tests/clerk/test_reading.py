@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from instep.clerk.client import ClerkClient
-from instep.identity.model import ClerkId
+from instep.domain.models import ClerkId
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.clerk.jwks import Jwks
-from instep.clerk.session import LEEWAY, LONGEST, Verifier, permissions_of
-from instep.identity.session import SessionClaims, SessionRefused
-from instep.kit.clock import Millis
+from instep.clerk.jwks import JwksKeySource
+from instep.clerk.session_tokens import LEEWAY, MAX_TOKEN_LENGTH, SessionTokenVerifier, unpack_permissions
+from instep.core.clock import Millis
+from instep.domain.errors import InvalidSessionError
+from instep.domain.models import SessionClaims
 from tests.clerk.tokens import ISSUER, KEY, NOW, ORIGIN, OTHER_KEY, SECONDS, claims, jwk, sign
 
 pytestmark = pytest.mark.anyio
@@ -23,13 +24,13 @@ async def fetch() -> dict[str, Any]:
     return {"keys": [jwk()]}
 
 
-def verifier(at: int = NOW) -> Verifier:
-    keys = Jwks(fetch, clock=lambda: Millis(at))
-    return Verifier(keys, frozenset([ISSUER]), frozenset([ORIGIN]), clock=lambda: Millis(at))
+def verifier(at: int = NOW) -> SessionTokenVerifier:
+    keys = JwksKeySource(fetch, clock=lambda: Millis(at))
+    return SessionTokenVerifier(keys, frozenset([ISSUER]), frozenset([ORIGIN]), clock=lambda: Millis(at))
 
 
 async def refusal(token: str, at: int = NOW) -> str:
-    with pytest.raises(SessionRefused) as refused:
+    with pytest.raises(InvalidSessionError) as refused:
         await verifier(at).verify(token)
     return refused.value.code
 
@@ -96,7 +97,7 @@ async def test_a_token_that_was_minted_without_an_origin_is_believed() -> None:
 
 
 async def test_a_refusal_names_the_foreign_origin() -> None:
-    with pytest.raises(SessionRefused, match=r"https://evil\.example"):
+    with pytest.raises(InvalidSessionError, match=r"https://evil\.example"):
         await verifier().verify(sign(claims(azp="https://evil.example")))
 
 
@@ -134,7 +135,7 @@ async def test_a_token_is_good_from_five_seconds_before_its_beginning() -> None:
         (sign(claims(), cat="cl_B7d4PD333AAA"), "machine_token"),
         (sign(claims(), cat=["cl_B7d4PD111AAA"]), "machine_token"),
         (sign(claims(), typ="at+jwt"), "machine_token"),
-        (sign(claims(filler="x" * LONGEST)), "malformed"),
+        (sign(claims(filler="x" * MAX_TOKEN_LENGTH)), "malformed"),
     ],
     ids=lambda value: str(value)[:24].encode("ascii", "replace").decode(),
 )
@@ -188,17 +189,17 @@ async def test_any_header_is_refused_and_nothing_else_happens(header: Any, paylo
 )
 async def test_signed_claims_of_any_shape_are_read_or_refused(changes: dict[str, Any]) -> None:
     token = sign(claims() | changes)
-    with suppress(SessionRefused):
+    with suppress(InvalidSessionError):
         assert (await verifier().verify(token)).user.startswith("user_")
 
 
 @given(features=st.text(), names=st.text(), maps=st.text())
 def test_permissions_of_any_text_are_a_list(features: str, names: str, maps: str) -> None:
-    assert isinstance(permissions_of(features=features, names=names, maps=maps), list)
+    assert isinstance(unpack_permissions(features=features, names=names, maps=maps), list)
 
 
 def test_only_features_of_the_organization_count() -> None:
-    assert permissions_of(features="u:mail,o:teams,ou:bills", names="read", maps="1,1") == [
+    assert unpack_permissions(features="u:mail,o:teams,ou:bills", names="read", maps="1,1") == [
         "org:teams:read",
         "org:bills:read",
     ]

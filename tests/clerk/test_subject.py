@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from instep.clerk.subject import subject
+from instep.clerk.parsing import parse_subject_ids
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,12 @@ from instep.clerk.subject import subject
     ],
 )
 def test_it_is_found_where_clerk_puts_it(type: str, data: Any, expected: tuple[str | None, str | None]) -> None:
-    assert subject(type, Raw(json.dumps(data).encode())) == expected
+    assert parse_subject_ids(type, Raw(json.dumps(data).encode())) == expected
 
 
 @given(st.binary(max_size=200), st.sampled_from(["user.created", "organization.updated", "x"]))
 def test_whatever_the_data_are_it_is_about_somebody_or_nobody(data: bytes, type: str) -> None:
-    for found in subject(type, Raw(data)):
+    for found in parse_subject_ids(type, Raw(data)):
         assert found is None or found
 
 
@@ -51,6 +51,6 @@ def test_whatever_the_data_are_it_is_about_somebody_or_nobody(data: bytes, type:
     )
 )
 def test_odd_shapes_are_about_nobody(data: Any) -> None:
-    user, organization = subject("user.created", Raw(json.dumps(data).encode()))
+    user, organization = parse_subject_ids("user.created", Raw(json.dumps(data).encode()))
     assert organization is None or isinstance(organization, str)
     assert user is None or "\0" not in user

@@ -6,8 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from instep.identity.whole import KINDS
-from instep.kit.db import Db
+from instep.core.db import Database
+from instep.domain.models import ENTITY_KINDS
 from instep.mirror.tables import users
 from tests.support.clocks import START
 from tests.sync.world import DAY, World, make_world, seed, small_pages
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def db(sqlite_migrated_url: str) -> Any:
     """The walk does not depend on the database."""
-    db = Db(sqlite_migrated_url)
+    db = Database(sqlite_migrated_url)
     yield db
     db.close()
 
 
 @pytest.fixture
-def world(db: Db) -> World:
+def world(db: Database) -> World:
     """Clerk and an empty mirror."""
     return make_world(db)
 
@@ -46,7 +46,7 @@ async def everything(world: World, kind: Any) -> list[str]:
 async def test_everything_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch, count: int, step: int) -> None:
     small_pages(monkeypatch, 5)
     world.emulator.seed(seed(count, organizations=7 if count > 7 else 1, step=step))
-    for kind in KINDS:
+    for kind in ENTITY_KINDS:
         assert sorted(await everything(world, kind)) == sorted(world.in_clerk()[kind])
 
 
@@ -54,7 +54,7 @@ async def test_users_are_walked_in_windows_of_about_the_same_size(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_pages(monkeypatch, 5, window=10)
-    monkeypatch.setattr("instep.clerk.walk.WINDOWS", 4)
+    monkeypatch.setattr("instep.clerk.instance_scanner.TARGET_WINDOWS", 4)
     wish = seed(200)
     for n, person in enumerate(wish["users"]):  # most of them at the end
         person["created_at"] = START - 300 * DAY + round(299 * DAY * (n / 200) ** 0.1)

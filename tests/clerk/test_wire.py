@@ -8,22 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.clerk.bounds import LONGEST_NAME
-from instep.clerk.wire import (
-    InvitationWire,
-    OrganizationWire,
-    Unreadable,
-    UserWire,
-    read_all,
-    read_envelope,
-    say,
+from instep.clerk.lenient_json import MAX_NAME_LENGTH
+from instep.clerk.parsing import (
+    ClerkInvitationPayload,
+    ClerkOrganizationPayload,
+    ClerkUserPayload,
+    UnreadableDataError,
+    parse_envelope,
+    parse_rows,
+    parse_webhook,
     to_invitation,
     to_organization,
     to_user,
 )
-from instep.identity.events import Gone, NotForUs, Said, Seen, SessionEnded, Touched
-from instep.identity.model import ClerkId, Key, Membership, Organization, User
-from instep.kit.bounds import MOST_LEVELS
+from instep.core.input_limits import MAX_NESTING
+from instep.domain.events import (
+    IrrelevantEvent,
+    Observation,
+    OrganizationInvitationsChanged,
+    SessionEnded,
+    Tombstone,
+    WebhookEvent,
+)
+from instep.domain.models import ClerkId, ClerkMembership, ClerkOrganization, ClerkUser, EntityKey
 from tests.support.need import clerk_file
 
 T = TypeVar("T")
@@ -104,18 +111,18 @@ def wire_of(value: Any, type_: type[T]) -> T:
     return msgspec.json.decode(json.dumps(value), type=type_)
 
 
-def user(**changes: Any) -> User:
-    (said,) = say(body("user.updated", {**USER, **changes}))
-    assert isinstance(said, Seen)
-    assert isinstance(said.entity, User)
+def user(**changes: Any) -> ClerkUser:
+    (said,) = parse_webhook(body("user.updated", {**USER, **changes}))
+    assert isinstance(said, Observation)
+    assert isinstance(said.entity, ClerkUser)
     return said.entity
 
 
 def test_a_user_is_read_whole() -> None:
-    (said,) = say(body("user.created", USER))
-    assert isinstance(said, Seen)
-    assert (said.key, said.version) == (Key("user", ClerkId("user_1")), 1_790_000_000_000)
-    assert said.entity == User(
+    (said,) = parse_webhook(body("user.created", USER))
+    assert isinstance(said, Observation)
+    assert (said.key, said.version) == (EntityKey("user", ClerkId("user_1")), 1_790_000_000_000)
+    assert said.entity == ClerkUser(
         clerk_id=ClerkId("user_1"),
         email="maya@example.com",
         is_email_verified=True,
@@ -133,27 +140,27 @@ def test_a_user_is_read_whole() -> None:
 
 
 def test_an_organization_is_read_whole_and_no_limit_is_none() -> None:
-    (said,) = say(body("organization.updated", ORGANIZATION))
-    assert isinstance(said, Seen)
+    (said,) = parse_webhook(body("organization.updated", ORGANIZATION))
+    assert isinstance(said, Observation)
     assert said.version == 7
-    assert said.entity == Organization(
+    assert said.entity == ClerkOrganization(
         clerk_id=ClerkId("org_1"), name="Northwind Law", slug="northwind-law", max_members=30, joined_at=5
     )
     for none in (0, None, -1, 2**40):
-        wire = wire_of({**ORGANIZATION, "max_allowed_memberships": none}, OrganizationWire)
+        wire = wire_of({**ORGANIZATION, "max_allowed_memberships": none}, ClerkOrganizationPayload)
         entity = to_organization(wire).entity
-        assert isinstance(entity, Organization)
+        assert isinstance(entity, ClerkOrganization)
         assert entity.max_members is None
 
 
 @pytest.mark.parametrize("type_", ["organizationMembership.created", "organizationMembership.updated"])
 def test_a_membership_tells_of_its_organization_first(type_: str) -> None:
-    organization, membership = say(body(type_, MEMBERSHIP))
-    assert isinstance(organization, Seen)
-    assert organization.key == Key("organization", ClerkId("org_1"))
-    assert isinstance(membership, Seen)
+    organization, membership = parse_webhook(body(type_, MEMBERSHIP))
+    assert isinstance(organization, Observation)
+    assert organization.key == EntityKey("organization", ClerkId("org_1"))
+    assert isinstance(membership, Observation)
     assert membership.version == 9
-    assert membership.entity == Membership(
+    assert membership.entity == ClerkMembership(
         clerk_id=ClerkId("orgmem_1"),
         organization=ClerkId("org_1"),
         user=ClerkId("user_1"),
@@ -165,31 +172,31 @@ def test_a_membership_tells_of_its_organization_first(type_: str) -> None:
 @pytest.mark.parametrize(
     ("type_", "expected"),
     [
-        ("user.deleted", [Gone(Key("user", ClerkId("user_1")))]),
-        ("organization.deleted", [Gone(Key("organization", ClerkId("org_1")))]),
-        ("organizationInvitation.created", [Touched(ClerkId("org_1"))]),
-        ("organizationInvitation.accepted", [Touched(ClerkId("org_1"))]),
-        ("organizationInvitation.revoked", [Touched(ClerkId("org_1"))]),
+        ("user.deleted", [Tombstone(EntityKey("user", ClerkId("user_1")))]),
+        ("organization.deleted", [Tombstone(EntityKey("organization", ClerkId("org_1")))]),
+        ("organizationInvitation.created", [OrganizationInvitationsChanged(ClerkId("org_1"))]),
+        ("organizationInvitation.accepted", [OrganizationInvitationsChanged(ClerkId("org_1"))]),
+        ("organizationInvitation.revoked", [OrganizationInvitationsChanged(ClerkId("org_1"))]),
         ("session.ended", [SessionEnded(ClerkId("sess_1"))]),
         ("session.removed", [SessionEnded(ClerkId("sess_1"))]),
         ("session.revoked", [SessionEnded(ClerkId("sess_1"))]),
     ],
 )
-def test_each_event_says_its_one_thing(type_: str, expected: list[Said]) -> None:
-    assert say(body(type_, DATA[type_])) == expected
+def test_each_event_says_its_one_thing(type_: str, expected: list[WebhookEvent]) -> None:
+    assert parse_webhook(body(type_, DATA[type_])) == expected
 
 
 def test_a_membership_that_is_gone_says_whose_it_was() -> None:
-    (gone,) = say(body("organizationMembership.deleted", MEMBERSHIP))
-    assert isinstance(gone, Gone)
-    assert gone.key == Key("membership", ClerkId("orgmem_1"))
-    assert isinstance(gone.entity, Membership)
+    (gone,) = parse_webhook(body("organizationMembership.deleted", MEMBERSHIP))
+    assert isinstance(gone, Tombstone)
+    assert gone.key == EntityKey("membership", ClerkId("orgmem_1"))
+    assert isinstance(gone.entity, ClerkMembership)
     assert (gone.entity.user, gone.entity.organization) == ("user_1", "org_1")
 
 
 @pytest.mark.parametrize("type_", ["email.created", "waitlistEntry.updated", "an.event.of.tomorrow", ""])
 def test_an_event_that_we_do_not_keep_is_said_to_be_none_of_ours(type_: str) -> None:
-    assert say(body(type_, {"whatever": [1]})) == [NotForUs(type_)]
+    assert parse_webhook(body(type_, {"whatever": [1]})) == [IrrelevantEvent(type_)]
 
 
 def test_the_primary_address_counts_and_no_other() -> None:
@@ -209,14 +216,14 @@ def test_an_address_is_verified_only_where_clerk_says_so(status: str | None) -> 
 
 def test_unknown_fields_and_words_do_not_matter() -> None:
     assert user(a_field_of_tomorrow={"deep": [1, None]}) == user()
-    wire = wire_of({**INVITATION, "status": "a word of tomorrow"}, InvitationWire)
+    wire = wire_of({**INVITATION, "status": "a word of tomorrow"}, ClerkInvitationPayload)
     assert to_invitation(wire).status == "a word of tomorrow"
 
 
 @pytest.mark.parametrize("name", ["first_name", "last_name", "username", "image_url"])
 def test_an_empty_text_and_null_and_nothing_are_the_same(name: str) -> None:
     without = {key: value for key, value in USER.items() if key != name}
-    assert user(**{name: ""}) == user(**{name: None}) == to_user(wire_of(without, UserWire)).entity
+    assert user(**{name: ""}) == user(**{name: None}) == to_user(wire_of(without, ClerkUserPayload)).entity
 
 
 @pytest.mark.parametrize(
@@ -228,7 +235,7 @@ def test_null_is_taken_for_what_may_be_missing(name: str) -> None:
 
 
 def test_the_accept_link_of_an_invitation_is_not_kept() -> None:
-    invitation = to_invitation(wire_of(INVITATION, InvitationWire))
+    invitation = to_invitation(wire_of(INVITATION, ClerkInvitationPayload))
     assert "secret" not in repr(invitation)
 
 
@@ -242,12 +249,14 @@ def test_the_accept_link_of_an_invitation_is_not_kept() -> None:
     ],
 )
 def test_who_invited_is_a_name_or_at_least_an_address(by: Any, expected: str | None) -> None:
-    wire = wire_of({**INVITATION, "public_inviter_data": by}, InvitationWire)
+    wire = wire_of({**INVITATION, "public_inviter_data": by}, ClerkInvitationPayload)
     assert to_invitation(wire).inviter == expected
 
 
 def test_one_bad_row_does_not_fail_its_page() -> None:
-    good, bad = read_all(InvitationWire, [msgspec.Raw(json.dumps(it).encode()) for it in (INVITATION, {"id": 3})])
+    good, bad = parse_rows(
+        ClerkInvitationPayload, [msgspec.Raw(json.dumps(it).encode()) for it in (INVITATION, {"id": 3})]
+    )
     assert [it.id for it in good] == ["orginv_1"]
     assert len(bad) == 1
 
@@ -270,10 +279,10 @@ def test_metadata_that_are_no_object_count_as_empty(metadata: Any) -> None:
 
 def test_metadata_are_kept_to_a_depth_that_everything_can_give_back() -> None:
     nested: Any = {}
-    for _ in range(MOST_LEVELS - 2):
+    for _ in range(MAX_NESTING - 2):
         nested = {"a": nested}
     assert msgspec.json.decode(user(public_metadata=nested).public_metadata) == nested
-    with pytest.raises(Unreadable, match="levels deep"):
+    with pytest.raises(UnreadableDataError, match="levels deep"):
         user(public_metadata={"a": {"b": {"c": nested}}})
 
 
@@ -295,13 +304,13 @@ def test_a_whole_pair_and_what_only_looks_like_an_escape_stay() -> None:
 def test_an_address_that_cannot_be_read_is_left_out_and_the_primary_one_is_needed(bad: Any) -> None:
     primary = USER["email_addresses"][1]
     assert user(email_addresses=[bad, primary]).email == "maya@example.com"
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableDataError):
         user(email_addresses=[USER["email_addresses"][0], bad])
 
 
 def test_a_long_name_is_cut_and_a_long_address_of_a_picture_left_out() -> None:
     long = user(first_name="x" * 5_000, image_url="https://example.com/" + "x" * 5_000)
-    assert (len(long.first_name or ""), long.image_url) == (LONGEST_NAME, None)
+    assert (len(long.first_name or ""), long.image_url) == (MAX_NAME_LENGTH, None)
 
 
 @pytest.mark.parametrize(
@@ -341,8 +350,8 @@ def test_a_long_name_is_cut_and_a_long_address_of_a_picture_left_out() -> None:
     ids=lambda said: said[:40].decode("utf-8", "replace") + f" ({len(said)})",
 )
 def test_what_makes_no_sense_is_unreadable(said: bytes) -> None:
-    with pytest.raises(Unreadable):
-        say(said)
+    with pytest.raises(UnreadableDataError):
+        parse_webhook(said)
 
 
 values = st.recursive(
@@ -388,10 +397,10 @@ def test_whatever_is_wrong_in_an_event_it_is_read_or_unreadable(data: st.DataObj
         place = data.draw(st.sampled_from(places(event)[1:]))
         event = put(event, place, data.draw(values | st.just(...)))
     try:
-        said = say(json.dumps(event).encode("utf-8", "surrogatepass"))
-    except Unreadable:
+        said = parse_webhook(json.dumps(event).encode("utf-8", "surrogatepass"))
+    except UnreadableDataError:
         return
-    assert all(isinstance(it, Said) for it in said)
+    assert all(isinstance(it, WebhookEvent) for it in said)
 
 
 @given(data=st.data(), type_=st.sampled_from(sorted(DATA)))
@@ -401,16 +410,16 @@ def test_whatever_bytes_are_broken_it_is_read_or_unreadable(data: st.DataObject,
         at = data.draw(st.integers(0, len(raw) - 1))
         raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     try:
-        assert all(isinstance(it, Said) for it in say(bytes(raw)))
-    except Unreadable:
+        assert all(isinstance(it, WebhookEvent) for it in parse_webhook(bytes(raw)))
+    except UnreadableDataError:
         return
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_at_all_are_an_envelope_or_unreadable(raw: bytes) -> None:
     try:
-        assert read_envelope(raw).type is not None
-    except Unreadable:
+        assert parse_envelope(raw).type is not None
+    except UnreadableDataError:
         return
 
 
@@ -420,6 +429,6 @@ def test_every_example_of_clerks_own_is_understood() -> None:
     examples = {type_: example for type_, example in listed.items() if example is not None}
     assert DATA.keys() <= listed.keys()
     for type_, example in examples.items():
-        said = say(json.dumps(example).encode())
+        said = parse_webhook(json.dumps(example).encode())
         is_for_us = type_ in DATA or type_.startswith(("role.", "permission."))
-        assert any(isinstance(it, NotForUs) for it in said) != is_for_us, type_
+        assert any(isinstance(it, IrrelevantEvent) for it in said) != is_for_us, type_

@@ -10,9 +10,8 @@ from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock as EmulatorClock
 from instep.clerk.client import ClerkClient
 from instep.clerk.fake import FakeClerk
-from instep.identity.model import ADMIN, ClerkId, Organization, User
-from instep.identity.session import SessionState
-from instep.kit.clock import now
+from instep.core.clock import now
+from instep.domain.models import ADMIN_ROLE, ClerkId, ClerkOrganization, ClerkSession, ClerkUser
 from tests.support.clocks import Ticking
 
 REAL_KEY = "CLERK_CONTRACT_SECRET_KEY"
@@ -54,18 +53,18 @@ class InMemory:
         return f"{name}@example.com"
 
     async def user(self, name: str) -> ClerkId:
-        made = User(clerk_id=ClerkId(f"user_{name}"), email=self.address(name), is_email_verified=True)
+        made = ClerkUser(clerk_id=ClerkId(f"user_{name}"), email=self.address(name), is_email_verified=True)
         return self.clerk.put_user(made).key.id
 
     async def organization(self, admin: ClerkId, *, seats: int | None = None) -> ClerkId:
         self._made += 1
-        made = Organization(clerk_id=ClerkId(f"org_{self._made}"), name="Northwind Law", max_members=seats)
+        made = ClerkOrganization(clerk_id=ClerkId(f"org_{self._made}"), name="Northwind Law", max_members=seats)
         self.clerk.put_organization(made)
-        self.clerk.join(made.clerk_id, admin, ADMIN)
+        self.clerk.join(made.clerk_id, admin, ADMIN_ROLE)
         return made.clerk_id
 
     async def session(self, user: ClerkId) -> str:
-        self.clerk.put_session(SessionState("sess_1", user, "active"))
+        self.clerk.put_session(ClerkSession("sess_1", user, "active"))
         return "sess_1"
 
     async def accept(self, organization: ClerkId, invitation: ClerkId, user: ClerkId) -> None:
@@ -138,7 +137,7 @@ class Emulated(Backend):
         super().__init__(self.emulator.secret_key, "http://127.0.0.1:8001", transport)
 
     async def accept(self, organization: ClerkId, invitation: ClerkId, user: ClerkId) -> None:
-        link = await self.clerk.find_link(organization, invitation)
+        link = await self.clerk.find_accept_url(organization, invitation)
         assert link is not None
         page = httpx2.URL(link)
         form = {"ticket": page.params["ticket"]}

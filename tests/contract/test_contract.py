@@ -6,11 +6,20 @@ from typing import Any
 
 import pytest
 
-from instep.identity.events import Absent, Seen
-from instep.identity.model import ADMIN, MEMBER, ClerkId, Key, Membership, NewInvitation, Organization, User
-from instep.identity.ports import ProviderRefused
-from instep.identity.rules import AskAgain
-from instep.kit.clock import DAY
+from instep.core.clock import DAY
+from instep.domain.errors import ClerkRejectedError
+from instep.domain.events import Absence, Observation
+from instep.domain.models import (
+    ADMIN_ROLE,
+    MEMBER_ROLE,
+    ClerkId,
+    ClerkMembership,
+    ClerkOrganization,
+    ClerkUser,
+    EntityKey,
+    NewClerkInvitation,
+)
+from instep.domain.reconcile import NeedsRefetch
 from tests.contract.stages import REAL_KEY, Emulated, InMemory, Real, Stage
 
 pytestmark = pytest.mark.anyio
@@ -46,13 +55,13 @@ async def firm(stage: Stage, dana: ClerkId) -> ClerkId:
     return await stage.organization(dana)
 
 
-def wanted(stage: Stage, name: str = "ben", **changes: Any) -> NewInvitation:
-    fields: dict[str, Any] = {"email": stage.address(name), "role": MEMBER, "expires_in_days": 7, "notify": False}
-    return NewInvitation(**(fields | changes))
+def wanted(stage: Stage, name: str = "ben", **changes: Any) -> NewClerkInvitation:
+    fields: dict[str, Any] = {"email": stage.address(name), "role": MEMBER_ROLE, "expires_in_days": 7, "notify": False}
+    return NewClerkInvitation(**(fields | changes))
 
 
 async def refusal(doing: Any) -> tuple[int, str]:
-    with pytest.raises(ProviderRefused) as refused:
+    with pytest.raises(ClerkRejectedError) as refused:
         await doing
     assert str(refused.value)
     return refused.value.status, refused.value.code
@@ -62,9 +71,9 @@ async def refusal(doing: Any) -> tuple[int, str]:
 
 
 async def test_a_user_is_seen_as_they_are(stage: Stage, dana: ClerkId) -> None:
-    (found,) = await stage.clerk.look([AskAgain(Key("user", dana))])
-    assert isinstance(found, Seen)
-    assert isinstance(found.entity, User)
+    (found,) = await stage.clerk.look([NeedsRefetch(EntityKey("user", dana))])
+    assert isinstance(found, Observation)
+    assert isinstance(found.entity, ClerkUser)
     assert (found.entity.email, found.entity.is_email_verified) == (stage.address("dana"), True)
     assert found.version > 0
 
@@ -74,31 +83,33 @@ async def test_an_organization_and_a_membership_are_seen_as_they_are(
 ) -> None:
     membership = await stage.clerk.find_membership(firm, dana)
     assert membership is not None
-    asks = [AskAgain(Key("organization", firm)), AskAgain(membership.key, membership.entity)]
+    asks = [NeedsRefetch(EntityKey("organization", firm)), NeedsRefetch(membership.key, membership.entity)]
     found = {news.key: news for news in await stage.clerk.look(asks)}
-    assert isinstance(found[Key("organization", firm)].entity, Organization)
+    assert isinstance(found[EntityKey("organization", firm)].entity, ClerkOrganization)
     assert found[membership.key] == membership
-    assert membership.entity.role == ADMIN
+    assert membership.entity.role == ADMIN_ROLE
 
 
 async def test_what_clerk_does_not_have_is_gone(stage: Stage, dana: ClerkId, firm: ClerkId) -> None:
-    never = Membership(clerk_id=ClerkId("orgmem_2a"), organization=firm, user=dana, role=MEMBER)
-    nowhere = Membership(clerk_id=ClerkId("orgmem_2b"), organization=UNKNOWN_ORGANIZATION, user=dana, role=MEMBER)
+    never = ClerkMembership(clerk_id=ClerkId("orgmem_2a"), organization=firm, user=dana, role=MEMBER_ROLE)
+    nowhere = ClerkMembership(
+        clerk_id=ClerkId("orgmem_2b"), organization=UNKNOWN_ORGANIZATION, user=dana, role=MEMBER_ROLE
+    )
     asks = [
-        AskAgain(Key("user", UNKNOWN_USER)),
-        AskAgain(Key("organization", UNKNOWN_ORGANIZATION)),
-        AskAgain(Key("membership", never.clerk_id), never),
-        AskAgain(Key("membership", nowhere.clerk_id), nowhere),
+        NeedsRefetch(EntityKey("user", UNKNOWN_USER)),
+        NeedsRefetch(EntityKey("organization", UNKNOWN_ORGANIZATION)),
+        NeedsRefetch(EntityKey("membership", never.clerk_id), never),
+        NeedsRefetch(EntityKey("membership", nowhere.clerk_id), nowhere),
     ]
     found = await stage.clerk.look(asks)
     assert {news.key for news in found} == {ask.key for ask in asks}
-    assert all(isinstance(news, Absent) for news in found)
+    assert all(isinstance(news, Absence) for news in found)
 
 
 async def test_of_many_questions_each_is_answered(stage: Stage) -> None:
     ids = [await stage.user(f"person{n}") for n in range(5)]
-    asks = [AskAgain(Key("user", id)) for id in [*ids, UNKNOWN_USER]]
-    found = {news.key.id: isinstance(news, Seen) for news in await stage.clerk.look(asks)}
+    asks = [NeedsRefetch(EntityKey("user", id)) for id in [*ids, UNKNOWN_USER]]
+    found = {news.key.id: isinstance(news, Observation) for news in await stage.clerk.look(asks)}
     assert found == {**dict.fromkeys(ids, True), UNKNOWN_USER: False}
 
 
@@ -108,20 +119,20 @@ async def test_nothing_asked_is_nothing_answered(stage: Stage) -> None:
 
 async def test_a_membership_that_was_left_is_gone_though_the_person_came_back(stage: Stage, firm: ClerkId) -> None:
     maya = await stage.user("maya")
-    first = await stage.clerk.add_member(firm, maya, MEMBER)
+    first = await stage.clerk.add_member(firm, maya, MEMBER_ROLE)
     await stage.clerk.remove_member(firm, maya)
-    second = await stage.clerk.add_member(firm, maya, MEMBER)
+    second = await stage.clerk.add_member(firm, maya, MEMBER_ROLE)
     assert first.key != second.key
-    found = await stage.clerk.look([AskAgain(it.key, it.entity) for it in (first, second)])
-    assert {news.key: type(news) for news in found} == {first.key: Absent, second.key: Seen}
+    found = await stage.clerk.look([NeedsRefetch(it.key, it.entity) for it in (first, second)])
+    assert {news.key: type(news) for news in found} == {first.key: Absence, second.key: Observation}
 
 
 async def test_the_memberships_of_a_person_come_after_their_organizations(stage: Stage, firm: ClerkId) -> None:
     maya = await stage.user("maya")
-    assert await stage.clerk.list_memberships_of(maya) == []
-    made = await stage.clerk.add_member(firm, maya, MEMBER)
-    organization, membership = await stage.clerk.list_memberships_of(maya)
-    assert organization.key == Key("organization", firm)
+    assert await stage.clerk.list_user_memberships(maya) == []
+    made = await stage.clerk.add_member(firm, maya, MEMBER_ROLE)
+    organization, membership = await stage.clerk.list_user_memberships(maya)
+    assert organization.key == EntityKey("organization", firm)
     assert membership == made
 
 
@@ -129,15 +140,15 @@ async def test_the_memberships_of_a_person_come_after_their_organizations(stage:
 
 
 async def test_an_invitation_is_made_as_it_was_wanted(stage: Stage, dana: ClerkId, firm: ClerkId) -> None:
-    ask = wanted(stage, role=ADMIN, inviter=dana, public_metadata={"a": 1}, private_metadata={"b": 2})
+    ask = wanted(stage, role=ADMIN_ROLE, inviter=dana, public_metadata={"a": 1}, private_metadata={"b": 2})
     made = await stage.clerk.invite(firm, ask)
-    assert (made.email, made.role, made.status) == (ask.email, ADMIN, "pending")
+    assert (made.email, made.role, made.status) == (ask.email, ADMIN_ROLE, "pending")
     assert (made.public_metadata, made.private_metadata) == ({"a": 1}, {"b": 2})
     assert made.expires_at is not None
     assert abs(made.expires_at - made.created_at - 7 * DAY) < 60_000
     assert await stage.clerk.find_invitation(firm, made.clerk_id) == made
     assert made in await stage.clerk.list_invitations(firm, statuses=["pending"])
-    assert await stage.clerk.find_link(firm, made.clerk_id)
+    assert await stage.clerk.find_accept_url(firm, made.clerk_id)
 
 
 async def test_invitations_are_listed_newest_first_by_status_and_address(stage: Stage, firm: ClerkId) -> None:
@@ -204,7 +215,7 @@ async def test_what_is_revoked_cannot_be_revoked_again(stage: Stage, dana: Clerk
 
 async def test_an_unknown_invitation_is_none_to_find_and_404_to_revoke(stage: Stage, firm: ClerkId) -> None:
     assert await stage.clerk.find_invitation(firm, UNKNOWN_INVITATION) is None
-    assert await stage.clerk.find_link(firm, UNKNOWN_INVITATION) is None
+    assert await stage.clerk.find_accept_url(firm, UNKNOWN_INVITATION) is None
     assert (await refusal(stage.clerk.revoke(firm, UNKNOWN_INVITATION, by=None)))[0] == 404
 
 
@@ -212,14 +223,14 @@ async def test_an_accepted_one_is_over_and_the_invitee_a_member(stage: Stage, fi
     if not stage.can_accept:
         pytest.skip("nobody is there to press the button")
     maya = await stage.user("maya")
-    made = await stage.clerk.invite(firm, wanted(stage, "maya", role=ADMIN))
+    made = await stage.clerk.invite(firm, wanted(stage, "maya", role=ADMIN_ROLE))
     await stage.accept(firm, made.clerk_id, maya)
     after = await stage.clerk.find_invitation(firm, made.clerk_id)
     assert after is not None
     assert after.status == "accepted"
     joined = await stage.clerk.find_membership(firm, maya)
     assert joined is not None
-    assert joined.entity.role == ADMIN
+    assert joined.entity.role == ADMIN_ROLE
     assert (await refusal(stage.clerk.revoke(firm, made.clerk_id, by=None)))[1] == "organization_invitation_not_pending"
 
 
@@ -240,30 +251,30 @@ async def test_an_invitation_expires_by_the_clock_and_frees_its_address_and_seat
 
 async def test_a_role_changes_and_the_version_with_it(stage: Stage, firm: ClerkId) -> None:
     maya = await stage.user("maya")
-    before = await stage.clerk.add_member(firm, maya, MEMBER)
-    after = await stage.clerk.set_role(firm, maya, ADMIN)
-    assert (after.key, after.entity.role) == (before.key, ADMIN)
+    before = await stage.clerk.add_member(firm, maya, MEMBER_ROLE)
+    after = await stage.clerk.set_role(firm, maya, ADMIN_ROLE)
+    assert (after.key, after.entity.role) == (before.key, ADMIN_ROLE)
     assert after.version > before.version
     assert await stage.clerk.find_membership(firm, maya) == after
 
 
 async def test_nobody_joins_twice(stage: Stage, dana: ClerkId, firm: ClerkId) -> None:
-    assert await refusal(stage.clerk.add_member(firm, dana, MEMBER)) == (400, "already_a_member_in_organization")
+    assert await refusal(stage.clerk.add_member(firm, dana, MEMBER_ROLE)) == (400, "already_a_member_in_organization")
 
 
 async def test_who_was_removed_is_no_member(stage: Stage, firm: ClerkId) -> None:
     maya = await stage.user("maya")
-    joined = await stage.clerk.add_member(firm, maya, MEMBER)
+    joined = await stage.clerk.add_member(firm, maya, MEMBER_ROLE)
     gone = await stage.clerk.remove_member(firm, maya)
     assert (gone.key, gone.entity) == (joined.key, joined.entity)
     assert await stage.clerk.find_membership(firm, maya) is None
     assert (await refusal(stage.clerk.remove_member(firm, maya)))[0] == 404
-    assert (await refusal(stage.clerk.set_role(firm, maya, ADMIN)))[0] == 404
+    assert (await refusal(stage.clerk.set_role(firm, maya, ADMIN_ROLE)))[0] == 404
 
 
 async def test_the_last_admin_stays(stage: Stage, dana: ClerkId, firm: ClerkId) -> None:
     needed = (400, "organization_minimum_permissions_needed")
-    assert await refusal(stage.clerk.set_role(firm, dana, MEMBER)) == needed
+    assert await refusal(stage.clerk.set_role(firm, dana, MEMBER_ROLE)) == needed
     assert await refusal(stage.clerk.remove_member(firm, dana)) == needed
 
 
@@ -295,7 +306,7 @@ async def test_an_unknown_session_is_none_and_revoking_it_is_fine(stage: Stage) 
 async def test_an_id_that_is_none_leads_nowhere_else(stage: Stage, dana: ClerkId, firm: ClerkId, id: str) -> None:
     it = ClerkId(id)
     assert await stage.clerk.find_invitation(firm, it) is None
-    assert await stage.clerk.find_link(firm, it) is None
+    assert await stage.clerk.find_accept_url(firm, it) is None
     assert (await refusal(stage.clerk.revoke(firm, it, by=dana)))[0] == 404
     assert await stage.clerk.find_session(id) is None
     assert (await refusal(stage.clerk.invite(it, wanted(stage))))[0] == 404

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from instep.access.principal import BREAK_GLASS, Access, Principal
-from instep.access.store import find_access, find_principal
-from instep.identity.model import ADMIN, MEMBER
-from instep.journal import store
-from instep.journal.model import Operation
-from instep.journal.run import LEASE
-from instep.kit.clock import DAY
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL, OrganizationAccess, Principal
+from instep.auth.repository import find_access, find_principal
+from instep.core.clock import DAY
+from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
+from instep.operations import repository
+from instep.operations.executor import LEASE_DURATION
+from instep.operations.workflow import Operation
 from tests.support.crash import CrashPoints
 from tests.support.world import Firm
 
@@ -25,7 +25,7 @@ SEED: dict[str, Any] = {
             "slug": SLUG,
             "created_by": ADA,
             "max_allowed_memberships": 50,
-            "members": [{"user": ADA, "role": ADMIN}, {"user": BOB, "role": MEMBER}],
+            "members": [{"user": ADA, "role": ADMIN_ROLE}, {"user": BOB, "role": MEMBER_ROLE}],
         }
     ],
     "events": True,
@@ -39,9 +39,9 @@ async def furnish(firm: Firm) -> Firm:
     return firm
 
 
-async def access_of(firm: Firm, email: str | None = ADA) -> Access:
+async def access_of(firm: Firm, email: str | None = ADA) -> OrganizationAccess:
     """What a person may do in the firm; None: the holder of the break-glass key."""
-    principal = BREAK_GLASS
+    principal = BREAK_GLASS_PRINCIPAL
     if email is not None:
         principal = await _principal(firm, email)
     found = await firm.services.db.read(find_access, principal, SLUG)
@@ -58,7 +58,7 @@ async def _principal(firm: Firm, email: str) -> Principal:
 async def recover(firm: Firm, times: int = 12) -> None:
     """Time goes on, and a worker comes by until nothing is open."""
     for _ in range(times):
-        firm.clock.advance(LEASE + 1)
+        firm.clock.advance(LEASE_DURATION + 1)
         await firm.services.runner.resume_due()
 
 
@@ -76,7 +76,7 @@ def statuses(firm: Firm, email: str | None = None) -> list[str]:
 
 async def operations(firm: Firm, kind: str = "") -> list[Operation]:
     """Our operations, newest first."""
-    found = await firm.services.db.read(store.list_operations, limit=500)
+    found = await firm.services.db.read(repository.list_operations, limit=500)
     return [it for it in found if kind in ("", it.kind)]
 
 

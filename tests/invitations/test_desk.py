@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from instep.identity.model import ClerkId, Invitation, NewInvitation
+from instep.domain.models import ClerkId, ClerkInvitation, NewClerkInvitation
 from tests.invitations.firms import furnish, invitations, statuses
 from tests.support.world import Firm
 
@@ -29,10 +29,10 @@ async def made(api: httpx2.AsyncClient, **fields: Any) -> str:
 
 
 async def test_one_is_invited_with_a_name_and_without_a_mail(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
-    clerk, asked = sqlite_firm.services.clerk, list[NewInvitation]()
+    clerk, asked = sqlite_firm.services.clerk, list[NewClerkInvitation]()
     invite = clerk.invite
 
-    async def listening(organization: ClerkId, wanted: NewInvitation) -> Invitation:
+    async def listening(organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
         asked.append(wanted)
         return await invite(organization, wanted)
 

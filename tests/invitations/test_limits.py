@@ -4,27 +4,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.invitations.limits import (
-    BULK_CALLS,
-    COOLDOWN,
-    PER_ADDRESS,
-    PER_ORGANIZATION,
-    PER_PERSON,
-    Sent,
-    check,
-    check_cooldown,
-    cooling,
-    plan_starts,
+from instep.core.clock import DAY, HOUR, MINUTE
+from instep.invitations.models import InvitationSendRecord
+from instep.invitations.policies import (
+    BULK_CALLS_PER_HOUR,
+    DAILY_LIMIT_PER_ACTOR,
+    DAILY_LIMIT_PER_ADDRESS,
+    DAILY_LIMIT_PER_ORGANIZATION,
+    RESEND_COOLDOWN,
+    InvitationRefusedError,
+    check_daily_limits,
+    check_resend_cooldown,
+    find_resend_cooldowns,
+    schedule_bulk_calls,
 )
-from instep.invitations.rules import InviteRefused
-from instep.kit.clock import DAY, HOUR, MINUTE
 
 NOW = 1_795_219_200_000  # 00:00 UTC
 
 
-def sent(ago: int = HOUR, **changes: object) -> Sent:
+def sent(ago: int = HOUR, **changes: object) -> InvitationSendRecord:
     values = {"at": NOW - ago, "actor": "ada", "is_here": True, "is_resend": False, "emails": ("x@example.com",)}
-    return Sent(**{**values, **changes})  # type: ignore[arg-type]
+    return InvitationSendRecord(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def emails(count: int) -> tuple[str, ...]:
@@ -32,34 +32,34 @@ def emails(count: int) -> tuple[str, ...]:
 
 
 def test_a_hundred_a_day_for_one_person_wherever_they_were_sent() -> None:
-    before = [sent(emails=emails(PER_PERSON), is_here=False)]
+    before = [sent(emails=emails(DAILY_LIMIT_PER_ACTOR), is_here=False)]
     with pytest.raises(
-        InviteRefused, match=r"One person can send 100 .* works again at 23:00 UTC, in 23 h\."
+        InvitationRefusedError, match=r"One person can send 100 .* works again at 23:00 UTC, in 23 h\."
     ) as caught:
-        check(before, actor="ada", emails=["new@example.com"], now=NOW)
+        check_daily_limits(before, actor="ada", emails=["new@example.com"], now=NOW)
     assert (caught.value.code, caught.value.status) == ("limited", 429)
-    check(before, actor="bob", emails=["new@example.com"], now=NOW)
-    check(before, actor="ada", emails=["new@example.com"], now=NOW + 23 * HOUR)
+    check_daily_limits(before, actor="bob", emails=["new@example.com"], now=NOW)
+    check_daily_limits(before, actor="ada", emails=["new@example.com"], now=NOW + 23 * HOUR)
 
 
 def test_a_hundred_a_day_for_one_organization_whoever_sent_them() -> None:
     before = [sent(emails=emails(60)), sent(ago=2 * HOUR, actor="eve", emails=emails(40))]
-    check(before[:1], actor="bob", emails=list(emails(40)), now=NOW)
-    with pytest.raises(InviteRefused, match=r"One organization can send 100 .*in 22 h\."):
-        check(before, actor="bob", emails=["new@example.com"], now=NOW)
+    check_daily_limits(before[:1], actor="bob", emails=list(emails(40)), now=NOW)
+    with pytest.raises(InvitationRefusedError, match=r"One organization can send 100 .*in 22 h\."):
+        check_daily_limits(before, actor="bob", emails=["new@example.com"], now=NOW)
 
 
 def test_ten_a_day_for_one_address_in_one_organization() -> None:
-    before = [sent(ago=(10 - number) * MINUTE) for number in range(PER_ADDRESS)]
-    with pytest.raises(InviteRefused, match=r"x@example.com can be sent 10 invitations .*in 24 h"):
-        check(before, actor="bob", emails=["X@example.com"], now=NOW)
-    check(before, actor="bob", emails=["y@example.com"], now=NOW)
-    check([sent(is_here=False)] * 10, actor="bob", emails=["x@example.com"], now=NOW)
+    before = [sent(ago=(10 - number) * MINUTE) for number in range(DAILY_LIMIT_PER_ADDRESS)]
+    with pytest.raises(InvitationRefusedError, match=r"x@example.com can be sent 10 invitations .*in 24 h"):
+        check_daily_limits(before, actor="bob", emails=["X@example.com"], now=NOW)
+    check_daily_limits(before, actor="bob", emails=["y@example.com"], now=NOW)
+    check_daily_limits([sent(is_here=False)] * 10, actor="bob", emails=["x@example.com"], now=NOW)
 
 
 def test_more_than_a_day_takes_never_works() -> None:
-    with pytest.raises(InviteRefused) as caught:
-        check([], actor="ada", emails=emails(101), now=NOW)
+    with pytest.raises(InvitationRefusedError) as caught:
+        check_daily_limits([], actor="ada", emails=emails(101), now=NOW)
     assert "works again" not in str(caught.value)
 
 
@@ -67,32 +67,32 @@ def test_more_than_a_day_takes_never_works() -> None:
 def test_at_the_time_that_is_named_it_works_again(agos: list[int], wanted: int) -> None:
     before = [sent(ago=ago, emails=(f"{ago}@example.com",)) for ago in agos]
     recent = [ago for ago in agos if ago < DAY]
-    too_many = len(recent) + wanted - PER_ORGANIZATION
+    too_many = len(recent) + wanted - DAILY_LIMIT_PER_ORGANIZATION
     if too_many <= 0:
-        check(before, actor="eve", emails=emails(wanted), now=NOW)
+        check_daily_limits(before, actor="eve", emails=emails(wanted), now=NOW)
     else:
-        with pytest.raises(InviteRefused):
-            check(before, actor="eve", emails=emails(wanted), now=NOW)
+        with pytest.raises(InvitationRefusedError):
+            check_daily_limits(before, actor="eve", emails=emails(wanted), now=NOW)
         again = NOW + DAY - sorted(recent, reverse=True)[too_many - 1]
-        check(before, actor="eve", emails=emails(wanted), now=again)
+        check_daily_limits(before, actor="eve", emails=emails(wanted), now=again)
 
 
 def test_a_minute_must_pass_between_two_resends() -> None:
     resent = [sent(ago=20_000, is_resend=True), sent(ago=1000)]
-    with pytest.raises(InviteRefused, match=r"works again in 40 s\.") as caught:
-        check_cooldown(resent, email="X@example.com", now=NOW)
+    with pytest.raises(InvitationRefusedError, match=r"works again in 40 s\.") as caught:
+        check_resend_cooldown(resent, email="X@example.com", now=NOW)
     assert (caught.value.code, caught.value.status) == ("cooldown", 429)
-    check_cooldown(resent, email="x@example.com", now=NOW - 20_000 + COOLDOWN)
-    assert cooling(resent, now=NOW) == {"x@example.com": NOW - 20_000 + COOLDOWN}
+    check_resend_cooldown(resent, email="x@example.com", now=NOW - 20_000 + RESEND_COOLDOWN)
+    assert find_resend_cooldowns(resent, now=NOW) == {"x@example.com": NOW - 20_000 + RESEND_COOLDOWN}
 
 
 @given(st.lists(st.integers(-HOUR, 5 * HOUR), max_size=120), st.integers(0, 60))
 def test_no_hour_has_more_bulk_calls_than_clerk_takes(before: list[int], count: int) -> None:
     """As far as it is up to what is planned now: what was planned before may have too many of its own."""
-    starts = plan_starts(before, count=count, now=0)
+    starts = schedule_bulk_calls(before, count=count, now=0)
     assert len(starts) == count
     assert all(start >= 0 for start in starts)
     planned = sorted(before)
     for start in starts:
         planned = sorted([*planned, start])
-        assert sum(start - HOUR < it <= start for it in planned) <= BULK_CALLS
+        assert sum(start - HOUR < it <= start for it in planned) <= BULK_CALLS_PER_HOUR

@@ -2,11 +2,11 @@
 
 import pytest
 
-from instep.identity.model import MEMBER
-from instep.invitations.batch import Batch
-from instep.invitations.preview import Wish, read
-from instep.invitations.rules import InviteRefused
-from instep.kit.clock import DAY, HOUR, MINUTE
+from instep.core.clock import DAY, HOUR, MINUTE
+from instep.domain.models import MEMBER_ROLE
+from instep.invitations.bulk_service import parse_invitees
+from instep.invitations.models import InvitationBatchProgress, InviteeInput
+from instep.invitations.policies import InvitationRefusedError
 from tests.invitations.firms import (
     ADA,
     BOB,
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.anyio
 BULK, ONE = "CreateOrganizationInvitationBulk", "CreateOrganizationInvitation"
 
 
-def people(count: int, of: str = "p") -> list[Wish]:
-    return [Wish(email=f"{of}{number}@example.com") for number in range(count)]
+def people(count: int, of: str = "p") -> list[InviteeInput]:
+    return [InviteeInput(email=f"{of}{number}@example.com") for number in range(count)]
 
 
-async def outcome(firm: Firm, batch: Batch) -> list[tuple[str, str | None]]:
+async def outcome(firm: Firm, batch: InvitationBatchProgress) -> list[tuple[str, str | None]]:
     found = await firm.services.invitations.invite_many.get(await access_of(firm), batch.id)
     return [(row.status, row.code) for row in found.rows]
 
@@ -38,12 +38,12 @@ async def outcome(firm: Firm, batch: Batch) -> list[tuple[str, str | None]]:
 async def test_a_preview_says_what_would_become_of_each(firm: Firm) -> None:
     await furnish(firm)
     access, desk = await access_of(firm), firm.services.invitations
-    await desk.invite(access, email="waiting@example.com", role=MEMBER)
+    await desk.invite(access, email="waiting@example.com", role=MEMBER_ROLE)
     async with firm.clerk() as clerk:
         await clerk.delete(f"/v1/organizations/{firm.organization_id('acme')}/memberships/{firm.user_id(BOB)}")
     await firm.settle()
     text = f"new@example.com, {ADA.upper()} {BOB} waiting@example.com nobody new@example.com"
-    preview = await desk.invite_many.preview(access, read(text))
+    preview = await desk.invite_many.preview(access, parse_invitees(text))
     assert [it.verdict for it in preview.lines] == ["new", "member", "former", "invited", "invalid", "duplicate"]
     assert (preview.sent, preview.seats, preview.seats_used, preview.refusal) == (2, 50, 2, None)
     assert statuses(firm) == ["pending"]
@@ -52,7 +52,11 @@ async def test_a_preview_says_what_would_become_of_each(firm: Firm) -> None:
 async def test_a_batch_is_sent_by_tens_and_says_how_far_it_is(firm: Firm) -> None:
     await furnish(firm)
     access, desk = await access_of(firm), firm.services.invitations
-    wishes = [*people(23), Wish(email=ADA), Wish(email="maya@example.com", role="org:admin", name="Maya Cohen")]
+    wishes = [
+        *people(23),
+        InviteeInput(email=ADA),
+        InviteeInput(email="maya@example.com", role="org:admin", name="Maya Cohen"),
+    ]
     batch = await desk.invite_many.send(access, wishes, expires_in_days=3)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 1, 0, False)
     assert statuses(firm) == []
@@ -73,7 +77,7 @@ async def test_after_a_refused_bulk_call_each_is_asked_for_alone(sqlite_firm: Fi
     firm = await furnish(sqlite_firm)
     access, desk = await access_of(firm), firm.services.invitations
     batch = await desk.invite_many.send(access, people(4))
-    await desk.invite(access, email="p2@example.com", role=MEMBER)
+    await desk.invite(access, email="p2@example.com", role=MEMBER_ROLE)
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [
         ("sent", None),
@@ -158,13 +162,13 @@ async def test_too_many_for_today_are_refused_as_a_whole_and_the_preview_says_so
     preview = await desk.invite_many.preview(access, people(11, "q"))
     assert preview.refusal is not None
     assert "can send 100 invitations in 24 hours; 90 were sent" in preview.refusal
-    with pytest.raises(InviteRefused, match="works again at"):
+    with pytest.raises(InvitationRefusedError, match="works again at"):
         await desk.invite_many.send(access, people(11, "q"))
     await desk.invite_many.send(access, people(10, "q"))
-    with pytest.raises(InviteRefused, match="One person can send"):
-        await desk.invite(access, email="one@example.com", role=MEMBER)
+    with pytest.raises(InvitationRefusedError, match="One person can send"):
+        await desk.invite(access, email="one@example.com", role=MEMBER_ROLE)
     next_day(firm)
-    await desk.invite(access, email="one@example.com", role=MEMBER)
+    await desk.invite(access, email="one@example.com", role=MEMBER_ROLE)
 
 
 async def test_bulk_calls_keep_under_clerks_fifty_an_hour(sqlite_firm: Firm) -> None:
@@ -202,9 +206,9 @@ async def test_a_batch_of_another_organization_is_not_there(sqlite_firm: Firm) -
     elsewhere = type(access)(
         **{**{n: getattr(access, n) for n in access.__struct_fields__}, "organization_id": "ogn_x"}
     )
-    with pytest.raises(InviteRefused, match="no such batch"):
+    with pytest.raises(InvitationRefusedError, match="no such batch"):
         await desk.invite_many.get(elsewhere, batch.id)
-    with pytest.raises(InviteRefused, match="no such batch"):
+    with pytest.raises(InvitationRefusedError, match="no such batch"):
         await desk.invite_many.get(access, (await operations(firm, "invitation.bulk"))[0].id)
 
 

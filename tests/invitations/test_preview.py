@@ -6,17 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.invitations.preview import LONGEST_TEXT, MOST_ROWS, Wish, decide, read
-from instep.invitations.rules import InviteRefused
+from instep.invitations.bulk_service import MAX_INVITEES, MAX_TEXT_LENGTH, decide_invitees, parse_invitees
+from instep.invitations.models import InviteeInput
+from instep.invitations.policies import InvitationRefusedError
 
 
 def pairs(text: str) -> list[tuple[str, str, str | None]]:
-    return [(it.email, it.role, it.name) for it in read(text)]
+    return [(it.email, it.role, it.name) for it in parse_invitees(text)]
 
 
 @pytest.mark.parametrize("between", [" ", ",", ";", "\n", ", ", " ;\n\n", "\t", "\r\n"])
 def test_addresses_may_be_separated_by_anything(between: str) -> None:
-    assert [it.email for it in read(between.join(["a@x.com", "b@x.com", "c@x.com"]))] == [
+    assert [it.email for it in parse_invitees(between.join(["a@x.com", "b@x.com", "c@x.com"]))] == [
         "a@x.com",
         "b@x.com",
         "c@x.com",
@@ -52,38 +53,40 @@ def test_a_csv_with_quotes_is_read_as_such() -> None:
 
 @pytest.mark.parametrize("text", ["", "  \n ", ",;", "email,name\n"])
 def test_a_list_of_nobody_is_refused(text: str) -> None:
-    with pytest.raises(InviteRefused) as caught:
-        read(text)
+    with pytest.raises(InvitationRefusedError) as caught:
+        parse_invitees(text)
     assert caught.value.code == "nobody"
 
 
-@pytest.mark.parametrize("text", ["a@x.com " * (MOST_ROWS + 1), "x" * (LONGEST_TEXT + 1)])
+@pytest.mark.parametrize("text", ["a@x.com " * (MAX_INVITEES + 1), "x" * (MAX_TEXT_LENGTH + 1)])
 def test_too_many_are_refused(text: str) -> None:
-    with pytest.raises(InviteRefused) as caught:
-        read(text)
+    with pytest.raises(InvitationRefusedError) as caught:
+        parse_invitees(text)
     assert caught.value.code == "too_many"
 
 
 @pytest.mark.parametrize("text", ["a <", "a ", "<", '"', "<x", "x", "@", "a@x.com,", "email,", "<a@x.com>"])
 def test_a_malicious_list_is_read_or_refused_at_once(text: str) -> None:
     """In time that grows with its length alone."""
-    with contextlib.suppress(InviteRefused):
-        decide(read(text * (190_000 // len(text))), standing={}, invited=(), free=None)
+    with contextlib.suppress(InvitationRefusedError):
+        decide_invitees(parse_invitees(text * (190_000 // len(text))), standing={}, invited=(), free=None)
 
 
 @given(st.text(max_size=200))
 def test_whatever_is_pasted_is_read_or_refused(text: str) -> None:
     try:
-        wishes = read(text)
-    except InviteRefused:
+        wishes = parse_invitees(text)
+    except InvitationRefusedError:
         return
-    decide(wishes, standing={}, invited=(), free=None)
+    decide_invitees(wishes, standing={}, invited=(), free=None)
 
 
 def test_each_is_told_what_would_become_of_them() -> None:
-    wishes = [Wish(email=f"{name}@x.com") for name in ("new", "mem", "off", "inv", "old", "New", "more", "late")]
-    wishes.insert(3, Wish(email="nobody"))
-    lines = decide(
+    wishes = [
+        InviteeInput(email=f"{name}@x.com") for name in ("new", "mem", "off", "inv", "old", "New", "more", "late")
+    ]
+    wishes.insert(3, InviteeInput(email="nobody"))
+    lines = decide_invitees(
         wishes,
         standing={"mem@x.com": "member", "off@x.com": "deactivated", "old@x.com": "former"},
         invited={"inv@x.com"},
@@ -106,5 +109,8 @@ def test_each_is_told_what_would_become_of_them() -> None:
 
 def test_without_a_limit_there_are_seats_for_all() -> None:
     assert all(
-        it.is_sent for it in decide([Wish(email=f"p{n}@x.com") for n in range(99)], standing={}, invited=(), free=None)
+        it.is_sent
+        for it in decide_invitees(
+            [InviteeInput(email=f"p{n}@x.com") for n in range(99)], standing={}, invited=(), free=None
+        )
     )

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from instep.audit.store import Filter, list_entries
-from instep.identity.ports import ProviderDown
-from instep.invitations.limits import COOLDOWN
-from instep.invitations.rules import InviteRefused
-from instep.journal.model import Unsettled
-from instep.kit.clock import DAY
+from instep.audit.filters import AuditFilter
+from instep.audit.repository import list_entries
+from instep.core.clock import DAY
+from instep.domain.errors import ClerkUnavailableError
+from instep.invitations.policies import RESEND_COOLDOWN, InvitationRefusedError
+from instep.operations.workflow import OperationPendingError
 from tests.invitations.firms import (
     ADA,
     BOB,
@@ -85,7 +85,7 @@ async def test_a_refusal_of_an_expired_one_loses_nothing(sqlite_firm: Firm) -> N
     old = await desk.invite(access, email=MAYA, role="org:member")
     firm.clock.advance(8 * DAY)
     refuse(firm, CREATE, "organization_membership_quota_exceeded")
-    with pytest.raises(InviteRefused) as caught:
+    with pytest.raises(InvitationRefusedError) as caught:
         await desk.resend(access, invitation=old.clerk_id)
     assert caught.value.code == "no_seats"
     assert await desk.resend.list_lost(access.organization_id) == []
@@ -142,9 +142,9 @@ async def test_it_can_be_sent_again_after_a_minute_and_ten_times_a_day(sqlite_fi
         code, status, words = await refusal(firm, latest.clerk_id)
         assert (code, status) == ("cooldown", 429)
         assert "works again in" in words
-        assert list(await desk.resend.list_cooling(access)) == [MAYA]
-        firm.clock.advance(COOLDOWN)
-    assert await desk.resend.list_cooling(access) == {}
+        assert list(await desk.resend.list_cooldowns(access)) == [MAYA]
+        firm.clock.advance(RESEND_COOLDOWN)
+    assert await desk.resend.list_cooldowns(access) == {}
     code, status, words = await refusal(firm, latest.clerk_id)
     assert (code, status) == ("limited", 429)
     assert words.startswith("maya@example.com can be sent 10 invitations in 24 hours")
@@ -171,7 +171,7 @@ async def test_two_people_at_once_send_one(firm: Firm) -> None:
         *(desk.resend(access, invitation=old.clerk_id) for access in (ada, glass)), return_exceptions=True
     )
     (refused,) = [it for it in told if isinstance(it, Exception)]
-    assert isinstance(refused, InviteRefused)
+    assert isinstance(refused, InvitationRefusedError)
     assert refused.code in ("cooldown", "already_revoked")
     assert statuses(firm) == ["revoked", "pending"]
 
@@ -181,10 +181,10 @@ async def test_while_clerk_fails_to_make_the_new_one_it_is_shown_as_lost_and_tri
     access, desk = await access_of(firm), firm.services.invitations
     old = await desk.invite(access, email=MAYA, role="org:member")
     firm.emulator.fail(CREATE, status=500, count=2)
-    with pytest.raises(Unsettled, match="The old invitation is revoked, and the new one is not made yet"):
+    with pytest.raises(OperationPendingError, match="The old invitation is revoked, and the new one is not made yet"):
         await desk.resend(access, invitation=old.clerk_id)
     (lost,) = await desk.resend.list_lost(access.organization_id)
-    assert (lost.email, lost.invitation, lost.is_tried) == (MAYA, old.clerk_id, True)
+    assert (lost.email, lost.invitation, lost.is_retrying) == (MAYA, old.clerk_id, True)
     await recover(firm)
     assert statuses(firm) == ["revoked", "pending"]
     assert await desk.resend.list_lost(access.organization_id) == []
@@ -202,9 +202,9 @@ async def test_a_refused_new_one_is_lost_until_someone_sends_it_again(firm: Firm
         "No: organization_membership_quota_exceeded.",
     )
     (lost,) = await desk.resend.list_lost(access.organization_id)
-    assert (lost.email, lost.role, lost.is_tried) == (MAYA, "org:member", False)
+    assert (lost.email, lost.role, lost.is_retrying) == (MAYA, "org:member", False)
     await desk.resend.again(access, operation=lost.operation)
-    with pytest.raises(InviteRefused, match="not lost"):
+    with pytest.raises(InvitationRefusedError, match="not lost"):
         await desk.resend.again(access, operation="op_of_another_firm")
     await recover(firm)
     assert statuses(firm) == ["revoked", "pending"]
@@ -236,7 +236,7 @@ async def test_a_limit_of_clerks_is_waited_for(sqlite_firm: Firm) -> None:
     access, desk = await access_of(firm), firm.services.invitations
     old = await desk.invite(access, email=MAYA, role="org:member")
     firm.emulator.fail(CREATE, status=429, retry_after=600, count=1)
-    with pytest.raises(Unsettled) as caught:
+    with pytest.raises(OperationPendingError) as caught:
         await desk.resend(access, invitation=old.clerk_id)
     assert caught.value.retry_after == 600
     await recover(firm)
@@ -248,7 +248,7 @@ async def test_while_clerk_is_down_nothing_is_begun(sqlite_firm: Firm) -> None:
     access, desk = await access_of(firm), firm.services.invitations
     old = await desk.invite(access, email=MAYA, role="org:member")
     firm.emulator.fail("GetOrganizationInvitation", status=503, count=1)
-    with pytest.raises(ProviderDown):
+    with pytest.raises(ClerkUnavailableError):
         await desk.resend(access, invitation=old.clerk_id)
     assert await operations(firm, "invitation.resend") == []
 
@@ -277,7 +277,7 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
         if ours:
             (operation,) = ours
             assert operation.state == "settled", where
-            entries = await firm.services.db.read(list_entries, Filter(cause=operation.id))
+            entries = await firm.services.db.read(list_entries, AuditFilter(cause=operation.id))
             assert [it.outcome for it in entries] == ["done", "asked"], where
             assert operation.done["create"]["id"] == invitations(firm, email)[-1][0], where
     assert at > 20, "the places are really there"
@@ -285,7 +285,7 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
 
 async def refusal(firm: Firm, id: str) -> tuple[str, int, str]:
     """What is said to whoever wants to send this one again."""
-    with pytest.raises(InviteRefused) as caught:
+    with pytest.raises(InvitationRefusedError) as caught:
         await firm.services.invitations.resend(await access_of(firm), invitation=id)
     return caught.value.code, caught.value.status, str(caught.value)
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from instep.audit.store import Filter, list_entries
-from instep.invitations.rules import InviteRefused
-from instep.journal.model import Failed, Unsettled
-from instep.kit.clock import DAY
+from instep.audit.filters import AuditFilter
+from instep.audit.repository import list_entries
+from instep.core.clock import DAY
+from instep.invitations.policies import InvitationRefusedError
+from instep.operations.workflow import OperationFailedError, OperationPendingError
 from tests.invitations.firms import (
     BOB,
     accept,
@@ -33,7 +34,7 @@ async def test_its_link_is_dead(firm: Firm) -> None:
     assert (await desk.revoke(access, invitation=made.clerk_id)).status == "revoked"
     assert await accept(firm, link) == 410
     (operation,) = await operations(firm, "invitation.revoke")
-    entries = await firm.services.db.read(list_entries, Filter(cause=operation.id))
+    entries = await firm.services.db.read(list_entries, AuditFilter(cause=operation.id))
     assert [it.outcome for it in entries] == ["done", "asked"]
 
 
@@ -102,7 +103,7 @@ async def test_what_became_of_it_is_found_out_later_where_clerk_is_silent(sqlite
     access, desk = await access_of(firm), firm.services.invitations
     made = await desk.invite(access, email=MAYA, role="org:member")
     firm.emulator.fail(REVOKE, status=429, retry_after=30, count=1)
-    with pytest.raises(Unsettled, match="limiting"):
+    with pytest.raises(OperationPendingError, match="limiting"):
         await desk.revoke(access, invitation=made.clerk_id)
     await recover(firm)
     assert statuses(firm) == ["revoked"]
@@ -122,7 +123,7 @@ async def test_a_member_may_not(sqlite_firm: Firm) -> None:
     made = await desk.invite(await access_of(firm), email=MAYA, role="org:member")
     bob = await access_of(firm, BOB)
     for flow in (desk.revoke, desk.resend, desk.copy_link, desk.timeline):
-        with pytest.raises(InviteRefused, match="Only admins can") as caught:
+        with pytest.raises(InvitationRefusedError, match="Only admins can") as caught:
             await flow(bob, invitation=made.clerk_id)
         assert (caught.value.code, caught.value.status) == ("forbidden", 403)
     assert statuses(firm) == ["pending"]
@@ -177,6 +178,6 @@ async def test_sending_stopped_anywhere_is_finished_once(firm: Firm) -> None:
 
 async def refusal(firm: Firm, id: str) -> tuple[str, str]:
     """What is said to whoever wants to revoke this one."""
-    with pytest.raises((InviteRefused, Failed)) as caught:
+    with pytest.raises((InvitationRefusedError, OperationFailedError)) as caught:
         await firm.services.invitations.revoke(await access_of(firm), invitation=id)
     return caught.value.code, str(caught.value)

@@ -3,14 +3,15 @@
 import pytest
 import sqlalchemy as sa
 
-from instep.access.store import put_session
-from instep.audit.store import Filter, list_entries
+from instep.audit.filters import AuditFilter
+from instep.audit.repository import list_entries
 from instep.audit.tables import audit
-from instep.identity.session import SessionClaims
-from instep.invitations.preview import read
-from instep.invitations.rules import InviteRefused
-from instep.journal.tables import operations as table
-from instep.kit.clock import DAY, MINUTE
+from instep.auth.repository import insert_session
+from instep.core.clock import DAY, MINUTE
+from instep.domain.models import SessionClaims
+from instep.invitations.bulk_service import parse_invitees
+from instep.invitations.policies import InvitationRefusedError
+from instep.operations.tables import operations as table
 from tests.invitations.firms import accept, access_of, furnish, recover, refuse
 from tests.support.world import Firm
 
@@ -71,7 +72,7 @@ async def test_a_lost_one_says_so(sqlite_firm: Firm) -> None:
     access, desk = await access_of(firm), firm.services.invitations
     made = await desk.invite(access, email=MAYA, role="org:member")
     refuse(firm, "CreateOrganizationInvitation", "organization_membership_quota_exceeded")
-    with pytest.raises(InviteRefused):
+    with pytest.raises(InvitationRefusedError):
         await desk.resend(access, invitation=made.clerk_id)
     assert await told(firm, made.clerk_id) == ["asked", "sent", "lost"]
     (lost,) = await desk.resend.list_lost(access.organization_id)
@@ -83,7 +84,7 @@ async def test_a_lost_one_says_so(sqlite_firm: Firm) -> None:
 async def test_one_of_many_is_told_too(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, desk = await access_of(firm), firm.services.invitations
-    batch = await desk.invite_many.send(access, read(f"{MAYA} leo@example.com"))
+    batch = await desk.invite_many.send(access, parse_invitees(f"{MAYA} leo@example.com"))
     await firm.services.runner.resume_due()
     found = await desk.invite_many.get(access, batch.id)
     assert await told(firm, found.rows[0].invitation_id or "") == ["asked", "sent"]
@@ -104,7 +105,7 @@ async def test_one_that_is_no_more_in_clerk_is_still_told(firm: Firm) -> None:
     firm.services.clerk.find_invitation = gone  # type: ignore[method-assign]
     firm.services.clerk.list_invitations = nothing  # type: ignore[method-assign,assignment]
     assert await told(firm, made.clerk_id) == ["asked", "revoked"]
-    with pytest.raises(InviteRefused, match="No longer in Clerk"):
+    with pytest.raises(InvitationRefusedError, match="No longer in Clerk"):
         await told(firm, "orginv_none")
 
 
@@ -116,7 +117,7 @@ async def test_who_signed_in_after_joining_was_seen(sqlite_firm: Firm) -> None:
     await firm.settle()
     assert (await told(firm, made.clerk_id))[-1] == "member_made"
     claims = SessionClaims(user=firm.user_id(MAYA), session="sess_1")
-    await firm.services.db.write(put_session, token_hash="x", claims=claims, at=firm.clock())
+    await firm.services.db.write(insert_session, token_hash="x", claims=claims, at=firm.clock())
     assert (await told(firm, made.clerk_id))[-2:] == ["member_made", "first_seen"]
 
 
@@ -126,12 +127,12 @@ async def test_a_link_is_audited_and_kept_nowhere(firm: Firm) -> None:
     made = await desk.invite(access, email=MAYA, role="org:member")
     link = await desk.copy_link(access, invitation=made.clerk_id)
     assert "ticket=" in link
-    (entry,) = await firm.services.db.read(list_entries, Filter(action="invitation.link_copied"))
+    (entry,) = await firm.services.db.read(list_entries, AuditFilter(action="invitation.link_copied"))
     assert entry.actor == access.principal.id
     assert entry.organization_id == access.organization_id
     assert entry.details == {"invitation": made.clerk_id}
     ticket = link.partition("ticket=")[2]
-    kept = firm.services.db.reading(
+    kept = firm.services.db.read_sync(
         lambda conn: [str(row) for one in (audit, table) for row in conn.execute(sa.select(one))]
     )
     assert kept
@@ -143,6 +144,6 @@ async def test_the_link_of_one_that_is_over_is_not_given(sqlite_firm: Firm) -> N
     access, desk = await access_of(firm), firm.services.invitations
     made = await desk.invite(access, email=MAYA, role="org:member")
     await desk.revoke(access, invitation=made.clerk_id)
-    with pytest.raises(InviteRefused, match="Already revoked by Ada Adams"):
+    with pytest.raises(InvitationRefusedError, match="Already revoked by Ada Adams"):
         await desk.copy_link(access, invitation=made.clerk_id)
-    assert await firm.services.db.read(list_entries, Filter(action="invitation.link_copied")) == []
+    assert await firm.services.db.read(list_entries, AuditFilter(action="invitation.link_copied")) == []

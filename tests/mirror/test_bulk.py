@@ -8,43 +8,43 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from instep.identity.events import Gone, Seen
-from instep.identity.model import ADMIN, ClerkId, Key
-from instep.identity.roles import UNREAD
-from instep.kit.db import Conn, Db
-from instep.mirror.apply import take_in
-from instep.mirror.bulk import insert_new, make_ready
-from instep.mirror.people import lock_organizations_of
-from instep.mirror.store import TABLES, find_known
+from instep.core.db import Conn, Database
+from instep.domain.events import Observation, Tombstone
+from instep.domain.models import ADMIN_ROLE, ClerkId, EntityKey
+from instep.domain.roles import UNKNOWN_ROLES
+from instep.mirror.apply import apply_observations
+from instep.mirror.bulk_insert import insert_new_rows, prepare_rows
+from instep.mirror.repository import TABLES_BY_KIND, find_known_states
 from instep.mirror.tables import memberships, organizations, users
+from instep.mirror.user_repository import lock_organizations_of_admin
 from tests.support.locks import is_waited_for
 from tests.support.people import membership, organization, user
 
 
 @pytest.fixture
-def db(postgres_migrated_url: str) -> Iterator[Db]:
+def db(postgres_migrated_url: str) -> Iterator[Database]:
     """Three people in two organizations, none of them a member."""
-    db = Db(postgres_migrated_url)
+    db = Database(postgres_migrated_url)
     everyone = [organization(1), organization(2), *(user(n) for n in (1, 2, 3))]
-    db.writing(insert, everyone)
+    db.write_sync(insert, everyone)
     yield db
     db.close()
 
 
-Write = Callable[[Conn, list[Seen]], Any]
+Write = Callable[[Conn, list[Observation]], Any]
 
 
-def insert(conn: Conn, news: list[Seen]) -> list[Seen]:
-    return insert_new(conn, make_ready(news, now=5))
+def insert(conn: Conn, news: list[Observation]) -> list[Observation]:
+    return insert_new_rows(conn, prepare_rows(news, now=5))
 
 
-def take_in_all(conn: Conn, news: list[Seen]) -> None:
-    take_in(conn, news, now=5)
+def take_in_all(conn: Conn, news: list[Observation]) -> None:
+    apply_observations(conn, news, now=5)
 
 
-def load(db: Db, news: list[Seen]) -> list[str]:
+def load(db: Database, news: list[Observation]) -> list[str]:
     """Clerk's ids of what a bulk load leaves."""
-    return [it.key.id for it in db.writing(insert, news)]
+    return [it.key.id for it in db.write_sync(insert, news)]
 
 
 @contextmanager
@@ -62,12 +62,14 @@ def beside(do: Callable[[], Any], other: Conn) -> Iterator[list[Any]]:
         thread.join()
 
 
-def call_dead(conn: Conn, key: Key) -> None:
-    take_in(conn, [Gone(key)], now=3)
+def call_dead(conn: Conn, key: EntityKey) -> None:
+    apply_observations(conn, [Tombstone(key)], now=3)
 
 
-@pytest.mark.parametrize("parent", [Key("user", ClerkId("user_2")), Key("organization", ClerkId("org_1"))], ids=str)
-def test_whoever_is_called_dead_meanwhile_gets_no_new_member(db: Db, parent: Key) -> None:
+@pytest.mark.parametrize(
+    "parent", [EntityKey("user", ClerkId("user_2")), EntityKey("organization", ClerkId("org_1"))], ids=str
+)
+def test_whoever_is_called_dead_meanwhile_gets_no_new_member(db: Database, parent: EntityKey) -> None:
     news = [membership(n, of=n) for n in (1, 2, 3)]
     with db.engine.connect() as other:
         call_dead(other, parent)
@@ -75,15 +77,15 @@ def test_whoever_is_called_dead_meanwhile_gets_no_new_member(db: Db, parent: Key
             pass
     wanted = ["orgmem_2"] if parent.kind == "user" else ["orgmem_1", "orgmem_2", "orgmem_3"]
     assert left == [wanted]
-    rows = db.reading(lambda conn: conn.execute(sa.select(memberships.c.clerk_id, memberships.c.status)).all())
+    rows = db.read_sync(lambda conn: conn.execute(sa.select(memberships.c.clerk_id, memberships.c.status)).all())
     assert {id for id, _ in rows} == {it.key.id for it in news} - set(wanted)
 
 
-def test_it_locks_people_in_the_order_in_which_everybody_does(db: Db) -> None:
+def test_it_locks_people_in_the_order_in_which_everybody_does(db: Database) -> None:
     """Whoever waits holds nobody whom the one before them has still to lock: no circle."""
     news = [membership(n, of=n) for n in (3, 2, 1)]
     with db.engine.connect() as other:
-        find_known(other, [Key("user", ClerkId("user_1"))])
+        find_known_states(other, [EntityKey("user", ClerkId("user_1"))])
         with beside(lambda: load(db, news), other) as left:
             rest = sa.select(users.c.id).where(users.c.clerk_id.in_(["user_2", "user_3"]))
             assert len(other.execute(rest.with_for_update(nowait=True)).all()) == 2
@@ -92,27 +94,29 @@ def test_it_locks_people_in_the_order_in_which_everybody_does(db: Db) -> None:
 
 @pytest.mark.parametrize("write", [insert, take_in_all], ids=["in bulk", "by the law"])
 @pytest.mark.parametrize("new", [user, organization])
-def test_what_is_new_is_inserted_in_that_order_too(db: Db, new: Callable[[int], Seen], write: Write) -> None:
+def test_what_is_new_is_inserted_in_that_order_too(
+    db: Database, new: Callable[[int], Observation], write: Write
+) -> None:
     with db.engine.connect() as other:
         insert(other, [new(8)])
-        with beside(lambda: db.writing(write, [new(9), new(8)]), other):
+        with beside(lambda: db.write_sync(write, [new(9), new(8)]), other):
             other.execute(sa.text("SET LOCAL lock_timeout = 100"))  # there is nothing to wait for
             insert(other, [new(9)])
-    table = TABLES[new(8).key.kind]
-    rows = db.reading(lambda conn: conn.execute(sa.select(table.c.clerk_id)).scalars().all())
+    table = TABLES_BY_KIND[new(8).key.kind]
+    rows = db.read_sync(lambda conn: conn.execute(sa.select(table.c.clerk_id)).scalars().all())
     assert len(rows) == len(set(rows))
     assert {it.key.id for it in (new(8), new(9))} < set(rows)
 
 
 def test_an_admins_organizations_are_locked_in_that_order_too(postgres_migrated_url: str) -> None:
     """Of their ids with us the order is the other one."""
-    db = Db(postgres_migrated_url)
-    db.writing(insert, [organization(2), organization(1), user(), membership(1, in_=1), membership(2, in_=2)])
-    db.writing(lambda conn: conn.execute(sa.update(memberships).values(role=ADMIN)))
-    [person] = db.reading(lambda conn: conn.execute(sa.select(users.c.id)).scalars().all())
+    db = Database(postgres_migrated_url)
+    db.write_sync(insert, [organization(2), organization(1), user(), membership(1, in_=1), membership(2, in_=2)])
+    db.write_sync(lambda conn: conn.execute(sa.update(memberships).values(role=ADMIN_ROLE)))
+    [person] = db.read_sync(lambda conn: conn.execute(sa.select(users.c.id)).scalars().all())
     with db.engine.connect() as other:
-        find_known(other, [organization(1).key])
-        with beside(lambda: db.writing(lock_organizations_of, person, UNREAD), other):
+        find_known_states(other, [organization(1).key])
+        with beside(lambda: db.write_sync(lock_organizations_of_admin, person, UNKNOWN_ROLES), other):
             second = sa.select(organizations.c.id).where(organizations.c.clerk_id == "org_2")
             assert other.execute(second.with_for_update(nowait=True)).first() is not None
     db.close()

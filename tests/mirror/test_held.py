@@ -7,12 +7,13 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from instep.kit.db import Conn, DatabaseRefused, Db
-from instep.kit.schema import migrate
-from instep.mirror import held
+from instep.core.db import Conn, Database
+from instep.core.db_errors import DatabaseRejectedError
+from instep.core.schema_migrations import migrate_schema
+from instep.members.models import MemberFilter
+from instep.members.repository import find_members
+from instep.mirror import deferred_indexes
 from instep.mirror.tables import memberships, users
-from instep.people.merge import Ask
-from instep.people.store import find_members
 from tests.support.crash import Crash
 from tests.sync.world import World, make_world, seed, small_pages
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def world(db: Db) -> World:
+def world(db: Database) -> World:
     """Clerk and an empty mirror."""
     return make_world(db)
 
@@ -51,15 +52,15 @@ async def killed(world: World) -> None:
 
 
 async def test_a_first_sync_ends_with_every_index(world: World) -> None:
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
     seen: list[list[str]] = []
-    world.between.before = lambda request: seen.append(world.db.reading(held.list_held))
+    world.between.before = lambda request: seen.append(world.db.read_sync(deferred_indexes.list_deferred_indexes))
     await world.take_all()
     may_be_held = {name for table in (users, memberships) for name in names_of(world, table.name)}
     assert may_be_held in [set(names) for names in seen], "it never held them"
-    assert world.db.reading(held.list_held) == []
-    assert world.db.reading(indexes) == before
+    assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
+    assert world.db.read_sync(indexes) == before
 
 
 async def test_without_them_the_same_is_found(world: World) -> None:
@@ -69,42 +70,42 @@ async def test_without_them_the_same_is_found(world: World) -> None:
 
     def let_go(conn: Conn) -> None:
         for table in (users, memberships):
-            for name in held.names_of(conn, table.name):
+            for name in deferred_indexes.list_deferrable_indexes(conn, table.name):
                 conn.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
 
-    world.db.writing(let_go)
+    world.db.write_sync(let_go)
     assert everybody(world) == with_them
 
 
 async def test_whoever_syncs_next_makes_what_a_killed_one_left(world: World) -> None:
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
     await killed(world)
-    assert world.db.reading(held.list_held)
+    assert world.db.read_sync(deferred_indexes.list_deferred_indexes)
     await world.sync.check(actor="test")
-    assert world.db.reading(held.list_held) == []
-    assert world.db.reading(indexes) == before
+    assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
+    assert world.db.read_sync(indexes) == before
 
 
 async def test_migrating_makes_them_too(world: World) -> None:
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
     await killed(world)
-    migrate(world.db.engine)
-    assert world.db.reading(indexes) == before
-    assert world.db.reading(held.list_held) == []
+    migrate_schema(world.db.engine)
+    assert world.db.read_sync(indexes) == before
+    assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
 
 
 async def test_going_on_keeps_holding_and_ends_with_every_index(world: World) -> None:
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
     await killed(world)
     seen: list[list[str]] = []
-    world.between.before = lambda _: seen.append(world.db.reading(held.list_held))
+    world.between.before = lambda _: seen.append(world.db.read_sync(deferred_indexes.list_deferred_indexes))
     await world.take_all()
     assert seen[0]
-    assert world.db.reading(indexes) == before
+    assert world.db.read_sync(indexes) == before
 
 
 async def test_a_first_sync_that_fails_makes_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
 
     async def refused(_: Any) -> int:
@@ -113,17 +114,17 @@ async def test_a_first_sync_that_fails_makes_them(world: World, monkeypatch: pyt
     monkeypatch.setattr(world.sync.source, "count", refused)
     with pytest.raises(httpx2.ConnectError):
         await world.take_all()
-    assert world.db.reading(indexes) == before
-    assert world.db.reading(held.list_held) == []
+    assert world.db.read_sync(indexes) == before
+    assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
 
 
 async def test_where_somebody_is_already_nothing_is_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch, 5)
     world.emulator.seed(seed(12))
     await world.take_all()
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
     seen: list[bool] = []
-    world.between.before = lambda _: seen.append(world.db.reading(indexes) == before)
+    world.between.before = lambda _: seen.append(world.db.read_sync(indexes) == before)
     await world.take_all()
     assert seen
     assert all(seen)
@@ -132,62 +133,64 @@ async def test_where_somebody_is_already_nothing_is_held(world: World, monkeypat
 async def test_what_can_not_be_made_ends_nothing_and_is_made_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
-    create = held._create
+    create = deferred_indexes._create_index
 
     def no_room(conn: Conn, name: str) -> None:
         if name == "ix_instep_memberships_page" and conn.execute(sa.select(memberships.c.id)).first():
-            raise DatabaseRefused("no room")
+            raise DatabaseRejectedError("no room")
         create(conn, name)
 
-    monkeypatch.setattr(held, "_create", no_room)
+    monkeypatch.setattr(deferred_indexes, "_create_index", no_room)
     assert (await world.take_all()).state == "done"
-    assert world.db.reading(held.list_held) == ["ix_instep_memberships_page"]
+    assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == ["ix_instep_memberships_page"]
     assert (await world.sync.check(actor="test")).state == "done"
-    monkeypatch.setattr(held, "_create", create)
+    monkeypatch.setattr(deferred_indexes, "_create_index", create)
     await world.sync.check(actor="test")
-    assert world.db.reading(indexes) == before
+    assert world.db.read_sync(indexes) == before
 
 
 async def test_where_it_can_not_be_made_again_nothing_is_let_go_of(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
 
     def not_allowed(conn: Conn, _: str) -> None:
         conn.exec_driver_sql("CREATE INDEX nobody_has_this ON nowhere (nothing)")
 
-    monkeypatch.setattr(held, "_create", not_allowed)
-    world.db.writing(held.hold, [users.name, memberships.name])
-    assert world.db.reading(held.list_held) == []
-    assert world.db.reading(indexes) == before
+    monkeypatch.setattr(deferred_indexes, "_create_index", not_allowed)
+    world.db.write_sync(deferred_indexes.defer_indexes, [users.name, memberships.name])
+    assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
+    assert world.db.read_sync(indexes) == before
 
 
 async def test_only_what_is_taken_in_loses_indexes(world: World) -> None:
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
     await world.sync.first(actor="test", kinds=["user"])
-    assert world.db.reading(held.list_held) == []
-    assert world.db.reading(indexes) == before
+    assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
+    assert world.db.read_sync(indexes) == before
 
 
 async def test_a_name_too_long_for_an_index_is_cut_and_kept(world: World) -> None:
-    before = world.db.reading(indexes)
+    before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
     await world.call("POST", "/users", {"email_address": ["long@example.com"], "first_name": "Ada"})
     [long] = [it for it in world.emulator.state.users if it.first_name == "Ada"]
     long.first_name = "".join(chr(0x4E00 + n) for n in range(1_500))
     run = await world.take_all()
     assert run.counts.get("unreadable", 0) == 0
-    kept = world.db.reading(lambda conn: conn.scalar(sa.select(users.c.first_name).where(users.c.clerk_id == long.id)))
+    kept = world.db.read_sync(
+        lambda conn: conn.scalar(sa.select(users.c.first_name).where(users.c.clerk_id == long.id))
+    )
     assert kept
     assert long.first_name.startswith(kept)
-    assert world.db.reading(indexes) == before
+    assert world.db.read_sync(indexes) == before
 
 
 def names_of(world: World, table: str) -> list[str]:
-    return list(world.db.reading(lambda conn: held.names_of(conn, table)))
+    return list(world.db.read_sync(lambda conn: deferred_indexes.list_deferrable_indexes(conn, table)))
 
 
 def everybody(world: World) -> list[list[str]]:
@@ -195,9 +198,14 @@ def everybody(world: World) -> list[list[str]]:
 
     def read(conn: Conn) -> list[list[str]]:
         firm = str(conn.execute(sa.select(memberships.c.organization_id).limit(1)).scalar_one())
-        asks = [Ask(limit=50), Ask(query="1"), Ask(query="person"), Ask(roles=frozenset({"org:member"}))]
+        asks = [
+            MemberFilter(limit=50),
+            MemberFilter(query="1"),
+            MemberFilter(query="person"),
+            MemberFilter(roles=frozenset({"org:member"})),
+        ]
         return [[row.id for row in find_members(conn, firm, ask).rows] for ask in asks]
 
-    found = world.db.reading(read)
+    found = world.db.read_sync(read)
     assert found[0]
     return found

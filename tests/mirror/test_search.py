@@ -8,13 +8,13 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from instep.identity.events import News, Seen
-from instep.kit.db import Conn, Db
-from instep.kit.sought import is_found, needles
+from instep.core.db import Conn, Database
+from instep.domain.events import EntityState, Observation
 from instep.migrations.search import ensure
 from instep.mirror import search
-from instep.mirror.apply import take_in
-from instep.mirror.bulk import insert_new, make_ready
+from instep.mirror.apply import apply_observations
+from instep.mirror.bulk_insert import insert_new_rows, prepare_rows
+from instep.mirror.search_text import is_search_match, parse_search_query
 from instep.mirror.tables import memberships, users
 from tests.support.people import membership, organization, user
 
@@ -42,13 +42,13 @@ QUERIES = [
 
 def found(conn: Conn, table: sa.Table, query: str, organization_id: str | None = None) -> list[str]:
     """Whom the index and the rows give, without any walk; our ids of the people."""
-    wanted, dialect = needles(query), conn.dialect.name
-    given = search.looking_for(conn, table, wanted, organization_id)
+    wanted, dialect = parse_search_query(query), conn.dialect.name
+    given = search.build_search_params(conn, table, wanted, organization_id)
     column = users.c.id if table is users else memberships.c.user_id
     has_piece = organization_id is not None
     where = [
-        *search.narrowed(dialect, table, len(wanted), has_piece=has_piece),
-        *search.holds(dialect, table, len(wanted)),
+        *search.build_index_conditions(dialect, table, len(wanted), has_piece=has_piece),
+        *search.build_match_conditions(dialect, table, len(wanted)),
     ]
     if organization_id is not None:
         where.append(memberships.c.organization_id == organization_id)
@@ -59,7 +59,7 @@ def meant(conn: Conn, query: str) -> list[str]:
     """Whom the words mean, by their names."""
     u = users.c
     rows = conn.execute(sa.select(u.id, u.first_name, u.last_name, u.email, u.username))
-    return sorted(id for id, *parts in rows if is_found(query, parts))
+    return sorted(id for id, *parts in rows if is_search_match(query, parts))
 
 
 def agree(conn: Conn, firm: str | None = None) -> bool:
@@ -73,44 +73,44 @@ def firm_of(conn: Conn) -> str:
     return str(conn.execute(sa.select(memberships.c.organization_id).limit(1)).scalar_one())
 
 
-def people(names: Sequence[str], *, version: int = 1) -> list[News]:
+def people(names: Sequence[str], *, version: int = 1) -> list[EntityState]:
     """A firm and its members."""
-    news: list[News] = [organization(1)]
+    news: list[EntityState] = [organization(1)]
     for n, name in enumerate(names, 1):
         news += [user(n, first_name=name, last_name=None, version=version), membership(n, of=n, in_=1)]
     return news
 
 
 @pytest.fixture
-def empty(db: Db) -> Db:
+def empty(db: Database) -> Database:
     """A database whose search index can be had on this machine."""
-    if not db.writing(ensure):
+    if not db.write_sync(ensure):
         pytest.skip("this PostgreSQL has no pg_trgm: the search without its index is tested elsewhere")
     return db
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(before=st.lists(st.sampled_from(NAMES), min_size=1, max_size=8), data=st.data())
-def test_the_index_follows_every_change_of_a_name(empty: Db, before: list[str], data: st.DataObject) -> None:
+def test_the_index_follows_every_change_of_a_name(empty: Database, before: list[str], data: st.DataObject) -> None:
     after = data.draw(st.lists(st.sampled_from(NAMES), min_size=len(before), max_size=len(before)))
 
     def story(conn: Conn) -> None:
         for table in (memberships, users):
             conn.execute(sa.delete(table))
-        take_in(conn, people(before), now=1)
+        apply_observations(conn, people(before), now=1)
         assert agree(conn, firm_of(conn))
-        take_in(conn, people(after, version=2), now=2)
+        apply_observations(conn, people(after, version=2), now=2)
         assert agree(conn, firm_of(conn))
 
-    empty.writing(story)
+    empty.write_sync(story)
 
 
-def test_what_a_bulk_load_holds_back_is_found_all_the_same(empty: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_bulk_load_holds_back_is_found_all_the_same(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(conn: Conn, names: Sequence[str], start: int) -> None:
         news: list[Any] = [organization(1)]
         for n, name in enumerate(names, start):
             news += [user(n, first_name=name, last_name=None), membership(n, of=n, in_=1)]
-        insert_new(conn, make_ready([it for it in news if isinstance(it, Seen)], now=1))
+        insert_new_rows(conn, prepare_rows([it for it in news if isinstance(it, Observation)], now=1))
         assert agree(conn, firm_of(conn))
 
     def waiting(conn: Conn) -> int:
@@ -118,104 +118,108 @@ def test_what_a_bulk_load_holds_back_is_found_all_the_same(empty: Db, monkeypatc
         return int(conn.execute(facts).scalar_one())
 
     def rename(conn: Conn) -> None:
-        take_in(conn, people(["Renamed ada"], version=2), now=2)
+        apply_observations(conn, people(["Renamed ada"], version=2), now=2)
         assert agree(conn, firm_of(conn))
 
-    empty.writing(load, NAMES[:6], 1)
-    assert empty.reading(waiting) == (2 if empty.is_sqlite else 0)
-    empty.writing(rename)
-    monkeypatch.setattr(search, "PENDING", 7)
-    empty.writing(load, NAMES[6:], 100)
-    assert empty.reading(waiting) == 0
-    empty.writing(rename)
-    empty.writing(search.release)
-    assert empty.reading(agree)
+    empty.write_sync(load, NAMES[:6], 1)
+    assert empty.read_sync(waiting) == (2 if empty.is_sqlite else 0)
+    empty.write_sync(rename)
+    monkeypatch.setattr(search, "MAX_UNINDEXED_ROWS", 7)
+    empty.write_sync(load, NAMES[6:], 100)
+    assert empty.read_sync(waiting) == 0
+    empty.write_sync(rename)
+    empty.write_sync(search.index_deferred_rows)
+    assert empty.read_sync(agree)
 
 
-def test_whoever_matches_in_other_organizations_is_not_found_here(empty: Db) -> None:
+def test_whoever_matches_in_other_organizations_is_not_found_here(empty: Database) -> None:
     def story(conn: Conn) -> None:
-        take_in(
+        apply_observations(
             conn, [organization(2), user(50, first_name="Ada", last_name=None), membership(50, of=50, in_=2)], now=1
         )
         other = firm_of(conn)
-        take_in(conn, people(["Bo"]), now=1)
+        apply_observations(conn, people(["Bo"]), now=1)
         query = sa.select(memberships.c.organization_id).where(memberships.c.organization_id != other)
         assert len(found(conn, memberships, "ada", other)) == 1
         assert found(conn, memberships, "ada", str(conn.execute(query).scalar_one())) == []
 
-    empty.writing(story)
+    empty.write_sync(story)
 
 
-def test_who_comes_after_a_connection_searched_is_found_by_it(empty: Db) -> None:
+def test_who_comes_after_a_connection_searched_is_found_by_it(empty: Database) -> None:
     """On SQLite a connection that searches reads the file where the system keeps it, also what was added since."""
     with empty.engine.connect() as conn:
         for n in range(1, 4):
-            empty.writing(take_in, [user(i, first_name="Ada", last_name=None) for i in range(n * 400)], now=n)
-            assert search.can_ask(conn)
+            empty.write_sync(
+                apply_observations, [user(i, first_name="Ada", last_name=None) for i in range(n * 400)], now=n
+            )
+            assert search.can_use_index(conn)
             assert len(found(conn, users, "ada")) == n * 400
             conn.rollback()
 
 
-def test_a_sign_of_addresses_is_taken_for_no_letter_that_names_end_in(empty: Db) -> None:
+def test_a_sign_of_addresses_is_taken_for_no_letter_that_names_end_in(empty: Database) -> None:
     """pg_trgm does not tell capitals from small letters: whom the index gives is read, and then left out."""
 
     def narrowed(conn: Conn, query: str) -> int:
-        wanted = needles(query)
-        where = search.narrowed(conn.dialect.name, users, len(wanted))
-        return len(conn.execute(sa.select(users.c.id).where(*where), search.looking_for(conn, users, wanted)).all())
+        wanted = parse_search_query(query)
+        where = search.build_index_conditions(conn.dialect.name, users, len(wanted))
+        return len(
+            conn.execute(sa.select(users.c.id).where(*where), search.build_search_params(conn, users, wanted)).all()
+        )
 
     def story(conn: Conn) -> None:
-        take_in(conn, [user(1, first_name="Bo", last_name=None, email="nive.an@example.com")], now=1)
+        apply_observations(conn, [user(1, first_name="Bo", last_name=None, email="nive.an@example.com")], now=1)
         assert [narrowed(conn, it) for it in ("ve.", "an@exa", "nive")] == [1, 1, 1]
         assert [narrowed(conn, it) for it in ("ved", "vea", "ana", "and", "anm", "van")] == [0] * 6
 
-    empty.writing(story)
+    empty.write_sync(story)
 
 
-def test_a_list_is_walked_only_for_what_many_may_have(empty: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_is_walked_only_for_what_many_may_have(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite counts them; PostgreSQL can't, and takes letters and a single word for what many have."""
 
     def walks(conn: Conn, query: str) -> Sequence[tuple[int, int]]:
-        wanted = needles(query)
-        return search.walks(conn, users, wanted, search.looking_for(conn, users, wanted))
+        wanted = parse_search_query(query)
+        return search.plan_scan_steps(conn, users, wanted, search.build_search_params(conn, users, wanted))
 
     def story(conn: Conn) -> None:
-        take_in(conn, people(["Ada", "Adam", "Adalie", "Bo"]), now=1)
-        monkeypatch.setattr(search, "FEW", 3)
-        few = () if empty.is_sqlite else search.WALKS_OF_FEW
+        apply_observations(conn, people(["Ada", "Adam", "Adalie", "Bo"]), now=1)
+        monkeypatch.setattr(search, "SMALL_RESULT_SIZE", 3)
+        few = () if empty.is_sqlite else search.RARE_TERM_SCAN_STEPS
         assert [walks(conn, it) for it in ("ada", "a", "adam", "ada 1", "a.b")] == [
-            search.WALKS,
-            search.WALKS,
-            () if empty.is_sqlite else search.WALKS,
+            search.SCAN_STEPS,
+            search.SCAN_STEPS,
+            () if empty.is_sqlite else search.SCAN_STEPS,
             few,
             few,
         ]
 
-    empty.writing(story)
+    empty.write_sync(story)
 
 
-def test_making_the_index_again_changes_nothing(empty: Db) -> None:
+def test_making_the_index_again_changes_nothing(empty: Database) -> None:
     def story(conn: Conn) -> None:
-        take_in(conn, people(NAMES), now=1)
+        apply_observations(conn, people(NAMES), now=1)
         assert ensure(conn)
         assert agree(conn, firm_of(conn))
 
-    empty.writing(story)
+    empty.write_sync(story)
 
 
-def test_a_database_that_was_filled_before_gets_its_index_later(empty: Db) -> None:
+def test_a_database_that_was_filled_before_gets_its_index_later(empty: Database) -> None:
     def drop(conn: Conn) -> None:
         for table in (users.name, memberships.name):
-            index = search.index_of(table, conn.dialect.name)
+            index = search.get_search_index_name(table, conn.dialect.name)
             if empty.is_sqlite:
                 for event in ("insert", "update", "delete"):
                     conn.exec_driver_sql(f"DROP TRIGGER {index}_{event}")
             conn.exec_driver_sql(f"DROP {'TABLE' if empty.is_sqlite else 'INDEX'} {index}")
         conn.info.clear()
-        take_in(conn, people(NAMES), now=1)
-        assert not search.has_index(conn)
+        apply_observations(conn, people(NAMES), now=1)
+        assert not search.has_search_index(conn)
         assert ensure(conn)
-        assert search.has_index(conn)
+        assert search.has_search_index(conn)
         assert agree(conn, firm_of(conn))
 
-    empty.writing(drop)
+    empty.write_sync(drop)

@@ -5,95 +5,95 @@ from itertools import permutations
 
 import sqlalchemy as sa
 
-from instep.identity.events import Gone, News, Seen
-from instep.identity.model import ClerkId, Membership
-from instep.kit.db import Conn, Db
-from instep.mirror import standing
-from instep.mirror.apply import apply
-from instep.mirror.ledger import open_ledger
-from instep.mirror.store import member_totals
+from instep.core.db import Conn, Database
+from instep.domain.events import EntityState, Observation, Tombstone
+from instep.domain.models import ClerkId, ClerkMembership
+from instep.mirror import membership_status
+from instep.mirror.apply import apply_unit_of_work
+from instep.mirror.repository import count_members
 from instep.mirror.tables import memberships, users
+from instep.mirror.unit_of_work import open_unit_of_work
 from tests.support.people import membership, organization, user
 
 NOW = 5_000
 
 
-def take(db: Db, *news: News, at_once: bool = True) -> None:
+def take(db: Database, *news: EntityState, at_once: bool = True) -> None:
     """Take and write these news, in one transaction or one after the other."""
 
-    def run(conn: Conn, news: Sequence[News]) -> None:
-        ledger = open_ledger(conn, news)
+    def run(conn: Conn, news: Sequence[EntityState]) -> None:
+        ledger = open_unit_of_work(conn, news)
         for it in news:
             ledger.take(it)
-        apply(conn, ledger, now=NOW)
+        apply_unit_of_work(conn, ledger, now=NOW)
 
     for batch in [news] if at_once else [[it] for it in news]:
-        db.writing(run, batch)
+        db.write_sync(run, batch)
 
 
-def rows(db: Db) -> list[dict[str, object]]:
+def rows(db: Database) -> list[dict[str, object]]:
     query = sa.select(memberships).order_by(memberships.c.id)
-    return db.reading(lambda conn: [dict(row._mapping) for row in conn.execute(query)])
+    return db.read_sync(lambda conn: [dict(row._mapping) for row in conn.execute(query)])
 
 
-def standing_of(db: Db) -> dict[object, object]:
+def standing_of(db: Database) -> dict[object, object]:
     """The status under each of Clerk's ids."""
     return {row["clerk_id"]: row["status"] for row in rows(db)}
 
 
-def joined(n: int, *, at: int, version: int | None = None) -> Seen:
+def joined(n: int, *, at: int, version: int | None = None) -> Observation:
     """Membership `n` of the one person, made at `at`."""
     seen = membership(n, version=version or at)
-    assert isinstance(seen.entity, Membership)
-    entity = Membership(
+    assert isinstance(seen.entity, ClerkMembership)
+    entity = ClerkMembership(
         clerk_id=ClerkId(f"orgmem_{n}"),
         organization=seen.entity.organization,
         user=seen.entity.user,
         role="org:member",
         joined_at=at,
     )
-    return Seen(seen.key, seen.version, entity, seen.digest)
+    return Observation(seen.key, seen.version, entity, seen.digest)
 
 
-def deactivated(db: Db, how: standing.Deactivation) -> str:
+def deactivated(db: Database, how: membership_status.DeactivationScope) -> str:
     """The one member of the one organization, deactivated; our id of the row."""
     take(db, organization(1), user(1), joined(1, at=100))
     id = str(rows(db)[0]["id"])
-    db.writing(standing.deactivate, id, how=how, now=NOW)
+    db.write_sync(membership_status.deactivate_membership, id, how=how, now=NOW)
     return id
 
 
-def test_who_was_removed_in_clerk_by_being_deactivated_stays_in_the_list(db: Db) -> None:
+def test_who_was_removed_in_clerk_by_being_deactivated_stays_in_the_list(db: Database) -> None:
     deactivated(db, "membership")
-    take(db, Gone(membership(1).key, membership(1).entity))
+    take(db, Tombstone(membership(1).key, membership(1).entity))
     assert standing_of(db) == {"orgmem_1": "deactivated"}
     take(db, joined(1, at=100, version=999))
     assert standing_of(db) == {"orgmem_1": "deactivated"}, "late news of the removed membership change nothing"
 
 
-def test_who_is_deactivated_here_alone_and_removed_in_clerk_is_removed(db: Db) -> None:
+def test_who_is_deactivated_here_alone_and_removed_in_clerk_is_removed(db: Database) -> None:
     deactivated(db, "database")
-    take(db, Gone(membership(1).key, membership(1).entity))
+    take(db, Tombstone(membership(1).key, membership(1).entity))
     assert standing_of(db) == {"orgmem_1": "removed"}
 
 
-def test_a_kept_member_who_dies_in_clerk_is_removed(db: Db) -> None:
+def test_a_kept_member_who_dies_in_clerk_is_removed(db: Database) -> None:
     deactivated(db, "membership")
-    take(db, Gone(user(1).key))
+    take(db, Tombstone(user(1).key))
     assert standing_of(db) == {"orgmem_1": "removed"}
 
 
-def test_a_kept_member_goes_on_as_the_same_row_under_the_new_id_and_stays_out(db: Db) -> None:
+def test_a_kept_member_goes_on_as_the_same_row_under_the_new_id_and_stays_out(db: Database) -> None:
     id = deactivated(db, "membership")
-    take(db, Gone(membership(1).key, membership(1).entity))
+    take(db, Tombstone(membership(1).key, membership(1).entity))
     take(db, joined(2, at=200))
     assert standing_of(db) == {"orgmem_1": "removed", "orgmem_2": "deactivated"}
     (row,) = [row for row in rows(db) if row["id"] == id]
     assert (row["clerk_id"], row["gone_at"], row["joined_at"]) == ("orgmem_2", None, 100)
-    db.writing(standing.reactivate, id, now=NOW)
+    db.write_sync(membership_status.reactivate_membership, id, now=NOW)
     take(db, joined(1, at=100, version=999))
     assert standing_of(db) == {"orgmem_1": "removed", "orgmem_2": "active"}
-    assert db.reading(member_totals, str(row["organization_id"])) == {
+    assert db.read_sync(count_members, str(row["organization_id"])) == {
         ("active", "org:member"): 1,
         ("removed", "org:member"): 1,
     }
@@ -101,16 +101,16 @@ def test_a_kept_member_goes_on_as_the_same_row_under_the_new_id_and_stays_out(db
 
 def test_in_whatever_order_the_news_come_the_living_membership_is_the_row(migrated_url: str) -> None:
     """Removed by deactivation, back, removed, and back again: every order, in one transaction and one by one."""
-    db = Db(migrated_url)
+    db = Database(migrated_url)
     told = [
-        Gone(membership(1).key, membership(1).entity),
+        Tombstone(membership(1).key, membership(1).entity),
         joined(2, at=200),
-        Gone(membership(2).key, joined(2, at=200).entity),
+        Tombstone(membership(2).key, joined(2, at=200).entity),
         joined(3, at=300),
     ]
     for order in permutations(told):
         for at_once in (True, False):
-            db.writing(_forget)
+            db.write_sync(_forget)
             id = deactivated(db, "membership")
             take(db, *order, at_once=at_once)
             (row,) = [row for row in rows(db) if row["id"] == id]
@@ -125,19 +125,19 @@ def _forget(conn: Conn) -> None:
     conn.execute(sa.delete(users))
 
 
-def test_a_move_and_a_late_death_of_the_old_id_are_one_member(db: Db) -> None:
+def test_a_move_and_a_late_death_of_the_old_id_are_one_member(db: Database) -> None:
     deactivated(db, "membership")
     take(db, joined(2, at=200))
-    take(db, Gone(membership(1).key, membership(1).entity))
+    take(db, Tombstone(membership(1).key, membership(1).entity))
     assert standing_of(db) == {"orgmem_1": "removed", "orgmem_2": "deactivated"}
 
 
-def test_without_clerk_the_database_removes_and_restores(db: Db) -> None:
+def test_without_clerk_the_database_removes_and_restores(db: Database) -> None:
     take(db, organization(1), user(1), joined(1, at=100))
     id = str(rows(db)[0]["id"])
-    db.writing(lambda conn: conn.execute(sa.update(memberships).values(clerk_id=None)))
-    db.writing(standing.remove, id, now=NOW)
+    db.write_sync(lambda conn: conn.execute(sa.update(memberships).values(clerk_id=None)))
+    db.write_sync(membership_status.remove_membership, id, now=NOW)
     assert rows(db)[0]["status"] == "removed"
-    db.writing(standing.set_role, id, "org:admin", now=NOW)
-    db.writing(standing.restore, id, now=NOW)
+    db.write_sync(membership_status.set_membership_role, id, "org:admin", now=NOW)
+    db.write_sync(membership_status.restore_membership, id, now=NOW)
     assert (rows(db)[0]["status"], rows(db)[0]["role"], rows(db)[0]["gone_at"]) == ("active", "org:admin", None)

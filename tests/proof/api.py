@@ -8,31 +8,35 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from instep.clerk.call import Params
-from instep.identity.model import ClerkId, Key, Kind
-from instep.identity.ports import ProviderDown, ProviderRefused
+from instep.clerk.http import QueryParams
+from instep.domain.errors import ClerkRejectedError, ClerkUnavailableError
+from instep.domain.models import ClerkId, EntityKey, EntityKind
 from tests.proof.world import ModelClerk, State, Thing
 
-LISTS: dict[str, Kind] = {"users": "user", "organizations": "organization", "organization_memberships": "membership"}
+LISTS: dict[str, EntityKind] = {
+    "users": "user",
+    "organizations": "organization",
+    "organization_memberships": "membership",
+}
 
 
 class ModelBackend:
-    """Stands where `instep.clerk.call.Backend` stands. `meanwhile`: each happens once, before a page is answered."""
+    """Stands in for `instep.clerk.http.ClerkHttpClient`. `meanwhile`: each happens once, before a page is answered."""
 
     def __init__(self, clerk: ModelClerk) -> None:
         self.clerk = clerk
         self.meanwhile: list[Callable[[], None]] = []
 
-    async def send(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> bytes:
-        """Answer a GET. Raises ProviderDown, and ProviderRefused for what is not there."""
+    async def send(self, method: str, path: str, *, params: QueryParams | None = None, json: Any = None) -> bytes:
+        """Answer a GET. Raises ClerkUnavailableError, and ClerkRejectedError for what is not there."""
         assert (method, json) == ("GET", None)
         if self.meanwhile:
             self.meanwhile.pop()()
         if self.clerk.is_down:
-            raise ProviderDown("Clerk did not answer.")
+            raise ClerkUnavailableError("Clerk did not answer.")
         return _encoded(self._answer(path.split("/"), params or []))
 
-    def _answer(self, path: list[str], params: Params) -> Any:
+    def _answer(self, path: list[str], params: QueryParams) -> Any:
         if path[0] not in LISTS or path == ["instance"]:
             raise _not_there()
         kind = LISTS[path[0]]
@@ -40,7 +44,7 @@ class ModelBackend:
             return {"object": "total_count", "total_count": len(_chosen(self.clerk.alive(kind), params))}
         if len(path) == 1:
             return self._list(kind, self.clerk.alive(kind), params)
-        owner = self._get(Key(kind, ClerkId(path[1])))
+        owner = self._get(EntityKey(kind, ClerkId(path[1])))
         if len(path) == 2:
             return self._shape(owner)
         theirs = [it for it in self.clerk.alive("membership") if self.clerk.parent(it, kind) is owner]
@@ -48,13 +52,13 @@ class ModelBackend:
         theirs = [it for it in theirs if not users or f"user_{it.user}" in users]
         return self._list("membership", theirs, [it for it in params if it[0] != "user_id"])
 
-    def _get(self, key: Key) -> Thing:
+    def _get(self, key: EntityKey) -> Thing:
         thing = self.clerk.things.get(key)
         if thing is None or not self._shown([thing]):
             raise _not_there()
         return thing
 
-    def _list(self, kind: Kind, things: list[Thing], params: Params) -> Any:
+    def _list(self, kind: EntityKind, things: list[Thing], params: QueryParams) -> Any:
         rows = _ordered(_chosen(self._shown(things), params), dict(params))
         page = [self._shape(it) for it in _cut(rows, dict(params))]
         return page if kind == "user" else {"data": page, "total_count": len(rows)}
@@ -71,7 +75,7 @@ class ModelBackend:
         return json.loads(self.clerk.tell_of(thing, state, "said"))["data"]
 
 
-def _chosen(things: list[Thing], params: Params) -> list[Thing]:
+def _chosen(things: list[Thing], params: QueryParams) -> list[Thing]:
     ids = [value for name, value in params if name == "user_id"]
     given = dict(params)
     after, before = int(given.get("created_at_after") or -1), int(given.get("created_at_before") or 2**60)
@@ -103,5 +107,5 @@ def _encoded(answer: Any) -> bytes:
     return json.dumps(answer).encode()
 
 
-def _not_there() -> ProviderRefused:
-    return ProviderRefused("Clerk has no such thing.", code="resource_not_found", status=404)
+def _not_there() -> ClerkRejectedError:
+    return ClerkRejectedError("Clerk has no such thing.", code="resource_not_found", status=404)

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clerk_emulator.serve.server import bind, server_url
-from instep.kit.db import Conn, Db
+from instep.core.db import Conn, Database
 from tests.support.svix import SECRET
 from tests.support.world import KEY, QuietServer
 
@@ -120,7 +120,7 @@ class Fleet:
     emulator: Process
     serving: list[Process]
     working: list[Process]
-    db: Db
+    db: Database
     clerk: httpx2.AsyncClient
     http: httpx2.AsyncClient
     url: str = ""
@@ -191,7 +191,7 @@ async def fleet(folder: Path, database_url: str, *, seed: dict[str, Any], lease:
         keyed = httpx2.AsyncClient(
             base_url=f"{clerk}/v1", headers={"authorization": f"Bearer {KEY_OF_CLERK}"}, timeout=30
         )
-        found = Fleet(emulator, [], [], Db(database_url), keyed, http, balancer)
+        found = Fleet(emulator, [], [], Database(database_url), keyed, http, balancer)
         _man(found, folder, database_url, ports[:2], lease)
         server = QuietServer(_config(found))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -275,8 +275,8 @@ async def _is_settled(found: Fleet) -> bool:
 
 async def backlog(found: Fleet) -> dict[str, int]:
     """What is not ended: deliveries in the inbox by state, and operations."""
-    from instep.inbox.store import count_by_state
-    from instep.journal.store import list_operations
+    from instep.operations.repository import list_operations
+    from instep.webhooks.repository import count_by_state
 
     waiting = await found.db.read(count_by_state)
     unfinished = await found.db.read(list_operations, states=("open",), limit=1_000)

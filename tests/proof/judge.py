@@ -9,11 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from instep.audit.store import list_unclosed
+from instep.audit.repository import list_unclosed_entries
 from instep.audit.tables import audit
-from instep.journal.tables import operations
-from instep.kit.clock import now
-from instep.kit.db import Conn
+from instep.core.clock import now
+from instep.core.db import Conn
+from instep.operations.tables import operations
 from tests.proof.fleet import Fleet
 from tests.proof.life import MEMBER, Wish
 from tests.support.compare import clerk_side, counted, graves, mirror_side, transitions
@@ -39,7 +39,7 @@ async def judge(fleet: Fleet, wishes: list[Wish]) -> Verdict:
         *_graves(fleet, events),
         *_effects(wishes, effects),
         *_roles(wishes, events),
-        *fleet.db.reading(_journal),
+        *fleet.db.read_sync(_journal),
         *_audit(fleet, events),
     ]
     figures = {
@@ -47,7 +47,7 @@ async def judge(fleet: Fleet, wishes: list[Wish]) -> Verdict:
         "asked by admins": len(wishes),
         "of these refused": sum(it.outcome == "refused" for it in wishes),
         "in the mirror": sum(len(part) for part in mirror_side(fleet.db).values()),
-        "operations": fleet.db.reading(
+        "operations": fleet.db.read_sync(
             lambda conn: conn.execute(sa.select(sa.func.count(operations.c.id))).scalar_one()
         ),
     }
@@ -138,7 +138,7 @@ def _journal(conn: Conn) -> Iterable[str]:
             faults.append(f"unended: {kind} {id} is {state}: {reason}")
         elif said.get(id) != ["asked", ends[state]]:
             faults.append(f"audit: {kind} {id} is {state}, and its entries are {said.get(id)}")
-    unclosed = list_unclosed(conn, before=now())
+    unclosed = list_unclosed_entries(conn, before=now())
     return [*faults, *(f"audit: {it.action} of {it.target} was never closed" for it in unclosed)]
 
 

@@ -3,11 +3,11 @@
 import os
 
 from instep.app.cli import main
-from instep.inbox import work
-from instep.journal import run
+from instep.operations import executor
+from instep.webhooks import processor
 
 if __name__ == "__main__":
     if lease := int(float(os.environ.get("PROOF_LEASE", "0")) * 1_000):
-        run.LEASE = lease
-        vars(work)["MINUTE"] = lease
+        executor.LEASE_DURATION = lease
+        vars(processor)["MINUTE"] = lease
     main()

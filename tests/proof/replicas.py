@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from instep.app.timer import install
-from instep.kit.db import Db, make_engine
-from instep.kit.schema import migrate
+from instep.app.scheduler import install_tables
+from instep.core.db import Database, create_engine
+from instep.core.schema_migrations import migrate_schema
 from tests.proof.fleet import Fleet, Process, fleet, settled, until
 from tests.proof.judge import Verdict, judge
 from tests.proof.life import Life, Watcher, begin, seed
@@ -166,11 +166,11 @@ def _seen_by(watcher: Watcher) -> str:
 
 async def prepare(url: str) -> None:
     """Bring an empty database to the present schema, with the timer's tables."""
-    engine = make_engine(url)
-    migrate(engine)
+    engine = create_engine(url)
+    migrate_schema(engine)
     engine.dispose()
-    db = Db(url)
-    await install(db)
+    db = Database(url)
+    await install_tables(db)
     db.close()
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from instep.clerk import wire
-from instep.identity.events import Absent, Found, Seen
-from instep.identity.model import ClerkId, Key, Kind, Membership
-from instep.identity.ports import ProviderDown
-from instep.identity.rules import AskAgain
+from instep.clerk import parsing
+from instep.domain.errors import ClerkUnavailableError
+from instep.domain.events import Absence, LookupResult, Observation
+from instep.domain.models import ClerkId, ClerkMembership, EntityKey, EntityKind
+from instep.domain.reconcile import NeedsRefetch
 from tests.support.deliveries import INSTANCE, body, user_body
 
 ROLES = ("org:member", "org:admin")
@@ -27,7 +27,7 @@ class State:
 class Thing:
     """Something in Clerk, with all its past."""
 
-    key: Key
+    key: EntityKey
     past: list[State]
     user: int = 0
     organization: int = 0
@@ -51,18 +51,18 @@ class ModelClerk:
     """
 
     time: int = 1_000
-    things: dict[Key, Thing] = field(default_factory=dict)
+    things: dict[EntityKey, Thing] = field(default_factory=dict)
     told: list[bytes] = field(default_factory=list)
     is_down: bool = False
     is_stale: bool = False
     is_hiding: bool = False
-    missed: Counter[Key] = field(default_factory=Counter)
+    missed: Counter[EntityKey] = field(default_factory=Counter)
 
     # What happens
 
-    def make(self, kind: Kind, id: str, says: str, *, user: int = 0, organization: int = 0) -> Thing:
+    def make(self, kind: EntityKind, id: str, says: str, *, user: int = 0, organization: int = 0) -> Thing:
         self.time += 1
-        thing = Thing(Key(kind, ClerkId(id)), [State(self.time, says)], user, organization)
+        thing = Thing(EntityKey(kind, ClerkId(id)), [State(self.time, says)], user, organization)
         self.things[thing.key] = thing
         self._tell(thing, "created")
         return thing
@@ -82,12 +82,12 @@ class ModelClerk:
             if thing in (self.parent(other, "user"), self.parent(other, "organization")):
                 other.is_alive = False
 
-    def alive(self, kind: Kind) -> list[Thing]:
+    def alive(self, kind: EntityKind) -> list[Thing]:
         return [it for it in self.things.values() if it.key.kind == kind and it.is_alive]
 
-    def parent(self, membership: Thing, kind: Kind) -> Thing:
+    def parent(self, membership: Thing, kind: EntityKind) -> Thing:
         n = membership.user if kind == "user" else membership.organization
-        return self.things[Key(kind, ClerkId(f"{'user' if kind == 'user' else 'org'}_{n}"))]
+        return self.things[EntityKey(kind, ClerkId(f"{'user' if kind == 'user' else 'org'}_{n}"))]
 
     # What it tells
 
@@ -120,31 +120,31 @@ class ModelClerk:
 
     async def find_instance(self) -> str | None:
         if self.is_down:
-            raise ProviderDown("Clerk did not answer.")
+            raise ClerkUnavailableError("Clerk did not answer.")
         return INSTANCE
 
-    async def look(self, asks: Sequence[AskAgain]) -> list[Found]:
+    async def look(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
         if self.is_down:
-            raise ProviderDown("Clerk did not answer.")
+            raise ClerkUnavailableError("Clerk did not answer.")
         return [self._look(ask) for ask in asks]
 
-    def _look(self, ask: AskAgain) -> Found:
+    def _look(self, ask: NeedsRefetch) -> LookupResult:
         thing = self.things[ask.key]
         if self.is_hiding:
             self.missed[ask.key] += 1
-            return Absent(ask.key, ask.entity)
+            return Absence(ask.key, ask.entity)
         if self.is_stale:
             older = [it for it in thing.past if it.version < thing.now.version]
             return self._seen(thing, older[0] if older else thing.now)
         if not thing.is_alive:
-            return Absent(ask.key, ask.entity)
+            return Absence(ask.key, ask.entity)
         return self._seen(thing, thing.now)
 
-    def _seen(self, thing: Thing, state: State) -> Seen:
+    def _seen(self, thing: Thing, state: State) -> Observation:
         names = {"user": "user", "organization": "organization", "membership": "organizationMembership"}
-        said = wire.say(self.tell_of(thing, state, f"{names[thing.key.kind]}.updated"))[-1]
-        assert isinstance(said, Seen)
-        assert not isinstance(said.entity, Membership) or said.entity.user == f"user_{thing.user}"
+        said = parsing.parse_webhook(self.tell_of(thing, state, f"{names[thing.key.kind]}.updated"))[-1]
+        assert isinstance(said, Observation)
+        assert not isinstance(said.entity, ClerkMembership) or said.entity.user == f"user_{thing.user}"
         return said
 
 

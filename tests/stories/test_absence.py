@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from instep.inbox.looking import PATIENCE
-from instep.kit.clock import HOUR, SECOND
+from instep.core.clock import HOUR, SECOND
 from instep.mirror.tables import memberships, users
+from instep.webhooks.refetch import ABSENCE_CONFIRMATION_DELAY
 from tests.support.compare import clerk_side, mirror_side, transitions
 from tests.support.deliveries import kept
 from tests.support.world import Firm
@@ -44,7 +44,7 @@ async def is_as_in_clerk(firm: Firm) -> bool:
 
 
 def row(firm: Firm, table: sa.Table) -> dict[str, Any]:
-    (found,) = firm.services.db.reading(lambda conn: conn.execute(sa.select(table)).all())
+    (found,) = firm.services.db.read_sync(lambda conn: conn.execute(sa.select(table)).all())
     return dict(found._mapping)
 
 
@@ -87,8 +87,8 @@ async def test_two_looks_within_the_same_moment_are_one(firm: Firm) -> None:
     firm.clock.advance(5 * SECOND)
     await firm.settle()
     assert mirror_side(firm.services.db)["users"] == {}
-    assert firm.services.db.reading(lambda conn: conn.execute(sa.select(users)).all()) == []
-    firm.clock.advance(PATIENCE)
+    assert firm.services.db.read_sync(lambda conn: conn.execute(sa.select(users)).all()) == []
+    firm.clock.advance(ABSENCE_CONFIRMATION_DELAY)
     await firm.settle()
     assert row(firm, users)["gone_at"] is not None
 
@@ -145,8 +145,8 @@ async def test_every_sync_brings_them_back(firm: Firm, how: str) -> None:
 async def test_whoever_signs_in_is_back_at_once(firm: Firm) -> None:
     await believed_gone(firm)
     sessions = firm.services.gate.sessions
-    assert sessions.just_in_time is not None
-    await sessions.just_in_time(firm.user_id(MAYA))
+    assert sessions.import_user is not None
+    await sessions.import_user(firm.user_id(MAYA))
     assert await is_as_in_clerk(firm)
 
 

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from instep.kit.db import make_engine
-from instep.kit.schema import _config, migrate
+from instep.core.db import create_engine
+from instep.core.schema_migrations import _make_alembic_config, migrate_schema
 from instep.mirror.tables import memberships, organizations, users
 
 GOOD: dict[str, Any] = {"joined_at": 1_764_440_000_000, "digest": "d", "version": 5, "changed_at": 1}
@@ -22,9 +22,9 @@ def user(id: str, **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("metadata", [["a"], "text", 5, None])
 def test_times_and_metadata_are_brought_within_bounds(database_url: str, metadata: Any) -> None:
-    engine = make_engine(database_url)
+    engine = create_engine(database_url)
     with engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
-        command.upgrade(_config(conn), "0001")
+        command.upgrade(_make_alembic_config(conn), "0001")
         rows = [user("usr_0")]
         rows += [user(f"usr_{at}", joined_at=at, last_active_at=at, last_sign_in_at=at) for at in WRONG]
         rows += [user("usr_x", public_metadata=metadata, attributes=metadata)]
@@ -33,7 +33,7 @@ def test_times_and_metadata_are_brought_within_bounds(database_url: str, metadat
         conn.execute(sa.insert(organizations).values(id="ogn_1", name="Firm", **GOOD | {"joined_at": WRONG[0]}))
         belonging = {"organization_id": "ogn_1", "user_id": "usr_0", "role": "org:member", "status": "active"}
         conn.execute(sa.insert(memberships).values(id="mbr_1", **belonging, **NAMES, **GOOD | {"joined_at": WRONG[0]}))
-    migrate(engine)
+    migrate_schema(engine)
     with engine.connect() as conn:
         names = ("joined_at", "last_active_at", "public_metadata", "attributes", "digest")
         found = {row.id: tuple(getattr(row, name) for name in names) for row in conn.execute(sa.select(users))}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from instep.access.principal import BREAK_GLASS
-from instep.inbox.api import PATHS
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL
 from instep.mirror.tables import users
+from instep.webhooks.receiver import WEBHOOK_PATHS
 from tests.support.firms import BOTH_PROFILES
 from tests.support.town import BROWSER, WHO, Town
 
@@ -265,14 +265,14 @@ async def test_every_route_of_the_app_is_in_the_table(town: Town) -> None:
 
 
 async def test_the_doors_before_the_app_are_clerks_alone(town: Town) -> None:
-    for path in PATHS:
+    for path in WEBHOOK_PATHS:
         statuses = {(await town.knock(who, "POST", path)).status for who in WHO}
         assert statuses == {400}, "no sign-in opens it, only a signature"
 
 
 def ids(town: Town) -> dict[str, str]:
     """What stands in the addresses: Northwind, and Dana, its admin; what is changed is never there."""
-    rows = town.firm.services.db.reading(lambda conn: conn.execute(sa.select(users.c.email, users.c.id)).all())
+    rows = town.firm.services.db.read_sync(lambda conn: conn.execute(sa.select(users.c.email, users.c.id)).all())
     dana = next(id for email, id in rows if email == "dana@example.com")
     invitation = town.firm.state()["organization_invitations"][0]["id"]
     _, _, version, name = town.firm.services.pages.static.url("console.css").split("/")
@@ -350,7 +350,7 @@ async def test_a_member_who_opens_an_admins_profile_can_change_nothing_in_it(tow
 async def test_a_barred_person_is_let_in_nowhere(town: Town) -> None:
     """Deactivated here, whatever Clerk says."""
     person = sa.update(users).where(users.c.email == "dana@example.com").values(is_active=False)
-    town.firm.services.db.writing(lambda conn: conn.execute(person))
+    town.firm.services.db.write_sync(lambda conn: conn.execute(person))
     known = ids(town)
     for route, kind in ROWS.items():
         method, path = route.split(" ")
@@ -377,7 +377,7 @@ async def test_a_key_does_nothing_that_it_is_not_good_for_on_the_pages_either(to
     known = ids(town)
     for name, scope in (("reader", "read"), ("writer", "write")):
         _, secret = await town.firm.services.keys.create(
-            BREAK_GLASS, name=name, scopes=frozenset({scope}), organization_id=None
+            BREAK_GLASS_PRINCIPAL, name=name, scopes=frozenset({scope}), organization_id=None
         )
         town.keys[name] = BROWSER | {"authorization": f"Bearer {secret}"}
     let_in = []

@@ -10,13 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from clerk_emulator.webhooks.delivery_log import WebhookMessage
-from instep.clerk import wire
-from instep.clerk.webhook import Verifier
-from instep.inbox import store
-from instep.inbox.api import Webhooks
-from instep.inbox.receive import Receiver
-from instep.inbox.work import Work
-from instep.kit.db import Db
+from instep.clerk import parsing
+from instep.clerk.webhook_signature import WebhookVerifier
+from instep.core.db import Database
+from instep.webhooks import repository
+from instep.webhooks.processor import DeliveryProcessor
+from instep.webhooks.receiver import WebhookEndpoint, WebhookReceiver
 from tests.stories.sdk import STEPS, year_at
 from tests.support.compare import clerk_side, counted, graves, mirror_side, transitions
 from tests.support.firms import EVERYWHERE
@@ -38,7 +37,7 @@ async def test_after_each_step_the_mirror_has_it(firm: Firm) -> None:
             await firm.settle()
             assert mirror_side(firm.services.db) == clerk_side(firm.shown_state()), step.__name__
             assert counted(firm.services.db), step.__name__
-    assert await firm.services.db.read(store.count_by_state) == {}, "nothing waits and nothing is parked"
+    assert await firm.services.db.read(repository.count_by_state) == {}, "nothing waits and nothing is parked"
 
 
 @pytest.mark.parametrize("id", ["the same", "another"])
@@ -98,8 +97,12 @@ class Lane:
     def __init__(self, firm: Firm) -> None:
         db, clock = firm.services.db, firm.clock
         self.clock = clock
-        self.door = Webhooks(Receiver(db=db, opener=Verifier([SECRET]), clock=clock, wake=lambda: None))
-        self.work = Work(db=db, directory=firm.services.clerk, read=wire.say, told=lambda worked: None, clock=clock)
+        self.door = WebhookEndpoint(
+            WebhookReceiver(db=db, verifier=WebhookVerifier([SECRET]), clock=clock, wake=lambda: None)
+        )
+        self.work = DeliveryProcessor(
+            db=db, directory=firm.services.clerk, read=parsing.parse_webhook, told=lambda worked: None, clock=clock
+        )
 
     async def deliver(self, told: Sequence[WebhookMessage]) -> None:
         """Through the door, and worked in one batch."""
@@ -120,14 +123,14 @@ async def send(app: object, told: Sequence[WebhookMessage], at: int, suffix: str
         await asyncio.gather(*[post(it) for it in told])
 
 
-def hurry(db: Db) -> None:
+def hurry(db: Database) -> None:
     """A database that need not outlive the machine."""
     if db.is_sqlite:
         db.engine.dispose()
         sa.event.listen(db.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
 
 
-def blank(db: Db) -> None:
+def blank(db: Database) -> None:
     """The database as it was on the first day."""
     tables = "instep_memberships instep_users instep_organizations instep_member_counts instep_deliveries instep_audit"
     with db.engine.connect().execution_options(instep_writes=True) as conn, conn.begin():

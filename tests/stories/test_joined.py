@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from instep.audit.tables import audit
-from instep.kit.db import Db
+from instep.core.db import Database
 from instep.mirror.tables import memberships, organizations
 from tests.support.firms import EVERYWHERE
 from tests.sync.world import World, make_world, seed
@@ -30,7 +30,7 @@ async def by_changed(world: World) -> None:
 
 @pytest.mark.parametrize("come_in", [by_first, by_plan, by_changed])
 async def test_an_invited_person_joins_and_the_audit_says_so(
-    db: Db, profile: str, come_in: Callable[[World], Awaitable[object]]
+    db: Database, profile: str, come_in: Callable[[World], Awaitable[object]]
 ) -> None:
     world = make_world(db, profile)
     local = {"id": "ogn_local", "name": "Local", "joined_at": 1, "changed_at": 1}

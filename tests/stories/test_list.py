@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from clerk_emulator.webhooks.dispatcher import WebhookDispatcher
-from instep.kit.clock import DAY
-from instep.people.merge import UNAVAILABLE
+from instep.core.clock import DAY
+from instep.members.listing import INVITATIONS_UNAVAILABLE
 from tests.support.faults import failing
 from tests.support.firms import EVERYWHERE
 from tests.support.world import Firm, make_firm
@@ -156,7 +156,7 @@ async def test_while_clerk_fails_the_members_come_with_a_warning(firm: Firm, fau
     firm.emulator.fail("ListOrganizationInvitations", **fault)
     page = await people(firm)
     assert names(page) == ["dana", "maya", "omar"]
-    assert page["warnings"] == [UNAVAILABLE]
+    assert page["warnings"] == [INVITATIONS_UNAVAILABLE]
     assert (page["totals"]["members"], page["totals"]["invitations"]) == (3, None)
     firm.emulator.faults.clear()
     assert (await people(firm))["warnings"] == []

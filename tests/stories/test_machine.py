@@ -26,13 +26,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from instep.clerk import wire
-from instep.identity.model import Key, Kind
-from instep.inbox import store
-from instep.inbox.work import Work
-from instep.kit.clock import MINUTE
-from instep.kit.db import Conn, Db
+from instep.clerk import parsing
+from instep.core.clock import MINUTE
+from instep.core.db import Conn, Database
+from instep.domain.models import EntityKey, EntityKind
 from instep.mirror.tables import memberships, organizations, users
+from instep.webhooks import repository
+from instep.webhooks.processor import DeliveryProcessor
 from tests.proof.world import ROLES, ModelClerk, State, Thing
 from tests.support.clocks import Ticking
 from tests.support.compare import counted, transitions
@@ -40,31 +40,31 @@ from tests.support.crash import Crash, CrashPoints
 from tests.support.deliveries import delivery
 
 PROGRAMS = max(300, settings.default.max_examples if settings.default else 0)
-SAYS: dict[Kind, tuple[sa.Table, str]] = {
+SAYS: dict[EntityKind, tuple[sa.Table, str]] = {
     "user": (users, "first_name"),
     "organization": (organizations, "name"),
     "membership": (memberships, "role"),
 }
 names = st.sampled_from(["Ada", "Bo", "Cy"])
 picks = st.integers(0, 1_000)
-kinds: st.SearchStrategy[Kind] = st.sampled_from(sorted(SAYS))
+kinds: st.SearchStrategy[EntityKind] = st.sampled_from(sorted(SAYS))
 
 Row = tuple[str, int, str]
 
 
-def mirror(db: Db) -> dict[Key, Row]:
+def mirror(db: Database) -> dict[EntityKey, Row]:
     """What the mirror holds of each thing: whether it is "alive", "absent" or "dead", its version, what it says."""
 
-    def read(conn: Conn) -> dict[Key, Row]:
+    def read(conn: Conn) -> dict[EntityKey, Row]:
         found = {}
         for kind, (table, says) in SAYS.items():
             columns = (table.c.clerk_id, table.c.gone_at, table.c.absent_at, table.c.version, table.c[says])
             for id, gone_at, absent_at, version, word in conn.execute(sa.select(*columns)):
                 state = "alive" if gone_at is None else "dead" if absent_at is None else "absent"
-                found[Key(kind, id)] = (state, version, word)
+                found[EntityKey(kind, id)] = (state, version, word)
         return found
 
-    return db.reading(read)
+    return db.read_sync(read)
 
 
 class Story(RuleBasedStateMachine):
@@ -77,14 +77,16 @@ class Story(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="instep-story-", dir=self.shared))
         shutil.copy(self.template, self.folder / "instep.db")
-        self.db = Db(f"sqlite:///{self.folder / 'instep.db'}", threads=1)
+        self.db = Database(f"sqlite:///{self.folder / 'instep.db'}", threads=1)
         self.clock, self.clerk, self.points = Ticking(), ModelClerk(), CrashPoints()
         self.points.watch(self.db)
-        self.work = Work(db=self.db, directory=self.clerk, read=wire.say, told=lambda _: None, clock=self.clock)  # type: ignore[arg-type]
+        self.work = DeliveryProcessor(
+            db=self.db, directory=self.clerk, read=parsing.parse_webhook, told=lambda _: None, clock=self.clock
+        )  # type: ignore[arg-type]
         self.loop = asyncio.Runner()
         self.waiting: list[int] = []
         self.heard = 0
-        self.before: dict[Key, Row] = {}
+        self.before: dict[EntityKey, Row] = {}
 
     # Clerk lives
 
@@ -95,7 +97,7 @@ class Story(RuleBasedStateMachine):
         self.clerk.make("organization", "org_1", "Firm")
 
     @rule(kind=st.sampled_from(["user", "organization"]), name=names)
-    def something_is_made(self, kind: Kind, name: str) -> None:
+    def something_is_made(self, kind: EntityKind, name: str) -> None:
         n = len(self.clerk.things) + 1
         if n < 12:
             self.clerk.make(kind, f"{'user' if kind == 'user' else 'org'}_{n}", name)
@@ -111,14 +113,14 @@ class Story(RuleBasedStateMachine):
             self.clerk.make("membership", f"orgmem_{n}", role, user=who, organization=where)
 
     @rule(kind=kinds, pick=picks, says=st.integers(0, 2), is_same_moment=st.booleans())
-    def something_changes(self, kind: Kind, pick: int, says: int, is_same_moment: bool) -> None:
+    def something_changes(self, kind: EntityKind, pick: int, says: int, is_same_moment: bool) -> None:
         them = self.clerk.alive(kind)
         if them:
             words = ROLES if kind == "membership" else ("Ada", "Bo", "Cy")
             self.clerk.change(them[pick % len(them)], words[says % len(words)], is_same_moment=is_same_moment)
 
     @rule(kind=kinds, pick=picks)
-    def something_ends(self, kind: Kind, pick: int) -> None:
+    def something_ends(self, kind: EntityKind, pick: int) -> None:
         them = self.clerk.alive(kind)
         if them:
             self.clerk.end(them[pick % len(them)])
@@ -204,7 +206,7 @@ class Story(RuleBasedStateMachine):
 
     def was_missed(self, thing: Thing) -> bool:
         """Whether Clerk did not show it, or something that it hangs on, more than once."""
-        parents: list[Kind] = ["user", "organization"] if thing.key.kind == "membership" else []
+        parents: list[EntityKind] = ["user", "organization"] if thing.key.kind == "membership" else []
         return any(self.clerk.missed[it.key] > 1 for it in (thing, *(self.clerk.parent(thing, it) for it in parents)))
 
     @invariant()
@@ -223,7 +225,7 @@ class Story(RuleBasedStateMachine):
             "JOIN instep_organizations o ON o.id = m.organization_id "
             "WHERE m.status <> 'removed' AND (u.gone_at IS NOT NULL OR o.gone_at IS NOT NULL)"
         )
-        assert self.db.reading(lambda conn: conn.execute(query).scalar_one()) == 0
+        assert self.db.read_sync(lambda conn: conn.execute(query).scalar_one()) == 0
 
     @invariant()
     def each_beginning_and_each_end_happened_once(self) -> None:
@@ -262,7 +264,7 @@ class Story(RuleBasedStateMachine):
         self.every_row_is_a_state_that_clerk_really_had()
         self.nothing_goes_back()
         self.each_beginning_and_each_end_happened_once()
-        assert self.db.reading(store.count_by_state) == {}, "nothing waits and nothing is parked"
+        assert self.db.read_sync(repository.count_by_state) == {}, "nothing waits and nothing is parked"
         living = {key: (row[1], row[2]) for key, row in self.now.items() if row[0] == "alive"}
         in_clerk = {key: (it.now.version, it.now.says) for key, it in self.clerk.things.items() if it.is_alive}
         assert living == in_clerk
@@ -276,11 +278,11 @@ class Story(RuleBasedStateMachine):
     def put(self, number: int, *, copy: int = 0) -> None:
         """Have one message in the inbox; the same number is the same svix-id."""
         id = f"msg_{number}_{copy}"
-        self.db.writing(store.put, [delivery(id, self.clerk.told[number], at=self.clock())])
+        self.db.write_sync(repository.insert_deliveries, [delivery(id, self.clerk.told[number], at=self.clock())])
 
     def work_until_nothing_waits(self) -> None:
         self.work_on()
-        while (due := self.db.reading(store.next_due_at)) is not None:
+        while (due := self.db.read_sync(repository.find_next_due_at)) is not None:
             self.clock.at = max(self.clock.at, due)
             self.work_on()
 
@@ -326,7 +328,7 @@ def test_a_story_that_is_told_wrong_is_noticed(sqlite_template: Path) -> None:
         story.some_of_it_comes_in_any_order([0, 0, 0])
         story.every_row_is_a_state_that_clerk_really_had()
         lie: Any = sa.update(users).values(first_name="Nobody")
-        story.db.writing(lambda conn: conn.execute(lie))
+        story.db.write_sync(lambda conn: conn.execute(lie))
         with pytest.raises(AssertionError, match="never was in Clerk"):
             story.every_row_is_a_state_that_clerk_really_had()
     finally:

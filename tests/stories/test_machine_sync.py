@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from instep.clerk.pages import Pages
-from instep.clerk.walk import Walk
-from instep.identity.model import Kind
-from instep.inbox import store
-from instep.kit.clock import MINUTE
-from instep.kit.errors import InstepError
-from instep.sync.run import Sync
-from instep.sync.writes import Writing
+from instep.clerk.instance_scanner import InstanceScanner
+from instep.clerk.pagination import ClerkPageReader
+from instep.core.clock import MINUTE
+from instep.core.errors import InstepError
+from instep.domain.models import EntityKind
+from instep.sync.apply import ClerkWriter
+from instep.sync.service import SyncService
+from instep.webhooks import repository
 from tests.proof.api import ModelBackend
 from tests.proof.world import ROLES
 from tests.stories.test_machine import Story, kinds, mirror, picks
@@ -31,7 +31,7 @@ from tests.support.crash import Crash
 from tests.sync.world import no_pause, small_pages
 
 PROGRAMS = max(60, (settings.default.max_examples if settings.default else 0) // 4)
-Happening = tuple[Kind, int, int]
+Happening = tuple[EntityKind, int, int]
 meanwhiles = st.lists(st.tuples(kinds, picks, st.integers(0, 3)), max_size=3)
 places = st.one_of(st.just(0), st.integers(1, 60))
 
@@ -42,12 +42,12 @@ class SyncStory(Story):
     def __init__(self) -> None:
         super().__init__()
         self.api = ModelBackend(self.clerk)
-        self.sync = Sync(
+        self.sync = SyncService(
             db=self.db,
-            source=Walk(Pages(self.api, pause=no_pause)),  # type: ignore[arg-type]
-            writes=Writing(self.clerk),  # type: ignore[arg-type]
+            source=InstanceScanner(ClerkPageReader(self.api, pause=no_pause)),  # type: ignore[arg-type]
+            writes=ClerkWriter(self.clerk),  # type: ignore[arg-type]
             clock=self.clock,
-            newest_event=store.find_newest_applied,
+            newest_event=repository.find_newest_applied_at,
         )
         self.plan_id = ""
 

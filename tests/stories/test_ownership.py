@@ -34,11 +34,11 @@ async def owner(migrated_url: str, clerk_key: str, profile: str) -> AsyncIterato
 
 
 def set_here(firm: Firm, table: sa.Table, **values: Any) -> None:
-    firm.services.db.writing(lambda conn: conn.execute(sa.update(table).values(**values)))
+    firm.services.db.write_sync(lambda conn: conn.execute(sa.update(table).values(**values)))
 
 
 def here(firm: Firm, table: sa.Table) -> dict[str, Any]:
-    (row,) = firm.services.db.reading(lambda conn: conn.execute(sa.select(table)).all())
+    (row,) = firm.services.db.read_sync(lambda conn: conn.execute(sa.select(table)).all())
     return dict(row._mapping)
 
 
@@ -66,8 +66,8 @@ async def test_a_webhook_brings_what_is_clerks_and_leaves_what_is_ours(owner: Fi
 async def test_a_reading_leaves_what_is_ours_too(owner: Firm) -> None:
     await in_clerk(owner, "PATCH", f"users/{owner.user_id(MAYA)}", first_name="Other", last_name="Meadow")
     sessions = owner.services.gate.sessions
-    assert sessions.just_in_time is not None
-    await sessions.just_in_time(owner.user_id(MAYA))
+    assert sessions.import_user is not None
+    await sessions.import_user(owner.user_id(MAYA))
     await owner.services.syncing.sync.changed(actor="test")
     assert (here(owner, users)["first_name"], here(owner, users)["last_name"]) == ("Maja", "Meadow")
 
@@ -102,13 +102,13 @@ async def test_a_role_that_we_change_is_changed_here_too(owner: Firm) -> None:
     await in_clerk(owner, "POST", f"organizations/{owner.organization_id('northwind')}/memberships", **member)
     await owner.settle()
     query = sa.select(memberships.c.id).where(memberships.c.role == "org:member")
-    (joined,) = owner.services.db.reading(lambda conn: conn.execute(query).scalars().all())
+    (joined,) = owner.services.db.read_sync(lambda conn: conn.execute(query).scalars().all())
     async with owner.api() as api:
         path = f"/v1/organizations/{organization}/members/{joined}"
         changed = await api.patch(path, json={"role": "org:admin"})
     assert changed.is_success, changed.text
     roles = sa.select(memberships.c.role)
-    assert owner.services.db.reading(lambda conn: conn.execute(roles).scalars().all()) == ["org:admin", "org:admin"]
+    assert owner.services.db.read_sync(lambda conn: conn.execute(roles).scalars().all()) == ["org:admin", "org:admin"]
 
 
 async def test_whoever_is_new_here_comes_with_everything_clerk_says(owner: Firm) -> None:
@@ -117,4 +117,4 @@ async def test_whoever_is_new_here_comes_with_everything_clerk_says(owner: Firm)
     )
     await owner.settle()
     query = sa.select(users.c.first_name).where(users.c.email == "bo@example.com")
-    assert owner.services.db.reading(lambda conn: conn.execute(query).scalar()) == "Bo"
+    assert owner.services.db.read_sync(lambda conn: conn.execute(query).scalar()) == "Bo"

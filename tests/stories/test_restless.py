@@ -11,10 +11,10 @@ import httpx2
 import pytest
 
 from instep.clerk.client import ClerkClient
-from instep.kit.db import Db
+from instep.core.db import Database
 from instep.mirror.tables import memberships, users
-from instep.sync.run import Sync
-from instep.sync.writes import Writing
+from instep.sync.apply import ClerkWriter
+from instep.sync.service import SyncService
 from tests.support.world import Firm, make_firm
 from tests.sync.world import World, no_pause, seed, small_pages
 
@@ -66,10 +66,10 @@ class Restless(httpx2.AsyncBaseTransport):
 
 
 @pytest.fixture
-async def firm(db: Db, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Firm]:
+async def firm(db: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Firm]:
     small_pages(monkeypatch, 10)
-    monkeypatch.setattr("instep.clerk.walk.WINDOWS", 4)
-    monkeypatch.setattr("instep.sync.first.LANES", 3)
+    monkeypatch.setattr("instep.clerk.instance_scanner.TARGET_WINDOWS", 4)
+    monkeypatch.setattr("instep.sync.backfill.MAX_CONCURRENT_WINDOWS", 3)
     made = make_firm(db.engine.url.render_as_string(hide_password=False))
     made.emulator.seed(seed(PEOPLE, organizations=FIRMS))
     yield made
@@ -91,7 +91,7 @@ async def test_a_first_sync_misses_nobody_and_adds_nobody_while_everything_chang
     client = ClerkClient(firm.emulator.secret_key, api_url=firm.emulator.site.url, transport=restless)
     everything = client.everything()
     everything._pages._pause = no_pause
-    sync: Sync = replace(firm.services.syncing.sync, source=everything, writes=Writing(client))
+    sync: SyncService = replace(firm.services.syncing.sync, source=everything, writes=ClerkWriter(client))
     await sync.first(actor="test")
     await firm.settle_patiently()
     assert restless.changes > 30

@@ -11,15 +11,15 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock
-from instep.access.flows import CHECK_EVERY, Sessions
-from instep.access.limits import BreakGlass
+from instep.auth.break_glass import BreakGlassKey
+from instep.auth.sessions import SESSION_CHECK_INTERVAL, SessionService
 from instep.clerk.client import ClerkClient
-from instep.clerk.handshake import Handshake, frontend_api_of, sign_in_page_of
-from instep.clerk.jwks import Jwks
-from instep.clerk.session import Verifier
-from instep.kit.db import Db
-from tests.access.doors import OURS, Browser, access_pages, app
-from tests.access.world import FakeClock, change_user, put_user
+from instep.clerk.handshake import ClerkHandshake, derive_frontend_api_url, derive_sign_in_page_url
+from instep.clerk.jwks import JwksKeySource
+from instep.clerk.session_tokens import SessionTokenVerifier
+from instep.core.db import Database
+from tests.auth.doors import OURS, Browser, access_pages, app
+from tests.auth.world import FakeClock, change_user, put_user
 from tests.support.firms import BOTH_PROFILES
 
 pytestmark = [pytest.mark.anyio, BOTH_PROFILES]
@@ -47,7 +47,7 @@ class House:
     emulator: Emulator
     client: ClerkClient
     clock: FakeClock
-    db: Db
+    db: Database
     browser: Browser
 
     def user_id(self, email: str) -> str:
@@ -71,14 +71,16 @@ async def house(request: pytest.FixtureRequest, sqlite_migrated_url: str, profil
     emulator = Emulator(public_url=clerk, private_key=PEM, clock=Clock(wall=clock), id_seed=1, profile=profile)
     emulator.seed(SEED)
     client = ClerkClient(emulator.secret_key, api_url=clerk, transport=httpx2.ASGITransport(app=emulator))
-    db = Db(sqlite_migrated_url)
-    api = frontend_api_of(emulator.publishable_key)
-    verifier = Verifier(Jwks(client.fetch_jwks, clock=clock), frozenset([api]), frozenset([OURS]), clock)
-    sign_in = Handshake(emulator.publishable_key, api, sign_in_page_of(api), verifier)
-    sessions = Sessions(db, client, BreakGlass(None), clock=clock)
+    db = Database(sqlite_migrated_url)
+    api = derive_frontend_api_url(emulator.publishable_key)
+    verifier = SessionTokenVerifier(
+        JwksKeySource(client.fetch_jwks, clock=clock), frozenset([api]), frozenset([OURS]), clock
+    )
+    sign_in = ClerkHandshake(emulator.publishable_key, api, derive_sign_in_page_url(api), verifier)
+    sessions = SessionService(db, client, BreakGlassKey(None), clock=clock)
     browser = Browser({"127.0.0.1:8000": app(access_pages(sessions, sign_in)), urlsplit(clerk).netloc: emulator})
     house = House(clerk, emulator, client, clock, db, browser)
-    db.writing(put_user, 1, clerk_id=house.user_id("maya@example.com"), first_name="Maya", last_name=None)
+    db.write_sync(put_user, 1, clerk_id=house.user_id("maya@example.com"), first_name="Maya", last_name=None)
     yield house
     await client.close()
     db.close()
@@ -112,14 +114,14 @@ async def test_revoked_at_clerk_is_out_within_a_minute(house: House) -> None:
     session = next(iter(house.emulator.state.sessions.oldest_first()))
     await house.client.revoke_session(session.id)
     assert (await house.browser.get("/")).status_code == 200
-    house.clock.advance(CHECK_EVERY)
+    house.clock.advance(SESSION_CHECK_INTERVAL)
     await house.browser.get("/")
     assert house.browser.trail[-1].startswith(f"GET {house.clerk}/sign-in")
 
 
 async def test_a_deactivated_person_is_out_at_the_next_click(house: House) -> None:
     await house.sign_in()
-    house.db.writing(change_user, 1, is_active=False)
+    house.db.write_sync(change_user, 1, is_active=False)
     assert (await house.browser.get("/")).status_code == 403
 
 
@@ -140,7 +142,7 @@ async def test_someone_else_can_sign_in_in_the_same_browser(house: House) -> Non
 async def test_while_the_backend_api_is_down_open_pages_go_on(house: House) -> None:
     await house.sign_in()
     house.emulator.fail("GetSession", status=500, count=10)
-    house.clock.advance(CHECK_EVERY)
+    house.clock.advance(SESSION_CHECK_INTERVAL)
     assert (await house.browser.get("/")).json()["name"] == "Maya"
 
 

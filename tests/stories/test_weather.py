@@ -14,17 +14,18 @@ from typing import Any
 import httpx2
 import pytest
 
-from instep.access.principal import BREAK_GLASS
-from instep.app.wiring import Services, make_services
-from instep.audit.store import Filter, list_entries, list_unclosed
+from instep.app.container import Services, make_services
+from instep.audit.filters import AuditFilter
+from instep.audit.repository import list_entries, list_unclosed_entries
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL
 from instep.clerk.client import ClerkClient
-from instep.invitations.flows import Wanted
-from instep.journal import store
-from instep.journal.run import LEASE
-from instep.kit.clock import HOUR
-from instep.kit.errors import InstepError
-from instep.profiles.rules import Edit
-from tests.people.firms import ADA, BOB, DAN, EVE, access_of, furnish
+from instep.core.clock import HOUR
+from instep.core.errors import InstepError
+from instep.invitations.models import InvitationRequest
+from instep.operations import repository
+from instep.operations.executor import LEASE_DURATION
+from instep.users.models import UserChanges
+from tests.members.firms import ADA, BOB, DAN, EVE, access_of, furnish
 from tests.proof.judge import effects_of
 from tests.support.compare import clerk_side, mirror_side
 from tests.support.world import Firm
@@ -79,10 +80,10 @@ async def edits(firm: Firm, services: Services, who: str) -> list[Awaitable[Any]
     access = await access_of(firm, None)
     own, role = (BOB, EVE) if who == "A" else (DAN, ADA)
     edit, changes = services.profiles.edit, services.members.changes
-    wanted = Wanted(email=f"{who.lower()}@new.example", role="org:member")
+    wanted = InvitationRequest(email=f"{who.lower()}@new.example", role="org:member")
     return [
-        edit(BREAK_GLASS, firm.user_id(own), Edit(first_name=f"Own{who}")),
-        edit(BREAK_GLASS, firm.user_id("kim@acme.example"), Edit(first_name=f"Both{who}")),
+        edit(BREAK_GLASS_PRINCIPAL, firm.user_id(own), UserChanges(first_name=f"Own{who}")),
+        edit(BREAK_GLASS_PRINCIPAL, firm.user_id("kim@acme.example"), UserChanges(first_name=f"Both{who}")),
         changes.set_role(access, member=firm.user_id(role), role="org:admin" if who == "A" else "org:member"),
         services.invite.send(access, wanted),
     ]
@@ -92,7 +93,7 @@ async def edits(firm: Firm, services: Services, who: str) -> list[Awaitable[Any]
 async def test_edits_in_bad_weather_are_done_once_or_not_at_all(
     firm: Firm, now: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("instep.journal.run.TURN", 0.01)
+    monkeypatch.setattr("instep.operations.executor.TARGET_WAIT_SECONDS", 0.01)
     await furnish(firm)
     weather = Weather(httpx2.ASGITransport(app=firm.emulator))
     firm.services.clerk._backend._http._transport = weather
@@ -107,7 +108,7 @@ async def test_edits_in_bad_weather_are_done_once_or_not_at_all(
             assert await firm.services.runner.resume_due() == 0, "Clerk said when to come again"
             assert len(firm.emulator.journal.list()) == before
         for _ in range(6):
-            firm.clock.advance(max(LEASE, HOUR))
+            firm.clock.advance(max(LEASE_DURATION, HOUR))
             await asyncio.gather(firm.services.runner.resume_due(), other.runner.resume_due())
         await firm.settle_patiently()
         await require_one_effect(firm, is_all_refused=now == "failing")
@@ -117,15 +118,15 @@ async def require_one_effect(firm: Firm, *, is_all_refused: bool) -> None:
     """Both sides are equal, nothing is open, and Clerk remembers each operation that was done once."""
     state = firm.emulator.desk.state(limit=1_000)
     assert mirror_side(firm.services.db) == clerk_side(state)
-    operations = await firm.services.db.read(store.list_operations, limit=100)
+    operations = await firm.services.db.read(repository.list_operations, limit=100)
     assert Counter(it.state for it in operations).keys() <= {"settled", "refused"}, operations
-    assert await firm.services.db.read(list_unclosed, before=firm.clock()) == []
+    assert await firm.services.db.read(list_unclosed_entries, before=firm.clock()) == []
     assert len(operations) >= 7
     assert not is_all_refused or {it.state for it in operations} == {"refused"}
     messages = [json.loads(it.body) for it in firm.emulator.webhooks.log.messages.values()]
     happened = Counter(effects_of(messages))
     for it in operations:
-        entries = await firm.services.db.read(list_entries, Filter(cause=it.id))
+        entries = await firm.services.db.read(list_entries, AuditFilter(cause=it.id))
         assert [entry.outcome for entry in entries] == ["done" if it.state == "settled" else "refused", "asked"]
         effect: tuple[str, ...]
         if it.kind == "profile.edit":

@@ -20,12 +20,12 @@ import httpx2
 import sqlalchemy as sa
 import structlog
 
+from instep.app.asgi import InstepAsgiApp, make_app
 from instep.app.config import make_settings
-from instep.app.web import Front, make_app
-from instep.app.wiring import Services, make_services
+from instep.app.container import Services, make_services
 from instep.clerk.client import ClerkClient
-from instep.kit.db import Conn, make_engine, metadata
-from instep.kit.schema import migrate
+from instep.core.db import Conn, create_engine, metadata
+from instep.core.schema_migrations import migrate_schema
 from tests.support.clocks import Ticking
 from tests.support.hostile import INSTANCE, ORGANIZATION, SHAPES, Made, Seeded, make_event, make_object, write
 from tests.support.hostile_requests import Asked, make_request
@@ -113,7 +113,7 @@ class Probe:
     """instep on one database, and its Clerk. `close` it."""
 
     services: Services
-    app: Front
+    app: InstepAsgiApp
     clock: Ticking
     clerk: SayingClerk
     api: httpx2.AsyncClient
@@ -181,14 +181,14 @@ class Probe:
                 self._expect(False, where, f"{type(error).__name__}: {error}"[:300])
                 continue
             self._expect(answer.status_code < 500, where, f"status {answer.status_code}: {answer.text[:100]}")
-            for operation in self.services.db.writing(_take_unfinished):
+            for operation in self.services.db.write_sync(_take_unfinished):
                 self._expect(False, where, f"leaves an operation unfinished: {operation}")
         self.inputs = fed
 
     async def look(self) -> None:
         """Read everything back through every door."""
         users = await self._pages("/v1/users?limit=7", "data")
-        stored = self.services.db.reading(_ids, "instep_users")
+        stored = self.services.db.read_sync(_ids, "instep_users")
         listed = {it["id"] for it in users}
         self._expect(stored <= listed, "GET /v1/users", f"{len(stored - listed)} of {len(stored)} people are missing")
         for id in sorted(stored)[:40]:
@@ -273,7 +273,7 @@ class Probe:
 
     def clear(self) -> None:
         """Empty the database and Clerk, and forget the faults."""
-        self.services.db.writing(_empty)
+        self.services.db.write_sync(_empty)
         for rows in self.clerk.rows.values():
             rows.clear()
         self.clerk.wrote.clear()
@@ -348,13 +348,13 @@ async def make_probe(url: str, **settings: str) -> Probe:
     }
     services = make_services(make_settings(values), clerk=client, clock=clock)
     app = make_app(services)
-    token = await services.access_pages.sessions.open_by_key()
+    token = await services.sign_in_pages.sessions.open_break_glass()
     api, console = _client(app, {"authorization": f"Bearer {KEY}"}), _client(app, {"origin": OURS})
     console.cookies.set("instep_session", token)
     return Probe(services, app, clock, clerk, api, console)
 
 
-def _client(app: Front, headers: dict[str, str]) -> httpx2.AsyncClient:
+def _client(app: InstepAsgiApp, headers: dict[str, str]) -> httpx2.AsyncClient:
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx2.AsyncClient(transport=transport, base_url=OURS, headers=headers, follow_redirects=True)
 
@@ -379,8 +379,8 @@ ROWS = (
 
 
 async def _run(url: str, seeds: range) -> int:
-    engine = make_engine(url)
-    migrate(engine)
+    engine = create_engine(url)
+    migrate_schema(engine)
     engine.dispose()
     probe = await make_probe(url)
     found: dict[str, list[Fault]] = {}

@@ -1,6 +1,6 @@
 """Clocks that go as the test wants."""
 
-from instep.kit.clock import Millis
+from instep.core.clock import Millis
 
 START = 1_795_219_200_000
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from instep.audit.tables import audit
-from instep.kit.db import Conn, Db
+from instep.core.db import Conn, Database
 from instep.mirror.tables import memberships, organizations, users
 
 Side = dict[str, dict[str, dict[str, Any]]]
@@ -68,9 +68,9 @@ def _organization(it: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def mirror_side(db: Db) -> Side:
+def mirror_side(db: Database) -> Side:
     """Everyone and everything that is alive in the mirror, by Clerk's id."""
-    return db.reading(_mirror_side)
+    return db.read_sync(_mirror_side)
 
 
 def _mirror_side(conn: Conn) -> Side:
@@ -109,7 +109,7 @@ _USER = (
 _ORGANIZATION = ("name", "slug", "max_members", "public_metadata", "joined_at", "version")
 
 
-def graves(db: Db) -> dict[str, set[str]]:
+def graves(db: Database) -> dict[str, set[str]]:
     """Clerk's ids of what the mirror calls dead, by kind."""
 
     def read(conn: Conn) -> dict[str, set[str]]:
@@ -120,10 +120,10 @@ def graves(db: Db) -> dict[str, set[str]]:
             for table in _TABLES
         }
 
-    return db.reading(read)
+    return db.read_sync(read)
 
 
-def counted(db: Db) -> bool:
+def counted(db: Database) -> bool:
     """Whether the counts kept by triggers are those of the rows."""
 
     def read(conn: Conn) -> bool:
@@ -132,10 +132,10 @@ def counted(db: Db) -> bool:
         ours, theirs = (sorted(map(tuple, conn.execute(sa.text(query)))) for query in (kept, real))
         return ours == theirs
 
-    return db.reading(read)
+    return db.read_sync(read)
 
 
-def transitions(db: Db) -> list[tuple[str, str]]:
+def transitions(db: Database) -> list[tuple[str, str]]:
     """What the audit says happened: (action, Clerk's id), in the order of its keeping."""
     query = sa.select(audit.c.action, audit.c.target).order_by(audit.c.at, audit.c.id)
-    return db.reading(lambda conn: [(action, target) for action, target in conn.execute(query)])
+    return db.read_sync(lambda conn: [(action, target) for action, target in conn.execute(query)])

@@ -35,7 +35,7 @@ async def console_of(firm: Firm) -> AsyncIterator[httpx2.AsyncClient]:
     """The pages of a firm, asked for as its own pages do."""
     firm.emulator.seed(SEED)
     await firm.settle()
-    token = await firm.services.access_pages.sessions.open_by_key()
+    token = await firm.services.sign_in_pages.sessions.open_break_glass()
     headers = {"origin": OURS, "cookie": f"instep_session={token}"}
     transport = httpx2.ASGITransport(app=firm.app)
     async with httpx2.AsyncClient(transport=transport, base_url=OURS, headers=headers) as client:

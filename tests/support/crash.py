@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import sqlalchemy as sa
 
-from instep.kit.db import Db
+from instep.core.db import Database
 
 
 class Crash(BaseException):
@@ -24,7 +24,7 @@ class CrashPoints:
         self.at, self.passed = at, 0
         self.is_armed = False
         self.where = self.last_where = ""
-        self._watched: list[Db] = []
+        self._watched: list[Database] = []
 
     def reach(self, where: str) -> None:
         """A place where the process can die."""
@@ -50,7 +50,7 @@ class CrashPoints:
                 for db in self._watched:
                     _until_noticed(db)
 
-    def watch(self, db: Db) -> None:
+    def watch(self, db: Database) -> None:
         """Die before any statement, and just before or just after any commit."""
         self._watched.append(db)
 
@@ -67,14 +67,14 @@ class CrashPoints:
         return _Mortal(self, transport)
 
 
-def _until_noticed(db: Db) -> None:
+def _until_noticed(db: Database) -> None:
     """PostgreSQL notices a death a moment later; until then the dead one's rows are still taken."""
     if db.is_sqlite:
         return
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     alive = sa.text(f"{query} AND state <> 'idle'")
     for _ in range(4_000):
-        if not db.reading(lambda conn: conn.execute(alive).scalar_one()):
+        if not db.read_sync(lambda conn: conn.execute(alive).scalar_one()):
             return
         time.sleep(0.005)
     raise AssertionError("PostgreSQL does not notice that somebody died")

@@ -5,9 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from instep.identity.events import Delivery
-from instep.inbox.tables import deliveries
-from instep.kit.db import Db
+from instep.core.db import Database
+from instep.domain.events import VerifiedDelivery
+from instep.webhooks.tables import deliveries
 
 INSTANCE = "ins_1"
 
@@ -48,13 +48,13 @@ def membership_body(
     return body(type_, data)
 
 
-def delivery(id: str, body: bytes, *, at: int) -> Delivery:
+def delivery(id: str, body: bytes, *, at: int) -> VerifiedDelivery:
     """A delivery that was verified at `at`."""
     told = json.loads(body)
-    return Delivery(id=id, type=told["type"], instance_id=told.get("instance_id"), body=body, received_at=at)
+    return VerifiedDelivery(id=id, type=told["type"], instance_id=told.get("instance_id"), body=body, received_at=at)
 
 
-def kept(db: Db) -> dict[str, dict[str, Any]]:
+def kept(db: Database) -> dict[str, dict[str, Any]]:
     """Everything in the inbox, by svix-id."""
     query = sa.select(deliveries).order_by(deliveries.c.received_at)
-    return {row.id: dict(row._mapping) for row in db.reading(lambda conn: conn.execute(query).all())}
+    return {row.id: dict(row._mapping) for row in db.read_sync(lambda conn: conn.execute(query).all())}

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from instep.kit.db import Db
+from instep.core.db import Database
 
 
 def lost() -> sa.exc.OperationalError:
@@ -15,7 +15,7 @@ def lost() -> sa.exc.OperationalError:
 
 
 @contextmanager
-def failing(db: Db, at: str = "before_cursor_execute", only: str = "") -> Iterator[None]:
+def failing(db: Database, at: str = "before_cursor_execute", only: str = "") -> Iterator[None]:
     """Within, every statement (with `only` in it) fails, or every commit does (`at="commit"`)."""
 
     def fail(*arguments: Any) -> None:

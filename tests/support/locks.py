@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from instep.kit.db import Conn
+from instep.core.db import Conn
 
 _WAITING = sa.text("SELECT pid FROM pg_locks WHERE NOT granted")
 

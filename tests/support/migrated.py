@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from instep.kit.db import Db, make_engine
-from instep.kit.schema import migrate
+from instep.core.db import Database, create_engine
+from instep.core.schema_migrations import migrate_schema
 from tests.support.postgres import Postgres
 
 
 def _migrate(url: str) -> None:
-    engine = make_engine(url)
-    migrate(engine)
+    engine = create_engine(url)
+    migrate_schema(engine)
     engine.dispose()
 
 
@@ -57,8 +57,8 @@ def migrated_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def db(migrated_url: str) -> Iterator[Db]:
+def db(migrated_url: str) -> Iterator[Database]:
     """A Db on a migrated database of this test's own."""
-    db = Db(migrated_url)
+    db = Database(migrated_url)
     yield db
     db.close()

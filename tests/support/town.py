@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from instep.access.gate import COOKIE
-from instep.identity.session import SessionClaims
+from instep.auth.authenticator import SESSION_COOKIE
+from instep.domain.models import SessionClaims
 from tests.support.world import KEY, Firm
 
 SEED: dict[str, Any] = {
@@ -100,5 +100,5 @@ async def settle(firm: Firm) -> Town:
     keys = {"nobody": {}, "break-glass": {"authorization": f"Bearer {KEY}"}}
     for who, email in PEOPLE.items():
         claims = SessionClaims(user=firm.user_id(email), session=f"sess_{who.replace(' ', '_')}")
-        keys[who] = {"cookie": f"{COOKIE}={await firm.services.gate.sessions.open(claims)}"}
+        keys[who] = {"cookie": f"{SESSION_COOKIE}={await firm.services.gate.sessions.open(claims)}"}
     return Town(firm, keys)

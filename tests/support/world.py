@@ -19,15 +19,15 @@ from clerk_emulator import Emulator
 from clerk_emulator.serve.server import bind, server_url
 from clerk_emulator.state.clock import Clock as EmulatorClock
 from clerk_emulator.wire.omitted_fields import remove_omitted
+from instep.app.asgi import InstepAsgiApp, make_app
 from instep.app.config import make_settings
-from instep.app.web import Front, make_app
-from instep.app.wiring import Services, make_services
+from instep.app.container import Services, make_services
 from instep.clerk.client import ClerkClient
-from instep.inbox import store
-from instep.kit.clock import SECOND
-from instep.people.flows import PATIENCE
-from instep.sync import store as sync_store
-from instep.sync.model import Run
+from instep.core.clock import SECOND
+from instep.members.service import CLERK_TIMEOUT
+from instep.sync import repository
+from instep.sync.models import Run
+from instep.webhooks import repository as webhooks_repository
 from tests.support.clocks import Ticking
 from tests.support.svix import SECRET
 
@@ -51,7 +51,7 @@ class Firm:
 
     emulator: Emulator
     services: Services
-    app: Front
+    app: InstepAsgiApp
     clock: Ticking
     _clients: list[httpx2.AsyncClient] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ class Firm:
         applied = await sync.apply(plan.id, actor="test")
         left = [
             it
-            for it in await self.services.db.read(sync_store.list_findings, plan.id, limit=ALL)
+            for it in await self.services.db.read(repository.list_findings, plan.id, limit=ALL)
             if it.outcome != "applied"
         ]
         assert not left, left
@@ -86,7 +86,7 @@ class Firm:
     async def settle_patiently(self) -> None:
         """`settle`, and again whenever something that was put off is due, until nothing waits."""
         await self.settle()
-        while (due := await self.services.db.read(store.next_due_at)) is not None:
+        while (due := await self.services.db.read(webhooks_repository.find_next_due_at)) is not None:
             self.clock.at = max(self.clock.at, due)
             await self.settle()
 
@@ -161,7 +161,7 @@ def make_firm(
     url: str,
     *,
     private_key: str | None = None,
-    patience: float = PATIENCE,
+    patience: float = CLERK_TIMEOUT,
     profile: str | None = None,
     **settings: str,
 ) -> Firm:

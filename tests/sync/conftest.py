@@ -2,11 +2,11 @@
 
 import pytest
 
-from instep.kit.db import Db
+from instep.core.db import Database
 from tests.sync.world import World, make_world
 
 
 @pytest.fixture
-def world(db: Db) -> World:
+def world(db: Database) -> World:
     """Clerk and an empty mirror."""
     return make_world(db)

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from instep.app import cli, config
 from instep.clerk import client
 from instep.clerk.client import ClerkClient
-from instep.kit.clock import MINUTE, now
-from instep.kit.db import Db
+from instep.core.clock import MINUTE, now
+from instep.core.db import Database
 from instep.mirror.tables import users
-from instep.sync import store
-from instep.sync.model import Run, RunKind
+from instep.sync import repository
+from instep.sync.models import Run, RunKind
 from tests.support.world import Firm, make_firm
 from tests.sync.world import seed
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def firm(db: Db) -> AsyncIterator[Firm]:
+async def firm(db: Database) -> AsyncIterator[Firm]:
     url = db.engine.url.render_as_string(hide_password=False)
     made = make_firm(url)
     yield made
@@ -76,9 +76,9 @@ def begin(firm: Firm, kind: RunKind, *, now: int) -> Run:
     """A run as it is kept while its process carries it out."""
     db = firm.services.db
     run = Run(id=f"syn_{kind}", kind=kind, state="running", actor="usr_1", started_at=now, changed_at=now)
-    lease = db.writing(store.take_lease, "a process", now=now)
+    lease = db.write_sync(repository.take_lease, "a process", now=now)
     assert lease is not None
-    db.writing(store.open_run, run, lease)
+    db.write_sync(repository.start_run, run, lease)
     return run
 
 

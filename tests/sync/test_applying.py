@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from instep.audit.tables import audit
 from instep.mirror.tables import memberships, organizations, users
-from instep.sync.model import Busy, SyncRefused
-from instep.sync.plan import Policy
+from instep.sync.models import SyncBusyError, SyncRefusedError
+from instep.sync.plan import FieldOwnership
 from instep.sync.tables import findings
 from tests.sync.world import World, make_world, seed, small_pages
 
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.anyio
 EMPTY: dict[str, Any] = {"data": [], "total_count": 0}
 
 
-async def refused(world: World, code: str) -> SyncRefused:
+async def refused(world: World, code: str) -> SyncRefusedError:
     before = world.here()
-    with pytest.raises(SyncRefused) as caught:
+    with pytest.raises(SyncRefusedError) as caught:
         await world.mend()
     assert caught.value.code == code
     assert world.here() == before
@@ -96,7 +96,7 @@ async def test_a_plan_is_good_for_a_quarter_of_an_hour(world: World) -> None:
     world.emulator.seed(seed(3))
     plan = await world.plan()
     world.clock.advance(15 * 60_000)
-    with pytest.raises(SyncRefused, match="older than 15 minutes"):
+    with pytest.raises(SyncRefusedError, match="older than 15 minutes"):
         await world.sync.apply(plan.id, actor="test")
     assert world.rows(users) == []
 
@@ -105,14 +105,14 @@ async def test_a_plan_that_was_changed_is_not_applied(world: World) -> None:
     world.emulator.seed(seed(3))
     plan = await world.plan()
     world.execute(sa.update(findings).where(findings.c.number == 2).values(label="someone else"))
-    with pytest.raises(SyncRefused, match="not what it was"):
+    with pytest.raises(SyncRefusedError, match="not what it was"):
         await world.sync.apply(plan.id, actor="test")
     assert world.rows(users) == []
 
 
 async def test_a_check_can_not_be_applied(world: World) -> None:
     run = await world.sync.check(actor="test")
-    with pytest.raises(SyncRefused, match="There is no plan"):
+    with pytest.raises(SyncRefusedError, match="There is no plan"):
         await world.sync.apply(run.id, actor="test")
 
 
@@ -178,7 +178,7 @@ async def test_two_syncs_at_once_are_one(world: World) -> None:
     async def second() -> None:
         try:
             await world.sync.check(actor="second")
-        except Busy as error:
+        except SyncBusyError as error:
             errors.append(error)
 
     source = world.sync.source
@@ -228,7 +228,7 @@ async def test_another_instances_key_is_refused_before_anything_is_read(world: W
 
 
 async def test_a_fields_owner_decides_where_it_is_mended(db: Any) -> None:
-    world = make_world(db, policy=Policy(frozenset({"first_name", "role", "public_metadata"})))
+    world = make_world(db, policy=FieldOwnership(frozenset({"first_name", "role", "public_metadata"})))
     world.emulator.seed(seed(4))
     await world.take_all()
     edited = sa.update(users).where(users.c.clerk_id == f"user_{1:027d}")

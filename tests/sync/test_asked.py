@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from instep.audit.store import Filter, list_entries
-from instep.kit.clock import MINUTE
-from instep.sync import store
-from instep.sync.asked import Asked
-from instep.sync.model import Freshness, Run, SyncRefused
+from instep.audit.filters import AuditFilter
+from instep.audit.repository import list_entries
+from instep.core.clock import MINUTE
+from instep.sync import repository
+from instep.sync.jobs import RunQueue
+from instep.sync.models import Freshness, Run, SyncRefusedError
 from tests.support.crash import Crash
 from tests.sync.world import World, seed, small_pages
 
@@ -17,16 +18,16 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def asked(world: World) -> Asked:
+def asked(world: World) -> RunQueue:
     world.emulator.seed(seed(4))
-    return Asked(world.sync)
+    return RunQueue(world.sync)
 
 
 def runs(world: World) -> list[Run]:
-    return world.db.reading(store.list_runs)
+    return world.db.read_sync(repository.list_stored_runs)
 
 
-async def test_every_kind_of_run_is_carried_out_as_it_was_asked_for(world: World, asked: Asked) -> None:
+async def test_every_kind_of_run_is_carried_out_as_it_was_asked_for(world: World, asked: RunQueue) -> None:
     await asked.ask("first", actor="usr_1")
     assert await asked.run_once() == 1
     await world.call("PATCH", f"/users/user_{1:027d}", {"first_name": "New"})
@@ -47,40 +48,40 @@ async def test_every_kind_of_run_is_carried_out_as_it_was_asked_for(world: World
     assert found[0].counts == {"applied": 1}
     assert found[1].id == plan.id
     assert await asked.run_once() == 0
-    entries = world.db.reading(list_entries, Filter(action="sync.apply"))
+    entries = world.db.read_sync(list_entries, AuditFilter(action="sync.apply"))
     assert [(it.actor, it.target) for it in entries] == [("usr_2", plan.id)]
 
 
-async def test_only_one_waits_or_runs_at_a_time(world: World, asked: Asked) -> None:
+async def test_only_one_waits_or_runs_at_a_time(world: World, asked: RunQueue) -> None:
     await asked.ask("check", actor="usr_1")
-    with pytest.raises(SyncRefused, match="Only one runs"):
+    with pytest.raises(SyncRefusedError, match="Only one runs"):
         await asked.ask("plan", actor="usr_1")
-    lease = world.db.writing(store.take_lease, "another process", now=world.clock())
+    lease = world.db.write_sync(repository.take_lease, "another process", now=world.clock())
     assert lease is not None
     assert await asked.run_once() == 0, "it goes on waiting while another sync is under way"
     assert runs(world)[0].state == "asked"
-    world.db.writing(store.drop_lease, lease)
+    world.db.write_sync(repository.release_lease, lease)
     assert await asked.run_once() == 1
     assert runs(world)[0].state == "done"
 
 
-async def test_of_many_who_ask_at_once_one_is_heard(world: World, asked: Asked) -> None:
+async def test_of_many_who_ask_at_once_one_is_heard(world: World, asked: RunQueue) -> None:
     ended = await asyncio.gather(*(asked.ask("check", actor=f"usr_{n}") for n in range(8)), return_exceptions=True)
     assert sum(isinstance(it, Run) for it in ended) == 1
-    assert sum(isinstance(it, SyncRefused) for it in ended) == 7
+    assert sum(isinstance(it, SyncRefusedError) for it in ended) == 7
     assert len(runs(world)) == 1
 
 
-async def test_of_workers_that_hear_of_it_at_once_one_carries_it_out(world: World, asked: Asked) -> None:
+async def test_of_workers_that_hear_of_it_at_once_one_carries_it_out(world: World, asked: RunQueue) -> None:
     await world.check()
     calls = len(world.between.calls)
     await asked.ask("check", actor="usr_1")
-    await asyncio.gather(*(Asked(world.sync).run_once() for _ in range(4)))
+    await asyncio.gather(*(RunQueue(world.sync).run_once() for _ in range(4)))
     assert len(world.between.calls) == 2 * calls
     assert [it.state for it in runs(world)] == ["done", "done"]
 
 
-async def test_a_run_that_nobody_expects_any_more_is_not_begun(world: World, asked: Asked) -> None:
+async def test_a_run_that_nobody_expects_any_more_is_not_begun(world: World, asked: RunQueue) -> None:
     await asked.ask("first", actor="usr_1")
     world.clock.advance(11 * MINUTE)
     await asked.run_once()
@@ -88,27 +89,27 @@ async def test_a_run_that_nobody_expects_any_more_is_not_begun(world: World, ask
     assert world.here()["user"] == set()
 
 
-async def test_what_ends_before_it_begins_says_why(world: World, asked: Asked) -> None:
+async def test_what_ends_before_it_begins_says_why(world: World, asked: RunQueue) -> None:
     await asked.ask("apply", actor="usr_1", plan_id="syn_none")
     await asked.run_once()
     assert (runs(world)[0].state, runs(world)[0].code) == ("refused", "no_plan")
 
 
 async def test_a_fault_of_ours_ends_the_run_and_is_not_tried_for_ever(
-    world: World, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    world: World, asked: RunQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(*_: Any) -> None:
         raise ZeroDivisionError
 
     await asked.ask("apply", actor="usr_1", plan_id="syn_x")
-    monkeypatch.setattr("instep.sync.run.Sync._good_plan", breaks)
+    monkeypatch.setattr("instep.sync.service.SyncService._good_plan", breaks)
     with pytest.raises(ZeroDivisionError):
         await asked.run_once()
     assert runs(world)[0].state == "failed"
     assert await asked.run_once() == 0
 
 
-async def test_a_first_sync_whose_worker_is_gone_goes_on_by_itself(world: World, asked: Asked) -> None:
+async def test_a_first_sync_whose_worker_is_gone_goes_on_by_itself(world: World, asked: RunQueue) -> None:
     await asked.ask("first", actor="usr_1")
 
     def dies(_: Any) -> None:
@@ -124,7 +125,7 @@ async def test_a_first_sync_whose_worker_is_gone_goes_on_by_itself(world: World,
     assert world.here() == world.in_clerk()
 
 
-async def deaths_of(world: World, asked: Asked) -> int:
+async def deaths_of(world: World, asked: RunQueue) -> int:
     """How many workers a first sync has until it ends, whatever end; each that dies leaves its lease to run out."""
     deaths = 0
     for _ in range(1_000):
@@ -138,7 +139,7 @@ async def deaths_of(world: World, asked: Asked) -> int:
     raise AssertionError("it goes on for ever")
 
 
-async def test_a_first_sync_that_kills_its_worker_each_time_is_given_up(world: World, asked: Asked) -> None:
+async def test_a_first_sync_that_kills_its_worker_each_time_is_given_up(world: World, asked: RunQueue) -> None:
     await asked.ask("first", actor="usr_1")
 
     def dies(_: Any) -> None:
@@ -160,7 +161,7 @@ async def test_a_first_sync_that_kills_its_worker_each_time_is_given_up(world: W
 async def test_as_long_as_it_comes_further_it_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch, 5)
     world.emulator.seed(seed(200, organizations=2))
-    asked = Asked(world.sync)
+    asked = RunQueue(world.sync)
     await asked.ask("first", actor="usr_1")
     begun_with: dict[str, Any] = {}
 
@@ -175,7 +176,9 @@ async def test_as_long_as_it_comes_further_it_goes_on(world: World, monkeypatch:
     assert world.here() == world.in_clerk()
 
 
-async def test_a_first_sync_that_breaks_has_failed_and_is_not_begun_again_for_ever(world: World, asked: Asked) -> None:
+async def test_a_first_sync_that_breaks_has_failed_and_is_not_begun_again_for_ever(
+    world: World, asked: RunQueue
+) -> None:
     await asked.ask("first", actor="usr_1")
 
     def breaks(_: Any) -> None:
@@ -189,31 +192,31 @@ async def test_a_first_sync_that_breaks_has_failed_and_is_not_begun_again_for_ev
     assert len(runs(world)) == 1
 
 
-async def test_one_that_is_withdrawn_meanwhile_does_not_begin(world: World, asked: Asked) -> None:
+async def test_one_that_is_withdrawn_meanwhile_does_not_begin(world: World, asked: RunQueue) -> None:
     run = await asked.ask("check", actor="usr_1")
-    lease = world.db.writing(store.take_lease, "test", now=world.clock())
+    lease = world.db.write_sync(repository.take_lease, "test", now=world.clock())
     assert lease is not None
     await asked.withdraw(run.id)
-    with pytest.raises(SyncRefused, match="withdrawn"):
-        world.db.writing(store.open_run, run, lease, is_asked=True)
+    with pytest.raises(SyncRefusedError, match="withdrawn"):
+        world.db.write_sync(repository.start_run, run, lease, is_asked=True)
 
 
-async def test_rows_that_can_be_mended_are_counted_by_kind_and_side(world: World, asked: Asked) -> None:
+async def test_rows_that_can_be_mended_are_counted_by_kind_and_side(world: World, asked: RunQueue) -> None:
     plan = await world.plan()
-    everything = world.db.reading(store.count_open, plan.id, None)
+    everything = world.db.read_sync(repository.count_open_findings, plan.id, None)
     assert everything == {("missing_here", "here"): 5, ("membership_only_in_clerk", "here"): 4}
-    assert world.db.reading(store.count_open, plan.id, [1, 2, 999]) == {("missing_here", "here"): 2}
+    assert world.db.read_sync(repository.count_open_findings, plan.id, [1, 2, 999]) == {("missing_here", "here"): 2}
     await asked.ask("apply", actor="usr_1", plan_id=plan.id, chosen=[1])
     await asked.run_once()
-    assert sum(world.db.reading(store.count_open, plan.id, None).values()) == 8
-    mending = world.db.reading(store.find_mending, plan.id)
+    assert sum(world.db.read_sync(repository.count_open_findings, plan.id, None).values()) == 8
+    mending = world.db.read_sync(repository.find_apply_run, plan.id)
     assert mending is not None
     assert mending.kind == "apply"
-    assert [it.number for it in world.db.reading(store.list_ended, plan.id)] == [1]
+    assert [it.number for it in world.db.read_sync(repository.list_processed_findings, plan.id)] == [1]
 
 
 async def test_the_last_look_at_the_webhook_is_there_for_every_process(world: World) -> None:
-    assert world.db.reading(store.find_freshness) is None
+    assert world.db.read_sync(repository.find_freshness) is None
     for behind in (0, 3):
-        world.db.writing(store.keep_freshness, Freshness(10, None, behind))
-    assert world.db.reading(store.find_freshness) == Freshness(10, None, 3)
+        world.db.write_sync(repository.save_freshness, Freshness(10, None, behind))
+    assert world.db.read_sync(repository.find_freshness) == Freshness(10, None, 3)

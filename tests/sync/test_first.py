@@ -9,14 +9,14 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from instep.clerk import wire
-from instep.identity.events import Seen
-from instep.kit.db import Conn, Db
-from instep.mirror.apply import take_in
-from instep.mirror.bulk import insert_new, make_ready
+from instep.clerk import parsing
+from instep.core.db import Conn, Database
+from instep.domain.events import Observation
+from instep.mirror.apply import apply_observations
+from instep.mirror.bulk_insert import insert_new_rows, prepare_rows
 from instep.mirror.tables import memberships, organizations, users
-from instep.sync import first
-from instep.sync.model import Busy
+from instep.sync import backfill
+from instep.sync.models import SyncBusyError
 from tests.support.crash import Crash, CrashPoints, count_points
 from tests.support.locks import is_waited_for
 from tests.support.people import membership, organization, user
@@ -32,7 +32,7 @@ BEGIN IF NEW.first_name = 'No' THEN RAISE EXCEPTION 'not this one'; END IF; RETU
 @pytest.fixture
 def postgres_world(postgres_migrated_url: str) -> Iterator[World]:
     """A world for what only PostgreSQL does."""
-    db = Db(postgres_migrated_url)
+    db = Database(postgres_migrated_url)
     yield make_world(db)
     db.close()
 
@@ -57,15 +57,15 @@ async def test_bulk_writes_what_the_ledger_writes(world: World, db: Any) -> None
         *(membership(n, of=n, role="org:admin" if n else "org:member") for n in range(5)),
     ]
 
-    def bulk(conn: Conn) -> list[Seen]:
-        return insert_new(conn, make_ready(news, now=5_000))
+    def bulk(conn: Conn) -> list[Observation]:
+        return insert_new_rows(conn, prepare_rows(news, now=5_000))
 
-    assert db.writing(bulk) == []
+    assert db.write_sync(bulk) == []
     by_bulk = [[plain(row) for row in world.rows(table)] for table in (organizations, users, memberships)]
     counts = world.rows_of_counts()
     for table in (memberships, users, organizations):
         world.execute(sa.delete(table))
-    db.writing(lambda conn: take_in(conn, news, now=5_000))
+    db.write_sync(lambda conn: apply_observations(conn, news, now=5_000))
     by_ledger = [[plain(row) for row in world.rows(table)] for table in (organizations, users, memberships)]
     key = lambda row: row["clerk_id"]  # noqa: E731
     assert [sorted(it, key=key) for it in by_bulk] == [sorted(it, key=key) for it in by_ledger]
@@ -74,10 +74,10 @@ async def test_bulk_writes_what_the_ledger_writes(world: World, db: Any) -> None
 
 async def test_bulk_never_touches_what_is_there(world: World, db: Any) -> None:
     def prepare(conn: Conn) -> None:
-        take_in(conn, [organization(1), user(1, version=9, first_name="Newer")], now=1)
+        apply_observations(conn, [organization(1), user(1, version=9, first_name="Newer")], now=1)
         conn.execute(sa.update(users).values(gone_at=7))
 
-    db.writing(prepare)
+    db.write_sync(prepare)
     before = world.rows(users)
     news = [
         user(1, version=2, first_name="Older"),
@@ -86,15 +86,15 @@ async def test_bulk_never_touches_what_is_there(world: World, db: Any) -> None:
         membership(2, of=2),
         membership(3, of=9),
     ]
-    left = db.writing(lambda conn: insert_new(conn, make_ready(news, now=5)))
+    left = db.write_sync(lambda conn: insert_new_rows(conn, prepare_rows(news, now=5)))
     assert [it.key.id for it in left] == ["user_1", "orgmem_1", "orgmem_3"]
     assert [row for row in world.rows(users) if row["clerk_id"] == "user_1"] == before
 
 
 async def test_killed_anywhere_it_goes_on_and_reads_little_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch, 5)
-    monkeypatch.setattr("instep.clerk.walk.WINDOWS", 3)
-    monkeypatch.setattr("instep.clerk.walk.LEAST_WINDOW", 10)
+    monkeypatch.setattr("instep.clerk.instance_scanner.TARGET_WINDOWS", 3)
+    monkeypatch.setattr("instep.clerk.instance_scanner.MIN_WINDOW_SIZE", 10)
     world.emulator.seed(seed(40, organizations=2))
     for stop_at in (6, 7, 9, 11):
         calls = 0
@@ -119,7 +119,7 @@ async def test_killed_anywhere_it_goes_on_and_reads_little_again(world: World, m
 
 async def test_stopped_at_every_statement_it_ends_whole(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch, 4)
-    db = Db(migrated_url)
+    db = Database(migrated_url)
     points = CrashPoints()
     points.watch(db)
     world = make_world(db)
@@ -142,7 +142,9 @@ async def test_deliveries_may_arrive_while_it_runs(world: World, monkeypatch: py
     small_pages(monkeypatch, 5)
     world.emulator.seed(seed(30))
     listed = await world.call("GET", "/users?limit=500&order_by=%2Bcreated_at")
-    news = [wire.to_user(msgspec.json.decode(msgspec.json.encode(it), type=wire.UserWire)) for it in listed]
+    news = [
+        parsing.to_user(msgspec.json.decode(msgspec.json.encode(it), type=parsing.ClerkUserPayload)) for it in listed
+    ]
     waiting = iter(news)
 
     def meanwhile(request: httpx2.Request) -> None:
@@ -150,7 +152,7 @@ async def test_deliveries_may_arrive_while_it_runs(world: World, monkeypatch: py
             it = next(waiting, None)
             if it is not None:
                 newer = msgspec.structs.replace(it, version=it.version + 5, digest="newer")
-                db.writing(lambda conn, newer=newer: take_in(conn, [newer], now=7))
+                db.write_sync(lambda conn, newer=newer: apply_observations(conn, [newer], now=7))
 
     world.between.before = meanwhile
     await world.take_all()
@@ -181,7 +183,9 @@ async def test_a_name_that_no_database_holds_is_replaced_where_it_can_not_be_kep
     assert found is not None
     found.first_name = "nul\0here"
     await world.take_all()
-    name = world.db.reading(lambda conn: conn.scalar(sa.select(users.c.first_name).where(users.c.clerk_id == found.id)))
+    name = world.db.read_sync(
+        lambda conn: conn.scalar(sa.select(users.c.first_name).where(users.c.clerk_id == found.id))
+    )
     assert name == "nul\ufffdhere"
     assert f"user_{3:027d}" in world.living(users)
 
@@ -224,6 +228,6 @@ async def test_memberships_bring_parents_that_are_not_here(world: World) -> None
 async def test_a_second_first_sync_waits_for_nobody(world: World) -> None:
     world.emulator.seed(seed(5))
     results = await asyncio.gather(world.take_all(), world.take_all(), return_exceptions=True)
-    assert sum(isinstance(it, Busy) for it in results) == 1
+    assert sum(isinstance(it, SyncBusyError) for it in results) == 1
     assert world.here() == world.in_clerk()
-    assert first.LANES > 1
+    assert backfill.MAX_CONCURRENT_WINDOWS > 1

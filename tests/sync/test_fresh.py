@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from instep.kit.clock import HOUR, MINUTE
-from instep.sync.fresh import Fresh
-from instep.sync.model import Freshness
+from instep.core.clock import HOUR, MINUTE
+from instep.sync.jobs import FreshnessMonitor
+from instep.sync.models import Freshness
 from tests.sync.world import World, seed
 
 pytestmark = pytest.mark.anyio
 
 
-def fresh(world: World, newest: int | None) -> Fresh:
-    return Fresh(db=world.db, source=world.sync.source, clock=world.clock, newest_event=lambda _conn: newest)
+def fresh(world: World, newest: int | None) -> FreshnessMonitor:
+    return FreshnessMonitor(db=world.db, source=world.sync.source, clock=world.clock, newest_event=lambda _conn: newest)
 
 
 async def test_whoever_clerk_changed_and_is_not_so_here_is_counted(world: World) -> None:

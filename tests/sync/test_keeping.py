@@ -7,13 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from instep.identity.model import Kind
-from instep.identity.whole import Cursor, Page, Window
-from instep.kit.db import Db
-from instep.sync import keeping
-from instep.sync.keeping import Keeper
-from instep.sync.model import Lease
-from instep.sync.places import Place, go_on
+from instep.core.db import Database
+from instep.domain.listing import CreationWindow, ListingCursor, ListingPage
+from instep.domain.models import EntityKind
+from instep.sync import backfill
+from instep.sync.backfill import BackfillWriter, WindowProgress, advance_windows
+from instep.sync.models import SyncLease
 
 pytestmark = pytest.mark.anyio
 
@@ -34,17 +33,17 @@ class Slow:
 
     def end(self, number: int) -> None:
         so_far, ended = self.under_way[number]
-        self.kept = go_on(self.kept, so_far.places, so_far.steps)
+        self.kept = advance_windows(self.kept, so_far.places, so_far.steps)
         ended.set_result(([], Counter(new=1)))
 
     def cursor(self) -> Any:
         return self.kept["membership"][0]["cursor"]
 
 
-def page(at: int | None) -> Page:
+def page(at: int | None) -> ListingPage:
     """A page behind which the walk goes on `at` (None: it was the last)."""
-    cursor: Cursor | None = None if at is None else {"after": at}
-    return Page(items=[], since=0, until=None, cursor=cursor, fetched=at or 9)
+    cursor: ListingCursor | None = None if at is None else {"after": at}
+    return ListingPage(items=[], since=0, until=None, cursor=cursor, fetched=at or 9)
 
 
 @pytest.fixture
@@ -53,13 +52,13 @@ def slow() -> Slow:
 
 
 @pytest.fixture
-def keeper(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Keeper:
+def keeper(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> BackfillWriter:
     """One window, and a transaction for each page."""
-    monkeypatch.setattr(keeping, "TOGETHER", 1)
-    db = cast(Db, slow)
-    places: dict[Kind, list[Place]] = {"membership": [Place(Window(kind="membership"))]}
-    lease = Lease("holder", 1)
-    return Keeper(
+    monkeypatch.setattr(backfill, "MAX_PAGES_PER_TRANSACTION", 1)
+    db = cast(Database, slow)
+    places: dict[EntityKind, list[WindowProgress]] = {"membership": [WindowProgress(CreationWindow(kind="membership"))]}
+    lease = SyncLease("holder", 1)
+    return BackfillWriter(
         db=db, writes=cast(Any, None), clock=lambda: 1, run_id="syn_1", lease=lease, actor="test", places=places
     )
 
@@ -69,7 +68,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_two_transactions_are_under_way_at_a_time(keeper: Keeper, slow: Slow) -> None:
+async def test_two_transactions_are_under_way_at_a_time(keeper: BackfillWriter, slow: Slow) -> None:
     place = keeper.places["membership"][0]
     for at in (1, 2, 3):
         keeper.put(place, page(at))
@@ -80,7 +79,7 @@ async def test_two_transactions_are_under_way_at_a_time(keeper: Keeper, slow: Sl
     assert len(slow.under_way) == 3
 
 
-async def test_a_place_does_not_pass_an_earlier_page_that_is_not_kept(keeper: Keeper, slow: Slow) -> None:
+async def test_a_place_does_not_pass_an_earlier_page_that_is_not_kept(keeper: BackfillWriter, slow: Slow) -> None:
     place = keeper.places["membership"][0]
     for at in (1, 2):
         keeper.put(place, page(at))
@@ -101,7 +100,7 @@ async def test_a_place_does_not_pass_an_earlier_page_that_is_not_kept(keeper: Ke
     assert keeper.counts["new"] == 3
 
 
-async def test_the_slower_of_two_does_not_take_back_where_the_faster_one_is(keeper: Keeper, slow: Slow) -> None:
+async def test_the_slower_of_two_does_not_take_back_where_the_faster_one_is(keeper: BackfillWriter, slow: Slow) -> None:
     place = keeper.places["membership"][0]
     for at in (1, 2):
         keeper.put(place, page(at))
@@ -112,7 +111,7 @@ async def test_the_slower_of_two_does_not_take_back_where_the_faster_one_is(keep
     assert slow.cursor() == {"after": 2}
 
 
-async def test_after_a_failure_nothing_more_is_kept(keeper: Keeper, slow: Slow) -> None:
+async def test_after_a_failure_nothing_more_is_kept(keeper: BackfillWriter, slow: Slow) -> None:
     place = keeper.places["membership"][0]
     first, second = keeper.put(place, page(1)), keeper.put(place, page(None))
     await settle()
@@ -127,7 +126,7 @@ async def test_after_a_failure_nothing_more_is_kept(keeper: Keeper, slow: Slow) 
     assert second.done()
 
 
-async def test_a_page_that_comes_as_the_writer_ends_is_kept(keeper: Keeper, slow: Slow) -> None:
+async def test_a_page_that_comes_as_the_writer_ends_is_kept(keeper: BackfillWriter, slow: Slow) -> None:
     place = keeper.places["membership"][0]
     first = keeper.put(place, page(1))
     await settle()
@@ -141,7 +140,7 @@ async def test_a_page_that_comes_as_the_writer_ends_is_kept(keeper: Keeper, slow
     assert place.is_done
 
 
-async def test_once_it_is_closed_nothing_more_is_written(keeper: Keeper, slow: Slow) -> None:
+async def test_once_it_is_closed_nothing_more_is_written(keeper: BackfillWriter, slow: Slow) -> None:
     place = keeper.places["membership"][0]
     waiting = [keeper.put(place, page(at)) for at in (1, 2, 3, 4)]
     await settle()

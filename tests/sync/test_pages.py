@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from instep.kit.clock import HOUR, MINUTE
-from instep.sync import store
-from instep.sync.model import Freshness, Run
+from instep.core.clock import HOUR, MINUTE
+from instep.sync import repository
+from instep.sync.models import Freshness, Run
 from tests.support.console import HOME, PARTIAL, console_of
 from tests.support.world import KEY, Firm, make_firm
 
@@ -47,7 +47,7 @@ async def drift(firm: Firm) -> None:
 
 
 async def last_run(firm: Firm) -> Run:
-    return (await firm.services.db.read(store.list_runs, limit=1))[0]
+    return (await firm.services.db.read(repository.list_stored_runs, limit=1))[0]
 
 
 async def planned(firm: Firm, pages: httpx2.AsyncClient) -> str:
@@ -98,14 +98,14 @@ async def test_a_plan_shows_before_and_after_and_the_chosen_rows_are_mended(
     assert "Sealed by" in page
     assert "good for 14 min" in page
     assert "Users <strong>4</strong> of <strong>4</strong>" in page
-    rows = await firm.services.db.read(store.list_findings, path.rpartition("/")[2])
+    rows = await firm.services.db.read(repository.list_findings, path.rpartition("/")[2])
     name = next(it.number for it in rows if it.finding.kind == "field_differs")
     question = (await pages.get(f"{path}/apply?row={name}")).text
     assert "Mend 1 row?" in question
     assert "1 row is written to the database." in question
     assert (await pages.post(f"{path}/apply", data={"row": str(name)})).status_code == 303
     await work(firm)
-    rows = await firm.services.db.read(store.list_findings, path.rpartition("/")[2])
+    rows = await firm.services.db.read(repository.list_findings, path.rpartition("/")[2])
     assert [it.number for it in rows if it.outcome == "applied"] == [name]
     after = (await pages.get(path)).text
     assert "Mended" in after
@@ -167,7 +167,7 @@ async def test_a_refusal_is_shown_with_what_to_do(firm: Firm, pages: httpx2.Asyn
 async def test_the_fuse_is_lifted_for_one_plan_by_typing_a_word(
     firm: Firm, pages: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("instep.sync.plan.LEAST_FUSE", 1)
+    monkeypatch.setattr("instep.sync.plan.MIN_DELETION_LIMIT", 1)
     for email in ("maya@example.com", "omar@example.com"):
         await firm.clerk().delete(f"/v1/users/{firm.user_id(email)}")
     await planned(firm, pages)
@@ -191,7 +191,7 @@ async def test_what_clerk_does_not_take_is_a_failure_and_said(firm: Firm, pages:
 
 
 async def test_an_empty_database_offers_the_first_sync_alone(firm: Firm) -> None:
-    token = await firm.services.access_pages.sessions.open_by_key()
+    token = await firm.services.sign_in_pages.sessions.open_break_glass()
     pages = firm._client(firm.app, "http://127.0.0.1:8000", {"cookie": f"instep_session={token}"})
     pages.headers["origin"] = "http://127.0.0.1:8000"
     firm.emulator.seed({"users": [{"email_address": "ada@example.com"}], "events": False})
@@ -211,15 +211,15 @@ async def test_how_far_a_run_is_is_shown_with_its_rate_and_the_time_left(firm: F
     run = Run(
         id="syn_x", kind="first", state="running", actor="break_glass", started_at=now, changed_at=now, stage=stage
     )
-    lease = await firm.services.db.write(store.take_lease, "test", now=now)
+    lease = await firm.services.db.write(repository.take_lease, "test", now=now)
     assert lease is not None
-    await firm.services.db.write(store.open_run, run, lease)
+    await firm.services.db.write(repository.start_run, run, lease)
     page = (await pages.get("/sync")).text
     assert "Users: 600 of 1,600" in page
     assert re.search(r"(49|50) a second", page)
     assert "about 20 s left" in page
     assert 'value="37"' in page
-    await firm.services.db.write(store.drop_lease, lease)
+    await firm.services.db.write(repository.release_lease, lease)
     for path in ("/sync", "/sync/runs/syn_x"):
         page = (await pages.get(path)).text
         assert "600 of 1,600" not in page, "its process is gone"
@@ -255,7 +255,7 @@ async def test_the_policy_is_told_field_by_field(sqlite_migrated_url: str) -> No
 async def test_a_quiet_webhook_is_told_on_every_page_of_an_admin(firm: Firm, pages: httpx2.AsyncClient) -> None:
     assert "No webhook for" not in (await pages.get(f"{HOME}/members")).text
     now = firm.services.clock()
-    await firm.services.db.write(store.keep_freshness, Freshness(now, now - 26 * HOUR, 3))
+    await firm.services.db.write(repository.save_freshness, Freshness(now, now - 26 * HOUR, 3))
     calls = len(firm.emulator.desk.journal.list())
     for path in ("/sync", "/deliveries", "/keys", f"{HOME}/operations"):
         page = (await pages.get(path)).text
@@ -280,7 +280,7 @@ async def test_another_site_starts_nothing(firm: Firm, pages: httpx2.AsyncClient
     for path in ("/sync/check", "/sync/first", "/sync/changed", "/sync/plan", "/sync/runs/x/apply"):
         foreign = await pages.post(path, headers={"origin": "https://elsewhere.example"})
         assert foreign.status_code == 403
-    assert await firm.services.db.read(store.list_runs) == []
+    assert await firm.services.db.read(repository.list_stored_runs) == []
 
 
 async def test_a_run_that_is_none_is_not_found(firm: Firm, pages: httpx2.AsyncClient) -> None:

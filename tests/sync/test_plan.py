@@ -7,11 +7,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instep.identity.events import Seen, seen
-from instep.identity.model import ClerkId, User
-from instep.identity.whole import Ours
+from instep.domain.events import Observation, make_observation
+from instep.domain.listing import MirroredEntity
+from instep.domain.models import ClerkId, ClerkUser
 from instep.sync import plan
-from instep.sync.plan import Comparison, Finding, Policy, compare
+from instep.sync.plan import Comparison, FieldOwnership, Finding, compare
 from tests.support.people import membership, user
 
 names = st.sampled_from(["Ada", "Bo", None])
@@ -19,21 +19,21 @@ metadata = st.sampled_from(["{}", '{"a":1,"b":[2]}', '{"b": [2], "a": 1}', '{"a"
 
 
 @st.composite
-def sides(draw: Any) -> tuple[list[Seen], list[Ours]]:
+def sides(draw: Any) -> tuple[list[Observation], list[MirroredEntity]]:
     """Some people on both sides, in the order in which they were made."""
     theirs, ours = [], []
     for n in range(draw(st.integers(0, 12))):
         at = draw(st.integers(0, 6))
         if draw(st.booleans()):
             raw = msgspec.Raw(draw(metadata).encode())
-            person = User(
+            person = ClerkUser(
                 clerk_id=ClerkId(f"user_{n}"),
                 first_name=draw(names),
                 public_metadata=raw,
                 joined_at=at,
                 is_banned=draw(st.booleans()),
             )
-            theirs.append(seen(person, draw(st.integers(0, 3))))
+            theirs.append(make_observation(person, draw(st.integers(0, 3))))
         if draw(st.booleans()):
             content = (
                 None,
@@ -48,7 +48,9 @@ def sides(draw: Any) -> tuple[list[Seen], list[Ours]]:
             )
             is_gone, is_kept = draw(st.booleans()), draw(st.booleans())
             ours.append(
-                Ours(f"user_{n}", f"usr_{n}", draw(st.integers(0, 3)), "d", is_gone, is_kept, False, at, content)
+                MirroredEntity(
+                    f"user_{n}", f"usr_{n}", draw(st.integers(0, 3)), "d", is_gone, is_kept, False, at, content
+                )
             )
     return theirs, ours
 
@@ -63,13 +65,13 @@ def gist(found: list[Finding]) -> set[Any]:
 @given(sides(), st.lists(st.integers(0, 7), max_size=4), st.integers(1, 3))
 def test_however_it_is_cut_the_findings_are_the_same(both: Any, cuts: list[int], part: int) -> None:
     theirs, ours = both
-    whole = compare(theirs, ours, Policy(), kind="user")
+    whole = compare(theirs, ours, FieldOwnership(), kind="user")
     edges = sorted({0, 100, *cuts})
     found: list[Finding] = []
     for since, until in pairwise(edges):
         page = [it for it in theirs if since <= it.entity.joined_at < until]
         rows = [it for it in ours if since <= it.changed_at < until]
-        comparison = Comparison(page, Policy(), kind="user")
+        comparison = Comparison(page, FieldOwnership(), kind="user")
         for start in range(0, len(rows), part):
             found += comparison.take(rows[start : start + part])
         found += comparison.rest()
@@ -81,7 +83,7 @@ def test_however_it_is_cut_the_findings_are_the_same(both: Any, cuts: list[int],
 @given(sides())
 def test_every_row_is_found_once_or_is_the_same(both: Any) -> None:
     theirs, ours = both
-    found = compare(theirs, ours, Policy(), kind="user")
+    found = compare(theirs, ours, FieldOwnership(), kind="user")
     assert len({it.key.id for it in found}) == len(found)
     here = {it.clerk_id: it for it in ours}
     there = {it.key.id: it for it in theirs}
@@ -104,34 +106,34 @@ def test_every_row_is_found_once_or_is_the_same(both: Any) -> None:
 
 
 def test_json_is_compared_as_what_it_says() -> None:
-    assert plan.is_same(msgspec.Raw(b'{"a":1,"b":2}'), '{"b": 2, "a": 1}')
-    assert not plan.is_same(msgspec.Raw(b'{"a":1}'), '{"a": 2}')
-    assert not plan.is_same(msgspec.Raw(b'{"a":1}'), None)
+    assert plan.is_equal_value(msgspec.Raw(b'{"a":1,"b":2}'), '{"b": 2, "a": 1}')
+    assert not plan.is_equal_value(msgspec.Raw(b'{"a":1}'), '{"a": 2}')
+    assert not plan.is_equal_value(msgspec.Raw(b'{"a":1}'), None)
 
 
-def our(their: Seen, **changes: Any) -> Ours:
+def our(their: Observation, **changes: Any) -> MirroredEntity:
     person = their.entity
-    assert isinstance(person, User)
+    assert isinstance(person, ClerkUser)
     content = (*person.content()[:-1], bytes(person.public_metadata).decode())
     fields: dict[str, Any] = {"clerk_id": their.key.id, "id": "usr_1", "version": their.version, "digest": their.digest}
     fields |= {"is_gone": False, "is_kept": False, "is_deactivated": False, "changed_at": 5, "content": content}
-    return Ours(**(fields | changes))
+    return MirroredEntity(**(fields | changes))
 
 
 def test_whoever_wrote_last_is_said() -> None:
     older, newer = user(1, version=1), user(1, version=2, first_name="New")
-    (found,) = compare([newer], [our(older)], Policy(), kind="user")
+    (found,) = compare([newer], [our(older)], FieldOwnership(), kind="user")
     assert (found.wrote_last, found.wrote_at) == ("clerk", 2)
     edited = our(newer, content=our(older).content, changed_at=99)
-    (found,) = compare([newer], [edited], Policy(), kind="user")
+    (found,) = compare([newer], [edited], FieldOwnership(), kind="user")
     assert (found.wrote_last, found.wrote_at) == ("database", 99)
 
 
 def test_a_fields_owner_says_where_it_is_mended() -> None:
     older, newer = user(1, version=1), user(1, version=2, first_name="New", last_name="Also")
-    (found,) = compare([newer], [our(older)], Policy(), kind="user")
+    (found,) = compare([newer], [our(older)], FieldOwnership(), kind="user")
     assert (found.mend, {it.owner for it in found.differences}) == ("here", {"clerk"})
-    (found,) = compare([newer], [our(older)], Policy(frozenset({"first_name"})), kind="user")
+    (found,) = compare([newer], [our(older)], FieldOwnership(frozenset({"first_name"})), kind="user")
     assert found.mend == "clerk"
     assert {it.field: it.owner for it in found.differences} == {"first_name": "database", "last_name": "clerk"}
 
@@ -139,24 +141,24 @@ def test_a_fields_owner_says_where_it_is_mended() -> None:
 def test_deactivation_is_ours_unless_the_settings_say_otherwise() -> None:
     their = user(1)
     out = our(their, is_deactivated=True)
-    assert compare([their], [out], Policy(), kind="user") == []
-    (found,) = compare([their], [out], Policy(frozenset()), kind="user")
+    assert compare([their], [out], FieldOwnership(), kind="user") == []
+    (found,) = compare([their], [out], FieldOwnership(frozenset()), kind="user")
     assert (found.kind, found.mend) == ("status_differs", None)
 
 
 def test_a_ban_and_a_role_have_kinds_of_their_own() -> None:
     banned = user(1, version=2, is_banned=True)
-    (found,) = compare([banned], [our(user(1))], Policy(), kind="user")
+    (found,) = compare([banned], [our(user(1))], FieldOwnership(), kind="user")
     assert found.kind == "status_differs"
     admin = membership(1, version=2, role="org:admin")
-    row = Ours("orgmem_1", "mbr_1", 1, "", False, False, False, 0, ("org:member",))
-    (found,) = compare([admin], [row], Policy(), kind="membership")
+    row = MirroredEntity("orgmem_1", "mbr_1", 1, "", False, False, False, 0, ("org:member",))
+    (found,) = compare([admin], [row], FieldOwnership(), kind="membership")
     assert found.kind == "role_differs"
 
 
 def test_the_fuse_is_ten_rows_or_one_in_a_hundred() -> None:
-    assert [plan.fuse(living) for living in (0, 5, 1_000, 1_100, 50_000)] == [10, 10, 10, 11, 500]
-    assert plan.fuse(50_000, 3) == 3
-    assert plan.is_over({"user": 11}, {"user": 900}, None) == "user"
-    assert plan.is_over({"user": 10}, {"user": 900}, None) is None
-    assert plan.is_over({"user": 11}, {"user": 900}, 11) is None
+    assert [plan.compute_deletion_limit(living) for living in (0, 5, 1_000, 1_100, 50_000)] == [10, 10, 10, 11, 500]
+    assert plan.compute_deletion_limit(50_000, 3) == 3
+    assert plan.find_kind_over_limit({"user": 11}, {"user": 900}, None) == "user"
+    assert plan.find_kind_over_limit({"user": 10}, {"user": 900}, None) is None
+    assert plan.find_kind_over_limit({"user": 11}, {"user": 900}, 11) is None

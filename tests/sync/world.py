@@ -9,14 +9,14 @@ import sqlalchemy as sa
 
 from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock as EmulatorClock
-from instep.clerk import offsets, pages, walk
+from instep.clerk import instance_scanner, pagination
 from instep.clerk.client import ClerkClient
-from instep.kit.db import Conn, Db
+from instep.core.db import Conn, Database
 from instep.mirror.tables import member_counts, memberships, organizations, users
-from instep.sync import store
-from instep.sync.model import Run
-from instep.sync.run import Sync
-from instep.sync.writes import Writing
+from instep.sync import models, repository
+from instep.sync.apply import ClerkWriter
+from instep.sync.models import Run
+from instep.sync.service import SyncService
 from tests.support.clocks import START, Ticking
 
 DAY = 86_400_000
@@ -43,9 +43,9 @@ class World:
     emulator: Emulator
     between: Between
     client: ClerkClient
-    db: Db
+    db: Database
     clock: Ticking
-    sync: Sync
+    sync: SyncService
     touched: set[str] = field(default_factory=set)
 
     async def take_all(self) -> Run:
@@ -63,21 +63,21 @@ class World:
         """Make a plan and apply it."""
         return await self.sync.apply((await self.plan(**more)).id, actor="test")
 
-    def findings(self, run: Run) -> list[store.Row]:
-        return self.db.reading(store.list_findings, run.id, limit=10_000)
+    def findings(self, run: Run) -> list[models.FindingRow]:
+        return self.db.read_sync(repository.list_findings, run.id, limit=10_000)
 
     def outcomes(self, plan: Run) -> list[tuple[str, str | None, str | None]]:
         return [(it.finding.kind, it.outcome, it.outcome_reason) for it in self.findings(plan)]
 
     def rows(self, table: sa.Table) -> list[dict[str, Any]]:
-        return self.db.reading(
+        return self.db.read_sync(
             lambda conn: [dict(row._mapping) for row in conn.execute(sa.select(table).order_by(table.c.id))]
         )
 
     def rows_of_counts(self) -> list[tuple[Any, ...]]:
         """Members per organization, status and role, as they are counted."""
         query = sa.select(member_counts).order_by(member_counts.c.status, member_counts.c.role)
-        return self.db.reading(lambda conn: [tuple(row) for row in conn.execute(query)])
+        return self.db.read_sync(lambda conn: [tuple(row) for row in conn.execute(query)])
 
     def living(self, table: sa.Table) -> set[str]:
         """Clerk's ids of what is alive in the mirror."""
@@ -85,7 +85,7 @@ class World:
 
     def execute(self, statement: Any) -> None:
         """Change the database behind instep's back."""
-        self.db.writing(_execute, statement)
+        self.db.write_sync(_execute, statement)
 
     def in_clerk(self) -> dict[str, set[str]]:
         """Clerk's ids of everything."""
@@ -121,14 +121,14 @@ async def no_pause(_: float) -> None:
     """Waits for nothing."""
 
 
-def make_world(db: Db, profile: str = "default", **more: Any) -> World:
+def make_world(db: Database, profile: str = "default", **more: Any) -> World:
     clock = Ticking()
     emulator = Emulator(clock=EmulatorClock(wall=clock), id_seed=7, profile=profile)
     between = Between(emulator)
     client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=between)
     everything = client.everything()
     everything._pages._pause = no_pause
-    sync = Sync(db=db, source=everything, writes=Writing(client), clock=clock, **more)
+    sync = SyncService(db=db, source=everything, writes=ClerkWriter(client), clock=clock, **more)
     world = World(emulator, between, client, db, clock, sync)
     world.sync = replace(sync, touched=world.touched.update)
     return world
@@ -175,12 +175,12 @@ def seed(count: int, *, organizations: int = 1, start: int = START - 400 * DAY, 
 def small_pages(monkeypatch: Any, size: int, *, overlap: int = 3, window: int | None = None) -> None:
     """Pages of a few rows, so that a small firm is walked as a large one is."""
 
-    monkeypatch.setattr(pages, "PAGE", size)
-    monkeypatch.setattr(pages, "PAGE", size)
-    monkeypatch.setattr(pages, "PAGE", size)
-    monkeypatch.setattr(offsets, "OVERLAP", overlap)
-    monkeypatch.setattr(walk, "LEAST_WINDOW", window or 4 * size)
+    monkeypatch.setattr(pagination, "PAGE_SIZE", size)
+    monkeypatch.setattr(pagination, "PAGE_SIZE", size)
+    monkeypatch.setattr(pagination, "PAGE_SIZE", size)
+    monkeypatch.setattr(pagination, "OVERLAP", overlap)
+    monkeypatch.setattr(instance_scanner, "MIN_WINDOW_SIZE", window or 4 * size)
 
 
-def numbers(rows: Sequence[store.Row]) -> list[int]:
+def numbers(rows: Sequence[models.FindingRow]) -> list[int]:
     return [it.number for it in rows]

@@ -1,7 +1,4 @@
-"""The command `instep instance`: which Clerk instance this database belongs to, and binding it to another.
-
-Exit codes: 0 shown, or bound; 1 failed or refused (one line on standard error says why); 2 not understood.
-"""
+"""CLI command `instance`: show or change the bound Clerk instance."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -11,23 +8,25 @@ import msgspec
 import typer
 from msgspec import Struct
 
-from instep.app.syncing import Syncing, open_syncing
-from instep.audit.store import Entry, record
-from instep.identity.refusals import CONFLICT, Refused
-from instep.inbox import instance, store
-from instep.kit.db import Conn
-from instep.kit.errors import InstepError
-from instep.sync.lease import alone
-from instep.sync.model import Run
-from instep.sync.plan import GONE
+from instep.app.sync_services import SyncServices, open_sync_services
+from instep.audit.entries import NewAuditEntry
+from instep.audit.repository import record_entries
+from instep.core.db import Conn
+from instep.core.errors import InstepError
+from instep.domain.errors import CONFLICT, ChangeRejectedError
+from instep.mirror import instance_binding
+from instep.sync.models import Run
+from instep.sync.plan import DELETION_KINDS
+from instep.sync.service import hold_lease
+from instep.webhooks import repository
 
 app = typer.Typer()
 ACTOR = "cli"
-UNKNOWN = "Clerk does not tell which instance the secret key belongs to. Nothing was changed."
-NOT_THE_KEYS = "The secret key belongs to {theirs}, and not to {wanted}. Nothing was changed."
+INSTANCE_UNKNOWN_MESSAGE = "Clerk does not tell which instance the secret key belongs to. Nothing was changed."
+INSTANCE_MISMATCH_MESSAGE = "The secret key belongs to {theirs}, and not to {wanted}. Nothing was changed."
 
 
-class Shown(Struct, frozen=True, kw_only=True):
+class InstanceStatus(Struct, frozen=True, kw_only=True):
     """What the command shows. `bound` is the database's instance, `secret_key` the one that Clerk names for the key.
 
     `reason` says why Clerk did not name one; `foreign` counts deliveries of other instances that are kept.
@@ -39,7 +38,7 @@ class Shown(Struct, frozen=True, kw_only=True):
     foreign: int
 
 
-class Rebound(Struct, frozen=True, kw_only=True):
+class RebindResult(Struct, frozen=True, kw_only=True):
     """What a rebinding did. `unknown_rows`: rows of this database that the instance does not know, None where a check
     failed for `reason`."""
 
@@ -59,76 +58,82 @@ def show_instance(
     """Show which Clerk instance this database belongs to; with --rebind, make it the secret key's."""
     if id is not None and not rebind:
         raise typer.BadParameter("an instance is only named together with --rebind.")
-    found = _with_syncing(lambda syncing: _rebind(syncing, id) if rebind else _show(syncing))
+    found = _with_syncing(lambda syncing: _rebind_and_check(syncing, id) if rebind else _load_status(syncing))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
-    elif isinstance(found, Rebound):
-        _print_rebound(found)
+    elif isinstance(found, RebindResult):
+        _print_rebind_result(found)
     else:
-        _print_shown(found)
+        _print_status(found)
 
 
-def _with_syncing(use: Callable[[Syncing], Coroutine[Any, Any, Shown | Rebound]]) -> Shown | Rebound:
-    async def run() -> Shown | Rebound:
-        async with open_syncing() as syncing:
+def _with_syncing(
+    use: Callable[[SyncServices], Coroutine[Any, Any, InstanceStatus | RebindResult]],
+) -> InstanceStatus | RebindResult:
+    async def run() -> InstanceStatus | RebindResult:
+        async with open_sync_services() as syncing:
             return await use(syncing)
 
     return asyncio.run(run())
 
 
-async def _show(syncing: Syncing) -> Shown:
-    bound, foreign = await syncing.sync.db.read(lambda conn: (instance.find_bound(conn), store.count_foreign(conn)))
+async def _load_status(syncing: SyncServices) -> InstanceStatus:
+    bound, foreign = await syncing.sync.db.read(
+        lambda conn: (instance_binding.find_bound_instance(conn), repository.count_foreign(conn))
+    )
     theirs, reason = None, None
     try:
         theirs = await syncing.sync.source.find_instance()
     except InstepError as error:
         reason = str(error)
-    return Shown(bound=bound, secret_key=theirs, reason=reason, foreign=foreign)
+    return InstanceStatus(bound=bound, secret_key=theirs, reason=reason, foreign=foreign)
 
 
-async def _rebind(syncing: Syncing, wanted: str | None) -> Rebound:
+async def _rebind_and_check(syncing: SyncServices, wanted: str | None) -> RebindResult:
     """Bind the database to the secret key's instance, then check what that instance does not know.
 
     1 no sync runs meanwhile; 2 the key's instance is asked for, and must be the one that is meant; 3 the id and the
-    audit's entry are written together; 4 a check counts, and deletes nothing. Raises Refused, Busy, ProviderDown.
+    audit's entry are written together; 4 a check counts, and deletes nothing. Raises Refused, Busy, ClerkUnavailableError.
     """
     sync = syncing.sync
-    async with alone(sync.db, sync.clock):
+    async with hold_lease(sync.db, sync.clock):
         theirs = await sync.source.find_instance()
         if theirs is None:
-            raise Refused(UNKNOWN, code="instance_unknown", status=CONFLICT)
+            raise ChangeRejectedError(INSTANCE_UNKNOWN_MESSAGE, code="instance_unknown", status=CONFLICT)
         if wanted is not None and wanted != theirs:
-            words = NOT_THE_KEYS.format(theirs=theirs, wanted=wanted)
-            raise Refused(words, code="wrong_instance", status=CONFLICT)
-        before = await sync.db.write(_write, theirs, now=sync.clock())
+            words = INSTANCE_MISMATCH_MESSAGE.format(theirs=theirs, wanted=wanted)
+            raise ChangeRejectedError(words, code="wrong_instance", status=CONFLICT)
+        before = await sync.db.write(_write_binding, theirs, now=sync.clock())
     run: Run | None = None
     reason = None
     try:
         run = await sync.check(actor=ACTOR)
     except InstepError as error:
         reason = str(error)
-    unknown = sum(run.counts.get(kind, 0) for kind in GONE) if run else None
-    return Rebound(before=before, bound=theirs, unknown_rows=unknown, check=run.id if run else None, reason=reason)
+    unknown = sum(run.counts.get(kind, 0) for kind in DELETION_KINDS) if run else None
+    return RebindResult(before=before, bound=theirs, unknown_rows=unknown, check=run.id if run else None, reason=reason)
 
 
-def _write(conn: Conn, theirs: str, *, now: int) -> str | None:
-    before = instance.rebind(conn, theirs, now=now)
+def _write_binding(conn: Conn, theirs: str, *, now: int) -> str | None:
+    before = instance_binding.rebind_instance(conn, theirs, now=now)
     if before != theirs:
         details = {"before": before, "after": theirs}
-        record(conn, [Entry(actor=ACTOR, action="instance.rebind", target=theirs, details=details)], now=now)
+        record_entries(
+            conn, [NewAuditEntry(actor=ACTOR, action="instance.rebind", target=theirs, details=details)], now=now
+        )
     return before
 
 
-def _print_shown(found: Shown) -> None:
+def _print_status(found: InstanceStatus) -> None:
     typer.echo(f"Database:   {found.bound or 'not bound yet; the secret key says which instance it is'}")
-    typer.echo(f"Secret key: {found.secret_key or found.reason or UNKNOWN.partition(' Nothing')[0]}")
+    typer.echo(f"Secret key: {found.secret_key or found.reason or INSTANCE_UNKNOWN_MESSAGE.partition(' Nothing')[0]}")
     typer.echo(f"Deliveries of other instances, kept and not applied: {found.foreign:,}")
     if found.bound and found.secret_key and found.bound != found.secret_key:
         typer.echo("They differ: no sync runs. Set the key of the database's instance, use another database, or bind")
         typer.echo("this one to the key's instance: instep instance --rebind")
 
 
-def _print_rebound(found: Rebound) -> None:
+def _print_rebind_result(found: RebindResult) -> None:
     if found.before == found.bound:
         typer.echo(f"The database belongs to {found.bound} already. Nothing was changed.")
     else:

@@ -1,4 +1,4 @@
-"""Commands that run an installation: serve, work, migrate, doctor, demo."""
+"""CLI commands that run an installation: serve, work, migrate, doctor and demo."""
 
 import asyncio
 from typing import Annotated
@@ -7,29 +7,29 @@ import structlog
 import typer
 
 from instep.app import demo as app_demo
-from instep.app.config import Settings, load_demo_settings, load_settings, unknown_settings
+from instep.app.config import Settings, find_unknown_settings, load_demo_settings, load_settings
+from instep.app.container import Services, make_services
 from instep.app.database import make_db
-from instep.app.doctor import examine
-from instep.app.server import Server, check_free, make_server, work_until_told
-from instep.app.timer import install
-from instep.app.wiring import Services, make_services
-from instep.kit import log
-from instep.kit.schema import check
-from instep.kit.schema import migrate as migrate_
+from instep.app.doctor import run_diagnostics
+from instep.app.scheduler import install_tables
+from instep.app.server import Server, make_server, require_free_port, run_worker_until_stopped
+from instep.core import logging
+from instep.core.schema_migrations import check_schema
+from instep.core.schema_migrations import migrate_schema as migrate_
 
 logger = structlog.get_logger(__name__)
 app = typer.Typer()
 
 
-def _opened() -> tuple[Settings, Services]:
+def _open_services() -> tuple[Settings, Services]:
     """What a process that stays needs: its log set up, and a database whose schema this version can work with."""
     settings = load_settings()
-    log.configure(is_json=settings.instep_log_json)
-    for line in unknown_settings():
+    logging.configure_logging(is_json=settings.instep_log_json)
+    for line in find_unknown_settings():
         logger.warning("unknown_setting", message=line)
     services = make_services(settings)
     try:
-        check(services.db.engine)
+        check_schema(services.db.engine)
     except BaseException:
         services.db.close()
         raise
@@ -39,8 +39,8 @@ def _opened() -> tuple[Settings, Services]:
 @app.command()
 def serve() -> None:
     """Serve the console, the API and the webhooks, with the worker inside."""
-    settings, services = _opened()
-    check_free(settings.instep_host, settings.port, hint="INSTEP_PORT=... instep serve")
+    settings, services = _open_services()
+    require_free_port(settings.instep_host, settings.port, hint="INSTEP_PORT=... instep serve")
     server = make_server(services, host=settings.instep_host, port=settings.port)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(server, services))
@@ -48,13 +48,13 @@ def serve() -> None:
 
 async def _serve(server: Server, services: Services) -> None:
     try:
-        server.on_started = lambda url: _announce(services, url)
+        server.on_started = lambda url: _log_serving(services, url)
         await server.serve()
     finally:
         await services.close()
 
 
-def _announce(services: Services, url: str) -> None:
+def _log_serving(services: Services, url: str) -> None:
     """Say in one log event where the server listens, on which database, and whether it does background work."""
     settings = services.settings
     database = services.db.engine.url.render_as_string(hide_password=True)
@@ -65,7 +65,7 @@ def _announce(services: Services, url: str) -> None:
 @app.command()
 def work() -> None:
     """Work the inbox and open operations, without serving: as many beside each other as you like, on PostgreSQL."""
-    asyncio.run(work_until_told(_opened()[1]))
+    asyncio.run(run_worker_until_stopped(_open_services()[1]))
 
 
 @app.command()
@@ -74,7 +74,7 @@ def migrate() -> None:
     db = make_db(load_settings())
     try:
         version = migrate_(db.engine)
-        asyncio.run(install(db))
+        asyncio.run(install_tables(db))
     finally:
         db.close()
     typer.echo(f"The schema is at version {version}.")
@@ -83,7 +83,7 @@ def migrate() -> None:
 @app.command()
 def doctor() -> None:
     """Say what is missing or wrong, one line each, and try each connection. Exit 1 if anything is."""
-    findings = asyncio.run(examine(load_settings()))
+    findings = asyncio.run(run_diagnostics(load_settings()))
     for finding in findings:
         typer.echo(f"{'ok   ' if finding.is_good else 'WRONG'}  {finding.what}: {finding.text}")
     if not all(finding.is_good for finding in findings):
@@ -94,6 +94,6 @@ def doctor() -> None:
 def demo(fresh: Annotated[bool, typer.Option("--fresh", help="Start over with an empty data folder.")] = False) -> None:
     """Start a Clerk stand-in and instep with a made-up firm; Ctrl-C stops both."""
     wanted = load_demo_settings()
-    place = app_demo.Place(wanted.instep_data_dir, wanted.instep_port, wanted.clerk_emulator_port)
-    log.configure(is_json=False)
-    asyncio.run(app_demo.run(place, is_fresh=fresh))
+    place = app_demo.DemoLocation(wanted.instep_data_dir, wanted.instep_port, wanted.clerk_emulator_port)
+    logging.configure_logging(is_json=False)
+    asyncio.run(app_demo.run_demo(place, is_fresh=fresh))

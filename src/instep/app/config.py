@@ -1,4 +1,4 @@
-"""Settings: the only reader of the environment. Secrets are never shown: they are SecretStr from here on."""
+"""Settings from the environment and `.env`."""
 
 import difflib
 import os
@@ -11,14 +11,14 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from instep.access.key_strength import weakness_of
-from instep.kit.errors import PermanentError
-from instep.kit.headers import origin_of
+from instep.auth.break_glass import describe_weakness
+from instep.core.errors import PermanentError
+from instep.core.http import normalize_origin
 
 S = TypeVar("S", bound=BaseSettings)
 
 
-class BadSettings(PermanentError):
+class SettingsError(PermanentError):
     """A setting is missing or wrong; the message names it and says what to do."""
 
     def __init__(self, message: str) -> None:
@@ -29,7 +29,7 @@ def _blank_is_none(value: object) -> object:
     return None if is_blank(value) else value
 
 
-def _words(value: object) -> object:
+def _split_words(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
@@ -38,19 +38,19 @@ def is_blank(value: object) -> bool:
     return isinstance(value, str) and not value.strip()
 
 
-PORT = 8000
-MAY_BE_EMPTY = frozenset({"instep_database_owns"})
+DEFAULT_PORT = 8000
+EMPTY_ALLOWED = frozenset({"instep_database_owns"})
 
 
-def _origins(value: object) -> object:
+def _parse_origins(value: object) -> object:
     """Return the origins that a text names, each as browsers write it. Raises ValueError for one that is none."""
-    words = _words(value)
-    return tuple(_whole_origin(it) for it in words) if isinstance(words, tuple) else words
+    words = _split_words(value)
+    return tuple(_parse_origin(it) for it in words) if isinstance(words, tuple) else words
 
 
-def _whole_origin(text: str) -> str:
+def _parse_origin(text: str) -> str:
     try:
-        parts, origin = urlsplit(text), origin_of(text)
+        parts, origin = urlsplit(text), normalize_origin(text)
     except ValueError:
         parts, origin = None, ""
     if parts is None or parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -58,10 +58,10 @@ def _whole_origin(text: str) -> str:
     return origin
 
 
-Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
-Text = Annotated[str | None, BeforeValidator(_blank_is_none)]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
-Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
+OptionalText = Annotated[str | None, BeforeValidator(_blank_is_none)]
+WordList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)]
+OriginList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)]
 
 
 class Settings(BaseSettings):
@@ -75,26 +75,26 @@ class Settings(BaseSettings):
 
     instep_data_dir: Path = Path(".instep")
     instep_database_url: SecretStr | None = None
-    instep_database_listen_url: Secret = None
+    instep_database_listen_url: OptionalSecret = None
     platform_database_url: SecretStr | None = Field(default=None, validation_alias="database_url")
     instep_public_url: str = "http://127.0.0.1:8000"
     instep_host: str = "127.0.0.1"
     instep_port: int | None = Field(default=None, ge=0, le=65535)
     platform_port: int | None = Field(default=None, ge=0, le=65535, validation_alias="port")
-    instep_admin_key: Secret = None
-    instep_metrics_key: Secret = None
-    instep_admins: Words = ()
-    instep_admin_roles: Words = ()
-    instep_frame_ancestors: Words = ()
-    instep_authorized_parties: Origins = ()
-    instep_cors_origins: Origins = ()
+    instep_admin_key: OptionalSecret = None
+    instep_metrics_key: OptionalSecret = None
+    instep_admins: WordList = ()
+    instep_admin_roles: WordList = ()
+    instep_frame_ancestors: WordList = ()
+    instep_authorized_parties: OriginList = ()
+    instep_cors_origins: OriginList = ()
     instep_email_change: Literal["reinvite", "verify", "force"] = "reinvite"
     instep_deactivation: Literal["database", "membership", "ban"] = "database"
     instep_impersonation: Literal["refuse", "safe", "allow"] = "safe"
     instep_log_json: bool = False
     instep_worker: bool = True
     instep_sync_every: int = Field(default=60, ge=0, le=7 * 24 * 60)
-    instep_database_owns: Words = ("deactivation", "attributes")
+    instep_database_owns: WordList = ("deactivation", "attributes")
     instep_connections: int = Field(default=2_000, ge=10, le=100_000)
     instep_header_timeout: int = Field(default=10, ge=1, le=3_600)
     instep_body_timeout: int = Field(default=10, ge=1, le=3_600)
@@ -102,14 +102,14 @@ class Settings(BaseSettings):
     instep_rate_limit: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["off"] = 100
     instep_pace: Annotated[int, Field(ge=10, le=1_000_000)] | Literal["auto", "off"] = "auto"
 
-    clerk_secret_key: Secret = None
-    clerk_publishable_key: Text = None
-    clerk_webhook_signing_secret: Secret = Field(
+    clerk_secret_key: OptionalSecret = None
+    clerk_publishable_key: OptionalText = None
+    clerk_webhook_signing_secret: OptionalSecret = Field(
         default=None, validation_alias=AliasChoices("clerk_webhook_signing_secret", "clerk_webhook_secret")
     )
     clerk_api_url: str = "https://api.clerk.com"
-    clerk_frontend_api_url: Text = None
-    clerk_sign_in_url: Text = None
+    clerk_frontend_api_url: OptionalText = None
+    clerk_sign_in_url: OptionalText = None
 
     @model_validator(mode="before")
     @classmethod
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         """Treat an empty value as not set; of a list of fields, empty means none of them."""
         if not isinstance(given, dict):
             return given
-        return {name: value for name, value in given.items() if not is_blank(value) or name in MAY_BE_EMPTY}
+        return {name: value for name, value in given.items() if not is_blank(value) or name in EMPTY_ALLOWED}
 
     @field_validator("instep_public_url", "clerk_api_url", "clerk_frontend_api_url", "clerk_sign_in_url")
     @classmethod
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     @field_validator("instep_admin_key")
     @classmethod
     def _is_hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
-        weakness = weakness_of(value.get_secret_value()) if value else None
+        weakness = describe_weakness(value.get_secret_value()) if value else None
         if weakness:
             raise ValueError(weakness)
         return value
@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     @property
     def port(self) -> int:
         """Where to listen: the port set, else the platform's, else 8000."""
-        return next((port for port in (self.instep_port, self.platform_port) if port is not None), PORT)
+        return next((port for port in (self.instep_port, self.platform_port) if port is not None), DEFAULT_PORT)
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
@@ -178,16 +178,18 @@ class DemoSettings(BaseSettings):
 
 
 def load_demo_settings() -> DemoSettings:
-    """The demo's settings from the environment. Raises BadSettings."""
-    return _checked(DemoSettings)
+    """The demo's settings from the environment. Raises SettingsError."""
+    return _load_or_raise(DemoSettings)
 
 
 def make_settings(values: dict[str, str]) -> Settings:
-    """Settings from these values (named as in the environment) and nothing else. Raises BadSettings."""
-    return _checked(lambda: _Given.model_validate({name.lower(): value for name, value in values.items()}))
+    """Settings from these values (named as in the environment) and nothing else. Raises SettingsError."""
+    return _load_or_raise(
+        lambda: _ExplicitSettings.model_validate({name.lower(): value for name, value in values.items()})
+    )
 
 
-class _Given(Settings):
+class _ExplicitSettings(Settings):
     """Settings that read neither the environment nor a file."""
 
     @classmethod
@@ -195,38 +197,38 @@ class _Given(Settings):
         return (more["init_settings"],)
 
 
-def unknown_settings(environment: Mapping[str, str] | None = None) -> list[str]:
+def find_unknown_settings(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return a line for each INSTEP_* name in the environment and in `.env` that no setting has: most are misspelt."""
     given = {**dotenv_values(".env"), **os.environ} if environment is None else environment
-    known = {name.upper() for name in (*Settings.model_fields, *DemoSettings.model_fields)} | OTHER_NAMES
+    known = {name.upper() for name in (*Settings.model_fields, *DemoSettings.model_fields)} | NAMES_OF_OTHER_PROGRAMS
     unknown = sorted(name for name in given if name.upper().startswith("INSTEP_") and name.upper() not in known)
-    return [f"{name} is no setting of instep's{_suggestion(name, known)}" for name in unknown]
+    return [f"{name} is no setting of instep's{_suggest_name(name, known)}" for name in unknown]
 
 
-OTHER_NAMES = frozenset({"INSTEP_URL"})
+NAMES_OF_OTHER_PROGRAMS = frozenset({"INSTEP_URL"})
 
 
 """Names that instep writes for other programs, such as into `demo.env`."""
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def _suggest_name(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else "; see docs/settings.md"
 
 
 def load_settings() -> Settings:
-    """The settings of this process. Raises BadSettings with one line for each that is wrong, values left out."""
-    return _checked(Settings)
+    """The settings of this process. Raises SettingsError with one line for each that is wrong, values left out."""
+    return _load_or_raise(Settings)
 
 
-def _checked(make: Callable[[], S]) -> S:
+def _load_or_raise(make: Callable[[], S]) -> S:
     try:
         return make()
     except ValidationError as error:
         wrong: dict[str, str] = {}
         for it in error.errors(include_input=False):
             wrong.setdefault(str(it["loc"][0]).upper(), it["msg"].removeprefix("Value error, "))
-        raise BadSettings("\n".join(f"{name}: {message}" for name, message in wrong.items())) from None
+        raise SettingsError("\n".join(f"{name}: {message}" for name, message in wrong.items())) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadSettings(f".env: can't be read: {reason}") from None
+        raise SettingsError(f".env: can't be read: {reason}") from None

@@ -1,8 +1,4 @@
-"""The connections of `instep serve`: time-outs, a limit, and an end to bodies that nobody reads.
-
-uvicorn waits for ever for the rest of a request. This protocol class does not, and it can be given to any uvicorn:
-`uvicorn.run(app, http=make_protocol(Limits()))`.
-"""
+"""HTTP/1.1 connections of the server: timeouts and a connection limit."""
 
 import asyncio
 import contextlib
@@ -23,26 +19,30 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 MAX_HEAD = 64 * 1024  # bytes of a request line and its headers; browsers and proxies stay far below
-BODY_RATE = 16 * 1024  # bytes a second that a body has to come in, once its time is over
-MAX_COUNTED = 2 * 1024 * 1024  # bytes of a body that win it time; more than any body has, with its chunks' sizes
-LINGER_FOR = 2.0  # seconds that a sender has to take notice of an answer that came before its body
-LINGER_BYTES = 4 * 1024 * 1024  # bytes of an unread body that are thrown away meanwhile
-STALLED_FOR = 120.0  # seconds in which the reader of an answer has taken nothing of it
-FLUSH_FOR = 30.0  # the same, where the connection ends after that answer
-RESERVED_FILES = 64  # descriptors for the database, Clerk and the program itself
+MIN_BODY_RATE = 16 * 1024  # bytes a second that a body has to come in, once its time is over
+MAX_CREDITED_BODY = 2 * 1024 * 1024  # bytes of a body that win it time; more than any body has, with its chunks' sizes
+LINGER_TIMEOUT = 2.0  # seconds that a sender has to take notice of an answer that came before its body
+MAX_DISCARDED_BYTES = 4 * 1024 * 1024  # bytes of an unread body that are thrown away meanwhile
+STALL_TIMEOUT = 120.0  # seconds in which the reader of an answer has taken nothing of it
+FLUSH_TIMEOUT = 30.0  # the same, where the connection ends after that answer
+RESERVED_DESCRIPTORS = 64  # descriptors for the database, Clerk and the program itself
 BACKLOG = 2_048  # connections that the system keeps until they are accepted
-ACCEPT_AGAIN = 0.1  # seconds after which a process without descriptors looks again
-EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-AT_ONCE = 10  # this part of all connections is accepted in one turn of the event loop: then others are heard again
-WARN_EVERY = 60.0  # seconds
-BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-Phase = Literal["head", "body", "handling", "idle", "stalled", "closing"]
+ACCEPT_RETRY_DELAY = 0.1  # seconds after which a process without descriptors looks again
+EXHAUSTED_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+ACCEPT_BATCH_DIVISOR = (
+    10  # this part of all connections is accepted in one turn of the event loop: then others are heard again
+)
+WARNING_INTERVAL = 60.0  # seconds
+BUSY_RESPONSE = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+TIMEOUT_RESPONSE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+HEADERS_TOO_LARGE_RESPONSE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
+ConnectionPhase = Literal["head", "body", "handling", "idle", "stalled", "closing"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """How long a connection is waited for, in seconds, and how many there may be.
 
     `head` is for a request's line and headers, from the connection or from its first byte. `body` is for its body; one
@@ -55,7 +55,7 @@ class Limits:
     connections: int = 2_000
 
 
-def fit_to_files(wanted: int) -> int:
+def limit_to_open_files(wanted: int) -> int:
     """Return how many connections there may be, of those wanted, with the descriptors that this process may open.
 
     Those that make room are closed a moment after others have been accepted: a sixth is kept for that.
@@ -65,7 +65,7 @@ def fit_to_files(wanted: int) -> int:
     import resource
 
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return wanted if files == resource.RLIM_INFINITY else min(wanted, max(files - RESERVED_FILES, 16) * 5 // 6)
+    return wanted if files == resource.RLIM_INFINITY else min(wanted, max(files - RESERVED_DESCRIPTORS, 16) * 5 // 6)
 
 
 class BoundedProtocol(AutoHTTPProtocol):
@@ -77,12 +77,12 @@ class BoundedProtocol(AutoHTTPProtocol):
     belong to one server: see make_protocol.
     """
 
-    limits: ClassVar[Limits]
+    limits: ClassVar[ConnectionLimits]
     waiting: ClassVar[dict["BoundedProtocol", None]]
     stalled: ClassVar[dict["BoundedProtocol", None]]
     warned: ClassVar[list[float]]
 
-    _phase: Phase = "idle"
+    _phase: ConnectionPhase = "idle"
     _timer: asyncio.TimerHandle | None = None
     _since = 0.0  # when the body began
     _head = 0  # bytes of a head that is not whole yet
@@ -93,11 +93,11 @@ class BoundedProtocol(AutoHTTPProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection in, or make room for it, or refuse it."""
-        super().connection_made(_Transport(transport, self))  # type: ignore[arg-type]  # all that uvicorn uses of one
+        super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]  # all that uvicorn uses of one
         self.timeout_keep_alive = self.limits.idle
         self._enter("head", self.limits.head)
         if len(self.connections) > self.limits.connections and not self.make_room(self):
-            self.transport.write(BUSY)
+            self.transport.write(BUSY_RESPONSE)
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -111,7 +111,7 @@ class BoundedProtocol(AutoHTTPProtocol):
         """Take bytes in; those of a body that nobody will read are thrown away."""
         if self._phase == "closing":
             self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
+            if self._discarded > MAX_DISCARDED_BYTES:
                 self._abort()
             return
         before = self.cycle
@@ -127,7 +127,7 @@ class BoundedProtocol(AutoHTTPProtocol):
         if self.transport.is_closing():
             return
         if self._head > MAX_HEAD:
-            self._refuse(HEAD_TOO_LARGE)
+            self._refuse(HEADERS_TOO_LARGE_RESPONSE)
         else:
             self._look()
 
@@ -149,7 +149,7 @@ class BoundedProtocol(AutoHTTPProtocol):
         super().pause_writing()
         if self._phase != "closing":
             self._unsent = self._count_unsent()
-            self._enter("stalled", STALLED_FOR)
+            self._enter("stalled", STALL_TIMEOUT)
 
     def resume_writing(self) -> None:
         """Note that the reader has caught up."""
@@ -170,12 +170,12 @@ class BoundedProtocol(AutoHTTPProtocol):
         is_unread = self.cycle is not None and self.cycle.more_body and not self.cycle.disconnected
         if is_unread and transport.can_write_eof():
             self._unsent = 0
-            self._enter("closing", LINGER_FOR)
+            self._enter("closing", LINGER_TIMEOUT)
             self.flow.resume_reading()
             transport.write_eof()
         else:
             self._unsent = self._count_unsent()
-            self._enter("closing", FLUSH_FOR)
+            self._enter("closing", FLUSH_TIMEOUT)
             transport.close()
 
     def is_closing(self, transport: asyncio.Transport) -> bool:
@@ -198,7 +198,7 @@ class BoundedProtocol(AutoHTTPProtocol):
         elif self._phase != "handling":
             self._enter("handling")
 
-    def _enter(self, phase: Phase, seconds: float | None = None) -> None:
+    def _enter(self, phase: ConnectionPhase, seconds: float | None = None) -> None:
         """Begin to wait for something else, for so long."""
         self._phase = phase
         self.stalled.pop(self, None)
@@ -222,7 +222,7 @@ class BoundedProtocol(AutoHTTPProtocol):
         if self._phase == "body":
             self._judge_body()
         elif self._phase == "head" and self._head:
-            self._refuse(TOO_SLOW)
+            self._refuse(TIMEOUT_RESPONSE)
         elif self._phase == "head":
             self.transport.close()
         else:
@@ -232,20 +232,20 @@ class BoundedProtocol(AutoHTTPProtocol):
         if self.flow.read_paused:  # it waits for us
             self._arm(self.limits.body)
             return
-        allowed = self.limits.body + min(self._body, MAX_COUNTED) / BODY_RATE
+        allowed = self.limits.body + min(self._body, MAX_CREDITED_BODY) / MIN_BODY_RATE
         left = allowed - (self.loop.time() - self._since)
         if left > 0:
             self._arm(left)
         elif self.cycle.response_started:
             self._abort()
         else:
-            self._refuse(TOO_SLOW)
+            self._refuse(TIMEOUT_RESPONSE)
 
     def _judge_reader(self) -> None:
         unsent = self._count_unsent()
         if unsent < self._unsent:
             self._unsent = unsent
-            self._arm(STALLED_FOR if self._phase == "stalled" else FLUSH_FOR)
+            self._arm(STALL_TIMEOUT if self._phase == "stalled" else FLUSH_TIMEOUT)
         else:
             self._abort()
 
@@ -267,7 +267,7 @@ class BoundedProtocol(AutoHTTPProtocol):
     def make_room(cls, newest: "BoundedProtocol | None" = None) -> bool:
         """End the connection that has been waited for the longest. Return whether there is one beside the newest."""
         now = time.monotonic()
-        if not cls.warned or now - cls.warned[-1] >= WARN_EVERY:
+        if not cls.warned or now - cls.warned[-1] >= WARNING_INTERVAL:
             cls.warned[:] = [now]
             log.warning("connection_limit_reached", limit=cls.limits.connections)
         victim = next((it for it in (*_first_two(cls.waiting), *_first_two(cls.stalled)) if it is not newest), None)
@@ -296,7 +296,7 @@ def _first_two(connections: dict[BoundedProtocol, None]) -> list[BoundedProtocol
     return [it for it, _ in zip(connections, range(2), strict=False)]
 
 
-class _Transport:
+class _LingeringTransport:
     """A transport whose end the protocol decides on; the rest is the real one's."""
 
     def __init__(self, transport: Any, protocol: BoundedProtocol) -> None:
@@ -317,13 +317,13 @@ class _Transport:
         return self._protocol.is_closing(self._real)
 
 
-def make_protocol(limits: Limits) -> type[BoundedProtocol]:
+def make_protocol(limits: ConnectionLimits) -> type[BoundedProtocol]:
     """A protocol class for one uvicorn server (its `http`), with these limits."""
     own: dict[str, Any] = {"limits": limits, "waiting": {}, "stalled": {}, "warned": []}
     return type("Protocol", (BoundedProtocol,), own)
 
 
-class Acceptor:
+class ConnectionAcceptor:
     """Takes connections in from listening sockets, a few at a time, and hands each to a new protocol of `make`.
 
     An event loop by itself accepts whatever waits before it listens to anybody: with few descriptors it then has none
@@ -363,10 +363,10 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in EXHAUSTED:
+                if error.errno in EXHAUSTED_ERRNOS:
                     self._make_room()
                     self._loop.remove_reader(listener.fileno())
-                    self._loop.call_later(ACCEPT_AGAIN, self._listen, listener)
+                    self._loop.call_later(ACCEPT_RETRY_DELAY, self._listen, listener)
                 return
             arriving = self._loop.create_task(self._take(connection))
             self._arriving.add(arriving)
@@ -379,7 +379,7 @@ class Acceptor:
             await self._loop.connect_accepted_socket(self._make, connection)
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
+def open_listeners(host: str, port: int) -> list[socket.socket]:
     """Return sockets that listen on every address of `host`. Raises OSError."""
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []

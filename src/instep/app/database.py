@@ -1,34 +1,81 @@
-"""The configured database, and which fields of people belong to it."""
+"""Create the database and the Clerk rate limiter from the settings."""
 
-from instep.app.config import BadSettings, Settings
-from instep.identity.roles import ADMIN_ROLES
-from instep.kit.db import Db
-from instep.mirror.owned import OWNED
-from instep.sync.plan import OURS_BY_DEFAULT, WRITABLE, Policy
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from instep.app.config import Settings, SettingsError
+from instep.clerk.rate_limiter import ClerkRateLimiter
+from instep.clerk.sliding_window import RateLimit
+from instep.core.db import Database
+from instep.domain.roles import ADMIN_ROLES_OPTION
+from instep.mirror.repository import OWNED_FIELDS_OPTION
+from instep.sync.plan import DATABASE_FIELDS_BY_DEFAULT, WRITABLE_FIELDS, FieldOwnership
 
 
-def make_db(settings: Settings) -> Db:
+def make_db(settings: Settings) -> Database:
     """Return the configured database, not opened yet.
 
-    Raises BadSettings, in one line that names the setting, for an address that is none or a folder that can't be made.
+    Raises SettingsError, in one line that names the setting, for an address that is none or a folder that can't be made.
     """
     try:
-        return Db(settings.database_url, options=options_of(settings))
+        return Database(settings.database_url, options=build_connection_options(settings))
     except ValueError as error:
-        raise BadSettings(f"{settings.database_setting}: {error}") from None
+        raise SettingsError(f"{settings.database_setting}: {error}") from None
     except OSError as error:
-        raise BadSettings(f"{settings.database_setting}: can't make {error.filename}: {error.strerror}") from None
+        raise SettingsError(f"{settings.database_setting}: can't make {error.filename}: {error.strerror}") from None
 
 
-def options_of(settings: Settings) -> dict[str, object]:
-    """Return what goes with every connection, so that no reader or writer can forget it. Raises BadSettings."""
-    return {OWNED: make_policy(settings).database, ADMIN_ROLES: frozenset(settings.instep_admin_roles)}
+def build_connection_options(settings: Settings) -> dict[str, object]:
+    """Return what goes with every connection, so that no reader or writer can forget it. Raises SettingsError."""
+    return {
+        OWNED_FIELDS_OPTION: make_ownership_policy(settings).database,
+        ADMIN_ROLES_OPTION: frozenset(settings.instep_admin_roles),
+    }
 
 
-def make_policy(settings: Settings) -> Policy:
-    """Which fields are the database's. Raises BadSettings for one that can only be Clerk's."""
+def make_ownership_policy(settings: Settings) -> FieldOwnership:
+    """Which fields are the database's. Raises SettingsError for one that can only be Clerk's."""
     wanted = frozenset(settings.instep_database_owns)
-    if bad := sorted(wanted - OURS_BY_DEFAULT - WRITABLE):
-        known = " ".join(sorted(OURS_BY_DEFAULT | WRITABLE))
-        raise BadSettings(f"INSTEP_DATABASE_OWNS: {' '.join(bad)} can't belong to the database; these can: {known}")
-    return Policy(wanted)
+    if bad := sorted(wanted - DATABASE_FIELDS_BY_DEFAULT - WRITABLE_FIELDS):
+        known = " ".join(sorted(DATABASE_FIELDS_BY_DEFAULT | WRITABLE_FIELDS))
+        raise SettingsError(f"INSTEP_DATABASE_OWNS: {' '.join(bad)} can't belong to the database; these can: {known}")
+    return FieldOwnership(wanted)
+
+
+LIVE_RATE_LIMIT, TEST_RATE_LIMIT = 1_000, 100
+CLERK_API_HOST = "api.clerk.com"
+
+
+def _ignore(*_: Any) -> None:
+    pass
+
+
+def make_clerk_rate_limiter(
+    settings: Settings, *, on_wait: Callable[[float], None] = _ignore, limited: Callable[[], None] = _ignore
+) -> ClerkRateLimiter | None:
+    """Permits from the shared row; None where no call has to wait. Raises SettingsError for no database's address."""
+    most = get_clerk_rate_limit(settings)
+    if most is None:
+        return None
+    url = settings.database_url
+    if url.startswith("sqlite"):  # a file of its own: a permit must not wait for a long transaction of a sync
+        path, mark, query = url.partition("?")
+        url = f"{path}-pace{mark}{query}"
+    try:
+        db = Database(url, threads=1, is_durable=False)
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"{settings.database_setting}: {error}") from None
+    return ClerkRateLimiter(db, RateLimit(most), on_wait=on_wait, limited=limited)
+
+
+def get_clerk_rate_limit(settings: Settings) -> int | None:
+    """How many calls in any 10 seconds; None: any number."""
+    key = settings.clerk_secret_key
+    if settings.instep_pace == "off" or key is None:
+        return None
+    if settings.instep_pace != "auto":
+        return settings.instep_pace
+    if urlsplit(settings.clerk_api_url).hostname != CLERK_API_HOST:
+        return None
+    return LIVE_RATE_LIMIT if key.get_secret_value().startswith("sk_live_") else TEST_RATE_LIMIT

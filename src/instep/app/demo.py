@@ -1,4 +1,4 @@
-"""The demo: a Clerk stand-in and instep on this machine, with a made-up firm in both, connected by webhooks."""
+"""Demo: the Clerk emulator and instep on this machine with sample data."""
 
 import asyncio
 import base64
@@ -14,21 +14,21 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from instep.app import firm
+from instep.app import demo_data
 from instep.app.config import Settings, make_settings
-from instep.app.server import check_free, make_server
-from instep.app.wiring import Services, make_services
-from instep.clerk.stand_in import PATH, StandIn
-from instep.kit.errors import PermanentError
-from instep.kit.schema import migrate
-from instep.mirror.standing import deactivate_people
-from instep.mirror.store import find_organization, member_totals
+from instep.app.container import Services, make_services
+from instep.app.server import make_server, require_free_port
+from instep.clerk.emulator_control import WEBHOOK_PATH, EmulatorControl
+from instep.core.errors import PermanentError
+from instep.core.schema_migrations import migrate_schema
+from instep.mirror.membership_status import deactivate_memberships_by_email
+from instep.mirror.repository import count_members, find_organization
 
-HOST = "127.0.0.1"
-GRACE = 1  # seconds that open pages get when it is stopped
+DEMO_HOST = "127.0.0.1"
+SHUTDOWN_GRACE = 1  # seconds that open pages get when it is stopped
 
 
-class DemoFailed(PermanentError):
+class DemoError(PermanentError):
     """The demo can't start; the message says what to do."""
 
     def __init__(self, message: str) -> None:
@@ -36,7 +36,7 @@ class DemoFailed(PermanentError):
 
 
 @dataclass(frozen=True)
-class Place:
+class DemoLocation:
     """Where a demo lives: its folder and its two ports."""
 
     folder: Path
@@ -46,12 +46,12 @@ class Place:
     @property
     def url(self) -> str:
         """instep's address."""
-        return f"http://{HOST}:{self.port}"
+        return f"http://{DEMO_HOST}:{self.port}"
 
     @property
     def emulator_url(self) -> str:
         """The emulator's address."""
-        return f"http://{HOST}:{self.emulator_port}"
+        return f"http://{DEMO_HOST}:{self.emulator_port}"
 
     @property
     def env_file(self) -> Path:
@@ -59,22 +59,22 @@ class Place:
         return self.folder / "demo.env"
 
 
-async def run(place: Place, *, is_fresh: bool) -> None:
-    """Start both, seed what is missing, print where to go, and serve until told to stop. Raises DemoFailed."""
+async def run_demo(place: DemoLocation, *, is_fresh: bool) -> None:
+    """Start both, seed what is missing, print where to go, and serve until told to stop. Raises DemoError."""
     for name, port in (("INSTEP_PORT", place.port), ("CLERK_EMULATOR_PORT", place.emulator_port)):
-        check_free(HOST, port, hint=f"{name}=... make demo")
+        require_free_port(DEMO_HOST, port, hint=f"{name}=... make demo")
     if is_fresh:
         shutil.rmtree(place.folder, ignore_errors=True)
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    async with _emulator(place) as emulator:
-        settings = await _settle_settings(place, emulator)
+    async with _run_emulator(place) as emulator:
+        settings = await _prepare_settings(place, emulator)
         services = make_services(settings)
-        migrate(services.db.engine)
-        server = make_server(services, host=HOST, port=place.port)
-        server.config.timeout_graceful_shutdown = GRACE
+        migrate_schema(services.db.engine)
+        server = make_server(services, host=DEMO_HOST, port=place.port)
+        server.config.timeout_graceful_shutdown = SHUTDOWN_GRACE
         serving = asyncio.create_task(server.serve())
         try:
-            await _until(lambda: server.started or serving.done(), "instep")
+            await _wait_until(lambda: server.started or serving.done(), "instep")
             await _connect_unless_stopped(serving, _connect(place, emulator, services, settings))
             await serving
         finally:
@@ -84,7 +84,7 @@ async def run(place: Place, *, is_fresh: bool) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _emulator(place: Place) -> AsyncIterator[StandIn]:
+async def _run_emulator(place: DemoLocation) -> AsyncIterator[EmulatorControl]:
     """The emulator as a process of its own, ended with us: also by `kill -9`, since it watches its standard input."""
     log = (place.folder / "emulator.log").open("ab")
     command = ["-m", "clerk_emulator", "serve", "--port", str(place.emulator_port)]
@@ -98,11 +98,11 @@ async def _emulator(place: Place) -> AsyncIterator[StandIn]:
         stderr=log,
         start_new_session=True,
     )
-    emulator = StandIn(place.emulator_url)
+    emulator = EmulatorControl(place.emulator_url)
     try:
-        await _until(lambda: process.returncode is not None, "the emulator", emulator.answers)
+        await _wait_until(lambda: process.returncode is not None, "the emulator", emulator.answers)
         if process.returncode is not None:
-            raise DemoFailed(f"The emulator ended with {process.returncode}; see {place.folder / 'emulator.log'}")
+            raise DemoError(f"The emulator ended with {process.returncode}; see {place.folder / 'emulator.log'}")
         yield emulator
     finally:
         await emulator.close()
@@ -112,16 +112,18 @@ async def _emulator(place: Place) -> AsyncIterator[StandIn]:
         log.close()
 
 
-async def _until(is_over: Callable[[], bool], what: str, answers: Callable[[], Awaitable[bool]] | None = None) -> None:
+async def _wait_until(
+    is_over: Callable[[], bool], what: str, answers: Callable[[], Awaitable[bool]] | None = None
+) -> None:
     """Look every 50 ms, for 20 s at the most."""
     for _ in range(400):
         if is_over() or (answers is not None and await answers()):
             return
         await asyncio.sleep(0.05)
-    raise DemoFailed(f"{what} did not start within 20 s.")
+    raise DemoError(f"{what} did not start within 20 s.")
 
 
-async def _settle_settings(place: Place, emulator: StandIn) -> Settings:
+async def _prepare_settings(place: DemoLocation, emulator: EmulatorControl) -> Settings:
     """The settings of this demo, the same again on a second start; written to `demo.env` for others."""
     kept = dotenv_values(place.env_file) if place.env_file.exists() else {}
     keys = await emulator.keys()
@@ -130,7 +132,7 @@ async def _settle_settings(place: Place, emulator: StandIn) -> Settings:
         "CLERK_API_URL": place.emulator_url,
         "CLERK_SECRET_KEY": keys["secret_key"],
         "CLERK_PUBLISHABLE_KEY": keys["publishable_key"],
-        "CLERK_WEBHOOK_SIGNING_SECRET": kept.get("CLERK_WEBHOOK_SIGNING_SECRET") or _signing_secret(),
+        "CLERK_WEBHOOK_SIGNING_SECRET": kept.get("CLERK_WEBHOOK_SIGNING_SECRET") or _generate_signing_secret(),
         "INSTEP_URL": place.url,
         "INSTEP_ADMIN_KEY": kept.get("INSTEP_ADMIN_KEY") or secrets.token_urlsafe(24),
         "INSTEP_DATABASE_URL": f"sqlite:///{(place.folder / 'instep.db').resolve()}",
@@ -149,17 +151,17 @@ async def _settle_settings(place: Place, emulator: StandIn) -> Settings:
     )
 
 
-def _signing_secret() -> str:
+def _generate_signing_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
 
 
-async def _connect(place: Place, emulator: StandIn, services: Services, settings: Settings) -> None:
+async def _connect(place: DemoLocation, emulator: EmulatorControl, services: Services, settings: Settings) -> None:
     """Connect the webhook, seed what is missing, and say where to go."""
-    await emulator.connect(place.url + PATH, settings.webhook_secrets[0])
-    if not await emulator.has_organization(firm.SLUG):
-        await emulator.seed(firm.seed())
-    await _until_mirrored(services)
-    _say(place)
+    await emulator.connect(place.url + WEBHOOK_PATH, settings.webhook_secrets[0])
+    if not await emulator.has_organization(demo_data.ORGANIZATION_SLUG):
+        await emulator.seed(demo_data.build_seed())
+    await _wait_until_mirrored(services)
+    _print_welcome(place)
 
 
 async def _connect_unless_stopped(serving: asyncio.Task[None], connecting: Coroutine[Any, Any, None]) -> None:
@@ -174,26 +176,28 @@ async def _connect_unless_stopped(serving: asyncio.Task[None], connecting: Corou
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _until_mirrored(services: Services) -> None:
+async def _wait_until_mirrored(services: Services) -> None:
     """Wait until the firm has come through the webhooks, then deactivate those who left."""
     for _ in range(600):
-        found = await services.db.read(find_organization, firm.SLUG)
-        totals = await services.db.read(member_totals, found.id) if found else {}
-        if sum(totals.values()) >= firm.SIZE:
-            await services.db.write(deactivate_people, firm.deactivated(), now=services.clock())
+        found = await services.db.read(find_organization, demo_data.ORGANIZATION_SLUG)
+        totals = await services.db.read(count_members, found.id) if found else {}
+        if sum(totals.values()) >= demo_data.MEMBER_COUNT:
+            await services.db.write(
+                deactivate_memberships_by_email, demo_data.list_deactivated_emails(), now=services.clock()
+            )
             return
         await asyncio.sleep(0.05)
-    raise DemoFailed("The firm did not come through the webhooks within 30 s.")
+    raise DemoError("The firm did not come through the webhooks within 30 s.")
 
 
-def _say(place: Place) -> None:
+def _print_welcome(place: DemoLocation) -> None:
     sys.stdout.write(
         f"""
   instep    {place.url}       Members & Roles of Northwind Law
   Clerk     {place.emulator_url}       the stand-in: sign in, accept invitations, see what it sent
 
-  Sign in as {firm.ADMIN} (admin)
-          or {firm.MEMBER} (member)
+  Sign in as {demo_data.ADMIN_EMAIL} (admin)
+          or {demo_data.MEMBER_EMAIL} (member)
   Keys are in {place.env_file}. Ctrl-C stops both; FRESH=1 starts over.
 
 """

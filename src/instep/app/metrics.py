@@ -1,12 +1,12 @@
-"""Prometheus metrics of this process: a registry of its own, no global one."""
+"""Prometheus metrics of this process."""
 
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from instep.inbox.work import Worked
-from instep.kit.clock import SECOND
-from instep.sync.model import Freshness
+from instep.core.clock import SECOND
+from instep.sync.models import Freshness
+from instep.webhooks.processor import ProcessingResult
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Metrics:
         words = "Calls that Clerk turned away because there were too many (429)"
         put(self, "clerk_limited", Counter("instep_clerk_limited", words, registry=registry))
 
-    def count(self, worked: Worked) -> None:
+    def count(self, worked: ProcessingResult) -> None:
         """Count what one transaction of the inbox did."""
         for outcome in worked.outcomes.values():
             self.worked.labels(outcome).inc()

@@ -1,4 +1,4 @@
-"""Serving until told to stop: a signal ends the server in order, and then whatever else was opened."""
+"""Run the HTTP server or the worker until a signal stops it."""
 
 import asyncio
 import contextlib
@@ -9,12 +9,20 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from instep.app.connections import AT_ONCE, Acceptor, BoundedProtocol, Limits, fit_to_files, listen, make_protocol
-from instep.app.web import make_app
-from instep.app.wiring import Services
-from instep.kit.errors import PermanentError
+from instep.app.asgi import make_app
+from instep.app.connections import (
+    ACCEPT_BATCH_DIVISOR,
+    BoundedProtocol,
+    ConnectionAcceptor,
+    ConnectionLimits,
+    limit_to_open_files,
+    make_protocol,
+    open_listeners,
+)
+from instep.app.container import Services
+from instep.core.errors import PermanentError
 
-GRACE = 5
+SHUTDOWN_GRACE = 5
 
 
 class Server(uvicorn.Server):
@@ -30,15 +38,15 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.listening: list[tuple[str, int]] = []
         self._protocol = protocol
-        self._acceptor: Acceptor | None = None
+        self._acceptor: ConnectionAcceptor | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin the application, then accept connections. Ends the process with an error where it can't listen."""
-        listeners = sockets or listen(self.config.host, self.config.port)
+        listeners = sockets or open_listeners(self.config.host, self.config.port)
         await super().startup(sockets=[])  # the application alone: uvicorn listens to none
         self.listening = [listener.getsockname()[:2] for listener in listeners]
-        at_once = max(self._protocol.limits.connections // AT_ONCE, 1)
-        self._acceptor = Acceptor(listeners, self._make_protocol, self._protocol.make_room, at_once)
+        at_once = max(self._protocol.limits.connections // ACCEPT_BATCH_DIVISOR, 1)
+        self._acceptor = ConnectionAcceptor(listeners, self._make_protocol, self._protocol.make_room, at_once)
         if self.started:
             host, port = self.listening[0]
             self.on_started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
@@ -55,7 +63,7 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop in order on the first Ctrl-C or SIGTERM, at once on the second."""
-        with _caught(lambda it: self.handle_exit(it, None)):
+        with _handle_signals(lambda it: self.handle_exit(it, None)):
             yield
 
 
@@ -66,7 +74,7 @@ class PortInUseError(PermanentError):
         super().__init__(f"Port {port} is taken. Stop what uses it, or choose another: {hint}", code="port_taken")
 
 
-def check_free(host: str, port: int, *, hint: str) -> None:
+def require_free_port(host: str, port: int, *, hint: str) -> None:
     """Raises PortInUseError with the hint; any other trouble of listening is told when it comes."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -81,11 +89,11 @@ def check_free(host: str, port: int, *, hint: str) -> None:
 def make_server(services: Services, *, host: str, port: int) -> Server:
     """A server of the application, not started."""
     settings = services.settings
-    limits = Limits(
+    limits = ConnectionLimits(
         head=settings.instep_header_timeout,
         body=settings.instep_body_timeout,
         idle=settings.instep_idle_timeout,
-        connections=fit_to_files(settings.instep_connections),
+        connections=limit_to_open_files(settings.instep_connections),
     )
     protocol = make_protocol(limits)
     config = uvicorn.Config(
@@ -96,22 +104,22 @@ def make_server(services: Services, *, host: str, port: int) -> Server:
         ws="none",
         access_log=False,
         log_level="warning",
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE,
     )
     return Server(config, protocol)
 
 
-async def work_until_told(services: Services) -> None:
+async def run_worker_until_stopped(services: Services) -> None:
     """The worker alone, until Ctrl-C or SIGTERM."""
     told = asyncio.Event()
-    with _caught(lambda _: told.set()):
+    with _handle_signals(lambda _: told.set()):
         services.start(has_worker=True)
         await told.wait()
     await services.close()
 
 
 @contextlib.contextmanager
-def _caught(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
+def _handle_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Ctrl-C and SIGTERM are handled on the event loop, and by nobody else."""
     loop = asyncio.get_running_loop()
     for it in (signal.SIGINT, signal.SIGTERM):

@@ -1,41 +1,95 @@
-"""What runs by itself: the inbox, runs of sync that were asked for, and operations that are still open.
-
-One query looks for all of them: every second, or, where notices of other processes are heard, when the next one is due
-and at least every 20 seconds. A notice wakes the loop it is for at once. Why no engine carries them:
-docs/decisions/0008-rows-are-the-queue.md.
-"""
+"""Background worker: processes deliveries, operations, sync requests and periodic tasks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import sqlalchemy as sa
 import structlog
 from msgspec import Struct, structs
 
-from instep.app.clock_watch import ClockWatch
-from instep.app.store import DueTimes
-from instep.inbox.work import BATCH, Work
-from instep.journal.run import Runner
-from instep.kit.clock import SECOND, Clock, now
-from instep.kit.errors import InstepError, described
-from instep.kit.live import Live
-from instep.sync.model import TOPIC as SYNC
+from instep.core.clock import MINUTE, SECOND, Clock, ClockRollbackDetector, monotonic_now, now
+from instep.core.db import Conn
+from instep.core.errors import InstepError, describe_error
+from instep.core.pubsub import PubSub
+from instep.operations import repository
+from instep.operations.executor import OperationExecutor
+from instep.sync import repository as sync_repository
+from instep.sync.models import SYNC_TOPIC as SYNC
+from instep.webhooks import repository as webhooks_repository
+from instep.webhooks.processor import BATCH_SIZE, DeliveryProcessor
 
 log = structlog.get_logger(__name__)
-ARRIVED = "arrived"
-DEFERRED = "operations-deferred"
-LOOK_EVERY = 1.0
-QUIET = 20.0
+CLOCK_POLL_INTERVAL = 1.0
+PULL_IN_INTERVAL = 10 * MINUTE
+
+
+@dataclass
+class ClockRollbackMonitor:
+    """Pulls in at the start, when the clock is seen to go back, and every ten minutes.
+
+    The last is for a clock that went back while no worker ran, or on another machine. Each of `pull_in` returns how
+    many rows it has pulled in; `wake` is called when there were any.
+    """
+
+    clock: Clock
+    clamp_due_times: Sequence[Callable[[], Awaitable[int]]]
+    wake: Callable[[], None] = lambda: None
+
+    async def run(self) -> None:
+        """Watch until cancelled; no query is made between two pulls."""
+        steps, pulled_at = ClockRollbackDetector(self.clock), None
+        while True:
+            if has_gone_back := steps.has_gone_back():
+                log.warning("clock_went_back")
+            if pulled_at is None or has_gone_back or monotonic_now() - pulled_at >= PULL_IN_INTERVAL:
+                pulled_at = monotonic_now() if await self._pull_in() else None
+            await asyncio.sleep(CLOCK_POLL_INTERVAL)
+
+    async def _pull_in(self) -> bool:
+        """Return whether all of it could be done; a failure is logged, and tried again at the next look."""
+        try:
+            count = sum([await pull_in() for pull_in in self.clamp_due_times])
+        except InstepError as error:
+            log.warning("worker_waits", part="clock", error=describe_error(error))
+            return False
+        except Exception:
+            log.exception("worker_failed", part="clock")
+            return False
+        if count:
+            log.warning("pulled_in", rows=count)
+            self.wake()
+        return True
+
+
+class DueTimes(Struct, frozen=True):
+    """When the next delivery, operation and run of sync are due (Unix milliseconds); None where none waits."""
+
+    inbox: int | None
+    operations: int | None
+    sync: int | None
+
+
+def find_due_times(conn: Conn) -> DueTimes:
+    """Read all three in one query."""
+    queries = (webhooks_repository.NEXT_DUE_AT_QUERY, repository.NEXT_DUE_AT_QUERY, sync_repository.OLDEST_UNFINISHED)
+    return DueTimes(*conn.execute(sa.select(*(it.scalar_subquery() for it in queries))).one())
+
+
+DELIVERY_RECEIVED_TOPIC = "arrived"
+OPERATION_DEFERRED_TOPIC = "operations-deferred"
+POLL_INTERVAL = 1.0
+IDLE_POLL_INTERVAL = 20.0
 
 
 """Seconds between two looks of an idle process that hears every notice."""
 
 
-BUSY, GATHER = 8, 0.05
+BATCHING_THRESHOLD, BATCHING_DELAY = 8, 0.05
 
 
-class Chore(Struct, frozen=True):
+class PeriodicTask(Struct, frozen=True):
     """Something done again and again, `every` so many seconds; a failure is logged, and waits for the next time.
 
     `first`: after how many seconds it is done for the first time, where that is not `every`.
@@ -56,39 +110,42 @@ class Worker:
     `hears_all` returns whether notices of every other process reach this one at present.
     """
 
-    work: Work
-    runner: Runner
-    live: Live
-    chores: Sequence[Chore] = ()
+    work: DeliveryProcessor
+    runner: OperationExecutor
+    live: PubSub
+    periodic_tasks: Sequence[PeriodicTask] = ()
     sync: Callable[[], Awaitable[int]] | None = None
     due_times: Callable[[], Awaitable[DueTimes]] | None = None
-    hears_all: Callable[[], bool] = lambda: False
+    is_fully_subscribed: Callable[[], bool] = lambda: False
     clock: Clock = now
-    _stirred: asyncio.Event = field(default_factory=asyncio.Event)
-    watch: ClockWatch | None = None
+    _recheck_event: asyncio.Event = field(default_factory=asyncio.Event)
+    watch: ClockRollbackMonitor | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def wake(self) -> None:
         """Something is in the inbox: for this worker where it runs, else for those of other processes."""
         tell = self.live.tell if self._tasks else self.live.publish
-        tell([ARRIVED])
+        tell([DELIVERY_RECEIVED_TOPIC])
 
     def start(self) -> None:
         """Begin, on the running event loop."""
         arrived, reopened, asked = asyncio.Event(), asyncio.Event(), asyncio.Event()
         runs = [
-            _hear(self.live, ARRIVED, arrived),
+            _set_on_topic(self.live, DELIVERY_RECEIVED_TOPIC, arrived),
             self._repeat("inbox", self._work_inbox, arrived),
             self._repeat("operations", self.runner.resume_due, reopened),
-            *(_again_and_again(it) for it in self.chores),
+            *(_run_periodically(it) for it in self.periodic_tasks),
         ]
         if self.watch is not None:
             runs.append(self.watch.run())
         if self.sync is not None:
-            runs += [_hear(self.live, SYNC, asked), self._repeat("sync", self.sync, asked)]
+            runs += [_set_on_topic(self.live, SYNC, asked), self._repeat("sync", self.sync, asked)]
         if self.due_times is not None:
             wakes = {"inbox": arrived, "operations": reopened, "sync": asked}
-            runs += [_hear(self.live, DEFERRED, self._stirred), self._watch(self.due_times, wakes)]
+            runs += [
+                _set_on_topic(self.live, OPERATION_DEFERRED_TOPIC, self._recheck_event),
+                self._watch(self.due_times, wakes),
+            ]
         self._tasks = [asyncio.create_task(it) for it in runs]
 
     async def stop(self) -> None:
@@ -101,8 +158,8 @@ class Worker:
         """One batch. While many come and few wait, some more are let gather: a transaction costs about the same for
         few and many."""
         claimed = await self.work.run_once()
-        if BUSY <= claimed < BATCH:
-            await asyncio.sleep(GATHER)
+        if BATCHING_THRESHOLD <= claimed < BATCH_SIZE:
+            await asyncio.sleep(BATCHING_DELAY)
         return claimed
 
     async def _repeat(self, name: str, run_once: Callable[[], Awaitable[int]], awake: asyncio.Event) -> None:
@@ -113,28 +170,28 @@ class Worker:
         while True:
             try:
                 if await run_once():
-                    self._stirred.set()
+                    self._recheck_event.set()
                     continue
             except InstepError as error:
-                log.warning("worker_waits", part=name, error=described(error))
-                await asyncio.sleep(LOOK_EVERY)
+                log.warning("worker_waits", part=name, error=describe_error(error))
+                await asyncio.sleep(POLL_INTERVAL)
             except Exception:
                 log.exception("worker_failed", part=name)
-                await asyncio.sleep(LOOK_EVERY)
-            await _wait(awake, None if self.due_times is not None else LOOK_EVERY)
+                await asyncio.sleep(POLL_INTERVAL)
+            await _wait_for_event(awake, None if self.due_times is not None else POLL_INTERVAL)
 
     async def _watch(self, due_times: Callable[[], Awaitable[DueTimes]], wakes: Mapping[str, asyncio.Event]) -> None:
         """Wake each loop whose work is due; what a loop has done, or an operation put off, is followed by a look."""
         while True:
-            pause = LOOK_EVERY
+            pause = POLL_INTERVAL
             try:
                 pause = self._wake_due(await due_times(), wakes)
             except InstepError as error:
-                log.warning("worker_waits", part="due times", error=described(error))
+                log.warning("worker_waits", part="due times", error=describe_error(error))
             except Exception:
                 log.exception("worker_failed", part="due times")
-            await asyncio.sleep(min(pause, LOOK_EVERY))
-            await _wait(self._stirred, pause - LOOK_EVERY)
+            await asyncio.sleep(min(pause, POLL_INTERVAL))
+            await _wait_for_event(self._recheck_event, pause - POLL_INTERVAL)
 
     def _wake_due(self, due: DueTimes, wakes: Mapping[str, asyncio.Event]) -> float:
         """Wake the loops that something is due for; return the seconds until the next look.
@@ -145,13 +202,13 @@ class Worker:
         times: dict[str, int] = {name: time for name, time in structs.asdict(due).items() if time is not None}
         for name in (name for name, time in times.items() if time <= at):
             wakes[name].set()
-        if not self.hears_all():
-            return LOOK_EVERY
+        if not self.is_fully_subscribed():
+            return POLL_INTERVAL
         waits = [(time - at) / SECOND for name, time in times.items() if name != "sync"]
-        return max(LOOK_EVERY, min([QUIET, *waits]))
+        return max(POLL_INTERVAL, min([IDLE_POLL_INTERVAL, *waits]))
 
 
-async def _wait(awake: asyncio.Event, seconds: float | None) -> None:
+async def _wait_for_event(awake: asyncio.Event, seconds: float | None) -> None:
     """Wait until `awake` is set, for `seconds` at most (None: without a limit), and clear it."""
     if seconds is None or seconds > 0:
         with suppress(TimeoutError):
@@ -160,12 +217,12 @@ async def _wait(awake: asyncio.Event, seconds: float | None) -> None:
     awake.clear()
 
 
-async def _hear(live: Live, topic: str, awake: asyncio.Event) -> None:
+async def _set_on_topic(live: PubSub, topic: str, awake: asyncio.Event) -> None:
     async for _ in live.listen(topic):
         awake.set()
 
 
-async def _again_and_again(chore: Chore) -> None:
+async def _run_periodically(chore: PeriodicTask) -> None:
     """Do a chore by the clock, the first time after a while: whoever starts has other things to do."""
     wait = chore.every if chore.first is None else chore.first
     while True:
@@ -174,6 +231,6 @@ async def _again_and_again(chore: Chore) -> None:
         try:
             await chore.run()
         except InstepError as error:
-            log.warning("chore_waits", chore=chore.name, error=described(error))
+            log.warning("chore_waits", chore=chore.name, error=describe_error(error))
         except Exception:
             log.exception("chore_failed", chore=chore.name)

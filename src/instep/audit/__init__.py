@@ -1,1 +1,1 @@
-"""The record of what happened: append only."""
+"""What happened: operations that are open or ended, and the audit."""

@@ -1,10 +1,10 @@
-"""The table of the audit: append only, by trigger."""
+"""Table of the audit log; append-only by trigger."""
 
 import sqlalchemy as sa
 
-from instep.kit.db import Json, metadata
+from instep.core.db import Json, metadata
 
-IMPERSONATED = sa.text("impersonator IS NOT NULL")
+IS_IMPERSONATED = sa.text("impersonator IS NOT NULL")
 audit = sa.Table(
     "instep_audit",
     metadata,
@@ -25,7 +25,11 @@ audit = sa.Table(
     sa.Index("ix_instep_audit_target", "target", "id"),
     sa.Index("ix_instep_audit_cause", "cause"),
     sa.Index(
-        "ix_instep_audit_impersonator", "impersonator", "id", sqlite_where=IMPERSONATED, postgresql_where=IMPERSONATED
+        "ix_instep_audit_impersonator",
+        "impersonator",
+        "id",
+        sqlite_where=IS_IMPERSONATED,
+        postgresql_where=IS_IMPERSONATED,
     ),
     comment="What happened, to whom, by whom, from where and why. Rows can't be changed or deleted; ids sort by time.",
 )

@@ -1,4 +1,4 @@
-"""The keys that Clerk signs with: fetched and kept by their id, or one given as PEM."""
+"""Signing keys of a Clerk instance: a cached JWKS or one static PEM key."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,26 +9,27 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import RSAAlgorithm
 from jwt.exceptions import PyJWTError
 
-from instep.identity.ports import ProviderDown
-from instep.identity.session import SessionRefused
-from instep.kit.clock import HOUR, SECOND, Clock, is_within
-from instep.kit.clock import now as system_now
-from instep.kit.errors import InstepError
+from instep.core.clock import HOUR, SECOND, Clock, is_recent
+from instep.core.clock import now as system_now
+from instep.core.errors import InstepError
+from instep.domain.errors import ClerkUnavailableError, InvalidSessionError
 
-PAUSE = 10 * SECOND  # between two fetches: tokens with made-up key ids must not turn into a flood towards Clerk
-FRESH = HOUR  # a key that Clerk has withdrawn is believed no longer than this
-LEAST_BITS = 2048  # RFC 7518, 3.3
-Fetch = Callable[[], Awaitable[dict[str, Any]]]
+MIN_FETCH_INTERVAL = (
+    10 * SECOND
+)  # between two fetches: tokens with made-up key ids must not turn into a flood towards Clerk
+MAX_KEY_AGE = HOUR  # a key that Clerk has withdrawn is believed no longer than this
+MIN_KEY_BITS = 2048  # RFC 7518, 3.3
+FetchJwks = Callable[[], Awaitable[dict[str, Any]]]
 
 
-class Keys(Protocol):
+class SigningKeySource(Protocol):
     """Where the key comes from that a token must be signed with."""
 
     async def find(self, kid: str | None) -> RSAPublicKey:
-        """The key with this id. Raises SessionRefused `unknown_key`, ProviderDown where the keys can't be had."""
+        """The key with this id. Raises InvalidSessionError `unknown_key`, ClerkUnavailableError where the keys can't be had."""
 
 
-class Jwks:
+class JwksKeySource:
     """The keys of a JSON Web Key Set (RFC 7517), fetched when an unknown id appears and once an hour.
 
     At most one fetch in `PAUSE`; requests that need it at the same time share it. While Clerk does not answer,
@@ -36,7 +37,7 @@ class Jwks:
     one, and Clerk always has a key to sign with.
     """
 
-    def __init__(self, fetch: Fetch, *, clock: Clock = system_now) -> None:
+    def __init__(self, fetch: FetchJwks, *, clock: Clock = system_now) -> None:
         self._fetch = fetch
         self._clock = clock
         self._keys: dict[str, RSAPublicKey] = {}
@@ -47,28 +48,32 @@ class Jwks:
 
     async def find(self, kid: str | None) -> RSAPublicKey:
         """See Keys.find."""
-        if self._is_wanting(kid):
+        if self._needs_refresh(kid):
             async with self._lock:
-                if self._is_wanting(kid):
+                if self._needs_refresh(kid):
                     await self._refresh()
         key = self._keys.get(kid or "")
         if key is not None:
             return key
         if self._failure is not None:
-            raise ProviderDown(f"Clerk's keys can't be fetched: {self._failure}")
-        raise SessionRefused("The token is signed with a key that Clerk does not have.", code="unknown_key")
+            raise ClerkUnavailableError(f"Clerk's keys can't be fetched: {self._failure}")
+        raise InvalidSessionError("The token is signed with a key that Clerk does not have.", code="unknown_key")
 
-    def _is_wanting(self, kid: str | None) -> bool:
+    def _needs_refresh(self, kid: str | None) -> bool:
         at = self._clock()
-        if self._tried_at is not None and is_within(self._tried_at, at, PAUSE):
+        if self._tried_at is not None and is_recent(self._tried_at, at, MIN_FETCH_INTERVAL):
             return False
-        return (kid or "") not in self._keys or self._fetched_at is None or not is_within(self._fetched_at, at, FRESH)
+        return (
+            (kid or "") not in self._keys
+            or self._fetched_at is None
+            or not is_recent(self._fetched_at, at, MAX_KEY_AGE)
+        )
 
     async def _refresh(self) -> None:
         try:
-            found = read_jwks(await self._fetch())
+            found = parse_jwks(await self._fetch())
             if not found:
-                raise ProviderDown("The key set has no usable key.")
+                raise ClerkUnavailableError("The key set has no usable key.")
             self._keys, self._failure = found, None
             self._fetched_at = self._clock()
         except InstepError as error:
@@ -76,7 +81,7 @@ class Jwks:
         self._tried_at = self._clock()
 
 
-class OneKey:
+class StaticKeySource:
     """One key given as PEM, for every token whatever its `kid`: nothing is ever fetched.
 
     Raises ValueError for what is not a PEM of an RSA public key of at least `LEAST_BITS`.
@@ -84,8 +89,8 @@ class OneKey:
 
     def __init__(self, pem: str) -> None:
         key = load_pem_public_key(pem.replace("\\n", "\n").strip().encode())
-        if not isinstance(key, RSAPublicKey) or key.key_size < LEAST_BITS:
-            raise ValueError(f"not an RSA key of {LEAST_BITS} bits")
+        if not isinstance(key, RSAPublicKey) or key.key_size < MIN_KEY_BITS:
+            raise ValueError(f"not an RSA key of {MIN_KEY_BITS} bits")
         self._key = key
 
     async def find(self, kid: str | None) -> RSAPublicKey:
@@ -93,21 +98,21 @@ class OneKey:
         return self._key
 
 
-def read_jwks(document: object) -> dict[str, RSAPublicKey]:
+def parse_jwks(document: object) -> dict[str, RSAPublicKey]:
     """The usable signing keys of a key set by their ids; what is not one is left out, whatever it looks like."""
     listed = document.get("keys") if isinstance(document, dict) else None
     found = {}
     for item in listed if isinstance(listed, list) else []:
-        if isinstance(item, dict) and isinstance(kid := item.get("kid"), str) and (key := _read_key(item)):
+        if isinstance(item, dict) and isinstance(kid := item.get("kid"), str) and (key := _parse_key(item)):
             found[kid] = key
     return found
 
 
-def _read_key(item: dict[str, Any]) -> RSAPublicKey | None:
+def _parse_key(item: dict[str, Any]) -> RSAPublicKey | None:
     if item.get("kty") != "RSA" or item.get("use", "sig") != "sig" or item.get("alg", "RS256") != "RS256":
         return None
     try:
         key = RSAAlgorithm.from_jwk({"kty": "RSA", "n": item["n"], "e": item["e"]})
     except (PyJWTError, KeyError, ValueError, TypeError, AttributeError):
         return None
-    return key if isinstance(key, RSAPublicKey) and key.key_size >= LEAST_BITS else None
+    return key if isinstance(key, RSAPublicKey) and key.key_size >= MIN_KEY_BITS else None

@@ -1,97 +1,101 @@
-"""Changing organizations in Clerk: invitations and memberships; see identity.ports.Actor."""
+"""Backend API methods that change organization invitations and memberships."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from instep.clerk import wire
-from instep.clerk.call import Backend, decode
-from instep.identity.events import Gone, Seen
-from instep.identity.model import ClerkId, Invitation, NewInvitation
-from instep.identity.ports import ProviderDown
+from instep.clerk import parsing
+from instep.clerk.http import ClerkHttpClient, decode_response
+from instep.domain.errors import ClerkUnavailableError
+from instep.domain.events import Observation, Tombstone
+from instep.domain.models import ClerkId, ClerkInvitation, NewClerkInvitation
 
 
-class _Rows(msgspec.Struct):
+class _RowsPayload(msgspec.Struct):
     data: list[msgspec.Raw]
 
 
-class _Link(msgspec.Struct):
+class _InvitationLink(msgspec.Struct):
     url: str | None = None
 
 
-class Organizations:
+class OrganizationsMixin:
     """The half of ClerkClient that changes organizations."""
 
-    _backend: Backend
+    _backend: ClerkHttpClient
 
-    async def invite(self, organization: ClerkId, wanted: NewInvitation) -> Invitation:
+    async def invite(self, organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
         """See Actor.invite."""
-        body = await self._backend.send("POST", f"organizations/{organization}/invitations", json=_fields(wanted))
-        return wire.to_invitation(decode(body, wire.InvitationWire))
+        body = await self._backend.send(
+            "POST", f"organizations/{organization}/invitations", json=_build_invitation_fields(wanted)
+        )
+        return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload))
 
-    async def invite_many(self, organization: ClerkId, wanted: Sequence[NewInvitation]) -> list[Invitation]:
+    async def invite_many(self, organization: ClerkId, wanted: Sequence[NewClerkInvitation]) -> list[ClerkInvitation]:
         """See Actor.invite_many."""
         path = f"organizations/{organization}/invitations/bulk"
-        body = await self._backend.send("POST", path, json=[_fields(it) for it in wanted])
-        made, _ = wire.read_all(wire.InvitationWire, decode(body, _Rows).data)  # of the rest Clerk is asked again
-        return [wire.to_invitation(it) for it in made]
+        body = await self._backend.send("POST", path, json=[_build_invitation_fields(it) for it in wanted])
+        made, _ = parsing.parse_rows(
+            parsing.ClerkInvitationPayload, decode_response(body, _RowsPayload).data
+        )  # of the rest Clerk is asked again
+        return [parsing.to_invitation(it) for it in made]
 
-    async def find_invitation(self, organization: ClerkId, id: ClerkId) -> Invitation | None:
+    async def find_invitation(self, organization: ClerkId, id: ClerkId) -> ClerkInvitation | None:
         """See Actor.find_invitation."""
-        body = await self._backend.find(_invitation(organization, id))
-        return wire.to_invitation(decode(body, wire.InvitationWire)) if body else None
+        body = await self._backend.find(_build_invitation_path(organization, id))
+        return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload)) if body else None
 
-    async def find_link(self, organization: ClerkId, id: ClerkId) -> str | None:
+    async def find_accept_url(self, organization: ClerkId, id: ClerkId) -> str | None:
         """See Actor.find_link."""
-        body = await self._backend.find(_invitation(organization, id))
-        link: _Link = decode(body, _Link) if body else _Link()
+        body = await self._backend.find(_build_invitation_path(organization, id))
+        link: _InvitationLink = decode_response(body, _InvitationLink) if body else _InvitationLink()
         return link.url
 
-    async def revoke(self, organization: ClerkId, id: ClerkId, *, by: ClerkId | None) -> Invitation:
+    async def revoke(self, organization: ClerkId, id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
         """See Actor.revoke."""
-        path = f"{_invitation(organization, id)}/revoke"
+        path = f"{_build_invitation_path(organization, id)}/revoke"
         body = await self._backend.send("POST", path, json={"requesting_user_id": by} if by else {})
-        return wire.to_invitation(decode(body, wire.InvitationWire))
+        return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload))
 
-    async def find_membership(self, organization: ClerkId, user: ClerkId) -> Seen | None:
+    async def find_membership(self, organization: ClerkId, user: ClerkId) -> Observation | None:
         """See Actor.find_membership."""
         path = f"organizations/{organization}/memberships"
         body = await self._backend.find(path, params=[("user_id", user), ("limit", 1)])
-        found = decode(body, _Rows).data if body else []
-        return _membership(bytes(found[0])) if found else None
+        found = decode_response(body, _RowsPayload).data if body else []
+        return _parse_membership(bytes(found[0])) if found else None
 
-    async def set_role(self, organization: ClerkId, user: ClerkId, role: str) -> Seen:
+    async def set_role(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
         """See Actor.set_role."""
         path = f"organizations/{organization}/memberships/{user}"
-        return _membership(await self._backend.send("PATCH", path, json={"role": role}))
+        return _parse_membership(await self._backend.send("PATCH", path, json={"role": role}))
 
-    async def add_member(self, organization: ClerkId, user: ClerkId, role: str) -> Seen:
+    async def add_member(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
         """See Actor.add_member."""
         path = f"organizations/{organization}/memberships"
-        return _membership(await self._backend.send("POST", path, json={"user_id": user, "role": role}))
+        return _parse_membership(await self._backend.send("POST", path, json={"user_id": user, "role": role}))
 
-    async def remove_member(self, organization: ClerkId, user: ClerkId) -> Gone:
+    async def remove_member(self, organization: ClerkId, user: ClerkId) -> Tombstone:
         """See Actor.remove_member."""
         body = await self._backend.send("DELETE", f"organizations/{organization}/memberships/{user}")
-        last = _membership(body)
-        return Gone(last.key, last.entity)
+        last = _parse_membership(body)
+        return Tombstone(last.key, last.entity)
 
 
-def _invitation(organization: ClerkId, id: ClerkId) -> str:
+def _build_invitation_path(organization: ClerkId, id: ClerkId) -> str:
     """Where an invitation is. Clerk has addresses of its own beside the ids there (`pending`, `bulk`): no id is one."""
     return f"organizations/{organization}/invitations/{id if '_' in id else '_'}"
 
 
-def _membership(body: bytes) -> Seen:
-    """Raises ProviderDown for what can't be read."""
+def _parse_membership(body: bytes) -> Observation:
+    """Raises ClerkUnavailableError for what can't be read."""
     try:
-        return wire.to_membership(decode(body, wire.MembershipWire))
-    except wire.Unreadable as error:
-        raise ProviderDown(str(error)) from error
+        return parsing.to_membership(decode_response(body, parsing.ClerkMembershipPayload))
+    except parsing.UnreadableDataError as error:
+        raise ClerkUnavailableError(str(error)) from error
 
 
-def _fields(wanted: NewInvitation) -> dict[str, Any]:
+def _build_invitation_fields(wanted: NewClerkInvitation) -> dict[str, Any]:
     fields = {
         "email_address": wanted.email,
         "role": wanted.role,

@@ -1,1 +1,1 @@
-"""What we ask of others: invitations."""
+"""Invitations to the application as a whole."""

@@ -1,194 +1,56 @@
-"""Invitations over REST: `/v1/organizations/{id}/invitations...` and `/v1/batches/{id}`."""
+"""REST routes of invitations, batches and application invitations."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Header, Query, Request
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from instep.access.principal import Access
-from instep.identity import model
-from instep.identity.roles import Roles
-from instep.invitations import batch, many
-from instep.invitations.desk import Desk
-from instep.invitations.flows import Wanted
-from instep.invitations.preview import MOST_ROWS, Wish, read
-from instep.invitations.rules import EXPIRES_IN_DAYS, LONGEST_NAME, MOST_DAYS, checked_role
-from instep.invitations.tracing import Story
-from instep.kit.clock import to_iso
-from instep.kit.incoming import BoundedRouter
-from instep.kit.sheet import line
+from instep.auth.principal import OrganizationAccess, Principal
+from instep.core.clock import to_iso
+from instep.core.csv_export import format_csv_line
+from instep.core.request_limits import InputLimitRouter
+from instep.domain import models
+from instep.invitations import models as invitations_models
+from instep.invitations.application_service import ApplicationInvitationService
+from instep.invitations.models import ApplicationInvitationRequest, InvitationHistory, InvitationRequest
+from instep.invitations.schemas import (
+    ApplicationInvitation,
+    ApplicationInvitationCreate,
+    ApplicationInvitationList,
+    IdempotencyKey,
+    Invitation,
+    InvitationBatch,
+    InvitationBatchRow,
+    InvitationBody,
+    InvitationCreate,
+    InvitationLink,
+    InvitationPreview,
+    InvitationPreviewRow,
+    InvitationResendOptions,
+    InvitationStatus,
+    InvitationTimeline,
+    InvitationTimelineEvent,
+    InviteeList,
+)
+from instep.invitations.service import InvitationService
 
-AccessTo = Callable[[Request, str], Awaitable[Access | Response]]
-Email = Annotated[str, Field(min_length=3, max_length=320, examples=["maya@example.com"])]
-Role = Annotated[str, Field(min_length=1, max_length=200)]
-Name = Annotated[str | None, Field(max_length=LONGEST_NAME)]
-Days = Annotated[int, Field(ge=1, le=MOST_DAYS)]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
-
-
-class NewInvitation(BaseModel):
-    """One address and the role it is invited to (none: the instance's default one).
-
-    `notify` false: only make the link, send no mail.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    email: Email
-    role: Role | None = None
-    name: Name = None
-    expires_in_days: Days = EXPIRES_IN_DAYS
-    notify: bool = True
+AccessResolver = Callable[[Request, str], Awaitable[OrganizationAccess | Response]]
 
 
-class Invitee(BaseModel):
-    """One of many."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    email: Annotated[str, Field(max_length=320)]
-    role: Role | None = None
-    name: Name = None
-
-
-class Invitees(BaseModel):
-    """Many people: `invitations`, or `text` (addresses separated by space, comma, semicolon or line; or CSV with the
-    columns email, role, name). `role` is for those who have none of their own."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    invitations: Annotated[list[Invitee] | None, Field(min_length=1, max_length=MOST_ROWS)] = None
-    text: Annotated[str | None, Field(max_length=200_000)] = None
-    role: Role | None = None
-
-    def wishes(self, roles: Roles) -> list[Wish]:
-        """The people, in the order of the list. Raises InviteRefused."""
-        role = checked_role(roles, self.role)
-        if self.invitations is None:
-            return read(self.text or "", role=role, roles=roles)
-        return [Wish(email=it.email, role=it.role or role, name=it.name) for it in self.invitations]
-
-
-class NewInvitations(Invitees):
-    """Many people who are to be invited."""
-
-    expires_in_days: Days = EXPIRES_IN_DAYS
-    notify: bool = True
-
-
-class Resending(BaseModel):
-    """How to send again. `notify` false: only make the new link."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    notify: bool = True
-
-
-class Invitation(BaseModel):
-    """An invitation as Clerk made it."""
-
-    id: str
-    email: str
-    role: str
-    status: Literal["pending", "accepted", "revoked", "expired"]
-    created_at: str | None
-    expires_at: str | None
-
-
-class Link(BaseModel):
-    """The secret address by which an invitation is accepted. Whoever has it can join."""
-
-    url: str
-
-
-class PreviewLine(BaseModel):
-    """What would become of one."""
-
-    email: str
-    role: str
-    name: str | None
-    verdict: Literal["new", "former", "member", "invited", "invalid", "duplicate", "over_seats"]
-    note: str
-
-
-class Preview(BaseModel):
-    """What a list would do. `refusal` says why it can't be sent now, where it can't."""
-
-    lines: list[PreviewLine]
-    sent: int
-    seats: int | None
-    seats_used: int
-    refusal: str | None
-
-
-class BatchRow(BaseModel):
-    """What became of one row."""
-
-    email: str
-    role: str
-    name: str | None
-    status: Literal["queued", "sent", "refused", "skipped"]
-    invitation_id: str | None
-    code: str | None
-    reason: str | None
-
-
-class Batch(BaseModel):
-    """Many invitations, and how far they are: `done` of `total`."""
-
-    id: str
-    organization_id: str
-    state: Literal["queued", "done"]
-    asked_at: str | None
-    total: int
-    done: int
-    sent: int
-    rows: list[BatchRow]
-
-
-class TimelineEvent(BaseModel):
-    """One thing that happened. `actor` is who did it, where it was done here."""
-
-    at: str | None
-    what: Literal[
-        "asked", "sent", "link_copied", "resent", "lost", "revoked", "expired", "accepted", "member_made", "first_seen"
-    ]
-    actor: str | None
-    actor_name: str | None
-    invitation_id: str | None
-    previous_invitation_id: str | None
-
-
-class Timeline(BaseModel):
-    """The story of an invitation across its resends, oldest first."""
-
-    email: str
-    events: list[TimelineEvent]
-
-
-def _kind_of(body: Any) -> str:
-    names = body if isinstance(body, dict) else vars(body) if isinstance(body, BaseModel) else {}
-    return "many" if "invitations" in names or "text" in names else "one"
-
-
-OneOrMany = Annotated[
-    Annotated[NewInvitation, Tag("one")] | Annotated[NewInvitations, Tag("many")], Discriminator(_kind_of)
-]
-
-
-def make_router(*, access: AccessTo, desk: Desk) -> APIRouter:
+def make_invitations_router(*, access: AccessResolver, desk: InvitationService) -> APIRouter:
     """The routes of invitations. `access` answers 401 or 404 by itself."""
-    router = BoundedRouter(prefix="/v1", tags=["invitations"])
-    _add_inviting(router, access, desk)
-    _add_changing(router, access, desk)
-    _add_reading(router, access, desk)
+    router = InputLimitRouter(prefix="/v1", tags=["invitations"])
+    _add_create_routes(router, access, desk)
+    _add_change_routes(router, access, desk)
+    _add_read_routes(router, access, desk)
     return router
 
 
-def _add_inviting(router: APIRouter, access: AccessTo, desk: Desk) -> None:
-    many_answer: Any = {202: {"model": Batch, "description": "Many: kept, and sent as fast as Clerk takes them."}}
+def _add_create_routes(router: APIRouter, access: AccessResolver, desk: InvitationService) -> None:
+    many_answer: Any = {
+        202: {"model": InvitationBatch, "description": "Many: kept, and sent as fast as Clerk takes them."}
+    }
 
     @router.post(
         "/organizations/{id}/invitations",
@@ -196,9 +58,11 @@ def _add_inviting(router: APIRouter, access: AccessTo, desk: Desk) -> None:
         status_code=201,
         summary="Invite one person, or many",
         operation_id="invite",
-        responses={**many_answer, **_FAILURES},
+        responses={**many_answer, **_ERROR_RESPONSES},
     )
-    async def invite(request: Request, id: str, body: Annotated[OneOrMany, Body()], idempotency_key: Key = None) -> Any:
+    async def invite(
+        request: Request, id: str, body: Annotated[InvitationBody, Body()], idempotency_key: IdempotencyKey = None
+    ) -> Any:
         """Clerk makes the invitation and sends the mail; the person becomes a member when they accept.
 
         Of many, those who can't be invited are skipped, and the answer is a batch: `GET /v1/batches/{id}`.
@@ -206,9 +70,9 @@ def _add_inviting(router: APIRouter, access: AccessTo, desk: Desk) -> None:
         found = await access(request, id)
         if isinstance(found, Response):
             return found
-        if isinstance(body, NewInvitation):
-            wanted = Wanted(**body.model_dump())
-            return _invitation(await desk.invite.send(found, wanted, idempotency_key=idempotency_key))
+        if isinstance(body, InvitationCreate):
+            wanted = InvitationRequest(**body.model_dump())
+            return _to_invitation(await desk.invite.send(found, wanted, idempotency_key=idempotency_key))
         kept = await desk.invite_many.send(
             found,
             body.wishes(found.roles),
@@ -216,25 +80,25 @@ def _add_inviting(router: APIRouter, access: AccessTo, desk: Desk) -> None:
             notify=body.notify,
             idempotency_key=idempotency_key,
         )
-        return JSONResponse(_batch(kept).model_dump(), 202, headers={"Location": f"/v1/batches/{kept.id}"})
+        return JSONResponse(_to_batch(kept).model_dump(), 202, headers={"Location": f"/v1/batches/{kept.id}"})
 
     @router.post(
         "/organizations/{id}/invitations/preview",
-        response_model=Preview,
+        response_model=InvitationPreview,
         summary="Say what inviting a list would do",
         operation_id="previewInvitations",
-        responses=_FAILURES,
+        responses=_ERROR_RESPONSES,
     )
-    async def preview(request: Request, id: str, body: Invitees) -> Any:
+    async def preview(request: Request, id: str, body: InviteeList) -> Any:
         """For each: new, a former member, already a member, already invited, invalid, twice in the list, or over the
         seats. Nothing is sent."""
         found = await access(request, id)
         if isinstance(found, Response):
             return found
-        return _preview(await desk.invite_many.preview(found, body.wishes(found.roles)))
+        return _to_preview(await desk.invite_many.preview(found, body.wishes(found.roles)))
 
 
-def _add_changing(router: APIRouter, access: AccessTo, desk: Desk) -> None:
+def _add_change_routes(router: APIRouter, access: AccessResolver, desk: InvitationService) -> None:
     path = "/organizations/{id}/invitations/{invitation_id}"
 
     @router.post(
@@ -242,10 +106,14 @@ def _add_changing(router: APIRouter, access: AccessTo, desk: Desk) -> None:
         response_model=Invitation,
         summary="Send an invitation again",
         operation_id="resendInvitation",
-        responses=_FAILURES,
+        responses=_ERROR_RESPONSES,
     )
     async def resend(
-        request: Request, id: str, invitation_id: str, body: Resending | None = None, idempotency_key: Key = None
+        request: Request,
+        id: str,
+        invitation_id: str,
+        body: InvitationResendOptions | None = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> Any:
         """The old one is revoked and its link dead; the new one, with another id, is the answer."""
         found = await access(request, id)
@@ -253,29 +121,30 @@ def _add_changing(router: APIRouter, access: AccessTo, desk: Desk) -> None:
             return found
         notify = body.notify if body else True
         made = await desk.resend(found, invitation=invitation_id, notify=notify, idempotency_key=idempotency_key)
-        return _invitation(made)
+        return _to_invitation(made)
 
     @router.post(
         f"{path}/revoke",
         response_model=Invitation,
         summary="Take an invitation back",
         operation_id="revokeInvitation",
-        responses=_FAILURES,
+        responses=_ERROR_RESPONSES,
     )
-    async def revoke(request: Request, id: str, invitation_id: str, idempotency_key: Key = None) -> Any:
+    async def revoke(request: Request, id: str, invitation_id: str, idempotency_key: IdempotencyKey = None) -> Any:
         """Its link is dead from then on."""
         found = await access(request, id)
         if isinstance(found, Response):
             return found
-        return _invitation(await desk.revoke(found, invitation=invitation_id, idempotency_key=idempotency_key))
+        return _to_invitation(await desk.revoke(found, invitation=invitation_id, idempotency_key=idempotency_key))
 
 
-def _add_reading(router: APIRouter, access: AccessTo, desk: Desk) -> None:
+def _add_read_routes(router: APIRouter, access: AccessResolver, desk: InvitationService) -> None:
     path = "/organizations/{id}/invitations/{invitation_id}"
 
     @router.get(
-        f"{path}/link", response_model=Link, summary="The link of an invitation", operation_id="copyInvitationLink",
-        responses=_FAILURES,
+        f"{path}/link", response_model=InvitationLink, summary="The link of an invitation",
+        operation_id="copyInvitationLink",
+        responses=_ERROR_RESPONSES,
     )  # fmt: skip
     async def link(request: Request, id: str, invitation_id: str) -> Any:
         """For admins; every reading is in the audit."""
@@ -286,19 +155,20 @@ def _add_reading(router: APIRouter, access: AccessTo, desk: Desk) -> None:
         return JSONResponse({"url": url}, headers={"Cache-Control": "no-store"})
 
     @router.get(
-        f"{path}/timeline", response_model=Timeline, summary="The story of an invitation", operation_id="timeline",
-        responses=_FAILURES,
+        f"{path}/timeline", response_model=InvitationTimeline, summary="The story of an invitation",
+        operation_id="timeline",
+        responses=_ERROR_RESPONSES,
     )  # fmt: skip
     async def timeline(request: Request, id: str, invitation_id: str) -> Any:
         """Across its resends: asked, sent, link copied, resent, expired, accepted, member row made, first seen."""
         found = await access(request, id)
         if isinstance(found, Response):
             return found
-        return _timeline(await desk.timeline(found, invitation=invitation_id))
+        return _to_timeline(await desk.timeline(found, invitation=invitation_id))
 
     @router.get(
-        "/batches/{id}", response_model=Batch, summary="How far a batch is", operation_id="getBatch",
-        responses=_FAILURES,
+        "/batches/{id}", response_model=InvitationBatch, summary="How far a batch is", operation_id="getBatch",
+        responses=_ERROR_RESPONSES,
     )  # fmt: skip
     async def get_batch(request: Request, id: str, format: Annotated[Literal["json", "csv"], Query()] = "json") -> Any:
         """What became of each row; `format=csv` to open it in a spreadsheet."""
@@ -307,10 +177,10 @@ def _add_reading(router: APIRouter, access: AccessTo, desk: Desk) -> None:
         if isinstance(found, Response):
             return found
         shown = await desk.invite_many.get(found, id)
-        return _csv(shown) if format == "csv" else _batch(shown)
+        return _to_csv_response(shown) if format == "csv" else _to_batch(shown)
 
 
-def _invitation(made: model.Invitation) -> Invitation:
+def _to_invitation(made: models.ClerkInvitation) -> Invitation:
     return Invitation(
         id=made.clerk_id,
         email=made.email,
@@ -321,15 +191,17 @@ def _invitation(made: model.Invitation) -> Invitation:
     )
 
 
-def _preview(found: many.Preview) -> Preview:
-    names = PreviewLine.model_fields
-    lines = [PreviewLine(**{name: getattr(it, name) for name in names}) for it in found.lines]
-    return Preview(lines=lines, sent=found.sent, seats=found.seats, seats_used=found.seats_used, refusal=found.refusal)
+def _to_preview(found: invitations_models.InvitationBatchPreview) -> InvitationPreview:
+    names = InvitationPreviewRow.model_fields
+    lines = [InvitationPreviewRow(**{name: getattr(it, name) for name in names}) for it in found.lines]
+    return InvitationPreview(
+        lines=lines, sent=found.sent, seats=found.seats, seats_used=found.seats_used, refusal=found.refusal
+    )
 
 
-def _batch(found: batch.Batch) -> Batch:
-    names = BatchRow.model_fields
-    return Batch(
+def _to_batch(found: invitations_models.InvitationBatchProgress) -> InvitationBatch:
+    names = InvitationBatchRow.model_fields
+    return InvitationBatch(
         id=found.id,
         organization_id=found.organization_id,
         state="done" if found.is_done else "queued",
@@ -337,20 +209,20 @@ def _batch(found: batch.Batch) -> Batch:
         total=found.total,
         done=found.done,
         sent=found.sent,
-        rows=[BatchRow(**{name: getattr(it, name) for name in names}) for it in found.rows],
+        rows=[InvitationBatchRow(**{name: getattr(it, name) for name in names}) for it in found.rows],
     )
 
 
-def _csv(found: batch.Batch) -> Response:
-    names = tuple(BatchRow.model_fields)
-    lines = [line(names), *(line([getattr(it, name) for name in names]) for it in found.rows)]
+def _to_csv_response(found: invitations_models.InvitationBatchProgress) -> Response:
+    names = tuple(InvitationBatchRow.model_fields)
+    lines = [format_csv_line(names), *(format_csv_line([getattr(it, name) for name in names]) for it in found.rows)]
     disposition = f'attachment; filename="{found.id}.csv"'
     return Response("".join(lines), media_type="text/csv", headers={"Content-Disposition": disposition})
 
 
-def _timeline(story: Story) -> Timeline:
+def _to_timeline(story: InvitationHistory) -> InvitationTimeline:
     events = [
-        TimelineEvent(
+        InvitationTimelineEvent(
             at=to_iso(it.at),
             what=it.what,
             actor=it.actor,
@@ -360,15 +232,120 @@ def _timeline(story: Story) -> Timeline:
         )
         for it in story.events
     ]
-    return Timeline(email=story.email, events=events)
+    return InvitationTimeline(email=story.email, events=events)
 
 
-_FAILURES: dict[int | str, dict[str, Any]] = {
+_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"description": "Nobody is signed in."},
     403: {"description": "Only admins may do this."},
     404: {"description": "No such organization or invitation, or not one you may see."},
     409: {"description": "Already invited, already a member, no seat is left, or the invitation is over."},
     422: {"description": "The address, the role or something else can't be used. Nothing was changed."},
     429: {"description": "Too many invitations, or sent again too soon; the detail says when it works again."},
+    503: {"description": "Clerk did not answer, or is not configured."},
+}
+InstanceAdminResolver = Callable[[Request], Awaitable[Principal | Response]]
+
+
+def make_application_invitations_router(
+    *, admin: InstanceAdminResolver, applications: ApplicationInvitationService
+) -> APIRouter:
+    """The routes, for instance admins alone. `admin` answers 401, and 404 to everyone else, by itself."""
+    router = InputLimitRouter(prefix="/v1/invitations", tags=["invitations"])
+
+    @router.post(
+        "",
+        response_model=ApplicationInvitation,
+        status_code=201,
+        summary="Invite someone to the application",
+        operation_id="inviteToApp",
+        responses=_APPLICATION_ERROR_RESPONSES,
+    )
+    async def invite(
+        request: Request, body: ApplicationInvitationCreate, idempotency_key: IdempotencyKey = None
+    ) -> Any:
+        """Clerk makes the invitation; the role and the organization are the person's from the moment they sign up."""
+        found = await admin(request)
+        if isinstance(found, Response):
+            return found
+        wanted = ApplicationInvitationRequest(**body.model_dump())
+        return _to_application_invitation(await applications.invite(found, wanted, idempotency_key=idempotency_key))
+
+    @router.get(
+        "",
+        response_model=ApplicationInvitationList,
+        summary="The invitations to the application",
+        operation_id="listAppInvitations",
+        responses=_APPLICATION_ERROR_RESPONSES,
+    )
+    async def list_(
+        request: Request, status: InvitationStatus | None = None, query: Annotated[str, Query(max_length=320)] = ""
+    ) -> Any:
+        """Newest first, at most 500; revoked ones only when asked for. `query` is an id or a part of an address."""
+        found = await admin(request)
+        if isinstance(found, Response):
+            return found
+        listed = await applications.list(found, status=status, query=query)
+        return ApplicationInvitationList(data=[_to_application_invitation(it) for it in listed])
+
+    _add_application_change_routes(router, admin, applications)
+    return router
+
+
+def _add_application_change_routes(
+    router: APIRouter, admin: InstanceAdminResolver, applications: ApplicationInvitationService
+) -> None:
+    @router.post(
+        "/{invitation_id}/revoke",
+        response_model=ApplicationInvitation,
+        summary="Take an invitation to the application back",
+        operation_id="revokeAppInvitation",
+        responses=_APPLICATION_ERROR_RESPONSES,
+    )
+    async def revoke(request: Request, invitation_id: str, idempotency_key: IdempotencyKey = None) -> Any:
+        """Its link is dead; where sign-up is open to all, the person can still sign up without it."""
+        found = await admin(request)
+        if isinstance(found, Response):
+            return found
+        return _to_application_invitation(
+            await applications.revoke(found, invitation=invitation_id, idempotency_key=idempotency_key)
+        )
+
+    @router.post(
+        "/{invitation_id}/resend",
+        response_model=ApplicationInvitation,
+        summary="Send an invitation to the application again",
+        operation_id="resendAppInvitation",
+        responses=_APPLICATION_ERROR_RESPONSES,
+    )
+    async def resend(request: Request, invitation_id: str, idempotency_key: IdempotencyKey = None) -> Any:
+        """The old one is revoked, and a new one with the same role and organization is made; an expired one too."""
+        found = await admin(request)
+        if isinstance(found, Response):
+            return found
+        return _to_application_invitation(
+            await applications.resend(found, invitation=invitation_id, idempotency_key=idempotency_key)
+        )
+
+
+def _to_application_invitation(it: models.ClerkApplicationInvitation) -> ApplicationInvitation:
+    role, organization = it.public_metadata.get("role"), it.public_metadata.get("organization")
+    return ApplicationInvitation(
+        id=it.clerk_id,
+        email=it.email,
+        status=it.status,  # type: ignore[arg-type]  # checked by pydantic
+        role=role if isinstance(role, str) else None,
+        organization_id=organization if isinstance(organization, str) else None,
+        created_at=to_iso(it.created_at),
+        expires_at=to_iso(it.expires_at),
+    )
+
+
+_APPLICATION_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"description": "Nobody is signed in."},
+    404: {"description": "Not an admin of this installation, or no such invitation or organization."},
+    409: {"description": "Already invited, has an account already, or the invitation is over."},
+    422: {"description": "The address, the role or something else can't be used. Nothing was changed."},
+    429: {"description": "Too many invitations; the detail says when it works again."},
     503: {"description": "Clerk did not answer, or is not configured."},
 }

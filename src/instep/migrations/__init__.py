@@ -1,1 +1,1 @@
-"""Alembic migrations, run by instep.kit.schema."""
+"""Alembic migrations, run by instep.core.schema_migrations."""

@@ -2,16 +2,16 @@
 
 from alembic import context
 
-from instep.access import tables as _access
 from instep.audit import tables as _audit
-from instep.inbox import tables as _inbox
-from instep.journal import tables as _journal
-from instep.kit.db import metadata
-from instep.kit.schema import VERSION_TABLE
+from instep.auth import tables as _access
+from instep.core.db import metadata
+from instep.core.schema_migrations import VERSION_TABLE
 from instep.migrations import search
-from instep.mirror import held
+from instep.mirror import deferred_indexes
 from instep.mirror import tables as _mirror
+from instep.operations import tables as _journal
 from instep.sync import tables as _sync
+from instep.webhooks import tables as _inbox
 
 __all__ = ["_access", "_audit", "_inbox", "_journal", "_mirror", "_sync"]
 
@@ -26,4 +26,4 @@ context.configure(
 )
 context.run_migrations()
 search.ensure(connection)
-held.make_all(connection)
+deferred_indexes.create_all_deferred_indexes(connection)

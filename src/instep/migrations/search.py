@@ -7,14 +7,20 @@ finds the same people more slowly, and gets its indexes from the next `instep mi
 
 import sqlalchemy as sa
 
-from instep.mirror.search import TEXTS, has_index, held_by, index_of, make_on_postgresql
+from instep.mirror.search import (
+    INDEXED_TEXT_SQL,
+    create_postgresql_index,
+    get_search_index_name,
+    get_unindexed_fact_name,
+    has_search_index,
+)
 
 _GATHERED = 16 * 2**20  # bytes that FTS5 gathers before it writes: a bulk load makes fewer pieces, to be merged again
 
 
 def ensure(conn: sa.Connection) -> bool:
     """Make what is missing; whether it is there now."""
-    if has_index(conn):
+    if has_search_index(conn):
         return True
     try:
         with conn.begin_nested():
@@ -29,7 +35,7 @@ def ensure(conn: sa.Connection) -> bool:
 def _make_on_postgresql(conn: sa.Connection) -> None:
     conn.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
     for table, _ in _texts(conn):
-        make_on_postgresql(conn, table)
+        create_postgresql_index(conn, table)
 
 
 def _make_on_sqlite(conn: sa.Connection) -> None:
@@ -39,14 +45,14 @@ def _make_on_sqlite(conn: sa.Connection) -> None:
 
 
 def _texts(conn: sa.Connection) -> list[tuple[str, str]]:
-    return [(table, text) for (dialect, table), text in TEXTS.items() if dialect == conn.dialect.name]
+    return [(table, text) for (dialect, table), text in INDEXED_TEXT_SQL.items() if dialect == conn.dialect.name]
 
 
 def _sqlite(table: str, text: str) -> list[str]:
     """An index beside the table, kept in step by triggers but for the newest rows while a bulk load holds it."""
-    index = index_of(table, "sqlite")
+    index = get_search_index_name(table, "sqlite")
     old, new = (text.format(row=f"{row}.") for row in ("OLD", "NEW"))
-    held = f"(SELECT CAST(value AS INTEGER) FROM instep_facts WHERE name = '{held_by(table)}')"
+    held = f"(SELECT CAST(value AS INTEGER) FROM instep_facts WHERE name = '{get_unindexed_fact_name(table)}')"
     forget = f"INSERT INTO {index} ({index}, rowid, text) VALUES ('delete', OLD.rowid, {old});"
     learn = f"INSERT INTO {index} (rowid, text) VALUES (NEW.rowid, {new});"
     return [

@@ -1,11 +1,18 @@
-"""The tables of the mirror. Times are Unix milliseconds; `version` is Clerk's own `updated_at`."""
+"""Tables of the mirror. Times are Unix milliseconds; `version` is Clerk's `updated_at`."""
 
 import sqlalchemy as sa
 
-from instep.kit.db import Json, metadata
+from instep.core.db import Json, metadata
 
+facts = sa.Table(
+    "instep_facts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    comment="Single facts of this installation, such as the Clerk instance it belongs to.",
+)
 _Text = sa.Text
-_At = sa.BigInteger
+_UnixMillis = sa.BigInteger
 users = sa.Table(
     "instep_users",
     metadata,
@@ -23,18 +30,18 @@ users = sa.Table(
     sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("is_banned", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("is_deprovisioned", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("last_sign_in_at", _At),
-    sa.Column("last_active_at", _At),
+    sa.Column("last_sign_in_at", _UnixMillis),
+    sa.Column("last_active_at", _UnixMillis),
     sa.Column("sort_name", _Text, nullable=False),
     sa.Column("search_text", _Text, nullable=False),
-    sa.Column("joined_at", _At, nullable=False),
-    sa.Column("deactivated_at", _At),
-    sa.Column("deleted_at", _At),
-    sa.Column("version", _At, nullable=False, server_default="0"),
+    sa.Column("joined_at", _UnixMillis, nullable=False),
+    sa.Column("deactivated_at", _UnixMillis),
+    sa.Column("deleted_at", _UnixMillis),
+    sa.Column("version", _UnixMillis, nullable=False, server_default="0"),
     sa.Column("digest", _Text, nullable=False, server_default=""),
-    sa.Column("gone_at", _At),
-    sa.Column("absent_at", _At),
-    sa.Column("changed_at", _At, nullable=False),
+    sa.Column("gone_at", _UnixMillis),
+    sa.Column("absent_at", _UnixMillis),
+    sa.Column("changed_at", _UnixMillis, nullable=False),
     sa.Index("ix_instep_users_email", sa.text("lower(email)")),
     sa.Index("ix_instep_users_username", sa.text("lower(username)")),
     sa.Index("ix_instep_users_joined", "joined_at", "id"),
@@ -51,13 +58,13 @@ organizations = sa.Table(
     sa.Column("image_url", _Text),
     sa.Column("max_members", sa.Integer),
     sa.Column("public_metadata", Json, nullable=False, server_default="{}"),
-    sa.Column("joined_at", _At, nullable=False),
-    sa.Column("deleted_at", _At),
-    sa.Column("version", _At, nullable=False, server_default="0"),
+    sa.Column("joined_at", _UnixMillis, nullable=False),
+    sa.Column("deleted_at", _UnixMillis),
+    sa.Column("version", _UnixMillis, nullable=False, server_default="0"),
     sa.Column("digest", _Text, nullable=False, server_default=""),
-    sa.Column("gone_at", _At),
-    sa.Column("absent_at", _At),
-    sa.Column("changed_at", _At, nullable=False),
+    sa.Column("gone_at", _UnixMillis),
+    sa.Column("absent_at", _UnixMillis),
+    sa.Column("changed_at", _UnixMillis, nullable=False),
     comment="Organizations. clerk_id is null for a local one; gone_at and absent_at as for people.",
 )
 memberships = sa.Table(
@@ -71,14 +78,14 @@ memberships = sa.Table(
     sa.Column("status", _Text, nullable=False),
     sa.Column("sort_name", _Text, nullable=False),
     sa.Column("search_text", _Text, nullable=False),
-    sa.Column("joined_at", _At, nullable=False),
-    sa.Column("deactivated_at", _At),
+    sa.Column("joined_at", _UnixMillis, nullable=False),
+    sa.Column("deactivated_at", _UnixMillis),
     sa.Column("deactivation", _Text),
-    sa.Column("version", _At, nullable=False, server_default="0"),
+    sa.Column("version", _UnixMillis, nullable=False, server_default="0"),
     sa.Column("digest", _Text, nullable=False, server_default=""),
-    sa.Column("gone_at", _At),
-    sa.Column("absent_at", _At),
-    sa.Column("changed_at", _At, nullable=False),
+    sa.Column("gone_at", _UnixMillis),
+    sa.Column("absent_at", _UnixMillis),
+    sa.Column("changed_at", _UnixMillis, nullable=False),
     sa.Index("ix_instep_memberships_page", "organization_id", "status", "sort_name", "id"),
     sa.Index("ix_instep_memberships_role_page", "organization_id", "status", "role", "sort_name", "id"),
     sa.Index("ix_instep_memberships_joined", "joined_at", "id"),
@@ -107,9 +114,9 @@ roles = sa.Table(
     sa.Column("permissions", Json, nullable=False, server_default="[]"),
     sa.Column("is_admin", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("is_default", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("version", _At, nullable=False, server_default="0"),
-    sa.Column("listed_at", _At),
-    sa.Column("gone_at", _At),
+    sa.Column("version", _UnixMillis, nullable=False, server_default="0"),
+    sa.Column("listed_at", _UnixMillis),
+    sa.Column("gone_at", _UnixMillis),
     comment="Roles of the Clerk instance. permissions: their keys; is_admin: may manage members; is_default: given "
     "where nobody chose; "
     "listed_at: when a whole list had it, null while it is known from a webhook alone; gone_at: deleted.",

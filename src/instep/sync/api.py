@@ -1,4 +1,4 @@
-"""Sync over REST, for instance admins: `/v1/sync...`."""
+"""REST routes and schemas of sync: `/v1/sync...`."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -7,19 +7,18 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from instep.access.principal import Principal
-from instep.kit.incoming import BoundedRouter
-from instep.sync import store
-from instep.sync.answers import finding_as_json, freshness_as_json, run_as_json
-from instep.sync.fresh import Fresh
-from instep.sync.look import find_run, list_runs
-from instep.sync.model import Run, SyncRefused
-from instep.sync.run import Sync
+from instep.auth.principal import Principal
+from instep.core.request_limits import InputLimitRouter
+from instep.sync import repository
+from instep.sync.jobs import FreshnessMonitor
+from instep.sync.models import Run, SyncRefusedError, finding_to_dict, freshness_to_dict, run_to_dict
+from instep.sync.repository import find_run, list_runs
+from instep.sync.service import SyncService
 
-AdminOf = Callable[[Request], Awaitable[Principal | Response]]
-After = Annotated[int, Query(ge=0, lt=2**31, description="The number of the last finding of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=500)]
-FAILURES: dict[int | str, dict[str, Any]] = {
+AdminResolver = Callable[[Request], Awaitable[Principal | Response]]
+AfterQuery = Annotated[int, Query(ge=0, lt=2**31, description="The number of the last finding of the page before.")]
+LimitQuery = Annotated[int, Query(ge=1, le=500)]
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"description": "Nobody is signed in."},
     403: {"description": "The key may only read, or the request came from another site."},
     404: {"description": "No such plan, or not an instance admin."},
@@ -28,7 +27,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class RunAnswer(BaseModel):
+class SyncRun(BaseModel):
     """A run. `counts`: findings by kind, or what was done; `totals`: what Clerk said there is, and what was read."""
 
     id: str
@@ -47,7 +46,7 @@ class RunAnswer(BaseModel):
     code: str | None
 
 
-class DifferenceAnswer(BaseModel):
+class SyncDifference(BaseModel):
     """One field with both values, and the side whose word counts."""
 
     field: str
@@ -56,7 +55,7 @@ class DifferenceAnswer(BaseModel):
     belongs_to: str
 
 
-class FindingAnswer(BaseModel):
+class SyncFinding(BaseModel):
     """One row that is not the same on both sides; `mend` is where it is mended, null where a person has to look."""
 
     number: int
@@ -65,7 +64,7 @@ class FindingAnswer(BaseModel):
     clerk_id: str
     id: str | None
     label: str
-    differences: list[DifferenceAnswer]
+    differences: list[SyncDifference]
     wrote_last: str | None
     wrote_at: str | None
     mend: str | None
@@ -74,15 +73,15 @@ class FindingAnswer(BaseModel):
     outcome_reason: str | None
 
 
-class Findings(BaseModel):
+class SyncFindingList(BaseModel):
     """A run and a page of what it found; `next` is the `after` of the next page."""
 
-    run: RunAnswer
-    findings: list[FindingAnswer]
+    run: SyncRun
+    findings: list[SyncFinding]
     next: int | None
 
 
-class FreshnessAnswer(BaseModel):
+class WebhookFreshness(BaseModel):
     """How the webhook stood when it was last looked at."""
 
     looked_at: str
@@ -91,14 +90,14 @@ class FreshnessAnswer(BaseModel):
     warning: str | None
 
 
-class Status(BaseModel):
+class SyncStatus(BaseModel):
     """The last runs, newest first."""
 
-    runs: list[RunAnswer]
-    freshness: FreshnessAnswer | None
+    runs: list[SyncRun]
+    freshness: WebhookFreshness | None
 
 
-class NewPlan(BaseModel):
+class CreatePlanRequest(BaseModel):
     """How many deletions of each kind are allowed; null: the greater of 10 and 1 %."""
 
     model_config = ConfigDict(extra="forbid")
@@ -106,7 +105,7 @@ class NewPlan(BaseModel):
     allow_gone: Annotated[int | None, Field(ge=0)] = None
 
 
-class Choice(BaseModel):
+class ApplyPlanRequest(BaseModel):
     """The numbers of the rows to apply; null: all. `allow_gone` as for the plan, in its place."""
 
     model_config = ConfigDict(extra="forbid")
@@ -115,47 +114,47 @@ class Choice(BaseModel):
     allow_gone: Annotated[int | None, Field(ge=0)] = None
 
 
-def make_router(*, admin: AdminOf, sync: Sync, fresh: Fresh) -> APIRouter:
+def make_router(*, admin: AdminResolver, sync: SyncService, fresh: FreshnessMonitor) -> APIRouter:
     """The routes. `admin` answers 401, 403 and 404 by itself."""
-    router = BoundedRouter(prefix="/v1/sync", tags=["sync"], responses=FAILURES)
-    _add_reading(router, admin, sync, fresh)
-    _add_doing(router, admin, sync)
+    router = InputLimitRouter(prefix="/v1/sync", tags=["sync"], responses=ERROR_RESPONSES)
+    _add_read_routes(router, admin, sync, fresh)
+    _add_run_routes(router, admin, sync)
     return router
 
 
-def _add_reading(router: APIRouter, admin: AdminOf, sync: Sync, fresh: Fresh) -> None:
-    @router.get("", response_model=Status, summary="The last runs", operation_id="get_sync")
+def _add_read_routes(router: APIRouter, admin: AdminResolver, sync: SyncService, fresh: FreshnessMonitor) -> None:
+    @router.get("", response_model=SyncStatus, summary="The last runs", operation_id="get_sync")
     async def status(request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Any:
         """And whether the webhook has gone quiet."""
         who = await admin(request)
         if isinstance(who, Response):
             return who
         runs = await sync.db.read(list_runs, now=sync.clock(), limit=limit)
-        return {"runs": [run_as_json(it) for it in runs], "freshness": freshness_as_json(fresh.last)}
+        return {"runs": [run_to_dict(it) for it in runs], "freshness": freshness_to_dict(fresh.last)}
 
-    @router.get("/plans/{id}", response_model=Findings, summary="A plan", operation_id="get_plan")
-    async def plan(request: Request, id: str, after: After = 0, limit: Limit = 100) -> Any:
+    @router.get("/plans/{id}", response_model=SyncFindingList, summary="A plan", operation_id="get_plan")
+    async def plan(request: Request, id: str, after: AfterQuery = 0, limit: LimitQuery = 100) -> Any:
         """What it would change, and what became of each row."""
         who = await admin(request)
         if isinstance(who, Response):
             return who
         found = await sync.db.read(find_run, id, now=sync.clock())
         if found is None or found.kind not in ("plan", "check"):
-            raise SyncRefused("There is no such plan.", code="no_plan", status=404)
-        return await _findings(sync, found, after, limit)
+            raise SyncRefusedError("There is no such plan.", code="no_plan", status=404)
+        return await _load_findings(sync, found, after, limit)
 
 
-def _add_doing(router: APIRouter, admin: AdminOf, sync: Sync) -> None:
-    @router.post("/check", response_model=Findings, summary="What differs", operation_id="check_sync")
-    async def check(request: Request, limit: Limit = 100) -> Any:
+def _add_run_routes(router: APIRouter, admin: AdminResolver, sync: SyncService) -> None:
+    @router.post("/check", response_model=SyncFindingList, summary="What differs", operation_id="check_sync")
+    async def check(request: Request, limit: LimitQuery = 100) -> Any:
         """Reads everything on both sides and compares the contents; changes nothing, and reports however much it is."""
         who = await admin(request)
         if isinstance(who, Response):
             return who
-        return await _findings(sync, await sync.check(actor=who.id), 0, limit)
+        return await _load_findings(sync, await sync.check(actor=who.id), 0, limit)
 
-    @router.post("/plans", response_model=Findings, status_code=201, summary="Plan", operation_id="make_plan")
-    async def make_plan(request: Request, body: NewPlan | None = None, limit: Limit = 100) -> Any:
+    @router.post("/plans", response_model=SyncFindingList, status_code=201, summary="Plan", operation_id="make_plan")
+    async def make_plan(request: Request, body: CreatePlanRequest | None = None, limit: LimitQuery = 100) -> Any:
         """Keeps what would be changed, sealed by a hash and good for 15 minutes.
 
         One that would delete more than is allowed is made as well; its run has the code `fuse`, and applying it is
@@ -165,24 +164,24 @@ def _add_doing(router: APIRouter, admin: AdminOf, sync: Sync) -> None:
         if isinstance(who, Response):
             return who
         allowed = body.allow_gone if body else None
-        return await _findings(sync, await sync.plan(actor=who.id, allow_gone=allowed), 0, limit)
+        return await _load_findings(sync, await sync.plan(actor=who.id, allow_gone=allowed), 0, limit)
 
-    @router.post("/plans/{id}/apply", response_model=RunAnswer, summary="Apply a plan", operation_id="apply_plan")
-    async def apply(request: Request, id: str, body: Choice | None = None) -> Any:
+    @router.post("/plans/{id}/apply", response_model=SyncRun, summary="Apply a plan", operation_id="apply_plan")
+    async def apply(request: Request, id: str, body: ApplyPlanRequest | None = None) -> Any:
         """All rows or the chosen ones; each is looked at again, and what changed meanwhile is skipped and said."""
         who = await admin(request)
         if isinstance(who, Response):
             return who
-        wish = body or Choice()
-        return run_as_json(await sync.apply(id, actor=who.id, chosen=wish.rows, allow_gone=wish.allow_gone))
+        wish = body or ApplyPlanRequest()
+        return run_to_dict(await sync.apply(id, actor=who.id, chosen=wish.rows, allow_gone=wish.allow_gone))
 
 
-async def _findings(sync: Sync, run: Run, after: int, limit: int) -> dict[str, Any]:
-    rows = await sync.db.read(store.list_findings, run.id, after=after, limit=limit + 1)
+async def _load_findings(sync: SyncService, run: Run, after: int, limit: int) -> dict[str, Any]:
+    rows = await sync.db.read(repository.list_findings, run.id, after=after, limit=limit + 1)
     more = len(rows) > limit
     rows = rows[:limit]
     return {
-        "run": run_as_json(run),
-        "findings": [finding_as_json(it) for it in rows],
+        "run": run_to_dict(run),
+        "findings": [finding_to_dict(it) for it in rows],
         "next": rows[-1].number if more else None,
     }

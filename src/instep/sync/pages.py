@@ -1,4 +1,4 @@
-"""The pages of sync: how it stands, what a run found as before and after, and asking a worker for the next one."""
+"""Console pages of sync: overview, runs, and starting, applying or withdrawing a run."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -8,20 +8,26 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from instep.access.console import Console
-from instep.access.principal import Principal
-from instep.kit.confirm import Confirm
-from instep.kit.errors import InstepError
-from instep.kit.html import is_partial
-from instep.sync import panels, store, view
-from instep.sync.asked import Asked
-from instep.sync.look import find_run, look_around, look_at
-from instep.sync.model import Run, RunKind
-from instep.sync.panels import PAGE, Reading
-from instep.sync.questions import allowing, chosen_of, mending, number_of
+from instep.auth.principal import Principal
+from instep.console.components import ConfirmationDialog
+from instep.console.responses import PageResponder
+from instep.core.errors import InstepError
+from instep.core.templates import is_fragment_request
+from instep.sync import repository, views
+from instep.sync.jobs import RunQueue
+from instep.sync.models import Run, RunKind
+from instep.sync.repository import find_run, load_overview, load_run_details
+from instep.sync.views import (
+    PAGE_SIZE,
+    RenderContext,
+    confirm_apply,
+    confirm_deletion_limit,
+    parse_number,
+    parse_selected_rows,
+)
 
-HERE = "/sync"
-STARTED: tuple[RunKind, ...] = ("check", "first", "changed")
+SYNC_PATH = "/sync"
+STARTABLE_KINDS: tuple[RunKind, ...] = ("check", "first", "changed")
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,8 @@ class SyncPages:
     `every` is how often a check runs by itself, in milliseconds; 0 never.
     """
 
-    console: Console
-    asked: Asked
+    console: PageResponder
+    asked: RunQueue
     names: Callable[[Sequence[str]], Awaitable[dict[str, str]]]
     every: int = 0
 
@@ -40,7 +46,7 @@ class SyncPages:
         """All of them, to be put into the app's list."""
         return [
             Route("/sync", self.overview, methods=["GET"]),
-            *(Route(f"/sync/{kind}", self.start, methods=["POST"]) for kind in STARTED),
+            *(Route(f"/sync/{kind}", self.start, methods=["POST"]) for kind in STARTABLE_KINDS),
             Route("/sync/plan", self.ask_plan, methods=["GET"]),
             Route("/sync/plan", self.plan, methods=["POST"]),
             Route("/sync/runs/{run}", self.show, methods=["GET"]),
@@ -51,13 +57,13 @@ class SyncPages:
 
     async def overview(self, request: Request) -> Response:
         """How it stands: what runs, the last check and its findings, the webhook, the policy, the last runs."""
-        asker = await self.console.instance_admin(request)
+        asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
             return asker
         now, sync = self.console.pages.clock(), self.asked.sync
-        look = await sync.db.read(look_around, sync.newest_event, now=now)
-        reading = await self._reading(_actors_of((*look.unfinished, *look.runs)), now)
-        context = panels.overview(look, reading, policy=sync.policy, every=self.every)
+        look = await sync.db.read(load_overview, sync.newest_event, now=now)
+        reading = await self._reading(_collect_actor_ids((*look.unfinished, *look.runs)), now)
+        context = views.build_overview_context(look, reading, policy=sync.policy, every=self.every)
         context["is_empty"] = not look.unfinished and await sync.is_empty()
         return await self._answer(request, asker, "overview", context)
 
@@ -69,18 +75,20 @@ class SyncPages:
             "first": _("Taking everyone in"),
             "changed": _("Taking the latest changes in"),
         }
-        kind = next(it for it in STARTED if request.url.path == f"/sync/{it}")
+        kind = next(it for it in STARTABLE_KINDS if request.url.path == f"/sync/{it}")
         return await self._ask(request, kind, title=titles[kind], back="/sync")
 
     async def ask_plan(self, request: Request) -> Response:
         """The question before a plan that may delete more than the fuse lets pass."""
-        asker = await self.console.instance_admin(request)
+        asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
             return asker
-        allowed = number_of(request.query_params.get("allow_gone", ""))
+        allowed = parse_number(request.query_params.get("allow_gone", ""))
         if allowed is None:
             return RedirectResponse("/sync", 303)
-        return await self.console.ask(request, allowing(allowed, self.console.words), asker, here=HERE)
+        return await self.console.ask(
+            request, confirm_deletion_limit(allowed, self.console.words), asker, here=SYNC_PATH
+        )
 
     async def plan(self, request: Request) -> Response:
         """Ask for a plan, and go where it will be shown."""
@@ -88,10 +96,10 @@ class SyncPages:
             return foreign
         form = await request.form()
         allowed = str(form.get("allow_gone", ""))
-        if allowed and str(form.get("word", "")) != allowing(0, self.console.words).word:
+        if allowed and str(form.get("word", "")) != confirm_deletion_limit(0, self.console.words).word:
             return self._not_meant(request)
         title = self.console.words.gettext("Making a plan")
-        return await self._ask(request, "plan", title=title, back="", allow_gone=number_of(allowed))
+        return await self._ask(request, "plan", title=title, back="", allow_gone=parse_number(allowed))
 
     async def show(self, request: Request) -> Response:
         """One run: what it read and found; of a plan, what may be applied; of a mending, what became of each row."""
@@ -101,11 +109,11 @@ class SyncPages:
         asker, run = found
         query, now = request.query_params, self.console.pages.clock()
         kind = query.get("kind", "") if query.get("kind") in run.counts else ""
-        after = number_of(query.get("after", "")) or 0
-        shown = await self.asked.db.read(look_at, run, kind=kind, after=after, limit=PAGE + 1, now=now)
-        actors = _actors_of([run, *([shown.mending] if shown.mending else [])])
-        reading = await self._reading([*actors, *view.ids_of(shown.rows)], now)
-        context = panels.run_page(run, shown, reading)
+        after = parse_number(query.get("after", "")) or 0
+        shown = await self.asked.db.read(load_run_details, run, kind=kind, after=after, limit=PAGE_SIZE + 1, now=now)
+        actors = _collect_actor_ids([run, *([shown.mending] if shown.mending else [])])
+        reading = await self._reading([*actors, *views.collect_ids(shown.rows)], now)
+        context = views.build_run_context(run, shown, reading)
         onward = request.url.include_query_params(after=context["after"])
         context |= {"kind": kind, "has_cursor": bool(after), "path": f"/sync/runs/{run.id}"}
         context["more"] = f"{onward.path}?{onward.query}" if context["after"] else None
@@ -117,8 +125,8 @@ class SyncPages:
         if isinstance(found, Response):
             return found
         asker, run = found
-        question = await self._question(run, chosen_of(request.query_params.getlist("row")))
-        return await self.console.ask(request, question, asker, here=HERE) if question else self._nothing(request)
+        question = await self._question(run, parse_selected_rows(request.query_params.getlist("row")))
+        return await self.console.ask(request, question, asker, here=SYNC_PATH) if question else self._nothing(request)
 
     async def apply(self, request: Request) -> Response:
         """Ask a worker to mend all rows, or the chosen ones."""
@@ -129,7 +137,7 @@ class SyncPages:
             return found
         asker, run = found
         form = await request.form()
-        chosen = chosen_of([str(it) for it in form.getlist("row")])
+        chosen = parse_selected_rows([str(it) for it in form.getlist("row")])
         question = await self._question(run, chosen)
         if question is None:
             return self._nothing(request)
@@ -160,7 +168,7 @@ class SyncPages:
         """Ask for a run; then go `back`, or where it is shown."""
         if foreign := self.console.foreign(request):
             return foreign
-        asker = await self.console.instance_admin(request)
+        asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
             return asker
         try:
@@ -171,7 +179,7 @@ class SyncPages:
         return self.console.done(request, title, onward, events=None if back else {"go-to": {"url": onward}})
 
     async def _find(self, request: Request) -> tuple[Principal, Run] | Response:
-        asker = await self.console.instance_admin(request)
+        asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
             return asker
         run = await self.asked.db.read(find_run, request.path_params["run"], now=self.console.pages.clock())
@@ -180,10 +188,10 @@ class SyncPages:
         _ = self.console.words.gettext
         return self.console.pages.error(request, status=404, title=_("Not found"), text=_("There is no such run."))
 
-    async def _question(self, run: Run, chosen: Sequence[int] | None) -> Confirm | None:
+    async def _question(self, run: Run, chosen: Sequence[int] | None) -> ConfirmationDialog | None:
         """None where nothing of it can be mended."""
-        counts = await self.asked.db.read(store.count_open, run.id, chosen) if run.kind == "plan" else {}
-        return mending(run, counts, chosen, self.console.words) if counts else None
+        counts = await self.asked.db.read(repository.count_open_findings, run.id, chosen) if run.kind == "plan" else {}
+        return confirm_apply(run, counts, chosen, self.console.words) if counts else None
 
     def _nothing(self, request: Request) -> Response:
         _ = self.console.words.gettext
@@ -195,18 +203,18 @@ class SyncPages:
         text = _("Type the word, then send it again.")
         return self.console.pages.error(request, status=422, title=_("Nothing was changed"), text=text)
 
-    async def _reading(self, ids: Sequence[str], now: int) -> Reading:
-        return Reading(names=await self.names(ids), words=self.console.words, now=now)
+    async def _reading(self, ids: Sequence[str], now: int) -> RenderContext:
+        return RenderContext(names=await self.names(ids), words=self.console.words, now=now)
 
     async def _answer(
         self, request: Request, asker: Principal, page: str, context: dict[str, Any], *, is_more: bool = False
     ) -> Response:
-        if not is_partial(request):
-            return await self.console.page(request, f"sync/{page}.html", asker, here=HERE, **context)
+        if not is_fragment_request(request):
+            return await self.console.page(request, f"sync/{page}.html", asker, here=SYNC_PATH, **context)
         piece = "more" if is_more else "region"
         return self.console.pages.fragment(request, f"sync/{page}_{piece}.html", **context)
 
 
-def _actors_of(runs: Sequence[Run]) -> list[str]:
+def _collect_actor_ids(runs: Sequence[Run]) -> list[str]:
     """Return the ids of all who asked for these runs, and of those who acted as them."""
     return [id for it in runs for id in (it.actor, it.impersonator) if id]

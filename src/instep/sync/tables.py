@@ -1,8 +1,8 @@
-"""The tables of sync: its runs, what they found, and the lease that lets one run at a time."""
+"""Tables of sync: runs, findings, the lease and webhook freshness."""
 
 import sqlalchemy as sa
 
-from instep.kit.db import Json, metadata
+from instep.core.db import Json, metadata
 
 UNFINISHED = sa.text("state IN ('asked', 'running')")
 leases = sa.Table(

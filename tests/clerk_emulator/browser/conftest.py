@@ -9,7 +9,7 @@ import pytest
 from clerk_emulator.pytest_plugin import Clerk
 from clerk_emulator.wire.keyring import publishable_key
 from tests.clerk_emulator.browser.application import Application, MakeApplication
-from tests.support.browser import NewPage, browser  # noqa: F401 - that of the tests around is a client for HTTP
+from tests.support.browser import NewPage
 from tests.support.need import need
 
 NODE = Path(__file__).parents[1] / "node"

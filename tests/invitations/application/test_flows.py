@@ -7,14 +7,15 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from clerk_emulator.wire.organization_json import accept_url
-from instep.access.principal import BREAK_GLASS, Principal
-from instep.access.store import find_principal
-from instep.audit.store import Filter, list_entries
-from instep.invitations.application.flows import WantedInApp
-from instep.invitations.rules import InviteRefused
-from instep.journal.model import Unsettled
-from instep.kit.db import Conn
+from instep.audit.filters import AuditFilter
+from instep.audit.repository import list_entries
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL, Principal
+from instep.auth.repository import find_principal
+from instep.core.db import Conn
+from instep.invitations.models import ApplicationInvitationRequest
+from instep.invitations.policies import InvitationRefusedError
 from instep.mirror.tables import memberships, organizations, users
+from instep.operations.workflow import OperationPendingError
 from tests.invitations.firms import ADA, BOB, accept, furnish, mortal, next_day, operations, recover
 from tests.support.world import Firm
 
@@ -50,8 +51,10 @@ async def sign_up(firm: Firm, email: str = MAYA) -> None:
     await firm.settle()
 
 
-async def refusal(firm: Firm, wanted: WantedInApp, principal: Principal = BREAK_GLASS) -> tuple[str, int, str]:
-    with pytest.raises(InviteRefused) as caught:
+async def refusal(
+    firm: Firm, wanted: ApplicationInvitationRequest, principal: Principal = BREAK_GLASS_PRINCIPAL
+) -> tuple[str, int, str]:
+    with pytest.raises(InvitationRefusedError) as caught:
         await firm.services.invitations.applications.invite(principal, wanted)
     return caught.value.code, caught.value.status, str(caught.value)
 
@@ -59,7 +62,9 @@ async def refusal(firm: Firm, wanted: WantedInApp, principal: Principal = BREAK_
 async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm) -> None:
     await furnish_locally(firm)
     applications = firm.services.invitations.applications
-    made = await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA, role="admin", organization="local"))
+    made = await applications.invite(
+        BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA, role="admin", organization="local")
+    )
     assert (made.status, made.public_metadata["role"], made.public_metadata["organization"]) == (
         "pending",
         "org:admin",
@@ -67,8 +72,8 @@ async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm
     )
     await sign_up(firm)
     query = sa.select(memberships.c.role, memberships.c.status).join(users).where(users.c.email == MAYA)
-    assert firm.services.db.reading(lambda conn: list(map(tuple, conn.execute(query)))) == [("org:admin", "active")]
-    (entry,) = await firm.services.db.read(list_entries, Filter(action="membership.joined"))
+    assert firm.services.db.read_sync(lambda conn: list(map(tuple, conn.execute(query)))) == [("org:admin", "active")]
+    (entry,) = await firm.services.db.read(list_entries, AuditFilter(action="membership.joined"))
     assert entry.organization_id == "ogn_local"
     found = await firm.services.db.read(find_principal, firm.user_id(MAYA), admins=frozenset())
     assert isinstance(found, Principal)
@@ -77,7 +82,9 @@ async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm
 
 async def test_a_role_in_the_application_is_theirs(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    await firm.services.invitations.applications.invite(BREAK_GLASS, WantedInApp(email=MAYA, role="admin"))
+    await firm.services.invitations.applications.invite(
+        BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA, role="admin")
+    )
     await sign_up(firm)
     found = await firm.services.db.read(find_principal, firm.user_id(MAYA), admins=frozenset())
     assert isinstance(found, Principal)
@@ -86,7 +93,7 @@ async def test_a_role_in_the_application_is_theirs(sqlite_firm: Firm) -> None:
 
 async def test_what_can_not_be_is_said_before_anything_is_tried(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    wanted = WantedInApp(email=MAYA)
+    wanted = ApplicationInvitationRequest(email=MAYA)
     said = [
         (await refusal(firm, it))[:2]
         for it in (
@@ -113,36 +120,40 @@ async def test_only_admins_of_the_installation_may(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     ada = await firm.services.db.read(find_principal, firm.user_id(ADA), admins=frozenset())
     assert isinstance(ada, Principal)
-    reader = replace(BREAK_GLASS, scopes=frozenset({"read"}))
+    reader = replace(BREAK_GLASS_PRINCIPAL, scopes=frozenset({"read"}))
     for principal in (ada, reader):
-        assert (await refusal(firm, WantedInApp(email=MAYA), principal))[:2] == ("forbidden", 403)
-        with pytest.raises(InviteRefused, match="Only admins of this installation"):
+        assert (await refusal(firm, ApplicationInvitationRequest(email=MAYA), principal))[:2] == ("forbidden", 403)
+        with pytest.raises(InvitationRefusedError, match="Only admins of this installation"):
             await firm.services.invitations.applications.list(principal)
-        with pytest.raises(InviteRefused, match="Only admins of this installation"):
+        with pytest.raises(InvitationRefusedError, match="Only admins of this installation"):
             await firm.services.invitations.applications.revoke(principal, invitation="inv_1")
 
 
 async def test_clerks_refusals_are_put_into_words(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     applications = firm.services.invitations.applications
-    await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
-    assert await refusal(firm, WantedInApp(email=MAYA)) == (
+    await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
+    assert await refusal(firm, ApplicationInvitationRequest(email=MAYA)) == (
         "already_invited",
         409,
         "maya@example.com already has a pending invitation.",
     )
-    assert await refusal(firm, WantedInApp(email=BOB)) == ("already_user", 409, f"{BOB} has an account already.")
+    assert await refusal(firm, ApplicationInvitationRequest(email=BOB)) == (
+        "already_user",
+        409,
+        f"{BOB} has an account already.",
+    )
 
 
 async def test_revoking_and_what_is_over(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     applications = firm.services.invitations.applications
-    made = await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
-    assert [it.clerk_id for it in await applications.list(BREAK_GLASS, status="pending")] == [made.clerk_id]
-    assert (await applications.revoke(BREAK_GLASS, invitation=made.clerk_id)).status == "revoked"
-    assert await applications.list(BREAK_GLASS) == []
-    assert [it.clerk_id for it in await applications.list(BREAK_GLASS, status="revoked")] == [made.clerk_id]
-    other = await applications.invite(BREAK_GLASS, WantedInApp(email="leo@example.com"))
+    made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
+    assert [it.clerk_id for it in await applications.list(BREAK_GLASS_PRINCIPAL, status="pending")] == [made.clerk_id]
+    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)).status == "revoked"
+    assert await applications.list(BREAK_GLASS_PRINCIPAL) == []
+    assert [it.clerk_id for it in await applications.list(BREAK_GLASS_PRINCIPAL, status="revoked")] == [made.clerk_id]
+    other = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email="leo@example.com"))
     await sign_up(firm, "leo@example.com")
     for id, code in (
         (made.clerk_id, "already_revoked"),
@@ -150,8 +161,8 @@ async def test_revoking_and_what_is_over(sqlite_firm: Firm) -> None:
         ("inv_none", "not_in_clerk"),
         ("../users", "not_in_clerk"),
     ):
-        with pytest.raises(InviteRefused) as caught:
-            await applications.revoke(BREAK_GLASS, invitation=id)
+        with pytest.raises(InvitationRefusedError) as caught:
+            await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=id)
         assert caught.value.code == code
 
 
@@ -159,12 +170,12 @@ async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     applications = firm.services.invitations.applications
     firm.emulator.fail(CREATE, status=504, after_effect=True, count=1)
-    made = await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
+    made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
     firm.emulator.fail(REVOKE, status=504, after_effect=True, count=1)
-    assert (await applications.revoke(BREAK_GLASS, invitation=made.clerk_id)).status == "revoked"
+    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)).status == "revoked"
     firm.emulator.fail(CREATE, status=429, retry_after=60, count=1)
-    with pytest.raises(Unsettled):
-        await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
+    with pytest.raises(OperationPendingError):
+        await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
     await recover(firm)
     assert statuses(firm) == ["revoked", "pending"]
 
@@ -173,10 +184,10 @@ async def test_a_hundred_a_day(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     applications = firm.services.invitations.applications
     for number in range(100):
-        await applications.invite(BREAK_GLASS, WantedInApp(email=f"p{number}@example.com"))
-    assert (await refusal(firm, WantedInApp(email=MAYA)))[:2] == ("limited", 429)
+        await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=f"p{number}@example.com"))
+    assert (await refusal(firm, ApplicationInvitationRequest(email=MAYA)))[:2] == ("limited", 429)
     next_day(firm)
-    await applications.invite(BREAK_GLASS, WantedInApp(email=MAYA))
+    await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
 
 
 async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
@@ -189,12 +200,12 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
         at += 1
         next_day(firm)
         one, other = f"maya{at}@example.com", f"leo{at}@example.com"
-        made = await applications.invite(BREAK_GLASS, WantedInApp(email=other))
+        made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=other))
         with points.armed(at):
-            await applications.invite(BREAK_GLASS, WantedInApp(email=one))
+            await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=one))
         where = points.where
         with points.armed(at):
-            await applications.revoke(BREAK_GLASS, invitation=made.clerk_id)
+            await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)
         where += points.where
         if not where:
             break
@@ -219,10 +230,10 @@ async def test_sending_again_stopped_anywhere_is_finished_once(firm: Firm) -> No
         at += 1
         next_day(firm)
         email = f"maya{at}@example.com"
-        made = await applications.invite(BREAK_GLASS, WantedInApp(email=email))
+        made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=email))
         next_day(firm)
         with points.armed(at):
-            await applications.resend(BREAK_GLASS, invitation=made.clerk_id)
+            await applications.resend(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)
         where = points.where
         if not where:
             break

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from instep.invitations.rules import EXPIRES_IN_DAYS
-from instep.kit.clock import DAY, MINUTE
+from instep.core.clock import DAY, MINUTE
+from instep.invitations.models import DEFAULT_EXPIRY_DAYS
 from tests.support.console import PARTIAL, console_of
 from tests.support.world import Firm
 
@@ -82,7 +82,7 @@ async def test_a_new_one_of_an_invitation_that_somebody_else_sent_lasts_the_defa
         sqlite_firm.clock.advance(2 * MINUTE)
         await page.post(f"/invitations/{first}/resend", headers=PARTIAL)
         _, new = sqlite_firm.emulator.state.invitations.oldest_first()
-        assert round((new.expires_at - new.created_at) / DAY) == EXPIRES_IN_DAYS
+        assert round((new.expires_at - new.created_at) / DAY) == DEFAULT_EXPIRY_DAYS
 
 
 @pytest.mark.parametrize(

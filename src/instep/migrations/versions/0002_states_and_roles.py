@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from instep.kit.clock import now
-from instep.kit.ids import new_id
+from instep.core.clock import now
+from instep.core.ids import new_id
 
 revision = "0002"
 down_revision = "0001"

@@ -1,0 +1,1 @@
+"""Shell of the console pages: layout, responses, sign-in and keys."""

@@ -1,0 +1,71 @@
+"""Static assets, kept in memory and served under versioned URLs."""
+
+import gzip
+import hashlib
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+
+
+@dataclass(frozen=True)
+class StaticAsset:
+    """One file, as it is and compressed."""
+
+    body: bytes
+    gzipped_body: bytes
+    media_type: str
+
+
+@dataclass(frozen=True)
+class StaticAssets:
+    """The files of one folder. `version` is a digest of them all, so modules can import each other by plain names."""
+
+    assets: Mapping[str, StaticAsset]
+    version: str
+
+    @classmethod
+    def load(cls, folder: Path) -> "StaticAssets":
+        """Reads every file of the folder."""
+        bodies = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+        digest = hashlib.sha256(b"".join(name.encode() + body for name, body in bodies.items()))
+        return cls({name: _load_asset(name, body) for name, body in bodies.items()}, digest.hexdigest()[:12])
+
+    def url(self, name: str) -> str:
+        """The address of a file. Raises KeyError for one that is not there: a page would be broken."""
+        if name not in self.assets:
+            raise KeyError(name)
+        return f"/static/{self.version}/{name}"
+
+    def routes(self) -> list[Route]:
+        """The one route of the files."""
+        return [Route("/static/{version}/{name}", self.serve, name="static")]
+
+    async def serve(self, request: Request) -> Response:
+        """A file; kept for ever by the browser where the address is that of this content."""
+        asset = self.assets.get(request.path_params["name"])
+        if asset is None:
+            return Response("Not found", status_code=404, media_type="text/plain")
+        is_current = request.path_params["version"] == self.version
+        headers = {
+            "Cache-Control": IMMUTABLE_CACHE_CONTROL if is_current else "no-cache",
+            "X-Content-Type-Options": "nosniff",
+            "Vary": "Accept-Encoding",
+        }
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(
+                asset.gzipped_body, media_type=asset.media_type, headers={**headers, "Content-Encoding": "gzip"}
+            )
+        return Response(asset.body, media_type=asset.media_type, headers=headers)
+
+
+def _load_asset(name: str, body: bytes) -> StaticAsset:
+    media_type = MEDIA_TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return StaticAsset(body, gzip.compress(body, mtime=0), media_type)

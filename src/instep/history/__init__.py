@@ -1,1 +1,0 @@
-"""What happened: operations that are open or ended, and the audit."""

@@ -1,1 +1,0 @@
-"""Invitations to the application as a whole."""

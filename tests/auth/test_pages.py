@@ -1,0 +1,388 @@
+"""The doors: signing in through a made-up Clerk that can answer anything."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from instep.auth.break_glass import BreakGlassKey
+from instep.auth.sessions import SessionService
+from instep.console.sign_in_pages import MAX_FORM_BYTES
+from instep.core.db import Database
+from instep.domain.errors import ClerkUnavailableError, InvalidSessionError
+from instep.domain.models import HandshakeSignedIn, HandshakeSignedOut, SessionClaims
+from tests.auth.doors import OURS, Browser, access_pages, app
+from tests.auth.world import KEY, FakeClerk, FakeClock, change_user, claims, put_organization, put_user, sessions
+
+pytestmark = pytest.mark.anyio
+CLERK = "http://clerk.test"
+
+
+class MadeUp:
+    """A provider: `says` is its answer to a handshake; its sign-in page is a page."""
+
+    def __init__(self) -> None:
+        self.says: HandshakeSignedIn | HandshakeSignedOut | Exception = HandshakeSignedIn(claims=claims())
+        self.tokens: dict[str, SessionClaims] = {}
+        self.carried: list[str | None] = []
+
+    def handshake_url(self, back: str, *, dev_browser: str | None = None) -> str:
+        self.carried.append(dev_browser)
+        return f"{CLERK}/handshake?{urlencode({'redirect_url': back})}"
+
+    def sign_in_url(self, back: str, *, dev_browser: str | None = None) -> str:
+        return f"{CLERK}/sign-in?{urlencode({'redirect_url': back})}"
+
+    def session_tokens(self, cookies: str) -> list[str]:
+        return [
+            value for name, _, value in (part.partition("=") for part in cookies.split("; ")) if name == "__session"
+        ]
+
+    def dev_browser(self, query: Mapping[str, str], cookies: str) -> str | None:
+        return query.get("browser")
+
+    async def verify(self, token: str) -> SessionClaims:
+        if token not in self.tokens:
+            raise InvalidSessionError("no", code="signature")
+        return self.tokens[token]
+
+    async def answer(self, query: Mapping[str, str], cookies: str) -> HandshakeSignedIn | HandshakeSignedOut:
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+async def handshake(request: Request) -> Response:
+    return RedirectResponse(request.query_params["redirect_url"] + "&__clerk_handshake=secret", 307)
+
+
+async def sign_in_page(request: Request) -> Response:
+    return Response("Clerk's page")
+
+
+FAR = Starlette(routes=[Route("/handshake", handshake), Route("/sign-in", sign_in_page)])
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def clerk() -> FakeClerk:
+    return FakeClerk()
+
+
+@pytest.fixture
+def far() -> MadeUp:
+    return MadeUp()
+
+
+@pytest.fixture
+def flow(sqlite_migrated_url: str, clerk: FakeClerk, clock: FakeClock) -> Iterator[SessionService]:
+    db = Database(sqlite_migrated_url)
+    db.write_sync(put_user, 1)
+    db.write_sync(put_organization, 1)
+    yield sessions(db, clerk, clock)
+    db.close()
+
+
+@pytest.fixture
+def browser(flow: SessionService, far: MadeUp) -> Browser:
+    return Browser({"127.0.0.1:8000": app(access_pages(flow, far)), "clerk.test": FAR})
+
+
+async def test_a_page_without_a_session_signs_in_on_the_way_and_shows_itself(browser: Browser) -> None:
+    response = await browser.get("/team?tab=2")
+    assert (response.status_code, response.json()["name"]) == (200, "First1 Last1")
+    assert browser.trail[-1] == f"GET {OURS}/team?tab=2"
+    assert len(browser.trail) == 4
+    again = await browser.get("/")
+    assert again.status_code == 200
+    assert len(browser.trail) == 5
+
+
+async def test_the_session_cookie_is_kept_from_scripts_and_other_sites(flow: SessionService, far: MadeUp) -> None:
+    for origin, is_secure in ((OURS, False), ("https://people.example.com", True)):
+        doors = access_pages(flow, far, public_url=origin)
+        browser = Browser({urlsplit(origin).netloc: app(doors), "clerk.test": FAR})
+        first = await browser.get(f"{origin}/", follow=False)
+        back = parse_qs(urlsplit(first.headers["location"]).query)["redirect_url"][0]
+        response = await browser.get(back, follow=False)
+        name = "__Host-instep_session=" if is_secure else "instep_session="
+        cookie = next(line for line in response.headers.get_list("set-cookie") if line.startswith(name))
+        assert "Domain" not in cookie
+        assert "HttpOnly" in cookie
+        assert "SameSite=lax" in cookie
+        assert "Path=/" in cookie
+        assert ("Secure" in cookie) is is_secure
+
+
+async def test_redirects_are_not_kept_and_tell_no_address(browser: Browser) -> None:
+    response = await browser.get("/team", follow=False)
+    assert response.status_code == 307
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["referrer-policy"] == "no-referrer"
+
+
+async def test_nobody_at_clerk_leads_to_its_sign_in_page_and_back_to_the_page_that_was_asked_for(
+    browser: Browser, far: MadeUp
+) -> None:
+    far.says = HandshakeSignedOut(dev_browser="dvb_1")
+    assert (await browser.get("/team?tab=2")).text == "Clerk's page"
+    back = parse_qs(urlsplit(browser.trail[-1]).query)["redirect_url"][0]
+    far.says = HandshakeSignedIn(claims=claims())
+    response = await browser.get(f"{back}&browser=dvb_2")
+    assert response.json()["name"] == "First1 Last1"
+    assert browser.trail[-1] == f"GET {OURS}/team?tab=2"
+    assert far.carried == [None, "dvb_2"]
+
+
+async def test_what_clerk_knows_the_browser_by_is_carried_again(browser: Browser, far: MadeUp) -> None:
+    far.says = HandshakeSignedOut(dev_browser="dvb_1")
+    await browser.get("/team")
+    await browser.get("/sign-in/start")
+    assert far.carried == [None, "dvb_1"]
+
+
+async def test_a_link_from_elsewhere_signs_nobody_in(browser: Browser, far: MadeUp) -> None:
+    link = "/sign-in/callback?state=guess&next=/&__clerk_handshake=theirs"
+    for _ in range(2):
+        response = await browser.get(link, follow=False)
+        assert response.headers["location"].startswith(f"{CLERK}/handshake")
+        assert "instep_session" not in browser.cookies
+    browser.cookies.clear()
+    response = await browser.get(f"{link}&again=1", follow=False)
+    assert response.status_code == 401
+    assert "instep_session" not in browser.cookies
+
+
+async def test_a_browser_that_comes_by_another_name_of_this_host_is_signed_in_here(browser: Browser) -> None:
+    browser.apps["localhost:8000"] = browser.apps["127.0.0.1:8000"]
+    response = await browser.get("http://localhost:8000/team?tab=2")
+    assert response.status_code == 200
+    assert browser.trail[-1] == f"GET {OURS}/team?tab=2"
+
+
+async def test_many_pages_opened_at_once_all_arrive(browser: Browser) -> None:
+    firsts = [await browser.get(f"/team?tab={n}", follow=False) for n in range(10)]
+    for n, first in enumerate(firsts):
+        browser.cookies.pop("instep_session", None)
+        response = await browser.get(first.headers["location"])
+        assert response.status_code == 200
+        assert browser.trail[-1] == f"GET {OURS}/team?tab={n}"
+
+
+@pytest.mark.parametrize("onward", ["https://evil.example", "//evil.example", "/\\evil.example", "/sign-in/start"])
+async def test_no_address_leads_to_another_site(browser: Browser, onward: str) -> None:
+    response = await browser.get("/sign-in/start?" + urlencode({"next": onward}))
+    assert response.status_code == 200
+    assert browser.trail[-1] == f"GET {OURS}/"
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (InvalidSessionError("old", code="expired"), "clock"),
+        (InvalidSessionError("elsewhere", code="party"), "INSTEP_PUBLIC_URL"),
+        (InvalidSessionError("forged", code="signature"), "signature"),
+        (InvalidSessionError("not done", code="pending"), "Finish it there"),
+    ],
+)
+async def test_an_answer_that_cannot_be_believed_ends_in_a_page_that_says_why(
+    browser: Browser, far: MadeUp, says: Exception, words: str
+) -> None:
+    far.says = says
+    response = await browser.get("/team")
+    assert response.status_code == 401
+    assert words in response.text
+    assert sum("/handshake" in step for step in browser.trail) == 3
+    far.says = HandshakeSignedIn(claims=claims())
+    assert (await browser.get("/team")).status_code == 200
+
+
+async def test_a_session_that_does_not_stick_ends_in_a_page_and_not_in_a_circle(
+    browser: Browser, clerk: FakeClerk, clock: FakeClock, flow: SessionService
+) -> None:
+    class Forgetful(dict[str, str]):
+        def __setitem__(self, name: str, value: str) -> None:
+            if name != "instep_session":
+                super().__setitem__(name, value)
+
+    browser.jars["127.0.0.1"] = Forgetful()
+    response = await browser.get("/team")
+    assert response.status_code == 401
+    assert "circle" in response.text
+    assert sum("/handshake" in step for step in browser.trail) == 3
+
+
+async def test_a_browser_without_cookies_is_told_so(browser: Browser) -> None:
+    class Refusing(dict[str, str]):
+        def __setitem__(self, name: str, value: str) -> None:
+            pass
+
+    browser.jars["127.0.0.1"] = Refusing()
+    response = await browser.get("/team")
+    assert response.status_code == 401
+    assert "cookie" in response.text
+
+
+async def test_that_clerk_is_down_is_said(browser: Browser, far: MadeUp) -> None:
+    far.says = ClerkUnavailableError("no answer")
+    response = await browser.get("/team")
+    assert response.status_code == 503
+    assert "Clerk does not answer" in response.text
+    assert "break-glass" in response.text
+
+
+async def test_a_session_token_in_a_cookie_saves_the_way_through_clerk(
+    browser: Browser, far: MadeUp, clerk: FakeClerk
+) -> None:
+    far.tokens["good"] = claims()
+    browser.cookies["__session"] = "good"
+    assert (await browser.get("/team")).json()["name"] == "First1 Last1"
+    assert not any("/handshake" in step for step in browser.trail)
+    assert clerk.asked == ["sess_1"]
+
+
+@pytest.mark.parametrize("is_forged", [True, False])
+async def test_a_token_in_a_cookie_that_is_bad_or_over_counts_for_nothing(
+    browser: Browser, far: MadeUp, clerk: FakeClerk, is_forged: bool
+) -> None:
+    far.says = HandshakeSignedOut()
+    clerk.sessions.clear()
+    far.tokens |= {} if is_forged else {"good": claims()}
+    browser.cookies["__session"] = "good"
+    assert (await browser.get("/team")).text == "Clerk's page"
+
+
+async def test_a_part_of_a_page_has_the_page_loaded_anew(browser: Browser) -> None:
+    response = await browser.get("/team", follow=False, hx_request="true", hx_current_url=f"{OURS}/team?tab=2")
+    assert (response.status_code, response.headers["hx-redirect"]) == (401, "/team?tab=2")
+    response = await browser.get("/team", follow=False, hx_request="true", hx_current_url="https://evil.example//x")
+    assert response.headers["hx-redirect"] == "/"
+
+
+async def test_a_form_and_a_script_without_a_session_are_turned_away(browser: Browser) -> None:
+    response = await browser.post("/team", {}, follow=False)
+    assert (response.status_code, response.headers["location"]) == (303, "/sign-in")
+    response = await browser.get("/team", follow=False, sec_fetch_dest="empty")
+    assert response.status_code == 401
+
+
+async def test_old_browsers_without_fetch_metadata_are_known_by_what_they_accept(browser: Browser) -> None:
+    response = await browser.get("/team", follow=False, sec_fetch_dest="", accept="text/html,*/*")
+    assert response.status_code == 307
+    response = await browser.get("/team", follow=False, sec_fetch_dest="", accept="*/*")
+    assert response.status_code == 401
+
+
+async def test_a_deactivated_person_sees_a_page_that_says_so_and_can_sign_out(
+    browser: Browser, flow: SessionService
+) -> None:
+    await browser.get("/team")
+    flow.db.write_sync(change_user, 1, is_active=False)
+    response = await browser.get("/team")
+    assert response.status_code == 403
+    assert "no longer have access" in response.text
+    assert "Sign out" in response.text
+    assert (await browser.post("/sign-out", {})).status_code == 200
+
+
+async def test_an_organization_of_others_looks_like_none(browser: Browser) -> None:
+    await browser.get("/")
+    theirs, none = await browser.get("/organizations/firm-1"), await browser.get("/organizations/firm-9")
+    assert theirs.status_code == none.status_code == 404
+    assert "no such organization" in theirs.text
+    assert "Firm" not in theirs.text
+
+
+async def test_signing_out_ends_both_sessions_and_says_so(browser: Browser, clerk: FakeClerk, far: MadeUp) -> None:
+    await browser.get("/team")
+    response = await browser.post("/sign-out", {})
+    assert "Signed out" in response.text
+    assert "/sign-in/start" in response.text
+    assert clerk.revoked == ["sess_1"]
+    assert not any(name.startswith(("instep_session", "instep_tries")) for name in browser.cookies)
+    far.says = HandshakeSignedOut()
+    assert (await browser.get("/team")).text == "Clerk's page"
+
+
+async def test_signing_out_while_clerk_is_down_does_not_claim_more_than_it_did(
+    browser: Browser, clerk: FakeClerk
+) -> None:
+    await browser.get("/team")
+    clerk.failure = ClerkUnavailableError("no answer")
+    response = await browser.post("/sign-out", {})
+    assert "Signed out" in response.text
+    assert "could not be reached" in response.text
+    assert "instep_session" not in browser.cookies
+
+
+async def test_signing_out_without_a_session_is_fine(browser: Browser) -> None:
+    assert "Signed out" in (await browser.post("/sign-out", {})).text
+
+
+@pytest.mark.parametrize("path", ["/sign-out", "/sign-in/key"])
+async def test_forms_of_other_sites_change_nothing(browser: Browser, path: str, clerk: FakeClerk) -> None:
+    await browser.get("/team")
+    kept = browser.cookies["instep_session"]
+    for site in ("cross-site", "same-site", "none"):
+        response = await browser.post(path, {"key": KEY}, sec_fetch_site=site)
+        assert response.status_code == 403
+    assert browser.cookies["instep_session"] == kept
+    assert clerk.revoked == []
+
+
+async def test_the_key_lets_in_while_clerk_is_down(browser: Browser, far: MadeUp, clerk: FakeClerk) -> None:
+    far.says = clerk.failure = ClerkUnavailableError("no answer")
+    response = await browser.post("/sign-in/key", {"key": f" {KEY} ", "next": "/team?tab=2"})
+    assert response.json() == {"name": "Break-glass key", "kind": "break_glass"}
+    assert browser.trail[-1] == f"GET {OURS}/team?tab=2"
+
+
+async def test_a_wrong_key_is_said_and_too_many_are_stopped(browser: Browser) -> None:
+    for _ in range(5):
+        response = await browser.post("/sign-in/key", {"key": "guess"})
+        assert response.status_code == 401
+        assert "not the key" in response.text
+    response = await browser.post("/sign-in/key", {"key": "guess"})
+    assert (response.status_code, response.headers["retry-after"]) == (429, "60")
+    assert "instep_session" not in browser.cookies
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"key": ""}, {"key": "x" * MAX_FORM_BYTES}, {"key": KEY, "next": "//evil.example"}]
+)
+async def test_odd_forms_are_answered(browser: Browser, form: dict[str, str]) -> None:
+    response = await browser.post("/sign-in/key", form, follow=False)
+    assert response.status_code == (303 if "next" in form else 401)
+    assert response.headers.get("location", "/") == "/"
+
+
+async def test_without_a_key_there_is_no_door_for_it(flow: SessionService, far: MadeUp) -> None:
+    doors = access_pages(replace(flow, break_glass=BreakGlassKey(None)), far)
+    browser = Browser({"127.0.0.1:8000": app(doors)})
+    assert "break-glass" not in (await browser.get("/sign-in")).text
+    assert (await browser.post("/sign-in/key", {"key": ""})).status_code == 404
+
+
+async def test_without_clerk_the_key_still_works_and_the_page_says_what_is_missing(flow: SessionService) -> None:
+    browser = Browser({"127.0.0.1:8000": app(access_pages(flow, None))})
+    response = await browser.get("/team")
+    assert response.status_code == 401
+    assert "Clerk authentication not configured" in response.text
+    assert (await browser.get("/sign-in/callback")).status_code == 200
+    assert (await browser.post("/sign-in/key", {"key": KEY})).status_code == 200
+
+
+async def test_the_api_takes_bearers_and_cookies(browser: Browser, far: MadeUp) -> None:
+    far.tokens["a.b.c"] = claims()
+    assert (await browser.get("/v1/me", authorization="Bearer a.b.c")).json() == {"name": "First1 Last1"}
+    assert (await browser.get("/v1/me", authorization=f"Bearer {KEY}")).json() == {"name": "Break-glass key"}
+    assert (await browser.get("/v1/me")).json() is None

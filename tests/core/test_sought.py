@@ -1,0 +1,88 @@
+"""What is found by which words: a plain rule, and the coded text gives the same."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from instep.mirror.search_text import (
+    TRIGRAM_LENGTH,
+    build_search_text,
+    fold_text,
+    is_search_match,
+    list_trigrams,
+    parse_search_query,
+    select_index_term,
+)
+
+SIGNS = st.characters(exclude_categories=["Cs"]) | st.sampled_from("aAbBzZ019 @.-_%*\"'/\\ëËßİıñ김Ада\u0301")
+TEXTS = st.text(SIGNS, max_size=12)
+HELD_TO_BEGINNINGS = set("abcdefghijklmnopqrstuvwxyz0123456789@.-")
+
+
+def is_meant(query: str, parts: list[str]) -> bool:
+    """The rule, told without any code for signs."""
+    words = [word for part in parts for word in fold_text(part).split()]
+    for wanted in fold_text(query).split():
+        is_short = len(wanted) < TRIGRAM_LENGTH and HELD_TO_BEGINNINGS.issuperset(wanted)
+        if not any(word.startswith(wanted) if is_short else wanted in word for word in words):
+            return False
+    return True
+
+
+@given(query=TEXTS, parts=st.lists(TEXTS, max_size=3))
+@example(query="@ex", parts=["maya@example.com"])
+@example(query="a b", parts=["ab"])
+@example(query="ss", parts=["Straße"])
+def test_the_coded_text_is_found_by_the_plain_rule(query: str, parts: list[str]) -> None:
+    assert is_search_match(query, parts) == is_meant(query, parts)
+
+
+@given(parts=st.lists(TEXTS, min_size=1, max_size=3), start=st.integers(0, 10), length=st.integers(3, 8))
+def test_any_three_signs_of_a_word_find_it(parts: list[str], start: int, length: int) -> None:
+    for word in (word for part in parts for word in fold_text(part).split()):
+        piece = word[start : start + length]
+        assert len(piece) < TRIGRAM_LENGTH or is_search_match(piece, parts)
+
+
+@given(parts=st.lists(TEXTS, max_size=3), query=TEXTS)
+def test_no_database_gives_a_meaning_of_its_own_to_a_sign(parts: list[str], query: str) -> None:
+    said = build_search_text(parts) + "".join(parse_search_query(query))
+    assert said == "" or said.replace(" ", "").isalnum()
+    assert said.isascii()
+    assert all(len(needle) >= TRIGRAM_LENGTH for needle in parse_search_query(query))
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [("zoe", "Zoë"), ("strasse", "Straße"), ("istanbul", "İSTANBUL"), ("\uff4daya", "Maya"), ("가", "가")],
+)
+def test_case_accents_and_ways_of_writing_make_no_difference(query: str, name: str) -> None:
+    assert is_search_match(query, [name])
+
+
+@pytest.mark.parametrize(
+    ("query", "is_so"),
+    [("m", True), ("ma", True), ("co", True), ("ay", False), ("a", False), ("aya", True), ("com", True), ("김", True)],
+)
+def test_one_or_two_plain_letters_are_the_beginning_of_a_word(query: str, is_so: bool) -> None:
+    assert is_search_match(query, ["Maya Cohen 박김", "maya@example.com"]) == is_so
+
+
+@pytest.mark.parametrize(
+    ("query", "part"),
+    [
+        ("maya.cohen@example.com", "mayaQcohen"),
+        ("@example.com", "XexampleQc"),
+        ("mayamayamaya", "mayamayama"),
+        ("z", "  z"),
+    ],
+)
+def test_an_index_is_asked_for_what_tells_people_apart(query: str, part: str) -> None:
+    assert [select_index_term(needle) for needle in parse_search_query(query)] == [part]
+
+
+@given(needle=st.text("abcA", min_size=3, max_size=60))
+def test_trigrams_are_of_the_part_that_is_asked_for_and_few(needle: str) -> None:
+    found = list_trigrams(select_index_term(needle))
+    assert 1 <= len(found) <= 8
+    assert all(len(it) == TRIGRAM_LENGTH and it in needle for it in found)

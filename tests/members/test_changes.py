@@ -1,0 +1,498 @@
+"""A member changes on both sides, or on neither; whoever is put out is out at once; an admin always stays."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from instep.audit.filters import AuditFilter
+from instep.audit.repository import list_entries
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL
+from instep.core.db import Database
+from instep.domain.errors import ChangeRejectedError
+from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
+from instep.members import repository
+from instep.members.service import MemberChangeService
+from instep.operations.workflow import OperationFailedError, OperationPendingError
+from tests.members.firms import (
+    ADA,
+    BOB,
+    DAN,
+    EVE,
+    KIM,
+    ZOE,
+    access_of,
+    changes_of,
+    furnish,
+    in_clerk,
+    is_banned,
+    may_enter,
+    member,
+    open_sessions,
+    operations,
+    recover,
+    refuse,
+    sign_in,
+    standing,
+)
+from tests.support.world import Firm, make_firm
+
+pytestmark = pytest.mark.anyio
+UPDATE, DELETE = "UpdateOrganizationMembership", "DeleteOrganizationMembership"
+CREATE, BAN, SESSIONS = "CreateOrganizationMembership", "BanUser", "GetSessionList"
+
+
+async def code_of(change: Awaitable[object]) -> str | None:
+    """Why a change was refused; None where it was made."""
+    try:
+        await change
+    except (ChangeRejectedError, OperationFailedError) as refused:
+        return refused.code
+    return None
+
+
+async def test_a_role_changes_in_clerk_and_here(firm: Firm) -> None:
+    await furnish(firm)
+    changed = await changes_of(firm).set_role(await access_of(firm), member=firm.user_id(BOB), role=ADMIN_ROLE)
+    assert (changed.member.role, changed.is_open, changed.notices) == (ADMIN_ROLE, False, ())
+    assert (in_clerk(firm, BOB), await standing(firm, BOB)) == (ADMIN_ROLE, ("active", ADMIN_ROLE))
+    await firm.settle()
+    assert await standing(firm, BOB) == ("active", ADMIN_ROLE)
+    found = await firm.services.db.read(list_entries, AuditFilter(action="member.role"))
+    assert [it.outcome for it in found] == ["done", "asked"]
+    assert found[0].details["intent"]["before"] == {"role": MEMBER_ROLE, "status": "active"}
+
+
+async def test_the_role_they_have_is_no_change(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    changed = await changes_of(firm).set_role(await access_of(firm), member=firm.user_id(BOB), role=MEMBER_ROLE)
+    assert changed.operation_id is None
+    assert await operations(firm) == []
+
+
+async def test_a_refusal_of_clerks_leaves_the_mirror_untouched(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    changes, access, bob = changes_of(firm), await access_of(firm), firm.user_id(BOB)
+    assert await code_of(changes.set_role(access, member=bob, role="org:captain")) == "unknown_role"
+    refuse(firm, UPDATE, "organization_membership_managed_by_scim", status=409)
+    assert await code_of(changes.set_role(access, member=bob, role=ADMIN_ROLE)) == "managed_by_directory"
+    firm.emulator.fail(UPDATE, status=500, count=1)
+    assert await code_of(changes.set_role(access, member=bob, role=ADMIN_ROLE)) == "clerk_failed"
+    assert (in_clerk(firm, BOB), await standing(firm, BOB)) == (MEMBER_ROLE, ("active", MEMBER_ROLE))
+
+
+@pytest.mark.parametrize("how", [{"status": 504, "after_effect": True}, {"status": 429, "retry_after": 30}])
+async def test_a_role_whose_answer_got_lost_or_was_put_off_is_changed_once(
+    sqlite_firm: Firm, how: dict[str, object]
+) -> None:
+    firm = await furnish(sqlite_firm)
+    firm.emulator.fail(UPDATE, count=1, **how)
+    try:
+        await changes_of(firm).set_role(await access_of(firm), member=firm.user_id(BOB), role=ADMIN_ROLE)
+    except OperationPendingError:
+        await recover(firm)
+    assert (in_clerk(firm, BOB), await standing(firm, BOB)) == (ADMIN_ROLE, ("active", ADMIN_ROLE))
+    assert [it.state for it in await operations(firm)] == ["settled"]
+
+
+async def test_pressing_twice_is_one_change(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    changes, access = changes_of(firm), await access_of(firm)
+    first = await changes.deactivate(access, member=firm.user_id(BOB), idempotency_key="k")
+    second = await changes.deactivate(access, member=firm.user_id(BOB), idempotency_key="k")
+    assert first.operation_id == second.operation_id
+
+
+async def test_who_may_not_act_changes_nothing_and_who_is_of_another_firm_is_nobody(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    changes = changes_of(firm)
+    bob, admin = await access_of(firm, BOB), await access_of(firm)
+    assert await code_of(changes.set_role(bob, member=firm.user_id(BOB), role=ADMIN_ROLE)) == "forbidden"
+    assert await code_of(changes.remove(bob, member=firm.user_id(EVE))) == "forbidden"
+    assert await code_of(changes.transfer(bob, member=firm.user_id(EVE))) == "not_owner"
+    for nobody in (firm.user_id(ZOE), "usr_none", "", "x" * 300, "a\0b"):
+        assert await code_of(changes.remove(admin, member=nobody)) == "not_found"
+    assert await operations(firm) == []
+
+
+async def test_an_access_that_has_ended_meanwhile_is_worth_nothing(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    changes, dan = changes_of(firm), await access_of(firm, DAN)
+    await changes.set_role(await access_of(firm), member=firm.user_id(DAN), role=MEMBER_ROLE)
+    assert await code_of(changes.remove(dan, member=firm.user_id(BOB))) == "forbidden"
+    await changes.deactivate(await access_of(firm), member=firm.user_id(DAN))
+    assert await code_of(changes.remove(dan, member=firm.user_id(BOB))) == "not_found"
+
+
+async def test_a_deactivated_person_is_out_at_the_next_request_and_signed_out(firm: Firm) -> None:
+    await furnish(firm)
+    sign_in(firm, BOB)
+    assert await may_enter(firm, BOB)
+    changed = await changes_of(firm).deactivate(await access_of(firm), member=firm.user_id(BOB))
+    assert (changed.member.status, changed.is_open, changed.notices) == ("deactivated", False, ())
+    assert not await may_enter(firm, BOB)
+    assert (open_sessions(firm, BOB), in_clerk(firm, BOB)) == (0, MEMBER_ROLE), "Clerk's membership stays"
+    await firm.settle()
+    await changes_of(firm).reactivate(await access_of(firm), member=firm.user_id(BOB))
+    assert await may_enter(firm, BOB)
+
+
+@pytest.mark.parametrize("how", [{"status": 500}, {"status": 429, "retry_after": 5}, {"hang": "before", "hang_ms": 0}])
+async def test_while_clerk_is_down_the_person_is_out_and_the_sessions_end_as_soon_as_they_can(
+    sqlite_firm: Firm, how: dict[str, object]
+) -> None:
+    firm = await furnish(sqlite_firm)
+    sign_in(firm, BOB)
+    firm.emulator.fail(SESSIONS, count=2, **how)
+    changed = await changes_of(firm).deactivate(await access_of(firm), member=firm.user_id(BOB))
+    assert (changed.member.status, changed.is_open) == ("deactivated", True)
+    assert changed.notices == ("Clerk does not answer; the rest is done as soon as it does.",)
+    assert not await may_enter(firm, BOB)
+    assert open_sessions(firm, BOB) == 1
+    await recover(firm)
+    assert open_sessions(firm, BOB) == 0
+    assert [it.state for it in await operations(firm)] == ["settled"]
+
+
+async def test_a_change_of_role_that_hangs_does_not_hold_a_deactivation_up(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    changes, access, bob = changes_of(firm), await access_of(firm), firm.user_id(BOB)
+    firm.emulator.fail(UPDATE, status=429, retry_after=600, count=1)
+    with pytest.raises(OperationPendingError):
+        await changes.set_role(access, member=bob, role=ADMIN_ROLE)
+    await changes.deactivate(access, member=bob)
+    assert not await may_enter(firm, BOB)
+    await recover(firm, times=12)
+    assert await standing(firm, BOB) == ("deactivated", ADMIN_ROLE)
+
+
+async def test_without_clerk_the_database_still_decides_and_says_what_was_not_done(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    firm.services.clerk._backend._is_configured = False
+    changed = await changes_of(firm).deactivate(await access_of(firm), member=firm.user_id(BOB))
+    assert changed.member.status == "deactivated"
+    assert changed.notices[0].startswith("Their sessions in Clerk could not be ended: Clerk authentication not")
+    assert await code_of(changes_of(firm).remove(await access_of(firm), member=firm.user_id(EVE))) == "not_configured"
+    assert await standing(firm, EVE) == ("active", MEMBER_ROLE)
+
+
+@pytest.fixture
+async def leaver(migrated_url: str, clerk_key: str) -> Firm:
+    """A firm where who is deactivated leaves Clerk's organization too."""
+    return await furnish(make_firm(migrated_url, private_key=clerk_key, INSTEP_DEACTIVATION="membership"))
+
+
+async def test_deactivated_by_membership_the_person_leaves_clerk_and_stays_in_our_list(leaver: Firm) -> None:
+    """Whatever webhook the removal brings; and comes back as the same row, under Clerk's new id."""
+    firm, changes = leaver, changes_of(leaver)
+    before = await member(firm, DAN)
+    await changes.deactivate(await access_of(firm), member=firm.user_id(DAN))
+    assert in_clerk(firm, DAN) is None
+    await firm.settle()
+    assert await standing(firm, DAN) == ("deactivated", ADMIN_ROLE)
+    await changes.reactivate(await access_of(firm), member=firm.user_id(DAN))
+    await firm.settle()
+    after = await member(firm, DAN)
+    assert (after.id, after.status, after.role, after.joined_at) == (before.id, "active", ADMIN_ROLE, before.joined_at)
+    assert after.clerk_id != before.clerk_id
+    assert (in_clerk(firm, DAN), await may_enter(firm, DAN)) == (ADMIN_ROLE, True)
+    await firm.close()
+
+
+async def test_the_webhooks_may_come_before_our_own_answer_is_written(leaver: Firm) -> None:
+    """Deactivated, and back: each time Clerk's news are here before the operation is settled."""
+    firm, changes = leaver, changes_of(leaver)
+    before = await member(firm, BOB)
+    for change, operation, status in (
+        (changes.deactivate, SESSIONS, "deactivated"),
+        (changes.reactivate, CREATE, "active"),
+    ):
+        firm.emulator.fail(operation, status=429, retry_after=1, count=1)
+        if change == changes.reactivate:
+            firm.emulator.faults.clear()
+            firm.emulator.fail(operation, hang="after", hang_ms=0, count=1)
+        with contextlib.suppress(OperationPendingError):
+            await change(await access_of(firm), member=firm.user_id(BOB))
+        await firm.settle()
+        await recover(firm)
+        await firm.settle()
+        after = await member(firm, BOB)
+        assert (after.id, after.status) == (before.id, status)
+    assert [it.state for it in await operations(firm)] == ["settled", "settled"]
+    await firm.close()
+
+
+async def test_what_clerk_will_not_remove_is_deactivated_here_alone(leaver: Firm) -> None:
+    firm, changes = leaver, changes_of(leaver)
+    refuse(firm, DELETE, "organization_membership_managed_by_scim", status=409)
+    changed = await changes.deactivate(await access_of(firm), member=firm.user_id(BOB))
+    assert changed.member.deactivation == "database"
+    assert changed.notices == ("Deactivated here; Clerk did not follow: Managed by your directory; change it there.",)
+    assert (in_clerk(firm, BOB), await may_enter(firm, BOB)) == (MEMBER_ROLE, False)
+    await changes.reactivate(await access_of(firm), member=firm.user_id(BOB))
+    assert (await standing(firm, BOB), await may_enter(firm, BOB)) == (("active", MEMBER_ROLE), True)
+    await firm.close()
+
+
+@pytest.fixture
+async def banner(sqlite_migrated_url: str, clerk_key: str) -> Firm:
+    """A firm where who is deactivated is banned in Clerk."""
+    return await furnish(make_firm(sqlite_migrated_url, private_key=clerk_key, INSTEP_DEACTIVATION="ban"))
+
+
+async def test_a_ban_follows_and_is_lifted_again(banner: Firm) -> None:
+    firm, changes = banner, changes_of(banner)
+    sign_in(firm, BOB)
+    changed = await changes.deactivate(await access_of(firm), member=firm.user_id(BOB))
+    assert (changed.member.deactivation, is_banned(firm, BOB), open_sessions(firm, BOB)) == ("ban", True, 0)
+    await firm.settle()
+    await changes.reactivate(await access_of(firm), member=firm.user_id(BOB))
+    assert (is_banned(firm, BOB), await may_enter(firm, BOB)) == (False, True)
+    await firm.close()
+
+
+async def test_who_belongs_elsewhere_too_is_not_banned(banner: Firm) -> None:
+    """By the mirror; and by Clerk, where the mirror does not know it yet."""
+    firm, changes = banner, changes_of(banner)
+    await changes.deactivate(await access_of(firm), member=firm.user_id(EVE))
+    assert not is_banned(firm, EVE)
+    async with firm.clerk() as clerk:
+        path = f"/v1/organizations/{firm.organization_id('globex')}/memberships"
+        await clerk.post(path, json={"user_id": firm.user_id(KIM), "role": MEMBER_ROLE})
+    sign_in(firm, KIM)
+    changed = await changes.deactivate(await access_of(firm), member=firm.user_id(KIM))
+    assert (is_banned(firm, KIM), open_sessions(firm, KIM), changed.member.deactivation) == (False, 0, "database")
+    assert changed.notices == ("Deactivated here, and signed out everywhere. Their account in Clerk was not banned.",)
+    await firm.close()
+
+
+async def test_a_plan_without_bans_deactivates_and_signs_out(banner: Firm) -> None:
+    firm = banner
+    sign_in(firm, BOB)
+    refuse(firm, BAN, "unsupported_subscription_plan_features", status=402)
+    changed = await changes_of(firm).deactivate(await access_of(firm), member=firm.user_id(BOB))
+    assert changed.notices == ("Your Clerk plan has no bans. Deactivated here, and signed out everywhere.",)
+    assert (open_sessions(firm, BOB), await may_enter(firm, BOB)) == (0, False)
+    await firm.close()
+
+
+async def test_who_was_banned_and_removed_is_restored_whole(banner: Firm) -> None:
+    firm, changes = banner, changes_of(banner)
+    await changes.deactivate(await access_of(firm), member=firm.user_id(BOB))
+    await changes.remove(await access_of(firm), member=firm.user_id(BOB))
+    await firm.settle()
+    await changes.restore(await access_of(firm), member=firm.user_id(BOB))
+    assert (is_banned(firm, BOB), await may_enter(firm, BOB)) == (False, True)
+    await firm.close()
+
+
+async def test_a_removed_member_is_signed_out_gone_on_both_sides_and_can_be_restored(firm: Firm) -> None:
+    await furnish(firm)
+    changes = changes_of(firm)
+    sign_in(firm, DAN)
+    removed = await changes.remove(await access_of(firm), member=firm.user_id(DAN))
+    assert (removed.member.status, in_clerk(firm, DAN), open_sessions(firm, DAN)) == ("removed", None, 0)
+    await firm.settle()
+    assert not await may_enter(firm, DAN)
+    restored = await changes.restore(await access_of(firm), member=firm.user_id(DAN))
+    await firm.settle()
+    assert (restored.member.status, restored.member.role) == ("active", ADMIN_ROLE)
+    assert restored.member.id != removed.member.id, "each joining has its row"
+    assert (in_clerk(firm, DAN), await may_enter(firm, DAN)) == (ADMIN_ROLE, True)
+    assert await code_of(changes.restore(await access_of(firm), member=removed.member.id)) == "already_member"
+
+
+async def test_a_removal_whose_answer_got_lost_does_not_remove_who_came_back_meanwhile(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    firm.emulator.fail(DELETE, hang="after", hang_ms=0, count=1)
+    firm.emulator.fail("ListOrganizationMemberships", status=503, count=1)
+    with pytest.raises(OperationPendingError):
+        await changes_of(firm).remove(await access_of(firm), member=firm.user_id(BOB))
+    async with firm.clerk() as clerk:
+        path = f"/v1/organizations/{firm.organization_id('acme')}/memberships"
+        await clerk.post(path, json={"user_id": firm.user_id(BOB), "role": MEMBER_ROLE})
+    await recover(firm)
+    await firm.settle()
+    assert (in_clerk(firm, BOB), await standing(firm, BOB)) == (MEMBER_ROLE, ("active", MEMBER_ROLE))
+
+
+async def test_someone_gone_from_clerk_already_is_removed_here(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    async with firm.clerk() as clerk:
+        path = f"/v1/organizations/{firm.organization_id('acme')}/memberships/{firm.user_id(BOB)}"
+        await clerk.delete(path)
+    await changes_of(firm).remove(await access_of(firm), member=firm.user_id(BOB))
+    assert await standing(firm, BOB) == ("removed", MEMBER_ROLE)
+
+
+async def test_one_leaves_oneself_and_stays_signed_in(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    sign_in(firm, BOB)
+    left = await changes_of(firm).leave(await access_of(firm, BOB))
+    assert (left.member.status, in_clerk(firm, BOB), open_sessions(firm, BOB)) == ("removed", None, 1)
+    assert await code_of(changes_of(firm).leave(await access_of(firm, None))) == "not_found"
+
+
+async def test_handing_over_makes_the_other_an_admin_and_oneself_a_member(firm: Firm) -> None:
+    await furnish(firm)
+    await changes_of(firm).remove(await access_of(firm), member=firm.user_id(DAN))
+    await changes_of(firm).transfer(await access_of(firm), member=firm.user_id(BOB))
+    assert [await standing(firm, it) for it in (ADA, BOB)] == [("active", MEMBER_ROLE), ("active", ADMIN_ROLE)]
+    assert (in_clerk(firm, ADA), in_clerk(firm, BOB)) == (MEMBER_ROLE, ADMIN_ROLE)
+
+
+async def test_half_a_handing_over_needs_a_person_and_says_what_was_done(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    raising = firm.services.clerk.set_role
+
+    async def first_only(organization: str, user: str, role: str) -> object:
+        if role == MEMBER_ROLE:
+            refuse(firm, UPDATE, "organization_membership_managed_by_scim", status=409)
+        return await raising(organization, user, role)  # type: ignore[arg-type]
+
+    firm.services.clerk.set_role = first_only  # type: ignore[method-assign,assignment]
+    with pytest.raises(
+        OperationFailedError, match="The other person is an admin now, and your own role was not changed"
+    ):
+        await changes_of(firm).transfer(await access_of(firm), member=firm.user_id(BOB))
+    await firm.settle()
+    assert [await standing(firm, it) for it in (ADA, BOB)] == [("active", ADMIN_ROLE), ("active", ADMIN_ROLE)]
+    assert [it.state for it in await operations(firm)] == ["attention"]
+
+
+async def test_who_is_just_being_handed_the_firm_can_not_be_put_out(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    changes = changes_of(firm)
+    await changes.remove(await access_of(firm), member=firm.user_id(DAN))
+    firm.emulator.fail(UPDATE, status=429, retry_after=600, count=1)
+    with pytest.raises(OperationPendingError):
+        await changes.transfer(await access_of(firm), member=firm.user_id(BOB))
+    assert await code_of(changes.deactivate(await access_of(firm, None), member=firm.user_id(BOB))) == "last_admin"
+    assert await code_of(changes.remove(await access_of(firm, None), member=firm.user_id(ADA))) == "last_admin"
+
+
+@pytest.mark.parametrize("path", ["role", "deactivate", "remove", "leave"])
+async def test_the_last_admin_stays_on_every_path(sqlite_firm: Firm, path: str) -> None:
+    """Also by the hand of an instance admin; and a deactivated or banned admin counts for nothing."""
+    firm = await furnish(sqlite_firm)
+    changes, ada, root = changes_of(firm), firm.user_id(ADA), await access_of(firm, None)
+    await changes.deactivate(root, member=firm.user_id(DAN))
+    ways: dict[str, Callable[[], Awaitable[object]]] = {
+        "role": lambda: changes.set_role(root, member=ada, role=MEMBER_ROLE),
+        "deactivate": lambda: changes.deactivate(root, member=ada),
+        "remove": lambda: changes.remove(root, member=ada),
+        "leave": lambda: _leave(firm),
+    }
+    assert await code_of(ways[path]()) == "last_admin"
+    await changes.reactivate(root, member=firm.user_id(DAN))
+    async with firm.clerk() as clerk:
+        await clerk.post(f"/v1/users/{firm.user_id(DAN)}/ban")
+    await firm.settle()
+    assert await code_of(ways[path]()) == "last_admin"
+    assert await standing(firm, ADA) == ("active", ADMIN_ROLE)
+
+
+async def _leave(firm: Firm) -> object:
+    return await changes_of(firm).leave(await access_of(firm, ADA))
+
+
+async def test_an_organization_that_clerk_left_without_an_admin_is_found(firm: Firm) -> None:
+    await furnish(firm)
+    db: Database = firm.services.db
+    assert await db.read(repository.find_organizations_without_admin) == []
+    async with firm.clerk() as clerk:
+        await clerk.delete(f"/v1/users/{firm.user_id(ZOE)}")
+    await firm.settle()
+    ((id, name),) = await db.read(repository.find_organizations_without_admin)
+    assert name == "Globex"
+    assert await db.read(repository.find_organizations_without_admin, id) == [(id, name)]
+
+
+@pytest.mark.parametrize("pair", [("role", "role"), ("deactivate", "role"), ("remove", "deactivate")])
+async def test_two_admins_who_put_each_other_down_at_once_do_not_both_succeed(
+    migrated_url: str, clerk_key: str, pair: tuple[str, str]
+) -> None:
+    """Each on a replica of their own, on one database; ten times, since it is about the moment."""
+    firm = await furnish(make_firm(migrated_url, private_key=clerk_key))
+    other = make_firm(migrated_url, private_key=clerk_key)
+    other.services.clerk._backend._http._transport = firm.services.clerk._backend._http._transport
+    other.services.clerk._backend._http.headers.update(firm.services.clerk._backend._http.headers)
+    ada, dan = firm.user_id(ADA), firm.user_id(DAN)
+    by_ada, by_dan = changes_of(firm), changes_of(other)
+    root = await access_of(firm, None)
+    for _ in range(5):
+        ada_may, dan_may = await access_of(firm, ADA), await access_of(firm, DAN)
+        codes = await asyncio.gather(
+            code_of(_down(by_ada, pair[0], ada_may, dan)), code_of(_down(by_dan, pair[1], dan_may, ada))
+        )
+        assert sorted(code or "" for code in codes)[0] == "", codes
+        assert {code for code in codes if code} <= {"last_admin", "forbidden", "not_found"}, codes
+        assert len([code for code in codes if code]) == 1, codes
+        await firm.settle()
+        assert len(await firm.services.db.read(repository.list_admins, root.organization_id)) == 1
+        for email in (ADA, DAN):
+            await _up(by_ada, root, firm, email)
+    await other.services.close()
+    await firm.close()
+
+
+def _down(changes: MemberChangeService, how: str, access: object, whom: str) -> Awaitable[object]:
+    if how == "role":
+        return changes.set_role(access, member=whom, role=MEMBER_ROLE)  # type: ignore[arg-type]
+    flow = changes.deactivate if how == "deactivate" else changes.remove
+    return flow(access, member=whom)  # type: ignore[arg-type]
+
+
+async def _up(changes: MemberChangeService, root: object, firm: Firm, email: str) -> None:
+    """An active admin again."""
+    found = await member(firm, email)
+    id = firm.user_id(email)
+    if found.status == "removed":
+        await changes.restore(root, member=id)  # type: ignore[arg-type]
+    elif found.status == "deactivated":
+        await changes.reactivate(root, member=id)  # type: ignore[arg-type]
+    await changes.set_role(root, member=id, role=ADMIN_ROLE)  # type: ignore[arg-type]
+    await firm.settle()
+
+
+async def test_a_firm_that_is_not_in_clerk_changes_here_alone(firm: Firm) -> None:
+    await furnish(firm)
+    _take_out_of_clerk(firm.services.db)
+    changes, access, calls = changes_of(firm), await access_of(firm, None), firm.services.clerk._backend
+    calls._is_configured = False
+    bob = (await member(firm, BOB)).user_id
+    await changes.set_role(access, member=bob, role=ADMIN_ROLE)
+    await changes.deactivate(access, member=bob)
+    await changes.reactivate(access, member=bob)
+    assert await standing(firm, BOB) == ("active", ADMIN_ROLE)
+    await changes.remove(access, member=bob)
+    assert await standing(firm, BOB) == ("removed", ADMIN_ROLE)
+    assert await code_of(changes.set_role(access, member=bob, role=MEMBER_ROLE)) == "not_a_member"
+    ada = await access_of(firm, ADA)
+    await changes.transfer(ada, member=(await member(firm, KIM)).user_id)
+    assert [await standing(firm, it) for it in (ADA, KIM)] == [("active", MEMBER_ROLE), ("active", ADMIN_ROLE)]
+    assert access.principal == BREAK_GLASS_PRINCIPAL
+
+
+def _take_out_of_clerk(db: Database) -> None:
+    with db.engine.connect().execution_options(instep_writes=True) as conn, conn.begin():
+        conn.exec_driver_sql("UPDATE instep_memberships SET clerk_id = NULL")
+        conn.exec_driver_sql("UPDATE instep_organizations SET clerk_id = NULL WHERE slug = 'acme'")
+
+
+async def test_an_admin_whose_account_is_just_being_deleted_counts_no_longer(sqlite_firm: Firm) -> None:
+    """And the other way round: while one admin is being put down, the other's account can't be deleted."""
+    firm = await furnish(sqlite_firm)
+    changes, users, root = changes_of(firm), firm.services.profiles.manage, await access_of(firm, None)
+    firm.emulator.fail("DeleteUser", status=429, retry_after=600, count=1)
+    with pytest.raises(OperationPendingError):
+        await users.delete(BREAK_GLASS_PRINCIPAL, firm.user_id(DAN))
+    assert await code_of(changes.set_role(root, member=firm.user_id(ADA), role=MEMBER_ROLE)) == "last_admin"
+    await recover(firm, times=12)
+    assert len(await firm.services.db.read(repository.list_admins, root.organization_id)) == 1
+    await changes.set_role(root, member=firm.user_id(BOB), role=ADMIN_ROLE)
+    firm.emulator.fail("UpdateOrganizationMembership", status=429, retry_after=600, count=1)
+    with pytest.raises(OperationPendingError):
+        await changes.set_role(root, member=firm.user_id(BOB), role=MEMBER_ROLE)
+    assert await code_of(users.delete(BREAK_GLASS_PRINCIPAL, firm.user_id(ADA))) == "last_admin"

@@ -1,0 +1,157 @@
+"""Reading the list: both sources side by side, and the members whatever becomes of the invitations."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL, OrganizationAccess
+from instep.clerk.fake import FakeClerk
+from instep.core.clock import DAY
+from instep.core.db import Conn, Database
+from instep.core.db_errors import DatabaseUnavailableError
+from instep.domain.errors import ClerkRejectedError, ClerkUnavailableError
+from instep.domain.events import EntityState
+from instep.domain.models import MEMBER_ROLE, ClerkId, ClerkInvitation, ClerkOrganization, NewClerkInvitation
+from instep.members.listing import INVITATIONS_UNAVAILABLE
+from instep.members.models import MemberCursor, MemberFilter
+from instep.members.service import PeopleListService
+from instep.mirror.apply import apply_unit_of_work
+from instep.mirror.repository import find_organization
+from instep.mirror.unit_of_work import open_unit_of_work
+from tests.support.clocks import Ticking
+from tests.support.faults import failing
+from tests.support.people import membership, organization, user
+
+pytestmark = pytest.mark.anyio
+
+FIRM = ClerkId("org_1")
+
+
+class Desk:
+    """A firm with one member in the mirror, and a Clerk in memory."""
+
+    def __init__(self, db: Database) -> None:
+        self.db, self.clock = db, Ticking()
+        self.clerk = FakeClerk(self.clock)
+        self.clerk.put_organization(ClerkOrganization(clerk_id=FIRM, name="Firm 1"))
+        self.access = db.write_sync(_furnish)
+
+    def list(
+        self, ask: MemberFilter | None = None, *, directory: Any = None, patience: float = 5.0, **changes: Any
+    ) -> Any:
+        list_people = PeopleListService(self.db, directory or self.clerk, self.clock, patience)
+        access = OrganizationAccess(
+            **{name: getattr(self.access, name) for name in OrganizationAccess.__struct_fields__} | changes
+        )
+        return list_people(access, ask or MemberFilter())
+
+    async def invite(self, email: str) -> ClerkInvitation:
+        return await self.clerk.invite(FIRM, NewClerkInvitation(email=email, role=MEMBER_ROLE, expires_in_days=7))
+
+
+def _furnish(conn: Conn) -> OrganizationAccess:
+    news: list[EntityState] = [organization(1), user(1), membership(1)]
+    ledger = open_unit_of_work(conn, news)
+    for it in news:
+        ledger.take(it)
+    apply_unit_of_work(conn, ledger, now=1)
+    found = find_organization(conn, "org_1")
+    assert found is not None
+    return OrganizationAccess(
+        principal=BREAK_GLASS_PRINCIPAL,
+        organization_id=found.id,
+        organization_clerk_id=found.clerk_id,
+        organization_name=found.name,
+        organization_slug=found.slug,
+        role=None,
+    )
+
+
+@pytest.fixture
+def desk(db: Database) -> Desk:
+    return Desk(db)
+
+
+def ids(people: Any) -> list[str]:
+    return [getattr(row, "clerk_id", None) or row.id for row in people.rows]
+
+
+async def test_members_from_here_and_invitations_from_clerk(desk: Desk) -> None:
+    made = await desk.invite("ada@example.com")
+    assert ids(await desk.list()) == [made.clerk_id, "orgmem_1"]
+
+
+async def test_clerk_is_not_asked_where_no_invitation_can_be_shown(desk: Desk) -> None:
+    await desk.list(MemberFilter(statuses=frozenset({"active"})))
+    await desk.list(MemberFilter(cursor=MemberCursor(None, ("active", "a", "b"))))
+    assert desk.clerk.calls == []
+
+
+async def test_an_organization_that_is_not_in_clerk_has_no_invitations_and_no_warning(desk: Desk) -> None:
+    people = await desk.list(organization_clerk_id=None)
+    assert (ids(people), people.warnings, people.totals.invitations) == (["orgmem_1"], (), 0)
+    assert desk.clerk.calls == []
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ClerkUnavailableError("Clerk did not answer."),
+        ClerkRejectedError("No.", code="clerk_key_invalid", status=401),
+        ZeroDivisionError("nobody thought of this"),
+    ],
+)
+async def test_whatever_is_wrong_with_the_invitations_the_members_are_shown(desk: Desk, failure: Any) -> None:
+    desk.clerk.failure = failure
+    people = await desk.list()
+    assert (ids(people), people.warnings) == (["orgmem_1"], (INVITATIONS_UNAVAILABLE,))
+
+
+class Slow:
+    """A Clerk that never answers, and knows whether it is still waited for."""
+
+    def __init__(self) -> None:
+        self.is_asked = asyncio.Event()
+        self.is_left = asyncio.Event()
+
+    async def list_invitations(self, organization: ClerkId, *, statuses: Sequence[str]) -> list[ClerkInvitation]:
+        self.is_asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.is_left.set()
+        return []
+
+
+async def test_clerk_is_waited_for_no_longer_than_patience_lasts_and_then_left_alone(desk: Desk) -> None:
+    clerk = Slow()
+    people = await desk.list(directory=clerk, patience=0.01)
+    assert (ids(people), people.warnings) == (["orgmem_1"], (INVITATIONS_UNAVAILABLE,))
+    assert clerk.is_left.is_set()
+
+
+async def test_without_the_database_nobody_waits_for_clerk(desk: Desk) -> None:
+    clerk = Slow()
+    with failing(desk.db), pytest.raises(DatabaseUnavailableError):
+        await desk.list(directory=clerk)
+    await asyncio.sleep(0)
+    assert not clerk.is_asked.is_set() or clerk.is_left.is_set()
+
+
+async def test_both_sources_are_asked_at_the_same_time(desk: Desk) -> None:
+    clerk = Slow()
+    listing = asyncio.create_task(desk.list(directory=clerk))
+    await asyncio.wait_for(clerk.is_asked.wait(), 10)
+    assert not listing.done()
+    listing.cancel()
+    await asyncio.gather(listing, return_exceptions=True)
+    await asyncio.wait_for(clerk.is_left.wait(), 10)
+
+
+async def test_an_expired_invitation_of_somebody_who_joined_is_left_out(desk: Desk) -> None:
+    await desk.invite("Person1@Example.com")
+    other = await desk.invite("ada@example.com")
+    desk.clock.advance(8 * DAY)
+    assert ids(await desk.list()) == [other.clerk_id, "orgmem_1"]

@@ -1,0 +1,289 @@
+"""A new address, by each of the three policies: nobody is locked out without anybody knowing."""
+
+import pytest
+
+from instep.auth.principal import BREAK_GLASS_PRINCIPAL
+from instep.core.clock import DAY
+from instep.domain.errors import ChangeRejectedError
+from instep.operations.workflow import OperationPendingError
+from instep.users.models import EmailChange, UserChanges
+from tests.support.world import Firm
+from tests.users.firms import (
+    ADA,
+    BOB,
+    CLEO,
+    LOU,
+    clerk_user,
+    furnish,
+    operations,
+    person,
+    principal_of,
+    profiles_of,
+    recover,
+    refuse,
+    require_equal,
+    silence,
+    standing,
+    stop_everywhere,
+)
+
+pytestmark = pytest.mark.anyio
+NEW = "robert+clerk_test@example.com"  # to such an address Clerk sends nothing; its code is fixed
+CODE = "424242"
+SOLO = "solo@example.com"
+
+
+def invited(firm: Firm) -> list[tuple[str, str, str]]:
+    """(address, role, status) of Clerk's invitations, oldest first."""
+    state = firm.emulator.state
+    rows = state.organization_invitations.oldest_first()
+    return [(it.email_address, it.role, it.status(state.now)) for it in rows]
+
+
+async def test_inviting_anew_invites_first_and_then_the_old_account_is_out(firm: Firm) -> None:
+    await furnish(firm)
+    async with firm.api() as api:
+        path = f"/v1/users/{firm.user_id(BOB)}"
+        offered = (await api.patch(path, json={"email": NEW})).json()
+        assert (offered["requires_invitation"], invited(firm)) == (True, [])
+        done = (await api.post(f"{path}/email", json={"email": NEW}, headers={"Idempotency-Key": "k"})).json()
+        again = (await api.post(f"{path}/email", json={"email": NEW}, headers={"Idempotency-Key": "k"})).json()
+        old = (await api.get(path)).json()
+    assert [(it["name"], it["state"]) for it in done["organizations"]] == [("Acme", "invited"), ("Beta", "invited")]
+    assert again == done
+    assert invited(firm) == [(NEW, "org:member", "pending")] * 2
+    assert (old["status"], old["email"]) == ("deactivated", BOB)
+    assert await standing(firm, BOB) == [("org:member", "deactivated")] * 2
+    await firm.settle()
+    assert (await person(firm, BOB)).is_active is False
+    await require_equal(firm)
+
+
+async def alone(firm: Firm) -> str:
+    """Clerk's id of somebody who is in no organization."""
+    await furnish(firm)
+    await profiles_of(firm).manage.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=SOLO, first_name="Solo"))
+    return firm.user_id(SOLO)
+
+
+async def test_someone_in_no_organization_is_invited_to_the_application_and_then_the_old_account_is_out(
+    firm: Firm,
+) -> None:
+    path = f"/v1/users/{await alone(firm)}"
+    async with firm.api() as api:
+        offered = (await api.patch(path, json={"email": NEW})).json()
+        assert offered["consequences"][0] == f"{NEW} is invited to the application, and {SOLO} is deactivated."
+        done = (await api.post(f"{path}/email", json={"email": NEW}, headers={"Idempotency-Key": "k"})).json()
+        again = (await api.post(f"{path}/email", json={"email": NEW}, headers={"Idempotency-Key": "k"})).json()
+    assert done["outcome"] == "invited"
+    assert again == done
+    assert [it.email_address for it in firm.emulator.state.invitations.oldest_first()] == [NEW]
+    assert (await person(firm, SOLO)).is_active is False
+
+
+async def test_inviting_someone_alone_anew_stopped_anywhere_is_done_once(firm: Firm) -> None:
+    await furnish(firm)
+
+    async def prepare(n: int) -> object:
+        return await profiles_of(firm).manage.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=f"old{n}@example.com"))
+
+    async def act(n: int) -> object:
+        id = (await person(firm, f"old{n}@example.com")).id
+        return await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, id, f"new{n}@example.com")
+
+    async def hold(n: int, was_kept: bool) -> None:
+        made = [it.email_address for it in firm.emulator.state.invitations.oldest_first()]
+        assert made.count(f"new{n}@example.com") == was_kept
+        assert (await person(firm, f"old{n}@example.com")).is_active is not was_kept
+
+    kind = "profile.reinvite.application"
+    assert await stop_everywhere(firm, act, hold, kind=kind, prepare=prepare) > 15
+
+
+async def test_while_an_invitation_is_refused_the_old_account_works(firm: Firm) -> None:
+    await furnish(firm)
+    refuse(firm, "CreateOrganizationInvitation", "organization_membership_quota_exceeded", status=403)
+    done = await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+    assert [(it.name, it.state) for it in done.organizations] == [("Acme", "refused"), ("Beta", "invited")]
+    assert "All seats are in use." in (done.organizations[0].detail or "")
+    assert await standing(firm, BOB) == [("org:member", "active"), ("org:member", "deactivated")]
+    assert (await person(firm, BOB)).is_active
+
+
+async def test_a_refusal_everywhere_is_an_error_and_changes_nothing(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    for _ in range(2):
+        refuse(firm, "CreateOrganizationInvitation", "organization_membership_quota_exceeded", status=403)
+    with pytest.raises(ChangeRejectedError) as caught:
+        await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+    assert (caught.value.code, caught.value.clerk_code) == (
+        "clerk_sync_failed",
+        "organization_membership_quota_exceeded",
+    )
+    assert await standing(firm, BOB) == [("org:member", "active")] * 2
+
+
+async def test_an_organizations_admin_invites_anew_there_alone(firm: Firm) -> None:
+    await furnish(firm)
+    ada = await principal_of(firm, ADA)
+    offered = await profiles_of(firm).edit(ada, firm.user_id(BOB), UserChanges(email=NEW))
+    assert isinstance(offered, EmailChange)
+    assert not any("Beta" in words for words in offered.consequences)
+    done = await profiles_of(firm).change_email(ada, firm.user_id(BOB), NEW)
+    assert [it.name for it in done.organizations] == ["Acme"]
+    assert await standing(firm, BOB) == [("org:member", "deactivated"), ("org:member", "active")]
+    assert (await person(firm, BOB)).is_active
+    with pytest.raises(ChangeRejectedError, match="Ask an admin"):
+        await profiles_of(firm).change_email(await principal_of(firm, BOB), firm.user_id(BOB), NEW)
+
+
+async def test_a_lost_answer_to_the_invitation_is_found_out(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm)
+    silence(firm, "POST", "/invitations", after=True)
+    silence(firm, "POST", "/invitations", after=False)
+    done = await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+    assert [it.state for it in done.organizations] == ["invited", "checking"]
+    assert (await person(firm, BOB)).is_active
+    await recover(firm)
+    assert invited(firm) == [(NEW, "org:member", "pending")] * 2
+    assert not (await person(firm, BOB)).is_active
+
+
+async def test_by_force_the_address_is_replaced_on_both_sides(firm: Firm) -> None:
+    await furnish(firm, policy="force")
+    async with firm.api() as api:
+        done = (await api.patch(f"/v1/users/{firm.user_id(BOB)}", json={"email": NEW})).json()
+    assert (done["outcome"], done["requires_invitation"]) == ("changed", False)
+    assert (await person(firm, NEW)).is_email_verified
+    there = clerk_user(firm, firm.user_id(NEW))
+    assert there is not None
+    assert [it.email_address for it in there.email_addresses] == [NEW]
+    await firm.settle()
+    await require_equal(firm)
+
+
+@pytest.mark.parametrize("after", [True, False])
+async def test_by_force_a_lost_answer_is_found_out(sqlite_firm: Firm, after: bool) -> None:
+    firm = await furnish(sqlite_firm, policy="force")
+    silence(firm, "PUT", "/email_address", after=after)
+    if after:
+        await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+    else:
+        with pytest.raises(OperationPendingError):
+            await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+        await recover(firm)
+    assert (await person(firm, NEW)).username == "bobby"
+    await require_equal(firm)
+
+
+async def test_only_instance_admins_force_an_address(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm, policy="force")
+    for email in (ADA, BOB):
+        with pytest.raises(ChangeRejectedError, match="instance admins"):
+            await profiles_of(firm).change_email(await principal_of(firm, email), firm.user_id(BOB), NEW)
+
+
+async def begin(firm: Firm) -> EmailChange:
+    """Bob asks for a code to the new address."""
+    bob = await principal_of(firm, BOB)
+    begun = await profiles_of(firm).change_email(bob, firm.user_id(BOB), NEW)
+    assert (begun.outcome, begun.email) == ("requires_verification", NEW)
+    return begun
+
+
+async def prove(firm: Firm, begun: EmailChange, code: str = CODE, *, old: str = BOB) -> EmailChange:
+    """Bob gives the code."""
+    bob = await principal_of(firm, old)
+    assert begun.verification is not None
+    return await profiles_of(firm).change_email.verify(bob, firm.user_id(old), begun.verification, code)
+
+
+async def test_by_code_the_database_follows_when_the_address_is_proven(firm: Firm) -> None:
+    await furnish(firm, policy="verify")
+    async with firm.api() as api:
+        path = f"/v1/users/{(await person(firm, BOB)).id}"
+        begun = (await api.patch(path, json={"email": NEW})).json()
+        assert (begun["requires_verification"], begun["outcome"]) == (True, "requires_verification")
+        assert begun["expires_at"] is not None
+        await firm.settle()
+        assert (await api.get(path)).json()["email"] == BOB
+        body = {"verification": begun["verification"], "code": CODE}
+        wrong = await api.post(f"{path}/email/verify", json=body | {"code": "000000"})
+        assert (wrong.status_code, wrong.json()["code"], wrong.json()["field"]) == (422, "wrong_code", "code")
+        done = (await api.post(f"{path}/email/verify", json=body)).json()
+        assert (done["outcome"], done["note"]) == ("changed", None)
+        assert (await api.get(path)).json()["email"] == NEW
+    there = clerk_user(firm, firm.user_id(NEW))
+    assert there is not None
+    assert [it.email_address for it in there.email_addresses] == [NEW]
+    await firm.settle()
+    await require_equal(firm)
+    assert not any(CODE in str(it) for it in await operations(firm))
+
+
+async def test_a_code_is_good_for_its_person_and_its_time_only(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm, policy="verify")
+    begun = await begin(firm)
+    assert begun.verification is not None
+    for principal, ref in ((BREAK_GLASS_PRINCIPAL, CLEO), (BREAK_GLASS_PRINCIPAL, ADA)):
+        with pytest.raises(ChangeRejectedError, match="no such verification"):
+            await profiles_of(firm).change_email.verify(principal, firm.user_id(ref), begun.verification, CODE)
+    firm.clock.advance(DAY)
+    with pytest.raises(ChangeRejectedError, match="too old"):
+        await prove(firm, begun)
+    assert (await person(firm, BOB)).email == BOB
+    await prove(firm, await begin(firm))
+    assert (await person(firm, NEW)).username == "bobby"
+
+
+@pytest.mark.parametrize("call", ["attempt_verification", "/users/", "/email_addresses/"])
+async def test_by_code_a_lost_answer_is_found_out(sqlite_firm: Firm, call: str) -> None:
+    firm = await furnish(sqlite_firm, policy="verify")
+    begun = await begin(firm)
+    method = {"attempt_verification": "POST", "/users/": "PATCH", "/email_addresses/": "DELETE"}[call]
+    silence(firm, method, call, after=True)
+    try:
+        await prove(firm, begun)
+    except OperationPendingError:
+        await recover(firm)
+    assert (await person(firm, NEW)).username == "bobby"
+    await firm.settle()
+    await require_equal(firm)
+
+
+async def test_a_code_that_was_not_tried_must_be_given_again(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm, policy="verify")
+    begun = await begin(firm)
+    silence(firm, "POST", "attempt_verification", after=False)
+    with pytest.raises(OperationPendingError):
+        await prove(firm, begun)
+    await recover(firm)
+    assert [it.code for it in await operations(firm, "profile.email.verify")] == ["code_lost"]
+    await prove(firm, begun)
+    assert (await person(firm, NEW)).username == "bobby"
+
+
+async def test_an_old_address_that_clerk_keeps_is_told_of(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm, policy="verify")
+    begun = await begin(firm)
+    refuse(firm, "DeleteEmailAddress", "delete_linked_identification_disallowed", status=400)
+    done = await prove(firm, begun)
+    assert done.note == "The old address stays beside it in Clerk: No: delete_linked_identification_disallowed."
+    assert (await person(firm, NEW)).username == "bobby"
+
+
+async def test_an_address_that_is_proven_and_not_primary_needs_a_person(sqlite_firm: Firm) -> None:
+    firm = await furnish(sqlite_firm, policy="verify")
+    begun = await begin(firm)
+    refuse(firm, "UpdateUser", "form_param_value_invalid")
+    with pytest.raises(ChangeRejectedError, match="is not the primary one yet; the old one still works"):
+        await prove(firm, begun)
+    assert (await operations(firm, "profile.email.verify"))[0].state == "attention"
+    assert (await person(firm, BOB)).email == BOB
+
+
+async def test_someone_without_a_clerk_account_just_has_a_new_address(firm: Firm) -> None:
+    await furnish(firm)
+    done = await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, (await person(firm, LOU)).id, NEW)
+    assert done.outcome == "changed"
+    assert (await person(firm, NEW)).first_name == "Lou"

@@ -1,4 +1,4 @@
-# instep: every command a developer needs. `make demo` and `make test` work on a fresh machine.
+# Every command that a developer needs. `make demo` and `make test` work on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -25,8 +25,8 @@ test: .venv/dev.stamp $(NODE)/.stamp
 	$(BIN)/python -m pytest tests -n $(WORKERS) --maxprocesses 4 $(PYTEST_ARGS)
 
 check: .venv/dev.stamp
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/architecture -q
 
@@ -58,9 +58,17 @@ bench-sync: .venv/dev.stamp
 bench-peers: .venv/dev.stamp
 	$(BIN)/python -m bench.peers $(PEERS_ARGS)
 
+# Line coverage by the tests in this process and their workers; several minutes longer than `make test`.
+.PHONY: coverage
+coverage: .venv/dev.stamp $(NODE)/.stamp
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests -n $(WORKERS) --maxprocesses 4 $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
+
 fmt: .venv/dev.stamp
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench
 
 .venv/run.stamp: requirements/run.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$OLD_PYTHON"; exit 1; }

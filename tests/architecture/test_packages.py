@@ -24,7 +24,6 @@ OWNERS = {
         ["*/api.py", "app/asgi.py", "auth/admin_scope.py", "core/request_limits.py", "*/schemas.py"],
     ),
     "the terminal": (["typer", "rich", "click"], ["app/cli*.py", "*/cli.py"]),
-    "the job engine": (["pgqueuer"], ["app/scheduler.py"]),
     "the web server": (["uvicorn"], ["app/*"]),
 }
 HARM = {
@@ -36,7 +35,6 @@ HARM = {
     "the present time": "a rule can only be tested by waiting",
     "the web framework": "a rule is caught in a view, where CLI and worker cannot use it",
     "the terminal": "a library prints, or ends the process of the application that embeds it",
-    "the job engine": "an obligation lives only in the engine, and is lost with it",
     "the web server": "code that must run without a server depends on one",
 }
 

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from instep.app.config import make_settings
 from instep.app.doctor import run_diagnostics
-from instep.app.scheduler import Scheduler, install_tables
 from instep.core.db import Database
 from instep.core.pubsub import PostgresRelay, PubSub
 from instep.core.schema_migrations import check_schema, migrate_schema
@@ -78,12 +77,7 @@ async def test_e13_a_schema_is_made_and_checked_through_the_pooler(postgres_url:
     with pgbouncer(postgres_url) as url:
         db = Database(url)
         migrate_schema(db.engine)
-        await install_tables(db)
         check_schema(db.engine)
-        timer = Scheduler(db, [])
-        timer.start()
-        await asyncio.sleep(0)
-        await timer.stop()
         db.close()
 
 

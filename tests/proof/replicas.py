@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from instep.app.scheduler import install_tables
 from instep.core.db import Database, create_engine
 from instep.core.schema_migrations import migrate_schema
 from tests.proof.fleet import Fleet, Process, fleet, settled, until
@@ -170,7 +169,6 @@ async def prepare(url: str) -> None:
     migrate_schema(engine)
     engine.dispose()
     db = Database(url)
-    await install_tables(db)
     db.close()
 
 

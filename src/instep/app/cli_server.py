@@ -11,7 +11,6 @@ from instep.app.config import Settings, find_unknown_settings, load_demo_setting
 from instep.app.container import Services, make_services
 from instep.app.database import make_db
 from instep.app.doctor import run_diagnostics
-from instep.app.scheduler import install_tables
 from instep.app.server import Server, make_server, require_free_port, run_worker_until_stopped
 from instep.core import logging
 from instep.core.schema_migrations import check_schema
@@ -74,7 +73,6 @@ def migrate() -> None:
     db = make_db(load_settings())
     try:
         version = migrate_(db.engine)
-        asyncio.run(install_tables(db))
     finally:
         db.close()
     typer.echo(f"The schema is at version {version}.")

@@ -1,6 +1,5 @@
 """Composition root: build all services from the settings."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import structlog
 from instep.app.config import Settings, SettingsError
 from instep.app.database import make_clerk_rate_limiter, make_db
 from instep.app.metrics import Metrics
-from instep.app.scheduler import Scheduler, make_scheduled_jobs
+from instep.app.scheduler import ExpiredDataCleanup
 from instep.app.sync_services import SyncServices, make_sync_services
 from instep.app.worker import OPERATION_DEFERRED_TOPIC, ClockRollbackMonitor, Worker, find_due_times
 from instep.audit.entries import NewAuditEntry
@@ -90,7 +89,6 @@ class Services:
     metrics: Metrics
     work: DeliveryProcessor
     worker: Worker
-    timer: Scheduler
     receiver: WebhookReceiver
     gate: Authenticator
     limiter: PrincipalRateLimiter | None
@@ -110,11 +108,10 @@ class Services:
             self.relay.start()
         if has_worker:
             self.worker.start()
-            self.timer.start()
 
     async def stop(self) -> None:
         """End what runs by itself; doing so twice is fine."""
-        await asyncio.gather(self.worker.stop(), self.timer.stop())
+        await self.worker.stop()
         if self.relay is not None:
             await self.relay.stop()
 
@@ -171,7 +168,6 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         metrics=metrics,
         work=work,
         worker=worker,
-        timer=Scheduler(db, make_scheduled_jobs(db, clock, syncing)),
         receiver=WebhookReceiver(db=db, verifier=_make_webhook_verifier(settings), clock=clock, wake=worker.wake),
         gate=gate,
         limiter=make_api_rate_limiter(settings),
@@ -218,7 +214,7 @@ def make_worker(
         work,
         runner,
         live,
-        syncing.periodic_tasks(),
+        (*syncing.periodic_tasks(), ExpiredDataCleanup(db, runner.clock).make_task()),
         syncing.asked.run_once,
         due_times=lambda: db.read(find_due_times),
         is_fully_subscribed=lambda: relay is not None and relay.is_listening.is_set(),

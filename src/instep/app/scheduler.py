@@ -1,183 +1,86 @@
-"""Scheduled jobs: the sync check and the cleanup of expired data, run by PgQueuer."""
+"""Periodic tasks of a process: the scheduled sync check, freshness, roles and the cleanup of expired data."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-import psycopg
 import structlog
 from msgspec import Struct
-from pgqueuer.adapters.drivers.psycopg import PsycopgDriver
-from pgqueuer.adapters.inmemory.driver import InMemoryDriver
-from pgqueuer.adapters.inmemory.queries import InMemoryQueries
-from pgqueuer.adapters.persistence import qb
-from pgqueuer.adapters.persistence.queries import Queries
-from pgqueuer.core.sm import SchedulerManager
-from pgqueuer.domain.settings import DBSettings
-from pgqueuer.errors import PgqException
 
-from instep.app.sync_services import SyncServices
 from instep.auth.repository import delete_stale_sessions
-from instep.core.clock import DAY, MINUTE, SECOND, Clock
-from instep.core.db import Database
-from instep.core.db_url import make_libpq_url
+from instep.core.clock import DAY, HOUR, SECOND, Clock, is_recent
+from instep.core.db import Conn, Database
 from instep.core.errors import InstepError, describe_error
-from instep.core.pubsub import connect_unpooled
+from instep.mirror.instance_binding import find_fact, set_fact
 from instep.webhooks.repository import delete_processed_before
 
 log = structlog.get_logger(__name__)
 RETENTION = 30 * DAY
+CLEANUP_INTERVAL = DAY
 CLEANUP_BATCH_SIZE = 5_000
-MAX_CHECK_MINUTES = 10
+CLEANED_UP_AT_FACT = "cleaned_up_at"
+
+
+class PeriodicTask(Struct, frozen=True):
+    """A task that a process runs every `every` seconds; a failure is logged, and the next run comes as usual.
+
+    `first`: seconds until the first run, where that is not `every`. Every replica runs its own tasks, so a task that
+    must run once for all of them decides by the database whether it is due.
+    """
+
+    name: str
+    every: float
+    run: Callable[[], Awaitable[object]]
+    first: float | None = None
+
+
+async def run_periodically(task: PeriodicTask) -> None:
+    """Run a task until cancelled."""
+    wait = task.every if task.first is None else task.first
+    while True:
+        await asyncio.sleep(wait)
+        wait = task.every
+        try:
+            await task.run()
+        except InstepError as error:
+            log.warning("periodic_task_postponed", task=task.name, error=describe_error(error))
+        except Exception:
+            log.exception("periodic_task_failed", task=task.name)
 
 
 @dataclass(frozen=True)
 class ExpiredDataCleanup:
-    """Deliveries that were settled, and sessions that were over, more than 30 days ago."""
+    """Delete deliveries that were processed, and sessions that ended, more than 30 days ago."""
 
     db: Database
     clock: Clock
 
-    async def __call__(self) -> None:
-        """Delete them, in small transactions; a replay from Clerk's dashboard may use an id again within that time."""
+    def make_task(self) -> PeriodicTask:
+        """Return the task, which looks every hour whether a day has passed since the last cleanup."""
+        return PeriodicTask("cleanup", HOUR / SECOND, self.run)
+
+    async def run(self) -> None:
+        """Delete in small transactions, once a day for all replicas.
+
+        Until then a replay from Clerk's dashboard may use an id again.
+        """
+        if not await self.db.write(claim_cleanup, self.clock()):
+            return
         before = self.clock() - RETENTION
         sessions = await self.db.write(delete_stale_sessions, before=before)
         deliveries = 0
         while count := await self.db.write(delete_processed_before, before=before, limit=CLEANUP_BATCH_SIZE):
             deliveries += count
-        log.info("forgotten", sessions=sessions, deliveries=deliveries)
+        log.info("expired_data_deleted", sessions=sessions, deliveries=deliveries)
 
 
-class ScheduledJob(Struct, frozen=True):
-    """Something to run by the clock. `cron` has five fields, in UTC; `longest`: seconds between two times at most."""
+def claim_cleanup(conn: Conn, now: int) -> bool:
+    """Return whether a cleanup is due, and if so record that it begins now (Unix milliseconds).
 
-    name: str
-    cron: str
-    run: Callable[[], Awaitable[object]]
-    longest: int = 24 * 3600
-
-
-def make_scheduled_jobs(db: Database, clock: Clock, syncing: SyncServices) -> list[ScheduledJob]:
-    """Every job of this installation."""
-    often = _get_check_minutes(syncing.every)
-    return [
-        ScheduledJob(
-            "instep-sync-check", f"*/{often} * * * *", syncing.check_when_due, longest=often * MINUTE // SECOND
-        ),
-        ScheduledJob("instep-forget", "17 3 * * *", ExpiredDataCleanup(db, clock)),
-    ]
-
-
-def _get_check_minutes(every: int) -> int:
-    """Return every how many minutes to look whether a check is due that runs `every` so many milliseconds.
-
-    Six times as often, between every minute and every ten: an idle database is left alone meanwhile.
+    Two replicas that claim at the same moment may both clean up, which is harmless: each row is deleted once.
     """
-    minutes = every // MINUTE if every else MAX_CHECK_MINUTES
-    return max(1, min(MAX_CHECK_MINUTES, minutes // 6))
-
-
-TABLE_PREFIX = "instep_"
-RESTART_DELAY = 5.0
-STOP_TIMEOUT = 3.0
-RESCHEDULE_INTERVAL = 600.0
-RESCHEDULE_SLACK = 60  # seconds
-RESCHEDULE_DELAYED_JOBS = f"""UPDATE {TABLE_PREFIX}pgqueuer_schedules SET next_run = NOW()
-WHERE entrypoint = %(name)s AND next_run > NOW() + %(longest)s"""  # noqa: S608 (composed of constants)
-
-
-@dataclass
-class Scheduler:
-    """Runs jobs by the clock until stopped; a job that fails is logged and runs again at its next time."""
-
-    db: Database
-    jobs: Sequence[ScheduledJob]
-    _task: asyncio.Task[None] | None = None
-    _is_over: bool = False
-    _managers: list[SchedulerManager] = field(default_factory=list)
-
-    def start(self) -> None:
-        """Begin, on the running event loop."""
-        self._task = asyncio.create_task(self._forever(), name="instep-timer")
-
-    async def stop(self) -> None:
-        """End; a job under way is given `PATIENCE` seconds."""
-        self._is_over = True
-        for manager in self._managers:
-            manager.shutdown.set()
-        if self._task is not None and not self._task.done():
-            await asyncio.wait([self._task], timeout=STOP_TIMEOUT if self._managers else 0)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _forever(self) -> None:
-        while not self._is_over:
-            try:
-                await self._run()
-            except (psycopg.Error, PgqException, RuntimeError) as error:
-                log.warning("timer_stopped", error=str(error).strip())
-            if not self._is_over:  # the engine swallows a cancellation: ask ourselves
-                await asyncio.sleep(RESTART_DELAY)
-
-    async def _run(self) -> None:
-        if self.db.is_sqlite:
-            await self._manage(InMemoryQueries(driver=InMemoryDriver()))
-            return
-        async with await connect_unpooled(make_libpq_url(self.db.engine.url)) as conn:
-            keeping = asyncio.create_task(self._keep_due(conn))
-            try:
-                await self._manage(make_queries(conn))
-            finally:
-                keeping.cancel()
-                await asyncio.gather(keeping, return_exceptions=True)
-
-    async def _keep_due(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        """Have jobs run now that the clock of PostgreSQL, when it went back, has put off."""
-        while True:
-            for job in self.jobs:
-                try:
-                    await conn.execute(
-                        RESCHEDULE_DELAYED_JOBS,
-                        {"name": job.name, "longest": timedelta(seconds=job.longest + RESCHEDULE_SLACK)},
-                    )
-                except psycopg.Error as error:  # the engine meets the same, and begins anew
-                    log.warning("timer_not_watched", error=str(error).strip())
-            await asyncio.sleep(RESCHEDULE_INTERVAL)
-
-    async def _manage(self, queries: Any) -> None:
-        manager = SchedulerManager(queries)
-        for job in self.jobs:
-            manager.schedule(job.name, job.cron)(_log_failures(job))
-        self._managers = [manager]
-        await manager.run()
-
-
-def _log_failures(job: ScheduledJob) -> Callable[[Any], Awaitable[None]]:
-    async def run(_schedule: Any) -> None:
-        try:
-            await job.run()
-        except InstepError as error:
-            log.warning("job_failed", job=job.name, error=describe_error(error))
-
-    return run
-
-
-def make_queries(conn: psycopg.AsyncConnection[Any]) -> Queries:
-    """PgQueuer's statements, on tables whose names begin with instep_."""
-    names = DBSettings(prefix=TABLE_PREFIX)
-    return Queries(
-        PsycopgDriver(conn),
-        qbe=qb.QueryBuilderEnvironment(settings=names),
-        qbq=qb.QueryQueueBuilder(settings=names),
-        qbs=qb.QuerySchedulerBuilder(settings=names),
-    )
-
-
-async def install_tables(db: Database) -> None:
-    """Bring PgQueuer's own tables to its version; part of `instep migrate`. Nothing to do on SQLite."""
-    if db.is_sqlite:
-        return
-    async with await connect_unpooled(make_libpq_url(db.engine.url)) as conn:
-        await make_queries(conn).apply_upgrade()
+    last = int(find_fact(conn, CLEANED_UP_AT_FACT) or 0)
+    if is_recent(last, now, CLEANUP_INTERVAL):
+        return False
+    set_fact(conn, CLEANED_UP_AT_FACT, str(now))
+    return True

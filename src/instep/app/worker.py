@@ -9,6 +9,7 @@ import sqlalchemy as sa
 import structlog
 from msgspec import Struct, structs
 
+from instep.app.scheduler import PeriodicTask, run_periodically
 from instep.core.clock import MINUTE, SECOND, Clock, ClockRollbackDetector, monotonic_now, now
 from instep.core.db import Conn
 from instep.core.errors import InstepError, describe_error
@@ -89,18 +90,6 @@ IDLE_POLL_INTERVAL = 20.0
 BATCHING_THRESHOLD, BATCHING_DELAY = 8, 0.05
 
 
-class PeriodicTask(Struct, frozen=True):
-    """Something done again and again, `every` so many seconds; a failure is logged, and waits for the next time.
-
-    `first`: after how many seconds it is done for the first time, where that is not `every`.
-    """
-
-    name: str
-    every: float
-    run: Callable[[], Awaitable[object]]
-    first: float | None = None
-
-
 @dataclass
 class Worker:
     """Works the inbox until stopped, whenever `live` tells that something arrived, or is due.
@@ -134,7 +123,7 @@ class Worker:
             _set_on_topic(self.live, DELIVERY_RECEIVED_TOPIC, arrived),
             self._repeat("inbox", self._work_inbox, arrived),
             self._repeat("operations", self.runner.resume_due, reopened),
-            *(_run_periodically(it) for it in self.periodic_tasks),
+            *(run_periodically(it) for it in self.periodic_tasks),
         ]
         if self.watch is not None:
             runs.append(self.watch.run())
@@ -220,17 +209,3 @@ async def _wait_for_event(awake: asyncio.Event, seconds: float | None) -> None:
 async def _set_on_topic(live: PubSub, topic: str, awake: asyncio.Event) -> None:
     async for _ in live.listen(topic):
         awake.set()
-
-
-async def _run_periodically(chore: PeriodicTask) -> None:
-    """Do a chore by the clock, the first time after a while: whoever starts has other things to do."""
-    wait = chore.every if chore.first is None else chore.first
-    while True:
-        await asyncio.sleep(wait)
-        wait = chore.every
-        try:
-            await chore.run()
-        except InstepError as error:
-            log.warning("chore_waits", chore=chore.name, error=describe_error(error))
-        except Exception:
-            log.exception("chore_failed", chore=chore.name)

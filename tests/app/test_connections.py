@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 
 from instep.app import connections
+from instep.app.asgi import close_unless_read
 from instep.app.connections import BoundedProtocol, ConnectionLimits, limit_to_open_files, make_protocol
 from tests.support.flood import ask
 from tests.support.world import QuietServer
@@ -232,6 +233,23 @@ async def test_a_body_that_nobody_reads_is_not_taken_in_for_ever() -> None:
                 await writer.drain()
                 sent += 100_000
         assert sent < 50_000_000
+
+
+async def test_a_response_before_the_body_was_read_announces_the_end_of_the_connection() -> None:
+    """A client that keeps connections would send its next request into one that the server closes."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        wrapped = close_unless_read(scope, receive, send)
+        await (reading if scope["path"] == "/reads" else plain)(scope, *wrapped)
+
+    async with serving(app) as served:
+        reader, _ = await served.connect(POST)
+        assert b"connection: close" in (await end_of(reader)).lower()
+        reader, writer = await served.connect(POST.replace(b"POST / ", b"POST /reads ") + b"a" * 1000)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" not in head.lower()
+        reader, writer = await served.connect(GET)
+        assert b"connection: close" not in (await reader.readuntil(b"\r\n\r\n")).lower()
 
 
 async def test_who_sends_all_before_reading_still_sees_the_answer() -> None:

@@ -118,18 +118,29 @@ def limit_body(receive: Receive) -> Receive:
     return receiving
 
 
-def close_after_response(scope: Scope, send: Send) -> Send:
-    """Return a `send` for an answer whose request has a body that nobody reads: the connection is of no more use."""
+def close_unless_read(scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Announce the end of the connection in a response that is sent before the request's body was read.
+
+    The server closes such a connection, since what comes next on it is the rest of the body; a client that is not
+    told would send its next request into the closed connection. Requests without a body are passed on as they are.
+    """
     has_body = _find_header(scope, b"content-length") not in (b"", b"0") or _find_header(scope, b"transfer-encoding")
     if not has_body or not scope.get("http_version", "1.1").startswith("1."):
-        return send
+        return receive, send
+    is_read = False
 
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start":
+    async def receive_and_note() -> Any:
+        nonlocal is_read
+        message = await receive()
+        is_read = is_read or (message["type"] == "http.request" and not message.get("more_body", False))
+        return message
+
+    async def send_with_close(message: Any) -> None:
+        if message["type"] == "http.response.start" and not is_read:
             message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
         await send(message)
 
-    return sending
+    return receive_and_note, send_with_close
 
 
 def _find_header(scope: Scope, name: bytes) -> bytes:
@@ -181,7 +192,9 @@ class InstepAsgiApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif scope["path"] in WEBHOOK_PATHS:
+            return
+        receive, send = close_unless_read(scope, receive, send)
+        if scope["path"] in WEBHOOK_PATHS:
             await self._webhooks(scope, receive, send)
         else:
             id = f"req_{secrets.token_hex(8)}"
@@ -194,7 +207,7 @@ class InstepAsgiApp:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = await self._refuse(scope)
         if refusal is not None:
-            await refusal(scope, receive, close_after_response(scope, send))
+            await refusal(scope, receive, send)
             return
         answer = await self._page(scope) if self._list.is_for(scope) else None
         await (answer or self.app)(scope, limit_body(receive), send)

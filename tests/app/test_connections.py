@@ -245,10 +245,10 @@ async def test_a_response_before_the_body_was_read_announces_the_end_of_the_conn
     async with serving(app) as served:
         reader, _ = await served.connect(POST)
         assert b"connection: close" in (await end_of(reader)).lower()
-        reader, writer = await served.connect(POST.replace(b"POST / ", b"POST /reads ") + b"a" * 1000)
+        reader, _ = await served.connect(POST.replace(b"POST / ", b"POST /reads ") + b"a" * 1000)
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"connection: close" not in head.lower()
-        reader, writer = await served.connect(GET)
+        reader, _ = await served.connect(GET)
         assert b"connection: close" not in (await reader.readuntil(b"\r\n\r\n")).lower()
 
 

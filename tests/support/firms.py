@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.town import Town
-from tests.support.world import Firm
-
 if TYPE_CHECKING:
     from tests.support.town import Town
     from tests.support.world import Firm

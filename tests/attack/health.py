@@ -26,7 +26,7 @@ async def watched(url: str, *, limit_ms: float = SLOWEST_MS) -> AsyncIterator[Re
     try:
         yield report
     finally:
-        output, _ = await watcher.communicate()
+        output, _ = await watcher.communicate(b"")  # which closes its standard input
         found = json.loads(output)
         report.counts |= {"answers": found["answers"], "slowest_ms": round(found["slowest_ms"])}
         report.expect(found["failures"] == [], f"/health/live did not answer: {found['failures'][:3]}")

@@ -29,7 +29,7 @@ def client(pages: PageRenderer) -> Iterator[TestClient]:
         return pages.error(request, status=503, title="Down", text="<b>not now</b>", retry_url="/fail")
 
     async def change(request: Request) -> Response:
-        return Response(str(pages.is_ours(request)))
+        return Response(str(pages.is_own_request(request)))
 
     routes = [Route("/fail", fail), Route("/change", change, methods=["POST"]), *pages.routes()]
     with TestClient(Starlette(routes=routes)) as client:

@@ -66,10 +66,10 @@ async def test_a_page_that_goes_away_is_forgotten() -> None:
     live = PubSub()
     pages = [Page(live, "a", "b"), Page(live, "a")]
     await turn()
-    assert live.listeners() == 2
+    assert live.count_listeners() == 2
     for page in pages:
         await page.close()
-    assert live.listeners() == 0
+    assert live.count_listeners() == 0
     live.publish(["a", "b", "nobody listens"])
 
 
@@ -83,7 +83,7 @@ async def test_what_is_published_here_is_carried_on_and_what_was_carried_here_is
     page = Page(live, "a")
     await turn()
     live.publish(topic for topic in ("a", "b"))
-    live.tell(["a"])
+    live.publish_local(["a"])
     await turn()
     assert carried == [["a", "b"]]
     assert page.heard >= 1

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from instep.core.db import Database
-from instep.core.pubsub import MAX_PAYLOAD_BYTES, NOTIFY_CHANNEL, PostgresRelay, PubSub, _split_topics
+from instep.core.pubsub import MAX_PAYLOAD_BYTES, NOTIFY_CHANNEL, PostgresRelay, PubSub, _batch_topics
 
 pytestmark = pytest.mark.anyio
 PATIENCE = 20
@@ -31,7 +31,7 @@ class Replica:
         """Listening begins before this returns."""
         task = asyncio.create_task(anext(aiter(self.live.listen(topic))))
         await asyncio.sleep(0)
-        assert self.live.listeners() == 1
+        assert self.live.count_listeners() == 1
         return task
 
 
@@ -81,6 +81,6 @@ async def test_noise_on_the_channel_is_left_alone(replicas: list[Replica]) -> No
 
 def test_many_topics_are_parted_and_none_is_lost() -> None:
     topics = [f"ogn_{n:026d}" for n in range(1_000)]
-    parts = _split_topics(topics)
+    parts = _batch_topics(topics)
     assert [topic for part in parts for topic in part] == topics
     assert all(sum(len(topic) + 4 for topic in part) <= MAX_PAYLOAD_BYTES for part in parts)

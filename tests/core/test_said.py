@@ -23,20 +23,22 @@ def test_it_reads_as_english_where_nobody_translates() -> None:
     sentence = lazy_gettext("Failed to sync: %(why)s", why=lazy_gettext("%(name)s is gone.", name="Maya"))
     assert sentence == "Failed to sync: Maya is gone."
     assert str(PermanentError(sentence, code="x")) == "Failed to sync: Maya is gone."
-    assert Localizer().say(sentence) == sentence
+    assert Localizer().translate(sentence) == sentence
 
 
 def test_it_is_said_anew_in_another_language_also_what_lies_inside() -> None:
     words = Localizer(German())
     inner = lazy_gettext("%(name)s is gone.", name="50 % Maya")
-    assert words.say(lazy_gettext("Failed to sync: %(why)s", why=inner)) == "Nicht abgeglichen: 50 % Maya ist weg."
-    assert words.say(PermanentError(lazy_gettext("Plain."), code="x")) == "Schlicht."
-    assert words.say(lazy_gettext("Failed to sync: %(why)s", why=PermanentError("Plain.", code="x"))).endswith(
+    assert (
+        words.translate(lazy_gettext("Failed to sync: %(why)s", why=inner)) == "Nicht abgeglichen: 50 % Maya ist weg."
+    )
+    assert words.translate(PermanentError(lazy_gettext("Plain."), code="x")) == "Schlicht."
+    assert words.translate(lazy_gettext("Failed to sync: %(why)s", why=PermanentError("Plain.", code="x"))).endswith(
         "Schlicht."
     )
 
 
 def test_a_text_of_elsewhere_is_said_as_it_is_or_by_the_catalogue() -> None:
-    assert Localizer(German()).say("Plain.") == "Schlicht."
-    assert Localizer(German()).say("100 % of Clerk's own words") == "100 % of Clerk's own words"
-    assert Localizer().say("") == ""
+    assert Localizer(German()).translate("Plain.") == "Schlicht."
+    assert Localizer(German()).translate("100 % of Clerk's own words") == "100 % of Clerk's own words"
+    assert Localizer().translate("") == ""

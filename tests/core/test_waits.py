@@ -87,9 +87,9 @@ async def test_an_optional_write_is_skipped_and_not_tried_again_at_once(
     with locked(db.engine.url.render_as_string(hide_password=False)):
         assert await db.write_best_effort(touch) is None
     assert await db.write_best_effort(touch) is None  # within the pause
-    monkeypatch.setattr(db, "_optional_after", 0.0)
+    monkeypatch.setattr(db, "_best_effort_after", 0.0)
     assert await db.write_best_effort(touch) == 1
 
 
 async def test_work_of_no_request_waits_longer_than_one(db: Database) -> None:
-    assert Database(db.engine.url.render_as_string(hide_password=False)).patience > 10
+    assert Database(db.engine.url.render_as_string(hide_password=False)).lock_timeout > 10

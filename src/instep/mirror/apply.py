@@ -152,7 +152,7 @@ def _build_name_columns_of_row(row: RowValues) -> RowValues:
 
 def _upsert(conn: Conn, table: sa.Table, rows: Sequence[RowValues], update: Sequence[str] = ()) -> None:
     """What is new in the order of Clerk's ids, as everybody inserts it: other writers know no id of ours."""
-    upsert_rows(conn, table, rows, key="id", update=update, order="clerk_id")
+    upsert_rows(conn, table, rows, key="id", update=update, lock_order="clerk_id")
 
 
 def _upsert_users(conn: Conn, entries: Sequence[PendingWrite], owned: frozenset[str], now: int) -> None:

@@ -65,7 +65,7 @@ def fold(news: Sequence[EntityState], known: MirroredState | None = None) -> Mir
 
 def gist(known: MirroredState | None) -> Any:
     """What must be the same in every order; of the dead, only that they are."""
-    if known is None or known.is_gone:
+    if known is None or known.is_deleted:
         return known is not None
     return (known.version, known.digest)
 
@@ -115,7 +115,7 @@ def test_a_version_never_falls_and_the_dead_stay_dead(news: list[EntityState]) -
         before, known = known, take(known, one)
         if before is not None and known is not None:
             assert known.version >= before.version
-            assert known.is_gone >= before.is_gone
+            assert known.is_deleted >= before.is_deleted
             assert known.id == before.id
 
 
@@ -173,7 +173,7 @@ def test_a_death_wins_over_any_version_and_no_version_over_a_death(kind: EntityK
     alive = take(None, make_observation(entity(kind, "a"), 10**15))
     gone = reconcile(alive, Tombstone(key(kind)), is_read=is_read)
     assert isinstance(gone, Change)
-    assert gone.is_gone
+    assert gone.is_deletion
     dead = compute_mirrored_state(gone, "id")
     assert reconcile(dead, make_observation(entity(kind, "b"), 10**18), is_read=is_read) == Ignored("gone")
     assert reconcile(dead, Tombstone(key(kind)), is_read=is_read) == Ignored("gone")
@@ -191,9 +191,9 @@ def rumours(draw: Any) -> list[EntityState]:
 def hear(known: MirroredState | None, news: EntityState, truth: Observation | None) -> MirroredState | None:
     """What is known once this is decided, and Clerk was read where the law asked for it."""
     asked = known if isinstance(news, Tombstone) else None
-    verdict = reconcile(known, news, asked=asked)
+    verdict = reconcile(known, news, expected=asked)
     if isinstance(verdict, NeedsRefetch) and truth is not None:
-        verdict = reconcile(known, truth, is_read=True, asked=verdict.known)
+        verdict = reconcile(known, truth, is_read=True, expected=verdict.known)
     return compute_mirrored_state(verdict, known.id if known else "id") if isinstance(verdict, Change) else known
 
 
@@ -205,7 +205,7 @@ def test_whoever_lives_is_alive_in_the_end_however_often_a_reading_missed_them(n
     for one in [*news, truth]:
         known = hear(known, one, truth)
     assert known is not None
-    assert (known.version, known.digest, known.is_gone) == (truth.version, truth.digest, False)
+    assert (known.version, known.digest, known.is_deleted) == (truth.version, truth.digest, False)
 
 
 @given(rumours(), st.data())
@@ -217,7 +217,7 @@ def test_clerks_word_is_final_among_any_absences_and_proofs_of_life(
     known: MirroredState | None = None
     for place, one in enumerate([*news[:at], Tombstone(truth.key), *news[at:]]):
         known = hear(known, one, truth)
-        assert place < at or (known is not None and known.is_gone and known.absent_at is None)
+        assert place < at or (known is not None and known.is_deleted and known.absent_at is None)
 
 
 @given(rumours())
@@ -227,7 +227,7 @@ def test_no_news_alone_take_an_absence_back(news: list[EntityState]) -> None:
     for one in news:
         known = hear(known, one, None)
         assert known is not None
-        assert known.is_gone
+        assert known.is_deleted
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -235,16 +235,16 @@ def test_a_reading_counts_for_life_and_death_only_in_the_state_that_was_asked_ab
     first, later = make_observation(entity(kind, "a"), 5), make_observation(entity(kind, "b"), 6)
     before, alive = take(None, first), take(take(None, first), later)
     absence = Tombstone(key(kind), None, 7)
-    assert reconcile(alive, absence, asked=before) == NeedsRefetch(key(kind), None, alive)
-    assert reconcile(alive, absence, asked=None) == NeedsRefetch(key(kind), None, alive)
-    gone = reconcile(alive, absence, asked=alive)
+    assert reconcile(alive, absence, expected=before) == NeedsRefetch(key(kind), None, alive)
+    assert reconcile(alive, absence, expected=None) == NeedsRefetch(key(kind), None, alive)
+    gone = reconcile(alive, absence, expected=alive)
     assert isinstance(gone, Change)
     absent = compute_mirrored_state(gone, "id")
-    assert reconcile(absent, later, is_read=True, asked=alive) == NeedsRefetch(key(kind), later.entity, absent)
-    assert reconcile(absent, first, is_read=True, asked=absent) == Ignored("older")
-    back = reconcile(absent, later, is_read=True, asked=absent)
+    assert reconcile(absent, later, is_read=True, expected=alive) == NeedsRefetch(key(kind), later.entity, absent)
+    assert reconcile(absent, first, is_read=True, expected=absent) == Ignored("older")
+    back = reconcile(absent, later, is_read=True, expected=absent)
     assert isinstance(back, Change)
-    assert (back.is_back, back.is_gone, compute_mirrored_state(back, "id")) == (True, False, alive)
+    assert (back.is_revival, back.is_deletion, compute_mirrored_state(back, "id")) == (True, False, alive)
     confirmed = reconcile(absent, Tombstone(key(kind)))
     assert isinstance(confirmed, Change)
     assert confirmed.is_deletion_confirmed
@@ -253,4 +253,4 @@ def test_a_reading_counts_for_life_and_death_only_in_the_state_that_was_asked_ab
 def test_a_death_of_something_never_seen_is_kept() -> None:
     gone = reconcile(None, Tombstone(key("membership")))
     assert isinstance(gone, Change)
-    assert compute_mirrored_state(gone, "id") == MirroredState("id", 0, "", is_gone=True)
+    assert compute_mirrored_state(gone, "id") == MirroredState("id", 0, "", is_deleted=True)

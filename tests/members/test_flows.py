@@ -48,7 +48,9 @@ class Desk:
         return list_people(access, ask or MemberFilter())
 
     async def invite(self, email: str) -> ClerkInvitation:
-        return await self.clerk.invite(FIRM, NewClerkInvitation(email=email, role=MEMBER_ROLE, expires_in_days=7))
+        return await self.clerk.create_invitation(
+            FIRM, NewClerkInvitation(email=email, role=MEMBER_ROLE, expires_in_days=7)
+        )
 
 
 def _furnish(conn: Conn) -> OrganizationAccess:

@@ -78,8 +78,10 @@ def build_change_entry(
     change: Change, ledger: AuditedUnitOfWork, *, actor: str, cause: str, action: str | None = None
 ) -> NewAuditEntry:
     """Return the entry of something that changed in Clerk, once the ledger is written; `action` None: by the change."""
-    news = change.news
-    what = "gone" if change.is_gone else "seen" if change.known is None else "back" if change.is_back else "changed"
+    news = change.state
+    what = (
+        "gone" if change.is_deletion else "seen" if change.known is None else "back" if change.is_revival else "changed"
+    )
     organization_id, details = ledger.about(change)
     return NewAuditEntry(
         actor=actor,

@@ -138,7 +138,7 @@ class MemberWorkflows:
             if ids is None:
                 return _NO_RESULT
             try:
-                return {"ended": await self.provider.end_sessions(ids[1])}
+                return {"ended": await self.provider.revoke_all_sessions(ids[1])}
             except ClerkRejectedError as refusal:
                 return _refusal_result(refusal)
             except ClerkUnavailableError as silence:

@@ -58,7 +58,7 @@ def get_absent_at(entry: PendingWrite, parents: Sequence[MirroredState]) -> int 
     """The absence that a dead membership is dead by; None where Clerk said so, of it or of one of its parents."""
     if not isinstance(entry.news, Observation):
         return entry.news.absent_at
-    dead = [it.absent_at for it in parents if it.is_gone]
+    dead = [it.absent_at for it in parents if it.is_deleted]
     return None if None in dead else max(it for it in dead if it is not None)
 
 
@@ -143,7 +143,7 @@ def apply_observations(conn: Conn, news: Sequence[EntityState], *, now: int, wro
 
 def _list_known_ids(entries: Sequence[PendingWrite]) -> list[str]:
     """Those of whom something is known here: not the new, and not what was only known to be absent."""
-    return [it.id for it in entries if it.before is not None and (it.before.digest or not it.before.is_gone)]
+    return [it.id for it in entries if it.before is not None and (it.before.digest or not it.before.is_deleted)]
 
 
 def _build_name_columns_of_row(row: RowValues) -> RowValues:
@@ -203,7 +203,7 @@ def _upsert_memberships(
         if not isinstance(it.news.entity, ClerkMembership):
             continue
         user, organization = parents[it.id]
-        is_dead = user.is_gone or organization.is_gone or isinstance(it.news, Tombstone)
+        is_dead = user.is_deleted or organization.is_deleted or isinstance(it.news, Tombstone)
         alive += [it.id] if it.was_deleted and not is_dead else []
         sort_name, search_text, status = people[user.id]
         rows.append(

@@ -64,7 +64,7 @@ class PendingWrite(Struct, frozen=True):
     @property
     def was_deleted(self) -> bool:
         """Whether the mirror called it dead."""
-        return self.before is not None and self.before.is_gone
+        return self.before is not None and self.before.is_deleted
 
 
 class LocalMembership(Struct, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ class UnitOfWork:
 
     def answer(self, answer: RefetchResult) -> ReconcileDecision:
         """Decide what a reading found."""
-        return self.take(answer.news, is_read=True, asked=answer.known)
+        return self.take(answer.state, is_read=True, asked=answer.known)
 
     def take(
         self, news: EntityState, *, is_read: bool = False, asked: MirroredState | None = None
@@ -125,14 +125,14 @@ class UnitOfWork:
                     return NeedsRefetch(parent)
             known = self._move(news)
         if isinstance(news, Observation) and isinstance(news.entity, ClerkMembership):
-            is_living = known is None or not known.is_gone
+            is_living = known is None or not known.is_deleted
             if is_living and self._has_newer(news, news.entity):
                 news = Tombstone(news.key, news.entity)
         standing = known
         if known is not None and known.absent_at is not None and self._has_dead_parent(news):
             # What is said of it counts for the day on which it lives again, with its parent and not before.
             standing = replace(known, is_gone=False, absent_at=None)
-        verdict = reconcile(standing, news, is_read=is_read, asked=asked)
+        verdict = reconcile(standing, news, is_read=is_read, expected=asked)
         if isinstance(verdict, Change):
             self._before.setdefault(news.key, known)
             self.known[news.key] = compute_mirrored_state(verdict, known.id if known else self._new_id(news))
@@ -144,7 +144,7 @@ class UnitOfWork:
     def check_block_status(self, said: UserRestrictions) -> NeedsRefetch | None:
         """Return what to ask where a membership says of its person what the mirror does not know."""
         known = self.known.get(said.key)
-        if known is None or known.is_gone:
+        if known is None or known.is_deleted:
             return None
         is_same = said.is_banned in (None, known.is_banned) and said.is_deprovisioned in (None, known.is_deprovisioned)
         return None if is_same else NeedsRefetch(said.key, None, known)
@@ -158,7 +158,7 @@ class UnitOfWork:
         A reading leaves out no field but one that says nothing (OPTIONAL). A webhook may; it lets nobody in whom
         Clerk barred, and Clerk is asked.
         """
-        if known is None or (known.is_gone and not is_read):
+        if known is None or (known.is_deleted and not is_read):
             return replace(news, absent=frozenset())
         absent = news.absent - OPTIONAL_FIELDS if is_read or not known.is_deprovisioned else news.absent
         if not absent:
@@ -182,12 +182,12 @@ class UnitOfWork:
             if it.clerk_id == news.key.id or it.is_kept:
                 continue
             key = EntityKey("membership", it.clerk_id)
-            known = self.known.get(key) or MirroredState(it.id, it.version, it.digest, is_gone=False)
-            if known.is_gone and known.absent_at is None:
+            known = self.known.get(key) or MirroredState(it.id, it.version, it.digest, is_deleted=False)
+            if known.is_deleted and known.absent_at is None:
                 continue  # its own deletion is in this transaction too
             change = Change(Tombstone(key, replace(entity, clerk_id=it.clerk_id, role=it.role)), known)
             self._before.setdefault(key, known if it.clerk_id in self.before else None)
-            self.known[key], self._last[key] = compute_mirrored_state(change, known.id), change.news
+            self.known[key], self._last[key] = compute_mirrored_state(change, known.id), change.state
             self.superseded.append(change)
         organization, user = (self.known[it].id for it in reversed(get_parent_keys(entity)))
         mine = self.before.get(news.key.id)
@@ -214,19 +214,19 @@ class UnitOfWork:
 
         To be asked once the changes are written.
         """
-        news, known = change.news, self.known.get(change.news.key)
+        news, known = change.state, self.known.get(change.state.key)
         if news.key.kind == "organization":
             return (known.id if known else None), {}
         if news.key.kind == "user":
             was, now = _get_block_status(change.known), _get_block_status(compute_mirrored_state(change, ""))
-            is_told = change.known is not None and was != now and not change.is_gone
+            is_told = change.known is not None and was != now and not change.is_deletion
             return None, {"before": {"status": was}, "after": {"status": now}} if is_told else {}
         before, entity = self.before.get(news.key.id), news.entity
         organization, user = (before.organization_id, before.user_id) if before else (None, None)
         if isinstance(entity, ClerkMembership):
             user, organization = (self.known[it].id if it in self.known else None for it in get_parent_keys(entity))
         role = entity.role if isinstance(entity, ClerkMembership) else before.role if before else None
-        if change.is_gone:
+        if change.is_deletion:
             status = before.status if before and before.is_kept else "removed"
         else:
             status = before.status if before else self.statuses.get(known.id if known else "", "active")
@@ -244,7 +244,7 @@ class UnitOfWork:
     def _has_dead_parent(self, news: EntityState) -> bool:
         if not isinstance(news, Observation) or not isinstance(news.entity, ClerkMembership):
             return False
-        return any(it in self.known and self.known[it].is_gone for it in get_parent_keys(news.entity))
+        return any(it in self.known and self.known[it].is_deleted for it in get_parent_keys(news.entity))
 
     def _move(self, news: EntityState) -> MirroredState | None:
         """Someone who is deactivated, and whom Clerk removed for that, is a member there again: it is the same row.
@@ -258,7 +258,7 @@ class UnitOfWork:
         if kept is None:
             return None
         if kept.clerk_id != news.key.id:
-            grave = MirroredState(new_id("mbr"), 0, "", is_gone=True)
+            grave = MirroredState(new_id("mbr"), 0, "", is_deleted=True)
             if 0 < news.entity.joined_at < kept.version:  # 0: not known
                 return grave
             old = EntityKey("membership", kept.clerk_id)
@@ -268,16 +268,16 @@ class UnitOfWork:
             moved = replace(kept, clerk_id=news.key.id, version=news.version)
             self._standing[pair] = [moved if it is kept else it for it in self._standing[pair]]
             self.before[news.key.id] = moved
-        return MirroredState(kept.id, 0, "", is_gone=False)
+        return MirroredState(kept.id, 0, "", is_deleted=False)
 
     def _local(self, news: EntityState) -> MirroredState | None:
         """A person we knew before Clerk did, who has no Clerk account yet: our id, or the same verified address."""
         if (own := _get_own_id(news)) and self._ours.get(own):
             self._ours[own] = False
-            return MirroredState(own, 0, "", is_gone=False)
+            return MirroredState(own, 0, "", is_deleted=False)
         email = _get_linking_email(news)
         id = self._unlinked.pop(canonicalize_email(email), None) if email else None
-        return MirroredState(id, 0, "", is_gone=False) if id else None
+        return MirroredState(id, 0, "", is_deleted=False) if id else None
 
     def _new_id(self, news: EntityState) -> str:
         """The id that we gave a person before Clerk made them, if nobody has it; else a new one."""

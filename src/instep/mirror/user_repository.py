@@ -113,7 +113,7 @@ def find_sole_admin_organizations(
         other.c.user_id != user_id,
         _build_admin_condition(other.c, roles),
         other.c.status == "active",
-        other.c.id.not_in(sorted(moving.leaving)),
+        other.c.id.not_in(sorted(moving.demoted_membership_ids)),
         other.c.user_id.not_in(sorted(moving.removed_user_ids)),
     )
     is_in = sa.and_(

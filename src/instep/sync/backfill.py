@@ -178,7 +178,7 @@ class BackfillWriter:
             so_far = self._so_far(parts)
             self.counts += await self.db.write_bulk(self._decide, parts, facts, left_to_ask > 0, so_far)
         except _RefetchNeededError as open_:
-            facts = facts | match_refetch_results(open_.asks, await self.writes.look(open_.asks))
+            facts = facts | match_refetch_results(open_.asks, await self.writes.fetch(open_.asks))
             await self._decide_remaining(parts, facts, left_to_ask=left_to_ask - 1)
 
     async def _one_by_one(self, part: _PendingPage) -> None:
@@ -213,7 +213,7 @@ class BackfillWriter:
     ) -> "Counter[str]":
         """One transaction for what is here already, or may be someone we know, by the law. Raises _Asks."""
         left = [it.news for part in parts for it in part.ready]
-        ledger = open_unit_of_work(conn, [*(it.news for it in facts.values()), *left])
+        ledger = open_unit_of_work(conn, [*(it.state for it in facts.values()), *left])
         for fact in facts.values():
             ledger.answer(fact)
         verdicts = [ledger.take(it, is_read=True) for it in left]

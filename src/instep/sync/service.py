@@ -331,7 +331,7 @@ class SyncService:
         asks, written = await self.db.write(self._decide, [RefetchResult(it) for it in news], run, lease)
         if not asks:
             return written
-        answers = match_refetch_results(asks, await self.writes.look(asks))
+        answers = match_refetch_results(asks, await self.writes.fetch(asks))
         return written + (await self.db.write(self._decide, list(answers.values()), run, lease))[1]
 
     def _decide(
@@ -339,7 +339,7 @@ class SyncService:
     ) -> tuple[list[NeedsRefetch], int]:
         now = self.clock()
         repository.renew_lease(conn, lease, now=now)
-        ledger = open_unit_of_work(conn, [it.news for it in answers])
+        ledger = open_unit_of_work(conn, [it.state for it in answers])
         verdicts = [ledger.answer(it) for it in answers]
         changed = [it for it in verdicts if isinstance(it, Change)]
         self.touched(apply_unit_of_work(conn, ledger, now=now))
@@ -359,7 +359,7 @@ class SyncService:
             lease=lease,
             started_at=run.started_at,
             told=tell,
-            look=self.writes.look,
+            look=self.writes.fetch,
             is_check=run.kind == "check",
         )
         try:

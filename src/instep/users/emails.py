@@ -418,7 +418,7 @@ def _make_verify_step(accounts: UsersApi, held: EphemeralSecrets) -> WorkflowSte
 
 def _make_primary_step(accounts: UsersApi) -> WorkflowStep:
     async def write(operation: Operation) -> JsonObject:
-        news = await accounts.make_primary(_clerk_id(operation), ClerkId(operation.intent["address"]))
+        news = await accounts.set_primary_email(_clerk_id(operation), ClerkId(operation.intent["address"]))
         return {"news": encode_entity_state(news)}
 
     async def find(operation: Operation) -> JsonObject | None:
@@ -489,7 +489,7 @@ def make_reinvite_workflow(
 
     async def invite(operation: Operation) -> JsonObject:
         organization = ClerkId(operation.intent["organization"])
-        return _invitation_result(await actor.invite(organization, _build_invitation(operation)))
+        return _invitation_result(await actor.create_invitation(organization, _build_invitation(operation)))
 
     async def find(operation: Operation) -> JsonObject | None:
         intent = operation.intent
@@ -549,7 +549,7 @@ def make_application_reinvite_workflow(
 def _make_sign_out_step(accounts: UsersApi) -> WorkflowStep:
     async def sign_out(operation: Operation) -> JsonObject:
         try:
-            return {"signed_out": await accounts.end_sessions(ClerkId(operation.intent["clerk_id"]))}
+            return {"signed_out": await accounts.revoke_all_sessions(ClerkId(operation.intent["clerk_id"]))}
         except ClerkRejectedError as refusal:
             if refusal.status != 404:
                 raise

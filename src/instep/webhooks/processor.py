@@ -143,7 +143,7 @@ class DeliveryProcessor:
             if not wanted:
                 break
             try:
-                looking.take(await self.directory.look(wanted), now=self.clock())
+                looking.take(await self.directory.fetch(wanted), now=self.clock())
             except Exception as error:  # put off, also where the reading itself is at fault
                 await self._put_off(list(asks), _format_error(error), error)
                 return
@@ -201,8 +201,8 @@ class DeliveryProcessor:
             claimed = [it for it in claimed if it.id not in worked.outcomes]
         said = {it.id: words for it in claimed if (words := self._read(it, worked)) is not None}
         news = [it for words in said.values() for it in words if isinstance(it, EntityState)]
-        ledger = open_unit_of_work(conn, [*(it.news for it in answers), *news])
-        known = {it.news.key for it in answers if _is_current_answer(worked, ledger.answer(it))}
+        ledger = open_unit_of_work(conn, [*(it.state for it in answers), *news])
+        known = {it.state.key for it in answers if _is_current_answer(worked, ledger.answer(it))}
         for id, words in said.items():
             _reconcile_delivery(worked, ledger, id, words, known, is_attributed=named[id] is not None)
         worked.missing = _collect_missing(claimed, worked.asks)

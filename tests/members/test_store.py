@@ -39,7 +39,7 @@ def furnish(db: Database, people: list[tuple[str, str, str]]) -> str:
             news.append(membership(person, of=person, in_=firm, role=role))
         ledger = open_unit_of_work(conn, news)
         for it in news:
-            ledger.take(it)
+            ledger.reconcile(it)
         apply_unit_of_work(conn, ledger, now=1)
         for n, (_, _, status) in enumerate(people):
             row = memberships.c.clerk_id == f"orgmem_{firm * 1_000 + n}"

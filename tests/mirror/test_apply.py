@@ -21,7 +21,7 @@ def take(db: Database, *news: EntityState) -> list[Any]:
 
     def run(conn: Conn, news: Sequence[EntityState]) -> list[Any]:
         ledger = open_unit_of_work(conn, news)
-        verdicts = [ledger.take(it) for it in news]
+        verdicts = [ledger.reconcile(it) for it in news]
         apply_unit_of_work(conn, ledger, now=5_000)
         return verdicts
 

@@ -27,7 +27,7 @@ def put_local(conn: Conn, /, **changes: Any) -> None:
 
 
 def take(conn: Conn, /, *news: Observation) -> list[LocalMembership]:
-    return apply_observations(conn, news, now=7).joined
+    return apply_observations(conn, news, now=7).local_memberships
 
 
 def members(db: Database) -> list[tuple[str, str, str]]:

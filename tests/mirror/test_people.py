@@ -155,7 +155,7 @@ def test_of_two_transactions_that_make_the_same_person_the_newer_stays(postgres_
         nonlocal tries
         tries += 1
         ledger = open_unit_of_work(conn, [user(external_id=OURS)])
-        ledger.take(user(external_id=OURS), is_read=True)
+        ledger.reconcile(user(external_id=OURS), is_read=True)
         if tries == 1:
             db.write_sync(apply_observations, [user(version=2, external_id=OURS, first_name="Newer")], now=2)
         apply_unit_of_work(conn, ledger, now=3)

@@ -24,7 +24,7 @@ def take(db: Database, *news: EntityState, at_once: bool = True) -> None:
     def run(conn: Conn, news: Sequence[EntityState]) -> None:
         ledger = open_unit_of_work(conn, news)
         for it in news:
-            ledger.take(it)
+            ledger.reconcile(it)
         apply_unit_of_work(conn, ledger, now=NOW)
 
     for batch in [news] if at_once else [[it] for it in news]:
@@ -59,7 +59,7 @@ def deactivated(db: Database, how: membership_status.DeactivationScope) -> str:
     """The one member of the one organization, deactivated; our id of the row."""
     take(db, organization(1), user(1), joined(1, at=100))
     id = str(rows(db)[0]["id"])
-    db.write_sync(membership_status.deactivate_membership, id, how=how, now=NOW)
+    db.write_sync(membership_status.deactivate_membership, id, scope=how, now=NOW)
     return id
 
 

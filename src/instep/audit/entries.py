@@ -70,7 +70,7 @@ class AuditedUnitOfWork(Protocol):
     def superseded(self) -> Sequence[Change]:
         """Memberships that ended because a newer one of the same person in the same organization is there."""
 
-    def about(self, change: Change) -> tuple[str | None, dict[str, Any]]:
+    def describe_change(self, change: Change) -> tuple[str | None, dict[str, Any]]:
         """Our id of the organization that a change belongs to, and how the thing was and is."""
 
 
@@ -82,7 +82,7 @@ def build_change_entry(
     what = (
         "gone" if change.is_deletion else "seen" if change.known is None else "back" if change.is_revival else "changed"
     )
-    organization_id, details = ledger.about(change)
+    organization_id, details = ledger.describe_change(change)
     return NewAuditEntry(
         actor=actor,
         action=f"{news.key.kind}.{action or what}",

@@ -152,7 +152,7 @@ class PlanApplier:
         parents = [it for it in facts.values() if it.state.key not in {row.finding.key for row in rows}]
         ledger = open_unit_of_work(conn, [*(it.state for it in parents), *news])
         for fact in parents:
-            ledger.answer(fact)
+            ledger.reconcile_refetched(fact)
         checks = _Preconditions(conn, [row.finding for row in rows], self.policy)
         applied: list[models.FindingRow] = []
         for row in rows:
@@ -167,7 +167,9 @@ class PlanApplier:
         taken.touched = apply_unit_of_work(conn, ledger, now=now)
         entries = [self._entry(row, ledger) for row in applied]
         record_entries(
-            conn, [*entries, *build_superseded_entries(ledger), *build_joined_entries(ledger.joined)], now=now
+            conn,
+            [*entries, *build_superseded_entries(ledger), *build_joined_entries(ledger.local_memberships)],
+            now=now,
         )
         self._end(conn, taken.ends)
         return taken
@@ -204,7 +206,7 @@ class PlanApplier:
             answer = RefetchResult(answer.state, known)
         elif known is not None and finding.differences:
             ledger.known[finding.key] = replace(known, digest="")  # the row is not what its digest says
-        verdict = ledger.answer(answer)
+        verdict = ledger.reconcile_refetched(answer)
         if isinstance(verdict, NeedsRefetch):
             return verdict
         if isinstance(verdict, Change):
@@ -219,9 +221,9 @@ class PlanApplier:
             "fields": {it.field: [it.here, it.clerk] for it in finding.differences},
         }
         what = "gone" if finding.kind in DELETION_KINDS else "seen" if finding.version is None else "changed"
-        news = ledger.last_observation_of(finding.key)
+        news = ledger.last_state_of(finding.key)
         if news is not None:
-            organization, how = ledger.about(Change(news, None))
+            organization, how = ledger.describe_change(Change(news, None))
             details |= how
         return NewAuditEntry(
             actor=self.actor,

@@ -340,11 +340,11 @@ class SyncService:
         now = self.clock()
         repository.renew_lease(conn, lease, now=now)
         ledger = open_unit_of_work(conn, [it.state for it in answers])
-        verdicts = [ledger.answer(it) for it in answers]
+        verdicts = [ledger.reconcile_refetched(it) for it in answers]
         changed = [it for it in verdicts if isinstance(it, Change)]
         self.touched(apply_unit_of_work(conn, ledger, now=now))
         entries = [build_change_entry(it, ledger, actor=run.actor, cause=run.id, action="changed") for it in changed]
-        record_entries(conn, [*entries, *build_joined_entries(ledger.joined)], now=now)
+        record_entries(conn, [*entries, *build_joined_entries(ledger.local_memberships)], now=now)
         return [it for it in verdicts if isinstance(it, NeedsRefetch)], len(changed)
 
     async def _scan(self, run: Run, lease: SyncLease, told: ProgressCallback, allow_gone: int | None = None) -> Run:

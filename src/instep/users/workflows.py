@@ -253,7 +253,7 @@ def make_edit_profile_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
         if intent["clerk_id"] is None:
             return
         if news := [decode_entity_state(it["news"]) for it in operation.done.values() if it]:
-            apply_observations(conn, news[-1:], now=clock(), wrote=intent["profile"])
+            apply_observations(conn, news[-1:], now=clock(), written_fields=intent["profile"])
         if patch := intent["profile"].get("attributes"):
             user_repository.merge_user_attributes(conn, intent["user"], patch, now=clock())
 

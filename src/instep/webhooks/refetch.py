@@ -37,11 +37,13 @@ class SignedInUserFetcher:
     def _take(self, conn: Conn, answers: Sequence[RefetchResult]) -> set[str]:
         now = self.clock()
         ledger = open_unit_of_work(conn, [it.state for it in answers])
-        changes = [it for answer in answers if isinstance(it := ledger.answer(answer), Change)]
+        changes = [it for answer in answers if isinstance(it := ledger.reconcile_refetched(answer), Change)]
         touched = apply_unit_of_work(conn, ledger, now=now)
         entries = [build_change_entry(it, ledger, actor="clerk", cause="sign-in", action="seen") for it in changes]
         record_entries(
-            conn, [*entries, *build_superseded_entries(ledger), *build_joined_entries(ledger.joined)], now=now
+            conn,
+            [*entries, *build_superseded_entries(ledger), *build_joined_entries(ledger.local_memberships)],
+            now=now,
         )
         return touched
 

@@ -15,7 +15,7 @@ from instep.domain.events import EntityState
 from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
 from instep.members.models import ActivityFilter, MemberCursor, MemberFilter, MemberRow
 from instep.members.repository import find_joined_addresses, find_members
-from instep.migrations.search import ensure
+from instep.migrations.search import ensure_search_indexes
 from instep.mirror import search
 from instep.mirror.apply import apply_unit_of_work
 from instep.mirror.repository import find_organization
@@ -252,7 +252,7 @@ def test_without_the_index_of_search_the_same_people_are_found(db: Database, mon
             conn.exec_driver_sql("SET LOCAL ROLE poor")
         conn.info.clear()
         assert not search.has_search_index(conn)
-        assert db.is_sqlite or not ensure(conn)
+        assert db.is_sqlite or not ensure_search_indexes(conn)
         assert found(conn) == ["Ada", "Adam"]
         raise Undone
 

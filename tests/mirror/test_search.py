@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from instep.core.db import Conn, Database
 from instep.domain.events import EntityState, Observation
-from instep.migrations.search import ensure
+from instep.migrations.search import ensure_search_indexes
 from instep.mirror import search
 from instep.mirror.apply import apply_observations
 from instep.mirror.bulk_insert import insert_new_rows, prepare_rows
@@ -84,7 +84,7 @@ def people(names: Sequence[str], *, version: int = 1) -> list[EntityState]:
 @pytest.fixture
 def empty(db: Database) -> Database:
     """A database whose search index can be had on this machine."""
-    if not db.write_sync(ensure):
+    if not db.write_sync(ensure_search_indexes):
         pytest.skip("this PostgreSQL has no pg_trgm: the search without its index is tested elsewhere")
     return db
 
@@ -201,7 +201,7 @@ def test_a_list_is_walked_only_for_what_many_may_have(empty: Database, monkeypat
 def test_making_the_index_again_changes_nothing(empty: Database) -> None:
     def story(conn: Conn) -> None:
         apply_observations(conn, people(NAMES), now=1)
-        assert ensure(conn)
+        assert ensure_search_indexes(conn)
         assert agree(conn, firm_of(conn))
 
     empty.write_sync(story)
@@ -218,7 +218,7 @@ def test_a_database_that_was_filled_before_gets_its_index_later(empty: Database)
         conn.info.clear()
         apply_observations(conn, people(NAMES), now=1)
         assert not search.has_search_index(conn)
-        assert ensure(conn)
+        assert ensure_search_indexes(conn)
         assert search.has_search_index(conn)
         assert agree(conn, firm_of(conn))
 

@@ -29,7 +29,7 @@ class SecurityHeaders:
     """
 
     form_hosts: tuple[str, ...] = ()
-    image_hosts: tuple[str, ...] = ("https://img.clerk.com",)
+    image_hosts: tuple[str, ...] = ()
     frame_ancestors: tuple[str, ...] = ()
 
     def content_security(self, nonce: str) -> str:

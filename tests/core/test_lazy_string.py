@@ -1,4 +1,4 @@
-"""A sentence that was made without a reader is said in the reader's language, with whatever is inside it."""
+"""A sentence is translated into the reader's language, with everything nested in it."""
 
 from gettext import NullTranslations
 
@@ -19,14 +19,14 @@ class German(NullTranslations):
         return GERMAN.get(message, message)
 
 
-def test_it_reads_as_english_where_nobody_translates() -> None:
+def test_it_is_english_without_a_catalog() -> None:
     sentence = lazy_gettext("Failed to sync: %(why)s", why=lazy_gettext("%(name)s is gone.", name="Maya"))
     assert sentence == "Failed to sync: Maya is gone."
     assert str(PermanentError(sentence, code="x")) == "Failed to sync: Maya is gone."
     assert Localizer().translate(sentence) == sentence
 
 
-def test_it_is_said_anew_in_another_language_also_what_lies_inside() -> None:
+def test_it_is_translated_with_nested_sentences() -> None:
     words = Localizer(German())
     inner = lazy_gettext("%(name)s is gone.", name="50 % Maya")
     assert (
@@ -38,7 +38,7 @@ def test_it_is_said_anew_in_another_language_also_what_lies_inside() -> None:
     )
 
 
-def test_a_text_of_elsewhere_is_said_as_it_is_or_by_the_catalogue() -> None:
+def test_a_plain_text_is_unchanged_or_translated_by_the_catalog() -> None:
     assert Localizer(German()).translate("Plain.") == "Schlicht."
     assert Localizer(German()).translate("100 % of Clerk's own words") == "100 % of Clerk's own words"
     assert Localizer().translate("") == ""

@@ -1,3 +1,3 @@
-"""instep keeps Clerk and an application's own database in step."""
+"""Keep Clerk and an application's database in sync."""
 
 __version__ = "0.1.0"

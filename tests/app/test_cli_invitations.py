@@ -48,7 +48,7 @@ def test_many_are_invited_from_words_files_and_standard_input(firm: Firm, tmp_pa
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("invite", "acme", "nobody"), "nobody is not an e-mail address."),
+        (("invite", "acme", "nobody"), "nobody is not a valid email address."),
         (("invite", "nowhere", "maya@example.com"), "There is no organization nowhere."),
         (("invite", "acme", "@/nowhere.csv"), "can't be read"),
         (("resend", "acme", "maya@example.com"), "maya@example.com has no pending or expired invitation."),

@@ -66,7 +66,7 @@ def test_what_is_refused_changes_nothing_and_ends_with_the_sentence(firm: Firm, 
     refused = run("deactivate", "acme", firm.user_id(ADA))
     assert refused.exit_code == 1
     assert isinstance(refused.exception, ChangeRejectedError)
-    assert str(refused.exception) == "This is the last admin. Make someone else admin first."
+    assert str(refused.exception) == "This is the last admin. Make someone else an admin first."
     assert run("remove", "nowhere", "user_none").exit_code == 1
     assert run("role", "acme").exit_code == 2
 

@@ -109,7 +109,7 @@ def test_what_a_person_can_mend_stays_as_it_was_typed(office: Office, page: Page
     expect(form.get_by_role("alert")).to_contain_text("Someone else already uses the username bobby.")
     expect(form.get_by_label("Username")).to_have_value("bobby")
     page.keyboard.press("Escape")
-    for typed, said in ((ADA, f"Someone else already uses {ADA}. Nothing was changed."), ("no address", "e-mail")):
+    for typed, said in ((ADA, f"Someone else already uses {ADA}. Nothing was changed."), ("no address", "email")):
         form = open_form(page, "Lou", "Change e-mail")
         form.get_by_label("New e-mail address").fill(typed)
         form.get_by_role("button", name="Change address").click()

@@ -142,7 +142,7 @@ async def test_when_clerk_limits_one_all_wait_as_long_as_it_says(process: Proces
         assert caught.value.is_without_effect
         assert 25 < (caught.value.retry_after or 0) <= 30
         with pytest.raises(ClerkUnavailableError):
-            await client.look([NeedsRefetch(EntityKey("user", ClerkId("user_1")))])
+            await client.fetch([NeedsRefetch(EntityKey("user", ClerkId("user_1")))])
     assert len(emulator.journal.list()) == before, "nobody asked meanwhile"
 
 

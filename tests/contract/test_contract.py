@@ -71,7 +71,7 @@ async def refusal(doing: Any) -> tuple[int, str]:
 
 
 async def test_a_user_is_seen_as_they_are(stage: Stage, dana: ClerkId) -> None:
-    (found,) = await stage.clerk.look([NeedsRefetch(EntityKey("user", dana))])
+    (found,) = await stage.clerk.fetch([NeedsRefetch(EntityKey("user", dana))])
     assert isinstance(found, Observation)
     assert isinstance(found.entity, ClerkUser)
     assert (found.entity.email, found.entity.is_email_verified) == (stage.address("dana"), True)
@@ -84,7 +84,7 @@ async def test_an_organization_and_a_membership_are_seen_as_they_are(
     membership = await stage.clerk.find_membership(firm, dana)
     assert membership is not None
     asks = [NeedsRefetch(EntityKey("organization", firm)), NeedsRefetch(membership.key, membership.entity)]
-    found = {news.key: news for news in await stage.clerk.look(asks)}
+    found = {news.key: news for news in await stage.clerk.fetch(asks)}
     assert isinstance(found[EntityKey("organization", firm)].entity, ClerkOrganization)
     assert found[membership.key] == membership
     assert membership.entity.role == ADMIN_ROLE
@@ -101,7 +101,7 @@ async def test_what_clerk_does_not_have_is_gone(stage: Stage, dana: ClerkId, fir
         NeedsRefetch(EntityKey("membership", never.clerk_id), never),
         NeedsRefetch(EntityKey("membership", nowhere.clerk_id), nowhere),
     ]
-    found = await stage.clerk.look(asks)
+    found = await stage.clerk.fetch(asks)
     assert {news.key for news in found} == {ask.key for ask in asks}
     assert all(isinstance(news, Absence) for news in found)
 
@@ -109,12 +109,12 @@ async def test_what_clerk_does_not_have_is_gone(stage: Stage, dana: ClerkId, fir
 async def test_of_many_questions_each_is_answered(stage: Stage) -> None:
     ids = [await stage.user(f"person{n}") for n in range(5)]
     asks = [NeedsRefetch(EntityKey("user", id)) for id in [*ids, UNKNOWN_USER]]
-    found = {news.key.id: isinstance(news, Observation) for news in await stage.clerk.look(asks)}
+    found = {news.key.id: isinstance(news, Observation) for news in await stage.clerk.fetch(asks)}
     assert found == {**dict.fromkeys(ids, True), UNKNOWN_USER: False}
 
 
 async def test_nothing_asked_is_nothing_answered(stage: Stage) -> None:
-    assert await stage.clerk.look([]) == []
+    assert await stage.clerk.fetch([]) == []
 
 
 async def test_a_membership_that_was_left_is_gone_though_the_person_came_back(stage: Stage, firm: ClerkId) -> None:
@@ -123,7 +123,7 @@ async def test_a_membership_that_was_left_is_gone_though_the_person_came_back(st
     await stage.clerk.remove_member(firm, maya)
     second = await stage.clerk.add_member(firm, maya, MEMBER_ROLE)
     assert first.key != second.key
-    found = await stage.clerk.look([NeedsRefetch(it.key, it.entity) for it in (first, second)])
+    found = await stage.clerk.fetch([NeedsRefetch(it.key, it.entity) for it in (first, second)])
     assert {news.key: type(news) for news in found} == {first.key: Absence, second.key: Observation}
 
 
@@ -141,7 +141,7 @@ async def test_the_memberships_of_a_person_come_after_their_organizations(stage:
 
 async def test_an_invitation_is_made_as_it_was_wanted(stage: Stage, dana: ClerkId, firm: ClerkId) -> None:
     ask = wanted(stage, role=ADMIN_ROLE, inviter=dana, public_metadata={"a": 1}, private_metadata={"b": 2})
-    made = await stage.clerk.invite(firm, ask)
+    made = await stage.clerk.create_invitation(firm, ask)
     assert (made.email, made.role, made.status) == (ask.email, ADMIN_ROLE, "pending")
     assert (made.public_metadata, made.private_metadata) == ({"a": 1}, {"b": 2})
     assert made.expires_at is not None
@@ -152,8 +152,8 @@ async def test_an_invitation_is_made_as_it_was_wanted(stage: Stage, dana: ClerkI
 
 
 async def test_invitations_are_listed_newest_first_by_status_and_address(stage: Stage, firm: ClerkId) -> None:
-    made = [await stage.clerk.invite(firm, wanted(stage, name)) for name in ("ada", "bo", "cy")]
-    await stage.clerk.revoke(firm, made[1].clerk_id, by=None)
+    made = [await stage.clerk.create_invitation(firm, wanted(stage, name)) for name in ("ada", "bo", "cy")]
+    await stage.clerk.revoke_invitation(firm, made[1].clerk_id, revoked_by=None)
 
     async def ids(*statuses: str, **more: Any) -> list[str]:
         return [it.clerk_id for it in await stage.clerk.list_invitations(firm, statuses=statuses, **more)]
@@ -165,65 +165,68 @@ async def test_invitations_are_listed_newest_first_by_status_and_address(stage: 
 
 
 async def test_an_address_is_invited_once_at_a_time(stage: Stage, firm: ClerkId) -> None:
-    first = await stage.clerk.invite(firm, wanted(stage))
-    again = stage.clerk.invite(firm, wanted(stage))
+    first = await stage.clerk.create_invitation(firm, wanted(stage))
+    again = stage.clerk.create_invitation(firm, wanted(stage))
     assert await refusal(again) == (400, "organization_invitation_not_unique")
-    await stage.clerk.revoke(firm, first.clerk_id, by=None)
-    assert (await stage.clerk.invite(firm, wanted(stage))).clerk_id != first.clerk_id
+    await stage.clerk.revoke_invitation(firm, first.clerk_id, revoked_by=None)
+    assert (await stage.clerk.create_invitation(firm, wanted(stage))).clerk_id != first.clerk_id
 
 
 async def test_a_member_is_not_invited(stage: Stage, dana: ClerkId, firm: ClerkId) -> None:
-    assert await refusal(stage.clerk.invite(firm, wanted(stage, "dana"))) == (400, "already_a_member_in_organization")
+    assert await refusal(stage.clerk.create_invitation(firm, wanted(stage, "dana"))) == (
+        400,
+        "already_a_member_in_organization",
+    )
 
 
 async def test_seats_count_members_and_pending_invitations(stage: Stage, dana: ClerkId) -> None:
     firm = await stage.organization(dana, seats=2)
-    made = await stage.clerk.invite(firm, wanted(stage, "ada"))
-    full = stage.clerk.invite(firm, wanted(stage, "bo"))
+    made = await stage.clerk.create_invitation(firm, wanted(stage, "ada"))
+    full = stage.clerk.create_invitation(firm, wanted(stage, "bo"))
     assert await refusal(full) == (403, "organization_membership_quota_exceeded")
-    await stage.clerk.revoke(firm, made.clerk_id, by=None)
-    await stage.clerk.invite(firm, wanted(stage, "bo"))
+    await stage.clerk.revoke_invitation(firm, made.clerk_id, revoked_by=None)
+    await stage.clerk.create_invitation(firm, wanted(stage, "bo"))
 
 
 async def test_an_unknown_role_is_refused(stage: Stage, firm: ClerkId) -> None:
-    status, code = await refusal(stage.clerk.invite(firm, wanted(stage, role="org:nobody")))
+    status, code = await refusal(stage.clerk.create_invitation(firm, wanted(stage, role="org:nobody")))
     assert (status, code) in [(404, "resource_not_found"), (422, "form_param_value_invalid")]
 
 
 async def test_what_is_no_address_is_refused(stage: Stage, firm: ClerkId) -> None:
-    status, code = await refusal(stage.clerk.invite(firm, wanted(stage, email="no address")))
+    status, code = await refusal(stage.clerk.create_invitation(firm, wanted(stage, email="no address")))
     assert (status, code) == (422, "form_param_format_invalid")
 
 
 async def test_an_unknown_organization_is_404(stage: Stage) -> None:
-    assert (await refusal(stage.clerk.invite(UNKNOWN_ORGANIZATION, wanted(stage))))[0] == 404
+    assert (await refusal(stage.clerk.create_invitation(UNKNOWN_ORGANIZATION, wanted(stage))))[0] == 404
     assert (await refusal(stage.clerk.list_invitations(UNKNOWN_ORGANIZATION, statuses=["pending"])))[0] == 404
 
 
 async def test_several_are_invited_at_once(stage: Stage, firm: ClerkId) -> None:
-    made = await stage.clerk.invite_many(firm, [wanted(stage, name) for name in ("ada", "bo")])
+    made = await stage.clerk.create_invitations(firm, [wanted(stage, name) for name in ("ada", "bo")])
     assert sorted(it.email for it in made) == [stage.address("ada"), stage.address("bo")]
     assert len(await stage.clerk.list_invitations(firm, statuses=["pending"])) == 2
 
 
 async def test_what_is_revoked_cannot_be_revoked_again(stage: Stage, dana: ClerkId, firm: ClerkId) -> None:
-    made = await stage.clerk.invite(firm, wanted(stage))
-    assert (await stage.clerk.revoke(firm, made.clerk_id, by=dana)).status == "revoked"
-    again = stage.clerk.revoke(firm, made.clerk_id, by=dana)
+    made = await stage.clerk.create_invitation(firm, wanted(stage))
+    assert (await stage.clerk.revoke_invitation(firm, made.clerk_id, revoked_by=dana)).status == "revoked"
+    again = stage.clerk.revoke_invitation(firm, made.clerk_id, revoked_by=dana)
     assert await refusal(again) == (404, "organization_invitation_not_pending")
 
 
 async def test_an_unknown_invitation_is_none_to_find_and_404_to_revoke(stage: Stage, firm: ClerkId) -> None:
     assert await stage.clerk.find_invitation(firm, UNKNOWN_INVITATION) is None
     assert await stage.clerk.find_accept_url(firm, UNKNOWN_INVITATION) is None
-    assert (await refusal(stage.clerk.revoke(firm, UNKNOWN_INVITATION, by=None)))[0] == 404
+    assert (await refusal(stage.clerk.revoke_invitation(firm, UNKNOWN_INVITATION, revoked_by=None)))[0] == 404
 
 
 async def test_an_accepted_one_is_over_and_the_invitee_a_member(stage: Stage, firm: ClerkId) -> None:
     if not stage.can_accept:
         pytest.skip("nobody is there to press the button")
     maya = await stage.user("maya")
-    made = await stage.clerk.invite(firm, wanted(stage, "maya", role=ADMIN_ROLE))
+    made = await stage.clerk.create_invitation(firm, wanted(stage, "maya", role=ADMIN_ROLE))
     await stage.accept(firm, made.clerk_id, maya)
     after = await stage.clerk.find_invitation(firm, made.clerk_id)
     assert after is not None
@@ -231,19 +234,21 @@ async def test_an_accepted_one_is_over_and_the_invitee_a_member(stage: Stage, fi
     joined = await stage.clerk.find_membership(firm, maya)
     assert joined is not None
     assert joined.entity.role == ADMIN_ROLE
-    assert (await refusal(stage.clerk.revoke(firm, made.clerk_id, by=None)))[1] == "organization_invitation_not_pending"
+    assert (await refusal(stage.clerk.revoke_invitation(firm, made.clerk_id, revoked_by=None)))[
+        1
+    ] == "organization_invitation_not_pending"
 
 
 async def test_an_invitation_expires_by_the_clock_and_frees_its_address_and_seat(stage: Stage, dana: ClerkId) -> None:
     if not stage.can_wait:
         pytest.skip("seven days are too long for a test")
     firm = await stage.organization(dana, seats=2)
-    made = await stage.clerk.invite(firm, wanted(stage))
+    made = await stage.clerk.create_invitation(firm, wanted(stage))
     stage.wait(7 * DAY)
     assert [it.status for it in await stage.clerk.list_invitations(firm, statuses=EVERY)] == ["expired"]
     assert await stage.clerk.list_invitations(firm, statuses=["pending"]) == []
-    assert (await refusal(stage.clerk.revoke(firm, made.clerk_id, by=None)))[0] == 404
-    await stage.clerk.invite(firm, wanted(stage))
+    assert (await refusal(stage.clerk.revoke_invitation(firm, made.clerk_id, revoked_by=None)))[0] == 404
+    await stage.clerk.create_invitation(firm, wanted(stage))
 
 
 # Memberships
@@ -307,6 +312,6 @@ async def test_an_id_that_is_none_leads_nowhere_else(stage: Stage, dana: ClerkId
     it = ClerkId(id)
     assert await stage.clerk.find_invitation(firm, it) is None
     assert await stage.clerk.find_accept_url(firm, it) is None
-    assert (await refusal(stage.clerk.revoke(firm, it, by=dana)))[0] == 404
+    assert (await refusal(stage.clerk.revoke_invitation(firm, it, revoked_by=dana)))[0] == 404
     assert await stage.clerk.find_session(id) is None
-    assert (await refusal(stage.clerk.invite(it, wanted(stage))))[0] == 404
+    assert (await refusal(stage.clerk.create_invitation(it, wanted(stage))))[0] == 404

@@ -1,4 +1,4 @@
-"""Times that were stored before a clock went back are not believed."""
+"""Times stored before a clock rollback are not trusted."""
 
 import pytest
 
@@ -28,7 +28,7 @@ NOW = 1_795_219_200_000
         (-6 * HOUR, False),
     ],
 )
-def test_a_time_counts_for_its_span_and_not_from_the_future(age: int, expected: bool) -> None:
+def test_a_time_is_recent_within_its_age_and_not_in_the_future(age: int, expected: bool) -> None:
     assert is_recent(NOW - age, NOW, MINUTE) is expected
 
 
@@ -36,11 +36,11 @@ def test_a_time_counts_for_its_span_and_not_from_the_future(age: int, expected: 
     ("left", "expected"),
     [(0, False), (1, True), (MINUTE, True), (2 * MINUTE, True), (2 * MINUTE + 1, False), (6 * HOUR, False)],
 )
-def test_a_lease_is_held_no_longer_than_one_can_be_taken_for(left: int, expected: bool) -> None:
+def test_a_lease_lasts_no_longer_than_its_duration(left: int, expected: bool) -> None:
     assert is_in_future(NOW + left, NOW, MINUTE) is expected
 
 
-def test_a_step_back_is_noticed_once_and_time_that_goes_on_is_none() -> None:
+def test_a_clock_rollback_is_detected_once_and_normal_time_never() -> None:
     wall, steady = [NOW], [0]
     watch = ClockRollbackDetector(_reading(wall), _reading(steady))
     wall[0], steady[0] = NOW + 9 * SECOND, 10 * SECOND

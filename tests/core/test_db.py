@@ -1,4 +1,4 @@
-"""The seam between async code and SQL: whole transactions, failures of two families, and rows in bulk."""
+"""Asynchronous access to SQL: whole transactions, two families of errors, and bulk rows."""
 
 import asyncio
 import threading
@@ -44,7 +44,7 @@ def names(db: Database) -> dict[str, str | None]:
     return db.read_sync(lambda conn: {row.id: row.name for row in conn.execute(sa.select(things))})
 
 
-async def test_what_returns_is_committed_and_what_raises_is_undone(db: Database) -> None:
+async def test_a_write_commits_when_it_returns_and_rolls_back_when_it_raises(db: Database) -> None:
     await db.write(put, ("a", "one", 1))
 
     def broken(conn: Conn) -> None:
@@ -57,7 +57,7 @@ async def test_what_returns_is_committed_and_what_raises_is_undone(db: Database)
     assert await db.read(lambda conn: conn.execute(sa.select(sa.func.count()).select_from(things)).scalar_one()) == 1
 
 
-async def test_a_row_is_put_once_and_stays_unless_its_columns_are_named(db: Database) -> None:
+async def test_an_upsert_inserts_once_and_updates_only_named_columns(db: Database) -> None:
     await db.write(put, ("a", "one", 1), ("b", "two", 2))
     await db.write(put, ("a", "other", 9), ("c", "three", 3))
     assert names(db) == {"a": "one", "b": "two", "c": "three"}
@@ -68,7 +68,7 @@ async def test_a_row_is_put_once_and_stays_unless_its_columns_are_named(db: Data
     await db.write(put)
 
 
-async def test_writers_at_once_are_all_kept(db: Database) -> None:
+async def test_concurrent_writes_are_all_committed(db: Database) -> None:
     def add(conn: Conn, n: int) -> None:
         put(conn, ("all", None, 0), (f"row{n}", str(n), n))
         conn.execute(sa.update(things).where(things.c.id == "all").values(size=things.c.size + 1))
@@ -79,10 +79,8 @@ async def test_writers_at_once_are_all_kept(db: Database) -> None:
     assert len(names(db)) == 41
 
 
-async def test_reads_wait_for_their_turn_and_not_for_those_who_write(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More at once would only share the processors; and whoever reads long keeps nobody from writing."""
+async def test_reads_wait_for_a_thread_but_not_for_writers(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More concurrent reads would only share the processors; a long read does not block writes."""
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     db, most = Database(database_url, threads=4), 2
     at_work, begun, may_end = [0], threading.Semaphore(0), threading.Event()
@@ -105,7 +103,7 @@ async def test_reads_wait_for_their_turn_and_not_for_those_who_write(
     assert max(seen) == most
 
 
-async def test_a_database_that_is_gone_is_temporary(db: Database) -> None:
+async def test_a_lost_database_is_a_temporary_error(db: Database) -> None:
     with failing(db):
         with pytest.raises(DatabaseUnavailableError):
             await db.read(lambda conn: conn.execute(sa.select(things)).all())
@@ -120,7 +118,7 @@ async def test_a_database_that_is_gone_is_temporary(db: Database) -> None:
     "url",
     ["sqlite:////nowhere/at/all/\0", "postgresql://somebody:hunter2@127.0.0.1:1/none"],
 )
-async def test_a_database_that_is_not_there_is_temporary_and_its_password_is_not_told(url: str) -> None:
+async def test_an_unreachable_database_is_temporary_and_its_password_is_not_shown(url: str) -> None:
     if url.startswith("sqlite"):
         url = "sqlite:////proc/nothing.db"
     db = Database(url)
@@ -131,14 +129,14 @@ async def test_a_database_that_is_not_there_is_temporary_and_its_password_is_not
     db.close()
 
 
-async def test_values_that_it_cannot_take_are_refused_for_good(db: Database) -> None:
+async def test_invalid_values_are_a_permanent_error(db: Database) -> None:
     await db.write(put, ("a", "one", 1))
     again = sa.insert(things).values(id="a")
     with pytest.raises(DatabaseRejectedError):
         await db.write(lambda conn: conn.execute(again))
 
 
-async def test_a_lost_race_is_run_again(db: Database) -> None:
+async def test_a_lost_race_is_retried(db: Database) -> None:
     """Two make the same row: the second finds it and goes on."""
     tried: list[int] = []
 
@@ -157,8 +155,8 @@ async def test_a_lost_race_is_run_again(db: Database) -> None:
 @pytest.mark.parametrize(
     "url", ["", "nonsense", "mysql://a:hunter2@host/db", "postgresql://a:hunter2@host:port/db", "http://host"]
 )
-def test_what_is_no_address_of_a_database_is_told_without_repeating_it(url: str) -> None:
-    with pytest.raises(ValueError, match="not the address of a database") as refused:
+def test_an_invalid_database_url_is_reported_without_repeating_it(url: str) -> None:
+    with pytest.raises(ValueError, match="not a database URL") as refused:
         create_engine(url)
     assert "hunter2" not in str(refused.value)
 
@@ -168,7 +166,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(rows=st.dictionaries(texts, st.tuples(st.none() | texts, st.none() | st.integers(-(2**63), 2**63 - 1))))
-def test_whatever_is_put_is_found_as_it_was(db: Database, rows: dict[str, tuple[str | None, int | None]]) -> None:
+def test_upserted_values_are_read_back_unchanged(db: Database, rows: dict[str, tuple[str | None, int | None]]) -> None:
     db.write_sync(lambda conn: conn.execute(sa.delete(things)))
     db.write_sync(put, *[(id, name, size) for id, (name, size) in rows.items()])
     query = sa.select(things.c.id, things.c.name, things.c.size)
@@ -178,7 +176,7 @@ def test_whatever_is_put_is_found_as_it_was(db: Database, rows: dict[str, tuple[
     assert {row.id for row in found} == set(list(rows)[:3])
 
 
-def test_thousands_of_ids_are_one_question(db: Database) -> None:
+def test_thousands_of_ids_are_one_query(db: Database) -> None:
     db.write_sync(put, *[(f"id{n}", None, n) for n in range(5_000)])
     ids = [f"id{n}" for n in range(0, 5_000, 2)]
     query = sa.select(sa.func.count()).select_from(things)
@@ -186,7 +184,7 @@ def test_thousands_of_ids_are_one_question(db: Database) -> None:
     assert db.read_sync(lambda conn: conn.execute(query.where(is_one_of(conn, things.c.id, []))).scalar_one()) == 0
 
 
-def test_a_bulk_write_leaves_the_next_write_as_durable_as_ever(tmp_path: Path) -> None:
+def test_a_bulk_write_does_not_weaken_the_next_write(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'bulk.db'}")
 
     def how(conn: Conn) -> tuple[int, int]:
@@ -202,7 +200,7 @@ def test_a_bulk_write_leaves_the_next_write_as_durable_as_ever(tmp_path: Path) -
     db.close()
 
 
-async def test_a_bulk_write_that_fails_is_undone(db: Database) -> None:
+async def test_a_failed_bulk_write_is_rolled_back(db: Database) -> None:
     def fail(conn: Conn) -> None:
         put(conn, ("1", "undone", 1))
         raise RuntimeError
@@ -212,7 +210,7 @@ async def test_a_bulk_write_that_fails_is_undone(db: Database) -> None:
     assert names(db) == {}
 
 
-def test_whoever_sleeps_in_a_transaction_keeps_nobody_off_for_ever(
+def test_an_idle_transaction_does_not_block_others_indefinitely(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that stops while it holds a row loses it; what it still wanted to write is not written."""

@@ -1,4 +1,4 @@
-"""News are compared by what must be equal on both sides, and can be kept and told again."""
+"""States are compared by their content, and survive storage unchanged."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ MEMBERSHIP = ClerkMembership(
         (MEMBERSHIP, {"joined_at": 9}),
     ],
 )
-def test_what_clerk_changes_without_telling_is_no_difference(entity: Any, changes: dict[str, Any]) -> None:
+def test_changes_without_an_event_are_ignored(entity: Any, changes: dict[str, Any]) -> None:
     assert compute_digest(msgspec.structs.replace(entity, **changes)) == compute_digest(entity)
 
 
@@ -41,11 +41,11 @@ def test_what_clerk_changes_without_telling_is_no_difference(entity: Any, change
         *[(MEMBERSHIP, {name: "other"}) for name in ("organization", "user", "role")],
     ],
 )
-def test_everything_else_is_a_difference(entity: Any, change: dict[str, Any]) -> None:
+def test_all_other_changes_change_the_digest(entity: Any, change: dict[str, Any]) -> None:
     assert compute_digest(msgspec.structs.replace(entity, **change)) != compute_digest(entity)
 
 
-def test_metadata_are_equal_whatever_the_order_of_their_keys_and_the_spaces_between() -> None:
+def test_metadata_are_compared_by_value() -> None:
     one, other = msgspec.Raw(b'{"a":1,"b":[2]}'), msgspec.Raw(b'{ "b": [2], "a": 1 }')
     assert compute_digest(msgspec.structs.replace(USER, public_metadata=one)) == compute_digest(
         msgspec.structs.replace(USER, public_metadata=other)
@@ -53,7 +53,7 @@ def test_metadata_are_equal_whatever_the_order_of_their_keys_and_the_spaces_betw
 
 
 @pytest.mark.parametrize(
-    "news",
+    "state",
     [
         user(1, version=7, public_metadata=msgspec.Raw(b'{"a":[1,null]}')),
         organization(1, version=3, max_members=5),
@@ -62,9 +62,9 @@ def test_metadata_are_equal_whatever_the_order_of_their_keys_and_the_spaces_betw
         Tombstone(membership(1).key, membership(1).entity),
     ],
 )
-def test_news_that_were_kept_say_the_same_again(news: EntityState) -> None:
-    again = decode_entity_state(msgspec.json.decode(msgspec.json.encode(encode_entity_state(news))))
-    assert (type(again), again.key) == (type(news), news.key)
-    assert again.entity == news.entity
+def test_stored_states_decode_to_the_same(state: EntityState) -> None:
+    again = decode_entity_state(msgspec.json.decode(msgspec.json.encode(encode_entity_state(state))))
+    assert (type(again), again.key) == (type(state), state.key)
+    assert again.entity == state.entity
     for name in ("version", "digest"):
-        assert getattr(again, name, None) == getattr(news, name, None)
+        assert getattr(again, name, None) == getattr(state, name, None)

@@ -30,13 +30,13 @@ async def made(api: httpx2.AsyncClient, **fields: Any) -> str:
 
 async def test_one_is_invited_with_a_name_and_without_a_mail(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
     clerk, asked = sqlite_firm.services.clerk, list[NewClerkInvitation]()
-    invite = clerk.invite
+    invite = clerk.create_invitation
 
     async def listening(organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
         asked.append(wanted)
         return await invite(organization, wanted)
 
-    clerk.invite = listening  # type: ignore[method-assign]
+    clerk.create_invitation = listening  # type: ignore[method-assign]
     id = await made(api, name="Maya Cohen", expires_in_days=365, notify=False)
     found = sqlite_firm.emulator.state.organization_invitations.find(id)
     assert found is not None

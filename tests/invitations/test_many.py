@@ -93,13 +93,13 @@ async def test_after_a_bulk_call_that_did_a_part_only_the_rest_is_asked_for(sqli
     firm = await furnish(sqlite_firm)
     access, desk = await access_of(firm), firm.services.invitations
     clerk = firm.services.clerk
-    invite_many = clerk.invite_many
+    invite_many = clerk.create_invitations
 
     async def a_part(organization, wanted):  # type: ignore[no-untyped-def]
         await invite_many(organization, wanted[:2])
         return await invite_many(organization, wanted)
 
-    clerk.invite_many = a_part  # type: ignore[method-assign]
+    clerk.create_invitations = a_part  # type: ignore[method-assign]
     batch = await desk.invite_many.send(access, people(4))
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 4

@@ -104,7 +104,7 @@ def test_each_is_told_what_would_become_of_them() -> None:
         ("late@x.com", "over_seats"),
     ]
     assert lines[2].note == "Is a member who is deactivated; reactivate them instead."
-    assert lines[3].note == "nobody is not an e-mail address."
+    assert lines[3].note == "nobody is not a valid email address."
 
 
 def test_without_a_limit_there_are_seats_for_all() -> None:

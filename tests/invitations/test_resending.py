@@ -117,13 +117,13 @@ async def test_one_that_ends_in_the_same_moment_is_read_back_and_told_apart(sqli
     access, desk = await access_of(firm), firm.services.invitations
     old = await desk.invite(access, email=MAYA, role="org:member")
     link = await desk.copy_link(access, invitation=old.clerk_id)
-    revoke = firm.services.clerk.revoke
+    revoke = firm.services.clerk.revoke_invitation
 
     async def too_late(*args: object, **more: object) -> object:
         await accept(firm, link)
         return await revoke(*args, **more)  # type: ignore[arg-type]
 
-    firm.services.clerk.revoke = too_late  # type: ignore[method-assign,assignment]
+    firm.services.clerk.revoke_invitation = too_late  # type: ignore[method-assign,assignment]
     assert await refusal(firm, old.clerk_id) == (
         "already_accepted",
         409,

@@ -85,7 +85,7 @@ async def test_handing_over_and_the_last_admin(sqlite_firm: Firm) -> None:
     await ada.delete(f"{HOME}/members/{firm.user_id(DAN)}")
     problem = await ada.post(f"{HOME}/leave")
     assert said(problem) == (409, "last_admin")
-    assert problem.json()["detail"] == "This is the last admin. Make someone else admin first."
+    assert problem.json()["detail"] == "This is the last admin. Make someone else an admin first."
     assert said(await firm.api().post(f"{HOME}/transfer", json={"user_id": firm.user_id(BOB)})) == (403, "not_owner")
     given = await ada.post(f"{HOME}/transfer", json={"user_id": firm.user_id(BOB)})
     assert given.json()["member"]["role"] == ADMIN_ROLE
@@ -125,7 +125,7 @@ async def test_many_at_once_each_with_a_result_of_its_own(firm: Firm) -> None:
     assert (row["outcome"], row["code"], row["message"]) == (
         "refused",
         "managed_by_directory",
-        "Managed by your directory; change it there.",
+        "This is managed by your directory. Change it there.",
     )
     out = {"action": "deactivate", "user_ids": [firm.user_id(it) for it in (BOB, EVE, KIM)]}
     headers = {"Idempotency-Key": "many"}
@@ -165,7 +165,7 @@ async def test_what_a_removal_will_do_is_told_before(sqlite_firm: Firm) -> None:
     assert (told["no_removal"], told["no_deactivation"]) == (None, None)
     await root.delete(f"{HOME}/members/{firm.user_id(DAN)}")
     last = (await root.get(f"{HOME}/members/{ada}/consequences")).json()
-    assert last["no_removal"] == last["no_deactivation"] == "This is the last admin. Make someone else admin first."
+    assert last["no_removal"] == last["no_deactivation"] == "This is the last admin. Make someone else an admin first."
     firm.emulator.fail("*", status=503)
     blind = (await root.get(f"{HOME}/members/{ada}/consequences")).json()
     assert (blind["sessions"], blind["invitations"]) == (None, None)

@@ -228,7 +228,9 @@ async def test_what_clerk_will_not_remove_is_deactivated_here_alone(leaver: Firm
     refuse(firm, DELETE, "organization_membership_managed_by_scim", status=409)
     changed = await changes.deactivate(await access_of(firm), member=firm.user_id(BOB))
     assert changed.member.deactivation == "database"
-    assert changed.notices == ("Deactivated here; Clerk did not follow: Managed by your directory; change it there.",)
+    assert changed.notices == (
+        "Deactivated here; Clerk did not follow: This is managed by your directory. Change it there.",
+    )
     assert (in_clerk(firm, BOB), await may_enter(firm, BOB)) == (MEMBER_ROLE, False)
     await changes.reactivate(await access_of(firm), member=firm.user_id(BOB))
     assert (await standing(firm, BOB), await may_enter(firm, BOB)) == (("active", MEMBER_ROLE), True)

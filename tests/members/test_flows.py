@@ -48,14 +48,16 @@ class Desk:
         return list_people(access, ask or MemberFilter())
 
     async def invite(self, email: str) -> ClerkInvitation:
-        return await self.clerk.invite(FIRM, NewClerkInvitation(email=email, role=MEMBER_ROLE, expires_in_days=7))
+        return await self.clerk.create_invitation(
+            FIRM, NewClerkInvitation(email=email, role=MEMBER_ROLE, expires_in_days=7)
+        )
 
 
 def _furnish(conn: Conn) -> OrganizationAccess:
     news: list[EntityState] = [organization(1), user(1), membership(1)]
     ledger = open_unit_of_work(conn, news)
     for it in news:
-        ledger.take(it)
+        ledger.reconcile(it)
     apply_unit_of_work(conn, ledger, now=1)
     found = find_organization(conn, "org_1")
     assert found is not None

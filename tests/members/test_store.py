@@ -15,7 +15,7 @@ from instep.domain.events import EntityState
 from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
 from instep.members.models import ActivityFilter, MemberCursor, MemberFilter, MemberRow
 from instep.members.repository import find_joined_addresses, find_members
-from instep.migrations.search import ensure
+from instep.migrations.search import ensure_search_indexes
 from instep.mirror import search
 from instep.mirror.apply import apply_unit_of_work
 from instep.mirror.repository import find_organization
@@ -39,7 +39,7 @@ def furnish(db: Database, people: list[tuple[str, str, str]]) -> str:
             news.append(membership(person, of=person, in_=firm, role=role))
         ledger = open_unit_of_work(conn, news)
         for it in news:
-            ledger.take(it)
+            ledger.reconcile(it)
         apply_unit_of_work(conn, ledger, now=1)
         for n, (_, _, status) in enumerate(people):
             row = memberships.c.clerk_id == f"orgmem_{firm * 1_000 + n}"
@@ -252,7 +252,7 @@ def test_without_the_index_of_search_the_same_people_are_found(db: Database, mon
             conn.exec_driver_sql("SET LOCAL ROLE poor")
         conn.info.clear()
         assert not search.has_search_index(conn)
-        assert db.is_sqlite or not ensure(conn)
+        assert db.is_sqlite or not ensure_search_indexes(conn)
         assert found(conn) == ["Ada", "Adam"]
         raise Undone
 

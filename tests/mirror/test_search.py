@@ -1,4 +1,4 @@
-"""Search on both databases finds whom a plain search finds; its index keeps step with whatever writes people."""
+"""Search by index finds what a plain scan finds, and the index follows all writes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from instep.core.db import Conn, Database
 from instep.domain.events import EntityState, Observation
-from instep.migrations.search import ensure
+from instep.migrations.search import ensure_search_indexes
 from instep.mirror import search
 from instep.mirror.apply import apply_observations
 from instep.mirror.bulk_insert import insert_new_rows, prepare_rows
@@ -63,7 +63,7 @@ def meant(conn: Conn, query: str) -> list[str]:
 
 
 def agree(conn: Conn, firm: str | None = None) -> bool:
-    """Whether the index finds exactly whom the names mean, for every query."""
+    """Return whether the index finds exactly the matching names, for every query."""
     return all(found(conn, users, query) == meant(conn, query) for query in QUERIES) and (
         firm is None or all(found(conn, memberships, query, firm) == meant(conn, query) for query in QUERIES)
     )
@@ -75,16 +75,16 @@ def firm_of(conn: Conn) -> str:
 
 def people(names: Sequence[str], *, version: int = 1) -> list[EntityState]:
     """A firm and its members."""
-    news: list[EntityState] = [organization(1)]
+    states: list[EntityState] = [organization(1)]
     for n, name in enumerate(names, 1):
-        news += [user(n, first_name=name, last_name=None, version=version), membership(n, of=n, in_=1)]
-    return news
+        states += [user(n, first_name=name, last_name=None, version=version), membership(n, of=n, in_=1)]
+    return states
 
 
 @pytest.fixture
 def empty(db: Database) -> Database:
     """A database whose search index can be had on this machine."""
-    if not db.write_sync(ensure):
+    if not db.write_sync(ensure_search_indexes):
         pytest.skip("this PostgreSQL has no pg_trgm: the search without its index is tested elsewhere")
     return db
 
@@ -105,12 +105,12 @@ def test_the_index_follows_every_change_of_a_name(empty: Database, before: list[
     empty.write_sync(story)
 
 
-def test_what_a_bulk_load_holds_back_is_found_all_the_same(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_with_deferred_indexing_are_found(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(conn: Conn, names: Sequence[str], start: int) -> None:
-        news: list[Any] = [organization(1)]
+        states: list[Any] = [organization(1)]
         for n, name in enumerate(names, start):
-            news += [user(n, first_name=name, last_name=None), membership(n, of=n, in_=1)]
-        insert_new_rows(conn, prepare_rows([it for it in news if isinstance(it, Observation)], now=1))
+            states += [user(n, first_name=name, last_name=None), membership(n, of=n, in_=1)]
+        insert_new_rows(conn, prepare_rows([it for it in states if isinstance(it, Observation)], now=1))
         assert agree(conn, firm_of(conn))
 
     def waiting(conn: Conn) -> int:
@@ -132,7 +132,7 @@ def test_what_a_bulk_load_holds_back_is_found_all_the_same(empty: Database, monk
     assert empty.read_sync(agree)
 
 
-def test_whoever_matches_in_other_organizations_is_not_found_here(empty: Database) -> None:
+def test_matches_in_other_organizations_are_not_found(empty: Database) -> None:
     def story(conn: Conn) -> None:
         apply_observations(
             conn, [organization(2), user(50, first_name="Ada", last_name=None), membership(50, of=50, in_=2)], now=1
@@ -146,7 +146,7 @@ def test_whoever_matches_in_other_organizations_is_not_found_here(empty: Databas
     empty.write_sync(story)
 
 
-def test_who_comes_after_a_connection_searched_is_found_by_it(empty: Database) -> None:
+def test_a_connection_finds_rows_inserted_after_its_first_search(empty: Database) -> None:
     """On SQLite a connection that searches reads the file where the system keeps it, also what was added since."""
     with empty.engine.connect() as conn:
         for n in range(1, 4):
@@ -158,7 +158,7 @@ def test_who_comes_after_a_connection_searched_is_found_by_it(empty: Database) -
             conn.rollback()
 
 
-def test_a_sign_of_addresses_is_taken_for_no_letter_that_names_end_in(empty: Database) -> None:
+def test_symbols_of_addresses_do_not_match_letters(empty: Database) -> None:
     """pg_trgm does not tell capitals from small letters: whom the index gives is read, and then left out."""
 
     def narrowed(conn: Conn, query: str) -> int:
@@ -176,7 +176,7 @@ def test_a_sign_of_addresses_is_taken_for_no_letter_that_names_end_in(empty: Dat
     empty.write_sync(story)
 
 
-def test_a_list_is_walked_only_for_what_many_may_have(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_is_scanned_only_for_frequent_terms(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite counts them; PostgreSQL can't, and takes letters and a single word for what many have."""
 
     def walks(conn: Conn, query: str) -> Sequence[tuple[int, int]]:
@@ -198,16 +198,16 @@ def test_a_list_is_walked_only_for_what_many_may_have(empty: Database, monkeypat
     empty.write_sync(story)
 
 
-def test_making_the_index_again_changes_nothing(empty: Database) -> None:
+def test_creating_the_index_again_changes_nothing(empty: Database) -> None:
     def story(conn: Conn) -> None:
         apply_observations(conn, people(NAMES), now=1)
-        assert ensure(conn)
+        assert ensure_search_indexes(conn)
         assert agree(conn, firm_of(conn))
 
     empty.write_sync(story)
 
 
-def test_a_database_that_was_filled_before_gets_its_index_later(empty: Database) -> None:
+def test_a_filled_database_gets_its_index_later(empty: Database) -> None:
     def drop(conn: Conn) -> None:
         for table in (users.name, memberships.name):
             index = search.get_search_index_name(table, conn.dialect.name)
@@ -218,7 +218,7 @@ def test_a_database_that_was_filled_before_gets_its_index_later(empty: Database)
         conn.info.clear()
         apply_observations(conn, people(NAMES), now=1)
         assert not search.has_search_index(conn)
-        assert ensure(conn)
+        assert ensure_search_indexes(conn)
         assert search.has_search_index(conn)
         assert agree(conn, firm_of(conn))
 

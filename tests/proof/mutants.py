@@ -40,7 +40,7 @@ MUTANTS = (
         "domain/reconcile.py",
         "news.version > known.version:",
         "news.version >= known.version and news.digest != known.digest:",
-        "tests/domain/test_rules.py",
+        "tests/domain/test_reconcile.py",
     ),
     Mutant(
         "tombstone off: the dead rise",
@@ -68,14 +68,14 @@ MUTANTS = (
         "domain/reconcile.py",
         "    if known.absent_at is None:",
         "    if False:",
-        "tests/domain/test_rules.py",
+        "tests/domain/test_reconcile.py",
     ),
     Mutant(
         "late news alone raise whoever was missed",
         "domain/reconcile.py",
         "    return Change(news, known) if is_proof else AskAgain(news.key, news.entity, known)",
         "    return Change(news, known)",
-        "tests/domain/test_rules.py",
+        "tests/domain/test_reconcile.py",
     ),
     Mutant(
         "acknowledged before the commit",
@@ -341,14 +341,14 @@ MUTANTS = (
         "mirror/bulk_insert.py",
         'if kind == "membership":\n        _keep_parents(conn, rows)',
         "pass",
-        "tests/mirror/test_bulk.py -k called_dead_meanwhile",
+        "tests/mirror/test_bulk_insert.py -k deleted_meanwhile",
     ),
     Mutant(
         "what is new is inserted as it comes, not in one order",
         "mirror/apply.py",
         ', order="clerk_id"',
         "",
-        "tests/mirror/test_bulk.py -k in_that_order_too",
+        "tests/mirror/test_bulk_insert.py -k in_the_common_order",
     ),
     Mutant(
         "what a first sync has kept is taken again",
@@ -362,14 +362,14 @@ MUTANTS = (
         "sync/backfill.py",
         "if isinstance(failures, ExceptionGroup):",
         "if False:",
-        "tests/mirror/test_held.py",
+        "tests/mirror/test_deferred_indexes.py",
     ),
     Mutant(
         "nobody knows which indexes a killed first sync held",
         "mirror/deferred_indexes.py",
         'conn.execute(sa.text(note), {"fact": _FACT + name})',
         "_ = note",
-        "tests/mirror/test_held.py",
+        "tests/mirror/test_deferred_indexes.py",
     ),
     Mutant(
         "the last who came are never missed",
@@ -397,14 +397,14 @@ MUTANTS = (
         "clerk/sliding_window.py",
         "return self.window + LASTS + TRANSIT + SLOT",
         "return self.window",
-        "tests/core/test_pace.py",
+        "tests/clerk/test_sliding_window.py",
     ),
     Mutant(
         "pace: a grant counts from the beginning of its slot",
         "clerk/sliding_window.py",
         "return self.window + LASTS + TRANSIT + SLOT",
         "return self.window + LASTS + TRANSIT",
-        "tests/core/test_pace.py",
+        "tests/clerk/test_sliding_window.py",
     ),
     Mutant(
         "pace: permits that went back are used all the same",
@@ -418,7 +418,7 @@ MUTANTS = (
         "clerk/sliding_window.py",
         "many - count if at == slot else many",
         "many - count",
-        "tests/core/test_pace.py",
+        "tests/clerk/test_sliding_window.py",
     ),
 )
 

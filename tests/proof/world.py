@@ -123,7 +123,7 @@ class ModelClerk:
             raise ClerkUnavailableError("Clerk did not answer.")
         return INSTANCE
 
-    async def look(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
+    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
         if self.is_down:
             raise ClerkUnavailableError("Clerk did not answer.")
         return [self._look(ask) for ask in asks]

@@ -269,10 +269,10 @@ async def test_mend_now_takes_the_changes_in_and_the_warning_goes(firm: Firm, pa
     firm.clock.advance(10 * MINUTE)
     await firm.services.syncing.fresh.look()
     assert "while Clerk changed 2 people" in (await pages.get("/sync")).text
-    told = firm.services.live.listeners()
+    told = firm.services.live.count_listeners()
     await pages.post("/sync/changed")
     await work(firm)
-    assert firm.services.live.listeners() == told
+    assert firm.services.live.count_listeners() == told
     assert "while Clerk changed" not in (await pages.get("/sync")).text
 
 

@@ -94,7 +94,7 @@ def test_every_row_is_found_once_or_is_the_same(both: Any) -> None:
         elif finding.kind == "missing_in_clerk":
             assert their is None
             assert our is not None
-            assert not our.is_gone
+            assert not our.is_deleted
             assert not our.is_kept
         else:
             assert our is not None
@@ -102,7 +102,7 @@ def test_every_row_is_found_once_or_is_the_same(both: Any) -> None:
     for id in here.keys() & there.keys() - {it.key.id for it in found}:
         their, our = there[id], here[id]
         assert their.entity.first_name == our.content[2]  # type: ignore[union-attr]
-        assert not our.is_gone
+        assert not our.is_deleted
 
 
 def test_json_is_compared_as_what_it_says() -> None:

@@ -349,7 +349,7 @@ async def test_the_last_admin_is_neither_deleted_nor_banned_nor_invited_anew(sql
             await api.patch(f"/v1/users/{id}", json={"email": "new@example.com"}),
         ]
     assert {(it.status_code, it.json()["code"]) for it in answers} == {(409, "last_admin")}
-    assert answers[0].json()["detail"] == "This is the last admin. Make someone else admin first. (Acme)"
+    assert answers[0].json()["detail"] == "This is the last admin. Make someone else an admin first. (Acme)"
 
 
 async def test_the_list_has_everyone_with_where_they_stand(firm: Firm) -> None:

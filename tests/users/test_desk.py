@@ -62,7 +62,7 @@ async def test_an_admin_who_was_deactivated_a_moment_ago_changes_nobody(sqlite_f
     ada, db = await principal_of(firm, ADA), firm.services.db
     ids = await db.read(lambda conn: [row.id for row in conn.execute(memberships.select())])
     for id in ids:
-        await db.write(deactivate_membership, id, how="database", now=1)
+        await db.write(deactivate_membership, id, scope="database", now=1)
     assert await refused(profiles_of(firm).edit(ada, firm.user_id(BOB), UserChanges(first_name="X"))) == (
         404,
         "user_not_found",

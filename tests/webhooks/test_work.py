@@ -300,8 +300,8 @@ class Bystander:
     def __init__(self, clerk: FakeClerk, meanwhile: Any) -> None:
         self._clerk, self._meanwhile = clerk, meanwhile
 
-    async def look(self, asks: Sequence[NeedsRefetch]) -> list[EntityState]:
-        found = await self._clerk.look(asks)
+    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[EntityState]:
+        found = await self._clerk.fetch(asks)
         self._meanwhile()
         return found
 
@@ -394,7 +394,7 @@ class Past:
     def __init__(self, *answers: EntityState) -> None:
         self.answers = list(answers)
 
-    async def look(self, asks: Sequence[NeedsRefetch]) -> list[EntityState]:
+    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[EntityState]:
         return [self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)]
 
 

@@ -242,9 +242,9 @@ class InstepAsgiApp:
         is_asked_elsewhere = (
             request.method in SAFE_METHODS or not _is_page(request) or request.url.path.startswith("/sign-")
         )
-        if is_asked_elsewhere or self._pages.is_ours(request):
+        if is_asked_elsewhere or self._pages.is_own_request(request):
             return None
-        return self._pages.foreign(request)
+        return self._pages.reject_cross_origin(request)
 
     async def _page(self, scope: Scope) -> Response | None:
         try:
@@ -369,7 +369,7 @@ def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable
         if (
             request.method not in SAFE_METHODS
             and is_cookie_authenticated(request)
-            and not services.pages.is_ours(request)
+            and not services.pages.is_own_request(request)
         ):
             return make_problem_response(
                 403, "Foreign origin", code="foreign_origin", detail="This request came from another site."
@@ -455,7 +455,9 @@ def _make_failure_handler(services: Services) -> ExceptionHandler:
         _ = services.pages.words.gettext
         title = _("This can't be shown right now") if is_temporary else _("That did not work")
         text = (
-            _(REFUSED_VALUES_MESSAGE) if isinstance(error, DatabaseRejectedError) else services.pages.words.say(error)
+            _(REFUSED_VALUES_MESSAGE)
+            if isinstance(error, DatabaseRejectedError)
+            else services.pages.words.translate(error)
         )
         page = services.pages.error(request, status=status, title=title, text=text, retry_url=str(request.url))
         page.headers.update(headers)

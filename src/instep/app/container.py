@@ -367,7 +367,11 @@ def _make_webhook_verifier(settings: Settings) -> WebhookVerifier:
 
 def _make_security_policy(settings: Settings, sign_in: ClerkHandshake | None) -> SecurityHeaders:
     hosts = (normalize_origin(sign_in.frontend_api), normalize_origin(sign_in.sign_in_page)) if sign_in else ()
-    return SecurityHeaders(form_hosts=tuple(dict.fromkeys(hosts)), frame_ancestors=settings.instep_frame_ancestors)
+    return SecurityHeaders(
+        form_hosts=tuple(dict.fromkeys(hosts)),
+        image_hosts=("https://img.clerk.com",),
+        frame_ancestors=settings.instep_frame_ancestors,
+    )
 
 
 def _make_break_glass_log(clock: Clock) -> Callable[[str, str], None]:

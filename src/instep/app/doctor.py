@@ -146,8 +146,8 @@ async def _check_roles(settings: Settings, clerk: ClerkClient) -> DiagnosticResu
         for it in found.roles
     )
     roles = RoleCatalog(tuple(sorted(listed)), named)
-    keys = ", ".join(it.key for it in roles.listed)
-    if unknown := sorted(named - {it.key for it in roles.listed}):
+    keys = ", ".join(it.key for it in roles.instance_roles)
+    if unknown := sorted(named - {it.key for it in roles.instance_roles}):
         return DiagnosticResult(what, False, f"INSTEP_ADMIN_ROLES names {', '.join(unknown)}; there are: {keys}")
     if not roles.admins:
         return DiagnosticResult(

@@ -82,7 +82,7 @@ def make_health_routes(services: Services) -> list[Route]:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         unsettled, fresh = await _count_unsettled_deliveries(services.db), services.syncing.fresh.last
-        text = services.metrics.text(unsettled=unsettled, listeners=services.live.listeners(), fresh=fresh)
+        text = services.metrics.text(unsettled=unsettled, listeners=services.live.count_listeners(), fresh=fresh)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     return [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]

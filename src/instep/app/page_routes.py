@@ -229,14 +229,14 @@ def _make_role_options(services: Services) -> Callable[[OrganizationAccess], lis
     """The keys and names of an organization's roles, in the reader's language."""
 
     def options(access: OrganizationAccess) -> list[tuple[str, str]]:
-        return [(key, services.pages.words.say(name)) for key, name in access.roles.options]
+        return [(key, services.pages.words.translate(name)) for key, name in access.roles.options]
 
     return options
 
 
 def _get_default_role_names(services: Services) -> dict[str, str]:
     """The names of the roles that Clerk comes with, for people of several organizations."""
-    return {key: services.pages.words.say(name) for key, name in DEFAULT_ROLE_NAMES.items()}
+    return {key: services.pages.words.translate(name) for key, name in DEFAULT_ROLE_NAMES.items()}
 
 
 def _make_name_lookup(services: Services) -> Callable[[Sequence[str]], Awaitable[dict[str, str]]]:

@@ -113,7 +113,7 @@ class Worker:
 
     def wake(self) -> None:
         """Something is in the inbox: for this worker where it runs, else for those of other processes."""
-        tell = self.live.tell if self._tasks else self.live.publish
+        tell = self.live.publish_local if self._tasks else self.live.publish
         tell([DELIVERY_RECEIVED_TOPIC])
 
     def start(self) -> None:

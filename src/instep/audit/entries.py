@@ -70,7 +70,7 @@ class AuditedUnitOfWork(Protocol):
     def superseded(self) -> Sequence[Change]:
         """Memberships that ended because a newer one of the same person in the same organization is there."""
 
-    def about(self, change: Change) -> tuple[str | None, dict[str, Any]]:
+    def describe_change(self, change: Change) -> tuple[str | None, dict[str, Any]]:
         """Our id of the organization that a change belongs to, and how the thing was and is."""
 
 
@@ -78,9 +78,11 @@ def build_change_entry(
     change: Change, ledger: AuditedUnitOfWork, *, actor: str, cause: str, action: str | None = None
 ) -> NewAuditEntry:
     """Return the entry of something that changed in Clerk, once the ledger is written; `action` None: by the change."""
-    news = change.news
-    what = "gone" if change.is_gone else "seen" if change.known is None else "back" if change.is_back else "changed"
-    organization_id, details = ledger.about(change)
+    news = change.state
+    what = (
+        "gone" if change.is_deletion else "seen" if change.known is None else "back" if change.is_revival else "changed"
+    )
+    organization_id, details = ledger.describe_change(change)
     return NewAuditEntry(
         actor=actor,
         action=f"{news.key.kind}.{action or what}",

@@ -44,13 +44,13 @@ class ReaderMixin:
         found: _InstancePayload = decode_response(body, _InstancePayload)
         return found.id
 
-    async def look(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
+    async def fetch(self, requests: Sequence[NeedsRefetch]) -> list[LookupResult]:
         """See Directory.look: users by up to 100 ids a call, the others side by side."""
-        users = [ask.key.id for ask in asks if ask.key.kind == "user"]
+        users = [ask.key.id for ask in requests if ask.key.kind == "user"]
         batches = [users[i : i + IDS_PER_PAGE] for i in range(0, len(users), IDS_PER_PAGE)]
         reads = [self._look_users(batch) for batch in batches]
-        reads += [self._look_organization(ask.key) for ask in asks if ask.key.kind == "organization"]
-        reads += [self._look_membership(ask) for ask in asks if ask.key.kind == "membership"]
+        reads += [self._look_organization(ask.key) for ask in requests if ask.key.kind == "organization"]
+        reads += [self._look_membership(ask) for ask in requests if ask.key.kind == "membership"]
         return [news for found in await asyncio.gather(*reads) for news in found]
 
     async def _look_users(self, ids: Sequence[ClerkId]) -> list[LookupResult]:
@@ -92,14 +92,14 @@ class ReaderMixin:
         why = next(iter(bad.values()), None)
         return [news for news in found if news.key == ask.key] or [_to_absent_or_unreadable(ask.key, why, ask.entity)]
 
-    async def list_user_memberships(self, user: ClerkId) -> list[EntityState]:
+    async def list_user_memberships(self, user_id: ClerkId) -> list[EntityState]:
         """See Directory.list_memberships_of; without those that can't be read (logged)."""
-        body = await self._backend.find(f"users/{user}/organization_memberships", params=[("limit", PAGE_SIZE)])
+        body = await self._backend.find(f"users/{user_id}/organization_memberships", params=[("limit", PAGE_SIZE)])
         found, bad = parsing.parse_rows(
             parsing.ClerkMembershipPayload, decode_response(body, _RowsPayload).data if body else []
         )
         for why in bad:
-            log.warning("unreadable_membership", user=user, why=why)
+            log.warning("unreadable_membership", user=user_id, why=why)
         return [
             news
             for it in found
@@ -107,7 +107,7 @@ class ReaderMixin:
         ]
 
     async def list_invitations(
-        self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
+        self, organization_id: ClerkId, *, statuses: Sequence[str], email: str | None = None
     ) -> ClerkInvitationList:
         """See Directory.list_invitations; the newest 2,000 at the most, without those that can't be read (counted)."""
         found = ClerkInvitationList()
@@ -119,13 +119,13 @@ class ReaderMixin:
             ]
             params += [("status", status) for status in statuses]
             params += [("email_address", email)] if email else []
-            body = await self._backend.send("GET", f"organizations/{organization}/invitations", params=params)
+            body = await self._backend.send("GET", f"organizations/{organization_id}/invitations", params=params)
             listed = decode_response(body, _RowsPayload)
             good, bad = parsing.parse_rows(parsing.ClerkInvitationPayload, listed.data)
             found += [parsing.to_invitation(it) for it in good]
             found.unreadable += len(bad)
             for why in bad:
-                log.warning("unreadable_invitation", organization=organization, why=why)
+                log.warning("unreadable_invitation", organization=organization_id, why=why)
             if len(listed.data) < PAGE_SIZE or (page + 1) * PAGE_SIZE >= listed.total_count:
                 break
         return found

@@ -93,11 +93,11 @@ class FakeClerk:
             raise self.failure
         return self.instance_id
 
-    async def look(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
+    async def fetch(self, requests: Sequence[NeedsRefetch]) -> list[LookupResult]:
         """See Directory.look."""
         self._call("look")
         of = {"user": self._users, "organization": self._organizations, "membership": self._memberships}
-        return [of[ask.key.kind].get(ask.key.id) or Absence(ask.key, ask.entity) for ask in asks]
+        return [of[ask.key.kind].get(ask.key.id) or Absence(ask.key, ask.entity) for ask in requests]
 
     async def find_user_ids_by_email(self, emails: Sequence[str]) -> dict[str, ClerkId]:
         """See Directory.find_holders; every user here has one address."""
@@ -106,65 +106,69 @@ class FakeClerk:
         found = {canonicalize_email(_get_email(it)): it.key.id for it in self._users.values()}
         return {email: id for email, id in found.items() if email in wanted}
 
-    async def list_user_memberships(self, user: ClerkId) -> list[EntityState]:
+    async def list_user_memberships(self, user_id: ClerkId) -> list[EntityState]:
         """See Directory.list_memberships_of."""
         self._call("list_memberships_of")
-        theirs = [it for it in self._memberships.values() if _get_membership(it).user == user]
+        theirs = [it for it in self._memberships.values() if _get_membership(it).user == user_id]
         return [*(self._organizations[_get_membership(it).organization] for it in theirs), *theirs]
 
     async def list_invitations(
-        self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
+        self, organization_id: ClerkId, *, statuses: Sequence[str], email: str | None = None
     ) -> ClerkInvitationList:
         """See Directory.list_invitations."""
         self._call("list_invitations")
-        self._require(organization)
+        self._require(organization_id)
         found = [
             it
-            for it in self._invitations_of(organization)
+            for it in self._invitations_of(organization_id)
             if it.status in statuses and (email is None or it.email.lower() == email.lower())
         ]
         return ClerkInvitationList(sorted(found, key=lambda it: (it.created_at, it.clerk_id), reverse=True))
 
     # Actor
 
-    async def invite(self, organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
+    async def create_invitation(self, organization_id: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
         """See Actor.invite."""
         self._call("invite")
-        return self._invite(organization, wanted)
+        return self._invite(organization_id, invitation)
 
-    async def invite_many(self, organization: ClerkId, wanted: Sequence[NewClerkInvitation]) -> list[ClerkInvitation]:
+    async def create_invitations(
+        self, organization_id: ClerkId, invitations: Sequence[NewClerkInvitation]
+    ) -> list[ClerkInvitation]:
         """See Actor.invite_many. All or nothing."""
         self._call("invite_many")
-        if not 0 < len(wanted) <= MAX_BULK_INVITATIONS:
+        if not 0 < len(invitations) <= MAX_BULK_INVITATIONS:
             raise _make_refusal("form_param_value_invalid", 422, f"1 to {MAX_BULK_INVITATIONS} invitations at once.")
         before = dict(self._invitations)
         try:
-            return [self._invite(organization, it) for it in wanted]
+            return [self._invite(organization_id, it) for it in invitations]
         except ClerkRejectedError:
             self._invitations = before
             raise
 
-    async def find_invitation(self, organization: ClerkId, id: ClerkId) -> ClerkInvitation | None:
+    async def find_invitation(self, organization_id: ClerkId, invitation_id: ClerkId) -> ClerkInvitation | None:
         """See Actor.find_invitation."""
         self._call("find_invitation")
-        return next((it for it in self._invitations_of(organization) if it.clerk_id == id), None)
+        return next((it for it in self._invitations_of(organization_id) if it.clerk_id == invitation_id), None)
 
-    async def find_accept_url(self, organization: ClerkId, id: ClerkId) -> str | None:
+    async def find_accept_url(self, organization_id: ClerkId, invitation_id: ClerkId) -> str | None:
         """See Actor.find_link."""
-        found = await self.find_invitation(organization, id)
-        return f"https://clerk.invalid/accept?ticket={id}" if found is not None else None
+        found = await self.find_invitation(organization_id, invitation_id)
+        return f"https://clerk.invalid/accept?ticket={invitation_id}" if found is not None else None
 
-    async def revoke(self, organization: ClerkId, id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
+    async def revoke_invitation(
+        self, organization_id: ClerkId, invitation_id: ClerkId, *, revoked_by: ClerkId | None
+    ) -> ClerkInvitation:
         """See Actor.revoke."""
         self._call("revoke")
-        found = next((it for it in self._invitations_of(organization) if it.clerk_id == id), None)
+        found = next((it for it in self._invitations_of(organization_id) if it.clerk_id == invitation_id), None)
         if found is None:
-            raise _make_refusal("resource_not_found", 404, f"No invitation was found with id {id}.")
+            raise _make_refusal("resource_not_found", 404, f"No invitation was found with id {invitation_id}.")
         if found.status != "pending":
             words = "The organization invitation is not in the 'pending' status."
             raise _make_refusal("organization_invitation_not_pending", 404, words)
         revoked = replace(found, status="revoked")
-        self._invitations[id] = (organization, revoked)
+        self._invitations[invitation_id] = (organization_id, revoked)
         return revoked
 
     async def find_membership(self, organization: ClerkId, user: ClerkId) -> Observation | None:

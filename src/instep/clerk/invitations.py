@@ -27,14 +27,16 @@ class ApplicationInvitationsMixin:
 
     _backend: ClerkHttpClient
 
-    async def create_application_invitation(self, wanted: NewClerkApplicationInvitation) -> ClerkApplicationInvitation:
+    async def create_application_invitation(
+        self, invitation: NewClerkApplicationInvitation
+    ) -> ClerkApplicationInvitation:
         """See Admissions.invite_to_app."""
         fields: dict[str, Any] = {
-            "email_address": wanted.email,
-            "expires_in_days": wanted.expires_in_days,
-            "redirect_url": wanted.redirect_url,
-            "public_metadata": wanted.public_metadata or None,
-            "notify": None if wanted.notify else False,
+            "email_address": invitation.email,
+            "expires_in_days": invitation.expires_in_days,
+            "redirect_url": invitation.redirect_url,
+            "public_metadata": invitation.public_metadata or None,
+            "notify": None if invitation.notify else False,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         return _to_application_invitation(
@@ -54,10 +56,12 @@ class ApplicationInvitationsMixin:
             log.warning("unreadable_app_invitation", why=why)
         return [_to_application_invitation(it) for it in found]
 
-    async def revoke_application_invitation(self, id: ClerkId) -> ClerkApplicationInvitation:
+    async def revoke_application_invitation(self, invitation_id: ClerkId) -> ClerkApplicationInvitation:
         """See Admissions.revoke_app_invitation."""
         return _to_application_invitation(
-            decode_response(await self._backend.send("POST", f"invitations/{id}/revoke"), _ApplicationInvitationPayload)
+            decode_response(
+                await self._backend.send("POST", f"invitations/{invitation_id}/revoke"), _ApplicationInvitationPayload
+            )
         )
 
 

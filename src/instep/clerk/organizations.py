@@ -25,59 +25,63 @@ class OrganizationsMixin:
 
     _backend: ClerkHttpClient
 
-    async def invite(self, organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
+    async def create_invitation(self, organization_id: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
         """See Actor.invite."""
         body = await self._backend.send(
-            "POST", f"organizations/{organization}/invitations", json=_build_invitation_fields(wanted)
+            "POST", f"organizations/{organization_id}/invitations", json=_build_invitation_fields(invitation)
         )
         return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload))
 
-    async def invite_many(self, organization: ClerkId, wanted: Sequence[NewClerkInvitation]) -> list[ClerkInvitation]:
+    async def create_invitations(
+        self, organization_id: ClerkId, invitations: Sequence[NewClerkInvitation]
+    ) -> list[ClerkInvitation]:
         """See Actor.invite_many."""
-        path = f"organizations/{organization}/invitations/bulk"
-        body = await self._backend.send("POST", path, json=[_build_invitation_fields(it) for it in wanted])
+        path = f"organizations/{organization_id}/invitations/bulk"
+        body = await self._backend.send("POST", path, json=[_build_invitation_fields(it) for it in invitations])
         made, _ = parsing.parse_rows(
             parsing.ClerkInvitationPayload, decode_response(body, _RowsPayload).data
         )  # of the rest Clerk is asked again
         return [parsing.to_invitation(it) for it in made]
 
-    async def find_invitation(self, organization: ClerkId, id: ClerkId) -> ClerkInvitation | None:
+    async def find_invitation(self, organization_id: ClerkId, invitation_id: ClerkId) -> ClerkInvitation | None:
         """See Actor.find_invitation."""
-        body = await self._backend.find(_build_invitation_path(organization, id))
+        body = await self._backend.find(_build_invitation_path(organization_id, invitation_id))
         return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload)) if body else None
 
-    async def find_accept_url(self, organization: ClerkId, id: ClerkId) -> str | None:
+    async def find_accept_url(self, organization_id: ClerkId, invitation_id: ClerkId) -> str | None:
         """See Actor.find_link."""
-        body = await self._backend.find(_build_invitation_path(organization, id))
+        body = await self._backend.find(_build_invitation_path(organization_id, invitation_id))
         link: _InvitationLink = decode_response(body, _InvitationLink) if body else _InvitationLink()
         return link.url
 
-    async def revoke(self, organization: ClerkId, id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
+    async def revoke_invitation(
+        self, organization_id: ClerkId, invitation_id: ClerkId, *, revoked_by: ClerkId | None
+    ) -> ClerkInvitation:
         """See Actor.revoke."""
-        path = f"{_build_invitation_path(organization, id)}/revoke"
-        body = await self._backend.send("POST", path, json={"requesting_user_id": by} if by else {})
+        path = f"{_build_invitation_path(organization_id, invitation_id)}/revoke"
+        body = await self._backend.send("POST", path, json={"requesting_user_id": revoked_by} if revoked_by else {})
         return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload))
 
-    async def find_membership(self, organization: ClerkId, user: ClerkId) -> Observation | None:
+    async def find_membership(self, organization_id: ClerkId, user_id: ClerkId) -> Observation | None:
         """See Actor.find_membership."""
-        path = f"organizations/{organization}/memberships"
-        body = await self._backend.find(path, params=[("user_id", user), ("limit", 1)])
+        path = f"organizations/{organization_id}/memberships"
+        body = await self._backend.find(path, params=[("user_id", user_id), ("limit", 1)])
         found = decode_response(body, _RowsPayload).data if body else []
         return _parse_membership(bytes(found[0])) if found else None
 
-    async def set_role(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
+    async def set_role(self, organization_id: ClerkId, user_id: ClerkId, role: str) -> Observation:
         """See Actor.set_role."""
-        path = f"organizations/{organization}/memberships/{user}"
+        path = f"organizations/{organization_id}/memberships/{user_id}"
         return _parse_membership(await self._backend.send("PATCH", path, json={"role": role}))
 
-    async def add_member(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
+    async def add_member(self, organization_id: ClerkId, user_id: ClerkId, role: str) -> Observation:
         """See Actor.add_member."""
-        path = f"organizations/{organization}/memberships"
-        return _parse_membership(await self._backend.send("POST", path, json={"user_id": user, "role": role}))
+        path = f"organizations/{organization_id}/memberships"
+        return _parse_membership(await self._backend.send("POST", path, json={"user_id": user_id, "role": role}))
 
-    async def remove_member(self, organization: ClerkId, user: ClerkId) -> Tombstone:
+    async def remove_member(self, organization_id: ClerkId, user_id: ClerkId) -> Tombstone:
         """See Actor.remove_member."""
-        body = await self._backend.send("DELETE", f"organizations/{organization}/memberships/{user}")
+        body = await self._backend.send("DELETE", f"organizations/{organization_id}/memberships/{user_id}")
         last = _parse_membership(body)
         return Tombstone(last.key, last.entity)
 

@@ -49,9 +49,9 @@ class UsersMixin:
 
     _backend: ClerkHttpClient
 
-    async def find_user(self, id: ClerkId) -> Observation | None:
+    async def find_user(self, user_id: ClerkId) -> Observation | None:
         """See Accounts.find_user."""
-        body = await self._backend.find(f"users/{id}")
+        body = await self._backend.find(f"users/{user_id}")
         return _parse_user(body) if body else None
 
     async def find_user_by(self, *, email: str | None = None, external_id: str | None = None) -> Observation | None:
@@ -61,64 +61,66 @@ class UsersMixin:
         found: list[msgspec.Raw] = decode_response(body, list[msgspec.Raw])
         return _parse_user(bytes(found[0])) if found else None
 
-    async def create_user(self, wanted: NewClerkUser) -> Observation:
+    async def create_user(self, user: NewClerkUser) -> Observation:
         """See Accounts.create_user."""
         fields: dict[str, Any] = {
-            "email_address": [wanted.email],
-            "external_id": wanted.external_id,
-            "first_name": wanted.first_name,
-            "last_name": wanted.last_name,
-            "username": wanted.username,
-            "public_metadata": wanted.public_metadata or None,
+            "email_address": [user.email],
+            "external_id": user.external_id,
+            "first_name": user.first_name,
+            "last_name": user.last_name,
+            "username": user.username,
+            "public_metadata": user.public_metadata or None,
             "skip_password_requirement": True,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         return _parse_user(await self._backend.send("POST", "users", json=given))
 
-    async def update_user(self, id: ClerkId, change: ClerkUserUpdate) -> Observation:
+    async def update_user(self, user_id: ClerkId, update: ClerkUserUpdate) -> Observation:
         """See Accounts.update_user."""
-        return _parse_user(await self._backend.send("PATCH", f"users/{id}", json=msgspec.to_builtins(change)))
+        return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json=msgspec.to_builtins(update)))
 
-    async def merge_public_metadata(self, id: ClerkId, public: dict[str, Any]) -> Observation:
+    async def merge_public_metadata(self, user_id: ClerkId, metadata: dict[str, Any]) -> Observation:
         """See Accounts.set_metadata."""
-        return _parse_user(await self._backend.send("PATCH", f"users/{id}/metadata", json={"public_metadata": public}))
+        return _parse_user(
+            await self._backend.send("PATCH", f"users/{user_id}/metadata", json={"public_metadata": metadata})
+        )
 
-    async def set_password(self, id: ClerkId, password: str) -> Observation:
+    async def set_password(self, user_id: ClerkId, password: str) -> Observation:
         """See Accounts.set_password."""
-        return _parse_user(await self._backend.send("PATCH", f"users/{id}", json={"password": password}))
+        return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json={"password": password}))
 
-    async def replace_email(self, id: ClerkId, email: str) -> Observation:
+    async def replace_email(self, user_id: ClerkId, email: str) -> Observation:
         """See Accounts.replace_email. Clerk answers with the address alone, so the user is read again."""
         wanted = {"email_address": email, "notify_primary_email_address_changed": True}
-        await self._backend.send("PUT", f"users/{id}/email_address", json=wanted)
-        found = await self.find_user(id)
+        await self._backend.send("PUT", f"users/{user_id}/email_address", json=wanted)
+        found = await self.find_user(user_id)
         if found is None:
             raise ClerkUnavailableError("The user is not in Clerk any more.")
         return found
 
-    async def list_emails(self, id: ClerkId) -> list[ClerkEmailAddress]:
+    async def list_emails(self, user_id: ClerkId) -> list[ClerkEmailAddress]:
         """See Accounts.list_emails."""
-        body = await self._backend.find(f"users/{id}")
+        body = await self._backend.find(f"users/{user_id}")
         return parsing.to_email_addresses(decode_response(body, parsing.ClerkUserPayload)) if body else []
 
-    async def add_email(self, id: ClerkId, email: str) -> ClerkEmailAddress:
+    async def add_email(self, user_id: ClerkId, email: str) -> ClerkEmailAddress:
         """See Accounts.add_email."""
-        wanted = {"user_id": id, "email_address": email, "verified": False}
+        wanted = {"user_id": user_id, "email_address": email, "verified": False}
         return parsing.to_email_address(
             decode_response(await self._backend.send("POST", "email_addresses", json=wanted), parsing.ClerkEmailPayload)
         )
 
-    async def send_code(self, email: ClerkId) -> VerificationCode:
+    async def send_code(self, email_id: ClerkId) -> VerificationCode:
         """See Accounts.send_code."""
-        body = await self._backend.send("POST", f"email_addresses/{email}/prepare_verification")
+        body = await self._backend.send("POST", f"email_addresses/{email_id}/prepare_verification")
         sent: _EmailVerification = decode_response(body, _EmailVerification)
         return VerificationCode(verification=sent.id, expires_at=sent.expire_at)
 
-    async def verify_code(self, email: ClerkId, verification: str, code: str) -> str:
+    async def verify_code(self, email_id: ClerkId, verification_id: str, code: str) -> str:
         """See Accounts.try_code. Clerk answers a wrong code with 200, and refuses one that was accepted before."""
-        wanted = {"verification_id": verification, "code": code}
+        wanted = {"verification_id": verification_id, "code": code}
         try:
-            body = await self._backend.send("POST", f"email_addresses/{email}/attempt_verification", json=wanted)
+            body = await self._backend.send("POST", f"email_addresses/{email_id}/attempt_verification", json=wanted)
         except ClerkRejectedError as error:
             if error.code == "verification_already_verified":
                 return "verified"
@@ -126,51 +128,51 @@ class UsersMixin:
         tried: _EmailVerification = decode_response(body, _EmailVerification)
         return tried.status
 
-    async def make_primary(self, id: ClerkId, email: ClerkId) -> Observation:
+    async def set_primary_email(self, user_id: ClerkId, email_id: ClerkId) -> Observation:
         """See Accounts.make_primary."""
-        wanted = {"primary_email_address_id": email, "notify_primary_email_address_changed": True}
-        return _parse_user(await self._backend.send("PATCH", f"users/{id}", json=wanted))
+        wanted = {"primary_email_address_id": email_id, "notify_primary_email_address_changed": True}
+        return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json=wanted))
 
-    async def remove_email(self, email: ClerkId) -> None:
+    async def remove_email(self, email_id: ClerkId) -> None:
         """See Accounts.remove_email."""
         try:
-            await self._backend.send("DELETE", f"email_addresses/{email}")
+            await self._backend.send("DELETE", f"email_addresses/{email_id}")
         except ClerkRejectedError as error:
             if error.status != 404:
                 raise
 
-    async def delete_user(self, id: ClerkId) -> Tombstone:
+    async def delete_user(self, user_id: ClerkId) -> Tombstone:
         """See Accounts.delete_user."""
         try:
-            await self._backend.send("DELETE", f"users/{id}")
+            await self._backend.send("DELETE", f"users/{user_id}")
         except ClerkRejectedError as error:
             if error.status != 404:
                 raise
-        return Tombstone(EntityKey("user", id))
+        return Tombstone(EntityKey("user", user_id))
 
-    async def ban_user(self, id: ClerkId) -> Observation:
+    async def ban_user(self, user_id: ClerkId) -> Observation:
         """See Accounts.ban_user."""
-        return _parse_user(await self._backend.send("POST", f"users/{id}/ban"))
+        return _parse_user(await self._backend.send("POST", f"users/{user_id}/ban"))
 
-    async def unban_user(self, id: ClerkId) -> Observation:
+    async def unban_user(self, user_id: ClerkId) -> Observation:
         """See Accounts.unban_user."""
-        return _parse_user(await self._backend.send("POST", f"users/{id}/unban"))
+        return _parse_user(await self._backend.send("POST", f"users/{user_id}/unban"))
 
-    async def count_sessions(self, id: ClerkId) -> int:
+    async def count_sessions(self, user_id: ClerkId) -> int:
         """See Accounts.count_sessions."""
-        return len(await self._active_sessions(id))
+        return len(await self._active_sessions(user_id))
 
-    async def list_sessions(self, id: ClerkId) -> list[ActiveSession]:
+    async def list_sessions(self, user_id: ClerkId) -> list[ActiveSession]:
         """See Accounts.list_sessions."""
-        listed, bad = parsing.parse_rows(_Session, await self._active_sessions(id))
+        listed, bad = parsing.parse_rows(_Session, await self._active_sessions(user_id))
         for why in bad:
-            log.warning("unreadable_session", user=id, why=why)
+            log.warning("unreadable_session", user=user_id, why=why)
         found = [_to_open_session(it) for it in listed]
         return sorted(found, key=lambda it: it.last_active_at, reverse=True)
 
-    async def end_sessions(self, id: ClerkId) -> int:
+    async def revoke_all_sessions(self, user_id: ClerkId) -> int:
         """See Accounts.end_sessions."""
-        sessions = [parse_id(it) for it in await self._active_sessions(id)]
+        sessions = [parse_id(it) for it in await self._active_sessions(user_id)]
         for session in sessions:
             if session is not None:
                 await self.revoke_session(session)
@@ -185,10 +187,10 @@ class UsersMixin:
         )
         return found
 
-    async def revoke_session(self, id: str) -> None:
+    async def revoke_session(self, session_id: str) -> None:
         """End a session in Clerk; one that is over already is fine."""
         try:
-            await self._backend.send("POST", f"sessions/{id}/revoke")
+            await self._backend.send("POST", f"sessions/{session_id}/revoke")
         except ClerkRejectedError as error:
             if error.status not in (400, 404):
                 raise

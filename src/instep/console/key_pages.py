@@ -97,7 +97,7 @@ class ApiKeyPages:
                 asker, name=name, scopes=frozenset(scopes), organization_id=bound.organization_id if bound else None
             )
         except InstepError as error:
-            return await self._form(request, asker, typed, self.console.words.say(error))
+            return await self._form(request, asker, typed, self.console.words.translate(error))
         context: dict[str, Any] = {"name": key.name, "secret": secret}
         if is_fragment_request(request):
             answer = self.console.pages.fragment(request, "console/key_made.html", events=CHANGE_EVENTS, **context)

@@ -83,7 +83,7 @@ class PageResponder:
 
     def foreign(self, request: Request) -> Response | None:
         """What to answer to a change that no page of ours asked for. Ask first in every handler that changes."""
-        return None if self.pages.is_ours(request) else self.pages.foreign(request)
+        return None if self.pages.is_own_request(request) else self.pages.reject_cross_origin(request)
 
     def refused(self, request: Request, error: InstepError, *, title: str = "", base: str = "") -> Response:
         """A change that was not made, or whose end is not known: why, and under which id the log knows it.
@@ -93,15 +93,18 @@ class PageResponder:
         _ = self.words.gettext
         operation = getattr(error, "operation", None)
         if isinstance(error, TemporaryError) and operation is not None and is_fragment_request(request):
-            watch = {"url": f"{base}/operations/{operation.id}/outcome", "toast": {"title": self.words.say(error)}}
-            return self.pages.nothing(
+            watch = {
+                "url": f"{base}/operations/{operation.id}/outcome",
+                "toast": {"title": self.words.translate(error)},
+            }
+            return self.pages.no_content(
                 status=202, events={"dialog-close": {}, "operation-watch": watch, **CHANGE_EVENTS}
             )
         if isinstance(error, TemporaryError):
             log.warning("request_failed", path=request.url.path, error=describe_error(error))
         status = get_http_status(error, otherwise=CONFLICT)
         title = title or _("Nothing was changed")
-        return self.pages.error(request, status=status, title=title, text=self.words.say(error))
+        return self.pages.error(request, status=status, title=title, text=self.words.translate(error))
 
     def done(
         self, request: Request, title: str, back: str, *, text: str = "", events: dict[str, Any] | None = None
@@ -110,7 +113,7 @@ class PageResponder:
         if not is_fragment_request(request):
             return RedirectResponse(back, 303)
         told = {"dialog-close": {}, "toast": Toast(title=title, text=text), **CHANGE_EVENTS, **(events or {})}
-        return self.pages.nothing(events=told)
+        return self.pages.no_content(events=told)
 
     async def ask(
         self, request: Request, question: ConfirmationDialog, asker: OrganizationAccess | Principal, *, here: str

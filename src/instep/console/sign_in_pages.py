@@ -145,7 +145,7 @@ class SignInPages:
 
     async def use_key(self, request: Request) -> Response:
         """POST /sign-in/key with `key` (and `next`): a session of an hour for the holder of the break-glass key."""
-        if not self.pages.is_ours(request):
+        if not self.pages.is_own_request(request):
             return self._page(request, sign_in_redirects.HOME_PATH, status=403, why="foreign")
         form = await _read_form(request)
         onward = sign_in_redirects.sanitize_return_path(form.get("next"))
@@ -170,7 +170,7 @@ class SignInPages:
 
     async def sign_out(self, request: Request) -> Response:
         """POST /sign-out: end the session here and at Clerk, and say so."""
-        if not self.pages.is_ours(request):
+        if not self.pages.is_own_request(request):
             return self._page(request, sign_in_redirects.HOME_PATH, status=403, why="foreign")
         token = self._jar.read(request).get(SESSION_COOKIE)
         is_everywhere = await self.sessions.end(token) if token else True
@@ -239,7 +239,7 @@ class SignInPages:
     def _blocked(self, request: Request, who: Principal, blocked: ChangeRejectedError) -> Response:
         _ = self.pages.words.gettext
         if request.method not in READ_METHODS or is_fragment_request(request):
-            text = self.pages.words.say(blocked)
+            text = self.pages.words.translate(blocked)
             return self.pages.error(request, status=blocked.status, title=_("Nothing was changed"), text=text)
         return self.pages.page(request, "console/impersonated.html", status=blocked.status, principal=who)
 

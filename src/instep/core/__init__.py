@@ -1,1 +1,1 @@
-"""Tools without product words: clock, errors, database, pages, log."""
+"""Tools without product knowledge: database, clock, errors, HTTP, templates."""

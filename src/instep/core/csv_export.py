@@ -4,17 +4,17 @@ import csv
 import io
 from collections.abc import Sequence
 
-# OWASP, "CSV Injection"; some spreadsheets take the full-width signs for the others.
+# OWASP, "CSV Injection". Some spreadsheets treat full-width characters like their ASCII counterparts.
 _FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def format_csv_line(cells: Sequence[str | None]) -> str:
-    """One line of CSV (RFC 4180); None is an empty cell."""
+    """Return one line of CSV (RFC 4180); None is an empty cell."""
     text = io.StringIO()
     csv.writer(text).writerow([escape_formula(cell or "") for cell in cells])
     return text.getvalue()
 
 
 def escape_formula(cell: str) -> str:
-    """A cell that a spreadsheet shows as text: one that would run as a formula gets an apostrophe before it."""
+    """Return a cell that a spreadsheet shows as text: a formula is prefixed with an apostrophe."""
     return f"'{cell}" if cell.startswith(_FORMULA_PREFIXES) else cell

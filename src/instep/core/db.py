@@ -33,7 +33,7 @@ from instep.core.errors import InstepError
 
 
 class OpenDatabaseFile(Struct, frozen=True):
-    """The file that a connection has open. `wal`: the path of its write-ahead log, None where it keeps none."""
+    """The file that a connection has open. `wal`: the path of its write-ahead log, if it has one."""
 
     path: Path
     device: int
@@ -49,12 +49,12 @@ class OpenDatabaseFile(Struct, frozen=True):
         return (found.st_dev, found.st_ino) == (self.device, self.inode)
 
     def has_wal(self) -> bool:
-        """Return whether the write-ahead log is there; after a commit it must be."""
+        """Return whether the write-ahead log exists, as it must after a commit."""
         return self.wal is None or self.wal.exists()
 
 
 def find_open_file(connection: Any) -> OpenDatabaseFile | None:
-    """Return the file behind a connection of `sqlite3`, None for a database in memory."""
+    """Return the file behind a connection of `sqlite3`; None for a database in memory."""
     name = connection.execute("PRAGMA database_list").fetchone()[2]
     if not name:
         return None
@@ -79,33 +79,29 @@ metadata = sa.MetaData(
 )
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 MAX_CONNECTIONS = 8
+"""Maximum number of connections of a process.
 
+More concurrent reads would only share the processors: each long search would take several times as long, where queued
+ones wait briefly and end sooner.
+"""
 
-"""Connections of a process at the most. More reads side by side would only share the processors: a long search then
-takes as many times as long, where in turn it waits for a moment and ends at once."""
-
-
-MAX_IDLE_IN_TRANSACTION = (
-    60.0  # seconds: whoever stops in the middle of a transaction keeps its rows no longer than this
-)
+MAX_IDLE_IN_TRANSACTION = 60.0  # seconds until PostgreSQL ends an idle transaction and releases its locks
 PRIVATE_FILE_MODE = 0o600
-AUTOCOMMIT = "AUTOCOMMIT"  # each statement by itself
+AUTOCOMMIT = "AUTOCOMMIT"  # each statement is its own transaction
 _PRAGMAS = (
     "journal_mode=WAL",
     "foreign_keys=ON",
     "cache_size=-16000",
 )
-# Many pages are changed by each of many transactions: they are brought into the database every 64 MB, not every 4.
+# Bulk transactions change many pages each: checkpoint the WAL every 64 MB instead of every 4 MB.
 _BULK_PRAGMAS = ("synchronous=NORMAL", "wal_autocheckpoint=16000", "cache_size=-64000")
 _NORMAL_PRAGMAS = ("synchronous=FULL", "wal_autocheckpoint=1000", "cache_size=-16000")
 _IDLE_TIMEOUT_SQLSTATE = "25P03"
 _IDLE_TIMEOUT_SETTING = "idle_in_transaction_session_timeout"
 POOLED_INFO_KEY = "instep_is_pooled"
-_UNSENDABLE_VALUE_ERRORS = (
-    OverflowError,
-    UnicodeEncodeError,
-)  # what drivers raise for values that they can't even hand over
-# A server that went away without a word is noticed within 20 seconds; sockets of the same machine don't need it.
+# Raised by drivers for values that they cannot encode.
+_UNSENDABLE_VALUE_ERRORS = (OverflowError, UnicodeEncodeError)
+# Detects a server that disappeared within 20 seconds; not needed for sockets of the same machine.
 _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
 _LOCK_TIMEOUT_SQLSTATE = "55P03"
 _TRANSIENT_MESSAGES = (
@@ -116,47 +112,48 @@ _TRANSIENT_MESSAGES = (
     "UNIQUE constraint",
 )
 _RETRY_DELAYS = (0.0, 0.02, 0.1)
+"""Seconds before each retry.
 
-
-"""Seconds before each further attempt. A library for this (stamina) registers a metric in the process's own registry,
-which is the host application's."""
-
+A library for this (stamina) registers a metric in the registry of the process, which belongs to the host application.
+"""
 
 BACKGROUND_LOCK_TIMEOUT = 40.0
+"""Seconds that background work waits for a lock. A request has its own limit (see `limit_database_waits`)."""
 
-
-"""Seconds that work of nobody's request waits for a lock. A request has a limit of its own (see `kit.waits`)."""
-
+REQUEST_WAIT_BUDGET = 8.0
+"""Seconds that one request, or one command, may wait for the database in total."""
 
 STATEMENT_LOCK_TIMEOUT = 8.0  # seconds that one statement waits for a lock on PostgreSQL
-SHORT_LOCK_TIMEOUT = 2.0  # seconds: a request that may wait less than this says so to PostgreSQL
-READ_LOCK_TIMEOUT = 5.0  # seconds that reading waits on SQLite; it waits only for who has the whole file for themselves
-CONNECT_LOCK_TIMEOUT = 4.0  # seconds that opening an SQLite file waits, before anything is set up
-MIN_LOCK_TIMEOUT = 0.05  # seconds that are tried even by a request that has waited enough
-BEST_EFFORT_WRITE_TIMEOUT = 0.5  # seconds that a write is given which nothing depends on
-BEST_EFFORT_WRITE_PAUSE = 5.0  # seconds for which no such write is tried after one that failed
+SHORT_LOCK_TIMEOUT = 2.0  # seconds: below this, the remaining wait budget is set as lock timeout on PostgreSQL
+READ_LOCK_TIMEOUT = 5.0  # seconds that a read waits on SQLite; only an exclusive lock of the file blocks it
+CONNECT_LOCK_TIMEOUT = 4.0  # seconds that opening an SQLite file waits, before the connection is configured
+MIN_LOCK_TIMEOUT = 0.05  # seconds that even a request with an exhausted wait budget waits
+BEST_EFFORT_WRITE_TIMEOUT = 0.5  # seconds that a best-effort write may wait
+BEST_EFFORT_WRITE_PAUSE = 5.0  # seconds without best-effort writes after a failed one
 
 
 class WaitBudget:
-    """The seconds that are left for waiting; never below 0."""
+    """The remaining seconds of waiting; never below 0."""
 
     def __init__(self, seconds: float) -> None:
         self.left = seconds
 
     def spend(self, seconds: float) -> None:
-        """Take what was waited from the rest."""
+        """Subtract time spent waiting."""
         self.left = max(0.0, self.left - seconds)
 
 
 class Database:
-    """An engine and the threads that use it. SQLite: one writes, as many read as there are processors; PostgreSQL: half
-    of them read, half write.
+    """An engine and the threads that use it.
 
-    `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the
-    first use. Raises DatabaseUnavailableError from every call while the database can't be reached, is locked for longer than the
-    request may wait, or is not the file at its path any more. `options` go with every connection: what all readers and
-    writers must heed. `survives_power` False: on SQLite the last moments before a power cut may be lost, and no commit
-    waits for the disk. `patience`: seconds that work outside of a request waits for a lock.
+    SQLite: one thread writes, and as many read as there are processors. PostgreSQL: half of the threads read, half
+    write.
+
+    `url` is an SQLAlchemy URL (`sqlite:///file`, `postgresql://...` with psycopg 3). Nothing is opened before the first
+    use. Every call raises DatabaseUnavailableError while the database can't be reached, is locked for longer than the
+    request may wait, or is no longer the file at its path. `options` are execution options of every connection, for all
+    readers and writers. `is_durable` False: on SQLite the last commits before a power failure may be lost, and no
+    commit waits for the disk. `lock_timeout`: seconds that work outside of a request waits for a lock.
     """
 
     def __init__(
@@ -166,168 +163,178 @@ class Database:
         threads: int = MAX_CONNECTIONS,
         options: Mapping[str, Any] | None = None,
         is_durable: bool = True,
-        patience: float = BACKGROUND_LOCK_TIMEOUT,
+        lock_timeout: float = BACKGROUND_LOCK_TIMEOUT,
     ) -> None:
         self.engine = create_engine(url, threads, is_durable=is_durable)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        self.patience = patience
-        self._optional_after = 0.0
-        # Ending a reading transaction would make psycopg forget the statements that the server has prepared.
-        alone: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": AUTOCOMMIT}
-        self._reading = self.engine.execution_options(**(options or {}), **alone)
-        self._writing = self.engine.execution_options(instep_writes=True, **(options or {}))
-        self._bulk = self._writing.execution_options(instep_is_bulk=True)
+        self.lock_timeout = lock_timeout
+        self._best_effort_after = 0.0
+        # Ending a reading transaction would make psycopg discard the statements prepared on the server.
+        read_options: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": AUTOCOMMIT}
+        self._read_engine = self.engine.execution_options(**(options or {}), **read_options)
+        self._write_engine = self.engine.execution_options(instep_writes=True, **(options or {}))
+        self._bulk_engine = self._write_engine.execution_options(instep_is_bulk=True)
         readers = min(threads, max(os.cpu_count() or 1, 2)) if self.is_sqlite else max(threads // 2, 1)
         writers = 1 if self.is_sqlite else max(threads - readers, 1)
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="instep-read")
-        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="instep-write")
+        self._read_threads = ThreadPoolExecutor(readers, thread_name_prefix="instep-read")
+        self._write_threads = ThreadPoolExecutor(writers, thread_name_prefix="instep-write")
 
     async def read(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)`, which writes nothing; on PostgreSQL each of its statements sees what is committed."""
-        limit = get_wait_budget()
+        """Run `fn(conn, ...)`, which writes nothing; on PostgreSQL each of its statements sees the latest commits."""
+        budget = get_wait_budget()
         return await _run_on_thread(
-            self._readers, limit, lambda: self._read(limit, lambda conn: fn(conn, *args, **kwargs))
+            self._read_threads, budget, lambda: self._read(budget, lambda conn: fn(conn, *args, **kwargs))
         )
 
     async def write(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)` in a transaction that is committed when it returns and undone when it raises.
+        """Run `fn(conn, ...)` in a transaction that commits when it returns and rolls back when it raises.
 
-        It runs in the caller's context: what is written knows the request that it belongs to.
+        It runs in the caller's context, so that rows it writes can name their request.
         """
-        return await self._run_write(self._writing, lambda conn: fn(conn, *args, **kwargs))
+        return await self._run_write(self._write_engine, lambda conn: fn(conn, *args, **kwargs))
 
     async def write_bulk(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write` of much that can be had again: on SQLite a power cut may undo the last of these, each as a whole.
+        """Run `write` for reproducible bulk data: on SQLite a power failure may undo the last such transactions.
 
-        Whatever `write` commits afterwards is kept together with everything before it.
+        A later commit by `write` makes everything before it durable.
         """
-        return await self._run_write(self._bulk, lambda conn: fn(conn, *args, **kwargs))
+        return await self._run_write(self._bulk_engine, lambda conn: fn(conn, *args, **kwargs))
 
     async def write_best_effort(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Run `write` for something that nothing depends on, such as a time of last use; None where it can't be now.
+        """Run `write` for data that nothing depends on, such as a time of last use; return None if it fails.
 
-        It waits `OPTIONAL_WAIT` at most, and after a failure it is not even tried for `OPTIONAL_PAUSE`: reading stays
-        quick while nothing can be written.
+        It waits at most `BEST_EFFORT_WRITE_TIMEOUT`, and after a failure it is skipped for `BEST_EFFORT_WRITE_PAUSE`,
+        so that reads stay fast while the database cannot be written.
         """
-        if monotonic() < self._optional_after:
+        if monotonic() < self._best_effort_after:
             return None
         try:
             with limit_database_waits(BEST_EFFORT_WRITE_TIMEOUT):
                 return await self.write(fn, *args, **kwargs)
         except DatabaseUnavailableError as error:
-            self._optional_after = monotonic() + BEST_EFFORT_WRITE_PAUSE
-            log.warning("optional_write_skipped", error=error.detail)
+            self._best_effort_after = monotonic() + BEST_EFFORT_WRITE_PAUSE
+            log.warning("best_effort_write_skipped", error=error.detail)
             return None
 
-    async def _run_write(self, engine: sa.Engine, do: Callable[[Conn], T]) -> T:
-        context, limit, asked_at = copy_context(), get_wait_budget(), monotonic()
+    async def _run_write(self, engine: sa.Engine, action: Callable[[Conn], T]) -> T:
+        context, budget, requested_at = copy_context(), get_wait_budget(), monotonic()
 
         def write() -> T:
-            if limit is not None:
-                limit.spend(monotonic() - asked_at)
-            return context.run(self._write, engine, do, limit)
+            if budget is not None:
+                budget.spend(monotonic() - requested_at)
+            return context.run(self._write, engine, action, budget)
 
-        return await _run_on_thread(self._writers, limit, write)
+        return await _run_on_thread(self._write_threads, budget, write)
 
     def read_sync(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` without an event loop."""
+        """Run `read` without an event loop."""
         return self._read(get_wait_budget(), lambda conn: fn(conn, *args, **kwargs))
 
     def write_sync(self, fn: Fn[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write` without an event loop. A deadlock or a lost serialization is tried again: `fn` then runs anew."""
-        return self._write(self._writing, lambda conn: fn(conn, *args, **kwargs), get_wait_budget())
+        """Run `write` without an event loop. `fn` runs again after a deadlock or a serialization failure."""
+        return self._write(self._write_engine, lambda conn: fn(conn, *args, **kwargs), get_wait_budget())
 
-    def _read(self, limit: WaitBudget | None, do: Callable[[Conn], T]) -> T:
-        began = monotonic()
+    def _read(self, budget: WaitBudget | None, action: Callable[[Conn], T]) -> T:
+        started_at = monotonic()
         try:
-            with self._reading.connect() as conn:
+            with self._read_engine.connect() as conn:
                 if self.is_sqlite:
                     _require_file_in_place(conn)
-                    _set_busy_timeout(conn, READ_LOCK_TIMEOUT if limit is None else min(READ_LOCK_TIMEOUT, limit.left))
-                return do(conn)
+                    _set_busy_timeout(
+                        conn, READ_LOCK_TIMEOUT if budget is None else min(READ_LOCK_TIMEOUT, budget.left)
+                    )
+                return action(conn)
         except (DBAPIError, PoolTimeoutError, DatabaseFileMovedError) as error:
-            if limit is not None:
-                limit.spend(monotonic() - began)
-            raise self._failure(error, "The database can't look for this") from error
+            if budget is not None:
+                budget.spend(monotonic() - started_at)
+            raise self._translate_error(error, "The database can't search for this") from error
         except _UNSENDABLE_VALUE_ERRORS as error:
-            raise DatabaseValueError(f"The database can't look for this: {error}") from error
+            raise DatabaseValueError(f"The database can't search for this: {error}") from error
 
-    def _write(self, engine: sa.Engine, do: Callable[[Conn], T], limit: WaitBudget | None) -> T:
-        until = monotonic() + (self.patience if limit is None else max(limit.left, MIN_LOCK_TIMEOUT))
+    def _write(self, engine: sa.Engine, action: Callable[[Conn], T], budget: WaitBudget | None) -> T:
+        deadline = monotonic() + (self.lock_timeout if budget is None else max(budget.left, MIN_LOCK_TIMEOUT))
         try:
-            for pause in _RETRY_DELAYS:
+            for delay in _RETRY_DELAYS:
                 try:
-                    return _write_once(engine, do, until, limit)
+                    return _write_once(engine, action, deadline, budget)
                 except DBAPIError as error:
-                    if not _is_transient(error) or monotonic() >= until:
+                    if not _is_transient(error) or monotonic() >= deadline:
                         raise
-                sleep(pause)
-            return _write_once(engine, do, until, limit)
+                sleep(delay)
+            return _write_once(engine, action, deadline, budget)
         except (DBAPIError, PoolTimeoutError, DatabaseFileMovedError) as error:
-            raise self._failure(error, "The database refused the change") from error
+            raise self._translate_error(error, "The database rejected the change") from error
         except _UNSENDABLE_VALUE_ERRORS as error:
-            raise DatabaseValueError(f"The database refused the change: {error}") from error
+            raise DatabaseValueError(f"The database rejected the change: {error}") from error
 
-    def _failure(self, error: DBAPIError | PoolTimeoutError | DatabaseFileMovedError, refused: str) -> InstepError:
+    def _translate_error(
+        self, error: DBAPIError | PoolTimeoutError | DatabaseFileMovedError, refused: str
+    ) -> InstepError:
         if isinstance(error, DatabaseFileMovedError):
-            self.engine.dispose()  # the next use opens what lies at the path by then
+            self.engine.dispose()  # the next use opens the file that is at the path then
         return translate_database_error(error, refused)
 
     def close(self) -> None:
-        """End the threads and close every connection."""
-        self._readers.shutdown(wait=True)
-        self._writers.shutdown(wait=True)
+        """Stop the threads and close every connection."""
+        self._read_threads.shutdown(wait=True)
+        self._write_threads.shutdown(wait=True)
         self.engine.dispose()
 
 
-async def _run_on_thread(threads: ThreadPoolExecutor, limit: WaitBudget | None, do: Callable[[], T]) -> T:
-    """Run `do` on a thread. Where none has begun it when the limit is over, it never runs: DatabaseUnavailableError."""
-    future = threads.submit(do)
-    if limit is None:
+async def _run_on_thread(threads: ThreadPoolExecutor, budget: WaitBudget | None, action: Callable[[], T]) -> T:
+    """Run `action` on a thread.
+
+    If no thread has started it when the budget is spent, it never runs: DatabaseUnavailableError.
+    """
+    future = threads.submit(action)
+    if budget is None:
         return await asyncio.wrap_future(future)
-    is_given_up = False
+    is_cancelled = False
 
-    def give_up() -> None:
-        nonlocal is_given_up
-        is_given_up = future.cancel()
+    def cancel() -> None:
+        nonlocal is_cancelled
+        is_cancelled = future.cancel()
 
-    timer = asyncio.get_running_loop().call_later(max(limit.left, MIN_LOCK_TIMEOUT), give_up)
+    timer = asyncio.get_running_loop().call_later(max(budget.left, MIN_LOCK_TIMEOUT), cancel)
     try:
         return await asyncio.wrap_future(future)
     except asyncio.CancelledError:
-        if not is_given_up:
+        if not is_cancelled:
             raise
-        limit.spend(limit.left)
+        budget.spend(budget.left)
         raise DatabaseUnavailableError(detail="every connection was busy for too long") from None
     finally:
         timer.cancel()
 
 
-def _write_once(engine: sa.Engine, do: Callable[[Conn], T], until: float, limit: WaitBudget | None) -> T:
-    """One attempt. What is committed into a file that was removed meanwhile is lost: DatabaseFileMovedError."""
-    is_sqlite, began = engine.dialect.name == "sqlite", monotonic()
+def _write_once(engine: sa.Engine, action: Callable[[Conn], T], deadline: float, budget: WaitBudget | None) -> T:
+    """Make one attempt of a write.
+
+    A commit into a file that was removed meanwhile is lost: DatabaseFileMovedError.
+    """
+    is_sqlite, started_at = engine.dialect.name == "sqlite", monotonic()
     try:
         with engine.connect() as conn:
             if is_sqlite:
                 _require_file_in_place(conn)
-                _set_busy_timeout(conn, until - monotonic())
+                _set_busy_timeout(conn, deadline - monotonic())
             with conn.begin():
-                if limit is not None:
-                    limit.spend(monotonic() - began)
-                    if not is_sqlite and limit.left < SHORT_LOCK_TIMEOUT:
-                        _set_lock_timeout(conn, limit.left)
-                found = do(conn)
+                if budget is not None:
+                    budget.spend(monotonic() - started_at)
+                    if not is_sqlite and budget.left < SHORT_LOCK_TIMEOUT:
+                        _set_lock_timeout(conn, budget.left)
+                result = action(conn)
             if is_sqlite:
                 _require_file_in_place(conn, has_committed=True)
-            return found
+            return result
     except DBAPIError:
-        if limit is not None:
-            limit.spend(monotonic() - began)
+        if budget is not None:
+            budget.spend(monotonic() - started_at)
         raise
 
 
 def create_engine(url: str, threads: int = MAX_CONNECTIONS, *, is_durable: bool = True) -> sa.Engine:
-    """An engine for `url`, set up the way instep needs it; nothing is opened yet. Raises ValueError for no such URL."""
+    """Return a configured engine for `url`; nothing is opened yet. Raises ValueError for an invalid URL."""
     parsed = parse_database_url(url)
     common: dict[str, Any] = {
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
@@ -362,7 +369,7 @@ def _create_postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -
             conn.exec_driver_sql(f"SET LOCAL {_IDLE_TIMEOUT_SETTING} = {idle}; SET LOCAL lock_timeout = {lock}")
 
     @sa.event.listens_for(engine, "handle_error")
-    def _notice(context: sa.engine.ExceptionContext) -> None:
+    def _mark_disconnect(context: sa.engine.ExceptionContext) -> None:
         if getattr(context.original_exception, "sqlstate", None) == _IDLE_TIMEOUT_SQLSTATE:
             context.is_disconnect = True
 
@@ -370,11 +377,11 @@ def _create_postgres_engine(url: sa.URL, common: dict[str, Any], threads: int) -
 
 
 def _set_session_timeouts(connection: psycopg.Connection[Any]) -> bool:
-    """Limit waiting for locks and idle transactions; return False behind a connection pooler, and set nothing there.
+    """Limit waits for locks and idle transactions; return False behind a connection pooler, and set nothing there.
 
-    A pooler in transaction mode gives each transaction any server connection: what is set on one would reach strangers,
-    and statements prepared on one are unknown to the next. It is recognized by the process id that the connection was
-    told when it began, which is not the server's.
+    A pooler in transaction mode gives each transaction any server connection: settings made on one would affect other
+    clients, and statements prepared on one are unknown on the next. It is detected by the process id announced when the
+    connection began, which is not the server's.
     """
     query = "SELECT set_config(%s, %s, false), set_config('lock_timeout', %s, false) "
     query += "FROM (SELECT pg_backend_pid() AS pid) AS own WHERE pid = %s"
@@ -389,7 +396,7 @@ def _set_session_timeouts(connection: psycopg.Connection[Any]) -> bool:
 
 
 def is_behind_connection_pooler(conn: Conn) -> bool:
-    """Return whether a connection pooler stands between this connection and PostgreSQL."""
+    """Return whether this connection goes through a connection pooler."""
     return bool(conn.info.get(POOLED_INFO_KEY, False))
 
 
@@ -401,17 +408,17 @@ def _create_sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int, syn
         url,
         poolclass=QueuePool,
         pool_size=threads + 1,
-        pool_use_lifo=True,  # each connection has a cache of its own: few at work, little memory
+        pool_use_lifo=True,  # each connection has its own cache: using few of them saves memory
         connect_args={"check_same_thread": False, "cached_statements": 256, "timeout": CONNECT_LOCK_TIMEOUT},
         **common,
     )
 
-    known: set[Path] = set()
+    opened_paths: set[Path] = set()
 
     @sa.event.listens_for(engine, "do_connect")
-    def _require_known(_dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
-        """A file that was there once is never made anew: an empty database in its place would hide the loss."""
-        if any(not path.exists() for path in known):
+    def _require_existing(_dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
+        """Refuse to recreate a file that existed before: an empty database would hide the loss."""
+        if any(not path.exists() for path in opened_paths):
             raise sqlite3.OperationalError(FILE_MOVED_MESSAGE)
         if file is not None:
             restrict_file_permissions(file)
@@ -422,7 +429,7 @@ def _create_sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int, syn
         for pragma in (*_PRAGMAS, f"synchronous={synchronous}"):
             connection.execute(f"PRAGMA {pragma}")
         record.info["instep_file"] = opened = find_open_file(connection)
-        known.update({opened.path} if opened else ())
+        opened_paths.update({opened.path} if opened else ())
 
     @sa.event.listens_for(engine, "begin")
     def _begin(conn: Conn) -> None:
@@ -444,18 +451,18 @@ def _create_sqlite_engine(url: sa.URL, common: dict[str, Any], threads: int, syn
 
 
 def restrict_file_permissions(file: Path) -> None:
-    """Have an SQLite database that its owner alone can read: create it so, and correct one that everybody can read.
+    """Make an SQLite database readable by its owner only: create it so, and correct one that everyone can read.
 
-    SQLite gives the files beside it the same mode. One that a group can read but not everybody was made so on purpose
-    and is left as it is. An existing database is never opened here: closing it would end the locks that SQLite holds.
-    Where this is not possible, SQLite says why it can't open the file.
+    SQLite gives the files beside it the same mode. A file that its group can read but not everyone was set up so on
+    purpose and is left unchanged. An existing database is never opened here: closing it would release the locks that
+    SQLite holds. If this fails, SQLite reports why it can't open the file.
     """
     with suppress(OSError):
         file.touch(mode=PRIVATE_FILE_MODE, exist_ok=False)
-    for it in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm"))):
+    for path in (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm"))):
         with suppress(OSError):
-            if it.stat().st_mode & 0o007:
-                it.chmod(PRIVATE_FILE_MODE)
+            if path.stat().st_mode & 0o007:
+                path.chmod(PRIVATE_FILE_MODE)
 
 
 def _require_file_in_place(conn: Conn, *, has_committed: bool = False) -> None:
@@ -465,7 +472,7 @@ def _require_file_in_place(conn: Conn, *, has_committed: bool = False) -> None:
 
 
 def _set_busy_timeout(conn: Conn, seconds: float) -> None:
-    """Have SQLite wait so long for a lock. Past SQLAlchemy: this is done before each transaction."""
+    """Set how long SQLite waits for a lock. Bypasses SQLAlchemy: it runs before each transaction."""
     wait = int(max(seconds, MIN_LOCK_TIMEOUT) * 1_000)
     if conn.info.get("instep_wait") != wait:
         conn.connection.dbapi_connection.execute(f"PRAGMA busy_timeout={wait}")  # type: ignore[union-attr]
@@ -473,20 +480,14 @@ def _set_busy_timeout(conn: Conn, seconds: float) -> None:
 
 
 def _set_lock_timeout(conn: Conn, seconds: float) -> None:
-    """Have this transaction wait so long for a lock on PostgreSQL. It costs a round trip."""
+    """Set how long this transaction waits for a lock on PostgreSQL. Costs a round trip."""
     conn.exec_driver_sql(f"SET LOCAL lock_timeout = {int(max(seconds, MIN_LOCK_TIMEOUT) * 1_000)}")
 
 
 def _is_transient(error: DBAPIError) -> bool:
-    """Return whether the same may succeed in a moment: a deadlock, a lost race, somebody else's lock."""
+    """Return whether a retry may succeed soon: after a deadlock, a lost race or another transaction's lock."""
     is_lock = getattr(error.orig, "sqlstate", None) == _LOCK_TIMEOUT_SQLSTATE
-    return is_lock or any(words in str(error.orig) for words in _TRANSIENT_MESSAGES)
-
-
-REQUEST_WAIT_BUDGET = 8.0
-
-
-"""Seconds that one request, or one command, waits for the database in all."""
+    return is_lock or any(message in str(error.orig) for message in _TRANSIENT_MESSAGES)
 
 
 _current_wait_budget: ContextVar[WaitBudget | None] = ContextVar("instep_wait_limit", default=None)
@@ -494,15 +495,15 @@ _current_wait_budget: ContextVar[WaitBudget | None] = ContextVar("instep_wait_li
 
 @contextmanager
 def limit_database_waits(seconds: float) -> Iterator[WaitBudget]:
-    """Limit the waiting inside this block, and in tasks that are created there, to `seconds` in all."""
-    limit = WaitBudget(seconds)
-    token = _current_wait_budget.set(limit)
+    """Limit the total wait for the database in this block, and in tasks created there, to `seconds`."""
+    budget = WaitBudget(seconds)
+    token = _current_wait_budget.set(budget)
     try:
-        yield limit
+        yield budget
     finally:
         _current_wait_budget.reset(token)
 
 
 def get_wait_budget() -> WaitBudget | None:
-    """Return the limit of the code that is running, None for work that nobody waits for."""
+    """Return the wait budget of the running code; None for background work."""
     return _current_wait_budget.get()

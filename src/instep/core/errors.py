@@ -2,11 +2,11 @@
 
 
 class InstepError(Exception):
-    """Base of every failure that instep raises on purpose. `str(error)` is a sentence a person can read."""
+    """Base class of every error that instep raises on purpose. `str(error)` is a readable sentence."""
 
 
 class TemporaryError(InstepError):
-    """Trying again later can succeed. `retry_after` is in seconds, None where nobody said."""
+    """A failure that may succeed when retried. `retry_after` is in seconds; None if unknown."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -14,7 +14,7 @@ class TemporaryError(InstepError):
 
 
 class PermanentError(InstepError):
-    """Trying again cannot succeed; someone has to change something. `code` names which."""
+    """A failure that retrying cannot fix: someone has to change something. `code` identifies the reason."""
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
@@ -22,6 +22,6 @@ class PermanentError(InstepError):
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the message with what only operators may read of it: for logs, the command line and `instep doctor`."""
+    """Return the message with details for operators only: for logs, the CLI and `instep doctor`."""
     detail = getattr(error, "detail", "")
     return f"{error} ({detail})" if detail else str(error)

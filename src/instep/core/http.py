@@ -22,19 +22,19 @@ DEFAULT_RETRY_AFTER = 5  # seconds
 
 @dataclass(frozen=True)
 class SecurityHeaders:
-    """Which other hosts a page may touch. Everything that is not named here is refused by the browser.
+    """Other hosts that a page may use; the browser blocks every host that is not listed.
 
-    `form_hosts` are where a form may lead in the end (signing out leads to Clerk); `frame_ancestors` may show our pages
-    inside theirs.
+    `form_hosts` are possible final targets of forms (signing out redirects to Clerk); `frame_ancestors` may embed our
+    pages.
     """
 
     form_hosts: tuple[str, ...] = ()
-    image_hosts: tuple[str, ...] = ("https://img.clerk.com",)
+    image_hosts: tuple[str, ...] = ()
     frame_ancestors: tuple[str, ...] = ()
 
     def content_security(self, nonce: str) -> str:
-        """The Content-Security-Policy of one page: only scripts that carry this page's nonce run."""
-        rules = {
+        """Return the Content-Security-Policy of a page; only scripts with its nonce run."""
+        directives = {
             "default-src": ["'none'"],
             "script-src": [f"'nonce-{nonce}'", "'strict-dynamic'"],
             "style-src": ["'self'"],
@@ -46,10 +46,10 @@ class SecurityHeaders:
             "base-uri": ["'none'"],
             "object-src": ["'none'"],
         }
-        return "; ".join(" ".join([name, *values]) for name, values in rules.items())
+        return "; ".join(" ".join([name, *values]) for name, values in directives.items())
 
     def headers(self, nonce: str) -> dict[str, str]:
-        """All headers of a page or a piece of one. Never kept by a cache: it shows people."""
+        """Return all headers of a page or fragment. Never cached: it shows personal data."""
         framing = {} if self.frame_ancestors else {"X-Frame-Options": "DENY"}
         return {
             **COMMON_SECURITY_HEADERS,
@@ -61,15 +61,15 @@ class SecurityHeaders:
 
 
 def make_retry_headers(status: int, seconds: float | None = None) -> dict[str, str]:
-    """Return the `Retry-After` (whole seconds, 5 unless told) that every 503 carries; nothing for another status."""
+    """Return `Retry-After` (whole seconds, 5 by default) for a 503; nothing for another status."""
     return {"Retry-After": str(max(1, ceil(seconds or DEFAULT_RETRY_AFTER)))} if status == SERVICE_UNAVAILABLE else {}
 
 
 def is_same_origin_request(headers: Mapping[str, str], public_url: str) -> bool:
-    """Whether a request that changes something comes from one of our own pages.
+    """Return whether a request that changes something comes from one of our own pages.
 
-    `Sec-Fetch-Site` is the browser's own word and no page can forge it; browsers send it over https and on loopback.
-    Elsewhere `Origin` must be that of `public_url`. A request with neither is refused. `headers` ignore case.
+    `Sec-Fetch-Site` is set by the browser and no page can forge it; browsers send it over HTTPS and on loopback.
+    Otherwise `Origin` must be that of `public_url`. A request with neither is refused. `headers` ignore case.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
@@ -79,16 +79,16 @@ def is_same_origin_request(headers: Mapping[str, str], public_url: str) -> bool:
 
 
 def normalize_origin(url: str) -> str:
-    """Return the origin of an address as browsers write it (RFC 6454, 6.2): lower case, no default port, no path.
+    """Return the origin of a URL as browsers write it (RFC 6454, 6.2): lower case, no default port, no path.
 
-    Raises ValueError for what has no scheme and host.
+    Raises ValueError for a URL without scheme and host.
     """
     parts = urlsplit(url.strip())
     scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
-    if not scheme or not host or any(it in host for it in "*, ") or parts.username is not None:
+    if not scheme or not host or any(character in host for character in "*, ") or parts.username is not None:
         raise ValueError("must be an origin such as https://app.example.com")
-    shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}" if port in (None, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{shown}:{port}"
+    authority = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{authority}" if port in (None, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{authority}:{port}"
 
 
 def _split_origin(url: str) -> tuple[str, str, int | None] | None:
@@ -101,13 +101,22 @@ def _split_origin(url: str) -> tuple[str, str, int | None] | None:
 
 
 def make_problem_response(
-    status: int, title: str, *, code: str, detail: str | None = None, headers: dict[str, str] | None = None, **more: Any
+    status: int,
+    title: str,
+    *,
+    code: str,
+    detail: str | None = None,
+    headers: dict[str, str] | None = None,
+    **extensions: Any,
 ) -> Response:
-    """An answer of type application/problem+json. `code` is stable and made for programs; `more` are extensions."""
+    """Return a response of type application/problem+json.
+
+    `code` is a stable identifier for programs; `extensions` are further members.
+    """
     body = {"type": "about:blank", "title": title, "status": status, "code": code}
     if detail:
         body["detail"] = detail
-    body |= {name: value for name, value in more.items() if value is not None}
+    body |= {name: value for name, value in extensions.items() if value is not None}
     return Response(
         msgspec.json.encode(body),
         status,

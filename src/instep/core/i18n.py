@@ -12,9 +12,9 @@ from instep.core.clock import DAY, HOUR, MINUTE, SECOND, is_valid_time, to_datet
 
 
 class LazyString(str):
-    """A sentence in English, with the message and the values that it was made of (see Words.say).
+    """An English sentence with its message and values, so that it can be translated later (see `Localizer.translate`).
 
-    It is for failures and pages; msgspec writes only plain texts, so that what is kept or sent is `str(...)` of it.
+    For errors and pages. msgspec writes only plain strings: stored or sent values are `str(...)` of it.
     """
 
     __slots__ = ("message", "values")
@@ -24,7 +24,7 @@ class LazyString(str):
 
 
 def lazy_gettext(message: str, /, **values: Any) -> LazyString:
-    """A sentence: `message` with its `%(name)s` filled in. Messages in such calls are found by `make messages`."""
+    """Return a sentence: `message` with its `%(name)s` placeholders filled in. `make messages` extracts these calls."""
     sentence = LazyString(message % values if values else message)
     sentence.message, sentence.values = message, values
     return sentence
@@ -34,7 +34,7 @@ RELATIVE_TIME_LIMIT = 30 * DAY
 
 
 class FormattedTime(Struct, frozen=True):
-    """A moment: as people say it, for machines, and in full."""
+    """A time: as relative text, machine-readable, and in full."""
 
     text: str
     iso: str
@@ -43,48 +43,51 @@ class FormattedTime(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Localizer:
-    """A catalogue of messages. Without one the messages are English, as they are written in the code."""
+    """A message catalog. Without one, messages are the English ones of the code."""
 
     catalog: NullTranslations = field(default_factory=NullTranslations)
     locale: str = "en"
 
     def gettext(self, message: str, /, **values: object) -> str:
-        """The message in the reader's language, with its `%(name)s` filled in."""
+        """Return the message in the reader's language, with its `%(name)s` placeholders filled in."""
         return self.catalog.gettext(message) % values if values else self.catalog.gettext(message)
 
-    def say(self, what: object) -> str:
-        """A sentence or a failure in the reader's language: one that was `said` with its values, any other as it is."""
-        found = what.args[0] if isinstance(what, Exception) and what.args else what
-        if not isinstance(found, LazyString):
-            return self.catalog.gettext(str(found)) if str(found) else ""
-        message = self.catalog.gettext(found.message)
-        if not found.values:
+    def translate(self, source: object) -> str:
+        """Translate a LazyString with its values, an error, or a plain text, into the reader's language."""
+        text = source.args[0] if isinstance(source, Exception) and source.args else source
+        if not isinstance(text, LazyString):
+            return self.catalog.gettext(str(text)) if str(text) else ""
+        message = self.catalog.gettext(text.message)
+        if not text.values:
             return message
         values = {
-            name: self.say(it) if isinstance(it, LazyString | Exception) else it for name, it in found.values.items()
+            name: self.translate(value) if isinstance(value, LazyString | Exception) else value
+            for name, value in text.values.items()
         }
         return message % values
 
-    def ngettext(self, one: str, many: str, number: int, /, **values: object) -> str:
-        """The message in the number's form; the number is `%(num)s`."""
-        return self.catalog.ngettext(one, many, number) % {"num": number, **values}
+    def ngettext(self, singular: str, plural: str, number: int, /, **values: object) -> str:
+        """Return the message in the plural form of the number, which is `%(num)s`."""
+        return self.catalog.ngettext(singular, plural, number) % {"num": number, **values}
 
-    def moment(self, at: int, text: str) -> FormattedTime:
-        """A moment that is called `text`; one that is not known is called so."""
+    def format_time(self, at: int, text: str) -> FormattedTime:
+        """Return a time displayed as `text`; an unknown time is displayed as such."""
         if not is_valid_time(at):
-            return FormattedTime(self.unknown(), "", "")
-        return FormattedTime(text, to_iso(at) or "", self.full(at))
+            return FormattedTime(self.format_unknown_time(), "", "")
+        return FormattedTime(text, to_iso(at) or "", self.format_full_time(at))
 
-    def unknown(self) -> str:
-        """What a time is called that is not known, or is no time."""
+    def format_unknown_time(self) -> str:
+        """Return the text for an unknown or invalid time."""
         return self.gettext("unknown")
 
     def ago(self, at: int, now: int) -> FormattedTime:
-        """A moment of the past: `3 d ago`, and the date once that says more."""
-        return self.moment(at, self.day(at, now) if now - at >= RELATIVE_TIME_LIMIT else self.past(max(0, now - at)))
+        """Format a time in the past: `3 d ago`, or the date after 30 days."""
+        return self.format_time(
+            at, self.format_date(at, now) if now - at >= RELATIVE_TIME_LIMIT else self.format_elapsed(max(0, now - at))
+        )
 
     def until(self, at: int, now: int) -> FormattedTime:
-        """A moment to come: `in 4 d`, to the nearest day; in hours for the last two days."""
+        """Format a time in the future: `in 4 d`, to the nearest day; in hours for the last two days."""
         _ = self.gettext
         left = max(0, at - now)
         if left >= 2 * DAY:
@@ -93,23 +96,23 @@ class Localizer:
             text = _("in %(n)s h", n=left // HOUR)
         else:
             text = _("in %(n)s min", n=max(1, left // MINUTE))
-        return self.moment(at, text)
+        return self.format_time(at, text)
 
-    def past(self, span: int) -> str:
-        """How long ago something was that lies `span` milliseconds back."""
+    def format_elapsed(self, duration: int) -> str:
+        """Format a duration of `duration` milliseconds that ends now."""
         _ = self.gettext
-        if span < SECOND:
+        if duration < SECOND:
             return _("just now")
-        if span < MINUTE:
-            return _("%(n)s s ago", n=span // SECOND)
-        if span < HOUR:
-            return _("%(n)s min ago", n=span // MINUTE)
-        if span < DAY:
-            return _("%(n)s h ago", n=span // HOUR)
-        return _("%(n)s d ago", n=span // DAY)
+        if duration < MINUTE:
+            return _("%(n)s s ago", n=duration // SECOND)
+        if duration < HOUR:
+            return _("%(n)s min ago", n=duration // MINUTE)
+        if duration < DAY:
+            return _("%(n)s h ago", n=duration // HOUR)
+        return _("%(n)s d ago", n=duration // DAY)
 
-    def units(self) -> dict[str, str]:
-        """What the page needs to say the same by itself while time goes by; `{}` stands for the number."""
+    def list_elapsed_patterns(self) -> dict[str, str]:
+        """Return the texts with which the page updates relative times; `{}` is the number."""
         _ = self.gettext
         return {
             "now": _("just now"),
@@ -119,18 +122,18 @@ class Localizer:
             "d": _("%(n)s d ago", n="{}"),
         }
 
-    def day(self, at: int, now: int) -> str:
-        """A date; the year only where it is another one."""
+    def format_date(self, at: int, now: int) -> str:
+        """Format a date; with the year only if it is not the current one."""
         if not is_valid_time(at):
-            return self.unknown()
-        when = to_datetime(at)
-        return self._format(when, "d MMM" if when.year == to_datetime(now).year else "d MMM y")
+            return self.format_unknown_time()
+        date = to_datetime(at)
+        return self._format(date, "d MMM" if date.year == to_datetime(now).year else "d MMM y")
 
-    def full(self, at: int) -> str:
-        """A moment in full, in UTC; the page itself rewrites it to the reader's time zone."""
+    def format_full_time(self, at: int) -> str:
+        """Format a time in full, in UTC; the page converts it to the reader's time zone."""
         if not is_valid_time(at):
-            return self.unknown()
+            return self.format_unknown_time()
         return self._format(to_datetime(at), "d MMMM y, HH:mm 'UTC'")
 
-    def _format(self, when: datetime, pattern: str) -> str:
-        return format_datetime(when, pattern, locale=self.locale)
+    def _format(self, time: datetime, pattern: str) -> str:
+        return format_datetime(time, pattern, locale=self.locale)

@@ -6,31 +6,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MAX_NESTING = 64
-
-
-"""Levels of nesting. Clerk's metadata has at most 8 KB (docs, "Metadata"), and pydantic gives up at 255."""
-
+"""Levels of nesting. Clerk's metadata has at most 8 KB (docs, "Metadata"), and pydantic fails at 255."""
 
 MAX_INT = 2**63 - 1
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-NUL_MESSAGE = "A text contains a NUL character."
-SURROGATE_MESSAGE = "A text contains half of a surrogate pair, which is no character."
+NUL_MESSAGE = "Text must not contain NUL characters."
+SURROGATE_MESSAGE = "Text must not contain unpaired surrogates."
 NESTING_MESSAGE = f"Nested more than {MAX_NESTING} levels deep."
 NUMBER_MESSAGE = "A number is out of range."
 
 
 def is_storable_text(text: str) -> bool:
-    """Return whether a text has neither a NUL nor half of a surrogate pair."""
+    """Return whether a text contains neither NUL nor an unpaired surrogate."""
     return (text.isascii() and "\0" not in text) or _UNSTORABLE.search(text) is None
 
 
 def replace_unstorable(text: str) -> str:
-    """Return the text with U+FFFD for each NUL and each half of a surrogate pair."""
+    """Return the text with U+FFFD in place of each NUL and each unpaired surrogate."""
     return text if is_storable_text(text) else _UNSTORABLE.sub("\ufffd", text)
 
 
 def find_text_error(text: str) -> str | None:
-    """Return why a text can't be kept, as a sentence; None where it can."""
+    """Return a sentence that says why a text cannot be stored; None if it can."""
     found = None if is_storable_text(text) else _UNSTORABLE.search(text)
     if found is None:
         return None
@@ -38,21 +35,21 @@ def find_text_error(text: str) -> str | None:
 
 
 def find_json_error(value: Any) -> tuple[tuple[str | int, ...], str] | None:
-    """Return where decoded JSON can't be kept, and why; None where all of it can.
+    """Return the path in decoded JSON that cannot be stored and a sentence with the reason; None if all of it can.
 
-    Walks without recursion, so that no nesting is too deep for it.
+    Iterative, so that no depth of nesting exhausts the stack.
     """
-    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
-    while waiting:
-        path, it = waiting.pop()
-        why = _find_scalar_error(it)
-        if why is None and isinstance(it, Mapping):
-            why = next((fault for name in it if (fault := find_text_error(str(name)))), None)
-        if why is None and isinstance(it, Mapping | list) and len(path) >= MAX_NESTING:
-            why = NESTING_MESSAGE
-        if why is not None:
-            return tuple(replace_unstorable(part) if isinstance(part, str) else part for part in path), why
-        waiting.extend(((*path, name), inner) for name, inner in _iterate_children(it))
+    pending: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while pending:
+        path, node = pending.pop()
+        message = _find_scalar_error(node)
+        if message is None and isinstance(node, Mapping):
+            message = next((error for name in node if (error := find_text_error(str(name)))), None)
+        if message is None and isinstance(node, Mapping | list) and len(path) >= MAX_NESTING:
+            message = NESTING_MESSAGE
+        if message is not None:
+            return tuple(replace_unstorable(part) if isinstance(part, str) else part for part in path), message
+        pending.extend(((*path, name), child) for name, child in _iterate_children(node))
     return None
 
 
@@ -71,18 +68,18 @@ def _iterate_children(value: Any) -> Iterable[tuple[str | int, Any]]:
 
 
 def is_nested_too_deeply(value: Any, levels: int = MAX_NESTING) -> bool:
-    """Return whether decoded JSON is nested in more levels than this."""
+    """Return whether decoded JSON has more than this many levels of nesting."""
     level = [value]
     for _ in range(levels):
-        level = [inner for it in level for _, inner in _iterate_children(it) if isinstance(inner, Mapping | list)]
+        level = [child for node in level for _, child in _iterate_children(node) if isinstance(child, Mapping | list)]
         if not level:
             return False
     return True
 
 
 def object_or_empty(value: Any) -> dict[str, Any]:
-    """Return stored metadata as the object that it should be: empty for what is none, or is nested too deeply.
+    """Return a stored value if it is an object within the nesting limit, else an empty object.
 
-    For what an earlier version stored: nothing of the kind comes in any more.
+    Only for values that earlier versions stored; new input is checked before it is stored.
     """
     return value if isinstance(value, dict) and not is_nested_too_deeply(value) else {}

@@ -12,15 +12,15 @@ REDACTED_FIELDS = frozenset(
     {"authorization", "cookie", "secret", "secret_key", "token", "password", "key", "url", "body", "signature"}
 )
 _MULTILINE_FIELDS = frozenset({"exception", "stack"})
-# C0 and C1 controls, the separators that some programs take for line ends, and marks that change the reading direction.
+# C0 and C1 controls, separators that some programs treat as line ends, and marks that change the text direction.
 _CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _CONTROL_CHARACTERS_EXCEPT_NEWLINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def configure_logging(*, is_json: bool) -> None:
-    """Set up logging for this process: JSON for machines, or lines for people, to standard error."""
+    """Set up logging to standard error for this process: JSON for machines, or lines for people."""
     renderer: Any = structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer(colors=False)
-    escaping = [] if is_json else [_escape_control_characters]  # JSON escapes by itself
+    escape_processors = [] if is_json else [_escape_control_characters]  # the JSON renderer escapes them
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -28,7 +28,7 @@ def configure_logging(*, is_json: bool) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _redact,
             structlog.processors.format_exc_info,
-            *escaping,
+            *escape_processors,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -44,9 +44,9 @@ def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
 
 
 def _escape_control_characters(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Show control characters instead of sending them to the terminal; a traceback keeps its lines."""
+    """Escape control characters instead of sending them to the terminal; tracebacks keep their lines."""
     for name, value in event.items():
         if isinstance(value, str):
             pattern = _CONTROL_CHARACTERS_EXCEPT_NEWLINES if name in _MULTILINE_FIELDS else _CONTROL_CHARACTERS
-            event[name] = pattern.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
+            event[name] = pattern.sub(lambda match: match[0].encode("unicode_escape").decode(), value)
     return event

@@ -16,9 +16,9 @@ from instep.core.sql import notify_channel
 
 
 class PubSub:
-    """Topics of open pages. A listener that is slow misses repetitions, never the fact that something changed.
+    """Topics that open pages subscribe to. Repeated changes are coalesced for slow listeners, but never lost.
 
-    `relay`, where there is one, carries what is published to the other processes.
+    `relay`, if set, sends published topics to the other processes.
     """
 
     def __init__(self) -> None:
@@ -26,20 +26,20 @@ class PubSub:
         self._listeners: dict[str, set[asyncio.Event]] = {}
 
     def publish(self, topics: Iterable[str]) -> None:
-        """Say that these changed, here and in every other process."""
-        told = list(topics)
-        self.tell(told)
+        """Notify listeners of these topics, here and in every other process."""
+        changed = list(topics)
+        self.publish_local(changed)
         if self.relay is not None:
-            self.relay(told)
+            self.relay(changed)
 
-    def tell(self, topics: Iterable[str]) -> None:
-        """Say it to the listeners of this process alone."""
+    def publish_local(self, topics: Iterable[str]) -> None:
+        """Notify listeners of these topics in this process only."""
         for topic in topics:
             for event in self._listeners.get(topic, ()):
                 event.set()
 
     async def listen(self, *topics: str) -> AsyncIterator[str]:
-        """Yields each time that one of these changed, until the reader goes away."""
+        """Yield each time one of these topics changes, until the reader closes the iterator."""
         event = asyncio.Event()
         for topic in topics:
             self._listeners.setdefault(topic, set()).add(event)
@@ -50,16 +50,16 @@ class PubSub:
                 yield topics[0]
         finally:
             for topic in topics:
-                self._forget(topic, event)
+                self._unsubscribe(topic, event)
 
-    def _forget(self, topic: str, event: asyncio.Event) -> None:
+    def _unsubscribe(self, topic: str, event: asyncio.Event) -> None:
         listeners = self._listeners[topic]
         listeners.discard(event)
         if not listeners:
             del self._listeners[topic]
 
-    def listeners(self) -> int:
-        """How many are listening."""
+    def count_listeners(self) -> int:
+        """Return the number of listeners."""
         return len({event for events in self._listeners.values() for event in events})
 
 
@@ -70,90 +70,90 @@ MAX_PAYLOAD_BYTES = 7_000
 
 
 class PostgresRelay:
-    """Joins this process's topics with those of every other process on the same PostgreSQL.
+    """Connects this process's topics with those of every other process on the same PostgreSQL database.
 
-    Nothing depends on it: a notice that is lost costs an open page its next refresh, never data. While the connection
-    is down it is tried again every two seconds. `listen_url` is a direct address of the same database, for where a
-    connection pooler stands before it: through one nothing can be listened to, and then `is_listening` is never set.
+    Best effort: a lost notification delays an open page until its next refresh and never loses data. A lost connection
+    is reopened every two seconds. `listen_url` is a direct URL of the same database, for use behind a connection
+    pooler: LISTEN does not work through one, and `is_listening` is then never set.
     """
 
-    def __init__(self, db: Database, live: PubSub, *, listen_url: str | None = None) -> None:
-        self._db, self._live = db, live
-        self._address = make_libpq_url(listen_url or db.engine.url)
-        self._me = secrets.token_hex(4)
-        self._out: set[str] = set()
-        self._has_news = asyncio.Event()
+    def __init__(self, db: Database, pubsub: PubSub, *, listen_url: str | None = None) -> None:
+        self._db, self._pubsub = db, pubsub
+        self._url = make_libpq_url(listen_url or db.engine.url)
+        self._process_id = secrets.token_hex(4)
+        self._outgoing: set[str] = set()
+        self._has_outgoing = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.is_listening = asyncio.Event()
 
     def start(self) -> None:
-        """Begin, on the running event loop; `Live.publish` reaches the other processes from now on."""
-        self._live.relay = self.send
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._tell())]
+        """Start on the running event loop; from now on `PubSub.publish` reaches the other processes."""
+        self._pubsub.relay = self.send
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._notify())]
 
     async def stop(self) -> None:
-        """End both directions."""
-        self._live.relay = None
+        """Stop both directions."""
+        self._pubsub.relay = None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def send(self, topics: Iterable[str]) -> None:
-        """Tell the others; many topics at once are one notice."""
-        self._out.update(topics)
-        if self._out:
-            self._has_news.set()
+        """Notify the other processes; many topics at once become one notification."""
+        self._outgoing.update(topics)
+        if self._outgoing:
+            self._has_outgoing.set()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         while True:
-            await self._has_news.wait()
-            self._has_news.clear()
-            topics, self._out = sorted(self._out), set()
+            await self._has_outgoing.wait()
+            self._has_outgoing.clear()
+            topics, self._outgoing = sorted(self._outgoing), set()
             try:
                 await self._db.write(
-                    notify_channel, NOTIFY_CHANNEL, [self._payload(part) for part in _split_topics(topics)]
+                    notify_channel, NOTIFY_CHANNEL, [self._encode_payload(batch) for batch in _batch_topics(topics)]
                 )
             except InstepError as error:
-                log.warning("relay_not_told", error=describe_error(error))
+                log.warning("relay_notify_failed", error=describe_error(error))
 
-    def _payload(self, topics: list[str]) -> str:
-        return msgspec.json.encode({"from": self._me, "topics": topics}).decode()
+    def _encode_payload(self, topics: list[str]) -> str:
+        return msgspec.json.encode({"from": self._process_id, "topics": topics}).decode()
 
     async def _listen(self) -> None:
         while True:
             try:
                 await self._listen_once()
             except psycopg.Error as error:
-                log.warning("relay_deaf", error=str(error).strip())
+                log.warning("relay_connection_lost", error=str(error).strip())
             self.is_listening.clear()
             await asyncio.sleep(RECONNECT_DELAY)
 
     async def _listen_once(self) -> None:
-        async with await connect_unpooled(self._address) as conn:
+        async with await connect_unpooled(self._url) as conn:
             if await is_behind_pooler(conn):
                 log.warning("relay_behind_pooler", hint="set INSTEP_DATABASE_LISTEN_URL to a direct address")
                 await asyncio.Event().wait()
             await conn.execute(f"LISTEN {NOTIFY_CHANNEL}")
             self.is_listening.set()
-            async for notice in conn.notifies():
-                self._hear(notice.payload)
+            async for notification in conn.notifies():
+                self._receive(notification.payload)
 
-    def _hear(self, payload: str) -> None:
+    def _receive(self, payload: str) -> None:
         try:
-            said = msgspec.json.decode(payload, type=_RelayMessage)
+            message = msgspec.json.decode(payload, type=_RelayMessage)
         except msgspec.MsgspecError:
             return
-        if said.sender != self._me:
-            self._live.tell(said.topics)
+        if message.sender != self._process_id:
+            self._pubsub.publish_local(message.topics)
 
 
-async def connect_unpooled(address: str) -> psycopg.AsyncConnection[Any]:
-    """Open a connection of one's own, outside the pool; nothing is prepared on it, so that any pooler carries it."""
-    return await psycopg.AsyncConnection.connect(address, autocommit=True, prepare_threshold=None, connect_timeout=5)
+async def connect_unpooled(url: str) -> psycopg.AsyncConnection[Any]:
+    """Open a connection outside the pool; nothing is prepared on it, so that it works through any pooler."""
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None, connect_timeout=5)
 
 
 async def is_behind_pooler(conn: psycopg.AsyncConnection[Any]) -> bool:
-    """Return whether the server's process is another than the one the connection was told of when it began."""
+    """Return whether the server's process is not the one that was announced when the connection began."""
     row = await (await conn.execute("SELECT pg_backend_pid()")).fetchone()
     return row is None or row[0] != conn.info.backend_pid
 
@@ -163,14 +163,14 @@ class _RelayMessage(msgspec.Struct, rename={"sender": "from"}):
     topics: list[str]
 
 
-def _split_topics(topics: list[str]) -> list[list[str]]:
-    """Topics in notices that PostgreSQL takes (8,000 bytes at the most)."""
-    parts: list[list[str]] = [[]]
+def _batch_topics(topics: list[str]) -> list[list[str]]:
+    """Split topics into notifications within PostgreSQL's limit (8,000 bytes)."""
+    batches: list[list[str]] = [[]]
     size = 0
     for topic in topics:
         size += len(topic.encode()) + 4
         if size > MAX_PAYLOAD_BYTES:
-            parts.append([])
+            batches.append([])
             size = len(topic.encode()) + 4
-        parts[-1].append(topic)
-    return parts
+        batches[-1].append(topic)
+    return batches

@@ -21,7 +21,7 @@ LocatedInputError = tuple[tuple[str | int, ...], str]
 
 
 class UnstorableTextError(PermanentError):
-    """A field of a form holds what can't be kept; answered with 422. `field` names it."""
+    """A form field contains text that cannot be stored (422). `field` is its name."""
 
     status = 422
 
@@ -31,84 +31,91 @@ class UnstorableTextError(PermanentError):
 
 
 class InputLimitRoute(APIRoute):
-    """A route that refuses what can't be kept before anything else looks at it."""
+    """A route that rejects input which cannot be stored, before any other code reads it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler of FastAPI's, behind the bounds. Raises RequestValidationError; HTTPException 404 for a path."""
+        """Return FastAPI's handler behind the input limits.
+
+        Raises RequestValidationError; HTTPException 404 for a path.
+        """
         handle = super().get_route_handler()
         has_body = self.body_field is not None
 
-        async def handle_bounded(request: Request) -> Response:
+        async def handle_within_limits(request: Request) -> Response:
             reject_unstorable_path(request)
-            fault = find_query_error(request) or (find_body_error(await request.body()) if has_body else None)
-            if fault is not None:
-                place, why = fault
-                raise RequestValidationError([{"type": "value_error", "loc": place, "msg": why, "input": None}])
+            error = find_query_error(request) or (find_body_error(await request.body()) if has_body else None)
+            if error is not None:
+                location, message = error
+                raise RequestValidationError([{"type": "value_error", "loc": location, "msg": message, "input": None}])
             return await handle(request)
 
-        return handle_bounded
+        return handle_within_limits
 
 
 class InputLimitRouter(APIRouter):
-    """A router whose routes are all bounded."""
+    """A router whose routes all enforce the input limits."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"route_class": InputLimitRoute, **options})
 
 
 class InputLimitRequest(Request):
-    """A request of the console, whose forms are bounded."""
+    """A request of the console whose forms are checked against the input limits."""
 
     async def _get_form(self, **limits: Any) -> FormData:
         form = await super()._get_form(**limits)
         for name, value in form.multi_items():
-            why = find_text_error(value) if isinstance(value, str) else None
-            if why is not None and is_storable_text(name):
-                raise UnstorableTextError(why, field=name)
+            message = find_text_error(value) if isinstance(value, str) else None
+            if message is not None and is_storable_text(name):
+                raise UnstorableTextError(message, field=name)
         return form
 
 
 def enforce_input_limits(routes: Iterable[Route]) -> list[Route]:
-    """Return the console's routes, bounded: 404 for a path, 422 for a form that holds what can't be kept."""
+    """Return the console's routes with input limits: 404 for a path, 422 for a form that cannot be stored."""
     return [
         Route(
-            it.path, _limit_endpoint(it.endpoint), methods=list(it.methods or ()), name=it.name, include_in_schema=False
+            route.path,
+            _limit_endpoint(route.endpoint),
+            methods=list(route.methods or ()),
+            name=route.name,
+            include_in_schema=False,
         )
-        for it in routes
+        for route in routes
     ]
 
 
 def _limit_endpoint(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    async def handle_bounded(request: Request) -> Response:
+    async def handle_within_limits(request: Request) -> Response:
         reject_unstorable_path(request)
         return await endpoint(InputLimitRequest(request.scope, request.receive, request._send))
 
-    return handle_bounded
+    return handle_within_limits
 
 
 def reject_unstorable_path(request: Request) -> None:
-    """Raise HTTPException 404 where the path holds what no id does: nothing is at such an address."""
-    if not all(is_storable_text(str(it)) for it in request.path_params.values()):
+    """Raise HTTPException 404 if a path parameter contains text that no identifier contains."""
+    if not all(is_storable_text(str(value)) for value in request.path_params.values()):
         raise HTTPException(404)
 
 
 def find_query_error(request: Request) -> LocatedInputError | None:
-    """Return where a query, or an idempotency key, can't be kept, and why."""
+    """Return the location and the reason if a query parameter or idempotency key cannot be stored."""
     for name, value in request.query_params.multi_items():
-        if why := find_text_error(value):
-            return ("query", name if is_storable_text(name) else ""), why
-    why = find_text_error(request.headers.get(IDEMPOTENCY_KEY_HEADER, ""))
-    return (("header", "Idempotency-Key"), why) if why else None
+        if message := find_text_error(value):
+            return ("query", name if is_storable_text(name) else ""), message
+    message = find_text_error(request.headers.get(IDEMPOTENCY_KEY_HEADER, ""))
+    return (("header", "Idempotency-Key"), message) if message else None
 
 
 def find_body_error(body: bytes) -> LocatedInputError | None:
-    """Return where a JSON body can't be kept, and why. One that is no JSON is left to whoever reads it."""
+    """Return the location and the reason if a JSON body cannot be stored; None for invalid JSON."""
     try:
         found = find_json_error(json.loads(body)) if body else None
     except RecursionError:
         return ("body",), NESTING_MESSAGE
     except (json.JSONDecodeError, UnicodeDecodeError):
         return None
-    except ValueError:  # digits that Python does not turn into a number
+    except ValueError:  # more digits than Python converts to a number
         return ("body",), NUMBER_MESSAGE
     return (("body", *found[0]), found[1]) if found else None

@@ -12,24 +12,24 @@ from sqlalchemy.dialects import postgresql, sqlite
 from instep.core.db import AUTOCOMMIT, Conn
 
 
-def fetch_all(conn: Conn, statement: sa.Select[Any], given: Mapping[str, Any]) -> Sequence[Any]:
-    """All rows of a statement that is built once, as plain tuples; for columns that need no conversion (text, numbers).
+def fetch_all(conn: Conn, statement: sa.Select[Any], parameters: Mapping[str, Any]) -> Sequence[Any]:
+    """Return all rows of a reused statement as plain tuples; for columns that need no conversion (text, numbers).
 
-    On PostgreSQL it goes to the driver as it was compiled the first time, for half of what SQLAlchemy takes for it.
-    What fails there is done again the ordinary way, and fails as it should: so this is for reading alone.
+    On PostgreSQL it goes to the driver as compiled the first time, at half of SQLAlchemy's cost. If that fails, it is
+    executed again by SQLAlchemy, which raises the proper error; so this is for reading only.
     """
     if conn.dialect.name == "postgresql" and conn.get_execution_options().get("isolation_level") == AUTOCOMMIT:
         try:
             text, fixed = _compile(statement, conn.dialect)
             cursor = conn.connection.cursor()
             try:
-                cursor.execute(text, {**fixed, **given})
+                cursor.execute(text, {**fixed, **parameters})
                 return cursor.fetchall()
             finally:
                 cursor.close()
         except psycopg.Error:
             pass
-    return conn.execute(statement, given).all()
+    return conn.execute(statement, parameters).all()
 
 
 @lru_cache(maxsize=1024)
@@ -39,7 +39,7 @@ def _compile(statement: sa.Select[Any], dialect: sa.Dialect) -> tuple[str, Mappi
 
 
 def is_one_of(conn: Conn, column: sa.ColumnElement[Any], values: Sequence[str]) -> sa.ColumnElement[bool]:
-    """`column` is one of `values`: one bound parameter, however many there are."""
+    """Return the condition that `column` is one of `values`, as one bound parameter whatever their number."""
     dialect = conn.dialect.name
     return _make_membership_test(
         dialect, column, sa.bindparam(None, make_list_parameter(conn, values), type_=_LIST_TYPES[dialect])
@@ -47,9 +47,9 @@ def is_one_of(conn: Conn, column: sa.ColumnElement[Any], values: Sequence[str]) 
 
 
 def is_one_of_parameter(dialect: str, column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
-    """`is_among` for a statement that is built once for a dialect; the parameter `name` is given as `listed`.
+    """Return the condition of `is_one_of` for a reused statement; `name` is the parameter (see `make_list_parameter`).
 
-    Building a statement takes longer than most take to run: the busiest are built once, with names for what varies.
+    Building a statement takes longer than running most of them, so the most frequent are built once for each dialect.
     """
     return _make_membership_test(dialect, column, sa.bindparam(name, type_=_LIST_TYPES[dialect]))
 
@@ -66,7 +66,7 @@ def _make_membership_test(
 
 
 def make_list_parameter(conn: Conn, values: Sequence[str]) -> Any:
-    """Values as the parameter that `is_in` takes."""
+    """Return values as the parameter that `is_one_of_parameter` expects."""
     return list(values) if conn.dialect.name == "postgresql" else msgspec.json.encode(list(values)).decode()
 
 
@@ -77,22 +77,22 @@ def upsert_rows(
     *,
     key: str,
     update: Sequence[str] = (),
-    order: str | None = None,
+    lock_order: str | None = None,
 ) -> None:
-    """Insert many rows in one statement; where `key` is there already, set the columns of `update`, else leave it.
+    """Insert many rows in one statement; if `key` exists, set the columns of `update`, or nothing.
 
-    Every row has the same columns. Rows are written in the order of their key, or of what else tells writers that they
-    mean the same row (`order`), so that two never wait for each other in a circle.
+    All rows have the same columns. Rows are written in the order of their key, or of the column `lock_order` by which
+    other writers identify the same row, so that concurrent writers do not deadlock.
     """
     if not rows:
         return
-    ordered = sorted(rows, key=lambda row: str(row[order or key]))
-    columns = tuple(ordered[0])
+    sorted_rows = sorted(rows, key=lambda row: str(row[lock_order or key]))
+    columns = tuple(sorted_rows[0])
     if conn.dialect.name == "postgresql":
         statement = _insert_from_json(table, columns, key, tuple(update))
-        conn.execute(statement, {"rows": msgspec.json.encode(ordered).decode()})
+        conn.execute(statement, {"rows": msgspec.json.encode(sorted_rows).decode()})
     else:
-        conn.execute(_insert_one_by_one(table, columns, key, tuple(update)), ordered)
+        conn.execute(_insert_one_by_one(table, columns, key, tuple(update)), sorted_rows)
 
 
 @lru_cache
@@ -120,6 +120,6 @@ def _on_conflict(insert: Any, key: str, update: tuple[str, ...]) -> sa.Insert:
 
 
 def notify_channel(conn: Conn, channel: str, payloads: Sequence[str]) -> None:
-    """Tell whoever listens, once this transaction is committed (PostgreSQL only)."""
+    """Send a notification for each payload when this transaction commits (PostgreSQL only)."""
     for payload in payloads:
         conn.execute(sa.select(sa.func.pg_notify(channel, payload)))

@@ -17,7 +17,7 @@ MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 @dataclass(frozen=True)
 class StaticAsset:
-    """One file, as it is and compressed."""
+    """One file, uncompressed and compressed with gzip."""
 
     body: bytes
     gzipped_body: bytes
@@ -26,30 +26,33 @@ class StaticAsset:
 
 @dataclass(frozen=True)
 class StaticAssets:
-    """The files of one folder. `version` is a digest of them all, so modules can import each other by plain names."""
+    """The files of one folder, kept in memory.
+
+    `version` is a digest of all files, so that modules can import each other by plain names.
+    """
 
     assets: Mapping[str, StaticAsset]
     version: str
 
     @classmethod
     def load(cls, folder: Path) -> "StaticAssets":
-        """Reads every file of the folder."""
+        """Read every file of the folder."""
         bodies = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
         digest = hashlib.sha256(b"".join(name.encode() + body for name, body in bodies.items()))
         return cls({name: _load_asset(name, body) for name, body in bodies.items()}, digest.hexdigest()[:12])
 
     def url(self, name: str) -> str:
-        """The address of a file. Raises KeyError for one that is not there: a page would be broken."""
+        """Return the URL of a file. Raises KeyError for an unknown one, which would break a page."""
         if name not in self.assets:
             raise KeyError(name)
         return f"/static/{self.version}/{name}"
 
     def routes(self) -> list[Route]:
-        """The one route of the files."""
+        """Return the route that serves the files."""
         return [Route("/static/{version}/{name}", self.serve, name="static")]
 
     async def serve(self, request: Request) -> Response:
-        """A file; kept for ever by the browser where the address is that of this content."""
+        """Serve a file; under the URL of its current version, browsers may cache it without limit."""
         asset = self.assets.get(request.path_params["name"])
         if asset is None:
             return Response("Not found", status_code=404, media_type="text/plain")

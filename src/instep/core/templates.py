@@ -23,7 +23,7 @@ PACKAGE_DIRECTORY = Path(__file__).parents[1]
 
 
 class Toast(Struct, frozen=True, kw_only=True):
-    """A short message over the page: one of success goes by itself after 5 s, an error stays, a wait until its end."""
+    """A short notification on the page: success disappears after 5 s, an error stays, a wait ends with its task."""
 
     title: str
     text: str = ""
@@ -33,7 +33,7 @@ class Toast(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class PageRenderer:
-    """Makes answers from templates, each with its security headers."""
+    """Renders responses from templates, each with its security headers."""
 
     environment: Environment
     static: StaticAssets
@@ -43,13 +43,13 @@ class PageRenderer:
     clock: Clock
 
     def page(self, request: Request, template: str, /, *, status: int = 200, **context: Any) -> HTMLResponse:
-        """A whole page. A context without a `frame` is a page without navigation (signing in, errors).
+        """Render a whole page. Without a `frame` in the context it has no navigation (sign-in, errors).
 
-        `acting` is who acts as whom in this request, where somebody does: every page says so.
+        `acting` is the impersonation of this request, if there is one; every page shows it.
         """
         nonce = secrets.token_urlsafe(16)
-        acting = getattr(request.state, "instep_acting", None)
-        context = {"frame": None, "status": status, "acting": acting, **context, "nonce": nonce}
+        impersonation = getattr(request.state, "instep_acting", None)
+        context = {"frame": None, "status": status, "acting": impersonation, **context, "nonce": nonce}
         body = self.environment.get_template(template).render(context)
         return HTMLResponse(body, status, headers=self.policy.headers(nonce) | make_retry_headers(status))
 
@@ -63,51 +63,53 @@ class PageRenderer:
         events: Mapping[str, Any] | None = None,
         **context: Any,
     ) -> HTMLResponse:
-        """A piece of a page, to be swapped in by htmx; `events` are raised in the page."""
+        """Render a fragment of a page for htmx to swap in; `events` are triggered in the page."""
         body = self.environment.get_template(template).render({**context, "nonce": ""})
         return HTMLResponse(
             body, status, headers=self.policy.headers("") | make_trigger_header(events) | make_retry_headers(status)
         )
 
-    def nothing(self, *, status: int = 200, events: Mapping[str, Any] | None = None) -> Response:
-        """An answer to htmx that swaps nothing and only raises `events` in the page."""
+    def no_content(self, *, status: int = 200, events: Mapping[str, Any] | None = None) -> Response:
+        """Return a response to htmx that swaps nothing and only triggers `events` in the page."""
         headers = (
             self.policy.headers("") | make_trigger_header(events) | {"HX-Reswap": "none"} | make_retry_headers(status)
         )
         return Response("", status, headers=headers, media_type="text/html")
 
     def error(self, request: Request, *, status: int, title: str, text: str, retry_url: str | None = None) -> Response:
-        """A failure as a whole page; inside an open page it is a toast that stays."""
+        """Render an error as a whole page, or as a persistent toast for a request of an open page."""
         request_id = get_request_id(request)
         if is_fragment_request(request):
             toast = Toast(title=title, text=text, tone="error", request_id=request_id)
-            return self.nothing(status=status, events={"toast": toast})
+            return self.no_content(status=status, events={"toast": toast})
         context = {"title": title, "text": text, "retry_url": retry_url, "request_id": request_id}
         return self.page(request, "error.html", status=status, **context)
 
-    def is_ours(self, request: Request) -> bool:
-        """Whether a request that changes something comes from one of our own pages. Ask first in every such handler."""
+    def is_own_request(self, request: Request) -> bool:
+        """Return whether a request that changes something comes from one of our own pages.
+
+        Every handler of such requests checks it first.
+        """
         return is_same_origin_request(request.headers, self.public_url)
 
-    def foreign(self, request: Request) -> Response:
-        """Answer a change that no page of ours asked for."""
+    def reject_cross_origin(self, request: Request) -> Response:
+        """Return the response to a change that was requested from another site."""
         _ = self.words.gettext
         text = _("The request came from another site. Nothing was changed.")
-        return self.error(request, status=403, title=_("Not from here"), text=text)
+        return self.error(request, status=403, title=_("Request blocked"), text=text)
 
     def routes(self) -> list[Route]:
-        """The route of the style sheet and the scripts."""
+        """Return the route of the style sheet and the scripts."""
         return self.static.routes()
 
 
 def create_page_renderer(
     *, public_url: str, policy: SecurityHeaders | None = None, words: Localizer | None = None, clock: Clock = now
 ) -> PageRenderer:
-    """The pages of every slice: each slice's `templates` folder is found by itself."""
+    """Return the renderer of all pages, with the templates of every package's `templates` folder."""
     words, static = words or Localizer(), StaticAssets.load(PACKAGE_DIRECTORY / "static")
-    folders = [PACKAGE_DIRECTORY / "kit" / "templates", *sorted(PACKAGE_DIRECTORY.glob("*/templates"))]
     environment = Environment(
-        loader=FileSystemLoader(folders),
+        loader=FileSystemLoader(sorted(PACKAGE_DIRECTORY.glob("*/templates"))),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -121,18 +123,18 @@ def create_page_renderer(
 
 
 def is_fragment_request(request: Request) -> bool:
-    """Whether htmx asks for a piece of a page (and not, going back in history, for a whole one)."""
+    """Return whether htmx requests a fragment (and not a whole page, when going back in history)."""
     return request.headers.get("hx-request") == "true" and request.headers.get("hx-request-type") != "full"
 
 
 def get_request_id(request: Request) -> str | None:
-    """The id under which the log knows this request, where the app gave it one."""
-    found = getattr(request.state, "request_id", None)
-    return found if isinstance(found, str) else None
+    """Return the identifier of this request in the log, if the application set one."""
+    request_id = getattr(request.state, "request_id", None)
+    return request_id if isinstance(request_id, str) else None
 
 
 def make_trigger_header(events: Mapping[str, Any] | None) -> dict[str, str]:
-    """The header that raises events in the page: `{"toast": Toast(...)}`."""
+    """Return the header that triggers events in the page: `{"toast": Toast(...)}`."""
     if not events:
         return {}
     return {"HX-Trigger": json.dumps(dict(events), default=_encode_struct)}
@@ -141,11 +143,11 @@ def make_trigger_header(events: Mapping[str, Any] | None) -> dict[str, str]:
 def _encode_struct(value: object) -> dict[str, Any]:
     if isinstance(value, Struct):
         return {name: getattr(value, name) for name in value.__struct_fields__}
-    raise TypeError(f"{type(value).__name__} can't be told to the page")
+    raise TypeError(f"{type(value).__name__} can't be sent to the page")
 
 
 def make_initials(name: str) -> str:
-    """One or two letters for an avatar: `Maya Cohen` is MC, `maya@x.com` is M."""
+    """Return one or two letters for an avatar: `Maya Cohen` is MC, `maya@x.com` is M."""
     words = [word for word in name.partition("@")[0].replace(".", " ").split() if word[0].isalnum()]
     if not words:
         return "?"
@@ -153,5 +155,5 @@ def make_initials(name: str) -> str:
 
 
 def pick_avatar_color(key: str) -> int:
-    """One of eight colours, always the same for the same key."""
+    """Return one of eight color numbers, the same for the same key."""
     return crc32(key.encode()) % 8

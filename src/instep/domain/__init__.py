@@ -1,1 +1,1 @@
-"""The words and the law: what people, organizations and memberships are, and which news wins. No I/O."""
+"""Pure domain: Clerk's entities, reconciliation, and ports to Clerk. No I/O."""

@@ -10,25 +10,25 @@ from instep.domain.errors import ChangeRejectedError
 
 
 def validate_email_address(text: str) -> str:
-    """Return an address as Clerk gets it: as it was typed, its domain in ASCII.
+    """Return an address in the form that Clerk expects: as typed, with its domain in ASCII.
 
-    Raises Refused, before anything is tried, for what is none.
+    Raises ChangeRejectedError for an invalid address.
     """
     try:
-        found = validate_email(text.strip(), check_deliverability=False, test_environment=True)
+        parsed = validate_email(text.strip(), check_deliverability=False, test_environment=True)
     except EmailNotValidError as error:
-        shown = text.strip() or "An empty address"
-        raise ChangeRejectedError(
-            lazy_gettext("%(shown)s is not an e-mail address.", shown=shown), code="invalid_email", field="email"
-        ) from error
-    return f"{found.local_part}@{found.ascii_domain}"
+        message = lazy_gettext("%(email)s is not a valid email address.", email=text.strip())
+        if not text.strip():
+            message = lazy_gettext("Enter an email address.")
+        raise ChangeRejectedError(message, code="invalid_email", field="email") from error
+    return f"{parsed.local_part}@{parsed.ascii_domain}"
 
 
 def canonicalize_email(email: str | None) -> str:
-    """Return the form in which addresses are compared; for any text, also one that is no address.
+    """Return the form in which addresses are compared; works for any text.
 
-    Letter case does not count, as at Clerk, and the domain is in ASCII (UTS 46). Addresses with a plus stay different
-    from those without.
+    Case is ignored, as Clerk does, and the domain is in ASCII (UTS 46). Addresses with a plus differ from those
+    without.
     """
     if not email:
         return ""
@@ -49,7 +49,7 @@ def _encode_domain(domain: str) -> str:
 
 
 def format_email(email: str | None) -> str:
-    """Return an address as people read it: its domain in Unicode, where it is an internationalized one."""
+    """Return an address for display, with an internationalized domain in Unicode."""
     local, at, domain = (email or "").rpartition("@")
     if "xn--" not in domain.lower():
         return email or ""
@@ -60,23 +60,23 @@ def format_email(email: str | None) -> str:
 
 
 def list_stored_forms(email: str | None) -> tuple[str, ...]:
-    """Return the lower-case forms in which a database may hold an address: its domain in ASCII, and in Unicode."""
-    one = canonicalize_email(email)
-    return tuple(dict.fromkeys((one, format_email(one)))) if one else ()
+    """Return the lower-case forms in which a database may store an address: domain in ASCII and in Unicode."""
+    canonical = canonicalize_email(email)
+    return tuple(dict.fromkeys((canonical, format_email(canonical)))) if canonical else ()
 
 
-def is_same_email(one: str | None, other: str | None) -> bool:
-    """Return whether two addresses are one."""
-    return canonicalize_email(one) == canonicalize_email(other)
+def is_same_email(first: str | None, second: str | None) -> bool:
+    """Return whether two addresses are equal in canonical form."""
+    return canonicalize_email(first) == canonicalize_email(second)
 
 
 def find_alternate_form(email: str | None) -> str | None:
-    """Return an internationalized address in the form that it is not in, to be found by both; else None."""
+    """Return the other form of an internationalized address, so that both can be searched; else None."""
     if not email or (email.isascii() and "xn--" not in email.lower()):
         return None
     return format_email(email) if email.isascii() else canonicalize_email(email)
 
 
-def make_invitation_target(organization: str | None, email: str) -> str:
-    """Return what an operation on the invitation of an address is about. `organization` is Clerk's id of it."""
-    return f"invitation:{organization}:{canonicalize_email(email)}"
+def make_invitation_target(organization_id: str | None, email: str) -> str:
+    """Return the operation target for an invitation of an address. `organization_id` is Clerk's."""
+    return f"invitation:{organization_id}:{canonicalize_email(email)}"

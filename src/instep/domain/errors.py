@@ -1,15 +1,17 @@
 """Errors of rejected changes and of calls to Clerk, with readable messages."""
 
+from typing import NamedTuple
+
 from instep.core.errors import InstepError, PermanentError, TemporaryError
-from instep.core.i18n import lazy_gettext
+from instep.core.i18n import LazyString, lazy_gettext
 
 
 class ClerkUnavailableError(TemporaryError):
-    """Clerk could not be reached, was too slow, limits us, or failed by itself.
+    """Clerk could not be reached, was too slow, limited our calls, or failed.
 
-    `is_harmless`: the call certainly had no effect (it was never sent, or Clerk turned it away unread).
-    `is_answered`: Clerk answered with a failure, so that the call is over and reading back tells whether it worked.
-    Otherwise nothing is known of the effect yet. `status` is the HTTP status of an answer.
+    `is_without_effect`: the call certainly had no effect (it was never sent, or Clerk rejected it unread).
+    `has_response`: Clerk answered with an error, so the call is over and reading back shows whether it worked.
+    Otherwise its effect is still unknown. `status` is the HTTP status of the response.
     """
 
     def __init__(
@@ -27,10 +29,10 @@ class ClerkUnavailableError(TemporaryError):
 
 
 class ClerkRejectedError(PermanentError):
-    """Clerk said no, definitely: nothing was changed there.
+    """Clerk definitely rejected a call: nothing was changed there.
 
-    `code` is Clerk's own (`organization_invitation_not_unique`, ...), `status` the HTTP status,
-    `trace_id` Clerk's, for its support; `param` the parameter it is about, where Clerk names one.
+    `code` is Clerk's own (`organization_invitation_not_unique`, ...), `status` the HTTP status, `trace_id` Clerk's, for
+    its support; `param` the rejected parameter, if Clerk names one.
     """
 
     def __init__(
@@ -42,16 +44,21 @@ class ClerkRejectedError(PermanentError):
         self.param = param
 
 
+class InvalidSessionError(PermanentError):
+    """A session token or a completed sign-in is not valid. `clerk.session_tokens` lists the values of `code`."""
+
+
 FORBIDDEN, NOT_FOUND, CONFLICT, INVALID, UNAVAILABLE = 403, 404, 409, 422, 503
-LAST_ADMIN_MESSAGE = lazy_gettext("This is the last admin. Make someone else admin first.")
+LAST_ADMIN_MESSAGE = lazy_gettext("This is the last admin. Make someone else an admin first.")
 NOT_CONFIGURED_MESSAGE = lazy_gettext("Clerk authentication not configured. Nothing was changed.")
+UNNAMED_USER = lazy_gettext("This person")
 
 
 class ChangeRejectedError(PermanentError):
-    """A change that was not made; nothing was changed on either side.
+    """A rejected change; nothing was changed on either side.
 
-    `words` is the sentence, as it was said (see kit.said); `status` is the HTTP status that fits; `field` the input
-    to correct; `clerk_code` and `trace_id` are Clerk's own, where the refusal is.
+    `text` is the translatable sentence (see `core.i18n`); `status` is the matching HTTP status; `field` is the input to
+    correct; `clerk_code` and `trace_id` are Clerk's own, if Clerk rejected it.
     """
 
     def __init__(
@@ -64,7 +71,7 @@ class ChangeRejectedError(PermanentError):
         refusal: ClerkRejectedError | None = None,
     ) -> None:
         super().__init__(message, code=code)
-        self.words = message
+        self.text = message
         self.status = status
         self.field = field
         self.clerk_code = refusal.code if refusal else None
@@ -72,9 +79,9 @@ class ChangeRejectedError(PermanentError):
 
 
 def get_http_status(error: InstepError, *, otherwise: int = INVALID) -> int:
-    """Return the HTTP status of ours that fits a failure; `otherwise` where it names none.
+    """Return the HTTP status of our response to an error; `otherwise` if it has none.
 
-    Clerk's own status is never passed on: it is about our call to Clerk, not about the call that somebody made to us.
+    Clerk's own status is never passed on: it is about our call to Clerk, not about the call to us.
     """
     if isinstance(error, TemporaryError):
         return UNAVAILABLE
@@ -83,75 +90,66 @@ def get_http_status(error: InstepError, *, otherwise: int = INVALID) -> int:
     return int(getattr(error, "status", otherwise))
 
 
-def translate_clerk_error(refusal: ClerkRejectedError, *, whom: str = "This person") -> ChangeRejectedError:
-    """Clerk's refusal, said so that the reader knows what happened and what to do. `whom` is a name or an address."""
-    code, status, words, field = _describe_rejection(refusal, whom)
-    return ChangeRejectedError(words, code=code, status=status, field=field, refusal=refusal)
+class _Rejection(NamedTuple):
+    """A rejection by Clerk in our terms. `message` may use `%(subject)s` (a name or an address) and `%(reason)s`."""
+
+    code: str
+    status: int
+    message: LazyString
+    field: str | None = None
 
 
-def _describe_rejection(refusal: ClerkRejectedError, whom: str) -> tuple[str, int, str, str | None]:
-    pending = (
-        "already_invited",
-        CONFLICT,
-        lazy_gettext("%(whom)s already has a pending invitation.", whom=whom),
-        "email",
+_ALREADY_INVITED = _Rejection(
+    "already_invited", CONFLICT, lazy_gettext("%(subject)s already has a pending invitation."), "email"
+)
+_NOT_CONFIGURED = _Rejection("not_configured", UNAVAILABLE, NOT_CONFIGURED_MESSAGE)
+_REJECTIONS_BY_CODE = {
+    "organization_invitation_not_unique": _ALREADY_INVITED,
+    "duplicate_record": _ALREADY_INVITED,
+    "already_a_member_in_organization": _Rejection(
+        "already_member", CONFLICT, lazy_gettext("%(subject)s is already a member."), "email"
+    ),
+    "organization_membership_quota_exceeded": _Rejection("no_seats", CONFLICT, lazy_gettext("All seats are in use.")),
+    "organization_minimum_permissions_needed": _Rejection("last_admin", CONFLICT, LAST_ADMIN_MESSAGE),
+    "organization_invitation_not_pending": _Rejection(
+        "not_pending", CONFLICT, lazy_gettext("This invitation is no longer pending.")
+    ),
+    "form_identifier_exists": _Rejection(
+        "email_taken", CONFLICT, lazy_gettext("Someone else already uses %(subject)s. Nothing was changed."), "email"
+    ),
+    "not_configured": _NOT_CONFIGURED,
+    "clerk_key_invalid": _NOT_CONFIGURED,
+    "form_param_format_invalid": _Rejection("invalid", INVALID, lazy_gettext("Clerk rejected the input: %(reason)s")),
+    "clerk_failed": _Rejection("clerk_failed", UNAVAILABLE, lazy_gettext("%(reason)s Nothing was changed.")),
+}
+_REJECTIONS_BY_STATUS = {
+    401: _Rejection("not_configured", UNAVAILABLE, lazy_gettext("Clerk rejected the secret key. Nothing was changed.")),
+    402: _Rejection("plan", CONFLICT, lazy_gettext("Your Clerk plan does not include this feature.")),
+    404: _Rejection(
+        "not_in_clerk", NOT_FOUND, lazy_gettext("%(subject)s was not found in Clerk. They may have been deleted.")
+    ),
+}
+_MANAGED_BY_DIRECTORY = _Rejection(
+    "managed_by_directory", CONFLICT, lazy_gettext("This is managed by your directory. Change it there.")
+)
+_OTHER_REJECTION = _Rejection("clerk_refused", INVALID, lazy_gettext("Clerk rejected the change: %(reason)s"))
+
+
+def translate_clerk_error(refusal: ClerkRejectedError, *, whom: str = UNNAMED_USER) -> ChangeRejectedError:
+    """Translate a rejection by Clerk into one that says what happened and what to do.
+
+    `whom` is a name or an address.
+    """
+    rejection = _find_rejection(refusal)
+    message = lazy_gettext(rejection.message.message, subject=whom, reason=refusal)
+    return ChangeRejectedError(
+        message, code=rejection.code, status=rejection.status, field=rejection.field, refusal=refusal
     )
-    taken = (
-        "email_taken",
-        CONFLICT,
-        lazy_gettext("Someone else already uses %(email)s. Nothing was changed.", email=whom),
-        "email",
-    )
-    known: dict[str, tuple[str, int, str, str | None]] = {
-        "organization_invitation_not_unique": pending,
-        "duplicate_record": pending,
-        "already_a_member_in_organization": (
-            "already_member",
-            CONFLICT,
-            lazy_gettext("%(whom)s is already a member.", whom=whom),
-            "email",
-        ),
-        "organization_membership_quota_exceeded": ("no_seats", CONFLICT, lazy_gettext("All seats are in use."), None),
-        "organization_minimum_permissions_needed": ("last_admin", CONFLICT, LAST_ADMIN_MESSAGE, None),
-        "organization_invitation_not_pending": (
-            "not_pending",
-            CONFLICT,
-            lazy_gettext("This invitation is no longer pending."),
-            None,
-        ),
-        "form_identifier_exists": taken,
-        "not_configured": ("not_configured", UNAVAILABLE, NOT_CONFIGURED_MESSAGE, None),
-        "clerk_key_invalid": ("not_configured", UNAVAILABLE, NOT_CONFIGURED_MESSAGE, None),
-        "form_param_format_invalid": (
-            "invalid",
-            INVALID,
-            lazy_gettext("Clerk does not take this: %(why)s", why=refusal),
-            None,
-        ),
-        "clerk_failed": ("clerk_failed", UNAVAILABLE, lazy_gettext("%(why)s Nothing was changed.", why=refusal), None),
-    }
-    if refusal.code in known:
-        return known[refusal.code]
+
+
+def _find_rejection(refusal: ClerkRejectedError) -> _Rejection:
+    if refusal.code in _REJECTIONS_BY_CODE:
+        return _REJECTIONS_BY_CODE[refusal.code]
     if refusal.code.endswith("_managed_by_scim"):
-        return ("managed_by_directory", CONFLICT, lazy_gettext("Managed by your directory; change it there."), None)
-    if refusal.status == 401:
-        return (
-            "not_configured",
-            UNAVAILABLE,
-            lazy_gettext("Clerk does not accept the secret key. Nothing was changed."),
-            None,
-        )
-    if refusal.status == 402:
-        return ("plan", CONFLICT, lazy_gettext("Your Clerk plan does not have this."), None)
-    if refusal.status == 404:
-        return (
-            "not_in_clerk",
-            NOT_FOUND,
-            lazy_gettext("%(whom)s was not found in Clerk. They may have been deleted.", whom=whom),
-            None,
-        )
-    return ("clerk_refused", INVALID, lazy_gettext("Clerk refused: %(why)s", why=refusal), None)
-
-
-class InvalidSessionError(PermanentError):
-    """A token, or the end of a sign-in, that can't be believed. `code` says why; `clerk.session` lists them."""
+        return _MANAGED_BY_DIRECTORY
+    return _REJECTIONS_BY_STATUS.get(refusal.status, _OTHER_REJECTION)

@@ -12,20 +12,20 @@ from instep.domain.roles import ClerkRole
 _KIND_BY_TYPE: dict[type, Any] = {ClerkUser: "user", ClerkOrganization: "organization", ClerkMembership: "membership"}
 _TYPE_BY_KIND: dict[str, Any] = {kind: type_ for type_, kind in _KIND_BY_TYPE.items()}
 OPTIONAL_FIELDS = frozenset({"is_deprovisioned"})
+"""Content fields that Clerk's specification does not require.
 
-
-"""Fields of the content that Clerk's specification does not require: a reading leaves them out where they are false,
-as on an instance without directories."""
-
+Clerk leaves them out if they are false, as on an instance without directories.
+"""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder().decode
 
 
 class VerifiedDelivery(Struct, frozen=True, kw_only=True):
-    """A verified webhook message. `id` is the svix-id, equal in every retry; `body` the signed bytes.
+    """A verified webhook message.
 
-    `user` and `organization` are whom and what it is about, where it says so.
+    `id` is the svix-id, the same in every retry; `body` the signed bytes. `user` and `organization` are Clerk's ids of
+    the entities it is about, if it names them.
     """
 
     id: str
@@ -38,10 +38,10 @@ class VerifiedDelivery(Struct, frozen=True, kw_only=True):
 
 
 class Observation(Struct, frozen=True, gc=False, omit_defaults=True):
-    """Clerk had this thing in this state at `version` (its own `updated_at`, Unix milliseconds).
+    """A state of an entity at `version` (Clerk's `updated_at`, Unix milliseconds).
 
-    `absent` names the fields of the content that Clerk did not send: these are unknown, not empty. `is_embedded`: the
-    thing came within another one, so that it decides nothing that it does not say whole.
+    `absent` names content fields that Clerk did not send: they are unknown, not empty. `is_embedded`: the entity was
+    part of another one, so it decides nothing about fields that it leaves out.
     """
 
     key: EntityKey
@@ -53,10 +53,10 @@ class Observation(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Tombstone(Struct, frozen=True):
-    """Clerk no longer has this thing. Carries no version: it wins whatever its time.
+    """A deletion of an entity in Clerk. It has no version: it wins at any time.
 
-    `entity` is its last state where the news tells it (Clerk does for memberships). `absent_at`: Clerk did not say
-    so; since then (Unix milliseconds) it was looked for in vain, and a later reading that finds it takes that back.
+    `entity` is its last state, if Clerk sent it (it does for memberships). `absent_at` (Unix milliseconds): Clerk did
+    not report the deletion, but the entity has not been found since then; a later read that finds it reverts this.
     """
 
     key: EntityKey
@@ -65,16 +65,19 @@ class Tombstone(Struct, frozen=True):
 
 
 class Absence(Struct, frozen=True):
-    """A reading did not find this thing: no news yet, since Clerk's lists may lag behind. `entity` as in Gone."""
+    """An entity that a read did not find.
+
+    Not yet a deletion because Clerk's lists may lag behind. `entity` as in Tombstone.
+    """
 
     key: EntityKey
     entity: Entity | None = None
 
 
 class UnreadableEntity(Struct, frozen=True):
-    """Clerk answered for this thing with what can't be read: neither news nor an absence, and the same the next time.
+    """An entity that Clerk returned in a form that cannot be parsed; a retry gives the same.
 
-    `reason` is a sentence for whoever has to look.
+    Neither a state nor an absence. `reason` is a sentence for operators.
     """
 
     key: EntityKey
@@ -82,13 +85,13 @@ class UnreadableEntity(Struct, frozen=True):
 
 
 class OrganizationInvitationsChanged(Struct, frozen=True):
-    """Something we do not mirror changed in this organization (its invitations): open pages look again."""
+    """A change of an organization that is not mirrored (its invitations): open pages reload."""
 
     organization: ClerkId
 
 
 class UserRestrictions(Struct, frozen=True):
-    """What a membership says of its person: whether Clerk bars them. None: not said. Carries no version."""
+    """Restrictions of a user that a membership reports. None: not reported. Has no version."""
 
     key: EntityKey
     is_banned: bool | None = None
@@ -96,7 +99,7 @@ class UserRestrictions(Struct, frozen=True):
 
 
 class RoleChanged(Struct, frozen=True):
-    """A role of the instance was made or changed. `role` None: it is not said how, and the roles must be read."""
+    """A role of the instance was created or changed. `role` None: no details, so the roles must be fetched."""
 
     role: ClerkRole | None = None
 
@@ -108,13 +111,13 @@ class RoleDeleted(Struct, frozen=True):
 
 
 class SessionEnded(Struct, frozen=True):
-    """A Clerk session is over: our sessions that hang on it end too."""
+    """A Clerk session ended: sessions of ours that depend on it end too."""
 
     session: ClerkId
 
 
 class IrrelevantEvent(Struct, frozen=True):
-    """An event that says nothing we keep; counted, answered, and left."""
+    """An event about nothing that is mirrored; it is counted, acknowledged and ignored."""
 
     type: str
 
@@ -134,31 +137,31 @@ WebhookEvent = (
 
 
 def make_observation(entity: Entity, version: int, absent: frozenset[str] = frozenset()) -> Observation:
-    """The news that `entity` was in this state at `version`, but for the `absent` fields."""
+    """Build an observation of an entity at `version`; the `absent` fields are unknown."""
     return Observation(
         EntityKey(_KIND_BY_TYPE[type(entity)], entity.clerk_id), version, entity, compute_digest(entity), absent
     )
 
 
 def compute_digest(entity: Entity) -> str:
-    """A short hash of what must be equal on both sides; equal digests mean equal content."""
+    """Return a short hash of the content that is compared; equal digests mean equal content."""
     content = entity.digest_content() if isinstance(entity, ClerkUser) else entity.content()
-    if isinstance(content[-1], msgspec.Raw):  # metadata stand last, and count as what they say, not as they are written
+    if isinstance(content[-1], msgspec.Raw):  # metadata is last, and compared by value, not by how it is written
         content = (*content[:-1], _decode(content[-1]))
     return hashlib.blake2b(_encode(content), digest_size=12).hexdigest()
 
 
-def encode_entity_state(news: EntityState) -> dict[str, Any]:
-    """News as plain JSON, to be kept with an operation."""
-    kept: dict[str, Any] = msgspec.json.decode(_encode(news))
-    return kept
+def encode_entity_state(state: EntityState) -> dict[str, Any]:
+    """Encode an entity state as plain JSON, to be stored with an operation."""
+    encoded: dict[str, Any] = msgspec.json.decode(_encode(state))
+    return encoded
 
 
-def decode_entity_state(kept: dict[str, Any]) -> EntityState:
-    """The news that `to_json` kept."""
-    key = msgspec.convert(kept["key"], EntityKey)
-    raw = kept.get("entity")
+def decode_entity_state(encoded: dict[str, Any]) -> EntityState:
+    """Decode the result of `encode_entity_state`."""
+    key = msgspec.convert(encoded["key"], EntityKey)
+    raw = encoded.get("entity")
     entity = msgspec.json.decode(_encode(raw), type=_TYPE_BY_KIND[key.kind]) if raw else None
-    if "version" in kept and entity is not None:
-        return Observation(key, kept["version"], entity, kept["digest"])
-    return Tombstone(key, entity, kept.get("absent_at"))
+    if "version" in encoded and entity is not None:
+        return Observation(key, encoded["version"], entity, encoded["digest"])
+    return Tombstone(key, entity, encoded.get("absent_at"))

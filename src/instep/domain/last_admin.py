@@ -9,29 +9,32 @@ ADMIN_LOSS_KEY, USER_REMOVAL_KEY, ADMIN_GAIN_KEY = "leaves_admin", "leaves_every
 
 
 class PendingAdminChanges(Struct, frozen=True, kw_only=True):
-    """What the open operations will take and give: our ids of memberships, and of people."""
+    """Losses and gains of admins that pending operations will cause.
 
-    leaving: frozenset[str] = frozenset()
+    Identifiers are those of the mirror.
+    """
+
+    demoted_membership_ids: frozenset[str] = frozenset()
     removed_user_ids: frozenset[str] = frozenset()
     promoted_membership_ids: frozenset[str] = frozenset()
 
-    def is_being_removed(self, membership: str, person: str) -> bool:
-        """Whether this admin counts no longer."""
-        return membership in self.leaving or person in self.removed_user_ids
+    def is_losing_admin(self, membership_id: str, user_id: str) -> bool:
+        """Return whether this membership will no longer count as an admin."""
+        return membership_id in self.demoted_membership_ids or user_id in self.removed_user_ids
 
 
 NO_PENDING_CHANGES = PendingAdminChanges()
 
 
 def collect_pending_changes(intents: Iterable[Mapping[str, Any]]) -> PendingAdminChanges:
-    """What the intents of all open operations say."""
-    listed = list(intents)
+    """Collect the losses and gains from the intents of all pending operations."""
+    collected = list(intents)
 
-    def named(key: str) -> frozenset[str]:
-        return frozenset(intent[key] for intent in listed if isinstance(intent.get(key), str))
+    def collect(key: str) -> frozenset[str]:
+        return frozenset(intent[key] for intent in collected if isinstance(intent.get(key), str))
 
     return PendingAdminChanges(
-        leaving=named(ADMIN_LOSS_KEY),
-        removed_user_ids=named(USER_REMOVAL_KEY),
-        promoted_membership_ids=named(ADMIN_GAIN_KEY),
+        demoted_membership_ids=collect(ADMIN_LOSS_KEY),
+        removed_user_ids=collect(USER_REMOVAL_KEY),
+        promoted_membership_ids=collect(ADMIN_GAIN_KEY),
     )

@@ -12,17 +12,17 @@ ListingCursor = dict[str, Any]
 
 
 class MirroredEntity(Struct, frozen=True, gc=False):
-    """A row of the mirror that Clerk has, or had. `content` is in the order of `FIELDS`.
+    """A row of the mirror that exists, or existed, in Clerk. `content` is in the order of `CONTENT_FIELDS`.
 
-    `is_kept`: it is in our list although Clerk may not have it any more, by our own word. `absent_at`: it is called
-    gone only because readings did not find it.
+    `is_kept`: it stays in our list by a local decision, although Clerk may no longer have it. `absent_at`: it counts as
+    deleted only because reads did not find it.
     """
 
     clerk_id: str
     id: str
     version: int
     digest: str
-    is_gone: bool
+    is_deleted: bool
     is_kept: bool
     is_deactivated: bool
     changed_at: int
@@ -48,9 +48,9 @@ CONTENT_FIELDS: dict[EntityKind, tuple[str, ...]] = {
 
 
 class CreationWindow(Struct, frozen=True, kw_only=True):
-    """A stretch of the time in which things were made: from `since` until before `until` (None: the present).
+    """An interval of creation times: from `since` until before `until` (None: the present).
 
-    `is_open`: things are still being made in it, so that no count of it proves anything.
+    `is_open`: entities are still being created in it, so its count proves nothing.
     """
 
     kind: EntityKind
@@ -60,11 +60,11 @@ class CreationWindow(Struct, frozen=True, kw_only=True):
 
 
 class ListingPage(Struct, frozen=True, kw_only=True):
-    """A part of a window: everything that was made in it from `since` until before `until` (None: to the end).
+    """A part of a window: all entities created from `since` until before `until` (None: to the end).
 
-    `fetched` counts rows of this window so far, `total` is what the provider says there are (where it says so with
-    the page). `cursor` is where to go on after a stop, None at the end. `unreadable` are rows that could not be
-    read. `is_sure` is False where the page may not follow the one before without a gap.
+    `fetched` counts the rows of this window so far; `total` is the number that Clerk reports with the page, if any.
+    `cursor` resumes after an interruption, None at the end. `unreadable` are rows that could not be parsed.
+    `is_contiguous` is False if there may be a gap after the previous page.
     """
 
     items: Sequence[Observation]

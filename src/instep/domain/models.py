@@ -14,30 +14,25 @@ ADMIN_ROLE = "org:admin"
 MEMBER_ROLE = "org:member"
 EMPTY_METADATA = msgspec.Raw(b"{}")
 BLOCKED_STATUSES = ("banned", "deprovisioned")
-
-
-"""Statuses of a membership whose person Clerk bars: still a member there, without any right."""
-
+"""Statuses of a membership whose user is blocked in Clerk: still a member there, without any permission."""
 
 PRESENT_STATUSES = ("active", *BLOCKED_STATUSES)
-
-
-"""Statuses of a membership that the database itself has neither deactivated nor ended."""
+"""Statuses of a membership that was neither deactivated nor ended by the database."""
 
 
 class EntityKey(Struct, frozen=True, gc=False):
-    """What a piece of news is about: a kind of thing and Clerk's id of it."""
+    """The identity of an entity: its kind and Clerk's id."""
 
     kind: EntityKind
     id: ClerkId
 
 
 class ClerkUser(Struct, frozen=True, kw_only=True, gc=False):
-    """A person as Clerk describes them. Times are Unix milliseconds.
+    """A user as Clerk describes it. Times are Unix milliseconds.
 
-    `email` is the primary address (None where Clerk has none); an address is not an identity: it moves between
-    people, the Clerk id does not. `is_banned` and `is_deprovisioned` (by a directory: SCIM) bar the person in Clerk;
-    Clerk's `locked` does not, since failed sign-ins set it too.
+    `email` is the primary address (None if Clerk has none). An address is not an identity: it moves between people, the
+    Clerk id does not. `is_banned` and `is_deprovisioned` (by a directory: SCIM) block the user in Clerk; Clerk's
+    `locked` does not, since failed sign-ins set it too.
     """
 
     clerk_id: ClerkId
@@ -56,7 +51,7 @@ class ClerkUser(Struct, frozen=True, kw_only=True, gc=False):
     last_active_at: int | None = None
 
     def content(self) -> tuple[Any, ...]:
-        """What must be equal on both sides; leaves out what Clerk changes without telling (activity, images)."""
+        """Return the values that must be equal on both sides, without those that Clerk changes without an event."""
         return (
             self.email,
             self.is_email_verified,
@@ -70,15 +65,19 @@ class ClerkUser(Struct, frozen=True, kw_only=True, gc=False):
         )
 
     def digest_content(self) -> tuple[Any, ...]:
-        """Return the content as its digest has it: `is_deprovisioned`, which is newer than the rest, only where it
-        is true, so that the digests of rows that were stored before stay equal.
+        """Return the content for the digest.
+
+        `is_deprovisioned` was added later and is included only if true, so that stored digests stay equal.
         """
         content = self.content()
         return content if self.is_deprovisioned else (*content[:-2], content[-1])
 
 
 class ClerkOrganization(Struct, frozen=True, kw_only=True, gc=False):
-    """An organization as Clerk describes it. `max_members` counts members and pending invitations; None: no limit."""
+    """An organization as Clerk describes it.
+
+    `max_members` counts members and pending invitations; None: no limit.
+    """
 
     clerk_id: ClerkId
     name: str
@@ -89,12 +88,12 @@ class ClerkOrganization(Struct, frozen=True, kw_only=True, gc=False):
     joined_at: int = 0
 
     def content(self) -> tuple[Any, ...]:
-        """What must be equal on both sides (no counts, no image)."""
+        """Return the values that must be equal on both sides (no counts, no image)."""
         return (self.name, self.slug, self.max_members, self.public_metadata)
 
 
 class ClerkMembership(Struct, frozen=True, kw_only=True, gc=False):
-    """One person's belonging to one organization, from joining to leaving; a re-join is another membership."""
+    """A membership of a user in an organization, from joining to leaving; rejoining creates another one."""
 
     clerk_id: ClerkId
     organization: ClerkId
@@ -103,7 +102,7 @@ class ClerkMembership(Struct, frozen=True, kw_only=True, gc=False):
     joined_at: int = 0
 
     def content(self) -> tuple[Any, ...]:
-        """What must be equal on both sides."""
+        """Return the values that must be equal on both sides."""
         return (self.organization, self.user, self.role)
 
 
@@ -113,9 +112,9 @@ Entity = ClerkUser | ClerkOrganization | ClerkMembership
 class ClerkInvitation(Struct, frozen=True, kw_only=True):
     """An invitation to an organization, read live from Clerk and never mirrored.
 
-    `status` is Clerk's word; whether it can still be accepted also depends on `expires_at` (Unix milliseconds).
-    `user` is who accepted it, where Clerk tells; `inviter_id` who sent it; `updated_at` is when it last changed.
-    The accept link is a secret and is not part of this.
+    `status` is Clerk's; whether it can still be accepted also depends on `expires_at` (Unix milliseconds). `user`
+    accepted it, if Clerk reports that; `inviter_id` sent it; `updated_at` is its last change. The accept link is a
+    secret and not part of this.
     """
 
     clerk_id: ClerkId
@@ -133,13 +132,16 @@ class ClerkInvitation(Struct, frozen=True, kw_only=True):
 
 
 class ClerkInvitationList(list[ClerkInvitation]):
-    """Invitations that could be read; `unreadable` is how many more there are that could not."""
+    """Invitations that could be parsed; `unreadable` is the number of those that could not."""
 
     unreadable: int = 0
 
 
 class NewClerkInvitation(Struct, frozen=True, kw_only=True):
-    """An invitation to be made. `inviter` is Clerk's id of a member; `redirect_url` is where accepting leads."""
+    """An invitation to create.
+
+    `inviter` is Clerk's id of a member; `redirect_url` is opened after accepting.
+    """
 
     email: str
     role: str
@@ -152,9 +154,9 @@ class NewClerkInvitation(Struct, frozen=True, kw_only=True):
 
 
 class ClerkApplicationInvitation(Struct, frozen=True, kw_only=True):
-    """An invitation to the application as a whole, read live from Clerk. Its link is a secret, and not part of this.
+    """An invitation to the whole application, read live from Clerk. Its link is a secret and not part of this.
 
-    Whoever signs up by it has its `public_metadata` from then on.
+    A user who signs up with it gets its `public_metadata`.
     """
 
     clerk_id: ClerkId
@@ -166,7 +168,7 @@ class ClerkApplicationInvitation(Struct, frozen=True, kw_only=True):
 
 
 class NewClerkApplicationInvitation(Struct, frozen=True, kw_only=True):
-    """An invitation to the application that is to be made."""
+    """An application invitation to create."""
 
     email: str
     expires_in_days: int
@@ -176,7 +178,7 @@ class NewClerkApplicationInvitation(Struct, frozen=True, kw_only=True):
 
 
 class ClerkUserUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What to change of a person; None leaves a field as it is, an empty text clears it."""
+    """Changes of a user; None leaves a field unchanged, an empty text clears it."""
 
     first_name: str | None = None
     last_name: str | None = None
@@ -185,7 +187,7 @@ class ClerkUserUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class NewClerkUser(Struct, frozen=True, kw_only=True):
-    """A user to be made. `external_id` is ours: by it a user that was made already is found again."""
+    """A user to create. `external_id` is ours and identifies a user that was created already."""
 
     email: str
     external_id: str
@@ -196,7 +198,7 @@ class NewClerkUser(Struct, frozen=True, kw_only=True):
 
 
 class ClerkEmailAddress(Struct, frozen=True, kw_only=True):
-    """One of a user's addresses."""
+    """An email address of a user."""
 
     clerk_id: ClerkId
     email: str
@@ -205,18 +207,17 @@ class ClerkEmailAddress(Struct, frozen=True, kw_only=True):
 
 
 class VerificationCode(Struct, frozen=True, kw_only=True):
-    """A code that was sent: by which verification it is tried, and until when (Unix milliseconds)."""
+    """A code that was sent: the verification to try it with, and when it expires (Unix milliseconds)."""
 
     verification: str
     expires_at: int | None = None
 
 
 class SessionClaims(Struct, frozen=True, kw_only=True):
-    """What a verified session token says, whichever version it is written in.
+    """Claims of a verified session token, normalized across token versions.
 
-    `role` has its prefix (`org:admin`), `permissions` are whole (`org:invoices:create`); both speak of
-    `organization`, the one that is active in the session. `actor` is who acts as this user (impersonation).
-    `expires_at` is in Unix milliseconds.
+    `role` has its prefix (`org:admin`), `permissions` are complete (`org:invoices:create`); both are about
+    `organization`, the active one of the session. `actor` is the impersonator. `expires_at` is in Unix milliseconds.
     """
 
     user: str
@@ -229,7 +230,7 @@ class SessionClaims(Struct, frozen=True, kw_only=True):
 
 
 class ClerkSession(Struct, frozen=True):
-    """A session as Clerk has it now. Only `status` "active" is a person who is signed in."""
+    """The current state of a session in Clerk. Only `status` "active" is a signed-in user."""
 
     id: str
     user_id: str
@@ -238,7 +239,7 @@ class ClerkSession(Struct, frozen=True):
 
 
 class ActiveSession(Struct, frozen=True, kw_only=True):
-    """An active session, for people to know it by. Times are Unix milliseconds; `device` and `place` may be empty."""
+    """An active session, described for people. Times are Unix milliseconds; `device` and `place` may be empty."""
 
     id: str
     created_at: int
@@ -249,14 +250,14 @@ class ActiveSession(Struct, frozen=True, kw_only=True):
 
 
 class HandshakeSignedIn(Struct, frozen=True, kw_only=True):
-    """A sign-in ended well. `dev_browser` is the browser's token at a development instance, to be kept."""
+    """A completed sign-in. `dev_browser` is the browser's token at a development instance, to be stored."""
 
     claims: SessionClaims
     dev_browser: str | None = None
 
 
 class HandshakeSignedOut(Struct, frozen=True, kw_only=True):
-    """The provider says that nobody is signed in in this browser."""
+    """The result of a handshake in a browser without a signed-in user."""
 
     dev_browser: str | None = None
 

@@ -22,141 +22,163 @@ from instep.domain.roles import InstanceRoles
 
 
 class ClerkReader(Protocol):
-    """Reading. Each method raises ClerkUnavailableError or ClerkRejectedError."""
+    """Reads from Clerk. Each method raises ClerkUnavailableError or ClerkRejectedError."""
 
     async def find_instance(self) -> str | None:
-        """The id of the instance that the secret key belongs to, None where Clerk does not tell it."""
+        """Return the id of the instance that the secret key belongs to, None if Clerk does not report it."""
 
-    async def look(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
-        """The present state of each thing asked for, in any order; one that Clerk does not show is Absent.
+    async def fetch(self, requests: Sequence[NeedsRefetch]) -> list[LookupResult]:
+        """Return the current state of each requested entity, in any order.
 
-        UnreadableEntity for one of which Clerk shows something that can't be read: it fails no other.
+        Absence for an entity that Clerk does not have; UnreadableEntity for one that cannot be parsed, which fails no
+        other.
         """
 
-    async def list_user_memberships(self, user: ClerkId) -> list[EntityState]:
-        """The organizations that a user belongs to and their memberships, organizations first."""
+    async def list_user_memberships(self, user_id: ClerkId) -> list[EntityState]:
+        """Return the organizations of a user and the memberships in them, organizations first."""
 
     async def list_invitations(
-        self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
+        self, organization_id: ClerkId, *, statuses: Sequence[str], email: str | None = None
     ) -> ClerkInvitationList:
-        """The invitations of one organization in these statuses, newest first; of one address where it is given."""
+        """Return an organization's invitations in these statuses, newest first; optionally of one address."""
 
     async def find_user_ids_by_email(self, emails: Sequence[str]) -> dict[str, ClerkId]:
-        """Return whose these addresses are, primary or not: Clerk's user ids by canonical address."""
+        """Return Clerk's user ids by canonical address, primary or not."""
 
 
 class RolesApi(Protocol):
-    """Reading the roles of the instance. Raises ClerkUnavailableError or ClerkRejectedError."""
+    """Reads the roles of the instance. Raises ClerkUnavailableError or ClerkRejectedError."""
 
     async def list_roles(self) -> InstanceRoles:
-        """Every role with its permissions, and which one is given by default."""
+        """Return every role with its permissions, and the key of the default one."""
 
 
 class OrganizationsApi(Protocol):
-    """Changing organizations. ClerkRejectedError: nothing was done. ClerkUnavailableError: see there."""
+    """Changes organizations.
 
-    async def invite(self, organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
-        """Create one invitation to an organization; Clerk sends the mail unless `notify` is off."""
+    ClerkRejectedError: nothing was changed. ClerkUnavailableError: see there.
+    """
 
-    async def invite_many(self, organization: ClerkId, wanted: Sequence[NewClerkInvitation]) -> list[ClerkInvitation]:
-        """Create up to ten at once."""
+    async def create_invitation(self, organization_id: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
+        """Create an invitation to an organization; Clerk sends the email unless `notify` is off."""
 
-    async def find_invitation(self, organization: ClerkId, id: ClerkId) -> ClerkInvitation | None:
-        """An invitation's present state, None where Clerk has no such one."""
+    async def create_invitations(
+        self, organization_id: ClerkId, invitations: Sequence[NewClerkInvitation]
+    ) -> list[ClerkInvitation]:
+        """Create up to ten invitations at once."""
 
-    async def find_accept_url(self, organization: ClerkId, id: ClerkId) -> str | None:
-        """The secret address by which a pending invitation is accepted."""
+    async def find_invitation(self, organization_id: ClerkId, invitation_id: ClerkId) -> ClerkInvitation | None:
+        """Return the current state of an invitation, None if Clerk does not have it."""
 
-    async def revoke(self, organization: ClerkId, id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
-        """End a pending invitation; refused with `organization_invitation_not_pending` (404) where it is not."""
+    async def find_accept_url(self, organization_id: ClerkId, invitation_id: ClerkId) -> str | None:
+        """Return the secret URL that accepts a pending invitation."""
 
-    async def find_membership(self, organization: ClerkId, user: ClerkId) -> Observation | None:
-        """A person's present membership."""
+    async def revoke_invitation(
+        self, organization_id: ClerkId, invitation_id: ClerkId, *, revoked_by: ClerkId | None
+    ) -> ClerkInvitation:
+        """Revoke a pending invitation.
 
-    async def set_role(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
-        """Change a member's role; gives the membership as it is now."""
+        Rejected with `organization_invitation_not_pending` (404) if it is not pending.
+        """
 
-    async def add_member(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
-        """Make a user a member at once, without an invitation."""
+    async def find_membership(self, organization_id: ClerkId, user_id: ClerkId) -> Observation | None:
+        """Return the current membership of a user."""
 
-    async def remove_member(self, organization: ClerkId, user: ClerkId) -> Tombstone:
-        """Take a member out."""
+    async def set_role(self, organization_id: ClerkId, user_id: ClerkId, role: str) -> Observation:
+        """Change a member's role; return the membership afterwards."""
+
+    async def add_member(self, organization_id: ClerkId, user_id: ClerkId, role: str) -> Observation:
+        """Add a user to an organization immediately, without an invitation."""
+
+    async def remove_member(self, organization_id: ClerkId, user_id: ClerkId) -> Tombstone:
+        """Remove a member."""
 
 
 class UsersApi(Protocol):
-    """Changing users. Failures as in Actor."""
+    """Changes users. Errors as in OrganizationsApi."""
 
-    async def find_user(self, id: ClerkId) -> Observation | None:
-        """A user's present state."""
+    async def find_user(self, user_id: ClerkId) -> Observation | None:
+        """Return the current state of a user."""
 
     async def find_user_by(self, *, email: str | None = None, external_id: str | None = None) -> Observation | None:
-        """The user with this address, or with this external id."""
+        """Return the user with this address, or with this external id."""
 
-    async def create_user(self, wanted: NewClerkUser) -> Observation:
-        """Make a user, with a verified address and no password."""
+    async def create_user(self, user: NewClerkUser) -> Observation:
+        """Create a user with a verified address and no password."""
 
-    async def update_user(self, id: ClerkId, change: ClerkUserUpdate) -> Observation:
+    async def update_user(self, user_id: ClerkId, update: ClerkUserUpdate) -> Observation:
         """Change names, username or external id."""
 
-    async def merge_public_metadata(self, id: ClerkId, public: dict[str, Any]) -> Observation:
-        """Merge into the public metadata; a None removes a key."""
+    async def merge_public_metadata(self, user_id: ClerkId, metadata: dict[str, Any]) -> Observation:
+        """Merge into the public metadata; None removes a key."""
 
-    async def set_password(self, id: ClerkId, password: str) -> Observation:
-        """Set a password, checked by Clerk's own rules; it is kept nowhere else."""
+    async def set_password(self, user_id: ClerkId, password: str) -> Observation:
+        """Set a password, checked by Clerk's rules; it is stored nowhere else."""
 
-    async def replace_email(self, id: ClerkId, email: str) -> Observation:
-        """Replace every address by this one, verified; the old one is told."""
+    async def replace_email(self, user_id: ClerkId, email: str) -> Observation:
+        """Replace all addresses by this one, verified; the old one is notified."""
 
-    async def list_emails(self, id: ClerkId) -> list[ClerkEmailAddress]:
-        """Every address of a user; none where Clerk has no such user."""
+    async def list_emails(self, user_id: ClerkId) -> list[ClerkEmailAddress]:
+        """Return all addresses of a user; none if Clerk does not have the user."""
 
-    async def add_email(self, id: ClerkId, email: str) -> ClerkEmailAddress:
-        """Give a user one more address, which is not verified yet."""
+    async def add_email(self, user_id: ClerkId, email: str) -> ClerkEmailAddress:
+        """Add an unverified address to a user."""
 
-    async def send_code(self, email: ClerkId) -> VerificationCode:
-        """Send a code to an address; its older codes count no longer."""
+    async def send_code(self, email_id: ClerkId) -> VerificationCode:
+        """Send a verification code to an address; older codes become invalid."""
 
-    async def verify_code(self, email: ClerkId, verification: str, code: str) -> str:
-        """Verify an address by its code: "verified"; or "unverified" (another code), "expired", "failed"."""
+    async def verify_code(self, email_id: ClerkId, verification_id: str, code: str) -> str:
+        """Verify an address by a code: "verified", "unverified" (wrong code), "expired" or "failed"."""
 
-    async def make_primary(self, id: ClerkId, email: ClerkId) -> Observation:
-        """Make one of a user's verified addresses the primary one; the old one is told."""
+    async def set_primary_email(self, user_id: ClerkId, email_id: ClerkId) -> Observation:
+        """Make a verified address of a user the primary one; the old one is notified."""
 
-    async def remove_email(self, email: ClerkId) -> None:
-        """Take an address away; one that is gone already is fine."""
+    async def remove_email(self, email_id: ClerkId) -> None:
+        """Remove an address; no error if it is gone already."""
 
-    async def delete_user(self, id: ClerkId) -> Tombstone:
-        """Delete a user; one that is gone already is fine."""
+    async def delete_user(self, user_id: ClerkId) -> Tombstone:
+        """Delete a user; no error if it is gone already."""
 
-    async def ban_user(self, id: ClerkId) -> Observation:
-        """Ban: every session ends and no sign-in works; refused with status 402 where the plan has no bans."""
+    async def ban_user(self, user_id: ClerkId) -> Observation:
+        """Ban a user, which ends every session; rejected with status 402 if the plan has no bans."""
 
-    async def unban_user(self, id: ClerkId) -> Observation:
+    async def unban_user(self, user_id: ClerkId) -> Observation:
         """Lift a ban."""
 
-    async def count_sessions(self, id: ClerkId) -> int:
-        """How many active sessions a user has; 500 stands for that many or more."""
+    async def count_sessions(self, user_id: ClerkId) -> int:
+        """Return the number of active sessions of a user; 500 means that many or more."""
 
-    async def list_sessions(self, id: ClerkId) -> list[ActiveSession]:
-        """A user's active sessions, the latest activity first."""
+    async def list_sessions(self, user_id: ClerkId) -> list[ActiveSession]:
+        """Return the active sessions of a user, the latest activity first."""
 
-    async def revoke_session(self, id: str) -> None:
-        """End one session; one that is over already is fine."""
+    async def revoke_session(self, session_id: str) -> None:
+        """Revoke one session; no error if it has ended already."""
 
-    async def end_sessions(self, id: ClerkId) -> int:
-        """Revoke every active session of a user; gives how many there were."""
+    async def revoke_all_sessions(self, user_id: ClerkId) -> int:
+        """Revoke every active session of a user; return their number."""
 
 
 class ApplicationInvitationsApi(Protocol):
-    """Inviting people to the application as a whole. Failures as in Actor."""
+    """Invites people to the whole application. Errors as in OrganizationsApi."""
 
-    async def create_application_invitation(self, wanted: NewClerkApplicationInvitation) -> ClerkApplicationInvitation:
-        """Create one; Clerk sends the mail unless `notify` is off. Refused where the address has an account."""
+    async def create_application_invitation(
+        self, invitation: NewClerkApplicationInvitation
+    ) -> ClerkApplicationInvitation:
+        """Create an invitation; Clerk sends the email unless `notify` is off.
+
+        Rejected if the address has an account.
+        """
 
     async def list_application_invitations(
         self, *, status: str | None = None, query: str = ""
     ) -> list[ClerkApplicationInvitation]:
-        """The newest ones, in one status or in all but `revoked`; `query` is an id or a part of an address."""
+        """Return the newest invitations in one status, or in all but `revoked`.
 
-    async def revoke_application_invitation(self, id: ClerkId) -> ClerkApplicationInvitation:
-        """End a pending one; refused with `invitation_already_accepted` or `_revoked` where it is over."""
+        `query` is an id or a part of an address.
+        """
+
+    async def revoke_application_invitation(self, invitation_id: ClerkId) -> ClerkApplicationInvitation:
+        """Revoke a pending invitation.
+
+        Rejected with `invitation_already_accepted` or `_revoked` if it has ended.
+        """

@@ -13,54 +13,54 @@ OLDER_REASON = "older"
 
 
 class MirroredState(Struct, frozen=True):
-    """What the mirror holds of one thing: our id, Clerk's version, its digest, and whether it is dead.
+    """The state of an entity in the mirror: its row id, Clerk's version, its digest, and whether it is deleted.
 
-    `absent_at`: it is called dead only because readings did not find it; see Gone. `is_banned` and
-    `is_deprovisioned` are a person's.
+    `absent_at`: deleted only because reads did not find it; see Tombstone. `is_banned` and `is_deprovisioned` are those
+    of a user.
     """
 
     id: str
     version: int
     digest: str
-    is_gone: bool
+    is_deleted: bool
     absent_at: int | None = None
     is_banned: bool = False
     is_deprovisioned: bool = False
 
 
 class Change(Struct, frozen=True):
-    """Write this. `known` is what was there before, None for something new."""
+    """A state to write. `known` is the previous one, None for a new entity."""
 
-    news: EntityState
+    state: EntityState
     known: MirroredState | None
 
     @property
-    def is_gone(self) -> bool:
-        """Whether this is a deletion."""
-        return isinstance(self.news, Tombstone)
+    def is_deletion(self) -> bool:
+        """Return whether the entity is deleted."""
+        return isinstance(self.state, Tombstone)
 
     @property
     def is_deletion_confirmed(self) -> bool:
-        """Whether Clerk's word of a deletion comes after readings that had not found the thing."""
-        return self.is_gone and self.known is not None and self.known.is_gone
+        """Return whether Clerk reports a deletion that was assumed because reads did not find the entity."""
+        return self.is_deletion and self.known is not None and self.known.is_deleted
 
     @property
-    def is_back(self) -> bool:
-        """Whether a thing lives that was called dead because readings had not found it."""
-        return not self.is_gone and self.known is not None and self.known.is_gone
+    def is_revival(self) -> bool:
+        """Return whether an entity exists that was assumed to be deleted because reads did not find it."""
+        return not self.is_deletion and self.known is not None and self.known.is_deleted
 
 
 class Ignored(Struct, frozen=True):
-    """Nothing to write, and why: "older", "same" or "gone"."""
+    """Nothing to write. `reason`: "older", "same" or "gone"."""
 
     reason: str
 
 
 class NeedsRefetch(Struct, frozen=True):
-    """Not decidable from what is here: read `key` in Clerk and decide again.
+    """A state that cannot be decided locally: fetch `key` from Clerk and reconcile again.
 
-    `entity` is what the undecided news says, where there is one: Clerk finds a membership only by its
-    organization and user. `known` is what the mirror held when this was asked.
+    `entity` is the undecided state, if there is one: Clerk finds a membership only by its organization and user.
+    `known` is the mirrored state at the time of the request.
     """
 
     key: EntityKey
@@ -69,9 +69,9 @@ class NeedsRefetch(Struct, frozen=True):
 
 
 class RefetchResult(Struct, frozen=True):
-    """What a reading found, and what the mirror held before it was made."""
+    """A state read from Clerk, and the mirrored state before the read."""
 
-    news: EntityState
+    state: EntityState
     known: MirroredState | None = None
 
 
@@ -79,68 +79,81 @@ ReconcileDecision = Change | Ignored | NeedsRefetch
 
 
 def reconcile(
-    known: MirroredState | None, news: EntityState, *, is_read: bool = False, asked: MirroredState | None = None
+    known: MirroredState | None, incoming: EntityState, *, is_read: bool = False, expected: MirroredState | None = None
 ) -> ReconcileDecision:
-    """Which side wins, the mirror or the news.
+    """Decide which side wins: the mirror or an incoming state.
 
-    Dead beats live; else the greater version wins; an equal version with equal content is nothing new; an equal
-    version with other content is asked again, unless `is_read` says that the news was just read from Clerk.
-    An absence, which is no word of Clerk's, counts only for the very state that was `asked` about, and so does the
-    reading that takes it back: whatever came meanwhile was not known to that reading.
-    No clock takes part: neither ours nor the time of sending.
+    A deletion wins over any state; else the greater version wins; an equal version with equal content is ignored; an
+    equal version with other content is fetched again, unless `is_read`: the state was just read from Clerk.
+
+    An absence, which Clerk does not confirm, applies only to the `expected` state that was known before the read, and
+    so does the read that reverts it: that read does not know of later changes. No clock takes part: neither ours nor
+    the time of sending.
     """
-    if known is not None and known.is_gone:
-        return _reconcile_deleted(known, news, is_read and asked == known)
-    if isinstance(news, Tombstone) and news.absent_at is not None and asked != known:
-        return NeedsRefetch(news.key, news.entity, known)
-    if isinstance(news, Tombstone) or known is None or news.version > known.version:
-        return Change(news, known)
-    if news.version < known.version:
+    if known is not None and known.is_deleted:
+        return _reconcile_deleted(known, incoming, is_read and expected == known)
+    if isinstance(incoming, Tombstone) and incoming.absent_at is not None and expected != known:
+        return NeedsRefetch(incoming.key, incoming.entity, known)
+    if isinstance(incoming, Tombstone) or known is None or incoming.version > known.version:
+        return Change(incoming, known)
+    if incoming.version < known.version:
         return Ignored(OLDER_REASON)
-    if news.digest == known.digest:
+    if incoming.digest == known.digest:
         return Ignored("same")
-    return Change(news, known) if is_read else NeedsRefetch(news.key, news.entity, known)
+    return Change(incoming, known) if is_read else NeedsRefetch(incoming.key, incoming.entity, known)
 
 
-def _reconcile_deleted(known: MirroredState, news: EntityState, is_proof: bool) -> ReconcileDecision:
-    """News of the dead: nothing where Clerk said so; a mere absence is confirmed by Clerk, or taken back by a proof."""
+def _reconcile_deleted(known: MirroredState, incoming: EntityState, is_proof: bool) -> ReconcileDecision:
+    """Reconcile a state with a deleted entity.
+
+    A deletion that Clerk reported is final. An assumed one is confirmed by Clerk, or reverted by a read that proves the
+    opposite.
+    """
     if known.absent_at is None:
         return Ignored("gone")
-    if isinstance(news, Tombstone):
-        return Ignored("gone") if news.absent_at is not None else Change(news, known)
-    if news.version < known.version:
+    if isinstance(incoming, Tombstone):
+        return Ignored("gone") if incoming.absent_at is not None else Change(incoming, known)
+    if incoming.version < known.version:
         return Ignored(OLDER_REASON)
-    return Change(news, known) if is_proof else NeedsRefetch(news.key, news.entity, known)
+    return Change(incoming, known) if is_proof else NeedsRefetch(incoming.key, incoming.entity, known)
 
 
-def compute_mirrored_state(change: Change, id: str) -> MirroredState:
-    """What the mirror knows once `change` is written under our `id`."""
-    news, before = change.news, change.known
-    if isinstance(news, Observation):
-        bars = (news.entity.is_banned, news.entity.is_deprovisioned) if isinstance(news.entity, ClerkUser) else ()
-        return MirroredState(id, news.version, news.digest, False, None, *bars)
+def compute_mirrored_state(change: Change, row_id: str) -> MirroredState:
+    """Return the mirrored state after `change` is written to the row `row_id`."""
+    state, before = change.state, change.known
+    if isinstance(state, Observation):
+        user = state.entity
+        restrictions = (user.is_banned, user.is_deprovisioned) if isinstance(user, ClerkUser) else ()
+        return MirroredState(row_id, state.version, state.digest, False, None, *restrictions)
     if before is None:
-        return MirroredState(id, 0, "", is_gone=True, absent_at=news.absent_at)
-    return replace(before, id=id, is_gone=True, absent_at=news.absent_at)
+        return MirroredState(row_id, 0, "", is_deleted=True, absent_at=state.absent_at)
+    return replace(before, id=row_id, is_deleted=True, absent_at=state.absent_at)
 
 
 def match_refetch_results(
-    asks: Iterable[NeedsRefetch], found: Sequence[LookupResult]
+    requests: Iterable[NeedsRefetch], results: Sequence[LookupResult]
 ) -> dict[EntityKey, RefetchResult]:
-    """What a reading found of what was asked for; whatever it did not find is left out: one look proves no absence."""
-    known = {ask.key: ask.known for ask in asks}
-    return {it.key: RefetchResult(it, known.get(it.key)) for it in found if isinstance(it, Observation)}
+    """Match read states with the requests for them.
+
+    Entities that were not found are left out: one read proves no absence.
+    """
+    known = {request.key: request.known for request in requests}
+    return {
+        result.key: RefetchResult(result, known.get(result.key))
+        for result in results
+        if isinstance(result, Observation)
+    }
 
 
-def merge_metadata(kept: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """`kept` with `patch` merged in, deeply, as Clerk merges metadata: a None takes a key away (RFC 7396)."""
-    result = dict(kept)
+def merge_metadata(current: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge `patch` into metadata as Clerk does: deeply, and None removes a key (RFC 7396)."""
+    result = dict(current)
     for name, value in patch.items():
         if value is None:
             result.pop(name, None)
         elif isinstance(value, Mapping):
-            before = result.get(name)
-            result[name] = merge_metadata(before if isinstance(before, Mapping) else {}, value)
+            nested = result.get(name)
+            result[name] = merge_metadata(nested if isinstance(nested, Mapping) else {}, value)
         else:
             result[name] = value
     return result

@@ -9,22 +9,19 @@ from instep.core.i18n import lazy_gettext
 from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
 
 ADMIN_ROLES_OPTION = "instep_admin_roles"
-
-
-"""The name of the option of a database's connections that holds the roles of INSTEP_ADMIN_ROLES (a frozenset)."""
-
+"""Execution option of database connections with the roles of INSTEP_ADMIN_ROLES (a frozenset)."""
 
 MANAGE_MEMBERS_PERMISSION = "org:sys_memberships:manage"
-
-
-"""The system permission that makes an admin; it can't be renamed or deleted in Clerk."""
-
+"""The system permission that makes a role an admin role; it cannot be renamed or deleted in Clerk."""
 
 FALLBACK_ADMIN_ROLES = frozenset({ADMIN_ROLE, "admin"})
+"""Admin roles until the instance's roles are read: Clerk's default admin role, now and before 2024."""
 
+FIELD_SEPARATOR, RECORD_SEPARATOR = "\x1f", "\x1e"
+"""Separators of roles packed into one text.
 
-"""What counts as an admin's role until the roles of the instance were read: Clerk's first role, now and before 2024."""
-
+The fields are a key, a name, and flags (a: admin, d: default, l: was in a list).
+"""
 
 _MEMBER_ROLE_KEYS = (MEMBER_ROLE, "member", "basic_member")
 DEFAULT_ROLE_NAMES = {
@@ -37,8 +34,10 @@ DEFAULT_ROLE_NAMES = {
 
 
 class ClerkRole(Struct, frozen=True, kw_only=True):
-    """A role as Clerk has it. `permissions` are their keys, None where Clerk did not send them; `version` is Clerk's
-    `updated_at` in Unix milliseconds.
+    """A role in Clerk.
+
+    `permissions` are their keys, None if Clerk did not send them; `version` is Clerk's `updated_at` in Unix
+    milliseconds.
     """
 
     id: str
@@ -49,14 +48,14 @@ class ClerkRole(Struct, frozen=True, kw_only=True):
 
 
 class InstanceRoles(Struct, frozen=True):
-    """Every role of an instance, and the key of the one that is given by default (None: Clerk does not say)."""
+    """All roles of an instance, and the key of the default one (None if Clerk does not report it)."""
 
     roles: Sequence[ClerkRole]
     default: str | None = None
 
 
 class OrganizationRole(Struct, frozen=True, order=True):
-    """A role that can be given in an organization."""
+    """A role that can be assigned in an organization."""
 
     key: str
     name: str
@@ -65,112 +64,110 @@ class OrganizationRole(Struct, frozen=True, order=True):
 
 
 class RoleCatalog(Struct, frozen=True):
-    """The roles of an organization. `listed` are the instance's, empty until they were read; `named` are the admins'
-    roles of the settings.
+    """The roles of an organization.
+
+    `instance_roles` are empty until they are read; `configured_admins` are the admin roles of the settings.
     """
 
-    listed: tuple[OrganizationRole, ...] = ()
-    named: frozenset[str] = frozenset()
+    instance_roles: tuple[OrganizationRole, ...] = ()
+    configured_admins: frozenset[str] = frozenset()
     is_local: bool = False
 
     @property
-    def is_read(self) -> bool:
-        """Whether it is known which roles there are."""
-        return self.is_local or bool(self.listed)
+    def is_loaded(self) -> bool:
+        """Return whether the roles are known."""
+        return self.is_local or bool(self.instance_roles)
 
     @property
     def admins(self) -> frozenset[str]:
-        """The keys of the roles that make an admin."""
-        return self.named | self.managing_roles
+        """Return the keys of the admin roles."""
+        return self.configured_admins | self.managing_roles
 
     @property
     def managing_roles(self) -> frozenset[str]:
-        """The keys of those of them that Clerk itself lets invite and manage members."""
+        """Return the keys of the admin roles that may invite and manage members in Clerk."""
         if self.is_local:
             return frozenset({ADMIN_ROLE})
-        return frozenset(it.key for it in self.listed if it.is_admin) if self.listed else FALLBACK_ADMIN_ROLES
+        return (
+            frozenset(role.key for role in self.instance_roles if role.is_admin)
+            if self.instance_roles
+            else FALLBACK_ADMIN_ROLES
+        )
 
     @property
     def default(self) -> str:
-        """The key of the role that is given where nobody chose one: the instance's, else one that makes no admin."""
-        if not self.listed or self.is_local:
+        """Return the key of the default role: the instance's, else one that is not an admin role."""
+        if not self.instance_roles or self.is_local:
             return MEMBER_ROLE
-        keys = {it.key for it in self.listed}
-        chosen = [it.key for it in self.listed if it.is_default]
-        usual = [key for key in _MEMBER_ROLE_KEYS if key in keys]
-        lowest = [it.key for it in self.listed if not self.is_admin(it.key)]
-        return next(iter([*chosen, *usual, *lowest]), self.listed[0].key)
+        keys = {role.key for role in self.instance_roles}
+        default = [role.key for role in self.instance_roles if role.is_default]
+        standard = [key for key in _MEMBER_ROLE_KEYS if key in keys]
+        other = [role.key for role in self.instance_roles if not self.is_admin(role.key)]
+        return next(iter([*default, *standard, *other]), self.instance_roles[0].key)
 
     @property
     def highest_role(self) -> str:
-        """The key of a role that makes an admin."""
+        """Return the key of an admin role."""
         keys = self.admins
         return ADMIN_ROLE if ADMIN_ROLE in keys or not keys else min(keys)
 
     @property
     def options(self) -> tuple[tuple[str, str], ...]:
-        """The keys and names of the roles that can be given, the default one first. Names are to be translated."""
-        if not self.listed or self.is_local:
+        """Return keys and names of the assignable roles, the default first. Names are translatable."""
+        if not self.instance_roles or self.is_local:
             return ((MEMBER_ROLE, DEFAULT_ROLE_NAMES[MEMBER_ROLE]), (ADMIN_ROLE, DEFAULT_ROLE_NAMES[ADMIN_ROLE]))
-        first = self.default
-        listed = sorted(self.listed, key=lambda it: (it.key != first, self.is_admin(it.key), it.key))
+        default = self.default
+        ordered = sorted(self.instance_roles, key=lambda role: (role.key != default, self.is_admin(role.key), role.key))
         return tuple(
-            (it.key, DEFAULT_ROLE_NAMES[it.key] if it.name == DEFAULT_ROLE_NAMES.get(it.key) else it.name)
-            for it in listed
+            (role.key, DEFAULT_ROLE_NAMES[role.key] if role.name == DEFAULT_ROLE_NAMES.get(role.key) else role.name)
+            for role in ordered
         )
 
     def is_admin(self, role: str | None) -> bool:
-        """Return whether a role makes an admin."""
+        """Return whether a role is an admin role."""
         return role is not None and role in self.admins
 
     def rank(self, role: str | None) -> int:
-        """Return how high a role is: 0 for none, 1 for a member's, 2 for an admin's."""
+        """Return the rank of a role: 0 for none, 1 for a member, 2 for an admin."""
         return 0 if role is None else 2 if self.is_admin(role) else 1
 
     def is_known(self, role: str) -> bool:
-        """Return whether a role can be given; while the roles were not read Clerk decides."""
+        """Return whether a role can be assigned; until the roles are read, Clerk decides."""
         if self.is_local:
             return role in (ADMIN_ROLE, MEMBER_ROLE)
-        return any(it.key == role for it in self.listed) if self.listed else True
+        return any(known.key == role for known in self.instance_roles) if self.instance_roles else True
 
-    def key_of(self, word: str) -> str:
-        """Return the key that somebody means who types `word`: a key, its name, or the key without `org:`."""
-        small = word.lower()
-        keys = [it.key for it in self.listed] if not self.is_local else []
-        for key in (word, small, f"org:{small}"):
+    def find_key(self, text: str) -> str:
+        """Return the key of a role that was entered as a key, a name, or a key without `org:`."""
+        lowered = text.lower()
+        keys = [role.key for role in self.instance_roles] if not self.is_local else []
+        for key in (text, lowered, f"org:{lowered}"):
             if key in keys:
                 return key
-        named = {name.lower(): key for key, name in self.options}
-        return named.get(small) or (word if ":" in word else f"org:{small}")
+        key_by_name = {name.lower(): key for key, name in self.options}
+        return key_by_name.get(lowered) or (text if ":" in text else f"org:{lowered}")
 
 
 UNKNOWN_ROLES = RoleCatalog()
 
 
 def can_manage_members(permissions: Sequence[str]) -> bool:
-    """Return whether these permissions make an admin."""
+    """Return whether these permissions make a role an admin role."""
     return MANAGE_MEMBERS_PERMISSION in permissions
 
 
 @lru_cache(maxsize=256)
-def unpack_roles(packed: str | None, named: frozenset[str]) -> RoleCatalog:
-    """Return the roles that a statement gathered in one text (see `PACKED`)."""
-    parts = [part.split(FIELD_SEPARATOR) for part in packed.split(RECORD_SEPARATOR)] if packed else []
-    is_listed = any("l" in flags for *_, flags in parts)
-    listed = (
-        (OrganizationRole(key, name, "a" in flags, "d" in flags) for key, name, flags in parts) if is_listed else ()
+def unpack_roles(packed: str | None, configured_admins: frozenset[str]) -> RoleCatalog:
+    """Return the roles that a statement packed into one text (see `FIELD_SEPARATOR`)."""
+    records = [record.split(FIELD_SEPARATOR) for record in packed.split(RECORD_SEPARATOR)] if packed else []
+    is_listed = any("l" in flags for *_, flags in records)
+    roles = (
+        (OrganizationRole(key, name, "a" in flags, "d" in flags) for key, name, flags in records) if is_listed else ()
     )
-    return RoleCatalog(tuple(sorted(listed)), named)
+    return RoleCatalog(tuple(sorted(roles)), configured_admins)
 
 
 @lru_cache(maxsize=256)
 def make_local_roles(roles: RoleCatalog) -> RoleCatalog:
-    """Return the roles of an organization that Clerk does not know, in an installation with these roles."""
-    return RoleCatalog(roles.listed, roles.named, is_local=True)
-
-
-FIELD_SEPARATOR, RECORD_SEPARATOR = "\x1f", "\x1e"
-
-
-"""What parts the fields and the records of roles in one text: a key, a name, and flags (a: admin, d: default, l: was
-in a list)."""
+    """Return the roles of a local organization, which Clerk does not know."""
+    return RoleCatalog(roles.instance_roles, roles.configured_admins, is_local=True)

@@ -355,7 +355,7 @@ class BulkInvitationPages:
                     await self.desk.resend(access, invitation=id, idempotency_key=own)
             except InstepError as error:
                 is_open = isinstance(error, TemporaryError) and getattr(error, "operation", None) is not None
-                return PENDING if is_open else SKIPPED, self.console.words.say(error)
+                return PENDING if is_open else SKIPPED, self.console.words.translate(error)
         return DONE, ""
 
     async def _form(
@@ -370,7 +370,7 @@ class BulkInvitationPages:
         context: dict[str, Any] = {
             "home": get_organization_path(access),
             "organization": access.organization_name,
-            "roles": [(key, self.console.words.say(name)) for key, name in access.roles.options],
+            "roles": [(key, self.console.words.translate(name)) for key, name in access.roles.options],
             "typed": {
                 **EMPTY_BULK_FORM,
                 "role": access.roles.default,
@@ -378,7 +378,7 @@ class BulkInvitationPages:
                 "key": typed.get("key") or new_idempotency_key(),
             },
             "preview": preview,
-            "error": self.console.words.say(error) if error else "",
+            "error": self.console.words.translate(error) if error else "",
             "request_id": get_request_id(request) if error and not isinstance(error, InvitationRefusedError) else None,
         }
         if is_fragment_request(request):

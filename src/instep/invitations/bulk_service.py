@@ -303,7 +303,7 @@ def _parse_csv(text: str, role: str, roles: RoleCatalog) -> list[InviteeInput]:
     for cells in list(csv.reader(io.StringIO(text), delimiter=_detect_delimiter(head)))[1:]:
         row = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column}
         if any(row.values()):
-            wanted = roles.key_of(row["role"]) if row.get("role") else role
+            wanted = roles.find_key(row["role"]) if row.get("role") else role
             found.append(InviteeInput(email=row.get("email", ""), role=wanted, name=row.get("name") or None))
     return found
 

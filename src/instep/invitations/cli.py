@@ -114,7 +114,7 @@ def _collect_texts(people: list[str]) -> list[str]:
 
 
 def _parse_invitees(texts: list[str], role: str | None, roles: RoleCatalog) -> list[InviteeInput]:
-    wanted = validate_role(roles, roles.key_of(role) if role else None)
+    wanted = validate_role(roles, roles.find_key(role) if role else None)
     return [wish for text in texts for wish in parse_invitees(text, role=wanted, roles=roles)]
 
 

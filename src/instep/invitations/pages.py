@@ -76,7 +76,7 @@ class ApplicationInvitationPages:
         try:
             found = await self.applications.list(asker, status=wanted or None, query=sought)
         except InstepError as failed:
-            error = words.say(failed)
+            error = words.translate(failed)
         places = {it.organization_id: it.organization_name for it in await self.console.organizations(asker)}
         now = self.console.pages.clock()
         context: dict[str, Any] = {
@@ -173,7 +173,7 @@ class ApplicationInvitationPages:
         context: dict[str, Any] = {
             "typed": {**typed, "key": new_idempotency_key()},
             "places": local,
-            "error": self.console.words.say(error) if error else "",
+            "error": self.console.words.translate(error) if error else "",
             "field": getattr(error, "field", None),
             "request_id": get_request_id(request),
         }
@@ -323,7 +323,7 @@ class InvitationPages:
         self, request: Request, access: OrganizationAccess, form: InvitationForm, error: PermanentError | TemporaryError
     ) -> InvitationForm:
         told = build_form_with_error(form, error, get_request_id(request), get_organization_path(access))
-        return replace(told, error=self.console.words.say(error))
+        return replace(told, error=self.console.words.translate(error))
 
     async def _admin(self, request: Request) -> OrganizationAccess | Response:
         return await self.console.admin(request, title=self.console.words.gettext("Only admins can invite people"))
@@ -350,7 +350,7 @@ class InvitationPages:
         if not is_fragment_request(request):
             return RedirectResponse(f"{get_organization_path(access)}/members?marked={invitation.clerk_id}", 303)
         title = self.console.words.gettext("Invitation sent to %(email)s", email=invitation.email)
-        return self.console.pages.nothing(
+        return self.console.pages.no_content(
             events={"dialog-close": {}, "toast": Toast(title=title), "people-changed": {"marked": invitation.clerk_id}}
         )
 

@@ -150,7 +150,7 @@ def validate_email(text: str) -> str:
     try:
         return emails.validate_email_address(text)
     except ChangeRejectedError as refused:
-        raise InvitationRefusedError(refused.words, code=refused.code, field=refused.field) from refused
+        raise InvitationRefusedError(refused.text, code=refused.code, field=refused.field) from refused
 
 
 def parse_invitation_id(id: str) -> ClerkId | None:
@@ -210,4 +210,4 @@ def convert_clerk_error(refusal: ClerkRejectedError, *, email: str, role: str) -
         words = lazy_gettext("Clerk does not take %(email)s as an address.", email=email)
         return InvitationRefusedError(words, code="invalid_email", field="email", refusal=refusal)
     found = errors.translate_clerk_error(refusal, whom=email)
-    return InvitationRefusedError(found.words, code=found.code, status=found.status, field=found.field, refusal=refusal)
+    return InvitationRefusedError(found.text, code=found.code, status=found.status, field=found.field, refusal=refusal)

@@ -207,7 +207,7 @@ def _make_batch_part_workflow(actor: OrganizationsApi, directory: ClerkReader) -
         if len(wanted) == 1:
             return _EMPTY_RESULT
         try:
-            return {"rows": _match_rows(wanted, await actor.invite_many(organization, wanted))}
+            return {"rows": _match_rows(wanted, await actor.create_invitations(organization, wanted))}
         except ClerkRejectedError as refusal:
             if refusal.code in BATCH_FATAL_CODES:
                 raise
@@ -360,7 +360,7 @@ async def revoke_invitation(actor: OrganizationsApi, operation: Operation) -> Cl
     intent = operation.intent
     organization, id = ClerkId(intent["organization"]), ClerkId(intent["invitation"])
     try:
-        return await actor.revoke(organization, id, by=intent.get("by"))
+        return await actor.revoke_invitation(organization, id, revoked_by=intent.get("by"))
     except ClerkRejectedError as refusal:
         if refusal.status != 404:
             raise
@@ -420,7 +420,7 @@ async def create_invitation(
 ) -> dict[str, Any]:
     """Create an invitation; one that Clerk has already and that carries our mark is the one that was wanted."""
     try:
-        return serialize_invitation(await actor.invite(organization, wanted))
+        return serialize_invitation(await actor.create_invitation(organization, wanted))
     except ClerkRejectedError as refusal:
         if refusal.code not in DUPLICATE_CODES:
             raise

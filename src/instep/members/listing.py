@@ -291,7 +291,7 @@ def parse_search(text: str, *, has_deactivated: bool = False, roles: RoleCatalog
         if key.lower() == "status" and value in STATUSES:
             statuses.add(value)
         elif key.lower() == "role" and value:
-            found.add(roles.key_of(value))
+            found.add(roles.find_key(value))
         elif value in _SINGLE_CHOICES.get(key.lower(), ()):
             one_of[key.lower()] = value
         else:

@@ -116,7 +116,7 @@ def check_admin_stays(member: MemberRecord, admins: Mapping[str, str], moving: P
     counts, so that two admins who demote each other at once do not both succeed; and who is just being handed the
     organization can't be taken away from under it.
     """
-    others = (id for id, person in admins.items() if id != member.id and not moving.is_being_removed(id, person))
+    others = (id for id, person in admins.items() if id != member.id and not moving.is_losing_admin(id, person))
     if (member.id in admins or member.id in moving.promoted_membership_ids) and not any(others):
         raise ChangeRejectedError(LAST_ADMIN_MESSAGE, code="last_admin", status=CONFLICT)
 

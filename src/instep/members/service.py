@@ -119,7 +119,7 @@ class MemberChangeService:
             workflows.DEACTIVATE,
             lambda _conn, now, it: policies.check_deactivate(now, it),
             {"deactivation": how},
-            write=lambda conn, it: membership_status.deactivate_membership(conn, it.id, how=how, now=self.clock()),
+            write=lambda conn, it: membership_status.deactivate_membership(conn, it.id, scope=how, now=self.clock()),
             loses_admin=True,
             target="standing",
         )

@@ -138,7 +138,7 @@ class MemberWorkflows:
             if ids is None:
                 return _NO_RESULT
             try:
-                return {"ended": await self.provider.end_sessions(ids[1])}
+                return {"ended": await self.provider.revoke_all_sessions(ids[1])}
             except ClerkRejectedError as refusal:
                 return _refusal_result(refusal)
             except ClerkUnavailableError as silence:
@@ -197,7 +197,7 @@ class MemberWorkflows:
         """The database decided when it was asked for; what is left is how far Clerk followed."""
         self._apply_observations(conn, operation)
         if operation.done["follow"].keys() & {"refused", "is_elsewhere"}:
-            membership_status.set_deactivation_scope(conn, operation.intent["membership"], how="database")
+            membership_status.set_deactivation_scope(conn, operation.intent["membership"], scope="database")
 
     def _finalize_reactivation(self, conn: Conn, operation: Operation) -> None:
         now = self._apply_observations(conn, operation)
@@ -215,7 +215,7 @@ class MemberWorkflows:
         """Write what Clerk answered; gives the present time."""
         now = self.clock()
         news = [decode_entity_state(it["news"]) for it in operation.done.values() if it.get("news")]
-        ledger = apply_observations(conn, news, now=now, wrote=("role",))
+        ledger = apply_observations(conn, news, now=now, written_fields=("role",))
         record_entries(conn, build_superseded_entries(ledger), now=now)
         return now
 

@@ -1,4 +1,4 @@
-"""How Alembic runs the migrations: on the connection it is given, in that connection's transaction."""
+"""Alembic environment: runs the migrations on the given connection, in its transaction."""
 
 from alembic import context
 
@@ -25,5 +25,5 @@ context.configure(
     include_name=lambda name, kind, _parents: kind != "table" or (name or "").startswith("instep_"),
 )
 context.run_migrations()
-search.ensure(connection)
+search.ensure_search_indexes(connection)
 deferred_indexes.create_all_deferred_indexes(connection)

@@ -1,4 +1,4 @@
-"""Triggers, in both dialects: counts of members that are always exact, and an audit that only grows."""
+"""Triggers in both dialects: exact member counts, and an append-only audit."""
 
 _COUNT = """
 CREATE FUNCTION instep_count_members() RETURNS trigger LANGUAGE plpgsql AS $$

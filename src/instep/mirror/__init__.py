@@ -1,1 +1,1 @@
-"""The application's own copy of users, organizations and memberships."""
+"""The application's own copy of Clerk's users, organizations and memberships."""

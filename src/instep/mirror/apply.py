@@ -29,121 +29,134 @@ _REVIVED_VALUES: dict[Any, Any] = {
 }
 
 
-def revive_or_confirm(conn: Conn, entries: Sequence[PendingWrite], *, now: int) -> None:
-    """Before these are written: what was dead by an absence alone lives again, or stays dead by Clerk's word."""
-    for it in entries:
-        if not it.was_deleted or it.before is None or it.news.key.kind == "membership":
+def revive_or_confirm(conn: Conn, writes: Sequence[PendingWrite], *, now: int) -> None:
+    """Before these writes: revive entities deleted by an absence only, or confirm their deletion."""
+    for write in writes:
+        if not write.was_deleted or write.before is None or write.state.key.kind == "membership":
             continue
-        table = users if it.news.key.kind == "user" else organizations
-        if isinstance(it.news, Observation):
-            _revive(conn, table, it, now)
-            _revive_memberships_of(conn, table, it.before, now)
+        table = users if write.state.key.kind == "user" else organizations
+        if isinstance(write.state, Observation):
+            _revive(conn, table, write, now)
+            _revive_memberships_of(conn, table, write.before, now)
         else:
-            _confirm_deletion(conn, table, it.before)
+            _confirm_deletion(conn, table, write.before)
 
 
-def revive_memberships(conn: Conn, ids: Sequence[str], *, now: int) -> None:
-    """These memberships (our ids) are what they were before a reading did not find them."""
-    if ids:
-        conn.execute(sa.update(memberships).where(is_one_of(conn, m.id, ids)).values(**_REVIVED_VALUES, changed_at=now))
+def revive_memberships(conn: Conn, membership_ids: Sequence[str], *, now: int) -> None:
+    """Restore memberships (row ids) to their state before a read did not find them."""
+    if membership_ids:
+        conn.execute(
+            sa.update(memberships)
+            .where(is_one_of(conn, m.id, membership_ids))
+            .values(**_REVIVED_VALUES, changed_at=now)
+        )
 
 
-def confirm_deletions(conn: Conn, ids: Sequence[str]) -> None:
-    """Clerk says of these memberships (our ids), which had only not been found, that they are over."""
-    if ids:
-        conn.execute(sa.update(memberships).where(is_one_of(conn, m.id, ids)).values(absent_at=None))
+def confirm_deletions(conn: Conn, membership_ids: Sequence[str]) -> None:
+    """Confirm the deletion of memberships (row ids) that only had not been found."""
+    if membership_ids:
+        conn.execute(sa.update(memberships).where(is_one_of(conn, m.id, membership_ids)).values(absent_at=None))
 
 
-def get_absent_at(entry: PendingWrite, parents: Sequence[MirroredState]) -> int | None:
-    """The absence that a dead membership is dead by; None where Clerk said so, of it or of one of its parents."""
-    if not isinstance(entry.news, Observation):
-        return entry.news.absent_at
-    dead = [it.absent_at for it in parents if it.is_gone]
-    return None if None in dead else max(it for it in dead if it is not None)
+def get_absent_at(write: PendingWrite, parents: Sequence[MirroredState]) -> int | None:
+    """Return the absence that ended a membership; None if Clerk reported its or a parent's deletion."""
+    if not isinstance(write.state, Observation):
+        return write.state.absent_at
+    absences = [parent.absent_at for parent in parents if parent.is_deleted]
+    return None if None in absences else max(at for at in absences if at is not None)
 
 
-def _revive(conn: Conn, table: sa.Table, entry: PendingWrite, now: int) -> None:
-    """Whoever was deleted here by our own word before stays deleted, and whoever was deactivated stays so."""
-    c, entity = table.c, entry.news.entity
-    is_ours = sa.and_(c.deleted_at.is_not(None), c.deleted_at != c.gone_at)
-    values: dict[str, Any] = {"gone_at": None, "absent_at": None, "deleted_at": sa.case((is_ours, c.deleted_at))}
-    if entity is not None and not isinstance(entity, ClerkMembership) and not (entry.before and entry.before.digest):
-        values["joined_at"] = entity.joined_at  # nothing was known of it but that it was not there
+def _revive(conn: Conn, table: sa.Table, write: PendingWrite, now: int) -> None:
+    """Revive an entity; one deleted or deactivated here before stays so."""
+    c, entity = table.c, write.state.entity
+    is_deleted_here = sa.and_(c.deleted_at.is_not(None), c.deleted_at != c.gone_at)
+    values: dict[str, Any] = {
+        "gone_at": None,
+        "absent_at": None,
+        "deleted_at": sa.case((is_deleted_here, c.deleted_at)),
+    }
+    if entity is not None and not isinstance(entity, ClerkMembership) and not (write.before and write.before.digest):
+        values["joined_at"] = entity.joined_at  # only its absence was known
     if table is users:
-        values["is_active"] = sa.and_(sa.not_(sa.func.coalesce(is_ours, sa.false())), c.deactivated_at.is_(None))
-    conn.execute(sa.update(table).where(c.id == entry.id).values(**values))
+        values["is_active"] = sa.and_(
+            sa.not_(sa.func.coalesce(is_deleted_here, sa.false())), c.deactivated_at.is_(None)
+        )
+    conn.execute(sa.update(table).where(c.id == write.id).values(**values))
 
 
 def _revive_memberships_of(conn: Conn, table: sa.Table, before: MirroredState, now: int) -> None:
-    """Memberships that ended with this absence live again; where the other parent is dead, they are dead by that."""
-    column, other, of_other = (
+    """Revive memberships that ended with this absence, or attribute their end to the other parent."""
+    column, other, other_id = (
         (m.user_id, organizations, m.organization_id) if table is users else (m.organization_id, users, m.user_id)
     )
-    theirs = sa.and_(column == before.id, m.absent_at == before.absent_at)
-    its_other = sa.select(other.c.absent_at).where(other.c.id == of_other)
-    is_other_alive = sa.exists(its_other.where(other.c.gone_at.is_(None)))
-    conn.execute(sa.update(memberships).where(theirs, is_other_alive).values(**_REVIVED_VALUES, changed_at=now))
-    conn.execute(sa.update(memberships).where(theirs).values(absent_at=its_other.scalar_subquery()))
+    ended_with_parent = sa.and_(column == before.id, m.absent_at == before.absent_at)
+    other_absent_at = sa.select(other.c.absent_at).where(other.c.id == other_id)
+    has_other_parent = sa.exists(other_absent_at.where(other.c.gone_at.is_(None)))
+    conn.execute(
+        sa.update(memberships).where(ended_with_parent, has_other_parent).values(**_REVIVED_VALUES, changed_at=now)
+    )
+    conn.execute(sa.update(memberships).where(ended_with_parent).values(absent_at=other_absent_at.scalar_subquery()))
 
 
 def _confirm_deletion(conn: Conn, table: sa.Table, before: MirroredState) -> None:
     column = m.user_id if table is users else m.organization_id
     conn.execute(sa.update(table).where(table.c.id == before.id).values(absent_at=None))
-    theirs = sa.and_(column == before.id, m.absent_at == before.absent_at)
-    conn.execute(sa.update(memberships).where(theirs).values(absent_at=None))
+    ended_with_parent = sa.and_(column == before.id, m.absent_at == before.absent_at)
+    conn.execute(sa.update(memberships).where(ended_with_parent).values(absent_at=None))
 
 
 RowValues = dict[str, Any]
 MAX_SORT_NAME_LENGTH = 400
-
-
-"""Characters that a list is sorted by: with a role and two ids they are a row of an index (2,704 bytes, PostgreSQL)."""
-
+"""Maximum characters of a sort name: with a role and two ids it fits an index row (2,704 bytes, PostgreSQL)."""
 
 _IMMUTABLE_COLUMNS = {"id", "joined_at"}
 _UPDATED_MEMBERSHIP_COLUMNS = ("role", "version", "digest", "changed_at")
 
 
-def apply_unit_of_work(conn: Conn, ledger: UnitOfWork, *, now: int, wrote: Collection[str] = ()) -> set[str]:
-    """Write what the ledger took; gives our ids of the organizations whose pages changed. `now`: Unix milliseconds.
+def apply_unit_of_work(conn: Conn, work: UnitOfWork, *, now: int, written_fields: Collection[str] = ()) -> set[str]:
+    """Write a unit of work; return our ids of organizations whose pages changed. `now`: Unix milliseconds.
 
-    Fields that belong to the database keep their values, but for those that we `wrote` to Clerk just now.
+    Fields owned by the database keep their values, except `written_fields`, which we just wrote to Clerk.
     """
-    owned = get_owned_fields(conn, but=wrote)
-    entries = ledger.entries()
-    of = {kind: [it for it in entries if it.news.key.kind == kind] for kind in ("user", "organization", "membership")}
-    revive_or_confirm(conn, entries, now=now)
-    _upsert_users(conn, of["user"], owned, now)
-    _upsert_organizations(conn, of["organization"], owned, now)
-    _relink_memberships(conn, of["membership"], now)
-    _upsert_memberships(conn, of["membership"], ledger, owned, now)
-    gone = [(it, it.news.absent_at) for it in entries if isinstance(it.news, Tombstone)]
-    for absent_at in sorted({at for _, at in gone}, key=str):
-        _mark_deleted(conn, [it for it, at in gone if at == absent_at], absent_at, now)
-    confirm_deletions(
-        conn, [it.id for it, at in gone if it.was_deleted and at is None and it.news.key.kind == "membership"]
-    )
-    touched = {it.id for it in of["organization"]}
-    touched |= _list_organization_ids(conn, [it.id for it in of["membership"]], memberships.c.id)
-    ledger.joined = create_local_memberships(conn, ledger, now=now)
-    touched |= {it.organization_id for it in ledger.joined}
-    old_users = [it.id for it in of["user"] if not it.is_new]
-    update_member_names(conn, old_users)
-    return touched | _list_organization_ids(conn, old_users, memberships.c.user_id)
+    owned = get_owned_fields(conn, excluded=written_fields)
+    writes = work.list_writes()
+    by_kind = {
+        kind: [write for write in writes if write.state.key.kind == kind]
+        for kind in ("user", "organization", "membership")
+    }
+    revive_or_confirm(conn, writes, now=now)
+    _upsert_users(conn, by_kind["user"], owned, now)
+    _upsert_organizations(conn, by_kind["organization"], owned, now)
+    _relink_memberships(conn, by_kind["membership"], now)
+    _upsert_memberships(conn, by_kind["membership"], work, owned, now)
+    deletions = [(write, write.state.absent_at) for write in writes if isinstance(write.state, Tombstone)]
+    for absent_at in sorted({at for _, at in deletions}, key=str):
+        _mark_deleted(conn, [write for write, at in deletions if at == absent_at], absent_at, now)
+    confirmed = [write for write, at in deletions if write.was_deleted and at is None]
+    confirm_deletions(conn, [write.id for write in confirmed if write.state.key.kind == "membership"])
+    changed = {write.id for write in by_kind["organization"]}
+    changed |= _list_organization_ids(conn, [write.id for write in by_kind["membership"]], memberships.c.id)
+    work.local_memberships = create_local_memberships(conn, work, now=now)
+    changed |= {membership.organization_id for membership in work.local_memberships}
+    existing_users = [write.id for write in by_kind["user"] if not write.is_new]
+    update_member_names(conn, existing_users)
+    return changed | _list_organization_ids(conn, existing_users, memberships.c.user_id)
 
 
-def apply_observations(conn: Conn, news: Sequence[EntityState], *, now: int, wrote: Collection[str] = ()) -> UnitOfWork:
-    """Decide news that were just read from Clerk, and write what won. `wrote`: as for `apply`."""
-    ledger = open_unit_of_work(conn, news)
-    for it in news:
-        ledger.take(it, is_read=True)
-    apply_unit_of_work(conn, ledger, now=now, wrote=wrote)
-    return ledger
+def apply_observations(
+    conn: Conn, states: Sequence[EntityState], *, now: int, written_fields: Collection[str] = ()
+) -> UnitOfWork:
+    """Reconcile and write states that were just read from Clerk. See `apply_unit_of_work`."""
+    work = open_unit_of_work(conn, states)
+    for state in states:
+        work.reconcile(state, is_read=True)
+    apply_unit_of_work(conn, work, now=now, written_fields=written_fields)
+    return work
 
 
-def _list_known_ids(entries: Sequence[PendingWrite]) -> list[str]:
-    """Those of whom something is known here: not the new, and not what was only known to be absent."""
-    return [it.id for it in entries if it.before is not None and (it.before.digest or not it.before.is_gone)]
+def _list_known_ids(writes: Sequence[PendingWrite]) -> list[str]:
+    """Return the row ids of entities with known content: neither new nor only known to be absent."""
+    return [w.id for w in writes if w.before is not None and (w.before.digest or not w.before.is_deleted)]
 
 
 def _build_name_columns_of_row(row: RowValues) -> RowValues:
@@ -151,101 +164,106 @@ def _build_name_columns_of_row(row: RowValues) -> RowValues:
 
 
 def _upsert(conn: Conn, table: sa.Table, rows: Sequence[RowValues], update: Sequence[str] = ()) -> None:
-    """What is new in the order of Clerk's ids, as everybody inserts it: other writers know no id of ours."""
-    upsert_rows(conn, table, rows, key="id", update=update, order="clerk_id")
+    """Upsert rows in the order of Clerk ids, the lock order of all writers; they do not know our new ids."""
+    upsert_rows(conn, table, rows, key="id", update=update, lock_order="clerk_id")
 
 
-def _upsert_users(conn: Conn, entries: Sequence[PendingWrite], owned: frozenset[str], now: int) -> None:
+def _upsert_users(conn: Conn, writes: Sequence[PendingWrite], owned: frozenset[str], now: int) -> None:
     rows = [
-        _build_user_row(it.news.entity) | _build_common_columns(it, now)
-        for it in entries
-        if isinstance(it.news.entity, ClerkUser)
+        _build_user_row(write.state.entity) | _build_common_columns(write, now)
+        for write in writes
+        if isinstance(write.state.entity, ClerkUser)
     ]
     if owned:
         rows = [
             row | _build_name_columns_of_row(row)
-            for row in keep_owned_values(conn, users, rows, owned, _list_known_ids(entries))
+            for row in keep_owned_values(conn, users, rows, owned, _list_known_ids(writes))
         ]
-    new = {it.id for it in entries if it.is_new}
-    if ours := [row for row in rows if row["id"] == row["external_id"] and row["id"] in new]:
-        conn.execute(sa.insert(users), ours)  # fails where another transaction was faster, and is run again
-        rows = [row for row in rows if row not in ours]
+    new_ids = {write.id for write in writes if write.is_new}
+    if created_here := [row for row in rows if row["id"] == row["external_id"] and row["id"] in new_ids]:
+        conn.execute(sa.insert(users), created_here)  # fails if another transaction was faster, and is retried
+        rows = [row for row in rows if row not in created_here]
     _upsert(conn, users, rows, update=[name for name in rows[0] if name not in _IMMUTABLE_COLUMNS] if rows else ())
-    unknown = [it for it in entries if it.is_new and isinstance(it.news, Tombstone)]
+    unknown = [write for write in writes if write.is_new and isinstance(write.state, Tombstone)]
     blank = {"sort_name": "", "search_text": "", "is_active": False}
-    _upsert(conn, users, [_build_tombstone_row(it, now) | blank for it in unknown])
+    _upsert(conn, users, [_build_tombstone_row(write, now) | blank for write in unknown])
 
 
-def _upsert_organizations(conn: Conn, entries: Sequence[PendingWrite], owned: frozenset[str], now: int) -> None:
+def _upsert_organizations(conn: Conn, writes: Sequence[PendingWrite], owned: frozenset[str], now: int) -> None:
     rows = [
-        _build_organization_row(it.news.entity) | _build_common_columns(it, now)
-        for it in entries
-        if isinstance(it.news.entity, ClerkOrganization)
+        _build_organization_row(write.state.entity) | _build_common_columns(write, now)
+        for write in writes
+        if isinstance(write.state.entity, ClerkOrganization)
     ]
-    rows = keep_owned_values(conn, organizations, rows, owned, _list_known_ids(entries)) if owned else rows
-    _upsert(conn, organizations, rows, update=[n for n in rows[0] if n not in _IMMUTABLE_COLUMNS] if rows else ())
-    unknown = [it for it in entries if it.is_new and isinstance(it.news, Tombstone)]
-    _upsert(conn, organizations, [_build_tombstone_row(it, now) | {"name": it.news.key.id} for it in unknown])
+    rows = keep_owned_values(conn, organizations, rows, owned, _list_known_ids(writes)) if owned else rows
+    _upsert(
+        conn, organizations, rows, update=[name for name in rows[0] if name not in _IMMUTABLE_COLUMNS] if rows else ()
+    )
+    unknown = [write for write in writes if write.is_new and isinstance(write.state, Tombstone)]
+    _upsert(conn, organizations, [_build_tombstone_row(write, now) | {"name": write.state.key.id} for write in unknown])
 
 
 def _upsert_memberships(
-    conn: Conn, entries: Sequence[PendingWrite], ledger: UnitOfWork, owned: frozenset[str], now: int
+    conn: Conn, writes: Sequence[PendingWrite], work: UnitOfWork, owned: frozenset[str], now: int
 ) -> None:
-    wanted = [it for it in entries if isinstance(it.news, Observation) or it.is_new]
+    relevant = [write for write in writes if isinstance(write.state, Observation) or write.is_new]
     parents = {
-        it.id: [ledger.known[k] for k in get_parent_keys(it.news.entity)]  # a new one was taken with its parents
-        for it in wanted
-        if isinstance(it.news.entity, ClerkMembership)
+        write.id: [work.known[key] for key in get_parent_keys(write.state.entity)]  # a new one has known parents
+        for write in relevant
+        if isinstance(write.state.entity, ClerkMembership)
     }
-    people = _load_member_columns(conn, [user.id for user, _ in parents.values()])
-    rows, alive = [], []
-    for it in wanted:
-        if not isinstance(it.news.entity, ClerkMembership):
+    member_columns = _load_member_columns(conn, [user.id for user, _ in parents.values()])
+    rows, revived_ids = [], []
+    for write in relevant:
+        if not isinstance(write.state.entity, ClerkMembership):
             continue
-        user, organization = parents[it.id]
-        is_dead = user.is_gone or organization.is_gone or isinstance(it.news, Tombstone)
-        alive += [it.id] if it.was_deleted and not is_dead else []
-        sort_name, search_text, status = people[user.id]
+        user, organization = parents[write.id]
+        is_deleted = user.is_deleted or organization.is_deleted or isinstance(write.state, Tombstone)
+        revived_ids += [write.id] if write.was_deleted and not is_deleted else []
+        sort_name, search_text, status = member_columns[user.id]
         rows.append(
-            _build_common_columns(it, now)
+            _build_common_columns(write, now)
             | {
                 "organization_id": organization.id,
                 "user_id": user.id,
-                "role": it.news.entity.role,
-                "status": "removed" if is_dead else status,
-                "gone_at": now if is_dead else None,
-                "absent_at": get_absent_at(it, (user, organization)) if is_dead else None,
+                "role": write.state.entity.role,
+                "status": "removed" if is_deleted else status,
+                "gone_at": now if is_deleted else None,
+                "absent_at": get_absent_at(write, (user, organization)) if is_deleted else None,
                 "sort_name": sort_name,
                 "search_text": search_text,
             }
         )
-    ledger.statuses |= {row["id"]: row["status"] for row in rows if row["id"] not in ledger.statuses}
-    _upsert(conn, memberships, rows, update=[it for it in _UPDATED_MEMBERSHIP_COLUMNS if it not in owned])
-    revive_memberships(conn, alive, now=now)
+    statuses = work.membership_statuses
+    statuses |= {row["id"]: row["status"] for row in rows if row["id"] not in statuses}
+    _upsert(conn, memberships, rows, update=[name for name in _UPDATED_MEMBERSHIP_COLUMNS if name not in owned])
+    revive_memberships(conn, revived_ids, now=now)
 
 
-def _relink_memberships(conn: Conn, entries: Sequence[PendingWrite], now: int) -> None:
-    """A person who was kept in our list is a member in Clerk again: the row gets the new id, the old one a grave."""
-    for it in entries:
-        if it.replaces:
-            membership_status.relink_membership(conn, it.id, to=it.news.key.id, graves=it.replaces, now=now)
+def _relink_memberships(conn: Conn, writes: Sequence[PendingWrite], now: int) -> None:
+    """Link the rows of kept members who are members in Clerk again to their new Clerk ids."""
+    for write in writes:
+        if write.replaces:
+            membership_status.relink_membership(
+                conn, write.id, new_clerk_id=write.state.key.id, tombstone_ids=write.replaces, now=now
+            )
 
 
-def _build_common_columns(entry: PendingWrite, now: int) -> RowValues:
-    news, entity = entry.news, entry.news.entity
+def _build_common_columns(write: PendingWrite, now: int) -> RowValues:
+    state, entity = write.state, write.state.entity
     return {
-        "id": entry.id,
-        "clerk_id": news.key.id,
+        "id": write.id,
+        "clerk_id": state.key.id,
         "joined_at": entity.joined_at if entity else now,
-        "version": news.version if isinstance(news, Observation) else 0,
-        "digest": news.digest if isinstance(news, Observation) else "",
+        "version": state.version if isinstance(state, Observation) else 0,
+        "digest": state.digest if isinstance(state, Observation) else "",
         "changed_at": now,
     }
 
 
-def _build_tombstone_row(entry: PendingWrite, now: int) -> RowValues:
-    absent_at = entry.news.absent_at if isinstance(entry.news, Tombstone) else None
-    return _build_common_columns(entry, now) | {"gone_at": now, "absent_at": absent_at, "deleted_at": now}
+def _build_tombstone_row(write: PendingWrite, now: int) -> RowValues:
+    absent_at = write.state.absent_at if isinstance(write.state, Tombstone) else None
+    return _build_common_columns(write, now) | {"gone_at": now, "absent_at": absent_at, "deleted_at": now}
 
 
 def _build_user_row(user: ClerkUser) -> RowValues:
@@ -267,12 +285,12 @@ def _build_user_row(user: ClerkUser) -> RowValues:
 
 
 def build_name_columns(
-    first: str | None, last: str | None, username: str | None, email: str | None, id: str
+    first: str | None, last: str | None, username: str | None, email: str | None, fallback: str
 ) -> dict[str, str]:
-    """What a person is listed by and found by."""
+    """Return the columns by which a user is sorted and found. `fallback` is the name of last resort."""
     name = f"{first} {last}" if first and last else first or last or ""
     return {
-        "sort_name": (name or username or email or id).casefold()[:MAX_SORT_NAME_LENGTH],
+        "sort_name": (name or username or email or fallback).casefold()[:MAX_SORT_NAME_LENGTH],
         "search_text": build_search_text((name, email, find_alternate_form(email), username)),
     }
 
@@ -287,28 +305,31 @@ def _build_organization_row(organization: ClerkOrganization) -> RowValues:
     }
 
 
-def _mark_deleted(conn: Conn, gone: Sequence[PendingWrite], absent_at: int | None, now: int) -> None:
-    """Mark the dead; whoever belonged to a dead person or organization belongs no more."""
-    dead = {kind: [it.id for it in gone if it.news.key.kind == kind] for kind in ("user", "organization", "membership")}
-    for table, ids in ((users, dead["user"]), (organizations, dead["organization"])):
+def _mark_deleted(conn: Conn, deletions: Sequence[PendingWrite], absent_at: int | None, now: int) -> None:
+    """Mark entities as deleted, and end the memberships of deleted users and organizations."""
+    ids_by_kind = {
+        kind: [write.id for write in deletions if write.state.key.kind == kind]
+        for kind in ("user", "organization", "membership")
+    }
+    for table, ids in ((users, ids_by_kind["user"]), (organizations, ids_by_kind["organization"])):
         if ids:
             marks: dict[str, Any] = {name: sa.func.coalesce(table.c[name], now) for name in ("gone_at", "deleted_at")}
             marks |= {"absent_at": absent_at, "changed_at": now}
             inactive = {"is_active": False} if table is users else {}
             conn.execute(sa.update(table).where(is_one_of(conn, table.c.id, ids)).values(**marks, **inactive))
     for column, ids in (
-        (memberships.c.id, dead["membership"]),
-        (memberships.c.user_id, dead["user"]),
-        (memberships.c.organization_id, dead["organization"]),
+        (memberships.c.id, ids_by_kind["membership"]),
+        (memberships.c.user_id, ids_by_kind["user"]),
+        (memberships.c.organization_id, ids_by_kind["organization"]),
     ):
         if ids:
-            living = sa.update(memberships).where(is_one_of(conn, column, ids), memberships.c.gone_at.is_(None))
+            current = sa.update(memberships).where(is_one_of(conn, column, ids), memberships.c.gone_at.is_(None))
             status = membership_status.STATUS_AFTER_DELETION if column is memberships.c.id else "removed"
-            conn.execute(living.values(status=status, gone_at=now, absent_at=absent_at, changed_at=now))
+            conn.execute(current.values(status=status, gone_at=now, absent_at=absent_at, changed_at=now))
 
 
 def update_member_names(conn: Conn, user_ids: Sequence[str]) -> None:
-    """Members are listed and found by their person's name: carry a changed one over."""
+    """Copy changed names to memberships, which are sorted and found by their user's name."""
     if not user_ids:
         return
     differs = sa.or_(memberships.c.sort_name != users.c.sort_name, memberships.c.search_text != users.c.search_text)
@@ -320,33 +341,33 @@ def update_member_names(conn: Conn, user_ids: Sequence[str]) -> None:
 
 
 def _load_member_columns(conn: Conn, user_ids: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """Return the name, the search text and the status of a member for each of these people."""
+    """Return sort name, search text and membership status by user id."""
     if not user_ids:
         return {}
     columns = (users.c.id, users.c.sort_name, users.c.search_text, membership_status.STATUS_FROM_USER)
     query = sa.select(*columns).where(is_one_of(conn, users.c.id, user_ids))
-    return {id: (sort_name, search_text, status) for id, sort_name, search_text, status in conn.execute(query)}
+    return {row[0]: (row[1], row[2], row[3]) for row in conn.execute(query)}
 
 
 def _list_organization_ids(conn: Conn, ids: Sequence[str], column: sa.Column[str]) -> set[str]:
     if not ids:
         return set()
     query = sa.select(memberships.c.organization_id).where(is_one_of(conn, column, ids)).distinct()
-    return {id for (id,) in conn.execute(query)}
+    return set(conn.execute(query).scalars())
 
 
 ORGANIZATION_METADATA_KEY, ROLE_METADATA_KEY = "organization", "role"
 
 
 class LocalOrganizationGrant(Struct, frozen=True):
-    """Where someone belongs, by their public metadata: a local organization (our id of it), and the role there."""
+    """A local organization (our id) and a role that a user's public metadata grants."""
 
     organization: str
     role: str
 
 
 def parse_local_organization_grant(user: ClerkUser) -> LocalOrganizationGrant | None:
-    """The place that a person's public metadata name. Only the application's own server can write these."""
+    """Parse the grant in a user's public metadata, which only the application's server can write."""
     raw = bytes(user.public_metadata)
     if b'"organization"' not in raw:
         return None
@@ -359,24 +380,28 @@ def parse_local_organization_grant(user: ClerkUser) -> LocalOrganizationGrant | 
     return LocalOrganizationGrant(organization, role if ":" in role else f"org:{role}")
 
 
-def create_local_memberships(conn: Conn, ledger: UnitOfWork, *, now: int) -> list[LocalMembership]:
-    """Make the memberships that people whom the ledger took, and who are written already, were invited to.
+def create_local_memberships(conn: Conn, work: UnitOfWork, *, now: int) -> list[LocalMembership]:
+    """Create the memberships that newly written users were invited to.
 
-    Once for each person and organization: whoever was a member there before, in whatever standing, is left alone, and
-    so is an organization that Clerk keeps.
+    Once per user and organization: a former member, in any status, is left unchanged, and so is an organization of
+    Clerk.
     """
-    seen = [(it.id, it.news.entity) for it in ledger.entries() if isinstance(it.news, Observation)]
-    places = {
-        id: place
-        for id, entity in seen
-        if isinstance(entity, ClerkUser) and (place := parse_local_organization_grant(entity))
+    observed = [(write.id, write.state.entity) for write in work.list_writes() if isinstance(write.state, Observation)]
+    grants = {
+        user_id: grant
+        for user_id, entity in observed
+        if isinstance(entity, ClerkUser) and (grant := parse_local_organization_grant(entity))
     }
-    if not places:
+    if not grants:
         return []
-    local = _lock_local_organizations(conn, [it.organization for it in places.values()])
-    before = _list_existing_pairs(conn, list(places))
-    wanted = {id: it for id, it in places.items() if it.organization in local and (id, it.organization) not in before}
-    return _insert_local_memberships(conn, wanted, now) if wanted else []
+    local = _lock_local_organizations(conn, [grant.organization for grant in grants.values()])
+    existing = _list_existing_pairs(conn, list(grants))
+    new = {
+        user_id: grant
+        for user_id, grant in grants.items()
+        if grant.organization in local and (user_id, grant.organization) not in existing
+    }
+    return _insert_local_memberships(conn, new, now) if new else []
 
 
 def _lock_local_organizations(conn: Conn, ids: Sequence[str]) -> set[str]:
@@ -391,22 +416,24 @@ def _list_existing_pairs(conn: Conn, user_ids: Sequence[str]) -> set[tuple[str, 
     return {(user, organization) for user, organization in conn.execute(query)}
 
 
-def _insert_local_memberships(conn: Conn, wanted: dict[str, LocalOrganizationGrant], now: int) -> list[LocalMembership]:
+def _insert_local_memberships(conn: Conn, grants: dict[str, LocalOrganizationGrant], now: int) -> list[LocalMembership]:
     u = users.c
     query = sa.select(u.id, u.sort_name, u.search_text, STATUS_FROM_USER)
-    query = query.where(is_one_of(conn, u.id, list(wanted)), u.is_active, u.deleted_at.is_(None))
+    query = query.where(is_one_of(conn, u.id, list(grants)), u.is_active, u.deleted_at.is_(None))
     joined, rows = [], []
     for user_id, sort_name, search_text, status in conn.execute(query.order_by(u.id)):
-        place, id = wanted[user_id], new_id("mbr")
+        grant, membership_id = grants[user_id], new_id("mbr")
         joined.append(
-            LocalMembership(membership_id=id, organization_id=place.organization, user_id=user_id, role=place.role)
+            LocalMembership(
+                membership_id=membership_id, organization_id=grant.organization, user_id=user_id, role=grant.role
+            )
         )
         rows.append(
             {
-                "id": id,
-                "organization_id": place.organization,
+                "id": membership_id,
+                "organization_id": grant.organization,
                 "user_id": user_id,
-                "role": place.role,
+                "role": grant.role,
                 "status": status,
                 "sort_name": sort_name,
                 "search_text": search_text,

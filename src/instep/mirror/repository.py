@@ -17,23 +17,23 @@ from instep.mirror.tables import member_counts, memberships, organizations, user
 OWNED_FIELDS_OPTION = "instep_database_owns"
 
 
-def get_owned_fields(conn: Conn, *, but: Collection[str] = ()) -> frozenset[str]:
-    """The names of the fields; `but` those that were just written to Clerk by ourselves."""
+def get_owned_fields(conn: Conn, *, excluded: Collection[str] = ()) -> frozenset[str]:
+    """Return the fields owned by the database, without `excluded` ones that we just wrote to Clerk."""
     owned: frozenset[str] = conn.get_execution_options().get(OWNED_FIELDS_OPTION, frozenset())
-    return owned.difference(but) if owned else owned
+    return owned.difference(excluded) if owned else owned
 
 
 def keep_owned_values(
-    conn: Conn, table: sa.Table, rows: Sequence[Mapping[str, Any]], owned: frozenset[str], known: Collection[str]
+    conn: Conn, table: sa.Table, rows: Sequence[Mapping[str, Any]], owned: frozenset[str], known_ids: Collection[str]
 ) -> list[dict[str, Any]]:
-    """`rows` with the database's own values in the fields that it owns; `known`: our ids of those that have any."""
-    names = sorted(owned.intersection(*(row.keys() for row in rows))) if rows and known else []
+    """Return rows with the database's own values in the fields that it owns; `known_ids`: existing rows."""
+    names = sorted(owned.intersection(*(row.keys() for row in rows))) if rows and known_ids else []
     if not names:
         return [dict(row) for row in rows]
     columns = [table.c[name] for name in names]
-    query = sa.select(table.c.id, *columns).where(is_one_of(conn, table.c.id, sorted(known)))
-    kept = {id: dict(zip(names, values, strict=True)) for id, *values in conn.execute(query)}
-    return [{**row, **kept.get(row["id"], {})} for row in rows]
+    query = sa.select(table.c.id, *columns).where(is_one_of(conn, table.c.id, sorted(known_ids)))
+    values_by_id = {row_id: dict(zip(names, values, strict=True)) for row_id, *values in conn.execute(query)}
+    return [{**row, **values_by_id.get(row["id"], {})} for row in rows]
 
 
 TABLES_BY_KIND: dict[EntityKind, sa.Table] = {"user": users, "organization": organizations, "membership": memberships}
@@ -45,10 +45,9 @@ LOADED_FIELDS_BY_KIND: dict[EntityKind, tuple[str, ...]] = {
 def find_known_states(
     conn: Conn, keys: Iterable[EntityKey], *, is_locking: bool = True
 ) -> dict[EntityKey, MirroredState]:
-    """What the mirror holds of each key; keys it does not know are left out.
+    """Return the mirrored state of each key; unknown keys are left out.
 
-    `is_locking` keeps other writers from these rows until the transaction ends (PostgreSQL; on SQLite there is
-    one writer).
+    `is_locking` blocks other writers of these rows until the transaction ends (PostgreSQL; SQLite has one writer).
     """
     by_kind: dict[EntityKind, set[str]] = {}
     for key in keys:
@@ -70,29 +69,31 @@ def _find_known_states_of_kind(
     if is_locking:
         query = query.order_by(table.c.clerk_id).with_for_update()
     return {
-        EntityKey(kind, ClerkId(clerk_id)): MirroredState(id, version, digest, gone_at is not None, absent_at, *bars)
-        for clerk_id, id, version, digest, gone_at, absent_at, *bars in conn.execute(query)
+        EntityKey(kind, ClerkId(clerk_id)): MirroredState(
+            row_id, version, digest, gone_at is not None, absent_at, *restrictions
+        )
+        for clerk_id, row_id, version, digest, gone_at, absent_at, *restrictions in conn.execute(query)
     }
 
 
 def find_unlinked_user_ids(conn: Conn, emails: Iterable[str]) -> dict[str, str]:
-    """Our ids of live people without a Clerk account, by canonical address."""
-    forms = sorted({form for email in emails for form in list_stored_forms(email)})
-    if not forms:
+    """Return our ids of existing users without a Clerk account, by canonical address."""
+    stored_forms = sorted({form for email in emails for form in list_stored_forms(email)})
+    if not stored_forms:
         return {}
     email = sa.func.lower(users.c.email)
     query = (
         sa.select(email, users.c.id)
-        .where(users.c.clerk_id.is_(None), users.c.deleted_at.is_(None), is_one_of(conn, email, forms))
+        .where(users.c.clerk_id.is_(None), users.c.deleted_at.is_(None), is_one_of(conn, email, stored_forms))
         .order_by(users.c.id.desc())
     )
-    return {canonicalize_email(address): str(id) for address, id in conn.execute(query)}
+    return {canonicalize_email(address): str(user_id) for address, user_id in conn.execute(query)}
 
 
 class MembershipRow(Struct, frozen=True, kw_only=True):
-    """A membership that has not ended, as the mirror has it. `joined_at` is in Unix milliseconds.
+    """A membership that has not ended. `joined_at` is in Unix milliseconds.
 
-    `is_kept`: deactivated here, and Clerk no longer has it, or soon will not have it; the row stays in our list.
+    `is_kept`: deactivated here, and Clerk no longer has it, or soon will not; the row stays in our list.
     """
 
     id: str
@@ -122,32 +123,34 @@ _CURRENT_MEMBERSHIPS_QUERY = (
 
 
 def lock_current_memberships(
-    conn: Conn, pairs: Iterable[tuple[str, str]], ids: Iterable[str] = ()
+    conn: Conn, pairs: Iterable[tuple[str, str]], membership_ids: Iterable[str] = ()
 ) -> dict[tuple[str, str], list[MembershipRow]]:
-    """Return the memberships that have not ended by their pair (Clerk's ids: organization, user), and lock them.
+    """Return the memberships that have not ended by their pair (Clerk ids: organization, user), and lock them.
 
-    Those of these `pairs`, and those with these `ids` (Clerk's).
+    Those of these `pairs`, and those with these `membership_ids` (Clerk's).
     """
-    wanted, named = set(pairs), sorted(set(ids))
+    wanted, wanted_ids = set(pairs), sorted(set(membership_ids))
     rows: list[Any] = []
     if wanted:
-        theirs = is_one_of(conn, users.c.clerk_id, sorted({user for _, user in wanted}))
-        rows += [row for row in conn.execute(_CURRENT_MEMBERSHIPS_QUERY.where(theirs)) if (row[0], row[1]) in wanted]
-    if named:
-        rows += conn.execute(_CURRENT_MEMBERSHIPS_QUERY.where(is_one_of(conn, memberships.c.clerk_id, named))).all()
+        is_of_users = is_one_of(conn, users.c.clerk_id, sorted({user for _, user in wanted}))
+        query = _CURRENT_MEMBERSHIPS_QUERY.where(is_of_users)
+        rows += [row for row in conn.execute(query) if (row[0], row[1]) in wanted]
+    if wanted_ids:
+        query = _CURRENT_MEMBERSHIPS_QUERY.where(is_one_of(conn, memberships.c.clerk_id, wanted_ids))
+        rows += conn.execute(query).all()
     found: dict[tuple[str, str], list[MembershipRow]] = {}
     for organization, user, *values, is_kept in rows:
-        standing = MembershipRow(
+        membership = MembershipRow(
             **dict(zip(MembershipRow.__struct_fields__, values, strict=False)), is_kept=bool(is_kept)
         )
-        them = found.setdefault((organization, user), [])
-        if standing not in them:
-            them.append(standing)
+        of_pair = found.setdefault((organization, user), [])
+        if membership not in of_pair:
+            of_pair.append(membership)
     return found
 
 
 def find_content(conn: Conn, keys: Iterable[EntityKey]) -> dict[EntityKey, dict[str, Any]]:
-    """Return what the mirror holds of the content of each of these people and organizations, by field."""
+    """Return the mirrored content of each of these users and organizations, by field."""
     found: dict[EntityKey, dict[str, Any]] = {}
     wanted = set(keys)
     for kind, names in LOADED_FIELDS_BY_KIND.items():
@@ -161,20 +164,20 @@ def find_content(conn: Conn, keys: Iterable[EntityKey]) -> dict[EntityKey, dict[
     return found
 
 
-def find_reserved_user_ids(conn: Conn, ids: Iterable[str]) -> dict[str, bool]:
-    """Which of these ids of people are in use, and whether whoever has it is alive and without a Clerk account."""
-    wanted = sorted(set(ids))
+def find_reserved_user_ids(conn: Conn, user_ids: Iterable[str]) -> dict[str, bool]:
+    """Return which of these user ids exist, and whether each is an existing user without a Clerk account."""
+    wanted = sorted(set(user_ids))
     if not wanted:
         return {}
     is_free = sa.and_(users.c.clerk_id.is_(None), users.c.deleted_at.is_(None))
     return {
-        str(id): bool(free)
-        for id, free in conn.execute(sa.select(users.c.id, is_free).where(is_one_of(conn, users.c.id, wanted)))
+        str(user_id): bool(free)
+        for user_id, free in conn.execute(sa.select(users.c.id, is_free).where(is_one_of(conn, users.c.id, wanted)))
     }
 
 
 class OrganizationRow(Struct, frozen=True, kw_only=True):
-    """An organization as the mirror has it."""
+    """An organization in the mirror."""
 
     id: str
     clerk_id: str | None
@@ -188,7 +191,7 @@ _ORGANIZATION_COLUMNS = tuple(organizations.c[name] for name in OrganizationRow.
 
 
 def find_organization(conn: Conn, ref: str) -> OrganizationRow | None:
-    """A live organization by instep's id, Clerk's id or its slug."""
+    """Return an existing organization by our id, Clerk's id or its slug."""
     query = sa.select(*_ORGANIZATION_COLUMNS).where(
         sa.or_(organizations.c.id == ref, organizations.c.clerk_id == ref, organizations.c.slug == ref),
         organizations.c.deleted_at.is_(None),
@@ -199,7 +202,7 @@ def find_organization(conn: Conn, ref: str) -> OrganizationRow | None:
 
 
 def count_members(conn: Conn, organization_id: str) -> dict[tuple[str, str], int]:
-    """Members of one organization by (status, role)."""
+    """Return the number of members of an organization by (status, role)."""
     c = member_counts.c
     query = sa.select(c.status, c.role, c.members).where(c.organization_id == organization_id, c.members > 0)
     return {(status, role): count for status, role, count in conn.execute(query)}

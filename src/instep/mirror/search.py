@@ -1,6 +1,6 @@
 """Search of users and members by trigram index."""
 
-# ruff: noqa: S608 (the statements are made of names of ours alone)
+# ruff: noqa: S608 (the statements contain only our own names)
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -13,35 +13,25 @@ from instep.mirror.search_text import list_trigrams, select_index_term
 from instep.mirror.tables import memberships, users
 
 SMALL_RESULT_SIZE = 4_000
-
-
-"""So many that may be meant are read and sorted as fast as the list is walked to find a page of them."""
-
+"""Number of matches that are read and sorted as fast as the list is scanned for one page."""
 
 SCAN_STEPS = ((2_000, 8), (4_500, 0))
+"""Rows to scan in list order before using the index, and matches required to continue scanning.
 
-
-"""How many rows of a list are walked in its order before the index is asked, and how many must be found by then for
-another walk: what one in 250 has fills a page on the way, and sorting everyone who has it would take longer."""
-
+A term that one in 250 rows has fills a page during the scan, while sorting all its matches would take longer.
+"""
 
 RARE_TERM_SCAN_STEPS = ((300, 2), (1_700, 8), (4_500, 0))
-
-
-"""The same for what few are likely to have."""
-
+"""The same for terms that few rows are likely to have."""
 
 LARGE_ORGANIZATION_SIZE = 100_000
+"""Number of members from which an organization's id is not looked up in the index.
 
-
-"""Members of an organization from which on its piece is not looked for: among so many it narrows less than it costs."""
-
+With so many members it excludes fewer rows than it costs.
+"""
 
 MAX_UNINDEXED_ROWS = 60_000
-
-
-"""How many rows of a bulk load wait at most to be indexed, on SQLite; so many are read one by one by each search."""
-
+"""Maximum number of rows of a backfill that wait to be indexed (SQLite); every search reads them one by one."""
 
 INDEXED_TEXT_SQL = {
     ("postgresql", users.name): "{row}search_text || ''",
@@ -49,25 +39,24 @@ INDEXED_TEXT_SQL = {
     ("sqlite", users.name): "{row}search_text",
     ("sqlite", memberships.name): "{row}search_text || '  ' || substr({row}organization_id, -3)",
 }
-_TRIGRAM_SCHEMA_SQL = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
-
-
-_TRIGRAM_SCHEMA_SQL += " WHERE e.extname = 'pg_trgm'"
-
-
-_ORGANIZATION_SUFFIX_LENGTH = 3  # one trigram: each more costs another walk of a long list
-_MAX_INDEX_TERMS = 4  # the longest needles; each more costs a walk of its own and narrows little
+_TRIGRAM_SCHEMA_SQL = (
+    "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+    " WHERE e.extname = 'pg_trgm'"
+)
+_ORGANIZATION_SUFFIX_LENGTH = 3  # one trigram: each further one costs another scan of a long list
+_MAX_INDEX_TERMS = 4  # the longest terms; each further one costs a scan and excludes few rows
 _IS_INDEXED, _IS_MAPPED = "instep_search", "instep_is_mapped"
-_MMAP_BYTES = 256 * 2**20  # bytes a connection: more gains little, and is counted as memory of the process
+_MMAP_BYTES = 256 * 2**20  # bytes per connection: more gains little, and counts as memory of the process
 T = TypeVar("T")
 SearchPosition = Sequence[Any]
-
-
-"""Where somebody stands in a list: by what it is sorted, and the id."""
+"""The position of a row in a list: its sort key and its id."""
 
 
 class SearchRange(NamedTuple):
-    """A part of a list: what comes behind `after`, up to `until` with it; all of it, or what the index gives of it."""
+    """A range of a list: rows after `after`, up to and including `until`.
+
+    `is_indexed`: only the rows that the index returns.
+    """
 
     after: SearchPosition | None
     until: SearchPosition | None = None
@@ -75,24 +64,24 @@ class SearchRange(NamedTuple):
 
     @property
     def shape(self) -> dict[str, bool]:
-        """What a statement for such parts depends on."""
+        """Return the properties that determine the statement for such a range."""
         bounds = {"has_start": self.after is not None, "has_end": self.until is not None}
         return {**bounds, "is_indexed": self.is_indexed}
 
 
 def get_search_index_name(table: str, dialect: str) -> str:
-    """The name of a table's search index."""
+    """Return the name of a table's search index."""
     return f"ix_{table}_search" if dialect == "postgresql" else f"{table}_search"
 
 
 def get_unindexed_fact_name(table: str) -> str:
-    """The fact that says up to which row a table is indexed, while a bulk load holds its index (SQLite)."""
+    """Return the fact with the last indexed row of a table while indexing is deferred (SQLite)."""
     return f"search_held_{table}"
 
 
 def has_search_index(conn: Conn) -> bool:
-    """Whether the database has the trigram indexes; without them searching gets slow among many."""
-    if not conn.info.get(_IS_INDEXED):  # kept with the connection
+    """Return whether the trigram indexes exist. Without them search falls back to a scan."""
+    if not conn.info.get(_IS_INDEXED):  # cached with the connection
         names = [get_search_index_name(table.name, conn.dialect.name) for table in (users, memberships)]
         catalog = "pg_class WHERE relname" if conn.dialect.name == "postgresql" else "sqlite_master WHERE name"
         query = sa.text(f"SELECT count(*) FROM {catalog} IN (:first, :second)")
@@ -102,9 +91,9 @@ def has_search_index(conn: Conn) -> bool:
 
 
 def can_use_index(conn: Conn) -> bool:
-    """Whether the index can be asked; from here on the connection reads from where the system keeps the file (SQLite).
+    """Return whether the index can be used; from now on the connection maps the database file to memory (SQLite).
 
-    Whom an index gives are all over the file: to copy a page of it for each of them takes half of a search.
+    Index matches are spread over the whole file: copying a page for each of them takes half of a search.
     """
     if conn.dialect.name == "sqlite" and not conn.info.get(_IS_MAPPED):
         conn.exec_driver_sql(f"PRAGMA mmap_size={_MMAP_BYTES}")
@@ -113,34 +102,39 @@ def can_use_index(conn: Conn) -> bool:
 
 
 def create_postgresql_index(conn: Conn, table: str) -> None:
-    """Make a table's index where pg_trgm is; nothing where it is not (see migrations.search)."""
+    """Create a table's search index if pg_trgm is installed (see migrations.search)."""
     schema = conn.exec_driver_sql(_TRIGRAM_SCHEMA_SQL).scalar()
     if schema is None:
         return
-    # What was written since the index was last put in order is read by every search: a megabyte, not four.
+    # Every search reads the pending list of the index: limit it to one megabyte instead of four.
     text = INDEXED_TEXT_SQL["postgresql", table].format(row="")
-    how = f"gin (({text}) {schema}.gin_trgm_ops) WITH (gin_pending_list_limit = 1024)"
+    method = f"gin (({text}) {schema}.gin_trgm_ops) WITH (gin_pending_list_limit = 1024)"
     conn.exec_driver_sql(
-        f"CREATE INDEX IF NOT EXISTS {get_search_index_name(table, 'postgresql')} ON {table} USING {how}"
+        f"CREATE INDEX IF NOT EXISTS {get_search_index_name(table, 'postgresql')} ON {table} USING {method}"
     )
 
 
 def build_search_params(
-    conn: Conn, table: sa.Table, needles: Sequence[str], organization_id: str | None = None
+    conn: Conn, table: sa.Table, terms: Sequence[str], organization_id: str | None = None
 ) -> dict[str, Any]:
-    """The parameters of `holds` and `narrowed`; `organization_id` only where its piece is looked for too."""
-    ordered = sorted(needles, key=len, reverse=True)
-    given: dict[str, Any] = {f"needle_{i}": needle for i, needle in enumerate(ordered)}
-    parts = [select_index_term(needle) for needle in ordered[:_MAX_INDEX_TERMS]]
+    """Return the parameters of `build_match_conditions` and `build_index_conditions`.
+
+    `organization_id` only if its suffix is looked up too.
+    """
+    ordered = sorted(terms, key=len, reverse=True)
+    params: dict[str, Any] = {f"needle_{i}": term for i, term in enumerate(ordered)}
+    parts = [select_index_term(term) for term in ordered[:_MAX_INDEX_TERMS]]
     piece = organization_id[-_ORGANIZATION_SUFFIX_LENGTH:] if organization_id else ""
     if conn.dialect.name == "postgresql":
-        return given | {f"part_{i}": part for i, part in enumerate(parts)} | {"piece": piece}
-    found = [trigram for it in (piece, *parts) for trigram in list_trigrams(it)]
-    return given | {"matching": " AND ".join('"{}"'.format(it.replace('"', '""')) for it in dict.fromkeys(found))}
+        return params | {f"part_{i}": part for i, part in enumerate(parts)} | {"piece": piece}
+    found = [trigram for part in (piece, *parts) for trigram in list_trigrams(part)]
+    return params | {
+        "matching": " AND ".join('"{}"'.format(trigram.replace('"', '""')) for trigram in dict.fromkeys(found))
+    }
 
 
 def build_match_conditions(dialect: str, table: sa.Table, count: int) -> list[sa.ColumnElement[bool]]:
-    """That a row holds each of `count` needles."""
+    """Return the conditions that a row contains each of `count` terms."""
     find = sa.func.strpos if dialect == "postgresql" else sa.func.instr
     return [find(table.c.search_text, sa.bindparam(f"needle_{i}", type_=sa.Text)) > 0 for i in range(count)]
 
@@ -148,7 +142,10 @@ def build_match_conditions(dialect: str, table: sa.Table, count: int) -> list[sa
 def build_index_conditions(
     dialect: str, table: sa.Table, count: int, *, has_piece: bool = False
 ) -> list[sa.ColumnElement[bool]]:
-    """That a row may hold them, by the index, which must be there; `has_piece`: and is of the organization."""
+    """Return the conditions that a row may match, by the index, which must exist.
+
+    `has_piece`: and that it belongs to the organization.
+    """
     row = f"{table.name}."
     if dialect == "postgresql":
         text: sa.ColumnElement[str] = sa.literal_column(
@@ -157,59 +154,68 @@ def build_index_conditions(
         names = [f"part_{i}" for i in range(min(count, _MAX_INDEX_TERMS))] + ["piece"] * has_piece
         return [text.like("%" + sa.bindparam(name, type_=sa.Text) + "%") for name in names]
     index = get_search_index_name(table.name, dialect)
-    held = f"(SELECT CAST(value AS INTEGER) FROM instep_facts WHERE name = '{get_unindexed_fact_name(table.name)}')"
+    indexed_until = (
+        f"(SELECT CAST(value AS INTEGER) FROM instep_facts WHERE name = '{get_unindexed_fact_name(table.name)}')"
+    )
     matching = f"SELECT rowid FROM {index} WHERE {index} MATCH :matching"
-    newest = f"SELECT rowid FROM {table.name} WHERE rowid > {held}"
-    is_meant = sa.text(f"{row}rowid IN ({matching} UNION ALL {newest})")
-    return [is_meant.bindparams(sa.bindparam("matching", type_=sa.Text))]  # type: ignore[list-item]
+    newest = f"SELECT rowid FROM {table.name} WHERE rowid > {indexed_until}"
+    is_match = sa.text(f"{row}rowid IN ({matching} UNION ALL {newest})")
+    return [is_match.bindparams(sa.bindparam("matching", type_=sa.Text))]  # type: ignore[list-item]
 
 
 class SearchableList(NamedTuple, Generic[T]):
-    """How a list of a table is walked: `read` gives so many rows of a part of it, of those that are asked for; `go` the
-    place so many rows behind another, whoever is asked for, None where the list ends first.
+    """Access to a list that can be searched.
+
+    `read_rows` returns up to so many matching rows of a range; `skip_rows` returns the position that many rows after
+    another, matching or not, None at the end of the list.
     """
 
     table: sa.Table
-    read: Callable[[SearchRange, int], list[T]]
-    go: Callable[[SearchPosition | None, int], SearchPosition | None]
+    read_rows: Callable[[SearchRange, int], list[T]]
+    skip_rows: Callable[[SearchPosition | None, int], SearchPosition | None]
 
 
 def find_matching_rows(
-    conn: Conn, walk: SearchableList[T], needles: Sequence[str], given: Mapping[str, Any], part: SearchRange, limit: int
+    conn: Conn,
+    searched: SearchableList[T],
+    terms: Sequence[str],
+    params: Mapping[str, Any],
+    part: SearchRange,
+    limit: int,
 ) -> list[T]:
-    """The first `limit` rows of a part of a list that hold the needles, in the list's order.
+    """Return the first `limit` rows of a range of a list that contain the terms, in list order.
 
-    It is walked as far as that is cheap, and then the index is asked for the rest. `given`: what `looking_for` gave.
+    The list is scanned while that is cheap; then the index is used for the rest. `params`: see `build_search_params`.
     """
     if not can_use_index(conn):
-        return walk.read(part, limit)
+        return searched.read_rows(part, limit)
     found: list[T] = []
-    for rows, least in plan_scan_steps(conn, walk.table, needles, given):
-        end = walk.go(part.after, rows)
-        found += walk.read(part._replace(until=end), limit - len(found))
+    for rows, min_found in plan_scan_steps(conn, searched.table, terms, params):
+        end = searched.skip_rows(part.after, rows)
+        found += searched.read_rows(part._replace(until=end), limit - len(found))
         if end is None or len(found) >= limit:
             return found
         part = part._replace(after=end)
-        if len(found) < least:
+        if len(found) < min_found:
             break
-    return found + walk.read(part._replace(is_indexed=True), limit - len(found))
+    return found + searched.read_rows(part._replace(is_indexed=True), limit - len(found))
 
 
 def plan_scan_steps(
-    conn: Conn, table: sa.Table, needles: Sequence[str], given: Mapping[str, Any]
+    conn: Conn, table: sa.Table, terms: Sequence[str], params: Mapping[str, Any]
 ) -> Sequence[tuple[int, int]]:
-    """How far to walk for these.
+    """Return the steps to scan for these terms.
 
-    SQLite counts whom the index knows, up to FEW, in a fraction of a millisecond. PostgreSQL can't without reading
-    them; there one or two letters, or a single word of a-z, may be what many have; all else is taken for rare.
+    SQLite counts index matches up to `SMALL_RESULT_SIZE` in a fraction of a millisecond. PostgreSQL can't without
+    reading them; there one or two letters, or a single word of a-z, may be frequent, and all else is treated as rare.
     """
     if conn.dialect.name == "sqlite":
-        known = conn.execute(
-            _build_count_query(get_search_index_name(table.name, "sqlite")), {"matching": given["matching"]}
+        count = conn.execute(
+            _build_count_query(get_search_index_name(table.name, "sqlite")), {"matching": params["matching"]}
         )
-        return () if known.scalar_one() < SMALL_RESULT_SIZE else SCAN_STEPS
-    is_short = all(it.startswith(" ") for it in needles)
-    is_name = len(needles) == 1 and needles[0].isalpha() and needles[0].islower()
+        return () if count.scalar_one() < SMALL_RESULT_SIZE else SCAN_STEPS
+    is_short = all(term.startswith(" ") for term in terms)
+    is_name = len(terms) == 1 and terms[0].isalpha() and terms[0].islower()
     return SCAN_STEPS if is_short or is_name else RARE_TERM_SCAN_STEPS
 
 
@@ -221,7 +227,7 @@ def _build_count_query(index: str) -> sa.TextClause:
 
 
 def defer_indexing(conn: Conn) -> None:
-    """Rows that are new from here on are indexed later, many at once: ten times as fast (SQLite; else nothing)."""
+    """Index new rows later and in bulk, which is ten times as fast (SQLite; else nothing)."""
     if conn.dialect.name != "sqlite" or not has_search_index(conn):
         return
     for table in (users.name, memberships.name):
@@ -230,17 +236,17 @@ def defer_indexing(conn: Conn) -> None:
 
 
 def index_deferred_rows(conn: Conn, *, pending: int = 0) -> None:
-    """Index what was held back in the tables where more than `pending` rows wait."""
+    """Index deferred rows in the tables where more than `pending` rows wait."""
     if conn.dialect.name != "sqlite" or not has_search_index(conn):
         return
     for table in (users.name, memberships.name):
         fact = {"name": get_unindexed_fact_name(table)}
         newest = f"(SELECT max(rowid) FROM {table})"
-        waiting = f"SELECT CAST(value AS INTEGER), {newest} FROM instep_facts WHERE name = :name"
-        row = conn.execute(sa.text(waiting), fact).first()
+        query = f"SELECT CAST(value AS INTEGER), {newest} FROM instep_facts WHERE name = :name"
+        row = conn.execute(sa.text(query), fact).first()
         if row is None or (row[1] or 0) - row[0] <= pending:
             continue
         text, index = INDEXED_TEXT_SQL["sqlite", table].format(row=""), get_search_index_name(table, "sqlite")
-        rows = f"SELECT rowid, {text} FROM {table} WHERE rowid > :held"
-        conn.execute(sa.text(f"INSERT INTO {index} (rowid, text) {rows}"), {"held": row[0]})
+        rows = f"SELECT rowid, {text} FROM {table} WHERE rowid > :indexed_until"
+        conn.execute(sa.text(f"INSERT INTO {index} (rowid, text) {rows}"), {"indexed_until": row[0]})
         conn.execute(sa.text("DELETE FROM instep_facts WHERE name = :name"), fact)

@@ -20,9 +20,9 @@ _TABLES_BY_KIND: dict[EntityKind, sa.Table] = {"user": users, "organization": or
 def list_mirror_rows(
     conn: Conn, kind: EntityKind, *, since: int, until: int | None, after: str = ""
 ) -> tuple[list[MirroredEntity], tuple[int, str] | None]:
-    """Rows of things made from `since` until before `until`, by Clerk's clock; a few thousand, and where to go on.
+    """Return rows created from `since` until before `until`, by Clerk's clock, and the position to continue at.
 
-    To go on, give the time and the id that came back as `since` and `after`.
+    Returns up to `CHUNK_SIZE` rows. To continue, pass the returned time and id as `since` and `after`.
     """
     bound = {"at": since, "id": after, "until": 2**62 if until is None else until}
     rows = conn.execute(_build_range_query(kind), bound).all()
@@ -30,47 +30,47 @@ def list_mirror_rows(
 
 
 def find_mirror_rows(conn: Conn, kind: EntityKind, clerk_ids: Iterable[str]) -> list[MirroredEntity]:
-    """The rows of these, wherever they are."""
+    """Return the rows with these Clerk ids."""
     table = _TABLES_BY_KIND[kind]
     query = sa.select(*_select_columns(kind)).where(is_one_of(conn, table.c.clerk_id, sorted(set(clerk_ids))))
     return [_to_mirror_row(row) for row in conn.execute(query)]
 
 
 def is_mirror_empty(conn: Conn) -> bool:
-    """Whether nothing of Clerk's is here yet."""
-    known = [sa.select(it.c.id).where(it.c.clerk_id.is_not(None)).limit(1) for it in (users, organizations)]
-    return all(conn.execute(query).first() is None for query in known)
+    """Return whether the mirror has nothing of Clerk yet."""
+    queries = [sa.select(t.c.id).where(t.c.clerk_id.is_not(None)).limit(1) for t in (users, organizations)]
+    return all(conn.execute(query).first() is None for query in queries)
 
 
 def count_mirror_rows(conn: Conn, kind: EntityKind) -> int:
-    """How many living things of Clerk's there are here."""
+    """Return the number of existing Clerk entities in the mirror."""
     table = _TABLES_BY_KIND[kind]
-    living = sa.select(sa.func.count()).where(table.c.clerk_id.is_not(None), table.c.gone_at.is_(None))
-    return int(conn.execute(living).scalar_one())
+    query = sa.select(sa.func.count()).where(table.c.clerk_id.is_not(None), table.c.gone_at.is_(None))
+    return int(conn.execute(query).scalar_one())
 
 
 class MirrorRowLabel(Struct, frozen=True):
-    """What to call a row."""
+    """A row id and the label to display for it."""
 
     id: str
     label: str
 
 
 def list_duplicate_emails(conn: Conn, limit: int) -> list[tuple[str, list[MirrorRowLabel]]]:
-    """Addresses that several living people of Clerk's have here, and who they are."""
+    """Return addresses that several Clerk users share, with these users."""
     email = sa.func.lower(users.c.email)
-    living = (users.c.clerk_id.is_not(None), users.c.gone_at.is_(None), users.c.email.is_not(None))
-    several = sa.select(email).where(*living).group_by(email).having(sa.func.count() > 1).limit(limit)
-    addresses = [str(it) for it in conn.execute(several).scalars()]
-    people = sa.select(email, users.c.id, users.c.clerk_id).where(*living, is_one_of(conn, email, addresses))
+    is_current = (users.c.clerk_id.is_not(None), users.c.gone_at.is_(None), users.c.email.is_not(None))
+    duplicates = sa.select(email).where(*is_current).group_by(email).having(sa.func.count() > 1).limit(limit)
+    addresses = [str(address) for address in conn.execute(duplicates).scalars()]
+    query = sa.select(email, users.c.id, users.c.clerk_id).where(*is_current, is_one_of(conn, email, addresses))
     found: dict[str, list[MirrorRowLabel]] = {address: [] for address in addresses}
-    for address, id, clerk_id in conn.execute(people.order_by(users.c.id)):
-        found[address].append(MirrorRowLabel(id, clerk_id))
+    for address, user_id, clerk_id in conn.execute(query.order_by(users.c.id)):
+        found[address].append(MirrorRowLabel(user_id, clerk_id))
     return sorted(found.items())
 
 
 def list_linkable_users(conn: Conn, limit: int) -> list[tuple[str, str, str]]:
-    """People without a Clerk account whose address a person of Clerk's has too: our id, the address, Clerk's id."""
+    """Return local users with the address of a Clerk user: our id, the address, the Clerk id."""
     local, linked = users.alias("local"), users.alias("linked")
     same = sa.func.lower(local.c.email) == sa.func.lower(linked.c.email)
     query = (
@@ -80,11 +80,11 @@ def list_linkable_users(conn: Conn, limit: int) -> list[tuple[str, str, str]]:
         .order_by(local.c.id)
         .limit(limit)
     )
-    return [(id, email, clerk_id) for id, email, clerk_id in conn.execute(query)]
+    return [(user_id, email, clerk_id) for user_id, email, clerk_id in conn.execute(query)]
 
 
 def list_legacy_invited_members(conn: Conn, limit: int) -> list[MirrorRowLabel]:
-    """Rows that say "invited", from a time when invitations were kept as members."""
+    """Return rows with the status "invited", from versions that stored invitations as members."""
     query = (
         sa.select(memberships.c.id, users.c.email, users.c.id)
         .join(users, users.c.id == memberships.c.user_id)
@@ -92,66 +92,79 @@ def list_legacy_invited_members(conn: Conn, limit: int) -> list[MirrorRowLabel]:
         .order_by(memberships.c.id)
         .limit(limit)
     )
-    return [MirrorRowLabel(id, email or user_id) for id, email, user_id in conn.execute(query)]
+    return [MirrorRowLabel(row_id, email or user_id) for row_id, email, user_id in conn.execute(query)]
 
 
 def find_labels(conn: Conn, kind: EntityKind, ids: Sequence[str]) -> dict[str, str]:
-    """What to call these rows (by our ids): an address or a name; a membership by both its sides."""
+    """Return labels of rows by our ids: an address or a name; for a membership both user and organization."""
     if kind == "user":
-        shown = sa.func.coalesce(users.c.email, users.c.username, users.c.sort_name)
-        query = sa.select(users.c.id, shown).where(is_one_of(conn, users.c.id, ids))
+        label = sa.func.coalesce(users.c.email, users.c.username, users.c.sort_name)
+        query = sa.select(users.c.id, label).where(is_one_of(conn, users.c.id, ids))
     elif kind == "organization":
         query = sa.select(organizations.c.id, organizations.c.name).where(is_one_of(conn, organizations.c.id, ids))
     else:
-        who = sa.func.coalesce(users.c.email, users.c.username, users.c.sort_name)
+        name = sa.func.coalesce(users.c.email, users.c.username, users.c.sort_name)
         query = (
-            sa.select(memberships.c.id, who + " in " + organizations.c.name)
+            sa.select(memberships.c.id, name + " in " + organizations.c.name)
             .join(users, users.c.id == memberships.c.user_id)
             .join(organizations, organizations.c.id == memberships.c.organization_id)
             .where(is_one_of(conn, memberships.c.id, ids))
         )
-    return {str(id): str(label) for id, label in conn.execute(query)}
+    return {str(row_id): str(label) for row_id, label in conn.execute(query)}
 
 
 def find_membership_pairs(conn: Conn, membership_ids: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
-    """Clerk's ids of the organization and the user of memberships (by Clerk's ids): how Clerk finds one."""
+    """Return the Clerk ids of organization and user by Clerk membership id, as Clerk needs them."""
     query = (
         sa.select(memberships.c.clerk_id, organizations.c.clerk_id, users.c.clerk_id)
         .join(users, users.c.id == memberships.c.user_id)
         .join(organizations, organizations.c.id == memberships.c.organization_id)
         .where(is_one_of(conn, memberships.c.clerk_id, membership_ids))
     )
-    return {id: (organization, user) for id, organization, user in conn.execute(query)}
+    return {clerk_id: (organization, user) for clerk_id, organization, user in conn.execute(query)}
 
 
 def _select_columns(kind: EntityKind) -> list[sa.ColumnElement[Any]]:
-    """Our id second and the time of making ninth, which `list_ours` goes on from; the content from the eleventh on."""
+    """Return the columns of a row.
+
+    Our id is second and the creation time ninth, where `list_mirror_rows` continues; the content starts at the
+    eleventh.
+    """
     table = _TABLES_BY_KIND[kind]
     c = table.c
-    no: sa.ColumnElement[bool] = sa.false()
-    is_kept, is_deactivated = no, no
+    false: sa.ColumnElement[bool] = sa.false()
+    is_kept, is_deactivated = false, false
     if kind == "user":
         is_deactivated = sa.not_(c.is_active)
     if kind == "membership":
         is_deactivated = c.status == "deactivated"
         is_kept = sa.and_(is_deactivated, sa.func.coalesce(c.deactivation, "") == "membership")
     content = [sa.cast(c[name], sa.Text) if name == "public_metadata" else c[name] for name in CONTENT_FIELDS[kind]]
-    standing = [c.clerk_id, c.id, c.version, c.digest, c.gone_at, is_kept, is_deactivated, c.changed_at, c.joined_at]
-    return [*standing, c.absent_at, *content]
+    state = [c.clerk_id, c.id, c.version, c.digest, c.gone_at, is_kept, is_deactivated, c.changed_at, c.joined_at]
+    return [*state, c.absent_at, *content]
 
 
 @lru_cache
 def _build_range_query(kind: EntityKind) -> sa.Select[Any]:
     c = _TABLES_BY_KIND[kind].c
-    at, id = sa.bindparam("at", type_=sa.BigInteger), sa.bindparam("id", type_=sa.Text)
+    since, after = sa.bindparam("at", type_=sa.BigInteger), sa.bindparam("id", type_=sa.Text)
     until = sa.bindparam("until", type_=sa.BigInteger)
-    query = sa.select(*_select_columns(kind)).where(c.clerk_id.is_not(None), c.joined_at >= at, c.joined_at < until)
-    return query.where(sa.or_(c.joined_at > at, c.id > id)).order_by(c.joined_at, c.id).limit(CHUNK_SIZE)
+    query = sa.select(*_select_columns(kind)).where(c.clerk_id.is_not(None), c.joined_at >= since, c.joined_at < until)
+    return query.where(sa.or_(c.joined_at > since, c.id > after)).order_by(c.joined_at, c.id).limit(CHUNK_SIZE)
 
 
 def _to_mirror_row(row: Any) -> MirroredEntity:
-    clerk_id, id, version, digest, gone_at, is_kept, is_out, changed_at, _, absent_at, *content = row
-    is_gone = gone_at is not None
+    clerk_id, row_id, version, digest, gone_at, is_kept, is_deactivated, changed_at, _, absent_at, *content = row
+    is_deleted = gone_at is not None
     return MirroredEntity(
-        clerk_id, id, version, digest, is_gone, bool(is_kept), bool(is_out), changed_at, tuple(content), absent_at
+        clerk_id,
+        row_id,
+        version,
+        digest,
+        is_deleted,
+        bool(is_kept),
+        bool(is_deactivated),
+        changed_at,
+        tuple(content),
+        absent_at,
     )

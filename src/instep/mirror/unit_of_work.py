@@ -1,4 +1,4 @@
-"""Unit of work: the observations and changes of one transaction, each reconciled against the mirror."""
+"""Unit of work: the states and changes of one transaction, each reconciled against the mirror."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,29 +46,29 @@ _ID_PREFIXES = {"user": "usr", "organization": "ogn", "membership": "mbr"}
 
 
 class PendingWrite(Struct, frozen=True):
-    """One thing to write: the last news of it that won, our id of it, and what the mirror had of it before.
+    """A row to write: the last winning state of an entity, its row id, and the mirrored state before.
 
-    `replaces`: the memberships that this one is instead of, with the id of a grave for each.
+    `replaces`: Clerk ids of memberships that this one replaces, with a new row id for the tombstone of each.
     """
 
-    news: EntityState
+    state: EntityState
     id: str
     before: MirroredState | None
     replaces: Mapping[str, str] = {}
 
     @property
     def is_new(self) -> bool:
-        """Whether the mirror did not have it."""
+        """Return whether the entity was not in the mirror."""
         return self.before is None
 
     @property
     def was_deleted(self) -> bool:
-        """Whether the mirror called it dead."""
-        return self.before is not None and self.before.is_gone
+        """Return whether the entity was marked as deleted in the mirror."""
+        return self.before is not None and self.before.is_deleted
 
 
 class LocalMembership(Struct, frozen=True, kw_only=True):
-    """A membership of a local organization that was made for someone who signed up by an invitation to it."""
+    """A membership of a local organization, created for a user who signed up by an invitation to it."""
 
     membership_id: str
     organization_id: str
@@ -77,286 +77,298 @@ class LocalMembership(Struct, frozen=True, kw_only=True):
 
 
 class UnitOfWork:
-    """Decides news against the mirror and against what was taken before in the same transaction.
+    """Reconciles states with the mirror and with earlier states of the same transaction.
 
-    Clerk has one membership of a person in an organization at a time: one that is newer ends the older, whichever
-    comes first. `superseded` are those that ended so. `joined` is what followed from the news, once they are written;
-    `statuses` are then the statuses of the memberships that were written (our ids).
+    Clerk has one membership per user and organization at a time: a newer one ends an older one, in whatever order they
+    arrive. `superseded` are the changes that ended such. After writing, `local_memberships` are the memberships created
+    as a consequence, and `membership_statuses` the statuses of written memberships by row id.
     """
 
     def __init__(
         self,
         known: dict[EntityKey, MirroredState],
         unlinked: dict[str, str],
-        standing: dict[MembershipPair, list[MembershipRow]],
-        ours: dict[str, bool],
+        memberships: dict[MembershipPair, list[MembershipRow]],
+        reserved_ids: dict[str, bool],
         content: Mapping[EntityKey, Mapping[str, object]],
     ) -> None:
         self.known = known
-        self.before = {it.clerk_id: it for them in standing.values() for it in them}
+        self.memberships_before = {row.clerk_id: row for rows in memberships.values() for row in rows}
         self.superseded: list[Change] = []
-        self.statuses: dict[str, str] = {}
+        self.membership_statuses: dict[str, str] = {}
         self._unlinked = unlinked
-        self._standing = standing
-        self._ours = ours
-        self._content = content
-        self._graves: dict[str, dict[str, str]] = {}
-        self._before: dict[EntityKey, MirroredState | None] = {}
-        self._last: dict[EntityKey, EntityState] = {}
-        self.joined: list[LocalMembership] = []
+        self._memberships = memberships
+        self._reserved_ids = reserved_ids
+        self._content_by_key = content
+        self._tombstone_ids: dict[str, dict[str, str]] = {}
+        self._known_before: dict[EntityKey, MirroredState | None] = {}
+        self._last_states: dict[EntityKey, EntityState] = {}
+        self.local_memberships: list[LocalMembership] = []
 
-    def answer(self, answer: RefetchResult) -> ReconcileDecision:
-        """Decide what a reading found."""
-        return self.take(answer.news, is_read=True, asked=answer.known)
+    def reconcile_refetched(self, result: RefetchResult) -> ReconcileDecision:
+        """Reconcile a state that was read from Clerk on request."""
+        return self.reconcile(result.state, is_read=True, expected=result.known)
 
-    def take(
-        self, news: EntityState, *, is_read: bool = False, asked: MirroredState | None = None
+    def reconcile(
+        self, state: EntityState, *, is_read: bool = False, expected: MirroredState | None = None
     ) -> ReconcileDecision:
-        """Decide one piece of news; a membership whose parent is not here yet asks for the parent first."""
-        known = self.known.get(news.key) or self._local(news)
-        if isinstance(news, Observation) and news.absent:
-            whole = self._fill_missing_fields(news, known, is_read)
-            if not isinstance(whole, Observation):
-                return whole
-            news = whole
-        if isinstance(news.entity, ClerkMembership) and known is None:
-            for parent in get_parent_keys(news.entity):
+        """Reconcile one state; a membership with an unknown parent requests the parent first."""
+        known = self.known.get(state.key) or self._find_local_user(state)
+        if isinstance(state, Observation) and state.absent:
+            completed = self._fill_missing_fields(state, known, is_read)
+            if not isinstance(completed, Observation):
+                return completed
+            state = completed
+        if isinstance(state.entity, ClerkMembership) and known is None:
+            for parent in get_parent_keys(state.entity):
                 if parent not in self.known:
                     return NeedsRefetch(parent)
-            known = self._move(news)
-        if isinstance(news, Observation) and isinstance(news.entity, ClerkMembership):
-            is_living = known is None or not known.is_gone
-            if is_living and self._has_newer(news, news.entity):
-                news = Tombstone(news.key, news.entity)
-        standing = known
-        if known is not None and known.absent_at is not None and self._has_dead_parent(news):
-            # What is said of it counts for the day on which it lives again, with its parent and not before.
-            standing = replace(known, is_gone=False, absent_at=None)
-        verdict = reconcile(standing, news, is_read=is_read, asked=asked)
-        if isinstance(verdict, Change):
-            self._before.setdefault(news.key, known)
-            self.known[news.key] = compute_mirrored_state(verdict, known.id if known else self._new_id(news))
-            self._last[news.key] = news
-            if isinstance(news, Observation) and isinstance(news.entity, ClerkMembership):
-                self._supersede_older(news, news.entity)
-        return verdict
+            known = self._find_kept_row(state)
+        if isinstance(state, Observation) and isinstance(state.entity, ClerkMembership):
+            is_current = known is None or not known.is_deleted
+            if is_current and self._has_newer(state, state.entity):
+                state = Tombstone(state.key, state.entity)
+        effective = known
+        if known is not None and known.absent_at is not None and self._has_deleted_parent(state):
+            # The state takes effect when the membership is revived with its parent, not before.
+            effective = replace(known, is_gone=False, absent_at=None)
+        decision = reconcile(effective, state, is_read=is_read, expected=expected)
+        if isinstance(decision, Change):
+            self._known_before.setdefault(state.key, known)
+            self.known[state.key] = compute_mirrored_state(decision, known.id if known else self._new_id(state))
+            self._last_states[state.key] = state
+            if isinstance(state, Observation) and isinstance(state.entity, ClerkMembership):
+                self._supersede_older(state, state.entity)
+        return decision
 
-    def check_block_status(self, said: UserRestrictions) -> NeedsRefetch | None:
-        """Return what to ask where a membership says of its person what the mirror does not know."""
-        known = self.known.get(said.key)
-        if known is None or known.is_gone:
+    def check_restrictions(self, reported: UserRestrictions) -> NeedsRefetch | None:
+        """Return a request for the user if a membership reports restrictions that the mirror doesn't have."""
+        known = self.known.get(reported.key)
+        if known is None or known.is_deleted:
             return None
-        is_same = said.is_banned in (None, known.is_banned) and said.is_deprovisioned in (None, known.is_deprovisioned)
-        return None if is_same else NeedsRefetch(said.key, None, known)
+        is_same = reported.is_banned in (None, known.is_banned) and reported.is_deprovisioned in (
+            None,
+            known.is_deprovisioned,
+        )
+        return None if is_same else NeedsRefetch(reported.key, None, known)
 
     def _fill_missing_fields(
-        self, news: Observation, known: MirroredState | None, is_read: bool
+        self, state: Observation, known: MirroredState | None, is_read: bool
     ) -> Observation | NeedsRefetch | Ignored:
-        """Put what the mirror holds in the place of what Clerk did not send; a thing that came within another one
-        decides nothing about a known one that it does not say whole.
+        """Fill fields that Clerk did not send from the mirror.
 
-        A reading leaves out no field but one that says nothing (OPTIONAL). A webhook may; it lets nobody in whom
-        Clerk barred, and Clerk is asked.
+        An embedded entity decides nothing about a known one whose fields it leaves out. A read leaves out only optional
+        fields that are false. A webhook may leave out others; it does not unblock a user blocked in Clerk, and Clerk is
+        read instead.
         """
-        if known is None or (known.is_gone and not is_read):
-            return replace(news, absent=frozenset())
-        absent = news.absent - OPTIONAL_FIELDS if is_read or not known.is_deprovisioned else news.absent
+        if known is None or (known.is_deleted and not is_read):
+            return replace(state, absent=frozenset())
+        absent = state.absent - OPTIONAL_FIELDS if is_read or not known.is_deprovisioned else state.absent
         if not absent:
-            return replace(news, absent=frozenset())
-        is_newer = news.version > known.version and not is_read
-        if news.is_embedded:
-            return NeedsRefetch(news.key, news.entity, known) if is_newer else Ignored(OLDER_REASON)
+            return replace(state, absent=frozenset())
+        is_newer = state.version > known.version and not is_read
+        if state.is_embedded:
+            return NeedsRefetch(state.key, state.entity, known) if is_newer else Ignored(OLDER_REASON)
         if is_newer and absent & OPTIONAL_FIELDS:
-            return NeedsRefetch(news.key, news.entity, known)
-        return make_observation(_replace_fields(news.entity, absent, self._content.get(news.key, {})), news.version)
+            return NeedsRefetch(state.key, state.entity, known)
+        return make_observation(
+            _replace_fields(state.entity, absent, self._content_by_key.get(state.key, {})), state.version
+        )
 
-    def _has_newer(self, news: Observation, entity: ClerkMembership) -> bool:
-        """Return whether a newer membership of the same person in the same organization has not ended."""
-        others = (it for it in self._standing.get(_get_membership_pair(entity), ()) if it.clerk_id != news.key.id)
-        return any(_get_row_age(it) > _get_observation_age(news, entity) for it in others if not it.is_kept)
+    def _has_newer(self, state: Observation, entity: ClerkMembership) -> bool:
+        """Return whether a newer membership of the same user and organization has not ended."""
+        rows = self._memberships.get(_get_membership_pair(entity), ())
+        others = (row for row in rows if row.clerk_id != state.key.id and not row.is_kept)
+        return any(_get_row_age(row) > _get_observation_age(state, entity) for row in others)
 
-    def _supersede_older(self, news: Observation, entity: ClerkMembership) -> None:
-        """Note this membership as the one of its pair, and end those that are older."""
-        pair, own = _get_membership_pair(entity), self.known[news.key]
-        for it in self._standing.get(pair, ()):
-            if it.clerk_id == news.key.id or it.is_kept:
+    def _supersede_older(self, state: Observation, entity: ClerkMembership) -> None:
+        """Make this membership the current one of its pair, and end older ones."""
+        pair, own = _get_membership_pair(entity), self.known[state.key]
+        for row in self._memberships.get(pair, ()):
+            if row.clerk_id == state.key.id or row.is_kept:
                 continue
-            key = EntityKey("membership", it.clerk_id)
-            known = self.known.get(key) or MirroredState(it.id, it.version, it.digest, is_gone=False)
-            if known.is_gone and known.absent_at is None:
+            key = EntityKey("membership", row.clerk_id)
+            known = self.known.get(key) or MirroredState(row.id, row.version, row.digest, is_deleted=False)
+            if known.is_deleted and known.absent_at is None:
                 continue  # its own deletion is in this transaction too
-            change = Change(Tombstone(key, replace(entity, clerk_id=it.clerk_id, role=it.role)), known)
-            self._before.setdefault(key, known if it.clerk_id in self.before else None)
-            self.known[key], self._last[key] = compute_mirrored_state(change, known.id), change.news
+            change = Change(Tombstone(key, replace(entity, clerk_id=row.clerk_id, role=row.role)), known)
+            self._known_before.setdefault(key, known if row.clerk_id in self.memberships_before else None)
+            self.known[key], self._last_states[key] = compute_mirrored_state(change, known.id), change.state
             self.superseded.append(change)
-        organization, user = (self.known[it].id for it in reversed(get_parent_keys(entity)))
-        mine = self.before.get(news.key.id)
-        present = MembershipRow(
+        organization, user = (self.known[parent].id for parent in reversed(get_parent_keys(entity)))
+        before = self.memberships_before.get(state.key.id)
+        current = MembershipRow(
             id=own.id,
-            clerk_id=news.key.id,
+            clerk_id=state.key.id,
             organization_id=organization,
             user_id=user,
             role=entity.role,
-            status=mine.status if mine else "active",
-            joined_at=_get_observation_age(news, entity)[0],
-            version=news.version,
-            digest=news.digest,
-            is_kept=mine.is_kept if mine else False,
+            status=before.status if before else "active",
+            joined_at=_get_observation_age(state, entity)[0],
+            version=state.version,
+            digest=state.digest,
+            is_kept=before.is_kept if before else False,
         )
-        self._standing[pair] = [present]
+        self._memberships[pair] = [current]
 
-    def last_observation_of(self, key: EntityKey) -> EntityState | None:
-        """Return the last news of a thing that won in this transaction."""
-        return self._last.get(key)
+    def last_state_of(self, key: EntityKey) -> EntityState | None:
+        """Return the last winning state of an entity in this transaction."""
+        return self._last_states.get(key)
 
-    def about(self, change: Change) -> tuple[str | None, dict[str, Any]]:
-        """Return our id of the organization that a change belongs to, and how the thing was and is.
+    def describe_change(self, change: Change) -> tuple[str | None, dict[str, Any]]:
+        """Return our id of the organization that a change belongs to, and the values before and after.
 
-        To be asked once the changes are written.
+        Call it after the changes are written.
         """
-        news, known = change.news, self.known.get(change.news.key)
-        if news.key.kind == "organization":
+        state, known = change.state, self.known.get(change.state.key)
+        if state.key.kind == "organization":
             return (known.id if known else None), {}
-        if news.key.kind == "user":
-            was, now = _get_block_status(change.known), _get_block_status(compute_mirrored_state(change, ""))
-            is_told = change.known is not None and was != now and not change.is_gone
-            return None, {"before": {"status": was}, "after": {"status": now}} if is_told else {}
-        before, entity = self.before.get(news.key.id), news.entity
-        organization, user = (before.organization_id, before.user_id) if before else (None, None)
+        if state.key.kind == "user":
+            before, after = _get_block_status(change.known), _get_block_status(compute_mirrored_state(change, ""))
+            has_details = change.known is not None and before != after and not change.is_deletion
+            return None, {"before": {"status": before}, "after": {"status": after}} if has_details else {}
+        row, entity = self.memberships_before.get(state.key.id), state.entity
+        organization, user = (row.organization_id, row.user_id) if row else (None, None)
         if isinstance(entity, ClerkMembership):
-            user, organization = (self.known[it].id if it in self.known else None for it in get_parent_keys(entity))
-        role = entity.role if isinstance(entity, ClerkMembership) else before.role if before else None
-        if change.is_gone:
-            status = before.status if before and before.is_kept else "removed"
+            parents = get_parent_keys(entity)
+            user, organization = (self.known[parent].id if parent in self.known else None for parent in parents)
+        role = entity.role if isinstance(entity, ClerkMembership) else row.role if row else None
+        if change.is_deletion:
+            status = row.status if row and row.is_kept else "removed"
         else:
-            status = before.status if before else self.statuses.get(known.id if known else "", "active")
-        was_so = {"role": before.role, "status": before.status} if before else None
-        return organization, {"user": user, "before": was_so, "after": {"role": role, "status": status}}
+            status = row.status if row else self.membership_statuses.get(known.id if known else "", "active")
+        previous = {"role": row.role, "status": row.status} if row else None
+        return organization, {"user": user, "before": previous, "after": {"role": role, "status": status}}
 
-    def entries(self) -> list[PendingWrite]:
-        """Everything that must be written."""
-        graves = self._graves
+    def list_writes(self) -> list[PendingWrite]:
+        """Return everything to write."""
+        replaced = self._tombstone_ids
         return [
-            PendingWrite(news, id := self.known[key].id, self._before[key], graves.get(id, {}))
-            for key, news in self._last.items()
+            PendingWrite(state, row_id := self.known[key].id, self._known_before[key], replaced.get(row_id, {}))
+            for key, state in self._last_states.items()
         ]
 
-    def _has_dead_parent(self, news: EntityState) -> bool:
-        if not isinstance(news, Observation) or not isinstance(news.entity, ClerkMembership):
+    def _has_deleted_parent(self, state: EntityState) -> bool:
+        if not isinstance(state, Observation) or not isinstance(state.entity, ClerkMembership):
             return False
-        return any(it in self.known and self.known[it].is_gone for it in get_parent_keys(news.entity))
+        return any(key in self.known and self.known[key].is_deleted for key in get_parent_keys(state.entity))
 
-    def _move(self, news: EntityState) -> MirroredState | None:
-        """Someone who is deactivated, and whom Clerk removed for that, is a member there again: it is the same row.
+    def _find_kept_row(self, state: EntityState) -> MirroredState | None:
+        """Return the row of a deactivated member that Clerk had removed, when the user is a member there again.
 
-        Not for a membership that ended before the one which the row stands for now: that one is dead already.
+        Not for a membership that ended before the one that the row stands for now: that one is deleted already.
         """
-        if not isinstance(news, Observation) or not isinstance(news.entity, ClerkMembership):
+        if not isinstance(state, Observation) or not isinstance(state.entity, ClerkMembership):
             return None
-        pair = _get_membership_pair(news.entity)
-        kept = next((it for it in self._standing.get(pair, ()) if it.is_kept), None)
+        pair = _get_membership_pair(state.entity)
+        kept = next((row for row in self._memberships.get(pair, ()) if row.is_kept), None)
         if kept is None:
             return None
-        if kept.clerk_id != news.key.id:
-            grave = MirroredState(new_id("mbr"), 0, "", is_gone=True)
-            if 0 < news.entity.joined_at < kept.version:  # 0: not known
-                return grave
+        if kept.clerk_id != state.key.id:
+            tombstone = MirroredState(new_id("mbr"), 0, "", is_deleted=True)
+            if 0 < state.entity.joined_at < kept.version:  # 0: unknown
+                return tombstone
             old = EntityKey("membership", kept.clerk_id)
-            self.known[old] = grave
-            self._last.pop(old, None)
-            self._graves.setdefault(kept.id, {})[kept.clerk_id] = grave.id
-            moved = replace(kept, clerk_id=news.key.id, version=news.version)
-            self._standing[pair] = [moved if it is kept else it for it in self._standing[pair]]
-            self.before[news.key.id] = moved
-        return MirroredState(kept.id, 0, "", is_gone=False)
+            self.known[old] = tombstone
+            self._last_states.pop(old, None)
+            self._tombstone_ids.setdefault(kept.id, {})[kept.clerk_id] = tombstone.id
+            relinked = replace(kept, clerk_id=state.key.id, version=state.version)
+            self._memberships[pair] = [relinked if row is kept else row for row in self._memberships[pair]]
+            self.memberships_before[state.key.id] = relinked
+        return MirroredState(kept.id, 0, "", is_deleted=False)
 
-    def _local(self, news: EntityState) -> MirroredState | None:
-        """A person we knew before Clerk did, who has no Clerk account yet: our id, or the same verified address."""
-        if (own := _get_own_id(news)) and self._ours.get(own):
-            self._ours[own] = False
-            return MirroredState(own, 0, "", is_gone=False)
-        email = _get_linking_email(news)
-        id = self._unlinked.pop(canonicalize_email(email), None) if email else None
-        return MirroredState(id, 0, "", is_gone=False) if id else None
+    def _find_local_user(self, state: EntityState) -> MirroredState | None:
+        """Return a user known before Clerk created it: by our id, or by the same verified address."""
+        if (own := _get_own_id(state)) and self._reserved_ids.get(own):
+            self._reserved_ids[own] = False
+            return MirroredState(own, 0, "", is_deleted=False)
+        email = _get_linking_email(state)
+        user_id = self._unlinked.pop(canonicalize_email(email), None) if email else None
+        return MirroredState(user_id, 0, "", is_deleted=False) if user_id else None
 
-    def _new_id(self, news: EntityState) -> str:
-        """The id that we gave a person before Clerk made them, if nobody has it; else a new one."""
-        own = _get_own_id(news)
-        if own is None or own in self._ours:
-            return new_id(_ID_PREFIXES[news.key.kind])
-        self._ours[own] = False
+    def _new_id(self, state: EntityState) -> str:
+        """Return the id that we reserved for a user before Clerk created it, if it is free; else a new one."""
+        own = _get_own_id(state)
+        if own is None or own in self._reserved_ids:
+            return new_id(_ID_PREFIXES[state.key.kind])
+        self._reserved_ids[own] = False
         return own
 
 
-def open_unit_of_work(conn: Conn, news: Sequence[EntityState]) -> UnitOfWork:
-    """A ledger that knows everything these news are about; their rows stay ours until the transaction ends."""
-    known = find_known_states(conn, collect_keys(news))
-    new = [it for it in news if it.key not in known]
-    unlinked = find_unlinked_user_ids(conn, [email for it in new if (email := _get_linking_email(it))])
-    ours = find_reserved_user_ids(conn, [own for it in new if (own := _get_own_id(it))])
-    pairs = [_get_membership_pair(it.entity) for it in news if isinstance(it.entity, ClerkMembership)]
-    bare = [it.key.id for it in news if it.key.kind == "membership" and it.entity is None]
-    standing = lock_current_memberships(conn, pairs, bare)
-    partial = [it for it in news if isinstance(it, Observation) and it.absent and it.key in known]
-    lost = [it.key for it in partial if not it.absent <= OPTIONAL_FIELDS or known[it.key].is_deprovisioned]
-    return UnitOfWork(known, unlinked, standing, ours, find_content(conn, lost))
+def open_unit_of_work(conn: Conn, states: Sequence[EntityState]) -> UnitOfWork:
+    """Open a unit of work with the mirrored states that these states are about.
+
+    Their rows stay locked until the transaction ends.
+    """
+    known = find_known_states(conn, collect_keys(states))
+    new = [state for state in states if state.key not in known]
+    unlinked = find_unlinked_user_ids(conn, [email for state in new if (email := _get_linking_email(state))])
+    reserved_ids = find_reserved_user_ids(conn, [own for state in new if (own := _get_own_id(state))])
+    pairs = [_get_membership_pair(state.entity) for state in states if isinstance(state.entity, ClerkMembership)]
+    without_entity = [state.key.id for state in states if state.key.kind == "membership" and state.entity is None]
+    memberships = lock_current_memberships(conn, pairs, without_entity)
+    partial = [state for state in states if isinstance(state, Observation) and state.absent and state.key in known]
+    incomplete = [
+        state.key for state in partial if not state.absent <= OPTIONAL_FIELDS or known[state.key].is_deprovisioned
+    ]
+    return UnitOfWork(known, unlinked, memberships, reserved_ids, find_content(conn, incomplete))
 
 
-def collect_keys(news: Iterable[EntityState]) -> set[EntityKey]:
-    """Everything that must be looked up before these news can be decided: the things and their parents."""
+def collect_keys(states: Iterable[EntityState]) -> set[EntityKey]:
+    """Return the keys required to reconcile these states: the entities and their parents."""
     keys: set[EntityKey] = set()
-    for item in news:
-        keys.add(item.key)
-        if isinstance(item.entity, ClerkMembership):
-            keys.update(get_parent_keys(item.entity))
+    for state in states:
+        keys.add(state.key)
+        if isinstance(state.entity, ClerkMembership):
+            keys.update(get_parent_keys(state.entity))
     return keys
 
 
 def get_parent_keys(membership: ClerkMembership) -> tuple[EntityKey, EntityKey]:
-    """The user and the organization of a membership."""
+    """Return the keys of the user and the organization of a membership."""
     return EntityKey("user", membership.user), EntityKey("organization", membership.organization)
 
 
 def _get_block_status(known: MirroredState | None) -> str:
-    """Return the state of a person by which Clerk bars them."""
+    """Return the status with which Clerk blocks a user."""
     if known is None:
         return "active"
     return "banned" if known.is_banned else "deprovisioned" if known.is_deprovisioned else "active"
 
 
-def _replace_fields(entity: Entity, absent: Iterable[str], held: Mapping[str, object]) -> Entity:
-    """Return the entity with these fields as they are held."""
-    values = {name: held[name] for name in absent if name in held}
+def _replace_fields(entity: Entity, names: Iterable[str], content: Mapping[str, object]) -> Entity:
+    """Return the entity with these fields taken from `content`."""
+    values = {name: content[name] for name in names if name in content}
     if "public_metadata" in values:
         values["public_metadata"] = msgspec.Raw(msgspec.json.encode(values["public_metadata"]))
     return replace(entity, **values)
 
 
-def _get_row_age(standing: MembershipRow) -> tuple[int, int, str]:
-    return standing.joined_at, standing.version, standing.clerk_id
+def _get_row_age(row: MembershipRow) -> tuple[int, int, str]:
+    return row.joined_at, row.version, row.clerk_id
 
 
-def _get_observation_age(news: Observation, entity: ClerkMembership) -> tuple[int, int, str]:
-    """Return what tells which of two memberships is the newer: when it was made, as far as Clerk says that."""
-    return entity.joined_at or news.version, news.version, news.key.id
+def _get_observation_age(state: Observation, entity: ClerkMembership) -> tuple[int, int, str]:
+    """Return the sort key of memberships by age: the creation time, as far as Clerk reports it."""
+    return entity.joined_at or state.version, state.version, state.key.id
 
 
 def _get_membership_pair(membership: ClerkMembership) -> MembershipPair:
     return membership.organization, membership.user
 
 
-def _get_linking_email(news: EntityState) -> str | None:
-    if isinstance(news, Observation) and isinstance(news.entity, ClerkUser) and news.entity.is_email_verified:
-        return news.entity.email
+def _get_linking_email(state: EntityState) -> str | None:
+    if isinstance(state, Observation) and isinstance(state.entity, ClerkUser) and state.entity.is_email_verified:
+        return state.entity.email
     return None
 
 
-def _get_own_id(news: EntityState) -> str | None:
-    """The external id, where it is one that we gave; only our own server can set it in Clerk."""
+def _get_own_id(state: EntityState) -> str | None:
+    """Return the external id if we assigned it; only our own server can set it in Clerk."""
     if (
-        isinstance(news, Observation)
-        and isinstance(news.entity, ClerkUser)
-        and _OWN_USER_ID_PATTERN.fullmatch(news.entity.external_id or "")
+        isinstance(state, Observation)
+        and isinstance(state.entity, ClerkUser)
+        and _OWN_USER_ID_PATTERN.fullmatch(state.entity.external_id or "")
     ):
-        return news.entity.external_id
+        return state.entity.external_id
     return None

@@ -108,7 +108,7 @@ class PlanApplier:
             if not taken.asks:
                 return
             asks = list({it.key: it for it in taken.asks}.values())
-            facts |= match_refetch_results(asks, await self.writes.look(asks))
+            facts |= match_refetch_results(asks, await self.writes.fetch(asks))
             open_rows = [it for it in open_rows if it.number not in taken.ends]
 
     def _count(self, taken: BatchResult) -> None:
@@ -134,7 +134,7 @@ class PlanApplier:
         """Rows whose version is ahead of Clerk's are read once more: webhooks since the plan were ignored as older."""
         ahead = [it.finding for it in rows if it.finding.kind == VERSION_AHEAD and it.finding.mend == "here"]
         asks = [NeedsRefetch(it.key, it.news.entity) for it in ahead if it.news is not None]
-        return match_refetch_results(asks, await self.writes.look(asks)) if asks else {}
+        return match_refetch_results(asks, await self.writes.fetch(asks)) if asks else {}
 
     def _take(
         self,
@@ -148,11 +148,11 @@ class PlanApplier:
         now, taken = self.clock(), BatchResult()
         repository.renew_lease(conn, self.lease, now=now)
         wanted = {row.number: _choose_answer(row.finding, facts, now) for row in rows}
-        news = [it.news for it in wanted.values() if it is not None]
-        parents = [it for it in facts.values() if it.news.key not in {row.finding.key for row in rows}]
-        ledger = open_unit_of_work(conn, [*(it.news for it in parents), *news])
+        news = [it.state for it in wanted.values() if it is not None]
+        parents = [it for it in facts.values() if it.state.key not in {row.finding.key for row in rows}]
+        ledger = open_unit_of_work(conn, [*(it.state for it in parents), *news])
         for fact in parents:
-            ledger.answer(fact)
+            ledger.reconcile_refetched(fact)
         checks = _Preconditions(conn, [row.finding for row in rows], self.policy)
         applied: list[models.FindingRow] = []
         for row in rows:
@@ -167,7 +167,9 @@ class PlanApplier:
         taken.touched = apply_unit_of_work(conn, ledger, now=now)
         entries = [self._entry(row, ledger) for row in applied]
         record_entries(
-            conn, [*entries, *build_superseded_entries(ledger), *build_joined_entries(ledger.joined)], now=now
+            conn,
+            [*entries, *build_superseded_entries(ledger), *build_joined_entries(ledger.local_memberships)],
+            now=now,
         )
         self._end(conn, taken.ends)
         return taken
@@ -189,22 +191,22 @@ class PlanApplier:
             return ("skipped", NOT_IN_CLERK)
         if answer is None or finding.mend is None:
             return ("skipped", finding.note or NEEDS_REVIEW)
-        if isinstance(answer.news, Tombstone) and finding.key not in absent:
+        if isinstance(answer.state, Tombstone) and finding.key not in absent:
             return ("skipped", BACK_IN_CLERK)
         if finding.mend != "clerk" and (reason := checks.refuse(finding)):
             return ("skipped", reason)
         known = ledger.known.get(finding.key)
-        if isinstance(answer.news, Tombstone):  # the row is what it was before Clerk was asked a second time
-            answer = RefetchResult(answer.news, known)
+        if isinstance(answer.state, Tombstone):  # the row is what it was before Clerk was asked a second time
+            answer = RefetchResult(answer.state, known)
         elif (
             known is not None and finding.kind == VERSION_AHEAD
         ):  # Clerk's side is taken, whatever the version here says
-            known = replace(known, version=min(known.version, answer.news.version), digest="")
+            known = replace(known, version=min(known.version, answer.state.version), digest="")
             ledger.known[finding.key] = known
-            answer = RefetchResult(answer.news, known)
+            answer = RefetchResult(answer.state, known)
         elif known is not None and finding.differences:
             ledger.known[finding.key] = replace(known, digest="")  # the row is not what its digest says
-        verdict = ledger.answer(answer)
+        verdict = ledger.reconcile_refetched(answer)
         if isinstance(verdict, NeedsRefetch):
             return verdict
         if isinstance(verdict, Change):
@@ -219,9 +221,9 @@ class PlanApplier:
             "fields": {it.field: [it.here, it.clerk] for it in finding.differences},
         }
         what = "gone" if finding.kind in DELETION_KINDS else "seen" if finding.version is None else "changed"
-        news = ledger.last_observation_of(finding.key)
+        news = ledger.last_state_of(finding.key)
         if news is not None:
-            organization, how = ledger.about(Change(news, None))
+            organization, how = ledger.describe_change(Change(news, None))
             details |= how
         return NewAuditEntry(
             actor=self.actor,
@@ -253,7 +255,7 @@ class _Preconditions:
             return CHANGED_SINCE_PLAN if our is not None else None
         if our is None or (our.version, our.digest) != (finding.version, finding.digest):
             return CHANGED_SINCE_PLAN
-        if our.is_gone and (finding.news is None or our.absent_at is None):
+        if our.is_deleted and (finding.news is None or our.absent_at is None):
             return CHANGED_SINCE_PLAN
         if finding.news is None:
             return CHANGED_SINCE_PLAN if our.is_kept else None
@@ -312,9 +314,9 @@ class ClerkWriter:
 
     provider: SyncClerkApi
 
-    async def look(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
+    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
         """See identity.ports.Directory.look."""
-        return await self.provider.look(asks)
+        return await self.provider.fetch(asks)
 
     async def write(self, finding: Finding) -> Observation:
         """Write the fields that belong to the database; gives the thing as Clerk has it then.

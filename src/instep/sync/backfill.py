@@ -163,7 +163,7 @@ class BackfillWriter:
         if left:
             keys = {it.key for it in left}
             for part in parts:  # what is in already is not taken again, whatever becomes of the rest
-                part.ready = [it for it in part.ready if it.news.key in keys]
+                part.ready = [it for it in part.ready if it.observation.key in keys]
             await self._decide_remaining(parts, {})
 
     async def _decide_remaining(
@@ -178,14 +178,14 @@ class BackfillWriter:
             so_far = self._so_far(parts)
             self.counts += await self.db.write_bulk(self._decide, parts, facts, left_to_ask > 0, so_far)
         except _RefetchNeededError as open_:
-            facts = facts | match_refetch_results(open_.asks, await self.writes.look(open_.asks))
+            facts = facts | match_refetch_results(open_.asks, await self.writes.fetch(open_.asks))
             await self._decide_remaining(parts, facts, left_to_ask=left_to_ask - 1)
 
     async def _one_by_one(self, part: _PendingPage) -> None:
         """A page with a row that the database does not take: that one is left out and counted."""
         self.counts["unreadable"] += len(part.page.unreadable)
         for item in part.ready:
-            page = msgspec.structs.replace(part.page, items=[item.news], unreadable=())
+            page = msgspec.structs.replace(part.page, items=[item.observation], unreadable=())
             try:
                 await self._take([replace(part, page=page, ready=[item])])
             except PermanentError as error:
@@ -212,17 +212,19 @@ class BackfillWriter:
         so_far: _WriterState,
     ) -> "Counter[str]":
         """One transaction for what is here already, or may be someone we know, by the law. Raises _Asks."""
-        left = [it.news for part in parts for it in part.ready]
-        ledger = open_unit_of_work(conn, [*(it.news for it in facts.values()), *left])
+        left = [it.observation for part in parts for it in part.ready]
+        ledger = open_unit_of_work(conn, [*(it.state for it in facts.values()), *left])
         for fact in facts.values():
-            ledger.answer(fact)
-        verdicts = [ledger.take(it, is_read=True) for it in left]
+            ledger.reconcile_refetched(fact)
+        verdicts = [ledger.reconcile(it, is_read=True) for it in left]
         asks = {it.key: it for it in verdicts if isinstance(it, NeedsRefetch)}
         if asks and may_ask:
             raise _RefetchNeededError(list(asks.values()))
         now = self.clock()
         apply_unit_of_work(conn, ledger, now=now)
-        record_entries(conn, [*build_superseded_entries(ledger), *build_joined_entries(ledger.joined)], now=now)
+        record_entries(
+            conn, [*build_superseded_entries(ledger), *build_joined_entries(ledger.local_memberships)], now=now
+        )
         changed = sum(isinstance(it, Change) for it in verdicts)
         counts = Counter(changed=changed, left=len(left) - changed, unreadable=_count_unreadable(parts))
         self._note(conn, counts, so_far)

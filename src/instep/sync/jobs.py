@@ -234,7 +234,7 @@ class FreshnessMonitor:
         behind = []
         for it in news:
             our = ours.get(it.key.id)
-            is_newer = our is None or (it.version > our.version and not our.is_gone) or our.absent_at is not None
+            is_newer = our is None or (it.version > our.version and not our.is_deleted) or our.absent_at is not None
             if is_newer and (our is None or plan.find_differences(it, our, self.policy) is not None):
                 behind.append(it)
         return behind

@@ -273,7 +273,7 @@ class ClerkListReader(Protocol):
 class EntityAccess(Protocol):
     """Reading single things, and writing to the provider what belongs to the database."""
 
-    async def look(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
+    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
         """See identity.ports.Directory.look."""
 
     async def write(self, finding: Finding) -> Observation:

@@ -107,7 +107,7 @@ class Comparison:
         for our in ours:
             their = self._left.pop(our.clerk_id, None)
             if their is None:
-                if not our.is_gone and not our.is_kept:
+                if not our.is_deleted and not our.is_kept:
                     yield make_missing_in_clerk_finding(our, self._kind)
             elif finding := find_differences(their, our, self._policy):
                 yield finding
@@ -158,9 +158,9 @@ def make_missing_in_clerk_finding(our: MirroredEntity, kind: EntityKind) -> Find
 def find_differences(their: Observation, our: MirroredEntity, policy: FieldOwnership) -> Finding | None:
     """How a thing that both have differs; None where it does not."""
     kind = their.key.kind
-    if our.is_gone and our.absent_at is None:
+    if our.is_deleted and our.absent_at is None:
         return _make_finding(their, our, "dead_here", [], mend=None, note=DELETED_HERE_NOTE)
-    if our.is_gone:
+    if our.is_deleted:
         return _make_finding(their, our, _choose_missing_here_kind(kind), [], mend="here", note=REAPPEARED_NOTE)
     content = get_content(their)
     if content[:-1] == our.content[:-1] and is_equal_value(content[-1], our.content[-1]):

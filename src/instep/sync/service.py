@@ -331,7 +331,7 @@ class SyncService:
         asks, written = await self.db.write(self._decide, [RefetchResult(it) for it in news], run, lease)
         if not asks:
             return written
-        answers = match_refetch_results(asks, await self.writes.look(asks))
+        answers = match_refetch_results(asks, await self.writes.fetch(asks))
         return written + (await self.db.write(self._decide, list(answers.values()), run, lease))[1]
 
     def _decide(
@@ -339,12 +339,12 @@ class SyncService:
     ) -> tuple[list[NeedsRefetch], int]:
         now = self.clock()
         repository.renew_lease(conn, lease, now=now)
-        ledger = open_unit_of_work(conn, [it.news for it in answers])
-        verdicts = [ledger.answer(it) for it in answers]
+        ledger = open_unit_of_work(conn, [it.state for it in answers])
+        verdicts = [ledger.reconcile_refetched(it) for it in answers]
         changed = [it for it in verdicts if isinstance(it, Change)]
         self.touched(apply_unit_of_work(conn, ledger, now=now))
         entries = [build_change_entry(it, ledger, actor=run.actor, cause=run.id, action="changed") for it in changed]
-        record_entries(conn, [*entries, *build_joined_entries(ledger.joined)], now=now)
+        record_entries(conn, [*entries, *build_joined_entries(ledger.local_memberships)], now=now)
         return [it for it in verdicts if isinstance(it, NeedsRefetch)], len(changed)
 
     async def _scan(self, run: Run, lease: SyncLease, told: ProgressCallback, allow_gone: int | None = None) -> Run:
@@ -359,7 +359,7 @@ class SyncService:
             lease=lease,
             started_at=run.started_at,
             told=tell,
-            look=self.writes.look,
+            look=self.writes.fetch,
             is_check=run.kind == "check",
         )
         try:

@@ -159,7 +159,7 @@ class EmailChangeService:
         person = require_same_clerk_account(
             require_not_deleted(find_user(conn, seen.id, is_locking=True)), seen.clerk_id
         )
-        if find_user_id_by_login(conn, email=email, but=person.id):
+        if find_user_id_by_login(conn, email=email, excluded_id=person.id):
             raise make_email_taken_error(email)
         if is_final and person.clerk_id is None:
             user_repository.update_local_user(conn, person, {"email": email}, now=self.desk.clock())
@@ -221,7 +221,7 @@ class EmailChangeService:
         person = require_same_clerk_account(
             require_not_deleted(find_user(conn, seen.id, is_locking=True)), seen.clerk_id
         )
-        if find_user_id_by_login(conn, email=email, but=person.id):
+        if find_user_id_by_login(conn, email=email, excluded_id=person.id):
             raise make_email_taken_error(email)
         if repository.list_user_memberships(conn, [person.id]):
             raise ChangeRejectedError(
@@ -275,7 +275,7 @@ class EmailChangeService:
         if not (rights.is_admin or rights.led):
             words = lazy_gettext("Ask an admin to change this address: the new one is invited anew.")
             raise ChangeRejectedError(words, code="forbidden", status=FORBIDDEN, field="email")
-        if find_user_id_by_login(conn, email=email, but=person.id):
+        if find_user_id_by_login(conn, email=email, excluded_id=person.id):
             raise make_email_taken_error(email)
         belongings = repository.list_user_memberships(conn, [person.id]).get(person.id, [])
         found = [
@@ -283,7 +283,7 @@ class EmailChangeService:
         ]
         ours = [it for it in found if rights.is_admin or it.organization_id in rights.led]
         sole = find_sole_admin_organizations(
-            conn, person.id, find_roles(conn), moving=collect_pending_changes(list_open_intents(conn))
+            conn, person.id, find_roles(conn), pending=collect_pending_changes(list_open_intents(conn))
         )
         require_another_admin({it.organization_id: it.name for it in ours if it.organization_id in sole})
         return (
@@ -297,11 +297,11 @@ class EmailChangeService:
         person = require_same_clerk_account(
             require_not_deleted(find_user(conn, seen.id, is_locking=True)), seen.clerk_id
         )
-        if find_user_id_by_login(conn, email=email, but=person.id):
+        if find_user_id_by_login(conn, email=email, excluded_id=person.id):
             raise make_email_taken_error(email)
         lock_organizations_of_admin(conn, person.id, find_roles(conn))
         sole = find_sole_admin_organizations(
-            conn, person.id, find_roles(conn), moving=collect_pending_changes(list_open_intents(conn))
+            conn, person.id, find_roles(conn), pending=collect_pending_changes(list_open_intents(conn))
         )
         require_another_admin({id: name for id, name in sole.items() if id == it.organization_id})
         present = repository.list_user_memberships(conn, [person.id]).get(person.id, [])
@@ -418,7 +418,7 @@ def _make_verify_step(accounts: UsersApi, held: EphemeralSecrets) -> WorkflowSte
 
 def _make_primary_step(accounts: UsersApi) -> WorkflowStep:
     async def write(operation: Operation) -> JsonObject:
-        news = await accounts.make_primary(_clerk_id(operation), ClerkId(operation.intent["address"]))
+        news = await accounts.set_primary_email(_clerk_id(operation), ClerkId(operation.intent["address"]))
         return {"news": encode_entity_state(news)}
 
     async def find(operation: Operation) -> JsonObject | None:
@@ -489,7 +489,7 @@ def make_reinvite_workflow(
 
     async def invite(operation: Operation) -> JsonObject:
         organization = ClerkId(operation.intent["organization"])
-        return _invitation_result(await actor.invite(organization, _build_invitation(operation)))
+        return _invitation_result(await actor.create_invitation(organization, _build_invitation(operation)))
 
     async def find(operation: Operation) -> JsonObject | None:
         intent = operation.intent
@@ -501,7 +501,7 @@ def make_reinvite_workflow(
 
     def settle(conn: Conn, operation: Operation) -> None:
         intent, now = operation.intent, clock()
-        membership_status.deactivate_membership(conn, intent["membership"], how="database", now=now)
+        membership_status.deactivate_membership(conn, intent["membership"], scope="database", now=now)
         user_repository.deactivate_user_without_memberships(conn, intent["user"], now=now)
 
     return Workflow(
@@ -549,7 +549,7 @@ def make_application_reinvite_workflow(
 def _make_sign_out_step(accounts: UsersApi) -> WorkflowStep:
     async def sign_out(operation: Operation) -> JsonObject:
         try:
-            return {"signed_out": await accounts.end_sessions(ClerkId(operation.intent["clerk_id"]))}
+            return {"signed_out": await accounts.revoke_all_sessions(ClerkId(operation.intent["clerk_id"]))}
         except ClerkRejectedError as refusal:
             if refusal.status != 404:
                 raise

@@ -199,9 +199,7 @@ def translate_provider_refusal(
             if is_email
             else make_username_taken_error(wanted.get("username") or "")
         )
-        return ChangeRejectedError(
-            taken.words, code=taken.code, status=taken.status, field=taken.field, refusal=refusal
-        )
+        return ChangeRejectedError(taken.text, code=taken.code, status=taken.status, field=taken.field, refusal=refusal)
     if refusal.code in VERIFICATION_CODE_ERRORS:
         return ChangeRejectedError(str(refusal), code=refusal.code, status=refusal.status or INVALID, field="code")
     found = errors.translate_clerk_error(refusal, whom=whom)
@@ -209,7 +207,7 @@ def translate_provider_refusal(
         return found
     status = CONFLICT if found.status == NOT_FOUND else found.status
     return ChangeRejectedError(
-        lazy_gettext("%(what)s: %(why)s", what=SYNC_FAILED, why=found.words),
+        lazy_gettext("%(what)s: %(why)s", what=SYNC_FAILED, why=found.text),
         code=SYNC_FAILED_CODE,
         status=status,
         field=refusal.param,

@@ -195,9 +195,9 @@ class ProfileEditor:
         person = require_same_clerk_account(
             require_not_deleted(find_user(conn, seen.id, is_locking=True)), seen.clerk_id
         )
-        if edit.username and find_user_id_by_login(conn, username=edit.username, but=person.id):
+        if edit.username and find_user_id_by_login(conn, username=edit.username, excluded_id=person.id):
             raise make_username_taken_error(edit.username)
-        if edit.email and find_user_id_by_login(conn, email=edit.email, but=person.id):
+        if edit.email and find_user_id_by_login(conn, email=edit.email, excluded_id=person.id):
             raise make_email_taken_error(edit.email)
         if person.clerk_id is None:
             now = self.desk.clock()
@@ -466,7 +466,7 @@ def _require_can_leave(conn: Conn, person: UserRow) -> None:
     lock_organizations_of_admin(conn, person.id, find_roles(conn))
     require_another_admin(
         find_sole_admin_organizations(
-            conn, person.id, find_roles(conn), moving=collect_pending_changes(list_open_intents(conn))
+            conn, person.id, find_roles(conn), pending=collect_pending_changes(list_open_intents(conn))
         )
     )
 
@@ -480,7 +480,7 @@ def _require_can_restore(conn: Conn, person: UserRow) -> None:
         raise ChangeRejectedError(
             lazy_gettext("%(name)s is not deleted.", name=person.name), code="not_deleted", status=CONFLICT
         )
-    if person.email and find_user_id_by_login(conn, email=person.email, but=person.id):
+    if person.email and find_user_id_by_login(conn, email=person.email, excluded_id=person.id):
         raise make_email_taken_error(person.email)
-    if person.username and find_user_id_by_login(conn, username=person.username, but=person.id):
+    if person.username and find_user_id_by_login(conn, username=person.username, excluded_id=person.id):
         raise make_username_taken_error(person.username)

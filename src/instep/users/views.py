@@ -154,7 +154,7 @@ class UserFormRenderer:
         stored = get_name_fields(it) if it and form == "edit" and getattr(error, "code", "") == SYNC_FAILED_CODE else {}
         more = {
             "rolled": {name: typed[name] for name in stored if name in typed and typed[name] != stored[name]},
-            "error": self.console.words.say(error),
+            "error": self.console.words.translate(error),
             "field": getattr(error, "field", None),
             "request_id": get_request_id(request),
         }

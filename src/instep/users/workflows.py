@@ -189,7 +189,7 @@ async def _ban_in_clerk(accounts: UsersApi, id: ClerkId) -> JsonObject:
 
 
 async def _end_sessions(accounts: UsersApi, id: ClerkId) -> JsonObject:
-    return {"signed_out": await accounts.end_sessions(id)}
+    return {"signed_out": await accounts.revoke_all_sessions(id)}
 
 
 def _apply_observation(conn: Conn, operation: Operation, now: int) -> EntityState | None:
@@ -253,7 +253,7 @@ def make_edit_profile_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
         if intent["clerk_id"] is None:
             return
         if news := [decode_entity_state(it["news"]) for it in operation.done.values() if it]:
-            apply_observations(conn, news[-1:], now=clock(), wrote=intent["profile"])
+            apply_observations(conn, news[-1:], now=clock(), written_fields=intent["profile"])
         if patch := intent["profile"].get("attributes"):
             user_repository.merge_user_attributes(conn, intent["user"], patch, now=clock())
 
@@ -373,7 +373,7 @@ def make_end_sessions_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
     async def end(operation: Operation) -> JsonObject:
         session = operation.intent["session"]
         if session is None:
-            return {"ended": await accounts.end_sessions(ClerkId(operation.intent["clerk_id"]))}
+            return {"ended": await accounts.revoke_all_sessions(ClerkId(operation.intent["clerk_id"]))}
         await accounts.revoke_session(session)
         return {"ended": 1}
 

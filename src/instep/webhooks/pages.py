@@ -166,7 +166,7 @@ class DeliveryPages:
         try:
             await self.deliveries.replay(id, actor=asker.id)
         except PermanentError as error:
-            return self.console.words.say(error)
+            return self.console.words.translate(error)
         return ""
 
     async def _meant(self, asker: Principal, ask: DeliveryFilterForm) -> ResolvedDeliveryFilter:

@@ -143,7 +143,7 @@ class DeliveryProcessor:
             if not wanted:
                 break
             try:
-                looking.take(await self.directory.look(wanted), now=self.clock())
+                looking.take(await self.directory.fetch(wanted), now=self.clock())
             except Exception as error:  # put off, also where the reading itself is at fault
                 await self._put_off(list(asks), _format_error(error), error)
                 return
@@ -201,14 +201,14 @@ class DeliveryProcessor:
             claimed = [it for it in claimed if it.id not in worked.outcomes]
         said = {it.id: words for it in claimed if (words := self._read(it, worked)) is not None}
         news = [it for words in said.values() for it in words if isinstance(it, EntityState)]
-        ledger = open_unit_of_work(conn, [*(it.news for it in answers), *news])
-        known = {it.news.key for it in answers if _is_current_answer(worked, ledger.answer(it))}
+        ledger = open_unit_of_work(conn, [*(it.state for it in answers), *news])
+        known = {it.state.key for it in answers if _is_current_answer(worked, ledger.reconcile_refetched(it))}
         for id, words in said.items():
             _reconcile_delivery(worked, ledger, id, words, known, is_attributed=named[id] is not None)
         worked.missing = _collect_missing(claimed, worked.asks)
         worked.touched |= apply_unit_of_work(conn, ledger, now=now)
         worked.audit = [build_change_entry(it, ledger, actor="clerk", cause=id or "read") for it, id in worked.changes]
-        worked.audit += [*build_superseded_entries(ledger), *build_joined_entries(ledger.joined)]
+        worked.audit += [*build_superseded_entries(ledger), *build_joined_entries(ledger.local_memberships)]
         record_entries(conn, worked.audit, now=now)
         _apply_role_changes(conn, worked.roles, now)
         for session in worked.ended_session_ids:
@@ -296,12 +296,12 @@ def _reconcile_delivery(
     for word in words:
         if isinstance(word, EntityState):
             asked = NeedsRefetch(word.key, word.entity, ledger.known.get(word.key))
-            verdict = ledger.take(word) if is_attributed else asked
+            verdict = ledger.reconcile(word) if is_attributed else asked
             if isinstance(verdict, NeedsRefetch) and verdict.key in known:
                 verdict = Ignored("settled by reading Clerk")
             outcome = _record_verdict(worked, verdict, id) or outcome
         elif isinstance(word, UserRestrictions):
-            ask = ledger.check_block_status(word)
+            ask = ledger.check_restrictions(word)
             if ask is not None and ask.key not in known:
                 _record_verdict(worked, ask, id)
         elif isinstance(word, OrganizationInvitationsChanged):

@@ -30,18 +30,20 @@ class SignedInUserFetcher:
         key = EntityKey("user", ClerkId(clerk_user_id))
         known = await self.db.read(find_known_states, [key], is_locking=False)
         asks = [NeedsRefetch(key, None, known.get(key))]
-        answers = match_refetch_results(asks, await self.directory.look(asks))
+        answers = match_refetch_results(asks, await self.directory.fetch(asks))
         memberships = await self.directory.list_user_memberships(key.id)
         self.told(await self.db.write(self._take, [*answers.values(), *(RefetchResult(it) for it in memberships)]))
 
     def _take(self, conn: Conn, answers: Sequence[RefetchResult]) -> set[str]:
         now = self.clock()
-        ledger = open_unit_of_work(conn, [it.news for it in answers])
-        changes = [it for answer in answers if isinstance(it := ledger.answer(answer), Change)]
+        ledger = open_unit_of_work(conn, [it.state for it in answers])
+        changes = [it for answer in answers if isinstance(it := ledger.reconcile_refetched(answer), Change)]
         touched = apply_unit_of_work(conn, ledger, now=now)
         entries = [build_change_entry(it, ledger, actor="clerk", cause="sign-in", action="seen") for it in changes]
         record_entries(
-            conn, [*entries, *build_superseded_entries(ledger), *build_joined_entries(ledger.joined)], now=now
+            conn,
+            [*entries, *build_superseded_entries(ledger), *build_joined_entries(ledger.local_memberships)],
+            now=now,
         )
         return touched
 

@@ -1,4 +1,4 @@
-"""The first schema."""
+"""Create the first schema."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ JSON = sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgres
 
 
 def upgrade() -> None:
-    """Make the change."""
+    """Create tables, indexes and triggers."""
     op.create_table(
         "instep_api_keys",
         sa.Column("id", sa.Text(), nullable=False),

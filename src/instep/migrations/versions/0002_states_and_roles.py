@@ -1,8 +1,8 @@
-"""States that bar a person, the instance's roles, one living membership per person and organization.
+"""Add statuses of blocked users, the instance's roles, and one current membership per user and organization.
 
-Expand only: a process of the version before keeps running. A membership of a barred person gets a status of its own
-(`banned`, `deprovisioned`), kept by a trigger on the person's row, so that also a ban that an older process writes
-counts. There is no unique index on living memberships: an older process would fail on it, since it writes a newer
+Expand only: a process of the previous version keeps running. A membership of a blocked user gets its own status
+(`banned`, `deprovisioned`), kept by a trigger on the user's row, so that a ban written by an older process takes effect
+too. There is no unique index on current memberships: an older process would fail on it, since it writes a newer
 membership before it ends the older one.
 """
 
@@ -69,7 +69,7 @@ _NO_UPDATE = (
 
 
 def upgrade() -> None:
-    """Make the change."""
+    """Add the columns and triggers, and update existing rows."""
     is_postgresql = op.get_context().dialect.name == "postgresql"
     op.add_column(
         "instep_users", sa.Column("is_deprovisioned", sa.Boolean(), server_default=sa.false(), nullable=False)
@@ -103,7 +103,7 @@ def upgrade() -> None:
 
 
 def _fill_audit(conn: sa.Connection, is_postgresql: bool) -> None:
-    """Give the entries of memberships that changed in Clerk their organization, where the membership is known."""
+    """Set the organization of audit entries about memberships that changed in Clerk, where it is known."""
     off, on = (f"ALTER TABLE instep_audit {it} TRIGGER instep_audit_grows" for it in ("DISABLE", "ENABLE"))
     if not is_postgresql:
         off, on = "DROP TRIGGER instep_audit_no_update", _NO_UPDATE
@@ -112,7 +112,7 @@ def _fill_audit(conn: sa.Connection, is_postgresql: bool) -> None:
 
 
 def _end_superseded(conn: sa.Connection) -> None:
-    """Of several living memberships of one person in one organization, end all but the newest."""
+    """End all but the newest of several current memberships of one user in one organization."""
     at = now()
     for id, clerk_id, organization_id, user_id, role, status in conn.exec_driver_sql(_SUPERSEDED).all():
         ended = {"at": at, "id": id}

@@ -1,4 +1,4 @@
-"""Keep who acts as somebody else: in operations, the audit and runs of sync."""
+"""Record impersonators in operations, the audit and sync runs."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""An index of the deliveries of another Clerk instance; whether nothing was synced yet, beside the freshness."""
+"""Index deliveries of another Clerk instance, and record whether anything was synced yet."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,10 @@ FOREIGN = sa.text("outcome = 'foreign'")
 
 
 def upgrade() -> None:
-    """Make the change. Earlier versions keep no such delivery, write no such column, and go on beside it."""
+    """Add the index and the column.
+
+    Earlier versions store no such delivery, write no such column, and keep running.
+    """
     op.add_column("instep_freshness", sa.Column("is_synced", sa.Boolean(), server_default=sa.true(), nullable=False))
     op.create_index(
         "ix_instep_deliveries_foreign",

@@ -1,7 +1,7 @@
-"""Times and metadata that no page can show: what an earlier version stored is brought within its bounds.
+"""Limit times and metadata that earlier versions stored to values that pages can show.
 
-Only values change, so that an older process goes on. What Clerk has is taken in again by the next event or sync: the
-digest of a row whose metadata or version were none is forgotten.
+Only values change, so that an older process keeps running. Content of Clerk is restored by the next event or sync: the
+digest of a changed row is cleared.
 """
 
 import sqlalchemy as sa
@@ -39,4 +39,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Nothing to take back: what was there could be shown by no version."""
+    """Do nothing: no version could show the previous values."""

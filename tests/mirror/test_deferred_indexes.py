@@ -1,4 +1,4 @@
-"""A first sync holds indexes back, and nobody is left without them, however it ends."""
+"""A backfill defers indexes, and they exist afterwards, however it ends."""
 
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +51,7 @@ async def killed(world: World) -> None:
     world.clock.advance(120_000)
 
 
-async def test_a_first_sync_ends_with_every_index(world: World) -> None:
+async def test_a_backfill_ends_with_every_index(world: World) -> None:
     before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
     seen: list[list[str]] = []
@@ -63,7 +63,7 @@ async def test_a_first_sync_ends_with_every_index(world: World) -> None:
     assert world.db.read_sync(indexes) == before
 
 
-async def test_without_them_the_same_is_found(world: World) -> None:
+async def test_search_finds_the_same_without_indexes(world: World) -> None:
     world.emulator.seed(seed(12))
     await world.take_all()
     with_them = everybody(world)
@@ -77,7 +77,7 @@ async def test_without_them_the_same_is_found(world: World) -> None:
     assert everybody(world) == with_them
 
 
-async def test_whoever_syncs_next_makes_what_a_killed_one_left(world: World) -> None:
+async def test_the_next_sync_creates_indexes_of_a_killed_one(world: World) -> None:
     before = world.db.read_sync(indexes)
     await killed(world)
     assert world.db.read_sync(deferred_indexes.list_deferred_indexes)
@@ -86,7 +86,7 @@ async def test_whoever_syncs_next_makes_what_a_killed_one_left(world: World) -> 
     assert world.db.read_sync(indexes) == before
 
 
-async def test_migrating_makes_them_too(world: World) -> None:
+async def test_migrating_creates_them_too(world: World) -> None:
     before = world.db.read_sync(indexes)
     await killed(world)
     migrate_schema(world.db.engine)
@@ -94,7 +94,7 @@ async def test_migrating_makes_them_too(world: World) -> None:
     assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
 
 
-async def test_going_on_keeps_holding_and_ends_with_every_index(world: World) -> None:
+async def test_resuming_keeps_deferring_and_ends_with_every_index(world: World) -> None:
     before = world.db.read_sync(indexes)
     await killed(world)
     seen: list[list[str]] = []
@@ -104,7 +104,7 @@ async def test_going_on_keeps_holding_and_ends_with_every_index(world: World) ->
     assert world.db.read_sync(indexes) == before
 
 
-async def test_a_first_sync_that_fails_makes_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_backfill_creates_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
 
@@ -118,7 +118,7 @@ async def test_a_first_sync_that_fails_makes_them(world: World, monkeypatch: pyt
     assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
 
 
-async def test_where_somebody_is_already_nothing_is_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_indexes_of_filled_tables_are_not_deferred(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch, 5)
     world.emulator.seed(seed(12))
     await world.take_all()
@@ -130,9 +130,7 @@ async def test_where_somebody_is_already_nothing_is_held(world: World, monkeypat
     assert all(seen)
 
 
-async def test_what_can_not_be_made_ends_nothing_and_is_made_later(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_index_that_cannot_be_created_is_created_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
     create = deferred_indexes._create_index
@@ -151,9 +149,7 @@ async def test_what_can_not_be_made_ends_nothing_and_is_made_later(
     assert world.db.read_sync(indexes) == before
 
 
-async def test_where_it_can_not_be_made_again_nothing_is_let_go_of(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_index_that_cannot_be_recreated_is_not_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = world.db.read_sync(indexes)
 
     def not_allowed(conn: Conn, _: str) -> None:
@@ -165,7 +161,7 @@ async def test_where_it_can_not_be_made_again_nothing_is_let_go_of(
     assert world.db.read_sync(indexes) == before
 
 
-async def test_only_what_is_taken_in_loses_indexes(world: World) -> None:
+async def test_only_tables_of_the_backfill_lose_indexes(world: World) -> None:
     before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
     await world.sync.first(actor="test", kinds=["user"])
@@ -173,7 +169,7 @@ async def test_only_what_is_taken_in_loses_indexes(world: World) -> None:
     assert world.db.read_sync(indexes) == before
 
 
-async def test_a_name_too_long_for_an_index_is_cut_and_kept(world: World) -> None:
+async def test_a_name_too_long_for_an_index_is_truncated(world: World) -> None:
     before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
     await world.call("POST", "/users", {"email_address": ["long@example.com"], "first_name": "Ada"})

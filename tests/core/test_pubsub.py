@@ -1,4 +1,4 @@
-"""Open pages hear that something changed: each of them, at least once, and only of what it listens to."""
+"""Every open page is notified at least once of changes of its topics, and only of these."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -33,7 +33,7 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-async def test_everyone_who_listens_hears_and_nobody_else() -> None:
+async def test_only_listeners_of_a_topic_are_notified() -> None:
     live = PubSub()
     ours, theirs, both = Page(live, "a"), Page(live, "b"), Page(live, "a", "b")
     await turn()
@@ -44,7 +44,7 @@ async def test_everyone_who_listens_hears_and_nobody_else() -> None:
         await page.close()
 
 
-async def test_a_slow_page_misses_repetitions_and_never_the_last_news() -> None:
+async def test_a_slow_page_misses_repetitions_but_never_the_last_change() -> None:
     live = PubSub()
     news = live.listen("a")
     first = asyncio.ensure_future(anext(news))
@@ -62,18 +62,18 @@ async def test_a_slow_page_misses_repetitions_and_never_the_last_news() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def test_a_page_that_goes_away_is_forgotten() -> None:
+async def test_a_closed_page_is_unsubscribed() -> None:
     live = PubSub()
     pages = [Page(live, "a", "b"), Page(live, "a")]
     await turn()
-    assert live.listeners() == 2
+    assert live.count_listeners() == 2
     for page in pages:
         await page.close()
-    assert live.listeners() == 0
+    assert live.count_listeners() == 0
     live.publish(["a", "b", "nobody listens"])
 
 
-async def test_what_is_published_here_is_carried_on_and_what_was_carried_here_is_not() -> None:
+async def test_local_changes_are_relayed_and_relayed_ones_are_not() -> None:
     live, carried = PubSub(), list[list[str]]()
 
     def relay(topics: Iterable[str]) -> None:
@@ -83,7 +83,7 @@ async def test_what_is_published_here_is_carried_on_and_what_was_carried_here_is
     page = Page(live, "a")
     await turn()
     live.publish(topic for topic in ("a", "b"))
-    live.tell(["a"])
+    live.publish_local(["a"])
     await turn()
     assert carried == [["a", "b"]]
     assert page.heard >= 1

@@ -1,4 +1,4 @@
-"""A request has one limit for all that it waits for the database."""
+"""A request has one budget for all its waits for the database."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ def touch(conn: Conn) -> int:
     return 1
 
 
-def test_a_limit_holds_inside_its_block_and_never_falls_below_nothing() -> None:
+def test_a_budget_applies_inside_its_block_and_is_never_negative() -> None:
     assert get_wait_budget() is None
     with limit_database_waits(2) as outer:
         with limit_database_waits(1) as inner:
@@ -31,7 +31,7 @@ def test_a_limit_holds_inside_its_block_and_never_falls_below_nothing() -> None:
     assert get_wait_budget() is None
 
 
-async def test_what_one_write_has_waited_is_not_left_for_the_next(db: Database) -> None:
+async def test_the_wait_of_one_write_reduces_the_budget_of_the_next(db: Database) -> None:
     url = db.engine.url.render_as_string(hide_password=False)
     with locked(url), limit_database_waits(0.3) as limit:
         for _ in range(2):
@@ -43,12 +43,12 @@ async def test_what_one_write_has_waited_is_not_left_for_the_next(db: Database) 
         assert limit.left > 0
 
 
-async def test_a_request_that_has_waited_enough_still_writes_where_nothing_is_locked(db: Database) -> None:
+async def test_a_request_without_budget_still_writes_without_contention(db: Database) -> None:
     with limit_database_waits(0):
         assert await db.write(touch) == 1
 
 
-async def test_a_write_behind_a_long_one_gives_up_and_never_runs(tmp_path: Path) -> None:
+async def test_a_write_queued_too_long_fails_and_never_runs(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'one.db'}")
     is_begun, may_end, ran = threading.Event(), threading.Event(), []
 
@@ -68,7 +68,7 @@ async def test_a_write_behind_a_long_one_gives_up_and_never_runs(tmp_path: Path)
     db.close()
 
 
-async def test_a_cancelled_request_is_cancelled_and_no_outage(db: Database) -> None:
+async def test_a_cancelled_request_is_not_an_outage(db: Database) -> None:
     async def write() -> None:
         with limit_database_waits(60):
             await db.write(touch)
@@ -80,16 +80,16 @@ async def test_a_cancelled_request_is_cancelled_and_no_outage(db: Database) -> N
         await task
 
 
-async def test_an_optional_write_is_skipped_and_not_tried_again_at_once(
+async def test_a_best_effort_write_is_skipped_and_not_retried_immediately(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("instep.core.db.BEST_EFFORT_WRITE_TIMEOUT", 0.1)
     with locked(db.engine.url.render_as_string(hide_password=False)):
         assert await db.write_best_effort(touch) is None
     assert await db.write_best_effort(touch) is None  # within the pause
-    monkeypatch.setattr(db, "_optional_after", 0.0)
+    monkeypatch.setattr(db, "_best_effort_after", 0.0)
     assert await db.write_best_effort(touch) == 1
 
 
-async def test_work_of_no_request_waits_longer_than_one(db: Database) -> None:
-    assert Database(db.engine.url.render_as_string(hide_password=False)).patience > 10
+async def test_background_work_waits_longer_than_a_request(db: Database) -> None:
+    assert Database(db.engine.url.render_as_string(hide_password=False)).lock_timeout > 10

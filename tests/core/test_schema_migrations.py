@@ -35,7 +35,7 @@ def test_migrating_twice_changes_nothing(db: Database) -> None:
     check_schema(db.engine)
 
 
-def test_an_empty_database_is_refused_with_the_command_that_mends_it(database_url: str) -> None:
+def test_an_empty_database_is_refused_with_the_command_that_fixes_it(database_url: str) -> None:
     engine = create_engine(database_url)
     with pytest.raises(SchemaOutdatedError, match="Run: instep migrate"):
         check_schema(engine)

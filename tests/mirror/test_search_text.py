@@ -1,4 +1,4 @@
-"""What is found by which words: a plain rule, and the coded text gives the same."""
+"""Search terms match by a plain rule, and the encoded text gives the same result."""
 
 import pytest
 from hypothesis import example, given
@@ -20,7 +20,7 @@ HELD_TO_BEGINNINGS = set("abcdefghijklmnopqrstuvwxyz0123456789@.-")
 
 
 def is_meant(query: str, parts: list[str]) -> bool:
-    """The rule, told without any code for signs."""
+    """Apply the rule without any character codes."""
     words = [word for part in parts for word in fold_text(part).split()]
     for wanted in fold_text(query).split():
         is_short = len(wanted) < TRIGRAM_LENGTH and HELD_TO_BEGINNINGS.issuperset(wanted)
@@ -33,19 +33,19 @@ def is_meant(query: str, parts: list[str]) -> bool:
 @example(query="@ex", parts=["maya@example.com"])
 @example(query="a b", parts=["ab"])
 @example(query="ss", parts=["Straße"])
-def test_the_coded_text_is_found_by_the_plain_rule(query: str, parts: list[str]) -> None:
+def test_the_encoded_text_matches_like_the_plain_rule(query: str, parts: list[str]) -> None:
     assert is_search_match(query, parts) == is_meant(query, parts)
 
 
 @given(parts=st.lists(TEXTS, min_size=1, max_size=3), start=st.integers(0, 10), length=st.integers(3, 8))
-def test_any_three_signs_of_a_word_find_it(parts: list[str], start: int, length: int) -> None:
+def test_any_three_characters_of_a_word_match(parts: list[str], start: int, length: int) -> None:
     for word in (word for part in parts for word in fold_text(part).split()):
         piece = word[start : start + length]
         assert len(piece) < TRIGRAM_LENGTH or is_search_match(piece, parts)
 
 
 @given(parts=st.lists(TEXTS, max_size=3), query=TEXTS)
-def test_no_database_gives_a_meaning_of_its_own_to_a_sign(parts: list[str], query: str) -> None:
+def test_no_character_is_special_in_a_database(parts: list[str], query: str) -> None:
     said = build_search_text(parts) + "".join(parse_search_query(query))
     assert said == "" or said.replace(" ", "").isalnum()
     assert said.isascii()
@@ -56,7 +56,7 @@ def test_no_database_gives_a_meaning_of_its_own_to_a_sign(parts: list[str], quer
     ("query", "name"),
     [("zoe", "Zoë"), ("strasse", "Straße"), ("istanbul", "İSTANBUL"), ("\uff4daya", "Maya"), ("가", "가")],
 )
-def test_case_accents_and_ways_of_writing_make_no_difference(query: str, name: str) -> None:
+def test_case_accents_and_equivalent_characters_match(query: str, name: str) -> None:
     assert is_search_match(query, [name])
 
 
@@ -64,7 +64,7 @@ def test_case_accents_and_ways_of_writing_make_no_difference(query: str, name: s
     ("query", "is_so"),
     [("m", True), ("ma", True), ("co", True), ("ay", False), ("a", False), ("aya", True), ("com", True), ("김", True)],
 )
-def test_one_or_two_plain_letters_are_the_beginning_of_a_word(query: str, is_so: bool) -> None:
+def test_one_or_two_plain_letters_match_a_beginning(query: str, is_so: bool) -> None:
     assert is_search_match(query, ["Maya Cohen 박김", "maya@example.com"]) == is_so
 
 
@@ -77,12 +77,12 @@ def test_one_or_two_plain_letters_are_the_beginning_of_a_word(query: str, is_so:
         ("z", "  z"),
     ],
 )
-def test_an_index_is_asked_for_what_tells_people_apart(query: str, part: str) -> None:
+def test_the_index_term_is_the_distinctive_part(query: str, part: str) -> None:
     assert [select_index_term(needle) for needle in parse_search_query(query)] == [part]
 
 
 @given(needle=st.text("abcA", min_size=3, max_size=60))
-def test_trigrams_are_of_the_part_that_is_asked_for_and_few(needle: str) -> None:
+def test_trigrams_are_those_of_the_term_and_few(needle: str) -> None:
     found = list_trigrams(select_index_term(needle))
     assert 1 <= len(found) <= 8
     assert all(len(it) == TRIGRAM_LENGTH and it in needle for it in found)

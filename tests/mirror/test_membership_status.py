@@ -1,4 +1,4 @@
-"""The database's own word on a membership, and what Clerk's news do to it."""
+"""Local decisions about a membership, and the effect of Clerk's events on it."""
 
 from collections.abc import Sequence
 from itertools import permutations
@@ -18,16 +18,16 @@ from tests.support.people import membership, organization, user
 NOW = 5_000
 
 
-def take(db: Database, *news: EntityState, at_once: bool = True) -> None:
-    """Take and write these news, in one transaction or one after the other."""
+def apply_states(db: Database, *states: EntityState, at_once: bool = True) -> None:
+    """Take and write these states, in one transaction or one after the other."""
 
-    def run(conn: Conn, news: Sequence[EntityState]) -> None:
-        ledger = open_unit_of_work(conn, news)
-        for it in news:
-            ledger.take(it)
-        apply_unit_of_work(conn, ledger, now=NOW)
+    def run(conn: Conn, states: Sequence[EntityState]) -> None:
+        work = open_unit_of_work(conn, states)
+        for it in states:
+            work.reconcile(it)
+        apply_unit_of_work(conn, work, now=NOW)
 
-    for batch in [news] if at_once else [[it] for it in news]:
+    for batch in [states] if at_once else [[it] for it in states]:
         db.write_sync(run, batch)
 
 
@@ -36,7 +36,7 @@ def rows(db: Database) -> list[dict[str, object]]:
     return db.read_sync(lambda conn: [dict(row._mapping) for row in conn.execute(query)])
 
 
-def standing_of(db: Database) -> dict[object, object]:
+def statuses_by_clerk_id(db: Database) -> dict[object, object]:
     """The status under each of Clerk's ids."""
     return {row["clerk_id"]: row["status"] for row in rows(db)}
 
@@ -57,49 +57,51 @@ def joined(n: int, *, at: int, version: int | None = None) -> Observation:
 
 def deactivated(db: Database, how: membership_status.DeactivationScope) -> str:
     """The one member of the one organization, deactivated; our id of the row."""
-    take(db, organization(1), user(1), joined(1, at=100))
+    apply_states(db, organization(1), user(1), joined(1, at=100))
     id = str(rows(db)[0]["id"])
-    db.write_sync(membership_status.deactivate_membership, id, how=how, now=NOW)
+    db.write_sync(membership_status.deactivate_membership, id, scope=how, now=NOW)
     return id
 
 
-def test_who_was_removed_in_clerk_by_being_deactivated_stays_in_the_list(db: Database) -> None:
+def test_a_member_removed_in_clerk_by_deactivation_stays_listed(db: Database) -> None:
     deactivated(db, "membership")
-    take(db, Tombstone(membership(1).key, membership(1).entity))
-    assert standing_of(db) == {"orgmem_1": "deactivated"}
-    take(db, joined(1, at=100, version=999))
-    assert standing_of(db) == {"orgmem_1": "deactivated"}, "late news of the removed membership change nothing"
+    apply_states(db, Tombstone(membership(1).key, membership(1).entity))
+    assert statuses_by_clerk_id(db) == {"orgmem_1": "deactivated"}
+    apply_states(db, joined(1, at=100, version=999))
+    assert statuses_by_clerk_id(db) == {"orgmem_1": "deactivated"}, (
+        "late states of the removed membership change nothing"
+    )
 
 
-def test_who_is_deactivated_here_alone_and_removed_in_clerk_is_removed(db: Database) -> None:
+def test_a_member_deactivated_here_only_and_removed_in_clerk_is_removed(db: Database) -> None:
     deactivated(db, "database")
-    take(db, Tombstone(membership(1).key, membership(1).entity))
-    assert standing_of(db) == {"orgmem_1": "removed"}
+    apply_states(db, Tombstone(membership(1).key, membership(1).entity))
+    assert statuses_by_clerk_id(db) == {"orgmem_1": "removed"}
 
 
-def test_a_kept_member_who_dies_in_clerk_is_removed(db: Database) -> None:
+def test_a_kept_member_deleted_in_clerk_is_removed(db: Database) -> None:
     deactivated(db, "membership")
-    take(db, Tombstone(user(1).key))
-    assert standing_of(db) == {"orgmem_1": "removed"}
+    apply_states(db, Tombstone(user(1).key))
+    assert statuses_by_clerk_id(db) == {"orgmem_1": "removed"}
 
 
-def test_a_kept_member_goes_on_as_the_same_row_under_the_new_id_and_stays_out(db: Database) -> None:
+def test_a_kept_member_keeps_its_row_under_the_new_id_and_stays_deactivated(db: Database) -> None:
     id = deactivated(db, "membership")
-    take(db, Tombstone(membership(1).key, membership(1).entity))
-    take(db, joined(2, at=200))
-    assert standing_of(db) == {"orgmem_1": "removed", "orgmem_2": "deactivated"}
+    apply_states(db, Tombstone(membership(1).key, membership(1).entity))
+    apply_states(db, joined(2, at=200))
+    assert statuses_by_clerk_id(db) == {"orgmem_1": "removed", "orgmem_2": "deactivated"}
     (row,) = [row for row in rows(db) if row["id"] == id]
     assert (row["clerk_id"], row["gone_at"], row["joined_at"]) == ("orgmem_2", None, 100)
     db.write_sync(membership_status.reactivate_membership, id, now=NOW)
-    take(db, joined(1, at=100, version=999))
-    assert standing_of(db) == {"orgmem_1": "removed", "orgmem_2": "active"}
+    apply_states(db, joined(1, at=100, version=999))
+    assert statuses_by_clerk_id(db) == {"orgmem_1": "removed", "orgmem_2": "active"}
     assert db.read_sync(count_members, str(row["organization_id"])) == {
         ("active", "org:member"): 1,
         ("removed", "org:member"): 1,
     }
 
 
-def test_in_whatever_order_the_news_come_the_living_membership_is_the_row(migrated_url: str) -> None:
+def test_the_current_membership_is_the_row_in_any_order(migrated_url: str) -> None:
     """Removed by deactivation, back, removed, and back again: every order, in one transaction and one by one."""
     db = Database(migrated_url)
     told = [
@@ -110,9 +112,9 @@ def test_in_whatever_order_the_news_come_the_living_membership_is_the_row(migrat
     ]
     for order in permutations(told):
         for at_once in (True, False):
-            db.write_sync(_forget)
+            db.write_sync(_delete_all_rows)
             id = deactivated(db, "membership")
-            take(db, *order, at_once=at_once)
+            apply_states(db, *order, at_once=at_once)
             (row,) = [row for row in rows(db) if row["id"] == id]
             living = {row["clerk_id"] for row in rows(db) if row["status"] != "removed"}
             assert (row["clerk_id"], row["status"], row["gone_at"]) == ("orgmem_3", "deactivated", None), order
@@ -120,20 +122,20 @@ def test_in_whatever_order_the_news_come_the_living_membership_is_the_row(migrat
     db.close()
 
 
-def _forget(conn: Conn) -> None:
+def _delete_all_rows(conn: Conn) -> None:
     conn.execute(sa.delete(memberships))
     conn.execute(sa.delete(users))
 
 
-def test_a_move_and_a_late_death_of_the_old_id_are_one_member(db: Database) -> None:
+def test_a_relink_and_a_late_deletion_of_the_old_id_are_one_member(db: Database) -> None:
     deactivated(db, "membership")
-    take(db, joined(2, at=200))
-    take(db, Tombstone(membership(1).key, membership(1).entity))
-    assert standing_of(db) == {"orgmem_1": "removed", "orgmem_2": "deactivated"}
+    apply_states(db, joined(2, at=200))
+    apply_states(db, Tombstone(membership(1).key, membership(1).entity))
+    assert statuses_by_clerk_id(db) == {"orgmem_1": "removed", "orgmem_2": "deactivated"}
 
 
-def test_without_clerk_the_database_removes_and_restores(db: Database) -> None:
-    take(db, organization(1), user(1), joined(1, at=100))
+def test_local_memberships_are_removed_and_restored(db: Database) -> None:
+    apply_states(db, organization(1), user(1), joined(1, at=100))
     id = str(rows(db)[0]["id"])
     db.write_sync(lambda conn: conn.execute(sa.update(memberships).values(clerk_id=None)))
     db.write_sync(membership_status.remove_membership, id, now=NOW)

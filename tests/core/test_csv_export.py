@@ -1,4 +1,4 @@
-"""No cell of an export runs in a spreadsheet."""
+"""No cell of an export runs as a formula in a spreadsheet."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from instep.core.csv_export import escape_formula, format_csv_line
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
-def test_what_would_run_is_shown_as_text(cell: str) -> None:
+def test_a_formula_is_shown_as_text(cell: str) -> None:
     assert escape_formula(cell) == f"'{cell}"
 
 

@@ -1,4 +1,4 @@
-"""What one replica changed moves the open pages of another; a lost connection costs nothing but a moment."""
+"""Changes in one replica update the open pages of another; a lost connection only delays them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from instep.core.db import Database
-from instep.core.pubsub import MAX_PAYLOAD_BYTES, NOTIFY_CHANNEL, PostgresRelay, PubSub, _split_topics
+from instep.core.pubsub import MAX_PAYLOAD_BYTES, NOTIFY_CHANNEL, PostgresRelay, PubSub, _batch_topics
 
 pytestmark = pytest.mark.anyio
 PATIENCE = 20
@@ -31,7 +31,7 @@ class Replica:
         """Listening begins before this returns."""
         task = asyncio.create_task(anext(aiter(self.live.listen(topic))))
         await asyncio.sleep(0)
-        assert self.live.listeners() == 1
+        assert self.live.count_listeners() == 1
         return task
 
 
@@ -45,7 +45,7 @@ async def replicas(postgres_url: str) -> AsyncIterator[list[Replica]]:
         await it.stop()
 
 
-async def test_another_replicas_page_hears_of_it(replicas: list[Replica]) -> None:
+async def test_pages_of_another_replica_are_notified(replicas: list[Replica]) -> None:
     here, there = replicas
     heard = await there.hears("ogn_1")
     here.live.publish(["ogn_1", "ogn_2"])
@@ -53,9 +53,7 @@ async def test_another_replicas_page_hears_of_it(replicas: list[Replica]) -> Non
         assert await heard == "ogn_1"
 
 
-async def test_a_connection_that_was_cut_is_made_again(
-    replicas: list[Replica], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lost_connection_is_reopened(replicas: list[Replica], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("instep.core.pubsub.RECONNECT_DELAY", 0)
     here, there = replicas
     cut = sa.text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE :listening")
@@ -70,7 +68,7 @@ async def test_a_connection_that_was_cut_is_made_again(
         assert await heard == "ogn_1"
 
 
-async def test_noise_on_the_channel_is_left_alone(replicas: list[Replica]) -> None:
+async def test_unknown_payloads_are_ignored(replicas: list[Replica]) -> None:
     here, there = replicas
     heard = await there.hears("ogn_1")
     here.db.write_sync(lambda conn: conn.execute(sa.select(sa.func.pg_notify(NOTIFY_CHANNEL, "noise"))).all())
@@ -79,8 +77,8 @@ async def test_noise_on_the_channel_is_left_alone(replicas: list[Replica]) -> No
         assert await heard == "ogn_1"
 
 
-def test_many_topics_are_parted_and_none_is_lost() -> None:
+def test_many_topics_are_split_and_none_is_lost() -> None:
     topics = [f"ogn_{n:026d}" for n in range(1_000)]
-    parts = _split_topics(topics)
+    parts = _batch_topics(topics)
     assert [topic for part in parts for topic in part] == topics
     assert all(sum(len(topic) + 4 for topic in part) <= MAX_PAYLOAD_BYTES for part in parts)

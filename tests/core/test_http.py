@@ -1,4 +1,4 @@
-"""Which requests may change something, and what a page may touch."""
+"""Origin checks, security headers and problem responses."""
 
 import pytest
 
@@ -25,30 +25,30 @@ OURS = "https://instep.example"
         ({}, False),
     ],
 )
-def test_only_our_own_pages_may_change_something(headers: dict[str, str], verdict: bool) -> None:
+def test_only_same_origin_requests_may_change_something(headers: dict[str, str], verdict: bool) -> None:
     assert is_same_origin_request(headers, OURS) is verdict
 
 
-def test_an_address_of_ours_that_is_none_opens_nothing() -> None:
+def test_an_invalid_public_url_allows_nothing() -> None:
     """A setting with a mistake must not make "null" our origin."""
     assert not is_same_origin_request({"origin": "null"}, "")
 
 
-def test_nothing_runs_but_what_carries_the_nonce() -> None:
+def test_only_scripts_with_the_nonce_run() -> None:
     policy = SecurityHeaders().content_security("abc")
     assert "script-src 'nonce-abc' 'strict-dynamic';" in policy
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
 
 
-def test_framing_is_refused_unless_it_is_allowed() -> None:
+def test_framing_is_denied_unless_allowed() -> None:
     assert SecurityHeaders().headers("")["X-Frame-Options"] == "DENY"
     allowed = SecurityHeaders(frame_ancestors=("https://app.example",)).headers("")
     assert "frame-ancestors https://app.example" in allowed["Content-Security-Policy"]
     assert "X-Frame-Options" not in allowed
 
 
-def test_a_form_may_lead_to_clerk_and_home() -> None:
+def test_a_form_may_redirect_to_clerk_and_back() -> None:
     assert (
         "form-action 'self' https://clerk.example"
         in SecurityHeaders(form_hosts=("https://clerk.example",)).headers("")["Content-Security-Policy"]

@@ -1,4 +1,4 @@
-"""Times as people say them, and signs for names."""
+"""Relative times and initials of names."""
 
 from gettext import GNUTranslations, NullTranslations
 
@@ -25,7 +25,7 @@ NOW = 1_772_000_000_000  # 25 February 2026, 06:13 UTC
         (70 * DAY, "17 Dec 2025"),
     ],
 )
-def test_what_was(back: int, said: str) -> None:
+def test_past_times(back: int, said: str) -> None:
     assert Localizer().ago(NOW - back, NOW).text == said
 
 
@@ -41,18 +41,18 @@ def test_what_was(back: int, said: str) -> None:
         (-DAY, "in 1 min"),
     ],
 )
-def test_what_comes(ahead: int, said: str) -> None:
+def test_future_times(ahead: int, said: str) -> None:
     assert Localizer().until(NOW + ahead, NOW).text == said
 
 
-def test_a_relative_time_also_says_the_absolute_one() -> None:
+def test_a_relative_time_has_the_absolute_one() -> None:
     when = Localizer().ago(NOW - 3 * DAY, NOW)
     assert (when.title, when.iso) == ("22 February 2026, 06:13 UTC", "2026-02-22T06:13:20.000Z")
 
 
-def test_the_page_counts_on_in_the_same_words() -> None:
-    units = Localizer().units()
-    assert units["min"].replace("{}", "5") == Localizer().past(5 * MINUTE)
+def test_the_page_updates_times_in_the_same_format() -> None:
+    units = Localizer().list_elapsed_patterns()
+    assert units["min"].replace("{}", "5") == Localizer().format_elapsed(5 * MINUTE)
 
 
 class Backwards(NullTranslations):
@@ -62,7 +62,7 @@ class Backwards(NullTranslations):
         return f"<{message}>"
 
 
-def test_words_come_from_the_catalogue() -> None:
+def test_texts_come_from_the_catalog() -> None:
     assert Localizer(Backwards()).gettext("Active") == "<Active>"
     assert Localizer(Backwards()).gettext("%(n)s d ago", n=3) == "<3 d ago>"
     assert not isinstance(Localizer().catalog, GNUTranslations)
@@ -83,6 +83,6 @@ def test_initials(name: str, letters: str) -> None:
     assert make_initials(name) == letters
 
 
-def test_a_name_keeps_its_colour() -> None:
+def test_a_key_keeps_its_color() -> None:
     assert pick_avatar_color("Maya Cohen") == pick_avatar_color("Maya Cohen")
     assert {pick_avatar_color(f"person {n}") for n in range(100)} == set(range(8))

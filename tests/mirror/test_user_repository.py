@@ -1,4 +1,4 @@
-"""What the database alone decides of a person, and a Clerk id that must stay dead."""
+"""Local decisions about a user, and a Clerk id that must stay deleted."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ OURS = "usr_0123456789abcdef0123456789"
 MAIL = "person1@example.com"
 
 
-def write(db: Database, *news: EntityState, now: int = 10) -> None:
-    db.write_sync(apply_observations, news, now=now)
+def write(db: Database, *states: EntityState, now: int = 10) -> None:
+    db.write_sync(apply_observations, states, now=now)
 
 
 def rows(db: Database, table: sa.Table = users) -> list[Any]:
@@ -47,7 +47,7 @@ def living(db: Database) -> list[tuple[str, str | None]]:
     return [(it.id, it.clerk_id) for it in rows(db) if it.is_active and it.deleted_at is None and it.gone_at is None]
 
 
-def test_who_comes_back_after_clerk_has_deleted_them_has_no_clerk_account(db: Database) -> None:
+def test_a_restored_user_deleted_in_clerk_has_no_clerk_account(db: Database) -> None:
     id = restored(db)
     found = db.read_sync(find_user, id)
     assert found is not None
@@ -72,9 +72,7 @@ def test_who_comes_back_after_clerk_has_deleted_them_has_no_clerk_account(db: Da
     ],
     ids=["updated", "deleted", "joined", "membership updated", "membership deleted"],
 )
-def test_late_news_of_the_old_clerk_id_change_nobody_and_make_nobody(
-    db: Database, late: tuple[EntityState, ...]
-) -> None:
+def test_late_events_about_the_old_clerk_id_have_no_effect(db: Database, late: tuple[EntityState, ...]) -> None:
     id = restored(db)
     before = db.read_sync(find_user, id)
     write(db, *late, now=40)
@@ -83,7 +81,7 @@ def test_late_news_of_the_old_clerk_id_change_nobody_and_make_nobody(
     assert {it.status for it in rows(db, memberships)} == {"removed"}
 
 
-def test_who_signs_up_again_with_the_same_address_is_the_same_person(db: Database) -> None:
+def test_signing_up_again_with_the_same_address_links_the_same_user(db: Database) -> None:
     id = restored(db)
     write(db, user(7, email="Person1@example.com"), now=40)
     assert living(db) == [(id, "user_7")]
@@ -91,7 +89,7 @@ def test_who_signs_up_again_with_the_same_address_is_the_same_person(db: Databas
     assert living(db) == [(id, "user_7")]
 
 
-def test_restoring_twice_and_deleting_in_between_keeps_every_old_id_dead(db: Database) -> None:
+def test_every_old_clerk_id_stays_deleted_after_restoring_twice(db: Database) -> None:
     id = restored(db)
     write(db, user(7, email=MAIL), now=40)
     write(db, Tombstone(user(7).key), now=50)
@@ -100,7 +98,7 @@ def test_restoring_twice_and_deleting_in_between_keeps_every_old_id_dead(db: Dat
     assert living(db) == [(id, None)]
 
 
-def test_a_person_deleted_here_is_a_member_nowhere_until_they_are_restored(db: Database) -> None:
+def test_a_user_deleted_here_has_no_membership_until_restored(db: Database) -> None:
     id = joined(db)
     write(db, user(2), membership(2, of=2))
     db.write_sync(user_repository.soft_delete_user, id, now=20)
@@ -114,7 +112,7 @@ def test_a_person_deleted_here_is_a_member_nowhere_until_they_are_restored(db: D
     assert {it[1] for it in living(db)} == {"user_1", "user_2"}
 
 
-def test_restoring_leaves_those_out_who_were_deactivated_before(db: Database) -> None:
+def test_restoring_leaves_earlier_deactivations(db: Database) -> None:
     id = joined(db)
     out = {"status": "deactivated", "deactivated_at": 15, "deactivation": "database"}
     db.write_sync(lambda conn: conn.execute(sa.update(memberships).values(**out)))
@@ -123,20 +121,20 @@ def test_restoring_leaves_those_out_who_were_deactivated_before(db: Database) ->
     assert [it.status for it in rows(db, memberships)] == ["deactivated"]
 
 
-def test_our_id_that_clerk_has_as_external_id_is_the_persons(db: Database) -> None:
+def test_a_user_gets_our_id_from_its_external_id(db: Database) -> None:
     """Whichever comes first: the webhook, or the answer to our own call."""
     write(db, user(external_id=OURS))
     write(db, user(version=2, external_id=OURS))
     assert [(it.id, it.version) for it in rows(db)] == [(OURS, 2)]
 
 
-def test_our_id_of_someone_without_a_clerk_account_links_them(db: Database) -> None:
+def test_the_external_id_links_a_local_user(db: Database) -> None:
     db.write_sync(user_repository.create_local_user, OURS, {"email": "old@example.com"}, now=1)
     write(db, user(external_id=OURS))
     assert [(it.id, it.clerk_id, it.email) for it in rows(db)] == [(OURS, "user_1", "person1@example.com")]
 
 
-def test_our_id_that_somebody_else_has_is_nobodys(db: Database) -> None:
+def test_an_external_id_in_use_is_ignored(db: Database) -> None:
     write(db, user(external_id=OURS), user(2, external_id=OURS), user(3, external_id="usr_short"))
     write(db, user(4, external_id=OURS))
     assert [(it.clerk_id, it.id == OURS) for it in rows(db)] == [
@@ -147,25 +145,25 @@ def test_our_id_that_somebody_else_has_is_nobodys(db: Database) -> None:
     ]
 
 
-def test_of_two_transactions_that_make_the_same_person_the_newer_stays(postgres_migrated_url: str) -> None:
+def test_the_newer_of_two_concurrent_inserts_of_a_user_wins(postgres_migrated_url: str) -> None:
     """The webhook comes in while the answer to our own call is written. (SQLite has one writer.)"""
     db, tries = Database(postgres_migrated_url), 0
 
     def settle(conn: Conn) -> None:
         nonlocal tries
         tries += 1
-        ledger = open_unit_of_work(conn, [user(external_id=OURS)])
-        ledger.take(user(external_id=OURS), is_read=True)
+        work = open_unit_of_work(conn, [user(external_id=OURS)])
+        work.reconcile(user(external_id=OURS), is_read=True)
         if tries == 1:
             db.write_sync(apply_observations, [user(version=2, external_id=OURS, first_name="Newer")], now=2)
-        apply_unit_of_work(conn, ledger, now=3)
+        apply_unit_of_work(conn, work, now=3)
 
     db.write_sync(settle)
     assert ([(it.id, it.version, it.first_name) for it in rows(db)], tries) == ([(OURS, 2, "Newer")], 2)
     db.close()
 
 
-def test_a_local_profile_is_listed_and_found_by_its_new_name(db: Database) -> None:
+def test_a_local_user_is_listed_and_found_by_its_new_name(db: Database) -> None:
     db.write_sync(user_repository.create_local_user, OURS, {"email": "lou@example.com", "first_name": "Lou"}, now=1)
 
     def edit(conn: Conn) -> None:
@@ -183,7 +181,7 @@ def test_a_local_profile_is_listed_and_found_by_its_new_name(db: Database) -> No
     )
 
 
-def test_the_only_admin_is_one_beside_whom_no_other_admin_may_come_in(db: Database) -> None:
+def test_a_sole_admin_has_no_other_admin_with_access(db: Database) -> None:
     write(db, organization(), user(), user(2), membership(role=ADMIN_ROLE), membership(2, of=2, role=ADMIN_ROLE))
     first, second = [it.id for it in rows(db)]
     assert db.read_sync(user_repository.find_sole_admin_organizations, first, UNKNOWN_ROLES) == {}

@@ -1,4 +1,4 @@
-"""Files are kept for ever, under an address that changes with them."""
+"""Static files are cached without limit, under a URL that changes with them."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_change_of_any_file_changes_every_address(folder: Path) -> None:
+def test_a_change_of_any_file_changes_every_url(folder: Path) -> None:
     before = StaticAssets.load(folder)
     (folder / "other.js").write_text("export default 1\n")
     after = StaticAssets.load(folder)
@@ -24,7 +24,7 @@ def test_a_change_of_any_file_changes_every_address(folder: Path) -> None:
     assert before.url("console.js") == StaticAssets.load(folder).url("console.js") or before.version != after.version
 
 
-def test_a_file_that_is_not_there_is_noticed_when_the_page_is_made(folder: Path) -> None:
+def test_a_missing_file_fails_when_the_page_is_rendered(folder: Path) -> None:
     with pytest.raises(KeyError):
         StaticAssets.load(folder).url("missing.js")
 

@@ -1,4 +1,4 @@
-"""A bulk load beside other writers on PostgreSQL: who is called dead meanwhile, and who waits for whom."""
+"""A bulk insert beside other writers on PostgreSQL: concurrent deletions and lock order."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -34,17 +34,17 @@ def db(postgres_migrated_url: str) -> Iterator[Database]:
 Write = Callable[[Conn, list[Observation]], Any]
 
 
-def insert(conn: Conn, news: list[Observation]) -> list[Observation]:
-    return insert_new_rows(conn, prepare_rows(news, now=5))
+def insert(conn: Conn, states: list[Observation]) -> list[Observation]:
+    return insert_new_rows(conn, prepare_rows(states, now=5))
 
 
-def take_in_all(conn: Conn, news: list[Observation]) -> None:
-    apply_observations(conn, news, now=5)
+def apply_all(conn: Conn, states: list[Observation]) -> None:
+    apply_observations(conn, states, now=5)
 
 
-def load(db: Database, news: list[Observation]) -> list[str]:
+def load(db: Database, states: list[Observation]) -> list[str]:
     """Clerk's ids of what a bulk load leaves."""
-    return [it.key.id for it in db.write_sync(insert, news)]
+    return [it.key.id for it in db.write_sync(insert, states)]
 
 
 @contextmanager
@@ -62,39 +62,39 @@ def beside(do: Callable[[], Any], other: Conn) -> Iterator[list[Any]]:
         thread.join()
 
 
-def call_dead(conn: Conn, key: EntityKey) -> None:
+def delete_entity(conn: Conn, key: EntityKey) -> None:
     apply_observations(conn, [Tombstone(key)], now=3)
 
 
 @pytest.mark.parametrize(
     "parent", [EntityKey("user", ClerkId("user_2")), EntityKey("organization", ClerkId("org_1"))], ids=str
 )
-def test_whoever_is_called_dead_meanwhile_gets_no_new_member(db: Database, parent: EntityKey) -> None:
-    news = [membership(n, of=n) for n in (1, 2, 3)]
+def test_a_parent_deleted_meanwhile_gets_no_new_member(db: Database, parent: EntityKey) -> None:
+    states = [membership(n, of=n) for n in (1, 2, 3)]
     with db.engine.connect() as other:
-        call_dead(other, parent)
-        with beside(lambda: load(db, news), other) as left:
+        delete_entity(other, parent)
+        with beside(lambda: load(db, states), other) as left:
             pass
     wanted = ["orgmem_2"] if parent.kind == "user" else ["orgmem_1", "orgmem_2", "orgmem_3"]
     assert left == [wanted]
     rows = db.read_sync(lambda conn: conn.execute(sa.select(memberships.c.clerk_id, memberships.c.status)).all())
-    assert {id for id, _ in rows} == {it.key.id for it in news} - set(wanted)
+    assert {id for id, _ in rows} == {it.key.id for it in states} - set(wanted)
 
 
-def test_it_locks_people_in_the_order_in_which_everybody_does(db: Database) -> None:
-    """Whoever waits holds nobody whom the one before them has still to lock: no circle."""
-    news = [membership(n, of=n) for n in (3, 2, 1)]
+def test_users_are_locked_in_the_common_order(db: Database) -> None:
+    """A waiting writer has locked no row that the one before it still has to lock: no deadlock."""
+    states = [membership(n, of=n) for n in (3, 2, 1)]
     with db.engine.connect() as other:
         find_known_states(other, [EntityKey("user", ClerkId("user_1"))])
-        with beside(lambda: load(db, news), other) as left:
+        with beside(lambda: load(db, states), other) as left:
             rest = sa.select(users.c.id).where(users.c.clerk_id.in_(["user_2", "user_3"]))
             assert len(other.execute(rest.with_for_update(nowait=True)).all()) == 2
     assert left == [[]]
 
 
-@pytest.mark.parametrize("write", [insert, take_in_all], ids=["in bulk", "by the law"])
+@pytest.mark.parametrize("write", [insert, apply_all], ids=["in bulk", "by the law"])
 @pytest.mark.parametrize("new", [user, organization])
-def test_what_is_new_is_inserted_in_that_order_too(
+def test_new_rows_are_inserted_in_the_common_order(
     db: Database, new: Callable[[int], Observation], write: Write
 ) -> None:
     with db.engine.connect() as other:
@@ -108,7 +108,7 @@ def test_what_is_new_is_inserted_in_that_order_too(
     assert {it.key.id for it in (new(8), new(9))} < set(rows)
 
 
-def test_an_admins_organizations_are_locked_in_that_order_too(postgres_migrated_url: str) -> None:
+def test_organizations_of_an_admin_are_locked_in_the_common_order(postgres_migrated_url: str) -> None:
     """Of their ids with us the order is the other one."""
     db = Database(postgres_migrated_url)
     db.write_sync(insert, [organization(2), organization(1), user(), membership(1, in_=1), membership(2, in_=2)])

@@ -1,4 +1,4 @@
-"""Pages carry their headers; what is written by people is never markup; pieces tell the page what happened."""
+"""Pages have security headers, escape user content, and fragments trigger events in the page."""
 
 import json
 import re
@@ -29,14 +29,14 @@ def client(pages: PageRenderer) -> Iterator[TestClient]:
         return pages.error(request, status=503, title="Down", text="<b>not now</b>", retry_url="/fail")
 
     async def change(request: Request) -> Response:
-        return Response(str(pages.is_ours(request)))
+        return Response(str(pages.is_own_request(request)))
 
     routes = [Route("/fail", fail), Route("/change", change, methods=["POST"]), *pages.routes()]
     with TestClient(Starlette(routes=routes)) as client:
         yield client
 
 
-def test_a_page_has_its_headers_and_a_nonce_of_its_own(client: TestClient) -> None:
+def test_a_page_has_security_headers_and_its_own_nonce(client: TestClient) -> None:
     answer, other = client.get("/fail"), client.get("/fail")
     (nonce,) = set(re.findall(r'<script nonce="([^"]+)"', answer.text))
     assert f"'nonce-{nonce}'" in answer.headers["content-security-policy"]
@@ -52,11 +52,11 @@ def test_every_script_of_a_page_comes_from_a_file(client: TestClient) -> None:
         assert client.get(address).status_code == 200
 
 
-def test_words_of_people_are_no_markup(client: TestClient) -> None:
+def test_user_content_is_escaped(client: TestClient) -> None:
     assert "&lt;b&gt;not now&lt;/b&gt;" in client.get("/fail").text
 
 
-def test_an_error_inside_an_open_page_is_a_toast_that_stays(client: TestClient) -> None:
+def test_an_error_in_an_open_page_is_a_persistent_toast(client: TestClient) -> None:
     answer = client.get("/fail", headers=PARTIAL)
     assert answer.status_code == 503
     assert answer.text == ""
@@ -75,14 +75,14 @@ def test_a_change_must_come_from_our_pages(client: TestClient) -> None:
     assert client.post("/change", headers={"Origin": "http://testserver"}).text == "True"
 
 
-def test_events_are_told_in_a_header_that_is_ascii() -> None:
+def test_events_are_sent_in_an_ascii_header() -> None:
     header = make_trigger_header({"toast": Toast(title="Eingeladen: zoë@x.example"), "dialog-close": {}})["HX-Trigger"]
     assert header.isascii()
     assert json.loads(header)["toast"]["title"] == "Eingeladen: zoë@x.example"
     assert make_trigger_header(None) == {}
 
 
-def test_the_place_is_the_current_one() -> None:
+def test_the_current_organization_is_found() -> None:
     here = OrganizationLink(name="B", href="/b", is_current=True)
     assert PageLayout(person="x", places=(OrganizationLink(name="A", href="/a"), here)).place == here
     assert PageLayout(person="x").place is None
@@ -95,7 +95,7 @@ def test_every_template_compiles(pages: PageRenderer) -> None:
         pages.environment.get_template(name)
 
 
-def test_every_word_of_the_templates_can_be_translated() -> None:
+def test_every_template_text_can_be_translated() -> None:
     """Text between tags must go through gettext; names of things (instep, the keys of a keyboard) need not."""
     found = []
     for path in sorted(PACKAGE_DIRECTORY.glob("*/templates/**/*.html")):

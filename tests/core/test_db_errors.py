@@ -1,4 +1,4 @@
-"""Each failure of a driver is an outage or a refusal of values, by its code."""
+"""Every driver error is an outage or a rejection of values, by its code."""
 
 import sqlite3
 
@@ -42,7 +42,7 @@ def sqlite_error(name: str, text: str = "") -> sqlite3.Error:
     ],
     ids=lambda error: f"{type(error).__name__} {error}".strip(),
 )
-def test_what_passes_without_the_caller_is_an_outage(error: Exception) -> None:
+def test_errors_independent_of_the_caller_are_outages(error: Exception) -> None:
     assert is_outage(error, is_operational=True)
 
 
@@ -60,9 +60,9 @@ def test_what_passes_without_the_caller_is_an_outage(error: Exception) -> None:
     ],
     ids=lambda error: f"{type(error).__name__} {error}".strip(),
 )
-def test_what_the_values_or_the_statement_cause_is_refused(error: Exception) -> None:
+def test_errors_of_values_or_statements_are_rejections(error: Exception) -> None:
     assert not is_outage(error, is_operational=True)
 
 
-def test_a_driver_that_refuses_a_value_itself_has_no_code() -> None:
+def test_a_value_rejected_by_the_driver_has_no_code() -> None:
     assert not is_outage(psycopg.DataError("PostgreSQL text fields cannot contain NUL"), is_operational=False)

@@ -15,8 +15,10 @@ RELATIVE = re.compile(r"(What|Whether|How|Who|Whoever|Whom|Whose|Which|Where|Whe
 WORDS = "told|said|held|mend|news|parked|whoever"
 PHRASES = "by itself|for ever|at the most|goes on|taken in|put out|stand-in"
 BANNED = re.compile(rf"(?<![A-Za-z])(?:{WORDS})(?![A-Za-z])|\b(?:{PHRASES})\b", re.IGNORECASE)
-# Stored words, JSON fields and form fields: published or kept in databases, so they stay as they are.
-KEPT = re.compile(r"""["']parked["']|["']news["']|["']mend["']|\.mend\b|\bmend[:=]|state=parked|`parked`""")
+# Stored words, table comments, JSON and form fields: published or kept in databases, so they stay as they are.
+KEPT = re.compile(
+    r"""["']parked["']|["']news["']|["']mend["']|\.mend\b|\bmend[:=]|state=parked|`parked`|Clerk last said that"""
+)
 OLD_CLASSES = frozenset(
     [
         "News",

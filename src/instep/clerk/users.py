@@ -1,4 +1,4 @@
-"""Backend API methods that change users, their e-mail addresses and sessions."""
+"""Backend API methods that change users, their email addresses and sessions."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class _SessionActivity(msgspec.Struct):
     ip_address: str | None = None
 
 
-class _Session(msgspec.Struct):
+class _SessionPayload(msgspec.Struct):
     id: str
     created_at: parsing.UnixMillis | None = 0
     last_active_at: parsing.UnixMillis | None = 0
@@ -45,80 +45,85 @@ class _EmailVerification(msgspec.Struct):
 
 
 class UsersMixin:
-    """The half of ClerkClient that changes users."""
+    """User methods of ClerkClient. Implements UsersApi."""
 
     _backend: ClerkHttpClient
 
-    async def find_user(self, id: ClerkId) -> Observation | None:
-        """See Accounts.find_user."""
-        body = await self._backend.find(f"users/{id}")
+    async def find_user(self, user_id: ClerkId) -> Observation | None:
+        """Return a user's current state."""
+        body = await self._backend.find(f"users/{user_id}")
         return _parse_user(body) if body else None
 
     async def find_user_by(self, *, email: str | None = None, external_id: str | None = None) -> Observation | None:
-        """See Accounts.find_user_by."""
-        wanted: QueryParams = [("email_address", email)] if email else [("external_id", external_id)]
-        body = await self._backend.send("GET", "users", params=[*wanted, ("limit", 1)])
+        """Return the user with this email address or external id."""
+        params: QueryParams = [("email_address", email)] if email else [("external_id", external_id)]
+        body = await self._backend.send("GET", "users", params=[*params, ("limit", 1)])
         found: list[msgspec.Raw] = decode_response(body, list[msgspec.Raw])
         return _parse_user(bytes(found[0])) if found else None
 
-    async def create_user(self, wanted: NewClerkUser) -> Observation:
-        """See Accounts.create_user."""
+    async def create_user(self, new_user: NewClerkUser) -> Observation:
+        """Create a user without a password; the address counts as verified."""
         fields: dict[str, Any] = {
-            "email_address": [wanted.email],
-            "external_id": wanted.external_id,
-            "first_name": wanted.first_name,
-            "last_name": wanted.last_name,
-            "username": wanted.username,
-            "public_metadata": wanted.public_metadata or None,
+            "email_address": [new_user.email],
+            "external_id": new_user.external_id,
+            "first_name": new_user.first_name,
+            "last_name": new_user.last_name,
+            "username": new_user.username,
+            "public_metadata": new_user.public_metadata or None,
             "skip_password_requirement": True,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         return _parse_user(await self._backend.send("POST", "users", json=given))
 
-    async def update_user(self, id: ClerkId, change: ClerkUserUpdate) -> Observation:
-        """See Accounts.update_user."""
-        return _parse_user(await self._backend.send("PATCH", f"users/{id}", json=msgspec.to_builtins(change)))
+    async def update_user(self, user_id: ClerkId, change: ClerkUserUpdate) -> Observation:
+        """Update names, username or external id."""
+        return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json=msgspec.to_builtins(change)))
 
-    async def merge_public_metadata(self, id: ClerkId, public: dict[str, Any]) -> Observation:
-        """See Accounts.set_metadata."""
-        return _parse_user(await self._backend.send("PATCH", f"users/{id}/metadata", json={"public_metadata": public}))
+    async def merge_public_metadata(self, user_id: ClerkId, public: dict[str, Any]) -> Observation:
+        """Merge values into the public metadata; None removes a key."""
+        return _parse_user(
+            await self._backend.send("PATCH", f"users/{user_id}/metadata", json={"public_metadata": public})
+        )
 
-    async def set_password(self, id: ClerkId, password: str) -> Observation:
-        """See Accounts.set_password."""
-        return _parse_user(await self._backend.send("PATCH", f"users/{id}", json={"password": password}))
+    async def set_password(self, user_id: ClerkId, password: str) -> Observation:
+        """Set a password."""
+        return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json={"password": password}))
 
-    async def replace_email(self, id: ClerkId, email: str) -> Observation:
-        """See Accounts.replace_email. Clerk answers with the address alone, so the user is read again."""
-        wanted = {"email_address": email, "notify_primary_email_address_changed": True}
-        await self._backend.send("PUT", f"users/{id}/email_address", json=wanted)
-        found = await self.find_user(id)
+    async def replace_email(self, user_id: ClerkId, email: str) -> Observation:
+        """Replace all addresses with one. Clerk returns only the address, so the user is fetched again."""
+        fields = {"email_address": email, "notify_primary_email_address_changed": True}
+        await self._backend.send("PUT", f"users/{user_id}/email_address", json=fields)
+        found = await self.find_user(user_id)
         if found is None:
-            raise ClerkUnavailableError("The user is not in Clerk any more.")
+            raise ClerkUnavailableError("The user is no longer in Clerk.")
         return found
 
-    async def list_emails(self, id: ClerkId) -> list[ClerkEmailAddress]:
-        """See Accounts.list_emails."""
-        body = await self._backend.find(f"users/{id}")
+    async def list_emails(self, user_id: ClerkId) -> list[ClerkEmailAddress]:
+        """Return all addresses of a user; none if Clerk does not have the user."""
+        body = await self._backend.find(f"users/{user_id}")
         return parsing.to_email_addresses(decode_response(body, parsing.ClerkUserPayload)) if body else []
 
-    async def add_email(self, id: ClerkId, email: str) -> ClerkEmailAddress:
-        """See Accounts.add_email."""
-        wanted = {"user_id": id, "email_address": email, "verified": False}
+    async def add_email(self, user_id: ClerkId, email: str) -> ClerkEmailAddress:
+        """Add an unverified address to a user."""
+        fields = {"user_id": user_id, "email_address": email, "verified": False}
         return parsing.to_email_address(
-            decode_response(await self._backend.send("POST", "email_addresses", json=wanted), parsing.ClerkEmailPayload)
+            decode_response(await self._backend.send("POST", "email_addresses", json=fields), parsing.ClerkEmailPayload)
         )
 
     async def send_code(self, email: ClerkId) -> VerificationCode:
-        """See Accounts.send_code."""
+        """Send a verification code to an address."""
         body = await self._backend.send("POST", f"email_addresses/{email}/prepare_verification")
         sent: _EmailVerification = decode_response(body, _EmailVerification)
         return VerificationCode(verification=sent.id, expires_at=sent.expire_at)
 
     async def verify_code(self, email: ClerkId, verification: str, code: str) -> str:
-        """See Accounts.try_code. Clerk answers a wrong code with 200, and refuses one that was accepted before."""
-        wanted = {"verification_id": verification, "code": code}
+        """Verify an address by its code and return the verification status.
+
+        Clerk answers a wrong code with status 200, and rejects a code that was accepted before.
+        """
+        fields = {"verification_id": verification, "code": code}
         try:
-            body = await self._backend.send("POST", f"email_addresses/{email}/attempt_verification", json=wanted)
+            body = await self._backend.send("POST", f"email_addresses/{email}/attempt_verification", json=fields)
         except ClerkRejectedError as error:
             if error.code == "verification_already_verified":
                 return "verified"
@@ -126,88 +131,90 @@ class UsersMixin:
         tried: _EmailVerification = decode_response(body, _EmailVerification)
         return tried.status
 
-    async def make_primary(self, id: ClerkId, email: ClerkId) -> Observation:
-        """See Accounts.make_primary."""
-        wanted = {"primary_email_address_id": email, "notify_primary_email_address_changed": True}
-        return _parse_user(await self._backend.send("PATCH", f"users/{id}", json=wanted))
+    async def make_primary(self, user_id: ClerkId, email: ClerkId) -> Observation:
+        """Make a verified address the primary one."""
+        fields = {"primary_email_address_id": email, "notify_primary_email_address_changed": True}
+        return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json=fields))
 
     async def remove_email(self, email: ClerkId) -> None:
-        """See Accounts.remove_email."""
+        """Delete an address; a missing one is not an error."""
         try:
             await self._backend.send("DELETE", f"email_addresses/{email}")
         except ClerkRejectedError as error:
             if error.status != 404:
                 raise
 
-    async def delete_user(self, id: ClerkId) -> Tombstone:
-        """See Accounts.delete_user."""
+    async def delete_user(self, user_id: ClerkId) -> Tombstone:
+        """Delete a user; a missing one is not an error."""
         try:
-            await self._backend.send("DELETE", f"users/{id}")
+            await self._backend.send("DELETE", f"users/{user_id}")
         except ClerkRejectedError as error:
             if error.status != 404:
                 raise
-        return Tombstone(EntityKey("user", id))
+        return Tombstone(EntityKey("user", user_id))
 
-    async def ban_user(self, id: ClerkId) -> Observation:
-        """See Accounts.ban_user."""
-        return _parse_user(await self._backend.send("POST", f"users/{id}/ban"))
+    async def ban_user(self, user_id: ClerkId) -> Observation:
+        """Ban a user."""
+        return _parse_user(await self._backend.send("POST", f"users/{user_id}/ban"))
 
-    async def unban_user(self, id: ClerkId) -> Observation:
-        """See Accounts.unban_user."""
-        return _parse_user(await self._backend.send("POST", f"users/{id}/unban"))
+    async def unban_user(self, user_id: ClerkId) -> Observation:
+        """Lift a user's ban."""
+        return _parse_user(await self._backend.send("POST", f"users/{user_id}/unban"))
 
-    async def count_sessions(self, id: ClerkId) -> int:
-        """See Accounts.count_sessions."""
-        return len(await self._active_sessions(id))
+    async def count_sessions(self, user_id: ClerkId) -> int:
+        """Return the number of active sessions, at most 500."""
+        return len(await self._fetch_active_sessions(user_id))
 
-    async def list_sessions(self, id: ClerkId) -> list[ActiveSession]:
-        """See Accounts.list_sessions."""
-        listed, bad = parsing.parse_rows(_Session, await self._active_sessions(id))
-        for why in bad:
-            log.warning("unreadable_session", user=id, why=why)
-        found = [_to_open_session(it) for it in listed]
-        return sorted(found, key=lambda it: it.last_active_at, reverse=True)
+    async def list_sessions(self, user_id: ClerkId) -> list[ActiveSession]:
+        """Return active sessions, the most recently active first; unreadable ones are logged and left out."""
+        listed, unreadable = parsing.parse_rows(_SessionPayload, await self._fetch_active_sessions(user_id))
+        for reason in unreadable:
+            log.warning("unreadable_session", user=user_id, reason=reason)
+        found = [_to_active_session(session) for session in listed]
+        return sorted(found, key=lambda session: session.last_active_at, reverse=True)
 
-    async def end_sessions(self, id: ClerkId) -> int:
-        """See Accounts.end_sessions."""
-        sessions = [parse_id(it) for it in await self._active_sessions(id)]
-        for session in sessions:
-            if session is not None:
-                await self.revoke_session(session)
-        if None in sessions:
-            raise ClerkUnavailableError("Clerk lists a session without an id: whether all have ended is not known.")
-        return len(sessions)
+    async def end_sessions(self, user_id: ClerkId) -> int:
+        """Revoke all active sessions and return their number."""
+        session_ids = [parse_id(row) for row in await self._fetch_active_sessions(user_id)]
+        for session_id in session_ids:
+            if session_id is not None:
+                await self.revoke_session(session_id)
+        if None in session_ids:
+            raise ClerkUnavailableError(
+                "Clerk lists a session without an id, so it is not known whether all sessions have ended."
+            )
+        return len(session_ids)
 
-    async def _active_sessions(self, id: ClerkId) -> list[msgspec.Raw]:
-        wanted: QueryParams = [("user_id", id), ("status", "active"), ("limit", 500)]
+    async def _fetch_active_sessions(self, user_id: ClerkId) -> list[msgspec.Raw]:
+        params: QueryParams = [("user_id", user_id), ("status", "active"), ("limit", 500)]
         found: list[msgspec.Raw] = decode_response(
-            await self._backend.send("GET", "sessions", params=wanted), list[msgspec.Raw]
+            await self._backend.send("GET", "sessions", params=params), list[msgspec.Raw]
         )
         return found
 
-    async def revoke_session(self, id: str) -> None:
-        """End a session in Clerk; one that is over already is fine."""
+    async def revoke_session(self, session_id: str) -> None:
+        """Revoke a session; one that has ended is not an error."""
         try:
-            await self._backend.send("POST", f"sessions/{id}/revoke")
+            await self._backend.send("POST", f"sessions/{session_id}/revoke")
         except ClerkRejectedError as error:
             if error.status not in (400, 404):
                 raise
 
 
-def _to_open_session(it: _Session) -> ActiveSession:
-    seen = it.latest_activity or _SessionActivity()
+def _to_active_session(session: _SessionPayload) -> ActiveSession:
+    activity = session.latest_activity or _SessionActivity()
     return ActiveSession(
-        id=it.id,
-        created_at=it.created_at or 0,
-        last_active_at=it.last_active_at or 0,
-        device=", ".join(part for part in (seen.browser_name, seen.device_type) if part),
-        place=", ".join(part for part in (seen.city, seen.country) if part),
-        ip_address=seen.ip_address or "",
+        id=session.id,
+        created_at=session.created_at or 0,
+        last_active_at=session.last_active_at or 0,
+        device=", ".join(part for part in (activity.browser_name, activity.device_type) if part),
+        place=", ".join(part for part in (activity.city, activity.country) if part),
+        ip_address=activity.ip_address or "",
     )
 
 
 def _parse_user(body: bytes) -> Observation:
-    """Raises ClerkUnavailableError for what can't be read."""
+    """Parse a user. Raises ClerkUnavailableError if it is unreadable."""
     try:
         return parsing.to_user(decode_response(body, parsing.ClerkUserPayload))
     except parsing.UnreadableDataError as error:

@@ -94,7 +94,9 @@ def session_service(sqlite_migrated_url: str, clerk: FakeClerk, clock: FakeClock
 
 @pytest.fixture
 def browser(session_service: SessionService, provider: FakeProvider) -> Browser:
-    return Browser({"127.0.0.1:8000": make_app(make_sign_in_pages(session_service, provider)), "clerk.test": PROVIDER_APP})
+    return Browser(
+        {"127.0.0.1:8000": make_app(make_sign_in_pages(session_service, provider)), "clerk.test": PROVIDER_APP}
+    )
 
 
 async def test_a_page_without_a_session_signs_in_and_is_shown(browser: Browser) -> None:

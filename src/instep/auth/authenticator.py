@@ -78,8 +78,8 @@ class Authenticator:
         """Return the reason why `authenticate` found nobody; None if it found somebody or was not called.
 
         `code` is one of those in `clerk.session_tokens`, or `missing` (no credentials), `session_over` (no active
-        console session), `unknown_api_key` (none, or revoked), `wrong_key` (not the break-glass key), or `not_configured`
-        (a session token without sign-in through Clerk).
+        console session), `unknown_api_key` (none, or revoked), `wrong_key` (not the break-glass key), or
+        `not_configured` (a session token without sign-in through Clerk).
         """
         found = getattr(request.state, "instep_authentication_error", None)
         return found if isinstance(found, InvalidSessionError) else None

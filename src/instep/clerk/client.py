@@ -75,13 +75,13 @@ class ReaderMixin:
         found: _InstancePayload = decode_response(body, _InstancePayload)
         return found.id
 
-    async def look(self, refetches: Sequence[NeedsRefetch]) -> list[LookupResult]:
+    async def look(self, requests: Sequence[NeedsRefetch]) -> list[LookupResult]:
         """Fetch the current state of entities: users in batches of up to 100 ids, all requests concurrently."""
-        users = [refetch.key.id for refetch in refetches if refetch.key.kind == "user"]
+        users = [request.key.id for request in requests if request.key.kind == "user"]
         batches = [users[i : i + IDS_PER_PAGE] for i in range(0, len(users), IDS_PER_PAGE)]
         reads = [self._look_users(batch) for batch in batches]
-        reads += [self._look_organization(refetch.key) for refetch in refetches if refetch.key.kind == "organization"]
-        reads += [self._look_membership(refetch) for refetch in refetches if refetch.key.kind == "membership"]
+        reads += [self._look_organization(request.key) for request in requests if request.key.kind == "organization"]
+        reads += [self._look_membership(request) for request in requests if request.key.kind == "membership"]
         return [observation for found in await asyncio.gather(*reads) for observation in found]
 
     async def _look_users(self, user_ids: Sequence[ClerkId]) -> list[LookupResult]:
@@ -112,34 +112,34 @@ class ReaderMixin:
         )
         return [*found, *(UnreadableEntity(key, reason) for reason in unreadable.values())]
 
-    async def _look_membership(self, refetch: NeedsRefetch) -> list[LookupResult]:
-        if not isinstance(refetch.entity, ClerkMembership):
+    async def _look_membership(self, request: NeedsRefetch) -> list[LookupResult]:
+        if not isinstance(request.entity, ClerkMembership):
             return []
-        path = f"organizations/{refetch.entity.organization}/memberships"
+        path = f"organizations/{request.entity.organization}/memberships"
         try:
             body = await self._backend.with_priority(RequestPriority.REFETCH).send(
-                "GET", path, params=[("user_id", refetch.entity.user), ("limit", "1")]
+                "GET", path, params=[("user_id", request.entity.user), ("limit", "1")]
             )
         except ClerkRejectedError as error:
             if error.status == 404:
-                return [Absence(refetch.key, refetch.entity)]
+                return [Absence(request.key, request.entity)]
             raise
         found, unreadable = _parse_rows_by_id(
             parsing.ClerkMembershipPayload, parsing.to_membership, decode_response(body, _RowsPayload).data
         )
         reason = next(iter(unreadable.values()), None)
-        return [observation for observation in found if observation.key == refetch.key] or [
-            _to_absent_or_unreadable(refetch.key, reason, refetch.entity)
+        return [observation for observation in found if observation.key == request.key] or [
+            _to_absent_or_unreadable(request.key, reason, request.entity)
         ]
 
-    async def list_user_memberships(self, user: ClerkId) -> list[EntityState]:
+    async def list_user_memberships(self, user_id: ClerkId) -> list[EntityState]:
         """Return a user's organizations and memberships; unreadable rows are logged and left out."""
-        body = await self._backend.find(f"users/{user}/organization_memberships", params=[("limit", PAGE_SIZE)])
+        body = await self._backend.find(f"users/{user_id}/organization_memberships", params=[("limit", PAGE_SIZE)])
         found, unreadable = parsing.parse_rows(
             parsing.ClerkMembershipPayload, decode_response(body, _RowsPayload).data if body else []
         )
         for reason in unreadable:
-            log.warning("unreadable_membership", user=user, reason=reason)
+            log.warning("unreadable_membership", user=user_id, reason=reason)
         return [
             observation
             for row in found
@@ -147,7 +147,7 @@ class ReaderMixin:
         ]
 
     async def list_invitations(
-        self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
+        self, organization_id: ClerkId, *, statuses: Sequence[str], email: str | None = None
     ) -> ClerkInvitationList:
         """Return up to 2,000 of the newest invitations; unreadable rows are logged, counted and left out."""
         found = ClerkInvitationList()
@@ -159,13 +159,13 @@ class ReaderMixin:
             ]
             params += [("status", status) for status in statuses]
             params += [("email_address", email)] if email else []
-            body = await self._backend.send("GET", f"organizations/{organization}/invitations", params=params)
+            body = await self._backend.send("GET", f"organizations/{organization_id}/invitations", params=params)
             listed = decode_response(body, _RowsPayload)
             good, unreadable = parsing.parse_rows(parsing.ClerkInvitationPayload, listed.data)
             found += [parsing.to_invitation(row) for row in good]
             found.unreadable += len(unreadable)
             for reason in unreadable:
-                log.warning("unreadable_invitation", organization=organization, reason=reason)
+                log.warning("unreadable_invitation", organization=organization_id, reason=reason)
             if len(listed.data) < PAGE_SIZE or (page + 1) * PAGE_SIZE >= listed.total_count:
                 break
         return found

@@ -95,13 +95,13 @@ class FakeClerk:
             raise self.failure
         return self.instance_id
 
-    async def look(self, refetches: Sequence[NeedsRefetch]) -> list[LookupResult]:
+    async def look(self, requests: Sequence[NeedsRefetch]) -> list[LookupResult]:
         """Return the current state of entities. See ClerkReader."""
         self._call("look")
         entities = {"user": self._users, "organization": self._organizations, "membership": self._memberships}
         return [
-            entities[refetch.key.kind].get(refetch.key.id) or Absence(refetch.key, refetch.entity)
-            for refetch in refetches
+            entities[request.key.kind].get(request.key.id) or Absence(request.key, request.entity)
+            for request in requests
         ]
 
     async def find_user_ids_by_email(self, emails: Sequence[str]) -> dict[str, ClerkId]:
@@ -111,102 +111,104 @@ class FakeClerk:
         found = {canonicalize_email(_get_email(item)): item.key.id for item in self._users.values()}
         return {email: user_id for email, user_id in found.items() if email in wanted}
 
-    async def list_user_memberships(self, user: ClerkId) -> list[EntityState]:
+    async def list_user_memberships(self, user_id: ClerkId) -> list[EntityState]:
         """Return a user's organizations and memberships."""
         self._call("list_user_memberships")
-        own = [item for item in self._memberships.values() if _to_membership(item).user == user]
+        own = [item for item in self._memberships.values() if _to_membership(item).user == user_id]
         return [*(self._organizations[_to_membership(item).organization] for item in own), *own]
 
     async def list_invitations(
-        self, organization: ClerkId, *, statuses: Sequence[str], email: str | None = None
+        self, organization_id: ClerkId, *, statuses: Sequence[str], email: str | None = None
     ) -> ClerkInvitationList:
         """Return an organization's invitations, newest first."""
         self._call("list_invitations")
-        self._require_organization(organization)
+        self._require_organization(organization_id)
         found = [
             item
-            for item in self._list_invitations(organization)
+            for item in self._list_invitations(organization_id)
             if item.status in statuses and (email is None or item.email.lower() == email.lower())
         ]
         return ClerkInvitationList(sorted(found, key=lambda item: (item.created_at, item.clerk_id), reverse=True))
 
     # OrganizationsApi
 
-    async def invite(self, organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
+    async def invite(self, organization_id: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
         """Create an organization invitation."""
         self._call("invite")
-        return self._create_invitation(organization, wanted)
+        return self._create_invitation(organization_id, invitation)
 
-    async def invite_many(self, organization: ClerkId, wanted: Sequence[NewClerkInvitation]) -> list[ClerkInvitation]:
+    async def invite_many(
+        self, organization_id: ClerkId, invitations: Sequence[NewClerkInvitation]
+    ) -> list[ClerkInvitation]:
         """Create up to 10 invitations, all or none."""
         self._call("invite_many")
-        if not 0 < len(wanted) <= MAX_BULK_INVITATIONS:
+        if not 0 < len(invitations) <= MAX_BULK_INVITATIONS:
             raise _make_error("form_param_value_invalid", 422, f"1 to {MAX_BULK_INVITATIONS} invitations at once.")
         before = dict(self._invitations)
         try:
-            return [self._create_invitation(organization, item) for item in wanted]
+            return [self._create_invitation(organization_id, invitation) for invitation in invitations]
         except ClerkRejectedError:
             self._invitations = before
             raise
 
-    async def find_invitation(self, organization: ClerkId, invitation_id: ClerkId) -> ClerkInvitation | None:
+    async def find_invitation(self, organization_id: ClerkId, invitation_id: ClerkId) -> ClerkInvitation | None:
         """Return the current state of an invitation."""
         self._call("find_invitation")
-        return next((item for item in self._list_invitations(organization) if item.clerk_id == invitation_id), None)
+        return next((item for item in self._list_invitations(organization_id) if item.clerk_id == invitation_id), None)
 
-    async def find_accept_url(self, organization: ClerkId, invitation_id: ClerkId) -> str | None:
+    async def find_accept_url(self, organization_id: ClerkId, invitation_id: ClerkId) -> str | None:
         """Return the URL that accepts an invitation."""
-        found = await self.find_invitation(organization, invitation_id)
+        found = await self.find_invitation(organization_id, invitation_id)
         return f"https://clerk.invalid/accept?ticket={invitation_id}" if found is not None else None
 
-    async def revoke(self, organization: ClerkId, invitation_id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
+    async def revoke(self, organization_id: ClerkId, invitation_id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
         """Revoke a pending invitation."""
         self._call("revoke")
-        found = next((item for item in self._list_invitations(organization) if item.clerk_id == invitation_id), None)
+        found = next((item for item in self._list_invitations(organization_id) if item.clerk_id == invitation_id), None)
         if found is None:
             raise _make_error("resource_not_found", 404, f"No invitation was found with id {invitation_id}.")
         if found.status != "pending":
             message = "The organization invitation is not in the 'pending' status."
             raise _make_error("organization_invitation_not_pending", 404, message)
         revoked = replace(found, status="revoked")
-        self._invitations[invitation_id] = (organization, revoked)
+        self._invitations[invitation_id] = (organization_id, revoked)
         return revoked
 
-    async def find_membership(self, organization: ClerkId, user: ClerkId) -> Observation | None:
+    async def find_membership(self, organization_id: ClerkId, user_id: ClerkId) -> Observation | None:
         """Return a user's current membership."""
         self._call("find_membership")
-        return self._find_membership(organization, user)
+        return self._find_membership(organization_id, user_id)
 
-    async def set_role(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
+    async def set_role(self, organization_id: ClerkId, user_id: ClerkId, role: str) -> Observation:
         """Change a member's role."""
         self._call("set_role")
         self._require_role(role)
-        found = self._get_membership(organization, user)
+        found = self._get_membership(organization_id, user_id)
         if role != ADMIN_ROLE:
-            self._require_other_admin(organization, user)
+            self._require_other_admin(organization_id, user_id)
         changed = make_observation(replace(_to_membership(found), role=role), self.clock())
         self._memberships[found.key.id] = changed
         return changed
 
-    async def add_member(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
+    async def add_member(self, organization_id: ClerkId, user_id: ClerkId, role: str) -> Observation:
         """Add a user as a member."""
         self._call("add_member")
-        self._require_organization(organization)
+        self._require_organization(organization_id)
         self._require_role(role)
-        if user not in self._users:
-            raise _make_error("resource_not_found", 404, f"No user was found with id {user}.")
-        if self._find_membership(organization, user) is not None:
+        if user_id not in self._users:
+            raise _make_error("resource_not_found", 404, f"No user was found with id {user_id}.")
+        if self._find_membership(organization_id, user_id) is not None:
             raise _make_error(
-                "already_a_member_in_organization", 400, f"{user} is already a member of the organization."
+                "already_a_member_in_organization", 400, f"{user_id} is already a member of the organization."
             )
-        self._require_seats(organization)
-        return self.join(organization, user, role)
+        self._require_seats(organization_id)
+        return self.join(organization_id, user_id, role)
 
-    async def remove_member(self, organization: ClerkId, user: ClerkId) -> Tombstone:
+    async def remove_member(self, organization_id: ClerkId, user_id: ClerkId) -> Tombstone:
         """Remove a member."""
         self._call("remove_member")
-        found = self._get_membership(organization, user)
-        self._require_other_admin(organization, user)
+        found = self._get_membership(organization_id, user_id)
+        self._require_other_admin(organization_id, user_id)
         del self._memberships[found.key.id]
         return Tombstone(found.key, found.entity)
 

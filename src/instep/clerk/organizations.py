@@ -25,68 +25,68 @@ class OrganizationsMixin:
 
     _backend: ClerkHttpClient
 
-    async def invite(self, organization: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
+    async def invite(self, organization_id: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
         """Create an organization invitation."""
         body = await self._backend.send(
-            "POST", f"organizations/{organization}/invitations", json=_build_invitation_fields(invitation)
+            "POST", f"organizations/{organization_id}/invitations", json=_build_invitation_fields(invitation)
         )
         return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload))
 
     async def invite_many(
-        self, organization: ClerkId, invitations: Sequence[NewClerkInvitation]
+        self, organization_id: ClerkId, invitations: Sequence[NewClerkInvitation]
     ) -> list[ClerkInvitation]:
         """Create up to 10 invitations in one request. Unreadable rows are left out; the caller reads them back."""
-        path = f"organizations/{organization}/invitations/bulk"
+        path = f"organizations/{organization_id}/invitations/bulk"
         body = await self._backend.send("POST", path, json=[_build_invitation_fields(row) for row in invitations])
         created, _ = parsing.parse_rows(
             parsing.ClerkInvitationPayload, decode_response(body, _RowsPayload).data
         )  # of the rest Clerk is asked again
         return [parsing.to_invitation(row) for row in created]
 
-    async def find_invitation(self, organization: ClerkId, invitation_id: ClerkId) -> ClerkInvitation | None:
+    async def find_invitation(self, organization_id: ClerkId, invitation_id: ClerkId) -> ClerkInvitation | None:
         """Return the current state of an invitation; None if Clerk does not have it."""
-        body = await self._backend.find(_build_invitation_path(organization, invitation_id))
+        body = await self._backend.find(_build_invitation_path(organization_id, invitation_id))
         return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload)) if body else None
 
-    async def find_accept_url(self, organization: ClerkId, invitation_id: ClerkId) -> str | None:
+    async def find_accept_url(self, organization_id: ClerkId, invitation_id: ClerkId) -> str | None:
         """Return the secret URL that accepts a pending invitation."""
-        body = await self._backend.find(_build_invitation_path(organization, invitation_id))
+        body = await self._backend.find(_build_invitation_path(organization_id, invitation_id))
         link: _InvitationLink = decode_response(body, _InvitationLink) if body else _InvitationLink()
         return link.url
 
-    async def revoke(self, organization: ClerkId, invitation_id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
+    async def revoke(self, organization_id: ClerkId, invitation_id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
         """Revoke a pending invitation."""
-        path = f"{_build_invitation_path(organization, invitation_id)}/revoke"
+        path = f"{_build_invitation_path(organization_id, invitation_id)}/revoke"
         body = await self._backend.send("POST", path, json={"requesting_user_id": by} if by else {})
         return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload))
 
-    async def find_membership(self, organization: ClerkId, user: ClerkId) -> Observation | None:
+    async def find_membership(self, organization_id: ClerkId, user_id: ClerkId) -> Observation | None:
         """Return a user's current membership."""
-        path = f"organizations/{organization}/memberships"
-        body = await self._backend.find(path, params=[("user_id", user), ("limit", 1)])
+        path = f"organizations/{organization_id}/memberships"
+        body = await self._backend.find(path, params=[("user_id", user_id), ("limit", 1)])
         found = decode_response(body, _RowsPayload).data if body else []
         return _parse_membership(bytes(found[0])) if found else None
 
-    async def set_role(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
+    async def set_role(self, organization_id: ClerkId, user_id: ClerkId, role: str) -> Observation:
         """Change a member's role and return the membership."""
-        path = f"organizations/{organization}/memberships/{user}"
+        path = f"organizations/{organization_id}/memberships/{user_id}"
         return _parse_membership(await self._backend.send("PATCH", path, json={"role": role}))
 
-    async def add_member(self, organization: ClerkId, user: ClerkId, role: str) -> Observation:
+    async def add_member(self, organization_id: ClerkId, user_id: ClerkId, role: str) -> Observation:
         """Add a user as a member, without an invitation."""
-        path = f"organizations/{organization}/memberships"
-        return _parse_membership(await self._backend.send("POST", path, json={"user_id": user, "role": role}))
+        path = f"organizations/{organization_id}/memberships"
+        return _parse_membership(await self._backend.send("POST", path, json={"user_id": user_id, "role": role}))
 
-    async def remove_member(self, organization: ClerkId, user: ClerkId) -> Tombstone:
+    async def remove_member(self, organization_id: ClerkId, user_id: ClerkId) -> Tombstone:
         """Remove a member."""
-        body = await self._backend.send("DELETE", f"organizations/{organization}/memberships/{user}")
+        body = await self._backend.send("DELETE", f"organizations/{organization_id}/memberships/{user_id}")
         last = _parse_membership(body)
         return Tombstone(last.key, last.entity)
 
 
-def _build_invitation_path(organization: ClerkId, invitation_id: ClerkId) -> str:
+def _build_invitation_path(organization_id: ClerkId, invitation_id: ClerkId) -> str:
     """Return the path of an invitation. Without an underscore it is no id but an endpoint (`pending`, `bulk`)."""
-    return f"organizations/{organization}/invitations/{invitation_id if '_' in invitation_id else '_'}"
+    return f"organizations/{organization_id}/invitations/{invitation_id if '_' in invitation_id else '_'}"
 
 
 def _parse_membership(body: bytes) -> Observation:

@@ -61,28 +61,28 @@ class UsersMixin:
         found: list[msgspec.Raw] = decode_response(body, list[msgspec.Raw])
         return _parse_user(bytes(found[0])) if found else None
 
-    async def create_user(self, new_user: NewClerkUser) -> Observation:
+    async def create_user(self, user: NewClerkUser) -> Observation:
         """Create a user without a password; the address counts as verified."""
         fields: dict[str, Any] = {
-            "email_address": [new_user.email],
-            "external_id": new_user.external_id,
-            "first_name": new_user.first_name,
-            "last_name": new_user.last_name,
-            "username": new_user.username,
-            "public_metadata": new_user.public_metadata or None,
+            "email_address": [user.email],
+            "external_id": user.external_id,
+            "first_name": user.first_name,
+            "last_name": user.last_name,
+            "username": user.username,
+            "public_metadata": user.public_metadata or None,
             "skip_password_requirement": True,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         return _parse_user(await self._backend.send("POST", "users", json=given))
 
-    async def update_user(self, user_id: ClerkId, change: ClerkUserUpdate) -> Observation:
+    async def update_user(self, user_id: ClerkId, update: ClerkUserUpdate) -> Observation:
         """Update names, username or external id."""
-        return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json=msgspec.to_builtins(change)))
+        return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json=msgspec.to_builtins(update)))
 
-    async def merge_public_metadata(self, user_id: ClerkId, public: dict[str, Any]) -> Observation:
+    async def merge_public_metadata(self, user_id: ClerkId, metadata: dict[str, Any]) -> Observation:
         """Merge values into the public metadata; None removes a key."""
         return _parse_user(
-            await self._backend.send("PATCH", f"users/{user_id}/metadata", json={"public_metadata": public})
+            await self._backend.send("PATCH", f"users/{user_id}/metadata", json={"public_metadata": metadata})
         )
 
     async def set_password(self, user_id: ClerkId, password: str) -> Observation:
@@ -110,20 +110,20 @@ class UsersMixin:
             decode_response(await self._backend.send("POST", "email_addresses", json=fields), parsing.ClerkEmailPayload)
         )
 
-    async def send_code(self, email: ClerkId) -> VerificationCode:
+    async def send_code(self, email_id: ClerkId) -> VerificationCode:
         """Send a verification code to an address."""
-        body = await self._backend.send("POST", f"email_addresses/{email}/prepare_verification")
+        body = await self._backend.send("POST", f"email_addresses/{email_id}/prepare_verification")
         sent: _EmailVerification = decode_response(body, _EmailVerification)
         return VerificationCode(verification=sent.id, expires_at=sent.expire_at)
 
-    async def verify_code(self, email: ClerkId, verification: str, code: str) -> str:
+    async def verify_code(self, email_id: ClerkId, verification_id: str, code: str) -> str:
         """Verify an address by its code and return the verification status.
 
         Clerk answers a wrong code with status 200, and rejects a code that was accepted before.
         """
-        fields = {"verification_id": verification, "code": code}
+        fields = {"verification_id": verification_id, "code": code}
         try:
-            body = await self._backend.send("POST", f"email_addresses/{email}/attempt_verification", json=fields)
+            body = await self._backend.send("POST", f"email_addresses/{email_id}/attempt_verification", json=fields)
         except ClerkRejectedError as error:
             if error.code == "verification_already_verified":
                 return "verified"
@@ -131,15 +131,15 @@ class UsersMixin:
         tried: _EmailVerification = decode_response(body, _EmailVerification)
         return tried.status
 
-    async def make_primary(self, user_id: ClerkId, email: ClerkId) -> Observation:
+    async def make_primary(self, user_id: ClerkId, email_id: ClerkId) -> Observation:
         """Make a verified address the primary one."""
-        fields = {"primary_email_address_id": email, "notify_primary_email_address_changed": True}
+        fields = {"primary_email_address_id": email_id, "notify_primary_email_address_changed": True}
         return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json=fields))
 
-    async def remove_email(self, email: ClerkId) -> None:
+    async def remove_email(self, email_id: ClerkId) -> None:
         """Delete an address; a missing one is not an error."""
         try:
-            await self._backend.send("DELETE", f"email_addresses/{email}")
+            await self._backend.send("DELETE", f"email_addresses/{email_id}")
         except ClerkRejectedError as error:
             if error.status != 404:
                 raise

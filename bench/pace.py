@@ -96,13 +96,13 @@ async def client() -> dict[str, Any]:
     settings = load_settings()
     pacer = make_clerk_rate_limiter(settings)
     assert pacer is not None
-    clerk = ClerkClient(KEY, api_url=settings.clerk_api_url, pacer=pacer, timeout=30)
+    clerk = ClerkClient(KEY, api_url=settings.clerk_api_url, rate_limiter=pacer, timeout=30)
     free = ClerkClient(KEY, api_url=settings.clerk_api_url)
     found: dict[str, Any] = {"limited": 0, "ended": [], "edits": []}
     for name, it in (("free", free), ("paced", clerk)):
         found[name] = statistics.median([await timed(it) for _ in range(40)][10:])
     await asyncio.sleep(10.5)  # what was called without a permit counts no more
-    pacer.asked, walk, until = 0, clerk.everything(), time.monotonic() + SECONDS
+    pacer.request_count, walk, until = 0, clerk.make_scanner(), time.monotonic() + SECONDS
 
     async def lane() -> None:
         while time.monotonic() < until:
@@ -121,7 +121,7 @@ async def client() -> dict[str, Any]:
     await asyncio.gather(edit(), *(lane() for _ in range(LANES)))
     await clerk.close()
     await free.close()
-    return found | {"asked": pacer.asked}
+    return found | {"asked": pacer.request_count}
 
 
 async def timed(clerk: ClerkClient) -> float:

@@ -1,4 +1,4 @@
-"""What waits for admins follows what happens: badges and the notice of a page that is open already."""
+"""Attention badges and the notice of an open page are kept up to date."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def badges(page: httpx2.Response) -> dict[str, int]:
     return {key: int(count) for key, count in found}
 
 
-def park_one(firm: Firm) -> None:
+def add_failed_delivery(firm: Firm) -> None:
     def write(conn: Conn) -> None:
         one = conn.execute(sa.select(deliveries.c.id).limit(1)).scalar_one()
         conn.execute(sa.update(deliveries).where(deliveries.c.id == one).values(state="parked", outcome="no"))
@@ -45,7 +45,7 @@ def park_one(firm: Firm) -> None:
     firm.services.db.write_sync(write)
 
 
-def leave_one(firm: Firm, organization_id: str) -> None:
+def add_pending_operation(firm: Firm, organization_id: str) -> None:
     """An operation that needs a person."""
     row = {"id": "op_1", "kind": "member.role", "target": "membership:x", "actor": "usr_1", "state": "attention"}
     more = {"intent": {}, "asked_at": 1, "changed_at": 1, "organization_id": organization_id}
@@ -54,14 +54,14 @@ def leave_one(firm: Firm, organization_id: str) -> None:
 
 async def test_every_page_counts_what_needs_a_person(sqlite_firm: Firm, pages: httpx2.AsyncClient) -> None:
     assert badges(await pages.get(f"{HOME}/members")) == {}
-    park_one(sqlite_firm)
-    leave_one(sqlite_firm, "ogn_elsewhere")
+    add_failed_delivery(sqlite_firm)
+    add_pending_operation(sqlite_firm, "ogn_elsewhere")
     assert badges(await pages.get(f"{HOME}/members")) == {"everywhere": 1, "parked": 1}
     assert badges(await pages.get("/users")) == {"everywhere": 1, "parked": 1}
 
 
-async def test_an_open_page_reads_the_badges_and_the_notice_again(sqlite_firm: Firm, pages: httpx2.AsyncClient) -> None:
-    park_one(sqlite_firm)
+async def test_an_open_page_refreshes_the_badges_and_the_notice(sqlite_firm: Firm, pages: httpx2.AsyncClient) -> None:
+    add_failed_delivery(sqlite_firm)
     now = sqlite_firm.services.clock()
     await sqlite_firm.services.db.write(repository.save_freshness, Freshness(now, now - 26 * HOUR, 1))
     for path in ("/attention", f"{HOME}/attention"):
@@ -72,9 +72,9 @@ async def test_an_open_page_reads_the_badges_and_the_notice_again(sqlite_firm: F
         assert "<html" not in pieces.text
 
 
-async def test_an_admin_of_one_organization_is_told_of_it_and_of_no_other(town: Town) -> None:
-    park_one(town.firm)
-    leave_one(town.firm, "ogn_elsewhere")
+async def test_an_organizations_admin_sees_counts_of_that_organization_only(town: Town) -> None:
+    add_failed_delivery(town.firm)
+    add_pending_operation(town.firm, "ogn_elsewhere")
     now = town.firm.services.clock()
     await town.firm.services.db.write(repository.save_freshness, Freshness(now, now - 26 * HOUR, 2))
     for who, is_told in (("admin", True), ("member", False)):
@@ -94,7 +94,7 @@ async def test_an_admin_of_one_organization_is_told_of_it_and_of_no_other(town: 
         ("ogn_1", "ogn_1", False),
     ],
 )
-async def test_a_page_hears_what_it_follows_and_nothing_else(
+async def test_a_page_receives_only_the_topics_it_follows(
     sqlite_firm: Firm, pages: httpx2.AsyncClient, follows: str, topic: str, is_heard: bool
 ) -> None:
     heard = asyncio.Event()
@@ -136,7 +136,7 @@ async def test_a_page_hears_what_it_follows_and_nothing_else(
     await asyncio.gather(listening, return_exceptions=True)
 
 
-async def test_what_happens_is_told(sqlite_firm: Firm, pages: httpx2.AsyncClient) -> None:
+async def test_changes_are_published(sqlite_firm: Firm, pages: httpx2.AsyncClient) -> None:
     """Parked by the worker, replayed, given up: each is said to the pages that are open."""
     said: list[list[str]] = []
     sqlite_firm.services.live.relay = lambda topics: said.append(list(topics))
@@ -150,6 +150,6 @@ async def test_what_happens_is_told(sqlite_firm: Firm, pages: httpx2.AsyncClient
     await pages.post(f"/deliveries/{parked}/replay")
     assert ["deliveries", "attention"] in said
     said.clear()
-    leave_one(sqlite_firm, "ogn_elsewhere")
+    add_pending_operation(sqlite_firm, "ogn_elsewhere")
     await pages.post("/operations/op_1/give-up")
     assert ["attention"] in said

@@ -1,4 +1,4 @@
-"""What passes while somebody acts as another person: by request, and by what the request carried."""
+"""Requests and operations that are allowed during impersonation."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ from instep.auth.impersonation import (
         ("allow", "POST", "/v1/something/new", None),
     ],
 )
-def test_a_request_passes_only_where_it_is_known_to_be_safe(
+def test_only_requests_known_to_be_safe_are_allowed(
     policy: ImpersonationPolicy, method: str, path: str, blocked: str | None
 ) -> None:
     assert find_blocked_request(policy, method, path) == blocked
@@ -53,7 +53,7 @@ def test_a_request_passes_only_where_it_is_known_to_be_safe(
         ("application.resend", {"public_metadata": {"role": "admin"}}, "application.resend"),
     ],
 )
-def test_an_operation_passes_only_where_it_gives_no_rights(kind: str, intent: dict[str, Any], blocked: str) -> None:
+def test_only_operations_that_grant_no_rights_are_allowed(kind: str, intent: dict[str, Any], blocked: str) -> None:
     assert find_blocked_operation("safe", kind, intent) == blocked
     assert find_blocked_operation("allow", kind, intent) is None
     assert find_blocked_operation("refuse", kind, intent) is not None

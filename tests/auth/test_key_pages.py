@@ -1,4 +1,4 @@
-"""The page of keys: a secret is shown once, and a key ends at once."""
+"""Pages of API keys: a secret is shown once, and revoking takes effect immediately."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.support.world import Firm
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_key_is_made_used_and_revoked(sqlite_firm: Firm) -> None:
+async def test_a_key_is_created_used_and_revoked(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         assert "No keys yet" in (await page.get("/keys")).text
         form = {"name": "payroll", "scopes": "read", "organization": ""}
@@ -29,7 +29,7 @@ async def test_a_key_is_made_used_and_revoked(sqlite_firm: Firm) -> None:
 
 
 @pytest.mark.parametrize("form", [{"name": " ", "scopes": "read"}, {"name": "x"}, {"name": "x", "scopes": "root"}])
-async def test_what_is_missing_is_said(sqlite_firm: Firm, form: dict[str, str]) -> None:
+async def test_missing_fields_are_reported(sqlite_firm: Firm, form: dict[str, str]) -> None:
     async with console_of(sqlite_firm) as page:
         wrong = await page.post("/keys", data=form, headers=PARTIAL)
         assert (wrong.status_code, "field-error" in wrong.text) == (422, True)

@@ -1,4 +1,4 @@
-"""The palette on the server: what is found is what the asker may see, whatever organization they claim to be in."""
+"""Palette on the server: results are limited to what the reader may see."""
 
 import re
 from typing import Any
@@ -34,11 +34,11 @@ async def find(town: Town, who: str, q: str, at: str = "", path: str = "/command
         ("break-glass", "northwind", {"Omar"}),
     ],
 )
-async def test_people_are_found_where_they_may_be_seen(town: Town, who: str, at: str, people: set[str]) -> None:
+async def test_people_are_found_where_the_reader_may_see_them(town: Town, who: str, at: str, people: set[str]) -> None:
     assert set(await find(town, who, "omar", at)) == people
 
 
-async def test_a_person_is_found_once_and_where_the_reader_is(town: Town) -> None:
+async def test_a_person_is_found_once_in_the_current_organization(town: Town) -> None:
     assert (await find(town, "admin", "dana", "northwind"))["Dana"].startswith("/organizations/northwind/members/usr_")
     within = await find(town, "instance admin", "dana", "northwind")
     assert within["Dana"].startswith("/organizations/northwind/members/usr_")
@@ -46,13 +46,13 @@ async def test_a_person_is_found_once_and_where_the_reader_is(town: Town) -> Non
 
 
 @pytest.mark.parametrize("path", ["/commands", "/places"])
-async def test_organizations_are_found_among_ones_own(town: Town, path: str) -> None:
+async def test_own_organizations_are_found(town: Town, path: str) -> None:
     assert set(await find(town, "admin", "wind", path=path)) == {"Northwind Law"}
     assert set(await find(town, "instance admin", "wind", path=path)) == {"Northwind Law", "Southwind"}
     assert await find(town, "admin", "southwind", path=path) == {}
 
 
-async def test_without_scripts_it_is_a_page(town: Town) -> None:
+async def test_without_scripts_the_palette_is_a_page(town: Town) -> None:
     client = town.firm.api(None, **town.keys["admin"], **BROWSER)
     page = (await client.get("/commands", params={"q": "invite", "at": "northwind"})).text
     assert "<h1>Search</h1>" in page

@@ -1,4 +1,4 @@
-"""Who a user of Clerk is here."""
+"""Principals of Clerk users."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from instep.auth.principal import AuthUserRow, DeniedPrincipal, OrganizationAcce
 NOBODY: frozenset[str] = frozenset()
 
 
-def person(**changes: Any) -> AuthUserRow:
+def make_user(**changes: Any) -> AuthUserRow:
     row: dict[str, Any] = {
         "id": "usr_1",
         "email": "Maya@Example.com",
@@ -27,14 +27,14 @@ def person(**changes: Any) -> AuthUserRow:
     return AuthUserRow(**(row | changes))
 
 
-def decided(admins: frozenset[str] = NOBODY, **changes: Any) -> Principal:
-    who = resolve_principal(person(**changes), "user_1", admins)
+def resolve(admins: frozenset[str] = NOBODY, **changes: Any) -> Principal:
+    who = resolve_principal(make_user(**changes), "user_1", admins)
     assert isinstance(who, Principal)
     return who
 
 
-def test_a_person_is_known_by_their_name_and_both_ids() -> None:
-    who = decided()
+def test_a_user_has_a_name_and_both_ids() -> None:
+    who = resolve()
     assert (who.name, who.user_id, who.clerk_user_id, who.is_instance_admin) == ("Maya Cohen", "usr_1", "user_1", False)
 
 
@@ -47,8 +47,8 @@ def test_a_person_is_known_by_their_name_and_both_ids() -> None:
         ({"first_name": None, "last_name": None, "email": None}, "user_1"),
     ],
 )
-def test_nobody_is_without_a_name(changes: dict[str, Any], name: str) -> None:
-    assert decided(**changes).name == name
+def test_every_user_has_a_name(changes: dict[str, Any], name: str) -> None:
+    assert resolve(**changes).name == name
 
 
 @pytest.mark.parametrize(
@@ -66,37 +66,37 @@ def test_nobody_is_without_a_name(changes: dict[str, Any], name: str) -> None:
         (frozenset({""}), {"email": None}, False),
     ],
 )
-def test_an_instance_admin_is_named_by_metadata_or_settings(
+def test_instance_admins_come_from_metadata_or_settings(
     admins: frozenset[str], changes: dict[str, Any], is_admin: bool
 ) -> None:
-    assert decided(admins, **changes).is_instance_admin is is_admin
+    assert resolve(admins, **changes).is_instance_admin is is_admin
 
 
 @pytest.mark.parametrize("changes", [{"is_active": False}, {"is_banned": True}, {"deleted_at": 1}, {"gone_at": 1}])
-def test_deactivated_banned_and_deleted_people_are_barred_even_as_admins(changes: dict[str, Any]) -> None:
-    who = resolve_principal(person(public_metadata={"role": "admin"}, **changes), "user_1", frozenset({"user_1"}))
+def test_deactivated_banned_and_deleted_users_are_denied_even_as_admins(changes: dict[str, Any]) -> None:
+    who = resolve_principal(make_user(public_metadata={"role": "admin"}, **changes), "user_1", frozenset({"user_1"}))
     assert isinstance(who, DeniedPrincipal)
     assert not who.principal.is_instance_admin
 
 
-def test_someone_the_mirror_does_not_know_has_only_what_the_settings_give() -> None:
+def test_a_user_not_in_the_mirror_has_only_rights_from_the_settings() -> None:
     assert resolve_principal(None, "user_1", NOBODY) == Principal(kind="person", name="user_1", clerk_user_id="user_1")
     known = resolve_principal(None, "user_1", frozenset({"user_1"}))
     assert isinstance(known, Principal)
     assert known.is_instance_admin
 
 
-def test_who_acts_as_someone_else_is_kept() -> None:
-    who = resolve_principal(person(), "user_1", NOBODY, actor="user_boss")
+def test_the_impersonating_user_is_recorded() -> None:
+    who = resolve_principal(make_user(), "user_1", NOBODY, actor="user_boss")
     assert isinstance(who, Principal)
     assert who.actor == "user_boss"
 
 
 @pytest.mark.parametrize(
-    ("role", "is_instance_admin", "may_act"),
+    ("role", "is_instance_admin", "can_manage"),
     [("org:admin", False, True), ("org:member", False, False), (None, True, True), ("admin", False, False)],
 )
-def test_admins_act_and_others_read(role: str | None, is_instance_admin: bool, can_manage: bool) -> None:
+def test_admins_manage_and_others_read(role: str | None, is_instance_admin: bool, can_manage: bool) -> None:
     principal = Principal(kind="person", name="Maya", is_instance_admin=is_instance_admin)
     access = OrganizationAccess(
         principal=principal,

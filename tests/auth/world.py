@@ -1,4 +1,4 @@
-"""A small world for the tests of access: people and organizations in the mirror, a Clerk that can fail, a clock."""
+"""Test data of auth: users and organizations in the mirror, a Clerk that can fail, a clock."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ KEY = "a key of more than twenty characters"
 
 
 class FakeClock:
-    """Stands still until told otherwise."""
+    """A clock that is advanced by hand."""
 
     def __init__(self, at: int = NOW) -> None:
         self.at = at
@@ -28,7 +28,7 @@ class FakeClock:
 
 
 class FakeClerk:
-    """Knows sessions; `failure` is raised instead of an answer."""
+    """Has sessions; `failure` is raised instead of an answer."""
 
     def __init__(self) -> None:
         self.sessions = {"sess_1": ClerkSession("sess_1", "user_1", "active")}
@@ -36,30 +36,30 @@ class FakeClerk:
         self.asked: list[str] = []
         self.revoked: list[str] = []
 
-    async def find_session(self, id: str) -> ClerkSession | None:
-        self.asked.append(id)
+    async def find_session(self, session_id: str) -> ClerkSession | None:
+        self.asked.append(session_id)
         if self.failure:
             raise self.failure
-        return self.sessions.get(id)
+        return self.sessions.get(session_id)
 
-    async def revoke_session(self, id: str) -> None:
+    async def revoke_session(self, session_id: str) -> None:
         if self.failure:
             raise self.failure
-        self.revoked.append(id)
+        self.revoked.append(session_id)
 
 
 def claims(n: int = 1, **changes: Any) -> SessionClaims:
-    """The claims of person `n`, in session `n`."""
+    """Build the claims of user `n` in session `n`."""
     return SessionClaims(**({"user": f"user_{n}", "session": f"sess_{n}"} | changes))
 
 
 def sessions(db: Database, clerk: FakeClerk, clock: FakeClock) -> SessionService:
-    """The sessions under test."""
+    """Create the service under test."""
     return SessionService(db, clerk, BreakGlassKey(KEY, FailedAttemptCounter(clock)), clock=clock)
 
 
 def put_user(conn: Conn, /, n: int = 1, **changes: Any) -> None:
-    """Person `n`: `usr_n` here, `user_n` at Clerk."""
+    """Insert user `n`: `usr_n` here, `user_n` in Clerk."""
     row = {
         "id": f"usr_{n}",
         "clerk_id": f"user_{n}",
@@ -76,12 +76,12 @@ def put_user(conn: Conn, /, n: int = 1, **changes: Any) -> None:
 
 
 def change_user(conn: Conn, /, n: int = 1, **changes: Any) -> None:
-    """Change what the mirror holds of person `n`."""
+    """Change the mirror's row of user `n`."""
     conn.execute(users.update().where(users.c.id == f"usr_{n}").values(**changes))
 
 
 def put_organization(conn: Conn, /, n: int = 1, **changes: Any) -> None:
-    """Organization `n`: `orn_n` here, `org_n` at Clerk, `firm-n` in addresses."""
+    """Insert organization `n`: `orn_n` here, `org_n` in Clerk, slug `firm-n`."""
     row = {
         "id": f"orn_{n}",
         "clerk_id": f"org_{n}",
@@ -94,7 +94,7 @@ def put_organization(conn: Conn, /, n: int = 1, **changes: Any) -> None:
 
 
 def put_membership(conn: Conn, /, user: int = 1, organization: int = 1, **changes: Any) -> None:
-    """Person `user` belongs to organization `organization`."""
+    """Insert the membership of a user in an organization."""
     row = {
         "id": f"mem_{user}_{organization}",
         "clerk_id": f"orgmem_{user}_{organization}",

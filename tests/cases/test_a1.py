@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from tests.auth.doors import Browser
+from tests.auth.browser import Browser
 from tests.support.tokens import session_token
 from tests.support.world import OURS, Firm
 

@@ -219,7 +219,7 @@ async def test_c1_every_page_has_a_banner_and_the_console_blocks_too(safe: Desk)
     ):
         answer = await console.post(path, data=form)
         assert answer.status_code == 403, path
-        assert "act as somebody else" in answer.text, path
+        assert "while you impersonate someone" in answer.text, path
     sent = await console.post(f"{home}/invitations", data={"email": "new@example.com", "role": "org:member"})
     assert sent.status_code in (200, 303), sent.text
     assert (await safe.audit(action="invitation.send"))[0]["impersonator"] == await safe.id_of("sasha@example.com")

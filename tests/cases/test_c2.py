@@ -96,7 +96,7 @@ def lines() -> Any:
 async def test_c2_a_refusal_is_one_line_in_the_log_and_a_flood_is_bounded(lines: list[Any], firm: Firm) -> None:
     token = session_token(firm, "dana@example.com", azp="https://new.example")
     await ask(firm, token)
-    (line,) = [it for it in lines if it["event"] == "authentication_refused"]
+    (line,) = [it for it in lines if it["event"] == "authentication_failed"]
     assert (line["reason"], line["path"]) == ("party", PEOPLE)
     assert "https://new.example" in line["detail"]
     assert token not in str(lines)
@@ -104,7 +104,7 @@ async def test_c2_a_refusal_is_one_line_in_the_log_and_a_flood_is_bounded(lines:
     anonymous = firm.api(None)
     for _ in range(200):
         await anonymous.get("/v1/users")
-    flood = [it for it in lines if it["event"] == "authentication_refused" and it["reason"] == "missing"]
+    flood = [it for it in lines if it["event"] == "authentication_failed" and it["reason"] == "missing"]
     assert 1 <= len(flood) <= 20
     firm.clock.advance(60_000)
     await anonymous.get("/v1/users")

@@ -107,13 +107,13 @@ def test_the_cookie_suffix_is_the_one_that_clerks_own_sdk_computes() -> None:
 
 
 def test_the_handshake_leads_back_to_us_and_carries_the_dev_browser_of_development_only() -> None:
-    url = urlsplit(handshake().handshake_url(f"{ORIGIN}/sign-in/callback?next=%2Fa", dev_browser="dvb_1"))
+    url = urlsplit(handshake().build_handshake_url(f"{ORIGIN}/sign-in/callback?next=%2Fa", dev_browser="dvb_1"))
     query = parse_qs(url.query)
     assert (url.netloc, url.path) == ("swift-emu-1.clerk.accounts.dev", "/v1/client/handshake")
     assert query["redirect_url"] == [f"{ORIGIN}/sign-in/callback?next=%2Fa"]
     assert (query["suffixed_cookies"], query["__clerk_db_jwt"]) == (["true"], ["dvb_1"])
-    assert "__clerk_db_jwt" not in handshake(PRODUCTION).handshake_url(ORIGIN, dev_browser="dvb_1")
-    assert "dev-browser-missing" in handshake().handshake_url(ORIGIN)
+    assert "__clerk_db_jwt" not in handshake(PRODUCTION).build_handshake_url(ORIGIN, dev_browser="dvb_1")
+    assert "dev-browser-missing" in handshake().build_handshake_url(ORIGIN)
 
 
 def test_the_suffixed_session_cookie_comes_first_and_foreign_ones_are_not_read() -> None:
@@ -121,16 +121,16 @@ def test_the_suffixed_session_cookie_comes_first_and_foreign_ones_are_not_read()
     header = (
         f'prefs={{"a":1,"b":"x"}}; __session=plain; __session_FOREIGN0=foreign; __session_{suffix}=mine; theme="da;rk"'
     )
-    assert handshake().session_tokens(header) == ["mine", "plain"]
+    assert handshake().list_session_tokens(header) == ["mine", "plain"]
 
 
 def test_a_dev_browser_of_another_instance_is_not_sent_to_ours() -> None:
     suffix = derive_cookie_suffix(DEVELOPMENT)
     header = f"__clerk_db_jwt=theirs; __clerk_db_jwt_{suffix}=ours"
-    assert handshake().dev_browser({}, header) == "ours"
-    assert handshake().dev_browser({"__clerk_db_jwt": "new"}, header) == "new"
-    assert handshake().dev_browser({}, "__clerk_db_jwt=theirs") is None
-    assert handshake(PRODUCTION).dev_browser({"__clerk_db_jwt": "new"}, header) is None
+    assert handshake().find_dev_browser({}, header) == "ours"
+    assert handshake().find_dev_browser({"__clerk_db_jwt": "new"}, header) == "new"
+    assert handshake().find_dev_browser({}, "__clerk_db_jwt=theirs") is None
+    assert handshake(PRODUCTION).find_dev_browser({"__clerk_db_jwt": "new"}, header) is None
 
 
 @given(st.text())
@@ -145,21 +145,21 @@ async def test_an_answer_with_a_session_is_a_sign_in() -> None:
         "__client_uat=1; Path=/",
         f"__clerk_db_jwt_{suffix}=dvb_1; Path=/",
     ]
-    answer = await handshake().answer({"__clerk_handshake": sign({"handshake": lines})}, "")
+    answer = await handshake().complete({"__clerk_handshake": sign({"handshake": lines})}, "")
     assert isinstance(answer, HandshakeSignedIn)
     assert (answer.claims.user, answer.claims.session, answer.dev_browser) == ("user_2qV", "sess_2qV", "dvb_1")
 
 
 async def test_an_answer_without_a_session_is_signed_out() -> None:
     lines = ["__session=; Path=/; Max-Age=0", "__client_uat=0; Path=/", "__clerk_db_jwt=dvb_1; Path=/"]
-    assert await handshake().answer({"__clerk_handshake": sign({"handshake": lines})}, "") == HandshakeSignedOut(
+    assert await handshake().complete({"__clerk_handshake": sign({"handshake": lines})}, "") == HandshakeSignedOut(
         dev_browser="dvb_1"
     )
 
 
 async def test_a_production_answer_is_in_a_cookie() -> None:
     token = sign({"handshake": [f"__session={sign(claims())}; Path=/"]})
-    answer = await handshake(PRODUCTION).answer({}, f"a=b; __clerk_handshake={token}")
+    answer = await handshake(PRODUCTION).complete({}, f"a=b; __clerk_handshake={token}")
     assert isinstance(answer, HandshakeSignedIn)
 
 
@@ -180,11 +180,11 @@ async def test_a_production_answer_is_in_a_cookie() -> None:
 )
 async def test_answers_that_clerk_did_not_give_us_now_are_refused(token: str | None, code: str) -> None:
     with pytest.raises(InvalidSessionError) as refused:
-        await handshake().answer({"__clerk_handshake": token} if token else {}, "")
+        await handshake().complete({"__clerk_handshake": token} if token else {}, "")
     assert refused.value.code == code
 
 
 @given(st.text())
 async def test_any_answer_is_refused_and_nothing_else_happens(text: str) -> None:
     with pytest.raises(InvalidSessionError):
-        await handshake().answer({"__clerk_handshake": text}, text)
+        await handshake().complete({"__clerk_handshake": text}, text)

@@ -1,4 +1,4 @@
-"""The signing keys: how seldom they are fetched, and what is taken for one."""
+"""Signing keys: when they are fetched, and which keys are usable."""
 
 import asyncio
 from typing import Any
@@ -18,16 +18,16 @@ pytestmark = pytest.mark.anyio
 
 
 class Clerk:
-    """Answers with `keys`, or fails; counts how often it was asked."""
+    """Returns `keys` or fails; counts fetches."""
 
     def __init__(self, *keys: dict[str, Any]) -> None:
         self.keys = list(keys)
-        self.asked = 0
+        self.fetch_count = 0
         self.failure: Exception | None = None
         self.at = NOW
 
     async def fetch(self) -> dict[str, Any]:
-        self.asked += 1
+        self.fetch_count += 1
         await asyncio.sleep(0)
         if self.failure:
             raise self.failure
@@ -41,7 +41,7 @@ async def test_a_key_is_fetched_once_however_many_ask_at_the_same_time() -> None
     clerk = Clerk(jwk())
     keys = JwksKeySource(clerk.fetch, clock=clerk.clock)
     found = await asyncio.gather(*(keys.find("ins_1") for _ in range(50)))
-    assert clerk.asked == 1
+    assert clerk.fetch_count == 1
     assert all(key.public_numbers() == KEY.public_key().public_numbers() for key in found)
 
 
@@ -52,11 +52,11 @@ async def test_unknown_ids_cause_one_fetch_in_ten_seconds() -> None:
         with pytest.raises(InvalidSessionError) as refused:
             await keys.find(f"ins_{number + 2}")
         assert refused.value.code == "unknown_key"
-    assert clerk.asked == 1
+    assert clerk.fetch_count == 1
     clerk.at += MIN_FETCH_INTERVAL
     with pytest.raises(InvalidSessionError):
         await keys.find("ins_2")
-    assert clerk.asked == 2
+    assert clerk.fetch_count == 2
 
 
 async def test_a_new_key_of_clerks_is_found_and_a_withdrawn_one_is_forgotten() -> None:
@@ -131,7 +131,7 @@ async def test_a_clerk_that_is_down_is_not_asked_by_every_request() -> None:
     for _ in range(5):
         with pytest.raises(ClerkUnavailableError):
             await keys.find("ins_1")
-    assert clerk.asked == 1
+    assert clerk.fetch_count == 1
     clerk.failure = None
     clerk.at += MIN_FETCH_INTERVAL
     assert await keys.find("ins_1")

@@ -118,7 +118,7 @@ TABLE = {
         POST /v1/users
         GET /v1/keys
         POST /v1/keys
-        DELETE /v1/keys/{id}
+        DELETE /v1/keys/{key_id}
     """,
     "instance admins page": """
         GET /operations
@@ -287,6 +287,7 @@ def address(path: str, known: dict[str, str]) -> str:
         "operation": "op_x",
         "batch": "op_x",
         "key": "op_x",
+        "key_id": "op_x",
         "run": "op_x",
         "delivery": "op_x",
     } | known

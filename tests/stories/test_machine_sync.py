@@ -44,7 +44,7 @@ class SyncStory(Story):
         self.api = ModelBackend(self.clerk)
         self.sync = SyncService(
             db=self.db,
-            source=InstanceScanner(ClerkPageReader(self.api, pause=no_pause)),  # type: ignore[arg-type]
+            source=InstanceScanner(ClerkPageReader(self.api, sleep=no_pause)),  # type: ignore[arg-type]
             writes=ClerkWriter(self.clerk),  # type: ignore[arg-type]
             clock=self.clock,
             newest_event=repository.find_newest_applied_at,

@@ -18,7 +18,7 @@ from instep.clerk.handshake import ClerkHandshake, derive_frontend_api_url, deri
 from instep.clerk.jwks import JwksKeySource
 from instep.clerk.session_tokens import SessionTokenVerifier
 from instep.core.db import Database
-from tests.auth.doors import OURS, Browser, access_pages, app
+from tests.auth.browser import OURS, Browser, make_app, make_sign_in_pages
 from tests.auth.world import FakeClock, change_user, put_user
 from tests.support.firms import BOTH_PROFILES
 
@@ -78,7 +78,9 @@ async def house(request: pytest.FixtureRequest, sqlite_migrated_url: str, profil
     )
     sign_in = ClerkHandshake(emulator.publishable_key, api, derive_sign_in_page_url(api), verifier)
     sessions = SessionService(db, client, BreakGlassKey(None), clock=clock)
-    browser = Browser({"127.0.0.1:8000": app(access_pages(sessions, sign_in)), urlsplit(clerk).netloc: emulator})
+    browser = Browser(
+        {"127.0.0.1:8000": make_app(make_sign_in_pages(sessions, sign_in)), urlsplit(clerk).netloc: emulator}
+    )
     house = House(clerk, emulator, client, clock, db, browser)
     db.write_sync(put_user, 1, clerk_id=house.user_id("maya@example.com"), first_name="Maya", last_name=None)
     yield house

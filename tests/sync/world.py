@@ -126,8 +126,8 @@ def make_world(db: Database, profile: str = "default", **more: Any) -> World:
     emulator = Emulator(clock=EmulatorClock(wall=clock), id_seed=7, profile=profile)
     between = Between(emulator)
     client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=between)
-    everything = client.everything()
-    everything._pages._pause = no_pause
+    everything = client.make_scanner()
+    everything._pages._sleep = no_pause
     sync = SyncService(db=db, source=everything, writes=ClerkWriter(client), clock=clock, **more)
     world = World(emulator, between, client, db, clock, sync)
     world.sync = replace(sync, touched=world.touched.update)

@@ -82,7 +82,7 @@ async def test_what_was_asked_while_clerk_was_down_is_done_when_it_is_back(firm:
     await furnish(firm)
     id = (await person(firm, BOB)).id
     firm.emulator.fail("UpdateUser", status=429, retry_after=30, count=2)
-    with pytest.raises(OperationPendingError, match="We will try again in 30 s; nothing is lost"):
+    with pytest.raises(OperationPendingError, match="We will retry in 30 s; nothing is lost"):
         await profiles_of(firm).edit(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name="Robert"))
     async with replica(firm) as other:
         for _ in range(3):

@@ -357,8 +357,8 @@ def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable
     """Who sends this: 401 for nobody, 403 for a change that a page of another site asked for."""
 
     async def principal_of(request: Request) -> Principal | Response:
-        asker = await services.gate.who(request)
-        if isinstance(asker, DeniedPrincipal) and asker.is_paused:
+        asker = await services.gate.authenticate(request)
+        if isinstance(asker, DeniedPrincipal) and asker.is_deactivated:
             return _build_paused_response(
                 await services.gate.find_deactivation_notice(asker.principal)
                 or DeactivationNotice(organization_name="")
@@ -374,7 +374,7 @@ def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable
             return make_problem_response(
                 403, "Foreign origin", code="foreign_origin", detail="This request came from another site."
             )
-        if blocked := await services.gate.blocked(request, principal):
+        if blocked := await services.gate.check_impersonation(request, principal):
             return make_problem_response(
                 blocked.status, "Blocked while acting as somebody else", code=blocked.code, detail=str(blocked)
             )
@@ -391,7 +391,7 @@ def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable
 def _build_paused_response(pause: DeactivationNotice) -> Response:
     """Answer 403 to a deactivated person, with whom to ask."""
     where = f" to {pause.organization_name}" if pause.organization_name else ""
-    detail = f"Your access{where} is paused. Ask {pause.whom or 'an admin'} to reactivate you."
+    detail = f"Your access{where} is paused. Ask {pause.contact_list or 'an admin'} to reactivate you."
     contacts = [{"name": it.name, "email": it.email} for it in pause.contacts]
     return make_problem_response(403, "Access paused", code="access_paused", detail=detail, contacts=contacts)
 

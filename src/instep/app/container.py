@@ -128,7 +128,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     live, metrics = PubSub(), Metrics()
     clerk = clerk or make_clerk(
         settings,
-        pacer=make_clerk_rate_limiter(settings, on_wait=metrics.clerk_wait.inc, limited=metrics.clerk_limited.inc),
+        pacer=make_clerk_rate_limiter(settings, on_wait=metrics.clerk_wait.inc, on_limited=metrics.clerk_limited.inc),
     )
     syncing = make_sync_services(settings, db, clerk, clock, live.publish)
     told = _make_delivery_publisher(live, metrics)
@@ -239,7 +239,7 @@ def make_gate(
     )
     sessions = SessionService(
         db=db,
-        source=source,
+        sessions_api=source,
         break_glass=break_glass,
         admins=parse_instance_admins(settings),
         clock=clock,
@@ -252,7 +252,7 @@ def make_gate(
         break_glass=break_glass,
         sign_in=sign_in,
         keys=keys,
-        refused=AuthenticationFailureLog(log.warning, clock).note,
+        on_failure=AuthenticationFailureLog(log.warning, clock).note,
         impersonation=impersonation,
         cookie=get_session_cookie_name(settings),
     )
@@ -301,7 +301,9 @@ def make_members(
 
 def make_clerk(settings: Settings, *, pacer: ClerkRateLimiter | None = None) -> ClerkClient:
     """The client of the configured Clerk instance; `pacer` None: at any pace."""
-    return ClerkClient(_get_secret_value(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, pacer=pacer)
+    return ClerkClient(
+        _get_secret_value(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, rate_limiter=pacer
+    )
 
 
 def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> ClerkHandshake | None:
@@ -328,7 +330,7 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> ClerkH
 
 def get_session_cookie_name(settings: Settings) -> str:
     """The name of the cookie that carries a console session."""
-    return CookieJar(is_secure=settings.instep_public_url.startswith("https://")).name_of(SESSION_COOKIE)
+    return CookieJar(is_secure=settings.instep_public_url.startswith("https://")).get_name(SESSION_COOKIE)
 
 
 def make_api_rate_limiter(settings: Settings) -> PrincipalRateLimiter | None:
@@ -432,7 +434,9 @@ def _make_attempt_auditor(clock: Clock) -> Callable[[Conn, ImpersonationAttempt]
 def _make_permission_check(impersonation: ImpersonationGuard) -> Callable[[OperationRequest], Awaitable[None]]:
     async def permit(asked: OperationRequest) -> None:
         place = asked.organization_id
-        await impersonation.permit(asked.actor, asked.kind, asked.intent, target=asked.target, organization_id=place)
+        await impersonation.check_operation(
+            asked.actor, asked.kind, asked.intent, target=asked.target, organization_id=place
+        )
 
     return permit
 

@@ -5,8 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from instep.app.config import Settings, SettingsError
-from instep.clerk.rate_limiter import ClerkRateLimiter
-from instep.clerk.sliding_window import RateLimit
+from instep.clerk.rate_limiter import ClerkRateLimiter, RateLimit
 from instep.core.db import Database
 from instep.domain.roles import ADMIN_ROLES_OPTION
 from instep.mirror.repository import OWNED_FIELDS_OPTION
@@ -52,7 +51,7 @@ def _ignore(*_: Any) -> None:
 
 
 def make_clerk_rate_limiter(
-    settings: Settings, *, on_wait: Callable[[float], None] = _ignore, limited: Callable[[], None] = _ignore
+    settings: Settings, *, on_wait: Callable[[float], None] = _ignore, on_limited: Callable[[], None] = _ignore
 ) -> ClerkRateLimiter | None:
     """Permits from the shared row; None where no call has to wait. Raises SettingsError for no database's address."""
     most = get_clerk_rate_limit(settings)
@@ -66,7 +65,7 @@ def make_clerk_rate_limiter(
         db = Database(url, threads=1, is_durable=False)
     except (ValueError, OSError) as error:
         raise SettingsError(f"{settings.database_setting}: {error}") from None
-    return ClerkRateLimiter(db, RateLimit(most), on_wait=on_wait, limited=limited)
+    return ClerkRateLimiter(db, RateLimit(most), on_wait=on_wait, on_limited=on_limited)
 
 
 def get_clerk_rate_limit(settings: Settings) -> int | None:

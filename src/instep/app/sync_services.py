@@ -88,7 +88,7 @@ def make_sync_services(
     settings: Settings, db: Database, clerk: ClerkClient, clock: Clock, touched: Callable[[set[str]], None]
 ) -> SyncServices:
     """Put it together. Raises SettingsError."""
-    everything, policy = clerk.everything(), make_ownership_policy(settings)
+    everything, policy = clerk.make_scanner(), make_ownership_policy(settings)
     newest = webhooks_repository.find_newest_applied_at
     roles = RoleReader(db=db, source=clerk, clock=clock)
     sync = SyncService(
@@ -146,7 +146,7 @@ async def open_sync_services() -> AsyncIterator[SyncServices]:
     held = settings.clerk_secret_key
     db = make_db(settings)
     pacer = make_clerk_rate_limiter(settings)
-    clerk = ClerkClient(held.get_secret_value() if held else None, api_url=settings.clerk_api_url, pacer=pacer)
+    clerk = ClerkClient(held.get_secret_value() if held else None, api_url=settings.clerk_api_url, rate_limiter=pacer)
     try:
         check_schema(db.engine)
         yield make_sync_services(settings, db, clerk, now, lambda _: None)

@@ -14,15 +14,15 @@ from instep.core.request_limits import InputLimitRouter
 
 ApiKeyScope = Literal["read", "write"]
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"description": "Nobody is signed in."},
-    403: {"description": "Only instance admins can manage keys."},
-    404: {"description": "No such key or organization."},
-    503: {"description": "The database can't be read."},
+    401: {"description": "Not signed in."},
+    403: {"description": "Only instance admins can manage API keys."},
+    404: {"description": "API key or organization not found."},
+    503: {"description": "The database is unavailable."},
 }
 
 
 class ApiKeyCreate(BaseModel):
-    """A key to be made; without an organization it is for all of them."""
+    """An API key to create. Without an organization it is valid for all of them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,7 +32,7 @@ class ApiKeyCreate(BaseModel):
 
 
 class ApiKey(BaseModel):
-    """A key; its secret is shown only when it is made."""
+    """An API key. Its secret is shown only once, when it is created."""
 
     id: str
     name: str
@@ -45,59 +45,63 @@ class ApiKey(BaseModel):
 
 
 class ApiKeyWithSecret(ApiKey):
-    """A key that was made just now, with its secret."""
+    """A new API key with its secret."""
 
     secret: str
 
 
 class ApiKeyList(BaseModel):
-    """Every key, newest first."""
+    """All API keys, newest first."""
 
     data: list[ApiKey]
 
 
 def make_router(*, principal: PrincipalResolver, access: AccessResolver, keys: ApiKeyService) -> APIRouter:
-    """The routes of keys. `principal` and `access` answer 401 and 404 by themselves."""
+    """Create the routes of API keys. `principal` and `access` return the responses for 401 and 404."""
     router = InputLimitRouter(prefix="/v1/keys", tags=["keys"], responses=ERROR_RESPONSES)
 
-    @router.get("", response_model=ApiKeyList, summary="All keys")
+    @router.get("", response_model=ApiKeyList, summary="List API keys", operation_id="listApiKeys")
     async def list_keys(request: Request) -> Any:
-        """Newest first, revoked ones too."""
-        who = await principal(request)
-        return who if isinstance(who, Response) else ApiKeyList(data=[_to_api_key(it) for it in await keys.list(who)])
+        """List all API keys, newest first, including revoked ones."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        return ApiKeyList(data=[_to_api_key(key) for key in await keys.list(caller)])
 
-    @router.post("", response_model=ApiKeyWithSecret, status_code=201, summary="Make a key")
+    @router.post(
+        "", response_model=ApiKeyWithSecret, status_code=201, summary="Create an API key", operation_id="createApiKey"
+    )
     async def create_key(request: Request, body: ApiKeyCreate) -> Any:
-        """The secret is in this answer and nowhere else."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        bound = await access(request, body.organization) if body.organization else None
-        if isinstance(bound, Response):
-            return bound
-        organization_id = bound.organization_id if bound else None
+        """Create an API key. Its secret is only in this response."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        organization = await access(request, body.organization) if body.organization else None
+        if isinstance(organization, Response):
+            return organization
+        organization_id = organization.organization_id if organization else None
         key, secret = await keys.create(
-            who, name=body.name, scopes=frozenset(body.scopes), organization_id=organization_id
+            caller, name=body.name, scopes=frozenset(body.scopes), organization_id=organization_id
         )
         return ApiKeyWithSecret(**_to_api_key(key).model_dump(), secret=secret)
 
-    @router.delete("/{id}", response_model=ApiKey, summary="Revoke a key")
-    async def revoke_key(request: Request, id: str) -> Any:
-        """It ends at once."""
-        who = await principal(request)
-        return who if isinstance(who, Response) else _to_api_key(await keys.revoke(who, id))
+    @router.delete("/{key_id}", response_model=ApiKey, summary="Revoke an API key", operation_id="revokeApiKey")
+    async def revoke_key(request: Request, key_id: str) -> Any:
+        """Revoke an API key. Takes effect immediately."""
+        caller = await principal(request)
+        return caller if isinstance(caller, Response) else _to_api_key(await keys.revoke(caller, key_id))
 
     return router
 
 
-def _to_api_key(it: ApiKeyRow) -> ApiKey:
+def _to_api_key(key: ApiKeyRow) -> ApiKey:
     return ApiKey(
-        id=it.id,
-        name=it.name,
-        scopes=it.scopes.split(),  # type: ignore[arg-type]  # only scopes are kept
-        organization_id=it.organization_id,
-        created_by=it.created_by,
-        created_at=to_iso(it.created_at) or "",
-        last_used_at=to_iso(it.last_used_at),
-        revoked_at=to_iso(it.revoked_at),
+        id=key.id,
+        name=key.name,
+        scopes=key.scopes.split(),  # type: ignore[arg-type]  # only scopes are stored
+        organization_id=key.organization_id,
+        created_by=key.created_by,
+        created_at=to_iso(key.created_at) or "",
+        last_used_at=to_iso(key.last_used_at),
+        revoked_at=to_iso(key.revoked_at),
     )

@@ -20,20 +20,26 @@ API_KEY_SCOPES = ("read", "write")
 
 @dataclass(frozen=True)
 class ApiKeyService:
-    """The keys of this installation. `noted` writes the audit: who, what ("created", "revoked"), and the key."""
+    """Create, list, revoke and find API keys.
+
+    `record_audit` writes the audit entry in the same transaction: principal, action ("created", "revoked"), key.
+    """
 
     db: Database
     record_audit: Callable[[Conn, Principal, str, ApiKeyRow], None]
     clock: Clock
 
     async def create(
-        self, by: Principal, *, name: str, scopes: frozenset[str], organization_id: str | None
+        self, principal: Principal, *, name: str, scopes: frozenset[str], organization_id: str | None
     ) -> tuple[ApiKeyRow, str]:
-        """A new key and its secret, which is nowhere else. Raises Refused unless `by` is an instance admin."""
-        _require_instance_admin(by)
+        """Create an API key; return it with its secret, which is stored only as a hash.
+
+        Raises ChangeRejectedError unless the principal is an instance admin and the scopes exist.
+        """
+        _require_instance_admin(principal)
         if not scopes or not scopes <= set(API_KEY_SCOPES):
             raise ChangeRejectedError(
-                lazy_gettext("Scopes are of: %(value)s.", value=", ".join(API_KEY_SCOPES)),
+                lazy_gettext("Scopes must be among: %(scopes)s.", scopes=", ".join(API_KEY_SCOPES)),
                 code="unknown_scope",
                 field="scopes",
             )
@@ -43,58 +49,64 @@ class ApiKeyService:
             name=name,
             scopes=" ".join(sorted(scopes)),
             organization_id=organization_id,
-            created_by=by.id,
+            created_by=principal.id,
             created_at=self.clock(),
             last_used_at=None,
             revoked_at=None,
         )
-        await self.db.write(self._create, by, key, _hash_secret(secret))
+        await self.db.write(self._create, principal, key, _hash_secret(secret))
         return key, secret
 
-    async def list(self, by: Principal) -> list[ApiKeyRow]:
-        """Every key, newest first. Raises Refused unless `by` is an instance admin."""
-        _require_instance_admin(by)
+    async def list(self, principal: Principal) -> list[ApiKeyRow]:
+        """Return all keys, newest first. Raises ChangeRejectedError unless the principal is an instance admin."""
+        _require_instance_admin(principal)
         return await self.db.read(repository.list_api_keys)
 
-    async def revoke(self, by: Principal, id: str) -> ApiKeyRow:
-        """End a key, at once. Raises Refused unless `by` is an instance admin and the key is there."""
-        _require_instance_admin(by)
-        ended = await self.db.write(self._revoke, by, id)
-        if ended is None:
-            raise ChangeRejectedError("There is no such key, or it has ended.", code="key_not_found", status=NOT_FOUND)
-        return ended
+    async def revoke(self, principal: Principal, key_id: str) -> ApiKeyRow:
+        """Revoke a key. Raises ChangeRejectedError unless the principal is an instance admin and the key is active."""
+        _require_instance_admin(principal)
+        revoked = await self.db.write(self._revoke, principal, key_id)
+        if revoked is None:
+            raise ChangeRejectedError(
+                lazy_gettext("This API key does not exist or is already revoked."),
+                code="key_not_found",
+                status=NOT_FOUND,
+            )
+        return revoked
 
     async def find(self, secret: str) -> Principal | None:
-        """Who holds this key; None where it is none, or revoked. Its use is noted once a minute, if it can be."""
+        """Return the principal of an active key, else None. Its use is recorded once a minute, if possible."""
         key = await self.db.read(repository.find_api_key, key_hash=_hash_secret(secret))
         if key is None:
             return None
-        at = self.clock()
-        if key.last_used_at is None or not is_recent(key.last_used_at, at, MINUTE):
-            await self.db.write_best_effort(repository.record_api_key_use, id=key.id, at=at)
+        now = self.clock()
+        if key.last_used_at is None or not is_recent(key.last_used_at, now, MINUTE):
+            await self.db.write_best_effort(repository.record_api_key_use, key_id=key.id, at=now)
         return Principal(
             kind="api_key",
             name=key.name,
             key_id=key.id,
             is_instance_admin=key.organization_id is None,
             scopes=frozenset(key.scopes.split()),
-            only=key.organization_id,
+            bound_organization_id=key.organization_id,
         )
 
-    def _create(self, conn: Conn, by: Principal, key: ApiKeyRow, key_hash: str) -> None:
+    def _create(self, conn: Conn, principal: Principal, key: ApiKeyRow, key_hash: str) -> None:
         repository.insert_api_key(conn, key, key_hash=key_hash)
-        self.record_audit(conn, by, "created", key)
+        self.record_audit(conn, principal, "created", key)
 
-    def _revoke(self, conn: Conn, by: Principal, id: str) -> ApiKeyRow | None:
-        ended = repository.revoke_api_key(conn, id=id, at=self.clock())
-        if ended is not None:
-            self.record_audit(conn, by, "revoked", ended)
-        return ended
+    def _revoke(self, conn: Conn, principal: Principal, key_id: str) -> ApiKeyRow | None:
+        revoked = repository.revoke_api_key(conn, key_id=key_id, at=self.clock())
+        if revoked is not None:
+            self.record_audit(conn, principal, "revoked", revoked)
+        return revoked
 
 
-def _require_instance_admin(by: Principal) -> None:
-    if not by.is_instance_admin or by.kind == "api_key":
-        raise ChangeRejectedError("Only instance admins can manage keys.", code="forbidden", status=FORBIDDEN)
+def _require_instance_admin(principal: Principal) -> None:
+    if not principal.is_instance_admin or principal.kind == "api_key":
+        raise ChangeRejectedError(
+            lazy_gettext("Only instance admins can manage API keys."), code="forbidden", status=FORBIDDEN
+        )
 
 
 def _hash_secret(secret: str) -> str:

@@ -10,10 +10,10 @@ from typing import Literal
 
 from instep.auth.rate_limits import FailedAttemptCounter, TooManyAttemptsError
 
-MIN_SECRET_LENGTH = 20  # characters; README and docs/settings.md say so
+MIN_SECRET_LENGTH = 20  # characters; also in README and docs/settings.md
 MIN_DISTINCT_CHARACTERS = 8  # different characters in it
-MIN_UNCOMMON_CHARACTERS = 8  # characters beside words that everybody tries first
-# What everybody tries first; longer ones before those that they begin with.
+MIN_UNCOMMON_CHARACTERS = 8  # characters besides common words
+# Common words; longer ones before their prefixes.
 COMMON_WORDS = re.compile(
     "password|passwort|passwd|changeme|change|letmein|welcome|default|example|secret|instep|clerk|admin|root|master"
     "|break|glass|token|test|demo|login|access|qwertyuiop|qwerty|asdfghjkl|asdf|zxcvbnm|abc|iloveyou"
@@ -23,7 +23,7 @@ COMMON_DIGITS = re.compile(r"0?12345(?:6(?:7(?:8(?:90?)?)?)?)?|(\d)\1+|20\d\d|12
 
 
 def describe_weakness(secret: str) -> str | None:
-    """Return what makes a secret easy to guess, as the end of a sentence; None for one that is not."""
+    """Return why a secret is easy to guess, with advice; None if it is not."""
     if len(secret) < MIN_SECRET_LENGTH:
         return f"too short: use {MIN_SECRET_LENGTH} characters or more"
     plain = re.sub(r"[\W_]+", "", secret.lower())
@@ -40,8 +40,8 @@ def describe_weakness(secret: str) -> str | None:
 
 
 def _is_sequence(plain: str) -> bool:
-    """Return whether most characters are the one before plus or minus one, as in 0123 or zyx."""
-    steps = [abs(ord(after) - ord(before)) for before, after in pairwise(plain)]
+    """Return whether most characters differ from the previous one by one, as in 0123 or zyx."""
+    steps = [abs(ord(next_character) - ord(character)) for character, next_character in pairwise(plain)]
     return steps.count(1) > len(steps) * 0.7
 
 
@@ -50,42 +50,42 @@ BreakGlassResult = Literal["right", "wrong", "limited", "off"]
 
 @dataclass(frozen=True)
 class BreakGlassKey:
-    """The key that lets its holder in when Clerk can't. `key` None or empty: there is none.
+    """The key that signs its holder in when Clerk can't. `key` None or empty: disabled.
 
-    `on_use` is told the client of every use of the right key and every wrong try, for the log and the audit. Only wrong
-    tries are limited: whoever guesses must not be able to keep the holder of the key out.
+    `on_use` is called with the client for each use of the right key and each wrong attempt, for log and audit. Only
+    wrong attempts are limited: an attacker must not be able to lock the key's holder out.
     """
 
     key: str | None
-    tries: FailedAttemptCounter = field(default_factory=FailedAttemptCounter)
-    on_use: Callable[[BreakGlassResult, str], None] = lambda verdict, client: None
+    attempts: FailedAttemptCounter = field(default_factory=FailedAttemptCounter)
+    on_use: Callable[[BreakGlassResult, str], None] = lambda result, client: None
 
     @property
-    def is_on(self) -> bool:
-        """Whether there is a key."""
+    def is_configured(self) -> bool:
+        """Return whether a key is configured."""
         return bool(self.key)
 
-    def judge(self, attempt: str, client: str) -> BreakGlassResult:
-        """Whether `attempt` is the key. The time this takes says nothing of how much of it is right."""
+    def evaluate(self, attempt: str, client: str) -> BreakGlassResult:
+        """Compare an attempt with the key, in constant time."""
         if not self.key:
             return "off"
-        verdict: BreakGlassResult = "right" if hmac.compare_digest(_digest(attempt), _digest(self.key)) else "wrong"
-        if verdict == "wrong":
-            if self.tries.is_spent(client):
+        result: BreakGlassResult = "right" if hmac.compare_digest(_digest(attempt), _digest(self.key)) else "wrong"
+        if result == "wrong":
+            if self.attempts.is_exhausted(client):
                 return "limited"
-            self.tries.count(client)
-        self.on_use(verdict, client)
-        return verdict
+            self.attempts.count(client)
+        self.on_use(result, client)
+        return result
 
     def check(self, attempt: str, client: str) -> bool:
-        """Return whether `attempt` is the key. Raises TooManyAttemptsError for a wrong one after too many wrong ones."""
-        verdict = self.judge(attempt, client)
-        if verdict == "limited":
-            raise TooManyAttemptsError(self.tries.get_wait(client))
-        return verdict == "right"
+        """Return whether an attempt is the key. Raises TooManyAttemptsError after too many wrong attempts."""
+        result = self.evaluate(attempt, client)
+        if result == "limited":
+            raise TooManyAttemptsError(self.attempts.get_wait(client))
+        return result == "right"
 
-    def hash_of(self, token: str) -> str:
-        """The hash under which a session made with this key is kept: changing the key ends them all."""
+    def hash_token(self, token: str) -> str:
+        """Return the hash that identifies a session signed in with this key; changing the key ends all of them."""
         return hmac.new((self.key or "").encode(), token.encode("utf-8", "surrogatepass"), sha256).hexdigest()
 
 

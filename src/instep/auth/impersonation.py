@@ -12,6 +12,7 @@ from instep.auth.principal import Principal, grants_instance_admin
 from instep.auth.repository import find_access
 from instep.core.clock import MINUTE, Clock
 from instep.core.db import Conn, Database
+from instep.core.i18n import lazy_gettext
 from instep.domain.errors import FORBIDDEN, ChangeRejectedError
 
 ImpersonationPolicy = Literal["refuse", "safe", "allow"]
@@ -24,6 +25,7 @@ MAX_REMEMBERED_PAIRS = 1_000  # pairs of people
 _ORGANIZATION_PATH = r"(?:/v1)?/organizations/[^/]+"
 _ORGANIZATION_REFERENCE = re.compile(r"(?:/v1)?/organizations/([^/]+)")
 _USER_PATH = r"(?:(?:/v1)?/users/[^/]+|/organizations/[^/]+/members/[^/]+)"
+# Changes allowed by `safe`: they remove nothing and grant no rights. All others are blocked.
 SAFE_REQUESTS: tuple[tuple[str, str], ...] = (
     (rf"POST {_ORGANIZATION_PATH}/invitations", "invitation.send"),
     (rf"POST {_ORGANIZATION_PATH}/invitations/preview", "invitation.preview"),
@@ -40,11 +42,7 @@ SAFE_REQUESTS: tuple[tuple[str, str], ...] = (
     (r"POST (?:/v1)?/sync/(?:check|changed|plan|plans)", "sync.check"),
     (r"POST (?:/v1)?/deliveries/[^/]+/replay", "delivery.replay"),
 )
-
-
-"""Changes that pass under `safe`: they take nothing from anybody and give nobody rights. All others are blocked."""
-
-
+# The other changes, so that the audit has their action. A change in neither list is blocked as well.
 BLOCKED_REQUESTS: tuple[tuple[str, str], ...] = (
     (rf"POST {_ORGANIZATION_PATH}/members/bulk", "member.bulk"),
     (r"POST /organizations/[^/]+/invitations/(?:bulk|many)", "invitation.batch"),
@@ -75,11 +73,6 @@ BLOCKED_REQUESTS: tuple[tuple[str, str], ...] = (
     (r"POST (?:/v1)?(?:/organizations/[^/]+)?/operations/[^/]+/retry", "operation.retry"),
     (r"POST (?:/v1)?(?:/organizations/[^/]+)?/operations/[^/]+/give-up", "operation.give_up"),
 )
-
-
-"""The other changes, so that the audit names what was tried. One that is in neither list is blocked as well."""
-
-
 SAFE_FIELDS = frozenset({"first_name", "last_name", "username"})
 SAFE_OPERATIONS = frozenset(
     {
@@ -93,8 +86,8 @@ SAFE_OPERATIONS = frozenset(
         "user.create",
     }
 )
-BLOCKED_MESSAGE = "You act as somebody else. This change is blocked while you do. Nothing was changed."
-DISABLED_MESSAGE = "Acting as somebody else is switched off here. Nothing was changed."
+BLOCKED_MESSAGE = lazy_gettext("This change is blocked while you impersonate someone. Nothing was changed.")
+DISABLED_MESSAGE = lazy_gettext("Impersonation is disabled here. Nothing was changed.")
 
 
 def _compile_patterns(rows: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
@@ -105,24 +98,24 @@ _BLOCKED_PATTERNS, _SAFE_PATTERNS = _compile_patterns(BLOCKED_REQUESTS), _compil
 
 
 def find_blocked_request(policy: ImpersonationPolicy, method: str, path: str) -> str | None:
-    """Return the action that a request is blocked for; None where it passes. Pure."""
+    """Return the action for which a request is blocked; None if it is allowed. Pure."""
     if policy == "allow":
         return None
     is_reading = method in READ_METHODS
     if is_reading:
         return READ_ACTION if policy == "refuse" else None
-    asked = f"{method} {path.rstrip('/') or '/'}"
-    blocked = next((action for pattern, action in _BLOCKED_PATTERNS if pattern.fullmatch(asked)), None)
-    safe = next((action for pattern, action in _SAFE_PATTERNS if pattern.fullmatch(asked)), None)
+    request_line = f"{method} {path.rstrip('/') or '/'}"
+    blocked = next((action for pattern, action in _BLOCKED_PATTERNS if pattern.fullmatch(request_line)), None)
+    safe = next((action for pattern, action in _SAFE_PATTERNS if pattern.fullmatch(request_line)), None)
     if blocked is None and safe is not None:
         return safe if policy == "refuse" else None
     return blocked or OTHER_ACTION
 
 
 def find_blocked_operation(policy: ImpersonationPolicy, kind: str, intent: Mapping[str, Any]) -> str | None:
-    """Return the action that an operation is blocked for, by what its request carried; None where it passes. Pure.
+    """Return the action for which an operation is blocked by its content; None if it is allowed. Pure.
 
-    An address, metadata, and a role in the application stand in a body, where the request alone does not show them.
+    An address, metadata, and a role in the application are in the body, so that the request line does not show them.
     """
     if policy == "allow":
         return None
@@ -131,12 +124,12 @@ def find_blocked_operation(policy: ImpersonationPolicy, kind: str, intent: Mappi
     profile = intent.get("profile") or {}
     if kind == "profile.edit" and not SAFE_FIELDS.issuperset(profile):
         return "profile.email" if "email" in profile else kind
-    is_above = grants_instance_admin(profile.get("public_metadata") or intent.get("public_metadata"))
-    return kind if is_above else None
+    grants_admin = grants_instance_admin(profile.get("public_metadata") or intent.get("public_metadata"))
+    return kind if grants_admin else None
 
 
 class ImpersonationAttempt(Struct, frozen=True, kw_only=True):
-    """A refused attempt, for the audit. `target` is the path that was asked for, or what was to be changed."""
+    """A blocked attempt, for the audit. `target` is the requested path or the object to change."""
 
     actor: str
     action: str
@@ -148,9 +141,9 @@ class ImpersonationAttempt(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class ImpersonationGuard:
-    """Applies the policy, and has each refused attempt audited by `noted`.
+    """Applies the policy and records blocked attempts with `record_audit`.
 
-    Refused reads of the same two people are audited once a minute: `recent` remembers when.
+    Blocked reads of the same two people are recorded once a minute: `recent` has the times.
     """
 
     db: Database
@@ -159,10 +152,10 @@ class ImpersonationGuard:
     record_audit: Callable[[Conn, ImpersonationAttempt], None] = lambda conn, attempt: None
     recent: dict[str, int] = field(default_factory=dict)
 
-    async def judge(self, request: Request, principal: Principal) -> ChangeRejectedError | None:
-        """Return why a request is refused because its sender acts as somebody else; None where it is not.
+    async def check_request(self, request: Request, principal: Principal) -> ChangeRejectedError | None:
+        """Return the error if impersonation blocks this request; None if it is allowed.
 
-        Raises DatabaseUnavailableError where the attempt can't be audited.
+        Raises DatabaseUnavailableError if the attempt can't be recorded.
         """
         if principal.actor is None:
             return None
@@ -171,16 +164,16 @@ class ImpersonationGuard:
         if action is None:
             return None
         if not hasattr(request.state, "instep_impersonation"):
-            if action != READ_ACTION or self._is_new(principal):
-                await self.db.write(self._note, principal, action=action, path=path)
-            request.state.instep_impersonation = self._refusal(action)
-        found: ChangeRejectedError = request.state.instep_impersonation
-        return found
+            if action != READ_ACTION or self._should_record_read(principal):
+                await self.db.write(self._record_attempt, principal, action=action, path=path)
+            request.state.instep_impersonation = self._make_error(action)
+        error: ChangeRejectedError = request.state.instep_impersonation
+        return error
 
-    async def permit(
+    async def check_operation(
         self, actor: str, kind: str, intent: Mapping[str, Any], *, target: str, organization_id: str | None
     ) -> None:
-        """Check an operation that somebody asks for as `actor`. Raises Refused (403) where it is blocked."""
+        """Check an operation that is requested by `actor`. Raises ChangeRejectedError (403) if it is blocked."""
         action = find_blocked_operation(self.policy, kind, intent)
         if action is None:
             return
@@ -188,11 +181,11 @@ class ImpersonationGuard:
             actor=actor, action=action, target=target, policy=self.policy, organization_id=organization_id
         )
         await self.db.write(self.record_audit, attempt)
-        raise self._refusal(action)
+        raise self._make_error(action)
 
-    def _note(self, conn: Conn, principal: Principal, *, action: str, path: str) -> None:
-        found = _ORGANIZATION_REFERENCE.match(path)
-        access = find_access(conn, principal, found[1]) if found else None
+    def _record_attempt(self, conn: Conn, principal: Principal, *, action: str, path: str) -> None:
+        match = _ORGANIZATION_REFERENCE.match(path)
+        access = find_access(conn, principal, match[1]) if match else None
         attempt = ImpersonationAttempt(
             actor=principal.id,
             impersonator=principal.actor,
@@ -203,23 +196,23 @@ class ImpersonationGuard:
         )
         self.record_audit(conn, attempt)
 
-    def _refusal(self, action: str) -> ChangeRejectedError:
-        words = BLOCKED_MESSAGE if self.policy == "safe" else DISABLED_MESSAGE
-        return ChangeRejectedError(words, code=IMPERSONATION_CODE, status=FORBIDDEN)
+    def _make_error(self, action: str) -> ChangeRejectedError:
+        message = BLOCKED_MESSAGE if self.policy == "safe" else DISABLED_MESSAGE
+        return ChangeRejectedError(message, code=IMPERSONATION_CODE, status=FORBIDDEN)
 
-    def _is_new(self, principal: Principal) -> bool:
-        """Return whether a refused read is the first one of these two people in a minute."""
-        at, pair = self.clock(), f"{principal.actor} {principal.id}"
-        before = self.recent.get(pair)
-        if before is not None and 0 <= at - before < MINUTE:
+    def _should_record_read(self, principal: Principal) -> bool:
+        """Return whether this blocked read is the first one of these two people within a minute."""
+        now, pair = self.clock(), f"{principal.actor} {principal.id}"
+        recorded_at = self.recent.get(pair)
+        if recorded_at is not None and 0 <= now - recorded_at < MINUTE:
             return False
         if len(self.recent) >= MAX_REMEMBERED_PAIRS:
             self.recent.clear()
-        self.recent[pair] = at
+        self.recent[pair] = now
         return True
 
 
 def _get_path(request: Request) -> str:
-    """Return the path below the address that the application is mounted at."""
+    """Return the request's path below the application's root path."""
     path, root = str(request.scope["path"]), str(request.scope.get("root_path") or "")
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path

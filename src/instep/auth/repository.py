@@ -16,19 +16,20 @@ from instep.auth.principal import (
     Principal,
     resolve_principal,
 )
-from instep.auth.tables import api_keys, memberships, organizations, roles, sessions, users
+from instep.auth.tables import api_keys, sessions
 from instep.core.clock import MAX_CLOCK_SKEW
 from instep.core.db import Conn
 from instep.core.sql import fetch_all, is_one_of
 from instep.domain.models import SessionClaims
 from instep.domain.roles import ADMIN_ROLES_OPTION, FIELD_SEPARATOR, RECORD_SEPARATOR, RoleCatalog, make_local_roles
 from instep.domain.roles import unpack_roles as domain_unpack_roles
+from instep.mirror.tables import memberships, organizations, roles, users
 
-MAX_ORGANIZATIONS = 500  # of one list; the rest, of 100,000 perhaps, is found by searching
+MAX_ORGANIZATIONS = 500  # per list; others, of perhaps 100,000, are found by search
 MAX_SEARCH_WORDS = 5
-MAX_DEACTIVATION_NOTICES = 20  # organizations that a deactivated person is told of
-MAX_CONTACTS = 5  # admins that they are told of
-MAX_REFERENCE_LENGTH = 200  # characters; what comes from an address can be anything, and PostgreSQL refuses some of it
+MAX_DEACTIVATION_NOTICES = 20  # organizations in the notices for a deactivated person
+MAX_CONTACTS = 5  # admins named in a notice
+MAX_REFERENCE_LENGTH = 200  # characters; a path can contain anything
 _IS_ACTIVE_USER = (
     users.c.is_active,
     sa.not_(users.c.is_banned),
@@ -55,6 +56,7 @@ _ROLE_FLAGS = (
 _ROLE_RECORD = (
     roles.c.key + _text_literal(FIELD_SEPARATOR) + roles.c.name + _text_literal(FIELD_SEPARATOR) + _ROLE_FLAGS
 )
+# All roles that exist, in the format of `domain.roles.unpack_roles`.
 PACKED_ROLES: sa.ScalarSelect[str] = (
     sa.select(sa.func.aggregate_strings(_ROLE_RECORD, RECORD_SEPARATOR))
     .where(roles.c.gone_at.is_(None))
@@ -62,15 +64,14 @@ PACKED_ROLES: sa.ScalarSelect[str] = (
 )
 
 
-"""Every living role, as `identity.roles.roles_of` reads it."""
-
-
 def unpack_roles(conn: Conn, packed: str | None, *, is_local: bool = False) -> RoleCatalog:
-    """Return the roles that `PACKED` gave, with those that the settings name. `is_local`: of an organization that
-    Clerk does not know."""
-    named: frozenset[str] = conn.get_execution_options().get(ADMIN_ROLES_OPTION, frozenset())
-    found = domain_unpack_roles(packed, named)
-    return make_local_roles(found) if is_local else found
+    """Unpack the roles of PACKED_ROLES, with the admin roles of the settings.
+
+    `is_local`: of an organization that Clerk does not know.
+    """
+    admin_keys: frozenset[str] = conn.get_execution_options().get(ADMIN_ROLES_OPTION, frozenset())
+    catalog = domain_unpack_roles(packed, admin_keys)
+    return make_local_roles(catalog) if is_local else catalog
 
 
 def find_roles(conn: Conn, *, is_local: bool = False) -> RoleCatalog:
@@ -93,7 +94,7 @@ class SessionRow(Struct, frozen=True, kw_only=True):
 
 
 class ApiKeyRow(Struct, frozen=True, kw_only=True):
-    """A key for a program. `scopes` are words parted by spaces."""
+    """An API key. `scopes` are separated by spaces."""
 
     id: str
     name: str
@@ -115,7 +116,7 @@ _FIND_SESSION = (
 
 
 def insert_session(conn: Conn, *, token_hash: str, claims: SessionClaims | None, at: int) -> None:
-    """Keep a new session: of the person that `claims` are about, or, without claims, of the break-glass key."""
+    """Insert a session of the person in `claims`; without claims, of the break-glass key."""
     conn.execute(
         sessions.insert().values(
             token_hash=token_hash,
@@ -130,7 +131,7 @@ def insert_session(conn: Conn, *, token_hash: str, claims: SessionClaims | None,
 
 
 def find_session(conn: Conn, *, token_hashes: list[str]) -> tuple[SessionRow, AuthUserRow | None] | None:
-    """The session under one of these hashes that has not ended, with the person's present row in the mirror."""
+    """Return the active session with one of these hashes and its user's row."""
     row = conn.execute(_FIND_SESSION, {"hashes": token_hashes}).first()
     if row is None:
         return None
@@ -139,24 +140,25 @@ def find_session(conn: Conn, *, token_hashes: list[str]) -> tuple[SessionRow, Au
 
 
 def claim_session_check(conn: Conn, *, token_hash: str, tried_at: int, at: int) -> bool:
-    """Take it on to ask Clerk about a session. False: someone else has just taken it (compare-and-set)."""
+    """Claim the check of a session by compare-and-set. Return False if another request claimed it."""
     is_same = sa.and_(sessions.c.token_hash == token_hash, sessions.c.tried_at == tried_at)
     return conn.execute(sessions.update().where(is_same).values(tried_at=at)).rowcount == 1
 
 
 def record_session_check(conn: Conn, *, token_hash: str, at: int) -> bool:
-    """Note that Clerk has called this session active at `at`; an older answer that comes late changes nothing.
+    """Record that Clerk called the session active at `at`. Return whether a row changed.
 
-    A time of the future was written before a clock went back, and is replaced. Returns whether anything was.
+    An older answer that arrives late changes nothing. A future time was stored before the clock was set back, and is
+    replaced.
     """
     checked_at = sessions.c.checked_at
     is_older = sa.or_(checked_at < at, checked_at > at + MAX_CLOCK_SKEW)
-    ours = sa.and_(sessions.c.token_hash == token_hash, is_older)
-    return conn.execute(sessions.update().where(ours).values(checked_at=at)).rowcount == 1
+    is_outdated = sa.and_(sessions.c.token_hash == token_hash, is_older)
+    return conn.execute(sessions.update().where(is_outdated).values(checked_at=at)).rowcount == 1
 
 
 def end_session(conn: Conn, *, token_hashes: list[str], at: int) -> str | None:
-    """End one session; the id of the Clerk session it hung on, None where there was none or it had ended."""
+    """End a session. Return its Clerk session id; None if it has none or had ended."""
     is_wanted = sa.and_(is_one_of(conn, sessions.c.token_hash, token_hashes), sessions.c.ended_at.is_(None))
     ended = sessions.update().where(is_wanted).values(ended_at=at).returning(sessions.c.clerk_session_id)
     found: str | None = conn.execute(ended).scalar()
@@ -164,47 +166,47 @@ def end_session(conn: Conn, *, token_hashes: list[str], at: int) -> str | None:
 
 
 def end_sessions_of_clerk_session(conn: Conn, clerk_session_id: str, *, at: int) -> int:
-    """End every session that hangs on a session of Clerk's; how many there were."""
+    """End all console sessions of a Clerk session and return their number."""
     is_wanted = sa.and_(sessions.c.clerk_session_id == clerk_session_id, sessions.c.ended_at.is_(None))
     return conn.execute(sessions.update().where(is_wanted).values(ended_at=at)).rowcount
 
 
 def end_sessions_of_user(conn: Conn, clerk_user_id: str, *, at: int) -> int:
-    """End every session of a user of Clerk; how many there were."""
+    """End all console sessions of a Clerk user and return their number."""
     is_wanted = sa.and_(sessions.c.clerk_user_id == clerk_user_id, sessions.c.ended_at.is_(None))
     return conn.execute(sessions.update().where(is_wanted).values(ended_at=at)).rowcount
 
 
 def delete_stale_sessions(conn: Conn, *, before: int) -> int:
-    """Delete sessions that Clerk has not called active since `before`; how many there were."""
+    """Delete sessions that Clerk has not called active since `before` and return their number."""
     return conn.execute(sessions.delete().where(sessions.c.checked_at < before)).rowcount
 
 
 def find_principal(
     conn: Conn, clerk_user_id: str, *, admins: frozenset[str], actor: str | None = None
 ) -> Principal | DeniedPrincipal:
-    """Who a user of Clerk is here and now. Someone the mirror does not know yet has no organizations."""
+    """Return the current principal of a Clerk user. One who is not in the mirror has no organizations."""
     row = conn.execute(sa.select(*_USER_COLUMNS).where(users.c.clerk_id == clerk_user_id)).first()
     return resolve_principal(_build_user(row) if row else None, clerk_user_id, admins, actor=actor)
 
 
 def find_actor(conn: Conn, clerk_user_id: str) -> tuple[str, str] | None:
-    """Return instep's id and the name of a user of Clerk; None where the mirror does not know them."""
+    """Return instep's id and the name of a Clerk user; None if they are not in the mirror."""
     row = conn.execute(sa.select(*_USER_COLUMNS).where(users.c.clerk_id == clerk_user_id)).first()
-    person = _build_user(row) if row else None
-    return (person.id, person.name or clerk_user_id) if person else None
+    user = _build_user(row) if row else None
+    return (user.id, user.name or clerk_user_id) if user else None
 
 
 def list_accesses(
     conn: Conn, principal: Principal, *, query: str = "", limit: int = MAX_ORGANIZATIONS
 ) -> list[OrganizationAccess]:
-    """The organizations that a principal may see, by name: those they belong to, all for an instance admin.
+    """Return the organizations that a principal may see, by name: their own, or all for an instance admin.
 
-    Of each word of `query`, five at the most, the name or the slug has a part.
+    Each word of `query`, up to MAX_SEARCH_WORDS, must be contained in the name or the slug.
     """
     words = query.split()[:MAX_SEARCH_WORDS]
-    if principal.only is not None:
-        bound = find_access(conn, principal, principal.only)
+    if principal.bound_organization_id is not None:
+        bound = find_access(conn, principal, principal.bound_organization_id)
         text = f"{bound.organization_name} {bound.organization_slug}".casefold() if bound else ""
         return [bound] if bound and all(word.casefold() in text for word in words) else []
     values = {"user_id": principal.user_id, "limit": limit}
@@ -221,23 +223,23 @@ def _escape_like(word: str) -> str:
 
 
 def find_access(conn: Conn, principal: Principal, ref: str) -> OrganizationAccess | None:
-    """What a principal may do in the organization with this id (ours or Clerk's) or slug.
+    """Return a principal's access to the organization with this id (ours or Clerk's) or slug.
 
-    None is a 404, whether there is no such organization or they may not see it: a person of one organization learns
-    nothing of another. Where several fit, an id goes before a slug, and then the oldest.
+    None is a 404, whether it does not exist or is not visible: a member of one organization learns nothing of another.
+    If several match, an id precedes a slug, then the oldest wins.
     """
     if not ref.isprintable() or len(ref) > MAX_REFERENCE_LENGTH:
         return None
     values = {"user_id": principal.user_id, "ref": ref}
     rows = fetch_all(conn, _find_organization_query(*_get_visibility(principal)), values)
-    is_theirs = bool(rows) and principal.only in (None, rows[0][0])
+    is_theirs = bool(rows) and principal.bound_organization_id in (None, rows[0][0])
     return _build_access(conn, principal, rows[0]) if is_theirs else None
 
 
 def find_deactivation_notice(conn: Conn, user_id: str, ref: str | None = None) -> DeactivationNotice | None:
-    """Return what to tell somebody whose membership in the organization `ref` is deactivated; None for anybody else.
+    """Return the notice for a person deactivated in the organization `ref`; None for anybody else.
 
-    Without `ref` their whole account is meant: whom to ask in the organizations that they belong to.
+    Without `ref` it is about the whole account, with admins of all their organizations.
     """
     if ref is not None and (not ref.isprintable() or len(ref) > MAX_REFERENCE_LENGTH):
         return None
@@ -254,7 +256,7 @@ def find_deactivation_notice(conn: Conn, user_id: str, ref: str | None = None) -
 
 
 def list_deactivation_notices(conn: Conn, user_id: str) -> list[DeactivationNotice]:
-    """Return what to tell somebody about each organization in which their membership is deactivated, by name."""
+    """Return a notice for each organization in which a person is deactivated, by name."""
     o, m = organizations.c, memberships.c
     query = sa.select(o.id, o.name).select_from(organizations.join(memberships, m.organization_id == o.id))
     query = query.where(m.user_id == user_id, m.status == "deactivated", o.deleted_at.is_(None), o.gone_at.is_(None))
@@ -265,47 +267,49 @@ def list_deactivation_notices(conn: Conn, user_id: str) -> list[DeactivationNoti
     ]
 
 
-def _list_admin_contacts(conn: Conn, organization_ids: list[str], but: str) -> tuple[AdminContact, ...]:
-    """Return the active admins of these organizations, those who joined first first, a few at the most."""
+def _list_admin_contacts(conn: Conn, organization_ids: list[str], excluded_user_id: str) -> tuple[AdminContact, ...]:
+    """Return up to MAX_CONTACTS active admins of these organizations, in the order in which they joined."""
     m = memberships.c
     roles_of_admins = sorted(find_roles(conn).admins | find_roles(conn, is_local=True).admins)
-    is_admin = sa.and_(m.role.in_(roles_of_admins), m.status == "active", m.gone_at.is_(None), m.user_id != but)
+    is_admin = sa.and_(
+        m.role.in_(roles_of_admins), m.status == "active", m.gone_at.is_(None), m.user_id != excluded_user_id
+    )
     query = sa.select(*_USER_COLUMNS).select_from(users.join(memberships, m.user_id == users.c.id))
     query = query.where(is_one_of(conn, m.organization_id, organization_ids), is_admin, *_IS_ACTIVE_USER)
     found = [_build_user(row) for row in conn.execute(query.order_by(m.joined_at, m.id).limit(MAX_CONTACTS))]
-    return tuple(dict.fromkeys(AdminContact(it.name or it.email or it.id, it.email) for it in found if it))
+    return tuple(dict.fromkeys(AdminContact(user.name or user.email or user.id, user.email) for user in found if user))
 
 
 def _get_visibility(principal: Principal) -> tuple[bool, bool]:
-    """Whether they may see every organization (or the only one they ask for), and whether they can have a role."""
-    return principal.is_instance_admin or principal.only is not None, principal.user_id is not None
+    """Return whether a principal may see all organizations (or their only one) and whether they can have a role."""
+    return principal.is_instance_admin or principal.bound_organization_id is not None, principal.user_id is not None
 
 
 @cache
-def _list_organizations_query(may_see_all: bool, is_person: bool, words: int) -> sa.Select[Any]:
-    """SQLite makes only plain letters small: a word is looked for as it was typed, too."""
+def _list_organizations_query(can_see_all: bool, is_person: bool, words: int) -> sa.Select[Any]:
+    """Build the query of a list. SQLite lowers only ASCII letters, so words are matched as typed, too."""
     o, limit = organizations.c, sa.bindparam("limit", type_=sa.Integer)
-    query = _visible_organizations_query(may_see_all, is_person)
+    query = _visible_organizations_query(can_see_all, is_person)
     for i in range(words):
-        small, typed = sa.bindparam(f"word_{i}", type_=sa.Text), sa.bindparam(f"typed_{i}", type_=sa.Text)
-        is_meant = (sa.func.lower(o.name).like(small, escape="/"), o.name.like(typed, escape="/"))
-        query = query.where(sa.or_(*is_meant, o.slug.like(small, escape="/")))
+        lower, typed = sa.bindparam(f"word_{i}", type_=sa.Text), sa.bindparam(f"typed_{i}", type_=sa.Text)
+        matches = (sa.func.lower(o.name).like(lower, escape="/"), o.name.like(typed, escape="/"))
+        query = query.where(sa.or_(*matches, o.slug.like(lower, escape="/")))
     return query.order_by(sa.func.lower(o.name), o.id).limit(limit)
 
 
 @cache
-def _find_organization_query(may_see_all: bool, is_person: bool) -> sa.Select[Any]:
+def _find_organization_query(can_see_all: bool, is_person: bool) -> sa.Select[Any]:
     o, ref = organizations.c, sa.bindparam("ref", type_=sa.Text)
-    by = (sa.case((o.id == ref, 0), (o.clerk_id == ref, 1), else_=2), o.joined_at, o.id)
-    is_meant = sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref)
-    return _visible_organizations_query(may_see_all, is_person).where(is_meant).order_by(*by).limit(1)
+    order = (sa.case((o.id == ref, 0), (o.clerk_id == ref, 1), else_=2), o.joined_at, o.id)
+    matches = sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref)
+    return _visible_organizations_query(can_see_all, is_person).where(matches).order_by(*order).limit(1)
 
 
-def _visible_organizations_query(may_see_all: bool, is_person: bool) -> sa.Select[Any]:
-    """Live organizations that `user_id` may see, each with their role there: that of their newest belonging.
+def _visible_organizations_query(can_see_all: bool, is_person: bool) -> sa.Select[Any]:
+    """Select live organizations visible to `user_id` with their role, that of their newest membership.
 
-    Nothing is added to the organization's id in `is_here`, so that SQLite, which knows no sizes, goes through what
-    belongs to the person, and not through everyone of the organization.
+    The empty string in `is_here` keeps SQLite, which has no statistics, from reading all members of the organization
+    instead of the user's memberships.
     """
     o, m, user_id = organizations.c, memberships.c, sa.bindparam("user_id", type_=sa.Text)
     is_theirs = sa.and_(m.user_id == user_id, m.status == "active", m.gone_at.is_(None))
@@ -314,60 +318,60 @@ def _visible_organizations_query(may_see_all: bool, is_person: bool) -> sa.Selec
     role = newest.limit(1).scalar_subquery() if is_person else sa.null()
     query = sa.select(o.id, o.clerk_id, o.name, o.slug, role.label("role"), PACKED_ROLES.label("roles"))
     query = query.where(o.deleted_at.is_(None), o.gone_at.is_(None))
-    if may_see_all:
+    if can_see_all:
         return query
     is_present = sa.exists().where(users.c.id == user_id, *_IS_ACTIVE_USER)
     return query.where(is_present, o.id.in_(sa.select(m.organization_id).where(is_theirs)))
 
 
 def insert_api_key(conn: Conn, key: ApiKeyRow, *, key_hash: str) -> None:
-    """Keep a new key."""
+    """Insert a new key."""
     values = {name: getattr(key, name) for name in ApiKeyRow.__struct_fields__}
     conn.execute(api_keys.insert().values(**values, key_hash=key_hash))
 
 
 def find_api_key(conn: Conn, *, key_hash: str) -> ApiKeyRow | None:
-    """The key under this hash, unless it was revoked."""
+    """Return the key with this hash, unless it is revoked."""
     is_wanted = sa.and_(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
     row = conn.execute(sa.select(*_API_KEY_COLUMNS).where(is_wanted)).first()
     return ApiKeyRow(**row._mapping) if row else None
 
 
-def record_api_key_use(conn: Conn, *, id: str, at: int) -> None:
-    """When a key was used last."""
-    conn.execute(api_keys.update().where(api_keys.c.id == id).values(last_used_at=at))
+def record_api_key_use(conn: Conn, *, key_id: str, at: int) -> None:
+    """Record the time of a key's last use."""
+    conn.execute(api_keys.update().where(api_keys.c.id == key_id).values(last_used_at=at))
 
 
 def list_api_keys(conn: Conn) -> list[ApiKeyRow]:
-    """Every key, newest first, revoked ones too."""
+    """Return all keys, newest first, including revoked ones."""
     return [
         ApiKeyRow(**row._mapping) for row in conn.execute(sa.select(*_API_KEY_COLUMNS).order_by(api_keys.c.id.desc()))
     ]
 
 
-def revoke_api_key(conn: Conn, *, id: str, at: int) -> ApiKeyRow | None:
-    """End a key; None where there is none, or it has ended."""
-    is_wanted = sa.and_(api_keys.c.id == id, api_keys.c.revoked_at.is_(None))
+def revoke_api_key(conn: Conn, *, key_id: str, at: int) -> ApiKeyRow | None:
+    """Revoke a key and return it; None if there is none or it is revoked."""
+    is_wanted = sa.and_(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
     row = conn.execute(api_keys.update().where(is_wanted).values(revoked_at=at).returning(*_API_KEY_COLUMNS)).first()
     return ApiKeyRow(**row._mapping) if row else None
 
 
 def _build_access(conn: Conn, principal: Principal, row: Sequence[Any]) -> OrganizationAccess:
-    """Access from the columns of `_seen`."""
-    id, clerk_id, name, slug, role, packed = row
-    found = unpack_roles(conn, packed)
-    held = found if clerk_id is not None else make_local_roles(found)
+    """Build an OrganizationAccess from a row of `_visible_organizations_query`."""
+    organization_id, clerk_id, name, slug, role, packed = row
+    instance_roles = unpack_roles(conn, packed)
+    organization_roles = instance_roles if clerk_id is not None else make_local_roles(instance_roles)
     return OrganizationAccess(
         principal=principal,
-        organization_id=id,
+        organization_id=organization_id,
         organization_clerk_id=clerk_id,
         organization_name=name,
         organization_slug=slug,
-        role=held.highest_role if principal.only else role,
-        instance_roles=found,
+        role=organization_roles.highest_role if principal.bound_organization_id else role,
+        instance_roles=instance_roles,
     )
 
 
 def _build_user(row: Any) -> AuthUserRow | None:
-    """A person from the columns `_PERSON`; None where the join found nobody."""
+    """Build a user from the columns in `_USER_COLUMNS`; None if the join found nobody."""
     return AuthUserRow(**dict(zip(AuthUserRow.__struct_fields__, row, strict=True))) if row[0] is not None else None

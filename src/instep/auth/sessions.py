@@ -26,25 +26,21 @@ from instep.core.db import Conn, Database, limit_database_waits
 from instep.core.errors import InstepError
 from instep.domain.models import ClerkSession, SessionClaims
 
-SESSION_CHECK_INTERVAL = MINUTE  # as long as Clerk's own session tokens live: what is revoked there is out here as fast
-SESSION_CHECK_RETRY_INTERVAL = 15 * SECOND  # one question at a time for each session, also while Clerk does not answer
-SESSION_CHECK_GRACE = (
-    10 * MINUTE
-)  # Clerk being down must not stop work that has begun; a revoked person stays no longer than this
-CLERK_TIMEOUT_SECONDS = 3.0  # seconds that a page waits for Clerk's answer; then it counts as down
+SESSION_CHECK_INTERVAL = MINUTE  # the lifetime of Clerk's session tokens
+SESSION_CHECK_RETRY_INTERVAL = 15 * SECOND  # also while Clerk does not answer
+SESSION_CHECK_GRACE = 10 * MINUTE  # longest use of a session while Clerk is down
+CLERK_TIMEOUT_SECONDS = 3.0  # seconds that a page waits for Clerk; then it counts as down
 BREAK_GLASS_SESSION_LIFETIME = HOUR
 TOKEN_BYTES = 32
 MAX_CACHED_CHECKS = 10_000
-IMPORT_DATABASE_WAIT_SECONDS = (
-    1.0  # seconds that a request waits for the database so that somebody new may be written down
-)
+IMPORT_DATABASE_WAIT_SECONDS = 1.0  # seconds that a request waits for the database to import its user
 
 
 class SessionCheckCache:
-    """Clerk's answers on sessions that could not be written down, by Clerk's session id, for `RETRY_AFTER`.
+    """Clerk's answers that could not be stored, by Clerk session id, for SESSION_CHECK_RETRY_INTERVAL.
 
-    Without them each request would ask Clerk again while the database is locked or full, and an answer that a session
-    is over would count once. `claim` keeps the requests of one session from asking side by side.
+    Without it each request would ask Clerk again while the database is locked or full, and the end of a session would
+    take effect only once. `claim` prevents concurrent checks of one session.
     """
 
     def __init__(self, clock: Clock = monotonic_now) -> None:
@@ -53,78 +49,80 @@ class SessionCheckCache:
         self._claimed: OrderedDict[str, int] = OrderedDict()
 
     def find(self, clerk_session_id: str) -> bool | None:
-        """Return whether Clerk called the session active a moment ago; None where nothing is remembered."""
-        at, is_active = self._answers.get(clerk_session_id, (None, None))
-        return is_active if at is not None and self._clock() - at < SESSION_CHECK_RETRY_INTERVAL else None
+        """Return the last answer about a session; None if there is none."""
+        checked_at, is_active = self._answers.get(clerk_session_id, (None, None))
+        return (
+            is_active if checked_at is not None and self._clock() - checked_at < SESSION_CHECK_RETRY_INTERVAL else None
+        )
 
     def keep(self, clerk_session_id: str, is_active: bool) -> None:
-        """Remember an answer; of too many the oldest is forgotten."""
+        """Store an answer; if there are too many, the oldest is dropped."""
         _put_bounded(self._answers, clerk_session_id, (self._clock(), is_active))
 
     def claim(self, token_hash: str) -> bool:
-        """Return whether nobody has claimed to ask about this session of ours within `RETRY_AFTER`."""
-        before, at = self._claimed.get(token_hash), self._clock()
-        if before is not None and at - before < SESSION_CHECK_RETRY_INTERVAL:
+        """Claim the check of a console session; False if it was claimed within SESSION_CHECK_RETRY_INTERVAL."""
+        claimed_at, now = self._claimed.get(token_hash), self._clock()
+        if claimed_at is not None and now - claimed_at < SESSION_CHECK_RETRY_INTERVAL:
             return False
-        _put_bounded(self._claimed, token_hash, at)
+        _put_bounded(self._claimed, token_hash, now)
         return True
 
 
-def _put_bounded(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
-    kept.pop(name, None)
-    kept[name] = value
-    while len(kept) > MAX_CACHED_CHECKS:
-        kept.popitem(last=False)
+def _put_bounded(entries: OrderedDict[str, Any], key: str, value: Any) -> None:
+    entries.pop(key, None)
+    entries[key] = value
+    while len(entries) > MAX_CACHED_CHECKS:
+        entries.popitem(last=False)
 
 
-UserImporter = Callable[[str], Awaitable[None]]
+UserImporter = Callable[[str], Awaitable[None]]  # imports a signed-in Clerk user who is not in the mirror yet
 
 
 class SessionsApi(Protocol):
-    """The provider's sessions. Each method raises ClerkUnavailableError or ClerkRejectedError."""
+    """Sessions of the provider. Each method raises ClerkUnavailableError or ClerkRejectedError."""
 
-    async def find_session(self, id: str) -> ClerkSession | None:
-        """A session's present state, None where there is no such session."""
+    async def find_session(self, session_id: str) -> ClerkSession | None:
+        """Return the current state of a session; None if there is none."""
 
-    async def revoke_session(self, id: str) -> None:
-        """End a session; one that is over already is fine."""
+    async def revoke_session(self, session_id: str) -> None:
+        """Revoke a session; one that has ended is not an error."""
 
 
 @dataclass(frozen=True)
 class SessionService:
-    """The sessions of the console. `admins`: Clerk ids and addresses (lower case) of instance admins.
+    """Console sessions. `admins`: Clerk ids and lower-case addresses of instance admins.
 
-    `noted` writes the audit of a session by key, in the transaction that opens it.
+    `record_audit` writes the audit entry of a break-glass session in the transaction that opens it.
     """
 
     db: Database
-    source: SessionsApi
+    sessions_api: SessionsApi
     break_glass: BreakGlassKey
     admins: frozenset[str] = frozenset()
     clock: Clock = system_now
     import_user: UserImporter | None = None
     clerk_timeout: float = CLERK_TIMEOUT_SECONDS
     record_audit: Callable[[Conn], None] = lambda conn: None
-    check_cache: "SessionCheckCache" = field(default_factory=lambda: SessionCheckCache())
+    check_cache: SessionCheckCache = field(default_factory=SessionCheckCache)
 
     async def open(self, claims: SessionClaims) -> str:
-        """A new session for the person of a token that was verified just now; our own token, kept only as a hash."""
+        """Open a session for a verified session token; return its token, of which only a hash is stored."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
         await self.db.write(repository.insert_session, token_hash=_hash_token(token), claims=claims, at=self.clock())
         await self._import_if_in_no_organization(claims)
         return token
 
     async def adopt(self, claims: SessionClaims) -> str | None:
-        """`open` for a token that lay in a cookie: it may be of before a sign-out, so Clerk is asked first.
+        """Open a session for a token from a cookie, after checking with Clerk: it may precede a sign-out.
 
-        None where the session is over, or Clerk does not say.
+        Return None if the session has ended or Clerk does not answer.
         """
-        return await self.open(claims) if await self._ask(claims.session, claims.user) else None
+        return await self.open(claims) if await self._fetch_is_active(claims.session, claims.user) else None
 
     async def open_break_glass(self) -> str:
-        """A new session for the holder of the break-glass key, for `BREAK_GLASS_FOR`; its token."""
+        """Open a session for the break-glass key, valid for BREAK_GLASS_SESSION_LIFETIME; return its token."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        await self.db.write(self._insert_break_glass_session, token_hash=self.break_glass.hash_of(token))
+        await self.db.write(self._insert_break_glass_session, token_hash=self.break_glass.hash_token(token))
         return token
 
     def _insert_break_glass_session(self, conn: Conn, *, token_hash: str) -> None:
@@ -132,13 +130,13 @@ class SessionService:
         self.record_audit(conn)
 
     async def find(self, token: str) -> AuthenticationResult:
-        """Who holds this session token, None where it is nobody's or over.
+        """Return the principal of a session token; None if it is unknown or the session has ended.
 
-        1. One read: the session and the person as the mirror has them now.
-        2. A session by key: no older than its hour.
-        3. Someone who is barred is out, whatever Clerk says.
-        4. Clerk's word on the session is no older than a minute, else ask.
-        5. Someone the mirror does not know: have them brought in.
+        1. Read the session and the user's row of the mirror.
+        2. A break-glass session is valid for BREAK_GLASS_SESSION_LIFETIME.
+        3. Deny a denied user, whatever Clerk says.
+        4. Check the session with Clerk unless it was checked less than a minute ago.
+        5. Import a user who is not in the mirror.
         """
         found = await self.db.read(repository.find_session, token_hashes=self._hashes(token))
         if found is None:
@@ -146,110 +144,115 @@ class SessionService:
         session, person = found
         if session.clerk_session_id is None or session.clerk_user_id is None:
             is_young = is_recent(session.created_at, self.clock(), BREAK_GLASS_SESSION_LIFETIME)
-            is_good = self.break_glass.is_on and is_young
+            is_good = self.break_glass.is_configured and is_young
             return BREAK_GLASS_PRINCIPAL if is_good else None
-        who = resolve_principal(person, session.clerk_user_id, self.admins, actor=session.actor)
-        if isinstance(who, DeniedPrincipal):
-            return who
+        principal = resolve_principal(person, session.clerk_user_id, self.admins, actor=session.actor)
+        if isinstance(principal, DeniedPrincipal):
+            return principal
         if not await self._is_session_active(session, session.clerk_session_id, session.clerk_user_id):
             return None
-        return await self._import_if_unknown(who)
+        return await self._import_if_unknown(principal)
 
     async def resolve_claims(self, claims: SessionClaims) -> Principal | DeniedPrincipal:
-        """Who a verified session token of Clerk's is here, by the mirror's present state."""
-        who = await self.db.read(repository.find_principal, claims.user, admins=self.admins, actor=claims.actor)
-        if isinstance(who, Principal):
-            return await self._import_if_unknown(who)
-        return who
+        """Return the principal of a verified session token by the mirror's current state."""
+        principal = await self.db.read(repository.find_principal, claims.user, admins=self.admins, actor=claims.actor)
+        if isinstance(principal, Principal):
+            return await self._import_if_unknown(principal)
+        return principal
 
-    async def add_actor_name(self, who: Principal) -> Principal:
-        """Return somebody with instep's id and the name of the person who acts as them, as far as these are known."""
-        found = await self.db.read(repository.find_actor, who.actor or "")
-        return replace(who, actor=found[0], actor_name=found[1]) if found else who
+    async def add_actor_name(self, principal: Principal) -> Principal:
+        """Add instep's id and the name of the impersonating user, as far as known."""
+        found = await self.db.read(repository.find_actor, principal.actor or "")
+        return replace(principal, actor=found[0], actor_name=found[1]) if found else principal
 
     async def end(self, token: str) -> bool:
-        """Sign out. False where Clerk did not answer, so that its own session may live on.
+        """Sign out. Return False if Clerk did not answer, so that its session may still be active.
 
-        1. End our session. 2. With it every other session of ours that hangs on the same one of Clerk's.
-        3. Have Clerk revoke its own.
+        1. End the console session. 2. End all other console sessions of the same Clerk session. 3. Revoke it in Clerk.
         """
-        at = self.clock()
-        clerk_session_id = await self.db.write(repository.end_session, token_hashes=self._hashes(token), at=at)
+        now = self.clock()
+        clerk_session_id = await self.db.write(repository.end_session, token_hashes=self._hashes(token), at=now)
         if clerk_session_id is None:
             return True
-        await self.db.write(repository.end_sessions_of_clerk_session, clerk_session_id, at=at)
+        await self.db.write(repository.end_sessions_of_clerk_session, clerk_session_id, at=now)
         try:
             async with asyncio.timeout(self.clerk_timeout):
-                await self.source.revoke_session(clerk_session_id)
+                await self.sessions_api.revoke_session(clerk_session_id)
         except (InstepError, TimeoutError):
             return False
         return True
 
     async def _is_session_active(self, session: SessionRow, clerk_session_id: str, clerk_user_id: str) -> bool:
-        """Whether Clerk's session is still active, as far as can be known.
+        """Return whether Clerk's session is still active, as far as can be known.
 
-        1. Asked less than a minute ago: yes.
-        2. Asked by this process a moment ago, and the answer could not be kept: that answer.
-        3. Take on the question; whoever finds it taken goes in on the last good answer, within the grace.
-        4. Ask. Over: end every session of ours on it. Active: note when. No answer: the grace decides.
+        1. Checked less than a minute ago: yes.
+        2. Checked by this process a moment ago and not stored: that answer.
+        3. Claim the check; if another request has it, use the last answer within the grace period.
+        4. Ask Clerk. Ended: end its console sessions. Active: record the time. No answer: the grace period decides.
 
-        Nothing of this needs the database to be writable: what can't be kept is remembered for `RETRY_AFTER`.
+        None of this needs a writable database: what can't be stored is cached for SESSION_CHECK_RETRY_INTERVAL.
         """
-        at = self.clock()
-        if is_recent(session.checked_at, at, SESSION_CHECK_INTERVAL):
+        now = self.clock()
+        if is_recent(session.checked_at, now, SESSION_CHECK_INTERVAL):
             return True
-        is_in_grace = is_recent(session.checked_at, at, SESSION_CHECK_GRACE)
+        is_in_grace = is_recent(session.checked_at, now, SESSION_CHECK_GRACE)
         remembered = self.check_cache.find(clerk_session_id)
         if remembered is not None:
             return remembered
-        if is_in_grace and not await self._take(session, at):
+        if is_in_grace and not await self._claim_check(session, now):
             return True
-        is_active = await self._ask(clerk_session_id, clerk_user_id)
+        is_active = await self._fetch_is_active(clerk_session_id, clerk_user_id)
         if is_active is None:
             return is_in_grace
-        kept: int | None
+        saved: int | None
         if is_active:
-            kept = await self.db.write_best_effort(
-                repository.record_session_check, token_hash=session.token_hash, at=at
+            saved = await self.db.write_best_effort(
+                repository.record_session_check, token_hash=session.token_hash, at=now
             )
         else:
-            kept = await self.db.write_best_effort(repository.end_sessions_of_clerk_session, clerk_session_id, at=at)
-        if kept is None:
+            saved = await self.db.write_best_effort(repository.end_sessions_of_clerk_session, clerk_session_id, at=now)
+        if saved is None:
             self.check_cache.keep(clerk_session_id, is_active)
         return is_active
 
-    async def _take(self, session: SessionRow, at: int) -> bool:
-        """Whether this request is to ask: one of all processes, or one of this one where that can't be written."""
-        if is_recent(session.tried_at, at, SESSION_CHECK_RETRY_INTERVAL):
+    async def _claim_check(self, session: SessionRow, now: int) -> bool:
+        """Claim the check: once among all processes, or once in this one if the database is not writable."""
+        if is_recent(session.tried_at, now, SESSION_CHECK_RETRY_INTERVAL):
             return False
         hashed, tried_at = session.token_hash, session.tried_at
         is_taken = await self.db.write_best_effort(
-            repository.claim_session_check, token_hash=hashed, tried_at=tried_at, at=at
+            repository.claim_session_check, token_hash=hashed, tried_at=tried_at, at=now
         )
         return self.check_cache.claim(hashed) if is_taken is None else is_taken
 
-    async def _ask(self, clerk_session_id: str, clerk_user_id: str) -> bool | None:
-        """Whether Clerk calls this session active; None where it does not say."""
+    async def _fetch_is_active(self, clerk_session_id: str, clerk_user_id: str) -> bool | None:
+        """Return whether Clerk's session is active; None if Clerk does not answer."""
         try:
             async with asyncio.timeout(self.clerk_timeout):
-                state = await self.source.find_session(clerk_session_id)
+                state = await self.sessions_api.find_session(clerk_session_id)
         except (InstepError, TimeoutError):
             return None
         return state is not None and state.status == "active" and state.user_id == clerk_user_id
 
     async def _import_if_in_no_organization(self, claims: SessionClaims) -> None:
-        """Someone who is in no organization here may have joined a moment ago: nobody waits for a webhook."""
-        who = await self.db.read(repository.find_principal, claims.user, admins=self.admins)
-        if isinstance(who, Principal) and not await self.db.read(repository.list_accesses, who, limit=1):
+        """Import a user without organizations, who may have joined just now, before a webhook arrives."""
+        principal = await self.db.read(repository.find_principal, claims.user, admins=self.admins)
+        if isinstance(principal, Principal) and not await self.db.read(repository.list_accesses, principal, limit=1):
             await self._try_import_user(claims.user)
 
-    async def _import_if_unknown(self, who: Principal) -> Principal | DeniedPrincipal:
-        if who.user_id is not None or who.clerk_user_id is None or not await self._try_import_user(who.clerk_user_id):
-            return who
-        return await self.db.read(repository.find_principal, who.clerk_user_id, admins=self.admins, actor=who.actor)
+    async def _import_if_unknown(self, principal: Principal) -> Principal | DeniedPrincipal:
+        if (
+            principal.user_id is not None
+            or principal.clerk_user_id is None
+            or not await self._try_import_user(principal.clerk_user_id)
+        ):
+            return principal
+        return await self.db.read(
+            repository.find_principal, principal.clerk_user_id, admins=self.admins, actor=principal.actor
+        )
 
     async def _try_import_user(self, clerk_user_id: str) -> bool:
-        """Have someone read from the provider; whether that was possible."""
+        """Import a user from the provider; return whether that worked."""
         if self.import_user is None:
             return False
         try:
@@ -261,11 +264,8 @@ class SessionService:
         return True
 
     def _hashes(self, token: str) -> list[str]:
-        return [_hash_token(token), *([self.break_glass.hash_of(token)] if self.break_glass.is_on else [])]
+        return [_hash_token(token), *([self.break_glass.hash_token(token)] if self.break_glass.is_configured else [])]
 
 
 def _hash_token(token: str) -> str:
     return sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-"""Brings one user of Clerk, who is signed in and not in the mirror yet, into the mirror."""

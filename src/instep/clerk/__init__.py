@@ -1,1 +1,1 @@
-"""The one adapter to Clerk: its JSON, its API, its webhooks, its session tokens."""
+"""Adapter to Clerk: its Backend API, webhooks, session tokens and sign-in handshake."""

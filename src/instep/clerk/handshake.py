@@ -32,7 +32,7 @@ _decode_handshake = msgspec.json.Decoder(_HandshakePayload).decode
 
 @dataclass(frozen=True)
 class ClerkHandshake:
-    """Signing in at one Clerk instance. `frontend_api` and `sign_in_page` are URLs without a slash at the end."""
+    """Sign-in at one Clerk instance. `frontend_api` and `sign_in_page` are URLs without a trailing slash."""
 
     publishable_key: str
     frontend_api: str
@@ -41,39 +41,39 @@ class ClerkHandshake:
 
     @property
     def is_development(self) -> bool:
-        """Whether the instance is one for development."""
+        """Return whether this is a development instance."""
         return self.publishable_key.startswith(DEVELOPMENT_KEY_PREFIX)
 
-    def handshake_url(self, back: str, *, dev_browser: str | None = None) -> str:
-        """Where to send the browser so that it comes back to `back` and tells who is signed in in it."""
-        is_unknown = self.is_development and dev_browser is None
+    def build_handshake_url(self, return_url: str, *, dev_browser: str | None = None) -> str:
+        """Return the URL that redirects the browser back to `return_url` with its session."""
+        is_browser_unknown = self.is_development and dev_browser is None
         query = {
-            "redirect_url": back,
+            "redirect_url": return_url,
             "__clerk_api_version": API_VERSION,
             "suffixed_cookies": "true",
-            "__clerk_hs_reason": "dev-browser-missing" if is_unknown else "session-token-and-uat-missing",
+            "__clerk_hs_reason": "dev-browser-missing" if is_browser_unknown else "session-token-and-uat-missing",
         }
         return (
             f"{self.frontend_api}/v1/client/handshake?{urlencode(query | self._build_dev_browser_params(dev_browser))}"
         )
 
-    def sign_in_url(self, back: str, *, dev_browser: str | None = None) -> str:
-        """Clerk's sign-in page, which leads to `back` once someone has signed in."""
-        mark = "&" if "?" in self.sign_in_page else "?"
-        query = urlencode({"redirect_url": back} | self._build_dev_browser_params(dev_browser))
-        return f"{self.sign_in_page}{mark}{query}"
+    def build_sign_in_url(self, return_url: str, *, dev_browser: str | None = None) -> str:
+        """Return the URL of Clerk's sign-in page; it redirects to `return_url` afterwards."""
+        separator = "&" if "?" in self.sign_in_page else "?"
+        query = urlencode({"redirect_url": return_url} | self._build_dev_browser_params(dev_browser))
+        return f"{self.sign_in_page}{separator}{query}"
 
-    def session_tokens(self, cookies: str) -> list[str]:
-        """The session tokens in a raw Cookie header: those of this instance first, then those of any."""
+    def list_session_tokens(self, cookies: str) -> list[str]:
+        """Return the session tokens of a raw Cookie header: this instance's first, then those of any."""
         return _find_cookie_values(
             parse_cookie_header(cookies), SESSION_COOKIE, derive_cookie_suffix(self.publishable_key)
         )
 
-    def dev_browser(self, query: Mapping[str, str], cookies: str) -> str | None:
-        """The token that says which browser this is to a development instance.
+    def find_dev_browser(self, query: Mapping[str, str], cookies: str) -> str | None:
+        """Return the token that identifies the browser to a development instance.
 
-        A cookie without this instance's suffix is left alone: another application on this host may have set it, and
-        Clerk refuses the token of another instance.
+        A cookie without this instance's suffix is ignored: another application on the host may have set it, and Clerk
+        rejects tokens of other instances.
         """
         if not self.is_development:
             return None
@@ -83,68 +83,73 @@ class ClerkHandshake:
         return next((value for found, value in parse_cookie_header(cookies) if found == name and value), None)
 
     async def verify(self, token: str) -> SessionClaims:
-        """See Verifier.verify."""
+        """Verify a session token. See SessionTokenVerifier.verify."""
         return await self.verifier.verify(token)
 
-    async def answer(self, query: Mapping[str, str], cookies: str) -> HandshakeSignedIn | HandshakeSignedOut:
-        """What the browser brought back: in its address (development) or as a cookie (production).
+    async def complete(self, query: Mapping[str, str], cookies: str) -> HandshakeSignedIn | HandshakeSignedOut:
+        """Return the result of a handshake from the query (development) or a cookie (production).
 
-        1. Verify the handshake token's signature. 2. Take its cookies. 3. Verify the session token among them.
-        Raises InvalidSessionError (`no_handshake` where it brought nothing, else as Verifier), and ClerkUnavailableError.
+        1. Verify the handshake token's signature. 2. Read its cookies. 3. Verify the session token among them.
+
+        Raises:
+            InvalidSessionError: `no_handshake` without a handshake token; others as SessionTokenVerifier.
+            ClerkUnavailableError: Clerk's keys can't be fetched.
         """
         token = query.get(HANDSHAKE_COOKIE) or next(
             (v for name, v in parse_cookie_header(cookies) if name == HANDSHAKE_COOKIE and v), None
         )
         if token is None:
-            raise InvalidSessionError("Clerk sent no answer.", code="no_handshake")
-        given = list(_iterate_set_cookies(await self.verifier.open(token)))
+            raise InvalidSessionError("Clerk sent no handshake response.", code="no_handshake")
+        set_cookies = list(_iterate_set_cookies(await self.verifier.open(token)))
         suffix = derive_cookie_suffix(self.publishable_key)
-        browser = (
-            next(iter(_find_cookie_values(given, DEV_BROWSER_COOKIE, suffix)), None) if self.is_development else None
+        dev_browser = (
+            next(iter(_find_cookie_values(set_cookies, DEV_BROWSER_COOKIE, suffix)), None)
+            if self.is_development
+            else None
         )
-        sessions = _find_cookie_values(given, SESSION_COOKIE, suffix)
+        sessions = _find_cookie_values(set_cookies, SESSION_COOKIE, suffix)
         if not sessions:
-            return HandshakeSignedOut(dev_browser=browser)
-        return HandshakeSignedIn(claims=await self.verifier.verify(sessions[0]), dev_browser=browser)
+            return HandshakeSignedOut(dev_browser=dev_browser)
+        return HandshakeSignedIn(claims=await self.verifier.verify(sessions[0]), dev_browser=dev_browser)
 
     def _build_dev_browser_params(self, dev_browser: str | None) -> dict[str, str]:
         return {DEV_BROWSER_COOKIE: dev_browser} if dev_browser and self.is_development else {}
 
 
 def _iterate_set_cookies(payload: bytes) -> Iterator[tuple[str, str]]:
-    """The names and values of the Set-Cookie lines in a handshake."""
+    """Iterate over the names and values of the Set-Cookie headers in a handshake."""
     try:
         lines = _decode_handshake(payload).handshake
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidSessionError("Clerk's answer can't be read.", code="malformed") from error
+        raise InvalidSessionError("Clerk's handshake response can't be read.", code="malformed") from error
     for line in lines:
         yield from parse_cookie_header(line.partition(";")[0])
 
 
 def _find_cookie_values(cookies: list[tuple[str, str]], name: str, suffix: str) -> list[str]:
-    """The values of a cookie of Clerk's: with this instance's suffix first, then without one; each value once."""
+    """Return the distinct values of one of Clerk's cookies: with this instance's suffix first, then without."""
     ordered = [value for wanted in (f"{name}_{suffix}", name) for found, value in cookies if found == wanted and value]
     return list(dict.fromkeys(ordered))
 
 
 def parse_cookie_header(header: str) -> list[tuple[str, str]]:
-    """The names and values of a Cookie header (RFC 6265, 5.4), in its order.
+    """Return the names and values of a Cookie header (RFC 6265, 5.4) in its order.
 
-    Reads what browsers send, not what the grammar allows: quotes and JSON in one cookie do not spoil the others, as
-    they do with http.cookies. A name may come twice (another path, another domain).
+    Accepts what browsers send beyond the grammar: quotes and JSON in one cookie do not break the others, as they do
+    with http.cookies. A name may occur twice (another path, another domain).
     """
     pairs = (part.partition("=") for part in header.split(";"))
     return [(name.strip(), value.strip().strip('"')) for name, _, value in pairs if name.strip()]
 
 
 def derive_cookie_suffix(publishable_key: str) -> str:
-    """What Clerk hangs on its cookies' names so that two instances on one host do not meet."""
+    """Return the suffix of Clerk's cookie names that separates instances on one host."""
     digest = hashlib.sha1(publishable_key.encode(), usedforsecurity=False).digest()
     return urlsafe_b64encode(digest).decode()[:8]
 
 
 def derive_frontend_api_url(publishable_key: str) -> str:
-    """The URL of the frontend API that a publishable key names; http on this very machine, else https.
+    """Return the URL of the Frontend API in a publishable key; http on a loopback host, otherwise https.
 
     The key is `pk_test_` or `pk_live_` and the base64 of `host$`, padded or not. Raises ValueError for any other.
     """
@@ -162,7 +167,7 @@ def derive_frontend_api_url(publishable_key: str) -> str:
 
 
 def derive_sign_in_page_url(frontend_api: str) -> str:
-    """Clerk's own sign-in page for an instance: on its account portal; for the emulator, beside the frontend API."""
+    """Return the sign-in page of an instance: on its account portal, or beside the emulator's Frontend API."""
     parts = urlsplit(frontend_api)
     if is_loopback(parts.hostname or ""):
         return f"{frontend_api.rstrip('/')}/sign-in"
@@ -173,7 +178,7 @@ def derive_sign_in_page_url(frontend_api: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name means this very machine."""
+    """Return whether a host name means this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

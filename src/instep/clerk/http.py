@@ -8,13 +8,12 @@ import httpx2
 import msgspec
 
 from instep.clerk import lenient_json
-from instep.clerk.rate_limiter import ClerkRateLimiter
-from instep.clerk.sliding_window import RequestPriority
+from instep.clerk.rate_limiter import RATE_LIMITED_MESSAGE, ClerkRateLimiter, RequestPriority
 from instep.domain.errors import ClerkRejectedError, ClerkUnavailableError
 
 API_VERSION = "2026-05-12"
 UNTHROTTLED_PATHS = frozenset({"jwks"})
-NOT_CLERK_MESSAGE = "What answered with status {status} is not Clerk: look at CLERK_API_URL and at proxies on the way."
+NOT_CLERK_MESSAGE = "The response with status {status} is not from Clerk: check CLERK_API_URL and proxies."
 CLERK_NOT_CONFIGURED_MESSAGE = "Clerk authentication not configured. Nothing was changed."
 _PATH_PATTERN = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 QueryParams = list[tuple[str, str | int | float | bool | None]]
@@ -33,7 +32,7 @@ class _ErrorBody(msgspec.Struct):
 
 
 class ClerkHttpClient:
-    """The Backend API of one instance. See ClerkClient for the arguments."""
+    """HTTP client of one instance's Backend API. See ClerkClient for the arguments."""
 
     def __init__(
         self,
@@ -42,11 +41,11 @@ class ClerkHttpClient:
         api_url: str = "https://api.clerk.com",
         timeout: float = 10.0,
         transport: httpx2.AsyncBaseTransport | None = None,
-        pacer: ClerkRateLimiter | None = None,
+        rate_limiter: ClerkRateLimiter | None = None,
     ) -> None:
         self._is_configured = bool(secret_key)
-        self._pacer = pacer
-        self._urgency = RequestPriority.EDIT
+        self._rate_limiter = rate_limiter
+        self._priority = RequestPriority.EDIT
         self._http = httpx2.AsyncClient(
             base_url=f"{api_url.rstrip('/').removesuffix('/v1')}/v1/",
             headers={"Authorization": f"Bearer {secret_key}", "Clerk-API-Version": API_VERSION},
@@ -55,37 +54,41 @@ class ClerkHttpClient:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections and the rate limiter."""
         await self._http.aclose()
-        if self._pacer is not None:
-            await self._pacer.close()
+        if self._rate_limiter is not None:
+            await self._rate_limiter.close()
 
-    def at(self, urgency: RequestPriority) -> "ClerkHttpClient":
-        """The same, for calls of another urgency; by itself it is for what somebody waits for."""
+    def with_priority(self, priority: RequestPriority) -> "ClerkHttpClient":
+        """Return a client that sends requests with another priority; the default is EDIT. Connections are shared."""
         other = copy(self)
-        other._urgency = urgency
+        other._priority = priority
         return other
 
     async def send(self, method: str, path: str, *, params: QueryParams | None = None, json: Any = None) -> bytes:
-        """The body of a good answer, once the pace allows the call. Raises ClerkUnavailableError and ClerkRejectedError.
+        """Send a request once the rate limiter grants a permit; return the body of the successful response.
 
-        Ids in `path` may come from anywhere: one that can be no id is refused here, and leads to no other address.
+        Identifiers in `path` are untrusted: a path with characters that no id has is rejected before it is sent.
+
+        Raises:
+            ClerkUnavailableError: no response, status 429 or 5xx, or a response that is not from Clerk.
+            ClerkRejectedError: Clerk rejected the request, or the request can't be sent.
         """
         if not self._is_configured:
             raise ClerkRejectedError(CLERK_NOT_CONFIGURED_MESSAGE, code="not_configured", status=401)
         if not _PATH_PATTERN.fullmatch(path):
-            raise ClerkRejectedError("Clerk has no such thing.", code="resource_not_found", status=404)
-        if self._pacer is not None and path not in UNTHROTTLED_PATHS:
-            await self._pacer.take(self._urgency)
+            raise ClerkRejectedError("Not found in Clerk.", code="resource_not_found", status=404)
+        if self._rate_limiter is not None and path not in UNTHROTTLED_PATHS:
+            await self._rate_limiter.take(self._priority)
         try:
             response = await self._http.request(method, path, params=params, json=json)
-        except (UnicodeEncodeError, OverflowError, ValueError) as error:  # never sent: it can be written in no JSON
-            words = "Clerk can't be sent this: it holds half of a character, or a number out of range."
-            raise ClerkRejectedError(words, code="form_param_format_invalid", status=422) from error
+        except (UnicodeEncodeError, OverflowError, ValueError) as error:  # not sent: it can't be encoded
+            message = "This can't be sent to Clerk: it contains an invalid character or a number out of range."
+            raise ClerkRejectedError(message, code="form_param_format_invalid", status=422) from error
         except httpx2.HTTPError as error:
-            is_harmless = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
+            is_without_effect = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
             raise ClerkUnavailableError(
-                f"Clerk did not answer ({type(error).__name__}).", is_without_effect=is_harmless
+                f"Clerk did not answer ({type(error).__name__}).", is_without_effect=is_without_effect
             ) from error
         if response.is_success:
             if _is_markup(response.content):
@@ -94,14 +97,14 @@ class ClerkHttpClient:
                 )
             return lenient_json.replace_invalid_characters(response.content)
         failure = _to_error(response)
-        if self._pacer is not None and response.status_code == 429:
-            await self._pacer.block_all(
+        if self._rate_limiter is not None and response.status_code == 429:
+            await self._rate_limiter.block_all(
                 failure.retry_after or 1.0 if isinstance(failure, ClerkUnavailableError) else 1.0
             )
         raise failure
 
     async def find(self, path: str, *, params: QueryParams | None = None) -> bytes | None:
-        """The body of what is read, None where Clerk has no such thing."""
+        """Return the body of a GET response; None for a 404."""
         try:
             return await self.send("GET", path, params=params)
         except ClerkRejectedError as error:
@@ -110,24 +113,24 @@ class ClerkHttpClient:
             raise
 
 
-def decode_response(body: bytes, type: Any) -> Any:
-    """One answer as `type`, without what of it is bad and can be done without. Raises ClerkUnavailableError for no such one."""
+def decode_response(body: bytes, type_: Any) -> Any:
+    """Decode a response leniently. Raises ClerkUnavailableError if it does not fit the type."""
     try:
-        return lenient_json.decode_leniently(msgspec.json.Decoder(type).decode, body)
+        return lenient_json.decode_leniently(msgspec.json.Decoder(type_).decode, body)
     except lenient_json.DECODE_ERRORS as error:
-        raise ClerkUnavailableError(f"Clerk's answer can't be read: {error}") from error
+        raise ClerkUnavailableError(f"Clerk's response can't be read: {error}") from error
 
 
 def _is_markup(content: bytes) -> bool:
-    """Return whether a body is HTML or XML. Clerk answers with JSON alone, or with nothing."""
+    """Return whether a body is HTML or XML. Clerk sends JSON or nothing."""
     return content[:64].lstrip().startswith(b"<")
 
 
 def _to_error(response: httpx2.Response) -> ClerkUnavailableError | ClerkRejectedError:
-    """Return what an answer that is no success means.
+    """Map an unsuccessful response to an exception.
 
-    A refusal is what carries Clerk's own list of errors (each of its refusals does, by its specification). Anything
-    else from 300 to 499 came from something between us and Clerk, and says nothing about what Clerk has.
+    A rejection carries Clerk's list of errors, as its specification requires. Any other status from 300 to 499 came
+    from an intermediary and says nothing about Clerk's state.
     """
     try:
         body = msgspec.json.decode(lenient_json.replace_invalid_characters(response.content), type=_ErrorBody)
@@ -136,15 +139,15 @@ def _to_error(response: httpx2.Response) -> ClerkUnavailableError | ClerkRejecte
     first = body.errors[0] if body.errors else _ErrorItem()
     if response.status_code == 429:
         wait = _parse_retry_after(response)
-        words = f"Clerk is limiting us. We will try again in {wait:.0f} s; nothing is lost."
-        return ClerkUnavailableError(words, retry_after=wait, is_without_effect=True, status=429)
+        message = RATE_LIMITED_MESSAGE.format(wait=wait)
+        return ClerkUnavailableError(message, retry_after=wait, is_without_effect=True, status=429)
     if response.status_code >= 500:
-        words = f"Clerk failed with status {response.status_code}."
-        return ClerkUnavailableError(words, retry_after=_parse_retry_after(response), status=response.status_code)
+        message = f"Clerk failed with status {response.status_code}."
+        return ClerkUnavailableError(message, retry_after=_parse_retry_after(response), status=response.status_code)
     if response.status_code < 400 or not body.errors:
         return ClerkUnavailableError(NOT_CLERK_MESSAGE.format(status=response.status_code), status=response.status_code)
     return ClerkRejectedError(
-        first.long_message or first.message or f"Clerk refused with status {response.status_code}.",
+        first.long_message or first.message or f"Clerk rejected the request with status {response.status_code}.",
         code=first.code,
         status=response.status_code,
         trace_id=body.clerk_trace_id or response.headers.get("cf-ray"),
@@ -153,7 +156,7 @@ def _to_error(response: httpx2.Response) -> ClerkUnavailableError | ClerkRejecte
 
 
 def _get_parameter_name(meta: Any) -> str | None:
-    """The parameter that an error is about; Clerk names it in one of two ways."""
+    """Return the parameter that an error is about; Clerk names it in one of two ways."""
     if not isinstance(meta, dict):
         return None
     names = meta.get("param_names")
@@ -162,6 +165,7 @@ def _get_parameter_name(meta: Any) -> str | None:
 
 
 def _parse_retry_after(response: httpx2.Response) -> float:
+    """Return the seconds of a Retry-After header, between 1 and 3,600; 10 if it is missing or invalid."""
     try:
         return max(1.0, min(float(response.headers.get("retry-after", "")), 3600.0))
     except ValueError:

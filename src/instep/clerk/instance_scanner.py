@@ -1,4 +1,4 @@
-"""Scan of all users, organizations and memberships of a Clerk instance, and checks for absent ones."""
+"""Scanner of all users, organizations and memberships of a Clerk instance, and checks for absent ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -23,32 +23,33 @@ from instep.domain.reconcile import NeedsRefetch
 MAX_CONCURRENT_CHECKS = 8
 
 
-async def find_absent_keys(pages: ClerkPageReader, asks: Sequence[NeedsRefetch]) -> set[EntityKey]:
-    """Those that Clerk does not have: a 404 for a user or an organization; for a membership both its sides' lists.
+async def find_absent_keys(pages: ClerkPageReader, refetches: Sequence[NeedsRefetch]) -> set[EntityKey]:
+    """Return the entities that Clerk does not have.
 
-    A membership whose sides we do not know is never called absent.
+    A user or an organization is absent if Clerk answers 404; a membership if neither its user's nor its organization's
+    list has it. A membership whose user and organization are unknown is never absent.
     """
-    lanes = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
 
-    async def look(ask: NeedsRefetch) -> bool:
-        async with lanes:
-            return await _is_absent(pages, ask)
+    async def check(refetch: NeedsRefetch) -> bool:
+        async with semaphore:
+            return await _is_absent(pages, refetch)
 
-    found = await asyncio.gather(*(look(ask) for ask in asks))
-    return {ask.key for ask, is_absent in zip(asks, found, strict=True) if is_absent}
+    found = await asyncio.gather(*(check(refetch) for refetch in refetches))
+    return {refetch.key for refetch, is_absent in zip(refetches, found, strict=True) if is_absent}
 
 
-async def _is_absent(pages: ClerkPageReader, ask: NeedsRefetch) -> bool:
-    if ask.key.kind != "membership":
-        return not await _exists(pages, f"{ask.key.kind}s/{ask.key.id}")
-    if not isinstance(ask.entity, ClerkMembership):
+async def _is_absent(pages: ClerkPageReader, refetch: NeedsRefetch) -> bool:
+    if refetch.key.kind != "membership":
+        return not await _exists(pages, f"{refetch.key.kind}s/{refetch.key.id}")
+    if not isinstance(refetch.entity, ClerkMembership):
         return False
-    organization, user = ask.entity.organization, ask.entity.user
+    organization, user = refetch.entity.organization, refetch.entity.user
     of_user = f"users/{user}/organization_memberships"
     of_organization = f"organizations/{organization}/memberships"
-    if await _is_listed(pages, of_organization, ask.key, user):
+    if await _is_listed(pages, of_organization, refetch.key, user):
         return False
-    return not await _is_listed(pages, of_user, ask.key, None)
+    return not await _is_listed(pages, of_user, refetch.key, None)
 
 
 async def _exists(pages: ClerkPageReader, path: str) -> bool:
@@ -62,9 +63,9 @@ async def _exists(pages: ClerkPageReader, path: str) -> bool:
 
 
 async def _is_listed(pages: ClerkPageReader, path: str, key: EntityKey, user: str | None) -> bool:
-    """Whether a list shows this membership; a list whose owner Clerk does not have shows none.
+    """Return whether a list has this membership; the list of a missing owner is empty.
 
-    One that is longer than a page is not looked through: then nothing is said to be absent.
+    Only the first page is read: a longer list counts as having it, so that nothing is wrongly called absent.
     """
     try:
         listed = await pages.memberships([("limit", 500), *([("user_id", user)] if user else [])], path=path)
@@ -73,7 +74,7 @@ async def _is_listed(pages: ClerkPageReader, path: str, key: EntityKey, user: st
             raise
         return False
     is_partial = len(listed.items) < (listed.total or 0)
-    return is_partial or any(it.key == key for it in listed.items)
+    return is_partial or any(item.key == key for item in listed.items)
 
 
 TARGET_WINDOWS = 32
@@ -83,13 +84,13 @@ TEN_YEARS_MILLIS = 3_650 * 86_400_000
 
 
 class InstanceScanner:
-    """Everything of one Clerk instance; see sync.ports.Everything."""
+    """Scanner of one Clerk instance. Implements sync's ClerkLister."""
 
     def __init__(self, pages: ClerkPageReader) -> None:
         self._pages = pages
 
     async def find_instance(self) -> str | None:
-        """The id of the instance, None where this key or stand-in does not tell it."""
+        """Return the instance's id; None if the key or an emulator does not provide it."""
         try:
             return await self._pages.find_instance()
         except ClerkRejectedError as error:
@@ -98,21 +99,21 @@ class InstanceScanner:
             raise
 
     async def count(self, kind: EntityKind) -> int:
-        """How many there are now, by Clerk's own count."""
+        """Return the current number of entities by Clerk's count."""
         if kind == "user":
             return await self._pages.count_users([])
         return (await self._get_list_method(kind)([("limit", 1)])).total or 0
 
     async def count_within(self, window: CreationWindow) -> int | None:
-        """How many a window has now; None where Clerk does not count by windows."""
+        """Return the current number of entities in a window; None if Clerk does not count by window."""
         if window.kind != "user":
             return None
         return await self._pages.count_users(_build_window_params(window.since, window.until))
 
     async def windows(self, kind: EntityKind) -> list[CreationWindow]:
-        """The windows of a kind: those that nothing is made in any more, and the open one at the end.
+        """Return the windows of a kind: closed ones, in which nothing is created any more, and an open last one.
 
-        Users in up to about 32 windows of the same size, found by Clerk's counts; everything else in one.
+        Users are split into up to 32 windows of similar size by Clerk's counts; other kinds have one window.
         """
         if kind != "user":
             return [CreationWindow(kind=kind)]
@@ -126,16 +127,16 @@ class InstanceScanner:
         return [*closed, CreationWindow(kind=kind, since=end, is_open=True)]
 
     async def list_changed(self, *, offset: int) -> Sequence[Observation]:
-        """A page of users, the last changed first."""
+        """Return a page of users, most recently updated first."""
         listed = await self._pages.users([("limit", PAGE_SIZE), ("offset", offset), ("order_by", "-updated_at")])
         return listed.items
 
-    async def find_absent(self, asks: Sequence[NeedsRefetch]) -> set[EntityKey]:
-        """Those that Clerk certainly does not have; see clerk.absent."""
-        return await find_absent_keys(self._pages, asks)
+    async def find_absent(self, refetches: Sequence[NeedsRefetch]) -> set[EntityKey]:
+        """Return the entities that Clerk certainly does not have; see `find_absent_keys`."""
+        return await find_absent_keys(self._pages, refetches)
 
     def pages(self, window: CreationWindow, cursor: ListingCursor | None = None) -> AsyncIterator[ListingPage]:
-        """The pages of a window, from the beginning or from where a walk stopped."""
+        """Iterate over the pages of a window, from the start or from the cursor of an earlier scan."""
         if window.kind == "user":
             return self._iterate_by_cursor(window, cursor)
         return iterate_by_offset(self._get_list_method(window.kind), cursor)
@@ -149,7 +150,7 @@ class InstanceScanner:
         return listers[kind]
 
     async def _split(self, end: int) -> list[int]:
-        """Bounds of windows in which about as many users were made."""
+        """Return the bounds of windows in which similar numbers of users were created."""
         total = await self._pages.count_users(_build_window_params(0, end))
         if total <= MIN_WINDOW_SIZE:
             return [0, end]
@@ -157,21 +158,21 @@ class InstanceScanner:
         start = get_created_at(oldest.items[0]) if oldest.items else 0
         if await self._pages.count_users(
             _build_window_params(end + TEN_YEARS_MILLIS, None)
-        ):  # counts that do not heed the bounds
+        ):  # counts that ignore the bounds
             step = max((end - start) // TARGET_WINDOWS, 1)
             return [0, *range(start + step, end - step + 1, step), end]
-        most = max(total // TARGET_WINDOWS, MIN_WINDOW_SIZE)
+        max_size = max(total // TARGET_WINDOWS, MIN_WINDOW_SIZE)
         spans = [(start, end, total)]
         for _ in range(MAX_HALVINGS):
-            if all(count <= most or until - since < 2 for since, until, count in spans):
+            if all(count <= max_size or until - since < 2 for since, until, count in spans):
                 break
-            halves = await asyncio.gather(*(self._halve(span, most) for span in spans))
+            halves = await asyncio.gather(*(self._halve(span, max_size) for span in spans))
             spans = [half for pair in halves for half in pair]
         return [0, *(since for since, _, _ in spans[1:]), end]
 
-    async def _halve(self, span: tuple[int, int, int], most: int) -> list[tuple[int, int, int]]:
+    async def _halve(self, span: tuple[int, int, int], max_size: int) -> list[tuple[int, int, int]]:
         since, until, count = span
-        if count <= most or until - since < 2:
+        if count <= max_size or until - since < 2:
             return [span]
         middle = (since + until) // 2
         before = await self._pages.count_users(_build_window_params(since, middle))
@@ -181,61 +182,69 @@ class InstanceScanner:
         self, window: CreationWindow, cursor: ListingCursor | None
     ) -> AsyncIterator[ListingPage]:
         ties = TimestampTieBuffer(cursor["since"] if cursor else window.since)
-        after, fetched = (cursor["after"], cursor["fetched"]) if cursor else (None, 0)
-        safe, floor = after, window.since
+        after_id, fetched = (cursor["after"], cursor["fetched"]) if cursor else (None, 0)
+        safe_id, start = after_id, window.since
         while True:
-            listed = await self._after(after, floor, window.until)
-            if listed is None:  # whom the cursor named is deleted: go on by time
-                fetched -= ties.forget()
-                floor, after = ties.since, None
+            listed = await self._fetch_users_after(after_id, start, window.until)
+            if listed is None:  # the user at the cursor is deleted: continue by time
+                fetched -= ties.discard()
+                start, after_id = ties.since, None
                 continue
-            fetched += sum(_is_counted(it, floor, window) for it in listed.items) + len(listed.unreadable)
+            fetched += sum(_is_counted(item, start, window) for item in listed.items) + len(listed.unreadable)
             is_last, since = listed.rows < PAGE_SIZE, ties.since
-            after = listed.last_id or after
-            items = ties.take([it for it in listed.items if _is_in_window(it, window)], is_last=is_last)
-            safe = items[-1].key.id if items else safe
-            resting: ListingCursor = {"after": safe, "since": ties.since, "fetched": fetched - ties.held}
+            after_id = listed.last_id or after_id
+            items = ties.take([item for item in listed.items if _is_in_window(item, window)], is_last=is_last)
+            safe_id = items[-1].key.id if items else safe_id
+            next_cursor: ListingCursor = {
+                "after": safe_id,
+                "since": ties.since,
+                "fetched": fetched - ties.pending_count,
+            }
             yield ListingPage(
                 items=items,
                 since=since,
                 until=window.until if is_last else ties.since,
-                cursor=None if is_last else resting,
+                cursor=None if is_last else next_cursor,
                 fetched=fetched,
                 unreadable=listed.unreadable,
             )
             if is_last:
                 return
 
-    async def _after(self, after: str | None, since: int, until: int | None) -> ClerkListPage | None:
-        """The users made after this one; None where Clerk does not know this one (any more)."""
+    async def _fetch_users_after(self, after_id: str | None, since: int, until: int | None) -> ClerkListPage | None:
+        """Return the page of users after this one; None if Clerk does not have this one any more."""
         params: QueryParams = [("limit", PAGE_SIZE), ("order_by", "+created_at"), *_build_window_params(since, until)]
         try:
-            listed = await self._pages.users([*params, ("starting_after", after)] if after else params)
+            listed = await self._pages.users([*params, ("starting_after", after_id)] if after_id else params)
         except ClerkRejectedError as error:
-            if after is None or error.status not in (400, 404, 422):
+            if after_id is None or error.status not in (400, 404, 422):
                 raise
             return None
-        if listed.rows == PAGE_SIZE and listed.last_id in (None, after):
-            raise ClerkUnavailableError("Clerk's pages of users do not go on.")
+        if listed.rows == PAGE_SIZE and listed.last_id in (None, after_id):
+            raise ClerkUnavailableError("Clerk's pages of users do not advance.")
         return listed
 
 
-def _is_in_window(news: Observation, window: CreationWindow) -> bool:
-    if not get_created_at(news):
+def _is_in_window(observation: Observation, window: CreationWindow) -> bool:
+    if not get_created_at(observation):
         return True
-    return get_created_at(news) >= window.since and (window.until is None or get_created_at(news) < window.until)
+    return get_created_at(observation) >= window.since and (
+        window.until is None or get_created_at(observation) < window.until
+    )
 
 
-def _is_counted(news: Observation, floor: int, window: CreationWindow) -> bool:
-    """Whether Clerk's own count of the window has it too: perhaps with the very moments of its bounds."""
-    if not get_created_at(news):
+def _is_counted(observation: Observation, start: int, window: CreationWindow) -> bool:
+    """Return whether Clerk's count of the window includes an entity; its bounds may be inclusive."""
+    if not get_created_at(observation):
         return True
-    if floor > window.since:  # going on by time: what came before was counted
-        return get_created_at(news) >= floor
-    return get_created_at(news) >= window.since - 1 and (window.until is None or get_created_at(news) <= window.until)
+    if start > window.since:  # continued by time: earlier ones were counted
+        return get_created_at(observation) >= start
+    return get_created_at(observation) >= window.since - 1 and (
+        window.until is None or get_created_at(observation) <= window.until
+    )
 
 
 def _build_window_params(since: int, until: int | None) -> QueryParams:
-    """The parameters of a window. Clerk leaves open whether they take the moment itself in: we sort it out."""
+    """Return the query parameters of a window. Whether Clerk's bounds are inclusive is undocumented: we filter."""
     params: QueryParams = [("created_at_after", since - 1)] if since > 0 else []
     return params if until is None else [*params, ("created_at_before", until)]

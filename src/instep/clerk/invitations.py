@@ -23,14 +23,14 @@ class _ApplicationInvitationPayload(msgspec.Struct):
 
 
 class ApplicationInvitationsMixin:
-    """The part of ClerkClient that invites to the application."""
+    """Application invitation methods of ClerkClient. Implements ApplicationInvitationsApi."""
 
     _backend: ClerkHttpClient
 
     async def create_application_invitation(
         self, invitation: NewClerkApplicationInvitation
     ) -> ClerkApplicationInvitation:
-        """See Admissions.invite_to_app."""
+        """Create an invitation to the application."""
         fields: dict[str, Any] = {
             "email_address": invitation.email,
             "expires_in_days": invitation.expires_in_days,
@@ -46,18 +46,18 @@ class ApplicationInvitationsMixin:
     async def list_application_invitations(
         self, *, status: str | None = None, query: str = ""
     ) -> list[ClerkApplicationInvitation]:
-        """See Admissions.list_app_invitations; the newest 500, without those that can't be read (logged)."""
+        """Return up to 500 of the newest invitations; unreadable ones are logged and left out."""
         params: QueryParams = [("limit", PAGE_SIZE), ("order_by", "-created_at")]
         params += [("status", status)] if status else []
         params += [("query", query)] if query else []
         body = await self._backend.send("GET", "invitations", params=params)
-        found, bad = parsing.parse_rows(_ApplicationInvitationPayload, decode_response(body, list[msgspec.Raw]))
-        for why in bad:
-            log.warning("unreadable_app_invitation", why=why)
-        return [_to_application_invitation(it) for it in found]
+        found, unreadable = parsing.parse_rows(_ApplicationInvitationPayload, decode_response(body, list[msgspec.Raw]))
+        for reason in unreadable:
+            log.warning("unreadable_application_invitation", reason=reason)
+        return [_to_application_invitation(row) for row in found]
 
     async def revoke_application_invitation(self, invitation_id: ClerkId) -> ClerkApplicationInvitation:
-        """See Admissions.revoke_app_invitation."""
+        """Revoke a pending invitation."""
         return _to_application_invitation(
             decode_response(
                 await self._backend.send("POST", f"invitations/{invitation_id}/revoke"), _ApplicationInvitationPayload
@@ -65,12 +65,12 @@ class ApplicationInvitationsMixin:
         )
 
 
-def _to_application_invitation(it: _ApplicationInvitationPayload) -> ClerkApplicationInvitation:
+def _to_application_invitation(row: _ApplicationInvitationPayload) -> ClerkApplicationInvitation:
     return ClerkApplicationInvitation(
-        clerk_id=ClerkId(it.id),
-        email=it.email_address,
-        status=it.status,
-        created_at=it.created_at or 0,
-        expires_at=it.expires_at,
-        public_metadata=it.public_metadata or {},
+        clerk_id=ClerkId(row.id),
+        email=row.email_address,
+        status=row.status,
+        created_at=row.created_at or 0,
+        expires_at=row.expires_at,
+        public_metadata=row.public_metadata or {},
     )

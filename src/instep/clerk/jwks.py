@@ -23,18 +23,22 @@ FetchJwks = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class SigningKeySource(Protocol):
-    """Where the key comes from that a token must be signed with."""
+    """Source of the keys that verify token signatures."""
 
     async def find(self, kid: str | None) -> RSAPublicKey:
-        """The key with this id. Raises InvalidSessionError `unknown_key`, ClerkUnavailableError where the keys can't be had."""
+        """Return the key with this id.
+
+        Raises:
+            InvalidSessionError: `unknown_key`.
+            ClerkUnavailableError: the keys can't be fetched.
+        """
 
 
 class JwksKeySource:
-    """The keys of a JSON Web Key Set (RFC 7517), fetched when an unknown id appears and once an hour.
+    """Keys of a JSON Web Key Set (RFC 7517), fetched for an unknown key id and once an hour.
 
-    At most one fetch in `PAUSE`; requests that need it at the same time share it. While Clerk does not answer,
-    the keys that are known stay good. An answer without a usable key counts as no answer: a proxy or a fault may send
-    one, and Clerk always has a key to sign with.
+    At most one fetch per MIN_FETCH_INTERVAL; concurrent requests share it. While Clerk is unavailable, known keys stay
+    valid. A response without a usable key is a failure: a proxy may send one, and Clerk always has a signing key.
     """
 
     def __init__(self, fetch: FetchJwks, *, clock: Clock = system_now) -> None:
@@ -47,7 +51,7 @@ class JwksKeySource:
         self._lock = asyncio.Lock()
 
     async def find(self, kid: str | None) -> RSAPublicKey:
-        """See Keys.find."""
+        """Return the key with this id. See SigningKeySource.find."""
         if self._needs_refresh(kid):
             async with self._lock:
                 if self._needs_refresh(kid):
@@ -60,13 +64,13 @@ class JwksKeySource:
         raise InvalidSessionError("The token is signed with a key that Clerk does not have.", code="unknown_key")
 
     def _needs_refresh(self, kid: str | None) -> bool:
-        at = self._clock()
-        if self._tried_at is not None and is_recent(self._tried_at, at, MIN_FETCH_INTERVAL):
+        now = self._clock()
+        if self._tried_at is not None and is_recent(self._tried_at, now, MIN_FETCH_INTERVAL):
             return False
         return (
             (kid or "") not in self._keys
             or self._fetched_at is None
-            or not is_recent(self._fetched_at, at, MAX_KEY_AGE)
+            or not is_recent(self._fetched_at, now, MAX_KEY_AGE)
         )
 
     async def _refresh(self) -> None:
@@ -82,9 +86,9 @@ class JwksKeySource:
 
 
 class StaticKeySource:
-    """One key given as PEM, for every token whatever its `kid`: nothing is ever fetched.
+    """A PEM key used for all tokens regardless of their `kid`; nothing is fetched.
 
-    Raises ValueError for what is not a PEM of an RSA public key of at least `LEAST_BITS`.
+    Raises ValueError unless it is the PEM of an RSA public key of at least MIN_KEY_BITS.
     """
 
     def __init__(self, pem: str) -> None:
@@ -94,12 +98,12 @@ class StaticKeySource:
         self._key = key
 
     async def find(self, kid: str | None) -> RSAPublicKey:
-        """See Keys.find; never raises."""
+        """Return the key; never raises."""
         return self._key
 
 
 def parse_jwks(document: object) -> dict[str, RSAPublicKey]:
-    """The usable signing keys of a key set by their ids; what is not one is left out, whatever it looks like."""
+    """Return the usable signing keys of a key set by id; anything else in it is ignored."""
     listed = document.get("keys") if isinstance(document, dict) else None
     found = {}
     for item in listed if isinstance(listed, list) else []:

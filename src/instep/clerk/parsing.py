@@ -51,7 +51,7 @@ class _IdPayload(Struct):
 
 
 def parse_id(raw: Raw) -> str | None:
-    """The id of a row that can't be read; None where not even that can."""
+    """Return the id of an unreadable row; None if it has none."""
     try:
         return msgspec.json.decode(raw, type=_IdPayload).id
     except lenient_json.DECODE_ERRORS:
@@ -69,15 +69,17 @@ class _SubjectFields(Struct):
 _decode_subject = msgspec.json.Decoder(_SubjectFields).decode
 
 
-def parse_subject_ids(type: str, data: Raw) -> tuple[str | None, str | None]:
-    """The user and the organization that the data of an event name."""
+def parse_subject_ids(event_type: str, data: Raw) -> tuple[str | None, str | None]:
+    """Return the user id and the organization id in the data of an event."""
     try:
-        it = _decode_subject(data)
+        subject = _decode_subject(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None, None
-    family = type.partition(".")[0]
-    user = it.id if family == "user" else it.user_id or _get_nested(it.public_user_data, "user_id")
-    organization = it.id if family == "organization" else it.organization_id or _get_nested(it.organization, "id")
+    family = event_type.partition(".")[0]
+    user = subject.id if family == "user" else subject.user_id or _get_nested(subject.public_user_data, "user_id")
+    organization = (
+        subject.id if family == "organization" else subject.organization_id or _get_nested(subject.organization, "id")
+    )
     return _id_or_none(user), _id_or_none(organization)
 
 
@@ -99,17 +101,13 @@ EmailString = Annotated[str, Meta(max_length=MAX_EMAIL_LENGTH)]
 AsciiString = Annotated[str, Meta(max_length=200, pattern="^[ -~]*$")]
 OptionalFlag = bool | UnsetType | None
 OptionalText = str | UnsetType | None
+# Stands for metadata that Clerk did not send.
 MISSING_METADATA = Raw(b"")
-
-
-"""Stands for metadata that Clerk did not send."""
-
-
 MAX_MEMBER_LIMIT = 2**31 - 1
 
 
 class UnreadableDataError(PermanentError):
-    """What came is not what Clerk's specification says: kept for a person to look at."""
+    """Data from Clerk that violates its specification; stored for a person to inspect."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="unreadable")
@@ -120,7 +118,7 @@ class _EmailVerification(Struct, gc=False):
 
 
 class ClerkEmailPayload(Struct, gc=False):
-    """An address as the Backend API gives it."""
+    """An email address of the Backend API."""
 
     id: str
     email_address: EmailString
@@ -128,7 +126,7 @@ class ClerkEmailPayload(Struct, gc=False):
 
 
 class ClerkUserPayload(Struct, gc=False):
-    """A user as the Backend API and `user.*` events give it. UNSET: not sent, which is not the same as empty."""
+    """A user of the Backend API and of `user.*` events. UNSET: not sent, which differs from empty."""
 
     id: IdString
     updated_at: VersionNumber = 0
@@ -148,7 +146,7 @@ class ClerkUserPayload(Struct, gc=False):
 
 
 class ClerkOrganizationPayload(Struct, gc=False):
-    """An organization as the Backend API, `organization.*` events and memberships give it."""
+    """An organization of the Backend API, `organization.*` events and memberships."""
 
     id: IdString
     name: str | UnsetType = UNSET
@@ -170,7 +168,7 @@ class _PublicUserData(Struct, gc=False):
 
 
 class ClerkMembershipPayload(Struct, gc=False):
-    """A membership as the Backend API and `organizationMembership.*` events give it."""
+    """A membership of the Backend API and of `organizationMembership.*` events."""
 
     id: IdString
     role: RoleKeyString
@@ -181,7 +179,7 @@ class ClerkMembershipPayload(Struct, gc=False):
 
 
 class ClerkInvitationPayload(Struct):
-    """An organization invitation. Its `url` is a secret and is not read here."""
+    """An organization invitation. Its `url` is a secret and is not decoded here."""
 
     id: IdString
     email_address: EmailString
@@ -211,7 +209,7 @@ class _PermissionPayload(Struct):
 
 
 class ClerkRolePayload(Struct):
-    """A role as the Backend API and `role.*` events give it."""
+    """A role of the Backend API and of `role.*` events."""
 
     id: IdString
     key: IdString
@@ -221,7 +219,7 @@ class ClerkRolePayload(Struct):
 
 
 class ClerkWebhookEnvelope(Struct):
-    """What every webhook is wrapped in. The id of the message is a header, not here."""
+    """The envelope of every webhook. The message id is a header."""
 
     type: AsciiString
     data: Raw
@@ -245,120 +243,125 @@ def parse_object(decode: Callable[[bytes | Raw], T], raw: bytes | Raw) -> T:
     try:
         return lenient_json.decode_leniently(decode, raw)
     except lenient_json.DECODE_ERRORS as error:
-        raise UnreadableDataError(f"Clerk sent something that can't be read: {error}") from error
+        raise UnreadableDataError(f"Clerk sent unreadable data: {error}") from error
 
 
 def parse_envelope(body: bytes) -> ClerkWebhookEnvelope:
-    """The envelope of a webhook. Raises Unreadable."""
+    """Parse the envelope of a webhook. Raises UnreadableDataError."""
     return parse_object(_envelope_decoder.decode, lenient_json.replace_invalid_characters(body))
 
 
-def to_user(wire: ClerkUserPayload) -> Observation:
-    """A user in our words, with Clerk's version of it."""
+def to_user(payload: ClerkUserPayload) -> Observation:
+    """Convert a user to an observation with Clerk's version."""
     primary = None
-    for address in wire.email_addresses or ():
-        if address.id == wire.primary_email_address_id:
+    for address in payload.email_addresses or ():
+        if address.id == payload.primary_email_address_id:
             primary = address
             break
     is_verified = primary is not None and primary.verification is not None and primary.verification.status == "verified"
     user = ClerkUser(
-        clerk_id=ClerkId(wire.id),
+        clerk_id=ClerkId(payload.id),
         email=primary.email_address if primary else None,
         is_email_verified=is_verified,
-        first_name=_truncate_name(wire.first_name),
-        last_name=_truncate_name(wire.last_name),
-        username=_truncate_name(wire.username),
-        image_url=_url_or_none(wire.image_url),
-        external_id=None if wire.external_id is UNSET else wire.external_id,
-        is_banned=bool(wire.banned),
-        is_deprovisioned=bool(wire.deprovisioned),
-        public_metadata=_metadata_or_empty(wire.public_metadata),
-        joined_at=wire.created_at or 0,
-        last_sign_in_at=wire.last_sign_in_at,
-        last_active_at=wire.last_active_at,
+        first_name=_truncate_name(payload.first_name),
+        last_name=_truncate_name(payload.last_name),
+        username=_truncate_name(payload.username),
+        image_url=_url_or_none(payload.image_url),
+        external_id=None if payload.external_id is UNSET else payload.external_id,
+        is_banned=bool(payload.banned),
+        is_deprovisioned=bool(payload.deprovisioned),
+        public_metadata=_metadata_or_empty(payload.public_metadata),
+        joined_at=payload.created_at or 0,
+        last_sign_in_at=payload.last_sign_in_at,
+        last_active_at=payload.last_active_at,
     )
-    return _to_observation(user, wire.updated_at, _find_missing_fields(wire, _USER_FIELDS))
+    return _to_observation(user, payload.updated_at, _find_missing_fields(payload, _USER_FIELDS))
 
 
-def to_email_addresses(wire: ClerkUserPayload) -> list[ClerkEmailAddress]:
-    """Every address of a user."""
-    primary = _text_or_none(wire.primary_email_address_id)
-    return [_to_email_address(it, primary=primary) for it in wire.email_addresses or []]
+def to_email_addresses(payload: ClerkUserPayload) -> list[ClerkEmailAddress]:
+    """Convert all addresses of a user."""
+    primary = _text_or_none(payload.primary_email_address_id)
+    return [_to_email_address(address, primary=primary) for address in payload.email_addresses or []]
 
 
-def to_email_address(wire: ClerkEmailPayload) -> ClerkEmailAddress:
-    """One address, by itself."""
-    return _to_email_address(wire, primary=None)
+def to_email_address(payload: ClerkEmailPayload) -> ClerkEmailAddress:
+    """Convert a single address; it counts as not primary."""
+    return _to_email_address(payload, primary=None)
 
 
-def _to_email_address(wire: ClerkEmailPayload, *, primary: str | None) -> ClerkEmailAddress:
-    is_verified = wire.verification is not None and wire.verification.status == "verified"
+def _to_email_address(payload: ClerkEmailPayload, *, primary: str | None) -> ClerkEmailAddress:
+    is_verified = payload.verification is not None and payload.verification.status == "verified"
     return ClerkEmailAddress(
-        clerk_id=ClerkId(wire.id), email=wire.email_address, is_verified=is_verified, is_primary=wire.id == primary
+        clerk_id=ClerkId(payload.id),
+        email=payload.email_address,
+        is_verified=is_verified,
+        is_primary=payload.id == primary,
     )
 
 
-def to_organization(wire: ClerkOrganizationPayload) -> Observation:
-    """An organization in our words. Clerk's 0 for "no limit" becomes None, as does what no organization reaches."""
+def to_organization(payload: ClerkOrganizationPayload) -> Observation:
+    """Convert an organization. A member limit of 0 (unlimited) or beyond MAX_MEMBER_LIMIT becomes None."""
     organization = ClerkOrganization(
-        clerk_id=ClerkId(wire.id),
-        name=_truncate_name(wire.name) or wire.id,
-        slug=wire.slug if isinstance(wire.slug, str) and len(wire.slug) <= MAX_NAME_LENGTH else None,
-        image_url=_url_or_none(wire.image_url),
-        max_members=_member_limit_or_none(wire.max_allowed_memberships),
-        public_metadata=_metadata_or_empty(wire.public_metadata),
-        joined_at=wire.created_at or 0,
+        clerk_id=ClerkId(payload.id),
+        name=_truncate_name(payload.name) or payload.id,
+        slug=payload.slug if isinstance(payload.slug, str) and len(payload.slug) <= MAX_NAME_LENGTH else None,
+        image_url=_url_or_none(payload.image_url),
+        max_members=_member_limit_or_none(payload.max_allowed_memberships),
+        public_metadata=_metadata_or_empty(payload.public_metadata),
+        joined_at=payload.created_at or 0,
     )
-    return _to_observation(organization, wire.updated_at, _find_missing_fields(wire, _ORGANIZATION_FIELDS))
+    return _to_observation(organization, payload.updated_at, _find_missing_fields(payload, _ORGANIZATION_FIELDS))
 
 
-def to_embedded_organization(wire: ClerkOrganizationPayload) -> Observation:
-    """An organization that came within another thing: it decides nothing that it does not say whole."""
-    found = to_organization(wire)
-    return replace(found, is_embedded=True) if found.absent else found
+def to_embedded_organization(payload: ClerkOrganizationPayload) -> Observation:
+    """Convert an organization embedded in another object; if fields are missing, the result is marked as embedded."""
+    organization = to_organization(payload)
+    return replace(organization, is_embedded=True) if organization.absent else organization
 
 
-def to_membership(wire: ClerkMembershipPayload) -> Observation:
-    """A membership in our words. Raises Unreadable where it names no person."""
-    user = wire.public_user_data.user_id
+def to_membership(payload: ClerkMembershipPayload) -> Observation:
+    """Convert a membership. Raises UnreadableDataError if it has no user."""
+    user = payload.public_user_data.user_id
     if not user:
-        raise UnreadableDataError(f"The membership {wire.id} names no user.")
+        raise UnreadableDataError(f"The membership {payload.id} has no user.")
     membership = ClerkMembership(
-        clerk_id=ClerkId(wire.id),
-        organization=ClerkId(wire.organization.id),
+        clerk_id=ClerkId(payload.id),
+        organization=ClerkId(payload.organization.id),
         user=ClerkId(user),
-        role=wire.role,
-        joined_at=wire.created_at or 0,
+        role=payload.role,
+        joined_at=payload.created_at or 0,
     )
-    return _to_observation(membership, wire.updated_at)
+    return _to_observation(membership, payload.updated_at)
 
 
-def to_invitation(wire: ClerkInvitationPayload) -> ClerkInvitation:
-    """An invitation in our words."""
-    by = wire.public_inviter_data
+def to_invitation(payload: ClerkInvitationPayload) -> ClerkInvitation:
+    """Convert an invitation."""
+    inviter = payload.public_inviter_data
     name = (
-        " ".join(part for part in (_truncate_name(by.first_name), _truncate_name(by.last_name)) if part) if by else ""
+        " ".join(part for part in (_truncate_name(inviter.first_name), _truncate_name(inviter.last_name)) if part)
+        if inviter
+        else ""
     )
     return ClerkInvitation(
-        clerk_id=ClerkId(wire.id),
-        email=wire.email_address,
-        role=wire.role,
-        status=wire.status,
-        created_at=wire.created_at or 0,
-        expires_at=wire.expires_at,
-        inviter=name or (_truncate_name(by.identifier) if by else None),
-        public_metadata=wire.public_metadata or {},
-        private_metadata=wire.private_metadata or {},
-        user=ClerkId(wire.user_id) if wire.user_id else None,
-        inviter_id=_get_inviter_id(wire),
-        updated_at=(wire.updated_at if is_valid_time(wire.updated_at) else wire.created_at) or 0,
+        clerk_id=ClerkId(payload.id),
+        email=payload.email_address,
+        role=payload.role,
+        status=payload.status,
+        created_at=payload.created_at or 0,
+        expires_at=payload.expires_at,
+        inviter=name or (_truncate_name(inviter.identifier) if inviter else None),
+        public_metadata=payload.public_metadata or {},
+        private_metadata=payload.private_metadata or {},
+        user=ClerkId(payload.user_id) if payload.user_id else None,
+        inviter_id=_get_inviter_id(payload),
+        updated_at=(payload.updated_at if is_valid_time(payload.updated_at) else payload.created_at) or 0,
     )
 
 
-def _get_inviter_id(wire: ClerkInvitationPayload) -> ClerkId | None:
-    by = wire.public_inviter_data
-    found = wire.inviter_id or (by.user_id if by else None)
-    return ClerkId(found) if found else None
+def _get_inviter_id(payload: ClerkInvitationPayload) -> ClerkId | None:
+    inviter = payload.public_inviter_data
+    inviter_id = payload.inviter_id or (inviter.user_id if inviter else None)
+    return ClerkId(inviter_id) if inviter_id else None
 
 
 _USER_FIELDS = (
@@ -381,13 +384,13 @@ _ORGANIZATION_FIELDS = (
 _NOTHING_MISSING: frozenset[str] = frozenset()
 
 
-def _find_missing_fields(wire: Struct, fields: Sequence[tuple[str, tuple[str, ...]]]) -> frozenset[str]:
-    """Return the names of our fields of which Clerk sent nothing, not even that they are empty."""
+def _find_missing_fields(payload: Struct, fields: Sequence[tuple[str, tuple[str, ...]]]) -> frozenset[str]:
+    """Return the names of our fields that Clerk did not send at all."""
     found: list[str] = []
-    for name, ours in fields:
-        value = getattr(wire, name)
+    for name, field_names in fields:
+        value = getattr(payload, name)
         if value is UNSET or value is MISSING_METADATA:
-            found += ours
+            found += field_names
     return frozenset(found) if found else _NOTHING_MISSING
 
 
@@ -395,21 +398,23 @@ def _text_or_none(value: OptionalText) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _to_observation(entity: Entity, version: int, absent: frozenset[str] = _NOTHING_MISSING) -> Observation:
-    """The news of an entity. Metadata are kept as they came, and read here for the first time."""
+def _to_observation(entity: Entity, version: int, missing: frozenset[str] = _NOTHING_MISSING) -> Observation:
+    """Build an observation of an entity; its metadata is decoded lazily."""
     try:
         if not isinstance(entity, ClerkMembership) and entity.public_metadata is not EMPTY_METADATA:
             _check_depth(entity)
-        return make_observation(entity, version, absent)
+        return make_observation(entity, version, missing)
     except lenient_json.DECODE_ERRORS as error:
         raise UnreadableDataError(f"The metadata of {entity.clerk_id} can't be read: {error}") from error
 
 
 def _check_depth(entity: ClerkUser | ClerkOrganization) -> None:
-    """Nothing that a page or a client can't give back. Raises Unreadable."""
-    written = bytes(entity.public_metadata)
-    if written.count(b"{") + written.count(b"[") > MAX_NESTING and is_nested_too_deeply(msgspec.json.decode(written)):
-        raise UnreadableDataError(f"The metadata of {entity.clerk_id} can't be kept: {NESTING_MESSAGE}")
+    """Check that metadata can be stored and shown. Raises UnreadableDataError if it is nested too deeply."""
+    metadata = bytes(entity.public_metadata)
+    if metadata.count(b"{") + metadata.count(b"[") > MAX_NESTING and is_nested_too_deeply(
+        msgspec.json.decode(metadata)
+    ):
+        raise UnreadableDataError(f"The metadata of {entity.clerk_id} can't be stored: {NESTING_MESSAGE}")
 
 
 def _truncate_name(text: OptionalText) -> str | None:
@@ -420,21 +425,21 @@ def _url_or_none(text: str | None) -> str | None:
     return text if text and len(text) <= MAX_URL_LENGTH else None
 
 
-def _member_limit_or_none(wanted: int | UnsetType | None) -> int | None:
-    return wanted if isinstance(wanted, int) and 0 < wanted <= MAX_MEMBER_LIMIT else None
+def _member_limit_or_none(limit: int | UnsetType | None) -> int | None:
+    return limit if isinstance(limit, int) and 0 < limit <= MAX_MEMBER_LIMIT else None
 
 
 def _metadata_or_empty(raw: Raw) -> Raw:
-    """Metadata as they came; empty where they are no object: Clerk's specification knows no others."""
-    written = bytes(raw)  # a copy: the page that it came with is not to stay with it
-    return Raw(written) if written != b"{}" and lenient_json.is_json_object(written) else EMPTY_METADATA
+    """Return metadata undecoded; empty if it is not an object, which Clerk's specification rules out."""
+    metadata = bytes(raw)  # a copy, so that the page is not kept in memory
+    return Raw(metadata) if metadata != b"{}" and lenient_json.is_json_object(metadata) else EMPTY_METADATA
 
 
 def parse_webhook(body: bytes) -> list[WebhookEvent]:
-    """What a delivery says, in the order in which it must be taken. Raises Unreadable."""
+    """Parse a delivery's body into events in the order in which to apply them. Raises UnreadableDataError."""
     envelope = parse_envelope(body)
-    reader = _PARSERS_BY_TYPE.get(envelope.type)
-    return reader(envelope.data) if reader else [IrrelevantEvent(envelope.type)]
+    parse = _PARSERS_BY_TYPE.get(envelope.type)
+    return parse(envelope.data) if parse else [IrrelevantEvent(envelope.type)]
 
 
 def _parse_user(data: Raw) -> list[WebhookEvent]:
@@ -446,14 +451,12 @@ def _parse_organization(data: Raw) -> list[WebhookEvent]:
 
 
 def _parse_membership(data: Raw) -> list[WebhookEvent]:
-    wire = parse_object(_membership_decoder.decode, data)
-    person = wire.public_user_data
-    said: list[WebhookEvent] = [to_embedded_organization(wire.organization), to_membership(wire)]
-    if person.banned is not None or person.deprovisioned is not None:
-        said.append(
-            UserRestrictions(EntityKey("user", ClerkId(person.user_id or "")), person.banned, person.deprovisioned)
-        )
-    return said
+    payload = parse_object(_membership_decoder.decode, data)
+    user = payload.public_user_data
+    events: list[WebhookEvent] = [to_embedded_organization(payload.organization), to_membership(payload)]
+    if user.banned is not None or user.deprovisioned is not None:
+        events.append(UserRestrictions(EntityKey("user", ClerkId(user.user_id or "")), user.banned, user.deprovisioned))
+    return events
 
 
 def _parse_membership_deletion(data: Raw) -> list[WebhookEvent]:
@@ -473,10 +476,12 @@ def _parse_invitation_change(data: Raw) -> list[WebhookEvent]:
     ]
 
 
-def to_role(wire: ClerkRolePayload) -> ClerkRole:
-    """A role in our words."""
-    keys = None if wire.permissions is None else tuple(it.key for it in wire.permissions)
-    return ClerkRole(id=wire.id, key=wire.key, name=wire.name or "", permissions=keys, version=wire.updated_at)
+def to_role(payload: ClerkRolePayload) -> ClerkRole:
+    """Convert a role."""
+    permissions = None if payload.permissions is None else tuple(row.key for row in payload.permissions)
+    return ClerkRole(
+        id=payload.id, key=payload.key, name=payload.name or "", permissions=permissions, version=payload.updated_at
+    )
 
 
 def _parse_role_change(data: Raw) -> list[WebhookEvent]:
@@ -522,13 +527,13 @@ _PARSERS_BY_TYPE: dict[str, Callable[[Raw], list[WebhookEvent]]] = {
 
 
 def parse_rows(decoder: type[S], raws: Sequence[Raw]) -> tuple[list[S], list[str]]:
-    """Every object that can be read, and a sentence for each that can't: one bad row never fails its page."""
+    """Decode rows; also return a message for each unreadable one, so that one bad row never fails its page."""
     decode = msgspec.json.Decoder(decoder).decode
-    good: list[S] = []
-    bad: list[str] = []
+    readable: list[S] = []
+    unreadable: list[str] = []
     for raw in raws:
         try:
-            good.append(parse_object(decode, raw))
+            readable.append(parse_object(decode, raw))
         except UnreadableDataError as error:
-            bad.append(str(error))
-    return good, bad
+            unreadable.append(str(error))
+    return readable, unreadable

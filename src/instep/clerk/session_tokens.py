@@ -17,15 +17,17 @@ from instep.domain.errors import InvalidSessionError
 from instep.domain.models import SessionClaims
 
 LEEWAY = 5 * SECOND  # clocks differ; Clerk's SDKs allow the same
-MAX_TOKEN_LENGTH = 32_768  # characters; a browser sends at most 4,096 in one cookie, a handshake carries a few cookies
-UNKNOWN_ACTOR = "unknown"  # `act` without `sub`: somebody acts as this user, and Clerk does not say who
+MAX_TOKEN_LENGTH = (
+    32_768  # characters; a browser sends at most 4,096 in one cookie, a handshake contains several cookies
+)
+UNKNOWN_ACTOR = "unknown"  # `act` without `sub`: an impersonation whose actor Clerk does not name
 MAX_SHOWN_ORIGIN_LENGTH = 200  # characters of an origin in a message
 MAX_TIMESTAMP = 253_402_300_799  # seconds: the end of the year 9999
 OPAQUE_TOKEN_PREFIXES = ("ak_", "oat_", "mt_", "m2m_")
 ACCEPTED_CATEGORIES = (
-    None,  # tokens from before there were categories
+    None,  # tokens from before categories existed
     "cl_B7d4PD111AAA",  # session tokens
-    "cl_I7d4PD111III",  # says nothing: instances with this setting stamp it on every token
+    "cl_I7d4PD111III",  # no information: instances with this setting put it on every token
 )
 _jws = PyJWS(algorithms=["RS256"])
 
@@ -42,7 +44,7 @@ class _ActorClaim(Struct):
 
 
 class _Claims(Struct):
-    """The claims we look at. A v1 token has those of `org_`, a v2 token `o` and `fea`."""
+    """The claims that are read. A v1 token has the `org_` claims, a v2 token `o` and `fea`."""
 
     iss: str
     sub: str
@@ -65,13 +67,13 @@ _decode_claims = msgspec.json.Decoder(_Claims).decode
 
 @dataclass(frozen=True)
 class SessionTokenVerifier:
-    """Verifies the tokens of one Clerk instance.
+    """Verifies the session tokens of one Clerk instance.
 
-    `issuers`: its frontend API's URL (two of them behind a proxy). `parties`: the origins that tokens may be made for.
+    `issuers`: the URL of its Frontend API (two behind a proxy). `authorized_parties`: the origins of valid tokens.
 
-    `azp` is the Origin of the request that minted the token. Clerk leaves it out where that request had none: at every
-    top-level navigation, so in every answer to a handshake, and in tokens made by the Backend API. A missing one is
-    accepted, as Clerk's "manual JWT verification" says; a foreign one is refused everywhere.
+    `azp` is the Origin of the request that created the token. Clerk omits it if that request had none: at every
+    top-level navigation, so in every handshake, and in tokens created by the Backend API. A missing one is accepted, as
+    Clerk's "manual JWT verification" says; an unknown one is rejected.
     """
 
     keys: SigningKeySource
@@ -80,18 +82,23 @@ class SessionTokenVerifier:
     clock: Clock = system_now
 
     async def verify(self, token: str) -> SessionClaims:
-        """What a session token says. Raises InvalidSessionError, and ClerkUnavailableError where Clerk's keys can't be had."""
+        """Verify a session token and return its claims.
+
+        Raises:
+            InvalidSessionError: the token is not valid; `code` is the reason.
+            ClerkUnavailableError: Clerk's keys can't be fetched.
+        """
         claims = _parse_claims(await self.open(token))
-        self._require_ours(claims)
+        self._check_issuer_and_party(claims)
         check_validity_period(claims.exp, claims.nbf, self.clock())
         return normalize_claims(claims)
 
     async def open(self, token: str) -> bytes:
-        """The payload of anything that Clerk signed as it signs session tokens. Raises as `verify` does."""
+        """Return the payload of any token that Clerk signed like a session token. Raises as `verify` does."""
         header = read_header(token)
         return verify_signature(token, await self.keys.find(header.get("kid")))
 
-    def _require_ours(self, claims: _Claims) -> None:
+    def _check_issuer_and_party(self, claims: _Claims) -> None:
         if claims.iss.rstrip("/") not in self.issuers:
             raise InvalidSessionError("The token comes from another Clerk instance.", code="issuer")
         if claims.azp is not None and claims.azp not in self.authorized_parties:
@@ -105,12 +112,12 @@ class SessionTokenVerifier:
 
 
 def _format_origin(origin: str) -> str:
-    """Return an origin as it may stand in a message: bounded, and without control characters."""
+    """Return an origin for use in a message: truncated, and without control characters."""
     return ascii(origin[:MAX_SHOWN_ORIGIN_LENGTH])
 
 
 def read_header(token: str) -> dict[str, Any]:
-    """The header of a token that may be a session token. Nothing of it is verified. Raises InvalidSessionError."""
+    """Return the unverified header of a token that may be a session token. Raises InvalidSessionError."""
     if token.startswith(OPAQUE_TOKEN_PREFIXES):
         raise InvalidSessionError("Machine tokens are not accepted here.", code="machine_token")
     if not token.isascii() or len(token) > MAX_TOKEN_LENGTH:
@@ -127,7 +134,7 @@ def read_header(token: str) -> dict[str, Any]:
 
 
 def verify_signature(token: str, key: RSAPublicKey) -> bytes:
-    """What `key` has signed. Raises InvalidSessionError. Pure."""
+    """Verify a token's signature and return its payload. Raises InvalidSessionError. Pure."""
     try:
         payload: bytes = _jws.decode(token, key, algorithms=["RS256"])
     except InvalidSignatureError as error:
@@ -146,22 +153,22 @@ def _parse_claims(payload: bytes) -> _Claims:
         raise InvalidSessionError("The token's claims can't be read.", code="malformed") from error
 
 
-def check_validity_period(exp: float, nbf: float, at: int) -> None:
-    """Refuse a token that is not valid at `at` (milliseconds); `exp` and `nbf` are seconds (RFC 7519, 4.1.4 and 4.1.5).
+def check_validity_period(exp: float, nbf: float, now: int) -> None:
+    """Check that a token is valid at `now` (Unix ms); `exp` and `nbf` are seconds (RFC 7519, 4.1.4 and 4.1.5).
 
-    Raises InvalidSessionError `expired`, `early`, or `malformed` for a time that no calendar has.
+    Raises InvalidSessionError `expired`, `early`, or `malformed` for a time after the year 9999.
     """
     if max(exp, nbf) > MAX_TIMESTAMP:
         raise InvalidSessionError("The token's times can't be read.", code="malformed")
-    if exp * SECOND <= at - LEEWAY:
+    if exp * SECOND <= now - LEEWAY:
         raise InvalidSessionError("The token has expired.", code="expired")
-    if nbf * SECOND > at + LEEWAY:
+    if nbf * SECOND > now + LEEWAY:
         raise InvalidSessionError("The token is not valid yet.", code="early")
 
 
 def normalize_claims(claims: _Claims) -> SessionClaims:
-    """The claims of either version in our words (CLERK.md, 4). Pure."""
-    organization, role, permissions = _read_v2_organization(claims) if claims.v == 2 else _read_v1_organization(claims)
+    """Convert the claims of either version to SessionClaims (CLERK.md, 4). Pure."""
+    organization, role, permissions = _get_v2_organization(claims) if claims.v == 2 else _get_v1_organization(claims)
     return SessionClaims(
         user=claims.sub,
         session=claims.sid or "",
@@ -173,31 +180,41 @@ def normalize_claims(claims: _Claims) -> SessionClaims:
     )
 
 
-def _read_v1_organization(claims: _Claims) -> tuple[str | None, str | None, Iterable[str]]:
+def _get_v1_organization(claims: _Claims) -> tuple[str | None, str | None, Iterable[str]]:
     return claims.org_id, claims.org_role, claims.org_permissions or ()
 
 
-def _read_v2_organization(claims: _Claims) -> tuple[str | None, str | None, Iterable[str]]:
-    o = claims.o
-    if o is None:
+def _get_v2_organization(claims: _Claims) -> tuple[str | None, str | None, Iterable[str]]:
+    organization = claims.o
+    if organization is None:
         return None, None, ()
-    role = None if not o.rol else o.rol if o.rol.startswith("org:") else f"org:{o.rol}"
-    return o.id, role, unpack_permissions(features=claims.fea or "", names=o.per or "", maps=o.fpm or "")
+    role = (
+        None
+        if not organization.rol
+        else organization.rol
+        if organization.rol.startswith("org:")
+        else f"org:{organization.rol}"
+    )
+    return (
+        organization.id,
+        role,
+        unpack_permissions(features=claims.fea or "", names=organization.per or "", maps=organization.fpm or ""),
+    )
 
 
 def unpack_permissions(*, features: str, names: str, maps: str) -> list[str]:
-    """The permissions that a v2 token packs into three claims.
+    """Return the permissions that a v2 token packs into three claims.
 
     The i-th number of `maps` (`o.fpm`) belongs to the i-th feature of the organization in `features` (`fea`); its
-    j-th bit, the lowest first, to the j-th of `names` (`o.per`). Numbers that are none give nothing.
+    j-th bit, lowest first, to the j-th of `names` (`o.per`). Invalid numbers grant nothing.
     """
     parts = (part.strip().partition(":") for part in features.split(","))
-    owned = [name for scope, _, name in parts if scope in ("o", "ou", "uo")]
-    bits = [int(part) if part.isdecimal() and len(part) < 1000 else 0 for part in map(str.strip, maps.split(","))]
-    listed = [name.strip() for name in names.split(",")] if names else []
+    organization_features = [name for scope, _, name in parts if scope in ("o", "ou", "uo")]
+    bitmasks = [int(part) if part.isdecimal() and len(part) < 1000 else 0 for part in map(str.strip, maps.split(","))]
+    permission_names = [name.strip() for name in names.split(",")] if names else []
     return [
         f"org:{feature}:{name}"
-        for feature, map_ in zip(owned, bits, strict=False)
-        for index, name in enumerate(listed)
-        if map_ >> index & 1
+        for feature, bitmask in zip(organization_features, bitmasks, strict=False)
+        for index, name in enumerate(permission_names)
+        if bitmask >> index & 1
     ]

@@ -1,4 +1,4 @@
-"""Verification of webhook signatures and decoding of the webhook envelope."""
+"""Verification of webhook signatures and parsing of the webhook envelope."""
 
 import binascii
 import hmac
@@ -18,37 +18,39 @@ _SECRET_PATTERN = re.compile(r"[A-Za-z0-9+/]{22,}={0,2}")  # 16 bytes or more; S
 
 
 class WebhookSignatureError(PermanentError):
-    """Not signed with any of our secrets, or signed too long ago: answered with 401."""
+    """No signing secret matches, or the timestamp is too old; answered with 401."""
 
     def __init__(self, message: str, *, code: str = "bad_signature") -> None:
         super().__init__(message, code=code)
 
 
 class MalformedWebhookError(PermanentError):
-    """Signed headers missing or a body that is no Clerk event: answered with 400."""
+    """Headers are missing or the body is no Clerk event; answered with 400."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="bad_delivery")
 
 
 class WebhookVerifier:
-    """Holds the signing secrets (`whsec_...`), several while one is being changed. Raises ValueError for a bad one."""
+    """Verifies webhooks with one or more signing secrets (`whsec_...`). Raises ValueError for an invalid secret."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._keys = [_decode_secret(secret) for secret in secrets]
 
     def open(self, headers: Mapping[str, str], body: bytes, *, now: int) -> VerifiedDelivery:
-        """The delivery, if it is really Clerk's. `now` is Unix milliseconds.
+        """Verify a webhook and return the delivery. `now` is Unix milliseconds.
 
-        Raises WebhookSignatureError (no secret matches, or the timestamp is more than 5 minutes off) and MalformedWebhookError
-        (headers missing or malformed, body no event). Scheme: the Standard Webhooks specification; Svix's names
-        of the headers and the neutral ones are both read.
+        Both Svix's header names (`svix-id`) and the neutral ones of the Standard Webhooks specification are read.
+
+        Raises:
+            WebhookSignatureError: no secret matches, or the timestamp differs by more than 5 minutes.
+            MalformedWebhookError: headers are missing or malformed, or the body is no event.
         """
-        id, stamp, signature = (_read_header(headers, name) for name in ("id", "timestamp", "signature"))
-        sent_at = _parse_timestamp(stamp) * 1_000
+        delivery_id, timestamp, signature = (_read_header(headers, name) for name in ("id", "timestamp", "signature"))
+        sent_at = _parse_timestamp(timestamp) * 1_000
         if abs(now - sent_at) > TIMESTAMP_TOLERANCE:
-            raise WebhookSignatureError("The delivery was signed more than 5 minutes from now.", code="stale")
-        self._check(id, stamp, signature, body)
+            raise WebhookSignatureError("The timestamp of the delivery is more than 5 minutes off.", code="stale")
+        self._check(delivery_id, timestamp, signature, body)
         try:
             body.decode()
         except UnicodeDecodeError as error:
@@ -59,7 +61,7 @@ class WebhookVerifier:
             raise MalformedWebhookError(str(error)) from error
         user, organization = parse_subject_ids(envelope.type, envelope.data)
         return VerifiedDelivery(
-            id=id,
+            id=delivery_id,
             type=envelope.type,
             instance_id=envelope.instance_id,
             body=body,
@@ -68,11 +70,11 @@ class WebhookVerifier:
             organization=organization,
         )
 
-    def _check(self, id: str, stamp: str, signature: str, body: bytes) -> None:
-        """Compare signatures of the bytes as they came: no copy of a body is made for a sender who is not Clerk."""
+    def _check(self, delivery_id: str, timestamp: str, signature: str, body: bytes) -> None:
+        """Compare signatures of the raw bytes; the body is not copied before the sender is authenticated."""
         sent = [part.encode() for part in signature.split(" ")]
         for key in self._keys:
-            mac = hmac.new(key, f"{id}.{stamp}.".encode(), sha256)
+            mac = hmac.new(key, f"{delivery_id}.{timestamp}.".encode(), sha256)
             mac.update(body)
             expected = b"v1," + b64encode(mac.digest())
             if any(hmac.compare_digest(expected, part) for part in sent):
@@ -87,7 +89,7 @@ def _decode_secret(secret: str) -> bytes:
             raise ValueError
         return b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError("A webhook signing secret is not of the form whsec_ and base64.") from error
+        raise ValueError("A webhook signing secret must be whsec_ followed by base64.") from error
 
 
 def _read_header(headers: Mapping[str, str], name: str) -> str:
@@ -99,7 +101,7 @@ def _read_header(headers: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _parse_timestamp(stamp: str) -> int:
-    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
+def _parse_timestamp(timestamp: str) -> int:
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
         raise MalformedWebhookError("The header svix-timestamp is not a Unix time in seconds.")
-    return int(stamp)
+    return int(timestamp)

@@ -68,14 +68,14 @@ class SignInPages:
         4. A program whose key lacks the scope: a page does for it no more than the API does.
         5. Somebody who acts as another person, where that is switched off, or for a change that it blocks.
         """
-        asker = await self.gate.who(request)
+        asker = await self.gate.authenticate(request)
         if isinstance(asker, Principal):
-            if blocked := await self.gate.blocked(request, asker):
+            if blocked := await self.gate.check_impersonation(request, asker):
                 return self._blocked(request, asker, blocked)
             is_right = asker.allows_method(request.method)
             return asker if is_right else self.pages.error(request, **build_missing_scope_error(self.pages.words))
         if isinstance(asker, DeniedPrincipal):
-            pause = await self.gate.find_deactivation_notice(asker.principal) if asker.is_paused else None
+            pause = await self.gate.find_deactivation_notice(asker.principal) if asker.is_deactivated else None
             return self.pages.page(request, "console/barred.html", status=403, principal=asker.principal, pause=pause)
         if sign_in_redirects.is_page_navigation(request):
             return await self._begin(request, sign_in_redirects.get_return_path(request))
@@ -128,14 +128,14 @@ class SignInPages:
         if not hmac.compare_digest(state.encode(), request.query_params.get("state", "").encode()):
             return await self._begin(request, onward)
         try:
-            answer = await self.sign_in.answer(request.query_params, _get_cookie_header(request))
+            answer = await self.sign_in.complete(request.query_params, _get_cookie_header(request))
         except InvalidSessionError as refused:
             return await self._begin(request, onward, because=refused.code)
         except InstepError:
             return self._page(request, onward, status=503, why="down")
         if isinstance(answer, HandshakeSignedOut):
             back = self._build_url("/sign-in/start", next=onward)
-            response: Response = _redirect(self.sign_in.sign_in_url(back, dev_browser=answer.dev_browser))
+            response: Response = _redirect(self.sign_in.build_sign_in_url(back, dev_browser=answer.dev_browser))
         else:
             response = _redirect(onward)
             self._jar.set(response, SESSION_COOKIE, await self.sessions.open(answer.claims))
@@ -150,13 +150,13 @@ class SignInPages:
         form = await _read_form(request)
         onward = sign_in_redirects.sanitize_return_path(form.get("next"))
         client = get_client_address(request)
-        verdict = self.break_glass.judge(form.get("key", "").strip(), client)
+        verdict = self.break_glass.evaluate(form.get("key", "").strip(), client)
         if verdict != "right":
             status = {"wrong": 401, "limited": 429, "off": 404}[verdict]
             page = self._page(request, onward, status=status, why=verdict)
             if verdict == "limited":
                 page.headers["Retry-After"] = str(
-                    TooManyAttemptsError(self.break_glass.tries.get_wait(client)).retry_after
+                    TooManyAttemptsError(self.break_glass.attempts.get_wait(client)).retry_after
                 )
             return page
         response = _redirect(onward)
@@ -207,18 +207,18 @@ class SignInPages:
     def _leave(self, request: Request, sign_in: SignInProvider, onward: str, marks: dict[str, str]) -> Response:
         ours = self._jar.read(request)
         state = sign_in_redirects.get_sign_in_state(ours)
-        browser = sign_in.dev_browser(request.query_params, _get_cookie_header(request)) or ours.get(
+        browser = sign_in.find_dev_browser(request.query_params, _get_cookie_header(request)) or ours.get(
             sign_in_redirects.DEV_BROWSER_COOKIE
         )
         back = self._build_url("/sign-in/callback", state=state, next=onward, **marks)
-        response = _redirect(sign_in.handshake_url(back, dev_browser=browser), status=307)
+        response = _redirect(sign_in.build_handshake_url(back, dev_browser=browser), status=307)
         self._jar.set(response, sign_in_redirects.STATE_COOKIE, state, max_age=sign_in_redirects.STATE_LIFETIME_SECONDS)
         if browser:
             self._jar.set(response, sign_in_redirects.DEV_BROWSER_COOKIE, browser)
         return response
 
     async def _open_session_from_cookie(self, request: Request, sign_in: SignInProvider) -> str | None:
-        for token in sign_in.session_tokens(_get_cookie_header(request))[:2]:
+        for token in sign_in.list_session_tokens(_get_cookie_header(request))[:2]:
             try:
                 return await self.sessions.adopt(await sign_in.verify(token))
             except InvalidSessionError:
@@ -258,7 +258,7 @@ class SignInPages:
             "console/sign_in.html",
             status=status,
             sign_in_url=f"/sign-in/start?{urlencode({'next': onward})}",
-            has_break_glass=self.break_glass.is_on,
+            has_break_glass=self.break_glass.is_configured,
             next=onward,
             error=describe_sign_in_error(self.pages.words, why) if why else None,
         )

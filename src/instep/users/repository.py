@@ -182,8 +182,8 @@ def list_shared_organizations(conn: Conn, principal: Principal, user_id: str) ->
         organizations, o.id == m.organization_id
     )
     theirs = theirs.where(m.user_id == user_id, _IS_PRESENT)
-    if principal.only is not None:
-        rows = conn.execute(theirs.where(o.id == principal.only)).all()
+    if principal.bound_organization_id is not None:
+        rows = conn.execute(theirs.where(o.id == principal.bound_organization_id)).all()
         return [SharedOrganization(organization_id=id, is_admin=True, theirs=role) for id, role, *_ in rows]
     if principal.user_id is None:
         return []

@@ -1,4 +1,4 @@
-"""A browser by hand, and instep's doors for it: redirects lead through any number of apps, cookies belong to a host."""
+"""A browser with cookies per host that follows redirects between apps, and an app with the sign-in pages."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import SimpleCookie
@@ -23,7 +23,7 @@ PAGE = {"sec-fetch-dest": "document", "sec-fetch-site": "same-origin"}
 
 
 class Browser:
-    """Cookies belong to a host, whatever the port, as in every browser."""
+    """A browser. Cookies belong to a host regardless of the port, as in every browser."""
 
     def __init__(self, apps: Mapping[str, Any]) -> None:
         self.apps = dict(apps)
@@ -76,37 +76,39 @@ class Browser:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies of the host that instep is on."""
+        """The cookies of instep's host."""
         return self.jars.setdefault(urlsplit(OURS).hostname or "", {})
 
 
-def access_pages(sessions: SessionService, sign_in: SignInProvider | None, *, public_url: str = OURS) -> SignInPages:
-    """The doors under test, with real pages."""
+def make_sign_in_pages(
+    sessions: SessionService, sign_in: SignInProvider | None, *, public_url: str = OURS
+) -> SignInPages:
+    """Create the sign-in pages under test."""
     jar = CookieJar(is_secure=public_url.startswith("https://"))
-    gate = Authenticator(sessions.db, sessions, sessions.break_glass, sign_in, cookie=jar.name_of(SESSION_COOKIE))
+    gate = Authenticator(sessions.db, sessions, sessions.break_glass, sign_in, cookie=jar.get_name(SESSION_COOKIE))
     pages = create_page_renderer(public_url=public_url)
     return SignInPages(pages, gate, sessions, sessions.break_glass, sign_in, public_url)
 
 
-def app(doors: SignInPages) -> Starlette:
-    """instep, as far as signing in goes: a page that says who is there, an organization's page, and an API."""
+def make_app(sign_in_pages: SignInPages) -> Starlette:
+    """Create an app with the sign-in pages, a home page, an organization's page and an API."""
 
     async def home(request: Request, principal: Principal) -> Response:
         return JSONResponse({"name": principal.name, "kind": principal.kind})
 
     async def organization(request: Request) -> Response:
-        access = await doors.require_access(request, request.path_params["ref"])
+        access = await sign_in_pages.require_access(request, request.path_params["ref"])
         return access if isinstance(access, Response) else JSONResponse({"id": access.organization_id})
 
     async def api(request: Request) -> Response:
-        principal = await doors.gate.get_principal(request)
-        again = await doors.gate.get_principal(request)
+        principal = await sign_in_pages.gate.get_principal(request)
+        again = await sign_in_pages.gate.get_principal(request)
         return JSONResponse({"name": principal.name} if principal else None, 200 if principal is again else 500)
 
-    home_: Callable[[Request], Awaitable[Response]] = doors.require_sign_in(home)
+    home_: Callable[[Request], Awaitable[Response]] = sign_in_pages.require_sign_in(home)
     return Starlette(
         routes=[
-            *doors.routes(),
+            *sign_in_pages.routes(),
             Route("/", home_),
             Route("/team", home_, methods=["GET", "POST"]),
             Route("/organizations/{ref}", organization),

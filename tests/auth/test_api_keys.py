@@ -1,4 +1,4 @@
-"""A key is shown once, kept as a hash, good for its scopes and its organization, and over when it is revoked."""
+"""API keys: shown once, stored as a hash, limited to scopes and an organization, invalid when revoked."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class Notes(list[str]):
 
 
 @pytest.fixture
-def notes() -> Notes:
+def audit() -> Notes:
     return Notes()
 
 
@@ -36,46 +36,46 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def keys(db: Database, clock: FakeClock, notes: Notes) -> ApiKeyService:
-    return ApiKeyService(db=db, record_audit=notes, clock=clock)
+def keys(db: Database, clock: FakeClock, audit: Notes) -> ApiKeyService:
+    return ApiKeyService(db=db, record_audit=audit, clock=clock)
 
 
-async def make(keys: ApiKeyService, **changes: Any) -> tuple[ApiKeyRow, str]:
+async def create_key(keys: ApiKeyService, **changes: Any) -> tuple[ApiKeyRow, str]:
     wanted = {"name": "billing", "scopes": frozenset({"read"}), "organization_id": None}
     return await keys.create(BREAK_GLASS_PRINCIPAL, **(wanted | changes))  # type: ignore[arg-type]
 
 
-async def test_a_key_lets_its_holder_in_as_itself(keys: ApiKeyService, notes: Notes) -> None:
-    key, secret = await make(keys)
+async def test_a_key_authenticates_as_itself(keys: ApiKeyService, audit: Notes) -> None:
+    key, secret = await create_key(keys)
     who = await keys.find(secret)
     assert who is not None
     assert (who.id, who.kind, who.has_scope("read"), who.has_scope("write")) == (key.id, "api_key", True, False)
-    assert notes == ["created billing"]
+    assert audit == ["created billing"]
 
 
-async def test_the_secret_is_kept_nowhere(keys: ApiKeyService, db: Database) -> None:
-    _, secret = await make(keys)
+async def test_the_secret_is_not_stored(keys: ApiKeyService, db: Database) -> None:
+    _, secret = await create_key(keys)
     rows = db.read_sync(lambda conn: repr(conn.execute(sa.select(api_keys)).all()))
     assert secret.removeprefix(API_KEY_PREFIX) not in rows
 
 
-async def test_a_revoked_key_is_over_and_another_stays(keys: ApiKeyService, notes: Notes) -> None:
-    key, secret = await make(keys)
-    _, other = await make(keys, name="other")
+async def test_a_revoked_key_is_invalid_and_others_stay_valid(keys: ApiKeyService, audit: Notes) -> None:
+    key, secret = await create_key(keys)
+    _, other = await create_key(keys, name="other")
     await keys.revoke(BREAK_GLASS_PRINCIPAL, key.id)
     assert await keys.find(secret) is None
     assert await keys.find(other) is not None
-    assert notes[-1] == "revoked billing"
-    with pytest.raises(ChangeRejectedError, match="no such key"):
+    assert audit[-1] == "revoked billing"
+    with pytest.raises(ChangeRejectedError, match="does not exist"):
         await keys.revoke(BREAK_GLASS_PRINCIPAL, key.id)
 
 
-async def test_a_wrong_key_is_nobody(keys: ApiKeyService) -> None:
+async def test_a_wrong_key_identifies_nobody(keys: ApiKeyService) -> None:
     assert await keys.find(f"{API_KEY_PREFIX}nothing") is None
 
 
-async def test_its_use_is_noted_once_a_minute(keys: ApiKeyService, clock: FakeClock) -> None:
-    _, secret = await make(keys)
+async def test_its_use_is_recorded_once_a_minute(keys: ApiKeyService, clock: FakeClock) -> None:
+    _, secret = await create_key(keys)
     first = clock.at
     for wait in (0, MINUTE - 1, 1):
         clock.advance(wait)
@@ -87,7 +87,7 @@ async def test_its_use_is_noted_once_a_minute(keys: ApiKeyService, clock: FakeCl
 async def test_a_key_for_one_organization_sees_no_other(keys: ApiKeyService, db: Database) -> None:
     db.write_sync(put_organization, 1)
     db.write_sync(put_organization, 2)
-    _, secret = await make(keys, scopes=frozenset({"read", "write"}), organization_id="orn_1")
+    _, secret = await create_key(keys, scopes=frozenset({"read", "write"}), organization_id="orn_1")
     who = await keys.find(secret)
     assert who is not None
     assert [it.organization_id for it in db.read_sync(repository.list_accesses, who)] == ["orn_1"]
@@ -97,9 +97,9 @@ async def test_a_key_for_one_organization_sees_no_other(keys: ApiKeyService, db:
     assert db.read_sync(repository.find_access, who, "orn_2") is None
 
 
-async def test_a_key_that_may_only_read_changes_nothing(keys: ApiKeyService, db: Database) -> None:
+async def test_a_read_key_can_not_change_anything(keys: ApiKeyService, db: Database) -> None:
     db.write_sync(put_organization, 1)
-    _, secret = await make(keys)
+    _, secret = await create_key(keys)
     who = await keys.find(secret)
     assert who is not None
     found = db.read_sync(repository.find_access, who, "orn_1")
@@ -107,8 +107,8 @@ async def test_a_key_that_may_only_read_changes_nothing(keys: ApiKeyService, db:
     assert not found.can_manage
 
 
-async def test_only_instance_admins_manage_keys_and_no_key_makes_another(keys: ApiKeyService) -> None:
-    _, secret = await make(keys, scopes=frozenset({"read", "write"}))
+async def test_only_instance_admins_manage_keys_and_no_key_creates_another(keys: ApiKeyService) -> None:
+    _, secret = await create_key(keys, scopes=frozenset({"read", "write"}))
     holder = await keys.find(secret)
     assert holder is not None
     for who in (PERSON, holder):
@@ -120,4 +120,4 @@ async def test_only_instance_admins_manage_keys_and_no_key_makes_another(keys: A
 
 async def test_an_unknown_scope_is_refused(keys: ApiKeyService) -> None:
     with pytest.raises(ChangeRejectedError, match="read, write"):
-        await make(keys, scopes=frozenset({"everything"}))
+        await create_key(keys, scopes=frozenset({"everything"}))

@@ -1,4 +1,4 @@
-"""The authorisation table: who may see which organization, by which of its names."""
+"""Authorization: organizations that each principal may see, by each of their names."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_an_instance_admin_has_their_own_role_where_they_belong(db: Database) ->
     assert access(db, ADMIN, "orn_1") == ("orn_1", "org:member", True)
 
 
-def test_the_role_is_that_of_the_newest_belonging(db: Database) -> None:
+def test_the_role_is_that_of_the_newest_membership(db: Database) -> None:
     db.write_sync(seed)
     db.write_sync(put_membership, 1, 1, id="mem_again", clerk_id="orgmem_again", role="org:member", joined_at=9)
     assert access(db, PERSON, "orn_1") == ("orn_1", "org:member", False)
@@ -80,14 +80,14 @@ def test_the_role_is_that_of_the_newest_belonging(db: Database) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"is_active": False}, {"is_banned": True}, {"deleted_at": 1}, {"gone_at": 1}])
-def test_who_is_barred_in_the_meantime_sees_nothing_any_more(db: Database, changes: dict[str, Any]) -> None:
+def test_a_user_denied_meanwhile_sees_nothing(db: Database, changes: dict[str, Any]) -> None:
     db.write_sync(seed)
     db.write_sync(change_user, 1, **changes)
     assert access(db, PERSON, "orn_1") is None
     assert db.read_sync(repository.list_accesses, PERSON) == []
 
 
-def test_a_slug_that_looks_like_anothers_id_does_not_hide_it(db: Database) -> None:
+def test_a_slug_that_looks_like_an_id_does_not_hide_its_organization(db: Database) -> None:
     db.write_sync(seed)
     db.write_sync(put_organization, 8, slug="orn_1", joined_at=0)
     db.write_sync(put_organization, 9, slug="org_1", joined_at=0)
@@ -95,7 +95,7 @@ def test_a_slug_that_looks_like_anothers_id_does_not_hide_it(db: Database) -> No
     assert access(db, ADMIN, "org_1") == ("orn_1", None, True)
 
 
-def test_of_two_with_one_slug_each_person_finds_their_own(db: Database) -> None:
+def test_of_two_organizations_with_one_slug_each_user_finds_their_own(db: Database) -> None:
     db.write_sync(seed)
     db.write_sync(put_organization, 8, slug="firm-1", joined_at=0)
     assert access(db, PERSON, "firm-1") == ("orn_1", "org:admin", True)
@@ -103,12 +103,12 @@ def test_of_two_with_one_slug_each_person_finds_their_own(db: Database) -> None:
 
 
 @pytest.mark.parametrize("ref", ["", "\x00", "orn_1\x00", "\ud800", "x" * 10_000, "' OR 1=1 --", "%"])
-def test_odd_names_find_nothing_and_fail_nowhere(db: Database, ref: str) -> None:
+def test_unusual_references_find_nothing(db: Database, ref: str) -> None:
     db.write_sync(seed)
     assert access(db, ADMIN, ref) is None
 
 
-def test_a_person_sees_their_own_organizations_by_name(db: Database) -> None:
+def test_a_user_sees_their_organizations_by_name(db: Database) -> None:
     db.write_sync(seed)
     db.write_sync(put_organization, 8, name="alpha")
     db.write_sync(put_membership, 1, 8)
@@ -118,7 +118,7 @@ def test_a_person_sees_their_own_organizations_by_name(db: Database) -> None:
 
 
 @pytest.mark.parametrize("principal", [ADMIN, BREAK_GLASS_PRINCIPAL])
-def test_instance_admins_see_all_that_live_up_to_a_limit(db: Database, principal: Principal) -> None:
+def test_instance_admins_see_all_live_organizations_up_to_a_limit(db: Database, principal: Principal) -> None:
     db.write_sync(seed)
     names = [a.organization_name for a in db.read_sync(repository.list_accesses, principal)]
     assert names == ["Firm 1", "Firm 2", "Firm 3", "Firm 4", "Firm 5"]
@@ -132,7 +132,7 @@ def test_metadata_is_read_as_it_was_written(db: Database) -> None:
     assert who.is_instance_admin
 
 
-def test_sessions_not_confirmed_for_long_are_forgotten(db: Database) -> None:
+def test_stale_sessions_are_deleted(db: Database) -> None:
     for at in (1, 2, 3):
         db.write_sync(repository.insert_session, token_hash=str(at), claims=None, at=at)
     assert db.write_sync(repository.delete_stale_sessions, before=3) == 2
@@ -140,7 +140,7 @@ def test_sessions_not_confirmed_for_long_are_forgotten(db: Database) -> None:
 
 
 @pytest.mark.parametrize("principal", [PERSON, ADMIN, STRANGER, BREAK_GLASS_PRINCIPAL])
-def test_no_access_is_found_by_going_through_the_members(sqlite_migrated_url: str, principal: Principal) -> None:
+def test_access_is_found_without_scanning_the_members(sqlite_migrated_url: str, principal: Principal) -> None:
     """SQLite without statistics would: a page of a large organization then takes a second."""
     db, plans = Database(sqlite_migrated_url), list[str]()
 
@@ -168,12 +168,12 @@ def test_no_access_is_found_by_going_through_the_members(sqlite_migrated_url: st
         ("_", []),
     ],
 )
-def test_organizations_are_found_by_words_and_only_ones_own(db: Database, query: str, expected: list[str]) -> None:
+def test_own_organizations_are_found_by_words(db: Database, query: str, expected: list[str]) -> None:
     db.write_sync(seed)
     assert [it.organization_name for it in db.read_sync(repository.list_accesses, PERSON, query=query)] == expected
 
 
-def test_an_instance_admin_finds_what_no_list_holds(db: Database) -> None:
+def test_an_instance_admin_finds_organizations_beyond_the_limit_of_a_list(db: Database) -> None:
     """Beyond the longest list, also in letters that not every database makes small."""
 
     def many(conn: Conn, /) -> None:

@@ -1,4 +1,4 @@
-"""Whom and what a webhook is about, so that it can be found by them."""
+"""Users and organizations that a webhook is about, so that it can be found by them."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from instep.clerk.parsing import parse_subject_ids
 
 
 @pytest.mark.parametrize(
-    ("type", "data", "expected"),
+    ("event_type", "data", "expected"),
     [
         ("user.updated", {"id": "user_1"}, ("user_1", None)),
         ("user.deleted", {"id": "user_1", "deleted": True}, ("user_1", None)),
@@ -32,13 +32,15 @@ from instep.clerk.parsing import parse_subject_ids
         ("event.of.tomorrow", {"id": "x"}, (None, None)),
     ],
 )
-def test_it_is_found_where_clerk_puts_it(type: str, data: Any, expected: tuple[str | None, str | None]) -> None:
-    assert parse_subject_ids(type, Raw(json.dumps(data).encode())) == expected
+def test_the_ids_are_found_where_clerk_puts_them(
+    event_type: str, data: Any, expected: tuple[str | None, str | None]
+) -> None:
+    assert parse_subject_ids(event_type, Raw(json.dumps(data).encode())) == expected
 
 
 @given(st.binary(max_size=200), st.sampled_from(["user.created", "organization.updated", "x"]))
-def test_whatever_the_data_are_it_is_about_somebody_or_nobody(data: bytes, type: str) -> None:
-    for found in parse_subject_ids(type, Raw(data)):
+def test_any_data_give_ids_or_none(data: bytes, event_type: str) -> None:
+    for found in parse_subject_ids(event_type, Raw(data)):
         assert found is None or found
 
 
@@ -50,7 +52,7 @@ def test_whatever_the_data_are_it_is_about_somebody_or_nobody(data: bytes, type:
         ),
     )
 )
-def test_odd_shapes_are_about_nobody(data: Any) -> None:
+def test_unexpected_shapes_give_no_ids(data: Any) -> None:
     user, organization = parse_subject_ids("user.created", Raw(json.dumps(data).encode()))
     assert organization is None or isinstance(organization, str)
     assert user is None or "\0" not in user

@@ -1,4 +1,4 @@
-"""Walking everything: whatever is made and deleted between two pages, nobody is skipped and nobody is doubled."""
+"""Scans of an instance: creations and deletions between two pages neither skip nor repeat a row."""
 
 import random
 from typing import Any
@@ -29,7 +29,7 @@ def world(db: Database) -> World:
     return make_world(db)
 
 
-async def everything(world: World, kind: Any) -> list[str]:
+async def scan_all(world: World, kind: Any) -> list[str]:
     """The ids that a walk of all windows gives, in its order."""
     source = world.sync.source
     found: list[str] = []
@@ -43,16 +43,14 @@ async def everything(world: World, kind: Any) -> list[str]:
 
 @pytest.mark.parametrize("step", [1_000, 0])
 @pytest.mark.parametrize("count", [0, 1, 5, 99, 101])
-async def test_everything_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch, count: int, step: int) -> None:
+async def test_a_scan_reads_each_row_once(world: World, monkeypatch: pytest.MonkeyPatch, count: int, step: int) -> None:
     small_pages(monkeypatch, 5)
     world.emulator.seed(seed(count, organizations=7 if count > 7 else 1, step=step))
     for kind in ENTITY_KINDS:
-        assert sorted(await everything(world, kind)) == sorted(world.in_clerk()[kind])
+        assert sorted(await scan_all(world, kind)) == sorted(world.in_clerk()[kind])
 
 
-async def test_users_are_walked_in_windows_of_about_the_same_size(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_users_are_scanned_in_windows_of_similar_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch, 5, window=10)
     monkeypatch.setattr("instep.clerk.instance_scanner.TARGET_WINDOWS", 4)
     wish = seed(200)
@@ -65,11 +63,11 @@ async def test_users_are_walked_in_windows_of_about_the_same_size(
     assert max(counts) <= 60
     assert windows[-1].is_open
     assert [a.until for a in windows[:-1]] == [b.since for b in windows[1:]]
-    assert sorted(await everything(world, "user")) == sorted(world.in_clerk()["user"])
+    assert sorted(await scan_all(world, "user")) == sorted(world.in_clerk()["user"])
 
 
 @pytest.mark.parametrize("number", range(12))
-async def test_changes_between_the_pages_skip_and_double_nobody(
+async def test_changes_between_pages_neither_skip_nor_repeat_rows(
     world: World, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Whoever is there all the time is read exactly once; a walk of members may lose its place, and then says so."""
@@ -93,16 +91,16 @@ async def test_changes_between_the_pages_skip_and_double_nobody(
 
     world.between.before = meanwhile
     for kind in ("user", "membership"):
-        found = await everything(world, kind)
+        found = await scan_all(world, kind)
         assert set(found) >= stay[kind] & world.in_clerk()[kind]
         assert len(found) == len(set(found))
     assert len(state.users) > 0
 
 
-def _delete(world: World, id: str) -> None:
+def _delete(world: World, clerk_id: str) -> None:
     from clerk_emulator.state import users as people
 
-    found = world.emulator.state.users.find(id)
+    found = world.emulator.state.users.find(clerk_id)
     if found is not None:
         people.delete(world.emulator.state, found)
 
@@ -121,7 +119,7 @@ def _join(world: World, number: int) -> None:
         memberships.create(state, organization, person, "org:member", {})
 
 
-async def test_a_row_that_cannot_be_read_never_fails_its_page(world: World) -> None:
+async def test_an_unreadable_row_never_fails_its_page(world: World) -> None:
     world.emulator.seed(seed(3))
     bad = {"id": "user_bad", "banned": "perhaps"}
     good = (await world.call("GET", "/users"))[:2]
@@ -132,7 +130,7 @@ async def test_a_row_that_cannot_be_read_never_fails_its_page(world: World) -> N
     assert "user_bad" in pages[0].unreadable[0]
 
 
-async def test_a_limit_is_waited_out_and_a_failure_tried_again(world: World) -> None:
+async def test_a_429_is_waited_out_and_a_failure_retried(world: World) -> None:
     world.emulator.seed(seed(3))
     world.emulator.fail("GetUserList", status=429, retry_after=7, count=2)
     world.emulator.fail("ListOrganizations", status=503, count=2)
@@ -140,7 +138,7 @@ async def test_a_limit_is_waited_out_and_a_failure_tried_again(world: World) -> 
     assert world.here() == world.in_clerk()
 
 
-async def test_it_goes_on_when_the_one_whom_the_cursor_names_is_deleted(
+async def test_a_scan_continues_when_the_user_at_its_cursor_is_deleted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_pages(monkeypatch, 5)
@@ -152,12 +150,12 @@ async def test_it_goes_on_when_the_one_whom_the_cursor_names_is_deleted(
             _delete(world, after)
 
     world.between.before = meanwhile
-    found = await everything(world, "user")
+    found = await scan_all(world, "user")
     assert len(found) == len(set(found))
     assert set(found) >= world.in_clerk()["user"]
 
 
-async def test_the_first_sync_under_changes_leaves_what_webhooks_and_a_check_make_whole(
+async def test_webhooks_and_a_check_complete_a_backfill_during_changes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_pages(monkeypatch, 10, overlap=4)

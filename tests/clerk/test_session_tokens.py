@@ -1,4 +1,4 @@
-"""Session tokens: what is believed, what is refused, and that nothing else can happen."""
+"""Session tokens: which are accepted, which are refused, and that nothing else can happen."""
 
 import base64
 import json

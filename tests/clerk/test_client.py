@@ -1,4 +1,4 @@
-"""Reading Clerk's lists: what one bad row may do, and what it may not."""
+"""Lists of the client: an unreadable row does not fail the others."""
 
 import httpx2
 import pytest
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 GOOD = {"id": "orginv_1", "email_address": "ben@example.com", "role": "org:member", "status": "pending"}
 
 
-def clerk_saying(*rows: object) -> ClerkClient:
+def make_client(*rows: object) -> ClerkClient:
     def answer(_request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, json={"data": rows, "total_count": len(rows)})
 
@@ -19,7 +19,7 @@ def clerk_saying(*rows: object) -> ClerkClient:
 
 
 async def test_one_bad_invitation_does_not_hide_the_others() -> None:
-    clerk = clerk_saying({"id": 3}, GOOD, {**GOOD, "id": "orginv_2"})
+    clerk = make_client({"id": 3}, GOOD, {**GOOD, "id": "orginv_2"})
     found = await clerk.list_invitations(ClerkId("org_1"), statuses=["pending"])
-    assert [it.clerk_id for it in found] == ["orginv_1", "orginv_2"]
+    assert [item.clerk_id for item in found] == ["orginv_1", "orginv_2"]
     await clerk.close()

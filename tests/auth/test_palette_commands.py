@@ -1,4 +1,4 @@
-"""What the palette offers is what its reader may do, and nothing else."""
+"""Commands of the palette: only those that its reader may use."""
 
 from collections.abc import Sequence
 
@@ -24,27 +24,27 @@ def access(principal: Principal = MAYA, role: str | None = ADMIN_ROLE) -> Organi
     )
 
 
-def offered(
-    asker: OrganizationAccess | Principal, text: str = "", people: Sequence[PaletteCommand] = ()
+def list_commands(
+    reader: OrganizationAccess | Principal, text: str = "", people: Sequence[PaletteCommand] = ()
 ) -> list[PaletteGroup]:
-    within = isinstance(asker, OrganizationAccess)
+    within = isinstance(reader, OrganizationAccess)
     frame = (
-        build_organization_layout(asker, [asker], words=Localizer(), here="")
+        build_organization_layout(reader, [reader], words=Localizer(), here="")
         if within
-        else build_instance_layout(asker, [], words=Localizer())
+        else build_instance_layout(reader, [], words=Localizer())
     )
-    return build_palette_groups(asker, frame, people, [asker] if within and text else [], text, Localizer())
+    return build_palette_groups(reader, frame, people, [reader] if within and text else [], text, Localizer())
 
 
-def names(asker: OrganizationAccess | Principal, text: str = "") -> dict[str, list[str]]:
-    return {group.name: [it.name for it in group.commands] for group in offered(asker, text)}
+def list_names(reader: OrganizationAccess | Principal, text: str = "") -> dict[str, list[str]]:
+    return {group.name: [it.name for it in group.commands] for group in list_commands(reader, text)}
 
 
 ANYONES = ["Theme: system", "Theme: light", "Theme: dark", "Keyboard shortcuts"]
 
 
 @pytest.mark.parametrize(
-    ("asker", "pages", "actions"),
+    ("reader", "pages", "actions"),
     [
         (
             access(),
@@ -56,27 +56,27 @@ ANYONES = ["Theme: system", "Theme: light", "Theme: dark", "Keyboard shortcuts"]
     ],
     ids=["admin", "member", "nowhere"],
 )
-def test_pages_and_actions_are_those_of_the_reader(
-    asker: OrganizationAccess | Principal, pages: list[str], actions: list[str]
+def test_pages_and_actions_depend_on_the_readers_rights(
+    reader: OrganizationAccess | Principal, pages: list[str], actions: list[str]
 ) -> None:
-    assert names(asker) == {"Pages": pages, "Actions": [*actions, *ANYONES]}
+    assert list_names(reader) == {"Pages": pages, "Actions": [*actions, *ANYONES]}
 
 
-def test_an_instance_admin_has_the_installations_own_too() -> None:
-    within = names(access(BREAK_GLASS_PRINCIPAL, role=None))
+def test_an_instance_admin_has_the_commands_of_the_installation_too() -> None:
+    within = list_names(access(BREAK_GLASS_PRINCIPAL, role=None))
     assert "Leave organization" not in within["Actions"]
     assert {"Invite people", "New user", "New key"} <= set(within["Actions"])
     assert "Whole audit" in within["Pages"]
-    assert "Invite people" not in names(BREAK_GLASS_PRINCIPAL)["Actions"]
+    assert "Invite people" not in list_names(BREAK_GLASS_PRINCIPAL)["Actions"]
 
 
 def test_every_word_must_be_in_a_name() -> None:
-    assert names(access(), "INV many") == {"Organizations": ["Northwind"], "Actions": ["Invite many"]}
+    assert list_names(access(), "INV many") == {"Organizations": ["Northwind"], "Actions": ["Invite many"]}
     lines = [PaletteCommand(name="Members & Roles", icon="users"), PaletteCommand(name="Audit", icon="users")]
     assert filter_commands(lines, "roles MEM") == lines[:1]
     assert filter_commands(lines, "roles x") == []
 
 
 def test_people_come_first() -> None:
-    found = offered(access(), "zzz", people=[PaletteCommand(name="Zoe", icon="users", href="/users/usr_2")])
+    found = list_commands(access(), "zzz", people=[PaletteCommand(name="Zoe", icon="users", href="/users/usr_2")])
     assert [group.name for group in found] == ["People", "Organizations"]

@@ -1,4 +1,4 @@
-"""Clerk's JSON in our words: lenient with what we do not know, and never worse than Unreadable."""
+"""Parsing of Clerk's JSON: lenient with unknown data, and UnreadableDataError at worst."""
 
 import json
 from typing import Any, TypeVar
@@ -106,23 +106,23 @@ def body(type_: str, data: Any) -> bytes:
     return json.dumps({"type": type_, "instance_id": "ins_1", "object": "event", "data": data}).encode()
 
 
-def wire_of(value: Any, type_: type[T]) -> T:
+def decode_as(value: Any, type_: type[T]) -> T:
     """One object of the Backend API."""
     return msgspec.json.decode(json.dumps(value), type=type_)
 
 
 def user(**changes: Any) -> ClerkUser:
-    (said,) = parse_webhook(body("user.updated", {**USER, **changes}))
-    assert isinstance(said, Observation)
-    assert isinstance(said.entity, ClerkUser)
-    return said.entity
+    (event,) = parse_webhook(body("user.updated", {**USER, **changes}))
+    assert isinstance(event, Observation)
+    assert isinstance(event.entity, ClerkUser)
+    return event.entity
 
 
-def test_a_user_is_read_whole() -> None:
-    (said,) = parse_webhook(body("user.created", USER))
-    assert isinstance(said, Observation)
-    assert (said.key, said.version) == (EntityKey("user", ClerkId("user_1")), 1_790_000_000_000)
-    assert said.entity == ClerkUser(
+def test_a_user_is_parsed_completely() -> None:
+    (event,) = parse_webhook(body("user.created", USER))
+    assert isinstance(event, Observation)
+    assert (event.key, event.version) == (EntityKey("user", ClerkId("user_1")), 1_790_000_000_000)
+    assert event.entity == ClerkUser(
         clerk_id=ClerkId("user_1"),
         email="maya@example.com",
         is_email_verified=True,
@@ -139,22 +139,22 @@ def test_a_user_is_read_whole() -> None:
     )
 
 
-def test_an_organization_is_read_whole_and_no_limit_is_none() -> None:
-    (said,) = parse_webhook(body("organization.updated", ORGANIZATION))
-    assert isinstance(said, Observation)
-    assert said.version == 7
-    assert said.entity == ClerkOrganization(
+def test_an_organization_is_parsed_and_an_unlimited_one_has_limit_none() -> None:
+    (event,) = parse_webhook(body("organization.updated", ORGANIZATION))
+    assert isinstance(event, Observation)
+    assert event.version == 7
+    assert event.entity == ClerkOrganization(
         clerk_id=ClerkId("org_1"), name="Northwind Law", slug="northwind-law", max_members=30, joined_at=5
     )
     for none in (0, None, -1, 2**40):
-        wire = wire_of({**ORGANIZATION, "max_allowed_memberships": none}, ClerkOrganizationPayload)
+        wire = decode_as({**ORGANIZATION, "max_allowed_memberships": none}, ClerkOrganizationPayload)
         entity = to_organization(wire).entity
         assert isinstance(entity, ClerkOrganization)
         assert entity.max_members is None
 
 
 @pytest.mark.parametrize("type_", ["organizationMembership.created", "organizationMembership.updated"])
-def test_a_membership_tells_of_its_organization_first(type_: str) -> None:
+def test_a_membership_event_starts_with_its_organization(type_: str) -> None:
     organization, membership = parse_webhook(body(type_, MEMBERSHIP))
     assert isinstance(organization, Observation)
     assert organization.key == EntityKey("organization", ClerkId("org_1"))
@@ -182,11 +182,11 @@ def test_a_membership_tells_of_its_organization_first(type_: str) -> None:
         ("session.revoked", [SessionEnded(ClerkId("sess_1"))]),
     ],
 )
-def test_each_event_says_its_one_thing(type_: str, expected: list[WebhookEvent]) -> None:
+def test_each_event_type_is_parsed(type_: str, expected: list[WebhookEvent]) -> None:
     assert parse_webhook(body(type_, DATA[type_])) == expected
 
 
-def test_a_membership_that_is_gone_says_whose_it_was() -> None:
+def test_a_deleted_membership_has_its_last_state() -> None:
     (gone,) = parse_webhook(body("organizationMembership.deleted", MEMBERSHIP))
     assert isinstance(gone, Tombstone)
     assert gone.key == EntityKey("membership", ClerkId("orgmem_1"))
@@ -195,7 +195,7 @@ def test_a_membership_that_is_gone_says_whose_it_was() -> None:
 
 
 @pytest.mark.parametrize("type_", ["email.created", "waitlistEntry.updated", "an.event.of.tomorrow", ""])
-def test_an_event_that_we_do_not_keep_is_said_to_be_none_of_ours(type_: str) -> None:
+def test_other_event_types_are_irrelevant(type_: str) -> None:
     assert parse_webhook(body(type_, {"whatever": [1]})) == [IrrelevantEvent(type_)]
 
 
@@ -208,7 +208,7 @@ def test_the_primary_address_counts_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("status", ["unverified", "failed", "expired", "transferable", None, "a word of tomorrow"])
-def test_an_address_is_verified_only_where_clerk_says_so(status: str | None) -> None:
+def test_an_address_is_verified_only_by_clerks_status(status: str | None) -> None:
     address = {"id": "idn_2", "email_address": "maya@example.com", "verification": {"status": status}}
     assert not user(email_addresses=[address]).is_email_verified
     assert not user(email_addresses=[{**address, "verification": None}]).is_email_verified
@@ -216,26 +216,26 @@ def test_an_address_is_verified_only_where_clerk_says_so(status: str | None) -> 
 
 def test_unknown_fields_and_words_do_not_matter() -> None:
     assert user(a_field_of_tomorrow={"deep": [1, None]}) == user()
-    wire = wire_of({**INVITATION, "status": "a word of tomorrow"}, ClerkInvitationPayload)
+    wire = decode_as({**INVITATION, "status": "a word of tomorrow"}, ClerkInvitationPayload)
     assert to_invitation(wire).status == "a word of tomorrow"
 
 
 @pytest.mark.parametrize("name", ["first_name", "last_name", "username", "image_url"])
 def test_an_empty_text_and_null_and_nothing_are_the_same(name: str) -> None:
     without = {key: value for key, value in USER.items() if key != name}
-    assert user(**{name: ""}) == user(**{name: None}) == to_user(wire_of(without, ClerkUserPayload)).entity
+    assert user(**{name: ""}) == user(**{name: None}) == to_user(decode_as(without, ClerkUserPayload)).entity
 
 
 @pytest.mark.parametrize(
     "name",
     ["external_id", "banned", "public_metadata", "email_addresses", "last_active_at", "last_sign_in_at", "created_at"],
 )
-def test_null_is_taken_for_what_may_be_missing(name: str) -> None:
+def test_null_is_accepted_for_optional_fields(name: str) -> None:
     user(**{name: None})
 
 
 def test_the_accept_link_of_an_invitation_is_not_kept() -> None:
-    invitation = to_invitation(wire_of(INVITATION, ClerkInvitationPayload))
+    invitation = to_invitation(decode_as(INVITATION, ClerkInvitationPayload))
     assert "secret" not in repr(invitation)
 
 
@@ -248,8 +248,8 @@ def test_the_accept_link_of_an_invitation_is_not_kept() -> None:
         ({}, None),
     ],
 )
-def test_who_invited_is_a_name_or_at_least_an_address(by: Any, expected: str | None) -> None:
-    wire = wire_of({**INVITATION, "public_inviter_data": by}, ClerkInvitationPayload)
+def test_the_inviter_is_a_name_or_an_address(by: Any, expected: str | None) -> None:
+    wire = decode_as({**INVITATION, "public_inviter_data": by}, ClerkInvitationPayload)
     assert to_invitation(wire).inviter == expected
 
 
@@ -263,7 +263,7 @@ def test_one_bad_row_does_not_fail_its_page() -> None:
 
 @pytest.mark.parametrize("at", [10**30, -1, 1.5e300, "yesterday", True, [], 1_764_440_000_000_000, 7_258_118_400_000])
 @pytest.mark.parametrize("name", ["created_at", "last_active_at", "last_sign_in_at"])
-def test_a_time_that_is_none_is_not_known(name: str, at: Any) -> None:
+def test_an_invalid_time_is_unknown(name: str, at: Any) -> None:
     field = "joined_at" if name == "created_at" else name
     assert not getattr(user(**{name: at}), field)
 
@@ -273,11 +273,11 @@ def test_a_time_with_a_fraction_is_a_time() -> None:
 
 
 @pytest.mark.parametrize("metadata", [[], ["a"], "text", 5, True, None])
-def test_metadata_that_are_no_object_count_as_empty(metadata: Any) -> None:
+def test_metadata_other_than_objects_count_as_empty(metadata: Any) -> None:
     assert bytes(user(public_metadata=metadata).public_metadata) == b"{}"
 
 
-def test_metadata_are_kept_to_a_depth_that_everything_can_give_back() -> None:
+def test_metadata_are_accepted_up_to_the_maximum_nesting() -> None:
     nested: Any = {}
     for _ in range(MAX_NESTING - 2):
         nested = {"a": nested}
@@ -287,7 +287,7 @@ def test_metadata_are_kept_to_a_depth_that_everything_can_give_back() -> None:
 
 
 @pytest.mark.parametrize("text", ["Ma\ud83dya", "Ma\0ya", "\udc00\ud800"])
-def test_a_nul_and_half_of_a_character_are_replaced(text: str) -> None:
+def test_nuls_and_unpaired_surrogates_are_replaced(text: str) -> None:
     expected = text.replace("\0", "\ufffd").replace("\ud83d", "\ufffd").replace("\udc00", "\ufffd")
     expected = expected.replace("\ud800", "\ufffd")
     assert user(first_name=text).first_name == expected
@@ -314,7 +314,7 @@ def test_a_long_name_is_cut_and_a_long_address_of_a_picture_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "events",
     [
         b"",
         b"null",
@@ -347,11 +347,11 @@ def test_a_long_name_is_cut_and_a_long_address_of_a_picture_left_out() -> None:
         body("organizationInvitation.created", {}),
         body("session.ended", {"id": None}),
     ],
-    ids=lambda said: said[:40].decode("utf-8", "replace") + f" ({len(said)})",
+    ids=lambda events: events[:40].decode("utf-8", "replace") + f" ({len(events)})",
 )
-def test_what_makes_no_sense_is_unreadable(said: bytes) -> None:
+def test_invalid_events_are_unreadable(events: bytes) -> None:
     with pytest.raises(UnreadableDataError):
-        parse_webhook(said)
+        parse_webhook(events)
 
 
 values = st.recursive(
@@ -391,20 +391,20 @@ def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 @given(data=st.data(), type_=st.sampled_from(sorted(DATA)))
-def test_whatever_is_wrong_in_an_event_it_is_read_or_unreadable(data: st.DataObject, type_: str) -> None:
+def test_any_invalid_value_is_parsed_or_unreadable(data: st.DataObject, type_: str) -> None:
     event: Any = {"type": type_, "instance_id": "ins_1", "data": DATA[type_]}
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.sampled_from(places(event)[1:]))
         event = put(event, place, data.draw(values | st.just(...)))
     try:
-        said = parse_webhook(json.dumps(event).encode("utf-8", "surrogatepass"))
+        events = parse_webhook(json.dumps(event).encode("utf-8", "surrogatepass"))
     except UnreadableDataError:
         return
-    assert all(isinstance(it, WebhookEvent) for it in said)
+    assert all(isinstance(it, WebhookEvent) for it in events)
 
 
 @given(data=st.data(), type_=st.sampled_from(sorted(DATA)))
-def test_whatever_bytes_are_broken_it_is_read_or_unreadable(data: st.DataObject, type_: str) -> None:
+def test_any_broken_bytes_are_parsed_or_unreadable(data: st.DataObject, type_: str) -> None:
     raw = bytearray(body(type_, DATA[type_]))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(raw) - 1))
@@ -423,12 +423,12 @@ def test_any_bytes_at_all_are_an_envelope_or_unreadable(raw: bytes) -> None:
         return
 
 
-def test_every_example_of_clerks_own_is_understood() -> None:
+def test_every_example_of_clerks_is_parsed() -> None:
     """What we keep is said in our words; the rest is said to be none of ours; none of them is unreadable."""
     listed = json.loads(clerk_file("webhook-examples.json").read_text())
     examples = {type_: example for type_, example in listed.items() if example is not None}
     assert DATA.keys() <= listed.keys()
     for type_, example in examples.items():
-        said = parse_webhook(json.dumps(example).encode())
+        events = parse_webhook(json.dumps(example).encode())
         is_for_us = type_ in DATA or type_.startswith(("role.", "permission."))
-        assert any(isinstance(it, IrrelevantEvent) for it in said) != is_for_us, type_
+        assert any(isinstance(it, IrrelevantEvent) for it in events) != is_for_us, type_

@@ -1,4 +1,4 @@
-"""The edge to Clerk: escapes, nesting, and parts that are left out."""
+"""Lenient decoding: escapes, nesting, and parts that are left out."""
 
 import json
 from typing import Any
@@ -27,17 +27,17 @@ def clean(value: Any) -> Any:
 
 
 @given(st.recursive(texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=8))
-def test_mended_json_says_the_same_but_for_what_nobody_can_keep(value: Any) -> None:
+def test_repaired_json_differs_only_in_invalid_characters(value: Any) -> None:
     found = msgspec.json.decode(replace_invalid_characters(json.dumps(value).encode()))
     assert found == clean(json.loads(json.dumps(value)))
 
 
-def test_bytes_that_are_no_utf_8_are_replaced() -> None:
+def test_invalid_utf_8_is_replaced() -> None:
     assert msgspec.json.decode(replace_invalid_characters(b'"Ma\xffya"')) == "Ma\ufffdya"
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"[": ', b"}")])
-def test_what_is_nested_too_deeply_is_null_and_the_rest_stays(opening: bytes, closing: bytes) -> None:
+def test_deep_nesting_becomes_null_and_the_rest_stays(opening: bytes, closing: bytes) -> None:
     body = b'[{"a": ' + opening * 50_000 + b"1" + closing * 50_000 + b'}, "]}[{"]'
     flat = msgspec.json.decode(prune_deep_nesting(body))
     assert flat[1] == "]}[{"
@@ -48,7 +48,7 @@ def test_what_is_nested_too_deeply_is_null_and_the_rest_stays(opening: bytes, cl
     assert prune_deep_nesting(b'{"a": [1]}') == b'{"a": [1]}'
 
 
-def test_a_row_that_is_nested_too_deeply_fails_no_other() -> None:
+def test_a_deeply_nested_row_does_not_fail_others() -> None:
     read = msgspec.json.Decoder(list[msgspec.Raw]).decode
     rows = decode_leniently(read, b"[1, " + b"[" * 50_000 + b"]" * 50_000 + b", 2]")
     assert [bytes(rows[0]), bytes(rows[2])] == [b"1", b"2"]

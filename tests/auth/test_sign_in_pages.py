@@ -1,4 +1,4 @@
-"""The doors: signing in through a made-up Clerk that can answer anything."""
+"""Sign-in pages, with a fake provider that can answer anything."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,34 +16,34 @@ from instep.console.sign_in_pages import MAX_FORM_BYTES
 from instep.core.db import Database
 from instep.domain.errors import ClerkUnavailableError, InvalidSessionError
 from instep.domain.models import HandshakeSignedIn, HandshakeSignedOut, SessionClaims
-from tests.auth.doors import OURS, Browser, access_pages, app
+from tests.auth.browser import OURS, Browser, make_app, make_sign_in_pages
 from tests.auth.world import KEY, FakeClerk, FakeClock, change_user, claims, put_organization, put_user, sessions
 
 pytestmark = pytest.mark.anyio
 CLERK = "http://clerk.test"
 
 
-class MadeUp:
-    """A provider: `says` is its answer to a handshake; its sign-in page is a page."""
+class FakeProvider:
+    """A sign-in provider: `result` is its answer to a handshake."""
 
     def __init__(self) -> None:
-        self.says: HandshakeSignedIn | HandshakeSignedOut | Exception = HandshakeSignedIn(claims=claims())
+        self.result: HandshakeSignedIn | HandshakeSignedOut | Exception = HandshakeSignedIn(claims=claims())
         self.tokens: dict[str, SessionClaims] = {}
         self.carried: list[str | None] = []
 
-    def handshake_url(self, back: str, *, dev_browser: str | None = None) -> str:
+    def build_handshake_url(self, return_url: str, *, dev_browser: str | None = None) -> str:
         self.carried.append(dev_browser)
-        return f"{CLERK}/handshake?{urlencode({'redirect_url': back})}"
+        return f"{CLERK}/handshake?{urlencode({'redirect_url': return_url})}"
 
-    def sign_in_url(self, back: str, *, dev_browser: str | None = None) -> str:
-        return f"{CLERK}/sign-in?{urlencode({'redirect_url': back})}"
+    def build_sign_in_url(self, return_url: str, *, dev_browser: str | None = None) -> str:
+        return f"{CLERK}/sign-in?{urlencode({'redirect_url': return_url})}"
 
-    def session_tokens(self, cookies: str) -> list[str]:
+    def list_session_tokens(self, cookies: str) -> list[str]:
         return [
             value for name, _, value in (part.partition("=") for part in cookies.split("; ")) if name == "__session"
         ]
 
-    def dev_browser(self, query: Mapping[str, str], cookies: str) -> str | None:
+    def find_dev_browser(self, query: Mapping[str, str], cookies: str) -> str | None:
         return query.get("browser")
 
     async def verify(self, token: str) -> SessionClaims:
@@ -51,10 +51,10 @@ class MadeUp:
             raise InvalidSessionError("no", code="signature")
         return self.tokens[token]
 
-    async def answer(self, query: Mapping[str, str], cookies: str) -> HandshakeSignedIn | HandshakeSignedOut:
-        if isinstance(self.says, Exception):
-            raise self.says
-        return self.says
+    async def complete(self, query: Mapping[str, str], cookies: str) -> HandshakeSignedIn | HandshakeSignedOut:
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
 
 async def handshake(request: Request) -> Response:
@@ -65,7 +65,7 @@ async def sign_in_page(request: Request) -> Response:
     return Response("Clerk's page")
 
 
-FAR = Starlette(routes=[Route("/handshake", handshake), Route("/sign-in", sign_in_page)])
+PROVIDER_APP = Starlette(routes=[Route("/handshake", handshake), Route("/sign-in", sign_in_page)])
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ def clerk() -> FakeClerk:
 
 
 @pytest.fixture
-def far() -> MadeUp:
-    return MadeUp()
+def provider() -> FakeProvider:
+    return FakeProvider()
 
 
 @pytest.fixture
-def flow(sqlite_migrated_url: str, clerk: FakeClerk, clock: FakeClock) -> Iterator[SessionService]:
+def session_service(sqlite_migrated_url: str, clerk: FakeClerk, clock: FakeClock) -> Iterator[SessionService]:
     db = Database(sqlite_migrated_url)
     db.write_sync(put_user, 1)
     db.write_sync(put_organization, 1)
@@ -93,11 +93,13 @@ def flow(sqlite_migrated_url: str, clerk: FakeClerk, clock: FakeClock) -> Iterat
 
 
 @pytest.fixture
-def browser(flow: SessionService, far: MadeUp) -> Browser:
-    return Browser({"127.0.0.1:8000": app(access_pages(flow, far)), "clerk.test": FAR})
+def browser(session_service: SessionService, provider: FakeProvider) -> Browser:
+    return Browser(
+        {"127.0.0.1:8000": make_app(make_sign_in_pages(session_service, provider)), "clerk.test": PROVIDER_APP}
+    )
 
 
-async def test_a_page_without_a_session_signs_in_on_the_way_and_shows_itself(browser: Browser) -> None:
+async def test_a_page_without_a_session_signs_in_and_is_shown(browser: Browser) -> None:
     response = await browser.get("/team?tab=2")
     assert (response.status_code, response.json()["name"]) == (200, "First1 Last1")
     assert browser.trail[-1] == f"GET {OURS}/team?tab=2"
@@ -107,10 +109,12 @@ async def test_a_page_without_a_session_signs_in_on_the_way_and_shows_itself(bro
     assert len(browser.trail) == 5
 
 
-async def test_the_session_cookie_is_kept_from_scripts_and_other_sites(flow: SessionService, far: MadeUp) -> None:
+async def test_the_session_cookie_is_hidden_from_scripts_and_other_sites(
+    session_service: SessionService, provider: FakeProvider
+) -> None:
     for origin, is_secure in ((OURS, False), ("https://people.example.com", True)):
-        doors = access_pages(flow, far, public_url=origin)
-        browser = Browser({urlsplit(origin).netloc: app(doors), "clerk.test": FAR})
+        doors = make_sign_in_pages(session_service, provider, public_url=origin)
+        browser = Browser({urlsplit(origin).netloc: make_app(doors), "clerk.test": PROVIDER_APP})
         first = await browser.get(f"{origin}/", follow=False)
         back = parse_qs(urlsplit(first.headers["location"]).query)["redirect_url"][0]
         response = await browser.get(back, follow=False)
@@ -123,34 +127,32 @@ async def test_the_session_cookie_is_kept_from_scripts_and_other_sites(flow: Ses
         assert ("Secure" in cookie) is is_secure
 
 
-async def test_redirects_are_not_kept_and_tell_no_address(browser: Browser) -> None:
+async def test_redirects_are_not_cached_and_send_no_referrer(browser: Browser) -> None:
     response = await browser.get("/team", follow=False)
     assert response.status_code == 307
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["referrer-policy"] == "no-referrer"
 
 
-async def test_nobody_at_clerk_leads_to_its_sign_in_page_and_back_to_the_page_that_was_asked_for(
-    browser: Browser, far: MadeUp
-) -> None:
-    far.says = HandshakeSignedOut(dev_browser="dvb_1")
+async def test_a_signed_out_user_goes_to_clerks_sign_in_page_and_back(browser: Browser, provider: FakeProvider) -> None:
+    provider.result = HandshakeSignedOut(dev_browser="dvb_1")
     assert (await browser.get("/team?tab=2")).text == "Clerk's page"
     back = parse_qs(urlsplit(browser.trail[-1]).query)["redirect_url"][0]
-    far.says = HandshakeSignedIn(claims=claims())
+    provider.result = HandshakeSignedIn(claims=claims())
     response = await browser.get(f"{back}&browser=dvb_2")
     assert response.json()["name"] == "First1 Last1"
     assert browser.trail[-1] == f"GET {OURS}/team?tab=2"
-    assert far.carried == [None, "dvb_2"]
+    assert provider.carried == [None, "dvb_2"]
 
 
-async def test_what_clerk_knows_the_browser_by_is_carried_again(browser: Browser, far: MadeUp) -> None:
-    far.says = HandshakeSignedOut(dev_browser="dvb_1")
+async def test_the_dev_browser_token_is_sent_again(browser: Browser, provider: FakeProvider) -> None:
+    provider.result = HandshakeSignedOut(dev_browser="dvb_1")
     await browser.get("/team")
     await browser.get("/sign-in/start")
-    assert far.carried == [None, "dvb_1"]
+    assert provider.carried == [None, "dvb_1"]
 
 
-async def test_a_link_from_elsewhere_signs_nobody_in(browser: Browser, far: MadeUp) -> None:
+async def test_a_link_from_another_site_signs_nobody_in(browser: Browser, provider: FakeProvider) -> None:
     link = "/sign-in/callback?state=guess&next=/&__clerk_handshake=theirs"
     for _ in range(2):
         response = await browser.get(link, follow=False)
@@ -162,14 +164,14 @@ async def test_a_link_from_elsewhere_signs_nobody_in(browser: Browser, far: Made
     assert "instep_session" not in browser.cookies
 
 
-async def test_a_browser_that_comes_by_another_name_of_this_host_is_signed_in_here(browser: Browser) -> None:
+async def test_a_browser_at_another_name_of_this_host_is_signed_in_here(browser: Browser) -> None:
     browser.apps["localhost:8000"] = browser.apps["127.0.0.1:8000"]
     response = await browser.get("http://localhost:8000/team?tab=2")
     assert response.status_code == 200
     assert browser.trail[-1] == f"GET {OURS}/team?tab=2"
 
 
-async def test_many_pages_opened_at_once_all_arrive(browser: Browser) -> None:
+async def test_many_pages_opened_at_once_are_all_shown(browser: Browser) -> None:
     firsts = [await browser.get(f"/team?tab={n}", follow=False) for n in range(10)]
     for n, first in enumerate(firsts):
         browser.cookies.pop("instep_session", None)
@@ -179,14 +181,14 @@ async def test_many_pages_opened_at_once_all_arrive(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("onward", ["https://evil.example", "//evil.example", "/\\evil.example", "/sign-in/start"])
-async def test_no_address_leads_to_another_site(browser: Browser, onward: str) -> None:
+async def test_no_return_path_leads_to_another_site(browser: Browser, onward: str) -> None:
     response = await browser.get("/sign-in/start?" + urlencode({"next": onward}))
     assert response.status_code == 200
     assert browser.trail[-1] == f"GET {OURS}/"
 
 
 @pytest.mark.parametrize(
-    ("says", "words"),
+    ("result", "words"),
     [
         (InvalidSessionError("old", code="expired"), "clock"),
         (InvalidSessionError("elsewhere", code="party"), "INSTEP_PUBLIC_URL"),
@@ -194,20 +196,20 @@ async def test_no_address_leads_to_another_site(browser: Browser, onward: str) -
         (InvalidSessionError("not done", code="pending"), "Finish it there"),
     ],
 )
-async def test_an_answer_that_cannot_be_believed_ends_in_a_page_that_says_why(
-    browser: Browser, far: MadeUp, says: Exception, words: str
+async def test_an_invalid_handshake_shows_a_page_with_the_reason(
+    browser: Browser, provider: FakeProvider, result: Exception, words: str
 ) -> None:
-    far.says = says
+    provider.result = result
     response = await browser.get("/team")
     assert response.status_code == 401
     assert words in response.text
     assert sum("/handshake" in step for step in browser.trail) == 3
-    far.says = HandshakeSignedIn(claims=claims())
+    provider.result = HandshakeSignedIn(claims=claims())
     assert (await browser.get("/team")).status_code == 200
 
 
-async def test_a_session_that_does_not_stick_ends_in_a_page_and_not_in_a_circle(
-    browser: Browser, clerk: FakeClerk, clock: FakeClock, flow: SessionService
+async def test_a_session_that_is_not_kept_shows_a_page_instead_of_a_redirect_loop(
+    browser: Browser, clerk: FakeClerk, clock: FakeClock, session_service: SessionService
 ) -> None:
     class Forgetful(dict[str, str]):
         def __setitem__(self, name: str, value: str) -> None:
@@ -221,7 +223,7 @@ async def test_a_session_that_does_not_stick_ends_in_a_page_and_not_in_a_circle(
     assert sum("/handshake" in step for step in browser.trail) == 3
 
 
-async def test_a_browser_without_cookies_is_told_so(browser: Browser) -> None:
+async def test_a_browser_without_cookies_gets_an_explanation(browser: Browser) -> None:
     class Refusing(dict[str, str]):
         def __setitem__(self, name: str, value: str) -> None:
             pass
@@ -232,18 +234,18 @@ async def test_a_browser_without_cookies_is_told_so(browser: Browser) -> None:
     assert "cookie" in response.text
 
 
-async def test_that_clerk_is_down_is_said(browser: Browser, far: MadeUp) -> None:
-    far.says = ClerkUnavailableError("no answer")
+async def test_an_unavailable_clerk_is_reported(browser: Browser, provider: FakeProvider) -> None:
+    provider.result = ClerkUnavailableError("no answer")
     response = await browser.get("/team")
     assert response.status_code == 503
     assert "Clerk does not answer" in response.text
     assert "break-glass" in response.text
 
 
-async def test_a_session_token_in_a_cookie_saves_the_way_through_clerk(
-    browser: Browser, far: MadeUp, clerk: FakeClerk
+async def test_a_session_token_in_a_cookie_avoids_the_redirect_through_clerk(
+    browser: Browser, provider: FakeProvider, clerk: FakeClerk
 ) -> None:
-    far.tokens["good"] = claims()
+    provider.tokens["good"] = claims()
     browser.cookies["__session"] = "good"
     assert (await browser.get("/team")).json()["name"] == "First1 Last1"
     assert not any("/handshake" in step for step in browser.trail)
@@ -251,42 +253,42 @@ async def test_a_session_token_in_a_cookie_saves_the_way_through_clerk(
 
 
 @pytest.mark.parametrize("is_forged", [True, False])
-async def test_a_token_in_a_cookie_that_is_bad_or_over_counts_for_nothing(
-    browser: Browser, far: MadeUp, clerk: FakeClerk, is_forged: bool
+async def test_an_invalid_or_ended_token_in_a_cookie_is_ignored(
+    browser: Browser, provider: FakeProvider, clerk: FakeClerk, is_forged: bool
 ) -> None:
-    far.says = HandshakeSignedOut()
+    provider.result = HandshakeSignedOut()
     clerk.sessions.clear()
-    far.tokens |= {} if is_forged else {"good": claims()}
+    provider.tokens |= {} if is_forged else {"good": claims()}
     browser.cookies["__session"] = "good"
     assert (await browser.get("/team")).text == "Clerk's page"
 
 
-async def test_a_part_of_a_page_has_the_page_loaded_anew(browser: Browser) -> None:
+async def test_a_fragment_request_reloads_the_page(browser: Browser) -> None:
     response = await browser.get("/team", follow=False, hx_request="true", hx_current_url=f"{OURS}/team?tab=2")
     assert (response.status_code, response.headers["hx-redirect"]) == (401, "/team?tab=2")
     response = await browser.get("/team", follow=False, hx_request="true", hx_current_url="https://evil.example//x")
     assert response.headers["hx-redirect"] == "/"
 
 
-async def test_a_form_and_a_script_without_a_session_are_turned_away(browser: Browser) -> None:
+async def test_forms_and_scripts_without_a_session_are_refused(browser: Browser) -> None:
     response = await browser.post("/team", {}, follow=False)
     assert (response.status_code, response.headers["location"]) == (303, "/sign-in")
     response = await browser.get("/team", follow=False, sec_fetch_dest="empty")
     assert response.status_code == 401
 
 
-async def test_old_browsers_without_fetch_metadata_are_known_by_what_they_accept(browser: Browser) -> None:
+async def test_browsers_without_fetch_metadata_are_recognized_by_their_accept_header(browser: Browser) -> None:
     response = await browser.get("/team", follow=False, sec_fetch_dest="", accept="text/html,*/*")
     assert response.status_code == 307
     response = await browser.get("/team", follow=False, sec_fetch_dest="", accept="*/*")
     assert response.status_code == 401
 
 
-async def test_a_deactivated_person_sees_a_page_that_says_so_and_can_sign_out(
-    browser: Browser, flow: SessionService
+async def test_a_deactivated_user_sees_an_explanation_and_can_sign_out(
+    browser: Browser, session_service: SessionService
 ) -> None:
     await browser.get("/team")
-    flow.db.write_sync(change_user, 1, is_active=False)
+    session_service.db.write_sync(change_user, 1, is_active=False)
     response = await browser.get("/team")
     assert response.status_code == 403
     assert "no longer have access" in response.text
@@ -294,7 +296,7 @@ async def test_a_deactivated_person_sees_a_page_that_says_so_and_can_sign_out(
     assert (await browser.post("/sign-out", {})).status_code == 200
 
 
-async def test_an_organization_of_others_looks_like_none(browser: Browser) -> None:
+async def test_an_organization_of_others_looks_missing(browser: Browser) -> None:
     await browser.get("/")
     theirs, none = await browser.get("/organizations/firm-1"), await browser.get("/organizations/firm-9")
     assert theirs.status_code == none.status_code == 404
@@ -302,20 +304,20 @@ async def test_an_organization_of_others_looks_like_none(browser: Browser) -> No
     assert "Firm" not in theirs.text
 
 
-async def test_signing_out_ends_both_sessions_and_says_so(browser: Browser, clerk: FakeClerk, far: MadeUp) -> None:
+async def test_signing_out_ends_both_sessions_and_confirms_it(
+    browser: Browser, clerk: FakeClerk, provider: FakeProvider
+) -> None:
     await browser.get("/team")
     response = await browser.post("/sign-out", {})
     assert "Signed out" in response.text
     assert "/sign-in/start" in response.text
     assert clerk.revoked == ["sess_1"]
     assert not any(name.startswith(("instep_session", "instep_tries")) for name in browser.cookies)
-    far.says = HandshakeSignedOut()
+    provider.result = HandshakeSignedOut()
     assert (await browser.get("/team")).text == "Clerk's page"
 
 
-async def test_signing_out_while_clerk_is_down_does_not_claim_more_than_it_did(
-    browser: Browser, clerk: FakeClerk
-) -> None:
+async def test_signing_out_while_clerk_is_down_reports_what_was_done(browser: Browser, clerk: FakeClerk) -> None:
     await browser.get("/team")
     clerk.failure = ClerkUnavailableError("no answer")
     response = await browser.post("/sign-out", {})
@@ -339,14 +341,16 @@ async def test_forms_of_other_sites_change_nothing(browser: Browser, path: str, 
     assert clerk.revoked == []
 
 
-async def test_the_key_lets_in_while_clerk_is_down(browser: Browser, far: MadeUp, clerk: FakeClerk) -> None:
-    far.says = clerk.failure = ClerkUnavailableError("no answer")
+async def test_the_break_glass_key_signs_in_while_clerk_is_down(
+    browser: Browser, provider: FakeProvider, clerk: FakeClerk
+) -> None:
+    provider.result = clerk.failure = ClerkUnavailableError("no answer")
     response = await browser.post("/sign-in/key", {"key": f" {KEY} ", "next": "/team?tab=2"})
     assert response.json() == {"name": "Break-glass key", "kind": "break_glass"}
     assert browser.trail[-1] == f"GET {OURS}/team?tab=2"
 
 
-async def test_a_wrong_key_is_said_and_too_many_are_stopped(browser: Browser) -> None:
+async def test_a_wrong_key_is_reported_and_too_many_are_limited(browser: Browser) -> None:
     for _ in range(5):
         response = await browser.post("/sign-in/key", {"key": "guess"})
         assert response.status_code == 401
@@ -359,21 +363,25 @@ async def test_a_wrong_key_is_said_and_too_many_are_stopped(browser: Browser) ->
 @pytest.mark.parametrize(
     "form", [{}, {"key": ""}, {"key": "x" * MAX_FORM_BYTES}, {"key": KEY, "next": "//evil.example"}]
 )
-async def test_odd_forms_are_answered(browser: Browser, form: dict[str, str]) -> None:
+async def test_unusual_forms_are_answered(browser: Browser, form: dict[str, str]) -> None:
     response = await browser.post("/sign-in/key", form, follow=False)
     assert response.status_code == (303 if "next" in form else 401)
     assert response.headers.get("location", "/") == "/"
 
 
-async def test_without_a_key_there_is_no_door_for_it(flow: SessionService, far: MadeUp) -> None:
-    doors = access_pages(replace(flow, break_glass=BreakGlassKey(None)), far)
-    browser = Browser({"127.0.0.1:8000": app(doors)})
+async def test_without_a_break_glass_key_its_form_is_missing(
+    session_service: SessionService, provider: FakeProvider
+) -> None:
+    doors = make_sign_in_pages(replace(session_service, break_glass=BreakGlassKey(None)), provider)
+    browser = Browser({"127.0.0.1:8000": make_app(doors)})
     assert "break-glass" not in (await browser.get("/sign-in")).text
     assert (await browser.post("/sign-in/key", {"key": ""})).status_code == 404
 
 
-async def test_without_clerk_the_key_still_works_and_the_page_says_what_is_missing(flow: SessionService) -> None:
-    browser = Browser({"127.0.0.1:8000": app(access_pages(flow, None))})
+async def test_without_clerk_the_key_works_and_the_page_names_the_missing_settings(
+    session_service: SessionService,
+) -> None:
+    browser = Browser({"127.0.0.1:8000": make_app(make_sign_in_pages(session_service, None))})
     response = await browser.get("/team")
     assert response.status_code == 401
     assert "Clerk authentication not configured" in response.text
@@ -381,8 +389,8 @@ async def test_without_clerk_the_key_still_works_and_the_page_says_what_is_missi
     assert (await browser.post("/sign-in/key", {"key": KEY})).status_code == 200
 
 
-async def test_the_api_takes_bearers_and_cookies(browser: Browser, far: MadeUp) -> None:
-    far.tokens["a.b.c"] = claims()
+async def test_the_api_accepts_bearers_and_cookies(browser: Browser, provider: FakeProvider) -> None:
+    provider.tokens["a.b.c"] = claims()
     assert (await browser.get("/v1/me", authorization="Bearer a.b.c")).json() == {"name": "First1 Last1"}
     assert (await browser.get("/v1/me", authorization=f"Bearer {KEY}")).json() == {"name": "Break-glass key"}
     assert (await browser.get("/v1/me")).json() is None

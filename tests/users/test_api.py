@@ -77,7 +77,7 @@ async def test_the_address_of_someone_in_clerk_requires_an_invitation(firm: Firm
     assert body["consequences"] == [
         f"robert@example.com is invited to Acme as org:member, and {BOB} is deactivated there.",
         f"robert@example.com is invited to Beta as org:member, and {BOB} is deactivated there.",
-        f"{BOB} can't sign in any more after that. The person signs in anew, as robert@example.com.",
+        f"{BOB} can no longer sign in after that. The user signs in with robert@example.com instead.",
     ]
     assert await mirrored(firm) == before
     assert [it.kind for it in await operations(firm)] == ["user.create"]
@@ -332,7 +332,9 @@ async def test_a_plan_without_bans_deactivates_here_and_signs_out(firm: Firm) ->
             async with firm.api() as api:
                 banned = (await api.post(f"/v1/users/{bob.id}/ban")).json()
             assert banned["status"] == "deactivated"
-            assert banned["note"] == "Your Clerk plan has no bans. Deactivated here, and signed out everywhere."
+            assert (
+                banned["note"] == "Your Clerk plan does not include bans. Deactivated here, and signed out everywhere."
+            )
         assert (await clerk.get(f"/v1/sessions/{session['id']}")).json()["status"] == "revoked"
     async with firm.api() as api:
         assert (await api.post(f"/v1/users/{bob.id}/unban")).json()["status"] == "active"

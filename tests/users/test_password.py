@@ -10,7 +10,7 @@ from instep.auth.principal import BREAK_GLASS_PRINCIPAL
 from instep.domain.errors import ChangeRejectedError
 from instep.operations.tables import operations as table
 from tests.support.world import Firm
-from tests.users.firms import BOB, LOU, clerk_user, furnish, operations, person, profiles_of, recover, silence
+from tests.users.firms import BOB, LOU, clerk_user, furnish, operations, person, recover, silence, users_of
 
 pytestmark = pytest.mark.anyio
 SECRET = "correct horse battery staple"
@@ -69,7 +69,7 @@ async def test_what_certainly_did_not_happen_is_said_so(sqlite_firm: Firm) -> No
     firm = await furnish(sqlite_firm)
     firm.emulator.fail("UpdateUser", status=429, retry_after=9, count=1)
     with pytest.raises(ChangeRejectedError, match="The password was not changed; set it again") as caught:
-        await profiles_of(firm).set_password(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), SECRET)
+        await users_of(firm).set_password(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), SECRET)
     assert (caught.value.code, caught.value.status) == ("password_not_set", 503)
     assert (await operations(firm, "user.password"))[0].state == "refused"
 
@@ -77,4 +77,4 @@ async def test_what_certainly_did_not_happen_is_said_so(sqlite_firm: Firm) -> No
 async def test_without_a_clerk_account_there_is_no_password(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     with pytest.raises(ChangeRejectedError, match="no Clerk account"):
-        await profiles_of(firm).set_password(BREAK_GLASS_PRINCIPAL, (await person(firm, LOU)).id, SECRET)
+        await users_of(firm).set_password(BREAK_GLASS_PRINCIPAL, (await person(firm, LOU)).id, SECRET)

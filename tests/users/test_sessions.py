@@ -8,7 +8,7 @@ from instep.auth.authenticator import SESSION_COOKIE
 from instep.auth.principal import BREAK_GLASS_PRINCIPAL
 from instep.domain.models import SessionClaims
 from tests.support.world import Firm
-from tests.users.firms import ADA, BOB, LOU, furnish, operations, person, profiles_of, stop_everywhere
+from tests.users.firms import ADA, BOB, LOU, furnish, operations, person, stop_everywhere, users_of
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +96,7 @@ async def test_ending_all_of_them_stopped_anywhere(firm: Firm) -> None:
         return [await sign_in(firm, BOB) for _ in range(2)]
 
     async def act(_n: int) -> object:
-        return await profiles_of(firm).end_sessions(BREAK_GLASS_PRINCIPAL, bob.id)
+        return await users_of(firm).revoke_sessions(BREAK_GLASS_PRINCIPAL, bob.id)
 
     async def hold(_n: int, was_kept: bool) -> None:
         assert (await listed(firm, BOB) == []) is was_kept

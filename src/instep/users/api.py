@@ -163,7 +163,7 @@ def _add_account_routes(router: APIRouter, principal: PrincipalResolver, users: 
 
     @router.post("/{user_id}/ban", response_model=User, summary="Ban a user", operation_id="banUser")
     async def ban_user(request: Request, user_id: str, key: IdempotencyKey = None) -> Any:
-        """Where Clerk's plan has no bans the user is deactivated here and signed out everywhere; see `note`."""
+        """Without bans in Clerk's plan the user is deactivated here and signed out everywhere; see `note`."""
         caller = await principal(request)
         if isinstance(caller, Response):
             return caller

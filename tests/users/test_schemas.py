@@ -27,7 +27,7 @@ def belonging(status: str) -> UserMembership:
     return UserMembership(**(names | {"slug": None, "status": status}))
 
 
-@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize("is_complete", [True, False])
 @pytest.mark.parametrize(
     "row",
     [
@@ -39,11 +39,11 @@ def belonging(status: str) -> UserMembership:
         person(deleted_at=5, joined_at=0, is_banned=True),
     ],
 )
-def test_a_page_is_sent_as_the_people_on_it_are(row: UserRow, is_whole: bool) -> None:
+def test_a_page_is_sent_as_the_people_on_it_are(row: UserRow, is_complete: bool) -> None:
     belongings = (belonging("active"), belonging("deactivated"), belonging("removed"))
     profiles = [
-        UserProfile(person=row, memberships=belongings, is_whole=is_whole),
-        UserProfile(person=row, memberships=(), is_whole=is_whole),
+        UserProfile(user=row, memberships=belongings, is_complete=is_complete),
+        UserProfile(user=row, memberships=(), is_complete=is_complete),
     ]
     found = UserSearchResult(rows=profiles, next_cursor="c")
     page, sent = make_user_list(found), encode_user_list(found)

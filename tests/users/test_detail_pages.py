@@ -1,4 +1,4 @@
-"""A person's details: sessions and invitations as Clerk has them, what happened, a password that nobody keeps."""
+"""Details of a user: sessions and invitations as Clerk has them, history, and setting a password."""
 
 import pytest
 import sqlalchemy as sa
@@ -37,7 +37,7 @@ async def test_sessions_are_read_when_the_details_are_opened_and_can_be_ended(sq
         assert "No active sessions." in (await page.get(f"{here}/details", headers=PARTIAL)).text
 
 
-async def test_a_clerk_that_does_not_answer_is_said_and_nothing_else_breaks(sqlite_firm: Firm) -> None:
+async def test_an_unavailable_clerk_is_shown_and_nothing_else_breaks(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         here = await at(sqlite_firm)
         sqlite_firm.emulator.fail("*", status=500)
@@ -45,7 +45,7 @@ async def test_a_clerk_that_does_not_answer_is_said_and_nothing_else_breaks(sqli
         assert (answer.status_code, "Sessions could not be loaded from Clerk." in answer.text) == (200, True)
 
 
-async def test_the_invitations_they_sent_are_those_of_this_organization(sqlite_firm: Firm) -> None:
+async def test_sent_invitations_are_those_of_this_organization(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         body = {
             "email_address": "eve@example.com",
@@ -62,7 +62,7 @@ async def test_the_invitations_they_sent_are_those_of_this_organization(sqlite_f
         assert "Invitations sent" not in (await page.get(f"{HOME}/members/{omar}/details", headers=PARTIAL)).text
 
 
-async def test_the_story_tells_webhooks_and_what_was_done_here(sqlite_firm: Firm) -> None:
+async def test_the_history_shows_webhooks_and_operations(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         omar = await user_id(sqlite_firm, "omar@example.com")
         await page.post(f"{HOME}/members/{omar}/role", data={"role": "org:admin", "key": "k"}, headers=PARTIAL)
@@ -74,7 +74,7 @@ async def test_the_story_tells_webhooks_and_what_was_done_here(sqlite_firm: Firm
         assert "Nothing is on record." in (await page.get(f"{HOME}/people/usr_none/story", headers=PARTIAL)).text
 
 
-async def test_a_password_is_set_by_clerks_rules_and_kept_nowhere(sqlite_firm: Firm) -> None:
+async def test_a_password_is_set_by_clerks_rules_and_stored_nowhere(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         here = await at(sqlite_firm)
         assert "autocomplete=" in (await page.get(f"{here}/password", headers=PARTIAL)).text
@@ -87,7 +87,7 @@ async def test_a_password_is_set_by_clerks_rules_and_kept_nowhere(sqlite_firm: F
         assert not [row for row in rows if PASSWORD in repr(row) or "'short'" in repr(row)]
 
 
-async def test_a_member_sees_neither_sessions_nor_the_story_of_another(sqlite_firm: Firm) -> None:
+async def test_a_member_sees_neither_sessions_nor_history_of_another(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         dana, maya = [await user_id(sqlite_firm, f"{name}@example.com") for name in ("dana", "maya")]
         session = await sign_in(sqlite_firm, "maya@example.com")

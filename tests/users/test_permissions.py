@@ -1,4 +1,4 @@
-"""Who may see and change whom, in the mirror's present state and through the doors."""
+"""Permissions on users, in the present state of the mirror and through the service."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ async def refused(doing: Any) -> tuple[int, str]:
     return caught.value.status, caught.value.code
 
 
-async def test_an_organizations_admin_edits_its_members_and_learns_nothing_of_others(firm: Firm) -> None:
+async def test_an_organization_admin_edits_its_members_and_sees_nothing_of_others(firm: Firm) -> None:
     await furnish(firm)
     ada, service = await principal_of(firm, ADA), users_of(firm)
     bob = await service.edit_profile(ada, firm.user_id(BOB), UserChanges(first_name="Robert"))
@@ -65,7 +65,7 @@ async def test_a_member_edits_their_own_names_and_nobody_elses(sqlite_firm: Firm
     )
 
 
-async def test_an_admin_who_was_deactivated_a_moment_ago_changes_nobody(sqlite_firm: Firm) -> None:
+async def test_a_deactivated_admin_changes_nobody(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     ada, db = await principal_of(firm, ADA), firm.services.db
     ids = await db.read(lambda conn: [row.id for row in conn.execute(memberships.select())])
@@ -91,7 +91,7 @@ async def test_an_instance_admin_is_edited_by_instance_admins_only(sqlite_firm: 
         assert await refused(doing) == (409, "yourself")
 
 
-async def test_a_key_for_one_organization_is_its_admin(sqlite_firm: Firm) -> None:
+async def test_an_api_key_for_one_organization_is_its_admin(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     async with firm.api() as api:
         found = (await api.get("/v1/users", params={"query": BOB})).json()["data"][0]

@@ -1,4 +1,4 @@
-"""Who may change whom, and what may be written: three-line tests of values."""
+"""Permission rules and validation, as pure functions."""
 
 import contextlib
 
@@ -47,14 +47,14 @@ def test_everyone_changes_their_own_names() -> None:
     assert may(determine_permissions(ADA, "usr_ada", [], is_target_instance_admin=False)) == {"first_name", "last_name"}
 
 
-def test_an_organizations_admin_changes_names_of_its_people() -> None:
+def test_an_organization_admin_changes_names_of_its_members() -> None:
     for theirs in (MEMBER_ROLE, ADMIN_ROLE, "org:billing"):
         rights = determine_permissions(ADA, "usr_bob", [tie(theirs=theirs)], is_target_instance_admin=False)
         assert may(rights) == {"first_name", "last_name", "username"}
         assert rights.managed_organization_ids == {"ogn_1"}
 
 
-def test_an_organizations_admin_is_not_above_an_instance_admin() -> None:
+def test_an_organization_admin_does_not_manage_an_instance_admin() -> None:
     rights = determine_permissions(ADA, "usr_root", [tie()], is_target_instance_admin=True)
     assert (may(rights), rights.can_see) == (set(), True)
 
@@ -64,11 +64,11 @@ def test_a_fellow_member_sees_and_changes_nothing() -> None:
     assert (may(rights), rights.can_see, rights.managed_organization_ids) == (set(), True, frozenset())
 
 
-def test_a_stranger_is_not_even_there() -> None:
+def test_an_unrelated_user_is_not_visible() -> None:
     assert not determine_permissions(ADA, "usr_bob", [], is_target_instance_admin=False).can_see
 
 
-def test_someone_unknown_to_the_mirror_is_nobody() -> None:
+def test_a_caller_unknown_to_the_mirror_is_not_the_user() -> None:
     new = Principal(kind="person", name="New", clerk_user_id="user_new")
     assert not determine_permissions(new, "usr_bob", [], is_target_instance_admin=False).is_self
 
@@ -78,7 +78,7 @@ def test_nobody_locks_themselves_out() -> None:
         require_not_self(determine_permissions(ROOT, "usr_root", [], is_target_instance_admin=True), "ban")
 
 
-def test_names_lose_the_space_around_them_and_an_empty_one_clears() -> None:
+def test_names_are_stripped_and_an_empty_one_clears() -> None:
     edit = validate_changes(UserChanges(first_name=" Ada ", last_name="", email=" Ada@Example.COM "))
     assert (edit.first_name, edit.last_name, edit.email) == ("Ada", "", "Ada@example.com")
     assert edit.fields == {"first_name": "Ada", "last_name": "", "email": "Ada@example.com"}

@@ -1,4 +1,4 @@
-"""Edits by several at once, from several replicas, while Clerk is down, limited or slow."""
+"""Concurrent edits, from several replicas, while Clerk is down, limited or slow."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -64,7 +64,7 @@ async def test_a_double_click_on_two_replicas_edits_once(firm: Firm) -> None:
     await require_equal(firm)
 
 
-async def test_the_same_address_is_given_once(firm: Firm) -> None:
+async def test_an_address_is_assigned_once(firm: Firm) -> None:
     await furnish(firm)
     async with replica(firm) as other:
         results = await asyncio.gather(
@@ -78,7 +78,7 @@ async def test_the_same_address_is_given_once(firm: Firm) -> None:
     assert [it.code for it in refused] == ["email_taken"]
 
 
-async def test_what_was_asked_while_clerk_was_down_is_done_when_it_is_back(firm: Firm) -> None:
+async def test_an_edit_during_an_outage_is_finished_afterwards(firm: Firm) -> None:
     await furnish(firm)
     id = (await person(firm, BOB)).id
     firm.emulator.fail("UpdateUser", status=429, retry_after=30, count=2)
@@ -92,7 +92,7 @@ async def test_what_was_asked_while_clerk_was_down_is_done_when_it_is_back(firm:
     await require_equal(firm)
 
 
-async def test_an_edit_of_someone_whom_clerk_deleted_a_moment_ago_says_so(firm: Firm) -> None:
+async def test_an_edit_of_a_user_just_deleted_in_clerk_is_refused(firm: Firm) -> None:
     await furnish(firm)
     id, clerk_id = (await person(firm, BOB)).id, firm.user_id(BOB)
     async with firm.clerk() as clerk:

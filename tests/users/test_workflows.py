@@ -1,4 +1,4 @@
-"""Every kind of operation on people, stopped at each place and recovered: one effect, and both sides equal."""
+"""Every kind of user operation, stopped at each point and recovered: one effect, and both sides in sync."""
 
 from itertools import count
 
@@ -29,14 +29,14 @@ from tests.users.firms import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_kind_has_its_procedure(sqlite_firm: Firm) -> None:
+async def test_each_kind_has_a_workflow(sqlite_firm: Firm) -> None:
     services = sqlite_firm.services
     ours = make_user_workflows(services.clerk, users_of(sqlite_firm).secrets, services.clock)
     assert set(ours) <= set(services.runner.procedures)
     assert all(kind.startswith(("profile.", "user.")) for kind in ours)
 
 
-async def test_an_edit_stopped_anywhere(firm: Firm) -> None:
+async def test_an_edit_survives_any_crash(firm: Firm) -> None:
     await furnish(firm)
     bob = await person(firm, BOB)
 
@@ -53,7 +53,7 @@ async def test_an_edit_stopped_anywhere(firm: Firm) -> None:
     assert await stop_everywhere(firm, act, hold, kind="profile.edit") > 25
 
 
-async def test_an_edit_in_the_database_alone_stopped_anywhere(sqlite_firm: Firm) -> None:
+async def test_an_edit_in_the_database_only_survives_any_crash(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     lou = await person(firm, "lou@example.com")
 
@@ -69,7 +69,7 @@ async def test_an_edit_in_the_database_alone_stopped_anywhere(sqlite_firm: Firm)
     assert await stop_everywhere(firm, act, hold, kind="profile.edit") > 10
 
 
-async def test_making_someone_stopped_anywhere(firm: Firm) -> None:
+async def test_creating_survives_any_crash(firm: Firm) -> None:
     await furnish(firm)
 
     async def act(n: int) -> object:
@@ -89,7 +89,7 @@ async def test_making_someone_stopped_anywhere(firm: Firm) -> None:
 
 
 @pytest.mark.parametrize("choice", ["delete", "ban", "keep"])
-async def test_deleting_stopped_anywhere(sqlite_firm: Firm, choice: str) -> None:
+async def test_deleting_survives_any_crash(sqlite_firm: Firm, choice: str) -> None:
     firm = await furnish(sqlite_firm)
     service = users_of(firm)
 
@@ -113,7 +113,7 @@ async def test_deleting_stopped_anywhere(sqlite_firm: Firm, choice: str) -> None
 
 
 @pytest.mark.parametrize("choice", ["delete", "ban"])
-async def test_restoring_stopped_anywhere(sqlite_firm: Firm, choice: str) -> None:
+async def test_restoring_survives_any_crash(sqlite_firm: Firm, choice: str) -> None:
     firm = await furnish(sqlite_firm)
     service = users_of(firm)
 
@@ -135,7 +135,7 @@ async def test_restoring_stopped_anywhere(sqlite_firm: Firm, choice: str) -> Non
 
 
 @pytest.mark.parametrize("what", ["ban", "unban"])
-async def test_a_ban_and_its_end_stopped_anywhere(sqlite_firm: Firm, what: str) -> None:
+async def test_banning_and_unbanning_survive_any_crash(sqlite_firm: Firm, what: str) -> None:
     firm = await furnish(sqlite_firm)
     service = users_of(firm)
     bob = await person(firm, BOB)
@@ -153,7 +153,7 @@ async def test_a_ban_and_its_end_stopped_anywhere(sqlite_firm: Firm, what: str) 
     assert await stop_everywhere(firm, act, hold, kind=f"user.{what}", prepare=prepare) > 15
 
 
-async def test_a_forced_address_stopped_anywhere(sqlite_firm: Firm) -> None:
+async def test_a_forced_email_change_survives_any_crash(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm, policy="force")
     bob = await person(firm, BOB)
 
@@ -169,7 +169,7 @@ async def test_a_forced_address_stopped_anywhere(sqlite_firm: Firm) -> None:
     assert await stop_everywhere(firm, act, hold, kind="profile.email") > 15
 
 
-async def test_sending_a_code_stopped_anywhere(firm: Firm) -> None:
+async def test_sending_a_code_survives_any_crash(firm: Firm) -> None:
     """The address is added once, not proven, and nothing is mirrored; whoever has the code can go on."""
     await furnish(firm, policy="verify")
     bob = await person(firm, BOB)
@@ -187,7 +187,7 @@ async def test_sending_a_code_stopped_anywhere(firm: Firm) -> None:
 
 
 @pytest.mark.parametrize("name", ["sqlite", "postgresql"])
-async def test_proving_by_a_code_stopped_anywhere(request: pytest.FixtureRequest, clerk_key: str, name: str) -> None:
+async def test_verifying_a_code_survives_any_crash(request: pytest.FixtureRequest, clerk_key: str, name: str) -> None:
     """Proven and the primary one, on both sides, or else the code was not tried and can be given again."""
     url = request.getfixturevalue("sqlite_migrated_url" if name == "sqlite" else "postgres_migrated_url")
     firm = await furnish(make_firm(url, private_key=clerk_key), policy="verify")
@@ -222,7 +222,7 @@ async def test_proving_by_a_code_stopped_anywhere(request: pytest.FixtureRequest
     assert at > 25
 
 
-async def test_inviting_anew_stopped_anywhere(firm: Firm) -> None:
+async def test_reinviting_survives_any_crash(firm: Firm) -> None:
     """One membership: nobody is out before the invitation is there, and there is one invitation."""
     await furnish(firm)
     service = users_of(firm)
@@ -249,7 +249,7 @@ async def test_inviting_anew_stopped_anywhere(firm: Firm) -> None:
     assert await stop_everywhere(firm, act, hold, kind="profile.reinvite", prepare=prepare) > 25
 
 
-async def test_a_password_stopped_anywhere_is_set_or_needs_a_person(sqlite_firm: Firm) -> None:
+async def test_a_password_is_set_or_needs_attention_after_any_crash(sqlite_firm: Firm) -> None:
     """It is kept nowhere, so that what was stopped can't go on: it says so, whether Clerk has it or not."""
     firm = await furnish(sqlite_firm)
     bob = await person(firm, BOB)

@@ -69,15 +69,15 @@ def users(
 
 
 @app.command()
-def user(person: UserArgument, as_json: JsonOption = False) -> None:
+def user(user_ref: UserArgument, as_json: JsonOption = False) -> None:
     """Show one user."""
-    profile = _run_on_user(person, lambda service, user_id: service.get(BREAK_GLASS_PRINCIPAL, user_id))
+    profile = _run_on_user(user_ref, lambda service, user_id: service.get(BREAK_GLASS_PRINCIPAL, user_id))
     _print(make_user(profile), as_json)
 
 
 @app.command()
 def edit(
-    person: UserArgument,
+    user_ref: UserArgument,
     first_name: TextOption = None,
     last_name: TextOption = None,
     username: TextOption = None,
@@ -86,7 +86,7 @@ def edit(
 ) -> None:
     """Edit a profile, in Clerk and here; an empty text clears a name. For the email address see user-email."""
     body = _parse_data(UpdateUserRequest, data, first_name=first_name, last_name=last_name, username=username)
-    _print(_edit_profile(person, body.to_changes()), as_json)
+    _print(_edit_profile(user_ref, body.to_changes()), as_json)
 
 
 @app.command("user-create")
@@ -109,7 +109,7 @@ def create(
 
 @app.command("user-delete")
 def delete(
-    person: UserArgument,
+    user_ref: UserArgument,
     clerk: Annotated[
         str, typer.Option(help="In Clerk: delete, only ban, or keep (and end their sessions).")
     ] = "delete",
@@ -120,35 +120,35 @@ def delete(
         raise PermanentError("--clerk is delete, ban or keep.", code="unknown_choice")
     choice: Any = clerk
     profile = _run_on_user(
-        person, lambda service, user_id: service.delete(BREAK_GLASS_PRINCIPAL, user_id, clerk=choice)
+        user_ref, lambda service, user_id: service.delete(BREAK_GLASS_PRINCIPAL, user_id, clerk=choice)
     )
     _print(make_user(profile), as_json)
 
 
 @app.command("user-restore")
-def restore(person: UserArgument, as_json: JsonOption = False) -> None:
+def restore(user_ref: UserArgument, as_json: JsonOption = False) -> None:
     """Restore a deleted user; without a Clerk account where Clerk has deleted it."""
-    profile = _run_on_user(person, lambda service, user_id: service.restore(BREAK_GLASS_PRINCIPAL, user_id))
+    profile = _run_on_user(user_ref, lambda service, user_id: service.restore(BREAK_GLASS_PRINCIPAL, user_id))
     _print(make_user(profile), as_json)
 
 
 @app.command("user-ban")
-def ban(person: UserArgument, as_json: JsonOption = False) -> None:
+def ban(user_ref: UserArgument, as_json: JsonOption = False) -> None:
     """Ban a user; where Clerk's plan has no bans they are deactivated here and signed out everywhere."""
-    profile, note = _run_on_user(person, lambda service, user_id: service.ban(BREAK_GLASS_PRINCIPAL, user_id))
+    profile, note = _run_on_user(user_ref, lambda service, user_id: service.ban(BREAK_GLASS_PRINCIPAL, user_id))
     _print(make_user(profile, note=note), as_json)
 
 
 @app.command("user-unban")
-def unban(person: UserArgument, as_json: JsonOption = False) -> None:
+def unban(user_ref: UserArgument, as_json: JsonOption = False) -> None:
     """Unban a user; lifts a deactivation of the whole account, too."""
-    profile = _run_on_user(person, lambda service, user_id: service.unban(BREAK_GLASS_PRINCIPAL, user_id))
+    profile = _run_on_user(user_ref, lambda service, user_id: service.unban(BREAK_GLASS_PRINCIPAL, user_id))
     _print(make_user(profile), as_json)
 
 
 @app.command("user-email")
 def email(
-    person: UserArgument,
+    user_ref: UserArgument,
     address: Annotated[str, typer.Argument(help="The new email address.")],
     yes: Annotated[
         bool, typer.Option("--yes", help="Send new invitations and deactivate the old account without confirmation.")
@@ -156,7 +156,7 @@ def email(
     as_json: JsonOption = False,
 ) -> None:
     """Change an email address by the policy INSTEP_EMAIL_CHANGE; asks before it sends new invitations."""
-    result = _edit_profile(person, UserChanges(email=address))
+    result = _edit_profile(user_ref, UserChanges(email=address))
     if isinstance(result, EmailChangeResult) and result.requires_invitation:
         if not as_json:
             for consequence in result.consequences:
@@ -164,7 +164,7 @@ def email(
             yes = yes or typer.confirm("Continue?")
         if yes:
             change = _run_on_user(
-                person, lambda service, user_id: service.change_email(BREAK_GLASS_PRINCIPAL, user_id, address)
+                user_ref, lambda service, user_id: service.change_email(BREAK_GLASS_PRINCIPAL, user_id, address)
             )
             result = make_email_change_result(change)
     _print(result, as_json)
@@ -172,44 +172,44 @@ def email(
 
 @app.command("user-verify")
 def verify(
-    person: UserArgument,
+    user_ref: UserArgument,
     verification: Annotated[str, typer.Argument(help="The verification that user-email printed.")],
     code: Annotated[str, typer.Option(prompt=True, hide_input=True, help="The code that was sent.")],
     as_json: JsonOption = False,
 ) -> None:
     """Verify a new email address by the code that was sent to it."""
     change = _run_on_user(
-        person, lambda service, user_id: service.verify_email(BREAK_GLASS_PRINCIPAL, user_id, verification, code)
+        user_ref, lambda service, user_id: service.verify_email(BREAK_GLASS_PRINCIPAL, user_id, verification, code)
     )
     _print(make_email_change_result(change), as_json)
 
 
 @app.command("user-password")
 def password(
-    person: UserArgument,
+    user_ref: UserArgument,
     secret: Annotated[str, typer.Option("--password", prompt="Password", hide_input=True)],
     as_json: JsonOption = False,
 ) -> None:
     """Set a password, in Clerk only; prompts for it and never stores it here."""
     profile = _run_on_user(
-        person, lambda service, user_id: service.set_password(BREAK_GLASS_PRINCIPAL, user_id, secret)
+        user_ref, lambda service, user_id: service.set_password(BREAK_GLASS_PRINCIPAL, user_id, secret)
     )
     _print(make_user(profile), as_json)
 
 
-def _run_on_user(person: str, call: Callable[[UserService, str], Awaitable[Result]]) -> Result:
+def _run_on_user(user_ref: str, call: Callable[[UserService, str], Awaitable[Result]]) -> Result:
     """Call the service with the id of a user who is given by id or email address."""
 
     async def run(services: Services) -> Result:
-        return await call(services.users, await _resolve_user_id(services.users, person))
+        return await call(services.users, await _resolve_user_id(services.users, user_ref))
 
     result: Result = run_with_services(run)
     return result
 
 
-def _edit_profile(person: str, changes: UserChanges) -> User | EmailChangeResult:
+def _edit_profile(user_ref: str, changes: UserChanges) -> User | EmailChangeResult:
     result: UserProfile | EmailChange = _run_on_user(
-        person, lambda service, user_id: service.edit_profile(BREAK_GLASS_PRINCIPAL, user_id, changes)
+        user_ref, lambda service, user_id: service.edit_profile(BREAK_GLASS_PRINCIPAL, user_id, changes)
     )
     return make_email_change_result(result) if isinstance(result, EmailChange) else make_user(result)
 

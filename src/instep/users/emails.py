@@ -79,7 +79,7 @@ class ReinvitationPlan(Struct, frozen=True, kw_only=True):
     """Memberships of a user who gets a new address.
 
     `movable` can be invited again (or just were, by the same request); `kept` belong to organizations that do not exist
-    in Clerk. `has_memberships`: the user has any, including those that the caller may not see.
+    in Clerk and stay as they are. `has_memberships`: the user has any, including those that the caller may not see.
     """
 
     movable: list[UserMembership]

@@ -257,10 +257,10 @@ class UserPages:
             result = await self.users.list(caller, user_filter)
         except ChangeRejectedError as error:
             return self.console.refused(request, error)
-        kept = {name: text for name, text in (("q", query), ("status", params.get("status", ""))) if text}
+        filters = {name: text for name, text in (("q", query), ("status", params.get("status", ""))) if text}
         variables: dict[str, Any] = {
             "rows": [self._build_view(it, f"/users/{it.user.id}") for it in result.rows],
-            "more": f"/users?{urlencode({**kept, 'cursor': result.next_cursor})}" if result.next_cursor else None,
+            "more": f"/users?{urlencode({**filters, 'cursor': result.next_cursor})}" if result.next_cursor else None,
             "statuses": [(status, make_user_badge(status, self.console.words)) for status in USER_STATUSES],
             "status_filter": statuses[0] if statuses else "",
             "query": query,

@@ -9,9 +9,10 @@ from instep.mirror.user_repository import UserRow
 from instep.users.models import UserMembership, UserProfile, UserSearchResult
 from instep.users.schemas import UserList, encode_user_list, make_user_list
 
+EMPTY_FIELDS: dict[str, Any] = dict.fromkeys(UserRow.__struct_fields__)
 BLANK_USER = UserRow(
     **(
-        dict.fromkeys(UserRow.__struct_fields__)
+        EMPTY_FIELDS
         | {"id": "usr_1", "is_email_verified": False, "is_active": True, "is_banned": False, "joined_at": 1_000}
         | {"public_metadata": {}, "attributes": {}}
     )

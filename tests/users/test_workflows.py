@@ -232,7 +232,8 @@ async def test_reinviting_survives_any_crash(firm: Firm) -> None:
         async with firm.clerk() as clerk:
             path = f"/v1/organizations/{firm.organization_id('acme')}/memberships"
             await clerk.post(path, json={"user_id": made.user.clerk_id, "role": "org:member"})
-        return await firm.settle()
+        await firm.settle()
+        return None
 
     async def act(n: int) -> object:
         id = (await person(firm, f"old{n}@example.com")).id

@@ -35,7 +35,7 @@ check: .venv/dev.stamp
 .PHONY: proof
 proof: .venv/dev.stamp
 	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 tests/domain tests/members/test_merge.py tests/clerk/test_parsing.py tests/clerk/test_webhook_signature.py tests/stories/test_machine.py tests/stories/test_machine_sync.py
-	PROOF=exhaustive $(BIN)/python -m pytest -n 2 tests/operations tests/members/test_procedures.py tests/users/test_procedures.py
+	PROOF=exhaustive $(BIN)/python -m pytest -n 2 tests/operations tests/members/test_procedures.py tests/users/test_workflows.py
 	$(BIN)/python -m tests.proof.replicas
 	$(BIN)/python -m tests.proof.soak
 	$(BIN)/python -m tests.proof.mutants

@@ -14,14 +14,14 @@ from instep.operations.workflow import Operation, OperationRequest
 from instep.users.models import UserChanges
 from tests.support.commands import call, firm_of_commands
 from tests.support.world import Firm, make_firm
-from tests.users.firms import BOB, furnish, profiles_of
+from tests.users.firms import BOB, furnish, users_of
 
 
 @pytest.fixture
 def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
     async def make() -> Firm:
         firm = await furnish(make_firm(sqlite_migrated_url))
-        await profiles_of(firm).edit(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), UserChanges(first_name="Robert"))
+        await users_of(firm).edit_profile(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), UserChanges(first_name="Robert"))
         return firm
 
     with firm_of_commands(make, cli_operations, monkeypatch) as firm:

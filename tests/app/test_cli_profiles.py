@@ -46,7 +46,7 @@ def test_a_profile_is_edited_on_both_sides(firm: Firm) -> None:
     assert there is not None
     assert there.first_name == "Robert"
     for data in ("[]", "{", '{"odd": 1}'):
-        with pytest.raises(PermanentError, match="--data can't be used"):
+        with pytest.raises(PermanentError, match="--data is not valid"):
             call("edit", BOB, "--data", data)
 
 
@@ -75,12 +75,12 @@ def test_an_address_asks_before_it_invites_anew(firm: Firm) -> None:
 
 def test_a_password_is_asked_for(firm: Firm) -> None:
     assert "active" in call("user-password", BOB, text="correct horse battery\n")
-    with pytest.raises(PermanentError, match="Clerk does not take this password"):
+    with pytest.raises(PermanentError, match="Clerk does not accept this password"):
         call("user-password", BOB, text="short\n")
 
 
 def test_a_new_address_is_proven_by_its_code(firm: Firm) -> None:
-    object.__setattr__(firm.services.profiles.change_email, "policy", "verify")
+    object.__setattr__(firm.services.users.emails, "policy", "verify")
     new = "robert+clerk_test@example.com"
     begun = told("user-email", BOB, new)
     assert "instep user-verify" in call("user-email", BOB, new)

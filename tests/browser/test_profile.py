@@ -3,12 +3,12 @@
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from instep.users.policies import SYNC_FAILED
 from tests.browser.conftest import Office
 from tests.browser.test_members import faults_by_axe
 from tests.support.browser import NewPage
 from tests.users.firms import ADA, BOB, LOU, clerk_user, furnish, person, recover, silence
 
+SYNC_FAILED = "Failed to sync with Clerk authentication system"
 REFUSED = [r"status of (4\d\d|503)"]
 
 
@@ -80,12 +80,12 @@ def test_a_failure_of_clerks_is_rolled_back_where_it_was_typed_and_in_the_row(of
     expect(form.get_by_role("alert")).to_contain_text(f"{SYNC_FAILED}: Clerk failed with status 500.")
     field = form.get_by_label("First name")
     expect(field).to_have_value("Bob")
-    expect(form).to_contain_text("Back to what is stored; “Robert” was not saved.")
+    expect(form).to_contain_text("Reset to the stored value; “Robert” was not saved.")
     assert faults_by_axe(page) == []
     assert held.evaluate("seen => seen") == ["Robert Brown", "Bob Brown"]
     expect(row(page, "Bob Brown")).to_contain_text(SYNC_FAILED)
     assert (stored(office, BOB), in_clerk(office, BOB)) == ("Bob", "Bob")
-    form.get_by_role("button", name="Try it again").click()
+    form.get_by_role("button", name="Try again").click()
     expect(field).to_have_value("Robert")
     expect(field).to_be_focused()
     form.get_by_role("button", name="Save").click()
@@ -110,19 +110,19 @@ def test_what_a_person_can_mend_stays_as_it_was_typed(office: Office, page: Page
     expect(form.get_by_label("Username")).to_have_value("bobby")
     page.keyboard.press("Escape")
     for typed, said in ((ADA, f"Someone else already uses {ADA}. Nothing was changed."), ("no address", "email")):
-        form = open_form(page, "Lou", "Change e-mail")
-        form.get_by_label("New e-mail address").fill(typed)
-        form.get_by_role("button", name="Change address").click()
+        form = open_form(page, "Lou", "Change email")
+        form.get_by_label("New email address").fill(typed)
+        form.get_by_role("button", name="Change email").click()
         expect(form.get_by_role("alert")).to_contain_text(said)
-        expect(form.get_by_label("New e-mail address")).to_have_value(typed)
+        expect(form.get_by_label("New email address")).to_have_value(typed)
         page.keyboard.press("Escape")
     assert office.run(person(office.firm, LOU)).email == LOU
 
 
 def test_the_address_of_someone_in_clerk_requires_an_invitation(office: Office, page: Page) -> None:
-    form = open_form(page, "Bob Brown", "Change e-mail")
-    form.get_by_label("New e-mail address").fill("robert@example.com")
-    form.get_by_role("button", name="Change address").click()
+    form = open_form(page, "Bob Brown", "Change email")
+    form.get_by_label("New email address").fill("robert@example.com")
+    form.get_by_role("button", name="Change email").click()
     offer = page.get_by_role("alertdialog", name="Invite robert@example.com and deactivate the old account?")
     expect(offer).to_contain_text(f"{BOB} is deactivated there.")
     offer.get_by_role("link", name="Cancel").click()

@@ -79,7 +79,7 @@ async def edits(firm: Firm, services: Services, who: str) -> list[Awaitable[Any]
     an invitation."""
     access = await access_of(firm, None)
     own, role = (BOB, EVE) if who == "A" else (DAN, ADA)
-    edit, changes = services.profiles.edit, services.members.changes
+    edit, changes = services.users.edit_profile, services.members.changes
     wanted = InvitationRequest(email=f"{who.lower()}@new.example", role="org:member")
     return [
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id(own), UserChanges(first_name=f"Own{who}")),

@@ -1,4 +1,4 @@
-"""Two firms and a person without a Clerk account, for the tests of profiles; and hands to break Clerk with."""
+"""Two organizations and a user without a Clerk account, and failures of Clerk, for the tests of users."""
 
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -56,16 +56,16 @@ async def furnish(firm: Firm, *, policy: EmailChangePolicy | None = None) -> Fir
     """Everybody of SEED, in Clerk and in the mirror, and Lou in the mirror alone."""
     firm.emulator.seed(SEED)
     await firm.settle()
-    profiles = profiles_of(firm)
-    await profiles.manage.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=LOU, first_name="Lou"), in_clerk=False)
+    service = users_of(firm)
+    await service.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=LOU, first_name="Lou"), in_clerk=False)
     if policy is not None:
-        object.__setattr__(profiles.change_email, "policy", policy)  # also where the editing flow has it
+        object.__setattr__(service.emails, "policy", policy)
     return firm
 
 
-def profiles_of(firm: Firm) -> UserService:
-    """What is tested here."""
-    return firm.services.profiles
+def users_of(firm: Firm) -> UserService:
+    """Return the service under test."""
+    return firm.services.users
 
 
 async def principal_of(firm: Firm, email: str) -> Principal:

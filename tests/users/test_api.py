@@ -1,4 +1,4 @@
-"""People through REST: the table of the profile edit, and every other door with its refusals."""
+"""Users through REST: every case of the profile edit, and all other routes with their refusals."""
 
 from typing import Any
 
@@ -77,7 +77,7 @@ async def test_the_address_of_someone_in_clerk_requires_an_invitation(firm: Firm
     assert body["consequences"] == [
         f"robert@example.com is invited to Acme as org:member, and {BOB} is deactivated there.",
         f"robert@example.com is invited to Beta as org:member, and {BOB} is deactivated there.",
-        f"{BOB} can't sign in any more after that. The person signs in anew, as robert@example.com.",
+        f"{BOB} can no longer sign in after that. The user signs in with robert@example.com instead.",
     ]
     assert await mirrored(firm) == before
     assert [it.kind for it in await operations(firm)] == ["user.create"]
@@ -145,7 +145,7 @@ async def test_a_duplicate_username_is_an_error_and_changes_nothing(sqlite_firm:
     assert await mirrored(firm) == before
 
 
-async def test_a_lost_answer_is_found_out_where_it_had_worked(firm: Firm) -> None:
+async def test_a_lost_response_is_resolved_where_the_call_took_effect(firm: Firm) -> None:
     await furnish(firm)
     silence(firm, "PATCH", "/users/", after=True)
     answer = await edit(firm, BOB, first_name="Robert")
@@ -153,7 +153,7 @@ async def test_a_lost_answer_is_found_out_where_it_had_worked(firm: Firm) -> Non
     await require_equal(firm)
 
 
-async def test_a_lost_answer_is_found_out_where_it_had_not_worked(firm: Firm) -> None:
+async def test_a_lost_response_is_resolved_where_the_call_had_no_effect(firm: Firm) -> None:
     await furnish(firm)
     silence(firm, "PATCH", "/users/", after=False)
     answer = await edit(firm, BOB, first_name="Robert")
@@ -179,7 +179,7 @@ async def test_without_a_key_nothing_is_changed(migrated_url: str, clerk_key: st
     await firm.close()
 
 
-async def test_a_limit_of_clerks_is_waited_for(sqlite_firm: Firm) -> None:
+async def test_a_rate_limit_of_clerk_is_waited_for(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     firm.emulator.fail("UpdateUser", status=429, retry_after=600, count=1)
     answer = await edit(firm, BOB, first_name="Robert")
@@ -191,7 +191,7 @@ async def test_a_limit_of_clerks_is_waited_for(sqlite_firm: Firm) -> None:
     assert (await person(firm, BOB)).first_name == "Robert"
 
 
-async def test_metadata_that_are_refused_after_the_names_need_a_person(sqlite_firm: Firm) -> None:
+async def test_metadata_refused_after_the_names_needs_attention(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     refuse(firm, "UpdateUserMetadata", "form_param_value_invalid")
     answer = await edit(firm, BOB, first_name="Robert", public_metadata={"a": 1}, attributes={"a": 1})
@@ -216,7 +216,7 @@ async def test_metadata_that_are_refused_after_the_names_need_a_person(sqlite_fi
         ({"first_name": "A", "email": "new@example.com"}, "email_alone"),
     ],
 )
-async def test_what_can_not_be_is_said_before_anything_is_tried(
+async def test_invalid_input_is_refused_before_anything_is_tried(
     sqlite_firm: Firm, fields: dict[str, Any], code: str
 ) -> None:
     firm = await furnish(sqlite_firm)
@@ -226,7 +226,7 @@ async def test_what_can_not_be_is_said_before_anything_is_tried(
     assert await operations(firm) == before
 
 
-async def test_nobody_is_a_404(sqlite_firm: Firm) -> None:
+async def test_an_unknown_user_is_a_404(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     async with firm.api() as api:
         for path, code in (("usr_none", "user_not_found"), ("x" * 300, "user_not_found"), ("%00", "http_404")):
@@ -234,7 +234,7 @@ async def test_nobody_is_a_404(sqlite_firm: Firm) -> None:
             assert (answer.status_code, answer.json()["code"]) == (404, code)
 
 
-async def test_pressing_twice_edits_once(sqlite_firm: Firm) -> None:
+async def test_a_repeated_request_edits_once(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     async with firm.api() as api:
         for _ in range(2):
@@ -243,7 +243,7 @@ async def test_pressing_twice_edits_once(sqlite_firm: Firm) -> None:
     assert len(await operations(firm, "profile.edit")) == 1
 
 
-async def test_making_someone_in_clerk_and_here(firm: Firm) -> None:
+async def test_a_user_is_created_in_clerk_and_here(firm: Firm) -> None:
     await furnish(firm)
     new = {"email": "Dora@example.com", "first_name": "Dora", "username": "dora", "public_metadata": {"role": "admin"}}
     async with firm.api() as api:
@@ -290,7 +290,7 @@ async def test_deleting_and_restoring(firm: Firm) -> None:
 
 
 @pytest.mark.parametrize("choice", ["ban", "keep"])
-async def test_deleting_here_and_not_in_clerk_is_taken_back_whole(firm: Firm, choice: str) -> None:
+async def test_deleting_here_and_not_in_clerk_is_fully_undone(firm: Firm, choice: str) -> None:
     await furnish(firm)
     bob = await person(firm, BOB)
     before = await standing(firm, bob.id)
@@ -308,7 +308,7 @@ async def test_deleting_here_and_not_in_clerk_is_taken_back_whole(firm: Firm, ch
     await require_equal(firm)
 
 
-async def test_banning_and_letting_in_again(firm: Firm) -> None:
+async def test_banning_and_unbanning(firm: Firm) -> None:
     await furnish(firm)
     bob = await person(firm, BOB)
     async with firm.api() as api:
@@ -332,13 +332,15 @@ async def test_a_plan_without_bans_deactivates_here_and_signs_out(firm: Firm) ->
             async with firm.api() as api:
                 banned = (await api.post(f"/v1/users/{bob.id}/ban")).json()
             assert banned["status"] == "deactivated"
-            assert banned["note"] == "Your Clerk plan has no bans. Deactivated here, and signed out everywhere."
+            assert (
+                banned["note"] == "Your Clerk plan does not include bans. Deactivated here, and signed out everywhere."
+            )
         assert (await clerk.get(f"/v1/sessions/{session['id']}")).json()["status"] == "revoked"
     async with firm.api() as api:
         assert (await api.post(f"/v1/users/{bob.id}/unban")).json()["status"] == "active"
 
 
-async def test_the_last_admin_is_neither_deleted_nor_banned_nor_invited_anew(sqlite_firm: Firm) -> None:
+async def test_the_last_admin_is_neither_deleted_nor_banned_nor_reinvited(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     id = (await person(firm, ADA)).id
     async with firm.api() as api:
@@ -352,7 +354,7 @@ async def test_the_last_admin_is_neither_deleted_nor_banned_nor_invited_anew(sql
     assert answers[0].json()["detail"] == "This is the last admin. Make someone else an admin first. (Acme)"
 
 
-async def test_the_list_has_everyone_with_where_they_stand(firm: Firm) -> None:
+async def test_the_list_has_all_users_with_their_status(firm: Firm) -> None:
     await furnish(firm)
     bob, cleo, lou = [await person(firm, it) for it in (BOB, CLEO, LOU)]
     async with firm.api() as api:
@@ -382,7 +384,7 @@ async def test_the_list_has_everyone_with_where_they_stand(firm: Firm) -> None:
         ]
 
 
-async def test_pages_go_on_where_they_ended(sqlite_firm: Firm) -> None:
+async def test_pages_continue_where_the_previous_ended(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     seen: list[str] = []
     async with firm.api() as api:
@@ -401,7 +403,7 @@ async def test_pages_go_on_where_they_ended(sqlite_firm: Firm) -> None:
     assert seen[0] == LOU
 
 
-async def test_nobody_who_is_not_signed_in_learns_anything(sqlite_firm: Firm) -> None:
+async def test_nothing_is_revealed_without_signing_in(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     async with firm.api(key=None) as api:
         for method, path in (("GET", ""), ("POST", ""), ("GET", "/x"), ("PATCH", "/x"), ("DELETE", "/x")):

@@ -1,4 +1,4 @@
-"""Somebody's sessions: seen by whom they concern, ended in Clerk and here, and never those of another."""
+"""Sessions of a user: visible to the user, ended in Clerk and here, never those of another user."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from instep.auth.authenticator import SESSION_COOKIE
 from instep.auth.principal import BREAK_GLASS_PRINCIPAL
 from instep.domain.models import SessionClaims
 from tests.support.world import Firm
-from tests.users.firms import ADA, BOB, LOU, furnish, operations, person, profiles_of, stop_everywhere
+from tests.users.firms import ADA, BOB, LOU, furnish, operations, person, stop_everywhere, users_of
 
 pytestmark = pytest.mark.anyio
 
 
 async def sign_in(firm: Firm, email: str) -> str:
-    """A session of somebody's in Clerk."""
+    """Create a session of a user in Clerk; return its id."""
     async with firm.clerk() as clerk:
         answer = await clerk.post("/v1/sessions", json={"user_id": firm.user_id(email)})
     assert answer.status_code == 200, answer.text
@@ -50,7 +50,7 @@ async def test_one_session_ends_in_clerk_and_on_the_console(firm: Firm) -> None:
     assert [it.state for it in await operations(firm, "user.sessions")] == ["settled"]
 
 
-async def test_all_of_them_end(firm: Firm) -> None:
+async def test_all_sessions_end(firm: Firm) -> None:
     await furnish(firm)
     for _ in range(2):
         await sign_in(firm, BOB)
@@ -60,7 +60,7 @@ async def test_all_of_them_end(firm: Firm) -> None:
     assert await listed(firm, ADA) == [other]
 
 
-async def test_another_persons_session_is_not_there(sqlite_firm: Firm) -> None:
+async def test_the_session_of_another_user_is_not_found(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     other = await sign_in(firm, ADA)
     status, body = await end(firm, BOB, session=other)
@@ -69,7 +69,7 @@ async def test_another_persons_session_is_not_there(sqlite_firm: Firm) -> None:
     assert (await end(firm, LOU))[1]["code"] == "no_clerk_account"
 
 
-async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
+async def test_a_lost_response_is_resolved(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     session = await sign_in(firm, BOB)
     firm.emulator.fail("RevokeSession", status=500, count=1)
@@ -78,7 +78,7 @@ async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
     assert await listed(firm, BOB) == [session]
 
 
-async def test_the_same_request_twice_gives_the_same_answer(sqlite_firm: Firm) -> None:
+async def test_a_repeated_request_gets_the_same_response(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     session, other = await sign_in(firm, BOB), await sign_in(firm, BOB)
     path, key = f"/v1/users/{(await person(firm, BOB)).id}/sessions/end", {"idempotency-key": "once"}
@@ -88,7 +88,7 @@ async def test_the_same_request_twice_gives_the_same_answer(sqlite_firm: Firm) -
     assert len(await operations(firm, "user.sessions")) == 1
 
 
-async def test_ending_all_of_them_stopped_anywhere(firm: Firm) -> None:
+async def test_ending_all_sessions_survives_any_crash(firm: Firm) -> None:
     await furnish(firm)
     bob = await person(firm, BOB)
 
@@ -96,7 +96,7 @@ async def test_ending_all_of_them_stopped_anywhere(firm: Firm) -> None:
         return [await sign_in(firm, BOB) for _ in range(2)]
 
     async def act(_n: int) -> object:
-        return await profiles_of(firm).end_sessions(BREAK_GLASS_PRINCIPAL, bob.id)
+        return await users_of(firm).revoke_sessions(BREAK_GLASS_PRINCIPAL, bob.id)
 
     async def hold(_n: int, was_kept: bool) -> None:
         assert (await listed(firm, BOB) == []) is was_kept

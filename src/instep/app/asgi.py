@@ -285,7 +285,7 @@ def make_app(services: Services) -> InstepAsgiApp:
         applications_router(admin=make_admin_resolver(services), applications=services.invitations.applications)
     )
     _add_audit_and_operations(app, services, access)
-    app.include_router(users_router(principal=make_principal_resolver(services), profiles=services.profiles))
+    app.include_router(users_router(principal=make_principal_resolver(services), users=services.users))
     app.include_router(keys_router(principal=make_principal_resolver(services), access=access, keys=services.keys))
     _add_sync(app, services)
     app.router.routes.extend(enforce_input_limits(make_page_routes(services)))

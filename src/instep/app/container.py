@@ -55,9 +55,8 @@ from instep.members.workflows import MemberWorkflows
 from instep.operations.executor import OperationExecutor
 from instep.operations.service import OperationService
 from instep.operations.workflow import Operation, OperationRequest, Workflows
-from instep.users import context
-from instep.users.service import UserService, make_user_service
-from instep.users.service import make_user_workflows as profile_procedures
+from instep.users.context import UserCommandContext
+from instep.users.service import UserService, make_user_service, make_user_workflows
 from instep.users.workflows import EphemeralSecrets
 from instep.webhooks.processor import DeliveryProcessor, ProcessingResult
 from instep.webhooks.receiver import WebhookReceiver
@@ -94,7 +93,7 @@ class Services:
     limiter: PrincipalRateLimiter | None
     keys: ApiKeyService
     members: MemberService
-    profiles: UserService
+    users: UserService
     runner: OperationExecutor
     invite: InvitationSender
     invitations: service.InvitationService
@@ -173,8 +172,8 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         limiter=make_api_rate_limiter(settings),
         keys=keys,
         members=make_members(settings, runner, clerk, live, clock),
-        profiles=make_user_service(
-            context.UserCommandContext(db, runner, parse_instance_admins(settings), live.publish, clock),
+        users=make_user_service(
+            UserCommandContext(db, runner, parse_instance_admins(settings), live.publish, clock),
             held,
             clerk,
             policy=settings.instep_email_change,
@@ -270,7 +269,7 @@ def make_workflows(
     return {
         **workflows.make_invitation_workflows(clerk, record_audit),
         **MemberWorkflows(clerk, clock).all(),
-        **profile_procedures(clerk, held, clock),
+        **make_user_workflows(clerk, held, clock),
     }
 
 

@@ -38,7 +38,7 @@ from instep.sync.messages import describe_freshness
 from instep.sync.models import Freshness
 from instep.sync.pages import SyncPages
 from instep.sync.repository import find_freshness
-from instep.users.models import UserFilter as UsersAsk
+from instep.users.models import UserFilter
 from instep.users.pages import UserDetailPages, UserPages
 from instep.webhooks.pages import DeliveryPages, DeliveryPersonMatch
 from instep.webhooks.repository import count_failed
@@ -63,8 +63,8 @@ def make_palette_search(
         principal = asker.principal if isinstance(asker, OrganizationAccess) else asker
         found = await within(asker, text) if isinstance(asker, OrganizationAccess) else {}
         if principal.is_instance_admin and len(found) < MAX_COMMANDS_PER_GROUP:
-            users = await services.profiles.users.list(principal, UsersAsk(limit=MAX_COMMANDS_PER_GROUP, query=text))
-            others = [it.person for it in users.rows if it.person.id not in found]
+            users = await services.users.list(principal, UserFilter(limit=MAX_COMMANDS_PER_GROUP, query=text))
+            others = [it.user for it in users.rows if it.user.id not in found]
             found |= {it.id: _build_person_command(it.name, it, f"/users/{it.id}") for it in others}
         return list(found.values())
 
@@ -99,8 +99,8 @@ def make_page_routes(services: Services) -> list[Route]:
         *InvitationActionPages(console=console, desk=services.invitations).routes(),
         *ApplicationInvitationPages(console=console, applications=services.invitations.applications).routes(),
         *history.routes(),
-        *UserPages(console=console, profiles=services.profiles, roles=_get_default_role_names(services)).routes(),
-        *UserDetailPages(console=console, profiles=services.profiles).routes(),
+        *UserPages(console=console, users=services.users, roles=_get_default_role_names(services)).routes(),
+        *UserDetailPages(console=console, users=services.users).routes(),
         *ApiKeyPages(console=console, keys=services.keys, names=_make_name_lookup(services)).routes(),
         *PalettePages(console=console, people=make_palette_search(services)).routes(),
         *make_sync_pages(services, console).routes(),

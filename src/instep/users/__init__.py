@@ -1,1 +1,1 @@
-"""Profiles: people of the whole installation, edited, made, deleted and restored on both sides."""
+"""Users of the whole installation: edit, create, delete, ban and restore them in Clerk and in the database."""

@@ -33,158 +33,179 @@ from instep.users.service import UserService
 PrincipalResolver = Callable[[Request], Awaitable[Principal | Response]]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Kept and under way: it is not known yet whether Clerk did it; `operation` tells the end."},
-    401: {"description": "Nobody is signed in."},
-    403: {"description": "Not yours to change. Nothing was changed."},
-    404: {"description": "No such person, or not one you may see (`user_not_found`)."},
-    409: {"description": "It can't be done as things stand. Nothing was changed."},
-    422: {"description": "The input can't be used. Nothing was changed."},
+    202: {"description": "Accepted; the outcome in Clerk is not known yet. `operation` shows the result later."},
+    401: {"description": "Not signed in."},
+    403: {"description": "Not permitted. Nothing was changed."},
+    404: {"description": "The user does not exist, or you may not see them (`user_not_found`)."},
+    409: {"description": "Not possible in the present state. Nothing was changed."},
+    422: {"description": "The input is not valid. Nothing was changed."},
     503: {"description": "Clerk did not answer or is not configured (`clerk_sync_failed`), or the database is down."},
 }
 
 
-def make_router(*, principal: PrincipalResolver, profiles: UserService) -> APIRouter:
-    """The routes of people. `principal` answers 401 and 403 by itself; `{id}` is instep's id or Clerk's."""
+def make_router(*, principal: PrincipalResolver, users: UserService) -> APIRouter:
+    """Create the routes of users.
+
+    `principal` returns the response itself for 401 and 403; `{user_id}` is instep's id or Clerk's.
+    """
     router = InputLimitRouter(prefix="/v1/users", tags=["users"], responses=ERROR_RESPONSES)
-    _add_read_routes(router, principal, profiles)
-    _add_edit_routes(router, principal, profiles)
-    _add_email_routes(router, principal, profiles)
-    _add_account_routes(router, principal, profiles)
-    _add_session_routes(router, principal, profiles)
+    _add_read_routes(router, principal, users)
+    _add_edit_routes(router, principal, users)
+    _add_email_routes(router, principal, users)
+    _add_account_routes(router, principal, users)
+    _add_session_routes(router, principal, users)
     return router
 
 
-def _add_read_routes(router: APIRouter, principal: PrincipalResolver, profiles: UserService) -> None:
-    @router.get("", response_model=UserList, summary="Everyone", operation_id="list_users")
-    async def list_users(request: Request, wish: Annotated[UserListQuery, Query()]) -> Any:
-        """Newest first; for instance admins."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        return Response(encode_user_list(await profiles.users.list(who, wish.ask())), media_type="application/json")
+def _add_read_routes(router: APIRouter, principal: PrincipalResolver, users: UserService) -> None:
+    @router.get("", response_model=UserList, summary="List users", operation_id="listUsers")
+    async def list_users(request: Request, query: Annotated[UserListQuery, Query()]) -> Any:
+        """Newest first. For instance admins."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        result = await users.list(caller, query.to_filter())
+        return Response(encode_user_list(result), media_type="application/json")
 
-    @router.get("/{id}", response_model=User, summary="One person", operation_id="get_user")
-    async def get_user(request: Request, id: str) -> Any:
-        """Instance admins see everything; others what the organizations that they share show."""
-        who = await principal(request)
-        return who if isinstance(who, Response) else make_user(await profiles.users.get(who, id))
+    @router.get("/{user_id}", response_model=User, summary="Get a user", operation_id="getUser")
+    async def get_user(request: Request, user_id: str) -> Any:
+        """Instance admins see all fields; others only the organizations that they share with the user."""
+        caller = await principal(request)
+        return caller if isinstance(caller, Response) else make_user(await users.get(caller, user_id))
 
 
-def _add_edit_routes(router: APIRouter, principal: PrincipalResolver, profiles: UserService) -> None:
-    @router.patch("/{id}", response_model=User | EmailChangeResult, summary="Edit a profile", operation_id="edit_user")
-    async def edit_user(request: Request, id: str, body: UpdateUserRequest, key: IdempotencyKey = None) -> Any:
-        """Clerk first, then the database; someone without a Clerk account in the database only.
+def _add_edit_routes(router: APIRouter, principal: PrincipalResolver, users: UserService) -> None:
+    @router.patch(
+        "/{user_id}", response_model=User | EmailChangeResult, summary="Update a user", operation_id="updateUser"
+    )
+    async def update_user(request: Request, user_id: str, body: UpdateUserRequest, key: IdempotencyKey = None) -> Any:
+        """Clerk first, then the database; users without a Clerk account in the database only.
 
-        A new address of someone in Clerk goes by itself, and is a matter of the policy INSTEP_EMAIL_CHANGE: the answer
-        says what has to happen.
+        Change the address of a user in Clerk separately from other fields. It follows the policy INSTEP_EMAIL_CHANGE:
+        the response names the step that is required first, if any.
         """
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        done = await profiles.edit(who, id, body.edit(), idempotency_key=key)
-        return make_email_change_result(done) if isinstance(done, EmailChange) else make_user(done)
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        result = await users.edit_profile(caller, user_id, body.to_changes(), idempotency_key=key)
+        return make_email_change_result(result) if isinstance(result, EmailChange) else make_user(result)
 
-    @router.post("/{id}/password", response_model=User, summary="Set a password", operation_id="set_password")
-    async def set_password(request: Request, id: str, body: SetPasswordRequest, key: IdempotencyKey = None) -> Any:
-        """In Clerk only, by Clerk's rules; kept nowhere here. An outcome that nobody knows is a 409: set it again."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        return make_user(await profiles.set_password(who, id, body.password.get_secret_value(), idempotency_key=key))
-
-
-def _add_email_routes(router: APIRouter, principal: PrincipalResolver, profiles: UserService) -> None:
     @router.post(
-        "/{id}/email", response_model=EmailChangeResult, summary="Change an address", operation_id="change_email"
+        "/{user_id}/password", response_model=User, summary="Set a user's password", operation_id="setUserPassword"
     )
-    async def change_email(request: Request, id: str, body: ChangeEmailRequest, key: IdempotencyKey = None) -> Any:
-        """By the policy: the new address is invited and the old account deactivated, a code is sent to it, or it
-        replaces the old one."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        return make_email_change_result(await profiles.change_email(who, id, body.email, idempotency_key=key))
+    async def set_password(request: Request, user_id: str, body: SetPasswordRequest, key: IdempotencyKey = None) -> Any:
+        """In Clerk only, by Clerk's password rules; never stored here. An unknown outcome is a 409: set it again."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        password = body.password.get_secret_value()
+        return make_user(await users.set_password(caller, user_id, password, idempotency_key=key))
 
+
+def _add_email_routes(router: APIRouter, principal: PrincipalResolver, users: UserService) -> None:
     @router.post(
-        "/{id}/email/verify",
+        "/{user_id}/email",
         response_model=EmailChangeResult,
-        summary="Prove a new address",
-        operation_id="verify_email",
+        summary="Change a user's email address",
+        operation_id="changeUserEmail",
     )
-    async def verify_email(request: Request, id: str, body: VerifyEmailRequest, key: IdempotencyKey = None) -> Any:
-        """By the code that was sent to it: it becomes the primary one, and the old one goes."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
+    async def change_email(request: Request, user_id: str, body: ChangeEmailRequest, key: IdempotencyKey = None) -> Any:
+        """Depends on the policy: the new address is invited and the old account deactivated, a code is sent to it, or
+        it replaces the old one."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        return make_email_change_result(await users.change_email(caller, user_id, body.email, idempotency_key=key))
+
+    @router.post(
+        "/{user_id}/email/verify",
+        response_model=EmailChangeResult,
+        summary="Verify a user's new email address",
+        operation_id="verifyUserEmail",
+    )
+    async def verify_email(request: Request, user_id: str, body: VerifyEmailRequest, key: IdempotencyKey = None) -> Any:
+        """Takes the code that was sent to the address; it becomes the primary one and the old address is removed."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
         code = body.code.get_secret_value()
         return make_email_change_result(
-            await profiles.change_email.verify(who, id, body.verification, code, idempotency_key=key)
+            await users.verify_email(caller, user_id, body.verification, code, idempotency_key=key)
         )
 
 
-def _add_account_routes(router: APIRouter, principal: PrincipalResolver, profiles: UserService) -> None:
-    manage = profiles.manage
-
-    @router.post("", response_model=User, status_code=201, summary="Make a person", operation_id="create_user")
+def _add_account_routes(router: APIRouter, principal: PrincipalResolver, users: UserService) -> None:
+    @router.post("", response_model=User, status_code=201, summary="Create a user", operation_id="createUser")
     async def create_user(request: Request, body: CreateUserRequest, key: IdempotencyKey = None) -> Any:
-        """With a Clerk account, whose external id is ours, or in the database only."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        return make_user(await manage.create(who, body.profile(), in_clerk=body.clerk, idempotency_key=key))
+        """With a Clerk account, whose external id is our id, or in the database only."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        return make_user(await users.create(caller, body.to_changes(), in_clerk=body.clerk, idempotency_key=key))
 
-    @router.delete("/{id}", response_model=User, summary="Delete a person", operation_id="delete_user")
+    @router.delete("/{user_id}", response_model=User, summary="Delete a user", operation_id="deleteUser")
     async def delete_user(
-        request: Request, id: str, wish: Annotated[DeleteUserQuery, Query()], key: IdempotencyKey = None
+        request: Request, user_id: str, query: Annotated[DeleteUserQuery, Query()], key: IdempotencyKey = None
     ) -> Any:
-        """Softly: the row stays and can be restored."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        return make_user(await manage.delete(who, id, clerk=wish.clerk, idempotency_key=key))
+        """A soft delete: the row stays and can be restored."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        return make_user(await users.delete(caller, user_id, clerk=query.clerk, idempotency_key=key))
 
-    @router.post("/{id}/restore", response_model=User, summary="Restore a person", operation_id="restore_user")
-    async def restore_user(request: Request, id: str, key: IdempotencyKey = None) -> Any:
-        """Without a Clerk account where Clerk has deleted theirs: they sign up again with the same address."""
-        who = await principal(request)
-        return who if isinstance(who, Response) else make_user(await manage.restore(who, id, idempotency_key=key))
+    @router.post("/{user_id}/restore", response_model=User, summary="Restore a user", operation_id="restoreUser")
+    async def restore_user(request: Request, user_id: str, key: IdempotencyKey = None) -> Any:
+        """Without a Clerk account where Clerk has deleted it: the user signs up again with the same address."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        return make_user(await users.restore(caller, user_id, idempotency_key=key))
 
-    @router.post("/{id}/ban", response_model=User, summary="Ban a person", operation_id="ban_user")
-    async def ban_user(request: Request, id: str, key: IdempotencyKey = None) -> Any:
-        """`note` says so where Clerk's plan has no bans: deactivated here then, and signed out everywhere."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        banned, note = await manage.ban(who, id, idempotency_key=key)
-        return make_user(banned, note=note)
+    @router.post("/{user_id}/ban", response_model=User, summary="Ban a user", operation_id="banUser")
+    async def ban_user(request: Request, user_id: str, key: IdempotencyKey = None) -> Any:
+        """Without bans in Clerk's plan the user is deactivated here and signed out everywhere; see `note`."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        profile, note = await users.ban(caller, user_id, idempotency_key=key)
+        return make_user(profile, note=note)
 
-    @router.post("/{id}/unban", response_model=User, summary="Let a person in again", operation_id="unban_user")
-    async def unban_user(request: Request, id: str, key: IdempotencyKey = None) -> Any:
+    @router.post("/{user_id}/unban", response_model=User, summary="Unban a user", operation_id="unbanUser")
+    async def unban_user(request: Request, user_id: str, key: IdempotencyKey = None) -> Any:
         """Lifts a ban, and a deactivation of the whole account."""
-        who = await principal(request)
-        return who if isinstance(who, Response) else make_user(await manage.unban(who, id, idempotency_key=key))
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        return make_user(await users.unban(caller, user_id, idempotency_key=key))
 
 
-def _add_session_routes(router: APIRouter, principal: PrincipalResolver, profiles: UserService) -> None:
+def _add_session_routes(router: APIRouter, principal: PrincipalResolver, users: UserService) -> None:
     @router.get(
-        "/{id}/sessions",
+        "/{user_id}/sessions",
         response_model=UserSessionList,
-        summary="Open sessions of a person",
-        operation_id="list_sessions",
+        summary="List a user's sessions",
+        operation_id="listUserSessions",
     )
-    async def list_sessions(request: Request, id: str) -> Any:
-        """Read live from Clerk, the latest activity first; for instance admins, and of oneself."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        return UserSessionList(data=[make_user_session(it) for it in await profiles.details.sessions(who, id)])
+    async def list_sessions(request: Request, user_id: str) -> Any:
+        """Active sessions, read live from Clerk, latest activity first. For instance admins and for oneself."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        sessions = await users.list_sessions(caller, user_id)
+        return UserSessionList(data=[make_user_session(session) for session in sessions])
 
     @router.post(
-        "/{id}/sessions/end", response_model=EndSessionsResult, summary="End sessions", operation_id="end_sessions"
+        "/{user_id}/sessions/end",
+        response_model=EndSessionsResult,
+        summary="Revoke a user's sessions",
+        operation_id="revokeUserSessions",
     )
-    async def end_sessions(request: Request, id: str, body: EndSessionsRequest, key: IdempotencyKey = None) -> Any:
-        """One session, or all of them; in Clerk, and whatever hangs on them here."""
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        return EndSessionsResult(ended=(await profiles.end_sessions(who, id, body.session, idempotency_key=key)).count)
+    async def revoke_sessions(
+        request: Request, user_id: str, body: EndSessionsRequest, key: IdempotencyKey = None
+    ) -> Any:
+        """One session or all of them, in Clerk and here."""
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        ended = await users.revoke_sessions(caller, user_id, body.session, idempotency_key=key)
+        return EndSessionsResult(ended=ended.count)

@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from instep.auth.principal import AuthUserRow, Principal, is_instance_admin
 from instep.core.clock import Clock
 from instep.core.db import Conn, Database
 from instep.core.errors import TemporaryError
+from instep.core.i18n import lazy_gettext
 from instep.domain.errors import CONFLICT, ChangeRejectedError, ClerkRejectedError
 from instep.domain.models import ClerkId
-from instep.mirror.user_repository import UserRow, find_user, list_organization_ids_of_users
+from instep.mirror.user_repository import UserRow, find_user, find_user_id_by_login, list_organization_ids_of_users
 from instep.operations.executor import OperationExecutor
 from instep.operations.workflow import (
     Operation,
@@ -23,122 +26,157 @@ from instep.users import repository
 from instep.users.models import TargetUser, UserProfile
 from instep.users.policies import (
     determine_permissions,
+    make_email_taken_error,
     make_user_not_found_error,
     require_api_key_allowed,
+    require_not_deleted,
     translate_provider_refusal,
 )
 
-MAX_USER_REF_LENGTH = 200
+MAX_USER_ID_LENGTH = 200
 
 
 class UserChangedError(TemporaryError):
-    """The person is not as they were when the change was asked for."""
+    """The user was changed after the command had loaded them."""
 
 
 @dataclass(frozen=True)
 class UserCommandContext:
-    """What the flows share. `admins`: Clerk ids and addresses (lower case) of instance admins, from the settings.
+    """Dependencies and steps that all user commands share.
 
-    `told` hears in which organizations somebody changed.
+    `admins`: Clerk ids and addresses (lower case) of instance admins, from the settings. `publish` is called with the
+    ids of the organizations whose members changed.
     """
 
     db: Database
-    runner: OperationExecutor
+    executor: OperationExecutor
     admins: frozenset[str]
-    told: Callable[[set[str]], None]
+    publish: Callable[[set[str]], None]
     clock: Clock
 
-    async def find(self, principal: Principal, ref: str) -> TargetUser:
-        """A person by instep's id or Clerk's. Raises Refused (404) for nobody, and for one they may not know of."""
-        if not ref.isprintable() or len(ref) > MAX_USER_REF_LENGTH:
+    async def find_target(self, principal: Principal, user_id: str) -> TargetUser:
+        """Load a user by instep's id or Clerk's.
+
+        Raises ChangeRejectedError (404) where there is none or the caller may not see them.
+        """
+        if not user_id.isprintable() or len(user_id) > MAX_USER_ID_LENGTH:
             raise make_user_not_found_error()
-        return await self.db.read(self._find, principal, ref)
+        return await self.db.read(self._find_target, principal, user_id)
 
-    async def profile(self, principal: Principal, ref: str) -> UserProfile:
-        """A person as the asker may see them: an organization's people see what is theirs, and nothing of others."""
-        subject = await self.find(principal, ref)
-        person, rights = subject.person, subject.rights
-        found = (await self.db.read(repository.list_user_memberships, [person.id])).get(person.id, [])
-        is_known = rights.is_admin or rights.is_self
-        belongings = [it for it in found if is_known or it.organization_id in rights.shared]
-        return UserProfile(person=person, memberships=tuple(belongings), is_whole=rights.is_admin)
+    async def load_profile(self, principal: Principal, user_id: str) -> UserProfile:
+        """Load a user as the caller may see them: admins of an organization see only the organizations they share."""
+        target = await self.find_target(principal, user_id)
+        user, permissions = target.user, target.permissions
+        memberships = (await self.db.read(repository.list_user_memberships, [user.id])).get(user.id, [])
+        if not (permissions.is_admin or permissions.is_self):
+            memberships = [it for it in memberships if it.organization_id in permissions.shared_organization_ids]
+        return UserProfile(user=user, memberships=tuple(memberships), is_complete=permissions.is_admin)
 
-    def require_api_key_allowed(self, principal: Principal, fields: Mapping[str, Any], person: UserRow | None) -> None:
-        """Check what an API key may change of somebody, None for a new person. Raises Refused; see `rules`."""
-        is_above_all = person is not None and self._is_admin(person)
-        require_api_key_allowed(principal, fields, is_target_instance_admin=is_above_all, admins=self.admins)
+    def require_api_key_allowed(self, principal: Principal, fields: Mapping[str, Any], user: UserRow | None) -> None:
+        """Check what an API key may change of a user, None for a new one; see `policies`."""
+        is_target_instance_admin = user is not None and self._is_instance_admin(user)
+        require_api_key_allowed(
+            principal, fields, is_target_instance_admin=is_target_instance_admin, admins=self.admins
+        )
 
-    async def run_operation(self, asked: OperationRequest, opening: Precondition, *, whom: str) -> Operation:
-        """Run an operation; what Clerk refused is said in words. Raises Refused, Unsettled, Busy."""
+    async def run_operation(
+        self, request: OperationRequest, precondition: Precondition, *, display_name: str
+    ) -> Operation:
+        """Run an operation and publish the change.
+
+        Raises ChangeRejectedError for what Clerk rejected, OperationPendingError and ConflictError.
+        """
         try:
-            operation = await self.runner.run(asked, opening=opening)
-        except OperationFailedError as failed:
-            raise self.say(failed, asked, whom) from failed
-        self.told(await self.db.read(list_organization_ids_of_users, [asked.intent["user"]]))
+            operation = await self.executor.run(request, opening=precondition)
+        except OperationFailedError as error:
+            raise translate_failure(error, request, display_name) from error
+        self.publish(await self.db.read(list_organization_ids_of_users, [request.intent["user"]]))
         return operation
 
-    def say(self, failed: OperationFailedError, asked: OperationRequest, whom: str) -> ChangeRejectedError:
-        """An operation that did not end as it was asked, in words."""
-        refusal = find_provider_refusal(failed)
-        if refusal is None or failed.operation.state == "attention":
-            return ChangeRejectedError(str(failed), code=failed.code, status=CONFLICT, refusal=refusal)
-        return translate_provider_refusal(refusal, asked.intent, whom=whom)
-
-    def _find(self, conn: Conn, principal: Principal, ref: str) -> TargetUser:
-        person = find_user(conn, ref)
-        if person is None:
+    def _find_target(self, conn: Conn, principal: Principal, user_id: str) -> TargetUser:
+        user = find_user(conn, user_id)
+        if user is None:
             raise make_user_not_found_error()
-        ties = repository.list_shared_organizations(conn, principal, person.id)
-        rights = determine_permissions(principal, person.id, ties, is_target_instance_admin=self._is_admin(person))
-        if not rights.can_see:
+        shared = repository.list_shared_organizations(conn, principal, user.id)
+        permissions = determine_permissions(
+            principal, user.id, shared, is_target_instance_admin=self._is_instance_admin(user)
+        )
+        if not permissions.can_see:
             raise make_user_not_found_error()
-        return TargetUser(person=person, rights=rights)
+        return TargetUser(user=user, permissions=permissions)
 
-    def _is_admin(self, person: UserRow) -> bool:
-        known = {name: getattr(person, name) for name in AuthUserRow.__struct_fields__}
-        return is_instance_admin(AuthUserRow(**known), person.clerk_id or "", self.admins)
+    def _is_instance_admin(self, user: UserRow) -> bool:
+        auth_user = msgspec.convert(user, AuthUserRow, from_attributes=True)
+        return is_instance_admin(auth_user, user.clerk_id or "", self.admins)
 
 
-def find_provider_refusal(failed: OperationFailedError) -> ClerkRejectedError | None:
-    """Clerk's own refusal behind a failure; of a repetition, what is kept of it. None where it was none."""
-    cause = failed.__cause__
+def translate_failure(error: OperationFailedError, request: OperationRequest, display_name: str) -> ChangeRejectedError:
+    """Translate a failed operation; one that needs attention keeps its own message."""
+    refusal = find_provider_refusal(error)
+    if refusal is None or error.operation.state == "attention":
+        return ChangeRejectedError(str(error), code=error.code, status=CONFLICT, refusal=refusal)
+    return translate_provider_refusal(refusal, request.intent, display_name=display_name)
+
+
+def find_provider_refusal(error: OperationFailedError) -> ClerkRejectedError | None:
+    """Return Clerk's rejection that caused a failure, None where the outcome is unknown.
+
+    For a repeated request it is rebuilt from the stored operation.
+    """
+    cause = error.__cause__
     if isinstance(cause, OutcomeUnknownError):
         return None
-    return (
-        cause if isinstance(cause, ClerkRejectedError) else ClerkRejectedError(str(failed), code=failed.code, status=0)
+    if isinstance(cause, ClerkRejectedError):
+        return cause
+    return ClerkRejectedError(str(error), code=error.code, status=0)
+
+
+def lock_target(conn: Conn, expected: UserRow) -> UserRow:
+    """Lock and return the present row of a user that is not deleted.
+
+    Raises UserChangedError where they got another Clerk account, or their first, since `expected` was read.
+    """
+    return require_same_clerk_account(
+        require_not_deleted(find_user(conn, expected.id, is_locking=True)), expected.clerk_id
     )
 
 
-def require_same_clerk_account(person: UserRow, clerk_id: str | None) -> UserRow:
-    """Raises UserChangedError where the person got another Clerk account, or their first, since the flow looked."""
-    if person.clerk_id != clerk_id:
-        raise UserChangedError("This person was changed a moment ago. Nothing was changed by you; try again.")
-    return person
+def require_email_free(conn: Conn, email: str, user_id: str = "") -> None:
+    """Raise ChangeRejectedError (409) where a user other than `user_id` has this address."""
+    if find_user_id_by_login(conn, email=email, but=user_id):
+        raise make_email_taken_error(email)
 
 
-def make_lock_target(person: UserRow) -> str:
-    """What operations on a person lock."""
-    return f"user:{person.id}"
+def require_same_clerk_account(user: UserRow, clerk_id: str | None) -> UserRow:
+    """Return the user; raise UserChangedError unless they have this Clerk account."""
+    if user.clerk_id != clerk_id:
+        raise UserChangedError(lazy_gettext("This user was changed a moment ago. Nothing was changed; try again."))
+    return user
+
+
+def make_lock_target(user: UserRow) -> str:
+    """Return the target that operations on a user lock."""
+    return f"user:{user.id}"
 
 
 def scope_idempotency_key(kind: str, idempotency_key: str | None) -> str | None:
-    """One key may come with different changes: each kind has its own."""
+    """Prefix a key by the kind of operation: the same key may be sent with different changes."""
     return f"{kind}:{idempotency_key}" if idempotency_key else None
 
 
-def get_clerk_id(person: UserRow) -> ClerkId | None:
-    """Clerk's id of somebody whom Clerk still has."""
-    return ClerkId(person.clerk_id) if person.clerk_id and person.gone_at is None else None
+def get_clerk_id(user: UserRow) -> ClerkId | None:
+    """Return Clerk's id of a user who still exists in Clerk."""
+    return ClerkId(user.clerk_id) if user.clerk_id and user.gone_at is None else None
 
 
 def make_operation_request(
-    kind: str, principal: Principal, person: UserRow, key: str | None, intent: dict[str, Any]
+    kind: str, principal: Principal, user: UserRow, idempotency_key: str | None, intent: dict[str, Any]
 ) -> OperationRequest:
-    """An operation on a person."""
+    """Create the request of an operation on a user."""
     return OperationRequest(
         kind=kind,
-        target=make_lock_target(person),
+        target=make_lock_target(user),
         actor=principal.id,
-        idempotency_key=scope_idempotency_key(kind, key),
-        intent={"user": person.id, "clerk_id": get_clerk_id(person), **intent},
+        idempotency_key=scope_idempotency_key(kind, idempotency_key),
+        intent={"user": user.id, "clerk_id": get_clerk_id(user), **intent},
     )

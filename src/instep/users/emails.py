@@ -1,37 +1,27 @@
-"""Change a user's e-mail address: replacement, verification by code, or a new invitation."""
+"""Change a user's email address: replacement, verification by code, or a new invitation.
+
+Every intent contains `user` (our id), `clerk_id` (None: not in Clerk) and `email`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from msgspec import Struct
+
 from instep.auth.principal import Principal
 from instep.auth.repository import find_roles
 from instep.core.clock import Clock
 from instep.core.db import Conn
-from instep.core.i18n import lazy_gettext
+from instep.core.i18n import LazyString, lazy_gettext
 from instep.domain.emails import is_same_email, validate_email_address
 from instep.domain.errors import CONFLICT, FORBIDDEN, NOT_FOUND, ChangeRejectedError, ClerkRejectedError
-from instep.domain.events import decode_entity_state, encode_entity_state
 from instep.domain.last_admin import ADMIN_LOSS_KEY, collect_pending_changes
-from instep.domain.models import (
-    ClerkApplicationInvitation,
-    ClerkEmailAddress,
-    ClerkId,
-    ClerkInvitation,
-    NewClerkApplicationInvitation,
-    NewClerkInvitation,
-)
-from instep.domain.ports import ApplicationInvitationsApi, ClerkReader, OrganizationsApi, UsersApi
-from instep.mirror import membership_status, user_repository
-from instep.mirror.apply import apply_observations
-from instep.mirror.user_repository import (
-    UserRow,
-    find_sole_admin_organizations,
-    find_user,
-    find_user_id_by_login,
-    lock_organizations_of_admin,
-)
+from instep.domain.models import ClerkEmailAddress, ClerkId
+from instep.domain.ports import UsersApi
+from instep.mirror import user_repository
+from instep.mirror.user_repository import UserRow, find_sole_admin_organizations, lock_organizations_of_admin
 from instep.operations.repository import find_by_idempotency_key, find_operation, list_open_intents
 from instep.operations.workflow import (
     ConflictError,
@@ -47,8 +37,9 @@ from instep.users import repository
 from instep.users.context import (
     UserCommandContext,
     get_clerk_id,
+    lock_target,
     make_operation_request,
-    require_same_clerk_account,
+    require_email_free,
     scope_idempotency_key,
 )
 from instep.users.models import (
@@ -59,520 +50,484 @@ from instep.users.models import (
     UserMembership,
     UserPermissions,
 )
-from instep.users.policies import (
-    make_email_taken_error,
-    require_another_admin,
-    require_instance_admin,
-    require_not_deleted,
+from instep.users.policies import require_another_admin, require_instance_admin, require_not_deleted
+from instep.users.workflows import (
+    REINVITE_MEMBER,
+    REINVITE_TO_APPLICATION,
+    EphemeralSecrets,
+    apply_result,
+    encode_result,
+    extract_user,
+    find_clerk_id,
+    read_user,
+    require_clerk_id,
 )
-from instep.users.workflows import EphemeralSecrets, extract_user, read_user
 
+REPLACE_EMAIL, SEND_EMAIL_CODE, VERIFY_EMAIL = "profile.email", "profile.email.code", "profile.email.verify"
 INVITATION_LIFETIME_DAYS = 7
+EMAIL_NOT_PRIMARY = "The new address is verified and added in Clerk but is not primary yet; the old one still works."
+CODE_NOT_SENT = "The new address was added in Clerk but no code was sent to it. The old address still works."
+CODE_NOT_TRIED = "The code was not tried. Enter it again."
+CODE_REFUSALS = {
+    "unverified": ("wrong_code", "This code is not correct."),
+    "expired": ("code_expired", "This code has expired. Request a new one."),
+    "failed": ("code_failed", "Too many attempts. Request a new code."),
+}
+
+
+class ReinvitationPlan(Struct, frozen=True, kw_only=True):
+    """Memberships of a user who gets a new address.
+
+    `movable` can be invited again (or just were, by the same request); `kept` belong to organizations that do not exist
+    in Clerk and stay as they are. `has_memberships`: the user has any, including those that the caller may not see.
+    """
+
+    movable: list[UserMembership]
+    kept: list[UserMembership]
+    has_memberships: bool
 
 
 @dataclass(frozen=True)
 class EmailChangeService:
-    """Changes addresses by `policy`. `redirect_url` is where an accepted invitation leads."""
+    """Change email addresses by `policy`. Accepted invitations lead to `redirect_url`.
 
-    desk: UserCommandContext
-    held: EphemeralSecrets
+    Each method raises ChangeRejectedError (nothing was changed), OperationPendingError and ConflictError.
+    """
+
+    context: UserCommandContext
+    secrets: EphemeralSecrets
     policy: EmailChangePolicy
     redirect_url: str | None
 
-    async def __call__(
-        self, principal: Principal, ref: str, email: str, *, idempotency_key: str | None = None
+    async def change(
+        self, principal: Principal, user_id: str, email: str, *, idempotency_key: str | None = None
     ) -> EmailChange:
-        """Change one person's address, or take the first step.
+        """Change a user's address.
 
-        1 the address is checked; 2 someone without a Clerk account: the database only; 3 else the policy: invite anew
-        in each organization, send a code, or replace. Raises Refused (nothing was changed), Unsettled and Busy.
+        Without a Clerk account only the database changes. Otherwise by the policy: invite the new address in each
+        organization, send a code to it, or replace the old one.
         """
-        subject = await self.desk.find(principal, ref)
+        target = await self.context.find_target(principal, user_id)
         email = validate_email_address(email)
-        if is_same_email(email, subject.person.email):
-            return EmailChange(outcome="same", email=subject.person.email or email)
-        self.desk.require_api_key_allowed(principal, {"email": email}, subject.person)
-        if self._needs_reinvitation(subject.person):
-            return await self._reinvite(principal, subject, email, idempotency_key)
-        return await self.begin(principal, subject, email, idempotency_key=idempotency_key)
+        if is_same_email(email, target.user.email):
+            return EmailChange(outcome="same", email=target.user.email or email)
+        self.context.require_api_key_allowed(principal, {"email": email}, target.user)
+        if self._needs_reinvitation(target.user):
+            return await self._reinvite(principal, target, email, idempotency_key)
+        return await self.start(principal, target, email, idempotency_key=idempotency_key)
 
-    async def begin(
-        self, principal: Principal, subject: TargetUser, email: str, *, idempotency_key: str | None = None
+    async def start(
+        self, principal: Principal, target: TargetUser, email: str, *, idempotency_key: str | None = None
     ) -> EmailChange:
-        """What a plain edit of the address comes to: under `reinvite` nothing but the offer to invite anew."""
-        if self._needs_reinvitation(subject.person):
-            return await self._offer(principal, subject, email)
-        if self._needs_verification_code(subject):
-            return await self._send_code(principal, subject, email, idempotency_key)
-        require_instance_admin(subject.rights, "change addresses")
-        person = subject.person
-        intent = {"email": email, "old": person.email}
-        asked = make_operation_request(REPLACE_EMAIL, principal, person, idempotency_key, intent)
-        await self.desk.run_operation(asked, partial(self._open, seen=person, email=email, is_final=True), whom=email)
+        """Start the change that an edit of the address requests; where a new invitation is required, only offer it."""
+        if self._needs_reinvitation(target.user):
+            return await self._offer_reinvitation(principal, target, email)
+        if self._needs_verification_code(target):
+            return await self._send_code(principal, target, email, idempotency_key)
+        require_instance_admin(target.permissions, "change_email")
+        user = target.user
+        intent = {"email": email, "old": user.email}
+        request = make_operation_request(REPLACE_EMAIL, principal, user, idempotency_key, intent)
+        precondition = partial(self._check_free, expected=user, email=email, is_final=True)
+        await self.context.run_operation(request, precondition, display_name=email)
         return EmailChange(outcome="changed", email=email)
 
-    def _needs_reinvitation(self, person: UserRow) -> bool:
-        """Return whether a new address means a new account; somebody without any address keeps theirs, and gets one."""
-        return self.policy == "reinvite" and get_clerk_id(person) is not None and person.email is not None
-
-    def _needs_verification_code(self, subject: TargetUser) -> bool:
-        """Return whether a code is sent first: by the policy, or where somebody adds a first address themselves."""
-        if get_clerk_id(subject.person) is None:
-            return False
-        return self.policy == "verify" or (self.policy == "reinvite" and not subject.rights.is_admin)
-
     async def verify(
-        self, principal: Principal, ref: str, verification: str, code: str, *, idempotency_key: str | None = None
+        self, principal: Principal, user_id: str, verification: str, code: str, *, idempotency_key: str | None = None
     ) -> EmailChange:
-        """Prove an address by the code that was sent to it: it becomes the primary one, and the old one goes.
+        """Verify a new address by the code that was sent to it, make it primary and remove the old one.
 
-        1 the right; 2 `verification` is the operation that sent the code; 3 the code is held in this process while it
-        is tried. Raises Refused, Unsettled and Busy.
+        `verification` is the id of the operation that sent the code. The code stays in the memory of this process.
         """
-        subject = await self.desk.find(principal, ref)
-        _require_can_change_email(subject.rights)
-        person = subject.person
-        sent = await self.desk.db.read(find_operation, verification) if verification.isprintable() else None
-        if sent is None or not _is_verification_of(sent, person):
-            raise ChangeRejectedError("There is no such verification.", code="unknown_verification", status=NOT_FOUND)
+        target = await self.context.find_target(principal, user_id)
+        _require_can_change_email(target.permissions)
+        user = target.user
+        sent = await self.context.db.read(find_operation, verification) if verification.isprintable() else None
+        if sent is None or not _is_verification_of(sent, user):
+            message = lazy_gettext("This verification does not exist.")
+            raise ChangeRejectedError(message, code="unknown_verification", status=NOT_FOUND)
         email = sent.intent["email"]
-        with self.held.hold(code.strip()) as name:
-            intent = {"email": email, "old": person.email, "address": sent.done["address"]["id"]}
-            intent |= {"verification": sent.done["code"]["verification"], "secret": name}
-            asked = make_operation_request(VERIFY_EMAIL, principal, person, idempotency_key, intent)
-            opening = partial(self._open, seen=person, email=email)
-            operation = await self.desk.run_operation(asked, opening, whom=email)
-        kept = operation.done["old"]["kept"]
-        note = lazy_gettext("The old address stays beside it in Clerk: %(kept)s", kept=kept) if kept else None
+        with self.secrets.keep(code.strip()) as secret_name:
+            intent = {"email": email, "old": user.email, "address": sent.done["address"]["id"]}
+            intent |= {"verification": sent.done["code"]["verification"], "secret": secret_name}
+            request = make_operation_request(VERIFY_EMAIL, principal, user, idempotency_key, intent)
+            precondition = partial(self._check_free, expected=user, email=email)
+            operation = await self.context.run_operation(request, precondition, display_name=email)
+        reason = operation.done["old"]["kept"]
+        note = lazy_gettext("Clerk kept the old address as well: %(reason)s", reason=reason) if reason else None
         return EmailChange(outcome="changed", email=email, note=note)
 
-    async def _send_code(self, principal: Principal, subject: TargetUser, email: str, key: str | None) -> EmailChange:
-        _require_can_change_email(subject.rights)
-        person = subject.person
-        asked = make_operation_request(SEND_EMAIL_CODE, principal, person, key, {"email": email})
-        operation = await self.desk.run_operation(asked, partial(self._open, seen=person, email=email), whom=email)
-        until = operation.done["code"]["expires_at"]
-        return EmailChange(outcome="requires_verification", email=email, verification=operation.id, expires_at=until)
+    def _needs_reinvitation(self, user: UserRow) -> bool:
+        """Return whether a new address requires a new account; a user without an address keeps theirs and gets one."""
+        return self.policy == "reinvite" and get_clerk_id(user) is not None and user.email is not None
 
-    def _open(self, conn: Conn, *, seen: UserRow, email: str, is_final: bool = False) -> None:
-        """Look at the present state; someone without a Clerk account gets the address at once."""
-        person = require_same_clerk_account(
-            require_not_deleted(find_user(conn, seen.id, is_locking=True)), seen.clerk_id
+    def _needs_verification_code(self, target: TargetUser) -> bool:
+        """Return whether a code is sent first: by the policy, or where a user adds their own first address."""
+        if get_clerk_id(target.user) is None:
+            return False
+        return self.policy == "verify" or (self.policy == "reinvite" and not target.permissions.is_admin)
+
+    async def _send_code(
+        self, principal: Principal, target: TargetUser, email: str, idempotency_key: str | None
+    ) -> EmailChange:
+        _require_can_change_email(target.permissions)
+        request = make_operation_request(SEND_EMAIL_CODE, principal, target.user, idempotency_key, {"email": email})
+        precondition = partial(self._check_free, expected=target.user, email=email)
+        operation = await self.context.run_operation(request, precondition, display_name=email)
+        return EmailChange(
+            outcome="requires_verification",
+            email=email,
+            verification=operation.id,
+            expires_at=operation.done["code"]["expires_at"],
         )
-        if find_user_id_by_login(conn, email=email, excluded_id=person.id):
-            raise make_email_taken_error(email)
-        if is_final and person.clerk_id is None:
-            user_repository.update_local_user(conn, person, {"email": email}, now=self.desk.clock())
 
-    async def _offer(self, principal: Principal, subject: TargetUser, email: str) -> EmailChange:
-        """What inviting anew would do; nothing is changed."""
-        asked = partial(self._asked, principal, subject.person, email=email, key=None)
-        movable, kept, is_alone = await self.desk.db.read(self._look, subject, email, asked)
-        old = subject.person.email or "the old account"
-        words = [f"{email} is invited to {it.name} as {it.role}, and {old} is deactivated there." for it in movable]
-        words += [f"{it.name} is not in Clerk: {old} stays there." for it in kept]
-        if is_alone:
-            words.append(f"{email} is invited to the application, and {old} is deactivated.")
-        if not (movable or is_alone):
-            words.append(f"{subject.person.name} is in no organization to which they could be invited again.")
-        elif not kept:
-            words.append(f"{old} can't sign in any more after that. The person signs in anew, as {email}.")
-        return EmailChange(outcome="requires_invitation", email=email, consequences=tuple(words))
+    def _check_free(self, conn: Conn, *, expected: UserRow, email: str, is_final: bool = False) -> None:
+        """Check that nobody else has the address; a user without a Clerk account gets it in the same transaction."""
+        user = lock_target(conn, expected)
+        require_email_free(conn, email, user.id)
+        if is_final and user.clerk_id is None:
+            user_repository.update_local_user(conn, user, {"email": email}, now=self.context.clock())
 
-    async def _reinvite(self, principal: Principal, subject: TargetUser, email: str, key: str | None) -> EmailChange:
-        """Invite anew, organization by organization; one that fails stops neither the others nor the person."""
-        asked = partial(self._asked, principal, subject.person, email=email, key=key)
-        movable, kept, is_alone = await self.desk.db.read(self._look, subject, email, asked)
-        if is_alone:
-            return await self._reinvite_to_application(principal, subject.person, email, key)
-        if not movable:
-            words = lazy_gettext(
-                "%(name)s is in no organization to which they could be invited again.", name=subject.person.name
+    async def _offer_reinvitation(self, principal: Principal, target: TargetUser, email: str) -> EmailChange:
+        """Describe the effects of a new invitation; nothing is changed."""
+        plan = await self._plan_reinvitation(principal, target, email, None)
+        name, old = target.user.name, target.user.email or ""
+        consequences = [
+            lazy_gettext(
+                "%(email)s is invited to %(organization)s as %(role)s, and %(old)s is deactivated there.",
+                email=email,
+                organization=it.name,
+                role=it.role,
+                old=old,
             )
-            raise ChangeRejectedError(words, code="no_organization", status=CONFLICT)
+            for it in plan.movable
+        ]
+        consequences += [
+            lazy_gettext("%(organization)s is not in Clerk: %(old)s stays there.", organization=it.name, old=old)
+            for it in plan.kept
+        ]
+        if not plan.has_memberships:
+            consequences.append(
+                lazy_gettext(
+                    "%(email)s is invited to the application, and %(old)s is deactivated.", email=email, old=old
+                )
+            )
+        elif not plan.movable:
+            consequences.append(_describe_no_organization(name))
+        if not plan.kept and (plan.movable or not plan.has_memberships):
+            consequences.append(
+                lazy_gettext(
+                    "%(old)s can no longer sign in after that. The user signs in with %(email)s instead.",
+                    old=old,
+                    email=email,
+                )
+            )
+        return EmailChange(outcome="requires_invitation", email=email, consequences=tuple(consequences))
+
+    async def _reinvite(
+        self, principal: Principal, target: TargetUser, email: str, idempotency_key: str | None
+    ) -> EmailChange:
+        """Invite the address in each organization; a failure in one does not stop the others."""
+        plan = await self._plan_reinvitation(principal, target, email, idempotency_key)
+        if not plan.has_memberships:
+            return await self._reinvite_to_application(principal, target.user, email, idempotency_key)
+        if not plan.movable:
+            message = _describe_no_organization(target.user.name)
+            raise ChangeRejectedError(message, code="no_organization", status=CONFLICT)
         results: list[Reinvitation] = []
-        failures: list[ChangeRejectedError] = []
-        for it in movable:
+        rejections: list[ChangeRejectedError] = []
+        for membership in plan.movable:
+            request = self._make_reinvite_request(
+                principal, target.user, membership, email=email, idempotency_key=idempotency_key
+            )
             try:
-                results.append(await self._move(asked(it), subject.person, it, email))
+                results.append(await self._reinvite_member(request, target.user, membership, email))
             except (ChangeRejectedError, ConflictError) as error:
-                results.append(_make_reinvitation(it, "refused", detail=str(error)))
-                failures += [error] if isinstance(error, ChangeRejectedError) else []
-        if failures and len(failures) == len(movable):
-            raise failures[0]
-        results += [_make_reinvitation(it, "kept", detail="This organization is not in Clerk.") for it in kept]
+                results.append(_make_reinvitation(membership, "refused", detail=str(error)))
+                rejections += [error] if isinstance(error, ChangeRejectedError) else []
+        if rejections and len(rejections) == len(plan.movable):
+            raise rejections[0]
+        results += [_make_reinvitation(it, "kept", detail="This organization is not in Clerk.") for it in plan.kept]
         return EmailChange(outcome="invited", email=email, organizations=tuple(results))
 
     async def _reinvite_to_application(
-        self, principal: Principal, person: UserRow, email: str, key: str | None
+        self, principal: Principal, user: UserRow, email: str, idempotency_key: str | None
     ) -> EmailChange:
-        """Someone who is in no organization is invited to the application; only instance admins know of them."""
-        intent = {"email": email, "expires_in_days": INVITATION_LIFETIME_DAYS, "redirect_url": self.redirect_url}
-        asked = make_operation_request(
-            REINVITE_TO_APPLICATION, principal, person, key, {**intent, "clerk_id": person.clerk_id}
-        )
-        await self.desk.run_operation(
-            asked, partial(self._check_without_organization, seen=person, email=email), whom=email
-        )
+        """Invite a user without an organization to the application; only instance admins see such users."""
+        intent = {
+            "email": email,
+            "expires_in_days": INVITATION_LIFETIME_DAYS,
+            "redirect_url": self.redirect_url,
+            "clerk_id": user.clerk_id,
+        }
+        request = make_operation_request(REINVITE_TO_APPLICATION, principal, user, idempotency_key, intent)
+        precondition = partial(_check_without_organization, expected=user, email=email)
+        await self.context.run_operation(request, precondition, display_name=email)
         return EmailChange(outcome="invited", email=email)
 
-    def _check_without_organization(self, conn: Conn, *, seen: UserRow, email: str) -> None:
-        """The present state of someone who is in no organization, in the transaction that keeps the intent."""
-        person = require_same_clerk_account(
-            require_not_deleted(find_user(conn, seen.id, is_locking=True)), seen.clerk_id
-        )
-        if find_user_id_by_login(conn, email=email, excluded_id=person.id):
-            raise make_email_taken_error(email)
-        if repository.list_user_memberships(conn, [person.id]):
-            raise ChangeRejectedError(
-                lazy_gettext("%(name)s is a member somewhere by now.", name=person.name),
-                code="changed_meanwhile",
-                status=CONFLICT,
-            )
-
-    async def _move(self, asked: OperationRequest, person: UserRow, it: UserMembership, email: str) -> Reinvitation:
+    async def _reinvite_member(
+        self, request: OperationRequest, user: UserRow, membership: UserMembership, email: str
+    ) -> Reinvitation:
+        precondition = partial(_check_membership, expected=user, membership=membership, email=email)
         try:
-            done = await self.desk.run_operation(
-                asked, partial(self._check, seen=person, it=it, email=email), whom=email
-            )
-        except OperationPendingError as unsettled:
-            return _make_reinvitation(it, "checking", detail=str(unsettled), operation=unsettled.operation.id)
-        return _make_reinvitation(it, "invited", operation=done.id)
+            operation = await self.context.run_operation(request, precondition, display_name=email)
+        except OperationPendingError as error:
+            return _make_reinvitation(membership, "checking", detail=str(error), operation_id=error.operation.id)
+        return _make_reinvitation(membership, "invited", operation_id=operation.id)
 
-    def _asked(
-        self, principal: Principal, person: UserRow, it: UserMembership, *, email: str, key: str | None
+    def _make_reinvite_request(
+        self,
+        principal: Principal,
+        user: UserRow,
+        membership: UserMembership,
+        *,
+        email: str,
+        idempotency_key: str | None,
     ) -> OperationRequest:
         return OperationRequest(
             kind=REINVITE_MEMBER,
-            target=f"membership:{it.membership_id}",
+            target=f"membership:{membership.membership_id}",
             actor=principal.id,
-            organization_id=it.organization_id,
-            idempotency_key=scope_idempotency_key(f"{REINVITE_MEMBER}:{it.membership_id}", key),
-            intent=self._intent(person, it, email),
+            organization_id=membership.organization_id,
+            idempotency_key=scope_idempotency_key(f"{REINVITE_MEMBER}:{membership.membership_id}", idempotency_key),
+            intent={
+                "user": user.id,
+                "clerk_id": user.clerk_id,
+                "membership": membership.membership_id,
+                ADMIN_LOSS_KEY: membership.membership_id,
+                "organization": membership.organization_clerk_id,
+                "email": email,
+                "role": membership.role,
+                "expires_in_days": INVITATION_LIFETIME_DAYS,
+                "inviter": None,
+                "redirect_url": self.redirect_url,
+            },
         )
 
-    def _intent(self, person: UserRow, it: UserMembership, email: str) -> dict[str, Any]:
-        return {
-            "user": person.id,
-            "clerk_id": person.clerk_id,
-            "membership": it.membership_id,
-            ADMIN_LOSS_KEY: it.membership_id,
-            "organization": it.organization_clerk_id,
-            "email": email,
-            "role": it.role,
-            "expires_in_days": INVITATION_LIFETIME_DAYS,
-            "inviter": None,
-            "redirect_url": self.redirect_url,
-        }
-
-    def _look(
-        self, conn: Conn, subject: TargetUser, email: str, asked: Callable[[UserMembership], OperationRequest]
-    ) -> tuple[list[UserMembership], list[UserMembership], bool]:
-        """The memberships that can move to the new address (or just did, by this same request), those that can't, and
-        whether there are none at all. Raises Refused.
-        """
-        person, rights = require_not_deleted(subject.person), subject.rights
-        if not (rights.is_admin or rights.led):
-            words = lazy_gettext("Ask an admin to change this address: the new one is invited anew.")
-            raise ChangeRejectedError(words, code="forbidden", status=FORBIDDEN, field="email")
-        if find_user_id_by_login(conn, email=email, excluded_id=person.id):
-            raise make_email_taken_error(email)
-        belongings = repository.list_user_memberships(conn, [person.id]).get(person.id, [])
-        found = [
-            it for it in belongings if it.status == "active" or find_by_idempotency_key(conn, asked(it)) is not None
-        ]
-        ours = [it for it in found if rights.is_admin or it.organization_id in rights.led]
-        sole = find_sole_admin_organizations(
-            conn, person.id, find_roles(conn), pending=collect_pending_changes(list_open_intents(conn))
+    async def _plan_reinvitation(
+        self, principal: Principal, target: TargetUser, email: str, idempotency_key: str | None
+    ) -> ReinvitationPlan:
+        make_request = partial(
+            self._make_reinvite_request, principal, target.user, email=email, idempotency_key=idempotency_key
         )
-        require_another_admin({it.organization_id: it.name for it in ours if it.organization_id in sole})
-        return (
-            [it for it in ours if it.organization_clerk_id is not None],
-            [it for it in ours if it.organization_clerk_id is None],
-            not belongings,
-        )
-
-    def _check(self, conn: Conn, *, seen: UserRow, it: UserMembership, email: str) -> None:
-        """The present state of one membership, in the transaction that keeps the intent."""
-        person = require_same_clerk_account(
-            require_not_deleted(find_user(conn, seen.id, is_locking=True)), seen.clerk_id
-        )
-        if find_user_id_by_login(conn, email=email, excluded_id=person.id):
-            raise make_email_taken_error(email)
-        lock_organizations_of_admin(conn, person.id, find_roles(conn))
-        sole = find_sole_admin_organizations(
-            conn, person.id, find_roles(conn), pending=collect_pending_changes(list_open_intents(conn))
-        )
-        require_another_admin({id: name for id, name in sole.items() if id == it.organization_id})
-        present = repository.list_user_memberships(conn, [person.id]).get(person.id, [])
-        if not any(here.membership_id == it.membership_id and here.status == "active" for here in present):
-            raise ChangeRejectedError(
-                lazy_gettext("%(name)s is no active member of %(name_2)s.", name=person.name, name_2=it.name),
-                code="not_a_member",
-                status=CONFLICT,
-            )
+        return await self.context.db.read(_plan_reinvitation, target, email, make_request)
 
 
-def _make_reinvitation(
-    it: UserMembership, state: Any, *, detail: str | None = None, operation: str | None = None
-) -> Reinvitation:
-    return Reinvitation(
-        organization_id=it.organization_id, name=it.name, role=it.role, state=state, detail=detail, operation=operation
+def _plan_reinvitation(
+    conn: Conn, target: TargetUser, email: str, make_request: Callable[[UserMembership], OperationRequest]
+) -> ReinvitationPlan:
+    """Return the memberships that move to the new address. Raises ChangeRejectedError.
+
+    One that this same request has moved already counts as movable, so that a repetition gets the same answer.
+    """
+    user, permissions = require_not_deleted(target.user), target.permissions
+    if not (permissions.is_admin or permissions.managed_organization_ids):
+        message = lazy_gettext("Ask an admin to change this address: the new one needs an invitation.")
+        raise ChangeRejectedError(message, code="forbidden", status=FORBIDDEN, field="email")
+    require_email_free(conn, email, user.id)
+    memberships = repository.list_user_memberships(conn, [user.id]).get(user.id, [])
+    active = [
+        it for it in memberships if it.status == "active" or find_by_idempotency_key(conn, make_request(it)) is not None
+    ]
+    managed = [
+        it for it in active if permissions.is_admin or it.organization_id in permissions.managed_organization_ids
+    ]
+    sole_admin_of = find_sole_admin_organizations(
+        conn, user.id, find_roles(conn), moving=collect_pending_changes(list_open_intents(conn))
+    )
+    require_another_admin({it.organization_id: it.name for it in managed if it.organization_id in sole_admin_of})
+    return ReinvitationPlan(
+        movable=[it for it in managed if it.organization_clerk_id is not None],
+        kept=[it for it in managed if it.organization_clerk_id is None],
+        has_memberships=bool(memberships),
     )
 
 
-def _is_verification_of(sent: Operation, person: UserRow) -> bool:
-    return sent.kind == SEND_EMAIL_CODE and sent.state == "settled" and sent.intent["user"] == person.id
+def _check_without_organization(conn: Conn, *, expected: UserRow, email: str) -> None:
+    """Check the present state of a user without an organization, in the transaction that stores the intent."""
+    user = lock_target(conn, expected)
+    require_email_free(conn, email, user.id)
+    if repository.list_user_memberships(conn, [user.id]):
+        raise ChangeRejectedError(
+            lazy_gettext("%(name)s has joined an organization meanwhile.", name=user.name),
+            code="changed_meanwhile",
+            status=CONFLICT,
+        )
 
 
-def _require_can_change_email(rights: UserPermissions) -> None:
-    if not (rights.is_admin or rights.is_self):
-        raise ChangeRejectedError("You may not change this address.", code="forbidden", status=FORBIDDEN, field="email")
+def _check_membership(conn: Conn, *, expected: UserRow, membership: UserMembership, email: str) -> None:
+    """Check the present state of one membership, in the transaction that stores the intent."""
+    user = lock_target(conn, expected)
+    require_email_free(conn, email, user.id)
+    lock_organizations_of_admin(conn, user.id, find_roles(conn))
+    sole_admin_of = find_sole_admin_organizations(
+        conn, user.id, find_roles(conn), moving=collect_pending_changes(list_open_intents(conn))
+    )
+    organization_id = membership.organization_id
+    require_another_admin({organization_id: sole_admin_of[organization_id]} if organization_id in sole_admin_of else {})
+    present = repository.list_user_memberships(conn, [user.id]).get(user.id, [])
+    if not any(it.membership_id == membership.membership_id and it.status == "active" for it in present):
+        raise ChangeRejectedError(
+            lazy_gettext(
+                "%(name)s is not an active member of %(organization)s.", name=user.name, organization=membership.name
+            ),
+            code="not_a_member",
+            status=CONFLICT,
+        )
 
 
-REPLACE_EMAIL, SEND_EMAIL_CODE, VERIFY_EMAIL = "profile.email", "profile.email.code", "profile.email.verify"
-EMAIL_NOT_PRIMARY = (
-    "The new address is proven and added in Clerk, and is not the primary one yet; the old one still works."
-)
-CODE_NOT_TRIED = "The code was not tried. Enter it again."
-CODE_REFUSALS = {
-    "unverified": ("wrong_code", "That is not the code."),
-    "expired": ("code_expired", "This code is too old. Have a new one sent."),
-    "failed": ("code_failed", "There were too many tries. Have a new code sent."),
-}
+def _describe_no_organization(name: str) -> LazyString:
+    return lazy_gettext("%(name)s has no organization to which they could be invited again.", name=name)
 
 
-def make_email_workflows(accounts: UsersApi, held: EphemeralSecrets, clock: Clock) -> Workflows:
-    """How each of them is carried out. Their intents name `user` (our id), `clerk_id` and `email`."""
+def _make_reinvitation(
+    membership: UserMembership, state: Any, *, detail: str | None = None, operation_id: str | None = None
+) -> Reinvitation:
+    return Reinvitation(
+        organization_id=membership.organization_id,
+        name=membership.name,
+        role=membership.role,
+        state=state,
+        detail=detail,
+        operation_id=operation_id,
+    )
+
+
+def _is_verification_of(sent: Operation, user: UserRow) -> bool:
+    return sent.kind == SEND_EMAIL_CODE and sent.state == "settled" and sent.intent["user"] == user.id
+
+
+def _require_can_change_email(permissions: UserPermissions) -> None:
+    if not (permissions.is_admin or permissions.is_self):
+        message = lazy_gettext("You do not have permission to change this email address.")
+        raise ChangeRejectedError(message, code="forbidden", status=FORBIDDEN, field="email")
+
+
+def make_email_workflows(users: UsersApi, secrets: EphemeralSecrets, clock: Clock) -> Workflows:
+    """Return the workflows that replace an address, send a code and verify it, by kind."""
+    steps = [_make_verify_step(users, secrets), _make_primary_step(users), _make_remove_old_step(users)]
     return {
-        REPLACE_EMAIL: _make_replace_workflow(accounts, clock),
-        SEND_EMAIL_CODE: _make_send_code_workflow(accounts),
+        REPLACE_EMAIL: _make_replace_workflow(users, clock),
+        SEND_EMAIL_CODE: _make_send_code_workflow(users),
         VERIFY_EMAIL: Workflow(
-            steps=[_make_verify_step(accounts, held), _make_primary_step(accounts), _make_remove_old_step(accounts)],
-            settle=lambda conn, operation: _finalize_email(conn, operation, "old", clock),
-            lost=EMAIL_NOT_PRIMARY,
+            steps, lambda conn, operation: _finalize_email(conn, operation, "old", clock), EMAIL_NOT_PRIMARY
         ),
     }
 
 
-def _make_replace_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
-    """Someone without a Clerk account got the address when the operation was opened."""
+def _make_replace_workflow(users: UsersApi, clock: Clock) -> Workflow:
+    """Create the workflow of `profile.email`. Without a Clerk account the precondition has written the address."""
 
-    async def write(operation: Operation) -> JsonObject:
-        id = operation.intent["clerk_id"]
-        if id is None:
+    async def replace(operation: Operation) -> JsonObject:
+        clerk_id = find_clerk_id(operation)
+        if clerk_id is None:
             return {}
-        return {"news": encode_entity_state(await accounts.replace_email(ClerkId(id), operation.intent["email"]))}
+        return encode_result(await users.replace_email(clerk_id, operation.intent["email"]))
 
-    async def find(operation: Operation) -> JsonObject | None:
-        id = operation.intent["clerk_id"]
-        return await _find_primary(accounts, operation) if id is not None else {}
+    async def find_replaced(operation: Operation) -> JsonObject | None:
+        return await _find_primary(users, operation) if find_clerk_id(operation) is not None else {}
 
-    step = WorkflowStep("replace", write, find)
-    return Workflow(steps=[step], settle=lambda conn, operation: _finalize_email(conn, operation, "replace", clock))
+    return Workflow(
+        [WorkflowStep("replace", replace, find_replaced)],
+        lambda conn, operation: _finalize_email(conn, operation, "replace", clock),
+    )
 
 
-def _make_send_code_workflow(accounts: UsersApi) -> Workflow:
-    """Adds the address, not verified, and has a code sent to it. Nothing is mirrored before it is proven."""
+def _make_send_code_workflow(users: UsersApi) -> Workflow:
+    """Create the workflow of `profile.email.code`: add the address, unverified, and send a code to it.
+
+    The mirror is unchanged until the address is verified.
+    """
 
     async def add(operation: Operation) -> JsonObject:
-        found = await find(operation)
-        return found or _address_result(await accounts.add_email(_clerk_id(operation), operation.intent["email"]))
+        added = await find_added(operation)
+        return added or _encode_address(await users.add_email(require_clerk_id(operation), operation.intent["email"]))
 
-    async def find(operation: Operation) -> JsonObject | None:
-        found = await _find_address(accounts, operation)
-        return _address_result(found) if found else None
+    async def find_added(operation: Operation) -> JsonObject | None:
+        address = await _find_address(users, operation)
+        return _encode_address(address) if address else None
 
     async def send(operation: Operation) -> JsonObject:
-        sent = await accounts.send_code(ClerkId(operation.done["address"]["id"]))
+        sent = await users.send_code(ClerkId(operation.done["address"]["id"]))
         return {"verification": sent.verification, "expires_at": sent.expires_at}
 
     async def find_sent(_operation: Operation) -> JsonObject | None:
-        return None  # another code does no harm
+        return None  # sending another code is harmless
 
-    steps = [WorkflowStep("address", add, find), WorkflowStep("code", send, find_sent)]
-    lost = "The new address is added in Clerk, and no code was sent to it. The old address still works."
-    return Workflow(steps=steps, settle=lambda _conn, _operation: None, lost=lost)
+    steps = [WorkflowStep("address", add, find_added), WorkflowStep("code", send, find_sent)]
+    return Workflow(steps, lambda _conn, _operation: None, CODE_NOT_SENT)
 
 
-def _make_verify_step(accounts: UsersApi, held: EphemeralSecrets) -> WorkflowStep:
-    """The intent also names `address`, `verification` and `secret`, the name under which the code is held."""
+def _make_verify_step(users: UsersApi, secrets: EphemeralSecrets) -> WorkflowStep:
+    """Create the step that tries the code.
 
-    async def write(operation: Operation) -> JsonObject:
+    The intent adds `address`, `verification` and `secret`, the name of the code in `secrets`.
+    """
+
+    async def verify(operation: Operation) -> JsonObject:
         intent = operation.intent
-        code = held.find(intent["secret"])
+        code = secrets.find(intent["secret"])
         if code is None:
             raise ClerkRejectedError(CODE_NOT_TRIED, code="code_lost", status=409)
-        status = await accounts.verify_code(ClerkId(intent["address"]), intent["verification"], code)
+        status = await users.verify_code(ClerkId(intent["address"]), intent["verification"], code)
         if status != "verified":
-            refused, words = CODE_REFUSALS.get(status, CODE_REFUSALS["failed"])
-            raise ClerkRejectedError(words, code=refused, status=422, param="code")
+            error_code, message = CODE_REFUSALS.get(status, CODE_REFUSALS["failed"])
+            raise ClerkRejectedError(message, code=error_code, status=422, param="code")
         return {"status": status}
 
-    async def find(operation: Operation) -> JsonObject | None:
-        found = await _find_address(accounts, operation)
-        return {"status": "verified"} if found and found.is_verified else None
+    async def find_verified(operation: Operation) -> JsonObject | None:
+        address = await _find_address(users, operation)
+        return {"status": "verified"} if address and address.is_verified else None
 
-    return WorkflowStep("code", write, find)
-
-
-def _make_primary_step(accounts: UsersApi) -> WorkflowStep:
-    async def write(operation: Operation) -> JsonObject:
-        news = await accounts.set_primary_email(_clerk_id(operation), ClerkId(operation.intent["address"]))
-        return {"news": encode_entity_state(news)}
-
-    async def find(operation: Operation) -> JsonObject | None:
-        return await _find_primary(accounts, operation)
-
-    return WorkflowStep("primary", write, find)
+    return WorkflowStep("code", verify, find_verified)
 
 
-def _make_remove_old_step(accounts: UsersApi) -> WorkflowStep:
-    """The old address goes; one that Clerk keeps (a connected account hangs on it) stays beside the new one."""
+def _make_primary_step(users: UsersApi) -> WorkflowStep:
+    async def make_primary(operation: Operation) -> JsonObject:
+        return encode_result(
+            await users.make_primary(require_clerk_id(operation), ClerkId(operation.intent["address"]))
+        )
 
-    async def write(operation: Operation) -> JsonObject:
-        addresses = await accounts.list_emails(_clerk_id(operation))
-        kept = ""
+    async def find_primary(operation: Operation) -> JsonObject | None:
+        return await _find_primary(users, operation)
+
+    return WorkflowStep("primary", make_primary, find_primary)
+
+
+def _make_remove_old_step(users: UsersApi) -> WorkflowStep:
+    """Create the step that removes the old address; one that Clerk keeps (for a connected account) stays."""
+
+    async def remove(operation: Operation) -> JsonObject:
+        addresses = await users.list_emails(require_clerk_id(operation))
+        reason = ""
         for old in (it for it in addresses if is_same_email(it.email, operation.intent["old"]) and not it.is_primary):
             try:
-                await accounts.remove_email(old.clerk_id)
+                await users.remove_email(old.clerk_id)
             except ClerkRejectedError as refusal:
-                kept = str(refusal)
-        return {"news": encode_entity_state(await read_user(accounts, _clerk_id(operation))), "kept": kept}
+                reason = str(refusal)
+        return {**encode_result(await read_user(users, require_clerk_id(operation))), "kept": reason}
 
-    async def find(_operation: Operation) -> JsonObject | None:
-        return None  # an address that is gone already is fine
+    async def find_removed(_operation: Operation) -> JsonObject | None:
+        return None  # removing an address again is harmless
 
-    return WorkflowStep("old", write, find)
+    return WorkflowStep("old", remove, find_removed)
 
 
-async def _find_primary(accounts: UsersApi, operation: Operation) -> JsonObject | None:
-    found = await read_user(accounts, _clerk_id(operation))
-    user = extract_user(found)
+async def _find_primary(users: UsersApi, operation: Operation) -> JsonObject | None:
+    present = await read_user(users, require_clerk_id(operation))
+    user = extract_user(present)
     is_done = is_same_email(user.email, operation.intent["email"]) and user.is_email_verified
-    return {"news": encode_entity_state(found)} if is_done else None
+    return encode_result(present) if is_done else None
 
 
-async def _find_address(accounts: UsersApi, operation: Operation) -> ClerkEmailAddress | None:
-    addresses = await accounts.list_emails(_clerk_id(operation))
+async def _find_address(users: UsersApi, operation: Operation) -> ClerkEmailAddress | None:
+    addresses = await users.list_emails(require_clerk_id(operation))
     return next((it for it in addresses if is_same_email(it.email, operation.intent["email"])), None)
 
 
-def _address_result(address: ClerkEmailAddress) -> JsonObject:
+def _encode_address(address: ClerkEmailAddress) -> JsonObject:
     return {"id": address.clerk_id}
 
 
-def _clerk_id(operation: Operation) -> ClerkId:
-    return ClerkId(operation.intent["clerk_id"])
-
-
 def _finalize_email(conn: Conn, operation: Operation, step: str, clock: Clock) -> None:
-    if kept := operation.done[step].get("news"):
-        apply_observations(conn, [decode_entity_state(kept)], now=clock())
-
-
-REINVITE_MEMBER = "profile.reinvite"
-REINVITE_TO_APPLICATION = "profile.reinvite.application"
-OPERATION_METADATA_KEY = "instep_operation"
-ALL_INVITATION_STATUSES = ("pending", "accepted", "revoked", "expired")
-PARTIAL_REINVITATION = "The new address is invited; the old account could not be signed out, and still works."
-
-
-def make_reinvite_workflow(
-    actor: OrganizationsApi, accounts: UsersApi, directory: ClerkReader, clock: Clock
-) -> Workflow:
-    """How one membership moves to another address.
-
-    The intent: `user`, `clerk_id`, `membership`, `organization` (Clerk's id), `email`, `role`, and what the invitation
-    needs. Nobody is locked out before the invitation is there; someone who is a member nowhere any more is out.
-    """
-
-    async def invite(operation: Operation) -> JsonObject:
-        organization = ClerkId(operation.intent["organization"])
-        return _invitation_result(await actor.create_invitation(organization, _build_invitation(operation)))
-
-    async def find(operation: Operation) -> JsonObject | None:
-        intent = operation.intent
-        listed = await directory.list_invitations(
-            ClerkId(intent["organization"]), statuses=ALL_INVITATION_STATUSES, email=intent["email"]
-        )
-        found = next((it for it in listed if it.private_metadata.get(OPERATION_METADATA_KEY) == operation.id), None)
-        return _invitation_result(found) if found else None
-
-    def settle(conn: Conn, operation: Operation) -> None:
-        intent, now = operation.intent, clock()
-        membership_status.deactivate_membership(conn, intent["membership"], scope="database", now=now)
-        user_repository.deactivate_user_without_memberships(conn, intent["user"], now=now)
-
-    return Workflow(
-        steps=[WorkflowStep("invite", invite, find), _make_sign_out_step(accounts)],
-        settle=settle,
-        lost=PARTIAL_REINVITATION,
-    )
-
-
-def make_application_reinvite_workflow(
-    admissions: ApplicationInvitationsApi, accounts: UsersApi, clock: Clock
-) -> Workflow:
-    """How someone who is in no organization moves to another address.
-
-    The intent: `user`, `clerk_id`, `email`, `expires_in_days`, `redirect_url`.
-    """
-
-    async def invite(operation: Operation) -> JsonObject:
-        intent = operation.intent
-        wanted = NewClerkApplicationInvitation(
-            email=intent["email"],
-            expires_in_days=intent["expires_in_days"],
-            redirect_url=intent["redirect_url"],
-            public_metadata={OPERATION_METADATA_KEY: operation.id},
-        )
-        return _invitation_result(await admissions.create_application_invitation(wanted))
-
-    async def find(operation: Operation) -> JsonObject | None:
-        listed = await admissions.list_application_invitations(query=operation.intent["email"])
-        return next(
-            (_invitation_result(it) for it in listed if it.public_metadata.get(OPERATION_METADATA_KEY) == operation.id),
-            None,
-        )
-
-    def settle(conn: Conn, operation: Operation) -> None:
-        user_repository.deactivate_user_without_memberships(conn, operation.intent["user"], now=clock())
-
-    return Workflow(
-        steps=[WorkflowStep("invite", invite, find), _make_sign_out_step(accounts)],
-        settle=settle,
-        lost=PARTIAL_REINVITATION,
-    )
-
-
-def _make_sign_out_step(accounts: UsersApi) -> WorkflowStep:
-    async def sign_out(operation: Operation) -> JsonObject:
-        try:
-            return {"signed_out": await accounts.revoke_all_sessions(ClerkId(operation.intent["clerk_id"]))}
-        except ClerkRejectedError as refusal:
-            if refusal.status != 404:
-                raise
-            return {"signed_out": 0}
-
-    async def find(_operation: Operation) -> JsonObject | None:
-        return None  # ending sessions again does no harm
-
-    return WorkflowStep("sign_out", sign_out, find)
-
-
-def _build_invitation(operation: Operation) -> NewClerkInvitation:
-    intent = operation.intent
-    return NewClerkInvitation(
-        email=intent["email"],
-        role=intent["role"],
-        expires_in_days=intent["expires_in_days"],
-        inviter=intent["inviter"],
-        redirect_url=intent["redirect_url"],
-        private_metadata={OPERATION_METADATA_KEY: operation.id, "instep_instead_of": intent["user"]},
-    )
-
-
-def _invitation_result(invitation: ClerkInvitation | ClerkApplicationInvitation) -> JsonObject:
-    """What is remembered of an invitation; never its link."""
-    return {"id": invitation.clerk_id, "email": invitation.email, "expires_at": invitation.expires_at}
+    apply_result(conn, operation, step, clock())

@@ -7,53 +7,56 @@ from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
+from instep.core.i18n import lazy_gettext
 from instep.domain.errors import ChangeRejectedError
 from instep.domain.models import ActiveSession, ClerkInvitation
 from instep.mirror.user_repository import UserRow
 
-
-class UserPermissions(Struct, frozen=True, kw_only=True):
-    """What the asker may do with a person.
-
-    `shared`: the organizations that both belong to; `led`: those of them in which the asker is above the person.
-    """
-
-    is_admin: bool = False
-    is_self: bool = False
-    shared: frozenset[str] = frozenset()
-    led: frozenset[str] = frozenset()
-
-    @property
-    def can_see(self) -> bool:
-        """Whether the asker may know that this person is here."""
-        return self.is_admin or self.is_self or bool(self.shared)
-
-
-class TargetUser(Struct, frozen=True, kw_only=True):
-    """A person, and what the asker may do with them."""
-
-    person: UserRow
-    rights: UserPermissions
-
-
-class UserDetails(Struct, frozen=True, kw_only=True):
-    """`sessions` are the open ones, newest first; `sent` the invitations that wait for an answer. None where Clerk
-    does not say; `may_sessions` and `may_sent`: whether the reader may see them at all.
-    """
-
-    can_see_sessions: bool
-    can_see_invitations: bool
-    sessions: Sequence[ActiveSession] | None = ()
-    sent: Sequence[ClerkInvitation] | None = ()
-
-
+EmailChangePolicy = Literal["reinvite", "verify", "force"]
+ClerkRemoval = Literal["delete", "ban", "keep"]
 UserStatus = Literal["active", "deactivated", "deleted", "banned", "deprovisioned", "local"]
 USER_STATUSES: tuple[UserStatus, ...] = get_args(UserStatus)
 DEFAULT_STATUSES = frozenset(USER_STATUSES) - {"deleted"}
 
 
+class SharedOrganization(Struct, frozen=True, kw_only=True):
+    """An organization that the caller and the user both belong to.
+
+    `is_caller_admin`: the caller is an admin there; `role` is the user's role in it.
+    """
+
+    organization_id: str
+    is_caller_admin: bool
+    role: str
+
+
+class UserPermissions(Struct, frozen=True, kw_only=True):
+    """Permissions of the caller on a user.
+
+    `shared_organization_ids`: the organizations that both belong to; `managed_organization_ids`: those of them in which
+    the caller may manage the user.
+    """
+
+    is_admin: bool = False
+    is_self: bool = False
+    shared_organization_ids: frozenset[str] = frozenset()
+    managed_organization_ids: frozenset[str] = frozenset()
+
+    @property
+    def can_see(self) -> bool:
+        """Return whether the caller may know that this user exists."""
+        return self.is_admin or self.is_self or bool(self.shared_organization_ids)
+
+
+class TargetUser(Struct, frozen=True, kw_only=True):
+    """The user a command is about, and the caller's permissions on them."""
+
+    user: UserRow
+    permissions: UserPermissions
+
+
 class UserMembership(Struct, frozen=True, kw_only=True):
-    """One organization that a person belongs to, or is deactivated in."""
+    """One organization that a user belongs to, or is deactivated in."""
 
     membership_id: str
     organization_id: str
@@ -65,30 +68,65 @@ class UserMembership(Struct, frozen=True, kw_only=True):
 
 
 class UserProfile(Struct, frozen=True, kw_only=True):
-    """A person with the organizations that the reader may know of; `is_whole`: with what only instance admins see."""
+    """A user with the organizations that the caller may see.
 
-    person: UserRow
+    `is_complete`: includes the fields that only instance admins see.
+    """
+
+    user: UserRow
     memberships: tuple[UserMembership, ...]
-    is_whole: bool
+    is_complete: bool
 
     @property
     def status(self) -> UserStatus:
-        """Where the person stands."""
-        return determine_status(self.person)
+        """Return the status of the user."""
+        return determine_status(self.user)
 
     @property
     def role(self) -> str | None:
-        """Their role in the application, where the public metadata name one."""
-        metadata = self.person.public_metadata
+        """Return the role in the application, None unless the public metadata contain one."""
+        metadata = self.user.public_metadata
         role = metadata.get("role") if isinstance(metadata, dict) else None
         return role if isinstance(role, str) else None
 
 
-class Reinvitation(Struct, frozen=True, kw_only=True):
-    """What became of one organization when someone was invited again under a new address.
+class UserDetails(Struct, frozen=True, kw_only=True):
+    """Details of a user that are read live from Clerk.
 
-    `state`: invited (and the old membership deactivated), checking (the operation goes on), refused, or kept (the
-    organization is not in Clerk).
+    `sessions` are the active ones, latest activity first; `sent_invitations` are pending. Each is None where Clerk did
+    not answer in time. `can_see_sessions` and `can_see_invitations`: permissions of the caller.
+    """
+
+    can_see_sessions: bool
+    can_see_invitations: bool
+    sessions: Sequence[ActiveSession] | None = ()
+    sent_invitations: Sequence[ClerkInvitation] | None = ()
+
+
+class UserChanges(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requested changes of a user.
+
+    None leaves a field unchanged, an empty text clears it. Objects are merged; a None in them removes a key.
+    """
+
+    first_name: str | None = None
+    last_name: str | None = None
+    username: str | None = None
+    email: str | None = None
+    public_metadata: dict[str, Any] | None = None
+    attributes: dict[str, Any] | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return the values to change by field name."""
+        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+
+
+class Reinvitation(Struct, frozen=True, kw_only=True):
+    """Result for one organization when a user is invited under a new address.
+
+    `state`: invited (the old membership is deactivated), checking (the outcome of `operation_id` is not known yet),
+    refused, or kept (the organization does not exist in Clerk).
     """
 
     organization_id: str
@@ -96,15 +134,15 @@ class Reinvitation(Struct, frozen=True, kw_only=True):
     role: str
     state: Literal["invited", "checking", "refused", "kept"]
     detail: str | None = None
-    operation: str | None = None
+    operation_id: str | None = None
 
 
 class EmailChange(Struct, frozen=True, kw_only=True):
-    """What became of a change of address, or what has to happen first.
+    """Result of an email change, or the step that is required first.
 
-    `same` means that the person has this address already, perhaps in other letters: nothing was changed.
-    `verification` is what the code is given with, until `expires_at` (Unix milliseconds); `consequences` is what
-    inviting anew will do, in sentences; `note` is what else there is to know.
+    `same`: the user has this address already, perhaps in another spelling; nothing was changed. `verification` belongs
+    to the code and is valid until `expires_at` (Unix ms). `consequences` are sentences about the effects of a new
+    invitation; `note` is an additional remark.
     """
 
     outcome: Literal["changed", "same", "requires_invitation", "requires_verification", "invited"]
@@ -116,15 +154,21 @@ class EmailChange(Struct, frozen=True, kw_only=True):
     note: str | None = None
 
 
+class EndedSessions(Struct, frozen=True):
+    """Number of sessions that were revoked."""
+
+    count: int
+
+
 class UserCursor(Struct, frozen=True):
-    """Where a page ended."""
+    """Position of the last user of a page."""
 
     joined_at: int
-    id: str
+    user_id: str
 
 
 class UserFilter(Struct, frozen=True, kw_only=True):
-    """What is asked of the list: newest first; no `statuses` means all but the deleted."""
+    """Filter of the user list, newest first; empty `statuses` means all but deleted."""
 
     limit: int = 50
     query: str = ""
@@ -134,72 +178,37 @@ class UserFilter(Struct, frozen=True, kw_only=True):
 
 
 class UserSearchResult(Struct, frozen=True, kw_only=True):
-    """A page of people."""
+    """A page of users."""
 
     rows: list[UserProfile]
     next_cursor: str | None
 
 
-def determine_status(person: UserRow) -> UserStatus:
-    """The one word for where a person stands; the gravest wins."""
-    if person.is_deleted:
+def determine_status(user: UserRow) -> UserStatus:
+    """Return the status of a user. Deleted comes before banned, deprovisioned and deactivated."""
+    if user.is_deleted:
         return "deleted"
-    if person.is_banned:
+    if user.is_banned:
         return "banned"
-    if person.is_deprovisioned:
+    if user.is_deprovisioned:
         return "deprovisioned"
-    if not person.is_active:
+    if not user.is_active:
         return "deactivated"
-    return "active" if person.clerk_id else "local"
+    return "active" if user.clerk_id else "local"
 
 
 def encode_cursor(cursor: UserCursor) -> str:
-    """A cursor as it is handed out."""
-    return base64.urlsafe_b64encode(f"{cursor.joined_at}:{cursor.id}".encode()).decode().rstrip("=")
+    """Encode a cursor as opaque text."""
+    return base64.urlsafe_b64encode(f"{cursor.joined_at}:{cursor.user_id}".encode()).decode().rstrip("=")
 
 
 def decode_cursor(text: str) -> UserCursor:
-    """A cursor as it came back. Raises Refused."""
+    """Decode a cursor. Raises ChangeRejectedError (`bad_cursor`)."""
     try:
-        joined_at, _, id = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode().partition(":")
-        if id and id.isprintable() and 0 <= int(joined_at) < 2**62:
-            return UserCursor(int(joined_at), id)
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
+        joined_at, _, user_id = decoded.partition(":")
+        if user_id and user_id.isprintable() and 0 <= int(joined_at) < 2**62:
+            return UserCursor(int(joined_at), user_id)
     except (binascii.Error, UnicodeError, ValueError):
         pass
-    raise ChangeRejectedError("This is no cursor of ours.", code="bad_cursor", field="cursor")
-
-
-EmailChangePolicy = Literal["reinvite", "verify", "force"]
-ClerkRemoval = Literal["delete", "ban", "keep"]
-
-
-class SharedOrganization(Struct, frozen=True, kw_only=True):
-    """An organization that the asker and the person both belong to. `is_admin`: the asker is one there; `theirs` is the
-    person's role.
-    """
-
-    organization_id: str
-    is_admin: bool
-    theirs: str
-
-
-class UserChanges(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What to change of a person: None leaves a field, an empty text clears it; objects are merged, None takes away."""
-
-    first_name: str | None = None
-    last_name: str | None = None
-    username: str | None = None
-    email: str | None = None
-    public_metadata: dict[str, Any] | None = None
-    attributes: dict[str, Any] | None = None
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """What is to be changed, by name."""
-        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
-
-
-class EndedSessions(Struct, frozen=True):
-    """How many sessions were ended."""
-
-    count: int
+    raise ChangeRejectedError(lazy_gettext("This cursor is not valid."), code="bad_cursor", field="cursor")

@@ -1,4 +1,4 @@
-"""Console pages of users: list, detail, edit, e-mail change, account actions, sessions and password."""
+"""Console pages of users: list, detail, edit, email change, account actions, sessions and password."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from instep.console.components import (
     UNCHANGED,
     BulkItemView,
     BulkResultView,
-    ConfirmationDialog,
     make_bulk_status_badge,
 )
 from instep.console.layout import get_organization_path
@@ -27,7 +26,15 @@ from instep.core.errors import InstepError
 from instep.core.templates import is_fragment_request
 from instep.domain.emails import is_same_email
 from instep.domain.errors import ChangeRejectedError
-from instep.users.models import USER_STATUSES, EmailChange, UserChanges, UserFilter, UserProfile, decode_cursor
+from instep.users.models import (
+    USER_STATUSES,
+    ClerkRemoval,
+    EmailChange,
+    UserChanges,
+    UserFilter,
+    UserProfile,
+    decode_cursor,
+)
 from instep.users.policies import require_can_see_sessions
 from instep.users.service import UserService
 from instep.users.views import (
@@ -39,6 +46,7 @@ from instep.users.views import (
     build_user_view,
     confirm_account_action,
     confirm_reinvitation,
+    confirm_session_end,
     derive_idempotency_key,
     get_name_fields,
     make_instance_context,
@@ -48,435 +56,415 @@ from instep.users.views import (
 )
 
 Handler = Callable[[Request], Awaitable[Response]]
+RouteTable = list[tuple[str, str, Handler]]  # method, path below that of the user, handler
+PAGE_SIZE = 25
+MAX_QUERY_LENGTH = 200
+REINVITATION_OUTCOMES = {"invited": DONE, "checking": PENDING, "refused": SKIPPED, "kept": UNCHANGED}
+_REMOVALS: dict[str, ClerkRemoval] = {"ban": "ban", "keep": "keep"}
 
 
-@dataclass(frozen=True)
-class UserPageLoader:
-    """Finds who looks, from where, at whom."""
+async def load_user_page(
+    console: PageResponder, users: UserService, request: Request, *, is_change: bool = False
+) -> tuple[UserPageContext, UserProfile] | Response:
+    """Return the context of a user page and the user; or the response where the caller may not see or change it."""
+    foreign = console.foreign(request) if is_change else None
+    if foreign:
+        return foreign
+    context = await _load_context(console, request)
+    if isinstance(context, Response):
+        return context
+    _ = console.words.gettext
+    try:
+        profile = await users.get(context.principal, request.path_params["user_id"])
+    except InstepError as error:
+        return console.refused(request, error, title=_("Not found"))
+    if isinstance(context.caller, OrganizationAccess):
+        organization_id = context.caller.organization_id
+        if not any(membership.organization_id == organization_id for membership in profile.memberships):
+            text = _("There is no such user in this organization.")
+            return console.pages.error(request, status=404, title=_("Not found"), text=text)
+    return context, profile
 
-    console: PageResponder
-    profiles: UserService
 
-    async def __call__(
-        self, request: Request, *, is_change: bool = False
-    ) -> tuple[UserPageContext, UserProfile] | Response:
-        """Who looks, from where, at whom; or what to answer instead."""
-        foreign = self.console.foreign(request) if is_change else None
-        if foreign:
-            return foreign
-        spot = await self._spot(request)
-        if isinstance(spot, Response):
-            return spot
-        _ = self.console.words.gettext
-        try:
-            found = await self.profiles.users.get(spot.principal, request.path_params["user"])
-        except InstepError as error:
-            return self.console.refused(request, error, title=_("Not found"))
-        is_here = not isinstance(spot.asker, OrganizationAccess) or any(
-            place.organization_id == spot.asker.organization_id for place in found.memberships
-        )
-        if is_here:
-            return spot, found
-        text = _("There is no such person in this organization.")
-        return self.console.pages.error(request, status=404, title=_("Not found"), text=text)
+async def _load_context(console: PageResponder, request: Request) -> UserPageContext | Response:
+    user_id = request.path_params["user_id"]
+    if "id" not in request.path_params:
+        principal = await console.require_instance_admin(request)
+        return principal if isinstance(principal, Response) else make_instance_context(principal, user_id)
+    access = await console.member(request)
+    if isinstance(access, Response):
+        return access
+    home = get_organization_path(access)
+    return UserPageContext(caller=access, at=f"{home}/members/{user_id}", back=f"{home}/members", here="members")
 
-    async def _spot(self, request: Request) -> UserPageContext | Response:
-        user = request.path_params["user"]
-        if "id" not in request.path_params:
-            asker = await self.console.require_instance_admin(request)
-            return asker if isinstance(asker, Response) else make_instance_context(asker, user)
-        access = await self.console.member(request)
-        if isinstance(access, Response):
-            return access
-        home = get_organization_path(access)
-        return UserPageContext(asker=access, at=f"{home}/members/{user}", back=f"{home}/members", here="members")
+
+def _make_instance_routes(table: RouteTable) -> list[Route]:
+    return [Route(f"/users/{{user_id}}{path}", handler, methods=[method]) for method, path, handler in table]
+
+
+def _make_organization_routes(table: RouteTable) -> list[Route]:
+    prefix = "/organizations/{id}/members/{user_id}"
+    return [Route(f"{prefix}{path}", handler, methods=[method]) for method, path, handler in table]
 
 
 @dataclass(frozen=True)
 class UserDetailPages:
-    """The handlers and what they need."""
+    """Pages of what Clerk knows about a user: sessions, sent invitations and the password."""
 
     console: PageResponder
-    profiles: UserService
+    users: UserService
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list."""
-        of_one: list[tuple[str, str, Handler]] = [
-            ("GET", "/details", self.details),
-            ("GET", "/sessions/end", self.ask),
-            ("POST", "/sessions/end", self.end),
+        """Return the routes; the password only above all organizations."""
+        shared: RouteTable = [
+            ("GET", "/details", self.show_details),
+            ("GET", "/sessions/end", self.confirm_session_end),
+            ("POST", "/sessions/end", self.end_sessions),
         ]
-        of_admins: list[tuple[str, str, Handler]] = [
-            ("GET", "/password", self.ask_password),
+        admin_only: RouteTable = [
+            ("GET", "/password", self.show_password_form),
             ("POST", "/password", self.set_password),
         ]
-        within = "/organizations/{id}/members/{user}"
-        return [
-            *(Route(f"/users/{{user}}{path}", it, methods=[method]) for method, path, it in [*of_one, *of_admins]),
-            *(Route(f"{within}{path}", it, methods=[method]) for method, path, it in of_one),
-        ]
+        return [*_make_instance_routes([*shared, *admin_only]), *_make_organization_routes(shared)]
 
-    @property
-    def find(self) -> UserPageLoader:
-        """Who looks, from where, at whom."""
-        return UserPageLoader(self.console, self.profiles)
-
-    async def details(self, request: Request) -> Response:
-        """The part of a person's drawer that Clerk is asked for."""
-        found = await self.find(request)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        read, words = await self.profiles.details(spot.asker, it), self.console.words
+    async def show_details(self, request: Request) -> Response:
+        """Render the part of a user's drawer that is read live from Clerk."""
+        loaded = await load_user_page(self.console, self.users, request)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        details, words = await self.users.get_details(context.caller, profile), self.console.words
         now = self.console.pages.clock()
-        sessions = [(one, words.ago(one.last_active_at, now)) for one in read.sessions or ()]
-        sent = [(one, words.until(one.expires_at, now) if one.expires_at else None) for one in read.sent or ()]
-        context: dict[str, Any] = {"details": read, "sessions": sessions, "sent": sent, "at": spot.at}
-        return self.console.pages.fragment(request, "users/details.html", **context)
+        sessions = [(it, words.ago(it.last_active_at, now)) for it in details.sessions or ()]
+        invitations = [
+            (it, words.until(it.expires_at, now) if it.expires_at else None) for it in details.sent_invitations or ()
+        ]
+        return self.console.pages.fragment(
+            request,
+            "users/details.html",
+            details=details,
+            sessions=sessions,
+            invitations=invitations,
+            at=context.at,
+        )
 
-    async def ask(self, request: Request) -> Response:
-        """The question before one session ends, or all of them."""
-        found = await self.find(request)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
+    async def confirm_session_end(self, request: Request) -> Response:
+        """Ask before one session ends, or all of them."""
+        loaded = await load_user_page(self.console, self.users, request)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
         try:
-            require_can_see_sessions(await self.profiles.edit.desk.find(spot.principal, it.person.id))
+            require_can_see_sessions(await self.users.find_target(context.principal, profile.user.id))
         except InstepError as error:
             return self.console.refused(request, error)
-        _, session = self.console.words.gettext, request.query_params.get("session", "")
-        title = _("End this session of %(name)s?") if session else _("End every session of %(name)s?")
-        question = ConfirmationDialog(
-            title=title % {"name": it.person.name},
-            verb=_("End session") if session else _("End all sessions"),
-            action=f"{spot.at}/sessions/end",
-            cancel=spot.at,
-            consequences=(_("They are signed out there, in Clerk and here, and can sign in again."),),
-            row=f"row-{it.person.id}",
-            fields=(("session", session),) if session else (),
-        )
-        return await self.console.ask(request, question, spot.asker, here=spot.here)
+        session_id = request.query_params.get("session", "")
+        dialog = confirm_session_end(profile, session_id, context, self.console.words)
+        return await self.console.ask(request, dialog, context.caller, here=context.here)
 
-    async def end(self, request: Request) -> Response:
-        """Ended, in Clerk and here."""
-        found = await self.find(request, is_change=True)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        typed, words = await read_form(request), self.console.words
-        session = typed.get("session") or None
+    async def end_sessions(self, request: Request) -> Response:
+        """End one session or all of them, in Clerk and here."""
+        loaded = await load_user_page(self.console, self.users, request, is_change=True)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        values = await read_form(request)
+        key = derive_idempotency_key(request, values)
         try:
-            ended = await self.profiles.end_sessions(
-                spot.principal, it.person.id, session, idempotency_key=derive_idempotency_key(request, typed)
+            ended = await self.users.revoke_sessions(
+                context.principal, profile.user.id, values.get("session") or None, idempotency_key=key
             )
         except InstepError as error:
-            return self.console.refused(request, error, base=spot.base)
-        title = words.ngettext("%(num)s session ended", "%(num)s sessions ended", ended.count)
-        return self.console.done(request, title, spot.back)
+            return self.console.refused(request, error, base=context.base)
+        title = self.console.words.ngettext("%(num)s session ended", "%(num)s sessions ended", ended.count)
+        return self.console.done(request, title, context.back)
 
-    async def ask_password(self, request: Request) -> Response:
-        """The form with the password."""
-        found = await self.find(request)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        return await UserFormRenderer(self.console).show(request, spot, "password", {}, it)
+    async def show_password_form(self, request: Request) -> Response:
+        """Render the form of a new password."""
+        loaded = await load_user_page(self.console, self.users, request)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        return await UserFormRenderer(self.console).render(request, context, "password", {}, profile)
 
     async def set_password(self, request: Request) -> Response:
-        """Set in Clerk, by Clerk's rules; what was typed is kept nowhere, and never sent back."""
-        found = await self.find(request, is_change=True)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        typed = await read_form(request)
+        """Set the password in Clerk; it is never stored here and never sent back."""
+        loaded = await load_user_page(self.console, self.users, request, is_change=True)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        values = await read_form(request)
+        key = derive_idempotency_key(request, values)
         try:
-            await self.profiles.set_password(
-                spot.principal,
-                it.person.id,
-                typed.get("password", ""),
-                idempotency_key=derive_idempotency_key(request, typed),
+            await self.users.set_password(
+                context.principal, profile.user.id, values.get("password", ""), idempotency_key=key
             )
         except InstepError as error:
-            return await UserFormRenderer(self.console).wrong(request, spot, "password", typed, error, it)
-        title = self.console.words.gettext("The password of %(name)s is set", name=it.person.name)
-        return self.console.done(request, title, spot.back)
-
-
-PAGE_SIZE = 25
-REINVITATION_OUTCOMES = {"invited": DONE, "checking": PENDING, "refused": SKIPPED, "kept": UNCHANGED}
+            forms = UserFormRenderer(self.console)
+            return await forms.render_error(request, context, "password", values, error, profile)
+        title = self.console.words.gettext("Password of %(name)s set", name=profile.user.name)
+        return self.console.done(request, title, context.back)
 
 
 @dataclass(frozen=True)
 class UserPages:
-    """The handlers and what they need; `roles` are the names of roles by key."""
+    """Pages of the user list, of one user, and of their changes. `roles` are the names of roles by key."""
 
     console: PageResponder
-    profiles: UserService
+    users: UserService
     roles: Mapping[str, str]
 
     @property
-    def find(self) -> UserPageLoader:
-        """Who looks, from where, at whom."""
-        return UserPageLoader(self.console, self.profiles)
-
-    @property
     def forms(self) -> UserFormRenderer:
-        """The forms about a person."""
+        """Return the renderer of the forms."""
         return UserFormRenderer(self.console)
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list."""
-        of_one: list[tuple[str, str, Handler]] = [
-            ("GET", "", self.person),
-            ("GET", "/edit", self.edit),
-            ("POST", "/edit", self.save),
-            ("GET", "/email", self.ask_email),
+        """Return the routes; in an organization only the user and the edit of their names."""
+        shared: RouteTable = [
+            ("GET", "", self.show_user),
+            ("GET", "/edit", self.show_edit_form),
+            ("POST", "/edit", self.edit),
+        ]
+        admin_only: RouteTable = [
+            ("GET", "/email", self.show_email_form),
             ("POST", "/email", self.change_email),
             ("POST", "/email/reinvite", self.reinvite),
-            ("POST", "/email/verify", self.verify),
-            *(("GET", f"/{deed}", self._asking(deed)) for deed in ACCOUNT_ACTIONS),
-            *(("POST", f"/{deed}", self._doing(deed)) for deed in ACCOUNT_ACTIONS),
+            ("POST", "/email/verify", self.verify_email),
+            *(("GET", f"/{action}", self._make_confirm_handler(action)) for action in ACCOUNT_ACTIONS),
+            *(("POST", f"/{action}", self._make_action_handler(action)) for action in ACCOUNT_ACTIONS),
         ]
-        everyone = [
-            Route("/users", self.everyone, methods=["GET"]),
+        return [
+            Route("/users", self.list_users, methods=["GET"]),
             Route("/users", self.create, methods=["POST"]),
-            Route("/users/new", self.new, methods=["GET"]),
+            Route("/users/new", self.show_create_form, methods=["GET"]),
+            *_make_instance_routes([*shared, *admin_only]),
+            *_make_organization_routes(shared),
         ]
-        above = [Route(f"/users/{{user}}{path}", handler, methods=[method]) for method, path, handler in of_one]
-        at = "/organizations/{id}/members/{user}"
-        within = [Route(f"{at}{path}", handler, methods=[method]) for method, path, handler in of_one[:3]]
-        return [*everyone, *above, *within]
 
-    async def everyone(self, request: Request) -> Response:
-        """Everyone of the installation, newest first; for htmx the region, or the next rows alone."""
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
-        query = request.query_params
-        wanted = [it for it in USER_STATUSES if it == query.get("status")]
-        words, cursor = query.get("q", "").strip()[:200].replace("\0", ""), query.get("cursor", "")
+    async def list_users(self, request: Request) -> Response:
+        """Render all users, newest first; for htmx only the region, or only the next rows."""
+        caller = await self.console.require_instance_admin(request)
+        if isinstance(caller, Response):
+            return caller
+        params = request.query_params
+        statuses = [it for it in USER_STATUSES if it == params.get("status")]
+        query = params.get("q", "").strip()[:MAX_QUERY_LENGTH].replace("\0", "")
+        cursor = params.get("cursor", "")
         try:
             after = decode_cursor(cursor) if cursor else None
-            ask = UserFilter(limit=PAGE_SIZE, query=words, statuses=frozenset(wanted), cursor=after)
-            found = await self.profiles.users.list(asker, ask)
-        except ChangeRejectedError as refused:
-            return self.console.refused(request, refused)
-        kept = {name: text for name, text in (("q", words), ("status", query.get("status", ""))) if text}
-        context: dict[str, Any] = {
-            "rows": [self._view(it, f"/users/{it.person.id}") for it in found.rows],
-            "more": f"/users?{urlencode({**kept, 'cursor': found.next_cursor})}" if found.next_cursor else None,
-            "statuses": [(key, make_user_badge(key, self.console.words)) for key in USER_STATUSES],
-            "wanted": wanted[0] if wanted else "",
-            "sought": words,
+            user_filter = UserFilter(limit=PAGE_SIZE, query=query, statuses=frozenset(statuses), cursor=after)
+            result = await self.users.list(caller, user_filter)
+        except ChangeRejectedError as error:
+            return self.console.refused(request, error)
+        filters = {name: text for name, text in (("q", query), ("status", params.get("status", ""))) if text}
+        variables: dict[str, Any] = {
+            "rows": [self._build_view(it, f"/users/{it.user.id}") for it in result.rows],
+            "more": f"/users?{urlencode({**filters, 'cursor': result.next_cursor})}" if result.next_cursor else None,
+            "statuses": [(status, make_user_badge(status, self.console.words)) for status in USER_STATUSES],
+            "status_filter": statuses[0] if statuses else "",
+            "query": query,
             "has_cursor": bool(cursor),
         }
         if is_fragment_request(request):
-            piece = "more" if cursor else "region"
-            return self.console.pages.fragment(request, f"users/users_{piece}.html", **context)
-        return await self.console.page(request, "users/users.html", asker, here="/users", **context)
+            template = "users/users_more.html" if cursor else "users/users_region.html"
+            return self.console.pages.fragment(request, template, **variables)
+        return await self.console.page(request, "users/users.html", caller, here="/users", **variables)
 
-    async def person(self, request: Request) -> Response:
-        """One person: a drawer over an open page, else a page."""
-        found = await self.find(request)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        is_admin = spot.asker.can_manage if isinstance(spot.asker, OrganizationAccess) else True
-        context = {
-            "person": self._view(it, spot.at),
-            "back": spot.back,
-            "base": spot.base,
-            "at": spot.at,
-            "has_story": is_admin,
-            "has_details": is_admin or spot.principal.user_id == it.person.id,
+    async def show_user(self, request: Request) -> Response:
+        """Render one user: as a drawer over an open page, otherwise as a page."""
+        loaded = await load_user_page(self.console, self.users, request)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        caller = context.caller
+        is_admin = caller.can_manage if isinstance(caller, OrganizationAccess) else True
+        variables: dict[str, Any] = {
+            "user": self._build_view(profile, context.at),
+            "back": context.back,
+            "base": context.base,
+            "at": context.at,
+            "has_history": is_admin,
+            "has_details": is_admin or context.principal.user_id == profile.user.id,
         }
-        return await self._show(request, spot, "person", context)
+        if is_fragment_request(request):
+            return self.console.pages.fragment(request, "users/user.html", **variables)
+        return await self.console.page(request, "users/user_page.html", caller, here=context.here, **variables)
 
-    async def new(self, request: Request) -> Response:
-        """The empty form of a new person."""
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
-        return await self.forms.show(request, make_instance_context(asker), "new", {"in_clerk": "1"})
+    async def show_create_form(self, request: Request) -> Response:
+        """Render the empty form of a new user."""
+        caller = await self.console.require_instance_admin(request)
+        if isinstance(caller, Response):
+            return caller
+        return await self.forms.render(request, make_instance_context(caller), "new", {"in_clerk": "1"})
 
     async def create(self, request: Request) -> Response:
-        """A new person, with a Clerk account or without."""
+        """Create a user, with a Clerk account or without."""
         if foreign := self.console.foreign(request):
             return foreign
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
-        typed = await read_form(request)
-        named = {name: typed[name] for name in NAME_FIELDS if typed.get(name)}
-        wanted = msgspec.convert({"email": typed.get("email", ""), **named}, UserChanges)
-        key, in_clerk = derive_idempotency_key(request, typed), bool(typed.get("in_clerk"))
+        caller = await self.console.require_instance_admin(request)
+        if isinstance(caller, Response):
+            return caller
+        values = await read_form(request)
+        names = {name: values[name] for name in NAME_FIELDS if values.get(name)}
+        wanted = msgspec.convert({"email": values.get("email", ""), **names}, UserChanges)
+        key, in_clerk = derive_idempotency_key(request, values), bool(values.get("in_clerk"))
         try:
-            made = await self.profiles.manage.create(asker, wanted, in_clerk=in_clerk, idempotency_key=key)
+            created = await self.users.create(caller, wanted, in_clerk=in_clerk, idempotency_key=key)
         except InstepError as error:
-            return await self.forms.wrong(request, make_instance_context(asker), "new", typed, error)
-        title = self.console.words.gettext("%(name)s was made", name=made.person.name)
+            return await self.forms.render_error(request, make_instance_context(caller), "new", values, error)
+        title = self.console.words.gettext("%(name)s created", name=created.user.name)
         return self.console.done(request, title, "/users")
 
+    async def show_edit_form(self, request: Request) -> Response:
+        """Render the form of the names."""
+        loaded = await load_user_page(self.console, self.users, request)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        return await self.forms.render(request, context, "edit", get_name_fields(profile), profile)
+
     async def edit(self, request: Request) -> Response:
-        """The form with the names."""
-        found = await self.find(request)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        return await self.forms.show(request, spot, "edit", get_name_fields(it), it)
-
-    async def save(self, request: Request) -> Response:
-        """What was typed, on both sides; a refusal is said beside its field, and nothing was changed."""
-        found = await self.find(request, is_change=True)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        typed = await read_form(request)
-        before = get_name_fields(it)
-        changed = {name: typed[name] for name in NAME_FIELDS if name in typed and typed[name] != before[name]}
+        """Change the names on both sides; a rejection is shown at its field."""
+        loaded = await load_user_page(self.console, self.users, request, is_change=True)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        values = await read_form(request)
+        stored = get_name_fields(profile)
+        changed = {name: values[name] for name in NAME_FIELDS if name in values and values[name] != stored[name]}
+        key = derive_idempotency_key(request, values)
         try:
-            edit = msgspec.convert(changed, UserChanges)
-            await self.profiles.edit(
-                spot.principal, it.person.id, edit, idempotency_key=derive_idempotency_key(request, typed)
-            )
+            changes = msgspec.convert(changed, UserChanges)
+            await self.users.edit_profile(context.principal, profile.user.id, changes, idempotency_key=key)
         except InstepError as error:
-            return await self.forms.wrong(request, spot, "edit", typed, error, it)
-        title = self.console.words.gettext("Saved")
-        return self.console.done(request, title, spot.back)
+            return await self.forms.render_error(request, context, "edit", values, error, profile)
+        return self.console.done(request, self.console.words.gettext("Saved"), context.back)
 
-    async def ask_email(self, request: Request) -> Response:
-        """The form with the address."""
-        found = await self.find(request)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        return await self.forms.show(request, spot, "email", {"email": it.person.email or ""}, it)
+    async def show_email_form(self, request: Request) -> Response:
+        """Render the form of a new address."""
+        loaded = await load_user_page(self.console, self.users, request)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        return await self.forms.render(request, context, "email", {"email": profile.user.email or ""}, profile)
 
     async def change_email(self, request: Request) -> Response:
-        """A new address, as far as the installation's policy goes at once: done, a code, or the offer to invite."""
-        found = await self.find(request, is_change=True)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        typed = await read_form(request)
-        edit, key = UserChanges(email=typed.get("email", "")), derive_idempotency_key(request, typed)
+        """Start the change of an address: it is done, a code is requested, or a new invitation is offered."""
+        loaded = await load_user_page(self.console, self.users, request, is_change=True)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        values = await read_form(request)
+        changes, key = UserChanges(email=values.get("email", "")), derive_idempotency_key(request, values)
         try:
-            change = await self.profiles.edit(spot.principal, it.person.id, edit, idempotency_key=key)
+            change = await self.users.edit_profile(context.principal, profile.user.id, changes, idempotency_key=key)
         except InstepError as error:
-            return await self.forms.wrong(request, spot, "email", typed, error, it)
+            return await self.forms.render_error(request, context, "email", values, error, profile)
         if isinstance(change, EmailChange) and change.outcome == "requires_invitation":
-            asked = confirm_reinvitation(change, it, at=spot.at, back=spot.back, words=self.console.words)
-            return show_in_dialog(await self.console.ask(request, asked, spot.asker, here=spot.here))
+            dialog = confirm_reinvitation(change, profile, at=context.at, back=context.back, words=self.console.words)
+            return show_in_dialog(await self.console.ask(request, dialog, context.caller, here=context.here))
         if isinstance(change, EmailChange) and change.outcome == "requires_verification":
-            context = {"email": change.email, "verification": change.verification or ""}
-            return show_in_dialog(await self.forms.show(request, spot, "code", context, it, is_new=True))
+            code = {"email": change.email, "verification": change.verification or ""}
+            return show_in_dialog(await self.forms.render(request, context, "code", code, profile, is_new=True))
         _ = self.console.words.gettext
-        is_new = not is_same_email(typed.get("email"), it.person.email)
-        title = _("Address changed") if is_new else _("This is the address already. Nothing was changed")
-        return self.console.done(request, title, spot.back)
+        is_changed = not is_same_email(values.get("email"), profile.user.email)
+        title = _("Email address changed") if is_changed else _("This is already the address. Nothing was changed")
+        return self.console.done(request, title, context.back)
 
     async def reinvite(self, request: Request) -> Response:
-        """Invited anew in each organization, and what became of each."""
-        found = await self.find(request, is_change=True)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        typed, words = await read_form(request), self.console.words
+        """Invite the user under a new address in each organization and show the results."""
+        loaded = await load_user_page(self.console, self.users, request, is_change=True)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        values, words = await read_form(request), self.console.words
+        key = derive_idempotency_key(request, values)
         try:
-            change = await self.profiles.change_email(
-                spot.principal,
-                it.person.id,
-                typed.get("email", ""),
-                idempotency_key=derive_idempotency_key(request, typed),
+            change = await self.users.change_email(
+                context.principal, profile.user.id, values.get("email", ""), idempotency_key=key
             )
         except InstepError as error:
-            return self.console.refused(request, error, base=spot.base)
+            return self.console.refused(request, error, base=context.base)
         rows = [
             BulkItemView(
-                name=place.name,
-                status=make_bulk_status_badge(REINVITATION_OUTCOMES[place.state], words),
-                note=words.gettext(place.detail or " "),
+                name=it.name,
+                status=make_bulk_status_badge(REINVITATION_OUTCOMES[it.state], words),
+                note=words.say(it.detail or " "),
             )
-            for place in change.organizations
+            for it in change.organizations
         ]
-        title = words.gettext("%(email)s is invited", email=change.email)
-        return await self.console.tell(
-            request, BulkResultView(title=title, rows=rows, back=spot.back), spot.asker, here=spot.here
+        result = BulkResultView(
+            title=words.gettext("%(email)s invited", email=change.email), rows=rows, back=context.back
         )
+        return await self.console.tell(request, result, context.caller, here=context.here)
 
-    async def verify(self, request: Request) -> Response:
-        """The code that was sent to the new address."""
-        found = await self.find(request, is_change=True)
-        if isinstance(found, Response):
-            return found
-        spot, it = found
-        typed = await read_form(request)
+    async def verify_email(self, request: Request) -> Response:
+        """Verify the new address by the code that was sent to it."""
+        loaded = await load_user_page(self.console, self.users, request, is_change=True)
+        if isinstance(loaded, Response):
+            return loaded
+        context, profile = loaded
+        values = {"email": "", "verification": "", **await read_form(request)}
         try:
-            change = await self.profiles.change_email.verify(
-                spot.principal, it.person.id, typed.get("verification", ""), typed.get("code", "")
+            change = await self.users.verify_email(
+                context.principal, profile.user.id, values["verification"], values.get("code", "")
             )
         except InstepError as error:
-            typed = {"email": "", "verification": "", **typed}
-            return await self.forms.wrong(request, spot, "code", typed, error, it)
-        title = self.console.words.gettext("Address changed")
-        return self.console.done(request, title, spot.back, text=change.note or "")
-
-    def _asking(self, deed: str) -> Handler:
-        async def ask(request: Request) -> Response:
-            found = await self.find(request)
-            if isinstance(found, Response):
-                return found
-            spot, it = found
-            asked = confirm_account_action(deed, it, at=spot.at, back=spot.back, words=self.console.words)
-            return await self.console.ask(request, asked, spot.asker, here=spot.here)
-
-        return ask
-
-    def _doing(self, deed: str) -> Handler:
-        async def do(request: Request) -> Response:
-            found = await self.find(request, is_change=True)
-            if isinstance(found, Response):
-                return found
-            spot, it = found
-            try:
-                title, note = await self._do(deed, spot, it, await read_form(request), request)
-            except InstepError as error:
-                return self.console.refused(request, error, base=spot.base)
-            return self.console.done(request, title, spot.back, text=note)
-
-        return do
-
-    async def _do(
-        self, deed: str, spot: UserPageContext, it: UserProfile, typed: dict[str, str], request: Request
-    ) -> tuple[str, str]:
-        """The deed, and what is said of it."""
-        manage, who, ref, key = (
-            self.profiles.manage,
-            spot.principal,
-            it.person.id,
-            derive_idempotency_key(request, typed),
+            return await self.forms.render_error(request, context, "code", values, error, profile)
+        words = self.console.words
+        return self.console.done(
+            request, words.gettext("Email address changed"), context.back, text=words.say(change.note or "")
         )
-        _, name = self.console.words.gettext, it.person.name
-        if deed == "ban":
-            banned, note = await manage.ban(who, ref, idempotency_key=key)
-            return _("%(name)s is banned", name=banned.person.name), _(note) if note else ""
-        if deed == "unban":
-            await manage.unban(who, ref, idempotency_key=key)
-            return _("%(name)s can come in again", name=name), ""
-        if deed == "restore":
-            await manage.restore(who, ref, idempotency_key=key)
-            return _("%(name)s is restored", name=name), ""
-        if typed.get("word", "").lower() != _("delete"):
-            raise ChangeRejectedError(_("The word was not typed as asked."), code="word", field="word")
-        how = typed.get("clerk")
-        await manage.delete(who, ref, clerk="ban" if how == "ban" else "keep" if how == "keep" else "delete")
-        return _("%(name)s is deleted", name=name), ""
 
-    def _view(self, it: UserProfile, at: str) -> UserView:
-        at = f"/users/{it.person.id}" if it.is_whole else at
-        return build_user_view(it, at=at, roles=self.roles, now=self.console.pages.clock(), words=self.console.words)
+    def _make_confirm_handler(self, action: str) -> Handler:
+        async def confirm(request: Request) -> Response:
+            loaded = await load_user_page(self.console, self.users, request)
+            if isinstance(loaded, Response):
+                return loaded
+            context, profile = loaded
+            dialog = confirm_account_action(action, profile, at=context.at, back=context.back, words=self.console.words)
+            return await self.console.ask(request, dialog, context.caller, here=context.here)
 
-    async def _show(self, request: Request, spot: UserPageContext, what: str, context: dict[str, Any]) -> Response:
-        if is_fragment_request(request):
-            return self.console.pages.fragment(request, f"users/{what}.html", **context)
-        return await self.console.page(request, f"users/{what}_page.html", spot.asker, here=spot.here, **context)
+        return confirm
+
+    def _make_action_handler(self, action: str) -> Handler:
+        async def act(request: Request) -> Response:
+            loaded = await load_user_page(self.console, self.users, request, is_change=True)
+            if isinstance(loaded, Response):
+                return loaded
+            context, profile = loaded
+            values = await read_form(request)
+            key = derive_idempotency_key(request, values)
+            try:
+                title, note = await self._run_action(action, context, profile, values, key)
+            except InstepError as error:
+                return self.console.refused(request, error, base=context.base)
+            return self.console.done(request, title, context.back, text=note)
+
+        return act
+
+    async def _run_action(
+        self, action: str, context: UserPageContext, profile: UserProfile, values: dict[str, str], key: str | None
+    ) -> tuple[str, str]:
+        """Run an account action; returns the title and the note of its toast."""
+        words, principal, user_id = self.console.words, context.principal, profile.user.id
+        _, name = words.gettext, profile.user.name
+        if action == "ban":
+            banned, note = await self.users.ban(principal, user_id, idempotency_key=key)
+            return _("%(name)s banned", name=banned.user.name), words.say(note or "")
+        if action == "unban":
+            await self.users.unban(principal, user_id, idempotency_key=key)
+            return _("%(name)s can sign in again", name=name), ""
+        if action == "restore":
+            await self.users.restore(principal, user_id, idempotency_key=key)
+            return _("%(name)s restored", name=name), ""
+        if values.get("word", "").lower() != _("delete"):
+            raise ChangeRejectedError(_("Confirmation text does not match."), code="word", field="word")
+        await self.users.delete(principal, user_id, clerk=_REMOVALS.get(values.get("clerk", ""), "delete"))
+        return _("%(name)s deleted", name=name), ""
+
+    def _build_view(self, profile: UserProfile, at: str) -> UserView:
+        at = f"/users/{profile.user.id}" if profile.is_complete else at
+        console = self.console
+        return build_user_view(profile, at=at, roles=self.roles, now=console.pages.clock(), words=console.words)

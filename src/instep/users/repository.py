@@ -45,9 +45,9 @@ _STATUS_CONDITIONS: dict[UserStatus, sa.ColumnElement[bool]] = {
 
 
 class UserStatementKey(Struct, frozen=True):
-    """Which statement: built once, it costs a third; the limit is written out, so that PostgreSQL has one plan for it.
+    """Cache key of a list statement; a cached statement costs a third of building it.
 
-    `is_indexed` looks for the words in the index of search.
+    `limit` is a literal of the statement, so that PostgreSQL has one plan for each. `is_indexed`: use the search index.
     """
 
     dialect: str
@@ -60,72 +60,80 @@ class UserStatementKey(Struct, frozen=True):
     is_indexed: bool = False
 
 
-def list_users(conn: Conn, ask: UserFilter) -> list[UserRow]:
-    """Up to `limit + 1` people, newest first: one walk of one index from where the last page ended.
+def list_users(conn: Conn, user_filter: UserFilter) -> list[UserRow]:
+    """Return up to `limit + 1` users, newest first, by one index scan that starts at the cursor.
 
-    A single word that is somebody's address or id means them; other words are looked for in names, addresses and
-    usernames (see kit.sought).
+    A single word that equals an address or an id matches only that user; other words are searched in names, addresses
+    and usernames (see `mirror.search_text`).
     """
-    has_organization = ask.organization is not None
-    shape = UserStatementKey(conn.dialect.name, ask.limit + 1, ask.statuses or DEFAULT_STATUSES, has_organization)
-    part = search.SearchRange((ask.cursor.joined_at, ask.cursor.id) if ask.cursor else None)
-    given: dict[str, Any] = {"organization": ask.organization} if has_organization else {}
-    words = ask.query.split()
-    if len(words) == 1:
-        named = _build_exact_match(replace(shape, **part.shape))
-        address = canonicalize_email(words[0])
-        meant = (
-            given
-            | _cursor_params("after", part.after)
-            | {"ref": words[0], "email": address, "shown": format_email(address)}
-        )
-        if found := _fetch_users(conn, named, meant):
-            return found
-    wanted = parse_search_query(ask.query)
+    has_organization = user_filter.organization is not None
+    statuses = user_filter.statuses or DEFAULT_STATUSES
+    key = UserStatementKey(conn.dialect.name, user_filter.limit + 1, statuses, has_organization)
+    cursor = user_filter.cursor
+    first_range = search.SearchRange((cursor.joined_at, cursor.user_id) if cursor else None)
+    params: dict[str, Any] = {"organization": user_filter.organization} if has_organization else {}
+    words = user_filter.query.split()
+    if len(words) == 1 and (found := _find_exact_match(conn, words[0], key, first_range, params)):
+        return found
+    wanted = parse_search_query(user_filter.query)
     if wanted:
-        given |= search.build_search_params(conn, users, wanted)
-        shape = replace(shape, words=len(wanted))
+        params |= search.build_search_params(conn, users, wanted)
+        key = replace(key, words=len(wanted))
 
-    def read(part: search.SearchRange, limit: int) -> list[UserRow]:
-        places = _cursor_params("after", part.after) | _cursor_params("until", part.until)
-        return _fetch_users(conn, _build_page(replace(shape, **part.shape)), given | places)[:limit]
+    def read_range(scanned: search.SearchRange, limit: int) -> list[UserRow]:
+        bounds = _cursor_params("after", scanned.after) | _cursor_params("until", scanned.until)
+        return _fetch_users(conn, _build_page(replace(key, **scanned.shape)), params | bounds)[:limit]
 
-    def go(after: search.SearchPosition | None, rows: int) -> search.SearchPosition | None:
-        far = _build_offset_cursor(after is not None, rows)
-        return next(iter(fetch_all(conn, far, _cursor_params("after", after))), None)
+    def find_position(after: search.SearchPosition | None, rows: int) -> search.SearchPosition | None:
+        query = _build_offset_cursor(after is not None, rows)
+        return next(iter(fetch_all(conn, query, _cursor_params("after", after))), None)
 
     if not wanted:
-        return read(part, shape.limit)
-    return search.find_matching_rows(conn, search.SearchableList(users, read, go), wanted, given, part, shape.limit)
+        return read_range(first_range, key.limit)
+    searchable = search.SearchableList(users, read_range, find_position)
+    return search.find_matching_rows(conn, searchable, wanted, params, first_range, key.limit)
 
 
-def _cursor_params(name: str, place: search.SearchPosition | None) -> dict[str, Any]:
-    return {} if place is None else {f"{name}_at": place[0], f"{name}_id": place[1]}
+def _find_exact_match(
+    conn: Conn, word: str, key: UserStatementKey, first_range: search.SearchRange, params: dict[str, Any]
+) -> list[UserRow]:
+    """Return the user whose id or address is this word, if they match the filter and the page."""
+    address = canonicalize_email(word)
+    identifiers = {"ref": word, "email": address, "shown": format_email(address)}
+    query = _build_exact_match(replace(key, **first_range.shape))
+    return _fetch_users(conn, query, params | _cursor_params("after", first_range.after) | identifiers)
+
+
+def _cursor_params(name: str, position: search.SearchPosition | None) -> dict[str, Any]:
+    return {} if position is None else {f"{name}_at": position[0], f"{name}_id": position[1]}
 
 
 @lru_cache(maxsize=256)
-def _build_page(shape: UserStatementKey) -> sa.Select[Any]:
-    """One page. Where the index of search narrows it, nothing is added to the time, so that no other index is taken."""
-    joined_at = u.joined_at + 0 if shape.is_indexed else u.joined_at
+def _build_page(key: UserStatementKey) -> sa.Select[Any]:
+    """Build the statement of one page.
+
+    With the search index, `+ 0` on the time keeps the planner from taking the index of the order instead.
+    """
+    joined_at = u.joined_at + 0 if key.is_indexed else u.joined_at
     query = sa.select(*USER_COLUMNS).where(IS_NOT_TOMBSTONE)
-    if shape.has_start:
+    if key.has_start:
         query = query.where(sa.tuple_(joined_at, u.id) < _cursor_tuple("after"))
-    if shape.has_end:
+    if key.has_end:
         query = query.where(sa.tuple_(joined_at, u.id) >= _cursor_tuple("until"))
-    if len(shape.statuses) < len(_STATUS_CONDITIONS):
-        query = query.where(sa.or_(*(_STATUS_CONDITIONS[status] for status in sorted(shape.statuses))))
-    if shape.has_organization:
+    if len(key.statuses) < len(_STATUS_CONDITIONS):
+        query = query.where(sa.or_(*(_STATUS_CONDITIONS[status] for status in sorted(key.statuses))))
+    if key.has_organization:
         query = query.where(u.id.in_(_build_member_ids(sa.bindparam("organization", type_=sa.Text))))
-    if shape.words:
-        query = query.where(*search.build_match_conditions(shape.dialect, users, shape.words))
-    if shape.is_indexed:
-        query = query.where(*search.build_index_conditions(shape.dialect, users, shape.words))
-    return query.order_by(joined_at.desc(), u.id.desc()).limit(sa.literal_column(str(shape.limit), sa.Integer))
+    if key.words:
+        query = query.where(*search.build_match_conditions(key.dialect, users, key.words))
+    if key.is_indexed:
+        query = query.where(*search.build_index_conditions(key.dialect, users, key.words))
+    return query.order_by(joined_at.desc(), u.id.desc()).limit(sa.literal_column(str(key.limit), sa.Integer))
 
 
 @lru_cache(maxsize=16)
 def _build_offset_cursor(has_start: bool, rows: int) -> sa.Select[Any]:
-    """The place so many rows further in the list, whoever is asked for; none where fewer are left."""
+    """Build the statement of the position `rows` rows further in the unfiltered list; no row where fewer are left."""
     query = sa.select(u.joined_at, u.id).order_by(u.joined_at.desc(), u.id.desc())
     if has_start:
         query = query.where(sa.tuple_(u.joined_at, u.id) < _cursor_tuple("after"))
@@ -136,26 +144,26 @@ def _cursor_tuple(name: str) -> sa.ColumnElement[Any]:
     return sa.tuple_(sa.bindparam(f"{name}_at", type_=sa.BigInteger), sa.bindparam(f"{name}_id", type_=sa.Text))
 
 
-def _fetch_users(conn: Conn, query: sa.Select[Any], given: Mapping[str, Any]) -> list[UserRow]:
-    return [UserRow(**dict(zip(_USER_FIELDS, row, strict=True))) for row in fetch_all(conn, query, given)]
+def _fetch_users(conn: Conn, query: sa.Select[Any], params: Mapping[str, Any]) -> list[UserRow]:
+    return [UserRow(**dict(zip(_USER_FIELDS, row, strict=True))) for row in fetch_all(conn, query, params)]
 
 
 @lru_cache(maxsize=64)
-def _build_exact_match(shape: UserStatementKey) -> sa.Select[Any]:
-    """Whoever is meant by an id or a whole address, if they are on the page."""
+def _build_exact_match(key: UserStatementKey) -> sa.Select[Any]:
+    """Build the statement of the user with an id or a complete address, within the filter and the page."""
     ref = sa.bindparam("ref", type_=sa.Text)
     forms = [sa.bindparam(name, type_=sa.Text) for name in ("email", "shown")]
     has_email = sa.func.lower(u.email).in_(forms)
-    return _build_page(shape).where(sa.or_(u.id == ref, u.clerk_id == ref, has_email))
+    return _build_page(key).where(sa.or_(u.id == ref, u.clerk_id == ref, has_email))
 
 
 def _build_member_ids(ref: sa.BindParameter[str]) -> sa.Select[Any]:
-    is_meant = sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref)
-    return sa.select(m.user_id).join(organizations, o.id == m.organization_id).where(is_meant, _IS_PRESENT)
+    is_match = sa.or_(o.id == ref, o.clerk_id == ref, o.slug == ref)
+    return sa.select(m.user_id).join(organizations, o.id == m.organization_id).where(is_match, _IS_PRESENT)
 
 
 def list_user_memberships(conn: Conn, user_ids: Sequence[str]) -> dict[str, list[UserMembership]]:
-    """What each of these people belongs to, or is deactivated in, by the organization's name."""
+    """Return the active and deactivated memberships of these users by user id, ordered by organization name."""
     if not user_ids:
         return {}
     found: dict[str, list[UserMembership]] = {}
@@ -177,24 +185,30 @@ def _build_memberships(dialect: str) -> sa.Select[Any]:
 
 
 def list_shared_organizations(conn: Conn, principal: Principal, user_id: str) -> list[SharedOrganization]:
-    """The organizations that the asker and this person both belong to; a key for one organization is an admin there."""
-    theirs = sa.select(m.organization_id, m.role, o.clerk_id, PACKED_ROLES).join(
+    """Return the organizations that the caller and this user both belong to.
+
+    An API key for one organization counts as an admin of it.
+    """
+    query = sa.select(m.organization_id, m.role, o.clerk_id, PACKED_ROLES).join(
         organizations, o.id == m.organization_id
     )
-    theirs = theirs.where(m.user_id == user_id, _IS_PRESENT)
-    if principal.bound_organization_id is not None:
-        rows = conn.execute(theirs.where(o.id == principal.bound_organization_id)).all()
-        return [SharedOrganization(organization_id=id, is_admin=True, theirs=role) for id, role, *_ in rows]
+    query = query.where(m.user_id == user_id, _IS_PRESENT)
+    if principal.only is not None:
+        rows = conn.execute(query.where(o.id == principal.only)).all()
+        return [
+            SharedOrganization(organization_id=organization_id, is_caller_admin=True, role=role)
+            for organization_id, role, *_ in rows
+        ]
     if principal.user_id is None:
         return []
     own = memberships.alias("own")
     is_own = sa.and_(own.c.organization_id == m.organization_id, own.c.user_id == principal.user_id)
-    both = theirs.add_columns(own.c.role).join(own, is_own).where(own.c.status == "active", own.c.gone_at.is_(None))
+    shared = query.add_columns(own.c.role).join(own, is_own).where(own.c.status == "active", own.c.gone_at.is_(None))
     return [
         SharedOrganization(
-            organization_id=id,
-            is_admin=unpack_roles(conn, packed, is_local=clerk_id is None).is_admin(mine),
-            theirs=role,
+            organization_id=organization_id,
+            is_caller_admin=unpack_roles(conn, packed, is_local=clerk_id is None).is_admin(own_role),
+            role=role,
         )
-        for id, role, clerk_id, packed, mine in conn.execute(both)
+        for organization_id, role, clerk_id, packed, own_role in conn.execute(shared)
     ]

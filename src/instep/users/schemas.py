@@ -13,7 +13,7 @@ from instep.users.models import USER_STATUSES, ClerkRemoval, UserChanges, UserFi
 
 
 class UserSession(BaseModel):
-    """An open session, read live from Clerk; `device`, `place` and `ip_address` as far as Clerk tells."""
+    """An active session, read live from Clerk; `device`, `place` and `ip_address` may be empty."""
 
     id: str
     created_at: str | None
@@ -24,13 +24,13 @@ class UserSession(BaseModel):
 
 
 class UserSessionList(BaseModel):
-    """Somebody's open sessions, the latest activity first."""
+    """Active sessions of a user, latest activity first."""
 
     data: list[UserSession]
 
 
 class EndSessionsRequest(BaseModel):
-    """Which session to end; left out: all of them."""
+    """The session to revoke; without it all sessions are revoked."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,20 +38,20 @@ class EndSessionsRequest(BaseModel):
 
 
 class EndSessionsResult(BaseModel):
-    """How many sessions were ended."""
+    """Number of sessions that were revoked."""
 
     ended: int
 
 
-def make_user_session(it: ActiveSession) -> UserSession:
-    """A session as the API gives it."""
+def make_user_session(session: ActiveSession) -> UserSession:
+    """Create the response for a session."""
     return UserSession(
-        id=it.id,
-        created_at=to_iso(it.created_at),
-        last_active_at=to_iso(it.last_active_at),
-        device=it.device,
-        place=it.place,
-        ip_address=it.ip_address,
+        id=session.id,
+        created_at=to_iso(session.created_at),
+        last_active_at=to_iso(session.last_active_at),
+        device=session.device,
+        place=session.place,
+        ip_address=session.ip_address,
     )
 
 
@@ -64,10 +64,10 @@ class _Strict(BaseModel):
 
 
 class UpdateUserRequest(_Strict):
-    """What to change. A field that is left out stays; null or an empty text clears a name.
+    """Fields to change. An omitted field stays unchanged; null or an empty text clears a name.
 
-    `public_metadata` and `attributes` are merged in, and a null in them takes a key away; attributes are the
-    application's own, and lie in the database alone.
+    `public_metadata` and `attributes` are merged; a null in them removes a key. Attributes belong to the application
+    and are stored in the database only.
     """
 
     first_name: NameField = None
@@ -77,8 +77,8 @@ class UpdateUserRequest(_Strict):
     public_metadata: dict[str, Any] | None = None
     attributes: dict[str, Any] | None = None
 
-    def edit(self) -> UserChanges:
-        """The same in our words."""
+    def to_changes(self) -> UserChanges:
+        """Convert to the changes of the service."""
         cleared: dict[str, Any] = {
             name: "" for name in ("first_name", "last_name", "username") if name in self.model_fields_set
         }
@@ -86,7 +86,7 @@ class UpdateUserRequest(_Strict):
 
 
 class CreateUserRequest(_Strict):
-    """A person to be made; `clerk` false: in the database only."""
+    """A user to create; with `clerk` false in the database only."""
 
     email: EmailField
     first_name: NameField = None
@@ -96,45 +96,45 @@ class CreateUserRequest(_Strict):
     attributes: dict[str, Any] = {}
     clerk: bool = True
 
-    def profile(self) -> UserChanges:
-        """The same in our words."""
+    def to_changes(self) -> UserChanges:
+        """Convert to the changes of the service."""
         return UserChanges(**self.model_dump(exclude_none=True, exclude={"clerk"}))
 
 
 class ChangeEmailRequest(_Strict):
-    """The address that a person shall have."""
+    """The new email address of a user."""
 
     email: EmailField
 
 
 class VerifyEmailRequest(_Strict):
-    """The code that was sent to the new address; `verification` is what the change of address answered."""
+    """The code that was sent to the new address, and the `verification` that the email change returned."""
 
     verification: Annotated[str, Field(min_length=1, max_length=100)]
     code: Annotated[SecretStr, Field(min_length=1, max_length=20)]
 
 
 class SetPasswordRequest(_Strict):
-    """A password; Clerk's rules decide whether it is good."""
+    """The new password, checked by Clerk's password rules."""
 
     password: Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
 
 
 class UserListQuery(BaseModel):
-    """What can be asked of the list. `status` may be repeated; without it all but the deleted come."""
+    """Filter of the user list. `status` may be repeated; without it all but deleted users are returned."""
 
     limit: Annotated[int, Field(ge=1, le=500)] = 50
     cursor: Annotated[str | None, Field(max_length=200)] = None
     query: Annotated[
-        str, Field(max_length=200, pattern=r"^[^\x00]*$", description="Parts of a name or an address; or an id.")
+        str, Field(max_length=200, pattern=r"^[^\x00]*$", description="Parts of a name or an email address, or an id.")
     ] = ""
     status: Annotated[
-        list[UserStatus], Field(description=f"Of {', '.join(USER_STATUSES)}; local: no Clerk account.")
+        list[UserStatus], Field(description=f"One of {', '.join(USER_STATUSES)}; local: without a Clerk account.")
     ] = []
     organization: Annotated[str | None, Field(max_length=200, pattern=r"^[^\x00]*$")] = None
 
-    def ask(self) -> UserFilter:
-        """The same in our words. Raises Refused."""
+    def to_filter(self) -> UserFilter:
+        """Convert to the filter of the service. Raises ChangeRejectedError for an invalid cursor."""
         return UserFilter(
             limit=self.limit,
             query=self.query,
@@ -145,13 +145,13 @@ class UserListQuery(BaseModel):
 
 
 class DeleteUserQuery(BaseModel):
-    """What becomes of the user in Clerk: deleted, only banned, or kept (and signed out)."""
+    """Action on the user in Clerk: delete, only ban, or keep (and end their sessions)."""
 
     clerk: ClerkRemoval = "delete"
 
 
 class UserOrganization(BaseModel):
-    """One organization of a person."""
+    """One organization of a user."""
 
     organization_id: str
     clerk_id: str | None
@@ -162,7 +162,7 @@ class UserOrganization(BaseModel):
 
 
 class User(BaseModel):
-    """A person. `role` is the application's, from the public metadata; what only instance admins see is left out."""
+    """A user. `role` is the application's, from the public metadata; some fields are only for instance admins."""
 
     id: str
     clerk_id: str | None
@@ -187,14 +187,14 @@ class User(BaseModel):
 
 
 class UserList(BaseModel):
-    """People, newest first; `next_cursor` goes on."""
+    """A page of users, newest first; `next_cursor` leads to the next page."""
 
     data: list[User]
     next_cursor: str | None
 
 
 class ReinvitedOrganization(BaseModel):
-    """What became of one organization when the person was invited anew."""
+    """Result for one organization when the user was invited under a new address."""
 
     organization_id: str
     name: str
@@ -205,10 +205,10 @@ class ReinvitedOrganization(BaseModel):
 
 
 class EmailChangeResult(BaseModel):
-    """What became of the change of address.
+    """Result of an email change.
 
-    `requires_invitation`: nothing was changed; `consequences` says what `POST /v1/users/{id}/email` will do.
-    `requires_verification`: a code was sent; give it with `verification` to `POST /v1/users/{id}/email/verify`.
+    `requires_invitation`: nothing was changed; `consequences` lists the effects of `POST /v1/users/{user_id}/email`.
+    `requires_verification`: a code was sent; send it with `verification` to `POST /v1/users/{user_id}/email/verify`.
     """
 
     outcome: Literal["changed", "same", "requires_invitation", "requires_verification", "invited"]
@@ -223,55 +223,55 @@ class EmailChangeResult(BaseModel):
 
 
 def make_user(profile: models.UserProfile, *, note: str | None = None) -> User:
-    """A person as the API gives them."""
-    return User(**_user_fields(profile), note=note)
+    """Create the response for a user."""
+    return User(**_build_user_fields(profile), note=note)
 
 
-def make_user_list(found: models.UserSearchResult) -> UserList:
-    """A page of people as the API gives it."""
-    return UserList(data=[make_user(it) for it in found.rows], next_cursor=found.next_cursor)
+def make_user_list(result: models.UserSearchResult) -> UserList:
+    """Create the response for a page of users."""
+    return UserList(data=[make_user(profile) for profile in result.rows], next_cursor=result.next_cursor)
 
 
-def encode_user_list(found: models.UserSearchResult) -> bytes:
-    """The same as it is sent, several times as fast."""
-    people = [_user_fields(it) | {"note": None} for it in found.rows]
-    return _encode({"data": people, "next_cursor": found.next_cursor})
+def encode_user_list(result: models.UserSearchResult) -> bytes:
+    """Encode the same response as JSON without pydantic, several times as fast."""
+    data = [_build_user_fields(profile) | {"note": None} for profile in result.rows]
+    return _encode({"data": data, "next_cursor": result.next_cursor})
 
 
 _encode = msgspec.json.Encoder().encode
-_PLAIN = ("id", "clerk_id", "email", "is_email_verified", "first_name", "last_name", "username", "image_url")
-_TIMES = ("joined_at", "last_sign_in_at", "last_active_at", "deactivated_at", "deleted_at")
-_METADATA = ("public_metadata", "attributes")
+_PLAIN_FIELDS = ("id", "clerk_id", "email", "is_email_verified", "first_name", "last_name", "username", "image_url")
+_TIME_FIELDS = ("joined_at", "last_sign_in_at", "last_active_at", "deactivated_at", "deleted_at")
+_METADATA_FIELDS = ("public_metadata", "attributes")
 
 
-def _user_fields(profile: models.UserProfile) -> dict[str, Any]:
-    """All of a `User` but its note."""
-    person = profile.person
-    known: dict[str, Any] = {name: getattr(person, name) for name in _PLAIN}
-    known["role"] = profile.role if profile.is_whole else None
-    known["status"] = profile.status
-    known["organizations"] = [_make_organization(it) for it in profile.memberships]
-    for name in _TIMES:
-        known[name] = to_iso(getattr(person, name))
-    known["external_id"] = person.external_id if profile.is_whole else None
-    for name in _METADATA:
-        known[name] = object_or_empty(getattr(person, name)) if profile.is_whole else None
-    return known
+def _build_user_fields(profile: models.UserProfile) -> dict[str, Any]:
+    """Return all fields of a `User` except its note."""
+    user = profile.user
+    fields: dict[str, Any] = {name: getattr(user, name) for name in _PLAIN_FIELDS}
+    fields["role"] = profile.role if profile.is_complete else None
+    fields["status"] = profile.status
+    fields["organizations"] = [_build_organization_fields(membership) for membership in profile.memberships]
+    for name in _TIME_FIELDS:
+        fields[name] = to_iso(getattr(user, name))
+    fields["external_id"] = user.external_id if profile.is_complete else None
+    for name in _METADATA_FIELDS:
+        fields[name] = object_or_empty(getattr(user, name)) if profile.is_complete else None
+    return fields
 
 
-def _make_organization(it: models.UserMembership) -> dict[str, str | None]:
+def _build_organization_fields(membership: models.UserMembership) -> dict[str, str | None]:
     return {
-        "organization_id": it.organization_id,
-        "clerk_id": it.organization_clerk_id,
-        "name": it.name,
-        "slug": it.slug,
-        "role": it.role,
-        "status": it.status if it.status in PRESENT_STATUSES else "deactivated",
+        "organization_id": membership.organization_id,
+        "clerk_id": membership.organization_clerk_id,
+        "name": membership.name,
+        "slug": membership.slug,
+        "role": membership.role,
+        "status": membership.status if membership.status in PRESENT_STATUSES else "deactivated",
     }
 
 
 def make_email_change_result(change: models.EmailChange) -> EmailChangeResult:
-    """A change of address as the API gives it."""
+    """Create the response for an email change."""
     return EmailChangeResult(
         outcome=change.outcome,
         email=change.email,
@@ -281,7 +281,14 @@ def make_email_change_result(change: models.EmailChange) -> EmailChangeResult:
         expires_at=to_iso(change.expires_at),
         consequences=list(change.consequences),
         organizations=[
-            ReinvitedOrganization(**{name: getattr(it, name) for name in it.__struct_fields__})
+            ReinvitedOrganization(
+                organization_id=it.organization_id,
+                name=it.name,
+                role=it.role,
+                state=it.state,
+                detail=it.detail,
+                operation=it.operation_id,
+            )
             for it in change.organizations
         ],
         note=change.note,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -35,9 +36,12 @@ from instep.users.context import (
     UserCommandContext,
     find_provider_refusal,
     get_clerk_id,
+    lock_target,
     make_operation_request,
+    require_email_free,
     require_same_clerk_account,
     scope_idempotency_key,
+    translate_failure,
 )
 from instep.users.emails import EmailChangeService
 from instep.users.models import (
@@ -45,6 +49,7 @@ from instep.users.models import (
     EmailChange,
     EmailChangePolicy,
     EndedSessions,
+    TargetUser,
     UserChanges,
     UserCursor,
     UserDetails,
@@ -56,7 +61,6 @@ from instep.users.models import (
 )
 from instep.users.policies import (
     BANS_UNAVAILABLE,
-    make_email_taken_error,
     make_user_not_found_error,
     make_username_taken_error,
     require_another_admin,
@@ -68,419 +72,382 @@ from instep.users.policies import (
     translate_password_refusal,
     validate_changes,
 )
-from instep.users.workflows import END_SESSIONS, EphemeralSecrets
+from instep.users.workflows import EphemeralSecrets
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+TargetCheck = Callable[[Conn, UserRow], None]
 DETAILS_TIMEOUT_SECONDS = 2.0
-MAX_ORGANIZATIONS = 5
+MAX_ORGANIZATIONS = 5  # whose pending invitations are searched for those that a user sent
 
 
-@dataclass(frozen=True)
-class UserDetailsReader:
-    """Reads them side by side. `patience` is how long Clerk may take, in seconds."""
-
-    desk: UserCommandContext
-    accounts: UsersApi
-    directory: ClerkReader
-    patience: float = DETAILS_TIMEOUT_SECONDS
-
-    async def sessions(self, principal: Principal, ref: str) -> Sequence[ActiveSession]:
-        """Somebody's open sessions. Raises Refused for who may not; ClerkUnavailableError and ClerkRejectedError."""
-        subject = await self.desk.find(principal, ref)
-        require_can_see_sessions(subject)
-        id = get_clerk_id(subject.person)
-        return await self.accounts.list_sessions(id) if id is not None else ()
-
-    async def __call__(self, asker: OrganizationAccess | Principal, it: UserProfile) -> UserDetails:
-        """What the reader may see; what Clerk does not say in time is None."""
-        principal = asker.principal if isinstance(asker, OrganizationAccess) else asker
-        may_sessions = it.is_whole or principal.user_id == it.person.id
-        may_sent = asker.can_manage if isinstance(asker, OrganizationAccess) else it.is_whole
-        id = get_clerk_id(it.person)
-        if id is None:
-            return UserDetails(can_see_sessions=may_sessions, can_see_invitations=may_sent)
-        places = _list_organization_ids(asker, it) if may_sent else []
-        sessions, sent = await asyncio.gather(
-            self._ask(self._sessions(id if may_sessions else None)), self._ask(self._sent(id, places))
-        )
-        return UserDetails(can_see_sessions=may_sessions, can_see_invitations=may_sent, sessions=sessions, sent=sent)
-
-    async def _sessions(self, id: ClerkId | None) -> Sequence[ActiveSession]:
-        return await self.accounts.list_sessions(id) if id is not None else ()
-
-    async def _sent(self, by: ClerkId, places: Sequence[str]) -> Sequence[ClerkInvitation]:
-        listed = await asyncio.gather(
-            *(self.directory.list_invitations(ClerkId(place), statuses=("pending",)) for place in places)
-        )
-        return [it for rows in listed for it in rows if it.inviter_id == by]
-
-    async def _ask(self, question: Awaitable[T]) -> T | None:
-        try:
-            async with asyncio.timeout(self.patience):
-                return await question
-        except (InstepError, TimeoutError) as error:
-            log.warning("details_unknown", error=describe_error(error) or "timeout")
-            return None
-
-
-def _list_organization_ids(asker: OrganizationAccess | Principal, it: UserProfile) -> list[str]:
-    """The organizations (Clerk's ids) whose invitations are looked through."""
-    if isinstance(asker, OrganizationAccess):
-        return [asker.organization_clerk_id] if asker.organization_clerk_id else []
-    return [place.organization_clerk_id for place in it.memberships if place.organization_clerk_id][:MAX_ORGANIZATIONS]
-
-
-@dataclass(frozen=True)
-class UserQueries:
-    """Reads people of the whole installation."""
-
-    desk: UserCommandContext
-
-    async def list(self, principal: Principal, ask: UserFilter) -> UserSearchResult:
-        """A page of people, newest first. Raises Refused unless the asker is an instance admin."""
-        require_instance_admin(UserPermissions(is_admin=principal.is_instance_admin), "list all people")
-        return await self.desk.db.read(self._list, ask)
-
-    async def get(self, principal: Principal, ref: str) -> UserProfile:
-        """One person. Raises Refused (404)."""
-        return await self.desk.profile(principal, ref)
-
-    def _list(self, conn: Conn, ask: UserFilter) -> UserSearchResult:
-        rows = repository.list_users(conn, ask)
-        shown, last = rows[: ask.limit], rows[: ask.limit][-1:]
-        belongings = repository.list_user_memberships(conn, [it.id for it in shown])
-        profiles = [UserProfile(person=it, memberships=tuple(belongings.get(it.id, ())), is_whole=True) for it in shown]
-        cursor = encode_cursor(UserCursor(last[0].joined_at, last[0].id)) if len(rows) > ask.limit else None
-        return UserSearchResult(rows=profiles, next_cursor=cursor)
-
-
-@dataclass(frozen=True)
-class ProfileEditor:
-    """Changes names, username, public metadata and attributes; a new address goes on to `change_email`."""
-
-    desk: UserCommandContext
-    change_email: EmailChangeService
-
-    async def __call__(
-        self, principal: Principal, ref: str, edit: UserChanges, *, idempotency_key: str | None = None
-    ) -> UserProfile | EmailChange:
-        """Edit one person.
-
-        1 the person is found, the fields are checked, then the right to each of them; 2 a new address of someone in
-        Clerk is a matter of its own; 3 the operation: kept with a look at the present state (nobody else has the
-        username; someone without a Clerk account is edited right there), then Clerk, then the database.
-        Raises Refused (nothing was changed), Unsettled (the worker finds out and finishes) and Busy.
-        """
-        subject = await self.desk.find(principal, ref)
-        person, edit = subject.person, validate_changes(edit)
-        if is_same_email(edit.email, person.email):
-            edit = replace(edit, email=None)
-        self.desk.require_api_key_allowed(principal, edit.fields, person)
-        if edit.email is not None and get_clerk_id(person) is not None:
-            _require_email_alone(edit)
-            await self.desk.runner.require_permitted(
-                make_operation_request(emails.REPLACE_EMAIL, principal, person, None, {})
-            )
-            return await self.change_email.begin(principal, subject, edit.email, idempotency_key=idempotency_key)
-        require_can_edit(subject.rights, edit.fields)
-        if edit.fields:
-            intent = {"profile": edit.fields, "before": {name: getattr(person, name) for name in edit.fields}}
-            asked = make_operation_request(workflows.EDIT_PROFILE, principal, person, idempotency_key, intent)
-            await self.desk.run_operation(asked, lambda conn: self._open(conn, person, edit), whom=person.name)
-        return await self.desk.profile(principal, ref)
-
-    def _open(self, conn: Conn, seen: UserRow, edit: UserChanges) -> None:
-        """Look at the present state; someone without a Clerk account is edited at once."""
-        person = require_same_clerk_account(
-            require_not_deleted(find_user(conn, seen.id, is_locking=True)), seen.clerk_id
-        )
-        if edit.username and find_user_id_by_login(conn, username=edit.username, excluded_id=person.id):
-            raise make_username_taken_error(edit.username)
-        if edit.email and find_user_id_by_login(conn, email=edit.email, excluded_id=person.id):
-            raise make_email_taken_error(edit.email)
-        if person.clerk_id is None:
-            now = self.desk.clock()
-            user_repository.update_local_user(conn, person, edit.fields, now=now)
-            if edit.attributes:
-                user_repository.merge_user_attributes(conn, person.id, edit.attributes, now=now)
-
-
-@dataclass(frozen=True)
-class PasswordSetter:
-    """Sets a password, in Clerk only; it is checked there, by Clerk's rules, and kept nowhere here."""
-
-    desk: UserCommandContext
-    held: EphemeralSecrets
-
-    async def __call__(
-        self, principal: Principal, ref: str, secret: str, *, idempotency_key: str | None = None
-    ) -> UserProfile:
-        """Set one person's password.
-
-        1 the right, and that they are in Clerk; 2 the password is held in this process while the operation runs. An
-        outcome that nobody knows needs a person: it must be set again. Raises Refused, and Busy.
-        """
-        subject = await self.desk.find(principal, ref)
-        require_instance_admin(subject.rights, "set passwords")
-        person = subject.person
-        self.desk.require_api_key_allowed(principal, {"password": secret}, person)
-        if get_clerk_id(person) is None:
-            words = lazy_gettext("%(name)s has no Clerk account: there is nothing to sign in with.", name=person.name)
-            raise ChangeRejectedError(words, code="no_clerk_account", field="password")
-        with self.held.hold(secret) as name:
-            asked = make_operation_request(workflows.SET_PASSWORD, principal, person, idempotency_key, {"secret": name})
-            try:
-                await self.desk.runner.run(asked, opening=lambda conn: _require_unchanged(conn, person))
-            except OperationFailedError as failed:
-                refusal = find_provider_refusal(failed)
-                if refusal is None or failed.operation.state == "attention":
-                    raise self.desk.say(failed, asked, person.name) from failed
-                raise translate_password_refusal(refusal, whom=person.name) from failed
-        return await self.desk.profile(principal, ref)
-
-
-@dataclass(frozen=True)
-class SessionRevoker:
-    """Ends one session of somebody, or all of them."""
-
-    desk: UserCommandContext
-    accounts: UsersApi
-
-    async def __call__(
-        self, principal: Principal, ref: str, session: str | None = None, *, idempotency_key: str | None = None
-    ) -> EndedSessions:
-        """End them.
-
-        1 the right (an instance admin's, and one's own); 2 one that is named must be theirs, and active; 3 Clerk
-        revokes; 4 sessions of the console that hang on it end with it. Raises Refused, Unsettled and Busy.
-        """
-        subject = await self.desk.find(principal, ref)
-        require_can_see_sessions(subject)
-        person = subject.person
-        id = get_clerk_id(person)
-        if id is None:
-            raise ChangeRejectedError("This person has no Clerk account.", code="no_clerk_account", status=CONFLICT)
-        asked = make_operation_request(END_SESSIONS, principal, person, idempotency_key, {"session": session})
-        if session is not None and await self.desk.db.read(find_by_idempotency_key, asked) is None:
-            await self._require_theirs(id, session)
-        operation = await self.desk.run_operation(asked, lambda _conn: None, whom=person.name)
-        return EndedSessions(operation.done["sessions"]["ended"])
-
-    async def _require_theirs(self, id: ClerkId, session: str) -> None:
-        """Not asked of a repetition: the session that it ended is no active one any more."""
-        if session not in {it.id for it in await self.accounts.list_sessions(id)}:
-            raise ChangeRejectedError("There is no such active session.", code="session_not_found", status=NOT_FOUND)
-
-
-PreconditionCheck = Callable[[Conn, UserRow], None]
-
-
-@dataclass(frozen=True)
-class UserAccountService:
-    """Changes whole accounts. Each method raises Refused (nothing was changed), Unsettled and Busy."""
-
-    desk: UserCommandContext
-
-    async def create(
-        self, principal: Principal, profile: UserChanges, *, in_clerk: bool = True, idempotency_key: str | None = None
-    ) -> UserProfile:
-        """Make a person.
-
-        1 the right and the fields are checked; 2 kept, with our id for them: nobody has the address or the username;
-        without a Clerk account they are made right there; 3 Clerk makes the user, with our id as external id, by
-        which it is found again; 4 the database.
-        """
-        require_instance_admin(UserPermissions(is_admin=principal.is_instance_admin), "make people")
-        wanted = validate_changes(profile)
-        if not wanted.email:
-            raise ChangeRejectedError("An e-mail address is needed.", code="invalid_email", field="email")
-        self.desk.require_api_key_allowed(principal, wanted.fields, None)
-        email, id = wanted.email, new_id("usr")
-        fields = {name: value for name, value in wanted.fields.items() if value}
-        asked = OperationRequest(
-            kind=workflows.CREATE_USER,
-            target=f"address:{canonicalize_email(email)}",
-            actor=principal.id,
-            idempotency_key=scope_idempotency_key(workflows.CREATE_USER, idempotency_key),
-            intent={"user": id, "clerk_id": None, "in_clerk": in_clerk, "profile": fields},
-        )
-
-        def opening(conn: Conn) -> None:
-            _require_identifiers_free(conn, wanted)
-            if not in_clerk:
-                user_repository.create_local_user(conn, id, fields, now=self.desk.clock())
-
-        operation = await self.desk.run_operation(asked, opening, whom=email)
-        return await self.desk.profile(principal, await self._made(operation))
-
-    async def delete(
-        self, principal: Principal, ref: str, *, clerk: ClerkRemoval = "delete", idempotency_key: str | None = None
-    ) -> UserProfile:
-        """Delete someone here, softly, and in Clerk as `clerk` says: delete, only ban, or keep (and sign out).
-
-        1 the right, and not oneself; 2 kept: they are not deleted yet, and no organization's only admin; 3 Clerk;
-        4 the database: they may not come in, and are a member nowhere.
-        """
-        person = await self._find(principal, ref, "delete")
-        intent = {"clerk": clerk, USER_REMOVAL_KEY: person.id}
-        asked = make_operation_request(workflows.DELETE_USER, principal, person, idempotency_key, intent)
-        await self._carry_out(asked, person, _require_can_leave)
-        return await self.desk.profile(principal, person.id)
-
-    async def restore(self, principal: Principal, ref: str, *, idempotency_key: str | None = None) -> UserProfile:
-        """Bring a deleted person back.
-
-        1 the right; 2 kept: they are deleted, and nobody took their address or username; 3 a ban in Clerk is lifted;
-        4 the database: they live again, without a Clerk account where Clerk has deleted theirs.
-        """
-        person = await self._find(principal, ref, "restore")
-        asked = make_operation_request(workflows.RESTORE_USER, principal, person, idempotency_key, {})
-        await self._carry_out(asked, person, _require_can_restore)
-        return await self.desk.profile(principal, person.id)
-
-    async def ban(
-        self, principal: Principal, ref: str, *, idempotency_key: str | None = None
-    ) -> tuple[UserProfile, str | None]:
-        """Ban someone; with a sentence where Clerk's plan has no bans and they were deactivated here instead.
-
-        1 the right, and not oneself; 2 kept: no organization's only admin; 3 Clerk bans, which ends every session;
-        4 the database.
-        """
-        person = await self._find(principal, ref, "ban")
-        asked = make_operation_request(
-            workflows.BAN_USER, principal, person, idempotency_key, {USER_REMOVAL_KEY: person.id}
-        )
-        operation = await self._carry_out(asked, person, _require_can_leave)
-        note = BANS_UNAVAILABLE if workflows.is_ban_unavailable(operation) else None
-        return await self.desk.profile(principal, person.id), note
-
-    async def unban(self, principal: Principal, ref: str, *, idempotency_key: str | None = None) -> UserProfile:
-        """Let someone come in again: a ban is lifted, and so is a deactivation of the whole account.
-
-        1 the right; 2 kept: they are not deleted; 3 Clerk; 4 the database.
-        """
-        person = await self._find(principal, ref, "unban")
-        asked = make_operation_request(workflows.UNBAN_USER, principal, person, idempotency_key, {})
-        await self._carry_out(asked, person, lambda _conn, found: _check_not_deleted(found))
-        return await self.desk.profile(principal, person.id)
-
-    async def _find(self, principal: Principal, ref: str, doing: str) -> UserRow:
-        subject = await self.desk.find(principal, ref)
-        require_instance_admin(subject.rights, f"{doing} people")
-        require_not_self(subject.rights, doing)
-        self.desk.require_api_key_allowed(principal, {"account": doing}, subject.person)
-        return subject.person
-
-    async def _carry_out(self, asked: OperationRequest, seen: UserRow, check: PreconditionCheck) -> Operation:
-        """Run it, with a look at the present state in the transaction that keeps it."""
-
-        def opening(conn: Conn) -> None:
-            person = find_user(conn, seen.id, is_locking=True)
-            if person is None:
-                raise make_user_not_found_error()
-            check(conn, require_same_clerk_account(person, seen.clerk_id))
-
-        return await self.desk.run_operation(asked, opening, whom=seen.name)
-
-    async def _made(self, operation: Operation) -> str:
-        """Our id of who was made: what Clerk had told first may be known under another."""
-        news = operation.done["clerk"].get("news")
-        found = await self.desk.db.read(user_repository.find_user_id_by_clerk_id, news["key"]["id"]) if news else None
-        id: str = found or operation.intent["user"]
-        return id
+class UserClerkApi(UsersApi, OrganizationsApi, ApplicationInvitationsApi, ClerkReader, Protocol):
+    """The ports to Clerk that user operations need."""
 
 
 @dataclass(frozen=True)
 class UserService:
-    """Everything that can be done with people of the whole installation."""
+    """List and read users; edit, create, delete, restore, ban and unban them; manage passwords and sessions.
 
-    users: UserQueries
-    edit: ProfileEditor
-    change_email: EmailChangeService
-    set_password: PasswordSetter
-    manage: UserAccountService
-    details: UserDetailsReader
-    end_sessions: SessionRevoker
+    A `user_id` is instep's id or Clerk's. Each change is one operation: check the permission, commit the intent, call
+    Clerk, finish both sides in one transaction. Changes raise ChangeRejectedError (nothing was changed),
+    OperationPendingError (the worker resolves the outcome and finishes) and ConflictError.
 
+    `details_timeout`: limit of the calls of `get_details` to Clerk, in seconds.
+    """
 
-def _require_unchanged(conn: Conn, seen: UserRow) -> None:
-    require_same_clerk_account(require_not_deleted(find_user(conn, seen.id, is_locking=True)), seen.clerk_id)
+    context: UserCommandContext
+    emails: EmailChangeService
+    secrets: EphemeralSecrets
+    users_api: UsersApi
+    clerk_reader: ClerkReader
+    details_timeout: float = DETAILS_TIMEOUT_SECONDS
 
+    async def list(self, principal: Principal, user_filter: UserFilter) -> UserSearchResult:
+        """Return a page of users, newest first. Raises ChangeRejectedError (403) except for instance admins."""
+        require_instance_admin(UserPermissions(is_admin=principal.is_instance_admin), "list")
+        return await self.context.db.read(_list_users, user_filter)
 
-def _require_email_alone(edit: UserChanges) -> None:
-    if len(edit.fields) > 1:
-        words = lazy_gettext(
-            "Change the address by itself: what becomes of it is decided in Clerk. Nothing was changed."
+    async def get(self, principal: Principal, user_id: str) -> UserProfile:
+        """Return one user. Raises ChangeRejectedError (404)."""
+        return await self.context.load_profile(principal, user_id)
+
+    async def find_target(self, principal: Principal, user_id: str) -> TargetUser:
+        """Return one user and the caller's permissions on them. Raises ChangeRejectedError (404)."""
+        return await self.context.find_target(principal, user_id)
+
+    async def get_details(self, caller: OrganizationAccess | Principal, profile: UserProfile) -> UserDetails:
+        """Read sessions and sent invitations from Clerk, as far as the caller may see them."""
+        principal = caller.principal if isinstance(caller, OrganizationAccess) else caller
+        can_see_sessions = profile.is_complete or principal.user_id == profile.user.id
+        can_see_invitations = caller.can_manage if isinstance(caller, OrganizationAccess) else profile.is_complete
+        details = UserDetails(can_see_sessions=can_see_sessions, can_see_invitations=can_see_invitations)
+        clerk_id = get_clerk_id(profile.user)
+        if clerk_id is None:
+            return details
+        organization_ids = _list_organization_ids(caller, profile) if can_see_invitations else []
+        sessions, sent = await asyncio.gather(
+            self._read_in_time(self._list_sessions(clerk_id if can_see_sessions else None)),
+            self._read_in_time(self._list_sent_invitations(clerk_id, organization_ids)),
         )
-        raise ChangeRejectedError(words, code="email_alone", field="email")
+        return replace(details, sessions=sessions, sent_invitations=sent)
 
+    async def list_sessions(self, principal: Principal, user_id: str) -> Sequence[ActiveSession]:
+        """Return the active sessions of a user, read live from Clerk.
 
-class UserClerkApi(UsersApi, OrganizationsApi, ApplicationInvitationsApi, ClerkReader, Protocol):
-    """Everything that these operations need of the provider."""
+        Raises ChangeRejectedError (403, 404), ClerkUnavailableError and ClerkRejectedError.
+        """
+        target = await self.context.find_target(principal, user_id)
+        require_can_see_sessions(target)
+        return await self._list_sessions(get_clerk_id(target.user))
+
+    async def edit_profile(
+        self, principal: Principal, user_id: str, changes: UserChanges, *, idempotency_key: str | None = None
+    ) -> UserProfile | EmailChange:
+        """Change names, username, public metadata and attributes; a new address of a user in Clerk has its own flow.
+
+        The fields are validated first, then the permission for each. A user without a Clerk account is edited in the
+        transaction that stores the intent.
+        """
+        target = await self.context.find_target(principal, user_id)
+        user, changes = target.user, validate_changes(changes)
+        if is_same_email(changes.email, user.email):
+            changes = replace(changes, email=None)
+        self.context.require_api_key_allowed(principal, changes.fields, user)
+        if changes.email is not None and get_clerk_id(user) is not None:
+            _require_email_alone(changes)
+            request = make_operation_request(emails.REPLACE_EMAIL, principal, user, None, {})
+            await self.context.executor.require_permitted(request)
+            return await self.emails.start(principal, target, changes.email, idempotency_key=idempotency_key)
+        require_can_edit(target.permissions, changes.fields)
+        if changes.fields:
+            intent = {"profile": changes.fields, "before": {name: getattr(user, name) for name in changes.fields}}
+            request = make_operation_request(workflows.EDIT_PROFILE, principal, user, idempotency_key, intent)
+            precondition = partial(self._check_edit, expected=user, changes=changes)
+            await self.context.run_operation(request, precondition, display_name=user.name)
+        return await self.context.load_profile(principal, user_id)
+
+    async def change_email(
+        self, principal: Principal, user_id: str, email: str, *, idempotency_key: str | None = None
+    ) -> EmailChange:
+        """Change a user's address by the policy of the installation; see `EmailChangeService`."""
+        return await self.emails.change(principal, user_id, email, idempotency_key=idempotency_key)
+
+    async def verify_email(
+        self, principal: Principal, user_id: str, verification: str, code: str, *, idempotency_key: str | None = None
+    ) -> EmailChange:
+        """Verify a new address by the code that was sent to it; see `EmailChangeService`."""
+        return await self.emails.verify(principal, user_id, verification, code, idempotency_key=idempotency_key)
+
+    async def set_password(
+        self, principal: Principal, user_id: str, password: str, *, idempotency_key: str | None = None
+    ) -> UserProfile:
+        """Set a user's password in Clerk, which checks it by its own rules; it is never stored here.
+
+        It stays in the memory of this process while the operation runs. An unknown outcome needs a person: the password
+        must be set again.
+        """
+        target = await self.context.find_target(principal, user_id)
+        require_instance_admin(target.permissions, "set_password")
+        user = target.user
+        self.context.require_api_key_allowed(principal, {"password": password}, user)
+        if get_clerk_id(user) is None:
+            message = lazy_gettext("%(name)s has no Clerk account and cannot sign in with a password.", name=user.name)
+            raise ChangeRejectedError(message, code="no_clerk_account", field="password")
+        with self.secrets.keep(password) as secret_name:
+            intent = {"secret": secret_name}
+            request = make_operation_request(workflows.SET_PASSWORD, principal, user, idempotency_key, intent)
+            try:
+                await self.context.executor.run(request, opening=partial(_check_unchanged, expected=user))
+            except OperationFailedError as error:
+                refusal = find_provider_refusal(error)
+                if refusal is None or error.operation.state == "attention":
+                    raise translate_failure(error, request, user.name) from error
+                raise translate_password_refusal(refusal, display_name=user.name) from error
+        return await self.context.load_profile(principal, user_id)
+
+    async def revoke_sessions(
+        self, principal: Principal, user_id: str, session_id: str | None = None, *, idempotency_key: str | None = None
+    ) -> EndedSessions:
+        """Revoke one active session of a user, or all of them, with the console sessions that belong to them.
+
+        For instance admins, and for one's own sessions.
+        """
+        target = await self.context.find_target(principal, user_id)
+        require_can_see_sessions(target)
+        clerk_id = get_clerk_id(target.user)
+        if clerk_id is None:
+            message = lazy_gettext("This user has no Clerk account.")
+            raise ChangeRejectedError(message, code="no_clerk_account", status=CONFLICT)
+        request = make_operation_request(
+            workflows.END_SESSIONS, principal, target.user, idempotency_key, {"session": session_id}
+        )
+        if session_id is not None and await self.context.db.read(find_by_idempotency_key, request) is None:
+            await self._require_session_of(clerk_id, session_id)
+        operation = await self.context.run_operation(request, lambda _conn: None, display_name=target.user.name)
+        return EndedSessions(operation.done["sessions"]["ended"])
+
+    async def create(
+        self, principal: Principal, profile: UserChanges, *, in_clerk: bool = True, idempotency_key: str | None = None
+    ) -> UserProfile:
+        """Create a user, in Clerk and here.
+
+        Our id becomes Clerk's external id, by which the user is found again after an unknown outcome. Without
+        `in_clerk` the user is created in the transaction that stores the intent.
+        """
+        require_instance_admin(UserPermissions(is_admin=principal.is_instance_admin), "create")
+        wanted = validate_changes(profile)
+        if not wanted.email:
+            message = lazy_gettext("An email address is required.")
+            raise ChangeRejectedError(message, code="invalid_email", field="email")
+        self.context.require_api_key_allowed(principal, wanted.fields, None)
+        email, user_id = wanted.email, new_id("usr")
+        fields = {name: value for name, value in wanted.fields.items() if value}
+        request = OperationRequest(
+            kind=workflows.CREATE_USER,
+            target=f"address:{canonicalize_email(email)}",
+            actor=principal.id,
+            idempotency_key=scope_idempotency_key(workflows.CREATE_USER, idempotency_key),
+            intent={"user": user_id, "clerk_id": None, "in_clerk": in_clerk, "profile": fields},
+        )
+
+        def precondition(conn: Conn) -> None:
+            require_email_free(conn, email)
+            _require_username_free(conn, wanted.username)
+            if not in_clerk:
+                user_repository.create_local_user(conn, user_id, fields, now=self.context.clock())
+
+        operation = await self.context.run_operation(request, precondition, display_name=email)
+        return await self.context.load_profile(principal, await self._find_created_id(operation))
+
+    async def delete(
+        self, principal: Principal, user_id: str, *, clerk: ClerkRemoval = "delete", idempotency_key: str | None = None
+    ) -> UserProfile:
+        """Soft-delete a user here, and in Clerk as `clerk` says: delete, only ban, or keep (and end their sessions).
+
+        Refused for oneself and for the only admin of an organization.
+        """
+        user = await self._find_account(principal, user_id, "delete")
+        intent = {"clerk": clerk, USER_REMOVAL_KEY: user.id}
+        request = make_operation_request(workflows.DELETE_USER, principal, user, idempotency_key, intent)
+        await self._run_on_account(request, user, _require_removable)
+        return await self.context.load_profile(principal, user.id)
+
+    async def restore(self, principal: Principal, user_id: str, *, idempotency_key: str | None = None) -> UserProfile:
+        """Restore a deleted user and lift a ban in Clerk.
+
+        Refused where another user has their address or username by now. Without a Clerk account where Clerk has deleted
+        theirs.
+        """
+        user = await self._find_account(principal, user_id, "restore")
+        request = make_operation_request(workflows.RESTORE_USER, principal, user, idempotency_key, {})
+        await self._run_on_account(request, user, _require_restorable)
+        return await self.context.load_profile(principal, user.id)
+
+    async def ban(
+        self, principal: Principal, user_id: str, *, idempotency_key: str | None = None
+    ) -> tuple[UserProfile, str | None]:
+        """Ban a user; Clerk ends every session.
+
+        The second value is a note where Clerk's plan has no bans and the user was deactivated here instead. Refused for
+        oneself and for the only admin of an organization.
+        """
+        user = await self._find_account(principal, user_id, "ban")
+        intent = {USER_REMOVAL_KEY: user.id}
+        request = make_operation_request(workflows.BAN_USER, principal, user, idempotency_key, intent)
+        operation = await self._run_on_account(request, user, _require_removable)
+        note = BANS_UNAVAILABLE if workflows.is_ban_unavailable(operation) else None
+        return await self.context.load_profile(principal, user.id), note
+
+    async def unban(self, principal: Principal, user_id: str, *, idempotency_key: str | None = None) -> UserProfile:
+        """Lift a ban, and a deactivation of the whole account."""
+        user = await self._find_account(principal, user_id, "unban")
+        request = make_operation_request(workflows.UNBAN_USER, principal, user, idempotency_key, {})
+        await self._run_on_account(request, user, _check_not_deleted)
+        return await self.context.load_profile(principal, user.id)
+
+    async def _list_sessions(self, clerk_id: ClerkId | None) -> Sequence[ActiveSession]:
+        return await self.users_api.list_sessions(clerk_id) if clerk_id is not None else ()
+
+    async def _list_sent_invitations(
+        self, inviter_id: ClerkId, organization_ids: Sequence[str]
+    ) -> Sequence[ClerkInvitation]:
+        lists = await asyncio.gather(
+            *(self.clerk_reader.list_invitations(ClerkId(it), statuses=("pending",)) for it in organization_ids)
+        )
+        return [it for invitations in lists for it in invitations if it.inviter_id == inviter_id]
+
+    async def _read_in_time(self, call: Awaitable[T]) -> T | None:
+        try:
+            async with asyncio.timeout(self.details_timeout):
+                return await call
+        except (InstepError, TimeoutError) as error:
+            log.warning("user_details_unavailable", error=describe_error(error) or "timeout")
+            return None
+
+    def _check_edit(self, conn: Conn, *, expected: UserRow, changes: UserChanges) -> None:
+        """Check the present state; a user without a Clerk account is edited in the same transaction."""
+        user = lock_target(conn, expected)
+        _require_username_free(conn, changes.username, user.id)
+        if changes.email:
+            require_email_free(conn, changes.email, user.id)
+        if user.clerk_id is None:
+            now = self.context.clock()
+            user_repository.update_local_user(conn, user, changes.fields, now=now)
+            if changes.attributes:
+                user_repository.merge_user_attributes(conn, user.id, changes.attributes, now=now)
+
+    async def _require_session_of(self, clerk_id: ClerkId, session_id: str) -> None:
+        """Check the owner of a session. Not for a repetition: the session that it ended is no longer active."""
+        if session_id not in {it.id for it in await self.users_api.list_sessions(clerk_id)}:
+            message = lazy_gettext("This session does not exist or is not active.")
+            raise ChangeRejectedError(message, code="session_not_found", status=NOT_FOUND)
+
+    async def _find_account(self, principal: Principal, user_id: str, action: str) -> UserRow:
+        target = await self.context.find_target(principal, user_id)
+        require_instance_admin(target.permissions, action)
+        require_not_self(target.permissions, action)
+        self.context.require_api_key_allowed(principal, {"account": action}, target.user)
+        return target.user
+
+    async def _run_on_account(self, request: OperationRequest, expected: UserRow, check: TargetCheck) -> Operation:
+        """Run an operation; `check` gets the present row in the transaction that stores the intent."""
+
+        def precondition(conn: Conn) -> None:
+            user = find_user(conn, expected.id, is_locking=True)
+            if user is None:
+                raise make_user_not_found_error()
+            check(conn, require_same_clerk_account(user, expected.clerk_id))
+
+        return await self.context.run_operation(request, precondition, display_name=expected.name)
+
+    async def _find_created_id(self, operation: Operation) -> str:
+        """Return our id of the created user; a webhook that was processed earlier may have assigned another one."""
+        state = operation.done["clerk"].get("news")
+        if not state:
+            return str(operation.intent["user"])
+        found = await self.context.db.read(user_repository.find_user_id_by_clerk_id, state["key"]["id"])
+        return found or str(operation.intent["user"])
 
 
 def make_user_service(
-    desk: UserCommandContext,
-    held: EphemeralSecrets,
-    provider: UserClerkApi,
+    context: UserCommandContext,
+    secrets: EphemeralSecrets,
+    clerk: UserClerkApi,
     *,
     policy: EmailChangePolicy,
     redirect_url: str | None,
 ) -> UserService:
-    """The flows, on one desk. `policy` and `redirect_url`: see EmailChangeService."""
-    change_email = EmailChangeService(desk, held, policy, redirect_url)
-    return UserService(
-        users=UserQueries(desk),
-        edit=ProfileEditor(desk, change_email),
-        change_email=change_email,
-        set_password=PasswordSetter(desk, held),
-        manage=UserAccountService(desk),
-        details=UserDetailsReader(desk, provider, provider),
-        end_sessions=SessionRevoker(desk, provider),
-    )
+    """Create the service. `policy` and `redirect_url`: see `EmailChangeService`."""
+    email_changes = EmailChangeService(context, secrets, policy, redirect_url)
+    return UserService(context, email_changes, secrets, users_api=clerk, clerk_reader=clerk)
 
 
-def make_user_workflows(provider: UserClerkApi, held: EphemeralSecrets, clock: Clock) -> Workflows:
-    """By kind. `held` is the one that the flows have."""
+def make_user_workflows(clerk: UserClerkApi, secrets: EphemeralSecrets, clock: Clock) -> Workflows:
+    """Return the workflows of all user operations by kind. `secrets` is that of the service."""
     return {
-        workflows.EDIT_PROFILE: workflows.make_edit_profile_workflow(provider, clock),
-        workflows.SET_PASSWORD: workflows.make_set_password_workflow(provider, held, clock),
-        workflows.END_SESSIONS: workflows.make_end_sessions_workflow(provider, clock),
-        emails.REINVITE_MEMBER: emails.make_reinvite_workflow(provider, provider, provider, clock),
-        emails.REINVITE_TO_APPLICATION: emails.make_application_reinvite_workflow(provider, provider, clock),
-        **workflows.make_account_workflows(provider, clock),
-        **emails.make_email_workflows(provider, held, clock),
+        workflows.EDIT_PROFILE: workflows.make_edit_profile_workflow(clerk, clock),
+        workflows.SET_PASSWORD: workflows.make_set_password_workflow(clerk, secrets, clock),
+        workflows.END_SESSIONS: workflows.make_end_sessions_workflow(clerk, clock),
+        workflows.REINVITE_MEMBER: workflows.make_reinvite_workflow(clerk, clerk, clerk, clock),
+        workflows.REINVITE_TO_APPLICATION: workflows.make_application_reinvite_workflow(clerk, clerk, clock),
+        **workflows.make_account_workflows(clerk, clock),
+        **emails.make_email_workflows(clerk, secrets, clock),
     }
 
 
-def _require_identifiers_free(conn: Conn, wanted: UserChanges) -> None:
-    if wanted.email and find_user_id_by_login(conn, email=wanted.email):
-        raise make_email_taken_error(wanted.email)
-    if wanted.username and find_user_id_by_login(conn, username=wanted.username):
-        raise make_username_taken_error(wanted.username)
+def _list_users(conn: Conn, user_filter: UserFilter) -> UserSearchResult:
+    rows = repository.list_users(conn, user_filter)
+    shown = rows[: user_filter.limit]
+    memberships = repository.list_user_memberships(conn, [it.id for it in shown])
+    profiles = [UserProfile(user=it, memberships=tuple(memberships.get(it.id, ())), is_complete=True) for it in shown]
+    has_more = len(rows) > user_filter.limit
+    cursor = encode_cursor(UserCursor(shown[-1].joined_at, shown[-1].id)) if has_more else None
+    return UserSearchResult(rows=profiles, next_cursor=cursor)
 
 
-def _require_can_leave(conn: Conn, person: UserRow) -> None:
-    _check_not_deleted(person)
-    lock_organizations_of_admin(conn, person.id, find_roles(conn))
+def _list_organization_ids(caller: OrganizationAccess | Principal, profile: UserProfile) -> list[str]:
+    """Return Clerk's ids of the organizations whose invitations are searched."""
+    if isinstance(caller, OrganizationAccess):
+        return [caller.organization_clerk_id] if caller.organization_clerk_id else []
+    found = [it.organization_clerk_id for it in profile.memberships if it.organization_clerk_id]
+    return found[:MAX_ORGANIZATIONS]
+
+
+def _require_email_alone(changes: UserChanges) -> None:
+    if len(changes.fields) > 1:
+        message = lazy_gettext("Change the email address separately from other fields. Nothing was changed.")
+        raise ChangeRejectedError(message, code="email_alone", field="email")
+
+
+def _require_username_free(conn: Conn, username: str | None, user_id: str = "") -> None:
+    if username and find_user_id_by_login(conn, username=username, but=user_id):
+        raise make_username_taken_error(username)
+
+
+def _check_unchanged(conn: Conn, *, expected: UserRow) -> None:
+    lock_target(conn, expected)
+
+
+def _check_not_deleted(_conn: Conn, user: UserRow) -> None:
+    require_not_deleted(user)
+
+
+def _require_removable(conn: Conn, user: UserRow) -> None:
+    require_not_deleted(user)
+    lock_organizations_of_admin(conn, user.id, find_roles(conn))
     require_another_admin(
         find_sole_admin_organizations(
-            conn, person.id, find_roles(conn), pending=collect_pending_changes(list_open_intents(conn))
+            conn, user.id, find_roles(conn), moving=collect_pending_changes(list_open_intents(conn))
         )
     )
 
 
-def _check_not_deleted(person: UserRow) -> None:
-    require_not_deleted(person)
-
-
-def _require_can_restore(conn: Conn, person: UserRow) -> None:
-    if not person.is_deleted:
+def _require_restorable(conn: Conn, user: UserRow) -> None:
+    if not user.is_deleted:
         raise ChangeRejectedError(
-            lazy_gettext("%(name)s is not deleted.", name=person.name), code="not_deleted", status=CONFLICT
+            lazy_gettext("%(name)s is not deleted.", name=user.name), code="not_deleted", status=CONFLICT
         )
-    if person.email and find_user_id_by_login(conn, email=person.email, excluded_id=person.id):
-        raise make_email_taken_error(person.email)
-    if person.username and find_user_id_by_login(conn, username=person.username, excluded_id=person.id):
-        raise make_username_taken_error(person.username)
+    if user.email:
+        require_email_free(conn, user.email, user.id)
+    _require_username_free(conn, user.username, user.id)

@@ -22,178 +22,34 @@ from instep.users.models import EmailChange, UserProfile
 from instep.users.policies import SYNC_FAILED_CODE
 
 ACCOUNT_ACTIONS = ("ban", "unban", "delete", "restore")
-
-
-def confirm_account_action(deed: str, it: UserProfile, *, at: str, back: str, words: Localizer) -> ConfirmationDialog:
-    """The question before a deed; deleting asks for the name to be typed, for it erases the account in Clerk."""
-    _, name = words.gettext, it.person.name
-    titles = {
-        "ban": (_("Ban %(name)s?", name=name), _("Ban")),
-        "unban": (_("Let %(name)s in again?", name=name), _("Let in again")),
-        "delete": (_("Delete %(name)s?", name=name), _("Delete")),
-        "restore": (_("Restore %(name)s?", name=name), _("Restore")),
-    }
-    said = {
-        "ban": (_("Every session ends, and no sign-in works, in Clerk and here."), _("You can let them in again.")),
-        "unban": (_("A ban in Clerk is lifted, and they can come in here again."),),
-        "delete": (
-            _("They may not come in, and are a member nowhere any more."),
-            _("Here the row stays and can be restored; what is deleted in Clerk can't be brought back there."),
-        ),
-        "restore": (
-            _("They can come in again; where Clerk has deleted their account they sign up with the same address."),
-        ),
-    }
-    title, verb = titles[deed]
-    removals = (("delete", _("Delete it")), ("ban", _("Only ban it")), ("keep", _("Keep it, and sign out everywhere")))
-    return ConfirmationDialog(
-        title=title,
-        verb=verb,
-        action=f"{at}/{deed}",
-        cancel=back,
-        consequences=said[deed],
-        row=f"row-{it.person.id}",
-        is_destructive=deed in ("ban", "delete"),
-        word=_("delete") if deed == "delete" else "",
-        field="clerk" if deed == "delete" else "",
-        label=_("The account in Clerk"),
-        choices=removals if deed == "delete" else (),
-    )
-
-
-def confirm_reinvitation(
-    change: EmailChange, it: UserProfile, *, at: str, back: str, words: Localizer
-) -> ConfirmationDialog:
-    """The offer to invite someone anew under another address."""
-    _ = words.gettext
-    return ConfirmationDialog(
-        title=_("Invite %(email)s and deactivate the old account?", email=change.email),
-        verb=_("Invite and deactivate"),
-        action=f"{at}/email/reinvite",
-        cancel=back,
-        consequences=tuple(_(it) for it in change.consequences),
-        row=f"row-{it.person.id}",
-        fields=(("email", change.email),),
-        is_in_place=True,
-    )
-
-
 NAME_FIELDS = ("first_name", "last_name", "username")
 SECRET_FIELDS = ("password", "code")
 
 
 class UserPageContext(Struct, frozen=True, kw_only=True):
-    """Where a person is looked at: in an organization (an access), or above them all (a principal)."""
+    """Location of a user page: in an organization (the caller's access to it), or above all (a principal).
 
-    asker: OrganizationAccess | Principal
+    `at` is the path of the user, `back` that of the list; `here` marks the entry of the navigation.
+    """
+
+    caller: OrganizationAccess | Principal
     at: str
     back: str
     here: str
 
     @property
     def principal(self) -> Principal:
-        """Who looks."""
-        return self.asker.principal if isinstance(self.asker, OrganizationAccess) else self.asker
+        """Return the principal of the caller."""
+        return self.caller.principal if isinstance(self.caller, OrganizationAccess) else self.caller
 
     @property
     def base(self) -> str:
-        """What is above the operations here."""
-        return get_organization_path(self.asker) if isinstance(self.asker, OrganizationAccess) else ""
-
-
-@dataclass(frozen=True)
-class UserFormRenderer:
-    """Shows forms: a dialog over an open page, else a page."""
-
-    console: PageResponder
-
-    async def show(
-        self,
-        request: Request,
-        spot: UserPageContext,
-        form: str,
-        typed: Mapping[str, str],
-        it: UserProfile | None = None,
-        **more: Any,
-    ) -> Response:
-        """One form; `more` are `error`, `field`, `rolled` and `request_id`, or `is_new` for an answer of its own."""
-        context: dict[str, Any] = {
-            "form": form,
-            "typed": {"key": new_idempotency_key(), **typed},
-            "at": spot.at,
-            "back": spot.back,
-            "name": it.person.name if it else "",
-            "row": f"row-{it.person.id}" if it else "",
-            "rolled": {},
-            "error": "",
-            "field": None,
-            "request_id": None,
-            **more,
-        }
-        piece = "form" if request.method == "POST" and not more.get("is_new") else "form_dialog"
-        if is_fragment_request(request):
-            return self.console.pages.fragment(request, f"users/{piece}.html", **context)
-        return await self.console.page(request, "users/form_page.html", spot.asker, here=spot.here, **context)
-
-    async def wrong(
-        self,
-        request: Request,
-        spot: UserPageContext,
-        form: str,
-        typed: Mapping[str, str],
-        error: InstepError,
-        it: UserProfile | None = None,
-    ) -> Response:
-        """The form again, with what is wrong. An end that is not known is awaited outside.
-
-        What was typed stays, to be mended; but where Clerk did not take it, the fields go back to what is true, and
-        say what was not saved. Secrets are never sent back.
-        """
-        if isinstance(error, TemporaryError):
-            return self.console.refused(request, error, base=spot.base)
-        stored = get_name_fields(it) if it and form == "edit" and getattr(error, "code", "") == SYNC_FAILED_CODE else {}
-        more = {
-            "rolled": {name: typed[name] for name in stored if name in typed and typed[name] != stored[name]},
-            "error": self.console.words.translate(error),
-            "field": getattr(error, "field", None),
-            "request_id": get_request_id(request),
-        }
-        kept = {name: text for name, text in typed.items() if name not in SECRET_FIELDS}
-        answer = await self.show(request, spot, form, {**kept, **stored, "key": new_idempotency_key()}, it, **more)
-        answer.status_code = get_http_status(error)
-        return answer
-
-
-def get_name_fields(it: UserProfile) -> dict[str, str]:
-    """The names of somebody, as a form has them."""
-    return {name: getattr(it.person, name) or "" for name in NAME_FIELDS}
-
-
-def show_in_dialog(answer: Response) -> Response:
-    """A form is answered by another dialog instead of itself."""
-    answer.headers.update({"HX-Retarget": "#dialog", "HX-Reswap": "innerHTML"})
-    return answer
-
-
-async def read_form(request: Request) -> dict[str, str]:
-    """What was typed into a form, without the space around it; a password as it is."""
-    fields = (await request.form()).items()
-    return {name: text if name in SECRET_FIELDS else text.strip() for name, text in fields if isinstance(text, str)}
-
-
-def derive_idempotency_key(request: Request, typed: Mapping[str, str]) -> str | None:
-    """The key of one form as it was filled in: the same twice is one operation. No secret goes into it."""
-    words = " ".join(f"{name}={text}" for name, text in sorted(typed.items()) if name not in SECRET_FIELDS)
-    return hashlib.sha256(f"{request.url.path} {words}".encode()).hexdigest() if typed.get("key") else None
-
-
-def make_instance_context(asker: Principal, user: str = "") -> UserPageContext:
-    """Above all organizations."""
-    return UserPageContext(asker=asker, at=f"/users/{user}" if user else "/users", back="/users", here="/users")
+        """Return the path prefix of the operations page."""
+        return get_organization_path(self.caller) if isinstance(self.caller, OrganizationAccess) else ""
 
 
 class UserAction(Struct, frozen=True, kw_only=True):
-    """Something that may be done with a person."""
+    """A link to something that the caller may do with a user."""
 
     label: str
     icon: str
@@ -201,22 +57,8 @@ class UserAction(Struct, frozen=True, kw_only=True):
     is_destructive: bool = False
 
 
-def make_user_badge(key: str, words: Localizer) -> StatusBadge:
-    """Where a person stands."""
-    _ = words.gettext
-    known = {
-        "active": StatusBadge(_("Active"), "circle-check", "good"),
-        "deactivated": StatusBadge(_("Deactivated"), "circle-minus", "quiet"),
-        "banned": StatusBadge(_("Banned"), "ban", "bad"),
-        "deprovisioned": StatusBadge(_("Deprovisioned"), "ban", "bad"),
-        "deleted": StatusBadge(_("Deleted"), "trash-2", "quiet"),
-        "local": StatusBadge(_("Without a Clerk account"), "database", "info"),
-    }
-    return known[key]
-
-
 class UserMembershipView(Struct, frozen=True, kw_only=True):
-    """An organization of a person."""
+    """An organization of a user."""
 
     name: str
     href: str
@@ -224,27 +66,8 @@ class UserMembershipView(Struct, frozen=True, kw_only=True):
     status: str
 
 
-def list_user_actions(it: UserProfile, at: str, words: Localizer) -> tuple[UserAction, ...]:
-    """What may be done with this person, for whoever sees all of them; only the names for the others."""
-    _ = words.gettext
-    if it.person.is_deleted:
-        restore = UserAction(label=_("Restore"), icon="undo-2", href=f"{at}/restore")
-        return (restore,) if it.is_whole else ()
-    edit = UserAction(label=_("Edit profile"), icon="pencil", href=f"{at}/edit")
-    if not it.is_whole:
-        return (edit,)
-    email = UserAction(label=_("Change e-mail"), icon="mail", href=f"{at}/email")
-    is_out = it.person.is_banned or not it.person.is_active
-    unban = UserAction(label=_("Let in again"), icon="user-check", href=f"{at}/unban")
-    ban = UserAction(label=_("Ban"), icon="ban", href=f"{at}/ban", is_destructive=True)
-    delete = UserAction(label=_("Delete"), icon="trash-2", href=f"{at}/delete", is_destructive=True)
-    password = UserAction(label=_("Set password"), icon="key-round", href=f"{at}/password")
-    of_clerk = (password,) if it.person.clerk_id else ()
-    return (edit, email, *of_clerk, unban if is_out else ban, delete)
-
-
 class UserView(Struct, frozen=True, kw_only=True):
-    """A person in words; `facts` are what else is known, by name; `ids` can be copied."""
+    """A user as the pages show them. `facts`, `times` and `ids` are (label, value); `ids` can be copied."""
 
     id: str
     name: str
@@ -252,58 +75,268 @@ class UserView(Struct, frozen=True, kw_only=True):
     image_url: str | None
     status: StatusBadge
     is_verified: bool
-    places: tuple[UserMembershipView, ...]
+    memberships: tuple[UserMembershipView, ...]
     facts: tuple[tuple[str, str], ...]
     times: tuple[tuple[str, FormattedTime], ...]
     ids: tuple[tuple[str, str], ...]
-    deeds: tuple[UserAction, ...]
+    actions: tuple[UserAction, ...]
     href: str
     joined: FormattedTime
     last_active: FormattedTime | None
 
 
-def build_user_view(it: UserProfile, *, at: str, roles: Mapping[str, str], now: int, words: Localizer) -> UserView:
-    """A person; `at` is the address of their page."""
-    _, person = words.gettext, it.person
+def make_instance_context(principal: Principal, user_id: str = "") -> UserPageContext:
+    """Create the context of a page above all organizations."""
+    at = f"/users/{user_id}" if user_id else "/users"
+    return UserPageContext(caller=principal, at=at, back="/users", here="/users")
+
+
+def build_user_view(profile: UserProfile, *, at: str, roles: Mapping[str, str], now: int, words: Localizer) -> UserView:
+    """Build the view of a user. `at` is the path of their page; `roles` are names by key; `now` in Unix ms."""
+    _, user = words.gettext, profile.user
     times = [
-        (_("Joined"), person.joined_at),
-        (_("Last sign-in"), person.last_sign_in_at),
-        (_("Last active"), person.last_active_at),
-        (_("Deactivated"), person.deactivated_at),
-        (_("Deleted"), person.deleted_at),
+        (_("Joined"), user.joined_at),
+        (_("Last sign-in"), user.last_sign_in_at),
+        (_("Last active"), user.last_active_at),
+        (_("Deactivated"), user.deactivated_at),
+        (_("Deleted"), user.deleted_at),
     ]
-    facts = [(_("Username"), person.username), (_("Role in the application"), it.role if it.is_whole else None)]
-    ids = [(_("instep's id"), person.id), (_("Clerk's id"), person.clerk_id)]
-    if it.is_whole:
-        ids.append((_("External id"), person.external_id))
+    facts = [
+        (_("Username"), user.username),
+        (_("Role in the application"), profile.role if profile.is_complete else None),
+    ]
+    ids = [(_("instep ID"), user.id), (_("Clerk ID"), user.clerk_id)]
+    if profile.is_complete:
+        ids.append((_("External ID"), user.external_id))
     return UserView(
-        id=person.id,
-        name=person.name,
-        email=format_email(person.email),
-        image_url=person.image_url,
-        status=make_user_badge(it.status, words),
-        is_verified=person.is_email_verified,
-        places=tuple(
+        id=user.id,
+        name=user.name,
+        email=format_email(user.email),
+        image_url=user.image_url,
+        status=make_user_badge(profile.status, words),
+        is_verified=user.is_email_verified,
+        memberships=tuple(
             UserMembershipView(
-                name=place.name,
-                href=f"/organizations/{place.slug or place.organization_id}/members",
-                role=roles.get(place.role, place.role),
-                status=describe_membership_status(place.status, words),
+                name=membership.name,
+                href=f"/organizations/{membership.slug or membership.organization_id}/members",
+                role=roles.get(membership.role, membership.role),
+                status=describe_membership_status(membership.status, words),
             )
-            for place in it.memberships
+            for membership in profile.memberships
         ),
         facts=tuple((name, text) for name, text in facts if text),
         times=tuple((name, words.ago(time, now)) for name, time in times if time),
         ids=tuple((name, text) for name, text in ids if text),
-        deeds=list_user_actions(it, at, words),
+        actions=list_user_actions(profile, at, words),
         href=at,
-        joined=words.ago(person.joined_at, now),
-        last_active=words.ago(person.last_active_at, now) if person.last_active_at else None,
+        joined=words.ago(user.joined_at, now),
+        last_active=words.ago(user.last_active_at, now) if user.last_active_at else None,
     )
 
 
-def describe_membership_status(key: str, words: Localizer) -> str:
-    """Return what to say of a membership that is not an active one; empty for an active one."""
+def list_user_actions(profile: UserProfile, at: str, words: Localizer) -> tuple[UserAction, ...]:
+    """Return the actions on a user: all for instance admins, only the edit of names for others."""
+    _, user = words.gettext, profile.user
+    if user.is_deleted:
+        restore = UserAction(label=_("Restore"), icon="undo-2", href=f"{at}/restore")
+        return (restore,) if profile.is_complete else ()
+    edit = UserAction(label=_("Edit profile"), icon="pencil", href=f"{at}/edit")
+    if not profile.is_complete:
+        return (edit,)
+    email = UserAction(label=_("Change email"), icon="mail", href=f"{at}/email")
+    password = UserAction(label=_("Set password"), icon="key-round", href=f"{at}/password")
+    unban_label = _("Unban") if user.is_banned else _("Reactivate")
+    unban = UserAction(label=unban_label, icon="user-check", href=f"{at}/unban")
+    ban = UserAction(label=_("Ban"), icon="ban", href=f"{at}/ban", is_destructive=True)
+    delete = UserAction(label=_("Delete"), icon="trash-2", href=f"{at}/delete", is_destructive=True)
+    can_sign_in = user.is_active and not user.is_banned
+    return (edit, email, *((password,) if user.clerk_id else ()), ban if can_sign_in else unban, delete)
+
+
+def make_user_badge(status: str, words: Localizer) -> StatusBadge:
+    """Create the badge of a user status."""
+    _ = words.gettext
+    known = {
+        "active": StatusBadge(_("Active"), "circle-check", "good"),
+        "deactivated": StatusBadge(_("Deactivated"), "circle-minus", "quiet"),
+        "banned": StatusBadge(_("Banned"), "ban", "bad"),
+        "deprovisioned": StatusBadge(_("Deprovisioned"), "ban", "bad"),
+        "deleted": StatusBadge(_("Deleted"), "trash-2", "quiet"),
+        "local": StatusBadge(_("No Clerk account"), "database", "info"),
+    }
+    return known[status]
+
+
+def describe_membership_status(status: str, words: Localizer) -> str:
+    """Return the label of a membership status; empty for an active one."""
     _ = words.gettext
     known = {"active": "", "banned": _("Banned"), "deprovisioned": _("Deprovisioned")}
-    return known.get(key, _("Deactivated"))
+    return known.get(status, _("Deactivated"))
+
+
+def confirm_account_action(
+    action: str, profile: UserProfile, *, at: str, back: str, words: Localizer
+) -> ConfirmationDialog:
+    """Create the confirmation of an account action; a deletion requires typing a word, for it erases the account."""
+    _, user = words.gettext, profile.user
+    unban = (
+        (_("Unban %(name)s?", name=user.name), _("Unban"))
+        if user.is_banned
+        else (_("Reactivate %(name)s?", name=user.name), _("Reactivate"))
+    )
+    titles = {
+        "ban": (_("Ban %(name)s?", name=user.name), _("Ban")),
+        "unban": unban,
+        "delete": (_("Delete %(name)s?", name=user.name), _("Delete")),
+        "restore": (_("Restore %(name)s?", name=user.name), _("Restore")),
+    }
+    consequences = {
+        "ban": (_("All sessions end and they can no longer sign in, in Clerk and here."), _("You can unban them.")),
+        "unban": (_("A ban in Clerk is lifted, and they can sign in here again."),),
+        "delete": (
+            _("They can no longer sign in and lose all memberships."),
+            _("You can restore them here; an account deleted in Clerk can't be restored there."),
+        ),
+        "restore": (
+            _("They can sign in again. If Clerk has deleted their account, they sign up with the same address."),
+        ),
+    }
+    removals = (("delete", _("Delete")), ("ban", _("Ban only")), ("keep", _("Keep, and sign out everywhere")))
+    title, verb = titles[action]
+    is_deletion = action == "delete"
+    return ConfirmationDialog(
+        title=title,
+        verb=verb,
+        action=f"{at}/{action}",
+        cancel=back,
+        consequences=consequences[action],
+        row=f"row-{user.id}",
+        is_destructive=action in ("ban", "delete"),
+        word=_("delete") if is_deletion else "",
+        field="clerk" if is_deletion else "",
+        label=_("The account in Clerk"),
+        choices=removals if is_deletion else (),
+    )
+
+
+def confirm_reinvitation(
+    change: EmailChange, profile: UserProfile, *, at: str, back: str, words: Localizer
+) -> ConfirmationDialog:
+    """Create the confirmation of an invitation under another address."""
+    _ = words.gettext
+    return ConfirmationDialog(
+        title=_("Invite %(email)s and deactivate the old account?", email=change.email),
+        verb=_("Invite and deactivate"),
+        action=f"{at}/email/reinvite",
+        cancel=back,
+        consequences=tuple(words.say(consequence) for consequence in change.consequences),
+        row=f"row-{profile.user.id}",
+        fields=(("email", change.email),),
+        is_in_place=True,
+    )
+
+
+def confirm_session_end(
+    profile: UserProfile, session_id: str, context: UserPageContext, words: Localizer
+) -> ConfirmationDialog:
+    """Create the confirmation before one session ends, or all of them (an empty `session_id`)."""
+    _, name = words.gettext, profile.user.name
+    return ConfirmationDialog(
+        title=_("End this session of %(name)s?", name=name)
+        if session_id
+        else _("End all sessions of %(name)s?", name=name),
+        verb=_("End session") if session_id else _("End all sessions"),
+        action=f"{context.at}/sessions/end",
+        cancel=context.at,
+        consequences=(_("They are signed out there, in Clerk and here, and can sign in again."),),
+        row=f"row-{profile.user.id}",
+        fields=(("session", session_id),) if session_id else (),
+    )
+
+
+@dataclass(frozen=True)
+class UserFormRenderer:
+    """Renders forms: as a dialog over an open page, otherwise as a page."""
+
+    console: PageResponder
+
+    async def render(
+        self,
+        request: Request,
+        context: UserPageContext,
+        form: str,
+        values: Mapping[str, str],
+        profile: UserProfile | None = None,
+        **more: Any,
+    ) -> Response:
+        """Render a form. `more`: `error`, `field`, `rolled` and `request_id`; `is_new` after another form."""
+        variables: dict[str, Any] = {
+            "form": form,
+            "values": {"key": new_idempotency_key(), **values},
+            "at": context.at,
+            "back": context.back,
+            "name": profile.user.name if profile else "",
+            "row": f"row-{profile.user.id}" if profile else "",
+            "rolled": {},
+            "error": "",
+            "field": None,
+            "request_id": None,
+            **more,
+        }
+        template = "form" if request.method == "POST" and not more.get("is_new") else "form_dialog"
+        if is_fragment_request(request):
+            return self.console.pages.fragment(request, f"users/{template}.html", **variables)
+        return await self.console.page(request, "users/form_page.html", context.caller, here=context.here, **variables)
+
+    async def render_error(
+        self,
+        request: Request,
+        context: UserPageContext,
+        form: str,
+        values: Mapping[str, str],
+        error: InstepError,
+        profile: UserProfile | None = None,
+    ) -> Response:
+        """Render a form again with its error; an outcome that is not known yet is shown outside of the form.
+
+        The values stay, to be corrected. Where Clerk did not accept them, the fields go back to the stored values and
+        name the ones that were not saved. Secrets are never sent back.
+        """
+        if isinstance(error, TemporaryError):
+            return self.console.refused(request, error, base=context.base)
+        is_rolled_back = form == "edit" and getattr(error, "code", "") == SYNC_FAILED_CODE
+        stored = get_name_fields(profile) if profile and is_rolled_back else {}
+        more = {
+            "rolled": {name: values[name] for name in stored if name in values and values[name] != stored[name]},
+            "error": self.console.words.say(error),
+            "field": getattr(error, "field", None),
+            "request_id": get_request_id(request),
+        }
+        public = {name: text for name, text in values.items() if name not in SECRET_FIELDS}
+        shown = {**public, **stored, "key": new_idempotency_key()}
+        response = await self.render(request, context, form, shown, profile, **more)
+        response.status_code = get_http_status(error)
+        return response
+
+
+def get_name_fields(profile: UserProfile) -> dict[str, str]:
+    """Return the names of a user as form values."""
+    return {name: getattr(profile.user, name) or "" for name in NAME_FIELDS}
+
+
+def show_in_dialog(response: Response) -> Response:
+    """Let a form be replaced by another dialog instead of itself."""
+    response.headers.update({"HX-Retarget": "#dialog", "HX-Reswap": "innerHTML"})
+    return response
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Read the values of a form without surrounding space; secrets unchanged."""
+    fields = (await request.form()).items()
+    return {name: text if name in SECRET_FIELDS else text.strip() for name, text in fields if isinstance(text, str)}
+
+
+def derive_idempotency_key(request: Request, values: Mapping[str, str]) -> str | None:
+    """Derive the key of a form from its values: the same form sent twice is one operation. Secrets are left out."""
+    text = " ".join(f"{name}={value}" for name, value in sorted(values.items()) if name not in SECRET_FIELDS)
+    return hashlib.sha256(f"{request.url.path} {text}".encode()).hexdigest() if values.get("key") else None

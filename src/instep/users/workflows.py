@@ -1,9 +1,12 @@
-"""Workflows of user operations: edit, password, sessions, create, delete, restore, ban and unban."""
+"""Workflows of user operations: edit, password, sessions, create, delete, restore, ban, unban and reinvite.
 
-import secrets
+Every intent contains `user` (our id) and `clerk_id` (None: not in Clerk).
+"""
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -12,264 +15,261 @@ from instep.auth.repository import end_sessions_of_clerk_session, end_sessions_o
 from instep.core.clock import Clock
 from instep.core.db import Conn
 from instep.core.i18n import lazy_gettext
-from instep.domain.errors import ClerkRejectedError, ClerkUnavailableError
+from instep.domain.errors import NOT_FOUND, ClerkRejectedError, ClerkUnavailableError
 from instep.domain.events import EntityState, Observation, Tombstone, decode_entity_state, encode_entity_state
-from instep.domain.models import ClerkId, ClerkUser, ClerkUserUpdate, EntityKey, NewClerkUser
-from instep.domain.ports import UsersApi
+from instep.domain.models import (
+    ClerkApplicationInvitation,
+    ClerkId,
+    ClerkInvitation,
+    ClerkUser,
+    ClerkUserUpdate,
+    EntityKey,
+    NewClerkApplicationInvitation,
+    NewClerkInvitation,
+    NewClerkUser,
+)
+from instep.domain.ports import ApplicationInvitationsApi, ClerkReader, OrganizationsApi, UsersApi
 from instep.domain.reconcile import merge_metadata
-from instep.mirror import user_repository
+from instep.mirror import membership_status, user_repository
 from instep.mirror.apply import apply_observations
 from instep.operations.workflow import JsonObject, Operation, OutcomeUnknownError, Workflow, Workflows, WorkflowStep
-from instep.users.policies import PASSWORD_OUTCOME_UNKNOWN
+from instep.users.policies import PASSWORD_NOT_SET, PASSWORD_OUTCOME_UNKNOWN
 
-CREATE_USER, DELETE_USER, RESTORE_USER, BAN_USER, UNBAN_USER = (
-    "user.create",
-    "user.delete",
-    "user.restore",
-    "user.ban",
-    "user.unban",
-)
+EDIT_PROFILE = "profile.edit"
+SET_PASSWORD = "user.password"  # noqa: S105 (no password)
+END_SESSIONS = "user.sessions"
+CREATE_USER = "user.create"
+DELETE_USER = "user.delete"
+RESTORE_USER = "user.restore"
+BAN_USER = "user.ban"
+UNBAN_USER = "user.unban"
+REINVITE_MEMBER = "profile.reinvite"
+REINVITE_TO_APPLICATION = "profile.reinvite.application"
+FIELDS_IN_CLERK = ("first_name", "last_name", "username")
+PARTIAL_EDIT = "The names were changed in Clerk; the metadata and the attributes were not."
+PARTIAL_REINVITATION = "The new address is invited; the old account could not be signed out and still works."
+OPERATION_METADATA_KEY = "instep_operation"
+ALL_INVITATION_STATUSES = ("pending", "accepted", "revoked", "expired")
+PASSWORD_UNKNOWN_CODE = "password_unknown"  # noqa: S105 (no password)
 PAYMENT_REQUIRED = 402
 
 
-def make_account_workflows(accounts: UsersApi, clock: Clock) -> Workflows:
-    """How each of them is carried out. Their intents name `user` (our id) and `clerk_id` (None: not in Clerk)."""
+def make_account_workflows(users: UsersApi, clock: Clock) -> Workflows:
+    """Return the workflows that create, delete, restore, ban and unban users, by kind."""
     return {
-        CREATE_USER: _make_create_workflow(accounts, clock),
-        DELETE_USER: _make_delete_workflow(accounts, clock),
-        RESTORE_USER: _make_restore_workflow(accounts, clock),
-        BAN_USER: _make_ban_workflow(accounts, clock),
-        UNBAN_USER: _make_unban_workflow(accounts, clock),
+        CREATE_USER: _make_create_workflow(users, clock),
+        DELETE_USER: _make_delete_workflow(users, clock),
+        RESTORE_USER: _make_restore_workflow(users, clock),
+        BAN_USER: _make_ban_workflow(users, clock),
+        UNBAN_USER: _make_unban_workflow(users, clock),
     }
 
 
-def _make_create_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
-    """The intent: `user`, `in_clerk` and `profile`. Our id is Clerk's external id: by it the user is found again."""
+def _make_create_workflow(users: UsersApi, clock: Clock) -> Workflow:
+    """Create the workflow of `user.create`. The intent adds `in_clerk` and `profile`.
 
-    async def write(operation: Operation) -> JsonObject:
+    Our id becomes Clerk's external id, by which a created user is found again.
+    """
+
+    async def create(operation: Operation) -> JsonObject:
         if not operation.intent["in_clerk"]:
             return {}
-        wanted = {name: value for name, value in operation.intent["profile"].items() if name != "attributes"}
-        return _encode_observation(
-            await accounts.create_user(NewClerkUser(external_id=operation.intent["user"], **wanted))
-        )
+        profile = {name: value for name, value in operation.intent["profile"].items() if name != "attributes"}
+        return encode_result(await users.create_user(NewClerkUser(external_id=operation.intent["user"], **profile)))
 
-    async def find(operation: Operation) -> JsonObject | None:
+    async def find_created(operation: Operation) -> JsonObject | None:
         if not operation.intent["in_clerk"]:
             return {}
-        found = await accounts.find_user_by(external_id=operation.intent["user"])
-        return _encode_observation(found) if found else None
+        created = await users.find_user_by(external_id=operation.intent["user"])
+        return encode_result(created) if created else None
 
-    def settle(conn: Conn, operation: Operation) -> None:
-        if not (news := _apply_observation(conn, operation, clock())):
-            return
+    def finalize(conn: Conn, operation: Operation) -> None:
+        observation = apply_result(conn, operation, "clerk", clock())
         attributes = operation.intent["profile"].get("attributes")
-        if attributes and (id := user_repository.find_user_id_by_clerk_id(conn, news.key.id)):
-            user_repository.merge_user_attributes(conn, id, attributes, now=clock())
+        if observation is None or not attributes:
+            return
+        if user_id := user_repository.find_user_id_by_clerk_id(conn, observation.key.id):
+            user_repository.merge_user_attributes(conn, user_id, attributes, now=clock())
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow([WorkflowStep("clerk", create, find_created)], finalize)
 
 
-def _make_delete_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
-    """The intent's `clerk`: delete the user there, or only ban them, or keep them (and sign them out)."""
+def _make_delete_workflow(users: UsersApi, clock: Clock) -> Workflow:
+    """Create the workflow of `user.delete`.
 
-    async def write(operation: Operation) -> JsonObject:
-        id, choice = _find_clerk_id(operation), operation.intent["clerk"]
-        if id is None:
+    The intent adds `clerk`: delete the user there, only ban them, or keep them (and end their sessions).
+    """
+
+    async def delete(operation: Operation) -> JsonObject:
+        clerk_id, choice = find_clerk_id(operation), operation.intent["clerk"]
+        if clerk_id is None:
             return {}
         if choice == "delete":
-            return _encode_observation(await accounts.delete_user(id))
-        return await _ban_in_clerk(accounts, id) if choice == "ban" else await _end_sessions(accounts, id)
+            return encode_result(await users.delete_user(clerk_id))
+        return await _ban_in_clerk(users, clerk_id) if choice == "ban" else await _end_sessions(users, clerk_id)
 
-    async def find(operation: Operation) -> JsonObject | None:
-        id, choice = _find_clerk_id(operation), operation.intent["clerk"]
-        if id is None:
+    async def find_deleted(operation: Operation) -> JsonObject | None:
+        clerk_id, choice = find_clerk_id(operation), operation.intent["clerk"]
+        if clerk_id is None:
             return {}
-        found = await accounts.find_user(id)
-        if found is None:
-            return _encode_observation(Tombstone(EntityKey("user", id)))
-        return _encode_observation(found) if choice == "ban" and extract_user(found).is_banned else None
+        present = await users.find_user(clerk_id)
+        if present is None:
+            return encode_result(Tombstone(EntityKey("user", clerk_id)))
+        return encode_result(present) if choice == "ban" and extract_user(present).is_banned else None
 
-    def settle(conn: Conn, operation: Operation) -> None:
-        _apply_observation(conn, operation, clock())
+    def finalize(conn: Conn, operation: Operation) -> None:
+        apply_result(conn, operation, "clerk", clock())
         user_repository.soft_delete_user(conn, operation.intent["user"], now=clock())
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow([WorkflowStep("clerk", delete, find_deleted)], finalize)
 
 
-def _make_restore_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
-    """A ban is lifted; someone whom Clerk has no longer comes back without a Clerk account (see mirror.people)."""
+def _make_restore_workflow(users: UsersApi, clock: Clock) -> Workflow:
+    """Create the workflow of `user.restore`: it lifts a ban.
 
-    async def write(operation: Operation) -> JsonObject:
-        id = _find_clerk_id(operation)
-        if id is None:
+    A user who no longer exists in Clerk is restored without a Clerk account (see `mirror.user_repository`).
+    """
+
+    async def unban(operation: Operation) -> JsonObject:
+        clerk_id = find_clerk_id(operation)
+        if clerk_id is None:
             return {}
-        found = await find(operation)
-        return found if found is not None else _encode_observation(await accounts.unban_user(id))
+        restored = await find_restored(operation)
+        return restored if restored is not None else encode_result(await users.unban_user(clerk_id))
 
-    async def find(operation: Operation) -> JsonObject | None:
-        id = _find_clerk_id(operation)
-        if id is None:
+    async def find_restored(operation: Operation) -> JsonObject | None:
+        clerk_id = find_clerk_id(operation)
+        if clerk_id is None:
             return {}
-        found = await accounts.find_user(id)
-        if found is None:
-            return _encode_observation(Tombstone(EntityKey("user", id)))
-        return None if extract_user(found).is_banned else _encode_observation(found)
+        present = await users.find_user(clerk_id)
+        if present is None:
+            return encode_result(Tombstone(EntityKey("user", clerk_id)))
+        return None if extract_user(present).is_banned else encode_result(present)
 
-    def settle(conn: Conn, operation: Operation) -> None:
-        _apply_observation(conn, operation, clock())
+    def finalize(conn: Conn, operation: Operation) -> None:
+        apply_result(conn, operation, "clerk", clock())
         user_repository.restore_user(conn, operation.intent["user"], now=clock())
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow([WorkflowStep("clerk", unban, find_restored)], finalize)
 
 
-def _make_ban_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
-    """Where the plan has no bans: deactivated here, and signed out everywhere."""
+def _make_ban_workflow(users: UsersApi, clock: Clock) -> Workflow:
+    """Create the workflow of `user.ban`. Without bans in the plan the user is deactivated here and signed out."""
 
-    async def write(operation: Operation) -> JsonObject:
-        id = _find_clerk_id(operation)
-        return await _ban_in_clerk(accounts, id) if id is not None else {}
+    async def ban(operation: Operation) -> JsonObject:
+        clerk_id = find_clerk_id(operation)
+        return await _ban_in_clerk(users, clerk_id) if clerk_id is not None else {}
 
-    async def find(operation: Operation) -> JsonObject | None:
-        id = _find_clerk_id(operation)
-        if id is None:
+    async def find_banned(operation: Operation) -> JsonObject | None:
+        clerk_id = find_clerk_id(operation)
+        if clerk_id is None:
             return {}
-        found = await read_user(accounts, id)
-        return _encode_observation(found) if extract_user(found).is_banned else None
+        present = await read_user(users, clerk_id)
+        return encode_result(present) if extract_user(present).is_banned else None
 
-    def settle(conn: Conn, operation: Operation) -> None:
-        id, now = operation.intent["user"], clock()
-        if operation.intent["clerk_id"] is None:
-            user_repository.set_user_banned(conn, id, is_banned=True, now=now)
-        elif _apply_observation(conn, operation, now) is None:
-            user_repository.set_user_active(conn, id, is_active=False, now=now)
+    def finalize(conn: Conn, operation: Operation) -> None:
+        user_id, now = operation.intent["user"], clock()
+        if find_clerk_id(operation) is None:
+            user_repository.set_user_banned(conn, user_id, is_banned=True, now=now)
+        elif apply_result(conn, operation, "clerk", now) is None:
+            user_repository.set_user_active(conn, user_id, is_active=False, now=now)
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow([WorkflowStep("clerk", ban, find_banned)], finalize)
 
 
-def _make_unban_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
-    """Lifts a ban, and a deactivation of the whole account: they may come in again."""
+def _make_unban_workflow(users: UsersApi, clock: Clock) -> Workflow:
+    """Create the workflow of `user.unban`: it lifts a ban, and a deactivation of the account."""
 
-    async def write(operation: Operation) -> JsonObject:
-        id = _find_clerk_id(operation)
-        if id is None:
+    async def unban(operation: Operation) -> JsonObject:
+        clerk_id = find_clerk_id(operation)
+        if clerk_id is None:
             return {}
-        found = await read_user(accounts, id)
-        return _encode_observation(await accounts.unban_user(id) if extract_user(found).is_banned else found)
+        present = await read_user(users, clerk_id)
+        return encode_result(await users.unban_user(clerk_id) if extract_user(present).is_banned else present)
 
-    async def find(operation: Operation) -> JsonObject | None:
-        id = _find_clerk_id(operation)
-        if id is None:
+    async def find_unbanned(operation: Operation) -> JsonObject | None:
+        clerk_id = find_clerk_id(operation)
+        if clerk_id is None:
             return {}
-        found = await read_user(accounts, id)
-        return None if extract_user(found).is_banned else _encode_observation(found)
+        present = await read_user(users, clerk_id)
+        return None if extract_user(present).is_banned else encode_result(present)
 
-    def settle(conn: Conn, operation: Operation) -> None:
-        id, now = operation.intent["user"], clock()
-        _apply_observation(conn, operation, now)
-        if operation.intent["clerk_id"] is None:
-            user_repository.set_user_banned(conn, id, is_banned=False, now=now)
-        user_repository.set_user_active(conn, id, is_active=True, now=now)
+    def finalize(conn: Conn, operation: Operation) -> None:
+        user_id, now = operation.intent["user"], clock()
+        apply_result(conn, operation, "clerk", now)
+        if find_clerk_id(operation) is None:
+            user_repository.set_user_banned(conn, user_id, is_banned=False, now=now)
+        user_repository.set_user_active(conn, user_id, is_active=True, now=now)
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow([WorkflowStep("clerk", unban, find_unbanned)], finalize)
 
 
 def is_ban_unavailable(operation: Operation) -> bool:
-    """Whether this ban was refused by the plan, and became a deactivation."""
+    """Return whether the plan rejected this ban, so that it became a deactivation."""
     return "signed_out" in operation.done.get("clerk", {}) and operation.intent.get("clerk") != "keep"
 
 
-async def _ban_in_clerk(accounts: UsersApi, id: ClerkId) -> JsonObject:
+async def _ban_in_clerk(users: UsersApi, clerk_id: ClerkId) -> JsonObject:
     try:
-        return _encode_observation(await accounts.ban_user(id))
+        return encode_result(await users.ban_user(clerk_id))
     except ClerkRejectedError as refusal:
         if refusal.status != PAYMENT_REQUIRED:
             raise
-        return await _end_sessions(accounts, id)
+        return await _end_sessions(users, clerk_id)
 
 
-async def _end_sessions(accounts: UsersApi, id: ClerkId) -> JsonObject:
-    return {"signed_out": await accounts.revoke_all_sessions(id)}
+async def _end_sessions(users: UsersApi, clerk_id: ClerkId) -> JsonObject:
+    return {"signed_out": await users.end_sessions(clerk_id)}
 
 
-def _apply_observation(conn: Conn, operation: Operation, now: int) -> EntityState | None:
-    """What Clerk answered goes into the mirror."""
-    kept = operation.done["clerk"].get("news")
-    news = decode_entity_state(kept) if kept else None
-    if news is not None:
-        apply_observations(conn, [news], now=now)
-    return news
+def make_edit_profile_workflow(users: UsersApi, clock: Clock) -> Workflow:
+    """Create the workflow of `profile.edit`. The intent adds `profile`, the fields to change.
 
-
-def _encode_observation(news: EntityState) -> JsonObject:
-    return {"news": encode_entity_state(news)}
-
-
-def _find_clerk_id(operation: Operation) -> ClerkId | None:
-    id = operation.intent["clerk_id"]
-    return ClerkId(id) if id is not None else None
-
-
-EDIT_PROFILE = "profile.edit"
-FIELDS_IN_CLERK = ("first_name", "last_name", "username")
-PARTIAL_EDIT = "The names were changed in Clerk; the metadata and the attributes were not."
-
-
-def make_edit_profile_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
-    """How a profile is edited.
-
-    The intent: `user`, `clerk_id` and `profile`, the fields to change. Without a Clerk account the change was written
-    when the operation was opened, and there is nothing left to do.
+    Without a Clerk account the precondition has written the change already, and nothing is left to do.
     """
 
-    async def write(operation: Operation) -> JsonObject:
-        wanted = _clerk_fields(operation)
-        if not wanted:
+    async def update_names(operation: Operation) -> JsonObject:
+        names = _get_clerk_fields(operation)
+        if not names:
             return {}
-        return {
-            "news": encode_entity_state(
-                await accounts.update_user(_require_clerk_id(operation), ClerkUserUpdate(**wanted))
-            )
-        }
+        return encode_result(await users.update_user(require_clerk_id(operation), ClerkUserUpdate(**names)))
 
-    async def find_written(operation: Operation) -> JsonObject | None:
-        wanted = _clerk_fields(operation)
-        return await _find_if_done(accounts, operation, lambda user: _has_fields(user, wanted)) if wanted else {}
+    async def find_updated(operation: Operation) -> JsonObject | None:
+        names = _get_clerk_fields(operation)
+        return await _find_if_done(users, operation, lambda user: _has_fields(user, names)) if names else {}
 
     async def merge(operation: Operation) -> JsonObject:
-        patch = _metadata_patch(operation)
-        return (
-            {"news": encode_entity_state(await accounts.merge_public_metadata(_require_clerk_id(operation), patch))}
-            if patch
-            else {}
-        )
+        patch = _get_metadata_patch(operation)
+        if not patch:
+            return {}
+        return encode_result(await users.merge_public_metadata(require_clerk_id(operation), patch))
 
     async def find_merged(operation: Operation) -> JsonObject | None:
-        patch = _metadata_patch(operation)
-        return await _find_if_done(accounts, operation, lambda user: _has_metadata(user, patch)) if patch else {}
+        patch = _get_metadata_patch(operation)
+        return await _find_if_done(users, operation, lambda user: _has_metadata(user, patch)) if patch else {}
 
-    def settle(conn: Conn, operation: Operation) -> None:
+    def finalize(conn: Conn, operation: Operation) -> None:
         intent = operation.intent
         if intent["clerk_id"] is None:
             return
-        if news := [decode_entity_state(it["news"]) for it in operation.done.values() if it]:
-            apply_observations(conn, news[-1:], now=clock(), written_fields=intent["profile"])
+        if results := [result for result in operation.done.values() if result]:
+            apply_observations(conn, [decode_entity_state(results[-1]["news"])], now=clock(), wrote=intent["profile"])
         if patch := intent["profile"].get("attributes"):
             user_repository.merge_user_attributes(conn, intent["user"], patch, now=clock())
 
-    steps = [WorkflowStep("names", write, find_written), WorkflowStep("metadata", merge, find_merged)]
-    return Workflow(steps=steps, settle=settle, lost=PARTIAL_EDIT)
+    steps = [WorkflowStep("names", update_names, find_updated), WorkflowStep("metadata", merge, find_merged)]
+    return Workflow(steps, finalize, PARTIAL_EDIT)
 
 
 async def _find_if_done(
-    accounts: UsersApi, operation: Operation, is_done: Callable[[ClerkUser], bool]
+    users: UsersApi, operation: Operation, is_done: Callable[[ClerkUser], bool]
 ) -> JsonObject | None:
-    found = await read_user(accounts, _require_clerk_id(operation))
-    return {"news": encode_entity_state(found)} if is_done(extract_user(found)) else None
+    present = await read_user(users, require_clerk_id(operation))
+    return encode_result(present) if is_done(extract_user(present)) else None
 
 
 def _has_fields(user: ClerkUser, wanted: dict[str, str]) -> bool:
-    """Whether Clerk has what was wanted; it keeps usernames in small letters."""
+    """Return whether the user has these values; Clerk stores usernames in lower case."""
     return all((getattr(user, name) or "").casefold() == value.casefold() for name, value in wanted.items())
 
 
@@ -278,18 +278,14 @@ def _has_metadata(user: ClerkUser, patch: dict[str, Any]) -> bool:
     return merge_metadata(metadata, patch) == metadata
 
 
-def _require_clerk_id(operation: Operation) -> ClerkId:
-    return ClerkId(operation.intent["clerk_id"])
-
-
-def _clerk_fields(operation: Operation) -> dict[str, str]:
-    """What Clerk is asked to change; nothing for someone without an account there."""
+def _get_clerk_fields(operation: Operation) -> dict[str, str]:
+    """Return the fields to change in Clerk; none for a user without an account there."""
     if operation.intent["clerk_id"] is None:
         return {}
     return {name: value for name, value in operation.intent["profile"].items() if name in FIELDS_IN_CLERK}
 
 
-def _metadata_patch(operation: Operation) -> dict[str, Any]:
+def _get_metadata_patch(operation: Operation) -> dict[str, Any]:
     if operation.intent["clerk_id"] is None:
         return {}
     patch: dict[str, Any] = operation.intent["profile"].get("public_metadata") or {}
@@ -298,14 +294,17 @@ def _metadata_patch(operation: Operation) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class EphemeralSecrets:
-    """Passwords and codes by a name that may be kept; another process, or this one later, does not find them."""
+    """Passwords and codes in the memory of this process, by a random name that may be stored.
+
+    Another process, or this one after the operation, does not find them.
+    """
 
     _by_name: dict[str, str] = field(default_factory=dict, repr=False)
 
     @contextmanager
-    def hold(self, secret: str) -> Iterator[str]:
-        """Hold a secret; gives its name."""
-        name = secrets.token_hex(8)
+    def keep(self, secret: str) -> Iterator[str]:
+        """Keep a secret during the `with` block; yields its name."""
+        name = token_hex(8)
         self._by_name[name] = secret
         try:
             yield name
@@ -313,81 +312,188 @@ class EphemeralSecrets:
             del self._by_name[name]
 
     def find(self, name: str) -> str | None:
-        """The secret of this name, None where it is held no longer."""
+        """Return the secret of this name, None where it was dropped."""
         return self._by_name.get(name)
 
 
-SET_PASSWORD = "user.password"  # noqa: S105 (no password)
-PASSWORD_UNKNOWN_CODE = "password_unknown"  # noqa: S105 (no password)
+def make_set_password_workflow(users: UsersApi, secrets: EphemeralSecrets, clock: Clock) -> Workflow:
+    """Create the workflow of `user.password`. The intent adds `secret`, the name of the password in `secrets`."""
 
-
-def make_set_password_workflow(accounts: UsersApi, held: EphemeralSecrets, clock: Clock) -> Workflow:
-    """How a password is set. The intent: `user`, `clerk_id`, and `secret`, the name under which it is held."""
-
-    async def write(operation: Operation) -> JsonObject:
-        password = held.find(operation.intent["secret"])
+    async def set_password(operation: Operation) -> JsonObject:
+        password = secrets.find(operation.intent["secret"])
         if password is None:
             raise OutcomeUnknownError(PASSWORD_OUTCOME_UNKNOWN, code=PASSWORD_UNKNOWN_CODE)
         try:
-            return {
-                "news": encode_entity_state(
-                    await accounts.set_password(ClerkId(operation.intent["clerk_id"]), password)
-                )
-            }
-        except ClerkUnavailableError as silence:
-            if not silence.is_without_effect:
+            return encode_result(await users.set_password(require_clerk_id(operation), password))
+        except ClerkUnavailableError as error:
+            if not error.is_without_effect:
                 raise
-            words = lazy_gettext("%(silence)s The password was not changed; set it again.", silence=silence)
-            raise ClerkRejectedError(words, code="password_not_set", status=503) from silence
+            message = lazy_gettext("%(reason)s The password was not changed; set it again.", reason=error)
+            raise ClerkRejectedError(message, code=PASSWORD_NOT_SET, status=503) from error
 
-    async def find(_operation: Operation) -> JsonObject | None:
+    async def find_set(_operation: Operation) -> JsonObject | None:
         raise OutcomeUnknownError(PASSWORD_OUTCOME_UNKNOWN, code=PASSWORD_UNKNOWN_CODE)
 
-    def settle(conn: Conn, operation: Operation) -> None:
-        apply_observations(conn, [decode_entity_state(operation.done["password"]["news"])], now=clock())
+    def finalize(conn: Conn, operation: Operation) -> None:
+        apply_result(conn, operation, "password", clock())
 
-    return Workflow(steps=[WorkflowStep("password", write, find)], settle=settle)
-
-
-async def read_user(accounts: UsersApi, id: ClerkId) -> Observation:
-    """A user's present state. Raises ClerkRejectedError (404) where Clerk has no such user any more."""
-    found = await accounts.find_user(id)
-    if found is None:
-        raise ClerkRejectedError(f"No user was found with id {id}.", code="resource_not_found", status=404)
-    return found
+    return Workflow([WorkflowStep("password", set_password, find_set)], finalize)
 
 
-def extract_user(news: Observation) -> ClerkUser:
-    """The user that was read."""
-    if not isinstance(news.entity, ClerkUser):
-        raise TypeError(f"{news.key} is no user")
-    return news.entity
-
-
-END_SESSIONS = "user.sessions"
-
-
-def make_end_sessions_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
-    """The intent: `user`, `clerk_id`, and `session`: the one to end (Clerk's id), None for all of them."""
+def make_end_sessions_workflow(users: UsersApi, clock: Clock) -> Workflow:
+    """Create the workflow of `user.sessions`. The intent adds `session`, Clerk's id of the one to end; None: all."""
 
     async def end(operation: Operation) -> JsonObject:
-        session = operation.intent["session"]
-        if session is None:
-            return {"ended": await accounts.revoke_all_sessions(ClerkId(operation.intent["clerk_id"]))}
-        await accounts.revoke_session(session)
+        session_id = operation.intent["session"]
+        if session_id is None:
+            return {"ended": await users.end_sessions(require_clerk_id(operation))}
+        await users.revoke_session(session_id)
         return {"ended": 1}
 
-    async def find(operation: Operation) -> JsonObject | None:
-        session = operation.intent["session"]
-        active = {it.id for it in await accounts.list_sessions(ClerkId(operation.intent["clerk_id"]))}
-        is_over = not active if session is None else session not in active
-        return {"ended": 1} if is_over else None
+    async def find_ended(operation: Operation) -> JsonObject | None:
+        session_id = operation.intent["session"]
+        active_ids = {it.id for it in await users.list_sessions(require_clerk_id(operation))}
+        is_ended = not active_ids if session_id is None else session_id not in active_ids
+        return {"ended": 1} if is_ended else None
 
-    def settle(conn: Conn, operation: Operation) -> None:
-        session, at = operation.intent["session"], clock()
-        if session is None:
-            end_sessions_of_user(conn, operation.intent["clerk_id"], at=at)
+    def finalize(conn: Conn, operation: Operation) -> None:
+        session_id, ended_at = operation.intent["session"], clock()
+        if session_id is None:
+            end_sessions_of_user(conn, operation.intent["clerk_id"], at=ended_at)
         else:
-            end_sessions_of_clerk_session(conn, session, at=at)
+            end_sessions_of_clerk_session(conn, session_id, at=ended_at)
 
-    return Workflow(steps=[WorkflowStep("sessions", end, find)], settle=settle)
+    return Workflow([WorkflowStep("sessions", end, find_ended)], finalize)
+
+
+def make_reinvite_workflow(
+    organizations: OrganizationsApi, users: UsersApi, reader: ClerkReader, clock: Clock
+) -> Workflow:
+    """Create the workflow of `profile.reinvite`, which moves one membership to another address.
+
+    The intent adds `membership`, `organization` (Clerk's id), `role` and the other fields of the invitation. The old
+    account is locked out only after the invitation exists; a user without any membership left is deactivated.
+    """
+
+    async def invite(operation: Operation) -> JsonObject:
+        organization_id = ClerkId(operation.intent["organization"])
+        return _encode_invitation(await organizations.invite(organization_id, _build_invitation(operation)))
+
+    async def find_invited(operation: Operation) -> JsonObject | None:
+        intent = operation.intent
+        listed = await reader.list_invitations(
+            ClerkId(intent["organization"]), statuses=ALL_INVITATION_STATUSES, email=intent["email"]
+        )
+        found = next((it for it in listed if it.private_metadata.get(OPERATION_METADATA_KEY) == operation.id), None)
+        return _encode_invitation(found) if found else None
+
+    def finalize(conn: Conn, operation: Operation) -> None:
+        intent, now = operation.intent, clock()
+        membership_status.deactivate_membership(conn, intent["membership"], how="database", now=now)
+        user_repository.deactivate_user_without_memberships(conn, intent["user"], now=now)
+
+    steps = [WorkflowStep("invite", invite, find_invited), _make_sign_out_step(users)]
+    return Workflow(steps, finalize, PARTIAL_REINVITATION)
+
+
+def make_application_reinvite_workflow(
+    invitations: ApplicationInvitationsApi, users: UsersApi, clock: Clock
+) -> Workflow:
+    """Create the workflow of `profile.reinvite.application`, for a user without an organization.
+
+    The intent adds `expires_in_days` and `redirect_url`.
+    """
+
+    async def invite(operation: Operation) -> JsonObject:
+        intent = operation.intent
+        wanted = NewClerkApplicationInvitation(
+            email=intent["email"],
+            expires_in_days=intent["expires_in_days"],
+            redirect_url=intent["redirect_url"],
+            public_metadata={OPERATION_METADATA_KEY: operation.id},
+        )
+        return _encode_invitation(await invitations.create_application_invitation(wanted))
+
+    async def find_invited(operation: Operation) -> JsonObject | None:
+        listed = await invitations.list_application_invitations(query=operation.intent["email"])
+        found = next((it for it in listed if it.public_metadata.get(OPERATION_METADATA_KEY) == operation.id), None)
+        return _encode_invitation(found) if found else None
+
+    def finalize(conn: Conn, operation: Operation) -> None:
+        user_repository.deactivate_user_without_memberships(conn, operation.intent["user"], now=clock())
+
+    steps = [WorkflowStep("invite", invite, find_invited), _make_sign_out_step(users)]
+    return Workflow(steps, finalize, PARTIAL_REINVITATION)
+
+
+def _make_sign_out_step(users: UsersApi) -> WorkflowStep:
+    async def sign_out(operation: Operation) -> JsonObject:
+        try:
+            return {"signed_out": await users.end_sessions(require_clerk_id(operation))}
+        except ClerkRejectedError as refusal:
+            if refusal.status != NOT_FOUND:
+                raise
+            return {"signed_out": 0}
+
+    async def find_signed_out(_operation: Operation) -> JsonObject | None:
+        return None  # ending sessions again is harmless
+
+    return WorkflowStep("sign_out", sign_out, find_signed_out)
+
+
+def _build_invitation(operation: Operation) -> NewClerkInvitation:
+    intent = operation.intent
+    return NewClerkInvitation(
+        email=intent["email"],
+        role=intent["role"],
+        expires_in_days=intent["expires_in_days"],
+        inviter=intent["inviter"],
+        redirect_url=intent["redirect_url"],
+        private_metadata={OPERATION_METADATA_KEY: operation.id, "instep_instead_of": intent["user"]},
+    )
+
+
+def _encode_invitation(invitation: ClerkInvitation | ClerkApplicationInvitation) -> JsonObject:
+    """Encode an invitation as the result of a step, without its secret link."""
+    return {"id": invitation.clerk_id, "email": invitation.email, "expires_at": invitation.expires_at}
+
+
+async def read_user(users: UsersApi, clerk_id: ClerkId) -> Observation:
+    """Return a user's present state in Clerk. Raises ClerkRejectedError (404) where the user no longer exists."""
+    present = await users.find_user(clerk_id)
+    if present is None:
+        raise ClerkRejectedError(f"No user was found with id {clerk_id}.", code="resource_not_found", status=404)
+    return present
+
+
+def extract_user(observation: Observation) -> ClerkUser:
+    """Return the user of an observation. Raises TypeError for another entity."""
+    if not isinstance(observation.entity, ClerkUser):
+        raise TypeError(f"{observation.key} is not a user")
+    return observation.entity
+
+
+def encode_result(state: EntityState) -> JsonObject:
+    """Encode the state that Clerk returned as the result of a step."""
+    return {"news": encode_entity_state(state)}
+
+
+def apply_result(conn: Conn, operation: Operation, step: str, now: int) -> EntityState | None:
+    """Apply the state that a step returned, if any, to the mirror; return it."""
+    encoded = operation.done[step].get("news")
+    if not encoded:
+        return None
+    state = decode_entity_state(encoded)
+    apply_observations(conn, [state], now=now)
+    return state
+
+
+def find_clerk_id(operation: Operation) -> ClerkId | None:
+    """Return Clerk's id of the user; None without a Clerk account."""
+    clerk_id = operation.intent["clerk_id"]
+    return ClerkId(clerk_id) if clerk_id is not None else None
+
+
+def require_clerk_id(operation: Operation) -> ClerkId:
+    """Return Clerk's id of a user who has a Clerk account."""
+    return ClerkId(operation.intent["clerk_id"])

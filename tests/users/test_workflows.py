@@ -1,4 +1,4 @@
-"""Every kind of operation on people, stopped at each place and recovered: one effect, and both sides equal."""
+"""Every kind of user operation, stopped at each point and recovered: one effect, and both sides in sync."""
 
 from itertools import count
 
@@ -19,30 +19,30 @@ from tests.users.firms import (
     mortal,
     operations,
     person,
-    profiles_of,
     recover,
     require_equal,
     standing,
     stop_everywhere,
+    users_of,
 )
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_kind_has_its_procedure(sqlite_firm: Firm) -> None:
+async def test_each_kind_has_a_workflow(sqlite_firm: Firm) -> None:
     services = sqlite_firm.services
-    ours = make_user_workflows(services.clerk, profiles_of(sqlite_firm).set_password.held, services.clock)
+    ours = make_user_workflows(services.clerk, users_of(sqlite_firm).secrets, services.clock)
     assert set(ours) <= set(services.runner.procedures)
     assert all(kind.startswith(("profile.", "user.")) for kind in ours)
 
 
-async def test_an_edit_stopped_anywhere(firm: Firm) -> None:
+async def test_an_edit_survives_any_crash(firm: Firm) -> None:
     await furnish(firm)
     bob = await person(firm, BOB)
 
     async def act(n: int) -> object:
         edit = UserChanges(first_name=f"Bob{n}", public_metadata={"n": n}, attributes={"n": n})
-        return await profiles_of(firm).edit(BREAK_GLASS_PRINCIPAL, bob.id, edit)
+        return await users_of(firm).edit_profile(BREAK_GLASS_PRINCIPAL, bob.id, edit)
 
     async def hold(n: int, was_kept: bool) -> None:
         await require_equal(firm)
@@ -53,12 +53,12 @@ async def test_an_edit_stopped_anywhere(firm: Firm) -> None:
     assert await stop_everywhere(firm, act, hold, kind="profile.edit") > 25
 
 
-async def test_an_edit_in_the_database_alone_stopped_anywhere(sqlite_firm: Firm) -> None:
+async def test_an_edit_in_the_database_only_survives_any_crash(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     lou = await person(firm, "lou@example.com")
 
     async def act(n: int) -> object:
-        return await profiles_of(firm).edit(
+        return await users_of(firm).edit_profile(
             BREAK_GLASS_PRINCIPAL, lou.id, UserChanges(last_name=f"L{n}", attributes={"n": n})
         )
 
@@ -69,12 +69,12 @@ async def test_an_edit_in_the_database_alone_stopped_anywhere(sqlite_firm: Firm)
     assert await stop_everywhere(firm, act, hold, kind="profile.edit") > 10
 
 
-async def test_making_someone_stopped_anywhere(firm: Firm) -> None:
+async def test_creating_survives_any_crash(firm: Firm) -> None:
     await furnish(firm)
 
     async def act(n: int) -> object:
         wanted = UserChanges(email=f"new{n}@example.com", first_name="New", attributes={"n": n})
-        return await profiles_of(firm).manage.create(BREAK_GLASS_PRINCIPAL, wanted)
+        return await users_of(firm).create(BREAK_GLASS_PRINCIPAL, wanted)
 
     async def hold(n: int, was_kept: bool) -> None:
         made = [it for it in firm.emulator.state.users.oldest_first() if it.identifier == f"new{n}@example.com"]
@@ -89,16 +89,16 @@ async def test_making_someone_stopped_anywhere(firm: Firm) -> None:
 
 
 @pytest.mark.parametrize("choice", ["delete", "ban", "keep"])
-async def test_deleting_stopped_anywhere(sqlite_firm: Firm, choice: str) -> None:
+async def test_deleting_survives_any_crash(sqlite_firm: Firm, choice: str) -> None:
     firm = await furnish(sqlite_firm)
-    profiles = profiles_of(firm)
+    service = users_of(firm)
 
     async def prepare(n: int) -> object:
-        return await profiles.manage.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=f"gone{n}@example.com"))
+        return await service.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=f"gone{n}@example.com"))
 
     async def act(n: int) -> object:
         id = (await person(firm, f"gone{n}@example.com")).id
-        return await profiles.manage.delete(BREAK_GLASS_PRINCIPAL, id, clerk=choice)  # type: ignore[arg-type]
+        return await service.delete(BREAK_GLASS_PRINCIPAL, id, clerk=choice)  # type: ignore[arg-type]
 
     async def hold(n: int, was_kept: bool) -> None:
         await require_equal(firm)
@@ -113,16 +113,16 @@ async def test_deleting_stopped_anywhere(sqlite_firm: Firm, choice: str) -> None
 
 
 @pytest.mark.parametrize("choice", ["delete", "ban"])
-async def test_restoring_stopped_anywhere(sqlite_firm: Firm, choice: str) -> None:
+async def test_restoring_survives_any_crash(sqlite_firm: Firm, choice: str) -> None:
     firm = await furnish(sqlite_firm)
-    manage = profiles_of(firm).manage
+    service = users_of(firm)
 
     async def prepare(n: int) -> object:
-        made = await manage.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=f"back{n}@example.com"))
-        return await manage.delete(BREAK_GLASS_PRINCIPAL, made.person.id, clerk=choice)  # type: ignore[arg-type]
+        made = await service.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=f"back{n}@example.com"))
+        return await service.delete(BREAK_GLASS_PRINCIPAL, made.user.id, clerk=choice)  # type: ignore[arg-type]
 
     async def act(n: int) -> object:
-        return await manage.restore(BREAK_GLASS_PRINCIPAL, (await person(firm, f"back{n}@example.com")).id)
+        return await service.restore(BREAK_GLASS_PRINCIPAL, (await person(firm, f"back{n}@example.com")).id)
 
     async def hold(n: int, was_kept: bool) -> None:
         await require_equal(firm)
@@ -135,16 +135,16 @@ async def test_restoring_stopped_anywhere(sqlite_firm: Firm, choice: str) -> Non
 
 
 @pytest.mark.parametrize("what", ["ban", "unban"])
-async def test_a_ban_and_its_end_stopped_anywhere(sqlite_firm: Firm, what: str) -> None:
+async def test_banning_and_unbanning_survive_any_crash(sqlite_firm: Firm, what: str) -> None:
     firm = await furnish(sqlite_firm)
-    manage = profiles_of(firm).manage
+    service = users_of(firm)
     bob = await person(firm, BOB)
 
     async def prepare(_n: int) -> object:
-        return await (manage.unban if what == "ban" else manage.ban)(BREAK_GLASS_PRINCIPAL, bob.id)
+        return await (service.unban if what == "ban" else service.ban)(BREAK_GLASS_PRINCIPAL, bob.id)
 
     async def act(_n: int) -> object:
-        return await (manage.ban if what == "ban" else manage.unban)(BREAK_GLASS_PRINCIPAL, bob.id)
+        return await (service.ban if what == "ban" else service.unban)(BREAK_GLASS_PRINCIPAL, bob.id)
 
     async def hold(_n: int, was_kept: bool) -> None:
         await require_equal(firm)
@@ -153,12 +153,12 @@ async def test_a_ban_and_its_end_stopped_anywhere(sqlite_firm: Firm, what: str) 
     assert await stop_everywhere(firm, act, hold, kind=f"user.{what}", prepare=prepare) > 15
 
 
-async def test_a_forced_address_stopped_anywhere(sqlite_firm: Firm) -> None:
+async def test_a_forced_email_change_survives_any_crash(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm, policy="force")
     bob = await person(firm, BOB)
 
     async def act(n: int) -> object:
-        return await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, bob.id, f"bob{n}@example.com")
+        return await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, bob.id, f"bob{n}@example.com")
 
     async def hold(n: int, was_kept: bool) -> None:
         await require_equal(firm)
@@ -169,13 +169,13 @@ async def test_a_forced_address_stopped_anywhere(sqlite_firm: Firm) -> None:
     assert await stop_everywhere(firm, act, hold, kind="profile.email") > 15
 
 
-async def test_sending_a_code_stopped_anywhere(firm: Firm) -> None:
+async def test_sending_a_code_survives_any_crash(firm: Firm) -> None:
     """The address is added once, not proven, and nothing is mirrored; whoever has the code can go on."""
     await furnish(firm, policy="verify")
     bob = await person(firm, BOB)
 
     async def act(n: int) -> object:
-        return await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, bob.id, f"bob{n}+clerk_test@example.com")
+        return await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, bob.id, f"bob{n}+clerk_test@example.com")
 
     async def hold(n: int, was_kept: bool) -> None:
         await require_equal(firm)
@@ -187,20 +187,20 @@ async def test_sending_a_code_stopped_anywhere(firm: Firm) -> None:
 
 
 @pytest.mark.parametrize("name", ["sqlite", "postgresql"])
-async def test_proving_by_a_code_stopped_anywhere(request: pytest.FixtureRequest, clerk_key: str, name: str) -> None:
+async def test_verifying_a_code_survives_any_crash(request: pytest.FixtureRequest, clerk_key: str, name: str) -> None:
     """Proven and the primary one, on both sides, or else the code was not tried and can be given again."""
     url = request.getfixturevalue("sqlite_migrated_url" if name == "sqlite" else "postgres_migrated_url")
     firm = await furnish(make_firm(url, private_key=clerk_key), policy="verify")
-    bob, change = await person(firm, BOB), profiles_of(firm).change_email
+    bob, service = await person(firm, BOB), users_of(firm)
     points, runs, email = mortal(firm), count(1), BOB
     for at in count(1):
         for second in seconds(points, at, span=11):
             old, email = email, f"bob{next(runs)}+clerk_test@example.com"
-            verification = (await change(BREAK_GLASS_PRINCIPAL, bob.id, email)).verification
+            verification = (await service.change_email(BREAK_GLASS_PRINCIPAL, bob.id, email)).verification
             assert verification is not None
             before = {it.id for it in await latest(firm)}
             with points.armed(at):
-                await change.verify(BREAK_GLASS_PRINCIPAL, bob.id, verification, "424242")
+                await service.verify_email(BREAK_GLASS_PRINCIPAL, bob.id, verification, "424242")
             where = points.where
             with points.armed(second):
                 await recover(firm, times=1)
@@ -212,7 +212,7 @@ async def test_proving_by_a_code_stopped_anywhere(request: pytest.FixtureRequest
             if [it.state for it in ours] != ["settled"]:
                 assert [(it.state, it.code) for it in ours] in ([], [("refused", "code_lost")]), where
                 assert addresses_of(firm, bob.clerk_id) == [(old, True), (email, False)], where
-                await change.verify(BREAK_GLASS_PRINCIPAL, bob.id, verification, "424242")
+                await service.verify_email(BREAK_GLASS_PRINCIPAL, bob.id, verification, "424242")
             assert addresses_of(firm, bob.clerk_id) == [(email, True)], where
             assert (await person(firm, bob.id)).email == email, where
             points.last_where = is_reached
@@ -222,21 +222,22 @@ async def test_proving_by_a_code_stopped_anywhere(request: pytest.FixtureRequest
     assert at > 25
 
 
-async def test_inviting_anew_stopped_anywhere(firm: Firm) -> None:
+async def test_reinviting_survives_any_crash(firm: Firm) -> None:
     """One membership: nobody is out before the invitation is there, and there is one invitation."""
     await furnish(firm)
-    manage = profiles_of(firm).manage
+    service = users_of(firm)
 
     async def prepare(n: int) -> object:
-        made = await manage.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=f"old{n}@example.com"))
+        made = await service.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=f"old{n}@example.com"))
         async with firm.clerk() as clerk:
             path = f"/v1/organizations/{firm.organization_id('acme')}/memberships"
-            await clerk.post(path, json={"user_id": made.person.clerk_id, "role": "org:member"})
-        return await firm.settle()
+            await clerk.post(path, json={"user_id": made.user.clerk_id, "role": "org:member"})
+        await firm.settle()
+        return None
 
     async def act(n: int) -> object:
         id = (await person(firm, f"old{n}@example.com")).id
-        return await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, id, f"new{n}@example.com")
+        return await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, id, f"new{n}@example.com")
 
     async def hold(n: int, was_kept: bool) -> None:
         await require_equal(firm)
@@ -249,7 +250,7 @@ async def test_inviting_anew_stopped_anywhere(firm: Firm) -> None:
     assert await stop_everywhere(firm, act, hold, kind="profile.reinvite", prepare=prepare) > 25
 
 
-async def test_a_password_stopped_anywhere_is_set_or_needs_a_person(sqlite_firm: Firm) -> None:
+async def test_a_password_is_set_or_needs_attention_after_any_crash(sqlite_firm: Firm) -> None:
     """It is kept nowhere, so that what was stopped can't go on: it says so, whether Clerk has it or not."""
     firm = await furnish(sqlite_firm)
     bob = await person(firm, BOB)
@@ -258,7 +259,7 @@ async def test_a_password_stopped_anywhere_is_set_or_needs_a_person(sqlite_firm:
         at += 1
         before = {it.id for it in await operations(firm)}
         with points.armed(at):
-            await profiles_of(firm).set_password(BREAK_GLASS_PRINCIPAL, bob.id, f"correct horse {at}")
+            await users_of(firm).set_password(BREAK_GLASS_PRINCIPAL, bob.id, f"correct horse {at}")
         where = points.where
         await recover(firm)
         ours = [it for it in await operations(firm) if it.id not in before]

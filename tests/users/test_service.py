@@ -1,4 +1,4 @@
-"""Edits by several at once, from several replicas, while Clerk is down, limited or slow."""
+"""Concurrent edits, from several replicas, while Clerk is down, limited or slow."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from instep.domain.errors import ChangeRejectedError
 from instep.operations.workflow import OperationPendingError
 from instep.users.models import UserChanges
 from tests.support.world import Firm
-from tests.users.firms import BOB, clerk_user, furnish, operations, person, profiles_of, recover, require_equal
+from tests.users.firms import BOB, clerk_user, furnish, operations, person, recover, require_equal, users_of
 
 pytestmark = pytest.mark.anyio
 
@@ -35,8 +35,8 @@ async def test_edits_from_two_replicas_wait_for_each_other(firm: Firm) -> None:
     id = (await person(firm, BOB)).id
     async with replica(firm) as other:
         edits = [
-            side.edit(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name=f"Bob{n}", attributes={f"n{n}": n}))
-            for n, side in enumerate([profiles_of(firm), other.profiles] * 3)
+            side.edit_profile(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name=f"Bob{n}", attributes={f"n{n}": n}))
+            for n, side in enumerate([users_of(firm), other.users] * 3)
         ]
         await asyncio.gather(*edits)
     found = await person(firm, id)
@@ -53,8 +53,8 @@ async def test_a_double_click_on_two_replicas_edits_once(firm: Firm) -> None:
         wanted = UserChanges(email="dora@example.com")
         made = await asyncio.gather(
             *(
-                side.manage.create(BREAK_GLASS_PRINCIPAL, wanted, idempotency_key="form-1")
-                for side in (profiles_of(firm), other.profiles)
+                side.create(BREAK_GLASS_PRINCIPAL, wanted, idempotency_key="form-1")
+                for side in (users_of(firm), other.users)
             ),
             return_exceptions=True,
         )
@@ -64,13 +64,13 @@ async def test_a_double_click_on_two_replicas_edits_once(firm: Firm) -> None:
     await require_equal(firm)
 
 
-async def test_the_same_address_is_given_once(firm: Firm) -> None:
+async def test_an_address_is_assigned_once(firm: Firm) -> None:
     await furnish(firm)
     async with replica(firm) as other:
         results = await asyncio.gather(
             *(
-                side.manage.create(BREAK_GLASS_PRINCIPAL, UserChanges(email="dora@example.com"), in_clerk=False)
-                for side in (profiles_of(firm), other.profiles)
+                side.create(BREAK_GLASS_PRINCIPAL, UserChanges(email="dora@example.com"), in_clerk=False)
+                for side in (users_of(firm), other.users)
             ),
             return_exceptions=True,
         )
@@ -78,12 +78,12 @@ async def test_the_same_address_is_given_once(firm: Firm) -> None:
     assert [it.code for it in refused] == ["email_taken"]
 
 
-async def test_what_was_asked_while_clerk_was_down_is_done_when_it_is_back(firm: Firm) -> None:
+async def test_an_edit_during_an_outage_is_finished_afterwards(firm: Firm) -> None:
     await furnish(firm)
     id = (await person(firm, BOB)).id
     firm.emulator.fail("UpdateUser", status=429, retry_after=30, count=2)
-    with pytest.raises(OperationPendingError, match="We will retry in 30 s; nothing is lost"):
-        await profiles_of(firm).edit(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name="Robert"))
+    with pytest.raises(OperationPendingError, match="We will try again in 30 s; nothing is lost"):
+        await users_of(firm).edit_profile(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name="Robert"))
     async with replica(firm) as other:
         for _ in range(3):
             firm.clock.advance(3_600_000)
@@ -92,15 +92,15 @@ async def test_what_was_asked_while_clerk_was_down_is_done_when_it_is_back(firm:
     await require_equal(firm)
 
 
-async def test_an_edit_of_someone_whom_clerk_deleted_a_moment_ago_says_so(firm: Firm) -> None:
+async def test_an_edit_of_a_user_just_deleted_in_clerk_is_refused(firm: Firm) -> None:
     await furnish(firm)
     id, clerk_id = (await person(firm, BOB)).id, firm.user_id(BOB)
     async with firm.clerk() as clerk:
         await clerk.delete(f"/v1/users/{clerk_id}")
     with pytest.raises(ChangeRejectedError, match="was not found in Clerk") as caught:
-        await profiles_of(firm).edit(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name="Robert"))
+        await users_of(firm).edit_profile(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name="Robert"))
     assert (caught.value.code, caught.value.status) == ("clerk_sync_failed", 409)
     assert clerk_user(firm, clerk_id) is None
     await firm.settle()
     with pytest.raises(ChangeRejectedError, match="Restore them first"):
-        await profiles_of(firm).edit(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name="Robert"))
+        await users_of(firm).edit_profile(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name="Robert"))

@@ -1,4 +1,4 @@
-"""Everyone, page by page: in one order, each once, and only whoever was asked for; however they are looked for."""
+"""Pages of users: in one order, each user once, and only the matching ones, by every way of searching."""
 
 import pytest
 from msgspec.structs import replace
@@ -17,26 +17,26 @@ NAMES = ["Ada", "Zoë", "Adam", "Bo", "100%", "a_b", "Ада", "Ada", "Dada", "C
 
 
 def fill(conn: Conn) -> None:
-    news: list[EntityState] = [organization(1), organization(2)]
+    states: list[EntityState] = [organization(1), organization(2)]
     for n, name in enumerate(NAMES, 1):
-        news += [user(n, first_name=name, last_name=None), membership(n, of=n, in_=1 + n % 2)]
-    apply_observations(conn, news, now=1)
+        states += [user(n, first_name=name, last_name=None), membership(n, of=n, in_=1 + n % 2)]
+    apply_observations(conn, states, now=1)
 
 
-def turn(conn: Conn, ask: UserFilter) -> list[UserRow]:
-    """Every page, as a reader turns them."""
+def read_all_pages(conn: Conn, user_filter: UserFilter) -> list[UserRow]:
+    """Return the users of all pages."""
     found: list[UserRow] = []
     while True:
-        rows = list_users(conn, ask)
-        found += rows[: ask.limit]
-        if len(rows) <= ask.limit:
+        rows = list_users(conn, user_filter)
+        found += rows[: user_filter.limit]
+        if len(rows) <= user_filter.limit:
             return found
         last = found[-1]
-        ask = replace(ask, cursor=UserCursor(last.joined_at, last.id))
+        user_filter = replace(user_filter, cursor=UserCursor(last.joined_at, last.id))
 
 
 @pytest.mark.parametrize("walks", [((0, 1),), ((2, 1), (3, 0)), ((1, 0), (1, 1), (3, 0)), search.SCAN_STEPS])
-def test_the_pages_show_whoever_was_asked_for_exactly_once(
+def test_the_pages_show_each_matching_user_once(
     db: Database, monkeypatch: pytest.MonkeyPatch, walks: tuple[tuple[int, int], ...]
 ) -> None:
     monkeypatch.setattr(search, "plan_scan_steps", lambda *_: walks)
@@ -44,8 +44,8 @@ def test_the_pages_show_whoever_was_asked_for_exactly_once(
     for query in ("", "ADA", "ad", "zoe", "%", "_b", "ада", "person", "nobody", "ada example"):
         for organization_id in (None, "org_1"):
             for limit in (1, 3, 50):
-                ask = UserFilter(limit=limit, query=query, organization=organization_id)
-                found = db.read_sync(turn, ask)
+                user_filter = UserFilter(limit=limit, query=query, organization=organization_id)
+                found = db.read_sync(read_all_pages, user_filter)
                 wanted = [
                     (n, name)
                     for n, name in enumerate(NAMES, 1)
@@ -56,7 +56,7 @@ def test_the_pages_show_whoever_was_asked_for_exactly_once(
 
 
 @pytest.mark.parametrize("walks", [((0, 1),), ((3, 1), (5, 2), (20, 0)), ((70, 0),), search.SCAN_STEPS])
-def test_a_frequent_name_is_found_newest_first_wherever_a_walk_ends(
+def test_a_frequent_name_is_found_newest_first_wherever_a_scan_ends(
     db: Database, monkeypatch: pytest.MonkeyPatch, walks: tuple[tuple[int, int], ...]
 ) -> None:
     names = [("Maya" if 20 < n < 60 else f"Di{'maya' * (n % 9 == 0)}") for n in range(1, 81)]
@@ -74,10 +74,10 @@ def test_a_frequent_name_is_found_newest_first_wherever_a_walk_ends(
     for query in ("maya", "may", "aya", "maya cohen", "levi di", "m c", "nobody"):
         wanted = [it for it in everyone if is_search_match(query, (it.first_name, it.last_name, it.email))]
         for limit in (4, 25):
-            assert db.read_sync(turn, UserFilter(limit=limit, query=query)) == wanted, (query, limit)
+            assert db.read_sync(read_all_pages, UserFilter(limit=limit, query=query)) == wanted, (query, limit)
 
 
-def test_a_word_that_is_an_address_or_an_id_means_that_person_if_they_are_asked_for(db: Database) -> None:
+def test_an_exact_address_or_id_matches_that_user_within_the_filter(db: Database) -> None:
     db.write_sync(fill)
     ada = next(it for it in db.read_sync(list_users, UserFilter(limit=50)) if it.email == "person1@example.com")
     for word in (ada.id, ada.clerk_id, "person1@example.com", "PERSON1@Example.com"):

@@ -1,4 +1,4 @@
-"""A new address, by each of the three policies: nobody is locked out without anybody knowing."""
+"""Email changes by each of the three policies: no user is locked out unnoticed."""
 
 import pytest
 
@@ -18,13 +18,13 @@ from tests.users.firms import (
     operations,
     person,
     principal_of,
-    profiles_of,
     recover,
     refuse,
     require_equal,
     silence,
     standing,
     stop_everywhere,
+    users_of,
 )
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ def invited(firm: Firm) -> list[tuple[str, str, str]]:
     return [(it.email_address, it.role, it.status(state.now)) for it in rows]
 
 
-async def test_inviting_anew_invites_first_and_then_the_old_account_is_out(firm: Firm) -> None:
+async def test_reinviting_invites_first_and_then_deactivates_the_old_account(firm: Firm) -> None:
     await furnish(firm)
     async with firm.api() as api:
         path = f"/v1/users/{firm.user_id(BOB)}"
@@ -59,17 +59,17 @@ async def test_inviting_anew_invites_first_and_then_the_old_account_is_out(firm:
     await require_equal(firm)
 
 
-async def alone(firm: Firm) -> str:
-    """Clerk's id of somebody who is in no organization."""
+async def make_user_without_organization(firm: Firm) -> str:
+    """Create a user without an organization; return Clerk's id."""
     await furnish(firm)
-    await profiles_of(firm).manage.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=SOLO, first_name="Solo"))
+    await users_of(firm).create(BREAK_GLASS_PRINCIPAL, UserChanges(email=SOLO, first_name="Solo"))
     return firm.user_id(SOLO)
 
 
-async def test_someone_in_no_organization_is_invited_to_the_application_and_then_the_old_account_is_out(
+async def test_a_user_without_organization_is_invited_to_the_application_and_then_deactivated(
     firm: Firm,
 ) -> None:
-    path = f"/v1/users/{await alone(firm)}"
+    path = f"/v1/users/{await make_user_without_organization(firm)}"
     async with firm.api() as api:
         offered = (await api.patch(path, json={"email": NEW})).json()
         assert offered["consequences"][0] == f"{NEW} is invited to the application, and {SOLO} is deactivated."
@@ -81,15 +81,15 @@ async def test_someone_in_no_organization_is_invited_to_the_application_and_then
     assert (await person(firm, SOLO)).is_active is False
 
 
-async def test_inviting_someone_alone_anew_stopped_anywhere_is_done_once(firm: Firm) -> None:
+async def test_reinviting_a_user_without_organization_is_done_once_after_any_crash(firm: Firm) -> None:
     await furnish(firm)
 
     async def prepare(n: int) -> object:
-        return await profiles_of(firm).manage.create(BREAK_GLASS_PRINCIPAL, UserChanges(email=f"old{n}@example.com"))
+        return await users_of(firm).create(BREAK_GLASS_PRINCIPAL, UserChanges(email=f"old{n}@example.com"))
 
     async def act(n: int) -> object:
         id = (await person(firm, f"old{n}@example.com")).id
-        return await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, id, f"new{n}@example.com")
+        return await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, id, f"new{n}@example.com")
 
     async def hold(n: int, was_kept: bool) -> None:
         made = [it.email_address for it in firm.emulator.state.invitations.oldest_first()]
@@ -100,10 +100,10 @@ async def test_inviting_someone_alone_anew_stopped_anywhere_is_done_once(firm: F
     assert await stop_everywhere(firm, act, hold, kind=kind, prepare=prepare) > 15
 
 
-async def test_while_an_invitation_is_refused_the_old_account_works(firm: Firm) -> None:
+async def test_the_old_account_works_while_an_invitation_is_refused(firm: Firm) -> None:
     await furnish(firm)
     refuse(firm, "CreateOrganizationInvitation", "organization_membership_quota_exceeded", status=403)
-    done = await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+    done = await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
     assert [(it.name, it.state) for it in done.organizations] == [("Acme", "refused"), ("Beta", "invited")]
     assert "All seats are in use." in (done.organizations[0].detail or "")
     assert await standing(firm, BOB) == [("org:member", "active"), ("org:member", "deactivated")]
@@ -115,7 +115,7 @@ async def test_a_refusal_everywhere_is_an_error_and_changes_nothing(sqlite_firm:
     for _ in range(2):
         refuse(firm, "CreateOrganizationInvitation", "organization_membership_quota_exceeded", status=403)
     with pytest.raises(ChangeRejectedError) as caught:
-        await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+        await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
     assert (caught.value.code, caught.value.clerk_code) == (
         "clerk_sync_failed",
         "organization_membership_quota_exceeded",
@@ -123,25 +123,25 @@ async def test_a_refusal_everywhere_is_an_error_and_changes_nothing(sqlite_firm:
     assert await standing(firm, BOB) == [("org:member", "active")] * 2
 
 
-async def test_an_organizations_admin_invites_anew_there_alone(firm: Firm) -> None:
+async def test_an_organization_admin_reinvites_only_there(firm: Firm) -> None:
     await furnish(firm)
     ada = await principal_of(firm, ADA)
-    offered = await profiles_of(firm).edit(ada, firm.user_id(BOB), UserChanges(email=NEW))
+    offered = await users_of(firm).edit_profile(ada, firm.user_id(BOB), UserChanges(email=NEW))
     assert isinstance(offered, EmailChange)
-    assert not any("Beta" in words for words in offered.consequences)
-    done = await profiles_of(firm).change_email(ada, firm.user_id(BOB), NEW)
+    assert not any("Beta" in text for text in offered.consequences)
+    done = await users_of(firm).change_email(ada, firm.user_id(BOB), NEW)
     assert [it.name for it in done.organizations] == ["Acme"]
     assert await standing(firm, BOB) == [("org:member", "deactivated"), ("org:member", "active")]
     assert (await person(firm, BOB)).is_active
     with pytest.raises(ChangeRejectedError, match="Ask an admin"):
-        await profiles_of(firm).change_email(await principal_of(firm, BOB), firm.user_id(BOB), NEW)
+        await users_of(firm).change_email(await principal_of(firm, BOB), firm.user_id(BOB), NEW)
 
 
-async def test_a_lost_answer_to_the_invitation_is_found_out(sqlite_firm: Firm) -> None:
+async def test_a_lost_response_to_the_invitation_is_resolved(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     silence(firm, "POST", "/invitations", after=True)
     silence(firm, "POST", "/invitations", after=False)
-    done = await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+    done = await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
     assert [it.state for it in done.organizations] == ["invited", "checking"]
     assert (await person(firm, BOB)).is_active
     await recover(firm)
@@ -149,7 +149,7 @@ async def test_a_lost_answer_to_the_invitation_is_found_out(sqlite_firm: Firm) -
     assert not (await person(firm, BOB)).is_active
 
 
-async def test_by_force_the_address_is_replaced_on_both_sides(firm: Firm) -> None:
+async def test_a_forced_change_replaces_the_address_on_both_sides(firm: Firm) -> None:
     await furnish(firm, policy="force")
     async with firm.api() as api:
         done = (await api.patch(f"/v1/users/{firm.user_id(BOB)}", json={"email": NEW})).json()
@@ -163,14 +163,14 @@ async def test_by_force_the_address_is_replaced_on_both_sides(firm: Firm) -> Non
 
 
 @pytest.mark.parametrize("after", [True, False])
-async def test_by_force_a_lost_answer_is_found_out(sqlite_firm: Firm, after: bool) -> None:
+async def test_a_lost_response_to_a_forced_change_is_resolved(sqlite_firm: Firm, after: bool) -> None:
     firm = await furnish(sqlite_firm, policy="force")
     silence(firm, "PUT", "/email_address", after=after)
     if after:
-        await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+        await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
     else:
         with pytest.raises(OperationPendingError):
-            await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
+            await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, firm.user_id(BOB), NEW)
         await recover(firm)
     assert (await person(firm, NEW)).username == "bobby"
     await require_equal(firm)
@@ -180,34 +180,34 @@ async def test_only_instance_admins_force_an_address(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm, policy="force")
     for email in (ADA, BOB):
         with pytest.raises(ChangeRejectedError, match="instance admins"):
-            await profiles_of(firm).change_email(await principal_of(firm, email), firm.user_id(BOB), NEW)
+            await users_of(firm).change_email(await principal_of(firm, email), firm.user_id(BOB), NEW)
 
 
-async def begin(firm: Firm) -> EmailChange:
-    """Bob asks for a code to the new address."""
+async def request_code(firm: Firm) -> EmailChange:
+    """Bob requests a code for the new address."""
     bob = await principal_of(firm, BOB)
-    begun = await profiles_of(firm).change_email(bob, firm.user_id(BOB), NEW)
-    assert (begun.outcome, begun.email) == ("requires_verification", NEW)
-    return begun
+    started = await users_of(firm).change_email(bob, firm.user_id(BOB), NEW)
+    assert (started.outcome, started.email) == ("requires_verification", NEW)
+    return started
 
 
-async def prove(firm: Firm, begun: EmailChange, code: str = CODE, *, old: str = BOB) -> EmailChange:
-    """Bob gives the code."""
+async def enter_code(firm: Firm, started: EmailChange, code: str = CODE, *, old: str = BOB) -> EmailChange:
+    """Bob enters the code."""
     bob = await principal_of(firm, old)
-    assert begun.verification is not None
-    return await profiles_of(firm).change_email.verify(bob, firm.user_id(old), begun.verification, code)
+    assert started.verification is not None
+    return await users_of(firm).verify_email(bob, firm.user_id(old), started.verification, code)
 
 
-async def test_by_code_the_database_follows_when_the_address_is_proven(firm: Firm) -> None:
+async def test_the_database_changes_when_the_code_is_verified(firm: Firm) -> None:
     await furnish(firm, policy="verify")
     async with firm.api() as api:
         path = f"/v1/users/{(await person(firm, BOB)).id}"
-        begun = (await api.patch(path, json={"email": NEW})).json()
-        assert (begun["requires_verification"], begun["outcome"]) == (True, "requires_verification")
-        assert begun["expires_at"] is not None
+        started = (await api.patch(path, json={"email": NEW})).json()
+        assert (started["requires_verification"], started["outcome"]) == (True, "requires_verification")
+        assert started["expires_at"] is not None
         await firm.settle()
         assert (await api.get(path)).json()["email"] == BOB
-        body = {"verification": begun["verification"], "code": CODE}
+        body = {"verification": started["verification"], "code": CODE}
         wrong = await api.post(f"{path}/email/verify", json=body | {"code": "000000"})
         assert (wrong.status_code, wrong.json()["code"], wrong.json()["field"]) == (422, "wrong_code", "code")
         done = (await api.post(f"{path}/email/verify", json=body)).json()
@@ -221,29 +221,29 @@ async def test_by_code_the_database_follows_when_the_address_is_proven(firm: Fir
     assert not any(CODE in str(it) for it in await operations(firm))
 
 
-async def test_a_code_is_good_for_its_person_and_its_time_only(sqlite_firm: Firm) -> None:
+async def test_a_code_is_valid_only_for_its_user_and_its_lifetime(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm, policy="verify")
-    begun = await begin(firm)
-    assert begun.verification is not None
+    started = await request_code(firm)
+    assert started.verification is not None
     for principal, ref in ((BREAK_GLASS_PRINCIPAL, CLEO), (BREAK_GLASS_PRINCIPAL, ADA)):
-        with pytest.raises(ChangeRejectedError, match="no such verification"):
-            await profiles_of(firm).change_email.verify(principal, firm.user_id(ref), begun.verification, CODE)
+        with pytest.raises(ChangeRejectedError, match="This verification does not exist"):
+            await users_of(firm).verify_email(principal, firm.user_id(ref), started.verification, CODE)
     firm.clock.advance(DAY)
-    with pytest.raises(ChangeRejectedError, match="too old"):
-        await prove(firm, begun)
+    with pytest.raises(ChangeRejectedError, match="This code has expired"):
+        await enter_code(firm, started)
     assert (await person(firm, BOB)).email == BOB
-    await prove(firm, await begin(firm))
+    await enter_code(firm, await request_code(firm))
     assert (await person(firm, NEW)).username == "bobby"
 
 
 @pytest.mark.parametrize("call", ["attempt_verification", "/users/", "/email_addresses/"])
-async def test_by_code_a_lost_answer_is_found_out(sqlite_firm: Firm, call: str) -> None:
+async def test_a_lost_response_to_a_verification_is_resolved(sqlite_firm: Firm, call: str) -> None:
     firm = await furnish(sqlite_firm, policy="verify")
-    begun = await begin(firm)
+    started = await request_code(firm)
     method = {"attempt_verification": "POST", "/users/": "PATCH", "/email_addresses/": "DELETE"}[call]
     silence(firm, method, call, after=True)
     try:
-        await prove(firm, begun)
+        await enter_code(firm, started)
     except OperationPendingError:
         await recover(firm)
     assert (await person(firm, NEW)).username == "bobby"
@@ -251,39 +251,39 @@ async def test_by_code_a_lost_answer_is_found_out(sqlite_firm: Firm, call: str) 
     await require_equal(firm)
 
 
-async def test_a_code_that_was_not_tried_must_be_given_again(sqlite_firm: Firm) -> None:
+async def test_a_code_that_was_not_tried_must_be_entered_again(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm, policy="verify")
-    begun = await begin(firm)
+    started = await request_code(firm)
     silence(firm, "POST", "attempt_verification", after=False)
     with pytest.raises(OperationPendingError):
-        await prove(firm, begun)
+        await enter_code(firm, started)
     await recover(firm)
     assert [it.code for it in await operations(firm, "profile.email.verify")] == ["code_lost"]
-    await prove(firm, begun)
+    await enter_code(firm, started)
     assert (await person(firm, NEW)).username == "bobby"
 
 
-async def test_an_old_address_that_clerk_keeps_is_told_of(sqlite_firm: Firm) -> None:
+async def test_an_old_address_that_clerk_keeps_is_noted(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm, policy="verify")
-    begun = await begin(firm)
+    started = await request_code(firm)
     refuse(firm, "DeleteEmailAddress", "delete_linked_identification_disallowed", status=400)
-    done = await prove(firm, begun)
-    assert done.note == "The old address stays beside it in Clerk: No: delete_linked_identification_disallowed."
+    done = await enter_code(firm, started)
+    assert done.note == "Clerk kept the old address as well: No: delete_linked_identification_disallowed."
     assert (await person(firm, NEW)).username == "bobby"
 
 
-async def test_an_address_that_is_proven_and_not_primary_needs_a_person(sqlite_firm: Firm) -> None:
+async def test_a_verified_address_that_is_not_primary_needs_attention(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm, policy="verify")
-    begun = await begin(firm)
+    started = await request_code(firm)
     refuse(firm, "UpdateUser", "form_param_value_invalid")
-    with pytest.raises(ChangeRejectedError, match="is not the primary one yet; the old one still works"):
-        await prove(firm, begun)
+    with pytest.raises(ChangeRejectedError, match="is not primary yet; the old one still works"):
+        await enter_code(firm, started)
     assert (await operations(firm, "profile.email.verify"))[0].state == "attention"
     assert (await person(firm, BOB)).email == BOB
 
 
-async def test_someone_without_a_clerk_account_just_has_a_new_address(firm: Firm) -> None:
+async def test_a_user_without_a_clerk_account_gets_the_address_immediately(firm: Firm) -> None:
     await furnish(firm)
-    done = await profiles_of(firm).change_email(BREAK_GLASS_PRINCIPAL, (await person(firm, LOU)).id, NEW)
+    done = await users_of(firm).change_email(BREAK_GLASS_PRINCIPAL, (await person(firm, LOU)).id, NEW)
     assert done.outcome == "changed"
     assert (await person(firm, NEW)).first_name == "Lou"

@@ -56,7 +56,7 @@ def test_without_scripts_it_leads_back_to_the_list(firm: Firm, client: TestClien
 @pytest.mark.parametrize(
     ("email", "role", "said", "field"),
     [
-        ("", "org:member", "Enter an e-mail address.", "invite-email-error"),
+        ("", "org:member", "Enter an email address.", "invite-email-error"),
         ("nonsense", "org:member", "nonsense is not an e-mail address.", "invite-email-error"),
         ("ada@x.example", "org:owner", "Choose a role.", "invite-role-error"),
         ("full@x.example", "org:member", "All 30 seats are in use", "invite-error"),

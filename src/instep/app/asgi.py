@@ -267,9 +267,11 @@ def make_app(services: Services) -> InstepAsgiApp:
     )
     access = make_access_resolver(services)
     app.include_router(people_router(access=access, members=services.members))
-    app.include_router(invitations_router(access=access, desk=services.invitations))
     app.include_router(
-        applications_router(admin=make_admin_resolver(services), applications=services.invitations.applications)
+        invitations_router(access=access, invitations=services.invitations, bulk=services.bulk_invitations)
+    )
+    app.include_router(
+        applications_router(admin=make_admin_resolver(services), applications=services.application_invitations)
     )
     _add_audit_and_operations(app, services, access)
     app.include_router(users_router(principal=make_principal_resolver(services), profiles=services.profiles))

@@ -34,7 +34,7 @@ def emails(count: int) -> tuple[str, ...]:
 def test_a_hundred_a_day_for_one_person_wherever_they_were_sent() -> None:
     before = [sent(emails=emails(DAILY_LIMIT_PER_ACTOR), is_here=False)]
     with pytest.raises(
-        InvitationRefusedError, match=r"One person can send 100 .* works again at 23:00 UTC, in 23 h\."
+        InvitationRefusedError, match=r"One person can send 100 .* Try again at 23:00 UTC, in 23 h\."
     ) as caught:
         check_daily_limits(before, actor="ada", emails=["new@example.com"], now=NOW)
     assert (caught.value.code, caught.value.status) == ("limited", 429)
@@ -60,7 +60,7 @@ def test_ten_a_day_for_one_address_in_one_organization() -> None:
 def test_more_than_a_day_takes_never_works() -> None:
     with pytest.raises(InvitationRefusedError) as caught:
         check_daily_limits([], actor="ada", emails=emails(101), now=NOW)
-    assert "works again" not in str(caught.value)
+    assert "Try again" not in str(caught.value)
 
 
 @given(st.lists(st.integers(0, 2 * DAY), max_size=120), st.integers(1, 100))
@@ -79,7 +79,7 @@ def test_at_the_time_that_is_named_it_works_again(agos: list[int], wanted: int) 
 
 def test_a_minute_must_pass_between_two_resends() -> None:
     resent = [sent(ago=20_000, is_resend=True), sent(ago=1000)]
-    with pytest.raises(InvitationRefusedError, match=r"works again in 40 s\.") as caught:
+    with pytest.raises(InvitationRefusedError, match=r"Try again in 40 s\.") as caught:
         check_resend_cooldown(resent, email="X@example.com", now=NOW)
     assert (caught.value.code, caught.value.status) == ("cooldown", 429)
     check_resend_cooldown(resent, email="x@example.com", now=NOW - 20_000 + RESEND_COOLDOWN)

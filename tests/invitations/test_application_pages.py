@@ -21,7 +21,7 @@ def ids(firm: Firm) -> list[tuple[str, str]]:
 
 async def test_someone_is_invited_sent_a_new_one_and_it_is_taken_back(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
-        assert "Nobody is invited to the application" in (await page.get("/invitations")).text
+        assert "No invitations to the application" in (await page.get("/invitations")).text
         assert 'id="app-form"' in (await page.get("/invitations/new", headers=PARTIAL)).text
         sent = await page.post("/invitations", data=FORM, headers=PARTIAL)
         assert "Invitation sent to eve@example.com" in sent.headers["hx-trigger"]
@@ -31,7 +31,7 @@ async def test_someone_is_invited_sent_a_new_one_and_it_is_taken_back(sqlite_fir
         (_, was), (second, now) = ids(sqlite_firm)
         assert (was, now) == ("revoked", "pending")
         soon = await page.post(f"/invitations/{second}/resend", headers=PARTIAL)
-        assert "sent again just now" in soon.headers["hx-trigger"]
+        assert "was just resent" in soon.headers["hx-trigger"]
         listed = (await page.get("/invitations", headers=PARTIAL)).text
         assert re.findall(r'id="row-(\w+)"', listed) == [second]
         assert (

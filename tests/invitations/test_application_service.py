@@ -55,13 +55,13 @@ async def refusal(
     firm: Firm, wanted: ApplicationInvitationRequest, principal: Principal = BREAK_GLASS_PRINCIPAL
 ) -> tuple[str, int, str]:
     with pytest.raises(InvitationRefusedError) as caught:
-        await firm.services.invitations.applications.invite(principal, wanted)
+        await firm.services.application_invitations.invite(principal, wanted)
     return caught.value.code, caught.value.status, str(caught.value)
 
 
 async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm) -> None:
     await furnish_locally(firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     made = await applications.invite(
         BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA, role="admin", organization="local")
     )
@@ -82,7 +82,7 @@ async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm
 
 async def test_a_role_in_the_application_is_theirs(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    await firm.services.invitations.applications.invite(
+    await firm.services.application_invitations.invite(
         BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA, role="admin")
     )
     await sign_up(firm)
@@ -124,14 +124,14 @@ async def test_only_admins_of_the_installation_may(sqlite_firm: Firm) -> None:
     for principal in (ada, reader):
         assert (await refusal(firm, ApplicationInvitationRequest(email=MAYA), principal))[:2] == ("forbidden", 403)
         with pytest.raises(InvitationRefusedError, match="Only admins of this installation"):
-            await firm.services.invitations.applications.list(principal)
+            await firm.services.application_invitations.list(principal)
         with pytest.raises(InvitationRefusedError, match="Only admins of this installation"):
-            await firm.services.invitations.applications.revoke(principal, invitation="inv_1")
+            await firm.services.application_invitations.revoke(principal, "inv_1")
 
 
 async def test_clerks_refusals_are_put_into_words(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
     assert await refusal(firm, ApplicationInvitationRequest(email=MAYA)) == (
         "already_invited",
@@ -147,10 +147,10 @@ async def test_clerks_refusals_are_put_into_words(sqlite_firm: Firm) -> None:
 
 async def test_revoking_and_what_is_over(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
     assert [it.clerk_id for it in await applications.list(BREAK_GLASS_PRINCIPAL, status="pending")] == [made.clerk_id]
-    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)).status == "revoked"
+    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, made.clerk_id)).status == "revoked"
     assert await applications.list(BREAK_GLASS_PRINCIPAL) == []
     assert [it.clerk_id for it in await applications.list(BREAK_GLASS_PRINCIPAL, status="revoked")] == [made.clerk_id]
     other = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email="leo@example.com"))
@@ -162,17 +162,17 @@ async def test_revoking_and_what_is_over(sqlite_firm: Firm) -> None:
         ("../users", "not_in_clerk"),
     ):
         with pytest.raises(InvitationRefusedError) as caught:
-            await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=id)
+            await applications.revoke(BREAK_GLASS_PRINCIPAL, id)
         assert caught.value.code == code
 
 
 async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     firm.emulator.fail(CREATE, status=504, after_effect=True, count=1)
     made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
     firm.emulator.fail(REVOKE, status=504, after_effect=True, count=1)
-    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)).status == "revoked"
+    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, made.clerk_id)).status == "revoked"
     firm.emulator.fail(CREATE, status=429, retry_after=60, count=1)
     with pytest.raises(OperationPendingError):
         await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
@@ -182,7 +182,7 @@ async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
 
 async def test_a_hundred_a_day(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     for number in range(100):
         await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=f"p{number}@example.com"))
     assert (await refusal(firm, ApplicationInvitationRequest(email=MAYA)))[:2] == ("limited", 429)
@@ -193,7 +193,7 @@ async def test_a_hundred_a_day(sqlite_firm: Firm) -> None:
 async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
     """Inviting and taking back, each at every place."""
     await furnish_locally(firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     points = mortal(firm)
     at = 0
     while True:
@@ -205,7 +205,7 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
             await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=one))
         where = points.where
         with points.armed(at):
-            await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)
+            await applications.revoke(BREAK_GLASS_PRINCIPAL, made.clerk_id)
         where += points.where
         if not where:
             break
@@ -223,7 +223,7 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
 
 async def test_sending_again_stopped_anywhere_is_finished_once(firm: Firm) -> None:
     await furnish_locally(firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     points = mortal(firm)
     at = 0
     while True:
@@ -233,7 +233,7 @@ async def test_sending_again_stopped_anywhere_is_finished_once(firm: Firm) -> No
         made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=email))
         next_day(firm)
         with points.armed(at):
-            await applications.resend(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)
+            await applications.resend(BREAK_GLASS_PRINCIPAL, made.clerk_id)
         where = points.where
         if not where:
             break

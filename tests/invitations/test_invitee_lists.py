@@ -69,7 +69,9 @@ def test_too_many_are_refused(text: str) -> None:
 def test_a_malicious_list_is_read_or_refused_at_once(text: str) -> None:
     """In time that grows with its length alone."""
     with contextlib.suppress(InvitationRefusedError):
-        decide_invitees(parse_invitees(text * (190_000 // len(text))), standing={}, invited=(), free=None)
+        decide_invitees(
+            parse_invitees(text * (190_000 // len(text))), membership_statuses={}, invited=(), free_seats=None
+        )
 
 
 @given(st.text(max_size=200))
@@ -78,7 +80,7 @@ def test_whatever_is_pasted_is_read_or_refused(text: str) -> None:
         wishes = parse_invitees(text)
     except InvitationRefusedError:
         return
-    decide_invitees(wishes, standing={}, invited=(), free=None)
+    decide_invitees(wishes, membership_statuses={}, invited=(), free_seats=None)
 
 
 def test_each_is_told_what_would_become_of_them() -> None:
@@ -88,9 +90,9 @@ def test_each_is_told_what_would_become_of_them() -> None:
     wishes.insert(3, InviteeInput(email="nobody"))
     lines = decide_invitees(
         wishes,
-        standing={"mem@x.com": "member", "off@x.com": "deactivated", "old@x.com": "former"},
+        membership_statuses={"mem@x.com": "member", "off@x.com": "deactivated", "old@x.com": "former"},
         invited={"inv@x.com"},
-        free=3,
+        free_seats=3,
     )
     assert [(it.email, it.verdict) for it in lines] == [
         ("new@x.com", "new"),
@@ -103,7 +105,7 @@ def test_each_is_told_what_would_become_of_them() -> None:
         ("more@x.com", "new"),
         ("late@x.com", "over_seats"),
     ]
-    assert lines[2].note == "Is a member who is deactivated; reactivate them instead."
+    assert lines[2].note == "Is a deactivated member. Reactivate them instead."
     assert lines[3].note == "nobody is not an e-mail address."
 
 
@@ -111,6 +113,6 @@ def test_without_a_limit_there_are_seats_for_all() -> None:
     assert all(
         it.is_sent
         for it in decide_invitees(
-            [InviteeInput(email=f"p{n}@x.com") for n in range(99)], standing={}, invited=(), free=None
+            [InviteeInput(email=f"p{n}@x.com") for n in range(99)], membership_statuses={}, invited=(), free_seats=None
         )
     )

@@ -123,9 +123,9 @@ async def test_only_admins_of_the_installation_may(sqlite_firm: Firm) -> None:
     reader = replace(BREAK_GLASS_PRINCIPAL, scopes=frozenset({"read"}))
     for principal in (ada, reader):
         assert (await refusal(firm, ApplicationInvitationRequest(email=MAYA), principal))[:2] == ("forbidden", 403)
-        with pytest.raises(InvitationRefusedError, match="Only admins of this installation"):
+        with pytest.raises(InvitationRefusedError, match="Only instance admins can invite"):
             await firm.services.application_invitations.list(principal)
-        with pytest.raises(InvitationRefusedError, match="Only admins of this installation"):
+        with pytest.raises(InvitationRefusedError, match="Only instance admins can invite"):
             await firm.services.application_invitations.revoke(principal, "inv_1")
 
 
@@ -141,7 +141,7 @@ async def test_clerks_refusals_are_put_into_words(sqlite_firm: Firm) -> None:
     assert await refusal(firm, ApplicationInvitationRequest(email=BOB)) == (
         "already_user",
         409,
-        f"{BOB} has an account already.",
+        f"{BOB} already has an account.",
     )
 
 

@@ -37,13 +37,14 @@ async def outcome(firm: Firm, batch: InvitationBatchProgress) -> list[tuple[str,
 
 async def test_a_preview_says_what_would_become_of_each(firm: Firm) -> None:
     await furnish(firm)
-    access, service = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    service = firm.services.invitations
     await service.invite(access, email="waiting@example.com", role=MEMBER_ROLE)
     async with firm.clerk() as clerk:
         await clerk.delete(f"/v1/organizations/{firm.organization_id('acme')}/memberships/{firm.user_id(BOB)}")
     await firm.settle()
     text = f"new@example.com, {ADA.upper()} {BOB} waiting@example.com nobody new@example.com"
-    preview = await firm.services.bulk_invitations.preview(access, parse_invitees(text))
+    preview = await bulk.preview(access, parse_invitees(text))
     assert [it.verdict for it in preview.lines] == ["new", "member", "former", "invited", "invalid", "duplicate"]
     assert (preview.sent, preview.seats, preview.seats_used, preview.refusal) == (2, 50, 2, None)
     assert statuses(firm) == ["pending"]
@@ -51,17 +52,17 @@ async def test_a_preview_says_what_would_become_of_each(firm: Firm) -> None:
 
 async def test_a_batch_is_sent_by_tens_and_says_how_far_it_is(firm: Firm) -> None:
     await furnish(firm)
-    access, service = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     wishes = [
         *people(23),
         InviteeInput(email=ADA),
         InviteeInput(email="maya@example.com", role="org:admin", name="Maya Cohen"),
     ]
-    batch = await firm.services.bulk_invitations.send(access, wishes, expires_in_days=3)
+    batch = await bulk.send(access, wishes, expires_in_days=3)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 1, 0, False)
     assert statuses(firm) == []
     await firm.services.runner.resume_due()
-    batch = await firm.services.bulk_invitations.get_batch(access, batch.id)
+    batch = await bulk.get_batch(access, batch.id)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 25, 24, True)
     assert [row.status for row in batch.rows] == ["sent"] * 23 + ["skipped", "sent"]
     assert statuses(firm) == ["pending"] * 24
@@ -75,8 +76,9 @@ async def test_a_batch_is_sent_by_tens_and_says_how_far_it_is(firm: Firm) -> Non
 
 async def test_after_a_refused_bulk_call_each_is_asked_for_alone(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
-    batch = await firm.services.bulk_invitations.send(access, people(4))
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    service = firm.services.invitations
+    batch = await bulk.send(access, people(4))
     await service.invite(access, email="p2@example.com", role=MEMBER_ROLE)
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [
@@ -91,7 +93,7 @@ async def test_after_a_refused_bulk_call_each_is_asked_for_alone(sqlite_firm: Fi
 async def test_after_a_bulk_call_that_did_a_part_only_the_rest_is_asked_for(sqlite_firm: Firm) -> None:
     """Whether a bulk call is all or nothing, Clerk does not say."""
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     clerk = firm.services.clerk
     invite_many = clerk.invite_many
 
@@ -100,7 +102,7 @@ async def test_after_a_bulk_call_that_did_a_part_only_the_rest_is_asked_for(sqli
         return await invite_many(organization, wanted)
 
     clerk.invite_many = a_part  # type: ignore[method-assign]
-    batch = await firm.services.bulk_invitations.send(access, people(4))
+    batch = await bulk.send(access, people(4))
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 4
     assert statuses(firm) == ["pending"] * 4
@@ -109,11 +111,11 @@ async def test_after_a_bulk_call_that_did_a_part_only_the_rest_is_asked_for(sqli
 @pytest.mark.parametrize("operation", [BULK, ONE])
 async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm, operation: str) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     firm.emulator.fail(operation, status=504, after_effect=True, count=1)
     if operation == ONE:
         refuse(firm, BULK, "organization_invitation_not_unique", status=400)
-    batch = await firm.services.bulk_invitations.send(access, people(4))
+    batch = await bulk.send(access, people(4))
     await recover(firm)
     assert await outcome(firm, batch) == [("sent", None)] * 4
     assert statuses(firm) == ["pending"] * 4
@@ -122,11 +124,11 @@ async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm, operation
 @pytest.mark.parametrize("fault", [{"status": 429, "retry_after": 900}, {"status": 503}])
 async def test_while_clerk_is_down_or_limited_it_waits_and_goes_on(sqlite_firm: Firm, fault: dict[str, int]) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     firm.emulator.fail(BULK, count=3, **fault)
-    batch = await firm.services.bulk_invitations.send(access, people(12))
+    batch = await bulk.send(access, people(12))
     await firm.services.runner.resume_due()
-    assert not (await firm.services.bulk_invitations.get_batch(access, batch.id)).is_done
+    assert not (await bulk.get_batch(access, batch.id)).is_done
     for _ in range(12):
         firm.clock.advance(20 * MINUTE)
         await firm.services.runner.resume_due()
@@ -136,35 +138,36 @@ async def test_while_clerk_is_down_or_limited_it_waits_and_goes_on(sqlite_firm: 
 
 async def test_a_key_that_clerk_does_not_take_refuses_the_rows(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     refuse(firm, BULK, "clerk_key_invalid", status=401)
-    batch = await firm.services.bulk_invitations.send(access, people(2))
+    batch = await bulk.send(access, people(2))
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [("refused", "clerk_key_invalid")] * 2
 
 
 async def test_no_more_than_there_are_seats(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
-    batch = await firm.services.bulk_invitations.send(access, people(60))
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    batch = await bulk.send(access, people(60))
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 48 + [("skipped", "over_seats")] * 12
 
 
 async def test_too_many_for_today_are_refused_as_a_whole_and_the_preview_says_so(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    service = firm.services.invitations
     async with firm.clerk() as clerk:
         path = f"/v1/organizations/{firm.organization_id('acme')}"
         await clerk.patch(path, json={"max_allowed_memberships": 0})
     await firm.settle()
-    await firm.services.bulk_invitations.send(access, people(90))
-    preview = await firm.services.bulk_invitations.preview(access, people(11, "q"))
+    await bulk.send(access, people(90))
+    preview = await bulk.preview(access, people(11, "q"))
     assert preview.refusal is not None
     assert "can send 100 invitations in 24 hours; 90 were sent" in preview.refusal
     with pytest.raises(InvitationRefusedError, match="Try again at"):
-        await firm.services.bulk_invitations.send(access, people(11, "q"))
-    await firm.services.bulk_invitations.send(access, people(10, "q"))
+        await bulk.send(access, people(11, "q"))
+    await bulk.send(access, people(10, "q"))
     with pytest.raises(InvitationRefusedError, match="One person can send"):
         await service.invite(access, email="one@example.com", role=MEMBER_ROLE)
     next_day(firm)
@@ -173,15 +176,15 @@ async def test_too_many_for_today_are_refused_as_a_whole_and_the_preview_says_so
 
 async def test_bulk_calls_keep_under_clerks_fifty_an_hour(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     async with firm.clerk() as clerk:
         await clerk.patch(f"/v1/organizations/{access.organization_clerk_id}", json={"max_allowed_memberships": 0})
     for number in range(52):
-        last = await firm.services.bulk_invitations.send(access, people(1, f"a{number}x"))
+        last = await bulk.send(access, people(1, f"a{number}x"))
     starts = sorted(it.intent["start_at"] for it in await operations(firm, "invitation.bulk"))
     assert starts[49] - starts[0] < HOUR <= starts[50] - starts[0]
     await firm.services.runner.resume_due()
-    assert (await firm.services.bulk_invitations.get_batch(access, last.id)).done == 0
+    assert (await bulk.get_batch(access, last.id)).done == 0
     assert len(statuses(firm)) == 50
     firm.clock.advance(HOUR)
     await firm.services.runner.resume_due()
@@ -190,10 +193,10 @@ async def test_bulk_calls_keep_under_clerks_fifty_an_hour(sqlite_firm: Firm) -> 
 
 async def test_pressing_twice_keeps_one_batch(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
-    first = await firm.services.bulk_invitations.send(access, people(3), idempotency_key="k")
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    first = await bulk.send(access, people(3), idempotency_key="k")
     await firm.services.runner.resume_due()
-    second = await firm.services.bulk_invitations.send(access, people(3), idempotency_key="k")
+    second = await bulk.send(access, people(3), idempotency_key="k")
     assert first.id == second.id
     assert second.is_done
     assert statuses(firm) == ["pending"] * 3
@@ -201,21 +204,21 @@ async def test_pressing_twice_keeps_one_batch(sqlite_firm: Firm) -> None:
 
 async def test_a_batch_of_another_organization_is_not_there(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
-    batch = await firm.services.bulk_invitations.send(access, people(1))
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    batch = await bulk.send(access, people(1))
     elsewhere = type(access)(
         **{**{n: getattr(access, n) for n in access.__struct_fields__}, "organization_id": "ogn_x"}
     )
     with pytest.raises(InvitationRefusedError, match="no such batch"):
-        await firm.services.bulk_invitations.get_batch(elsewhere, batch.id)
+        await bulk.get_batch(elsewhere, batch.id)
     with pytest.raises(InvitationRefusedError, match="no such batch"):
-        await firm.services.bulk_invitations.get_batch(access, (await operations(firm, "invitation.bulk"))[0].id)
+        await bulk.get_batch(access, (await operations(firm, "invitation.bulk"))[0].id)
 
 
 async def test_stopped_anywhere_everyone_is_invited_once(firm: Firm) -> None:
     """The keeping of the batch and its first go at every place; with a bulk call that is refused at every third."""
     await furnish(firm)
-    access, service = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     points = mortal(firm)
     at = 0
     while True:
@@ -227,7 +230,7 @@ async def test_stopped_anywhere_everyone_is_invited_once(firm: Firm) -> None:
             refuse(firm, BULK, "organization_invitation_not_unique", status=400)
         wishes = people(2, f"a{at}x")
         with points.armed(at):
-            await firm.services.bulk_invitations.send(access, wishes)
+            await bulk.send(access, wishes)
             await firm.services.runner.resume_due()
         where = points.where
         with points.armed(1 + at % 13):
@@ -240,7 +243,7 @@ async def test_stopped_anywhere_everyone_is_invited_once(firm: Firm) -> None:
             assert statuses(firm, wish.email) == ["pending"] * len(kept), where
         assert all(it.state == "settled" for it in await operations(firm)), where
         for it in kept:
-            found = await firm.services.bulk_invitations.get_batch(access, it.id)
+            found = await bulk.get_batch(access, it.id)
             assert [row.status for row in found.rows] == ["sent", "sent"], where
         if not where:
             break

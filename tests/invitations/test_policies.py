@@ -23,7 +23,7 @@ NOW = 1_795_219_200_000  # 00:00 UTC
 
 
 def sent(ago: int = HOUR, **changes: object) -> InvitationSendRecord:
-    values = {"at": NOW - ago, "actor": "ada", "is_here": True, "is_resend": False, "emails": ("x@example.com",)}
+    values = {"sent_at": NOW - ago, "actor": "ada", "is_here": True, "is_resend": False, "emails": ("x@example.com",)}
     return InvitationSendRecord(**{**values, **changes})  # type: ignore[arg-type]
 
 

@@ -83,10 +83,10 @@ async def test_a_lost_one_says_so(sqlite_firm: Firm) -> None:
 
 async def test_one_of_many_is_told_too(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, service = await access_of(firm), firm.services.invitations
-    batch = await firm.services.bulk_invitations.send(access, parse_invitees(f"{MAYA} leo@example.com"))
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    batch = await bulk.send(access, parse_invitees(f"{MAYA} leo@example.com"))
     await firm.services.runner.resume_due()
-    found = await firm.services.bulk_invitations.get_batch(access, batch.id)
+    found = await bulk.get_batch(access, batch.id)
     assert await told(firm, found.rows[0].invitation_id or "") == ["asked", "sent"]
 
 

@@ -30,7 +30,7 @@ def firm_of_commands(
 
             return portal.call(run)
 
-        monkeypatch.setattr(commands, "with_services", with_services)
+        monkeypatch.setattr(commands, "run_with_services", with_services)
         yield firm
         portal.call(firm.close)
 

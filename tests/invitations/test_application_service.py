@@ -1,4 +1,4 @@
-"""Someone is invited to the application with a role and a place, and has both from the moment they sign up."""
+"""Application invitations: the role and the organization apply from the moment the person signs up."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ CREATE, REVOKE = "CreateInvitation", "RevokeInvitation"
 
 
 async def furnish_locally(firm: Firm) -> Firm:
-    """A firm, and a local organization beside it."""
+    """Create the seed data and a local organization."""
 
     def put(conn: Conn) -> None:
         row = {"id": "ogn_local", "name": "Local", "slug": "local", "joined_at": 1, "changed_at": 1}
@@ -59,7 +59,7 @@ async def refusal(
     return caught.value.code, caught.value.status, str(caught.value)
 
 
-async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm) -> None:
+async def test_an_invitee_who_signs_up_joins_the_local_organization(firm: Firm) -> None:
     await furnish_locally(firm)
     applications = firm.services.application_invitations
     made = await applications.invite(
@@ -80,7 +80,7 @@ async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm
     assert not found.is_instance_admin, "an admin of one organization is none of the installation"
 
 
-async def test_a_role_in_the_application_is_theirs(sqlite_firm: Firm) -> None:
+async def test_an_invitee_gets_the_application_role(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     await firm.services.application_invitations.invite(
         BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA, role="admin")
@@ -91,10 +91,10 @@ async def test_a_role_in_the_application_is_theirs(sqlite_firm: Firm) -> None:
     assert found.is_instance_admin
 
 
-async def test_what_can_not_be_is_said_before_anything_is_tried(sqlite_firm: Firm) -> None:
+async def test_invalid_values_are_refused_before_calling_clerk(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     wanted = ApplicationInvitationRequest(email=MAYA)
-    said = [
+    refusals = [
         (await refusal(firm, it))[:2]
         for it in (
             replace(wanted, email="nobody"),
@@ -105,7 +105,7 @@ async def test_what_can_not_be_is_said_before_anything_is_tried(sqlite_firm: Fir
             replace(wanted, organization="acme"),
         )
     ]
-    assert said == [
+    assert refusals == [
         ("invalid_email", 422),
         ("unknown_role", 422),
         ("unknown_role", 422),
@@ -116,7 +116,7 @@ async def test_what_can_not_be_is_said_before_anything_is_tried(sqlite_firm: Fir
     assert await operations(firm, "application.invite") == []
 
 
-async def test_only_admins_of_the_installation_may(sqlite_firm: Firm) -> None:
+async def test_only_instance_admins_can_use_it(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     ada = await firm.services.db.read(find_principal, firm.user_id(ADA), admins=frozenset())
     assert isinstance(ada, Principal)
@@ -129,7 +129,7 @@ async def test_only_admins_of_the_installation_may(sqlite_firm: Firm) -> None:
             await firm.services.application_invitations.revoke(principal, "inv_1")
 
 
-async def test_clerks_refusals_are_put_into_words(sqlite_firm: Firm) -> None:
+async def test_refusals_of_clerk_become_readable_errors(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     applications = firm.services.application_invitations
     await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
@@ -145,7 +145,7 @@ async def test_clerks_refusals_are_put_into_words(sqlite_firm: Firm) -> None:
     )
 
 
-async def test_revoking_and_what_is_over(sqlite_firm: Firm) -> None:
+async def test_revoking_pending_and_ended_invitations(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     applications = firm.services.application_invitations
     made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
@@ -166,7 +166,7 @@ async def test_revoking_and_what_is_over(sqlite_firm: Firm) -> None:
         assert caught.value.code == code
 
 
-async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
+async def test_a_lost_answer_is_read_back(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     applications = firm.services.application_invitations
     firm.emulator.fail(CREATE, status=504, after_effect=True, count=1)
@@ -180,7 +180,7 @@ async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
     assert statuses(firm) == ["revoked", "pending"]
 
 
-async def test_a_hundred_a_day(sqlite_firm: Firm) -> None:
+async def test_the_daily_limit_is_one_hundred(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     applications = firm.services.application_invitations
     for number in range(100):
@@ -190,8 +190,8 @@ async def test_a_hundred_a_day(sqlite_firm: Firm) -> None:
     await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
 
 
-async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
-    """Inviting and taking back, each at every place."""
+async def test_inviting_and_revoking_survive_a_crash_at_any_point(firm: Firm) -> None:
+    """Stop at every statement, commit and boundary of a call, then recover."""
     await furnish_locally(firm)
     applications = firm.services.application_invitations
     points = mortal(firm)
@@ -221,7 +221,7 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
     assert at > 10, "the places are really there"
 
 
-async def test_sending_again_stopped_anywhere_is_finished_once(firm: Firm) -> None:
+async def test_resending_survives_a_crash_at_any_point(firm: Firm) -> None:
     await furnish_locally(firm)
     applications = firm.services.application_invitations
     points = mortal(firm)

@@ -1,4 +1,4 @@
-"""Many are invited at once: what would happen is said before, every row has its end, and nobody is invited twice."""
+"""Batches of invitations: preview, progress per row, limits and recovery."""
 
 import pytest
 
@@ -35,7 +35,7 @@ async def outcome(firm: Firm, batch: InvitationBatchProgress) -> list[tuple[str,
     return [(row.status, row.code) for row in found.rows]
 
 
-async def test_a_preview_says_what_would_become_of_each(firm: Firm) -> None:
+async def test_a_preview_has_a_verdict_per_person(firm: Firm) -> None:
     await furnish(firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     service = firm.services.invitations
@@ -50,15 +50,15 @@ async def test_a_preview_says_what_would_become_of_each(firm: Firm) -> None:
     assert statuses(firm) == ["pending"]
 
 
-async def test_a_batch_is_sent_by_tens_and_says_how_far_it_is(firm: Firm) -> None:
+async def test_a_batch_is_sent_in_parts_of_ten_and_reports_progress(firm: Firm) -> None:
     await furnish(firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
-    wishes = [
+    invitees = [
         *people(23),
         InviteeInput(email=ADA),
         InviteeInput(email="maya@example.com", role="org:admin", name="Maya Cohen"),
     ]
-    batch = await bulk.send(access, wishes, expires_in_days=3)
+    batch = await bulk.send(access, invitees, expires_in_days=3)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 1, 0, False)
     assert statuses(firm) == []
     await firm.services.runner.resume_due()
@@ -74,7 +74,7 @@ async def test_a_batch_is_sent_by_tens_and_says_how_far_it_is(firm: Firm) -> Non
     assert [len(it.intent["rows"]) for it in await operations(firm, "invitation.bulk")] == [4, 10, 10]
 
 
-async def test_after_a_refused_bulk_call_each_is_asked_for_alone(sqlite_firm: Firm) -> None:
+async def test_after_a_refused_bulk_call_rows_are_created_one_by_one(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     service = firm.services.invitations
@@ -90,18 +90,18 @@ async def test_after_a_refused_bulk_call_each_is_asked_for_alone(sqlite_firm: Fi
     assert statuses(firm) == ["pending"] * 4
 
 
-async def test_after_a_bulk_call_that_did_a_part_only_the_rest_is_asked_for(sqlite_firm: Firm) -> None:
-    """Whether a bulk call is all or nothing, Clerk does not say."""
+async def test_after_a_partial_bulk_call_only_the_missing_rows_are_created(sqlite_firm: Firm) -> None:
+    """Clerk does not say whether a bulk call is all or nothing."""
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     clerk = firm.services.clerk
     invite_many = clerk.invite_many
 
-    async def a_part(organization, wanted):  # type: ignore[no-untyped-def]
+    async def invite_partly(organization, wanted):  # type: ignore[no-untyped-def]
         await invite_many(organization, wanted[:2])
         return await invite_many(organization, wanted)
 
-    clerk.invite_many = a_part  # type: ignore[method-assign]
+    clerk.invite_many = invite_partly  # type: ignore[method-assign]
     batch = await bulk.send(access, people(4))
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 4
@@ -109,7 +109,7 @@ async def test_after_a_bulk_call_that_did_a_part_only_the_rest_is_asked_for(sqli
 
 
 @pytest.mark.parametrize("operation", [BULK, ONE])
-async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm, operation: str) -> None:
+async def test_a_lost_answer_is_read_back(sqlite_firm: Firm, operation: str) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     firm.emulator.fail(operation, status=504, after_effect=True, count=1)
@@ -122,7 +122,7 @@ async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm, operation
 
 
 @pytest.mark.parametrize("fault", [{"status": 429, "retry_after": 900}, {"status": 503}])
-async def test_while_clerk_is_down_or_limited_it_waits_and_goes_on(sqlite_firm: Firm, fault: dict[str, int]) -> None:
+async def test_a_batch_waits_while_clerk_is_down_or_limiting(sqlite_firm: Firm, fault: dict[str, int]) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     firm.emulator.fail(BULK, count=3, **fault)
@@ -136,7 +136,7 @@ async def test_while_clerk_is_down_or_limited_it_waits_and_goes_on(sqlite_firm: 
     assert statuses(firm) == ["pending"] * 12
 
 
-async def test_a_key_that_clerk_does_not_take_refuses_the_rows(sqlite_firm: Firm) -> None:
+async def test_an_invalid_secret_key_refuses_the_rows(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     refuse(firm, BULK, "clerk_key_invalid", status=401)
@@ -145,7 +145,7 @@ async def test_a_key_that_clerk_does_not_take_refuses_the_rows(sqlite_firm: Firm
     assert await outcome(firm, batch) == [("refused", "clerk_key_invalid")] * 2
 
 
-async def test_no_more_than_there_are_seats(sqlite_firm: Firm) -> None:
+async def test_no_more_are_invited_than_there_are_seats(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     batch = await bulk.send(access, people(60))
@@ -153,7 +153,7 @@ async def test_no_more_than_there_are_seats(sqlite_firm: Firm) -> None:
     assert await outcome(firm, batch) == [("sent", None)] * 48 + [("skipped", "over_seats")] * 12
 
 
-async def test_too_many_for_today_are_refused_as_a_whole_and_the_preview_says_so(sqlite_firm: Firm) -> None:
+async def test_a_batch_over_the_daily_limit_is_refused_and_the_preview_shows_it(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     service = firm.services.invitations
@@ -174,7 +174,7 @@ async def test_too_many_for_today_are_refused_as_a_whole_and_the_preview_says_so
     await service.invite(access, email="one@example.com", role=MEMBER_ROLE)
 
 
-async def test_bulk_calls_keep_under_clerks_fifty_an_hour(sqlite_firm: Firm) -> None:
+async def test_bulk_calls_keep_below_fifty_an_hour(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     async with firm.clerk() as clerk:
@@ -191,7 +191,7 @@ async def test_bulk_calls_keep_under_clerks_fifty_an_hour(sqlite_firm: Firm) -> 
     assert len(statuses(firm)) == 52
 
 
-async def test_pressing_twice_keeps_one_batch(sqlite_firm: Firm) -> None:
+async def test_submitting_twice_creates_one_batch(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     first = await bulk.send(access, people(3), idempotency_key="k")
@@ -202,7 +202,7 @@ async def test_pressing_twice_keeps_one_batch(sqlite_firm: Firm) -> None:
     assert statuses(firm) == ["pending"] * 3
 
 
-async def test_a_batch_of_another_organization_is_not_there(sqlite_firm: Firm) -> None:
+async def test_a_batch_of_another_organization_is_not_found(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     batch = await bulk.send(access, people(1))
@@ -215,8 +215,8 @@ async def test_a_batch_of_another_organization_is_not_there(sqlite_firm: Firm) -
         await bulk.get_batch(access, (await operations(firm, "invitation.bulk"))[0].id)
 
 
-async def test_stopped_anywhere_everyone_is_invited_once(firm: Firm) -> None:
-    """The keeping of the batch and its first go at every place; with a bulk call that is refused at every third."""
+async def test_a_batch_survives_a_crash_at_any_point(firm: Firm) -> None:
+    """Stop creation and the first run at every point; every third time the bulk call is refused."""
     await furnish(firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     points = mortal(firm)
@@ -228,19 +228,21 @@ async def test_stopped_anywhere_everyone_is_invited_once(firm: Firm) -> None:
             await clerk.patch(f"/v1/organizations/{access.organization_clerk_id}", json={"max_allowed_memberships": 0})
         if at % 3 == 0:
             refuse(firm, BULK, "organization_invitation_not_unique", status=400)
-        wishes = people(2, f"a{at}x")
+        invitees = people(2, f"a{at}x")
         with points.armed(at):
-            await bulk.send(access, wishes)
+            await bulk.send(access, invitees)
             await firm.services.runner.resume_due()
         where = points.where
         with points.armed(1 + at % 13):
             await recover(firm, times=1)
         await recover(firm, times=4)
         kept = [
-            it for it in await operations(firm, "invitation.batch") if it.intent["rows"][0]["email"] == wishes[0].email
+            it
+            for it in await operations(firm, "invitation.batch")
+            if it.intent["rows"][0]["email"] == invitees[0].email
         ]
-        for wish in wishes:
-            assert statuses(firm, wish.email) == ["pending"] * len(kept), where
+        for invitee in invitees:
+            assert statuses(firm, invitee.email) == ["pending"] * len(kept), where
         assert all(it.state == "settled" for it in await operations(firm)), where
         for it in kept:
             found = await bulk.get_batch(access, it.id)

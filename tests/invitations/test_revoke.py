@@ -1,4 +1,4 @@
-"""An invitation is taken back once; one that is over already is told apart."""
+"""Revoking an invitation: once, with distinct errors for ended ones."""
 
 import pytest
 
@@ -26,7 +26,7 @@ MAYA = "maya@example.com"
 REVOKE = "RevokeOrganizationInvitation"
 
 
-async def test_its_link_is_dead(firm: Firm) -> None:
+async def test_the_link_stops_working(firm: Firm) -> None:
     await furnish(firm)
     access, service = await access_of(firm), firm.services.invitations
     made = await service.invite(access, email=MAYA, role="org:member")
@@ -38,7 +38,7 @@ async def test_its_link_is_dead(firm: Firm) -> None:
     assert [it.outcome for it in entries] == ["done", "asked"]
 
 
-async def test_one_that_is_over_is_told_apart(sqlite_firm: Firm) -> None:
+async def test_ended_invitations_have_distinct_errors(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, service = await access_of(firm), firm.services.invitations
     expired = await service.invite(access, email="old@example.com", role="org:member", expires_in_days=1)
@@ -59,7 +59,7 @@ async def test_one_that_is_over_is_told_apart(sqlite_firm: Firm) -> None:
     assert await operations(firm, "invitation.revoke") == []
 
 
-async def test_one_that_ends_in_the_same_moment_is_read_back(sqlite_firm: Firm) -> None:
+async def test_an_invitation_that_ends_meanwhile_is_read_back(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, service = await access_of(firm), firm.services.invitations
     made = await service.invite(access, email=MAYA, role="org:member")
@@ -75,13 +75,13 @@ async def test_one_that_ends_in_the_same_moment_is_read_back(sqlite_firm: Firm) 
         return await find(*args)  # type: ignore[arg-type]
 
     firm.services.clerk.find_invitation = accepted_meanwhile  # type: ignore[method-assign,assignment]
-    said = await refusal(firm, made.clerk_id)
-    assert said == ("already_accepted", "Invitation already accepted - refresh to see member.")
+    error = await refusal(firm, made.clerk_id)
+    assert error == ("already_accepted", "Invitation already accepted - refresh to see member.")
     (operation,) = await operations(firm, "invitation.revoke")
     assert (operation.state, operation.code) == ("refused", "already_accepted")
 
 
-async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
+async def test_a_lost_answer_is_read_back(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, service = await access_of(firm), firm.services.invitations
     made = await service.invite(access, email=MAYA, role="org:member")
@@ -89,7 +89,7 @@ async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
     assert (await service.revoke(access, made.clerk_id)).status == "revoked"
 
 
-async def test_a_failure_of_clerks_changes_nothing(sqlite_firm: Firm) -> None:
+async def test_a_failure_of_clerk_changes_nothing(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, service = await access_of(firm), firm.services.invitations
     made = await service.invite(access, email=MAYA, role="org:member")
@@ -98,7 +98,7 @@ async def test_a_failure_of_clerks_changes_nothing(sqlite_firm: Firm) -> None:
     assert statuses(firm) == ["pending"]
 
 
-async def test_what_became_of_it_is_found_out_later_where_clerk_is_silent(sqlite_firm: Firm) -> None:
+async def test_a_revocation_is_finished_later_when_clerk_is_limiting(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, service = await access_of(firm), firm.services.invitations
     made = await service.invite(access, email=MAYA, role="org:member")
@@ -109,7 +109,7 @@ async def test_what_became_of_it_is_found_out_later_where_clerk_is_silent(sqlite
     assert statuses(firm) == ["revoked"]
 
 
-async def test_pressing_twice_revokes_once(sqlite_firm: Firm) -> None:
+async def test_submitting_twice_revokes_once(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, service = await access_of(firm), firm.services.invitations
     made = await service.invite(access, email=MAYA, role="org:member")
@@ -117,7 +117,7 @@ async def test_pressing_twice_revokes_once(sqlite_firm: Firm) -> None:
     assert await service.revoke(access, made.clerk_id, idempotency_key="k") == first
 
 
-async def test_a_member_may_not(sqlite_firm: Firm) -> None:
+async def test_a_member_cannot_manage_invitations(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     service = firm.services.invitations
     made = await service.invite(await access_of(firm), email=MAYA, role="org:member")
@@ -129,7 +129,7 @@ async def test_a_member_may_not(sqlite_firm: Firm) -> None:
     assert statuses(firm) == ["pending"]
 
 
-async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
+async def test_revoking_survives_a_crash_at_any_point(firm: Firm) -> None:
     await furnish(firm)
     access, service = await access_of(firm), firm.services.invitations
     points = mortal(firm)
@@ -153,7 +153,7 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
     assert at > 12, "the places are really there"
 
 
-async def test_sending_stopped_anywhere_is_finished_once(firm: Firm) -> None:
+async def test_sending_survives_a_crash_at_any_point(firm: Firm) -> None:
     await furnish(firm)
     access, service = await access_of(firm), firm.services.invitations
     points = mortal(firm)
@@ -176,8 +176,8 @@ async def test_sending_stopped_anywhere_is_finished_once(firm: Firm) -> None:
     assert at > 10, "the places are really there"
 
 
-async def refusal(firm: Firm, id: str) -> tuple[str, str]:
-    """What is said to whoever wants to revoke this one."""
+async def refusal(firm: Firm, invitation_id: str) -> tuple[str, str]:
+    """Return code and message of the refusal to revoke."""
     with pytest.raises((InvitationRefusedError, OperationFailedError)) as caught:
-        await firm.services.invitations.revoke(await access_of(firm), id)
+        await firm.services.invitations.revoke(await access_of(firm), invitation_id)
     return caught.value.code, str(caught.value)

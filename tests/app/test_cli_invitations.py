@@ -42,7 +42,7 @@ def test_many_are_invited_from_words_files_and_standard_input(firm: Firm, tmp_pa
     assert batch["state"] == "done"
     assert [row["status"] for row in batch["rows"]] == ["sent", "sent", "skipped", "sent"]
     assert statuses(firm) == ["pending"] * 3
-    assert "Has a pending invitation already." in call("invite", "acme", "maya@example.com", "new@example.com")
+    assert "Already has a pending invitation." in call("invite", "acme", "maya@example.com", "new@example.com")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_many_are_invited_from_words_files_and_standard_input(firm: Firm, tmp_pa
     [
         (("invite", "acme", "nobody"), "nobody is not a valid email address."),
         (("invite", "nowhere", "maya@example.com"), "There is no organization nowhere."),
-        (("invite", "acme", "@/nowhere.csv"), "can't be read"),
+        (("invite", "acme", "@/nowhere.csv"), "Cannot read"),
         (("resend", "acme", "maya@example.com"), "maya@example.com has no pending or expired invitation."),
         (("revoke", "acme", "orginv_none"), "No longer in Clerk."),
     ],

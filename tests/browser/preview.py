@@ -262,7 +262,7 @@ def preview(firm: Firm, public_url: str) -> Starlette:
         live=firm.live.listen,
         around=firm.around,
     )
-    invitations = InvitationPages(console=console, roles=lambda access: access.roles.options, invite=firm.invite)
+    invitations = InvitationPages(console=console, roles=lambda access: access.roles.options, invitations=firm)  # type: ignore[arg-type]
     looks = [
         Route("/as/{who}", door.become),
         Route("/flip/{what}", door.flip),

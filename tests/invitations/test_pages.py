@@ -1,4 +1,4 @@
-"""The door of inviting: who may knock, and what is answered."""
+"""Console page that invites a person: access, errors in the form, and results."""
 
 import json
 import re
@@ -32,14 +32,14 @@ def test_a_form_of_another_site_sends_nothing(firm: Firm, client: TestClient, he
     assert len(firm.invitations) == 4
 
 
-def test_who_only_reads_may_not_invite(firm: Firm, client: TestClient) -> None:
+def test_a_member_cannot_invite(firm: Firm, client: TestClient) -> None:
     client.cookies.set("as", "member")
     assert client.get(f"{HOME}/invitations/new").status_code == 403
     assert client.post(f"{HOME}/invitations", data=FORM, headers=OURS).status_code == 403
     assert len(firm.invitations) == 4
 
 
-def test_a_sent_invitation_is_told_to_the_page(firm: Firm, client: TestClient) -> None:
+def test_a_sent_invitation_is_reported_to_the_page(firm: Firm, client: TestClient) -> None:
     answer = client.post(f"{HOME}/invitations", data=FORM, headers=PARTIAL)
     events = json.loads(answer.headers["hx-trigger"])
     assert events["toast"]["title"] == "Invitation sent to ada@x.example"
@@ -47,38 +47,38 @@ def test_a_sent_invitation_is_told_to_the_page(firm: Firm, client: TestClient) -
     assert "dialog-close" in events
 
 
-def test_without_scripts_it_leads_back_to_the_list(firm: Firm, client: TestClient) -> None:
+def test_without_scripts_it_redirects_to_the_list(firm: Firm, client: TestClient) -> None:
     answer = client.post(f"{HOME}/invitations", data=FORM, headers=OURS)
     location = answer.headers["location"]
     assert (answer.status_code, location) == (303, f"{HOME}/members?marked={firm.invitations[-1].clerk_id}")
 
 
 @pytest.mark.parametrize(
-    ("email", "role", "said", "field"),
+    ("email", "role", "message", "field"),
     [
-        ("", "org:member", "Enter an e-mail address.", "invite-email-error"),
-        ("nonsense", "org:member", "nonsense is not a valid email address.", "invite-email-error"),
+        ("", "org:member", "Enter an email address.", "invite-email-error"),
+        ("nonsense", "org:member", "nonsense is not an e-mail address.", "invite-email-error"),
         ("ada@x.example", "org:owner", "Choose a role.", "invite-role-error"),
         ("full@x.example", "org:member", "All 30 seats are in use", "invite-error"),
     ],
 )
-def test_a_mistake_is_said_where_it_is_and_what_was_typed_stays(
-    client: TestClient, email: str, role: str, said: str, field: str
+def test_an_error_is_shown_at_its_field_and_keeps_the_input(
+    client: TestClient, email: str, role: str, message: str, field: str
 ) -> None:
     answer = client.post(f"{HOME}/invitations", data={"email": email, "role": role}, headers=PARTIAL)
     assert answer.status_code == 422
-    assert said in answer.text
+    assert message in answer.text
     assert f'id="{field}"' in answer.text
     assert f'value="{email}"' in answer.text
 
 
-def test_someone_already_there_can_be_looked_at(client: TestClient) -> None:
+def test_an_existing_member_is_linked(client: TestClient) -> None:
     data = {"email": "maya.cohen@northwind.example", "role": "org:member"}
     text = client.post(f"{HOME}/invitations", data=data, headers=PARTIAL).text
     assert f'href="{HOME}/members?q=maya.cohen%40northwind.example"' in text
 
 
-def test_what_is_not_known_yet_reads_the_list_again(client: TestClient) -> None:
+def test_an_unknown_outcome_refreshes_the_list(client: TestClient) -> None:
     data = {"email": "slow@x.example", "role": "org:member"}
     answer = client.post(f"{HOME}/invitations", data=data, headers=PARTIAL)
     assert answer.status_code == 503
@@ -86,8 +86,8 @@ def test_what_is_not_known_yet_reads_the_list_again(client: TestClient) -> None:
     assert json.loads(answer.headers["hx-trigger"]) == {"people-changed": {}}
 
 
-def test_pressing_twice_is_one_invitation(firm: Firm, client: TestClient) -> None:
-    """The same form with the same words has the same key; other words, or another try after a refusal, have others."""
+def test_submitting_twice_sends_one_invitation(firm: Firm, client: TestClient) -> None:
+    """The same form with the same values has the same key; other values, or a retry after a refusal, have another."""
 
     def send(**form: str) -> str:
         return client.post(f"{HOME}/invitations", data={"role": "org:member", **form}, headers=PARTIAL).text

@@ -1,4 +1,4 @@
-"""The story of an invitation is told across its resends; its link is given to admins, and the audit knows."""
+"""Timelines across resends, and audited access to links."""
 
 import pytest
 import sqlalchemy as sa
@@ -19,82 +19,82 @@ pytestmark = pytest.mark.anyio
 MAYA = "maya@example.com"
 
 
-async def told(firm: Firm, id: str) -> list[str]:
-    story = await firm.services.invitations.timeline(await access_of(firm), invitation=id)
-    assert [it.at for it in story.events] == sorted(it.at for it in story.events)
-    return [it.what for it in story.events]
+async def event_types(firm: Firm, invitation_id: str) -> list[str]:
+    history = await firm.services.invitations.get_timeline(await access_of(firm), invitation_id)
+    assert [it.at for it in history.events] == sorted(it.at for it in history.events)
+    return [it.what for it in history.events]
 
 
-async def test_a_whole_story_is_told_from_any_of_its_invitations(firm: Firm) -> None:
+async def test_any_invitation_of_a_resend_chain_has_the_whole_timeline(firm: Firm) -> None:
     await furnish(firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    first = await desk.invite(access, email=MAYA, role="org:member")
+    access, service = await access_of(firm), firm.services.invitations
+    first = await service.invite(access, email=MAYA, role="org:member")
     firm.clock.advance(MINUTE)
-    second = await desk.resend(access, invitation=first.clerk_id)
+    second = await service.resend(access, first.clerk_id)
     firm.clock.advance(8 * DAY)
-    third = await desk.resend(access, invitation=second.clerk_id)
-    link = await desk.copy_link(access, invitation=third.clerk_id)
+    third = await service.resend(access, second.clerk_id)
+    link = await service.copy_link(access, third.clerk_id)
     await accept(firm, link)
     firm.clock.advance(MINUTE)
     await firm.settle()
     whole = ["asked", "sent", "resent", "expired", "resent", "link_copied", "accepted", "member_made"]
     for id in (first.clerk_id, second.clerk_id, third.clerk_id):
-        assert (await told(firm, id))[:8] == whole
-    story = await desk.timeline(access, invitation=first.clerk_id)
-    resent = [(it.previous, it.invitation) for it in story.events if it.what == "resent"]
+        assert (await event_types(firm, id))[:8] == whole
+    history = await service.get_timeline(access, first.clerk_id)
+    resent = [(it.previous_invitation_id, it.invitation_id) for it in history.events if it.what == "resent"]
     assert resent == [(first.clerk_id, second.clerk_id), (second.clerk_id, third.clerk_id)]
-    assert story.email == MAYA
-    assert story.names[access.principal.id] == "Ada Adams"
+    assert history.email == MAYA
+    assert history.names[access.principal.id] == "Ada Adams"
 
 
-async def test_another_invitation_of_the_same_address_is_another_story(sqlite_firm: Firm) -> None:
+async def test_another_invitation_of_the_same_address_has_its_own_timeline(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    first = await desk.invite(access, email=MAYA, role="org:member")
-    await desk.revoke(access, invitation=first.clerk_id)
-    second = await desk.invite(access, email=MAYA, role="org:member")
-    assert await told(firm, first.clerk_id) == ["asked", "sent", "revoked"]
-    assert await told(firm, second.clerk_id) == ["asked", "sent"]
+    access, service = await access_of(firm), firm.services.invitations
+    first = await service.invite(access, email=MAYA, role="org:member")
+    await service.revoke(access, first.clerk_id)
+    second = await service.invite(access, email=MAYA, role="org:member")
+    assert await event_types(firm, first.clerk_id) == ["asked", "sent", "revoked"]
+    assert await event_types(firm, second.clerk_id) == ["asked", "sent"]
 
 
-async def test_what_was_done_elsewhere_is_told_without_a_name(sqlite_firm: Firm) -> None:
+async def test_changes_made_outside_of_instep_have_no_actor(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     async with firm.clerk() as clerk:
         path = f"/v1/organizations/{firm.organization_id('acme')}/invitations"
         made = (await clerk.post(path, json={"email_address": MAYA, "role": "org:member"})).json()["id"]
         await clerk.post(f"{path}/{made}/revoke", json={})
-    story = await firm.services.invitations.timeline(await access_of(firm), invitation=made)
-    assert [(it.what, it.actor) for it in story.events] == [("sent", None), ("revoked", None)]
+    history = await firm.services.invitations.get_timeline(await access_of(firm), made)
+    assert [(it.what, it.actor) for it in history.events] == [("sent", None), ("revoked", None)]
 
 
-async def test_a_lost_one_says_so(sqlite_firm: Firm) -> None:
+async def test_a_lost_invitation_has_an_event(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    made = await desk.invite(access, email=MAYA, role="org:member")
+    access, service = await access_of(firm), firm.services.invitations
+    made = await service.invite(access, email=MAYA, role="org:member")
     refuse(firm, "CreateOrganizationInvitation", "organization_membership_quota_exceeded")
     with pytest.raises(InvitationRefusedError):
-        await desk.resend(access, invitation=made.clerk_id)
-    assert await told(firm, made.clerk_id) == ["asked", "sent", "lost"]
-    (lost,) = await desk.resend.list_lost(access.organization_id)
-    await desk.resend.again(access, operation=lost.operation)
+        await service.resend(access, made.clerk_id)
+    assert await event_types(firm, made.clerk_id) == ["asked", "sent", "lost"]
+    (lost,) = await service.list_lost(access.organization_id)
+    await service.retry_lost(access, lost.operation_id)
     await recover(firm)
-    assert await told(firm, made.clerk_id) == ["asked", "sent", "resent"]
+    assert await event_types(firm, made.clerk_id) == ["asked", "sent", "resent"]
 
 
-async def test_one_of_many_is_told_too(sqlite_firm: Firm) -> None:
+async def test_an_invitation_of_a_batch_has_a_timeline(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    batch = await desk.invite_many.send(access, parse_invitees(f"{MAYA} leo@example.com"))
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    batch = await bulk.send(access, parse_invitees(f"{MAYA} leo@example.com"))
     await firm.services.runner.resume_due()
-    found = await desk.invite_many.get(access, batch.id)
-    assert await told(firm, found.rows[0].invitation_id or "") == ["asked", "sent"]
+    found = await bulk.get_batch(access, batch.id)
+    assert await event_types(firm, found.rows[0].invitation_id or "") == ["asked", "sent"]
 
 
-async def test_one_that_is_no_more_in_clerk_is_still_told(firm: Firm) -> None:
+async def test_an_invitation_that_clerk_no_longer_has_keeps_its_timeline(firm: Firm) -> None:
     await furnish(firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    made = await desk.invite(access, email=MAYA, role="org:member")
-    await desk.revoke(access, invitation=made.clerk_id)
+    access, service = await access_of(firm), firm.services.invitations
+    made = await service.invite(access, email=MAYA, role="org:member")
+    await service.revoke(access, made.clerk_id)
 
     async def gone(*_args: object) -> None:
         return None
@@ -104,28 +104,28 @@ async def test_one_that_is_no_more_in_clerk_is_still_told(firm: Firm) -> None:
 
     firm.services.clerk.find_invitation = gone  # type: ignore[method-assign]
     firm.services.clerk.list_invitations = nothing  # type: ignore[method-assign,assignment]
-    assert await told(firm, made.clerk_id) == ["asked", "revoked"]
+    assert await event_types(firm, made.clerk_id) == ["asked", "revoked"]
     with pytest.raises(InvitationRefusedError, match="No longer in Clerk"):
-        await told(firm, "orginv_none")
+        await event_types(firm, "orginv_none")
 
 
-async def test_who_signed_in_after_joining_was_seen(sqlite_firm: Firm) -> None:
+async def test_the_first_session_after_joining_is_an_event(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    made = await desk.invite(access, email=MAYA, role="org:member")
-    await accept(firm, await desk.copy_link(access, invitation=made.clerk_id))
+    access, service = await access_of(firm), firm.services.invitations
+    made = await service.invite(access, email=MAYA, role="org:member")
+    await accept(firm, await service.copy_link(access, made.clerk_id))
     await firm.settle()
-    assert (await told(firm, made.clerk_id))[-1] == "member_made"
+    assert (await event_types(firm, made.clerk_id))[-1] == "member_made"
     claims = SessionClaims(user=firm.user_id(MAYA), session="sess_1")
     await firm.services.db.write(insert_session, token_hash="x", claims=claims, at=firm.clock())
-    assert (await told(firm, made.clerk_id))[-2:] == ["member_made", "first_seen"]
+    assert (await event_types(firm, made.clerk_id))[-2:] == ["member_made", "first_seen"]
 
 
-async def test_a_link_is_audited_and_kept_nowhere(firm: Firm) -> None:
+async def test_a_copied_link_is_audited_and_not_stored(firm: Firm) -> None:
     await furnish(firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    made = await desk.invite(access, email=MAYA, role="org:member")
-    link = await desk.copy_link(access, invitation=made.clerk_id)
+    access, service = await access_of(firm), firm.services.invitations
+    made = await service.invite(access, email=MAYA, role="org:member")
+    link = await service.copy_link(access, made.clerk_id)
     assert "ticket=" in link
     (entry,) = await firm.services.db.read(list_entries, AuditFilter(action="invitation.link_copied"))
     assert entry.actor == access.principal.id
@@ -139,11 +139,11 @@ async def test_a_link_is_audited_and_kept_nowhere(firm: Firm) -> None:
     assert not [row for row in kept if ticket in row]
 
 
-async def test_the_link_of_one_that_is_over_is_not_given(sqlite_firm: Firm) -> None:
+async def test_the_link_of_an_ended_invitation_is_refused(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    made = await desk.invite(access, email=MAYA, role="org:member")
-    await desk.revoke(access, invitation=made.clerk_id)
+    access, service = await access_of(firm), firm.services.invitations
+    made = await service.invite(access, email=MAYA, role="org:member")
+    await service.revoke(access, made.clerk_id)
     with pytest.raises(InvitationRefusedError, match="Already revoked by Ada Adams"):
-        await desk.copy_link(access, invitation=made.clerk_id)
+        await service.copy_link(access, made.clerk_id)
     assert await firm.services.db.read(list_entries, AuditFilter(action="invitation.link_copied")) == []

@@ -8,11 +8,10 @@ from instep.console.components import Badge
 from instep.core.clock import DAY, HOUR
 from instep.core.i18n import Localizer
 from instep.domain.errors import LAST_ADMIN_MESSAGE
-from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
+from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE, LostInvitation
 from instep.members.listing import INVITATIONS_UNAVAILABLE, parse_search
 from instep.members.models import (
     InvitationRow,
-    LostInvitationSummary,
     MemberCounts,
     MemberListPage,
     MemberRow,
@@ -184,14 +183,14 @@ def test_an_invitation_sent_again_just_now_says_when_it_works_again() -> None:
 
 
 def test_a_change_that_stopped_halfway_and_a_lost_invitation_are_told() -> None:
-    lost = LostInvitationSummary(
-        operation="op_1",
-        invitation="orginv_1",
+    lost = LostInvitation(
+        operation_id="op_1",
+        invitation_id="orginv_1",
         email="ida@x.example",
         role=MEMBER_ROLE,
         reason="No.",
         is_retrying=False,
-        at=NOW,
+        lost_at=NOW,
     )
     around = RowAnnotations(lost=(lost,), under_way={"standing:mbr_2": "attention"})
     seen = build_list_view(

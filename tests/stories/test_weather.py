@@ -21,7 +21,6 @@ from instep.auth.principal import BREAK_GLASS_PRINCIPAL
 from instep.clerk.client import ClerkClient
 from instep.core.clock import HOUR
 from instep.core.errors import InstepError
-from instep.invitations.models import InvitationRequest
 from instep.operations import repository
 from instep.operations.executor import LEASE_DURATION
 from instep.users.models import UserChanges
@@ -79,13 +78,12 @@ async def edits(firm: Firm, services: Services, who: str) -> list[Awaitable[Any]
     an invitation."""
     access = await access_of(firm, None)
     own, role = (BOB, EVE) if who == "A" else (DAN, ADA)
-    edit, changes = services.users.edit_profile, services.members.changes
-    wanted = InvitationRequest(email=f"{who.lower()}@new.example", role="org:member")
+    edit, changes = services.profiles.edit, services.members.changes
     return [
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id(own), UserChanges(first_name=f"Own{who}")),
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id("kim@acme.example"), UserChanges(first_name=f"Both{who}")),
         changes.set_role(access, member=firm.user_id(role), role="org:admin" if who == "A" else "org:member"),
-        services.invite.send(access, wanted),
+        services.invitations.invite(access, email=f"{who.lower()}@new.example", role="org:member"),
     ]
 
 

@@ -280,9 +280,11 @@ def make_app(services: Services) -> InstepAsgiApp:
     )
     access = make_access_resolver(services)
     app.include_router(people_router(access=access, members=services.members))
-    app.include_router(invitations_router(access=access, desk=services.invitations))
     app.include_router(
-        applications_router(admin=make_admin_resolver(services), applications=services.invitations.applications)
+        invitations_router(access=access, invitations=services.invitations, bulk=services.bulk_invitations)
+    )
+    app.include_router(
+        applications_router(admin=make_admin_resolver(services), applications=services.application_invitations)
     )
     _add_audit_and_operations(app, services, access)
     app.include_router(users_router(principal=make_principal_resolver(services), users=services.users))
@@ -535,7 +537,8 @@ def _make_validation_error_handler(services: Services) -> ExceptionHandler:
         assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it alone)
         is_within = request.url.path.startswith("/v1/organizations/")
         try:
-            asker = await (access_of(request, request.path_params["id"]) if is_within else principal_of(request))
+            organization_id = request.path_params.get("organization_id") or request.path_params.get("id", "")
+            asker = await (access_of(request, organization_id) if is_within else principal_of(request))
         except InstepError as failure:
             return await _make_failure_handler(services)(request, failure)
         if isinstance(asker, Response):

@@ -39,10 +39,11 @@ from instep.core.http import SecurityHeaders, normalize_origin
 from instep.core.pubsub import PostgresRelay, PubSub
 from instep.core.templates import PageRenderer, create_page_renderer
 from instep.domain.emails import canonicalize_email
-from instep.invitations import service, workflows
-from instep.invitations.repository import list_lost_invitations as find_lost
-from instep.invitations.service import InvitationSender
-from instep.members.models import LostInvitationSummary
+from instep.invitations import workflows
+from instep.invitations.application_service import ApplicationInvitationService
+from instep.invitations.bulk_service import BulkInvitationService
+from instep.invitations.repository import list_lost_invitations
+from instep.invitations.service import InvitationService
 from instep.members.service import (
     BulkMemberService,
     MemberChangeService,
@@ -95,8 +96,9 @@ class Services:
     members: MemberService
     users: UserService
     runner: OperationExecutor
-    invite: InvitationSender
-    invitations: service.InvitationService
+    invitations: InvitationService
+    bulk_invitations: BulkInvitationService
+    application_invitations: ApplicationInvitationService
     pages: PageRenderer
     sign_in_pages: SignInPages
     syncing: SyncServices
@@ -147,9 +149,6 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     )
     worker = make_worker(work, runner, live, syncing, relay)
     url = settings.instep_public_url
-    invitations = service.make_invitation_service(
-        db, runner, clerk, redirect_url=url, clock=clock, admins=parse_instance_admins(settings)
-    )
     sign_in = make_sign_in(settings, clerk, clock)
     keys = ApiKeyService(db=db, record_audit=_make_key_auditor(clock), clock=clock)
     arrival = SignedInUserFetcher(db=db, directory=clerk, told=live.publish, clock=clock)
@@ -180,8 +179,9 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
             redirect_url=url,
         ),
         runner=runner,
-        invite=invitations.invite,
-        invitations=invitations,
+        invitations=InvitationService(db, runner, clerk, clerk, url, parse_instance_admins(settings), clock),
+        bulk_invitations=BulkInvitationService(db, runner, clerk, url, clock),
+        application_invitations=ApplicationInvitationService(db, runner, clerk, url, clock),
         pages=pages,
         sign_in_pages=SignInPages(pages, gate, gate.sessions, gate.break_glass, sign_in, url),
         syncing=syncing,
@@ -267,19 +267,10 @@ def make_workflows(
 ) -> Workflows:
     """How each kind of operation is carried out."""
     return {
-        **workflows.make_invitation_workflows(clerk, record_audit),
+        **workflows.make_invitation_workflows(clerk, clerk, clerk, record_audit),
         **MemberWorkflows(clerk, clock).all(),
         **make_user_workflows(clerk, held, clock),
     }
-
-
-def list_lost_invitations(conn: Conn, organization_id: str) -> list[LostInvitationSummary]:
-    """Return the invitations of an organization that got lost, as its list shows them."""
-    found = find_lost(conn, organization_id)
-    return [
-        LostInvitationSummary(**{name: getattr(it, name) for name in LostInvitationSummary.__struct_fields__})
-        for it in found
-    ]
 
 
 def make_members(

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from instep.app import openapi
-from instep.app.container import Services, list_lost_invitations, make_deliveries, make_operations
+from instep.app.container import Services, make_deliveries, make_operations
 from instep.audit.entries import AuditEntryRow
 from instep.audit.pages import OperationAndAuditPages
 from instep.audit.service import AuditService
@@ -95,9 +95,9 @@ def make_page_routes(services: Services) -> list[Route]:
         *make_invitation_pages(services, console).routes(),
         *make_bulk_member_pages(services, console).routes(),
         *make_member_action_pages(services, console).routes(),
-        *BulkInvitationPages(console=console, desk=services.invitations).routes(),
-        *InvitationActionPages(console=console, desk=services.invitations).routes(),
-        *ApplicationInvitationPages(console=console, applications=services.invitations.applications).routes(),
+        *BulkInvitationPages(console, services.invitations, services.bulk_invitations).routes(),
+        *InvitationActionPages(console=console, invitations=services.invitations).routes(),
+        *ApplicationInvitationPages(console=console, applications=services.application_invitations).routes(),
         *history.routes(),
         *UserPages(console=console, users=services.users, roles=_get_default_role_names(services)).routes(),
         *UserDetailPages(console=console, users=services.users).routes(),
@@ -209,7 +209,7 @@ def make_member_action_pages(services: Services, console: PageResponder) -> Memb
 
 def make_invitation_pages(services: Services, console: PageResponder) -> InvitationPages:
     """The pages for inviting."""
-    return InvitationPages(console=console, roles=_make_role_options(services), invite=services.invite)
+    return InvitationPages(console=console, roles=_make_role_options(services), invitations=services.invitations)
 
 
 def make_bulk_member_pages(services: Services, console: PageResponder) -> BulkMemberPages:
@@ -251,8 +251,8 @@ def _make_row_annotations(services: Services) -> Callable[[OrganizationAccess], 
 
     async def around(access: OrganizationAccess) -> RowAnnotations:
         lost, cooling, unfinished = await asyncio.gather(
-            services.db.read(list_lost_invitations, access.organization_id),
-            services.invitations.resend.list_cooldowns(access),
+            services.invitations.list_lost(access.organization_id),
+            services.invitations.list_cooldowns(access),
             services.db.read(
                 list_operations, states=("open", "attention"), organization_id=access.organization_id, limit=200
             ),

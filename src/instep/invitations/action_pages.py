@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -28,11 +29,12 @@ from instep.console.layout import get_organization_path
 from instep.console.responses import PageResponder
 from instep.core.csv_export import format_csv_line
 from instep.core.errors import InstepError, TemporaryError
-from instep.core.i18n import FormattedTime, Localizer
+from instep.core.i18n import FormattedTime, Localizer, lazy_gettext
 from instep.core.templates import get_request_id, is_fragment_request
-from instep.invitations.bulk_service import parse_invitees
+from instep.invitations.bulk_service import BulkInvitationService, parse_invitees
 from instep.invitations.models import (
     DEFAULT_EXPIRY_DAYS,
+    InvitationBatchPreview,
     InvitationBatchProgress,
     InvitationHistory,
     InvitationHistoryEvent,
@@ -41,111 +43,119 @@ from instep.invitations.policies import InvitationRefusedError
 from instep.invitations.service import InvitationService
 
 ACTIVE_NAV_ITEM = "members"
-Handler = Callable[[Request], Awaitable[Response]]
+BULK_ACTIONS = ("resend", "revoke")
+MAX_SELECTED = 100
+MAX_CONCURRENT_ACTIONS = 4
+MAX_FILE_SIZE = 200_000
+EMPTY_BULK_FORM = {"text": "", "role": "", "days": str(DEFAULT_EXPIRY_DAYS)}
+OUTCOME_BY_ROW_STATUS = {"queued": PENDING, "sent": DONE, "refused": SKIPPED, "skipped": SKIPPED}
+InvitationAction = Callable[[OrganizationAccess, str | None], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
 class InvitationActionPages:
-    """The handlers and what they need."""
+    """Handlers of the actions on one invitation: resend, revoke, copy link, timeline."""
 
     console: PageResponder
-    desk: InvitationService
+    invitations: InvitationService
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list."""
-        at = "/organizations/{id}/invitations"
+        """Return the routes of these pages."""
+        base = "/organizations/{id}/invitations"
         return [
-            Route(f"{at}/lost/{{operation}}/again", self.again, methods=["POST"]),
-            Route(f"{at}/{{invitation}}/resend", self.resend, methods=["POST"]),
-            Route(f"{at}/{{invitation}}/revoke", self.confirm_revoke, methods=["GET"]),
-            Route(f"{at}/{{invitation}}/revoke", self.revoke, methods=["POST"]),
-            Route(f"{at}/{{invitation}}/link", self.link, methods=["POST"]),
-            Route(f"{at}/{{invitation}}/timeline", self.timeline, methods=["GET"]),
+            Route(f"{base}/lost/{{operation_id}}/again", self.retry_lost, methods=["POST"]),
+            Route(f"{base}/{{invitation_id}}/resend", self.resend, methods=["POST"]),
+            Route(f"{base}/{{invitation_id}}/revoke", self.confirm_revoke, methods=["GET"]),
+            Route(f"{base}/{{invitation_id}}/revoke", self.revoke, methods=["POST"]),
+            Route(f"{base}/{{invitation_id}}/link", self.copy_link, methods=["POST"]),
+            Route(f"{base}/{{invitation_id}}/timeline", self.show_timeline, methods=["GET"]),
         ]
 
     async def resend(self, request: Request) -> Response:
-        """The same address, role and metadata under a new link; the old link is dead."""
+        """Revoke an invitation and create a new one with the same address, role and metadata."""
 
-        async def do(access: OrganizationAccess, key: str | None) -> Response:
-            invitation = request.path_params["invitation"]
-            sent = await self.desk.resend(access, invitation=invitation, idempotency_key=key)
-            title = self.console.words.gettext("Invitation sent again to %(email)s", email=sent.email)
+        async def resend(access: OrganizationAccess, key: str | None) -> Response:
+            invitation_id = request.path_params["invitation_id"]
+            sent = await self.invitations.resend(access, invitation_id, idempotency_key=key)
+            title = self.console.words.gettext("Invitation resent to %(email)s", email=sent.email)
             text = self.console.words.gettext("The old link no longer works.")
-            marked = {"people-changed": {"marked": sent.clerk_id}}
-            return self.console.done(request, title, _get_list_url(access, sent.clerk_id), text=text, events=marked)
+            events = {"people-changed": {"marked": sent.clerk_id}}
+            return self.console.done(request, title, _get_list_url(access, sent.clerk_id), text=text, events=events)
 
-        return await self._do(request, do)
+        return await self._change(request, resend)
 
-    async def again(self, request: Request) -> Response:
-        """An invitation that got lost is made anew."""
+    async def retry_lost(self, request: Request) -> Response:
+        """Retry creating the new invitation of a failed resend."""
 
-        async def do(access: OrganizationAccess, _key: str | None) -> Response:
-            await self.desk.resend.again(access, operation=request.path_params["operation"])
-            title = self.console.words.gettext("The invitation is being sent again")
+        async def retry(access: OrganizationAccess, _key: str | None) -> Response:
+            await self.invitations.retry_lost(access, request.path_params["operation_id"])
+            title = self.console.words.gettext("The invitation is being resent")
             return self.console.done(request, title, _get_list_url(access))
 
-        return await self._do(request, do)
+        return await self._change(request, retry)
 
     async def confirm_revoke(self, request: Request) -> Response:
-        """The question before revoking."""
+        """Show the confirmation before revoking."""
         access = await self.console.admin(request)
         if isinstance(access, Response):
             return access
-        invitation = request.path_params["invitation"]
+        invitation_id = request.path_params["invitation_id"]
         try:
-            email = (await self.desk.timeline(access, invitation=invitation)).email
+            email = (await self.invitations.get_timeline(access, invitation_id)).email
         except InstepError as error:
             return self.console.refused(request, error)
         _ = self.console.words.gettext
-        question = ConfirmationDialog(
+        confirmation = ConfirmationDialog(
             title=_("Revoke the invitation of %(email)s?", email=email),
             verb=_("Revoke"),
-            action=f"{get_organization_path(access)}/invitations/{invitation}/revoke",
-            cancel=f"{get_organization_path(access)}/members",
-            consequences=(_("The link in the mail stops working."), _("Nobody is told. You can invite them again.")),
-            row=f"row-{invitation}",
+            action=f"{get_organization_path(access)}/invitations/{invitation_id}/revoke",
+            cancel=_get_list_url(access),
+            consequences=(
+                _("The link in the email stops working."),
+                _("They are not notified. You can invite them again."),
+            ),
+            row=f"row-{invitation_id}",
         )
-        return await self.console.ask(request, question, access, here=ACTIVE_NAV_ITEM)
+        return await self.console.ask(request, confirmation, access, here=ACTIVE_NAV_ITEM)
 
     async def revoke(self, request: Request) -> Response:
-        """Take it back."""
+        """Revoke an invitation."""
 
-        async def do(access: OrganizationAccess, key: str | None) -> Response:
-            invitation = request.path_params["invitation"]
-            ended = await self.desk.revoke(access, invitation=invitation, idempotency_key=key)
-            title = self.console.words.gettext("Invitation of %(email)s revoked", email=ended.email)
+        async def revoke(access: OrganizationAccess, key: str | None) -> Response:
+            invitation_id = request.path_params["invitation_id"]
+            revoked = await self.invitations.revoke(access, invitation_id, idempotency_key=key)
+            title = self.console.words.gettext("Invitation of %(email)s revoked", email=revoked.email)
             return self.console.done(request, title, _get_list_url(access))
 
-        return await self._do(request, do)
+        return await self._change(request, revoke)
 
-    async def link(self, request: Request) -> Response:
-        """The secret link, shown to be copied: in the answer and nowhere else."""
+    async def copy_link(self, request: Request) -> Response:
+        """Show the secret link to copy. It is in this answer only, and is stored nowhere."""
 
-        async def do(access: OrganizationAccess, _key: str | None) -> Response:
-            link = await self.desk.copy_link(access, invitation=request.path_params["invitation"])
-            context: dict[str, Any] = {"link": link, "cancel": f"{get_organization_path(access)}/members"}
+        async def show_link(access: OrganizationAccess, _key: str | None) -> Response:
+            link = await self.invitations.copy_link(access, request.path_params["invitation_id"])
+            context: dict[str, Any] = {"link": link, "cancel": _get_list_url(access)}
             if is_fragment_request(request):
                 return self.console.pages.fragment(request, "invitations/link.html", **context)
             return await self.console.page(
                 request, "invitations/link_page.html", access, here=ACTIVE_NAV_ITEM, **context
             )
 
-        return await self._do(request, do)
+        return await self._change(request, show_link)
 
-    async def timeline(self, request: Request) -> Response:
-        """What happened to it, across its resends: a dialog in an open page, else a page."""
+    async def show_timeline(self, request: Request) -> Response:
+        """Show the history across resends, as a dialog in an open page or as a page of its own."""
         access = await self.console.admin(request)
         if isinstance(access, Response):
             return access
         try:
-            story = await self.desk.timeline(access, invitation=request.path_params["invitation"])
+            history = await self.invitations.get_timeline(access, request.path_params["invitation_id"])
         except InstepError as error:
             return self.console.refused(request, error)
-        told = build_timeline_items(story, now=self.console.pages.clock(), words=self.console.words)
         context: dict[str, Any] = {
-            "email": story.email,
-            "story": told,
-            "cancel": f"{get_organization_path(access)}/members",
+            "email": history.email,
+            "items": build_timeline_items(history, now=self.console.pages.clock(), words=self.console.words),
+            "cancel": _get_list_url(access),
         }
         if is_fragment_request(request):
             return self.console.pages.fragment(request, "invitations/timeline.html", **context)
@@ -153,10 +163,8 @@ class InvitationActionPages:
             request, "invitations/timeline_page.html", access, here=ACTIVE_NAV_ITEM, **context
         )
 
-    async def _do(
-        self, request: Request, do: Callable[[OrganizationAccess, str | None], Awaitable[Response]]
-    ) -> Response:
-        """1 from our page, by an admin; 2 what is to be done; 3 a refusal in words, or the end awaited."""
+    async def _change(self, request: Request, action: InvitationAction) -> Response:
+        """Run an action of an admin from our own page; answer a refusal, or an outcome that is still unknown."""
         if foreign := self.console.foreign(request):
             return foreign
         access = await self.console.admin(request)
@@ -165,7 +173,7 @@ class InvitationActionPages:
         key = str((await request.form()).get("key", ""))
         hashed = hashlib.sha256(f"{request.url.path} {key}".encode()).hexdigest() if key else None
         try:
-            return await do(access, hashed)
+            return await action(access, hashed)
         except InstepError as error:
             return self.console.refused(request, error, base=get_organization_path(access))
 
@@ -174,185 +182,224 @@ def _get_list_url(access: OrganizationAccess, marked: str = "") -> str:
     return f"{get_organization_path(access)}/members" + (f"?marked={marked}" if marked else "")
 
 
-BULK_ACTIONS = ("resend", "revoke")
-MAX_SELECTED, MAX_CONCURRENT_ACTIONS = 100, 4
-MAX_FILE_SIZE = 200_000
-EMPTY_BULK_FORM = {"text": "", "role": "", "days": str(DEFAULT_EXPIRY_DAYS)}
-OUTCOME_BY_ROW_STATUS = {"queued": PENDING, "sent": DONE, "refused": SKIPPED, "skipped": SKIPPED}
+class InvitationTimelineItem(Struct, frozen=True, kw_only=True):
+    """Event of the timeline as shown on the page."""
+
+    text: str
+    icon: str
+    at: FormattedTime
+    actor_name: str = ""
+    note: str = ""
+
+
+def build_timeline_items(history: InvitationHistory, *, now: int, words: Localizer) -> list[InvitationTimelineItem]:
+    """Return the items of the timeline, oldest first."""
+    return [_build_timeline_item(event, history, now, words) for event in history.events]
+
+
+def _build_timeline_item(
+    event: InvitationHistoryEvent, history: InvitationHistory, now: int, words: Localizer
+) -> InvitationTimelineItem:
+    _ = words.gettext
+    texts = {
+        "asked": (_("Requested"), "user-plus"),
+        "sent": (_("Sent by Clerk"), "mail"),
+        "link_copied": (_("Link copied"), "link"),
+        "resent": (_("Resent"), "send"),
+        "lost": (_("Lost: revoked, and not resent yet"), "mail-x"),
+        "revoked": (_("Revoked"), "mail-x"),
+        "expired": (_("Expired"), "clock-alert"),
+        "accepted": (_("Accepted"), "circle-check"),
+        "member_made": (_("Became a member"), "users"),
+        "first_seen": (_("Signed in for the first time"), "log-in"),
+    }
+    text, icon = texts[event.what]
+    note = (
+        _("%(old)s was replaced by %(new)s", old=event.previous_invitation_id, new=event.invitation_id)
+        if event.previous_invitation_id
+        else ""
+    )
+    actor_name = ""
+    if event.actor is not None:
+        names = {"break_glass": _("Break-glass key"), **history.names}
+        actor_name = names.get(event.actor) or event.actor
+    return InvitationTimelineItem(text=text, icon=icon, at=words.ago(event.at, now), actor_name=actor_name, note=note)
 
 
 @dataclass(frozen=True)
 class BulkInvitationPages:
-    """The handlers and what they need."""
+    """Handlers that invite a list of people, and that resend or revoke selected invitations."""
 
     console: PageResponder
-    desk: InvitationService
+    invitations: InvitationService
+    bulk: BulkInvitationService
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list before those of one invitation."""
-        at = "/organizations/{id}/invitations"
+        """Return the routes of these pages; they must come before those of one invitation."""
+        base = "/organizations/{id}/invitations"
         return [
-            Route(f"{at}/bulk", self.ask, methods=["GET"]),
-            Route(f"{at}/bulk", self.change, methods=["POST"]),
-            Route(f"{at}/many", self.many, methods=["GET"]),
-            Route(f"{at}/many", self.send, methods=["POST"]),
-            Route(f"{at}/batches/{{batch}}", self.progress, methods=["GET"]),
-            Route(f"{at}/batches/{{batch}}/results", self.results, methods=["GET"]),
+            Route(f"{base}/bulk", self.confirm_change, methods=["GET"]),
+            Route(f"{base}/bulk", self.change_selected, methods=["POST"]),
+            Route(f"{base}/many", self.new, methods=["GET"]),
+            Route(f"{base}/many", self.preview_or_send, methods=["POST"]),
+            Route(f"{base}/batches/{{batch_id}}", self.show_progress, methods=["GET"]),
+            Route(f"{base}/batches/{{batch_id}}/results", self.export_results, methods=["GET"]),
         ]
 
-    async def ask(self, request: Request) -> Response:
-        """The question before resending or revoking those that are selected."""
+    async def confirm_change(self, request: Request) -> Response:
+        """Show the confirmation before resending or revoking the selected invitations."""
         access = await self.console.admin(request)
         if isinstance(access, Response):
             return access
         action = request.query_params.get("action", "")
-        picked = list(dict.fromkeys(request.query_params.getlist("invitation")))[:MAX_SELECTED]
-        words, number = self.console.words, len(picked)
+        invitation_ids = list(dict.fromkeys(request.query_params.getlist("invitation")))[:MAX_SELECTED]
+        words, count = self.console.words, len(invitation_ids)
         _ = words.gettext
-        if action not in BULK_ACTIONS or not picked:
-            text = _("Choose invitations.")
+        if action not in BULK_ACTIONS or not invitation_ids:
+            text = _("Select invitations first.")
             return self.console.pages.error(request, status=422, title=_("Nothing is selected"), text=text)
         is_revoke = action == "revoke"
         verb = _("Revoke") if is_revoke else _("Resend")
-        question = ConfirmationDialog(
-            title=words.ngettext("Revoke %(num)s invitation?", "Revoke %(num)s invitations?", number)
+        confirmation = ConfirmationDialog(
+            title=words.ngettext("Revoke %(num)s invitation?", "Revoke %(num)s invitations?", count)
             if is_revoke
-            else words.ngettext("Resend %(num)s invitation?", "Resend %(num)s invitations?", number),
+            else words.ngettext("Resend %(num)s invitation?", "Resend %(num)s invitations?", count),
             verb=verb,
             action=f"{get_organization_path(access)}/invitations/bulk",
-            cancel=f"{get_organization_path(access)}/members",
+            cancel=_get_list_url(access),
             consequences=(
-                _("The links in the mails stop working."),
-                _("Nobody is told.") if is_revoke else _("Everyone gets a new mail with a new link."),
+                _("The links in the emails stop working."),
+                _("They are not notified.") if is_revoke else _("Everyone gets a new email with a new link."),
             ),
-            people=tuple(await self._emails(access, picked)),
+            people=tuple(await self._find_emails(access, invitation_ids)),
             is_destructive=is_revoke,
-            word=verb.lower() if is_revoke and number > 1 else "",
-            fields=(("action", action), *(("invitation", id) for id in picked)),
+            word=verb.lower() if is_revoke and count > 1 else "",
+            fields=(("action", action), *(("invitation", it) for it in invitation_ids)),
             is_in_place=True,
         )
-        return await self.console.ask(request, question, access, here=ACTIVE_NAV_ITEM)
+        return await self.console.ask(request, confirmation, access, here=ACTIVE_NAV_ITEM)
 
-    async def change(self, request: Request) -> Response:
-        """Each by itself; what became of each is told."""
-        access = await self._change(request)
+    async def change_selected(self, request: Request) -> Response:
+        """Resend or revoke each selected invitation, and show the result of each."""
+        access = await self._require_admin(request)
         if isinstance(access, Response):
             return access
         form = await request.form()
-        action, picked = str(form.get("action", "")), [str(it) for it in form.getlist("invitation")][:MAX_SELECTED]
+        action = str(form.get("action", ""))
+        invitation_ids = [str(it) for it in form.getlist("invitation")][:MAX_SELECTED]
         words = self.console.words
         word = words.gettext("Revoke").lower()
-        if action not in BULK_ACTIONS or (action == "revoke" and len(picked) > 1 and form.get("word") != word):
-            title, text = words.gettext("Nothing was changed"), words.gettext("The word was not typed as asked.")
+        if action not in BULK_ACTIONS or (action == "revoke" and len(invitation_ids) > 1 and form.get("word") != word):
+            title, text = words.gettext("Nothing was changed"), words.gettext("Confirmation text does not match.")
             return self.console.pages.error(request, status=422, title=title, text=text)
-        emails = await self._emails(access, picked)
-        turns, key = asyncio.Semaphore(MAX_CONCURRENT_ACTIONS), str(form.get("key", ""))
-        ends = await asyncio.gather(*(self._one(access, action, it, key, turns) for it in picked))
+        emails = await self._find_emails(access, invitation_ids)
+        limit, key = asyncio.Semaphore(MAX_CONCURRENT_ACTIONS), str(form.get("key", ""))
+        results = await asyncio.gather(*(self._change_one(access, action, it, key, limit) for it in invitation_ids))
         rows = [
             BulkItemView(
-                name=email, status=make_bulk_status_badge(end, words), note=words.gettext(note) if note else ""
+                name=email, status=make_bulk_status_badge(outcome, words), note=words.gettext(note) if note else ""
             )
-            for email, (end, note) in zip(emails, ends, strict=True)
+            for email, (outcome, note) in zip(emails, results, strict=True)
         ]
-        title = summarize_bulk_result([end for end, _ in ends], words)
+        title = summarize_bulk_result([outcome for outcome, _ in results], words)
         return await self.console.tell(
             request,
-            BulkResultView(title=title, rows=rows, back=f"{get_organization_path(access)}/members"),
+            BulkResultView(title=title, rows=rows, back=_get_list_url(access)),
             access,
             here=ACTIVE_NAV_ITEM,
         )
 
-    async def many(self, request: Request) -> Response:
-        """The empty list."""
+    async def new(self, request: Request) -> Response:
+        """Show the empty form."""
         access = await self.console.admin(request)
         if isinstance(access, Response):
             return access
         return await self._form(request, access, {})
 
-    async def send(self, request: Request) -> Response:
-        """First what would become of each; then, with the same text and `step` send, the batch."""
-        access = await self._change(request)
+    async def preview_or_send(self, request: Request) -> Response:
+        """Show a preview of the list; send it when the same text comes with `step=send`."""
+        access = await self._require_admin(request)
         if isinstance(access, Response):
             return access
         form = await request.form()
-        typed = {name: str(form.get(name, "")) for name in ("text", "role", "days", "key")}
+        values = {name: str(form.get(name, "")) for name in ("text", "role", "days", "key")}
         try:
-            typed["text"] += await _read_uploaded_file(form)
-            wishes = parse_invitees(typed["text"], role=typed["role"] or access.roles.default, roles=access.roles)
+            values["text"] += await _read_uploaded_file(form)
+            role = values["role"] or access.roles.default
+            invitees = parse_invitees(values["text"], role=role, roles=access.roles)
             if form.get("step") != "send":
-                return await self._form(
-                    request, access, typed, preview=await self.desk.invite_many.preview(access, wishes)
-                )
-            batch = await self.desk.invite_many.send(
+                preview = await self.bulk.preview(access, invitees)
+                return await self._form(request, access, values, preview=preview)
+            batch = await self.bulk.send(
                 access,
-                wishes,
-                expires_in_days=int(typed["days"]) if typed["days"].isdecimal() else DEFAULT_EXPIRY_DAYS,
-                idempotency_key=f"many:{typed['key']}" if typed["key"] else None,
+                invitees,
+                expires_in_days=int(values["days"]) if values["days"].isdecimal() else DEFAULT_EXPIRY_DAYS,
+                idempotency_key=f"many:{values['key']}" if values["key"] else None,
             )
         except InstepError as error:
-            return await self._form(request, access, typed, error=error)
-        where = f"{get_organization_path(access)}/invitations/batches/{batch.id}"
+            return await self._form(request, access, values, error=error)
         if is_fragment_request(request):
             return await self._progress(request, access, batch)
-        return RedirectResponse(where, 303)
+        return RedirectResponse(f"{get_organization_path(access)}/invitations/batches/{batch.id}", 303)
 
-    async def progress(self, request: Request) -> Response:
-        """How far a batch is."""
+    async def show_progress(self, request: Request) -> Response:
+        """Show the progress of a batch."""
         access = await self.console.admin(request)
         if isinstance(access, Response):
             return access
         try:
-            batch = await self.desk.invite_many.get(access, request.path_params["batch"])
+            batch = await self.bulk.get_batch(access, request.path_params["batch_id"])
         except InstepError as error:
             return self.console.refused(request, error)
         return await self._progress(request, access, batch)
 
-    async def results(self, request: Request) -> Response:
-        """What became of each row, as CSV."""
+    async def export_results(self, request: Request) -> Response:
+        """Return the result of each row as CSV."""
         access = await self.console.admin(request)
         if isinstance(access, Response):
             return access
         try:
-            batch = await self.desk.invite_many.get(access, request.path_params["batch"])
+            batch = await self.bulk.get_batch(access, request.path_params["batch_id"])
         except InstepError as error:
             return self.console.refused(request, error)
         head = format_csv_line(["email", "role", "name", "status", "code", "reason", "invitation_id"])
         rows = [
-            format_csv_line([it.email, it.role, it.name, it.status, it.code, it.reason, it.invitation_id])
-            for it in batch.rows
+            format_csv_line([row.email, row.role, row.name, row.status, row.code, row.reason, row.invitation_id])
+            for row in batch.rows
         ]
         headers = {"Content-Disposition": 'attachment; filename="invitations.csv"', "Cache-Control": "no-store"}
         return Response("\ufeff" + head + "".join(rows), media_type="text/csv; charset=utf-8", headers=headers)
 
-    async def _change(self, request: Request) -> OrganizationAccess | Response:
+    async def _require_admin(self, request: Request) -> OrganizationAccess | Response:
         if foreign := self.console.foreign(request):
             return foreign
         title = self.console.words.gettext("Only admins can invite people")
         return await self.console.admin(request, title=title)
 
-    async def _emails(self, access: OrganizationAccess, ids: Sequence[str]) -> list[str]:
-        """The addresses of invitations, as far as Clerk tells."""
-        turns = asyncio.Semaphore(MAX_CONCURRENT_ACTIONS)
+    async def _find_emails(self, access: OrganizationAccess, invitation_ids: Sequence[str]) -> list[str]:
+        """Return the addresses of invitations; the id where Clerk does not give one."""
+        limit = asyncio.Semaphore(MAX_CONCURRENT_ACTIONS)
 
-        async def one(id: str) -> str:
-            async with turns:
+        async def find_email(invitation_id: str) -> str:
+            async with limit:
                 try:
-                    return (await self.desk.timeline(access, invitation=id)).email
+                    return (await self.invitations.get_timeline(access, invitation_id)).email
                 except InstepError:
-                    return id
+                    return invitation_id
 
-        return list(await asyncio.gather(*map(one, ids)))
+        return list(await asyncio.gather(*map(find_email, invitation_ids)))
 
-    async def _one(
-        self, access: OrganizationAccess, action: str, id: str, key: str, turns: asyncio.Semaphore
+    async def _change_one(
+        self, access: OrganizationAccess, action: str, invitation_id: str, key: str, limit: asyncio.Semaphore
     ) -> tuple[str, str]:
-        own = f"{action}:{key}:{id}" if key else None
-        async with turns:
+        """Return the outcome of one change, and a note for one that was not made."""
+        own_key = f"{action}:{key}:{invitation_id}" if key else None
+        async with limit:
             try:
                 if action == "revoke":
-                    await self.desk.revoke(access, invitation=id, idempotency_key=own)
+                    await self.invitations.revoke(access, invitation_id, idempotency_key=own_key)
                 else:
-                    await self.desk.resend(access, invitation=id, idempotency_key=own)
+                    await self.invitations.resend(access, invitation_id, idempotency_key=own_key)
             except InstepError as error:
                 is_open = isinstance(error, TemporaryError) and getattr(error, "operation", None) is not None
                 return PENDING if is_open else SKIPPED, self.console.words.translate(error)
@@ -362,53 +409,53 @@ class BulkInvitationPages:
         self,
         request: Request,
         access: OrganizationAccess,
-        typed: dict[str, str],
+        values: dict[str, str],
         *,
-        preview: Any = None,
+        preview: InvitationBatchPreview | None = None,
         error: InstepError | None = None,
     ) -> Response:
+        words = self.console.words
         context: dict[str, Any] = {
             "home": get_organization_path(access),
             "organization": access.organization_name,
-            "roles": [(key, self.console.words.translate(name)) for key, name in access.roles.options],
-            "typed": {
+            "roles": [(key, words.say(name)) for key, name in access.roles.options],
+            "values": {
                 **EMPTY_BULK_FORM,
                 "role": access.roles.default,
-                **typed,
-                "key": typed.get("key") or new_idempotency_key(),
+                **values,
+                "key": values.get("key") or new_idempotency_key(),
             },
-            "preview": preview,
-            "error": self.console.words.translate(error) if error else "",
+            "preview": _localize_preview(preview, words) if preview else None,
+            "error": words.say(error) if error else "",
             "request_id": get_request_id(request) if error and not isinstance(error, InvitationRefusedError) else None,
         }
         if is_fragment_request(request):
-            piece = "many_form" if request.method == "POST" else "many"
-            return self.console.pages.fragment(request, f"invitations/{piece}.html", **context)
+            template = "many_form" if request.method == "POST" else "many"
+            return self.console.pages.fragment(request, f"invitations/{template}.html", **context)
         return await self.console.page(request, "invitations/many_page.html", access, here=ACTIVE_NAV_ITEM, **context)
 
     async def _progress(self, request: Request, access: OrganizationAccess, batch: InvitationBatchProgress) -> Response:
         words = self.console.words
-        ends = [OUTCOME_BY_ROW_STATUS[row.status] for row in batch.rows]
-        at = f"{get_organization_path(access)}/invitations/batches/{batch.id}"
+        url = f"{get_organization_path(access)}/invitations/batches/{batch.id}"
         rows = [
             BulkItemView(
                 name=row.email,
-                status=make_bulk_status_badge(end, words),
+                status=make_bulk_status_badge(OUTCOME_BY_ROW_STATUS[row.status], words),
                 note=words.gettext(row.reason) if row.reason else "",
             )
-            for row, end in zip(batch.rows, ends, strict=True)
+            for row in batch.rows
         ]
-        told = BulkResultView(
-            title=_format_batch_title(batch, self.console),
+        outcomes = BulkResultView(
+            title=_format_batch_title(batch, words),
             rows=rows,
-            back=f"{get_organization_path(access)}/members",
-            download=f"{at}/results" if batch.is_done else "",
+            back=_get_list_url(access),
+            download=f"{url}/results" if batch.is_done else "",
         )
-        context: dict[str, Any] = {"outcomes": told, "batch": batch, "at": at}
+        context: dict[str, Any] = {"outcomes": outcomes, "batch": batch, "url": url}
         if is_fragment_request(request):
-            changed: dict[str, Any] = {"people-changed": {}}
-            part = "batch_inner" if "body" in request.query_params else "batch"
-            answer = self.console.pages.fragment(request, f"invitations/{part}.html", events=changed, **context)
+            events: dict[str, Any] = {"people-changed": {}}
+            template = "batch_inner" if "body" in request.query_params else "batch"
+            answer = self.console.pages.fragment(request, f"invitations/{template}.html", events=events, **context)
             if request.method == "POST":
                 answer.headers.update({"HX-Retarget": "#dialog", "HX-Reswap": "innerHTML"})
             return answer
@@ -416,60 +463,31 @@ class BulkInvitationPages:
 
 
 async def _read_uploaded_file(form: FormData) -> str:
-    """The text of a file that was sent along. Raises InvitationRefusedError for one that is no text."""
-    sent = form.get("file")
-    if sent is None or isinstance(sent, str) or not sent.filename:
+    """Return the text of the uploaded file, empty if there is none. Raises InvitationRefusedError if not UTF-8."""
+    upload = form.get("file")
+    if upload is None or isinstance(upload, str) or not upload.filename:
         return ""
-    body = await sent.read(MAX_FILE_SIZE + 1)
+    body = await upload.read(MAX_FILE_SIZE + 1)
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvitationRefusedError("This file is no text in UTF-8.", code="invalid_csv", field="file") from error
+        raise InvitationRefusedError(
+            lazy_gettext("This file is not UTF-8 text."), code="invalid_csv", field="file"
+        ) from error
 
 
-def _format_batch_title(batch: InvitationBatchProgress, console: PageResponder) -> str:
-    """`7 invited, 2 skipped`, or how far it is."""
-    words = console.words
+def _localize_preview(preview: InvitationBatchPreview, words: Localizer) -> InvitationBatchPreview:
+    return replace(
+        preview,
+        lines=tuple(replace(line, note=words.say(line.note)) for line in preview.lines),
+        refusal=words.say(preview.refusal) if preview.refusal else None,
+    )
+
+
+def _format_batch_title(batch: InvitationBatchProgress, words: Localizer) -> str:
+    """Return `7 invited, 2 skipped`, or the progress of an unfinished batch."""
     if not batch.is_done:
         return words.gettext("%(done)s of %(total)s done", done=batch.done, total=batch.total)
-    sent = words.ngettext("%(num)s invited", "%(num)s invited", batch.sent)
-    skipped = batch.total - batch.sent
-    return f"{sent}, {words.ngettext('%(num)s skipped', '%(num)s skipped', skipped)}" if skipped else sent
-
-
-class InvitationTimelineItem(Struct, frozen=True, kw_only=True):
-    """One thing that happened, as the page says it."""
-
-    text: str
-    icon: str
-    at: FormattedTime
-    who: str = ""
-    note: str = ""
-
-
-def build_timeline_items(story: InvitationHistory, *, now: int, words: Localizer) -> list[InvitationTimelineItem]:
-    """Every event, oldest first."""
-    return [_build_timeline_item(it, story, now, words) for it in story.events]
-
-
-def _build_timeline_item(
-    event: InvitationHistoryEvent, story: InvitationHistory, now: int, words: Localizer
-) -> InvitationTimelineItem:
-    _ = words.gettext
-    said = {
-        "asked": (_("Asked for"), "user-plus"),
-        "sent": (_("Sent by Clerk"), "mail"),
-        "link_copied": (_("Link copied"), "link"),
-        "resent": (_("Sent again"), "send"),
-        "lost": (_("Lost: revoked, and not sent again yet"), "mail-x"),
-        "revoked": (_("Revoked"), "mail-x"),
-        "expired": (_("Expired"), "clock-alert"),
-        "accepted": (_("Accepted"), "circle-check"),
-        "member_made": (_("Member here"), "users"),
-        "first_seen": (_("Signed in for the first time"), "log-in"),
-    }
-    text, icon = said[event.what]
-    note = _("%(old)s became %(new)s", old=event.previous, new=event.invitation) if event.previous else ""
-    ours = {"break_glass": _("Break-glass key")}
-    who = "" if event.actor is None else story.names.get(event.actor) or ours.get(event.actor) or event.actor
-    return InvitationTimelineItem(text=text, icon=icon, at=words.ago(event.at, now), who=who, note=note)
+    if skipped := batch.total - batch.sent:
+        return words.gettext("%(sent)s invited, %(skipped)s skipped", sent=batch.sent, skipped=skipped)
+    return words.ngettext("%(num)s invited", "%(num)s invited", batch.sent)

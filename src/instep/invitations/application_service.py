@@ -1,6 +1,7 @@
 """Invite people to the application; list, resend and revoke these invitations."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,19 +23,17 @@ from instep.invitations.policies import (
     NOT_PENDING_ERRORS,
     InvitationRefusedError,
     convert_clerk_error,
-    get_expiry_days,
     parse_invitation_id,
-    validate_email,
-    validate_expiry_days,
 )
+from instep.invitations.service import get_clerk_error
 from instep.mirror.apply import ORGANIZATION_METADATA_KEY, ROLE_METADATA_KEY
 from instep.mirror.repository import find_organization
 from instep.operations.executor import OperationExecutor
 from instep.operations.repository import find_by_idempotency_key, find_operation
 from instep.operations.workflow import OperationFailedError, OperationRequest
 
-APPLICATION_INVITATION_STATUSES = ("pending", "accepted", "revoked", "expired")
 _ROLE_PATTERN = re.compile(r"[a-z][a-z0-9_:-]{0,63}", re.ASCII)
+_THIS_INVITATION = lazy_gettext("This invitation")
 _ENDED_ERRORS = {
     "invitation_already_accepted": NOT_PENDING_ERRORS["accepted"],
     "invitation_already_revoked": NOT_PENDING_ERRORS["revoked"],
@@ -43,82 +42,96 @@ _ENDED_ERRORS = {
 
 @dataclass(frozen=True)
 class ApplicationInvitationService:
-    """Invites to the application; for instance admins alone. `redirect_url` is where an accepted one leads."""
+    """Invite people to the application; list, resend and revoke these invitations. For instance admins only.
+
+    Each changing method is one operation: check the permission, commit the intent, call Clerk. `redirect_url` is the
+    page that an accepted invitation leads to. Errors: InvitationRefusedError (nothing was changed),
+    OperationPendingError (the worker finishes it) and ConflictError (another change of the same address is running).
+    """
 
     db: Database
-    runner: OperationExecutor
-    clerk: ApplicationInvitationsApi
+    executor: OperationExecutor
+    applications: ApplicationInvitationsApi
     redirect_url: str | None
     clock: Clock = field(default=system_now)
 
     async def invite(
-        self, principal: Principal, wanted: ApplicationInvitationRequest, *, idempotency_key: str | None = None
+        self, principal: Principal, invitation: ApplicationInvitationRequest, *, idempotency_key: str | None = None
     ) -> ClerkApplicationInvitation:
-        """Invite one address.
+        """Create an invitation in Clerk; its role and organization are in the metadata that the user will have.
 
-        1 the right, the address, the role and the organization are checked; 2 the operation is kept, unless too many
-        were sent; 3 Clerk creates the invitation, with the role and the organization in the metadata that the user
-        will have. Raises InvitationRefusedError (nothing was changed), Unsettled and Busy.
+        Raises:
+            InvitationRefusedError: no permission, an invalid value, a daily limit, or a refusal of Clerk.
         """
         _require_instance_admin(principal)
-        email = validate_email(wanted.email)
-        organization = await self._organization(wanted.organization)
-        role = validate_application_role(wanted.role, is_local=organization is not None)
-        public = {ROLE_METADATA_KEY: role} | ({ORGANIZATION_METADATA_KEY: organization} if organization else {})
+        email = policies.validate_email(invitation.email)
+        organization_id = await self._find_local_organization_id(invitation.organization)
+        role = validate_application_role(invitation.role, is_local=organization_id is not None)
+        public = {ROLE_METADATA_KEY: role}
+        if organization_id:
+            public[ORGANIZATION_METADATA_KEY] = organization_id
         _check_api_key_rights(principal, public)
-        asked = OperationRequest(
+        request = OperationRequest(
             kind=models.APPLICATION_INVITE_KIND,
             target=f"application:{canonicalize_email(email)}",
             actor=principal.id,
-            organization_id=organization,
+            organization_id=organization_id,
             idempotency_key=idempotency_key,
             intent={
                 "email": email,
-                "expires_in_days": validate_expiry_days(wanted.expires_in_days),
-                "notify": wanted.notify,
+                "expires_in_days": policies.validate_expiry_days(invitation.expires_in_days),
+                "notify": invitation.notify,
                 "redirect_url": self.redirect_url,
                 "public_metadata": public,
             },
         )
-        step = await self._run(asked, "create", email, opening=partial(self._check, principal=principal, email=email))
-        return workflows.deserialize_application_invitation(step)
+        check = partial(self._check_limits, principal=principal, email=email)
+        result = await self._run(request, "create", email, check)
+        return workflows.deserialize_application_invitation(result)
 
     async def list(
         self, principal: Principal, *, status: str | None = None, query: str = ""
     ) -> list[ClerkApplicationInvitation]:
-        """The newest ones; in all statuses but `revoked`, unless one is asked for. Raises InvitationRefusedError."""
+        """Return the newest invitations, in every status except `revoked` unless one is given.
+
+        Raises:
+            InvitationRefusedError: no permission, or a refusal of Clerk.
+        """
         _require_instance_admin(principal)
         try:
-            return await self.clerk.list_application_invitations(status=status, query=query)
+            return await self.applications.list_application_invitations(status=status, query=query)
         except ClerkRejectedError as refusal:
             raise convert_clerk_error(refusal, email="", role="") from refusal
 
-    async def find(self, principal: Principal, invitation: str) -> ClerkApplicationInvitation:
-        """One of those that are listed, or revoked. Raises InvitationRefusedError (404 for none)."""
-        id = parse_invitation_id(invitation)
-        if id is None:
+    async def get(self, principal: Principal, invitation_id: str) -> ClerkApplicationInvitation:
+        """Return one invitation in any status. Raises InvitationRefusedError (404 if there is none)."""
+        clerk_id = parse_invitation_id(invitation_id)
+        if clerk_id is None:
             raise _make_not_found_error()
-        listed = await self.list(principal, query=id) + await self.list(principal, status="revoked", query=id)
-        found = next((it for it in listed if it.clerk_id == id), None)
+        listed = await self.list(principal, query=clerk_id)
+        listed += await self.list(principal, status="revoked", query=clerk_id)
+        found = next((it for it in listed if it.clerk_id == clerk_id), None)
         if found is None:
             raise _make_not_found_error()
         return found
 
     async def resend(
-        self, principal: Principal, *, invitation: str, idempotency_key: str | None = None
+        self, principal: Principal, invitation_id: str, *, idempotency_key: str | None = None
     ) -> ClerkApplicationInvitation:
-        """Send one again, an expired one too: the same address, role and organization, and as many days.
+        """Revoke an invitation and create a new one with the same address, role, organization and number of days.
 
-        1 the right, and that it waits for an answer; 2 the operation is kept, unless it was sent again just now or
-        too many were; 3 Clerk revokes the old one; 4 and makes the new one: if that fails, the worker tries again.
-        Raises InvitationRefusedError, Unsettled and Busy.
+        An expired one is only created again. When creating fails, the worker retries.
+
+        Raises:
+            InvitationRefusedError: no permission; it was accepted or revoked; it was resent less than a minute ago; a
+                daily limit; a refusal of Clerk.
         """
         _require_instance_admin(principal)
-        old = await self.find(principal, invitation)
-        days = get_expiry_days(old) or await self._days_sent(old)
-        public = {name: value for name, value in old.public_metadata.items() if name != OPERATION_METADATA_KEY}
+        old = await self.get(principal, invitation_id)
+        days = policies.get_expiry_days(old) or await self._find_requested_days(old)
+        public = {key: value for key, value in old.public_metadata.items() if key != OPERATION_METADATA_KEY}
         _check_api_key_rights(principal, public)
-        asked = OperationRequest(
+        request = OperationRequest(
             kind=models.APPLICATION_RESEND_KIND,
             target=f"application:{canonicalize_email(old.email)}",
             actor=principal.id,
@@ -133,59 +146,70 @@ class ApplicationInvitationService:
                 "public_metadata": public,
             },
         )
-        if old.status not in ("pending", "expired") and await self.db.read(find_by_idempotency_key, asked) is None:
-            code, status, words = NOT_PENDING_ERRORS[old.status]
-            raise InvitationRefusedError(words, code=code, status=status)
-        check = partial(self._check, principal=principal, email=old.email, is_resend=True)
-        return workflows.deserialize_application_invitation(await self._run(asked, "create", old.email, opening=check))
+        is_ended = old.status not in ("pending", "expired")
+        if is_ended and await self.db.read(find_by_idempotency_key, request) is None:
+            code, status, message = NOT_PENDING_ERRORS[old.status]
+            raise InvitationRefusedError(message, code=code, status=status)
+        check = partial(self._check_limits, principal=principal, email=old.email, is_resend=True)
+        result = await self._run(request, "create", old.email, check)
+        return workflows.deserialize_application_invitation(result)
 
     async def revoke(
-        self, principal: Principal, *, invitation: str, idempotency_key: str | None = None
+        self, principal: Principal, invitation_id: str, *, idempotency_key: str | None = None
     ) -> ClerkApplicationInvitation:
-        """Take one back. It does not stop its addressee from signing up by themselves.
+        """Revoke a pending invitation. The person can still sign up where sign-up is open to all.
 
-        1 the right is checked; 2 the operation is kept; 3 Clerk revokes it, or says that it is over already.
-        Raises InvitationRefusedError (nothing was changed), Unsettled and Busy.
+        Raises:
+            InvitationRefusedError: no permission; it was accepted or revoked; a refusal of Clerk.
         """
         _require_instance_admin(principal)
-        id = parse_invitation_id(invitation)
-        if id is None:
+        clerk_id = parse_invitation_id(invitation_id)
+        if clerk_id is None:
             raise _make_not_found_error()
-        asked = OperationRequest(
+        request = OperationRequest(
             kind=models.APPLICATION_REVOKE_KIND,
-            target=f"application:{id}",
+            target=f"application:{clerk_id}",
             actor=principal.id,
             idempotency_key=idempotency_key,
-            intent={"invitation": id},
+            intent={"invitation": clerk_id},
         )
-        return workflows.deserialize_application_invitation(await self._run(asked, "revoke", "This invitation"))
+        result = await self._run(request, "revoke", _THIS_INVITATION)
+        return workflows.deserialize_application_invitation(result)
 
-    async def _run(self, asked: OperationRequest, step: str, whom: str, *, opening: Any = None) -> dict[str, Any]:
+    async def _run(
+        self, request: OperationRequest, step: str, email: str, check: Callable[[Conn], None] | None = None
+    ) -> dict[str, Any]:
+        """Run an operation whose intent is committed together with `check`, and return the result of a step."""
         try:
-            operation = await self.runner.run(asked, opening=opening)
+            operation = await self.executor.run(request, opening=check)
         except OperationFailedError as failed:
-            raise _convert_operation_error(failed, whom) from failed
-        done: dict[str, Any] = operation.done[step]
-        return done
+            raise _convert_failure(failed, email) from failed
+        result: dict[str, Any] = operation.done[step]
+        return result
 
-    async def _organization(self, ref: str | None) -> str | None:
-        if ref is None:
+    async def _find_local_organization_id(self, reference: str | None) -> str | None:
+        """Return the id of a local organization by its id or slug. Raises InvitationRefusedError for another one."""
+        if reference is None:
             return None
-        found = await self.db.read(find_organization, ref)
+        found = await self.db.read(find_organization, reference)
         if found is None:
-            words = lazy_gettext("There is no organization %(ref)s.", ref=ref)
-            raise InvitationRefusedError(words, code="organization_not_found", status=NOT_FOUND, field="organization")
+            message = lazy_gettext("There is no organization %(reference)s.", reference=reference)
+            raise InvitationRefusedError(message, code="organization_not_found", status=NOT_FOUND, field="organization")
         if found.clerk_id is not None:
-            words = lazy_gettext("%(name)s is in Clerk: invite to it directly.", name=found.name)
-            raise InvitationRefusedError(words, code="not_local", status=CONFLICT, field="organization")
+            message = lazy_gettext("%(name)s is in Clerk. Invite to it directly.", name=found.name)
+            raise InvitationRefusedError(message, code="not_local", status=CONFLICT, field="organization")
         return found.id
 
-    async def _days_sent(self, invitation: ClerkApplicationInvitation) -> int:
-        """Return for how many days we made an invitation of which Clerk does not say it; of others': the default."""
-        sent = await self.db.read(find_operation, str(invitation.public_metadata.get(OPERATION_METADATA_KEY, "")))
-        return int(sent.intent.get("expires_in_days", DEFAULT_EXPIRY_DAYS)) if sent else DEFAULT_EXPIRY_DAYS
+    async def _find_requested_days(self, invitation: ClerkApplicationInvitation) -> int:
+        """Return the number of days that instep created the invitation for; the default if it was created elsewhere.
 
-    def _check(self, conn: Conn, *, principal: Principal, email: str, is_resend: bool = False) -> None:
+        For an invitation whose expiry Clerk leaves out.
+        """
+        operation_id = str(invitation.public_metadata.get(OPERATION_METADATA_KEY, ""))
+        operation = await self.db.read(find_operation, operation_id)
+        return int(operation.intent.get("expires_in_days", DEFAULT_EXPIRY_DAYS)) if operation else DEFAULT_EXPIRY_DAYS
+
+    def _check_limits(self, conn: Conn, *, principal: Principal, email: str, is_resend: bool = False) -> None:
         now = self.clock()
         sent = repository.list_send_records(conn, organization_id="", actor=principal.id, since=now - DAY)
         if is_resend:
@@ -193,48 +217,48 @@ class ApplicationInvitationService:
         policies.check_daily_limits(sent, actor=principal.id, emails=[email], now=now)
 
 
-def _check_api_key_rights(principal: Principal, public_metadata: dict[str, Any]) -> None:
-    """Raise InvitationRefusedError where an API key would make an instance admin, who would outlive the key's revocation."""
-    if principal.kind == "api_key" and grants_instance_admin(public_metadata):
-        words = "An API key can't invite instance admins. Nothing was sent."
-        raise InvitationRefusedError(words, code="rights_by_key", status=FORBIDDEN, field="role")
-
-
 def validate_application_role(role: str, *, is_local: bool) -> str:
-    """A role as it is kept in the metadata: of the application, or (`is_local`) of one organization.
+    """Return a role as stored in the metadata: of the application, or (`is_local`) of one organization.
 
-    These are kept apart: `admin` of the application is an admin of this installation, `org:admin` is not.
-    Raises InvitationRefusedError for what can't be a role.
+    Roles of an organization are stored as `org:...`: `admin` of the application is an instance admin, `org:admin` is
+    not.
+
+    Raises:
+        InvitationRefusedError: the text cannot be a role.
     """
     if not _ROLE_PATTERN.fullmatch(role) or (not is_local and ":" in role):
         raise InvitationRefusedError(
-            lazy_gettext("%(value)s can't be a role here.", value=role[:64]), code="unknown_role", field="role"
+            lazy_gettext("%(role)s is not a valid role here.", role=role[:64]), code="unknown_role", field="role"
         )
     return f"org:{role}" if is_local and ":" not in role else role
 
 
 def _require_instance_admin(principal: Principal) -> None:
     if not (principal.is_instance_admin and principal.has_scope("write")):
-        words = lazy_gettext("Only admins of this installation can invite to the application.")
-        raise InvitationRefusedError(words, code="forbidden", status=FORBIDDEN)
+        message = lazy_gettext("Only instance admins can invite to the application.")
+        raise InvitationRefusedError(message, code="forbidden", status=FORBIDDEN)
+
+
+def _check_api_key_rights(principal: Principal, public_metadata: dict[str, Any]) -> None:
+    """Raise InvitationRefusedError if an API key would create an instance admin, who would outlive the key."""
+    if principal.kind == "api_key" and grants_instance_admin(public_metadata):
+        message = lazy_gettext("An API key cannot invite instance admins. Nothing was sent.")
+        raise InvitationRefusedError(message, code="rights_by_key", status=FORBIDDEN, field="role")
 
 
 def _make_not_found_error() -> InvitationRefusedError:
-    code, status, words = NOT_PENDING_ERRORS["gone"]
-    return InvitationRefusedError(words, code=code, status=status)
+    code, status, message = NOT_PENDING_ERRORS["gone"]
+    return InvitationRefusedError(message, code=code, status=status)
 
 
-def _convert_operation_error(failed: OperationFailedError, whom: str) -> InvitationRefusedError:
-    cause = failed.__cause__
-    refusal = (
-        cause if isinstance(cause, ClerkRejectedError) else ClerkRejectedError(str(failed), code=failed.code, status=0)
-    )
+def _convert_failure(failed: OperationFailedError, email: str) -> InvitationRefusedError:
+    refusal = get_clerk_error(failed)
     if refusal.code in _ENDED_ERRORS:
-        code, status, words = _ENDED_ERRORS[refusal.code]
-        return InvitationRefusedError(words, code=code, status=status, refusal=refusal)
+        code, status, message = _ENDED_ERRORS[refusal.code]
+        return InvitationRefusedError(message, code=code, status=status, refusal=refusal)
     if refusal.code == "resource_not_found":
         return _make_not_found_error()
     if refusal.code == "form_identifier_exists":
-        words = lazy_gettext("%(whom)s has an account already.", whom=whom)
-        return InvitationRefusedError(words, code="already_user", status=CONFLICT, field="email", refusal=refusal)
-    return convert_clerk_error(refusal, email=whom, role="")
+        message = lazy_gettext("%(email)s already has an account.", email=email)
+        return InvitationRefusedError(message, code="already_user", status=CONFLICT, field="email", refusal=refusal)
+    return convert_clerk_error(refusal, email=email, role="")

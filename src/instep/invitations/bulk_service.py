@@ -16,7 +16,7 @@ from instep.core.clock import Clock
 from instep.core.clock import now as system_now
 from instep.core.db import Conn, Database
 from instep.core.errors import InstepError
-from instep.core.i18n import lazy_gettext
+from instep.core.i18n import LazyString, lazy_gettext
 from instep.core.ids import new_id
 from instep.domain.emails import canonicalize_email
 from instep.domain.errors import NOT_FOUND, ClerkRejectedError
@@ -46,66 +46,83 @@ from instep.invitations.policies import (
     validate_name,
     validate_role,
 )
-from instep.invitations.repository import list_recent_send_records
 from instep.mirror.repository import count_members, find_organization
 from instep.operations.executor import OperationExecutor
 from instep.operations.repository import find_operation
 from instep.operations.workflow import Operation, OperationRequest
 
 log = structlog.get_logger(__name__)
+MAX_INVITEES = 1_000
+MAX_TEXT_LENGTH = 200_000
+ONLY_ADMINS_CAN_SEE_BATCHES = lazy_gettext("Only admins can see batches of invitations.")
+VERDICT_NOTES: dict[str, LazyString] = {
+    "new": lazy_gettext("Will be invited."),
+    "former": lazy_gettext("Was a member before. Will be invited again."),
+    "member": lazy_gettext("Is already a member."),
+    "deactivated": lazy_gettext("Is a deactivated member. Reactivate them instead."),
+    "invited": lazy_gettext("Already has a pending invitation."),
+    "duplicate": lazy_gettext("Is in the list more than once."),
+    "over_seats": lazy_gettext("No seat is left."),
+}
+_CSV_COLUMNS = {"email": "email", "e-mail": "email", "email_address": "email", "role": "role", "name": "name"}
+_ADDRESS_TOKEN_PATTERN = re.compile(
+    r'"(?P<quoted>(?:[^"\\\n]|\\.)*)"|<(?P<angle>[^<>\n]*)>|(?P<separator>[,;\t\n])|(?P<word>[^\s,;<"]+|[<"])'
+)
 
 
 @dataclass(frozen=True)
 class BulkInvitationService:
-    """Invites a list of people to an organization. `redirect_url` is where an accepted invitation leads."""
+    """Invite a list of people to an organization. `redirect_url` is the page that an accepted invitation leads to."""
 
     db: Database
-    runner: OperationExecutor
-    directory: ClerkReader
+    executor: OperationExecutor
+    reader: ClerkReader
     redirect_url: str | None
     clock: Clock = field(default=system_now)
 
-    async def preview(self, access: OrganizationAccess, wishes: Sequence[InviteeInput]) -> InvitationBatchPreview:
-        """What would become of each; nothing is sent.
+    async def preview(self, access: OrganizationAccess, invitees: Sequence[InviteeInput]) -> InvitationBatchPreview:
+        """Return a decision per invitee, from Clerk's pending invitations and the members; send nothing.
 
-        1 the right is checked; 2 Clerk's pending invitations and the members are read; 3 each is decided.
-        Raises InvitationRefusedError and, where Clerk does not answer, ClerkUnavailableError.
+        Raises:
+            InvitationRefusedError: no permission, or a refusal of Clerk.
+            ClerkUnavailableError: Clerk did not answer.
         """
-        organization = authorize_organization_admin(access)
+        organization_id = authorize_organization_admin(access)
         try:
-            pending = await self.directory.list_invitations(organization, statuses=("pending",))
+            pending = await self.reader.list_invitations(organization_id, statuses=("pending",))
         except ClerkRejectedError as refusal:
             raise convert_clerk_error(refusal, email="", role="") from refusal
-        holders = await self._holders([wish.email for wish in wishes])
-        return await self.db.read(
-            self._decide, access, wishes, {canonicalize_email(it.email) for it in pending}, holders
-        )
+        invited = {canonicalize_email(it.email) for it in pending}
+        holders = await self._find_address_holders([it.email for it in invitees])
+        return await self.db.read(self._build_preview, access, invitees, invited, holders)
 
     async def send(
         self,
         access: OrganizationAccess,
-        wishes: Sequence[InviteeInput],
+        invitees: Sequence[InviteeInput],
         *,
         expires_in_days: int = DEFAULT_EXPIRY_DAYS,
         notify: bool = True,
         idempotency_key: str | None = None,
     ) -> InvitationBatchProgress:
-        """Invite everyone who can be invited; the others are in the batch too, with why they were skipped.
+        """Create a batch that invites everyone who can be invited; the others are in it as skipped, with the reason.
 
-        1 as `preview`; 2 the batch is kept, unless it would be too many for today; 3 in the same transaction with its
-        end its parts are queued, ten to a bulk call, and the worker sends them when Clerk takes them.
-        Raises InvitationRefusedError (nothing was changed).
+        The batch is one operation. Its parts of ten rows (a bulk call each) are inserted in the transaction that
+        finishes it; the worker sends them when Clerk takes them.
+
+        Raises:
+            InvitationRefusedError: no permission, a daily limit, or a refusal of Clerk; nothing was changed.
         """
-        organization = authorize_organization_admin(access)
-        preview = await self.preview(access, wishes)
-        asked = OperationRequest(
+        organization_id = authorize_organization_admin(access)
+        preview = await self.preview(access, invitees)
+        request = OperationRequest(
             kind=BATCH_KIND,
             target=f"batch:{idempotency_key or new_id('bat')}",
             actor=access.principal.id,
             organization_id=access.organization_id,
             idempotency_key=idempotency_key,
             intent={
-                "organization": organization,
+                "organization": organization_id,
                 "rows": [_build_intent_row(number, line) for number, line in enumerate(preview.lines)],
                 "expires_in_days": validate_expiry_days(expires_in_days),
                 "notify": notify,
@@ -113,70 +130,77 @@ class BulkInvitationService:
                 "redirect_url": self.redirect_url,
             },
         )
-        operation = await self.runner.run(asked, opening=partial(self._check, access=access, lines=preview.lines))
+        check = partial(self._check_daily_limits, access=access, lines=preview.lines)
+        operation = await self.executor.run(request, opening=check)
         return await self.db.read(_load_batch_progress, operation)
 
-    async def find(self, id: str) -> InvitationBatchProgress | None:
-        """How a batch stands; whoever asks must be asked for their access to its organization."""
-        operation = await self.db.read(find_operation, id)
+    async def find_batch(self, batch_id: str) -> InvitationBatchProgress | None:
+        """Return the progress of a batch, without a permission check: callers check access to its organization."""
+        operation = await self.db.read(find_operation, batch_id)
         if operation is None or operation.kind != BATCH_KIND:
             return None
         return await self.db.read(_load_batch_progress, operation)
 
-    async def get(self, access: OrganizationAccess, id: str) -> InvitationBatchProgress:
-        """How a batch of this organization stands. Raises InvitationRefusedError with 404 for any other."""
-        authorize_organization_admin(access, doing="see this")
-        found = await self.find(id)
+    async def get_batch(self, access: OrganizationAccess, batch_id: str) -> InvitationBatchProgress:
+        """Return the progress of a batch of this organization. Raises InvitationRefusedError (404) for any other."""
+        authorize_organization_admin(access, message=ONLY_ADMINS_CAN_SEE_BATCHES)
+        found = await self.find_batch(batch_id)
         if found is None or found.organization_id != access.organization_id:
-            raise InvitationRefusedError("There is no such batch.", code="batch_not_found", status=NOT_FOUND)
+            raise InvitationRefusedError(
+                lazy_gettext("There is no such batch."), code="batch_not_found", status=NOT_FOUND
+            )
         return found
 
-    async def _holders(self, emails: Sequence[str]) -> dict[str, ClerkId]:
-        """Return whose addresses these are in Clerk: one of a member's may be another than the one we know."""
+    async def _find_address_holders(self, emails: Sequence[str]) -> dict[str, ClerkId]:
+        """Return Clerk's user ids by address; the mirror knows only primary addresses. Empty if Clerk fails."""
         valid = [email for email in emails if "@" in email and len(email) <= MAX_EMAIL_LENGTH and email.isprintable()]
         try:
-            return await self.directory.find_user_ids_by_email(valid) if valid else {}
+            return await self.reader.find_user_ids_by_email(valid) if valid else {}
         except InstepError as error:
-            log.warning("holders_unknown", error=str(error))
+            log.warning("invitee_lookup_failed", error=str(error))
             return {}
 
-    def _decide(
+    def _build_preview(
         self,
         conn: Conn,
         access: OrganizationAccess,
-        wishes: Sequence[InviteeInput],
+        invitees: Sequence[InviteeInput],
         invited: set[str],
         holders: Mapping[str, ClerkId],
     ) -> InvitationBatchPreview:
-        emails = {canonicalize_email(wish.email.strip()) for wish in wishes}
-        standing = {
-            it.email: it.status
-            for it in repository.list_address_membership_statuses(conn, access.organization_id, emails, holders)
-        }
+        emails = {canonicalize_email(it.email.strip()) for it in invitees}
+        statuses = repository.list_address_membership_statuses(conn, access.organization_id, emails, holders)
         organization = find_organization(conn, access.organization_id)
         seats = organization.max_members if organization else None
         totals = count_members(conn, access.organization_id)
         used = sum(count for (status, _), count in totals.items() if status != "removed") + len(invited)
-        free = None if seats is None else max(0, seats - used)
-        lines = tuple(decide_invitees(wishes, standing=standing, invited=invited, free=free, roles=access.roles))
-        sent = sum(line.is_sent for line in lines)
+        lines = decide_invitees(
+            invitees,
+            membership_statuses={it.email: it.status for it in statuses},
+            invited=invited,
+            free_seats=None if seats is None else max(0, seats - used),
+            roles=access.roles,
+        )
         return InvitationBatchPreview(
-            lines=lines, sent=sent, seats=seats, seats_used=used, refusal=self._refusal(conn, access, lines)
+            lines=tuple(lines),
+            sent=sum(line.is_sent for line in lines),
+            seats=seats,
+            seats_used=used,
+            refusal=self._find_refusal(conn, access, lines),
         )
 
-    def _refusal(self, conn: Conn, access: OrganizationAccess, lines: Sequence[InviteeDecision]) -> str | None:
+    def _find_refusal(self, conn: Conn, access: OrganizationAccess, lines: Sequence[InviteeDecision]) -> str | None:
         try:
-            self._check(conn, access=access, lines=lines)
-        except InvitationRefusedError as refused:
-            return str(refused)
+            self._check_daily_limits(conn, access=access, lines=lines)
+        except InvitationRefusedError as error:
+            return error.words
         return None
 
-    def _check(self, conn: Conn, *, access: OrganizationAccess, lines: Sequence[InviteeDecision]) -> None:
+    def _check_daily_limits(self, conn: Conn, *, access: OrganizationAccess, lines: Sequence[InviteeDecision]) -> None:
         now = self.clock()
-        wanted = [line.email for line in lines if line.is_sent]
-        policies.check_daily_limits(
-            list_recent_send_records(conn, access, now=now), actor=access.principal.id, emails=wanted, now=now
-        )
+        emails = [line.email for line in lines if line.is_sent]
+        sent = repository.list_recent_send_records(conn, access, now=now)
+        policies.check_daily_limits(sent, actor=access.principal.id, emails=emails, now=now)
 
 
 def _load_batch_progress(conn: Conn, operation: Operation) -> InvitationBatchProgress:
@@ -188,66 +212,26 @@ def _build_intent_row(number: int, line: InviteeDecision) -> dict[str, Any]:
     row: dict[str, Any] = {"n": number, "email": line.email, "role": line.role}
     if line.name:
         row["name"] = line.name
-    return row if line.is_sent else row | {"code": line.verdict, "reason": line.note}
-
-
-MAX_INVITEES = 1_000
-MAX_TEXT_LENGTH = 200_000
-VERDICT_NOTES: dict[str, str] = {
-    "new": "Will be invited.",
-    "former": "Was a member before; will be invited again.",
-    "member": "Is a member already.",
-    "deactivated": "Is a member who is deactivated; reactivate them instead.",
-    "invited": "Has a pending invitation already.",
-    "duplicate": "Is in the list more than once.",
-    "over_seats": "No seat is left.",
-}
-_CSV_COLUMNS = {"email": "email", "e-mail": "email", "email_address": "email", "role": "role", "name": "name"}
-
-
-def parse_invitees(text: str, *, role: str = MEMBER_ROLE, roles: RoleCatalog = UNKNOWN_ROLES) -> list[InviteeInput]:
-    """The people that a text names: CSV where its first line has a column `email`, else addresses in any order.
-
-    `role` is for those whose role the text does not tell, `roles` are those that there are.
-    Raises InvitationRefusedError for what is too long or is nobody.
-    """
-    if len(text) > MAX_TEXT_LENGTH:
-        raise InvitationRefusedError("This list is too long to be read at once.", code="too_many", field="text")
-    try:
-        found = _parse_csv(text, role, roles) if _parse_csv_header(_first_line(text)) else _parse_plain_text(text, role)
-    except csv.Error as error:
-        raise InvitationRefusedError(
-            lazy_gettext("This CSV can't be read: %(error)s.", error=error), code="invalid_csv", field="text"
-        ) from error
-    if not found:
-        raise InvitationRefusedError("There is no address in this list.", code="nobody", field="text")
-    if len(found) > MAX_INVITEES:
-        words = lazy_gettext(
-            "This list has %(count)s addresses; %(most)s can be read at once.",
-            count=len(found),
-            most=MAX_INVITEES,
-        )
-        raise InvitationRefusedError(words, code="too_many", field="text")
-    return found
+    return row if line.is_sent else row | {"code": line.verdict, "reason": str(line.note)}
 
 
 def decide_invitees(
-    wishes: Sequence[InviteeInput],
+    invitees: Sequence[InviteeInput],
     *,
-    standing: Mapping[str, str],
+    membership_statuses: Mapping[str, str],
     invited: Collection[str],
-    free: int | None,
+    free_seats: int | None,
     roles: RoleCatalog = UNKNOWN_ROLES,
 ) -> list[InviteeDecision]:
-    """What would become of each.
+    """Return a decision per invitee, in order.
 
-    `standing` and `invited` are by canonical address; `free` are the seats that are left, None: no limit.
+    `membership_statuses` and `invited` are by canonical address; `free_seats` None: no limit.
     """
     seen: set[str] = set()
     lines: list[InviteeDecision] = []
-    for wish in wishes:
-        line = _decide_invitee(wish, standing, invited, seen, roles)
-        if line.is_sent and free is not None and sum(it.is_sent for it in lines) >= free:
+    for invitee in invitees:
+        line = _decide_invitee(invitee, membership_statuses, invited, seen, roles)
+        if line.is_sent and free_seats is not None and sum(it.is_sent for it in lines) >= free_seats:
             line = _with_verdict(line, "over_seats")
         seen.add(canonicalize_email(line.email))
         lines.append(line)
@@ -255,29 +239,61 @@ def decide_invitees(
 
 
 def _decide_invitee(
-    wish: InviteeInput, standing: Mapping[str, str], invited: Collection[str], seen: Collection[str], roles: RoleCatalog
+    invitee: InviteeInput,
+    membership_statuses: Mapping[str, str],
+    invited: Collection[str],
+    seen: Collection[str],
+    roles: RoleCatalog,
 ) -> InviteeDecision:
     line = InviteeDecision(
-        email=wish.email[:MAX_EMAIL_LENGTH], role=wish.role, name=wish.name, verdict="invalid", note=""
+        email=invitee.email[:MAX_EMAIL_LENGTH], role=invitee.role, name=invitee.name, verdict="invalid", note=""
     )
     try:
-        line = replace(line, email=validate_email(wish.email), name=validate_name(wish.name))
-        validate_role(roles, wish.role)
-    except InvitationRefusedError as refused:
-        return replace(line, name=None, note=str(refused))
+        line = replace(line, email=validate_email(invitee.email), name=validate_name(invitee.name))
+        validate_role(roles, invitee.role)
+    except InvitationRefusedError as error:
+        return replace(line, name=None, note=error.words)
     address = canonicalize_email(line.email)
     if address in seen:
         return _with_verdict(line, "duplicate")
-    known = standing.get(address)
-    if known in ("member", "deactivated"):
-        return replace(line, verdict="member", note=VERDICT_NOTES[known])
+    status = membership_statuses.get(address)
+    if status in ("member", "deactivated"):
+        return replace(line, verdict="member", note=VERDICT_NOTES[status])
     if address in invited:
         return _with_verdict(line, "invited")
-    return _with_verdict(line, "former" if known else "new")
+    return _with_verdict(line, "former" if status else "new")
 
 
 def _with_verdict(line: InviteeDecision, verdict: InviteeVerdict) -> InviteeDecision:
     return replace(line, verdict=verdict, note=VERDICT_NOTES[verdict])
+
+
+def parse_invitees(text: str, *, role: str = MEMBER_ROLE, roles: RoleCatalog = UNKNOWN_ROLES) -> list[InviteeInput]:
+    """Return the people that a text names: CSV if its first line has a column `email`, else addresses in any order.
+
+    `role` is the role of people for whom the text names none; `roles` are the roles of the organization.
+
+    Raises:
+        InvitationRefusedError: the text is too long, is not valid CSV, or names nobody.
+    """
+    if len(text) > MAX_TEXT_LENGTH:
+        raise InvitationRefusedError(lazy_gettext("This list is too long."), code="too_many", field="text")
+    try:
+        found = _parse_csv(text, role, roles) if _parse_csv_header(_first_line(text)) else _parse_plain_text(text, role)
+    except csv.Error as error:
+        raise InvitationRefusedError(
+            lazy_gettext("This CSV cannot be read: %(error)s.", error=error), code="invalid_csv", field="text"
+        ) from error
+    if not found:
+        raise InvitationRefusedError(lazy_gettext("There is no address in this list."), code="nobody", field="text")
+    if len(found) > MAX_INVITEES:
+        message = lazy_gettext(
+            "This list has %(count)s addresses, but at most %(max)s can be invited at once.",
+            count=len(found),
+            max=MAX_INVITEES,
+        )
+        raise InvitationRefusedError(message, code="too_many", field="text")
+    return found
 
 
 def _first_line(text: str) -> str:
@@ -285,7 +301,7 @@ def _first_line(text: str) -> str:
 
 
 def _parse_csv_header(line: str) -> list[str] | None:
-    """What each column of a CSV's head is for; None where it is no head."""
+    """Return the field of each column (empty if ignored), or None if the line is not a CSV header."""
     cells = next(csv.reader([line], delimiter=_detect_delimiter(line)), [])
     columns = [_CSV_COLUMNS.get(cell.strip().lower(), "") for cell in cells]
     return columns if "email" in columns else None
@@ -297,14 +313,14 @@ def _detect_delimiter(line: str) -> str:
 
 def _parse_csv(text: str, role: str, roles: RoleCatalog) -> list[InviteeInput]:
     text = text.lstrip("\ufeff \t\r\n")
-    head = _first_line(text)
-    columns = _parse_csv_header(head) or []
+    header = _first_line(text)
+    columns = _parse_csv_header(header) or []
     found = []
-    for cells in list(csv.reader(io.StringIO(text), delimiter=_detect_delimiter(head)))[1:]:
+    for cells in list(csv.reader(io.StringIO(text), delimiter=_detect_delimiter(header)))[1:]:
         row = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column}
         if any(row.values()):
-            wanted = roles.find_key(row["role"]) if row.get("role") else role
-            found.append(InviteeInput(email=row.get("email", ""), role=wanted, name=row.get("name") or None))
+            row_role = roles.key_of(row["role"]) if row.get("role") else role
+            found.append(InviteeInput(email=row.get("email", ""), role=row_role, name=row.get("name") or None))
     return found
 
 
@@ -312,19 +328,14 @@ def _parse_plain_text(text: str, role: str) -> list[InviteeInput]:
     return [InviteeInput(email=email, role=role, name=name) for email, name in _parse_addresses(text)]
 
 
-_ADDRESS_TOKEN_PATTERN = re.compile(
-    r'"(?P<quoted>(?:[^"\\\n]|\\.)*)"|<(?P<angle>[^<>\n]*)>|(?P<separator>[,;\t\n])|(?P<word>[^\s,;<"]+|[<"])'
-)
-
-
 def _parse_addresses(text: str) -> list[tuple[str, str | None]]:
-    """Read the addresses of a text, each with its name where one stands before `<address>`.
+    """Return the addresses of a text, each with the name before `<address>` if there is one.
 
-    A name may be quoted, and may hold a comma (`Roe, Richard <richard@x.com>`); entries end at a comma, a semicolon, a
-    tab or a line. What is no address is given back as one, so that nothing that was typed gets lost.
+    A name may be quoted, and may contain a comma (`Roe, Richard <richard@x.com>`). Entries end at a comma, a semicolon,
+    a tab or a line end. Words that are no address are returned as addresses, so that no input is dropped.
     """
     found: list[tuple[str, str | None]] = []
-    name: list[str] = []  # words since the last address that may be the name of the next one
+    name: list[str] = []  # words since the last address: possibly the next one's name
     for token in _ADDRESS_TOKEN_PATTERN.finditer(text):
         kind, value = token.lastgroup, token[token.lastgroup or 0]
         if kind == "angle":
@@ -351,5 +362,5 @@ def _join_name(words: Sequence[str]) -> str | None:
 
 
 def _treat_as_addresses(words: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Give back words that are nobody's name, each as an address that is none."""
+    """Return words that are no name as (invalid) addresses, so that they are reported."""
     return [(it, None) for it in words if it != ","]

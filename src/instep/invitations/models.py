@@ -1,19 +1,40 @@
 """Types of invitations; batch progress and invitation history derived from operations."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from msgspec import Struct
 
+from instep.core.i18n import lazy_gettext
 from instep.domain.models import MEMBER_ROLE, ClerkInvitation
-from instep.domain.ports import ApplicationInvitationsApi, ClerkReader, OrganizationsApi
 from instep.operations.workflow import JsonObject, Operation
 
+SEND_KIND = "invitation.send"
+RESEND_KIND = "invitation.resend"
+REVOKE_KIND = "invitation.revoke"
+BATCH_KIND = "invitation.batch"
+BATCH_PART_KIND = "invitation.bulk"
+APPLICATION_INVITE_KIND = "application.invite"
+APPLICATION_RESEND_KIND = "application.resend"
+APPLICATION_REVOKE_KIND = "application.revoke"
+LINK_COPIED_ACTION = "invitation.link_copied"
+
+ALL_STATUSES = ("pending", "accepted", "revoked", "expired")
 DEFAULT_EXPIRY_DAYS = 7
+MAX_EXPIRY_DAYS = 365
+BULK_CALL_SIZE = 10
+OPERATION_METADATA_KEY = "instep_operation"
+NAME_METADATA_KEY = "name"
+LOST_INVITATION_MESSAGE = lazy_gettext(
+    "The old invitation was revoked, but the new one could not be created. Send it again."
+)
 
 
 class ApplicationInvitationRequest(Struct, frozen=True, kw_only=True):
-    """An invitation to the application. `role` is theirs in it, or in `organization`: a local one (id or slug)."""
+    """An invitation to the application.
+
+    `role` is a role of the application, or of `organization` (id or slug of a local organization) where that is given.
+    """
 
     email: str
     role: str = "member"
@@ -22,16 +43,74 @@ class ApplicationInvitationRequest(Struct, frozen=True, kw_only=True):
     notify: bool = True
 
 
-APPLICATION_INVITE_KIND = "application.invite"
-APPLICATION_RESEND_KIND = "application.resend"
-APPLICATION_REVOKE_KIND = "application.revoke"
-BATCH_KIND = "invitation.batch"
-BATCH_PART_KIND = "invitation.bulk"
+class InvitationSendRecord(Struct, frozen=True, kw_only=True):
+    """A sent or scheduled invitation that counts against the limits: time, sender and canonical addresses.
+
+    `is_here`: it was sent in the organization that is being checked.
+    """
+
+    sent_at: int
+    actor: str
+    is_here: bool
+    is_resend: bool
+    emails: tuple[str, ...]
+
+
+class AddressMembershipStatus(Struct, frozen=True, kw_only=True):
+    """Membership status of an address in one organization: `member`, `deactivated` or `former`."""
+
+    email: str
+    status: str
+
+
+# Lists of invitees and batches
+
+
+class InviteeInput(Struct, frozen=True, kw_only=True):
+    """A person to invite, as entered."""
+
+    email: str
+    role: str = MEMBER_ROLE
+    name: str | None = None
+
+
+InviteeVerdict = Literal["new", "former", "member", "invited", "invalid", "duplicate", "over_seats"]
+INVITABLE_VERDICTS = ("new", "former")
+
+
+class InviteeDecision(Struct, frozen=True, kw_only=True):
+    """Decision about one invitee: the verdict, and a sentence that explains it."""
+
+    email: str
+    role: str
+    name: str | None
+    verdict: InviteeVerdict
+    note: str
+
+    @property
+    def is_sent(self) -> bool:
+        """Return whether this person would be invited."""
+        return self.verdict in INVITABLE_VERDICTS
+
+
+class InvitationBatchPreview(Struct, frozen=True, kw_only=True):
+    """Preview of a batch: a decision per invitee, the number that would be sent, and the seats.
+
+    `refusal` is the reason why the batch cannot be sent now, if any.
+    """
+
+    lines: tuple[InviteeDecision, ...]
+    sent: int
+    seats: int | None
+    seats_used: int
+    refusal: str | None
+
+
 BatchRowStatus = Literal["queued", "sent", "refused", "skipped"]
 
 
 class InvitationBatchRowResult(Struct, frozen=True, kw_only=True):
-    """One address of a batch and how it stands. `code` and `reason` say why it was refused or skipped."""
+    """Result of one address of a batch. `code` and `reason` explain `refused` and `skipped`."""
 
     email: str
     role: str
@@ -43,7 +122,7 @@ class InvitationBatchRowResult(Struct, frozen=True, kw_only=True):
 
 
 class InvitationBatchProgress(Struct, frozen=True, kw_only=True):
-    """Many invitations. `id` is that of the operation which asked for them; `done` counts what is not queued."""
+    """Progress of a batch. `id` is the id of its operation; `done` counts the rows that are not queued."""
 
     id: str
     organization_id: str
@@ -55,23 +134,23 @@ class InvitationBatchProgress(Struct, frozen=True, kw_only=True):
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is queued any more."""
+        """Return whether no row is queued."""
         return self.done == self.total
 
 
-def get_batch_part_target(batch: str, number: int) -> str:
-    """What one part of a batch is about."""
-    return f"batch:{batch}:{number}"
+def get_batch_part_target(batch_id: str, number: int) -> str:
+    """Return the operation target of one part of a batch."""
+    return f"batch:{batch_id}:{number}"
 
 
 def split_into_parts(rows: Sequence[JsonObject]) -> list[list[JsonObject]]:
-    """The rows that are to be sent, by tens."""
-    wanted = [row for row in rows if not row.get("code")]
-    return [wanted[at : at + BULK_CALL_SIZE] for at in range(0, len(wanted), BULK_CALL_SIZE)]
+    """Return the rows to send, in parts of ten, as many as one bulk call takes."""
+    to_send = [row for row in rows if not row.get("code")]
+    return [to_send[start : start + BULK_CALL_SIZE] for start in range(0, len(to_send), BULK_CALL_SIZE)]
 
 
 def build_batch_progress(operation: Operation, parts: Sequence[Operation]) -> InvitationBatchProgress:
-    """How a batch stands, by the operation that asked for it and those that carry it out."""
+    """Build the progress of a batch from its operation and the operations of its parts."""
     outcomes = {
         row["n"]: outcome for part in parts for row, outcome in zip(*_list_rows_and_outcomes(part), strict=True)
     }
@@ -88,133 +167,29 @@ def build_batch_progress(operation: Operation, parts: Sequence[Operation]) -> In
 
 
 def list_part_results(part: Operation) -> list[Any]:
-    """What is known of each row of a part: an invitation, a refusal (with a code), or nothing yet."""
-    made = part.done.get("bulk", {}).get("rows") or [None] * len(part.intent["rows"])
-    rest = part.done.get("rest", {}).get("rows") or made
-    return [one or other for one, other in zip(made, rest, strict=True)]
+    """Return a result per row of a part: an invitation, a refusal (has a `code`), or None while unknown."""
+    created = part.done.get("bulk", {}).get("rows") or [None] * len(part.intent["rows"])
+    remaining = part.done.get("rest", {}).get("rows") or created
+    return [one or other for one, other in zip(created, remaining, strict=True)]
 
 
 def _list_rows_and_outcomes(part: Operation) -> tuple[list[JsonObject], list[Any]]:
-    ended = None if part.state in ("open", "settled") else {"code": part.code or part.state, "reason": part.reason}
-    return part.intent["rows"], [it or ended for it in list_part_results(part)]
+    failure = None if part.state in ("open", "settled") else {"code": part.code or part.state, "reason": part.reason}
+    return part.intent["rows"], [result or failure for result in list_part_results(part)]
 
 
 def _build_row_result(row: JsonObject, outcome: Any) -> InvitationBatchRowResult:
-    known = {"email": row["email"], "role": row["role"], "name": row.get("name")}
+    fields = {"email": row["email"], "role": row["role"], "name": row.get("name")}
     if row.get("code"):
-        return InvitationBatchRowResult(**known, status="skipped", code=row["code"], reason=row.get("reason"))
+        return InvitationBatchRowResult(**fields, status="skipped", code=row["code"], reason=row.get("reason"))
     if outcome is None:
-        return InvitationBatchRowResult(**known, status="queued")
+        return InvitationBatchRowResult(**fields, status="queued")
     if outcome.get("code"):
-        return InvitationBatchRowResult(**known, status="refused", code=outcome["code"], reason=outcome.get("reason"))
-    return InvitationBatchRowResult(**known, status="sent", invitation_id=outcome["id"])
+        return InvitationBatchRowResult(**fields, status="refused", code=outcome["code"], reason=outcome.get("reason"))
+    return InvitationBatchRowResult(**fields, status="sent", invitation_id=outcome["id"])
 
 
-class ClerkInvitationsApi(OrganizationsApi, ClerkReader, ApplicationInvitationsApi, Protocol):
-    """What this slice needs of the provider."""
-
-
-class InvitationRequest(Struct, frozen=True, kw_only=True):
-    """An invitation as someone asks for it. `role` None: the default one; `notify` False: send no mail."""
-
-    email: str
-    role: str | None = None
-    expires_in_days: int = DEFAULT_EXPIRY_DAYS
-    notify: bool = True
-    name: str | None = None
-
-
-BULK_CALL_SIZE = 10
-
-
-class InvitationSendRecord(Struct, frozen=True, kw_only=True):
-    """What was asked for before: when, by whom, to which addresses (lower case), and whether in this organization."""
-
-    at: int
-    actor: str
-    is_here: bool
-    is_resend: bool
-    emails: tuple[str, ...]
-
-
-LINK_COPIED_ACTION = "invitation.link_copied"
-InviteeVerdict = Literal["new", "former", "member", "invited", "invalid", "duplicate", "over_seats"]
-
-
-class InviteeDecision(Struct, frozen=True, kw_only=True):
-    """What would become of one wish: `verdict`, and a sentence about it."""
-
-    email: str
-    role: str
-    name: str | None
-    verdict: InviteeVerdict
-    note: str
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether this one would be invited."""
-        return self.verdict in INVITABLE_VERDICTS
-
-
-class InvitationBatchPreview(Struct, frozen=True, kw_only=True):
-    """What a list would do: a line for each, how many would be sent, the seats, and why it can't be sent now."""
-
-    lines: tuple[InviteeDecision, ...]
-    sent: int
-    seats: int | None
-    seats_used: int
-    refusal: str | None
-
-
-INVITABLE_VERDICTS = ("new", "former")
-
-
-class InviteeInput(Struct, frozen=True, kw_only=True):
-    """Someone who is to be invited, as it was written."""
-
-    email: str
-    role: str = MEMBER_ROLE
-    name: str | None = None
-
-
-RESEND_KIND = "invitation.resend"
-LOST_INVITATION_MESSAGE = "The old invitation is revoked, and the new one could not be made: send it again."
-
-
-def is_lost(operation: Operation) -> bool:
-    """Whether the old invitation was revoked by this, and the new one is not there (as far as is kept)."""
-    return "create" not in operation.done and bool(operation.done.get("revoke"))
-
-
-REVOKE_KIND = "invitation.revoke"
-MAX_EXPIRY_DAYS = 365
-SEND_KIND = "invitation.send"
-OPERATION_METADATA_KEY = "instep_operation"
-NAME_METADATA_KEY = "name"
-ALL_STATUSES = ("pending", "accepted", "revoked", "expired")
-
-
-class LostInvitation(Struct, frozen=True, kw_only=True):
-    """An invitation that was revoked to be sent again, and whose new one is not there. Times are Unix milliseconds.
-
-    `is_tried` says that the worker tries again by itself; otherwise a person must (retry `operation`).
-    """
-
-    operation: str
-    invitation: str
-    email: str
-    role: str
-    reason: str
-    is_retrying: bool
-    at: int
-
-
-class AddressMembershipStatus(Struct, frozen=True, kw_only=True):
-    """What an address is in one organization: `member`, `deactivated` or `former`."""
-
-    email: str
-    status: str
-
+# History of an invitation
 
 InvitationHistoryEventType = Literal[
     "asked", "sent", "link_copied", "resent", "lost", "revoked", "expired", "accepted", "member_made", "first_seen"
@@ -222,119 +197,131 @@ InvitationHistoryEventType = Literal[
 
 
 class InvitationHistoryEvent(Struct, frozen=True, kw_only=True):
-    """One thing that happened to an invitation. `actor` is who did it here; None where it was done elsewhere.
+    """Event in the history of an invitation. `actor` is None for changes made outside of instep.
 
-    `invitation` is Clerk's id of it; of a resend, the new one, and `previous` the old.
+    `invitation_id` is Clerk's id; for a resend it is the new one, and `previous_invitation_id` the old one.
     """
 
     at: int
     what: InvitationHistoryEventType
     actor: str | None = None
-    invitation: str | None = None
-    previous: str | None = None
+    invitation_id: str | None = None
+    previous_invitation_id: str | None = None
+
+
+class InvitationHistory(Struct, frozen=True, kw_only=True):
+    """History of an invitation, oldest event first; `names` are the actors' display names by id."""
+
+    email: str
+    events: tuple[InvitationHistoryEvent, ...]
+    names: dict[str, str]
 
 
 class InvitationLinkCopy(Struct, frozen=True, kw_only=True):
-    """A link that was copied: when, by whom, of which invitation."""
+    """Audit record of a copied invitation link."""
 
-    at: int
+    copied_at: int
     actor: str
-    invitation: str
+    invitation_id: str
 
 
 class InviteeMembership(Struct, frozen=True, kw_only=True):
-    """A person's belonging: when Clerk says it began, when our row was made, when they were first seen here."""
+    """Membership of an invitee: the start according to Clerk, the insertion of our row, the first session here."""
 
     user_id: str
     joined_at: int
-    made_at: int | None
+    created_at: int | None
     first_seen_at: int | None
 
 
 class InvitationHistorySources(Struct, frozen=True, kw_only=True):
-    """Everything that is known of the invitations of one address."""
+    """Records about the invitations of one address, from Clerk and from the database."""
 
     invitations: Sequence[ClerkInvitation]
     operations: Sequence[Operation]
-    copied: Sequence[InvitationLinkCopy]
-    joined: InviteeMembership | None
+    link_copies: Sequence[InvitationLinkCopy]
+    membership: InviteeMembership | None
 
 
-def build_history(id: str, facts: InvitationHistorySources, *, now: int) -> list[InvitationHistoryEvent]:
-    """What happened to the invitation `id`, to those before it and to those that followed it, oldest first."""
-    chain = find_resend_chain(id, facts.operations)
-    events = [*_list_operation_events(chain, facts), *_list_clerk_events(chain, facts, now)]
+def is_lost(operation: Operation) -> bool:
+    """Return whether a resend revoked the old invitation and has not recorded a new one."""
+    return "create" not in operation.done and bool(operation.done.get("revoke"))
+
+
+def build_history(invitation_id: str, sources: InvitationHistorySources, *, now: int) -> list[InvitationHistoryEvent]:
+    """Return the events of an invitation and of those linked to it by resends, oldest first."""
+    chain = find_resend_chain(invitation_id, sources.operations)
+    events = [*_list_operation_events(chain, sources), *_list_clerk_events(chain, sources, now)]
     events += [
-        InvitationHistoryEvent(at=it.at, what="link_copied", actor=it.actor, invitation=it.invitation)
-        for it in facts.copied
-        if it.invitation in chain
+        InvitationHistoryEvent(
+            at=copy.copied_at, what="link_copied", actor=copy.actor, invitation_id=copy.invitation_id
+        )
+        for copy in sources.link_copies
+        if copy.invitation_id in chain
     ]
-    is_accepted = any(it.status == "accepted" and it.clerk_id in chain for it in facts.invitations)
-    events += _list_membership_events(facts.joined) if facts.joined and is_accepted else []
-    return sorted(events, key=lambda it: it.at)
+    is_accepted = any(it.status == "accepted" and it.clerk_id in chain for it in sources.invitations)
+    events += _list_membership_events(sources.membership) if sources.membership and is_accepted else []
+    return sorted(events, key=lambda event: event.at)
 
 
-def find_resend_chain(id: str, operations: Sequence[Operation]) -> set[str]:
-    """The ids of the invitations that are one: each was made by sending another of them again."""
+def find_resend_chain(invitation_id: str, operations: Sequence[Operation]) -> set[str]:
+    """Return the ids of the invitations that are linked to this one by resends, itself included."""
     links = [(it.intent["invitation"], _get_created_id(it)) for it in operations if it.kind == RESEND_KIND]
-    chain = {id}
+    chain = {invitation_id}
     for _ in links:
         chain |= {one for old, new in links if {old, new} & chain for one in (old, new) if one}
     return chain
 
 
 def list_operation_ids(invitations: Sequence[ClerkInvitation]) -> list[str]:
-    """The ids of the operations that made these invitations, as far as they say so."""
+    """Return the ids of the operations that created these invitations, from their private metadata."""
     marks = [it.private_metadata.get(OPERATION_METADATA_KEY) for it in invitations]
     return [mark.partition(":")[0] for mark in marks if isinstance(mark, str)]
 
 
-def _list_operation_events(chain: set[str], facts: InvitationHistorySources) -> Iterator[InvitationHistoryEvent]:
-    made = {mark: it.clerk_id for it in facts.invitations for mark in list_operation_ids([it])}
-    for it in facts.operations:
-        old, new = it.intent.get("invitation"), _get_created_id(it) or made.get(it.id)
+def _list_operation_events(chain: set[str], sources: InvitationHistorySources) -> Iterator[InvitationHistoryEvent]:
+    created = {mark: it.clerk_id for it in sources.invitations for mark in list_operation_ids([it])}
+    for it in sources.operations:
+        old, new = it.intent.get("invitation"), _get_created_id(it) or created.get(it.id)
         if it.kind in (SEND_KIND, BATCH_PART_KIND) and new in chain:
-            yield InvitationHistoryEvent(at=it.asked_at, what="asked", actor=it.actor, invitation=new)
+            yield InvitationHistoryEvent(at=it.asked_at, what="asked", actor=it.actor, invitation_id=new)
         elif it.kind == RESEND_KIND and old in chain and new:
-            yield InvitationHistoryEvent(at=it.changed_at, what="resent", actor=it.actor, invitation=new, previous=old)
+            yield InvitationHistoryEvent(
+                at=it.changed_at, what="resent", actor=it.actor, invitation_id=new, previous_invitation_id=old
+            )
         elif it.kind == RESEND_KIND and old in chain and is_lost(it):
-            yield InvitationHistoryEvent(at=it.changed_at, what="lost", actor=it.actor, invitation=old)
+            yield InvitationHistoryEvent(at=it.changed_at, what="lost", actor=it.actor, invitation_id=old)
         elif it.kind == REVOKE_KIND and old in chain and it.state == "settled":
-            yield InvitationHistoryEvent(at=it.changed_at, what="revoked", actor=it.actor, invitation=old)
+            yield InvitationHistoryEvent(at=it.changed_at, what="revoked", actor=it.actor, invitation_id=old)
 
 
-def _list_clerk_events(chain: set[str], facts: InvitationHistorySources, now: int) -> Iterator[InvitationHistoryEvent]:
-    ours = {it.intent.get("invitation") for it in facts.operations if it.done.get("revoke")}
-    remade = {_get_created_id(it) for it in facts.operations if it.kind == RESEND_KIND}
-    for it in facts.invitations:
+def _list_clerk_events(
+    chain: set[str], sources: InvitationHistorySources, now: int
+) -> Iterator[InvitationHistoryEvent]:
+    revoked_here = {it.intent.get("invitation") for it in sources.operations if it.done.get("revoke")}
+    resent_here = {_get_created_id(it) for it in sources.operations if it.kind == RESEND_KIND}
+    for it in sources.invitations:
         if it.clerk_id not in chain:
             continue
-        if it.clerk_id not in remade:
-            yield InvitationHistoryEvent(at=it.created_at, what="sent", invitation=it.clerk_id)
-        is_over = it.expires_at is not None and it.expires_at <= now
-        if it.status == "expired" or (it.status == "pending" and is_over):
-            yield InvitationHistoryEvent(at=it.expires_at or it.updated_at, what="expired", invitation=it.clerk_id)
+        if it.clerk_id not in resent_here:
+            yield InvitationHistoryEvent(at=it.created_at, what="sent", invitation_id=it.clerk_id)
+        has_expired = it.expires_at is not None and it.expires_at <= now
+        if it.status == "expired" or (it.status == "pending" and has_expired):
+            yield InvitationHistoryEvent(at=it.expires_at or it.updated_at, what="expired", invitation_id=it.clerk_id)
         elif it.status == "accepted":
-            yield InvitationHistoryEvent(at=it.updated_at, what="accepted", invitation=it.clerk_id)
-        elif it.status == "revoked" and it.clerk_id not in ours:
-            yield InvitationHistoryEvent(at=it.updated_at, what="revoked", invitation=it.clerk_id)
+            yield InvitationHistoryEvent(at=it.updated_at, what="accepted", invitation_id=it.clerk_id)
+        elif it.status == "revoked" and it.clerk_id not in revoked_here:
+            yield InvitationHistoryEvent(at=it.updated_at, what="revoked", invitation_id=it.clerk_id)
 
 
-def _list_membership_events(joined: InviteeMembership) -> list[InvitationHistoryEvent]:
-    made = InvitationHistoryEvent(at=joined.made_at or joined.joined_at, what="member_made", actor=joined.user_id)
-    if joined.first_seen_at is None or joined.first_seen_at < joined.joined_at:
-        return [made]
-    return [made, InvitationHistoryEvent(at=joined.first_seen_at, what="first_seen", actor=joined.user_id)]
+def _list_membership_events(membership: InviteeMembership) -> list[InvitationHistoryEvent]:
+    user_id, joined_at, first_seen_at = membership.user_id, membership.joined_at, membership.first_seen_at
+    events = [InvitationHistoryEvent(at=membership.created_at or joined_at, what="member_made", actor=user_id)]
+    if first_seen_at is not None and first_seen_at >= joined_at:
+        events.append(InvitationHistoryEvent(at=first_seen_at, what="first_seen", actor=user_id))
+    return events
 
 
 def _get_created_id(operation: Operation) -> str | None:
-    made: str | None = operation.done.get("create", {}).get("id")
-    return made
-
-
-class InvitationHistory(Struct, frozen=True, kw_only=True):
-    """What happened to an invitation, oldest first; `names` are what to call whoever did it."""
-
-    email: str
-    events: tuple[InvitationHistoryEvent, ...]
-    names: dict[str, str]
+    created_id: str | None = operation.done.get("create", {}).get("id")
+    return created_id

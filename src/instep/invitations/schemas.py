@@ -5,10 +5,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from instep.domain.roles import RoleCatalog
-from instep.invitations.bulk_service import MAX_INVITEES, parse_invitees
-from instep.invitations.models import DEFAULT_EXPIRY_DAYS, MAX_EXPIRY_DAYS, InviteeInput
-from instep.invitations.policies import MAX_NAME_LENGTH, validate_role
+from instep.invitations.bulk_service import MAX_INVITEES, MAX_TEXT_LENGTH
+from instep.invitations.models import DEFAULT_EXPIRY_DAYS, MAX_EXPIRY_DAYS
+from instep.invitations.policies import MAX_NAME_LENGTH
 
 EmailAddress = Annotated[str, Field(min_length=3, max_length=320, examples=["maya@example.com"])]
 RoleKey = Annotated[str, Field(min_length=1, max_length=200)]
@@ -18,9 +17,9 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_lengt
 
 
 class InvitationCreate(BaseModel):
-    """One address and the role it is invited to (none: the instance's default one).
+    """A person to invite. Without `role` they get the default role.
 
-    `notify` false: only make the link, send no mail.
+    `notify` false: only create the link, send no email.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,7 +32,7 @@ class InvitationCreate(BaseModel):
 
 
 class Invitee(BaseModel):
-    """One of many."""
+    """A person in a list."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,32 +42,28 @@ class Invitee(BaseModel):
 
 
 class InviteeList(BaseModel):
-    """Many people: `invitations`, or `text` (addresses separated by space, comma, semicolon or line; or CSV with the
-    columns email, role, name). `role` is for those who have none of their own."""
+    """A list of people: `invitations`, or `text`.
+
+    The text is addresses separated by spaces, commas, semicolons or lines, or CSV with the columns email, role, name.
+    `role` is for people without a role of their own.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     invitations: Annotated[list[Invitee] | None, Field(min_length=1, max_length=MAX_INVITEES)] = None
-    text: Annotated[str | None, Field(max_length=200_000)] = None
+    text: Annotated[str | None, Field(max_length=MAX_TEXT_LENGTH)] = None
     role: RoleKey | None = None
-
-    def wishes(self, roles: RoleCatalog) -> list[InviteeInput]:
-        """The people, in the order of the list. Raises InvitationRefusedError."""
-        role = validate_role(roles, self.role)
-        if self.invitations is None:
-            return parse_invitees(self.text or "", role=role, roles=roles)
-        return [InviteeInput(email=it.email, role=it.role or role, name=it.name) for it in self.invitations]
 
 
 class BulkInvitationCreate(InviteeList):
-    """Many people who are to be invited."""
+    """A list of people to invite."""
 
     expires_in_days: ExpiryDays = DEFAULT_EXPIRY_DAYS
     notify: bool = True
 
 
 class InvitationResendOptions(BaseModel):
-    """How to send again. `notify` false: only make the new link."""
+    """Options of resending. `notify` false: only create the new link, send no email."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,7 +71,7 @@ class InvitationResendOptions(BaseModel):
 
 
 class Invitation(BaseModel):
-    """An invitation as Clerk made it."""
+    """An invitation to an organization."""
 
     id: str
     email: str
@@ -87,13 +82,13 @@ class Invitation(BaseModel):
 
 
 class InvitationLink(BaseModel):
-    """The secret address by which an invitation is accepted. Whoever has it can join."""
+    """The secret link that accepts an invitation. Anyone who has it can join."""
 
     url: str
 
 
 class InvitationPreviewRow(BaseModel):
-    """What would become of one."""
+    """Decision about one person of a list, with an explanation in `note`."""
 
     email: str
     role: str
@@ -103,7 +98,7 @@ class InvitationPreviewRow(BaseModel):
 
 
 class InvitationPreview(BaseModel):
-    """What a list would do. `refusal` says why it can't be sent now, where it can't."""
+    """Preview of a list. `refusal` is the reason why it cannot be sent now, if any."""
 
     lines: list[InvitationPreviewRow]
     sent: int
@@ -113,7 +108,7 @@ class InvitationPreview(BaseModel):
 
 
 class InvitationBatchRow(BaseModel):
-    """What became of one row."""
+    """Result of one row. `code` and `reason` explain `refused` and `skipped`."""
 
     email: str
     role: str
@@ -125,7 +120,7 @@ class InvitationBatchRow(BaseModel):
 
 
 class InvitationBatch(BaseModel):
-    """Many invitations, and how far they are: `done` of `total`."""
+    """A batch of invitations and its progress: `done` of `total` rows."""
 
     id: str
     organization_id: str
@@ -138,7 +133,7 @@ class InvitationBatch(BaseModel):
 
 
 class InvitationTimelineEvent(BaseModel):
-    """One thing that happened. `actor` is who did it, where it was done here."""
+    """An event in the history of an invitation. `actor` is null for changes made outside of instep."""
 
     at: str | None
     what: Literal[
@@ -151,13 +146,14 @@ class InvitationTimelineEvent(BaseModel):
 
 
 class InvitationTimeline(BaseModel):
-    """The story of an invitation across its resends, oldest first."""
+    """History of an invitation across its resends, oldest event first."""
 
     email: str
     events: list[InvitationTimelineEvent]
 
 
 def _get_body_kind(body: Any) -> str:
+    """Return `many` for a body with a list of people, else `one`."""
     names = body if isinstance(body, dict) else vars(body) if isinstance(body, BaseModel) else {}
     return "many" if "invitations" in names or "text" in names else "one"
 
@@ -170,18 +166,18 @@ InvitationStatus = Literal["pending", "accepted", "revoked", "expired"]
 
 
 class ApplicationInvitationCreate(BaseModel):
-    """Someone who is to be invited to the application.
+    """A person to invite to the application.
 
-    Without `organization`, `role` is theirs in the application (`admin`: of this installation); with it, a local
-    organization's id or slug, they become a member there, with this role, when they sign up.
+    Without `organization`, `role` is a role of the application (`admin`: an instance admin). With the id or slug of a
+    local organization, the person becomes a member there, with this role, when they sign up.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    email: Annotated[str, Field(min_length=3, max_length=320, examples=["maya@example.com"])]
+    email: EmailAddress
     role: Annotated[str, Field(min_length=1, max_length=64)] = "member"
     organization: Annotated[str | None, Field(max_length=200)] = None
-    expires_in_days: Annotated[int, Field(ge=1, le=MAX_EXPIRY_DAYS)] = DEFAULT_EXPIRY_DAYS
+    expires_in_days: ExpiryDays = DEFAULT_EXPIRY_DAYS
     notify: bool = True
 
 
@@ -198,6 +194,6 @@ class ApplicationInvitation(BaseModel):
 
 
 class ApplicationInvitationList(BaseModel):
-    """The newest invitations to the application."""
+    """Invitations to the application, newest first."""
 
     data: list[ApplicationInvitation]

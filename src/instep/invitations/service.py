@@ -1,5 +1,6 @@
 """Invite people; resend and revoke invitations, copy their links and read their history."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,461 +15,388 @@ from instep.core.errors import InstepError
 from instep.core.i18n import lazy_gettext
 from instep.domain.emails import canonicalize_email
 from instep.domain.errors import CONFLICT, FORBIDDEN, ClerkRejectedError
-from instep.domain.models import ClerkId, ClerkInvitation
+from instep.domain.models import ClerkId, ClerkInvitation, LostInvitation
 from instep.domain.ports import ClerkReader, OrganizationsApi
 from instep.invitations import models, policies, repository, workflows
-from instep.invitations.application_service import ApplicationInvitationService
-from instep.invitations.bulk_service import BulkInvitationService
-from instep.invitations.models import (
-    ALL_STATUSES,
-    DEFAULT_EXPIRY_DAYS,
-    LINK_COPIED_ACTION,
-    ClerkInvitationsApi,
-    InvitationHistory,
-    InvitationHistorySources,
-    InvitationRequest,
-    build_history,
-    list_operation_ids,
-)
+from instep.invitations.models import ALL_STATUSES, DEFAULT_EXPIRY_DAYS, InvitationHistory
 from instep.invitations.policies import (
     InvitationRefusedError,
     authorize_organization_admin,
     build_not_pending_error,
     convert_clerk_error,
-    get_expiry_days,
     get_inviter_id,
     get_operation_target,
-    parse_invitation_id,
-    validate_email,
-    validate_expiry_days,
-    validate_name,
-    validate_role,
 )
-from instep.invitations.repository import list_recent_send_records
 from instep.mirror.repository import count_members
 from instep.operations.executor import OperationExecutor
 from instep.operations.repository import reopen_operation
 from instep.operations.workflow import Operation, OperationFailedError, OperationRequest
 
-"""Kinds of operations that wait for hours by plan: as many as Clerk takes in one."""
+SEAT_QUOTA_EXCEEDED_CODE = "organization_membership_quota_exceeded"
+ONLY_ADMINS_CAN_RESEND = lazy_gettext("Only admins can resend invitations.")
+ONLY_ADMINS_CAN_REVOKE = lazy_gettext("Only admins can revoke invitations.")
+ONLY_ADMINS_CAN_COPY_LINKS = lazy_gettext("Only admins can copy the link of an invitation.")
+ONLY_ADMINS_CAN_SEE_TIMELINES = lazy_gettext("Only admins can see the timeline of an invitation.")
+_UNREADABLE_INVITATION = lazy_gettext("This invitation")
 
 
 @dataclass(frozen=True)
-class InvitationSender:
-    """Sends invitations to an organization. `redirect_url` is where an accepted one leads."""
+class InvitationService:
+    """Invite people to an organization; resend and revoke invitations, copy their links and read their history.
+
+    Each changing method is one operation: check the permission, commit the intent, call Clerk, finish both sides in
+    one transaction. `redirect_url` is the page that an accepted invitation leads to; `instance_admins` are the
+    canonical addresses of the instance admins. Errors: InvitationRefusedError (nothing was changed, unless its code is
+    `invitation_lost`), OperationPendingError (the worker finishes it) and ConflictError (another change of the same
+    address is running).
+    """
 
     db: Database
-    runner: OperationExecutor
-    directory: ClerkReader
+    executor: OperationExecutor
+    reader: ClerkReader
+    organizations: OrganizationsApi
     redirect_url: str | None
+    instance_admins: frozenset[str] = frozenset()
     clock: Clock = field(default=system_now)
 
-    async def __call__(
+    async def invite(
         self,
         access: OrganizationAccess,
         *,
         email: str,
         role: str | None = None,
+        name: str | None = None,
         expires_in_days: int = DEFAULT_EXPIRY_DAYS,
+        notify: bool = True,
         idempotency_key: str | None = None,
     ) -> ClerkInvitation:
-        """Invite one address by a mail; see `send`."""
-        wanted = InvitationRequest(email=email, role=role, expires_in_days=expires_in_days)
-        return await self.send(access, wanted, idempotency_key=idempotency_key)
+        """Create an invitation in Clerk, which sends the email unless `notify` is off. `role` None: the default role.
 
-    async def send(
-        self, access: OrganizationAccess, wanted: InvitationRequest, *, idempotency_key: str | None = None
-    ) -> ClerkInvitation:
-        """Invite one address.
-
-        1 the right, the address and the rest are checked; 2 the operation is kept, unless too many were sent; 3 it is
-        carried out: Clerk creates the invitation and sends the mail. Raises InvitationRefusedError (nothing was changed),
-        Unsettled (the worker finds out and finishes) and Busy.
+        Raises:
+            InvitationRefusedError: no permission, an invalid value, a daily limit, or a refusal of Clerk.
         """
-        organization = authorize_organization_admin(access)
-        address = validate_email(wanted.email)
-        name, role = validate_name(wanted.name), validate_role(access.roles, wanted.role)
-        asked = OperationRequest(
+        organization_id = authorize_organization_admin(access)
+        address = policies.validate_email(email)
+        name, role = policies.validate_name(name), policies.validate_role(access.roles, role)
+        request = OperationRequest(
             kind=models.SEND_KIND,
-            target=get_operation_target(organization, address),
+            target=get_operation_target(organization_id, address),
             actor=access.principal.id,
             organization_id=access.organization_id,
             idempotency_key=idempotency_key,
             intent={
-                "organization": organization,
+                "organization": organization_id,
                 "email": address,
                 "role": role,
-                "expires_in_days": validate_expiry_days(wanted.expires_in_days),
-                "notify": wanted.notify,
+                "expires_in_days": policies.validate_expiry_days(expires_in_days),
+                "notify": notify,
                 "inviter": get_inviter_id(access),
                 "redirect_url": self.redirect_url,
                 "private_metadata": {models.NAME_METADATA_KEY: name} if name else {},
             },
         )
-        try:
-            operation = await self.runner.run(asked, opening=partial(self._check, access=access, email=address))
-        except OperationFailedError as failed:
-            raise await InvitationErrorBuilder(self.db, self.directory).of(access, failed) from failed
+        check = partial(self._check_daily_limits, access=access, email=address)
+        operation = await self._run(access, request, check)
         return workflows.deserialize_invitation(operation.done["create"])
 
-    def _check(self, conn: Conn, *, access: OrganizationAccess, email: str) -> None:
-        now = self.clock()
-        sent = list_recent_send_records(conn, access, now=now)
-        policies.check_daily_limits(sent, actor=access.principal.id, emails=[email], now=now)
-
-
-@dataclass(frozen=True)
-class InvitationResender:
-    """Sends invitations again: with the same address, role and metadata, under a new link."""
-
-    db: Database
-    runner: OperationExecutor
-    actor: OrganizationsApi
-    directory: ClerkReader
-    redirect_url: str | None
-    clock: Clock = field(default=system_now)
-
-    async def __call__(
-        self, access: OrganizationAccess, *, invitation: str, notify: bool = True, idempotency_key: str | None = None
+    async def resend(
+        self,
+        access: OrganizationAccess,
+        invitation_id: str,
+        *,
+        notify: bool = True,
+        idempotency_key: str | None = None,
     ) -> ClerkInvitation:
-        """Send one again; gives the new one.
+        """Revoke a pending invitation and create a new one with the same address, role and metadata.
 
-        1 the right is checked and the invitation read in Clerk; 2 the operation is kept with everything that the new
-        one needs, unless the old one is over (told apart), too fresh, or too many were sent; 3 a pending one is
-        revoked, and its link is dead; 4 the new one is made. Raises InvitationRefusedError (`invitation_lost`: revoked and not
-        made anew; else nothing was changed), Unsettled (the worker goes on until it is there) and Busy.
+        An expired one is only created again. Returns the new invitation, which has another link.
+
+        Raises:
+            InvitationRefusedError: no permission; it was accepted or revoked; it was resent less than a minute ago; a
+                daily limit; a refusal of Clerk. Code `invitation_lost`: it was revoked, and the new one not created.
         """
-        organization = authorize_organization_admin(access, doing="send invitations again")
-        found = await find_invitation(self.actor, organization, invitation)
-        inviter = await self.db.read(_choose_inviter_id, access, found)
-        asked = _build_operation_request(access, models.RESEND_KIND, organization, invitation, found, idempotency_key)
-        if found is not None:
-            private = {
-                name: value for name, value in found.private_metadata.items() if name != models.OPERATION_METADATA_KEY
-            }
-            asked.intent.update(
-                role=found.role,
-                status=found.status,
-                expires_in_days=get_expiry_days(found) or DEFAULT_EXPIRY_DAYS,
+        organization_id = authorize_organization_admin(access, message=ONLY_ADMINS_CAN_RESEND)
+        old = await self._find(organization_id, invitation_id)
+        inviter_id = await self.db.read(_choose_inviter_id, access, old)
+        request = _build_request(access, models.RESEND_KIND, organization_id, invitation_id, old, idempotency_key)
+        if old is not None:
+            request.intent.update(
+                role=old.role,
+                status=old.status,
+                expires_in_days=policies.get_expiry_days(old) or DEFAULT_EXPIRY_DAYS,
                 notify=notify,
-                inviter=inviter,
+                inviter=inviter_id,
                 redirect_url=self.redirect_url,
-                public_metadata=found.public_metadata,
-                private_metadata=private,
+                public_metadata=old.public_metadata,
+                private_metadata={
+                    key: value for key, value in old.private_metadata.items() if key != models.OPERATION_METADATA_KEY
+                },
             )
-        try:
-            operation = await self.runner.run(asked, opening=partial(self._check, access=access, found=found))
-        except OperationFailedError as failed:
-            raise await InvitationErrorBuilder(self.db, self.directory).of(access, failed) from failed
+        operation = await self._run(access, request, partial(self._check_can_resend, access=access, old=old))
         return workflows.deserialize_invitation(operation.done["create"])
 
-    async def again(self, access: OrganizationAccess, *, operation: str) -> Operation:
-        """Try anew to make an invitation that got lost: the worker takes it on within a second.
+    async def retry_lost(self, access: OrganizationAccess, operation_id: str) -> Operation:
+        """Reopen the resend operation of a lost invitation; the worker runs it within a second.
 
-        Raises InvitationRefusedError where it is not lost (any more).
+        Raises:
+            InvitationRefusedError: no permission, or the invitation is not lost, or is being retried already.
         """
-        authorize_organization_admin(access, doing="send invitations again")
-        reopened = await self.db.write(self._reopen, access.organization_id, operation)
+        authorize_organization_admin(access, message=ONLY_ADMINS_CAN_RESEND)
+        reopened = await self.db.write(self._reopen, access.organization_id, operation_id)
         if reopened is None:
             raise InvitationRefusedError(
-                "This invitation is not lost, or is tried already.", code="not_lost", status=409
+                lazy_gettext("This invitation is not lost, or is already being retried."),
+                code="not_lost",
+                status=CONFLICT,
             )
         return reopened
 
-    async def list_lost(self, organization_id: str) -> list[models.LostInvitation]:
-        """The invitations of an organization that got lost, newest first."""
-        return await self.db.read(repository.list_lost_invitations, organization_id)
-
-    async def list_cooldowns(self, access: OrganizationAccess) -> dict[str, int]:
-        """The addresses (lower case) whose invitation can't be sent again just yet, and until when."""
-        now = self.clock()
-        sent = await self.db.read(list_recent_send_records, access, now=now)
-        return policies.find_resend_cooldowns(sent, now=now)
-
-    def _reopen(self, conn: Conn, organization_id: str, id: str) -> Operation | None:
-        is_lost = any(it.operation == id for it in repository.list_lost_invitations(conn, organization_id))
-        return reopen_operation(conn, id, now=self.clock()) if is_lost else None
-
-    def _check(self, conn: Conn, *, access: OrganizationAccess, found: ClerkInvitation | None) -> None:
-        now = self.clock()
-        if found is None or found.status not in ("pending", "expired"):
-            raise load_not_pending_error(conn, access, found, now=now)
-        sent = list_recent_send_records(conn, access, now=now)
-        policies.check_resend_cooldown(sent, email=found.email, now=now)
-        policies.check_daily_limits(sent, actor=access.principal.id, emails=[found.email], now=now)
-
-
-@dataclass(frozen=True)
-class InvitationRevoker:
-    """Takes invitations back."""
-
-    db: Database
-    runner: OperationExecutor
-    actor: OrganizationsApi
-    directory: ClerkReader
-    clock: Clock = field(default=system_now)
-
-    async def __call__(
-        self, access: OrganizationAccess, *, invitation: str, idempotency_key: str | None = None
+    async def revoke(
+        self, access: OrganizationAccess, invitation_id: str, *, idempotency_key: str | None = None
     ) -> ClerkInvitation:
-        """Revoke one.
+        """Revoke a pending invitation; its link stops working.
 
-        1 the right is checked and the invitation read in Clerk; 2 the operation is kept, unless it is over (told
-        apart); 3 Clerk revokes it, and its link is dead. Raises InvitationRefusedError (nothing was changed), Unsettled, Busy.
+        Raises:
+            InvitationRefusedError: no permission; it was accepted or revoked, or has expired; a refusal of Clerk.
         """
-        organization = authorize_organization_admin(access, doing="revoke invitations")
-        found = await find_invitation(self.actor, organization, invitation)
-        asked = _build_operation_request(access, models.REVOKE_KIND, organization, invitation, found, idempotency_key)
-        try:
-            operation = await self.runner.run(asked, opening=partial(self._check, access=access, found=found))
-        except OperationFailedError as failed:
-            raise await InvitationErrorBuilder(self.db, self.directory).of(access, failed) from failed
+        organization_id = authorize_organization_admin(access, message=ONLY_ADMINS_CAN_REVOKE)
+        found = await self._find(organization_id, invitation_id)
+        request = _build_request(access, models.REVOKE_KIND, organization_id, invitation_id, found, idempotency_key)
+        operation = await self._run(access, request, partial(self._check_can_revoke, access=access, found=found))
         return workflows.deserialize_invitation(operation.done["revoke"])
 
-    def _check(self, conn: Conn, *, access: OrganizationAccess, found: ClerkInvitation | None) -> None:
-        if found is None or found.status != "pending":
-            raise load_not_pending_error(conn, access, found, now=self.clock())
+    async def copy_link(self, access: OrganizationAccess, invitation_id: str) -> str:
+        """Return the secret link that accepts a pending invitation, after recording the access in the audit.
 
+        A person who opens the link has proved the invited address. So the link to the address of an instance admin is
+        given only to instance admins who are signed in themselves, not to API keys or impersonators.
 
-@dataclass(frozen=True)
-class InvitationLinkReader:
-    """Gives the address by which an invitation is accepted.
-
-    Whoever opens it has proved the invited address. `admins` are the addresses (lower case) that make somebody an
-    instance admin: a link for one of these is for instance admins alone, in person.
-    """
-
-    db: Database
-    actor: OrganizationsApi
-    clock: Clock = field(default=system_now)
-    admins: frozenset[str] = frozenset()
-
-    async def __call__(self, access: OrganizationAccess, *, invitation: str) -> str:
-        """The link of a pending invitation.
-
-        1 the right is checked; 2 the invitation is read in Clerk, and told apart where it is over; 3 the link is read;
-        4 the audit says who has it; only then is it given. Raises InvitationRefusedError.
+        Raises:
+            InvitationRefusedError: no permission; it is not pending; Clerk gives no link.
         """
-        organization = authorize_organization_admin(access, doing="copy the link of an invitation")
-        found = await find_invitation(self.actor, organization, invitation)
+        organization_id = authorize_organization_admin(access, message=ONLY_ADMINS_CAN_COPY_LINKS)
+        found = await self._find(organization_id, invitation_id)
         if found is None or found.status != "pending":
             raise await self.db.read(load_not_pending_error, access, found, now=self.clock())
-        if canonicalize_email(found.email) in self.admins and not _is_signed_in_instance_admin(access.principal):
-            words = "This address belongs to an instance admin. Only the mail gives the link to it."
-            raise InvitationRefusedError(words, code="rights_by_link", status=FORBIDDEN)
-        link = await self.actor.find_accept_url(organization, found.clerk_id)
+        is_admin_address = canonicalize_email(found.email) in self.instance_admins
+        if is_admin_address and not _is_signed_in_instance_admin(access.principal):
+            raise InvitationRefusedError(
+                lazy_gettext("This address belongs to an instance admin. The link is only sent by email."),
+                code="rights_by_link",
+                status=FORBIDDEN,
+            )
+        link = await self.organizations.find_accept_url(organization_id, found.clerk_id)
         if link is None:
-            raise InvitationRefusedError("Clerk gives no link for this invitation.", code="no_link", status=409)
-        await self.db.write(self._record, access, organization, found)
+            raise InvitationRefusedError(
+                lazy_gettext("Clerk gives no link for this invitation."), code="no_link", status=CONFLICT
+            )
+        await self.db.write(self._record_link_copy, access, organization_id, found)
         return link
 
-    def _record(self, conn: Conn, access: OrganizationAccess, organization: ClerkId, found: ClerkInvitation) -> None:
-        entry = NewAuditEntry(
-            actor=access.principal.id,
-            action=LINK_COPIED_ACTION,
-            target=get_operation_target(organization, found.email),
-            organization_id=access.organization_id,
-            details={"invitation": found.clerk_id},
-        )
-        record_entries(conn, [entry], now=self.clock())
+    async def get_timeline(self, access: OrganizationAccess, invitation_id: str) -> InvitationHistory:
+        """Return the history of an invitation across its resends, from Clerk and from our operations.
 
+        The address of an invitation that Clerk no longer has is taken from our operations.
 
-@dataclass(frozen=True)
-class InvitationHistoryReader:
-    """Tells the story of an invitation across its resends."""
-
-    db: Database
-    actor: OrganizationsApi
-    directory: ClerkReader
-    clock: Clock = field(default=system_now)
-
-    async def __call__(self, access: OrganizationAccess, *, invitation: str) -> InvitationHistory:
-        """The story of one invitation.
-
-        1 the right is checked; 2 the invitation is read in Clerk, and where it is no more its address is found in our
-        operations; 3 all invitations of that address are read; 4 what we did and have is put beside them.
-        Raises InvitationRefusedError.
+        Raises:
+            InvitationRefusedError: no permission; no such invitation; a refusal of Clerk.
         """
-        organization = authorize_organization_admin(access, doing="see the timeline of an invitation")
-        found = await find_invitation(self.actor, organization, invitation)
+        organization_id = authorize_organization_admin(access, message=ONLY_ADMINS_CAN_SEE_TIMELINES)
+        found = await self._find(organization_id, invitation_id)
         email = (
             found.email
             if found
-            else await self.db.read(repository.find_invited_email, access.organization_id, invitation)
+            else await self.db.read(repository.find_invited_email, access.organization_id, invitation_id)
         )
         if email is None:
             raise convert_clerk_error(build_not_pending_error(None), email="", role="")
         try:
-            listed = await self.directory.list_invitations(organization, statuses=ALL_STATUSES, email=email)
+            listed = await self.reader.list_invitations(organization_id, statuses=ALL_STATUSES, email=email)
         except ClerkRejectedError as refusal:
             raise convert_clerk_error(refusal, email=email, role="") from refusal
-        return await self.db.read(self._tell, access, organization, email, invitation, listed)
+        target = get_operation_target(organization_id, email)
+        return await self.db.read(self._load_history, access, target, email, invitation_id, listed)
 
-    def _tell(
-        self,
-        conn: Conn,
-        access: OrganizationAccess,
-        organization: ClerkId,
-        email: str,
-        id: str,
-        listed: list[ClerkInvitation],
-    ) -> InvitationHistory:
-        target = get_operation_target(organization, email)
-        operations = repository.list_operations(conn, targets=[target], ids=list_operation_ids(listed))
-        accepted = next((it.user for it in listed if it.status == "accepted"), None)
-        facts = InvitationHistorySources(
-            invitations=listed,
-            operations=operations,
-            copied=repository.list_link_copies(conn, target, action=LINK_COPIED_ACTION),
-            joined=repository.find_invitee_membership(
-                conn, access.organization_id, clerk_user_id=accepted, email=email
-            ),
-        )
-        events = tuple(build_history(id, facts, now=self.clock()))
-        names = repository.get_person_names(conn, {it.actor for it in events if it.actor})
-        return InvitationHistory(email=email, events=events, names=names)
+    async def list_lost(self, organization_id: str) -> list[LostInvitation]:
+        """Return the lost invitations of an organization, newest first."""
+        return await self.db.read(repository.list_lost_invitations, organization_id)
 
+    async def list_cooldowns(self, access: OrganizationAccess) -> dict[str, int]:
+        """Return the canonical addresses that cannot be resent to yet, with the time when they can."""
+        now = self.clock()
+        sent = await self.db.read(repository.list_recent_send_records, access, now=now)
+        return policies.find_resend_cooldowns(sent, now=now)
 
-@dataclass(frozen=True)
-class InvitationService:
-    """The flows of this slice."""
+    async def _find(self, organization_id: ClerkId, invitation_id: str) -> ClerkInvitation | None:
+        """Return the invitation's present state in Clerk. Raises InvitationRefusedError when Clerk refuses to read."""
+        clerk_id = policies.parse_invitation_id(invitation_id)
+        try:
+            return await self.organizations.find_invitation(organization_id, clerk_id) if clerk_id else None
+        except ClerkRejectedError as refusal:
+            raise convert_clerk_error(refusal, email=_UNREADABLE_INVITATION, role="") from refusal
 
-    invite: InvitationSender
-    invite_many: BulkInvitationService
-    resend: InvitationResender
-    revoke: InvitationRevoker
-    copy_link: InvitationLinkReader
-    timeline: InvitationHistoryReader
-    applications: ApplicationInvitationService
+    async def _run(
+        self, access: OrganizationAccess, request: OperationRequest, check: Callable[[Conn], None]
+    ) -> Operation:
+        """Run an operation whose intent is committed together with `check`; convert its failure."""
+        try:
+            return await self.executor.run(request, opening=check)
+        except OperationFailedError as failed:
+            raise await self._convert_failure(access, failed) from failed
 
-
-def make_invitation_service(
-    db: Database,
-    runner: OperationExecutor,
-    clerk: ClerkInvitationsApi,
-    *,
-    redirect_url: str | None,
-    clock: Clock,
-    admins: frozenset[str] = frozenset(),
-) -> InvitationService:
-    """The flows with what they need. `redirect_url` is where an accepted invitation leads; `admins`: see InvitationLinkReader."""
-    return InvitationService(
-        invite=InvitationSender(db, runner, clerk, redirect_url, clock),
-        invite_many=BulkInvitationService(db, runner, clerk, redirect_url, clock),
-        resend=InvitationResender(db, runner, clerk, clerk, redirect_url, clock),
-        revoke=InvitationRevoker(db, runner, clerk, clerk, clock),
-        copy_link=InvitationLinkReader(db, clerk, clock, admins),
-        timeline=InvitationHistoryReader(db, clerk, clerk, clock),
-        applications=ApplicationInvitationService(db, runner, clerk, redirect_url, clock),
-    )
-
-
-async def find_invitation(actor: OrganizationsApi, organization: ClerkId, id: str) -> ClerkInvitation | None:
-    """An invitation as Clerk has it now. Raises InvitationRefusedError where Clerk does not let itself be asked."""
-    checked = parse_invitation_id(id)
-    try:
-        return await actor.find_invitation(organization, checked) if checked else None
-    except ClerkRejectedError as refusal:
-        raise convert_clerk_error(refusal, email="This invitation", role="") from refusal
-
-
-def load_not_pending_error(
-    conn: Conn, access: OrganizationAccess, found: ClerkInvitation | None, *, now: int
-) -> InvitationRefusedError:
-    """Why an invitation can't be changed any more; of one that is revoked also by whom, if it was done here."""
-    refused = convert_clerk_error(build_not_pending_error(found), email="", role="")
-    if found is None or found.status != "revoked" or access.organization_clerk_id is None:
-        return refused
-    target = get_operation_target(access.organization_clerk_id, found.email)
-    kinds = {models.REVOKE_KIND: "Already revoked", models.RESEND_KIND: "Already sent again"}
-    for operation in reversed(repository.list_operations(conn, targets=[target])):
-        if operation.kind in kinds and operation.intent.get("invitation") == found.clerk_id and operation.done:
-            who = repository.get_person_names(conn, [operation.actor]).get(operation.actor, operation.actor)
-            words = lazy_gettext(
-                "%(value)s by %(who)s %(value_2)s min ago.",
-                value=kinds[operation.kind],
-                who=who,
-                value_2=max(0, now - operation.changed_at) // MINUTE,
-            )
-            return InvitationRefusedError(words, code=refused.code, status=refused.status)
-    return refused
-
-
-def _build_operation_request(
-    access: OrganizationAccess,
-    kind: str,
-    organization: ClerkId,
-    id: str,
-    found: ClerkInvitation | None,
-    key: str | None,
-) -> OperationRequest:
-    intent: dict[str, Any] = {"organization": organization, "invitation": id, "by": get_inviter_id(access)}
-    if found is not None:
-        intent["email"] = found.email
-    return OperationRequest(
-        kind=kind,
-        target=get_operation_target(organization, found.email if found else id),
-        actor=access.principal.id,
-        organization_id=access.organization_id,
-        idempotency_key=key,
-        intent=intent,
-    )
-
-
-def _choose_inviter_id(conn: Conn, access: OrganizationAccess, found: ClerkInvitation | None) -> ClerkId | None:
-    """In whose name the new one is made: the old one's inviter while they may invite, else whoever sends it again."""
-    before = found.inviter_id if found else None
-    if before and repository.is_active_manager(
-        conn, access.organization_id, before, sorted(access.roles.managing_roles)
-    ):
-        return before
-    return get_inviter_id(access)
-
-
-def _is_signed_in_instance_admin(who: Principal) -> bool:
-    return who.is_instance_admin and who.kind != "api_key" and who.actor is None
-
-
-SEAT_QUOTA_EXCEEDED_CODE = "organization_membership_quota_exceeded"
-
-
-@dataclass(frozen=True)
-class InvitationErrorBuilder:
-    """Puts failures into words; reads what it needs to be exact."""
-
-    db: Database
-    directory: ClerkReader
-
-    async def of(self, access: OrganizationAccess, failed: OperationFailedError) -> InvitationRefusedError:
-        """The refusal as a sentence: that something was lost, how many seats are in use, or what Clerk said."""
-        intent, refusal = failed.operation.intent, _get_clerk_error(failed)
+    async def _convert_failure(
+        self, access: OrganizationAccess, failed: OperationFailedError
+    ) -> InvitationRefusedError:
+        """Return the error to show: a lost invitation, the seats in use, or Clerk's refusal."""
+        intent, refusal = failed.operation.intent, get_clerk_error(failed)
         if failed.operation.state == "attention":
             return InvitationRefusedError(str(failed), code="invitation_lost", status=CONFLICT, refusal=refusal)
         if refusal.code == SEAT_QUOTA_EXCEEDED_CODE and access.organization_clerk_id:
-            return await self._no_seats(ClerkId(access.organization_clerk_id), access, refusal)
+            return await self._build_no_seats_error(ClerkId(access.organization_clerk_id), access, refusal)
         return convert_clerk_error(refusal, email=intent["email"], role=intent.get("role", ""))
 
-    async def _no_seats(
-        self, organization: ClerkId, access: OrganizationAccess, refusal: ClerkRejectedError
+    async def _build_no_seats_error(
+        self, organization_id: ClerkId, access: OrganizationAccess, refusal: ClerkRejectedError
     ) -> InvitationRefusedError:
         totals = await self.db.read(count_members, access.organization_id)
         members = sum(count for (status, _), count in totals.items() if status != "removed")
         try:
-            invited = len(await self.directory.list_invitations(organization, statuses=("pending",)))
+            invitations = len(await self.reader.list_invitations(organization_id, statuses=("pending",)))
         except InstepError:
             return convert_clerk_error(refusal, email="", role="")
-        words = lazy_gettext(
-            "All %(value)s seats are in use (%(members)s members, %(invited)s invitations).",
-            value=members + invited,
+        message = lazy_gettext(
+            "All %(seats)s seats are in use: %(members)s members, %(invitations)s invitations.",
+            seats=members + invitations,
             members=members,
-            invited=invited,
+            invitations=invitations,
         )
-        return InvitationRefusedError(words, code="no_seats", status=CONFLICT, refusal=refusal)
+        return InvitationRefusedError(message, code="no_seats", status=CONFLICT, refusal=refusal)
+
+    def _check_daily_limits(self, conn: Conn, *, access: OrganizationAccess, email: str) -> None:
+        now = self.clock()
+        sent = repository.list_recent_send_records(conn, access, now=now)
+        policies.check_daily_limits(sent, actor=access.principal.id, emails=[email], now=now)
+
+    def _check_can_resend(self, conn: Conn, *, access: OrganizationAccess, old: ClerkInvitation | None) -> None:
+        now = self.clock()
+        if old is None or old.status not in ("pending", "expired"):
+            raise load_not_pending_error(conn, access, old, now=now)
+        sent = repository.list_recent_send_records(conn, access, now=now)
+        policies.check_resend_cooldown(sent, email=old.email, now=now)
+        policies.check_daily_limits(sent, actor=access.principal.id, emails=[old.email], now=now)
+
+    def _check_can_revoke(self, conn: Conn, *, access: OrganizationAccess, found: ClerkInvitation | None) -> None:
+        if found is None or found.status != "pending":
+            raise load_not_pending_error(conn, access, found, now=self.clock())
+
+    def _reopen(self, conn: Conn, organization_id: str, operation_id: str) -> Operation | None:
+        lost = repository.list_lost_invitations(conn, organization_id)
+        is_lost = any(it.operation_id == operation_id for it in lost)
+        return reopen_operation(conn, operation_id, now=self.clock()) if is_lost else None
+
+    def _record_link_copy(
+        self, conn: Conn, access: OrganizationAccess, organization_id: ClerkId, invitation: ClerkInvitation
+    ) -> None:
+        entry = NewAuditEntry(
+            actor=access.principal.id,
+            action=models.LINK_COPIED_ACTION,
+            target=get_operation_target(organization_id, invitation.email),
+            organization_id=access.organization_id,
+            details={"invitation": invitation.clerk_id},
+        )
+        record_entries(conn, [entry], now=self.clock())
+
+    def _load_history(
+        self,
+        conn: Conn,
+        access: OrganizationAccess,
+        target: str,
+        email: str,
+        invitation_id: str,
+        listed: list[ClerkInvitation],
+    ) -> InvitationHistory:
+        user_id = next((it.user for it in listed if it.status == "accepted"), None)
+        sources = models.InvitationHistorySources(
+            invitations=listed,
+            operations=repository.list_operations(
+                conn, targets=[target], operation_ids=models.list_operation_ids(listed)
+            ),
+            link_copies=repository.list_link_copies(conn, target),
+            membership=repository.find_invitee_membership(
+                conn, access.organization_id, clerk_user_id=user_id, email=email
+            ),
+        )
+        events = tuple(models.build_history(invitation_id, sources, now=self.clock()))
+        names = repository.get_person_names(conn, {event.actor for event in events if event.actor})
+        return InvitationHistory(email=email, events=events, names=names)
 
 
-def _get_clerk_error(failed: OperationFailedError) -> ClerkRejectedError:
-    """Clerk's refusal behind a failure; of a repetition only its code is known."""
+def load_not_pending_error(
+    conn: Conn, access: OrganizationAccess, invitation: ClerkInvitation | None, *, now: int
+) -> InvitationRefusedError:
+    """Return the error for an invitation that cannot be changed; for one revoked here, with the person and the time."""
+    error = convert_clerk_error(build_not_pending_error(invitation), email="", role="")
+    if invitation is None or invitation.status != "revoked" or access.organization_clerk_id is None:
+        return error
+    target = get_operation_target(access.organization_clerk_id, invitation.email)
+    for operation in reversed(repository.list_operations(conn, targets=[target])):
+        if operation.intent.get("invitation") != invitation.clerk_id or not operation.done:
+            continue
+        if operation.kind in (models.REVOKE_KIND, models.RESEND_KIND):
+            names = repository.get_person_names(conn, [operation.actor])
+            name = names.get(operation.actor, operation.actor)
+            minutes = max(0, now - operation.changed_at) // MINUTE
+            message = (
+                lazy_gettext("Already revoked by %(name)s %(minutes)s min ago.", name=name, minutes=minutes)
+                if operation.kind == models.REVOKE_KIND
+                else lazy_gettext("Already resent by %(name)s %(minutes)s min ago.", name=name, minutes=minutes)
+            )
+            return InvitationRefusedError(message, code=error.code, status=error.status)
+    return error
+
+
+def get_clerk_error(failed: OperationFailedError) -> ClerkRejectedError:
+    """Return Clerk's refusal that ended an operation; for a repeated request only its code is known."""
     cause = failed.__cause__
-    return (
-        cause if isinstance(cause, ClerkRejectedError) else ClerkRejectedError(str(failed), code=failed.code, status=0)
+    if isinstance(cause, ClerkRejectedError):
+        return cause
+    return ClerkRejectedError(str(failed), code=failed.code, status=0)
+
+
+def _build_request(
+    access: OrganizationAccess,
+    kind: str,
+    organization_id: ClerkId,
+    invitation_id: str,
+    invitation: ClerkInvitation | None,
+    idempotency_key: str | None,
+) -> OperationRequest:
+    intent: dict[str, Any] = {
+        "organization": organization_id,
+        "invitation": invitation_id,
+        "by": get_inviter_id(access),
+    }
+    if invitation is not None:
+        intent["email"] = invitation.email
+    return OperationRequest(
+        kind=kind,
+        target=get_operation_target(organization_id, invitation.email if invitation else invitation_id),
+        actor=access.principal.id,
+        organization_id=access.organization_id,
+        idempotency_key=idempotency_key,
+        intent=intent,
     )
+
+
+def _choose_inviter_id(conn: Conn, access: OrganizationAccess, old: ClerkInvitation | None) -> ClerkId | None:
+    """Return the old invitation's inviter while they may still invite, else the person who resends."""
+    inviter_id = old.inviter_id if old else None
+    if inviter_id and repository.is_active_manager(
+        conn, access.organization_id, inviter_id, sorted(access.roles.managing_roles)
+    ):
+        return inviter_id
+    return get_inviter_id(access)
+
+
+def _is_signed_in_instance_admin(principal: Principal) -> bool:
+    return principal.is_instance_admin and principal.kind != "api_key" and principal.actor is None

@@ -12,7 +12,7 @@ from instep.core.clock import DAY, HOUR, to_iso
 from instep.core.csv_export import format_csv_line
 from instep.core.i18n import lazy_gettext
 from instep.domain.emails import canonicalize_email, find_alternate_form
-from instep.domain.models import ClerkInvitation
+from instep.domain.models import ClerkInvitation, LostInvitation
 from instep.domain.roles import UNKNOWN_ROLES, RoleCatalog
 from instep.members.models import (
     MEMBER_STATUSES,
@@ -21,7 +21,6 @@ from instep.members.models import (
     InvalidMemberCursorError,
     InvitationRow,
     InvitationsUnavailable,
-    LostInvitationSummary,
     MemberCounts,
     MemberCursor,
     MemberFilter,
@@ -157,7 +156,7 @@ def merge_page(
     ask: MemberFilter,
     members: MemberQueryResult,
     invitations: Sequence[InvitationRow] | InvitationsUnavailable | None,
-    lost: Sequence[LostInvitationSummary] = (),
+    lost: Sequence[LostInvitation] = (),
     *,
     unreadable: int = 0,
 ) -> MemberListPage:

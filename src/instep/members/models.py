@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from instep.domain.emails import make_invitation_target
+from instep.domain.models import LostInvitation
 from instep.domain.roles import UNKNOWN_ROLES, RoleCatalog
 
 
@@ -18,29 +19,13 @@ class ActivityFilter(Struct, frozen=True, kw_only=True):
     is_never: bool = False
 
 
-class LostInvitationSummary(Struct, frozen=True, kw_only=True):
-    """An invitation that was revoked to be sent again, and whose new one is not there.
-
-    `invitation` is Clerk's id of the one that was revoked.
-    `is_tried`: the worker still tries by itself; otherwise a person must.
-    """
-
-    operation: str
-    invitation: str
-    email: str
-    role: str
-    reason: str
-    is_retrying: bool
-    at: int
-
-
 class RowAnnotations(Struct, frozen=True, kw_only=True):
     """`under_way` is how the unfinished operation of a target stands: open, or attention.
 
     `cooling` are addresses (lower case) whose invitation can't be sent again before a time.
     """
 
-    lost: tuple[LostInvitationSummary, ...] = ()
+    lost: tuple[LostInvitation, ...] = ()
     under_way: Mapping[str, str] = {}
     cooling: Mapping[str, int] = {}
 
@@ -252,7 +237,7 @@ class MemberListPage(Struct, frozen=True, kw_only=True):
     totals: MemberCounts
     warnings: tuple[str, ...]
     next_cursor: str | None
-    lost: tuple[LostInvitationSummary, ...] = ()
+    lost: tuple[LostInvitation, ...] = ()
 
 
 class MemberQueryResult(Struct, frozen=True, kw_only=True):

@@ -6,12 +6,12 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from instep.core.clock import to_iso
+from instep.domain.models import LostInvitation
 from instep.members.models import (
     MAX_BULK_MEMBERS,
     STATUSES,
     BulkMemberAction,
     InvitationRow,
-    LostInvitationSummary,
     MemberChangeImpact,
     MemberChangeOutcome,
     MemberListPage,
@@ -363,16 +363,16 @@ def _build_invitation_item(row: InvitationRow) -> InvitationItem:
     return InvitationItem.model_construct(kind="invitation", invitation=invitation)
 
 
-def _build_lost_item(lost: LostInvitationSummary) -> InvitationItem:
+def _build_lost_item(lost: LostInvitation) -> InvitationItem:
     invitation = InvitationSummary.model_construct(
-        id=lost.invitation,
+        id=lost.invitation_id,
         email=lost.email,
         role=lost.role,
         status="lost",
         is_expiring=False,
         invited_by=None,
-        created_at=to_iso(lost.at),
+        created_at=to_iso(lost.lost_at),
         expires_at=None,
-        operation=lost.operation,
+        operation=lost.operation_id,
     )
     return InvitationItem.model_construct(kind="invitation", invitation=invitation)

@@ -18,7 +18,7 @@ from instep.core.i18n import lazy_gettext
 from instep.domain.emails import canonicalize_email
 from instep.domain.errors import FORBIDDEN, NOT_FOUND, ChangeRejectedError, ClerkRejectedError
 from instep.domain.last_admin import ADMIN_GAIN_KEY, ADMIN_LOSS_KEY, collect_pending_changes
-from instep.domain.models import ClerkId, ClerkInvitationList
+from instep.domain.models import ClerkId, ClerkInvitationList, LostInvitation
 from instep.domain.ports import ClerkReader, UsersApi
 from instep.members import policies, repository, workflows
 from instep.members.listing import build_invitation_rows, decode_cursor, merge_page, stream_csv, stream_json
@@ -28,7 +28,6 @@ from instep.members.models import (
     DeactivationPolicy,
     InvitationRow,
     InvitationsUnavailable,
-    LostInvitationSummary,
     MemberChangeImpact,
     MemberChangeOutcome,
     MemberExport,
@@ -503,7 +502,7 @@ class PeopleListService:
     directory: ClerkReader
     clock: Clock
     patience: float = CLERK_TIMEOUT
-    list_lost: Callable[[Conn, str], Sequence[LostInvitationSummary]] = lambda _conn, _organization_id: ()
+    list_lost: Callable[[Conn, str], Sequence[LostInvitation]] = lambda _conn, _organization_id: ()
 
     async def __call__(self, access: OrganizationAccess, ask: MemberFilter) -> MemberListPage:
         """One page.
@@ -537,7 +536,7 @@ class PeopleListService:
 
     def _read(
         self, conn: Conn, access: OrganizationAccess, ask: MemberFilter
-    ) -> tuple[MemberQueryResult, Sequence[LostInvitationSummary]]:
+    ) -> tuple[MemberQueryResult, Sequence[LostInvitation]]:
         is_shown = access.can_manage and ask.includes_lost_invitations()
         lost = self.list_lost(conn, access.organization_id) if is_shown else ()
         return repository.find_members(conn, access.organization_id, ask, access.roles), lost

@@ -11,11 +11,11 @@ from instep.console.components import Badge, StatusBadge
 from instep.core.i18n import FormattedTime, Localizer
 from instep.domain.emails import canonicalize_email, find_alternate_form, format_email
 from instep.domain.errors import LAST_ADMIN_MESSAGE
+from instep.domain.models import LostInvitation
 from instep.members.listing import MemberSearch, build_list_url, format_search
 from instep.members.models import (
     NO_ANNOTATIONS,
     InvitationRow,
-    LostInvitationSummary,
     MemberCounts,
     MemberListPage,
     MemberRow,
@@ -278,7 +278,7 @@ def build_invitation_row(row: InvitationRow, read_sync: MemberListContext, words
 
 
 def build_lost_invitation_row(
-    lost: LostInvitationSummary, read_sync: MemberListContext, words: Localizer
+    lost: LostInvitation, read_sync: MemberListContext, words: Localizer
 ) -> MemberListRowView:
     """An invitation that is neither pending nor sent again: it must not be forgotten."""
     _ = words.gettext
@@ -286,12 +286,12 @@ def build_lost_invitation_row(
         key="again",
         label=_("Send again"),
         icon="send",
-        post=f"{read_sync.home}/invitations/lost/{lost.operation}/again",
+        post=f"{read_sync.home}/invitations/lost/{lost.operation_id}/again",
         reason=_("It is being tried.") if lost.is_retrying else None,
     )
-    drop = f"{read_sync.home}/operations/{lost.operation}/give-up"
+    drop = f"{read_sync.home}/operations/{lost.operation_id}/give-up"
     return MemberListRowView(
-        id=f"lost-{lost.operation}",
+        id=f"lost-{lost.operation_id}",
         kind="lost",
         name=format_email(lost.email),
         detail="",
@@ -300,7 +300,7 @@ def build_lost_invitation_row(
         badges=(),
         role=format_role(lost.role, read_sync.roles),
         status=StatusBadge(_("Invitation lost: send again"), "mail-x", "bad"),
-        invited=words.ago(lost.at, read_sync.now),
+        invited=words.ago(lost.lost_at, read_sync.now),
         is_over=True,
         actions=(again, MemberRowAction(key="drop", label=_("Give up"), icon="x", href=drop, is_destructive=True)),
         note=_(lost.reason),

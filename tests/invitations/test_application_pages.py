@@ -1,4 +1,4 @@
-"""The page of invitations to the application: invited, sent again, taken back, and what is wrong is said."""
+"""Console pages of application invitations."""
 
 import re
 
@@ -15,13 +15,13 @@ FORM = {"email": "eve@example.com", "role": "member", "expires_in_days": "3", "n
 
 
 def ids(firm: Firm) -> list[tuple[str, str]]:
-    """Every invitation to the application in Clerk, with its status."""
+    """Return id and status of all application invitations in Clerk, oldest first."""
     return [(it.id, it.status(firm.emulator.state.now)) for it in firm.emulator.state.invitations.oldest_first()]
 
 
-async def test_someone_is_invited_sent_a_new_one_and_it_is_taken_back(sqlite_firm: Firm) -> None:
+async def test_a_person_is_invited_resent_and_revoked(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
-        assert "Nobody is invited to the application" in (await page.get("/invitations")).text
+        assert "No invitations to the application" in (await page.get("/invitations")).text
         assert 'id="app-form"' in (await page.get("/invitations/new", headers=PARTIAL)).text
         sent = await page.post("/invitations", data=FORM, headers=PARTIAL)
         assert "Invitation sent to eve@example.com" in sent.headers["hx-trigger"]
@@ -31,7 +31,7 @@ async def test_someone_is_invited_sent_a_new_one_and_it_is_taken_back(sqlite_fir
         (_, was), (second, now) = ids(sqlite_firm)
         assert (was, now) == ("revoked", "pending")
         soon = await page.post(f"/invitations/{second}/resend", headers=PARTIAL)
-        assert "sent again just now" in soon.headers["hx-trigger"]
+        assert "was just resent" in soon.headers["hx-trigger"]
         listed = (await page.get("/invitations", headers=PARTIAL)).text
         assert re.findall(r'id="row-(\w+)"', listed) == [second]
         assert (
@@ -43,7 +43,7 @@ async def test_someone_is_invited_sent_a_new_one_and_it_is_taken_back(sqlite_fir
         assert first in (await page.get("/invitations?status=revoked", headers=PARTIAL)).text
 
 
-async def test_a_new_one_lasts_as_long_and_says_the_same(sqlite_firm: Firm) -> None:
+async def test_a_resent_invitation_keeps_its_duration_and_role(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         await page.post("/invitations", data={**FORM, "role": "admin"}, headers=PARTIAL)
         ((first, _),) = ids(sqlite_firm)
@@ -55,7 +55,7 @@ async def test_a_new_one_lasts_as_long_and_says_the_same(sqlite_firm: Firm) -> N
 
 
 @pytest.mark.parametrize("profile", ["minimal"], indirect=True)
-async def test_a_new_one_lasts_as_long_though_clerk_does_not_say_how_long_the_old_one_did(sqlite_firm: Firm) -> None:
+async def test_a_resent_invitation_keeps_its_duration_where_clerk_omits_it(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         await page.post("/invitations", data=FORM, headers=PARTIAL)
         for times in (1, 2):
@@ -67,7 +67,7 @@ async def test_a_new_one_lasts_as_long_though_clerk_does_not_say_how_long_the_ol
         assert {round(it / DAY) for it in lasts} == {3}
 
 
-async def test_a_new_one_of_an_invitation_that_somebody_else_sent_lasts_the_default_where_nobody_knows_better(
+async def test_a_resent_invitation_of_unknown_duration_gets_the_default(
     sqlite_firm: Firm,
 ) -> None:
     sqlite_firm.emulator.state.settings.omitted = ["invitation.expires_at"]
@@ -96,14 +96,14 @@ async def test_a_new_one_of_an_invitation_that_somebody_else_sent_lasts_the_defa
         ({"email": "omar@example.com"}, "app-email-error"),
     ],
 )
-async def test_what_is_wrong_is_said_beside_its_field(sqlite_firm: Firm, change: dict[str, str], field: str) -> None:
+async def test_an_error_is_shown_at_its_field(sqlite_firm: Firm, change: dict[str, str], field: str) -> None:
     async with console_of(sqlite_firm) as page:
         wrong = await page.post("/invitations", data=FORM | change, headers=PARTIAL)
         assert (wrong.status_code >= 400, field in wrong.text) == (True, True)
         assert ids(sqlite_firm) == []
 
 
-async def test_a_clerk_that_is_down_is_a_strip_and_what_is_not_there_is_said(sqlite_firm: Firm) -> None:
+async def test_an_outage_of_clerk_is_a_warning_and_unknown_ids_are_not_found(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         assert (await page.get("/invitations/inv_none/revoke", headers=PARTIAL)).status_code == 404
         assert (await page.post("/invitations/inv_none/resend", headers=PARTIAL)).status_code == 404
@@ -112,8 +112,8 @@ async def test_a_clerk_that_is_down_is_a_strip_and_what_is_not_there_is_said(sql
         assert (shown.status_code, "Retry" in shown.text) == (200, True)
 
 
-async def test_a_new_one_that_could_not_be_made_is_made_later(sqlite_firm: Firm) -> None:
-    """The worker goes on: one invitation in the end, and nobody is lost."""
+async def test_a_failed_resend_is_finished_by_the_worker(sqlite_firm: Firm) -> None:
+    """There is one invitation in the end."""
     async with console_of(sqlite_firm) as page:
         await page.post("/invitations", data=FORM, headers=PARTIAL)
         ((first, _),) = ids(sqlite_firm)
@@ -124,7 +124,7 @@ async def test_a_new_one_that_could_not_be_made_is_made_later(sqlite_firm: Firm)
         assert [status for _, status in ids(sqlite_firm)] == ["revoked", "pending"]
 
 
-async def test_sent_again_twice_by_one_idempotency_key_is_one_new_invitation(sqlite_firm: Firm) -> None:
+async def test_resending_twice_with_one_idempotency_key_creates_one_invitation(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         await page.post("/invitations", data=FORM, headers=PARTIAL)
         ((first, _),) = ids(sqlite_firm)

@@ -1,4 +1,4 @@
-"""A list of people is read however it was written, and each is told what would become of them."""
+"""Parsing lists of invitees, and the verdict for each person."""
 
 import contextlib
 
@@ -36,7 +36,7 @@ def test_names_before_addresses_are_kept() -> None:
 
 
 @pytest.mark.parametrize("comma", [",", ";", "\t"])
-def test_a_csv_tells_address_role_and_name(comma: str) -> None:
+def test_a_csv_has_address_role_and_name(comma: str) -> None:
     text = "\ufeffName,E-Mail,Ignored,Role\r\nMaya Cohen,m@x.com,1,Admin\r\n,l@x.com,,\r\n\r\n"
     text += ",n@x.com,,org:sales\r\n,o@x.com,,sales"
     assert pairs(text.replace(",", comma)) == [
@@ -47,50 +47,52 @@ def test_a_csv_tells_address_role_and_name(comma: str) -> None:
     ]
 
 
-def test_a_csv_with_quotes_is_read_as_such() -> None:
+def test_quotes_in_a_csv_are_parsed() -> None:
     assert pairs('email,name\nm@x.com,"Cohen, Maya"') == [("m@x.com", "org:member", "Cohen, Maya")]
 
 
 @pytest.mark.parametrize("text", ["", "  \n ", ",;", "email,name\n"])
-def test_a_list_of_nobody_is_refused(text: str) -> None:
+def test_an_empty_list_is_refused(text: str) -> None:
     with pytest.raises(InvitationRefusedError) as caught:
         parse_invitees(text)
     assert caught.value.code == "nobody"
 
 
 @pytest.mark.parametrize("text", ["a@x.com " * (MAX_INVITEES + 1), "x" * (MAX_TEXT_LENGTH + 1)])
-def test_too_many_are_refused(text: str) -> None:
+def test_a_list_that_is_too_long_is_refused(text: str) -> None:
     with pytest.raises(InvitationRefusedError) as caught:
         parse_invitees(text)
     assert caught.value.code == "too_many"
 
 
 @pytest.mark.parametrize("text", ["a <", "a ", "<", '"', "<x", "x", "@", "a@x.com,", "email,", "<a@x.com>"])
-def test_a_malicious_list_is_read_or_refused_at_once(text: str) -> None:
-    """In time that grows with its length alone."""
+def test_a_malicious_list_takes_linear_time(text: str) -> None:
+    """It is parsed or refused."""
     with contextlib.suppress(InvitationRefusedError):
-        decide_invitees(parse_invitees(text * (190_000 // len(text))), standing={}, invited=(), free=None)
+        decide_invitees(
+            parse_invitees(text * (190_000 // len(text))), membership_statuses={}, invited=(), free_seats=None
+        )
 
 
 @given(st.text(max_size=200))
-def test_whatever_is_pasted_is_read_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
-        wishes = parse_invitees(text)
+        invitees = parse_invitees(text)
     except InvitationRefusedError:
         return
-    decide_invitees(wishes, standing={}, invited=(), free=None)
+    decide_invitees(invitees, membership_statuses={}, invited=(), free_seats=None)
 
 
-def test_each_is_told_what_would_become_of_them() -> None:
-    wishes = [
+def test_each_person_has_a_verdict() -> None:
+    invitees = [
         InviteeInput(email=f"{name}@x.com") for name in ("new", "mem", "off", "inv", "old", "New", "more", "late")
     ]
-    wishes.insert(3, InviteeInput(email="nobody"))
+    invitees.insert(3, InviteeInput(email="nobody"))
     lines = decide_invitees(
-        wishes,
-        standing={"mem@x.com": "member", "off@x.com": "deactivated", "old@x.com": "former"},
+        invitees,
+        membership_statuses={"mem@x.com": "member", "off@x.com": "deactivated", "old@x.com": "former"},
         invited={"inv@x.com"},
-        free=3,
+        free_seats=3,
     )
     assert [(it.email, it.verdict) for it in lines] == [
         ("new@x.com", "new"),
@@ -103,14 +105,14 @@ def test_each_is_told_what_would_become_of_them() -> None:
         ("more@x.com", "new"),
         ("late@x.com", "over_seats"),
     ]
-    assert lines[2].note == "Is a member who is deactivated; reactivate them instead."
-    assert lines[3].note == "nobody is not a valid email address."
+    assert lines[2].note == "Is a deactivated member. Reactivate them instead."
+    assert lines[3].note == "nobody is not an e-mail address."
 
 
-def test_without_a_limit_there_are_seats_for_all() -> None:
+def test_without_a_seat_limit_everyone_can_be_invited() -> None:
     assert all(
         it.is_sent
         for it in decide_invitees(
-            [InviteeInput(email=f"p{n}@x.com") for n in range(99)], standing={}, invited=(), free=None
+            [InviteeInput(email=f"p{n}@x.com") for n in range(99)], membership_statuses={}, invited=(), free_seats=None
         )
     )

@@ -1,4 +1,4 @@
-"""Invitations to the application through the API: for instance admins; to everyone else there is nothing here."""
+"""REST API of application invitations, for instance admins."""
 
 import pytest
 
@@ -25,7 +25,7 @@ async def test_inviting_listing_and_revoking(sqlite_firm: Firm) -> None:
     assert (await api.get(PATH)).json() == {"data": []}
 
 
-async def test_nobody_else_finds_anything_here(sqlite_firm: Firm) -> None:
+async def test_requests_without_a_session_are_refused(sqlite_firm: Firm) -> None:
     await furnish(sqlite_firm)
     nobody = sqlite_firm.api(key=None)
     assert (await nobody.get(PATH)).status_code == 401

@@ -1,4 +1,4 @@
-"""Invitations through the API: each answer and each refusal has its status and its words."""
+"""REST API of invitations: statuses, problem codes and messages."""
 
 import csv
 import io
@@ -22,27 +22,27 @@ async def api(sqlite_firm: Firm) -> httpx2.AsyncClient:
     return sqlite_firm.api()
 
 
-async def made(api: httpx2.AsyncClient, **fields: Any) -> str:
+async def create(api: httpx2.AsyncClient, **fields: Any) -> str:
     response = await api.post(PATH, json=MAYA | fields)
     assert response.status_code == 201, response.text
     return str(response.json()["id"])
 
 
-async def test_one_is_invited_with_a_name_and_without_a_mail(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
-    clerk, asked = sqlite_firm.services.clerk, list[NewClerkInvitation]()
-    invite = clerk.create_invitation
+async def test_a_person_is_invited_with_a_name_and_without_an_email(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
+    clerk, requests = sqlite_firm.services.clerk, list[NewClerkInvitation]()
+    invite = clerk.invite
 
-    async def listening(organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
-        asked.append(wanted)
+    async def recording(organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
+        requests.append(wanted)
         return await invite(organization, wanted)
 
-    clerk.create_invitation = listening  # type: ignore[method-assign]
-    id = await made(api, name="Maya Cohen", expires_in_days=365, notify=False)
+    clerk.invite = recording  # type: ignore[method-assign]
+    id = await create(api, name="Maya Cohen", expires_in_days=365, notify=False)
     found = sqlite_firm.emulator.state.organization_invitations.find(id)
     assert found is not None
     assert found.private_metadata["name"] == "Maya Cohen"
     assert found.expires_at - found.created_at == 365 * 86_400_000
-    assert [it.notify for it in asked] == [False]
+    assert [it.notify for it in requests] == [False]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ async def test_one_is_invited_with_a_name_and_without_a_mail(api: httpx2.AsyncCl
         {"x": 1},
     ],
 )
-async def test_what_can_not_be_is_said_before_anything_is_tried(
+async def test_invalid_values_are_refused_before_calling_clerk(
     api: httpx2.AsyncClient, sqlite_firm: Firm, wrong: dict[str, Any]
 ) -> None:
     response = await api.post(PATH, json=MAYA | wrong)
@@ -65,8 +65,8 @@ async def test_what_can_not_be_is_said_before_anything_is_tried(
     assert statuses(sqlite_firm) == []
 
 
-async def test_sending_again_and_revoking(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
-    id = await made(api)
+async def test_resending_and_revoking(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
+    id = await create(api)
     again = await api.post(f"{PATH}/{id}/resend", headers={"Idempotency-Key": "k"})
     assert again.status_code == 200
     assert again.json()["id"] != id
@@ -82,17 +82,17 @@ async def test_sending_again_and_revoking(api: httpx2.AsyncClient, sqlite_firm: 
     assert statuses(sqlite_firm) == ["revoked", "revoked"]
 
 
-async def test_a_link_and_a_story(api: httpx2.AsyncClient) -> None:
-    id = await made(api)
+async def test_link_and_timeline(api: httpx2.AsyncClient) -> None:
+    id = await create(api)
     link = await api.get(f"{PATH}/{id}/link")
     assert "ticket=" in link.json()["url"]
     assert link.headers["cache-control"] == "no-store"
-    story = (await api.get(f"{PATH}/{id}/timeline")).json()
-    assert [it["what"] for it in story["events"]] == ["asked", "sent", "link_copied"]
-    assert story["email"] == MAYA["email"]
+    timeline = (await api.get(f"{PATH}/{id}/timeline")).json()
+    assert [it["what"] for it in timeline["events"]] == ["asked", "sent", "link_copied"]
+    assert timeline["email"] == MAYA["email"]
 
 
-async def test_a_preview_and_a_batch(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
+async def test_preview_and_batch(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
     text = "email,role,name\nmaya@example.com,admin,Maya Cohen\nada@acme.example,,\n=1+1@example.com,,"
     preview = await api.post(f"{PATH}/preview", json={"text": text})
     assert [it["verdict"] for it in preview.json()["lines"]] == ["new", "member", "new"]
@@ -110,7 +110,7 @@ async def test_a_preview_and_a_batch(api: httpx2.AsyncClient, sqlite_firm: Firm)
     assert len(invitations(sqlite_firm)) == 2
 
 
-async def test_many_as_a_list(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
+async def test_inviting_a_json_list(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
     many = {"invitations": [MAYA, {"email": "leo@example.com", "role": "org:admin"}], "role": "org:member"}
     kept = await api.post(PATH, json=many, headers={"Idempotency-Key": "k"})
     assert (await api.post(PATH, json=many, headers={"Idempotency-Key": "k"})).json()["id"] == kept.json()["id"]
@@ -119,12 +119,12 @@ async def test_many_as_a_list(api: httpx2.AsyncClient, sqlite_firm: Firm) -> Non
 
 
 @pytest.mark.parametrize("wrong", [{"invitations": []}, {"text": ""}, {"text": "x" * 200_001}, {"invitations": [{}]}])
-async def test_a_list_of_nobody_is_refused(api: httpx2.AsyncClient, wrong: dict[str, Any]) -> None:
+async def test_an_empty_list_is_refused(api: httpx2.AsyncClient, wrong: dict[str, Any]) -> None:
     assert (await api.post(PATH, json=wrong)).status_code == 422
 
 
-async def test_nobody_is_told_anything(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
-    id = await made(api)
+async def test_requests_without_a_session_are_refused(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
+    id = await create(api)
     kept = (await api.post(PATH, json={"text": "leo@example.com"})).headers["location"]
     nobody = sqlite_firm.api(key=None)
     for path in (f"{PATH}/{id}/link", f"{PATH}/{id}/timeline", kept, "/v1/batches/op_none"):

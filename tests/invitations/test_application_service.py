@@ -1,4 +1,4 @@
-"""Someone is invited to the application with a role and a place, and has both from the moment they sign up."""
+"""Application invitations: the role and the organization apply from the moment the person signs up."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ CREATE, REVOKE = "CreateInvitation", "RevokeInvitation"
 
 
 async def furnish_locally(firm: Firm) -> Firm:
-    """A firm, and a local organization beside it."""
+    """Create the seed data and a local organization."""
 
     def put(conn: Conn) -> None:
         row = {"id": "ogn_local", "name": "Local", "slug": "local", "joined_at": 1, "changed_at": 1}
@@ -55,13 +55,13 @@ async def refusal(
     firm: Firm, wanted: ApplicationInvitationRequest, principal: Principal = BREAK_GLASS_PRINCIPAL
 ) -> tuple[str, int, str]:
     with pytest.raises(InvitationRefusedError) as caught:
-        await firm.services.invitations.applications.invite(principal, wanted)
+        await firm.services.application_invitations.invite(principal, wanted)
     return caught.value.code, caught.value.status, str(caught.value)
 
 
-async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm) -> None:
+async def test_an_invitee_who_signs_up_joins_the_local_organization(firm: Firm) -> None:
     await furnish_locally(firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     made = await applications.invite(
         BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA, role="admin", organization="local")
     )
@@ -80,9 +80,9 @@ async def test_whoever_signs_up_is_a_member_of_the_local_organization(firm: Firm
     assert not found.is_instance_admin, "an admin of one organization is none of the installation"
 
 
-async def test_a_role_in_the_application_is_theirs(sqlite_firm: Firm) -> None:
+async def test_an_invitee_gets_the_application_role(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    await firm.services.invitations.applications.invite(
+    await firm.services.application_invitations.invite(
         BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA, role="admin")
     )
     await sign_up(firm)
@@ -91,10 +91,10 @@ async def test_a_role_in_the_application_is_theirs(sqlite_firm: Firm) -> None:
     assert found.is_instance_admin
 
 
-async def test_what_can_not_be_is_said_before_anything_is_tried(sqlite_firm: Firm) -> None:
+async def test_invalid_values_are_refused_before_calling_clerk(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     wanted = ApplicationInvitationRequest(email=MAYA)
-    said = [
+    refusals = [
         (await refusal(firm, it))[:2]
         for it in (
             replace(wanted, email="nobody"),
@@ -105,7 +105,7 @@ async def test_what_can_not_be_is_said_before_anything_is_tried(sqlite_firm: Fir
             replace(wanted, organization="acme"),
         )
     ]
-    assert said == [
+    assert refusals == [
         ("invalid_email", 422),
         ("unknown_role", 422),
         ("unknown_role", 422),
@@ -116,22 +116,22 @@ async def test_what_can_not_be_is_said_before_anything_is_tried(sqlite_firm: Fir
     assert await operations(firm, "application.invite") == []
 
 
-async def test_only_admins_of_the_installation_may(sqlite_firm: Firm) -> None:
+async def test_only_instance_admins_can_use_it(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
     ada = await firm.services.db.read(find_principal, firm.user_id(ADA), admins=frozenset())
     assert isinstance(ada, Principal)
     reader = replace(BREAK_GLASS_PRINCIPAL, scopes=frozenset({"read"}))
     for principal in (ada, reader):
         assert (await refusal(firm, ApplicationInvitationRequest(email=MAYA), principal))[:2] == ("forbidden", 403)
-        with pytest.raises(InvitationRefusedError, match="Only admins of this installation"):
-            await firm.services.invitations.applications.list(principal)
-        with pytest.raises(InvitationRefusedError, match="Only admins of this installation"):
-            await firm.services.invitations.applications.revoke(principal, invitation="inv_1")
+        with pytest.raises(InvitationRefusedError, match="Only instance admins can invite"):
+            await firm.services.application_invitations.list(principal)
+        with pytest.raises(InvitationRefusedError, match="Only instance admins can invite"):
+            await firm.services.application_invitations.revoke(principal, "inv_1")
 
 
-async def test_clerks_refusals_are_put_into_words(sqlite_firm: Firm) -> None:
+async def test_refusals_of_clerk_become_readable_errors(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
     assert await refusal(firm, ApplicationInvitationRequest(email=MAYA)) == (
         "already_invited",
@@ -141,16 +141,16 @@ async def test_clerks_refusals_are_put_into_words(sqlite_firm: Firm) -> None:
     assert await refusal(firm, ApplicationInvitationRequest(email=BOB)) == (
         "already_user",
         409,
-        f"{BOB} has an account already.",
+        f"{BOB} already has an account.",
     )
 
 
-async def test_revoking_and_what_is_over(sqlite_firm: Firm) -> None:
+async def test_revoking_pending_and_ended_invitations(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
     assert [it.clerk_id for it in await applications.list(BREAK_GLASS_PRINCIPAL, status="pending")] == [made.clerk_id]
-    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)).status == "revoked"
+    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, made.clerk_id)).status == "revoked"
     assert await applications.list(BREAK_GLASS_PRINCIPAL) == []
     assert [it.clerk_id for it in await applications.list(BREAK_GLASS_PRINCIPAL, status="revoked")] == [made.clerk_id]
     other = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email="leo@example.com"))
@@ -162,17 +162,17 @@ async def test_revoking_and_what_is_over(sqlite_firm: Firm) -> None:
         ("../users", "not_in_clerk"),
     ):
         with pytest.raises(InvitationRefusedError) as caught:
-            await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=id)
+            await applications.revoke(BREAK_GLASS_PRINCIPAL, id)
         assert caught.value.code == code
 
 
-async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
+async def test_a_lost_answer_is_read_back(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     firm.emulator.fail(CREATE, status=504, after_effect=True, count=1)
     made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
     firm.emulator.fail(REVOKE, status=504, after_effect=True, count=1)
-    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)).status == "revoked"
+    assert (await applications.revoke(BREAK_GLASS_PRINCIPAL, made.clerk_id)).status == "revoked"
     firm.emulator.fail(CREATE, status=429, retry_after=60, count=1)
     with pytest.raises(OperationPendingError):
         await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
@@ -180,9 +180,9 @@ async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm) -> None:
     assert statuses(firm) == ["revoked", "pending"]
 
 
-async def test_a_hundred_a_day(sqlite_firm: Firm) -> None:
+async def test_the_daily_limit_is_one_hundred(sqlite_firm: Firm) -> None:
     firm = await furnish_locally(sqlite_firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     for number in range(100):
         await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=f"p{number}@example.com"))
     assert (await refusal(firm, ApplicationInvitationRequest(email=MAYA)))[:2] == ("limited", 429)
@@ -190,10 +190,10 @@ async def test_a_hundred_a_day(sqlite_firm: Firm) -> None:
     await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=MAYA))
 
 
-async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
-    """Inviting and taking back, each at every place."""
+async def test_inviting_and_revoking_survive_a_crash_at_any_point(firm: Firm) -> None:
+    """Stop at every statement, commit and boundary of a call, then recover."""
     await furnish_locally(firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     points = mortal(firm)
     at = 0
     while True:
@@ -205,7 +205,7 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
             await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=one))
         where = points.where
         with points.armed(at):
-            await applications.revoke(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)
+            await applications.revoke(BREAK_GLASS_PRINCIPAL, made.clerk_id)
         where += points.where
         if not where:
             break
@@ -221,9 +221,9 @@ async def test_stopped_anywhere_it_is_finished_once(firm: Firm) -> None:
     assert at > 10, "the places are really there"
 
 
-async def test_sending_again_stopped_anywhere_is_finished_once(firm: Firm) -> None:
+async def test_resending_survives_a_crash_at_any_point(firm: Firm) -> None:
     await furnish_locally(firm)
-    applications = firm.services.invitations.applications
+    applications = firm.services.application_invitations
     points = mortal(firm)
     at = 0
     while True:
@@ -233,7 +233,7 @@ async def test_sending_again_stopped_anywhere_is_finished_once(firm: Firm) -> No
         made = await applications.invite(BREAK_GLASS_PRINCIPAL, ApplicationInvitationRequest(email=email))
         next_day(firm)
         with points.armed(at):
-            await applications.resend(BREAK_GLASS_PRINCIPAL, invitation=made.clerk_id)
+            await applications.resend(BREAK_GLASS_PRINCIPAL, made.clerk_id)
         where = points.where
         if not where:
             break

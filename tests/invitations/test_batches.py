@@ -1,4 +1,4 @@
-"""Many are invited at once: what would happen is said before, every row has its end, and nobody is invited twice."""
+"""Batches of invitations: preview, progress per row, limits and recovery."""
 
 import pytest
 
@@ -31,37 +31,38 @@ def people(count: int, of: str = "p") -> list[InviteeInput]:
 
 
 async def outcome(firm: Firm, batch: InvitationBatchProgress) -> list[tuple[str, str | None]]:
-    found = await firm.services.invitations.invite_many.get(await access_of(firm), batch.id)
+    found = await firm.services.bulk_invitations.get_batch(await access_of(firm), batch.id)
     return [(row.status, row.code) for row in found.rows]
 
 
-async def test_a_preview_says_what_would_become_of_each(firm: Firm) -> None:
+async def test_a_preview_has_a_verdict_per_person(firm: Firm) -> None:
     await furnish(firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    await desk.invite(access, email="waiting@example.com", role=MEMBER_ROLE)
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    service = firm.services.invitations
+    await service.invite(access, email="waiting@example.com", role=MEMBER_ROLE)
     async with firm.clerk() as clerk:
         await clerk.delete(f"/v1/organizations/{firm.organization_id('acme')}/memberships/{firm.user_id(BOB)}")
     await firm.settle()
     text = f"new@example.com, {ADA.upper()} {BOB} waiting@example.com nobody new@example.com"
-    preview = await desk.invite_many.preview(access, parse_invitees(text))
+    preview = await bulk.preview(access, parse_invitees(text))
     assert [it.verdict for it in preview.lines] == ["new", "member", "former", "invited", "invalid", "duplicate"]
     assert (preview.sent, preview.seats, preview.seats_used, preview.refusal) == (2, 50, 2, None)
     assert statuses(firm) == ["pending"]
 
 
-async def test_a_batch_is_sent_by_tens_and_says_how_far_it_is(firm: Firm) -> None:
+async def test_a_batch_is_sent_in_parts_of_ten_and_reports_progress(firm: Firm) -> None:
     await furnish(firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    wishes = [
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    invitees = [
         *people(23),
         InviteeInput(email=ADA),
         InviteeInput(email="maya@example.com", role="org:admin", name="Maya Cohen"),
     ]
-    batch = await desk.invite_many.send(access, wishes, expires_in_days=3)
+    batch = await bulk.send(access, invitees, expires_in_days=3)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 1, 0, False)
     assert statuses(firm) == []
     await firm.services.runner.resume_due()
-    batch = await desk.invite_many.get(access, batch.id)
+    batch = await bulk.get_batch(access, batch.id)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 25, 24, True)
     assert [row.status for row in batch.rows] == ["sent"] * 23 + ["skipped", "sent"]
     assert statuses(firm) == ["pending"] * 24
@@ -73,11 +74,12 @@ async def test_a_batch_is_sent_by_tens_and_says_how_far_it_is(firm: Firm) -> Non
     assert [len(it.intent["rows"]) for it in await operations(firm, "invitation.bulk")] == [4, 10, 10]
 
 
-async def test_after_a_refused_bulk_call_each_is_asked_for_alone(sqlite_firm: Firm) -> None:
+async def test_after_a_refused_bulk_call_rows_are_created_one_by_one(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    batch = await desk.invite_many.send(access, people(4))
-    await desk.invite(access, email="p2@example.com", role=MEMBER_ROLE)
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    service = firm.services.invitations
+    batch = await bulk.send(access, people(4))
+    await service.invite(access, email="p2@example.com", role=MEMBER_ROLE)
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [
         ("sent", None),
@@ -88,45 +90,45 @@ async def test_after_a_refused_bulk_call_each_is_asked_for_alone(sqlite_firm: Fi
     assert statuses(firm) == ["pending"] * 4
 
 
-async def test_after_a_bulk_call_that_did_a_part_only_the_rest_is_asked_for(sqlite_firm: Firm) -> None:
-    """Whether a bulk call is all or nothing, Clerk does not say."""
+async def test_after_a_partial_bulk_call_only_the_missing_rows_are_created(sqlite_firm: Firm) -> None:
+    """Clerk does not say whether a bulk call is all or nothing."""
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     clerk = firm.services.clerk
     invite_many = clerk.create_invitations
 
-    async def a_part(organization, wanted):  # type: ignore[no-untyped-def]
+    async def invite_partly(organization, wanted):  # type: ignore[no-untyped-def]
         await invite_many(organization, wanted[:2])
         return await invite_many(organization, wanted)
 
-    clerk.create_invitations = a_part  # type: ignore[method-assign]
-    batch = await desk.invite_many.send(access, people(4))
+    clerk.invite_many = invite_partly  # type: ignore[method-assign]
+    batch = await bulk.send(access, people(4))
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 4
     assert statuses(firm) == ["pending"] * 4
 
 
 @pytest.mark.parametrize("operation", [BULK, ONE])
-async def test_an_answer_that_got_lost_is_found_out(sqlite_firm: Firm, operation: str) -> None:
+async def test_a_lost_answer_is_read_back(sqlite_firm: Firm, operation: str) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     firm.emulator.fail(operation, status=504, after_effect=True, count=1)
     if operation == ONE:
         refuse(firm, BULK, "organization_invitation_not_unique", status=400)
-    batch = await desk.invite_many.send(access, people(4))
+    batch = await bulk.send(access, people(4))
     await recover(firm)
     assert await outcome(firm, batch) == [("sent", None)] * 4
     assert statuses(firm) == ["pending"] * 4
 
 
 @pytest.mark.parametrize("fault", [{"status": 429, "retry_after": 900}, {"status": 503}])
-async def test_while_clerk_is_down_or_limited_it_waits_and_goes_on(sqlite_firm: Firm, fault: dict[str, int]) -> None:
+async def test_a_batch_waits_while_clerk_is_down_or_limiting(sqlite_firm: Firm, fault: dict[str, int]) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     firm.emulator.fail(BULK, count=3, **fault)
-    batch = await desk.invite_many.send(access, people(12))
+    batch = await bulk.send(access, people(12))
     await firm.services.runner.resume_due()
-    assert not (await desk.invite_many.get(access, batch.id)).is_done
+    assert not (await bulk.get_batch(access, batch.id)).is_done
     for _ in range(12):
         firm.clock.advance(20 * MINUTE)
         await firm.services.runner.resume_due()
@@ -134,88 +136,89 @@ async def test_while_clerk_is_down_or_limited_it_waits_and_goes_on(sqlite_firm: 
     assert statuses(firm) == ["pending"] * 12
 
 
-async def test_a_key_that_clerk_does_not_take_refuses_the_rows(sqlite_firm: Firm) -> None:
+async def test_an_invalid_secret_key_refuses_the_rows(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     refuse(firm, BULK, "clerk_key_invalid", status=401)
-    batch = await desk.invite_many.send(access, people(2))
+    batch = await bulk.send(access, people(2))
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [("refused", "clerk_key_invalid")] * 2
 
 
-async def test_no_more_than_there_are_seats(sqlite_firm: Firm) -> None:
+async def test_no_more_are_invited_than_there_are_seats(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    batch = await desk.invite_many.send(access, people(60))
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    batch = await bulk.send(access, people(60))
     await firm.services.runner.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 48 + [("skipped", "over_seats")] * 12
 
 
-async def test_too_many_for_today_are_refused_as_a_whole_and_the_preview_says_so(sqlite_firm: Firm) -> None:
+async def test_a_batch_over_the_daily_limit_is_refused_and_the_preview_shows_it(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    service = firm.services.invitations
     async with firm.clerk() as clerk:
         path = f"/v1/organizations/{firm.organization_id('acme')}"
         await clerk.patch(path, json={"max_allowed_memberships": 0})
     await firm.settle()
-    await desk.invite_many.send(access, people(90))
-    preview = await desk.invite_many.preview(access, people(11, "q"))
+    await bulk.send(access, people(90))
+    preview = await bulk.preview(access, people(11, "q"))
     assert preview.refusal is not None
     assert "can send 100 invitations in 24 hours; 90 were sent" in preview.refusal
-    with pytest.raises(InvitationRefusedError, match="works again at"):
-        await desk.invite_many.send(access, people(11, "q"))
-    await desk.invite_many.send(access, people(10, "q"))
+    with pytest.raises(InvitationRefusedError, match="Try again at"):
+        await bulk.send(access, people(11, "q"))
+    await bulk.send(access, people(10, "q"))
     with pytest.raises(InvitationRefusedError, match="One person can send"):
-        await desk.invite(access, email="one@example.com", role=MEMBER_ROLE)
+        await service.invite(access, email="one@example.com", role=MEMBER_ROLE)
     next_day(firm)
-    await desk.invite(access, email="one@example.com", role=MEMBER_ROLE)
+    await service.invite(access, email="one@example.com", role=MEMBER_ROLE)
 
 
-async def test_bulk_calls_keep_under_clerks_fifty_an_hour(sqlite_firm: Firm) -> None:
+async def test_bulk_calls_keep_below_fifty_an_hour(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     async with firm.clerk() as clerk:
         await clerk.patch(f"/v1/organizations/{access.organization_clerk_id}", json={"max_allowed_memberships": 0})
     for number in range(52):
-        last = await desk.invite_many.send(access, people(1, f"a{number}x"))
+        last = await bulk.send(access, people(1, f"a{number}x"))
     starts = sorted(it.intent["start_at"] for it in await operations(firm, "invitation.bulk"))
     assert starts[49] - starts[0] < HOUR <= starts[50] - starts[0]
     await firm.services.runner.resume_due()
-    assert (await desk.invite_many.get(access, last.id)).done == 0
+    assert (await bulk.get_batch(access, last.id)).done == 0
     assert len(statuses(firm)) == 50
     firm.clock.advance(HOUR)
     await firm.services.runner.resume_due()
     assert len(statuses(firm)) == 52
 
 
-async def test_pressing_twice_keeps_one_batch(sqlite_firm: Firm) -> None:
+async def test_submitting_twice_creates_one_batch(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    first = await desk.invite_many.send(access, people(3), idempotency_key="k")
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    first = await bulk.send(access, people(3), idempotency_key="k")
     await firm.services.runner.resume_due()
-    second = await desk.invite_many.send(access, people(3), idempotency_key="k")
+    second = await bulk.send(access, people(3), idempotency_key="k")
     assert first.id == second.id
     assert second.is_done
     assert statuses(firm) == ["pending"] * 3
 
 
-async def test_a_batch_of_another_organization_is_not_there(sqlite_firm: Firm) -> None:
+async def test_a_batch_of_another_organization_is_not_found(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
-    access, desk = await access_of(firm), firm.services.invitations
-    batch = await desk.invite_many.send(access, people(1))
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
+    batch = await bulk.send(access, people(1))
     elsewhere = type(access)(
         **{**{n: getattr(access, n) for n in access.__struct_fields__}, "organization_id": "ogn_x"}
     )
     with pytest.raises(InvitationRefusedError, match="no such batch"):
-        await desk.invite_many.get(elsewhere, batch.id)
+        await bulk.get_batch(elsewhere, batch.id)
     with pytest.raises(InvitationRefusedError, match="no such batch"):
-        await desk.invite_many.get(access, (await operations(firm, "invitation.bulk"))[0].id)
+        await bulk.get_batch(access, (await operations(firm, "invitation.bulk"))[0].id)
 
 
-async def test_stopped_anywhere_everyone_is_invited_once(firm: Firm) -> None:
-    """The keeping of the batch and its first go at every place; with a bulk call that is refused at every third."""
+async def test_a_batch_survives_a_crash_at_any_point(firm: Firm) -> None:
+    """Stop creation and the first run at every point; every third time the bulk call is refused."""
     await furnish(firm)
-    access, desk = await access_of(firm), firm.services.invitations
+    access, bulk = await access_of(firm), firm.services.bulk_invitations
     points = mortal(firm)
     at = 0
     while True:
@@ -225,22 +228,24 @@ async def test_stopped_anywhere_everyone_is_invited_once(firm: Firm) -> None:
             await clerk.patch(f"/v1/organizations/{access.organization_clerk_id}", json={"max_allowed_memberships": 0})
         if at % 3 == 0:
             refuse(firm, BULK, "organization_invitation_not_unique", status=400)
-        wishes = people(2, f"a{at}x")
+        invitees = people(2, f"a{at}x")
         with points.armed(at):
-            await desk.invite_many.send(access, wishes)
+            await bulk.send(access, invitees)
             await firm.services.runner.resume_due()
         where = points.where
         with points.armed(1 + at % 13):
             await recover(firm, times=1)
         await recover(firm, times=4)
         kept = [
-            it for it in await operations(firm, "invitation.batch") if it.intent["rows"][0]["email"] == wishes[0].email
+            it
+            for it in await operations(firm, "invitation.batch")
+            if it.intent["rows"][0]["email"] == invitees[0].email
         ]
-        for wish in wishes:
-            assert statuses(firm, wish.email) == ["pending"] * len(kept), where
+        for invitee in invitees:
+            assert statuses(firm, invitee.email) == ["pending"] * len(kept), where
         assert all(it.state == "settled" for it in await operations(firm)), where
         for it in kept:
-            found = await desk.invite_many.get(access, it.id)
+            found = await bulk.get_batch(access, it.id)
             assert [row.status for row in found.rows] == ["sent", "sent"], where
         if not where:
             break

@@ -1,4 +1,4 @@
-"""Too many invitations are refused with the time when it works again."""
+"""Rate limits of invitations: refusals name the time when sending is possible again."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ NOW = 1_795_219_200_000  # 00:00 UTC
 
 
 def sent(ago: int = HOUR, **changes: object) -> InvitationSendRecord:
-    values = {"at": NOW - ago, "actor": "ada", "is_here": True, "is_resend": False, "emails": ("x@example.com",)}
+    values = {"sent_at": NOW - ago, "actor": "ada", "is_here": True, "is_resend": False, "emails": ("x@example.com",)}
     return InvitationSendRecord(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -31,10 +31,10 @@ def emails(count: int) -> tuple[str, ...]:
     return tuple(f"p{number}@example.com" for number in range(count))
 
 
-def test_a_hundred_a_day_for_one_person_wherever_they_were_sent() -> None:
+def test_one_person_can_send_one_hundred_a_day_anywhere() -> None:
     before = [sent(emails=emails(DAILY_LIMIT_PER_ACTOR), is_here=False)]
     with pytest.raises(
-        InvitationRefusedError, match=r"One person can send 100 .* works again at 23:00 UTC, in 23 h\."
+        InvitationRefusedError, match=r"One person can send 100 .* Try again at 23:00 UTC, in 23 h\."
     ) as caught:
         check_daily_limits(before, actor="ada", emails=["new@example.com"], now=NOW)
     assert (caught.value.code, caught.value.status) == ("limited", 429)
@@ -42,14 +42,14 @@ def test_a_hundred_a_day_for_one_person_wherever_they_were_sent() -> None:
     check_daily_limits(before, actor="ada", emails=["new@example.com"], now=NOW + 23 * HOUR)
 
 
-def test_a_hundred_a_day_for_one_organization_whoever_sent_them() -> None:
+def test_one_organization_can_send_one_hundred_a_day() -> None:
     before = [sent(emails=emails(60)), sent(ago=2 * HOUR, actor="eve", emails=emails(40))]
     check_daily_limits(before[:1], actor="bob", emails=list(emails(40)), now=NOW)
     with pytest.raises(InvitationRefusedError, match=r"One organization can send 100 .*in 22 h\."):
         check_daily_limits(before, actor="bob", emails=["new@example.com"], now=NOW)
 
 
-def test_ten_a_day_for_one_address_in_one_organization() -> None:
+def test_one_address_can_be_sent_ten_a_day_in_one_organization() -> None:
     before = [sent(ago=(10 - number) * MINUTE) for number in range(DAILY_LIMIT_PER_ADDRESS)]
     with pytest.raises(InvitationRefusedError, match=r"x@example.com can be sent 10 invitations .*in 24 h"):
         check_daily_limits(before, actor="bob", emails=["X@example.com"], now=NOW)
@@ -57,14 +57,14 @@ def test_ten_a_day_for_one_address_in_one_organization() -> None:
     check_daily_limits([sent(is_here=False)] * 10, actor="bob", emails=["x@example.com"], now=NOW)
 
 
-def test_more_than_a_day_takes_never_works() -> None:
+def test_more_than_the_limit_at_once_is_never_possible() -> None:
     with pytest.raises(InvitationRefusedError) as caught:
         check_daily_limits([], actor="ada", emails=emails(101), now=NOW)
-    assert "works again" not in str(caught.value)
+    assert "Try again" not in str(caught.value)
 
 
 @given(st.lists(st.integers(0, 2 * DAY), max_size=120), st.integers(1, 100))
-def test_at_the_time_that_is_named_it_works_again(agos: list[int], wanted: int) -> None:
+def test_sending_is_possible_at_the_named_time(agos: list[int], wanted: int) -> None:
     before = [sent(ago=ago, emails=(f"{ago}@example.com",)) for ago in agos]
     recent = [ago for ago in agos if ago < DAY]
     too_many = len(recent) + wanted - DAILY_LIMIT_PER_ORGANIZATION
@@ -79,7 +79,7 @@ def test_at_the_time_that_is_named_it_works_again(agos: list[int], wanted: int) 
 
 def test_a_minute_must_pass_between_two_resends() -> None:
     resent = [sent(ago=20_000, is_resend=True), sent(ago=1000)]
-    with pytest.raises(InvitationRefusedError, match=r"works again in 40 s\.") as caught:
+    with pytest.raises(InvitationRefusedError, match=r"Try again in 40 s\.") as caught:
         check_resend_cooldown(resent, email="X@example.com", now=NOW)
     assert (caught.value.code, caught.value.status) == ("cooldown", 429)
     check_resend_cooldown(resent, email="x@example.com", now=NOW - 20_000 + RESEND_COOLDOWN)
@@ -88,7 +88,7 @@ def test_a_minute_must_pass_between_two_resends() -> None:
 
 @given(st.lists(st.integers(-HOUR, 5 * HOUR), max_size=120), st.integers(0, 60))
 def test_no_hour_has_more_bulk_calls_than_clerk_takes(before: list[int], count: int) -> None:
-    """As far as it is up to what is planned now: what was planned before may have too many of its own."""
+    """For newly planned calls: earlier ones may exceed the limit among themselves."""
     starts = schedule_bulk_calls(before, count=count, now=0)
     assert len(starts) == count
     assert all(start >= 0 for start in starts)

@@ -118,7 +118,7 @@ async def test_a_failure_that_nobody_thought_of_shows_its_id_and_nothing_else(
     async def broken(*_arguments: object) -> None:
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(type(town.firm.services.gate), "who", broken)
+    monkeypatch.setattr(type(town.firm.services.authenticator), "who", broken)
     for path in (PEOPLE, "/organizations/northwind/members"):
         with capture_logs() as noted:
             answer = await town.knock("admin", "GET", path)

@@ -34,7 +34,7 @@ async def drift(office: Office) -> None:
 
 def work(office: Office) -> None:
     """What a worker does within a second."""
-    office.run(office.firm.services.syncing.asked.run_once())
+    office.run(office.firm.services.sync_services.run_queue.run_once())
 
 
 def park_one(office: Office) -> str:
@@ -117,7 +117,7 @@ def test_an_open_page_is_told_what_waits(office: Office, page: Page) -> None:
     park_one(office)
 
     async def tell() -> None:
-        services.live.publish(["attention"])
+        services.pubsub.publish(["attention"])
 
     office.run(tell())
     expect(page.locator("#webhook-quiet")).to_contain_text("No webhook for 26 h while Clerk changed 3 people.")

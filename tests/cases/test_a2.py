@@ -45,7 +45,7 @@ async def send(firm: Firm, body: bytes, id: str) -> int:
     """Deliver it as Clerk does, and work the inbox; return the status of the answer."""
     headers = signed(body, at=firm.clock.at, id=id)
     status = (await firm.api(None).post("/webhooks/clerk", content=body, headers=headers)).status_code
-    while await firm.services.work.run_once():
+    while await firm.services.delivery_processor.run_once():
         pass
     return status
 
@@ -126,12 +126,12 @@ async def test_a2_a_delivery_before_the_instance_is_known_is_kept_and_applied_la
 async def test_a2_without_a_secret_key_deliveries_are_kept_for_later(sqlite_migrated_url: str, clerk_key: str) -> None:
     firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
     without = ClerkClient(None, api_url=firm.emulator.site.url)
-    keyed = firm.services.work.instance_binder.source
-    firm.services.work.instance_binder.source = without
+    keyed = firm.services.delivery_processor.instance_binder.source
+    firm.services.delivery_processor.instance_binder.source = without
     firm.emulator.seed(described())
     await firm.settle()
     assert await emails(firm) == set()
-    firm.services.work.instance_binder.source = keyed
+    firm.services.delivery_processor.instance_binder.source = keyed
     firm.clock.advance(60_000)
     await firm.settle()
     assert await emails(firm) == set(PEOPLE)
@@ -209,7 +209,7 @@ def moved(sqlite_migrated_url: str, clerk_key: str, monkeypatch: pytest.MonkeyPa
     with firm_of_commands(make, cli_runtime, monkeypatch) as firm:
 
         def with_syncing(use: Any) -> Any:
-            return cli_runtime.run_with_services(lambda services: use(services.syncing))
+            return cli_runtime.run_with_services(lambda services: use(services.sync_services))
 
         for commands in (cli_instance, cli):
             monkeypatch.setattr(commands, "_with_syncing", with_syncing)

@@ -28,7 +28,7 @@ def firm(migrated_url: str, clerk_key: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     with firm_of_commands(make, cli_runtime, monkeypatch) as made:
         monkeypatch.setattr(
-            cli, "_with_syncing", lambda use: cli_runtime.run_with_services(lambda services: use(services.syncing))
+            cli, "_with_syncing", lambda use: cli_runtime.run_with_services(lambda services: use(services.sync_services))
         )
         yield made
 

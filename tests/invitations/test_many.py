@@ -60,7 +60,7 @@ async def test_a_batch_is_sent_by_tens_and_says_how_far_it_is(firm: Firm) -> Non
     batch = await desk.invite_many.send(access, wishes, expires_in_days=3)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 1, 0, False)
     assert statuses(firm) == []
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     batch = await desk.invite_many.get(access, batch.id)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 25, 24, True)
     assert [row.status for row in batch.rows] == ["sent"] * 23 + ["skipped", "sent"]
@@ -78,7 +78,7 @@ async def test_after_a_refused_bulk_call_each_is_asked_for_alone(sqlite_firm: Fi
     access, desk = await access_of(firm), firm.services.invitations
     batch = await desk.invite_many.send(access, people(4))
     await desk.invite(access, email="p2@example.com", role=MEMBER_ROLE)
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [
         ("sent", None),
         ("sent", None),
@@ -101,7 +101,7 @@ async def test_after_a_bulk_call_that_did_a_part_only_the_rest_is_asked_for(sqli
 
     clerk.invite_many = a_part  # type: ignore[method-assign]
     batch = await desk.invite_many.send(access, people(4))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 4
     assert statuses(firm) == ["pending"] * 4
 
@@ -125,11 +125,11 @@ async def test_while_clerk_is_down_or_limited_it_waits_and_goes_on(sqlite_firm: 
     access, desk = await access_of(firm), firm.services.invitations
     firm.emulator.fail(BULK, count=3, **fault)
     batch = await desk.invite_many.send(access, people(12))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert not (await desk.invite_many.get(access, batch.id)).is_done
     for _ in range(12):
         firm.clock.advance(20 * MINUTE)
-        await firm.services.runner.resume_due()
+        await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 12
     assert statuses(firm) == ["pending"] * 12
 
@@ -139,7 +139,7 @@ async def test_a_key_that_clerk_does_not_take_refuses_the_rows(sqlite_firm: Firm
     access, desk = await access_of(firm), firm.services.invitations
     refuse(firm, BULK, "clerk_key_invalid", status=401)
     batch = await desk.invite_many.send(access, people(2))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [("refused", "clerk_key_invalid")] * 2
 
 
@@ -147,7 +147,7 @@ async def test_no_more_than_there_are_seats(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, desk = await access_of(firm), firm.services.invitations
     batch = await desk.invite_many.send(access, people(60))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 48 + [("skipped", "over_seats")] * 12
 
 
@@ -180,11 +180,11 @@ async def test_bulk_calls_keep_under_clerks_fifty_an_hour(sqlite_firm: Firm) -> 
         last = await desk.invite_many.send(access, people(1, f"a{number}x"))
     starts = sorted(it.intent["start_at"] for it in await operations(firm, "invitation.bulk"))
     assert starts[49] - starts[0] < HOUR <= starts[50] - starts[0]
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert (await desk.invite_many.get(access, last.id)).done == 0
     assert len(statuses(firm)) == 50
     firm.clock.advance(HOUR)
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert len(statuses(firm)) == 52
 
 
@@ -192,7 +192,7 @@ async def test_pressing_twice_keeps_one_batch(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, desk = await access_of(firm), firm.services.invitations
     first = await desk.invite_many.send(access, people(3), idempotency_key="k")
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     second = await desk.invite_many.send(access, people(3), idempotency_key="k")
     assert first.id == second.id
     assert second.is_done
@@ -228,7 +228,7 @@ async def test_stopped_anywhere_everyone_is_invited_once(firm: Firm) -> None:
         wishes = people(2, f"a{at}x")
         with points.armed(at):
             await desk.invite_many.send(access, wishes)
-            await firm.services.runner.resume_due()
+            await firm.services.executor.resume_due()
         where = points.where
         with points.armed(1 + at % 13):
             await recover(firm, times=1)

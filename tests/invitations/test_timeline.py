@@ -85,7 +85,7 @@ async def test_one_of_many_is_told_too(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, desk = await access_of(firm), firm.services.invitations
     batch = await desk.invite_many.send(access, parse_invitees(f"{MAYA} leo@example.com"))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     found = await desk.invite_many.get(access, batch.id)
     assert await told(firm, found.rows[0].invitation_id or "") == ["asked", "sent"]
 

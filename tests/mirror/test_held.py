@@ -168,7 +168,7 @@ async def test_where_it_can_not_be_made_again_nothing_is_let_go_of(
 async def test_only_what_is_taken_in_loses_indexes(world: World) -> None:
     before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
-    await world.sync.first(actor="test", kinds=["user"])
+    await world.sync.backfill(actor="test", kinds=["user"])
     assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
     assert world.db.read_sync(indexes) == before
 

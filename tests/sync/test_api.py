@@ -140,7 +140,7 @@ def _people(conn: Any) -> list[Any]:
 
 
 async def test_the_metrics_tell_of_the_webhook(firm: Firm) -> None:
-    await firm.services.syncing.fresh.look()
+    await firm.services.sync_services.freshness.check()
     async with firm.api() as api:
         assert "instep_people_behind 0.0" in (await api.get("/metrics")).text
 

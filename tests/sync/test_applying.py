@@ -133,7 +133,7 @@ async def test_what_changed_after_the_plan_is_skipped_and_said(world: World) -> 
     await world.call("PATCH", f"/users/user_{2:027d}", {"first_name": "Planned"})
     plan = await world.plan()
     await world.call("PATCH", f"/users/user_{1:027d}", {"first_name": "Newer"})
-    await world.sync.changed(actor="test", since=1)
+    await world.sync.apply_recent_changes(actor="test", since=1)
     ended = await world.sync.apply(plan.id, actor="test")
     assert ended.counts == {"skipped": 2}
     assert {reason for _, _, reason in world.outcomes(plan)} == {"It changed here after the plan was made."}
@@ -217,7 +217,7 @@ async def test_a_sleeper_whose_lease_went_to_another_writes_nothing_more(world: 
 
     source.count = sleeping  # type: ignore[method-assign]
     with pytest.raises(Exception, match="taken the sync over"):
-        await world.sync.first(actor="sleeper")
+        await world.sync.backfill(actor="sleeper")
     assert world.rows(users) == []
 
 

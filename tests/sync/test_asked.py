@@ -102,7 +102,7 @@ async def test_a_fault_of_ours_ends_the_run_and_is_not_tried_for_ever(
         raise ZeroDivisionError
 
     await asked.ask("apply", actor="usr_1", plan_id="syn_x")
-    monkeypatch.setattr("instep.sync.service.SyncService._good_plan", breaks)
+    monkeypatch.setattr("instep.sync.service.SyncService._require_applicable_plan", breaks)
     with pytest.raises(ZeroDivisionError):
         await asked.run_once()
     assert runs(world)[0].state == "failed"

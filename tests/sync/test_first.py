@@ -169,7 +169,7 @@ async def test_what_is_there_already_is_decided_while_nothing_else_is_locked(pos
     with world.db.engine.connect() as other:
         person = sa.select(users.c.id).where(users.c.clerk_id.like("%0"))
         other.execute(person.with_for_update(read=True, key_share=True))  # as another bulk load does
-        taking = asyncio.create_task(world.sync.first(actor="test", kinds=["membership"]))
+        taking = asyncio.create_task(world.sync.backfill(actor="test", kinds=["membership"]))
         assert await asyncio.to_thread(is_waited_for, other, taking.done)
         assert world.here() == world.in_clerk(), "what is new is kept"
         other.execute(sa.select(users.c.id).with_for_update(nowait=True))
@@ -203,7 +203,7 @@ async def test_of_a_page_with_such_a_row_the_rest_is_taken_and_counted_once(post
         user.first_name, user.updated_at = name, user.updated_at + 1
     world.execute(sa.delete(memberships))
     world.execute(sa.delete(users).where(users.c.clerk_id == f"user_{4:027d}"))
-    run = await world.sync.first(actor="test", kinds=["user"])
+    run = await world.sync.backfill(actor="test", kinds=["user"])
     assert run.counts == {"new": 1, "changed": 1, "left": 3, "unreadable": 1}
     assert {row["first_name"] for row in world.rows(users)} == {
         "First0",
@@ -214,14 +214,14 @@ async def test_of_a_page_with_such_a_row_the_rest_is_taken_and_counted_once(post
 
 async def test_only_the_wanted_kinds(world: World) -> None:
     world.emulator.seed(seed(5))
-    await world.sync.first(actor="test", kinds=("user",))
+    await world.sync.backfill(actor="test", kinds=("user",))
     assert len(world.rows(users)) == 5
     assert world.rows(organizations) == []
 
 
 async def test_memberships_bring_parents_that_are_not_here(world: World) -> None:
     world.emulator.seed(seed(5))
-    await world.sync.first(actor="test", kinds=("membership",))
+    await world.sync.backfill(actor="test", kinds=("membership",))
     assert world.here() == world.in_clerk()
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 def fresh(world: World, newest: int | None) -> FreshnessMonitor:
-    return FreshnessMonitor(db=world.db, source=world.sync.source, clock=world.clock, newest_event=lambda _conn: newest)
+    return FreshnessMonitor(db=world.db, source=world.sync.source, clock=world.clock, find_newest_event_at=lambda _conn: newest)
 
 
 async def test_whoever_clerk_changed_and_is_not_so_here_is_counted(world: World) -> None:
@@ -21,24 +21,24 @@ async def test_whoever_clerk_changed_and_is_not_so_here_is_counted(world: World)
     await world.take_all()
     newest = world.clock()
     look = fresh(world, newest)
-    assert (await look.look()).words is None
+    assert (await look.look()).warning is None
     for n in range(3):
         await world.call("PATCH", f"/users/user_{n:027d}", {"first_name": "New"})
-    assert (await look.look()).words is None  # a webhook may still be on its way
+    assert (await look.look()).warning is None  # a webhook may still be on its way
     world.clock.advance(26 * HOUR)
-    assert (await look.look()).words == "No webhook for 26 h while Clerk changed 3 people."
+    assert (await look.look()).warning == "No webhook for 26 h while Clerk changed 3 people."
     assert look.last is not None
-    await world.sync.changed(actor="test", since=newest)
-    assert (await look.look()).words is None
+    await world.sync.apply_recent_changes(actor="test", since=newest)
+    assert (await look.look()).warning is None
 
 
 async def test_what_changed_lately_alone_is_read_and_mended(world: World) -> None:
     world.emulator.seed(seed(5))
     await world.take_all()
     newest = world.clock()
-    object.__setattr__(world.sync, "newest_event", lambda _conn: newest)
+    object.__setattr__(world.sync, "find_newest_event_at", lambda _conn: newest)
     await world.call("PATCH", f"/users/user_{1:027d}", {"first_name": "New"})
-    run = await world.sync.changed(actor="test")
+    run = await world.sync.apply_recent_changes(actor="test")
     assert run.counts["applied"] == 1
     assert await world.check() == {}
 
@@ -48,7 +48,7 @@ async def test_what_changed_lately_alone_is_read_and_mended(world: World) -> Non
     [(7 * MINUTE, "7 min"), (26 * HOUR, "26 h"), (100 * HOUR, "4 days")],
 )
 def test_the_words(quiet: int, words: Any) -> None:
-    assert f"No webhook for {words} while" in str(Freshness(quiet, 0, 2).words)
-    assert "1 person" in str(Freshness(quiet, 0, 1).words)
-    assert "No webhook ever came" in str(Freshness(quiet, None, 1).words)
-    assert Freshness(quiet, 0, 0).words is None
+    assert f"No webhook for {words} while" in str(Freshness(quiet, 0, 2).warning)
+    assert "1 person" in str(Freshness(quiet, 0, 1).warning)
+    assert "No webhook ever came" in str(Freshness(quiet, None, 1).warning)
+    assert Freshness(quiet, 0, 0).warning is None

@@ -29,7 +29,7 @@ async def pages(firm: Firm) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def work(firm: Firm) -> None:
     """What a worker does within a second."""
-    while await firm.services.syncing.asked.run_once():
+    while await firm.services.sync_services.run_queue.run_once():
         pass
 
 
@@ -81,7 +81,7 @@ async def test_only_one_is_asked_for_at_a_time_and_it_can_be_withdrawn(firm: Fir
     assert "Only one runs at a time" in second.headers["hx-trigger"]
     run = await last_run(firm)
     assert (await pages.post(f"/sync/runs/{run.id}/withdraw")).status_code == 303
-    assert await firm.services.syncing.asked.run_once() == 0
+    assert await firm.services.sync_services.run_queue.run_once() == 0
     assert (await last_run(firm)).state == "stopped"
     assert (await pages.post(f"/sync/runs/{run.id}/withdraw")).status_code == 409
 
@@ -267,12 +267,12 @@ async def test_a_quiet_webhook_is_told_on_every_page_of_an_admin(firm: Firm, pag
 async def test_mend_now_takes_the_changes_in_and_the_warning_goes(firm: Firm, pages: httpx2.AsyncClient) -> None:
     await drift(firm)
     firm.clock.advance(10 * MINUTE)
-    await firm.services.syncing.fresh.look()
+    await firm.services.sync_services.freshness.check()
     assert "while Clerk changed 2 people" in (await pages.get("/sync")).text
-    told = firm.services.live.listeners()
+    told = firm.services.pubsub.listeners()
     await pages.post("/sync/changed")
     await work(firm)
-    assert firm.services.live.listeners() == told
+    assert firm.services.pubsub.listeners() == told
     assert "while Clerk changed" not in (await pages.get("/sync")).text
 
 

@@ -1,5 +1,6 @@
 """What differs is the same however both sides are cut into pages, and each difference belongs to one side."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -9,13 +10,21 @@ from hypothesis import strategies as st
 
 from instep.domain.events import Observation, make_observation
 from instep.domain.listing import MirroredEntity
-from instep.domain.models import ClerkId, ClerkUser
+from instep.domain.models import ClerkId, ClerkUser, EntityKind
 from instep.sync import plan
-from instep.sync.plan import Comparison, FieldOwnership, Finding, compare
+from instep.sync.plan import Comparison, FieldOwnership, Finding
 from tests.support.people import membership, user
 
 names = st.sampled_from(["Ada", "Bo", None])
 metadata = st.sampled_from(["{}", '{"a":1,"b":[2]}', '{"b": [2], "a": 1}', '{"a": 2}'])
+
+
+def compare(
+    theirs: Iterable[Observation], ours: Iterable[MirroredEntity], policy: FieldOwnership, *, kind: EntityKind
+) -> list[Finding]:
+    """Return the differences between two complete sides."""
+    comparison = Comparison(theirs, policy, kind=kind)
+    return [*comparison.take(ours), *comparison.rest()]
 
 
 @st.composite

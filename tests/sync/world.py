@@ -50,7 +50,7 @@ class World:
 
     async def take_all(self) -> Run:
         """The first sync."""
-        return await self.sync.first(actor="test")
+        return await self.sync.backfill(actor="test")
 
     async def check(self) -> dict[str, int]:
         """What a check says, by kind."""
@@ -128,7 +128,7 @@ def make_world(db: Database, profile: str = "default", **more: Any) -> World:
     client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=between)
     everything = client.everything()
     everything._pages._pause = no_pause
-    sync = SyncService(db=db, source=everything, writes=ClerkWriter(client), clock=clock, **more)
+    sync = SyncService(db=db, source=everything, writer=ClerkWriter(client), clock=clock, **more)
     world = World(emulator, between, client, db, clock, sync)
     world.sync = replace(sync, touched=world.touched.update)
     return world

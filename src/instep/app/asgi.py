@@ -165,7 +165,7 @@ class InstepAsgiApp:
     ) -> None:
         self.app, self._webhooks, self._list, self._failed = app, webhooks, list_door, failed
         self._principal_of = make_principal_resolver(services)
-        self._pages, self._limiter = services.pages, services.limiter
+        self._pages, self._limiter = services.pages, services.rate_limiter
         self._unexpected = _make_unexpected_error_handler(services)
         self._site = PublicSite(services.settings.instep_public_url)
         cors_origins = services.settings.instep_cors_origins
@@ -272,8 +272,8 @@ def make_app(services: Services) -> InstepAsgiApp:
         applications_router(admin=make_admin_resolver(services), applications=services.invitations.applications)
     )
     _add_audit_and_operations(app, services, access)
-    app.include_router(users_router(principal=make_principal_resolver(services), profiles=services.profiles))
-    app.include_router(keys_router(principal=make_principal_resolver(services), access=access, keys=services.keys))
+    app.include_router(users_router(principal=make_principal_resolver(services), profiles=services.users))
+    app.include_router(keys_router(principal=make_principal_resolver(services), access=access, keys=services.api_keys))
     _add_sync(app, services)
     app.router.routes.extend(enforce_input_limits(make_page_routes(services)))
     app.router.routes.extend(make_health_routes(services))
@@ -295,15 +295,15 @@ def _add_audit_and_operations(app: FastAPI, services: Services, access: admin_sc
     principal, operations = make_principal_resolver(services), make_operations(services)
     app.include_router(
         operations_api.make_operations_router(
-            principal=principal, access=access, accesses=services.gate.list_accesses, operations=operations
+            principal=principal, access=access, accesses=services.authenticator.list_accesses, operations=operations
         )
     )
     app.include_router(api.make_audit_router(principal=principal, access=access, audit=AuditService(services.db)))
 
 
 def _add_sync(app: FastAPI, services: Services) -> None:
-    admin, syncing = make_admin_resolver(services), services.syncing
-    app.include_router(sync_router(admin=admin, sync=syncing.sync, fresh=syncing.fresh))
+    admin, sync_services = make_admin_resolver(services), services.sync_services
+    app.include_router(sync_router(admin=admin, sync=sync_services.sync, fresh=sync_services.freshness))
     app.include_router(deliveries_router(admin=admin, deliveries=make_deliveries(services)))
 
 
@@ -330,8 +330,8 @@ def make_access_resolver(services: Services) -> Callable[[Request, str], Awaitab
         principal = await principal_of(request)
         if isinstance(principal, Response):
             return principal
-        found = await services.gate.find_access(principal, ref)
-        if found is None and (pause := await services.gate.find_deactivation_notice(principal, ref)):
+        found = await services.authenticator.find_access(principal, ref)
+        if found is None and (pause := await services.authenticator.find_deactivation_notice(principal, ref)):
             return _build_paused_response(pause)
         return found or make_problem_response(
             404, "Not found", code="not_found", detail="No such organization, or not yours to see."
@@ -344,15 +344,15 @@ def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable
     """Who sends this: 401 for nobody, 403 for a change that a page of another site asked for."""
 
     async def principal_of(request: Request) -> Principal | Response:
-        asker = await services.gate.who(request)
+        asker = await services.authenticator.who(request)
         if isinstance(asker, DeniedPrincipal) and asker.is_paused:
             return _build_paused_response(
-                await services.gate.find_deactivation_notice(asker.principal)
+                await services.authenticator.find_deactivation_notice(asker.principal)
                 or DeactivationNotice(organization_name="")
             )
         principal = asker if isinstance(asker, Principal) else None
         if principal is None:
-            return _build_unauthenticated_response(services.gate.get_failure(request))
+            return _build_unauthenticated_response(services.authenticator.get_failure(request))
         if (
             request.method not in SAFE_METHODS
             and is_cookie_authenticated(request)
@@ -361,7 +361,7 @@ def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable
             return make_problem_response(
                 403, "Foreign origin", code="foreign_origin", detail="This request came from another site."
             )
-        if blocked := await services.gate.blocked(request, principal):
+        if blocked := await services.authenticator.blocked(request, principal):
             return make_problem_response(
                 blocked.status, "Blocked while acting as somebody else", code=blocked.code, detail=str(blocked)
             )

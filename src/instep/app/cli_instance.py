@@ -58,7 +58,7 @@ def show_instance(
     """Show which Clerk instance this database belongs to; with --rebind, make it the secret key's."""
     if id is not None and not rebind:
         raise typer.BadParameter("an instance is only named together with --rebind.")
-    found = _with_syncing(lambda syncing: _rebind_and_check(syncing, id) if rebind else _load_status(syncing))
+    found = _with_syncing(lambda sync_services: _rebind_and_check(sync_services, id) if rebind else _load_status(sync_services))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     elif isinstance(found, RebindResult):
@@ -71,31 +71,31 @@ def _with_syncing(
     use: Callable[[SyncServices], Coroutine[Any, Any, InstanceStatus | RebindResult]],
 ) -> InstanceStatus | RebindResult:
     async def run() -> InstanceStatus | RebindResult:
-        async with open_sync_services() as syncing:
-            return await use(syncing)
+        async with open_sync_services() as sync_services:
+            return await use(sync_services)
 
     return asyncio.run(run())
 
 
-async def _load_status(syncing: SyncServices) -> InstanceStatus:
-    bound, foreign = await syncing.sync.db.read(
+async def _load_status(sync_services: SyncServices) -> InstanceStatus:
+    bound, foreign = await sync_services.sync.db.read(
         lambda conn: (instance_binding.find_bound_instance(conn), repository.count_foreign(conn))
     )
     theirs, reason = None, None
     try:
-        theirs = await syncing.sync.source.find_instance()
+        theirs = await sync_services.sync.source.find_instance()
     except InstepError as error:
         reason = str(error)
     return InstanceStatus(bound=bound, secret_key=theirs, reason=reason, foreign=foreign)
 
 
-async def _rebind_and_check(syncing: SyncServices, wanted: str | None) -> RebindResult:
+async def _rebind_and_check(sync_services: SyncServices, wanted: str | None) -> RebindResult:
     """Bind the database to the secret key's instance, then check what that instance does not know.
 
     1 no sync runs meanwhile; 2 the key's instance is asked for, and must be the one that is meant; 3 the id and the
     audit's entry are written together; 4 a check counts, and deletes nothing. Raises Refused, Busy, ClerkUnavailableError.
     """
-    sync = syncing.sync
+    sync = sync_services.sync
     async with hold_lease(sync.db, sync.clock):
         theirs = await sync.source.find_instance()
         if theirs is None:

@@ -102,7 +102,7 @@ class Services:
     invitations: service.InvitationService
     pages: PageRenderer
     sign_in_pages: SignInPages
-    syncing: SyncServices
+    sync_services: SyncServices
 
     def start(self, *, has_worker: bool) -> None:
         """Begin what runs by itself, on the running event loop."""
@@ -133,10 +133,10 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         settings,
         pacer=make_clerk_rate_limiter(settings, on_wait=metrics.clerk_wait.inc, limited=metrics.clerk_limited.inc),
     )
-    syncing = make_sync_services(settings, db, clerk, clock, live.publish)
+    sync_services = make_sync_services(settings, db, clerk, clock, live.publish)
     told = _make_delivery_publisher(live, metrics)
     work = DeliveryProcessor(
-        db=db, directory=clerk, read=parsing.parse_webhook, told=told, clock=clock, read_roles=syncing.roles.read
+        db=db, directory=clerk, read=parsing.parse_webhook, on_progress=on_progress, clock=clock, read_roles=sync_services.role_reader.read
     )
     held = EphemeralSecrets()
     procedures = make_workflows(clerk, _make_operation_auditor(clock), clock, held)
@@ -149,7 +149,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         if db.is_sqlite
         else PostgresRelay(db, live, listen_url=_get_secret_value(settings, "instep_database_listen_url"))
     )
-    worker = make_worker(work, runner, live, syncing, relay)
+    worker = make_worker(work, runner, live, sync_services, relay)
     url = settings.instep_public_url
     invitations = service.make_invitation_service(
         db, runner, clerk, redirect_url=url, clock=clock, admins=parse_instance_admins(settings)
@@ -171,7 +171,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         metrics=metrics,
         work=work,
         worker=worker,
-        timer=Scheduler(db, make_scheduled_jobs(db, clock, syncing)),
+        timer=Scheduler(db, make_scheduled_jobs(db, clock, sync_services)),
         receiver=WebhookReceiver(db=db, verifier=_make_webhook_verifier(settings), clock=clock, wake=worker.wake),
         gate=gate,
         limiter=make_api_rate_limiter(settings),
@@ -189,7 +189,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         invitations=invitations,
         pages=pages,
         sign_in_pages=SignInPages(pages, gate, gate.sessions, gate.break_glass, sign_in, url),
-        syncing=syncing,
+        sync_services=sync_services,
     )
 
 
@@ -210,7 +210,7 @@ def make_executor(
 
 
 def make_worker(
-    work: DeliveryProcessor, runner: OperationExecutor, live: PubSub, syncing: SyncServices, relay: PostgresRelay | None
+    work: DeliveryProcessor, runner: OperationExecutor, live: PubSub, sync_services: SyncServices, relay: PostgresRelay | None
 ) -> Worker:
     """Return the background work of one process, not started."""
     db = runner.db
@@ -218,8 +218,8 @@ def make_worker(
         work,
         runner,
         live,
-        syncing.periodic_tasks(),
-        syncing.asked.run_once,
+        sync_services.periodic_tasks(),
+        sync_services.run_queue.run_once,
         due_times=lambda: db.read(find_due_times),
         is_fully_subscribed=lambda: relay is not None and relay.is_listening.is_set(),
         clock=runner.clock,
@@ -344,7 +344,7 @@ def make_api_rate_limiter(settings: Settings) -> PrincipalRateLimiter | None:
 def make_operations(services: Services) -> OperationService:
     """Reading operations, and ending by hand what could not be finished."""
     return OperationService(
-        db=services.db, record_audit=services.runner.record_audit, clock=services.clock, told=services.runner.attention
+        db=services.db, record_audit=services.executor.record_audit, clock=services.clock, told=services.executor.attention
     )
 
 
@@ -352,7 +352,7 @@ def make_deliveries(services: Services) -> DeliveryService:
     """Reading deliveries, and having them worked once more."""
 
     def news() -> None:
-        services.live.publish([DELIVERIES, ATTENTION])
+        services.pubsub.publish([DELIVERIES, ATTENTION])
 
     return DeliveryService(services.db, services.clock, services.worker.wake, news)
 

@@ -317,9 +317,9 @@ async def _check_webhook(settings: Settings, clerk: ClerkClient) -> list[Diagnos
                 return [DiagnosticResult("Webhook", True, "nobody is in Clerk yet, and nobody here")]
             return [DiagnosticResult("Webhook", False, "nothing was synced yet: run `instep sync apply`")]
         newest, first = repository.find_newest_applied_at, repository.find_first_received_at
-        fresh = FreshnessMonitor(db=db, source=clerk.everything(), clock=now, newest_event=newest, first_event=first)
+        fresh = FreshnessMonitor(db=db, source=clerk.everything(), clock=now, find_newest_event_at=newest, find_first_event_at=first)
         found = await fresh.look()
-        words = found.words and (found.words if found.is_synced else f"{found.words} Run: instep sync apply")
+        words = found.warning and (found.warning if found.is_synced else f"{found.warning} Run: instep sync apply")
     except Exception:  # the database's and the key's own lines say why
         return []
     finally:

@@ -81,8 +81,8 @@ def make_health_routes(services: Services) -> list[Route]:
                 detail="Send INSTEP_METRICS_KEY as Authorization: Bearer.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        unsettled, fresh = await _count_unsettled_deliveries(services.db), services.syncing.fresh.last
-        text = services.metrics.text(unsettled=unsettled, listeners=services.live.listeners(), fresh=fresh)
+        unsettled, fresh = await _count_unsettled_deliveries(services.db), services.sync_services.freshness.last
+        text = services.metrics.text(unsettled=unsettled, listeners=services.pubsub.listeners(), fresh=fresh)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     return [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]

@@ -63,7 +63,7 @@ def make_palette_search(
         principal = asker.principal if isinstance(asker, OrganizationAccess) else asker
         found = await within(asker, text) if isinstance(asker, OrganizationAccess) else {}
         if principal.is_instance_admin and len(found) < MAX_COMMANDS_PER_GROUP:
-            users = await services.profiles.users.list(principal, UsersAsk(limit=MAX_COMMANDS_PER_GROUP, query=text))
+            users = await services.users.users.list(principal, UsersAsk(limit=MAX_COMMANDS_PER_GROUP, query=text))
             others = [it.person for it in users.rows if it.person.id not in found]
             found |= {it.id: _build_person_command(it.name, it, f"/users/{it.id}") for it in others}
         return list(found.values())
@@ -99,13 +99,13 @@ def make_page_routes(services: Services) -> list[Route]:
         *InvitationActionPages(console=console, desk=services.invitations).routes(),
         *ApplicationInvitationPages(console=console, applications=services.invitations.applications).routes(),
         *history.routes(),
-        *UserPages(console=console, profiles=services.profiles, roles=_get_default_role_names(services)).routes(),
-        *UserDetailPages(console=console, profiles=services.profiles).routes(),
-        *ApiKeyPages(console=console, keys=services.keys, names=_make_name_lookup(services)).routes(),
+        *UserPages(console=console, profiles=services.users, roles=_get_default_role_names(services)).routes(),
+        *UserDetailPages(console=console, profiles=services.users).routes(),
+        *ApiKeyPages(console=console, keys=services.api_keys, names=_make_name_lookup(services)).routes(),
         *PalettePages(console=console, people=make_palette_search(services)).routes(),
         *make_sync_pages(services, console).routes(),
         *make_delivery_pages(services, console).routes(),
-        *AttentionPages(console=console, listen=services.live.listen).routes(),
+        *AttentionPages(console=console, listen=services.pubsub.listen).routes(),
         *services.sign_in_pages.routes(),
         *services.pages.routes(),
     ]
@@ -143,7 +143,7 @@ def make_page_responder(services: Services) -> PageResponder:
         pages=services.pages,
         principal=services.sign_in_pages.require_principal,
         access=services.sign_in_pages.require_access,
-        organizations=services.gate.list_accesses,
+        organizations=services.authenticator.list_accesses,
         attention=attention,
         notices=notices,
     )
@@ -155,8 +155,8 @@ def _read_attention(conn: Conn) -> tuple[int, Freshness | None]:
 
 def make_sync_pages(services: Services, console: PageResponder) -> SyncPages:
     """The pages of sync."""
-    syncing = services.syncing
-    return SyncPages(console=console, asked=syncing.asked, names=_make_name_lookup(services), every=syncing.every)
+    sync_services = services.sync_services
+    return SyncPages(console=console, asked=sync_services.run_queue, names=_make_name_lookup(services), every=sync_services.check_interval)
 
 
 def make_delivery_pages(services: Services, console: PageResponder) -> DeliveryPages:
@@ -195,7 +195,7 @@ def make_member_list_pages(services: Services, console: PageResponder) -> Member
         live=_make_change_listener(services),
         around=_make_row_annotations(services),
         adminless=adminless,
-        pauses=services.gate.list_deactivation_notices,
+        pauses=services.authenticator.list_deactivation_notices,
     )
 
 
@@ -272,7 +272,7 @@ def _make_change_listener(services: Services) -> Callable[[str], AsyncIterator[s
     async def listen(organization_id: str) -> AsyncIterator[str]:
         found = await services.db.read(find_organization, organization_id)
         topics = [organization_id, found.clerk_id] if found and found.clerk_id else [organization_id]
-        async for topic in services.live.listen(*topics):
+        async for topic in services.pubsub.listen(*topics):
             yield topic
 
     return listen

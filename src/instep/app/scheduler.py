@@ -59,12 +59,12 @@ class ScheduledJob(Struct, frozen=True):
     longest: int = 24 * 3600
 
 
-def make_scheduled_jobs(db: Database, clock: Clock, syncing: SyncServices) -> list[ScheduledJob]:
+def make_scheduled_jobs(db: Database, clock: Clock, sync_services: SyncServices) -> list[ScheduledJob]:
     """Every job of this installation."""
-    often = _get_check_minutes(syncing.every)
+    often = _get_check_minutes(sync_services.check_interval)
     return [
         ScheduledJob(
-            "instep-sync-check", f"*/{often} * * * *", syncing.check_when_due, longest=often * MINUTE // SECOND
+            "instep-sync-check", f"*/{often} * * * *", sync_services.check_when_due, longest=often * MINUTE // SECOND
         ),
         ScheduledJob("instep-forget", "17 3 * * *", ExpiredDataCleanup(db, clock)),
     ]

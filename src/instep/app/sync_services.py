@@ -53,13 +53,13 @@ class SyncServices:
 
     async def check_when_due(self) -> None:
         """What a first sync left undone; then the check on the timer, unless somebody made one within the time."""
-        if not await self.sync.db.read(repository.is_lease_held, now=self.sync.clock()):
+        if not await self.sync.db.read(repository.is_lease_taken, now=self.sync.clock()):
             await create_deferred_indexes(self.sync.db)
         now = self.sync.clock()
         last = await self.sync.db.read(_find_last_check_at, now=now)
         if not self.every or (last is not None and is_recent(last, now, self.every)):
             return
-        if await self.sync.is_empty():
+        if await self.sync.needs_backfill():
             return  # before the first sync everything would differ
         try:
             run = await self.sync.check(actor="system")
@@ -70,8 +70,8 @@ class SyncServices:
     async def check_freshness(self) -> None:
         """The look at the webhook's freshness."""
         found = await self.fresh.look()
-        if found.words:
-            log.warning("webhook_quiet", behind=found.behind, newest_event_at=found.newest_event_at, words=found.words)
+        if found.warning:
+            log.warning("webhook_quiet", behind=found.behind, newest_event_at=found.newest_event_at, words=found.warning)
 
 
 def make_sync_services(
@@ -84,13 +84,13 @@ def make_sync_services(
     sync = SyncService(
         db=db,
         source=everything,
-        writes=ClerkWriter(clerk),
+        writer=ClerkWriter(clerk),
         clock=clock,
         policy=policy,
-        instance=find_bound_instance,
-        bind=bind_instance,
-        rebound_at=find_rebound_at,
-        newest_event=newest,
+        find_bound_instance=find_bound_instance,
+        bind_instance=bind_instance,
+        find_rebound_at=find_rebound_at,
+        find_newest_event_at=newest,
         touched=touched,
         news=lambda: touched({SYNC_TOPIC}),
         roles=roles,
@@ -99,8 +99,8 @@ def make_sync_services(
         db=db,
         source=everything,
         clock=clock,
-        newest_event=newest,
-        first_event=webhooks_repository.find_first_received_at,
+        find_newest_event_at=newest,
+        find_first_event_at=webhooks_repository.find_first_received_at,
         policy=policy,
         news=lambda: touched({ATTENTION, SYNC_TOPIC}),
     )

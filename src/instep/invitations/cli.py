@@ -145,7 +145,7 @@ async def _send_batch(
     """Keep the batch, and send at once what is due at once."""
     many = services.invitations.invite_many
     batch = await many.send(access, wishes, **more)
-    await services.runner.resume_due()
+    await services.executor.resume_due()
     return await many.get(access, batch.id)
 
 

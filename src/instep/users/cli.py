@@ -51,7 +51,7 @@ def users(
     statuses: Any = frozenset(status or ())
     start = decode_cursor(cursor) if cursor else None
     ask = UserFilter(limit=limit, query=query, statuses=statuses, organization=organization, cursor=start)
-    found = run_with_services(lambda services: services.profiles.users.list(BREAK_GLASS_PRINCIPAL, ask))
+    found = run_with_services(lambda services: services.users.users.list(BREAK_GLASS_PRINCIPAL, ask))
     return _print_json(make_user_list(found)) if as_json else _print_users(found)
 
 
@@ -61,7 +61,7 @@ def user(person: UserArgument, as_json: JsonOption = False) -> None:
 
     async def run(services: Services) -> User:
         return make_user(
-            await services.profiles.users.get(BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person))
+            await services.users.users.get(BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person))
         )
 
     _print(run_with_services(run), as_json)
@@ -80,7 +80,7 @@ def edit(
     wanted = _parse_data(UpdateUserRequest, data, first_name=first_name, last_name=last_name, username=username).edit()
 
     async def run(services: Services) -> User | EmailChangeResult:
-        done = await services.profiles.edit(BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person), wanted)
+        done = await services.users.edit(BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person), wanted)
         return make_email_change_result(done) if isinstance(done, EmailChange) else make_user(done)
 
     _print(run_with_services(run), as_json)
@@ -101,7 +101,7 @@ def create(
     ).profile()
 
     async def run(services: Services) -> User:
-        return make_user(await services.profiles.manage.create(BREAK_GLASS_PRINCIPAL, profile, in_clerk=not local))
+        return make_user(await services.users.manage.create(BREAK_GLASS_PRINCIPAL, profile, in_clerk=not local))
 
     _print(run_with_services(run), as_json)
 
@@ -119,7 +119,7 @@ def delete(
 
     async def run(services: Services) -> User:
         ref = await _resolve_user_id(services, person)
-        return make_user(await services.profiles.manage.delete(BREAK_GLASS_PRINCIPAL, ref, clerk=choice))
+        return make_user(await services.users.manage.delete(BREAK_GLASS_PRINCIPAL, ref, clerk=choice))
 
     _print(run_with_services(run), as_json)
 
@@ -130,7 +130,7 @@ def restore(person: UserArgument, as_json: JsonOption = False) -> None:
 
     async def run(services: Services) -> User:
         return make_user(
-            await services.profiles.manage.restore(BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person))
+            await services.users.manage.restore(BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person))
         )
 
     _print(run_with_services(run), as_json)
@@ -141,7 +141,7 @@ def ban(person: UserArgument, as_json: JsonOption = False) -> None:
     """Ban a person; where Clerk's plan has no bans they are deactivated here and signed out everywhere."""
 
     async def run(services: Services) -> User:
-        banned, note = await services.profiles.manage.ban(
+        banned, note = await services.users.manage.ban(
             BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person)
         )
         return make_user(banned, note=note)
@@ -155,7 +155,7 @@ def unban(person: UserArgument, as_json: JsonOption = False) -> None:
 
     async def run(services: Services) -> User:
         return make_user(
-            await services.profiles.manage.unban(BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person))
+            await services.users.manage.unban(BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person))
         )
 
     _print(run_with_services(run), as_json)
@@ -171,14 +171,14 @@ def email(
     """Change an address, by the policy INSTEP_EMAIL_CHANGE; inviting anew asks before it does anything."""
 
     async def look(services: Services) -> EmailChangeResult | User:
-        done = await services.profiles.edit(
+        done = await services.users.edit(
             BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person), UserChanges(email=address)
         )
         return make_email_change_result(done) if isinstance(done, EmailChange) else make_user(done)
 
     async def run(services: Services) -> EmailChangeResult:
         return make_email_change_result(
-            await services.profiles.change_email(
+            await services.users.change_email(
                 BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person), address
             )
         )
@@ -205,7 +205,7 @@ def verify(
     async def run(services: Services) -> EmailChangeResult:
         ref = await _resolve_user_id(services, person)
         return make_email_change_result(
-            await services.profiles.change_email.verify(BREAK_GLASS_PRINCIPAL, ref, verification, code)
+            await services.users.change_email.verify(BREAK_GLASS_PRINCIPAL, ref, verification, code)
         )
 
     _print(run_with_services(run), as_json)
@@ -221,7 +221,7 @@ def password(
 
     async def run(services: Services) -> User:
         return make_user(
-            await services.profiles.set_password(
+            await services.users.set_password(
                 BREAK_GLASS_PRINCIPAL, await _resolve_user_id(services, person), secret
             )
         )
@@ -234,7 +234,7 @@ async def _resolve_user_id(services: Services, text: str) -> str:
     if "@" not in text:
         return text
     every: Any = frozenset(USER_STATUSES)
-    found = await services.profiles.users.list(
+    found = await services.users.users.list(
         BREAK_GLASS_PRINCIPAL, UserFilter(limit=500, query=text.strip(), statuses=every)
     )
     ids = [it.person.id for it in found.rows if is_same_email(it.person.email, text.strip())]

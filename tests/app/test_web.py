@@ -124,7 +124,7 @@ async def test_a_failure_that_nobody_thought_of_shows_its_id_and_nothing_else(
             answer = await town.knock("admin", "GET", path)
         assert answer.status == 500
         assert answer.headers["x-request-id"].startswith("req_")
-        (line,) = [it for it in noted if it["event"] == "request_broke"]
+        (line,) = [it for it in noted if it["event"] == "request_crashed"]
         assert line["request_id"] == answer.headers["x-request-id"]
 
 
@@ -139,8 +139,8 @@ async def test_the_figures_tell_what_waits_and_what_was_done(town: Town) -> None
     db = town.firm.services.db
     db.write_sync(repository.insert_deliveries, [delivery("msg_1", user_body(1), at=1)])
     text = (await get(town, "/metrics", "nobody")).text
-    assert 'instep_deliveries_unsettled{state="new"} 1.0' in text
-    assert re.search(r'instep_deliveries_total{outcome="changed"} \d+', text)
+    assert 'instep_webhook_deliveries_pending{state="new"} 1.0' in text
+    assert re.search(r'instep_webhook_deliveries_total{outcome="changed"} \d+', text)
     for person in ("dana", "omar", "Northwind", "user_", "sk_test"):
         assert person not in text
 
@@ -149,7 +149,7 @@ async def test_the_figures_are_for_the_holder_of_their_key_where_there_is_one(sq
     firm = make_firm(sqlite_migrated_url, INSTEP_METRICS_KEY="for figures")
     for header in ({}, {"authorization": "Bearer another"}, {"authorization": "Basic for figures"}):
         assert (await firm.api(None, **header).get("/metrics")).status_code == 401
-    assert "instep_live_pages" in (await firm.api("for figures").get("/metrics")).text
+    assert "instep_live_connections" in (await firm.api("for figures").get("/metrics")).text
     await firm.close()
 
 

@@ -81,8 +81,8 @@ async def test_a2_an_example_takes_nothing_out_of_rotation(firm: Firm) -> None:
     await send(firm, example(), "msg_example")
     assert (await firm.api(None).get("/health/ready")).status_code == 200
     figures = (await firm.api(None).get("/metrics")).text
-    assert "\ninstep_deliveries_foreign 1.0\n" in figures
-    assert 'instep_deliveries_unsettled{state="parked"} 0.0' in figures
+    assert "\ninstep_webhook_deliveries_foreign 1.0\n" in figures
+    assert 'instep_webhook_deliveries_pending{state="parked"} 0.0' in figures
 
 
 @pytest.mark.parametrize("type_", ["user.deleted", "session.ended", "organization.updated", "nothing.known"])

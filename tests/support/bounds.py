@@ -161,7 +161,7 @@ class Probe:
 
     async def sync(self) -> None:
         """Look at everything, as `instep sync check` does, and take all of it in, as a first sync does."""
-        for run in (self.services.sync_services.sync.check, self.services.sync_services.sync.first):
+        for run in (self.services.sync_services.sync.check, self.services.sync_services.sync.backfill):
             try:
                 await run(actor="probe")
             except Exception as error:

@@ -142,7 +142,7 @@ def _people(conn: Any) -> list[Any]:
 async def test_the_metrics_tell_of_the_webhook(firm: Firm) -> None:
     await firm.services.sync_services.freshness.check()
     async with firm.api() as api:
-        assert "instep_people_behind 0.0" in (await api.get("/metrics")).text
+        assert "instep_sync_users_behind 0.0" in (await api.get("/metrics")).text
 
 
 async def test_the_command_lines_exit_says_how_it_went(firm: Firm, monkeypatch: pytest.MonkeyPatch) -> None:

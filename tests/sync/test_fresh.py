@@ -13,7 +13,9 @@ pytestmark = pytest.mark.anyio
 
 
 def fresh(world: World, newest: int | None) -> FreshnessMonitor:
-    return FreshnessMonitor(db=world.db, source=world.sync.source, clock=world.clock, find_newest_event_at=lambda _conn: newest)
+    return FreshnessMonitor(
+        db=world.db, source=world.sync.source, clock=world.clock, find_newest_event_at=lambda _conn: newest
+    )
 
 
 async def test_whoever_clerk_changed_and_is_not_so_here_is_counted(world: World) -> None:

@@ -26,7 +26,7 @@ MAX_NAMED_ORGANIZATIONS = 3
 
 
 class DiagnosticResult(Struct, frozen=True):
-    """One thing that was looked at. `text` says what was found and, where it is wrong, what to do."""
+    """Result of one check. `text` says what was found and, for a problem, what to do."""
 
     what: str
     is_good: bool
@@ -37,7 +37,7 @@ NO_ORGANIZATIONS = DiagnosticResult("Admins", True, "no organization is here yet
 
 
 async def run_diagnostics(settings: Settings) -> list[DiagnosticResult]:
-    """Look at everything, in the order in which it should be mended."""
+    """Run all checks, in the order in which problems should be fixed."""
     clerk = make_clerk(settings)
     try:
         key = await _check_secret_key(settings, clerk)
@@ -70,7 +70,7 @@ def _check_database(settings: Settings) -> list[DiagnosticResult]:
 
 
 def _check_connection_pooler(settings: Settings, db: Database) -> list[DiagnosticResult]:
-    """Look whether a connection pooler stands before PostgreSQL, and whether notices get past it."""
+    """Check for a connection pooler before PostgreSQL, and that notifications bypass it."""
     if db.is_sqlite:
         return []
     listen_url = settings.instep_database_listen_url
@@ -132,7 +132,7 @@ WEBHOOK_EVENTS = (
 
 
 async def _check_roles(settings: Settings, clerk: ClerkClient) -> DiagnosticResult:
-    """Which roles make an admin, by Clerk's roles and by the settings."""
+    """Report the roles that make an admin, by Clerk's roles and by the settings."""
     what = "Roles"
     try:
         found = await clerk.list_roles()
@@ -157,7 +157,7 @@ async def _check_roles(settings: Settings, clerk: ClerkClient) -> DiagnosticResu
 
 
 def _check_last_sync(runs: list[Run]) -> DiagnosticResult:
-    """How the last run ended; one whose process died says that it runs, and is over."""
+    """Report the end of the last run; one whose process died counts as interrupted."""
     if not runs:
         return DiagnosticResult("Sync", True, "no run yet")
     last = runs[0]
@@ -209,7 +209,7 @@ async def _check_secret_key(settings: Settings, clerk: ClerkClient) -> Diagnosti
 
 
 async def _check_instance(settings: Settings, clerk: ClerkClient | None) -> list[DiagnosticResult]:
-    """Look whether the database belongs to the secret key's instance; `clerk` None: the key can't be asked."""
+    """Check that the database belongs to the secret key's instance; `clerk` None: the key does not work."""
     try:
         db = make_db(settings)
     except SettingsError:
@@ -225,7 +225,7 @@ async def _check_instance(settings: Settings, clerk: ClerkClient | None) -> list
 
 
 class _InstanceFacts(Struct, frozen=True, kw_only=True):
-    """What the database has about instances: see inbox.instance. `foreign` counts deliveries of another one."""
+    """Instance ids stored in the database: see mirror.instance_binding. `foreign` counts deliveries of another one."""
 
     bound: str | None
     from_a_delivery: str | None
@@ -306,7 +306,7 @@ def _check_webhook_secret(settings: Settings) -> DiagnosticResult:
 
 
 async def _check_webhook(settings: Settings, clerk: ClerkClient) -> list[DiagnosticResult]:
-    """Whether deliveries still come while Clerk goes on changing."""
+    """Check that deliveries keep arriving while Clerk changes."""
     try:
         db = make_db(settings)
     except SettingsError:
@@ -316,16 +316,21 @@ async def _check_webhook(settings: Settings, clerk: ClerkClient) -> list[Diagnos
             if not await clerk.count_users():
                 return [DiagnosticResult("Webhook", True, "nobody is in Clerk yet, and nobody here")]
             return [DiagnosticResult("Webhook", False, "nothing was synced yet: run `instep sync apply`")]
-        newest, first = repository.find_newest_applied_at, repository.find_first_received_at
-        fresh = FreshnessMonitor(db=db, source=clerk.everything(), clock=now, find_newest_event_at=newest, find_first_event_at=first)
-        found = await fresh.look()
-        words = found.warning and (found.warning if found.is_synced else f"{found.warning} Run: instep sync apply")
+        monitor = FreshnessMonitor(
+            db=db,
+            source=clerk.everything(),
+            clock=now,
+            find_newest_event_at=repository.find_newest_applied_at,
+            find_first_event_at=repository.find_first_received_at,
+        )
+        found = await monitor.check()
+        warning = found.warning and (found.warning if found.is_synced else f"{found.warning} Run: instep sync apply")
     except Exception:  # the database's and the key's own lines say why
         return []
     finally:
         db.close()
-    is_well = f"nothing that Clerk changed is missing here; the endpoint subscribes to {WEBHOOK_EVENTS}"
-    return [DiagnosticResult("Webhook", words is None, words or is_well)]
+    text = f"no change in Clerk is missing here; the endpoint subscribes to {WEBHOOK_EVENTS}"
+    return [DiagnosticResult("Webhook", warning is None, warning or text)]
 
 
 def _check_public_url(settings: Settings) -> DiagnosticResult:

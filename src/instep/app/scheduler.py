@@ -35,47 +35,50 @@ MAX_CHECK_MINUTES = 10
 
 @dataclass(frozen=True)
 class ExpiredDataCleanup:
-    """Deliveries that were settled, and sessions that were over, more than 30 days ago."""
+    """Deletes processed deliveries and stale sessions older than 30 days."""
 
     db: Database
     clock: Clock
 
-    async def __call__(self) -> None:
-        """Delete them, in small transactions; a replay from Clerk's dashboard may use an id again within that time."""
+    async def delete_expired(self) -> None:
+        """Delete in small transactions. Until then a replay from Clerk's dashboard may reuse a delivery id."""
         before = self.clock() - RETENTION
         sessions = await self.db.write(delete_stale_sessions, before=before)
         deliveries = 0
         while count := await self.db.write(delete_processed_before, before=before, limit=CLEANUP_BATCH_SIZE):
             deliveries += count
-        log.info("forgotten", sessions=sessions, deliveries=deliveries)
+        log.info("expired_data_deleted", sessions=sessions, deliveries=deliveries)
 
 
 class ScheduledJob(Struct, frozen=True):
-    """Something to run by the clock. `cron` has five fields, in UTC; `longest`: seconds between two times at most."""
+    """A job with a schedule. `cron` has five fields, in UTC; `max_interval`: maximum seconds between two runs."""
 
     name: str
     cron: str
     run: Callable[[], Awaitable[object]]
-    longest: int = 24 * 3600
+    max_interval: int = 24 * 3600
 
 
 def make_scheduled_jobs(db: Database, clock: Clock, sync_services: SyncServices) -> list[ScheduledJob]:
-    """Every job of this installation."""
-    often = _get_check_minutes(sync_services.check_interval)
+    """Return all scheduled jobs."""
+    minutes = _get_check_minutes(sync_services.check_interval)
     return [
         ScheduledJob(
-            "instep-sync-check", f"*/{often} * * * *", sync_services.check_when_due, longest=often * MINUTE // SECOND
+            "instep-sync-check",
+            f"*/{minutes} * * * *",
+            sync_services.check_when_due,
+            max_interval=minutes * MINUTE // SECOND,
         ),
-        ScheduledJob("instep-forget", "17 3 * * *", ExpiredDataCleanup(db, clock)),
+        ScheduledJob("instep-forget", "17 3 * * *", ExpiredDataCleanup(db, clock).delete_expired),
     ]
 
 
-def _get_check_minutes(every: int) -> int:
-    """Return every how many minutes to look whether a check is due that runs `every` so many milliseconds.
+def _get_check_minutes(check_interval: int) -> int:
+    """Return the minutes between two looks whether a check with this interval (milliseconds) is due.
 
-    Six times as often, between every minute and every ten: an idle database is left alone meanwhile.
+    One sixth of the interval, between one minute and ten, so that an idle database is queried rarely.
     """
-    minutes = every // MINUTE if every else MAX_CHECK_MINUTES
+    minutes = check_interval // MINUTE if check_interval else MAX_CHECK_MINUTES
     return max(1, min(MAX_CHECK_MINUTES, minutes // 6))
 
 
@@ -90,21 +93,21 @@ WHERE entrypoint = %(name)s AND next_run > NOW() + %(longest)s"""  # noqa: S608 
 
 @dataclass
 class Scheduler:
-    """Runs jobs by the clock until stopped; a job that fails is logged and runs again at its next time."""
+    """Runs jobs on schedule until stopped; a job that fails is logged and runs again at its next time."""
 
     db: Database
     jobs: Sequence[ScheduledJob]
     _task: asyncio.Task[None] | None = None
-    _is_over: bool = False
+    _is_stopped: bool = False
     _managers: list[SchedulerManager] = field(default_factory=list)
 
     def start(self) -> None:
-        """Begin, on the running event loop."""
-        self._task = asyncio.create_task(self._forever(), name="instep-timer")
+        """Start on the running event loop."""
+        self._task = asyncio.create_task(self._run_forever(), name="instep-scheduler")
 
     async def stop(self) -> None:
-        """End; a job under way is given `PATIENCE` seconds."""
-        self._is_over = True
+        """Stop; a running job gets `STOP_TIMEOUT` seconds."""
+        self._is_stopped = True
         for manager in self._managers:
             manager.shutdown.set()
         if self._task is not None and not self._task.done():
@@ -112,13 +115,13 @@ class Scheduler:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _forever(self) -> None:
-        while not self._is_over:
+    async def _run_forever(self) -> None:
+        while not self._is_stopped:
             try:
                 await self._run()
             except (psycopg.Error, PgqException, RuntimeError) as error:
-                log.warning("timer_stopped", error=str(error).strip())
-            if not self._is_over:  # the engine swallows a cancellation: ask ourselves
+                log.warning("scheduler_failed", error=str(error).strip())
+            if not self._is_stopped:  # PgQueuer swallows a cancellation, so the flag is checked
                 await asyncio.sleep(RESTART_DELAY)
 
     async def _run(self) -> None:
@@ -126,24 +129,24 @@ class Scheduler:
             await self._manage(InMemoryQueries(driver=InMemoryDriver()))
             return
         async with await connect_unpooled(make_libpq_url(self.db.engine.url)) as conn:
-            keeping = asyncio.create_task(self._keep_due(conn))
+            rescheduling = asyncio.create_task(self._reschedule_delayed_jobs(conn))
             try:
                 await self._manage(make_queries(conn))
             finally:
-                keeping.cancel()
-                await asyncio.gather(keeping, return_exceptions=True)
+                rescheduling.cancel()
+                await asyncio.gather(rescheduling, return_exceptions=True)
 
-    async def _keep_due(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        """Have jobs run now that the clock of PostgreSQL, when it went back, has put off."""
+    async def _reschedule_delayed_jobs(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        """Run jobs now that were delayed because the clock of PostgreSQL went back."""
         while True:
             for job in self.jobs:
                 try:
                     await conn.execute(
                         RESCHEDULE_DELAYED_JOBS,
-                        {"name": job.name, "longest": timedelta(seconds=job.longest + RESCHEDULE_SLACK)},
+                        {"name": job.name, "longest": timedelta(seconds=job.max_interval + RESCHEDULE_SLACK)},
                     )
-                except psycopg.Error as error:  # the engine meets the same, and begins anew
-                    log.warning("timer_not_watched", error=str(error).strip())
+                except psycopg.Error as error:  # PgQueuer gets the same error and restarts
+                    log.warning("scheduler_reschedule_failed", error=str(error).strip())
             await asyncio.sleep(RESCHEDULE_INTERVAL)
 
     async def _manage(self, queries: Any) -> None:
@@ -159,13 +162,13 @@ def _log_failures(job: ScheduledJob) -> Callable[[Any], Awaitable[None]]:
         try:
             await job.run()
         except InstepError as error:
-            log.warning("job_failed", job=job.name, error=describe_error(error))
+            log.warning("scheduled_job_failed", job=job.name, error=describe_error(error))
 
     return run
 
 
 def make_queries(conn: psycopg.AsyncConnection[Any]) -> Queries:
-    """PgQueuer's statements, on tables whose names begin with instep_."""
+    """Return PgQueuer's queries, on tables with the prefix instep_."""
     names = DBSettings(prefix=TABLE_PREFIX)
     return Queries(
         PsycopgDriver(conn),
@@ -176,7 +179,7 @@ def make_queries(conn: psycopg.AsyncConnection[Any]) -> Queries:
 
 
 async def install_tables(db: Database) -> None:
-    """Bring PgQueuer's own tables to its version; part of `instep migrate`. Nothing to do on SQLite."""
+    """Upgrade PgQueuer's own tables; part of `instep migrate`. Does nothing on SQLite."""
     if db.is_sqlite:
         return
     async with await connect_unpooled(make_libpq_url(db.engine.url)) as conn:

@@ -59,7 +59,7 @@ class SyncDifference(BaseModel):
 
 
 class SyncFinding(BaseModel):
-    """One row that differs. `mend` is the side on which it is fixed; null: it needs manual review."""
+    """One row that differs, and the side on which it is fixed (null: it needs manual review)."""
 
     number: int
     kind: str

@@ -140,12 +140,12 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command()
 def deliveries(
-    parked: Annotated[bool, typer.Option("--parked", help="List only failed deliveries.")] = False,
+    failed: Annotated[bool, typer.Option("--parked", help="List only failed deliveries.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of deliveries.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List webhook deliveries, newest first, with their attempts and result."""
-    wanted = DeliveryFilter(states=("parked",) if parked else ())
+    wanted = DeliveryFilter(states=("parked",) if failed else ())
     found = _run_with_sync_services(
         lambda sync_services: _make_delivery_service(sync_services).list(wanted, limit=limit)
     )

@@ -257,10 +257,10 @@ def find_progress(conn: Conn, run_id: str) -> dict[str, Any]:
     return dict(conn.execute(sa.select(r.progress).where(r.id == run_id)).scalar_one() or {})
 
 
-def list_stored_runs(conn: Conn, *, kinds: Sequence[str] = (), limit: int = 20, now: int | None = None) -> list[Run]:
-    """Return the last runs, newest first; with `now` without those in its future, which a clock rollback left."""
+def list_stored_runs(conn: Conn, *, kinds: Sequence[str] = (), limit: int = 20, as_of: int | None = None) -> list[Run]:
+    """Return the last runs, newest first; with `as_of` without those in its future, which a clock rollback left."""
     query = sa.select(*_RUN_COLUMNS).order_by(r.started_at.desc(), r.id.desc()).limit(limit)
-    query = query if now is None else query.where(r.started_at <= now + MAX_CLOCK_SKEW)
+    query = query if as_of is None else query.where(r.started_at <= as_of + MAX_CLOCK_SKEW)
     query = query.where(r.kind.in_(kinds)) if kinds else query
     return [Run(**row._mapping) for row in conn.execute(query)]
 
@@ -323,8 +323,8 @@ def count_open_findings(conn: Conn, run_id: str, chosen: Sequence[int] | None) -
     parts = [None] if chosen is None else [chosen[start : start + 500] for start in range(0, len(chosen), 500)]
     found: dict[tuple[str, str], int] = {}
     for part in parts:
-        for kind, mend, count in conn.execute(query if part is None else query.where(f.number.in_(part))):
-            found[kind, mend] = found.get((kind, mend), 0) + int(count)
+        for kind, side, count in conn.execute(query if part is None else query.where(f.number.in_(part))):
+            found[kind, side] = found.get((kind, side), 0) + int(count)
     return found
 
 

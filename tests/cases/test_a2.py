@@ -208,11 +208,11 @@ def moved(sqlite_migrated_url: str, clerk_key: str, monkeypatch: pytest.MonkeyPa
 
     with firm_of_commands(make, cli_runtime, monkeypatch) as firm:
 
-        def with_syncing(use: Any) -> Any:
+        def run_with_sync_services(use: Any) -> Any:
             return cli_runtime.run_with_services(lambda services: use(services.sync_services))
 
         for commands in (cli_instance, cli):
-            monkeypatch.setattr(commands, "_with_syncing", with_syncing)
+            monkeypatch.setattr(commands, "_run_with_sync_services", run_with_sync_services)
         yield firm
 
 
@@ -234,7 +234,7 @@ def test_a2_another_instances_database_is_not_synced_and_the_command_says_why(mo
 def test_a2_rebinding_refuses_any_instance_but_the_secret_keys(moved: Firm) -> None:
     refused = invoke("instance", "ins_another", "--rebind")
     assert refused.exit_code == 1
-    assert f"The secret key belongs to {moved.emulator.state.id}, and not to ins_another." in str(refused.exception)
+    assert f"The secret key belongs to {moved.emulator.state.id}, not to ins_another." in str(refused.exception)
     assert moved.services.db.read_sync(fact, "clerk_instance") == EXAMPLE
     assert invoke("instance", "ins_another").exit_code == 2
 

@@ -32,7 +32,9 @@ async def shop(firm: Firm) -> Firm:
 
 async def sign_in(firm: Firm, email: str) -> tuple[dict[str, str], str]:
     session = (await firm.clerk().post("/v1/sessions", json={"user_id": firm.user_id(email)})).json()
-    token = await firm.services.authenticator.sessions.open(SessionClaims(user=session["user_id"], session=session["id"]))
+    token = await firm.services.authenticator.sessions.open(
+        SessionClaims(user=session["user_id"], session=session["id"])
+    )
     return {"cookie": f"{SESSION_COOKIE}={token}"}, session["id"]
 
 

@@ -526,7 +526,7 @@ def _make_validation_error_handler(services: Services) -> ExceptionHandler:
         is_within = request.url.path.startswith("/v1/organizations/")
         try:
             parameters = request.path_params
-            organization_id = parameters.get("organization_id") or parameters.get("id")
+            organization_id: str = parameters.get("organization_id") or parameters["id"]
             asker = await (resolve_access(request, organization_id) if is_within else resolve_principal(request))
         except InstepError as failure:
             return await _make_failure_handler(services)(request, failure)

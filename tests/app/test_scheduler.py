@@ -42,7 +42,7 @@ async def stopped(stop: Callable[[], Awaitable[None]]) -> None:
         await stop()
 
 
-async def test_a_job_runs_by_the_clock_and_goes_on_after_a_failure(database_url: str) -> None:
+async def test_a_job_runs_on_schedule_and_continues_after_a_failure(database_url: str) -> None:
     db, ran = Database(database_url), Ran(2)
     await install_tables(db)
     timer = Scheduler(db, [ran.job("here", fails=True)])
@@ -52,7 +52,7 @@ async def test_a_job_runs_by_the_clock_and_goes_on_after_a_failure(database_url:
     db.close()
 
 
-async def test_two_replicas_take_turns_and_never_run_the_same_tick(postgres_url: str) -> None:
+async def test_two_replicas_never_run_the_same_tick(postgres_url: str) -> None:
     dbs, ran = [Database(postgres_url), Database(postgres_url)], Ran(3)
     await install_tables(dbs[0])
     await install_tables(dbs[1])
@@ -69,7 +69,7 @@ async def test_two_replicas_take_turns_and_never_run_the_same_tick(postgres_url:
         db.close()
 
 
-async def test_a_process_ends_although_the_database_has_no_timer(postgres_url: str) -> None:
+async def test_a_process_stops_without_the_scheduler_tables(postgres_url: str) -> None:
     db = Database(postgres_url)
     timer = Scheduler(db, [Ran(1).job("here")])
     timer.start()

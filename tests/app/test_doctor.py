@@ -104,11 +104,11 @@ async def test_an_unmigrated_database_is_reported_with_the_command(look: Examine
 async def test_late_and_failed_deliveries_are_reported(look: Examine, sqlite_firm: Firm) -> None:
     db = sqlite_firm.services.db
     db.write_sync(webhooks_repository.insert_deliveries, [delivery("msg_1", user_body(1), at=now() - 2 * HOUR)])
-    assert "instep serve" in (await look())["Inbox"].text
+    assert "instep serve" in (await look())["Deliveries"].text
     db.write_sync(webhooks_repository.mark_failed, ["msg_1"], now=now(), reason="unreadable")
     found = await look()
-    assert wrong(found) == {"Inbox"}
-    assert found["Inbox"].text == "1 parked"
+    assert wrong(found) == {"Deliveries"}
+    assert found["Deliveries"].text == "1 failed"
 
 
 async def test_an_interrupted_sync_is_reported_with_the_command_to_resume(look: Examine, sqlite_firm: Firm) -> None:
@@ -119,7 +119,7 @@ async def test_an_interrupted_sync_is_reported_with_the_command_to_resume(look: 
     db.write_sync(repository.start_run, run, lease)
     found = await look()
     assert wrong(found) == {"Sync"}
-    assert found["Sync"].text == "the last run (first) was interrupted: `instep sync apply` goes on with it"
+    assert found["Sync"].text == "the last run (first) was interrupted: `instep sync apply` resumes it"
     db.write_sync(repository.release_lease, lease)
     db.write_sync(repository.fail_interrupted_run, run.id, now=now(), reason="Not enough memory.", code="in_vain")
     assert (await look())["Sync"].text == "the last run (first) failed: Not enough memory."

@@ -77,9 +77,9 @@ async def test_f2_a_webhook_that_arrives_is_not_called_quiet(firm: Firm) -> None
 
 async def test_f2_before_anything_is_here_the_doctor_claims_nothing_of_it(firm: Firm) -> None:
     empty = await look(firm)
-    assert empty["Webhook"].text == "nobody is in Clerk yet, and nobody here"
-    assert empty["Admins"].text == "no organization is here yet"
-    assert all(it.is_good for it in (empty["Webhook"], empty["Admins"], empty["Sync"], empty["Inbox"]))
+    assert empty["Webhook"].text == "no users in Clerk yet, and none here"
+    assert empty["Admins"].text == "no organizations yet"
+    assert all(it.is_good for it in (empty["Webhook"], empty["Admins"], empty["Sync"], empty["Deliveries"]))
     firm.emulator.seed(described(events=False))
     waiting = (await look(firm))["Webhook"]
     assert (waiting.is_good, waiting.text) == (False, "nothing was synced yet: run `instep sync apply`")

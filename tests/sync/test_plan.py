@@ -141,9 +141,9 @@ def test_the_last_writer_is_reported() -> None:
 def test_the_source_of_truth_is_the_side_that_is_not_fixed() -> None:
     older, newer = user(1, version=1), user(1, version=2, first_name="New", last_name="Also")
     (found,) = compare([newer], [our(older)], FieldOwnership(), kind="user")
-    assert (found.mend, {it.owner for it in found.differences}) == ("here", {"clerk"})
+    assert (found.repair_target, {it.owner for it in found.differences}) == ("here", {"clerk"})
     (found,) = compare([newer], [our(older)], FieldOwnership(frozenset({"first_name"})), kind="user")
-    assert found.mend == "clerk"
+    assert found.repair_target == "clerk"
     assert {it.field: it.owner for it in found.differences} == {"first_name": "database", "last_name": "clerk"}
 
 
@@ -152,7 +152,7 @@ def test_deactivation_is_ours_unless_the_settings_say_otherwise() -> None:
     out = our(their, is_deactivated=True)
     assert compare([their], [out], FieldOwnership(), kind="user") == []
     (found,) = compare([their], [out], FieldOwnership(frozenset()), kind="user")
-    assert (found.kind, found.mend) == ("status_differs", None)
+    assert (found.kind, found.repair_target) == ("status_differs", None)
 
 
 def test_bans_and_roles_have_their_own_kinds() -> None:

@@ -96,7 +96,7 @@ class World:
             "membership": {it.id for it in state.memberships},
         }
 
-    def here(self) -> dict[str, set[str]]:
+    def ids_in_mirror(self) -> dict[str, set[str]]:
         return {
             "user": self.active_ids(users),
             "organization": self.active_ids(organizations),

@@ -45,7 +45,7 @@ def main() -> int:
 def ours() -> list[str]:
     """How `run.py` starts, fills and asks us."""
     instep = f"cd / && env {OURS} INSTEP_RATE_LIMIT=off INSTEP_ADMIN_KEY={KEY} {shlex.quote(program('instep'))}"
-    backfill = f"cd / && exec env {OURS} {shlex.quote(sys.executable)} -m instep.app.cli_sync apply --first --only user"
+    backfill = f"cd / && exec env {OURS} {shlex.quote(sys.executable)} -m instep.sync.cli apply --first --only user"
     options = {
         "ours": f"{instep} migrate && {instep.replace('env ', 'exec env ', 1)} serve",
         "ours-url": URL,

@@ -70,18 +70,18 @@ def failed(ended: Ended) -> str:
     return line
 
 
-def test_it_says_its_version(run: Run) -> None:
+def test_it_prints_its_version(run: Run) -> None:
     assert run("version").out.strip() == __version__
 
 
 @pytest.mark.parametrize("words", [(), ("nonsense",), ("people",), ("people", "x", "--limit", "0")])
-def test_what_it_does_not_understand_is_2_and_helped(run: Run, words: tuple[str, ...]) -> None:
+def test_a_usage_error_exits_with_2_and_prints_help(run: Run, words: tuple[str, ...]) -> None:
     ended = run(*words)
     assert ended.code == 2
     assert "Usage" in ended.err + ended.out
 
 
-def test_migrating_makes_the_schema_and_again_does_nothing(run: Run) -> None:
+def test_migrate_creates_the_schema_and_is_idempotent(run: Run) -> None:
     for _ in range(2):
         ended = run("migrate")
         assert (ended.code, ended.out) == (0, f"The schema is at version {get_required_revision()}.\n")
@@ -97,7 +97,7 @@ def test_an_unknown_organization_is_one_line(run: Run) -> None:
     assert "nowhere" in failed(run("people", "nowhere"))
 
 
-def test_a_cursor_that_is_none_is_not_understood(run: Run) -> None:
+def test_an_invalid_cursor_is_a_usage_error(run: Run) -> None:
     ended = run("people", "nowhere", "--cursor", "zz")
     assert ended.code == 2
     assert "--cursor" in ended.err
@@ -164,7 +164,7 @@ def test_every_command_is_in_the_documentation() -> None:
     assert [name for name in names if not re.search(rf"`(instep (\w+ )?)?{name}\b", described)] == []
 
 
-def test_every_command_of_every_module_can_be_asked_for() -> None:
+def test_every_command_of_every_module_can_be_called() -> None:
     main: Any = typer.main.get_command(app)
     root = Path(cli.__file__).parents[1]
     paths = [path.relative_to(root).with_suffix("") for path in (*root.glob("*/cli.py"), *root.glob("app/cli_*.py"))]
@@ -174,7 +174,7 @@ def test_every_command_of_every_module_can_be_asked_for() -> None:
     assert {name: command.name for name, command in main.commands.items()} == {name: name for name in main.commands}
 
 
-def test_a_command_loads_its_own_module_alone() -> None:
+def test_a_command_imports_only_its_own_module() -> None:
     """What a sync needs is a third of what everything needs: no web framework is loaded for it."""
     asking = "import sys, typer.main; from instep.app.cli import app; typer.main.get_command(app).commands['sync'];"
     telling = "print(*sorted(it for it in sys.modules if it.startswith('instep.') and '.cli' in it or it == 'fastapi'))"

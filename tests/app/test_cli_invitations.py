@@ -22,7 +22,7 @@ def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield firm
 
 
-def test_one_is_invited_sent_again_by_address_and_revoked_by_id(firm: Firm) -> None:
+def test_an_invitation_is_created_resent_by_email_and_revoked_by_id(firm: Firm) -> None:
     made = json.loads(call("invite", "acme", "maya@example.com", "--role", "org:admin", "--days", "3", "--json"))
     assert (made["email"], made["role"], made["status"]) == ("maya@example.com", "org:admin", "pending")
     again = json.loads(call("resend", "acme", "maya@example.com", "--no-mail", "--json"))
@@ -31,7 +31,7 @@ def test_one_is_invited_sent_again_by_address_and_revoked_by_id(firm: Firm) -> N
     assert statuses(firm) == ["revoked", "revoked"]
 
 
-def test_many_are_invited_from_words_files_and_standard_input(firm: Firm, tmp_path: Path) -> None:
+def test_many_are_invited_from_arguments_files_and_standard_input(firm: Firm, tmp_path: Path) -> None:
     file = tmp_path / "list.csv"
     file.write_text("email,role,name\nleo@example.com,admin,Leo\nada@acme.example,,\n")
     args = ("acme", "maya@example.com", f"@{file}", "-")
@@ -55,6 +55,6 @@ def test_many_are_invited_from_words_files_and_standard_input(firm: Firm, tmp_pa
         (("revoke", "acme", "orginv_none"), "No longer in Clerk."),
     ],
 )
-def test_what_can_not_be_done_is_one_sentence(firm: Firm, args: tuple[str, ...], words: str) -> None:
+def test_a_refusal_is_one_sentence(firm: Firm, args: tuple[str, ...], words: str) -> None:
     with pytest.raises(InstepError, match=words):
         call(*args)

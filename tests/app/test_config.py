@@ -20,7 +20,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CLERK_WEBHOOK_SECRET", raising=False)
 
 
-def test_without_any_setting_there_is_a_file_on_this_machine_and_no_clerk() -> None:
+def test_the_default_is_a_local_file_without_clerk() -> None:
     settings = load_settings()
     assert settings.database_url == "sqlite:///.instep/instep.db"
     assert settings.webhook_secrets == ()
@@ -43,7 +43,7 @@ def test_without_any_setting_there_is_a_file_on_this_machine_and_no_clerk() -> N
     ],
 )
 @pytest.mark.parametrize("is_from_environment", [True, False])
-def test_what_is_wrong_is_named_and_its_value_is_not_repeated(
+def test_an_invalid_setting_is_named_without_its_value(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, is_from_environment: bool
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -55,7 +55,7 @@ def test_what_is_wrong_is_named_and_its_value_is_not_repeated(
     assert refused.value.__cause__ is None, "nor in the traceback"
 
 
-def test_everything_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_settings_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSTEP_PORT", "x")
     monkeypatch.setenv("CLERK_API_URL", "x")
     with pytest.raises(SettingsError) as refused:
@@ -75,20 +75,20 @@ def test_everything_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPat
         ("INSTEP_DATABASE_URL", f"postgresql://user:{HIDDEN}@host:port/db"),
     ],
 )
-def test_what_turns_out_wrong_when_it_is_put_together_is_named_too(name: str, value: str) -> None:
+def test_settings_found_invalid_while_building_services_are_named_too(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as refused:
         make_services(make_settings({name: value}))
     assert str(refused.value).startswith(f"{name}: ")
     assert HIDDEN not in str(refused.value)
 
 
-def test_a_blank_setting_is_none() -> None:
+def test_a_blank_setting_is_unset() -> None:
     settings = make_settings({"CLERK_SECRET_KEY": " ", "CLERK_PUBLISHABLE_KEY": "", "INSTEP_ADMIN_KEY": ""})
     assert (settings.clerk_secret_key, settings.clerk_publishable_key, settings.instep_admin_key) == (None,) * 3
 
 
 @pytest.mark.parametrize("parted_by", [" ", ",", ", ", "  \n"])
-def test_several_signing_secrets_stand_side_by_side_while_one_is_changed(parted_by: str) -> None:
+def test_several_signing_secrets_are_accepted_during_a_rotation(parted_by: str) -> None:
     settings = make_settings({"CLERK_WEBHOOK_SIGNING_SECRET": f"{SECRET}{parted_by}{OTHER}"})
     assert settings.webhook_secrets == (SECRET, OTHER)
 
@@ -102,7 +102,7 @@ def test_an_address_loses_its_last_slash() -> None:
     assert make_settings({"INSTEP_PUBLIC_URL": "https://people.example.com/"}).instep_public_url.endswith(".com")
 
 
-def test_a_file_is_read_and_the_environment_goes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("INSTEP_PORT=9001\nINSTEP_HOST=0.0.0.0\nSOMETHING_ELSE=1\n")
     monkeypatch.setenv("INSTEP_PORT", "9002")
     settings = load_settings()
@@ -115,7 +115,7 @@ def test_settings_that_are_given_read_neither_the_environment_nor_a_file(monkeyp
     assert (make_settings({}).port, make_settings({}).instep_host) == (8000, "127.0.0.1")
 
 
-def test_no_secret_shows_in_what_is_printed_of_the_settings() -> None:
+def test_printed_settings_contain_no_secret() -> None:
     names = ("CLERK_SECRET_KEY", "CLERK_WEBHOOK_SIGNING_SECRET", "INSTEP_ADMIN_KEY", "INSTEP_DATABASE_URL")
     settings = make_settings(dict.fromkeys(names, HIDDEN))
     assert HIDDEN not in f"{settings!r} {settings} {settings.model_dump_json()}"
@@ -138,6 +138,6 @@ def test_origins_are_read_as_browsers_write_them() -> None:
 
 @pytest.mark.parametrize("text", ["*", "app.example.com", "https://app.example.com/path", "https://*.example.com"])
 @pytest.mark.parametrize("name", ["INSTEP_AUTHORIZED_PARTIES", "INSTEP_CORS_ORIGINS"])
-def test_what_is_no_origin_is_one_line_that_names_the_setting(name: str, text: str) -> None:
+def test_an_invalid_origin_is_one_line_that_names_the_setting(name: str, text: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name}: .*https://app.example.com"):
         make_settings({name: text})

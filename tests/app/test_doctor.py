@@ -63,7 +63,7 @@ def wrong(findings: dict[str, DiagnosticResult]) -> set[str]:
     return {what for what, it in findings.items() if not it.is_good}
 
 
-async def test_where_all_is_well_it_says_so(look: Examine) -> None:
+async def test_a_healthy_installation_passes(look: Examine) -> None:
     assert wrong(await look()) == set()
 
 
@@ -78,9 +78,7 @@ async def test_where_all_is_well_it_says_so(look: Examine) -> None:
         ("INSTEP_PUBLIC_URL", "http://people.example.com", "https"),
     ],
 )
-async def test_what_is_missing_or_wrong_is_one_line_that_says_what_to_do(
-    look: Examine, name: str, value: str, word: str
-) -> None:
+async def test_each_problem_is_one_line_with_the_fix(look: Examine, name: str, value: str, word: str) -> None:
     found = await look(**{name: value})
     assert wrong(found) == {name}
     assert word in found[name].text
@@ -88,7 +86,7 @@ async def test_what_is_missing_or_wrong_is_one_line_that_says_what_to_do(
 
 
 @pytest.mark.parametrize("fault", [{"status": 401}, {"status": 500}, {"status": 200, "body": "no JSON"}], ids=str)
-async def test_a_clerk_that_does_not_answer_well_is_named_with_its_address(
+async def test_a_failing_clerk_is_reported_with_its_address(
     look: Examine, sqlite_firm: Firm, fault: dict[str, object]
 ) -> None:
     sqlite_firm.emulator.fail("*", **fault)
@@ -97,25 +95,23 @@ async def test_a_clerk_that_does_not_answer_well_is_named_with_its_address(
     assert sqlite_firm.emulator.site.url in found["CLERK_SECRET_KEY"].text
 
 
-async def test_a_database_that_is_not_migrated_is_told_what_to_run(look: Examine, tmp_path: object) -> None:
+async def test_an_unmigrated_database_is_reported_with_the_command(look: Examine, tmp_path: object) -> None:
     found = await look(INSTEP_DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
     assert wrong(found) == {"Database"}
     assert "instep migrate" in found["Database"].text
 
 
-async def test_deliveries_that_wait_too_long_or_are_parked_are_noticed(look: Examine, sqlite_firm: Firm) -> None:
+async def test_late_and_failed_deliveries_are_reported(look: Examine, sqlite_firm: Firm) -> None:
     db = sqlite_firm.services.db
     db.write_sync(webhooks_repository.insert_deliveries, [delivery("msg_1", user_body(1), at=now() - 2 * HOUR)])
-    assert "instep serve" in (await look())["Inbox"].text
+    assert "instep serve" in (await look())["Deliveries"].text
     db.write_sync(webhooks_repository.mark_failed, ["msg_1"], now=now(), reason="unreadable")
     found = await look()
-    assert wrong(found) == {"Inbox"}
-    assert found["Inbox"].text == "1 parked"
+    assert wrong(found) == {"Deliveries"}
+    assert found["Deliveries"].text == "1 failed"
 
 
-async def test_a_sync_whose_process_died_is_told_with_the_command_that_goes_on(
-    look: Examine, sqlite_firm: Firm
-) -> None:
+async def test_an_interrupted_sync_is_reported_with_the_command_to_resume(look: Examine, sqlite_firm: Firm) -> None:
     db, begun = sqlite_firm.services.db, now() - 2 * MINUTE
     run = Run(id="syn_1", kind="first", state="running", actor="cli", started_at=begun, changed_at=begun)
     lease = db.write_sync(repository.take_lease, "a process", now=begun)
@@ -123,13 +119,13 @@ async def test_a_sync_whose_process_died_is_told_with_the_command_that_goes_on(
     db.write_sync(repository.start_run, run, lease)
     found = await look()
     assert wrong(found) == {"Sync"}
-    assert found["Sync"].text == "the last run (first) was interrupted: `instep sync apply` goes on with it"
+    assert found["Sync"].text == "the last run (first) was interrupted: `instep sync apply` resumes it"
     db.write_sync(repository.release_lease, lease)
     db.write_sync(repository.fail_interrupted_run, run.id, now=now(), reason="Not enough memory.", code="in_vain")
     assert (await look())["Sync"].text == "the last run (first) failed: Not enough memory."
 
 
-async def test_an_organization_that_nobody_leads_is_named(look: Examine, sqlite_firm: Firm) -> None:
+async def test_an_organization_without_an_admin_is_reported(look: Examine, sqlite_firm: Firm) -> None:
     orphans = [
         {"name": name, "slug": name.lower(), "members": [{"user": "dana@example.com", "role": "org:member"}]}
         for name in ("Acme", "Beta")
@@ -141,9 +137,7 @@ async def test_an_organization_that_nobody_leads_is_named(look: Examine, sqlite_
     assert found["Admins"].text.startswith("2 organizations with members and no active admin: Acme, Beta; make")
 
 
-async def test_a_search_without_its_index_is_noticed_and_the_next_migrate_mends_it(
-    look: Examine, sqlite_firm: Firm
-) -> None:
+async def test_a_missing_search_index_is_reported_and_created_by_migrate(look: Examine, sqlite_firm: Firm) -> None:
     db = sqlite_firm.services.db
 
     def drop(conn: Conn) -> None:

@@ -127,9 +127,9 @@ async def test_a_page_receives_only_the_topics_it_follows(
     assert "ready" in sent[0]
     heard.clear()
     await wait_all_tasks_blocked()
-    assert (topic in sqlite_firm.services.live._listeners) is is_heard
+    assert (topic in sqlite_firm.services.pubsub._listeners) is is_heard
     if is_heard:
-        sqlite_firm.services.live.publish([topic])
+        sqlite_firm.services.pubsub.publish([topic])
         await heard.wait()
         assert "change" in sent[1]
     listening.cancel()
@@ -139,7 +139,7 @@ async def test_a_page_receives_only_the_topics_it_follows(
 async def test_changes_are_published(sqlite_firm: Firm, pages: httpx2.AsyncClient) -> None:
     """Parked by the worker, replayed, given up: each is said to the pages that are open."""
     said: list[list[str]] = []
-    sqlite_firm.services.live.relay = lambda topics: said.append(list(topics))
+    sqlite_firm.services.pubsub.relay = lambda topics: said.append(list(topics))
     bad = {"type": "user.created", "data": {"id": 7}, "instance_id": None}
     body = json.dumps(bad).encode()
     await sqlite_firm.api(None).post("/webhooks/clerk", content=body, headers=signed(body, at=sqlite_firm.clock()))

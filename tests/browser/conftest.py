@@ -73,7 +73,7 @@ class Office:
     def enter_as(self, page: Page, email: str) -> Page:
         """Sign in as the person with this address."""
         claims = SessionClaims(user=self.firm.user_id(email), session=f"sess_{email.partition('@')[0]}")
-        token = self.run(self.firm.services.gate.sessions.open(claims))
+        token = self.run(self.firm.services.authenticator.sessions.open(claims))
         page.context.add_cookies([{"name": SESSION_COOKIE, "value": token, "url": self.origin}])
         return page
 

@@ -393,4 +393,4 @@ def test_a_taken_port_is_one_line_that_names_the_setting(tmp_path: Path) -> None
         process = start(tmp_path, port, free_port())
         said, _ = process.communicate(timeout=STARTS_IN)
     assert process.returncode == 1
-    assert said == f"instep: Port {port} is taken. Stop what uses it, or choose another: INSTEP_PORT=... make demo\n"
+    assert said == f"instep: Port {port} is in use. Stop the program that uses it, or choose another: INSTEP_PORT=... make demo\n"

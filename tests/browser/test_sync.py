@@ -34,7 +34,7 @@ async def drift(office: Office) -> None:
 
 def work(office: Office) -> None:
     """What a worker does within a second."""
-    office.run(office.firm.services.syncing.asked.run_once())
+    office.run(office.firm.services.sync_services.run_queue.run_once())
 
 
 def park_one(office: Office) -> str:
@@ -66,24 +66,24 @@ def test_drift_is_found_planned_and_mended_as_chosen(office: Office, page: Page)
     expect(name.locator(".diff-after")).to_contain_text("Maja")
     name.get_by_role("checkbox").check()
     page.locator("#apply-chosen").click()
-    question = page.get_by_role("alertdialog", name="Mend 1 row?")
+    question = page.get_by_role("alertdialog", name="Fix 1 row?")
     expect(question.get_by_role("link", name="Cancel")).to_be_focused()
-    question.get_by_role("button", name="Mend 1 row").click()
-    expect(page.get_by_text("asked for by Break-glass key")).to_be_visible()
+    question.get_by_role("button", name="Fix 1 row").click()
+    expect(page.get_by_text("requested by Break-glass key")).to_be_visible()
     work(office)
-    expect(name).to_contain_text("Mended")
+    expect(name).to_contain_text("Fixed")
     expect(page.get_by_role("row", name=re.compile("Role differs"))).to_contain_text("Written to the database")
 
     page.get_by_role("link", name="Apply 1 row").click()
-    page.get_by_role("alertdialog").get_by_role("button", name="Mend 1 row").click()
-    expect(page.get_by_text("asked for by Break-glass key")).to_be_visible()
+    page.get_by_role("alertdialog").get_by_role("button", name="Fix 1 row").click()
+    expect(page.get_by_text("requested by Break-glass key")).to_be_visible()
     work(office)
     expect(page.locator("#apply-all")).to_have_count(0)
     page.get_by_role("navigation", name="Above").get_by_role("link", name="Sync").click()
     page.get_by_role("button", name="Check status").click()
     expect(page.get_by_text("waits for a worker")).to_be_visible()
     work(office)
-    expect(page.get_by_text("Both sides are equal.")).to_be_visible()
+    expect(page.get_by_text("Clerk and the database are in sync.")).to_be_visible()
 
 
 def test_a_parked_delivery_is_read_and_replayed(office: Office, page: Page) -> None:
@@ -117,13 +117,13 @@ def test_an_open_page_is_told_what_waits(office: Office, page: Page) -> None:
     park_one(office)
 
     async def tell() -> None:
-        services.live.publish(["attention"])
+        services.pubsub.publish(["attention"])
 
     office.run(tell())
     expect(page.locator("#webhook-quiet")).to_contain_text("No webhook for 26 h while Clerk changed 3 people.")
     expect(page.locator("#badge-parked .side-badge")).to_contain_text("1")
     page.get_by_role("button", name="Mend now").click()
-    expect(page.locator("#live")).to_contain_text("Taking the latest changes in")
+    expect(page.locator("#live")).to_contain_text("Applying the latest changes")
     work(office)
     expect(page.locator("#webhook-quiet")).to_have_count(0)
 

@@ -50,7 +50,7 @@ async def deliver(firm: Firm, type: str, data: Json) -> None:
     body = json.dumps(envelope).encode()
     response = await firm.api(None).post(DOOR, content=body, headers=signed(body, at=at))
     assert response.status_code == 202, response.text
-    while await firm.services.work.run_once():
+    while await firm.services.delivery_processor.run_once():
         pass
 
 

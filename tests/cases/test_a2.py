@@ -45,7 +45,7 @@ async def send(firm: Firm, body: bytes, id: str) -> int:
     """Deliver it as Clerk does, and work the inbox; return the status of the answer."""
     headers = signed(body, at=firm.clock.at, id=id)
     status = (await firm.api(None).post("/webhooks/clerk", content=body, headers=headers)).status_code
-    while await firm.services.work.run_once():
+    while await firm.services.delivery_processor.run_once():
         pass
     return status
 
@@ -81,8 +81,8 @@ async def test_a2_an_example_takes_nothing_out_of_rotation(firm: Firm) -> None:
     await send(firm, example(), "msg_example")
     assert (await firm.api(None).get("/health/ready")).status_code == 200
     figures = (await firm.api(None).get("/metrics")).text
-    assert "\ninstep_deliveries_foreign 1.0\n" in figures
-    assert 'instep_deliveries_unsettled{state="parked"} 0.0' in figures
+    assert "\ninstep_webhook_deliveries_foreign 1.0\n" in figures
+    assert 'instep_webhook_deliveries_pending{state="parked"} 0.0' in figures
 
 
 @pytest.mark.parametrize("type_", ["user.deleted", "session.ended", "organization.updated", "nothing.known"])
@@ -126,12 +126,12 @@ async def test_a2_a_delivery_before_the_instance_is_known_is_kept_and_applied_la
 async def test_a2_without_a_secret_key_deliveries_are_kept_for_later(sqlite_migrated_url: str, clerk_key: str) -> None:
     firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
     without = ClerkClient(None, api_url=firm.emulator.site.url)
-    keyed = firm.services.work.instance_binder.source
-    firm.services.work.instance_binder.source = without
+    keyed = firm.services.delivery_processor.instance_binder.source
+    firm.services.delivery_processor.instance_binder.source = without
     firm.emulator.seed(described())
     await firm.settle()
     assert await emails(firm) == set()
-    firm.services.work.instance_binder.source = keyed
+    firm.services.delivery_processor.instance_binder.source = keyed
     firm.clock.advance(60_000)
     await firm.settle()
     assert await emails(firm) == set(PEOPLE)
@@ -208,11 +208,11 @@ def moved(sqlite_migrated_url: str, clerk_key: str, monkeypatch: pytest.MonkeyPa
 
     with firm_of_commands(make, cli_runtime, monkeypatch) as firm:
 
-        def with_syncing(use: Any) -> Any:
-            return cli_runtime.run_with_services(lambda services: use(services.syncing))
+        def run_with_sync_services(use: Any) -> Any:
+            return cli_runtime.run_with_services(lambda services: use(services.sync_services))
 
         for commands in (cli_instance, cli):
-            monkeypatch.setattr(commands, "_with_syncing", with_syncing)
+            monkeypatch.setattr(commands, "_run_with_sync_services", run_with_sync_services)
         yield firm
 
 
@@ -234,7 +234,7 @@ def test_a2_another_instances_database_is_not_synced_and_the_command_says_why(mo
 def test_a2_rebinding_refuses_any_instance_but_the_secret_keys(moved: Firm) -> None:
     refused = invoke("instance", "ins_another", "--rebind")
     assert refused.exit_code == 1
-    assert f"The secret key belongs to {moved.emulator.state.id}, and not to ins_another." in str(refused.exception)
+    assert f"The secret key belongs to {moved.emulator.state.id}, not to ins_another." in str(refused.exception)
     assert moved.services.db.read_sync(fact, "clerk_instance") == EXAMPLE
     assert invoke("instance", "ins_another").exit_code == 2
 

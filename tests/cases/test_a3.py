@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 async def test_a3_a_deprovisioned_admin_may_neither_read_nor_invite_until_it_is_lifted(firm: Firm) -> None:
     await settled(firm)
     claims = SessionClaims(user=firm.user_id(DANA), session="sess_dana")
-    cookie = {"cookie": f"{SESSION_COOKIE}={await firm.services.gate.sessions.open(claims)}"}
+    cookie = {"cookie": f"{SESSION_COOKIE}={await firm.services.authenticator.sessions.open(claims)}"}
     dana = firm.api(None, **cookie)
     assert (await dana.get(f"/v1/organizations/{SLUG}/people")).status_code == 200
 

@@ -119,7 +119,7 @@ async def test_a4_a_first_sync_takes_in_one_membership_of_a_pair(firm: Firm) -> 
     path = f"/v1/organizations/{firm.organization_id(SLUG)}/memberships"
     await firm.clerk().delete(f"{path}/{firm.user_id(MAYA)}")
     await firm.clerk().post(path, json={"user_id": firm.user_id(MAYA), "role": "org:member"})
-    await firm.services.syncing.sync.first(actor="system")
+    await firm.services.sync_services.sync.backfill(actor="system")
     assert (await statuses(firm))[MAYA] == ["org:member active"]
 
 

@@ -46,13 +46,13 @@ async def with_roles(firm: Firm, named: dict[str, str], *, only: bool = True) ->
 
 async def read_roles(firm: Firm) -> None:
     """Read the roles of the instance, as a worker does when it starts."""
-    await firm.services.syncing.roles.read_when_due()
+    await firm.services.sync_services.role_reader.read_when_due()
 
 
 async def signed_in(firm: Firm, email: str) -> Any:
     """Return the API as somebody who is signed in on the console."""
     claims = SessionClaims(user=firm.user_id(email), session=f"sess_{email}")
-    token = await firm.services.gate.sessions.open(claims)
+    token = await firm.services.authenticator.sessions.open(claims)
     return firm.api(None, cookie=f"{SESSION_COOKIE}={token}", **{"sec-fetch-site": "same-origin"})
 
 
@@ -154,7 +154,7 @@ async def test_a5_a_deleted_role_stays_deleted(firm: Firm) -> None:
     await firm.settle()
     await read_roles(firm)
     await deliver(firm, "role.deleted", {"id": made["id"], "object": "role", "deleted": True})
-    await firm.services.syncing.roles.read()
+    await firm.services.sync_services.role_reader.read()
     changed = await firm.api().patch(
         f"/v1/organizations/{SLUG}/members/{firm.user_id(OMAR)}", json={"role": "org:guest"}
     )
@@ -172,7 +172,7 @@ async def test_a5_a_webhook_of_one_role_is_not_taken_for_all_of_them(firm: Firm)
 async def test_a5_sync_reads_the_roles(firm: Firm) -> None:
     await with_roles(firm, {"org:admin": "org:owner", "org:member": "org:member"})
     assert (await people(firm))["totals"]["admins"] == 0
-    await firm.services.syncing.sync.check(actor="system")
+    await firm.services.sync_services.sync.check(actor="system")
     assert (await people(firm))["totals"]["admins"] == 2
 
 

@@ -48,7 +48,7 @@ class Desk:
         """Return the console as Sasha who acts as the person with this address."""
         actor = self.firm.user_id("sasha@example.com")
         claims = SessionClaims(user=self.firm.user_id(email), session="sess_1", actor=actor)
-        token = await self.firm.services.gate.sessions.open(claims)
+        token = await self.firm.services.authenticator.sessions.open(claims)
         return self.firm.api(None, cookie=f"{SESSION_COOKIE}={token}", origin=OURS)
 
     async def id_of(self, email: str) -> str:
@@ -104,7 +104,7 @@ async def test_c1_audit_and_operations_name_both_people(desk: Desk) -> None:
         assert {(it["actor"], it["impersonator"]) for it in found} == {(dana, sasha)}
         assert [(it["actor"], it["impersonator"]) for it in operations if it["kind"] == action] == [(dana, sasha)]
 
-    ivy = await desk.firm.services.gate.sessions.open(
+    ivy = await desk.firm.services.authenticator.sessions.open(
         SessionClaims(user=desk.firm.user_id("ivy@example.com"), session="sess_2")
     )
     console = desk.firm.api(None, cookie=f"{SESSION_COOKIE}={ivy}", origin=OURS)
@@ -227,7 +227,7 @@ async def test_c1_every_page_has_a_banner_and_the_console_blocks_too(safe: Desk)
 
 async def test_c1_who_acts_themselves_sees_no_banner(safe: Desk) -> None:
     claims = SessionClaims(user=safe.firm.user_id("ivy@example.com"), session="sess_1")
-    token = await safe.firm.services.gate.sessions.open(claims)
+    token = await safe.firm.services.authenticator.sessions.open(claims)
     page = await safe.firm.api(None, cookie=f"{SESSION_COOKIE}={token}").get("/users")
     assert page.status_code == 200
     assert 'id="impersonation"' not in page.text

@@ -46,7 +46,7 @@ async def test_c4_what_a_sync_takes_from_clerk_is_in_it(firm: Firm) -> None:
     path = f"/v1/organizations/{firm.organization_id(SLUG)}/memberships"
     await firm.clerk().patch(f"{path}/{firm.user_id(OMAR)}", json={"role": "org:admin"})
     await firm.clerk().delete(f"{path}/{firm.user_id(MAYA)}")
-    sync = firm.services.syncing.sync
+    sync = firm.services.sync_services.sync
     plan = await sync.plan(actor="system")
     await sync.apply(plan.id, actor="system")
     (changed,) = await audit(firm, "membership.changed")

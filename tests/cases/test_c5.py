@@ -43,7 +43,9 @@ async def firm(sqlite_migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
 async def key_of(firm: Firm) -> Any:
     """Return the API by an instance-wide key that may write."""
     scopes = frozenset({"read", "write"})
-    _, secret = await firm.services.keys.create(BREAK_GLASS_PRINCIPAL, name="app", scopes=scopes, organization_id=None)
+    _, secret = await firm.services.api_keys.create(
+        BREAK_GLASS_PRINCIPAL, name="app", scopes=scopes, organization_id=None
+    )
     return firm.api(secret)
 
 

@@ -50,7 +50,9 @@ def api_of(firm: Firm, email: str) -> Any:
 
 async def console_of(firm: Firm, email: str) -> Any:
     claims = SessionClaims(user=firm.user_id(email), session="sess_1")
-    return firm.api(None, cookie=f"{SESSION_COOKIE}={await firm.services.gate.sessions.open(claims)}", origin=OURS)
+    return firm.api(
+        None, cookie=f"{SESSION_COOKIE}={await firm.services.authenticator.sessions.open(claims)}", origin=OURS
+    )
 
 
 async def test_c6_the_api_tells_a_deactivated_person_whom_to_ask(firm: Firm) -> None:

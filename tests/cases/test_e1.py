@@ -96,7 +96,7 @@ async def test_e1_a_change_by_the_cookie_from_another_site_is_refused_unread(tow
 
 
 async def test_e1_a_key_without_the_scope_is_refused_unread(town: Town) -> None:
-    _, secret = await town.firm.services.keys.create(
+    _, secret = await town.firm.services.api_keys.create(
         BREAK_GLASS_PRINCIPAL, name="reader", scopes=frozenset({"read"}), organization_id=None
     )
     headers = JSON | {"authorization": f"Bearer {secret}"}

@@ -80,7 +80,7 @@ async def opened(firm: Firm, path: str, cookie: str) -> AsyncIterator[tuple[Chan
 
 async def cookie_of(firm: Firm, email: str) -> str:
     claims = SessionClaims(user=firm.user_id(email), session="sess_1")
-    return f"{SESSION_COOKIE}={await firm.services.gate.sessions.open(claims)}"
+    return f"{SESSION_COOKIE}={await firm.services.authenticator.sessions.open(claims)}"
 
 
 async def settled(firm: Firm) -> None:
@@ -152,7 +152,7 @@ async def test_e10_the_channel_of_a_reader_in_good_standing_goes_on(sqlite_firm:
     await settled(firm)
     cookie = await cookie_of(firm, "dana@example.com")
     checks, enough = 0, asyncio.Event()
-    find = firm.services.gate.sessions.db.read
+    find = firm.services.authenticator.sessions.db.read
 
     async def counted(fn: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal checks
@@ -161,13 +161,13 @@ async def test_e10_the_channel_of_a_reader_in_good_standing_goes_on(sqlite_firm:
             enough.set()
         return await find(fn, *args, **kwargs)
 
-    firm.services.gate.sessions.db.read = counted  # type: ignore[method-assign]  # it only counts
+    firm.services.authenticator.sessions.db.read = counted  # type: ignore[method-assign]  # it only counts
     async with opened(firm, MEMBERS, cookie) as (channel, task):
         await asyncio.wait_for(enough.wait(), PATIENCE)
         assert not task.done()
-        firm.services.live.publish([await northwind_of(firm)])
+        firm.services.pubsub.publish([await northwind_of(firm)])
         await asyncio.wait_for(channel.changed.wait(), PATIENCE)
-    assert firm.services.live.count_listeners() == 0
+    assert firm.services.pubsub.listeners() == 0
 
 
 async def northwind_of(firm: Firm) -> str:

@@ -18,7 +18,7 @@ NOT_CLERK = "<html><title>Corporate proxy</title></html>"
 async def api(sqlite_firm: Firm) -> httpx2.AsyncClient:
     """The API of a firm with an organization `acme` and its members."""
     await acme(sqlite_firm)
-    sqlite_firm.services.syncing.sync.source._pages._sleep = no_pause  # type: ignore[attr-defined]
+    sqlite_firm.services.sync_services.sync.source._pages._pause = no_pause  # type: ignore[attr-defined]
     return sqlite_firm.api()
 
 

@@ -65,7 +65,7 @@ async def test_e13_webhooks_and_changes_are_applied(firm: Firm) -> None:
 async def test_e13_a_first_sync_brings_everybody_in(pooled_url: str) -> None:
     firm = make_firm(pooled_url)
     firm.emulator.seed({**SEED, "events": False})
-    await firm.services.syncing.sync.first(actor="test")
+    await firm.services.sync_services.sync.backfill(actor="test")
     counts = firm.services.db.read_sync(
         lambda conn: [conn.scalar(sa.select(sa.func.count()).select_from(it)) for it in (users, memberships)]
     )
@@ -83,7 +83,7 @@ async def test_e13_a_schema_is_made_and_checked_through_the_pooler(postgres_url:
 
 async def test_e13_nothing_is_left_on_the_servers_connections(firm: Firm, pooled_url: str) -> None:
     """Another application gets them next: no setting, no prepared statement and no temporary table may be on one."""
-    await firm.services.syncing.sync.check(actor="test")
+    await firm.services.sync_services.sync.check(actor="test")
     seen = set()
     for _ in range(20):
         with psycopg.connect(pooled_url, autocommit=True, prepare_threshold=None) as conn:

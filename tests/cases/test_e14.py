@@ -133,7 +133,7 @@ def test_e14_a_misspelt_name_is_warned_of_with_the_right_one(run: Run, tmp_path:
     run("migrate")
     done = run("users", INSTEP_DATABSE_URL="sqlite:///x.db")
     assert done.code == 0
-    assert "INSTEP_DATABSE_URL is no setting of instep's; did you mean INSTEP_DATABASE_URL?" in done.errors
+    assert "INSTEP_DATABSE_URL is not a setting of instep; did you mean INSTEP_DATABASE_URL?" in done.errors
     assert "did you mean INSTEP_PUBLIC_URL?" in done.errors
     assert "INSTEP_DATABSE_URL" in run("doctor", INSTEP_DATABSE_URL="x").output
 

@@ -62,8 +62,8 @@ async def main(url):
     firm.emulator.seed(SEED)
     await firm.settle()
     firm.services.start(has_worker=True)
-    sync = firm.services.syncing.sync
-    runs = [sync.check(actor="host", told=lambda *_: during.append(snapshot())) for _ in range(2)]
+    sync = firm.services.sync_services.sync
+    runs = [sync.check(actor="host", on_progress=lambda *_: during.append(snapshot())) for _ in range(2)]
     checking = asyncio.gather(*runs, return_exceptions=True)
     for path in ("/health/ready", "/metrics", "/v1/organizations/northwind/people", "/sign-in"):
         assert (await firm.api().get(path)).status_code == 200, path
@@ -71,7 +71,7 @@ async def main(url):
     await firm.api(None).post(DOOR, content=event, headers=signed(event, at=firm.clock()))
     ended = await checking
     assert sum(not isinstance(it, Exception) for it in ended) >= 1, ended
-    first = await sync.first(actor="host", told=lambda *_: during.append(snapshot()))
+    first = await sync.backfill(actor="host", on_progress=lambda *_: during.append(snapshot()))
     assert first.state == "done"
     during.append(snapshot())
     await firm.close()

@@ -36,7 +36,9 @@ async def busy(firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Firm:
 async def signed_in(firm: Firm, email: str) -> dict[str, str]:
     """The cookie of somebody who signed in through Clerk."""
     session = (await firm.clerk().post("/v1/sessions", json={"user_id": firm.user_id(email)})).json()
-    token = await firm.services.gate.sessions.open(SessionClaims(user=session["user_id"], session=session["id"]))
+    token = await firm.services.authenticator.sessions.open(
+        SessionClaims(user=session["user_id"], session=session["id"])
+    )
     return {"cookie": f"{SESSION_COOKIE}={token}"}
 
 

@@ -99,7 +99,7 @@ async def test_e7_the_figures_go_on_without_the_database(broken: Firm) -> None:
     answer = await broken.api(None).get("/metrics")
     assert answer.status_code == 200
     assert "instep_database_up 0.0" in answer.text
-    assert "instep_deliveries_unsettled{" not in answer.text
+    assert "instep_webhook_deliveries_pending{" not in answer.text
 
 
 async def test_e7_doctor_says_what_happened(broken: Firm) -> None:

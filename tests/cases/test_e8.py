@@ -32,7 +32,9 @@ async def shop(firm: Firm) -> Firm:
 
 async def sign_in(firm: Firm, email: str) -> tuple[dict[str, str], str]:
     session = (await firm.clerk().post("/v1/sessions", json={"user_id": firm.user_id(email)})).json()
-    token = await firm.services.gate.sessions.open(SessionClaims(user=session["user_id"], session=session["id"]))
+    token = await firm.services.authenticator.sessions.open(
+        SessionClaims(user=session["user_id"], session=session["id"])
+    )
     return {"cookie": f"{SESSION_COOKIE}={token}"}, session["id"]
 
 
@@ -65,7 +67,7 @@ async def test_e8_a_session_that_goes_on_is_asked_about_once_and_not_at_each_req
     cookie, session = await sign_in(shop, "dana@example.com")
     shop.clock.advance(BACK)
     asked: list[str] = []
-    source = shop.services.gate.sessions.sessions_api
+    source = shop.services.authenticator.sessions.source
     find = source.find_session
 
     async def counting(id: str) -> object:
@@ -79,7 +81,7 @@ async def test_e8_a_session_that_goes_on_is_asked_about_once_and_not_at_each_req
 
 
 async def test_e8_a_session_by_the_break_glass_key_lasts_no_longer(shop: Firm) -> None:
-    token = await shop.services.gate.sessions.open_break_glass()
+    token = await shop.services.authenticator.sessions.open_break_glass()
     assert (await shop.api(None, cookie=f"{SESSION_COOKIE}={token}").get(PEOPLE)).status_code == 200
     shop.clock.advance(BACK)
     assert (await shop.api(None, cookie=f"{SESSION_COOKIE}={token}").get(PEOPLE)).status_code == 401
@@ -88,7 +90,7 @@ async def test_e8_a_session_by_the_break_glass_key_lasts_no_longer(shop: Firm) -
 async def test_e8_deliveries_that_came_before_are_worked_at_once(shop: Firm) -> None:
     await deliver(shop, "msg_before")
     shop.clock.advance(BACK)
-    assert await shop.services.work.run_once() == 0
+    assert await shop.services.delivery_processor.run_once() == 0
     shop.services.start(has_worker=True)
     db = shop.services.db
     await until(shop, lambda: db.read_sync(webhooks_repository.find_next_due_at) is None)
@@ -132,22 +134,22 @@ async def test_e8_a_sync_whose_process_died_bars_no_other(shop: Firm) -> None:
 
     assert await shop.services.db.write(take_lease, "syn_dead", now=shop.clock()) is not None
     shop.clock.advance(BACK)
-    assert (await shop.services.syncing.sync.check(actor="test")).state == "done"
+    assert (await shop.services.sync_services.sync.check(actor="test")).state == "done"
 
 
 async def test_e8_a_plan_is_good_for_fifteen_minutes_and_not_for_six_hours(shop: Firm) -> None:
-    plan = await shop.services.syncing.sync.plan(actor="test")
+    plan = await shop.services.sync_services.sync.plan(actor="test")
     shop.clock.advance(BACK)
     refused = await shop.api().post(f"/v1/sync/plans/{plan.id}/apply", json={})
     assert (refused.status_code, refused.json().get("code")) == (409, "plan_expired")
 
 
 async def test_e8_the_check_on_the_timer_goes_on_and_is_made_once(shop: Firm) -> None:
-    syncing = shop.services.syncing
-    await syncing.check_when_due()
+    sync_services = shop.services.sync_services
+    await sync_services.check_when_due()
     shop.clock.advance(BACK)
     for _ in range(3):
-        await syncing.check_when_due()
+        await sync_services.check_when_due()
     runs = (await shop.api().get("/v1/sync")).json()["runs"]
     assert [it["kind"] for it in runs] == ["check", "check"]
 

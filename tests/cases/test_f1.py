@@ -28,7 +28,9 @@ def firm(migrated_url: str, clerk_key: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     with firm_of_commands(make, cli_runtime, monkeypatch) as made:
         monkeypatch.setattr(
-            cli, "_with_syncing", lambda use: cli_runtime.run_with_services(lambda services: use(services.syncing))
+            cli,
+            "_run_with_sync_services",
+            lambda use: cli_runtime.run_with_services(lambda services: use(services.sync_services)),
         )
         yield made
 
@@ -54,7 +56,7 @@ def test_f1_a_plan_is_made_and_only_its_apply_refuses(firm: Firm) -> None:
     assert (run["state"], run["code"]) == ("done", "fuse")
     refused = invoke("sync", "apply", run["id"])
     assert refused.exit_code == 3
-    assert "12 users would be deleted here, more than 10. If that is right: --allow-gone 12" in refused.output
+    assert "12 users would be deleted here, more than 10. To allow it: --allow-gone 12" in refused.output
     assert counts(invoke("sync", "check", "--json"))["missing_in_clerk"] == 12
     allowed = invoke("sync", "apply", run["id"], "--allow-gone", "12")
     assert allowed.exit_code == 0, allowed.output

@@ -45,7 +45,7 @@ async def test_f2_the_doctor_says_that_nothing_was_synced_yet(firm: Firm) -> Non
 
 async def test_f2_pages_and_api_say_that_nothing_was_synced_yet(firm: Firm) -> None:
     await half_arrived(firm)
-    await firm.services.syncing.fresh.look()
+    await firm.services.sync_services.freshness.check()
     told = (await firm.api().get("/v1/sync")).json()["freshness"]["warning"]
     assert told.startswith("Nothing was synced yet. Missing here, or different: 3 people.")
     token = await firm.services.sign_in_pages.sessions.open_break_glass()
@@ -57,15 +57,15 @@ async def test_f2_pages_and_api_say_that_nothing_was_synced_yet(firm: Firm) -> N
 
 async def test_f2_after_the_first_sync_the_webhook_is_what_is_spoken_of(firm: Firm) -> None:
     await half_arrived(firm)
-    await firm.services.syncing.sync.first(actor="test")
+    await firm.services.sync_services.sync.backfill(actor="test")
     assert (await look(firm))["Webhook"].is_good
-    assert (await firm.services.syncing.fresh.look()).words is None
+    assert (await firm.services.sync_services.freshness.check()).warning is None
 
 
 async def test_f2_a_webhook_that_arrives_is_not_called_quiet(firm: Firm) -> None:
     firm.clock.at = now() - 2 * HOUR
     await acme(firm)
-    await firm.services.syncing.sync.first(actor="test")
+    await firm.services.sync_services.sync.backfill(actor="test")
     firm.emulator.faults.add({"event": "user.updated", "do": "drop"})
     await firm.clerk().patch(f"/v1/users/{firm.user_id('ben@example.com')}", json={"first_name": "Lost"})
     firm.clock.at = now()
@@ -77,9 +77,9 @@ async def test_f2_a_webhook_that_arrives_is_not_called_quiet(firm: Firm) -> None
 
 async def test_f2_before_anything_is_here_the_doctor_claims_nothing_of_it(firm: Firm) -> None:
     empty = await look(firm)
-    assert empty["Webhook"].text == "nobody is in Clerk yet, and nobody here"
-    assert empty["Admins"].text == "no organization is here yet"
-    assert all(it.is_good for it in (empty["Webhook"], empty["Admins"], empty["Sync"], empty["Inbox"]))
+    assert empty["Webhook"].text == "no users in Clerk yet, and none here"
+    assert empty["Admins"].text == "no organizations yet"
+    assert all(it.is_good for it in (empty["Webhook"], empty["Admins"], empty["Sync"], empty["Deliveries"]))
     firm.emulator.seed(described(events=False))
     waiting = (await look(firm))["Webhook"]
     assert (waiting.is_good, waiting.text) == (False, "nothing was synced yet: run `instep sync apply`")

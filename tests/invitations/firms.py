@@ -59,7 +59,7 @@ async def recover(firm: Firm, times: int = 12) -> None:
     """Time goes on, and a worker comes by until nothing is open."""
     for _ in range(times):
         firm.clock.advance(LEASE_DURATION + 1)
-        await firm.services.runner.resume_due()
+        await firm.services.executor.resume_due()
 
 
 def invitations(firm: Firm, email: str | None = None) -> list[tuple[str, str]]:

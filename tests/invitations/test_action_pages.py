@@ -45,7 +45,7 @@ async def test_a_list_is_previewed_then_sent(sqlite_firm: Firm) -> None:
         assert "1 person will be invited" in preview.text
         sent = await page.post(f"{HOME}/invitations/many", data={**form, "step": "send"}, headers=PARTIAL)
         assert sent.headers["hx-retarget"] == "#dialog"
-        await sqlite_firm.services.runner.resume_due()
+        await sqlite_firm.services.executor.resume_due()
         batch = sent.text.partition("/invitations/batches/")[2].partition("?")[0]
         results = await page.get(f"{HOME}/invitations/batches/{batch}/results")
         assert [line.split(",")[3] for line in results.text.splitlines()] == ["status", "sent", "skipped", "skipped"]

@@ -99,7 +99,7 @@ async def test_preview_and_batch(api: httpx2.AsyncClient, sqlite_firm: Firm) -> 
     kept = await api.post(PATH, json={"text": text, "notify": False})
     assert kept.status_code == 202
     assert kept.json()["state"] == "queued"
-    await sqlite_firm.services.runner.resume_due()
+    await sqlite_firm.services.executor.resume_due()
     batch = (await api.get(kept.headers["location"])).json()
     assert (batch["state"], batch["total"], batch["done"], batch["sent"]) == ("done", 3, 3, 2)
     assert [row["status"] for row in batch["rows"]] == ["sent", "skipped", "sent"]
@@ -114,7 +114,7 @@ async def test_inviting_a_json_list(api: httpx2.AsyncClient, sqlite_firm: Firm) 
     many = {"invitations": [MAYA, {"email": "leo@example.com", "role": "org:admin"}], "role": "org:member"}
     kept = await api.post(PATH, json=many, headers={"Idempotency-Key": "k"})
     assert (await api.post(PATH, json=many, headers={"Idempotency-Key": "k"})).json()["id"] == kept.json()["id"]
-    await sqlite_firm.services.runner.resume_due()
+    await sqlite_firm.services.executor.resume_due()
     assert statuses(sqlite_firm) == ["pending"] * 2
 
 

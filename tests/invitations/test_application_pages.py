@@ -120,7 +120,7 @@ async def test_a_failed_resend_is_finished_by_the_worker(sqlite_firm: Firm) -> N
         sqlite_firm.emulator.fail("CreateInvitation", status=429, retry_after=60, count=1)
         assert (await page.post(f"/invitations/{first}/resend", headers=PARTIAL)).status_code == 202
         sqlite_firm.clock.advance(2 * MINUTE)
-        await sqlite_firm.services.runner.resume_due()
+        await sqlite_firm.services.executor.resume_due()
         assert [status for _, status in ids(sqlite_firm)] == ["revoked", "pending"]
 
 

@@ -131,7 +131,7 @@ async def test_a_batch_waits_while_clerk_is_down_or_limiting(sqlite_firm: Firm, 
     assert not (await bulk.get_batch(access, batch.id)).is_done
     for _ in range(12):
         firm.clock.advance(20 * MINUTE)
-        await firm.services.runner.resume_due()
+        await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 12
     assert statuses(firm) == ["pending"] * 12
 
@@ -187,7 +187,7 @@ async def test_bulk_calls_keep_below_fifty_an_hour(sqlite_firm: Firm) -> None:
     assert (await bulk.get_batch(access, last.id)).done == 0
     assert len(statuses(firm)) == 50
     firm.clock.advance(HOUR)
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert len(statuses(firm)) == 52
 
 

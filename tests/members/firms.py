@@ -133,7 +133,7 @@ async def recover(firm: Firm, times: int = 6) -> None:
     """Time goes on, and a worker comes by until nothing is open."""
     for _ in range(times):
         firm.clock.advance(LEASE_DURATION + 1)
-        await firm.services.runner.resume_due()
+        await firm.services.executor.resume_due()
 
 
 def refuse(firm: Firm, operation: str, code: str, *, status: int = 403, count: int | None = 1) -> None:

@@ -36,7 +36,7 @@ async def as_(firm: Firm, email: str) -> httpx2.AsyncClient:
     """The API in the hand of a person who is signed in to the console."""
     sign_in(firm, email)
     claims = SessionClaims(user=firm.user_id(email), session="sess_of_" + email.partition("@")[0])
-    token = await firm.services.gate.sessions.open(claims)
+    token = await firm.services.authenticator.sessions.open(claims)
     return firm.api(None, cookie=f"{SESSION_COOKIE}={token}", **{"sec-fetch-site": "same-origin"})
 
 

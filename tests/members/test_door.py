@@ -71,7 +71,7 @@ async def cookie_of(firm: Firm, email: str) -> dict[str, str]:
     """A console session."""
     sign_in(firm, email)
     claims = SessionClaims(user=firm.user_id(email), session="sess_of_" + email.partition("@")[0])
-    return {"cookie": f"{SESSION_COOKIE}={await firm.services.gate.sessions.open(claims)}"}
+    return {"cookie": f"{SESSION_COOKIE}={await firm.services.authenticator.sessions.open(claims)}"}
 
 
 async def test_both_give_the_same_answer(sqlite_firm: Firm) -> None:

@@ -164,7 +164,7 @@ async def test_an_index_that_cannot_be_recreated_is_not_dropped(world: World, mo
 async def test_only_tables_of_the_backfill_lose_indexes(world: World) -> None:
     before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
-    await world.sync.first(actor="test", kinds=["user"])
+    await world.sync.backfill(actor="test", kinds=["user"])
     assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
     assert world.db.read_sync(indexes) == before
 

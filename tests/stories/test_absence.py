@@ -126,7 +126,7 @@ async def test_clerks_own_word_of_a_deletion_is_final(firm: Firm) -> None:
 
 async def test_sync_finds_who_was_believed_gone_and_brings_them_back(firm: Firm) -> None:
     await believed_gone(firm)
-    sync = firm.services.syncing.sync
+    sync = firm.services.sync_services.sync
     plan = await sync.plan(actor="test")
     assert plan.counts == {"missing_here": 1, "membership_only_in_clerk": 1}
     await sync.apply(plan.id, actor="test")
@@ -137,14 +137,14 @@ async def test_sync_finds_who_was_believed_gone_and_brings_them_back(firm: Firm)
 @pytest.mark.parametrize("how", ["first", "changed"])
 async def test_every_sync_brings_them_back(firm: Firm, how: str) -> None:
     await believed_gone(firm)
-    sync = firm.services.syncing.sync
-    await (sync.first(actor="test") if how == "first" else sync.changed(actor="test"))
+    sync = firm.services.sync_services.sync
+    await (sync.backfill(actor="test") if how == "first" else sync.apply_recent_changes(actor="test"))
     assert await is_as_in_clerk(firm)
 
 
 async def test_whoever_signs_in_is_back_at_once(firm: Firm) -> None:
     await believed_gone(firm)
-    sessions = firm.services.gate.sessions
+    sessions = firm.services.authenticator.sessions
     assert sessions.import_user is not None
     await sessions.import_user(firm.user_id(MAYA))
     assert await is_as_in_clerk(firm)
@@ -162,7 +162,7 @@ async def test_what_was_decided_here_meanwhile_stays(firm: Firm) -> None:
         conn.execute(sa.update(member).values(status="deactivated", deactivated_at=7, deactivation="database"))
 
     await firm.services.db.write(deactivate)
-    sync = firm.services.syncing.sync
+    sync = firm.services.sync_services.sync
     hide(firm)
     firm.emulator.fail("GetUser", status=404)
     firm.emulator.fail("GetUsersCount", status=200, body={"object": "total_count", "total_count": 0})
@@ -179,7 +179,7 @@ async def test_what_was_decided_here_meanwhile_stays(firm: Firm) -> None:
 async def test_an_organization_that_is_missed_for_a_while_comes_back_too(firm: Firm) -> None:
     firm.emulator.seed(SEED)
     await firm.settle()
-    sync = firm.services.syncing.sync
+    sync = firm.services.sync_services.sync
     firm.emulator.fail("ListOrganizations", status=200, body={"data": [], "total_count": 0})
     firm.emulator.fail("GetOrganization", status=404)
     plan = await sync.plan(actor="test")

@@ -377,7 +377,7 @@ async def test_a_key_does_nothing_that_it_is_not_good_for_on_the_pages_either(to
     """A program can send any header that a browser sends."""
     known = ids(town)
     for name, scope in (("reader", "read"), ("writer", "write")):
-        _, secret = await town.firm.services.keys.create(
+        _, secret = await town.firm.services.api_keys.create(
             BREAK_GLASS_PRINCIPAL, name=name, scopes=frozenset({scope}), organization_id=None
         )
         town.keys[name] = BROWSER | {"authorization": f"Bearer {secret}"}

@@ -25,7 +25,7 @@ async def by_plan(world: World) -> None:
 
 
 async def by_changed(world: World) -> None:
-    await world.sync.changed(actor="test", since=1)
+    await world.sync.apply_recent_changes(actor="test", since=1)
 
 
 @pytest.mark.parametrize("come_in", [by_first, by_plan, by_changed])

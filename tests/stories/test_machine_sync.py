@@ -44,39 +44,39 @@ class SyncStory(Story):
         self.api = ModelBackend(self.clerk)
         self.sync = SyncService(
             db=self.db,
-            source=InstanceScanner(ClerkPageReader(self.api, sleep=no_pause)),  # type: ignore[arg-type]
-            writes=ClerkWriter(self.clerk),  # type: ignore[arg-type]
+            source=InstanceScanner(ClerkPageReader(self.api, pause=no_pause)),  # type: ignore[arg-type]
+            writer=ClerkWriter(self.clerk),  # type: ignore[arg-type]
             clock=self.clock,
-            newest_event=repository.find_newest_applied_at,
+            find_newest_event_at=repository.find_newest_applied_at,
         )
         self.plan_id = ""
 
     @rule(meanwhile=meanwhiles, at=places)
     def both_sides_are_checked(self, meanwhile: list[Happening], at: int) -> None:
         before = mirror(self.db)
-        self.syncing(partial(self.sync.check, actor="test"), meanwhile, at)
+        self.sync_services(partial(self.sync.check, actor="test"), meanwhile, at)
         assert mirror(self.db) == before, "a check changes nothing"
 
     @rule(meanwhile=meanwhiles, at=places, allow_gone=st.sampled_from([None, 0, 100]))
     def a_plan_is_made(self, meanwhile: list[Happening], at: int, allow_gone: int | None) -> None:
         before = mirror(self.db)
-        run = self.syncing(partial(self.sync.plan, actor="test", allow_gone=allow_gone), meanwhile, at)
+        run = self.sync_services(partial(self.sync.plan, actor="test", allow_gone=allow_gone), meanwhile, at)
         assert mirror(self.db) == before, "a plan changes nothing"
         self.plan_id = run.id if run else self.plan_id
 
     @rule(meanwhile=meanwhiles, at=places)
     def the_plan_is_applied_however_old(self, meanwhile: list[Happening], at: int) -> None:
-        self.syncing(partial(self.sync.apply, self.plan_id, actor="test"), meanwhile, at)
+        self.sync_services(partial(self.sync.apply, self.plan_id, actor="test"), meanwhile, at)
 
     @rule(meanwhile=meanwhiles, at=places)
     def everything_is_taken_in(self, meanwhile: list[Happening], at: int) -> None:
-        self.syncing(partial(self.sync.first, actor="test"), meanwhile, at)
+        self.sync_services(partial(self.sync.first, actor="test"), meanwhile, at)
 
     @rule(meanwhile=meanwhiles, at=places)
     def what_changed_is_taken_in(self, meanwhile: list[Happening], at: int) -> None:
-        self.syncing(partial(self.sync.changed, actor="test"), meanwhile, at)
+        self.sync_services(partial(self.sync.changed, actor="test"), meanwhile, at)
 
-    def syncing(self, act: Callable[[], Coroutine[Any, Any, Any]], meanwhile: list[Happening], at: int) -> Any:
+    def sync_services(self, act: Callable[[], Coroutine[Any, Any, Any]], meanwhile: list[Happening], at: int) -> Any:
         """One run, stopped at the `at`-th place (0: nowhere); None where it did not come to its end."""
         self.api.meanwhile = [partial(self.happen, it) for it in meanwhile]
         try:

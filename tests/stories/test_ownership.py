@@ -65,17 +65,17 @@ async def test_a_webhook_brings_what_is_clerks_and_leaves_what_is_ours(owner: Fi
 
 async def test_a_reading_leaves_what_is_ours_too(owner: Firm) -> None:
     await in_clerk(owner, "PATCH", f"users/{owner.user_id(MAYA)}", first_name="Other", last_name="Meadow")
-    sessions = owner.services.gate.sessions
+    sessions = owner.services.authenticator.sessions
     assert sessions.import_user is not None
     await sessions.import_user(owner.user_id(MAYA))
-    await owner.services.syncing.sync.changed(actor="test")
+    await owner.services.sync_services.sync.apply_recent_changes(actor="test")
     assert (here(owner, users)["first_name"], here(owner, users)["last_name"]) == ("Maja", "Meadow")
 
 
 async def test_sync_shows_whose_the_fields_are_and_writes_ours_to_clerk(owner: Firm) -> None:
     await in_clerk(owner, "PATCH", f"users/{owner.user_id(MAYA)}", first_name="Other")
     await owner.settle()
-    sync = owner.services.syncing.sync
+    sync = owner.services.sync_services.sync
     plan = await sync.plan(actor="test")
     assert plan.counts == {"field_differs": 1, "role_differs": 1}
     await sync.apply(plan.id, actor="test")

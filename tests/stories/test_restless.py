@@ -89,14 +89,14 @@ async def test_a_first_sync_misses_nobody_and_adds_nobody_while_everything_chang
     """What only a lost webhook could have told is mended by the sync after it; nothing else is left for that."""
     restless = Restless(firm, Random(number))  # noqa: S311 (a schedule)
     client = ClerkClient(firm.emulator.secret_key, api_url=firm.emulator.site.url, transport=restless)
-    everything = client.make_scanner()
-    everything._pages._sleep = no_pause
-    sync: SyncService = replace(firm.services.syncing.sync, source=everything, writes=ClerkWriter(client))
-    await sync.first(actor="test")
+    everything = client.everything()
+    everything._pages._pause = no_pause
+    sync: SyncService = replace(firm.services.sync_services.sync, source=everything, writer=ClerkWriter(client))
+    await sync.backfill(actor="test")
     await firm.settle_patiently()
     assert restless.changes > 30
 
-    calm = firm.services.syncing.sync
+    calm = firm.services.sync_services.sync
     world = World(firm.emulator, None, client, firm.services.db, firm.clock, calm)  # type: ignore[arg-type]
     there, here = world.in_clerk(), world.here()
     assert {id for kind in there for id in there[kind] ^ here[kind]} <= untold(firm, world)

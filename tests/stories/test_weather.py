@@ -78,7 +78,8 @@ async def edits(firm: Firm, services: Services, who: str) -> list[Awaitable[Any]
     an invitation."""
     access = await access_of(firm, None)
     own, role = (BOB, EVE) if who == "A" else (DAN, ADA)
-    edit, changes = services.profiles.edit, services.members.changes
+    edit, changes = services.users.edit, services.members.changes
+    wanted = InvitationRequest(email=f"{who.lower()}@new.example", role="org:member")
     return [
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id(own), UserChanges(first_name=f"Own{who}")),
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id("kim@acme.example"), UserChanges(first_name=f"Both{who}")),
@@ -103,11 +104,11 @@ async def test_edits_in_bad_weather_are_done_once_or_not_at_all(
         weather.now = ""
         if now == "limited":
             before = len(firm.emulator.journal.list())
-            assert await firm.services.runner.resume_due() == 0, "Clerk said when to come again"
+            assert await firm.services.executor.resume_due() == 0, "Clerk said when to come again"
             assert len(firm.emulator.journal.list()) == before
         for _ in range(6):
             firm.clock.advance(max(LEASE_DURATION, HOUR))
-            await asyncio.gather(firm.services.runner.resume_due(), other.runner.resume_due())
+            await asyncio.gather(firm.services.executor.resume_due(), other.runner.resume_due())
         await firm.settle_patiently()
         await require_one_effect(firm, is_all_refused=now == "failing")
 

@@ -154,14 +154,14 @@ class Probe:
             answer = await self.api.post("/webhooks/clerk", content=body, headers=headers)
             self._expect(answer.status_code < 500, "POST /webhooks/clerk", f"{answer.status_code} {answer.text[:200]}")
         for _ in range(20):
-            if not await self.services.work.run_once():
+            if not await self.services.delivery_processor.run_once():
                 break
         else:
             self._expect(False, "inbox", "is never empty")
 
     async def sync(self) -> None:
         """Look at everything, as `instep sync check` does, and take all of it in, as a first sync does."""
-        for run in (self.services.syncing.sync.check, self.services.syncing.sync.first):
+        for run in (self.services.sync_services.sync.check, self.services.sync_services.sync.backfill):
             try:
                 await run(actor="probe")
             except Exception as error:

@@ -100,5 +100,5 @@ async def settle(firm: Firm) -> Town:
     keys = {"nobody": {}, "break-glass": {"authorization": f"Bearer {KEY}"}}
     for who, email in PEOPLE.items():
         claims = SessionClaims(user=firm.user_id(email), session=f"sess_{who.replace(' ', '_')}")
-        keys[who] = {"cookie": f"{SESSION_COOKIE}={await firm.services.gate.sessions.open(claims)}"}
+        keys[who] = {"cookie": f"{SESSION_COOKIE}={await firm.services.authenticator.sessions.open(claims)}"}
     return Town(firm, keys)

@@ -60,7 +60,7 @@ class Firm:
         settings = self.emulator.state.settings
         self.clock.advance(settings.webhook_delay_seconds * SECOND)
         await self.emulator.webhooks.drain()
-        while await self.services.work.run_once():
+        while await self.services.delivery_processor.run_once():
             pass
         if settings.webhook_loss_percent:
             await self.sync()
@@ -70,9 +70,9 @@ class Firm:
 
         Deletions aren't limited: a story's firm is so small that each is a large part of it.
         """
-        sync = self.services.syncing.sync
-        if await sync.is_empty():
-            return await sync.first(actor="test")
+        sync = self.services.sync_services.sync
+        if await sync.needs_backfill():
+            return await sync.backfill(actor="test")
         plan = await sync.plan(actor="test", allow_gone=ALL)
         applied = await sync.apply(plan.id, actor="test")
         left = [

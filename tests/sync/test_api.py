@@ -31,7 +31,7 @@ async def firm(db: Database) -> AsyncIterator[Firm]:
     await made.close()
 
 
-async def test_a_plan_is_made_looked_at_and_applied(firm: Firm) -> None:
+async def test_a_plan_is_created_read_and_applied(firm: Firm) -> None:
     firm.emulator.seed(seed(4))
     async with firm.api() as api:
         made = await api.post("/v1/sync/plans?limit=3", json={"allow_gone": None})
@@ -59,7 +59,7 @@ async def test_a_plan_is_made_looked_at_and_applied(firm: Firm) -> None:
         }
 
 
-async def test_a_refusal_says_why(firm: Firm) -> None:
+async def test_a_refusal_states_the_reason(firm: Firm) -> None:
     firm.emulator.seed(seed(4))
     firm.emulator.fail("GetUserList", status=200, body=[])
     async with firm.api() as api:
@@ -82,7 +82,7 @@ def begin(firm: Firm, kind: RunKind, *, now: int) -> Run:
     return run
 
 
-async def test_a_run_whose_process_died_is_said_to_be_interrupted(firm: Firm) -> None:
+async def test_a_run_whose_process_died_is_shown_as_interrupted(firm: Firm) -> None:
     run = begin(firm, "plan", now=firm.clock())
     async with firm.api() as api:
 
@@ -111,12 +111,12 @@ async def test_a_run_whose_process_died_is_said_to_be_interrupted(firm: Firm) ->
         ("POST", "/v1/deliveries/x/replay"),
     ],
 )
-async def test_nobody_and_mere_members_learn_nothing(firm: Firm, method: str, path: str) -> None:
+async def test_anonymous_callers_and_members_get_no_data(firm: Firm, method: str, path: str) -> None:
     async with firm.api(None) as api:
         assert (await api.request(method, path)).status_code == 401
 
 
-async def test_deliveries_are_listed_and_worked_once_more(firm: Firm) -> None:
+async def test_deliveries_are_listed_and_replayed(firm: Firm) -> None:
     firm.emulator.seed({**seed(3), "events": True})
     await firm.settle_patiently()
     async with firm.api() as api:
@@ -139,13 +139,13 @@ def _people(conn: Any) -> list[Any]:
     return list(conn.execute(users.select().order_by(users.c.id)).all())
 
 
-async def test_the_metrics_tell_of_the_webhook(firm: Firm) -> None:
-    await firm.services.syncing.fresh.look()
+async def test_the_metrics_include_webhook_freshness(firm: Firm) -> None:
+    await firm.services.sync_services.freshness.check()
     async with firm.api() as api:
-        assert "instep_people_behind 0.0" in (await api.get("/metrics")).text
+        assert "instep_sync_users_behind 0.0" in (await api.get("/metrics")).text
 
 
-async def test_the_command_lines_exit_says_how_it_went(firm: Firm, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cli_exit_code_reports_the_result(firm: Firm, monkeypatch: pytest.MonkeyPatch) -> None:
     firm.emulator.seed(seed(3))
 
     def made() -> ClerkClient:

@@ -1,5 +1,6 @@
 """What differs is the same however both sides are cut into pages, and each difference belongs to one side."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -9,13 +10,21 @@ from hypothesis import strategies as st
 
 from instep.domain.events import Observation, make_observation
 from instep.domain.listing import MirroredEntity
-from instep.domain.models import ClerkId, ClerkUser
+from instep.domain.models import ClerkId, ClerkUser, EntityKind
 from instep.sync import plan
-from instep.sync.plan import Comparison, FieldOwnership, Finding, compare
+from instep.sync.plan import Comparison, FieldOwnership, Finding
 from tests.support.people import membership, user
 
 names = st.sampled_from(["Ada", "Bo", None])
 metadata = st.sampled_from(["{}", '{"a":1,"b":[2]}', '{"b": [2], "a": 1}', '{"a": 2}'])
+
+
+def compare(
+    theirs: Iterable[Observation], ours: Iterable[MirroredEntity], policy: FieldOwnership, *, kind: EntityKind
+) -> list[Finding]:
+    """Return the differences between two complete sides."""
+    comparison = Comparison(theirs, policy, kind=kind)
+    return [*comparison.take(ours), *comparison.rest()]
 
 
 @st.composite
@@ -63,7 +72,7 @@ def gist(found: list[Finding]) -> set[Any]:
 
 
 @given(sides(), st.lists(st.integers(0, 7), max_size=4), st.integers(1, 3))
-def test_however_it_is_cut_the_findings_are_the_same(both: Any, cuts: list[int], part: int) -> None:
+def test_the_findings_do_not_depend_on_paging(both: Any, cuts: list[int], part: int) -> None:
     theirs, ours = both
     whole = compare(theirs, ours, FieldOwnership(), kind="user")
     edges = sorted({0, 100, *cuts})
@@ -81,7 +90,7 @@ def test_however_it_is_cut_the_findings_are_the_same(both: Any, cuts: list[int],
 
 
 @given(sides())
-def test_every_row_is_found_once_or_is_the_same(both: Any) -> None:
+def test_every_row_is_found_once_or_equal(both: Any) -> None:
     theirs, ours = both
     found = compare(theirs, ours, FieldOwnership(), kind="user")
     assert len({it.key.id for it in found}) == len(found)
@@ -105,7 +114,7 @@ def test_every_row_is_found_once_or_is_the_same(both: Any) -> None:
         assert not our.is_deleted
 
 
-def test_json_is_compared_as_what_it_says() -> None:
+def test_json_is_compared_by_content() -> None:
     assert plan.is_equal_value(msgspec.Raw(b'{"a":1,"b":2}'), '{"b": 2, "a": 1}')
     assert not plan.is_equal_value(msgspec.Raw(b'{"a":1}'), '{"a": 2}')
     assert not plan.is_equal_value(msgspec.Raw(b'{"a":1}'), None)
@@ -120,7 +129,7 @@ def our(their: Observation, **changes: Any) -> MirroredEntity:
     return MirroredEntity(**(fields | changes))
 
 
-def test_whoever_wrote_last_is_said() -> None:
+def test_the_last_writer_is_reported() -> None:
     older, newer = user(1, version=1), user(1, version=2, first_name="New")
     (found,) = compare([newer], [our(older)], FieldOwnership(), kind="user")
     assert (found.wrote_last, found.wrote_at) == ("clerk", 2)
@@ -129,12 +138,12 @@ def test_whoever_wrote_last_is_said() -> None:
     assert (found.wrote_last, found.wrote_at) == ("database", 99)
 
 
-def test_a_fields_owner_says_where_it_is_mended() -> None:
+def test_the_source_of_truth_is_the_side_that_is_not_fixed() -> None:
     older, newer = user(1, version=1), user(1, version=2, first_name="New", last_name="Also")
     (found,) = compare([newer], [our(older)], FieldOwnership(), kind="user")
-    assert (found.mend, {it.owner for it in found.differences}) == ("here", {"clerk"})
+    assert (found.repair_target, {it.owner for it in found.differences}) == ("here", {"clerk"})
     (found,) = compare([newer], [our(older)], FieldOwnership(frozenset({"first_name"})), kind="user")
-    assert found.mend == "clerk"
+    assert found.repair_target == "clerk"
     assert {it.field: it.owner for it in found.differences} == {"first_name": "database", "last_name": "clerk"}
 
 
@@ -143,10 +152,10 @@ def test_deactivation_is_ours_unless_the_settings_say_otherwise() -> None:
     out = our(their, is_deactivated=True)
     assert compare([their], [out], FieldOwnership(), kind="user") == []
     (found,) = compare([their], [out], FieldOwnership(frozenset()), kind="user")
-    assert (found.kind, found.mend) == ("status_differs", None)
+    assert (found.kind, found.repair_target) == ("status_differs", None)
 
 
-def test_a_ban_and_a_role_have_kinds_of_their_own() -> None:
+def test_bans_and_roles_have_their_own_kinds() -> None:
     banned = user(1, version=2, is_banned=True)
     (found,) = compare([banned], [our(user(1))], FieldOwnership(), kind="user")
     assert found.kind == "status_differs"
@@ -156,8 +165,14 @@ def test_a_ban_and_a_role_have_kinds_of_their_own() -> None:
     assert found.kind == "role_differs"
 
 
-def test_the_fuse_is_ten_rows_or_one_in_a_hundred() -> None:
-    assert [plan.compute_deletion_limit(living) for living in (0, 5, 1_000, 1_100, 50_000)] == [10, 10, 10, 11, 500]
+def test_the_deletion_limit_is_ten_rows_or_one_percent() -> None:
+    assert [plan.compute_deletion_limit(active_ids) for active_ids in (0, 5, 1_000, 1_100, 50_000)] == [
+        10,
+        10,
+        10,
+        11,
+        500,
+    ]
     assert plan.compute_deletion_limit(50_000, 3) == 3
     assert plan.find_kind_over_limit({"user": 11}, {"user": 900}, None) == "user"
     assert plan.find_kind_over_limit({"user": 10}, {"user": 900}, None) is None

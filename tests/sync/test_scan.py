@@ -22,13 +22,13 @@ tampered = st.lists(st.tuples(st.integers(0, PEOPLE - 1), shifts, names), max_si
 async def taken_in(world: World) -> World:
     """Both sides with the same people."""
     world.emulator.seed(seed(PEOPLE))
-    await world.take_all()
+    await world.backfill()
     return world
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=tampered)
-async def test_whatever_the_versions_say_contents_are_compared(taken_in: World, rows: list[Any]) -> None:
+async def test_contents_are_compared_regardless_of_versions(taken_in: World, rows: list[Any]) -> None:
     world, wrong = taken_in, set()
     for n, shift, name in rows:
         clerk_id = f"user_{n:027d}"

@@ -22,7 +22,7 @@ from tests.support.clocks import START, Ticking
 DAY = 86_400_000
 
 
-class Between(httpx2.AsyncBaseTransport):
+class InterceptingTransport(httpx2.AsyncBaseTransport):
     """Carries calls to the emulator; `before` is told of each one first, and may change things meanwhile."""
 
     def __init__(self, emulator: Emulator) -> None:
@@ -41,16 +41,16 @@ class World:
     """Both sides."""
 
     emulator: Emulator
-    between: Between
+    transport: InterceptingTransport
     client: ClerkClient
     db: Database
     clock: Ticking
     sync: SyncService
-    touched: set[str] = field(default_factory=set)
+    changed_organizations: set[str] = field(default_factory=set)
 
-    async def take_all(self) -> Run:
+    async def backfill(self) -> Run:
         """The first sync."""
-        return await self.sync.first(actor="test")
+        return await self.sync.backfill(actor="test")
 
     async def check(self) -> dict[str, int]:
         """What a check says, by kind."""
@@ -59,7 +59,7 @@ class World:
     async def plan(self, **more: Any) -> Run:
         return await self.sync.plan(actor="test", **more)
 
-    async def mend(self, **more: Any) -> Run:
+    async def plan_and_apply(self, **more: Any) -> Run:
         """Make a plan and apply it."""
         return await self.sync.apply((await self.plan(**more)).id, actor="test")
 
@@ -79,7 +79,7 @@ class World:
         query = sa.select(member_counts).order_by(member_counts.c.status, member_counts.c.role)
         return self.db.read_sync(lambda conn: [tuple(row) for row in conn.execute(query)])
 
-    def living(self, table: sa.Table) -> set[str]:
+    def active_ids(self, table: sa.Table) -> set[str]:
         """Clerk's ids of what is alive in the mirror."""
         return {row["clerk_id"] for row in self.rows(table) if row["gone_at"] is None and row["clerk_id"]}
 
@@ -87,7 +87,7 @@ class World:
         """Change the database behind instep's back."""
         self.db.write_sync(_execute, statement)
 
-    def in_clerk(self) -> dict[str, set[str]]:
+    def ids_in_clerk(self) -> dict[str, set[str]]:
         """Clerk's ids of everything."""
         state = self.emulator.state
         return {
@@ -96,11 +96,11 @@ class World:
             "membership": {it.id for it in state.memberships},
         }
 
-    def here(self) -> dict[str, set[str]]:
+    def ids_in_mirror(self) -> dict[str, set[str]]:
         return {
-            "user": self.living(users),
-            "organization": self.living(organizations),
-            "membership": self.living(memberships),
+            "user": self.active_ids(users),
+            "organization": self.active_ids(organizations),
+            "membership": self.active_ids(memberships),
         }
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -124,13 +124,13 @@ async def no_pause(_: float) -> None:
 def make_world(db: Database, profile: str = "default", **more: Any) -> World:
     clock = Ticking()
     emulator = Emulator(clock=EmulatorClock(wall=clock), id_seed=7, profile=profile)
-    between = Between(emulator)
-    client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=between)
-    everything = client.make_scanner()
-    everything._pages._sleep = no_pause
-    sync = SyncService(db=db, source=everything, writes=ClerkWriter(client), clock=clock, **more)
-    world = World(emulator, between, client, db, clock, sync)
-    world.sync = replace(sync, touched=world.touched.update)
+    transport = InterceptingTransport(emulator)
+    client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=transport)
+    everything = client.everything()
+    everything._pages._pause = no_pause
+    sync = SyncService(db=db, source=everything, writer=ClerkWriter(client), clock=clock, **more)
+    world = World(emulator, transport, client, db, clock, sync)
+    world.sync = replace(sync, on_organizations_changed=world.changed_organizations.update)
     return world
 
 

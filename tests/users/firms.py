@@ -136,7 +136,7 @@ async def recover(firm: Firm, times: int = 4) -> None:
     """Time goes on, and a worker comes by."""
     for _ in range(times):
         firm.clock.advance(LEASE_DURATION + 1)
-        await firm.services.runner.resume_due()
+        await firm.services.executor.resume_due()
 
 
 async def operations(firm: Firm, kind: str = "") -> list[Operation]:

@@ -185,7 +185,7 @@ async def test_a_rate_limit_of_clerk_is_waited_for(sqlite_firm: Firm) -> None:
     answer = await edit(firm, BOB, first_name="Robert")
     assert (answer.status_code, answer.headers["retry-after"]) == (202, "600")
     firm.clock.advance(9 * MINUTE)
-    assert await firm.services.runner.resume_due() == 0
+    assert await firm.services.executor.resume_due() == 0
     firm.clock.advance(2 * MINUTE)
     await recover(firm)
     assert (await person(firm, BOB)).first_name == "Robert"

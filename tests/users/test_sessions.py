@@ -39,7 +39,7 @@ async def test_one_session_ends_in_clerk_and_on_the_console(firm: Firm) -> None:
     cookies = []
     for session in (first, second):
         claims = SessionClaims(user=firm.user_id(BOB), session=session)
-        cookies.append(await firm.services.gate.sessions.open(claims))
+        cookies.append(await firm.services.authenticator.sessions.open(claims))
     assert await end(firm, BOB, session=first) == (200, {"ended": 1})
     assert await listed(firm, BOB) == [second]
     statuses = [

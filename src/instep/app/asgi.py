@@ -31,6 +31,7 @@ from instep.core.db import REQUEST_WAIT_BUDGET, limit_database_waits
 from instep.core.db_errors import DatabaseRejectedError
 from instep.core.errors import InstepError, PermanentError, TemporaryError, describe_error
 from instep.core.http import make_problem_response, make_retry_headers
+from instep.core.i18n import lazy_gettext
 from instep.core.request_context import request_context
 from instep.core.request_limits import enforce_input_limits
 from instep.core.schema_migrations import check_schema
@@ -50,13 +51,28 @@ from instep.webhooks.receiver import WEBHOOK_PATHS, WebhookEndpoint
 Scope = Any
 Receive = Any
 Send = Any
-MAX_BODY = 1024 * 1024  # bytes, on every route: the largest body that any route has a use for is a list to invite
-MAX_PARAMETERS = 2_000  # in an address; the longest of our own has the 500 rows of a page
+ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
+MAX_BODY = 1024 * 1024  # bytes, on every route: the largest body of any route is a list of invitations
+MAX_PARAMETERS = 2_000  # of a query; the longest of ours has the 500 rows of a page
 HSTS_MAX_AGE = 365 * 24 * 3_600  # seconds
+log = structlog.get_logger(__name__)
+CORS_MAX_AGE = 600  # seconds for which browsers cache a preflight response
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing (RFC 9110, 9.2.1)
+REFUSED_VALUES_MESSAGE = lazy_gettext("The database can't store or search for these values.")
+DESCRIPTION = (
+    "Keeps Clerk and your own database in sync. Authenticate with `Authorization: Bearer`: a Clerk session token, an "
+    "API key or the admin key of the installation."
+)
+_REMEDIES = {
+    "party": "Add that origin to INSTEP_AUTHORIZED_PARTIES if it is yours.",
+    "issuer": "Check CLERK_PUBLISHABLE_KEY and CLERK_FRONTEND_API_URL.",
+    "early": "Check the clock of this server.",
+    "not_configured": "Set CLERK_PUBLISHABLE_KEY.",
+}
 
 
 class PublicSite:
-    """The address that browsers reach this installation at (INSTEP_PUBLIC_URL), and what it means for each answer."""
+    """Public address of this installation (INSTEP_PUBLIC_URL), applied to requests and response headers."""
 
     def __init__(self, public_url: str) -> None:
         parts = urlsplit(public_url)
@@ -66,45 +82,49 @@ class PublicSite:
         self._api = [(b"cache-control", b"no-store")]
 
     def with_public_url(self, scope: Scope) -> Scope:
-        """Return the scope as if it had been sent to the public address.
+        """Return the scope as if the request had been sent to the public address.
 
-        Whatever the application makes of a request's address (a redirect, a link) then leads there, whatever `Host`
-        the sender has put in.
+        Addresses that the application derives from the request (a redirect, a link) then lead there, regardless of the
+        sender's `Host` header.
         """
         headers = [header for header in scope["headers"] if header[0] != b"host"]
         return {**scope, "scheme": self._scheme, "headers": [*headers, (b"host", self._host)]}
 
     def with_headers(self, scope: Scope, send: Send, *, request_id: str) -> Send:
-        """Return a `send` that adds the headers every answer has, where the answer does not say otherwise.
+        """Return a `send` that adds the default headers, unless the response sets them.
 
-        Answers of the API show people: no cache may keep them.
+        API responses contain personal data, so no cache may store them.
         """
-        own = [(b"x-request-id", request_id.encode())]
-        usual = [*self._everywhere, *(self._api if scope["path"].startswith("/v1/") else [])]
+        request_headers = [(b"x-request-id", request_id.encode())]
+        defaults = [*self._everywhere, *(self._api if scope["path"].startswith("/v1/") else [])]
 
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start":
                 given = message.get("headers", [])
                 names = {name.lower() for name, _ in given}
-                message["headers"] = [*given, *own, *(header for header in usual if header[0] not in names)]
+                message["headers"] = [
+                    *given,
+                    *request_headers,
+                    *(header for header in defaults if header[0] not in names),
+                ]
             await send(message)
 
         return sending
 
 
 def is_too_large(scope: Scope) -> bool:
-    """Return whether the request announces a body over the limit."""
+    """Return whether the Content-Length exceeds the limit."""
     length = _find_header(scope, b"content-length")
     return length.isdigit() and int(length) > MAX_BODY
 
 
 def has_too_many_parameters(scope: Scope) -> bool:
-    """Return whether the query has more parameters than any page or program of ours sends: reading them takes long."""
+    """Return whether the query has more parameters than any page or client of ours sends: parsing them is slow."""
     return bool(scope["query_string"].count(b"&") >= MAX_PARAMETERS)
 
 
 def limit_body(receive: Receive) -> Receive:
-    """Return a `receive` that raises HTTPException (413) once the body is over the limit, announced or not."""
+    """Return a `receive` that raises HTTPException (413) once the body exceeds the limit, announced or not."""
     size = 0
 
     async def receiving() -> Any:
@@ -118,12 +138,8 @@ def limit_body(receive: Receive) -> Receive:
     return receiving
 
 
-def close_unless_read(scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Announce the end of the connection in a response that is sent before the request's body was read.
-
-    The server closes such a connection, since what comes next on it is the rest of the body; a client that is not
-    told would send its next request into the closed connection. Requests without a body are passed on as they are.
-    """
+def close_after_response(scope: Scope, send: Send) -> Send:
+    """Return a `send` that closes the connection, for a response to a request whose body is not read."""
     has_body = _find_header(scope, b"content-length") not in (b"", b"0") or _find_header(scope, b"transfer-encoding")
     if not has_body or not scope.get("http_version", "1.1").startswith("1."):
         return receive, send
@@ -147,44 +163,34 @@ def _find_header(scope: Scope, name: bytes) -> bytes:
     return next((value for given, value in scope["headers"] if given == name), b"")
 
 
-log = structlog.get_logger(__name__)
-CORS_MAX_AGE = 600  # seconds that a browser keeps the answer to a preflight request
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing (RFC 9110, 9.2.1)
-REFUSED_VALUES_MESSAGE = "The database can't store or look for these values."
-DESCRIPTION = "Keeps Clerk and your own database in step. Sign in with `Authorization: Bearer`: a Clerk session token, "
-
-
-DESCRIPTION += "or the installation's admin key."
-
-
 class InstepAsgiApp:
-    """The outermost layer: webhooks and the plain list go straight to their doors; everything else gets a request id.
+    """Outermost layer: handles webhooks and the plain people list itself, passes everything else to FastAPI.
 
-    It refuses before a byte of the body is read (a web framework reads bodies before it asks who sends them): on `/v1`
-    whoever may not come in or asks too often, on pages a change that another site asked for, everywhere a body over
-    `MAX_BODY`. `failed` answers for what the list raises, as the application does for what its routes raise. The
-    application's own front ends, on the origins of INSTEP_CORS_ORIGINS, may call the API with bearer tokens.
+    It refuses before any of the body is read (a web framework reads bodies before it authenticates): on `/v1`
+    unauthenticated and rate-limited callers, on pages cross-site changes, everywhere bodies over `MAX_BODY`.
+    `handle_failure` handles exceptions of the list, as the application does for its routes. Front ends on the origins
+    in INSTEP_CORS_ORIGINS may call the API with bearer tokens.
     """
 
     def __init__(
         self,
         app: FastAPI,
         webhooks: WebhookEndpoint,
-        list_door: PeopleListFastPath,
-        failed: "ExceptionHandler",
+        people_list: PeopleListFastPath,
+        handle_failure: ExceptionHandler,
         services: Services,
     ) -> None:
-        self.app, self._webhooks, self._list, self._failed = app, webhooks, list_door, failed
-        self._principal_of = make_principal_resolver(services)
-        self._pages, self._limiter = services.pages, services.limiter
-        self._unexpected = _make_unexpected_error_handler(services)
+        self.app, self._webhooks, self._people_list, self._handle_failure = app, webhooks, people_list, handle_failure
+        self._resolve_principal = make_principal_resolver(services)
+        self._pages, self._rate_limiter = services.pages, services.rate_limiter
+        self._handle_unexpected = _make_unexpected_error_handler(services)
         self._site = PublicSite(services.settings.instep_public_url)
         cors_origins = services.settings.instep_cors_origins
         self._with_cors = add_cors(self._serve, cors_origins) if cors_origins else None
         self.database_wait = REQUEST_WAIT_BUDGET
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the life of the server. CORS comes before everything else, and counts for the API alone."""
+        """Handle one request, or the lifespan. CORS comes first, and applies to the API only."""
         has_cors = self._with_cors is not None and scope["type"] == "http" and scope["path"].startswith("/v1/")
         serve = self._with_cors if has_cors and self._with_cors is not None else self._serve
         await serve(scope, receive, send)
@@ -197,11 +203,11 @@ class InstepAsgiApp:
         if scope["path"] in WEBHOOK_PATHS:
             await self._webhooks(scope, receive, send)
         else:
-            id = f"req_{secrets.token_hex(8)}"
-            scope.setdefault("state", {})["request_id"] = id
+            request_id = f"req_{secrets.token_hex(8)}"
+            scope.setdefault("state", {})["request_id"] = request_id
             client = scope["client"][0] if scope.get("client") else None
-            send = self._site.with_headers(scope, send, request_id=id)
-            with request_context(id, client), limit_database_waits(self.database_wait):
+            send = self._site.with_headers(scope, send, request_id=request_id)
+            with request_context(request_id, client), limit_database_waits(self.database_wait):
                 await self._answer(self._site.with_public_url(scope), receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -209,11 +215,11 @@ class InstepAsgiApp:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        answer = await self._page(scope) if self._list.is_for(scope) else None
+        answer = await self._page(scope) if self._people_list.is_for(scope) else None
         await (answer or self.app)(scope, limit_body(receive), send)
 
     async def _refuse(self, scope: Scope) -> Response | None:
-        """What to answer without reading the body; None: the request may go on."""
+        """Return the response that needs no body; None: the request is passed on."""
         request = Request(scope)
         if has_too_many_parameters(scope):
             return make_problem_response(
@@ -223,40 +229,38 @@ class InstepAsgiApp:
             if request.url.path.startswith("/v1/"):
                 refusal = await self._refuse_principal(request)
             else:
-                refusal = self._refuse_foreign(request)
+                refusal = self._refuse_cross_site(request)
         except InstepError as error:
-            return await self._failed(request, error)
+            return await self._handle_failure(request, error)
         except Exception as error:
-            return await self._unexpected(request, error)
+            return await self._handle_unexpected(request, error)
         return refusal or (_build_too_large_response(self._pages, request) if is_too_large(scope) else None)
 
     async def _refuse_principal(self, request: Request) -> Response | None:
-        principal = await self._principal_of(request)
+        principal = await self._resolve_principal(request)
         if isinstance(principal, Response):
             return principal
-        wait = self._limiter.take(f"{principal.kind} {principal.id}") if self._limiter else 0.0
+        wait = self._rate_limiter.take(f"{principal.kind} {principal.id}") if self._rate_limiter else 0.0
         return _build_rate_limited_response(wait) if wait else None
 
-    def _refuse_foreign(self, request: Request) -> Response | None:
-        """Every page asks this by itself, too: a route that forgets it does no harm."""
-        is_asked_elsewhere = (
-            request.method in SAFE_METHODS or not _is_page(request) or request.url.path.startswith("/sign-")
-        )
-        if is_asked_elsewhere or self._pages.is_own_request(request):
+    def _refuse_cross_site(self, request: Request) -> Response | None:
+        """Refuse cross-site changes on pages. Every page checks this as well: a route that forgets it does no harm."""
+        is_exempt = request.method in SAFE_METHODS or not _is_page(request) or request.url.path.startswith("/sign-")
+        if is_exempt or self._pages.is_ours(request):
             return None
         return self._pages.reject_cross_origin(request)
 
     async def _page(self, scope: Scope) -> Response | None:
         try:
-            return await self._list.answer(scope)
+            return await self._people_list.answer(scope)
         except InstepError as error:
-            return await self._failed(Request(scope), error)
-        except Exception:  # nothing was changed: the ordinary route fails again, and answers for it
+            return await self._handle_failure(Request(scope), error)
+        except Exception:  # a read only: the ordinary route fails again, and handles it
             return None
 
 
 def add_cors(app: Any, origins: Sequence[str]) -> CORSMiddleware:
-    """Let pages of these origins call `app` with bearer tokens; cookies are never sent across (no credentials)."""
+    """Let pages of these origins call `app` with bearer tokens; cookies are never sent (no credentials)."""
     return CORSMiddleware(
         app,
         allow_origins=list(origins),
@@ -268,7 +272,7 @@ def add_cors(app: Any, origins: Sequence[str]) -> CORSMiddleware:
 
 
 def make_app(services: Services) -> InstepAsgiApp:
-    """The ASGI application. The worker runs inside it; a database with another schema is refused at start."""
+    """Build the ASGI application. The worker runs inside it; start-up fails where the database schema differs."""
     app = FastAPI(
         title="instep",
         version=__version__,
@@ -287,38 +291,40 @@ def make_app(services: Services) -> InstepAsgiApp:
         applications_router(admin=make_admin_resolver(services), applications=services.application_invitations)
     )
     _add_audit_and_operations(app, services, access)
-    app.include_router(users_router(principal=make_principal_resolver(services), users=services.users))
-    app.include_router(keys_router(principal=make_principal_resolver(services), access=access, keys=services.keys))
+    app.include_router(users_router(principal=make_principal_resolver(services), profiles=services.users))
+    app.include_router(keys_router(principal=make_principal_resolver(services), access=access, keys=services.api_keys))
     _add_sync(app, services)
     app.router.routes.extend(enforce_input_limits(make_page_routes(services)))
     app.router.routes.extend(make_health_routes(services))
     documented = app.openapi
-    app.openapi = cache(lambda: add_problem_responses(documented()))  # type: ignore[method-assign]  # FastAPI's own way
+    app.openapi = cache(lambda: add_problem_responses(documented()))  # type: ignore[method-assign]  # documented by FastAPI
     app.router.routes.append(make_reference_route(services, app.openapi))
     app.add_exception_handler(InstepError, _make_failure_handler(services))
     app.add_exception_handler(RequestValidationError, _make_validation_error_handler(services))
     app.add_exception_handler(HTTPException, _make_http_error_handler(services))
     app.add_exception_handler(ClientDisconnect, _handle_disconnect)
     app.add_exception_handler(Exception, _make_unexpected_error_handler(services))
-    list_door = PeopleListFastPath(
+    people_list = PeopleListFastPath(
         principal=make_principal_resolver(services), list_people=services.members.list_people
     )
-    return InstepAsgiApp(app, WebhookEndpoint(services.receiver), list_door, _make_failure_handler(services), services)
+    return InstepAsgiApp(
+        app, WebhookEndpoint(services.receiver), people_list, _make_failure_handler(services), services
+    )
 
 
 def _add_audit_and_operations(app: FastAPI, services: Services, access: admin_scope.AccessResolver) -> None:
     principal, operations = make_principal_resolver(services), make_operations(services)
     app.include_router(
         operations_api.make_operations_router(
-            principal=principal, access=access, accesses=services.gate.list_accesses, operations=operations
+            principal=principal, access=access, accesses=services.authenticator.list_accesses, operations=operations
         )
     )
     app.include_router(api.make_audit_router(principal=principal, access=access, audit=AuditService(services.db)))
 
 
 def _add_sync(app: FastAPI, services: Services) -> None:
-    admin, syncing = make_admin_resolver(services), services.syncing
-    app.include_router(sync_router(admin=admin, sync=syncing.sync, fresh=syncing.fresh))
+    admin, sync_services = make_admin_resolver(services), services.sync_services
+    app.include_router(sync_router(admin=admin, sync=sync_services.sync, freshness=sync_services.freshness))
     app.include_router(deliveries_router(admin=admin, deliveries=make_deliveries(services)))
 
 
@@ -334,74 +340,79 @@ def _make_lifespan(services: Services) -> Callable[[FastAPI], Any]:
 
 
 def make_access_resolver(services: Services) -> Callable[[Request, str], Awaitable[OrganizationAccess | Response]]:
-    """What the API asks first: 401 for nobody, 404 for an organization they may not see.
+    """Create the resolver of organization access: 401 unauthenticated, 404 unknown or inaccessible organization.
 
-    403 (`access_paused`) for one in which they are deactivated: to them alone.
+    403 (`access_paused`) only for a member who is deactivated in the organization.
     """
 
-    principal_of = make_principal_resolver(services)
+    resolve_principal = make_principal_resolver(services)
 
     async def access(request: Request, ref: str) -> OrganizationAccess | Response:
-        principal = await principal_of(request)
+        principal = await resolve_principal(request)
         if isinstance(principal, Response):
             return principal
-        found = await services.gate.find_access(principal, ref)
-        if found is None and (pause := await services.gate.find_deactivation_notice(principal, ref)):
+        found = await services.authenticator.find_access(principal, ref)
+        if found is None and (pause := await services.authenticator.find_deactivation_notice(principal, ref)):
             return _build_paused_response(pause)
         return found or make_problem_response(
-            404, "Not found", code="not_found", detail="No such organization, or not yours to see."
+            404,
+            "Not found",
+            code="not_found",
+            detail="The organization does not exist, or you do not have access to it.",
         )
 
     return access
 
 
 def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable[Principal | Response]]:
-    """Who sends this: 401 for nobody, 403 for a change that a page of another site asked for."""
+    """Create the resolver of the principal: 401 unauthenticated, 403 for a cross-site change."""
 
-    async def principal_of(request: Request) -> Principal | Response:
-        asker = await services.gate.authenticate(request)
-        if isinstance(asker, DeniedPrincipal) and asker.is_deactivated:
+    async def resolve_principal(request: Request) -> Principal | Response:
+        asker = await services.authenticator.who(request)
+        if isinstance(asker, DeniedPrincipal) and asker.is_paused:
             return _build_paused_response(
-                await services.gate.find_deactivation_notice(asker.principal)
+                await services.authenticator.find_deactivation_notice(asker.principal)
                 or DeactivationNotice(organization_name="")
             )
         principal = asker if isinstance(asker, Principal) else None
         if principal is None:
-            return _build_unauthenticated_response(services.gate.get_failure(request))
+            return _build_unauthenticated_response(services.authenticator.get_failure(request))
         if (
             request.method not in SAFE_METHODS
             and is_cookie_authenticated(request)
             and not services.pages.is_own_request(request)
         ):
             return make_problem_response(
-                403, "Foreign origin", code="foreign_origin", detail="This request came from another site."
+                403, "Cross-site request", code="foreign_origin", detail="This request came from another site."
             )
-        if blocked := await services.gate.check_impersonation(request, principal):
+        if blocked := await services.authenticator.blocked(request, principal):
             return make_problem_response(
-                blocked.status, "Blocked while acting as somebody else", code=blocked.code, detail=str(blocked)
+                blocked.status, "Not allowed while impersonating", code=blocked.code, detail=str(blocked)
             )
         scope = "read" if request.method in SAFE_METHODS else "write"
         if not principal.has_scope(scope):
             return make_problem_response(
-                403, "Key not good for this", code="scope", detail=f"This key lacks the scope {scope}."
+                403, "Missing scope", code="scope", detail=f"This API key lacks the scope {scope}."
             )
         return principal
 
-    return principal_of
+    return resolve_principal
 
 
 def _build_paused_response(pause: DeactivationNotice) -> Response:
-    """Answer 403 to a deactivated person, with whom to ask."""
-    where = f" to {pause.organization_name}" if pause.organization_name else ""
-    detail = f"Your access{where} is paused. Ask {pause.contact_list or 'an admin'} to reactivate you."
+    """Build the 403 for a deactivated member, with the admins to contact."""
+    admin = pause.whom or "an admin"
+    detail = f"Your access is paused. Ask {admin} to reactivate you."
+    if pause.organization_name:
+        detail = f"Your access to {pause.organization_name} is paused. Ask {admin} to reactivate you."
     contacts = [{"name": it.name, "email": it.email} for it in pause.contacts]
     return make_problem_response(403, "Access paused", code="access_paused", detail=detail, contacts=contacts)
 
 
 def _build_unauthenticated_response(refused: InvalidSessionError | None) -> Response:
-    """Answer 401 with the rule that refused the credentials (see Gate.refusal_of)."""
-    reason = refused.code if refused else "barred"  # Clerk knows them, and they may not come in here
-    detail = "Send a Clerk session token or the admin key as Authorization: Bearer."
+    """Build the 401 with the rule that refused the credentials (see Authenticator.get_failure)."""
+    reason = refused.code if refused else "barred"  # known to Clerk, but without access here
+    detail = "Send a Clerk session token, an API key or the admin key as Authorization: Bearer."
     challenge = "Bearer"
     if refused is not None and reason != "missing":
         challenge = 'Bearer error="invalid_token"'
@@ -412,28 +423,17 @@ def _build_unauthenticated_response(refused: InvalidSessionError | None) -> Resp
     )
 
 
-_REMEDIES = {
-    "party": "Add that origin to INSTEP_AUTHORIZED_PARTIES if it is yours.",
-    "issuer": "Check CLERK_PUBLISHABLE_KEY and CLERK_FRONTEND_API_URL.",
-    "early": "Check the clock of this server.",
-    "not_configured": "Set CLERK_PUBLISHABLE_KEY.",
-}
-
-
 def make_admin_resolver(services: Services) -> Callable[[Request], Awaitable[Principal | Response]]:
-    """The instance admin who sends this; to everyone else what is theirs alone is not there."""
-    principal_of = make_principal_resolver(services)
+    """Create the resolver of instance admins; everyone else gets 404."""
+    resolve_principal = make_principal_resolver(services)
 
-    async def admin_of(request: Request) -> Principal | Response:
-        principal = await principal_of(request)
+    async def resolve_admin(request: Request) -> Principal | Response:
+        principal = await resolve_principal(request)
         if isinstance(principal, Response) or principal.is_instance_admin:
             return principal
         return make_problem_response(404, "Not found", code="not_found", detail="There is nothing at this address.")
 
-    return admin_of
-
-
-ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
+    return resolve_admin
 
 
 def _make_failure_handler(services: Services) -> ExceptionHandler:
@@ -441,7 +441,7 @@ def _make_failure_handler(services: Services) -> ExceptionHandler:
         if isinstance(error, OperationPendingError) and not _is_page(request):
             return _build_pending_response(error)
         is_temporary = isinstance(error, TemporaryError)
-        assert isinstance(error, InstepError)  # noqa: S101 (registered for it alone)
+        assert isinstance(error, InstepError)  # noqa: S101 (registered for this type only)
         status = get_http_status(error)
         code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
         wait = getattr(error, "retry_after", None)
@@ -450,17 +450,13 @@ def _make_failure_handler(services: Services) -> ExceptionHandler:
         if not _is_page(request):
             title = "Temporarily unavailable" if is_temporary else "Refused"
             more = {name: getattr(error, name, None) for name in ("field", "clerk_code", "trace_id")}
-            detail = REFUSED_VALUES_MESSAGE if isinstance(error, DatabaseRejectedError) else str(error)
+            detail = str(REFUSED_VALUES_MESSAGE) if isinstance(error, DatabaseRejectedError) else str(error)
             return make_problem_response(
                 status, title, code=code, detail=detail, headers=headers, request_id=_get_request_id(request), **more
             )
         _ = services.pages.words.gettext
-        title = _("This can't be shown right now") if is_temporary else _("That did not work")
-        text = (
-            _(REFUSED_VALUES_MESSAGE)
-            if isinstance(error, DatabaseRejectedError)
-            else services.pages.words.translate(error)
-        )
+        title = _("Temporarily unavailable") if is_temporary else _("The request failed")
+        text = services.pages.words.say(REFUSED_VALUES_MESSAGE if isinstance(error, DatabaseRejectedError) else error)
         page = services.pages.error(request, status=status, title=title, text=text, retry_url=str(request.url))
         page.headers.update(headers)
         return page
@@ -469,7 +465,7 @@ def _make_failure_handler(services: Services) -> ExceptionHandler:
 
 
 def _build_pending_response(error: OperationPendingError) -> Response:
-    """Kept and under way: 202, with where to ask for the end."""
+    """Build the 202 of an operation that is stored and still running, with its id and state."""
     operation = error.operation
     body = {"operation": {"id": operation.id, "state": operation.state}, "detail": str(error)}
     headers = {"Retry-After": str(int(error.retry_after or 2))}
@@ -487,14 +483,14 @@ def _make_http_error_handler(services: Services) -> ExceptionHandler:
                 status, "Not found" if status == 404 else "Refused", code=f"http_{status}", headers=headers
             )
         _ = services.pages.words.gettext
-        text = _("There is nothing at this address.") if status == 404 else _("This address does not take that.")
+        text = _("This page does not exist.") if status == 404 else _("This page does not support that method.")
         return services.pages.error(request, status=status, title=_("Not found"), text=text)
 
     return handle
 
 
 async def _handle_disconnect(request: Request, error: Exception) -> Response:
-    """The sender went away in the middle of the body: nobody reads this answer, and nothing broke."""
+    """Ignore a client that disconnected while sending the body; nothing failed."""
     log.debug("client_disconnected", path=request.url.path)
     return Response(status_code=400)
 
@@ -517,35 +513,39 @@ def _build_rate_limited_response(wait: float) -> Response:
 
 def _make_unexpected_error_handler(services: Services) -> ExceptionHandler:
     async def handle(request: Request, error: Exception) -> Response:
-        log.error("request_broke", path=request.url.path, request_id=_get_request_id(request), exc_info=error)
+        log.error("request_crashed", path=request.url.path, request_id=_get_request_id(request), exc_info=error)
         if not _is_page(request):
             return make_problem_response(
-                500, "Unexpected failure", code="unexpected", request_id=_get_request_id(request)
+                500, "Internal server error", code="unexpected", request_id=_get_request_id(request)
             )
         _ = services.pages.words.gettext
-        text = _("It was written down; the id below finds it in the log.")
-        return services.pages.error(request, status=500, title=_("Something broke"), text=text)
+        text = _("The error was logged. Give the request ID below to your administrator.")
+        return services.pages.error(request, status=500, title=_("Something went wrong"), text=text)
 
     return handle
 
 
 def _make_validation_error_handler(services: Services) -> ExceptionHandler:
-    """What is wrong with a request is told only to those who may make it: FastAPI reads bodies before handlers run."""
-    principal_of, access_of = make_principal_resolver(services), make_access_resolver(services)
+    """Create the handler of invalid requests.
+
+    Details are returned only to callers with access, since FastAPI reads bodies before it calls handlers.
+    """
+    resolve_principal, resolve_access = make_principal_resolver(services), make_access_resolver(services)
 
     async def handle(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it alone)
+        assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for this type only)
         is_within = request.url.path.startswith("/v1/organizations/")
         try:
-            organization_id = request.path_params.get("organization_id") or request.path_params.get("id", "")
-            asker = await (access_of(request, organization_id) if is_within else principal_of(request))
+            parameters = request.path_params
+            organization_id: str = parameters.get("organization_id") or parameters["id"]
+            asker = await (resolve_access(request, organization_id) if is_within else resolve_principal(request))
         except InstepError as failure:
             return await _make_failure_handler(services)(request, failure)
         if isinstance(asker, Response):
             return asker
-        faults = [{"at": ".".join(map(str, it["loc"])), "message": it["msg"]} for it in error.errors()]
+        errors = [{"at": ".".join(map(str, it["loc"])), "message": it["msg"]} for it in error.errors()]
         return make_problem_response(
-            422, "Invalid request", code="invalid_request", errors=faults, request_id=_get_request_id(request)
+            422, "Invalid request", code="invalid_request", errors=errors, request_id=_get_request_id(request)
         )
 
     return handle

@@ -26,7 +26,7 @@ _COMMAND_MODULES = {
 
 
 class _LazyCommands(UserDict[str, Any]):
-    """Commands by their names; one of another module stands there as the module's name until it is looked up."""
+    """Commands by name; one of another module is its module's name until it is looked up."""
 
     def __getitem__(self, name: str) -> Any:
         found = super().__getitem__(name)
@@ -37,16 +37,16 @@ class _LazyCommands(UserDict[str, Any]):
 
 class _LazyGroup(TyperGroup):
     def __init__(self, *, commands: Any = None, **attrs: Any) -> None:
-        beside = {command: module for module, names in _COMMAND_MODULES.items() for command in names.split()}
-        super().__init__(commands=_LazyCommands(dict(commands or {}) | beside), **attrs)  # type: ignore[arg-type]
+        lazy = {command: module for module, names in _COMMAND_MODULES.items() for command in names.split()}
+        super().__init__(commands=_LazyCommands(dict(commands or {}) | lazy), **attrs)  # type: ignore[arg-type]
 
 
 app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 
 def main() -> None:
-    """Run the command; a failure that instep knows is one line, never a traceback."""
-    if not all(is_storable_text(it) for it in sys.argv):  # bytes that are no UTF-8 arrive as halves of pairs
+    """Run the command; a known failure prints one line, never a traceback."""
+    if not all(is_storable_text(it) for it in sys.argv):  # invalid UTF-8 arrives as lone surrogates
         typer.echo("instep: an argument is not UTF-8 text.", err=True)
         sys.exit(2)
     try:
@@ -58,7 +58,7 @@ def main() -> None:
 
 @app.callback()
 def instep() -> None:
-    """Keeps Clerk and your own database in step."""
+    """Keep Clerk and your own database in sync."""
 
 
 @app.command()

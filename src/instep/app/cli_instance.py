@@ -22,14 +22,14 @@ from instep.webhooks import repository
 
 app = typer.Typer()
 ACTOR = "cli"
-INSTANCE_UNKNOWN_MESSAGE = "Clerk does not tell which instance the secret key belongs to. Nothing was changed."
-INSTANCE_MISMATCH_MESSAGE = "The secret key belongs to {theirs}, and not to {wanted}. Nothing was changed."
+INSTANCE_UNKNOWN_MESSAGE = "Clerk does not report the instance of the secret key. Nothing was changed."
+INSTANCE_MISMATCH_MESSAGE = "The secret key belongs to {theirs}, not to {wanted}. Nothing was changed."
 
 
 class InstanceStatus(Struct, frozen=True, kw_only=True):
-    """What the command shows. `bound` is the database's instance, `secret_key` the one that Clerk names for the key.
+    """Output of `instep instance`. `bound` is the database's instance, `secret_key` the one of the secret key.
 
-    `reason` says why Clerk did not name one; `foreign` counts deliveries of other instances that are kept.
+    `reason` says why the latter is unknown; `foreign` counts stored deliveries of other instances.
     """
 
     bound: str | None
@@ -39,8 +39,7 @@ class InstanceStatus(Struct, frozen=True, kw_only=True):
 
 
 class RebindResult(Struct, frozen=True, kw_only=True):
-    """What a rebinding did. `unknown_rows`: rows of this database that the instance does not know, None where a check
-    failed for `reason`."""
+    """Result of a rebinding. `unknown_rows`: rows the instance does not know; None if a check failed (`reason`)."""
 
     before: str | None
     bound: str
@@ -51,14 +50,18 @@ class RebindResult(Struct, frozen=True, kw_only=True):
 
 @app.command("instance")
 def show_instance(
-    id: Annotated[str | None, typer.Argument(metavar="INSTANCE", help="With --rebind: the id that is meant.")] = None,
+    instance_id: Annotated[
+        str | None, typer.Argument(metavar="INSTANCE", help="With --rebind: the expected instance ID.")
+    ] = None,
     rebind: Annotated[bool, typer.Option("--rebind", help="Bind the database to the secret key's instance.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show which Clerk instance this database belongs to; with --rebind, make it the secret key's."""
-    if id is not None and not rebind:
-        raise typer.BadParameter("an instance is only named together with --rebind.")
-    found = _with_syncing(lambda syncing: _rebind_and_check(syncing, id) if rebind else _load_status(syncing))
+    """Show the Clerk instance of this database; with --rebind, bind it to the secret key's instance."""
+    if instance_id is not None and not rebind:
+        raise typer.BadParameter("INSTANCE can only be given together with --rebind.")
+    found = _run_with_sync_services(
+        lambda sync_services: _rebind_and_check(sync_services, instance_id) if rebind else _load_status(sync_services)
+    )
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     elif isinstance(found, RebindResult):
@@ -67,42 +70,44 @@ def show_instance(
         _print_status(found)
 
 
-def _with_syncing(
+def _run_with_sync_services(
     use: Callable[[SyncServices], Coroutine[Any, Any, InstanceStatus | RebindResult]],
 ) -> InstanceStatus | RebindResult:
     async def run() -> InstanceStatus | RebindResult:
-        async with open_sync_services() as syncing:
-            return await use(syncing)
+        async with open_sync_services() as sync_services:
+            return await use(sync_services)
 
     return asyncio.run(run())
 
 
-async def _load_status(syncing: SyncServices) -> InstanceStatus:
-    bound, foreign = await syncing.sync.db.read(
+async def _load_status(sync_services: SyncServices) -> InstanceStatus:
+    bound, foreign = await sync_services.sync.db.read(
         lambda conn: (instance_binding.find_bound_instance(conn), repository.count_foreign(conn))
     )
     theirs, reason = None, None
     try:
-        theirs = await syncing.sync.source.find_instance()
+        theirs = await sync_services.sync.source.find_instance()
     except InstepError as error:
         reason = str(error)
     return InstanceStatus(bound=bound, secret_key=theirs, reason=reason, foreign=foreign)
 
 
-async def _rebind_and_check(syncing: SyncServices, wanted: str | None) -> RebindResult:
-    """Bind the database to the secret key's instance, then check what that instance does not know.
+async def _rebind_and_check(sync_services: SyncServices, wanted: str | None) -> RebindResult:
+    """Bind the database to the secret key's instance, then check for rows that the instance does not know.
 
-    1 no sync runs meanwhile; 2 the key's instance is asked for, and must be the one that is meant; 3 the id and the
-    audit's entry are written together; 4 a check counts, and deletes nothing. Raises Refused, Busy, ClerkUnavailableError.
+    1. Take the sync lease. 2. Read the secret key's instance; it must be the given one. 3. Write the binding and its
+    audit entry in one transaction. 4. Count by a check, which deletes nothing.
+
+    Raises ChangeRejectedError, SyncBusyError, ClerkUnavailableError.
     """
-    sync = syncing.sync
+    sync = sync_services.sync
     async with hold_lease(sync.db, sync.clock):
         theirs = await sync.source.find_instance()
         if theirs is None:
             raise ChangeRejectedError(INSTANCE_UNKNOWN_MESSAGE, code="instance_unknown", status=CONFLICT)
         if wanted is not None and wanted != theirs:
-            words = INSTANCE_MISMATCH_MESSAGE.format(theirs=theirs, wanted=wanted)
-            raise ChangeRejectedError(words, code="wrong_instance", status=CONFLICT)
+            text = INSTANCE_MISMATCH_MESSAGE.format(theirs=theirs, wanted=wanted)
+            raise ChangeRejectedError(text, code="wrong_instance", status=CONFLICT)
         before = await sync.db.write(_write_binding, theirs, now=sync.clock())
     run: Run | None = None
     reason = None
@@ -125,23 +130,25 @@ def _write_binding(conn: Conn, theirs: str, *, now: int) -> str | None:
 
 
 def _print_status(found: InstanceStatus) -> None:
-    typer.echo(f"Database:   {found.bound or 'not bound yet; the secret key says which instance it is'}")
+    typer.echo(f"Database:   {found.bound or 'not bound yet; the secret key determines the instance'}")
     typer.echo(f"Secret key: {found.secret_key or found.reason or INSTANCE_UNKNOWN_MESSAGE.partition(' Nothing')[0]}")
-    typer.echo(f"Deliveries of other instances, kept and not applied: {found.foreign:,}")
+    typer.echo(f"Deliveries of other instances, stored but not applied: {found.foreign:,}")
     if found.bound and found.secret_key and found.bound != found.secret_key:
-        typer.echo("They differ: no sync runs. Set the key of the database's instance, use another database, or bind")
+        typer.echo(
+            "They differ, so no sync runs. Set the key of the database's instance, use another database, or bind"
+        )
         typer.echo("this one to the key's instance: instep instance --rebind")
 
 
 def _print_rebind_result(found: RebindResult) -> None:
     if found.before == found.bound:
-        typer.echo(f"The database belongs to {found.bound} already. Nothing was changed.")
+        typer.echo(f"The database already belongs to {found.bound}. Nothing was changed.")
     else:
-        typer.echo(f"The database belongs to {found.bound} now; it belonged to {found.before or 'none'}.")
+        typer.echo(f"The database now belongs to {found.bound}; it belonged to {found.before or 'none'}.")
     if found.unknown_rows is None:
-        typer.echo(f"How many rows {found.bound} does not know could not be counted: {found.reason}")
+        typer.echo(f"Rows that {found.bound} does not know could not be counted: {found.reason}")
     elif found.unknown_rows:
         typer.echo(f"Rows that {found.bound} does not know: {found.unknown_rows:,}. None was changed.")
-        typer.echo("See what a sync would do about them: instep sync plan")
+        typer.echo("To see what a sync would change: instep sync plan")
     else:
         typer.echo(f"{found.bound} knows every row.")

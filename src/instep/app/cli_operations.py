@@ -23,7 +23,7 @@ from instep.operations.workflow import Operation
 
 
 class OperationStateOption(StrEnum):
-    """How an operation stands."""
+    """State of an operation."""
 
     open = auto()
     settled = auto()
@@ -34,15 +34,17 @@ class OperationStateOption(StrEnum):
 
 DEFAULT_STATES = (OperationStateOption.open, OperationStateOption.attention)
 app = typer.Typer()
-operations_app = typer.Typer(help="What is open and what needs attention; try it again, or end it.")
+operations_app = typer.Typer(help="List operations that are open or need attention; retry or abandon them.")
 
 
 app.add_typer(operations_app, name="operations")
 
 
-OrganizationOption = Annotated[str | None, typer.Option("--organization", help="instep's id, Clerk's id or the slug.")]
-LimitOption = Annotated[int, typer.Option(min=1, max=10_000)]
-OperationIdArgument = Annotated[str, typer.Argument(help="The operation's id, such as op_...")]
+OrganizationOption = Annotated[
+    str | None, typer.Option("--organization", help="Organization: instep's ID, Clerk's ID or the slug.")
+]
+LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of entries.")]
+OperationIdArgument = Annotated[str, typer.Argument(metavar="OPERATION", help="Operation ID, such as op_...")]
 
 
 @operations_app.callback(invoke_without_command=True)
@@ -50,12 +52,12 @@ def list_operations(
     context: typer.Context,
     organization: OrganizationOption = None,
     state: Annotated[
-        list[OperationStateOption] | None, typer.Option(help="Can be repeated; open and attention by default.")
+        list[OperationStateOption] | None, typer.Option(help="Can be repeated. Default: open and attention.")
     ] = None,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List operations, newest first: what is open and what needs attention, unless --state says otherwise."""
+    """List operations, newest first: those that are open or need attention, unless --state is given."""
     if context.invoked_subcommand is not None:
         return
 
@@ -67,34 +69,34 @@ def list_operations(
     if as_json:
         _print_json([to_operation_response(it) for it in found])
         return
-    table = Table(Column("Operation", no_wrap=True), "What", "To", "State", "Asked", "Why")
+    table = Table(Column("Operation", no_wrap=True), "Kind", "Target", "State", "Requested", "Reason")
     for it in found:
         table.add_row(it.id, it.kind, it.target, it.state, to_iso(it.asked_at), it.reason)
-    Console().print(table if found else "Nothing is open, and nothing needs attention.")
+    Console().print(table if found else "No operation is open or needs attention.")
 
 
 @operations_app.command()
-def retry(id: OperationIdArgument, as_json: JsonOption = False) -> None:
-    """Try one again that needs attention; the server's worker takes it on."""
-    _end_operation(id, lambda services, found: make_operations(services).retry(found), as_json)
+def retry(operation_id: OperationIdArgument, as_json: JsonOption = False) -> None:
+    """Retry an operation that needs attention; the server's worker executes it."""
+    _end_operation(operation_id, lambda services, found: make_operations(services).retry(found), as_json)
 
 
 @operations_app.command()
-def give_up(id: OperationIdArgument, as_json: JsonOption = False) -> None:
-    """End one as it stands: nothing more is tried, and what was done stays done."""
-    _end_operation(id, lambda services, found: make_operations(services).give_up(found), as_json)
+def give_up(operation_id: OperationIdArgument, as_json: JsonOption = False) -> None:
+    """Abandon an operation: nothing more is tried, and what was done is kept."""
+    _end_operation(operation_id, lambda services, found: make_operations(services).give_up(found), as_json)
 
 
 @app.command()
 def audit(
     organization: OrganizationOption = None,
-    person: Annotated[str | None, typer.Option(help="An id: who did it, or to whom.")] = None,
-    query: Annotated[str, typer.Option(help="A part of the action, or of whom it was done to.")] = "",
-    unclosed: Annotated[bool, typer.Option(help="Only what was asked for and has not ended.")] = False,
+    person: Annotated[str | None, typer.Option(help="ID of a person: the actor or the target.")] = None,
+    query: Annotated[str, typer.Option(help="Part of the action or of the target.")] = "",
+    unclosed: Annotated[bool, typer.Option(help="Only operations that were requested and have not ended.")] = False,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List what happened, newest first: who, what, to whom, when, from where."""
+    """List the audit log, newest first: who did what to whom, when and from where."""
 
     async def run(services: Services) -> list[AuditEntryRow]:
         scope = (await get_admin_access(services, organization)).organization_id if organization else None
@@ -105,18 +107,22 @@ def audit(
     if as_json:
         _print_json([to_audit_entry(it) for it in found])
         return
-    table = Table("When", "Who", "What", "To", "Outcome", "From")
+    table = Table("Time", "Actor", "Action", "Target", "Outcome", "Origin")
     for it in found:
         who = f"{it.impersonator} as {it.actor}" if it.impersonator else it.actor
         table.add_row(to_iso(it.at), who, it.action, it.target, it.outcome, it.origin)
-    Console().print(table if found else "Nothing was found.")
+    Console().print(table if found else "No entries found.")
 
 
-def _end_operation(id: str, do: Callable[[Services, Operation], Coroutine[Any, Any, Operation]], as_json: bool) -> None:
+def _end_operation(
+    operation_id: str, do: Callable[[Services, Operation], Coroutine[Any, Any, Operation]], as_json: bool
+) -> None:
     async def run(services: Services) -> Operation:
-        found = await services.db.read(find_operation, id)
+        found = await services.db.read(find_operation, operation_id)
         if found is None:
-            raise ChangeRejectedError(f"There is no operation {id}.", code="operation_not_found", status=NOT_FOUND)
+            raise ChangeRejectedError(
+                f"There is no operation {operation_id}.", code="operation_not_found", status=NOT_FOUND
+            )
         return await do(services, found)
 
     ended: Operation = run_with_services(run)

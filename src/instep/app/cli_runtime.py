@@ -15,11 +15,11 @@ from instep.core.errors import PermanentError
 from instep.core.schema_migrations import check_schema
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-OrganizationArgument = Annotated[str, typer.Argument(help="instep's id, Clerk's id or the slug.")]
+OrganizationArgument = Annotated[str, typer.Argument(help="instep's ID, Clerk's ID or the slug.")]
 
 
 def run_with_services(use: Callable[[Services], Coroutine[Any, Any, Any]]) -> Any:
-    """Run something with services made from the settings, and close them."""
+    """Run with services built from the settings, and close them."""
 
     async def run() -> Any:
         for line in find_unknown_settings():
@@ -36,7 +36,7 @@ def run_with_services(use: Callable[[Services], Coroutine[Any, Any, Any]]) -> An
 
 
 async def get_admin_access(services: Services, ref: str) -> OrganizationAccess:
-    """Whoever can run commands on this machine may do everything, in every organization."""
+    """Return full access to an organization: CLI users may do everything, in every organization."""
     access = await services.db.read(find_access, BREAK_GLASS_PRINCIPAL, ref)
     if access is None:
         raise PermanentError(f"There is no organization {ref}.", code="not_found")

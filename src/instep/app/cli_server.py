@@ -21,7 +21,7 @@ app = typer.Typer()
 
 
 def _open_services() -> tuple[Settings, Services]:
-    """What a process that stays needs: its log set up, and a database whose schema this version can work with."""
+    """Configure the log of a long-running process and open its services; check the database schema."""
     settings = load_settings()
     logging.configure_logging(is_json=settings.instep_log_json)
     for line in find_unknown_settings():
@@ -54,7 +54,7 @@ async def _serve(server: Server, services: Services) -> None:
 
 
 def _log_serving(services: Services, url: str) -> None:
-    """Say in one log event where the server listens, on which database, and whether it does background work."""
+    """Log the address, the database and the location of the worker in one event."""
     settings = services.settings
     database = services.db.engine.url.render_as_string(hide_password=True)
     worker = "here" if settings.instep_worker else "elsewhere: run `instep work`"
@@ -63,13 +63,13 @@ def _log_serving(services: Services, url: str) -> None:
 
 @app.command()
 def work() -> None:
-    """Work the inbox and open operations, without serving: as many beside each other as you like, on PostgreSQL."""
+    """Process deliveries and operations without serving. On PostgreSQL any number of workers can run."""
     asyncio.run(run_worker_until_stopped(_open_services()[1]))
 
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's schema to this version."""
+    """Migrate the database schema to this version."""
     db = make_db(load_settings())
     try:
         version = migrate_(db.engine)
@@ -80,18 +80,20 @@ def migrate() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Say what is missing or wrong, one line each, and try each connection. Exit 1 if anything is."""
-    findings = asyncio.run(run_diagnostics(load_settings()))
-    for finding in findings:
-        typer.echo(f"{'ok   ' if finding.is_good else 'WRONG'}  {finding.what}: {finding.text}")
-    if not all(finding.is_good for finding in findings):
+    """Check settings, database, Clerk and webhooks; print one line each. Exit 1 if there is a problem."""
+    results = asyncio.run(run_diagnostics(load_settings()))
+    for result in results:
+        typer.echo(f"{'ok   ' if result.is_good else 'WRONG'}  {result.what}: {result.text}")
+    if not all(result.is_good for result in results):
         raise typer.Exit(1)
 
 
 @app.command()
-def demo(fresh: Annotated[bool, typer.Option("--fresh", help="Start over with an empty data folder.")] = False) -> None:
-    """Start a Clerk stand-in and instep with a made-up firm; Ctrl-C stops both."""
+def demo(
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over with an empty data directory.")] = False,
+) -> None:
+    """Start a Clerk emulator and instep with sample data; Ctrl-C stops both."""
     wanted = load_demo_settings()
-    place = app_demo.DemoLocation(wanted.instep_data_dir, wanted.instep_port, wanted.clerk_emulator_port)
+    location = app_demo.DemoLocation(wanted.instep_data_dir, wanted.instep_port, wanted.clerk_emulator_port)
     logging.configure_logging(is_json=False)
-    asyncio.run(app_demo.run_demo(place, is_fresh=fresh))
+    asyncio.run(app_demo.run_demo(location, is_fresh=fresh))

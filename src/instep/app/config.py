@@ -19,7 +19,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 class SettingsError(PermanentError):
-    """A setting is missing or wrong; the message names it and says what to do."""
+    """A setting is missing or invalid; the message names it and says what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="bad_settings")
@@ -40,10 +40,11 @@ def is_blank(value: object) -> bool:
 
 DEFAULT_PORT = 8000
 EMPTY_ALLOWED = frozenset({"instep_database_owns"})
+NAMES_OF_OTHER_PROGRAMS = frozenset({"INSTEP_URL"})  # written for other programs, such as into `demo.env`
 
 
 def _parse_origins(value: object) -> object:
-    """Return the origins that a text names, each as browsers write it. Raises ValueError for one that is none."""
+    """Return the origins in a text in canonical form. Raises ValueError for one that is invalid."""
     words = _split_words(value)
     return tuple(_parse_origin(it) for it in words) if isinstance(words, tuple) else words
 
@@ -65,10 +66,10 @@ OriginList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, from the environment and from a `.env` file; the environment wins.
+    """All settings, from the environment and from a `.env` file; the environment wins.
 
-    An empty value is none, as in most shells' and platforms' ways to clear a setting. `DATABASE_URL` and `PORT`, which
-    platforms set, count where ours are not set.
+    An empty value means unset, as in most shells and platforms. `DATABASE_URL` and `PORT`, which platforms set, apply
+    where ours are not set.
     """
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
@@ -114,7 +115,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _drop_empty(cls, given: Any) -> Any:
-        """Treat an empty value as not set; of a list of fields, empty means none of them."""
+        """Treat an empty value as unset; for a list of fields, empty means none."""
         if not isinstance(given, dict):
             return given
         return {name: value for name, value in given.items() if not is_blank(value) or name in EMPTY_ALLOWED}
@@ -139,31 +140,31 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        """The database's address: the one set, else the platform's, else an SQLite file in the data folder."""
+        """Database URL: the one set, else the platform's, else an SQLite file in the data directory."""
         url = self.instep_database_url or self.platform_database_url
         return url.get_secret_value() if url else f"sqlite:///{self.instep_data_dir / 'instep.db'}"
 
     @property
     def database_setting(self) -> str:
-        """The name of the setting that decides which database it is."""
+        """Name of the setting that determines the database."""
         if self.instep_database_url is not None:
             return "INSTEP_DATABASE_URL"
         return "DATABASE_URL" if self.platform_database_url is not None else "INSTEP_DATA_DIR"
 
     @property
     def port(self) -> int:
-        """Where to listen: the port set, else the platform's, else 8000."""
+        """Port to listen on: the one set, else the platform's, else 8000."""
         return next((port for port in (self.instep_port, self.platform_port) if port is not None), DEFAULT_PORT)
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
-        """The signing secrets, several while one is being changed."""
-        held = self.clerk_webhook_signing_secret
-        return tuple(held.get_secret_value().replace(",", " ").split()) if held else ()
+        """Signing secrets; several during a rotation."""
+        secrets = self.clerk_webhook_signing_secret
+        return tuple(secrets.get_secret_value().replace(",", " ").split()) if secrets else ()
 
 
 class DemoSettings(BaseSettings):
-    """What of the demo can be set: its two ports and its folder."""
+    """Settings of the demo: its two ports and its directory."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
@@ -178,12 +179,12 @@ class DemoSettings(BaseSettings):
 
 
 def load_demo_settings() -> DemoSettings:
-    """The demo's settings from the environment. Raises SettingsError."""
+    """Load the demo's settings from the environment. Raises SettingsError."""
     return _load_or_raise(DemoSettings)
 
 
 def make_settings(values: dict[str, str]) -> Settings:
-    """Settings from these values (named as in the environment) and nothing else. Raises SettingsError."""
+    """Create settings from these values (named as in the environment) only. Raises SettingsError."""
     return _load_or_raise(
         lambda: _ExplicitSettings.model_validate({name.lower(): value for name, value in values.items()})
     )
@@ -198,17 +199,11 @@ class _ExplicitSettings(Settings):
 
 
 def find_unknown_settings(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Return a line for each INSTEP_* name in the environment and in `.env` that no setting has: most are misspelt."""
+    """Return a line for each INSTEP_* name in the environment and `.env` that is no setting: most are misspelled."""
     given = {**dotenv_values(".env"), **os.environ} if environment is None else environment
     known = {name.upper() for name in (*Settings.model_fields, *DemoSettings.model_fields)} | NAMES_OF_OTHER_PROGRAMS
     unknown = sorted(name for name in given if name.upper().startswith("INSTEP_") and name.upper() not in known)
-    return [f"{name} is no setting of instep's{_suggest_name(name, known)}" for name in unknown]
-
-
-NAMES_OF_OTHER_PROGRAMS = frozenset({"INSTEP_URL"})
-
-
-"""Names that instep writes for other programs, such as into `demo.env`."""
+    return [f"{name} is not a setting of instep{_suggest_name(name, known)}" for name in unknown]
 
 
 def _suggest_name(name: str, known: Iterable[str]) -> str:
@@ -217,7 +212,7 @@ def _suggest_name(name: str, known: Iterable[str]) -> str:
 
 
 def load_settings() -> Settings:
-    """The settings of this process. Raises SettingsError with one line for each that is wrong, values left out."""
+    """Load the settings of this process. Raises SettingsError with one line per invalid setting, without values."""
     return _load_or_raise(Settings)
 
 

@@ -20,19 +20,17 @@ else:
 
 log = structlog.get_logger(__name__)
 MAX_HEAD = 64 * 1024  # bytes of a request line and its headers; browsers and proxies stay far below
-MIN_BODY_RATE = 16 * 1024  # bytes a second that a body has to come in, once its time is over
-MAX_CREDITED_BODY = 2 * 1024 * 1024  # bytes of a body that win it time; more than any body has, with its chunks' sizes
-LINGER_TIMEOUT = 2.0  # seconds that a sender has to take notice of an answer that came before its body
-MAX_DISCARDED_BYTES = 4 * 1024 * 1024  # bytes of an unread body that are thrown away meanwhile
-STALL_TIMEOUT = 120.0  # seconds in which the reader of an answer has taken nothing of it
-FLUSH_TIMEOUT = 30.0  # the same, where the connection ends after that answer
+MIN_BODY_RATE = 16 * 1024  # minimum bytes per second of a body after its timeout
+MAX_CREDITED_BODY = 2 * 1024 * 1024  # bytes of a body that extend its timeout; more than any body has
+LINGER_TIMEOUT = 2.0  # seconds for a sender to read a response that was sent before its body was complete
+MAX_DISCARDED_BYTES = 4 * 1024 * 1024  # bytes of an unread body that are discarded meanwhile
+STALL_TIMEOUT = 120.0  # seconds in which the reader of a response has read nothing
+FLUSH_TIMEOUT = 30.0  # the same, where the connection closes after the response
 RESERVED_DESCRIPTORS = 64  # descriptors for the database, Clerk and the program itself
-BACKLOG = 2_048  # connections that the system keeps until they are accepted
-ACCEPT_RETRY_DELAY = 0.1  # seconds after which a process without descriptors looks again
+BACKLOG = 2_048  # connections that the system queues until they are accepted
+ACCEPT_RETRY_DELAY = 0.1  # seconds after which a process without descriptors retries
 EXHAUSTED_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-ACCEPT_BATCH_DIVISOR = (
-    10  # this part of all connections is accepted in one turn of the event loop: then others are heard again
-)
+ACCEPT_BATCH_DIVISOR = 10  # fraction of all connections accepted per event loop iteration
 WARNING_INTERVAL = 60.0  # seconds
 BUSY_RESPONSE = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 TIMEOUT_RESPONSE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -44,10 +42,10 @@ ConnectionPhase = Literal["head", "body", "handling", "idle", "stalled", "closin
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """How long a connection is waited for, in seconds, and how many there may be.
+    """Timeouts of a connection in seconds, and the maximum number of connections.
 
-    `head` is for a request's line and headers, from the connection or from its first byte. `body` is for its body; one
-    that comes faster than `BODY_RATE` may take longer. `idle` is between two requests.
+    `head` is for the request line and headers, from the connection or its first byte. `body` is for the body; one that
+    arrives faster than `MIN_BODY_RATE` may take longer. `idle` is between two requests.
     """
 
     head: float = 10.0
@@ -57,9 +55,9 @@ class ConnectionLimits:
 
 
 def limit_to_open_files(wanted: int) -> int:
-    """Return how many connections there may be, of those wanted, with the descriptors that this process may open.
+    """Return the number of connections that fits the limit of open files, at most the wanted one.
 
-    Those that make room are closed a moment after others have been accepted: a sixth is kept for that.
+    Connections that are evicted close a moment after others were accepted: a sixth is reserved for them.
     """
     if sys.platform == "win32":
         return wanted
@@ -70,31 +68,30 @@ def limit_to_open_files(wanted: int) -> int:
 
 
 class BoundedProtocol(AutoHTTPProtocol):
-    """uvicorn's HTTP/1.1, which gives up on senders that do not go on, and on readers that do not read.
+    """uvicorn's HTTP/1.1 with timeouts for slow senders and readers, and a connection limit.
 
-    Where the limit of connections is reached, a new one takes the place of the one that has been waited for the
-    longest (half a request, idle, an unread body; then readers that stall). Only where every connection is being
-    answered is the new one refused, with 503. `waiting` and `stalled` hold these connections, the oldest first; they
-    belong to one server: see make_protocol.
+    At the limit a new connection replaces the one that has been waited for the longest (half a request, idle, an unread
+    body; then stalled readers). It is refused with 503 only if a request is being handled on every connection.
+    `waiting` and `stalled` contain these connections, oldest first; they belong to one server: see make_protocol.
     """
 
     limits: ClassVar[ConnectionLimits]
     waiting: ClassVar[dict["BoundedProtocol", None]]
     stalled: ClassVar[dict["BoundedProtocol", None]]
-    warned: ClassVar[list[float]]
+    last_warning_at: ClassVar[list[float]]
 
     _phase: ConnectionPhase = "idle"
     _timer: asyncio.TimerHandle | None = None
-    _since = 0.0  # when the body began
-    _head = 0  # bytes of a head that is not whole yet
+    _since = 0.0  # start of the body
+    _head = 0  # bytes of an incomplete head
     _body = 0  # bytes of the present body
     _unsent = 0
     _discarded = 0
     _is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a connection in, or make room for it, or refuse it."""
-        super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]  # all that uvicorn uses of one
+        """Accept a connection, evict another for it, or refuse it."""
+        super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]  # the subset that uvicorn uses
         self.timeout_keep_alive = self.limits.idle
         self._enter("head", self.limits.head)
         if len(self.connections) > self.limits.connections and not self.make_room(self):
@@ -109,7 +106,7 @@ class BoundedProtocol(AutoHTTPProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes in; those of a body that nobody will read are thrown away."""
+        """Process data; discard that of a body nobody will read."""
         if self._phase == "closing":
             self._discarded += len(data)
             if self._discarded > MAX_DISCARDED_BYTES:
@@ -130,10 +127,10 @@ class BoundedProtocol(AutoHTTPProtocol):
         if self._head > MAX_HEAD:
             self._refuse(HEADERS_TOO_LARGE_RESPONSE)
         else:
-            self._look()
+            self._update_phase()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or end the connection where a body was left unread."""
+        """Wait for the next request, or close the connection where a body was left unread."""
         is_unread = not self.pipeline and self.cycle.more_body
         super().on_response_complete()
         if self.transport.is_closing():
@@ -141,12 +138,12 @@ class BoundedProtocol(AutoHTTPProtocol):
         if is_unread:
             self.transport.close()
         elif self._is_answering():
-            self._look()
+            self._update_phase()
         else:
             self._enter("idle")
 
     def pause_writing(self) -> None:
-        """Note that the reader is behind."""
+        """Note that the reader is slow."""
         super().pause_writing()
         if self._phase != "closing":
             self._unsent = self._count_unsent()
@@ -157,13 +154,13 @@ class BoundedProtocol(AutoHTTPProtocol):
         super().resume_writing()
         if self._phase == "stalled":
             self._enter("handling")
-            self._look()
+            self._update_phase()
 
     def close(self, transport: asyncio.Transport) -> None:
-        """End the connection as far as it is in our hands: see `_Transport.close`.
+        """Close the connection; see `_LingeringTransport.close`.
 
-        Closing a socket with bytes unread makes the system throw the answer away, too. Where a body is under way, its
-        sender is given a moment to see the answer.
+        Closing a socket with unread bytes makes the system discard the response as well. While a body is arriving, its
+        sender gets a moment to read the response.
         """
         if self._is_lost or self._phase == "closing":
             transport.close()
@@ -180,14 +177,14 @@ class BoundedProtocol(AutoHTTPProtocol):
             transport.close()
 
     def is_closing(self, transport: asyncio.Transport) -> bool:
-        """Return whether nothing more will be answered here."""
+        """Return whether no more requests are handled here."""
         return self._phase == "closing" or transport.is_closing()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _look(self) -> None:
-        """Decide what is waited for now."""
+    def _update_phase(self) -> None:
+        """Determine the phase after data or a response."""
         if self._phase == "stalled":
             return
         if not self._is_answering():
@@ -200,7 +197,7 @@ class BoundedProtocol(AutoHTTPProtocol):
             self._enter("handling")
 
     def _enter(self, phase: ConnectionPhase, seconds: float | None = None) -> None:
-        """Begin to wait for something else, for so long."""
+        """Enter a phase, with a timeout in seconds."""
         self._phase = phase
         self.stalled.pop(self, None)
         if phase == "handling":
@@ -218,19 +215,19 @@ class BoundedProtocol(AutoHTTPProtocol):
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._time_out)
 
     def _time_out(self) -> None:
-        """What was waited for did not come."""
+        """Handle the timeout of the present phase."""
         self._timer = None
         if self._phase == "body":
-            self._judge_body()
+            self._check_body_rate()
         elif self._phase == "head" and self._head:
             self._refuse(TIMEOUT_RESPONSE)
         elif self._phase == "head":
             self.transport.close()
         else:
-            self._judge_reader()
+            self._check_reader()
 
-    def _judge_body(self) -> None:
-        if self.flow.read_paused:  # it waits for us
+    def _check_body_rate(self) -> None:
+        if self.flow.read_paused:  # the application has paused reading
             self._arm(self.limits.body)
             return
         allowed = self.limits.body + min(self._body, MAX_CREDITED_BODY) / MIN_BODY_RATE
@@ -242,7 +239,7 @@ class BoundedProtocol(AutoHTTPProtocol):
         else:
             self._refuse(TIMEOUT_RESPONSE)
 
-    def _judge_reader(self) -> None:
+    def _check_reader(self) -> None:
         unsent = self._count_unsent()
         if unsent < self._unsent:
             self._unsent = unsent
@@ -250,15 +247,15 @@ class BoundedProtocol(AutoHTTPProtocol):
         else:
             self._abort()
 
-    def _refuse(self, answer: bytes) -> None:
-        """End the connection with an answer of our own; the application learns that its client is gone."""
+    def _refuse(self, response: bytes) -> None:
+        """Close the connection with our own response; the application sees a disconnect."""
         if self._is_answering():
             if self.cycle.response_started:
                 self._abort()
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.write(answer)
+        self.transport.write(response)
         self.transport.close()
 
     def _abort(self) -> None:
@@ -266,22 +263,22 @@ class BoundedProtocol(AutoHTTPProtocol):
 
     @classmethod
     def make_room(cls, newest: "BoundedProtocol | None" = None) -> bool:
-        """End the connection that has been waited for the longest. Return whether there is one beside the newest."""
+        """Close the connection that has been waited for the longest. Return whether there is one beside the newest."""
         now = time.monotonic()
-        if not cls.warned or now - cls.warned[-1] >= WARNING_INTERVAL:
-            cls.warned[:] = [now]
+        if not cls.last_warning_at or now - cls.last_warning_at[-1] >= WARNING_INTERVAL:
+            cls.last_warning_at[:] = [now]
             log.warning("connection_limit_reached", limit=cls.limits.connections)
-        victim = next((it for it in (*_first_two(cls.waiting), *_first_two(cls.stalled)) if it is not newest), None)
-        if victim is None:
+        oldest = next((it for it in (*_first_two(cls.waiting), *_first_two(cls.stalled)) if it is not newest), None)
+        if oldest is None:
             return False
-        cls.waiting.pop(victim, None)
-        cls.stalled.pop(victim, None)
-        victim.connections.discard(victim)
-        victim._abort()
+        cls.waiting.pop(oldest, None)
+        cls.stalled.pop(oldest, None)
+        oldest.connections.discard(oldest)
+        oldest._abort()
         return True
 
     def _count_unsent(self) -> int:
-        """Return the bytes of answers that the other side has not taken yet: ours and, on Linux, the system's."""
+        """Return the bytes of responses that the peer has not read yet: ours and, on Linux, the system's."""
         count = self.transport.get_write_buffer_size()
         if sys.platform == "linux":
             import fcntl
@@ -298,7 +295,7 @@ def _first_two(connections: dict[BoundedProtocol, None]) -> list[BoundedProtocol
 
 
 class _LingeringTransport:
-    """A transport whose end the protocol decides on; the rest is the real one's."""
+    """A transport whose closing the protocol decides; everything else is the real one's."""
 
     def __init__(self, transport: Any, protocol: BoundedProtocol) -> None:
         self._real, self._protocol = transport, protocol
@@ -310,25 +307,25 @@ class _LingeringTransport:
         self.get_write_buffer_size = transport.get_write_buffer_size
 
     def close(self) -> None:
-        """End the connection when everything is sent."""
+        """Close the connection when everything is sent."""
         self._protocol.close(self._real)
 
     def is_closing(self) -> bool:
-        """Return whether the connection is about to end."""
+        """Return whether the connection is closing."""
         return self._protocol.is_closing(self._real)
 
 
 def make_protocol(limits: ConnectionLimits) -> type[BoundedProtocol]:
-    """A protocol class for one uvicorn server (its `http`), with these limits."""
-    own: dict[str, Any] = {"limits": limits, "waiting": {}, "stalled": {}, "warned": []}
+    """Create a protocol class with these limits for one uvicorn server (its `http`)."""
+    own: dict[str, Any] = {"limits": limits, "waiting": {}, "stalled": {}, "last_warning_at": []}
     return type("Protocol", (BoundedProtocol,), own)
 
 
 class ConnectionAcceptor:
-    """Takes connections in from listening sockets, a few at a time, and hands each to a new protocol of `make`.
+    """Accepts connections from listening sockets, a few at a time, and gives each a new protocol of `make`.
 
-    An event loop by itself accepts whatever waits before it listens to anybody: with few descriptors it then has none
-    left. So it takes `at_once` of them in one turn; `make_room` ends one where descriptors run out all the same.
+    An event loop accepts everything that waits before it handles any of it: with few descriptors it then has none left.
+    So at most `at_once` are accepted per iteration; `make_room` closes one where descriptors run out all the same.
     """
 
     def __init__(
@@ -340,14 +337,14 @@ class ConnectionAcceptor:
     ) -> None:
         self._listeners, self._make, self._make_room, self._at_once = listeners, make, make_room, at_once
         self._loop = asyncio.get_running_loop()
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._pending: set[asyncio.Task[None]] = set()
         self._is_open = True
         for listener in listeners:
             listener.setblocking(False)
             self._listen(listener)
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting."""
         self._is_open = False
         for listener in self._listeners:
             self._loop.remove_reader(listener.fileno())
@@ -369,11 +366,11 @@ class ConnectionAcceptor:
                     self._loop.remove_reader(listener.fileno())
                     self._loop.call_later(ACCEPT_RETRY_DELAY, self._listen, listener)
                 return
-            arriving = self._loop.create_task(self._take(connection))
-            self._arriving.add(arriving)
-            arriving.add_done_callback(self._arriving.discard)
+            pending = self._loop.create_task(self._connect(connection))
+            self._pending.add(pending)
+            pending.add_done_callback(self._pending.discard)
 
-    async def _take(self, connection: socket.socket) -> None:
+    async def _connect(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

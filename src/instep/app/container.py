@@ -8,9 +8,10 @@ import structlog
 from instep.app.config import Settings, SettingsError
 from instep.app.database import make_clerk_rate_limiter, make_db
 from instep.app.metrics import Metrics
-from instep.app.scheduler import ExpiredDataCleanup
+from instep.app.repository import find_due_times
+from instep.app.scheduler import Scheduler, make_scheduled_jobs
 from instep.app.sync_services import SyncServices, make_sync_services
-from instep.app.worker import OPERATION_DEFERRED_TOPIC, ClockRollbackMonitor, Worker, find_due_times
+from instep.app.worker import OPERATION_DEFERRED_TOPIC, ClockRollbackMonitor, Worker
 from instep.audit.entries import NewAuditEntry
 from instep.audit.repository import record_entries
 from instep.auth.api_keys import ApiKeyService
@@ -56,7 +57,7 @@ from instep.members.workflows import MemberWorkflows
 from instep.operations.executor import OperationExecutor
 from instep.operations.service import OperationService
 from instep.operations.workflow import Operation, OperationRequest, Workflows
-from instep.users.context import UserCommandContext
+from instep.users import context
 from instep.users.service import UserService, make_user_service, make_user_workflows
 from instep.users.workflows import EphemeralSecrets
 from instep.webhooks.processor import DeliveryProcessor, ProcessingResult
@@ -66,7 +67,7 @@ from instep.webhooks.service import DELIVERIES_TOPIC as DELIVERIES
 from instep.webhooks.service import DeliveryService
 
 log = structlog.get_logger(__name__)
-RATE_LIMIT_BURST_SECONDS = 3  # seconds' worth of requests that may come at once
+RATE_LIMIT_BURST_SECONDS = 3  # requests of this many seconds may come at once
 AUDIT_OUTCOMES = {
     "open": "asked",
     "settled": "done",
@@ -78,160 +79,209 @@ AUDIT_OUTCOMES = {
 
 @dataclass(frozen=True)
 class Services:
-    """Everything one process serves with."""
+    """All services of one process."""
 
     settings: Settings
     db: Database
     clerk: ClerkClient
     clock: Clock
-    live: PubSub
+    pubsub: PubSub
     relay: PostgresRelay | None
     metrics: Metrics
-    work: DeliveryProcessor
+    delivery_processor: DeliveryProcessor
     worker: Worker
+    scheduler: Scheduler
     receiver: WebhookReceiver
-    gate: Authenticator
-    limiter: PrincipalRateLimiter | None
-    keys: ApiKeyService
+    authenticator: Authenticator
+    rate_limiter: PrincipalRateLimiter | None
+    api_keys: ApiKeyService
     members: MemberService
     users: UserService
-    runner: OperationExecutor
-    invitations: InvitationService
-    bulk_invitations: BulkInvitationService
-    application_invitations: ApplicationInvitationService
+    executor: OperationExecutor
+    invite: InvitationSender
+    invitations: service.InvitationService
     pages: PageRenderer
     sign_in_pages: SignInPages
-    syncing: SyncServices
+    sync_services: SyncServices
 
     def start(self, *, has_worker: bool) -> None:
-        """Begin what runs by itself, on the running event loop."""
+        """Start the background tasks on the running event loop."""
         if self.relay is not None:
             self.relay.start()
         if has_worker:
             self.worker.start()
+            self.scheduler.start()
 
     async def stop(self) -> None:
-        """End what runs by itself; doing so twice is fine."""
-        await self.worker.stop()
+        """Stop the background tasks. Idempotent."""
+        await asyncio.gather(self.worker.stop(), self.scheduler.stop())
         if self.relay is not None:
             await self.relay.stop()
 
     async def close(self) -> None:
-        """Stop what runs and close what is open."""
+        """Stop the background tasks and close all connections."""
         await self.stop()
         await self.clerk.close()
         self.db.close()
 
 
 def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock: Clock = system_now) -> Services:
-    """Put everything together. `clerk` stands in for the real client in tests. Raises SettingsError."""
+    """Build all services. `clerk` replaces the real client in tests. Raises SettingsError."""
     db = make_db(settings)
-    live, metrics = PubSub(), Metrics()
-    clerk = clerk or make_clerk(
-        settings,
-        pacer=make_clerk_rate_limiter(settings, on_wait=metrics.clerk_wait.inc, on_limited=metrics.clerk_limited.inc),
-    )
-    syncing = make_sync_services(settings, db, clerk, clock, live.publish)
-    told = _make_delivery_publisher(live, metrics)
-    work = DeliveryProcessor(
-        db=db, directory=clerk, read=parsing.parse_webhook, told=told, clock=clock, read_roles=syncing.roles.read
-    )
-    held = EphemeralSecrets()
-    procedures = make_workflows(clerk, _make_operation_auditor(clock), clock, held)
+    pubsub, metrics = PubSub(), Metrics()
+    clerk = clerk or make_clerk(settings, pacer=_make_pacer(settings, metrics))
+    sync_services = make_sync_services(settings, db, clerk, clock, pubsub.publish)
+    secrets = EphemeralSecrets()
     impersonation = ImpersonationGuard(
         db=db, clock=clock, policy=settings.instep_impersonation, record_audit=_make_attempt_auditor(clock)
     )
-    runner = make_executor(db, procedures, live, clock, impersonation)
-    relay = (
-        None
-        if db.is_sqlite
-        else PostgresRelay(db, live, listen_url=_get_secret_value(settings, "instep_database_listen_url"))
+    workflows_by_kind = make_workflows(clerk, _make_operation_auditor(clock), clock, secrets)
+    executor = make_executor(db, workflows_by_kind, pubsub, clock, impersonation)
+    relay = make_relay(settings, db, pubsub)
+    processor = make_delivery_processor(db, clerk, clock, sync_services, _make_delivery_publisher(pubsub, metrics))
+    worker = make_worker(processor, executor, pubsub, sync_services, relay)
+    invitations = service.make_invitation_service(
+        db,
+        executor,
+        clerk,
+        redirect_url=settings.instep_public_url,
+        clock=clock,
+        admins=parse_instance_admins(settings),
     )
-    worker = make_worker(work, runner, live, syncing, relay)
-    url = settings.instep_public_url
     sign_in = make_sign_in(settings, clerk, clock)
-    keys = ApiKeyService(db=db, record_audit=_make_key_auditor(clock), clock=clock)
-    arrival = SignedInUserFetcher(db=db, directory=clerk, told=live.publish, clock=clock)
-    gate = make_gate(settings, clerk, arrival, sign_in, keys, impersonation)
-    pages = create_page_renderer(
-        public_url=settings.instep_public_url, policy=_make_security_policy(settings, sign_in), clock=clock
-    )
+    api_keys = ApiKeyService(db=db, record_audit=_make_key_auditor(clock), clock=clock)
+    user_fetcher = SignedInUserFetcher(db=db, directory=clerk, told=pubsub.publish, clock=clock)
+    authenticator = make_authenticator(settings, clerk, user_fetcher, sign_in, api_keys, impersonation)
+    pages = make_page_renderer(settings, sign_in, clock)
     return Services(
         settings=settings,
         db=db,
         clerk=clerk,
         clock=clock,
-        live=live,
+        pubsub=pubsub,
         relay=relay,
         metrics=metrics,
-        work=work,
+        delivery_processor=processor,
         worker=worker,
+        scheduler=Scheduler(db, make_scheduled_jobs(db, clock, sync_services)),
         receiver=WebhookReceiver(db=db, verifier=_make_webhook_verifier(settings), clock=clock, wake=worker.wake),
-        gate=gate,
-        limiter=make_api_rate_limiter(settings),
-        keys=keys,
-        members=make_members(settings, runner, clerk, live, clock),
-        users=make_user_service(
-            UserCommandContext(db, runner, parse_instance_admins(settings), live.publish, clock),
-            held,
-            clerk,
-            policy=settings.instep_email_change,
-            redirect_url=url,
-        ),
-        runner=runner,
-        invitations=InvitationService(db, runner, clerk, clerk, url, parse_instance_admins(settings), clock),
-        bulk_invitations=BulkInvitationService(db, runner, clerk, url, clock),
-        application_invitations=ApplicationInvitationService(db, runner, clerk, url, clock),
+        authenticator=authenticator,
+        rate_limiter=make_api_rate_limiter(settings),
+        api_keys=api_keys,
+        members=make_members(settings, executor, clerk, pubsub, clock),
+        users=make_users(settings, executor, clerk, pubsub, secrets),
+        executor=executor,
+        invite=invitations.invite,
+        invitations=invitations,
         pages=pages,
-        sign_in_pages=SignInPages(pages, gate, gate.sessions, gate.break_glass, sign_in, url),
-        syncing=syncing,
+        sign_in_pages=make_sign_in_pages(settings, pages, authenticator, sign_in),
+        sync_services=sync_services,
     )
 
 
+def make_relay(settings: Settings, db: Database, pubsub: PubSub) -> PostgresRelay | None:
+    """Create the relay that exchanges notifications with other processes; None on SQLite."""
+    if db.is_sqlite:
+        return None
+    return PostgresRelay(db, pubsub, listen_url=_get_secret_value(settings, "instep_database_listen_url"))
+
+
+def make_delivery_processor(
+    db: Database,
+    clerk: ClerkClient,
+    clock: Clock,
+    sync_services: SyncServices,
+    publish: Callable[[ProcessingResult], None],
+) -> DeliveryProcessor:
+    """Create the processor of webhook deliveries."""
+    return DeliveryProcessor(
+        db=db,
+        directory=clerk,
+        read=parsing.parse_webhook,
+        told=publish,
+        clock=clock,
+        read_roles=sync_services.role_reader.read,
+    )
+
+
+def make_users(
+    settings: Settings, executor: OperationExecutor, clerk: ClerkClient, pubsub: PubSub, secrets: EphemeralSecrets
+) -> UserService:
+    """Create the user service."""
+    admins = parse_instance_admins(settings)
+    return make_user_service(
+        context.UserCommandContext(executor.db, executor, admins, pubsub.publish, executor.clock),
+        secrets,
+        clerk,
+        policy=settings.instep_email_change,
+        redirect_url=settings.instep_public_url,
+    )
+
+
+def make_page_renderer(settings: Settings, sign_in: ClerkHandshake | None, clock: Clock) -> PageRenderer:
+    """Create the renderer of the console pages."""
+    policy = _make_security_policy(settings, sign_in)
+    return create_page_renderer(public_url=settings.instep_public_url, policy=policy, clock=clock)
+
+
+def make_sign_in_pages(
+    settings: Settings, pages: PageRenderer, authenticator: Authenticator, sign_in: ClerkHandshake | None
+) -> SignInPages:
+    """Create the sign-in pages."""
+    sessions, break_glass = authenticator.sessions, authenticator.break_glass
+    return SignInPages(pages, authenticator, sessions, break_glass, sign_in, settings.instep_public_url)
+
+
 def make_executor(
-    db: Database, procedures: Workflows, live: PubSub, clock: Clock, impersonation: ImpersonationGuard
+    db: Database, workflows_by_kind: Workflows, pubsub: PubSub, clock: Clock, impersonation: ImpersonationGuard
 ) -> OperationExecutor:
-    """Return what carries operations out, and tells open pages and workers of those that wait."""
+    """Create the operation executor, which notifies open pages and workers of pending operations."""
     return OperationExecutor(
         db=db,
-        procedures=procedures,
+        procedures=workflows_by_kind,
         record_audit=_make_operation_auditor(clock),
         clock=clock,
-        attention=lambda: live.publish([ATTENTION]),
-        on_deferred=lambda: live.publish([OPERATION_DEFERRED_TOPIC]),
+        attention=lambda: pubsub.publish([ATTENTION]),
+        on_deferred=lambda: pubsub.publish([OPERATION_DEFERRED_TOPIC]),
         permit=_make_permission_check(impersonation),
         scheduled_kinds=workflows.SCHEDULED_KINDS,
     )
 
 
 def make_worker(
-    work: DeliveryProcessor, runner: OperationExecutor, live: PubSub, syncing: SyncServices, relay: PostgresRelay | None
+    processor: DeliveryProcessor,
+    executor: OperationExecutor,
+    pubsub: PubSub,
+    sync_services: SyncServices,
+    relay: PostgresRelay | None,
 ) -> Worker:
-    """Return the background work of one process, not started."""
-    db = runner.db
+    """Create the background worker of one process, not started."""
+    db = executor.db
     worker = Worker(
-        work,
-        runner,
-        live,
-        (*syncing.periodic_tasks(), ExpiredDataCleanup(db, runner.clock).make_task()),
-        syncing.asked.run_once,
-        due_times=lambda: db.read(find_due_times),
+        processor,
+        executor,
+        pubsub,
+        sync_services.periodic_tasks(),
+        sync_services.run_queue.run_once,
+        find_due_times=lambda: db.read(find_due_times),
         is_fully_subscribed=lambda: relay is not None and relay.is_listening.is_set(),
-        clock=runner.clock,
+        clock=executor.clock,
     )
-    worker.watch = ClockRollbackMonitor(work.clock, (work.clamp_due_times, runner.clamp_due_times), worker.wake)
+    worker.clock_monitor = ClockRollbackMonitor(
+        processor.clock, (processor.clamp_due_times, executor.clamp_due_times), worker.wake
+    )
     return worker
 
 
-def make_gate(
+def make_authenticator(
     settings: Settings,
     source: SessionsApi,
-    arrival: SignedInUserFetcher,
+    user_fetcher: SignedInUserFetcher,
     sign_in: ClerkHandshake | None,
-    keys: ApiKeyService,
+    api_keys: ApiKeyService,
     impersonation: ImpersonationGuard,
 ) -> Authenticator:
-    """Build what every route asks first: who sends a request, and what they may do."""
+    """Create the authenticator of requests."""
     db, clock = impersonation.db, impersonation.clock
     break_glass = BreakGlassKey(
         key=_get_secret_value(settings, "instep_admin_key"), on_use=_make_break_glass_log(clock)
@@ -242,7 +292,7 @@ def make_gate(
         break_glass=break_glass,
         admins=parse_instance_admins(settings),
         clock=clock,
-        import_user=arrival,
+        import_user=user_fetcher,
         record_audit=_make_session_auditor(clock),
     )
     return Authenticator(
@@ -250,36 +300,52 @@ def make_gate(
         sessions=sessions,
         break_glass=break_glass,
         sign_in=sign_in,
-        keys=keys,
-        on_failure=AuthenticationFailureLog(log.warning, clock).note,
+        keys=api_keys,
+        refused=AuthenticationFailureLog(log.warning, clock).note,
         impersonation=impersonation,
         cookie=get_session_cookie_name(settings),
     )
 
 
 def parse_instance_admins(settings: Settings) -> frozenset[str]:
-    """Return the Clerk ids and canonical addresses of instance admins that the settings name."""
+    """Return the Clerk ids and canonical emails of the instance admins in the settings."""
     return frozenset(it if it.startswith("user_") else canonicalize_email(it) for it in settings.instep_admins)
 
 
 def make_workflows(
-    clerk: ClerkClient, record_audit: Callable[[Conn, Operation], None], clock: Clock, held: EphemeralSecrets
+    clerk: ClerkClient, record_audit: Callable[[Conn, Operation], None], clock: Clock, secrets: EphemeralSecrets
 ) -> Workflows:
-    """How each kind of operation is carried out."""
+    """Return the workflows by kind of operation."""
     return {
         **workflows.make_invitation_workflows(clerk, clerk, clerk, record_audit),
         **MemberWorkflows(clerk, clock).all(),
-        **make_user_workflows(clerk, held, clock),
+        **make_user_workflows(clerk, secrets, clock),
     }
 
 
+def list_lost_invitations(conn: Conn, organization_id: str) -> list[LostInvitationSummary]:
+    """Return the lost invitations of an organization as the members list shows them."""
+    return [
+        LostInvitationSummary(
+            operation=it.operation,
+            invitation=it.invitation,
+            email=it.email,
+            role=it.role,
+            reason=it.reason,
+            is_retrying=it.is_retrying,
+            at=it.at,
+        )
+        for it in find_lost(conn, organization_id)
+    ]
+
+
 def make_members(
-    settings: Settings, runner: OperationExecutor, clerk: ClerkClient, live: PubSub, clock: Clock
+    settings: Settings, executor: OperationExecutor, clerk: ClerkClient, pubsub: PubSub, clock: Clock
 ) -> MemberService:
-    """The list of people, and what can be done with members."""
-    db = runner.db
+    """Create the member service."""
+    db = executor.db
     list_people = PeopleListService(db=db, directory=clerk, clock=clock, list_lost=list_lost_invitations)
-    changes = MemberChangeService(db, runner, clock, policy=settings.instep_deactivation, told=live.publish)
+    changes = MemberChangeService(db, executor, clock, policy=settings.instep_deactivation, told=pubsub.publish)
     return MemberService(
         list_people=list_people,
         export=MemberExportService(list_people),
@@ -290,14 +356,12 @@ def make_members(
 
 
 def make_clerk(settings: Settings, *, pacer: ClerkRateLimiter | None = None) -> ClerkClient:
-    """The client of the configured Clerk instance; `pacer` None: at any pace."""
-    return ClerkClient(
-        _get_secret_value(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, rate_limiter=pacer
-    )
+    """Create the client of the configured Clerk instance; `pacer` None: without a rate limit."""
+    return ClerkClient(_get_secret_value(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, pacer=pacer)
 
 
 def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> ClerkHandshake | None:
-    """Signing in through Clerk; None where no publishable key is set. Raises SettingsError for a key that is none."""
+    """Create the sign-in through Clerk; None without a publishable key. Raises SettingsError for an invalid key."""
     key = settings.clerk_publishable_key
     if key is None:
         return None
@@ -319,35 +383,43 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> ClerkH
 
 
 def get_session_cookie_name(settings: Settings) -> str:
-    """The name of the cookie that carries a console session."""
-    return CookieJar(is_secure=settings.instep_public_url.startswith("https://")).get_name(SESSION_COOKIE)
+    """Return the name of the console's session cookie."""
+    return CookieJar(is_secure=settings.instep_public_url.startswith("https://")).name_of(SESSION_COOKIE)
 
 
 def make_api_rate_limiter(settings: Settings) -> PrincipalRateLimiter | None:
-    """How often one principal may ask the API; None: as often as they like."""
+    """Create the rate limiter of API principals; None: unlimited."""
     rate = settings.instep_rate_limit
     return None if rate == "off" else PrincipalRateLimiter(rate=rate, burst=RATE_LIMIT_BURST_SECONDS * rate)
 
 
 def make_operations(services: Services) -> OperationService:
-    """Reading operations, and ending by hand what could not be finished."""
+    """Create the service that lists operations, and retries or abandons those that need attention."""
     return OperationService(
-        db=services.db, record_audit=services.runner.record_audit, clock=services.clock, told=services.runner.attention
+        db=services.db,
+        record_audit=services.executor.record_audit,
+        clock=services.clock,
+        told=services.executor.attention,
     )
 
 
 def make_deliveries(services: Services) -> DeliveryService:
-    """Reading deliveries, and having them worked once more."""
+    """Create the service that lists and replays deliveries."""
 
-    def news() -> None:
-        services.live.publish([DELIVERIES, ATTENTION])
+    def publish() -> None:
+        services.pubsub.publish([DELIVERIES, ATTENTION])
 
-    return DeliveryService(services.db, services.clock, services.worker.wake, news)
+    return DeliveryService(services.db, services.clock, services.worker.wake, publish)
+
+
+def _make_pacer(settings: Settings, metrics: Metrics) -> ClerkRateLimiter | None:
+    wait, limited = metrics.clerk_wait_seconds, metrics.clerk_rate_limited
+    return make_clerk_rate_limiter(settings, on_wait=wait.inc, on_limited=limited.inc)
 
 
 def _get_secret_value(settings: Settings, name: str) -> str | None:
-    held = getattr(settings, name)
-    return held.get_secret_value() if held else None
+    secret = getattr(settings, name)
+    return secret.get_secret_value() if secret else None
 
 
 def _make_webhook_verifier(settings: Settings) -> WebhookVerifier:
@@ -367,10 +439,10 @@ def _make_security_policy(settings: Settings, sign_in: ClerkHandshake | None) ->
 
 
 def _make_break_glass_log(clock: Clock) -> Callable[[str, str], None]:
-    """The log of the break-glass key: every wrong try, and its use once a minute for each address."""
+    """Create the log of the break-glass key: every wrong attempt, and its use once a minute per address."""
     used: dict[str, int] = {}
 
-    def note(verdict: str, client: str) -> None:
+    def log_attempt(verdict: str, client: str) -> None:
         now = clock()
         if verdict == "right":
             if is_recent(used.get(client, -MINUTE), now, MINUTE):
@@ -379,13 +451,13 @@ def _make_break_glass_log(clock: Clock) -> Callable[[str, str], None]:
             used[client] = now
         log.warning("break_glass_key", verdict=verdict, client=client)
 
-    return note
+    return log_attempt
 
 
 def _make_operation_auditor(clock: Clock) -> Callable[[Conn, Operation], None]:
-    """Every operation is in the audit: when it was asked for, and how it ended."""
+    """Create the auditor of operations: their start and their outcome."""
 
-    def noted(conn: Conn, operation: Operation) -> None:
+    def record(conn: Conn, operation: Operation) -> None:
         entry = NewAuditEntry(
             actor=operation.actor,
             action=operation.kind,
@@ -400,13 +472,13 @@ def _make_operation_auditor(clock: Clock) -> Callable[[Conn, Operation], None]:
         )
         record_entries(conn, [entry], now=clock())
 
-    return noted
+    return record
 
 
 def _make_attempt_auditor(clock: Clock) -> Callable[[Conn, ImpersonationAttempt], None]:
-    """Every change that was refused to somebody who acts as another person is in the audit."""
+    """Create the auditor of changes that were refused during impersonation."""
 
-    def noted(conn: Conn, attempt: ImpersonationAttempt) -> None:
+    def record(conn: Conn, attempt: ImpersonationAttempt) -> None:
         entry = NewAuditEntry(
             actor=attempt.actor,
             impersonator=attempt.impersonator,
@@ -418,48 +490,55 @@ def _make_attempt_auditor(clock: Clock) -> Callable[[Conn, ImpersonationAttempt]
         )
         record_entries(conn, [entry], now=clock())
 
-    return noted
+    return record
 
 
 def _make_permission_check(impersonation: ImpersonationGuard) -> Callable[[OperationRequest], Awaitable[None]]:
-    async def permit(asked: OperationRequest) -> None:
-        place = asked.organization_id
-        await impersonation.check_operation(
-            asked.actor, asked.kind, asked.intent, target=asked.target, organization_id=place
+    async def permit(request: OperationRequest) -> None:
+        await impersonation.permit(
+            request.actor,
+            request.kind,
+            request.intent,
+            target=request.target,
+            organization_id=request.organization_id,
         )
 
     return permit
 
 
 def _make_key_auditor(clock: Clock) -> Callable[[Conn, Principal, str, ApiKeyRow], None]:
-    def noted(conn: Conn, by: Principal, what: str, key: ApiKeyRow) -> None:
+    def record(conn: Conn, principal: Principal, verb: str, key: ApiKeyRow) -> None:
         details = {"name": key.name, "scopes": key.scopes}
         entry = NewAuditEntry(
-            actor=by.id, action=f"key.{what}", target=key.id, organization_id=key.organization_id, details=details
+            actor=principal.id,
+            action=f"key.{verb}",
+            target=key.id,
+            organization_id=key.organization_id,
+            details=details,
         )
         record_entries(conn, [entry], now=clock())
 
-    return noted
+    return record
 
 
 def _make_session_auditor(clock: Clock) -> Callable[[Conn], None]:
-    """Every session that the break-glass key opens is in the audit, with the address that it was opened from."""
+    """Create the auditor of sessions opened with the break-glass key, with their address."""
 
-    def noted(conn: Conn) -> None:
+    def record(conn: Conn) -> None:
         entry = NewAuditEntry(
             actor=BREAK_GLASS_PRINCIPAL.id, action="session.break_glass", target=BREAK_GLASS_PRINCIPAL.id
         )
         record_entries(conn, [entry], now=clock())
 
-    return noted
+    return record
 
 
-def _make_delivery_publisher(live: PubSub, metrics: Metrics) -> Callable[[ProcessingResult], None]:
-    def told(worked: ProcessingResult) -> None:
-        metrics.count(worked)
-        live.publish(worked.touched)
-        live.publish(worked.touched_organization_clerk_ids)
-        if worked.outcomes or worked.parked or worked.asks:
-            live.publish([DELIVERIES, ATTENTION] if worked.parked else [DELIVERIES])
+def _make_delivery_publisher(pubsub: PubSub, metrics: Metrics) -> Callable[[ProcessingResult], None]:
+    def publish(result: ProcessingResult) -> None:
+        metrics.count(result)
+        pubsub.publish(result.touched)
+        pubsub.publish(result.touched_organization_clerk_ids)
+        if result.outcomes or result.parked or result.asks:
+            pubsub.publish([DELIVERIES, ATTENTION] if result.parked else [DELIVERIES])
 
-    return told
+    return publish

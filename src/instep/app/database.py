@@ -15,18 +15,19 @@ from instep.sync.plan import DATABASE_FIELDS_BY_DEFAULT, WRITABLE_FIELDS, FieldO
 def make_db(settings: Settings) -> Database:
     """Return the configured database, not opened yet.
 
-    Raises SettingsError, in one line that names the setting, for an address that is none or a folder that can't be made.
+    Raises SettingsError, in one line that names the setting, for an invalid address or a directory that can't be
+    created.
     """
     try:
         return Database(settings.database_url, options=build_connection_options(settings))
     except ValueError as error:
         raise SettingsError(f"{settings.database_setting}: {error}") from None
     except OSError as error:
-        raise SettingsError(f"{settings.database_setting}: can't make {error.filename}: {error.strerror}") from None
+        raise SettingsError(f"{settings.database_setting}: can't create {error.filename}: {error.strerror}") from None
 
 
 def build_connection_options(settings: Settings) -> dict[str, object]:
-    """Return what goes with every connection, so that no reader or writer can forget it. Raises SettingsError."""
+    """Return the options of every connection, so that no reader or writer can omit them. Raises SettingsError."""
     return {
         OWNED_FIELDS_OPTION: make_ownership_policy(settings).database,
         ADMIN_ROLES_OPTION: frozenset(settings.instep_admin_roles),
@@ -34,7 +35,7 @@ def build_connection_options(settings: Settings) -> dict[str, object]:
 
 
 def make_ownership_policy(settings: Settings) -> FieldOwnership:
-    """Which fields are the database's. Raises SettingsError for one that can only be Clerk's."""
+    """Return the field ownership. Raises SettingsError for a field that can only be Clerk's."""
     wanted = frozenset(settings.instep_database_owns)
     if bad := sorted(wanted - DATABASE_FIELDS_BY_DEFAULT - WRITABLE_FIELDS):
         known = " ".join(sorted(DATABASE_FIELDS_BY_DEFAULT | WRITABLE_FIELDS))
@@ -53,23 +54,23 @@ def _ignore(*_: Any) -> None:
 def make_clerk_rate_limiter(
     settings: Settings, *, on_wait: Callable[[float], None] = _ignore, on_limited: Callable[[], None] = _ignore
 ) -> ClerkRateLimiter | None:
-    """Permits from the shared row; None where no call has to wait. Raises SettingsError for no database's address."""
-    most = get_clerk_rate_limit(settings)
-    if most is None:
+    """Create the rate limiter on the shared row; None without a limit. Raises SettingsError for an invalid address."""
+    limit = get_clerk_rate_limit(settings)
+    if limit is None:
         return None
     url = settings.database_url
-    if url.startswith("sqlite"):  # a file of its own: a permit must not wait for a long transaction of a sync
+    if url.startswith("sqlite"):  # a separate file: a permit must not wait for a long transaction of a sync
         path, mark, query = url.partition("?")
         url = f"{path}-pace{mark}{query}"
     try:
         db = Database(url, threads=1, is_durable=False)
     except (ValueError, OSError) as error:
         raise SettingsError(f"{settings.database_setting}: {error}") from None
-    return ClerkRateLimiter(db, RateLimit(most), on_wait=on_wait, on_limited=on_limited)
+    return ClerkRateLimiter(db, RateLimit(limit), on_wait=on_wait, limited=on_limited)
 
 
 def get_clerk_rate_limit(settings: Settings) -> int | None:
-    """How many calls in any 10 seconds; None: any number."""
+    """Return the number of calls allowed in 10 seconds; None: unlimited."""
     key = settings.clerk_secret_key
     if settings.instep_pace == "off" or key is None:
         return None

@@ -25,7 +25,7 @@ from instep.mirror.membership_status import deactivate_memberships_by_email
 from instep.mirror.repository import count_members, find_organization
 
 DEMO_HOST = "127.0.0.1"
-SHUTDOWN_GRACE = 1  # seconds that open pages get when it is stopped
+SHUTDOWN_GRACE = 1  # seconds for open pages to close when it is stopped
 
 
 class DemoError(PermanentError):
@@ -37,7 +37,7 @@ class DemoError(PermanentError):
 
 @dataclass(frozen=True)
 class DemoLocation:
-    """Where a demo lives: its folder and its two ports."""
+    """Directory and ports of a demo."""
 
     folder: Path
     port: int
@@ -45,37 +45,37 @@ class DemoLocation:
 
     @property
     def url(self) -> str:
-        """instep's address."""
+        """URL of instep."""
         return f"http://{DEMO_HOST}:{self.port}"
 
     @property
     def emulator_url(self) -> str:
-        """The emulator's address."""
+        """URL of the emulator."""
         return f"http://{DEMO_HOST}:{self.emulator_port}"
 
     @property
     def env_file(self) -> Path:
-        """What any other client needs to be pointed at the two."""
+        """File with the variables for other clients of the two."""
         return self.folder / "demo.env"
 
 
-async def run_demo(place: DemoLocation, *, is_fresh: bool) -> None:
-    """Start both, seed what is missing, print where to go, and serve until told to stop. Raises DemoError."""
-    for name, port in (("INSTEP_PORT", place.port), ("CLERK_EMULATOR_PORT", place.emulator_port)):
+async def run_demo(location: DemoLocation, *, is_fresh: bool) -> None:
+    """Start both, seed what is missing, print the addresses, and serve until stopped. Raises DemoError."""
+    for name, port in (("INSTEP_PORT", location.port), ("CLERK_EMULATOR_PORT", location.emulator_port)):
         require_free_port(DEMO_HOST, port, hint=f"{name}=... make demo")
     if is_fresh:
-        shutil.rmtree(place.folder, ignore_errors=True)
-    place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    async with _run_emulator(place) as emulator:
-        settings = await _prepare_settings(place, emulator)
+        shutil.rmtree(location.folder, ignore_errors=True)
+    location.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with _run_emulator(location) as emulator:
+        settings = await _prepare_settings(location, emulator)
         services = make_services(settings)
         migrate_schema(services.db.engine)
-        server = make_server(services, host=DEMO_HOST, port=place.port)
+        server = make_server(services, host=DEMO_HOST, port=location.port)
         server.config.timeout_graceful_shutdown = SHUTDOWN_GRACE
         serving = asyncio.create_task(server.serve())
         try:
             await _wait_until(lambda: server.started or serving.done(), "instep")
-            await _connect_unless_stopped(serving, _connect(place, emulator, services, settings))
+            await _connect_unless_stopped(serving, _connect(location, emulator, services, settings))
             await serving
         finally:
             server.should_exit = True
@@ -84,11 +84,11 @@ async def run_demo(place: DemoLocation, *, is_fresh: bool) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _run_emulator(place: DemoLocation) -> AsyncIterator[EmulatorControl]:
-    """The emulator as a process of its own, ended with us: also by `kill -9`, since it watches its standard input."""
-    log = (place.folder / "emulator.log").open("ab")
-    command = ["-m", "clerk_emulator", "serve", "--port", str(place.emulator_port)]
-    options = ["--state", str(place.folder / "clerk.json"), "--until-stdin-closes"]
+async def _run_emulator(location: DemoLocation) -> AsyncIterator[EmulatorControl]:
+    """Run the emulator as a process that ends with ours, even by `kill -9`: it watches its standard input."""
+    log = (location.folder / "emulator.log").open("ab")
+    command = ["-m", "clerk_emulator", "serve", "--port", str(location.emulator_port)]
+    options = ["--state", str(location.folder / "clerk.json"), "--until-stdin-closes"]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
@@ -98,11 +98,11 @@ async def _run_emulator(place: DemoLocation) -> AsyncIterator[EmulatorControl]:
         stderr=log,
         start_new_session=True,
     )
-    emulator = EmulatorControl(place.emulator_url)
+    emulator = EmulatorControl(location.emulator_url)
     try:
         await _wait_until(lambda: process.returncode is not None, "the emulator", emulator.answers)
         if process.returncode is not None:
-            raise DemoError(f"The emulator ended with {process.returncode}; see {place.folder / 'emulator.log'}")
+            raise DemoError(f"The emulator ended with {process.returncode}; see {location.folder / 'emulator.log'}")
         yield emulator
     finally:
         await emulator.close()
@@ -113,40 +113,40 @@ async def _run_emulator(place: DemoLocation) -> AsyncIterator[EmulatorControl]:
 
 
 async def _wait_until(
-    is_over: Callable[[], bool], what: str, answers: Callable[[], Awaitable[bool]] | None = None
+    is_done: Callable[[], bool], name: str, answers: Callable[[], Awaitable[bool]] | None = None
 ) -> None:
-    """Look every 50 ms, for 20 s at the most."""
+    """Poll every 50 ms, for up to 20 s."""
     for _ in range(400):
-        if is_over() or (answers is not None and await answers()):
+        if is_done() or (answers is not None and await answers()):
             return
         await asyncio.sleep(0.05)
-    raise DemoError(f"{what} did not start within 20 s.")
+    raise DemoError(f"{name} did not start within 20 s.")
 
 
-async def _prepare_settings(place: DemoLocation, emulator: EmulatorControl) -> Settings:
-    """The settings of this demo, the same again on a second start; written to `demo.env` for others."""
-    kept = dotenv_values(place.env_file) if place.env_file.exists() else {}
+async def _prepare_settings(location: DemoLocation, emulator: EmulatorControl) -> Settings:
+    """Return the settings of this demo, the same on every start; write them to `demo.env` for other clients."""
+    previous = dotenv_values(location.env_file) if location.env_file.exists() else {}
     keys = await emulator.keys()
     values = {
         **keys.get("variables", {}),
-        "CLERK_API_URL": place.emulator_url,
+        "CLERK_API_URL": location.emulator_url,
         "CLERK_SECRET_KEY": keys["secret_key"],
         "CLERK_PUBLISHABLE_KEY": keys["publishable_key"],
-        "CLERK_WEBHOOK_SIGNING_SECRET": kept.get("CLERK_WEBHOOK_SIGNING_SECRET") or _generate_signing_secret(),
-        "INSTEP_URL": place.url,
-        "INSTEP_ADMIN_KEY": kept.get("INSTEP_ADMIN_KEY") or secrets.token_urlsafe(24),
-        "INSTEP_DATABASE_URL": f"sqlite:///{(place.folder / 'instep.db').resolve()}",
+        "CLERK_WEBHOOK_SIGNING_SECRET": previous.get("CLERK_WEBHOOK_SIGNING_SECRET") or _generate_signing_secret(),
+        "INSTEP_URL": location.url,
+        "INSTEP_ADMIN_KEY": previous.get("INSTEP_ADMIN_KEY") or secrets.token_urlsafe(24),
+        "INSTEP_DATABASE_URL": f"sqlite:///{(location.folder / 'instep.db').resolve()}",
     }
-    place.env_file.touch(mode=0o600)
-    place.env_file.chmod(0o600)
-    place.env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    location.env_file.touch(mode=0o600)
+    location.env_file.chmod(0o600)
+    location.env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
     return make_settings(
         {
             **values,
-            "INSTEP_PUBLIC_URL": place.url,
-            "INSTEP_PORT": str(place.port),
-            "INSTEP_DATA_DIR": str(place.folder),
-            "CLERK_FRONTEND_API_URL": place.emulator_url,
+            "INSTEP_PUBLIC_URL": location.url,
+            "INSTEP_PORT": str(location.port),
+            "INSTEP_DATA_DIR": str(location.folder),
+            "CLERK_FRONTEND_API_URL": location.emulator_url,
         }
     )
 
@@ -155,17 +155,17 @@ def _generate_signing_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
 
 
-async def _connect(place: DemoLocation, emulator: EmulatorControl, services: Services, settings: Settings) -> None:
-    """Connect the webhook, seed what is missing, and say where to go."""
-    await emulator.connect(place.url + WEBHOOK_PATH, settings.webhook_secrets[0])
+async def _connect(location: DemoLocation, emulator: EmulatorControl, services: Services, settings: Settings) -> None:
+    """Connect the webhook, seed what is missing, and print the welcome."""
+    await emulator.connect(location.url + WEBHOOK_PATH, settings.webhook_secrets[0])
     if not await emulator.has_organization(demo_data.ORGANIZATION_SLUG):
         await emulator.seed(demo_data.build_seed())
     await _wait_until_mirrored(services)
-    _print_welcome(place)
+    _print_welcome(location)
 
 
 async def _connect_unless_stopped(serving: asyncio.Task[None], connecting: Coroutine[Any, Any, None]) -> None:
-    """Connect, and give up as soon as the server has stopped: by Ctrl-C or SIGTERM, which it takes."""
+    """Connect, and stop as soon as the server has stopped on Ctrl-C or SIGTERM, which it handles."""
     task = asyncio.create_task(connecting)
     try:
         await asyncio.wait([serving, task], return_when=asyncio.FIRST_COMPLETED)
@@ -177,7 +177,7 @@ async def _connect_unless_stopped(serving: asyncio.Task[None], connecting: Corou
 
 
 async def _wait_until_mirrored(services: Services) -> None:
-    """Wait until the firm has come through the webhooks, then deactivate those who left."""
+    """Wait until the sample data has arrived by webhook, then deactivate the former members."""
     for _ in range(600):
         found = await services.db.read(find_organization, demo_data.ORGANIZATION_SLUG)
         totals = await services.db.read(count_members, found.id) if found else {}
@@ -187,18 +187,18 @@ async def _wait_until_mirrored(services: Services) -> None:
             )
             return
         await asyncio.sleep(0.05)
-    raise DemoError("The firm did not come through the webhooks within 30 s.")
+    raise DemoError("The sample data did not arrive by webhook within 30 s.")
 
 
-def _print_welcome(place: DemoLocation) -> None:
+def _print_welcome(location: DemoLocation) -> None:
     sys.stdout.write(
         f"""
-  instep    {place.url}       Members & Roles of Northwind Law
-  Clerk     {place.emulator_url}       the stand-in: sign in, accept invitations, see what it sent
+  instep    {location.url}       Members & Roles of Northwind Law
+  Clerk     {location.emulator_url}       the emulator: sign in, accept invitations, see sent emails
 
   Sign in as {demo_data.ADMIN_EMAIL} (admin)
           or {demo_data.MEMBER_EMAIL} (member)
-  Keys are in {place.env_file}. Ctrl-C stops both; FRESH=1 starts over.
+  Keys are in {location.env_file}. Ctrl-C stops both; FRESH=1 starts over.
 
 """
     )

@@ -16,7 +16,7 @@ _ADMIN_HANDLES = ("dana.whitfield", "maya.cohen")
 
 
 def build_seed() -> dict[str, Any]:
-    """The firm in the emulator's form: 24 members (two admins), three pending invitations and an expired one."""
+    """Return the seed for the emulator: 24 members (two admins), three pending invitations and an expired one."""
     names = [name for line in _MEMBER_NAMES.splitlines() for name in line.split("|")]
     return {
         "users": [_build_user(name, number) for number, name in enumerate(names)],
@@ -36,7 +36,7 @@ def build_seed() -> dict[str, Any]:
 
 
 def list_deactivated_emails() -> list[str]:
-    """The addresses of those who are members and deactivated in the application."""
+    """Return the emails of members who are deactivated in the application."""
     return [f"{handle}@northwind.example" for handle in DEACTIVATED_HANDLES]
 
 

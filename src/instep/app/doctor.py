@@ -26,18 +26,18 @@ MAX_NAMED_ORGANIZATIONS = 3
 
 
 class DiagnosticResult(Struct, frozen=True):
-    """One thing that was looked at. `text` says what was found and, where it is wrong, what to do."""
+    """Result of one check. `text` says what was found and, for a problem, what to do."""
 
     what: str
     is_good: bool
     text: str
 
 
-NO_ORGANIZATIONS = DiagnosticResult("Admins", True, "no organization is here yet")
+NO_ORGANIZATIONS = DiagnosticResult("Admins", True, "no organizations yet")
 
 
 async def run_diagnostics(settings: Settings) -> list[DiagnosticResult]:
-    """Look at everything, in the order in which it should be mended."""
+    """Run all checks, in the order in which problems should be fixed."""
     clerk = make_clerk(settings)
     try:
         key = await _check_secret_key(settings, clerk)
@@ -70,7 +70,7 @@ def _check_database(settings: Settings) -> list[DiagnosticResult]:
 
 
 def _check_connection_pooler(settings: Settings, db: Database) -> list[DiagnosticResult]:
-    """Look whether a connection pooler stands before PostgreSQL, and whether notices get past it."""
+    """Check for a connection pooler before PostgreSQL, and that notifications bypass it."""
     if db.is_sqlite:
         return []
     listen_url = settings.instep_database_listen_url
@@ -107,14 +107,14 @@ def _check_database_contents(db: Database) -> list[DiagnosticResult]:
         db.write_sync(repository.probe_write, at=now())
     except InstepError as error:
         return [DiagnosticResult("Database", False, f"can be read but not written: {describe_error(error)}")]
-    unsettled = db.read_sync(repository.count_by_state)
+    pending = db.read_sync(repository.count_by_state)
     due = db.read_sync(repository.find_next_due_at)
-    parked = unsettled.get("parked", 0)
+    failed = pending.get("parked", 0)
     late = due is not None and due < now() - HOUR
-    inbox = "deliveries wait for over an hour: is `instep serve` running?" if late else f"{parked} parked"
+    text = "deliveries have waited for over an hour: is `instep serve` running?" if late else f"{failed} failed"
     return [
         DiagnosticResult("Database", True, f"{db.engine.dialect.name}, schema up to date"),
-        DiagnosticResult("Inbox", not (late or parked), inbox),
+        DiagnosticResult("Deliveries", not (late or failed), text),
         _check_last_sync(db.read_sync(list_runs, now=now(), limit=1)),
         _check_search_index(db),
         NO_ORGANIZATIONS
@@ -132,12 +132,12 @@ WEBHOOK_EVENTS = (
 
 
 async def _check_roles(settings: Settings, clerk: ClerkClient) -> DiagnosticResult:
-    """Which roles make an admin, by Clerk's roles and by the settings."""
+    """Report the roles that make an admin, by Clerk's roles and by the settings."""
     what = "Roles"
     try:
         found = await clerk.list_roles()
     except InstepError as error:
-        return DiagnosticResult(what, False, f"Clerk does not say which roles there are: {error}")
+        return DiagnosticResult(what, False, f"Clerk does not list the roles: {error}")
     if not found.roles:
         return DiagnosticResult(what, True, "the instance has no organization roles")
     named = frozenset(settings.instep_admin_roles)
@@ -157,15 +157,15 @@ async def _check_roles(settings: Settings, clerk: ClerkClient) -> DiagnosticResu
 
 
 def _check_last_sync(runs: list[Run]) -> DiagnosticResult:
-    """How the last run ended; one whose process died says that it runs, and is over."""
+    """Report the end of the last run; one whose process died counts as interrupted."""
     if not runs:
         return DiagnosticResult("Sync", True, "no run yet")
     last = runs[0]
     if last.code == "interrupted":
         again = "apply" if last.kind == "first" else last.kind
-        onward = " goes on with it" if last.kind == "first" else ", to start it again"
+        next_step = " resumes it" if last.kind == "first" else " starts it again"
         return DiagnosticResult(
-            "Sync", False, f"the last run ({last.kind}) was interrupted: `instep sync {again}`{onward}"
+            "Sync", False, f"the last run ({last.kind}) was interrupted: `instep sync {again}`{next_step}"
         )
     if last.state in ("failed", "refused"):
         return DiagnosticResult("Sync", False, f"the last run ({last.kind}) {last.state}: {last.reason}")
@@ -185,15 +185,15 @@ def _check_admins(adminless: list[tuple[str, str]]) -> DiagnosticResult:
 
 def _check_search_index(db: Database) -> DiagnosticResult:
     if db.read_sync(deferred_indexes.list_deferred_indexes):
-        words = "slow among many people: some indexes wait for a first sync to be through"
-        return DiagnosticResult("Search", False, f"{words}; if none runs, `instep migrate` makes them")
+        words = "slow among many people: some indexes are deferred until the first sync completes"
+        return DiagnosticResult("Search", False, f"{words}; if none runs, `instep migrate` creates them")
     if db.read_sync(has_search_index):
         return DiagnosticResult("Search", True, "indexed")
     if db.is_sqlite:
         return DiagnosticResult(
             "Search", False, "slow among many people: this SQLite lacks FTS5 with trigrams (3.34 or newer)"
         )
-    how = "let somebody who may run CREATE EXTENSION pg_trgm in this database, then: instep migrate"
+    how = "have a database user with that right run CREATE EXTENSION pg_trgm, then: instep migrate"
     return DiagnosticResult("Search", False, f"slow among many people: {how}")
 
 
@@ -209,7 +209,7 @@ async def _check_secret_key(settings: Settings, clerk: ClerkClient) -> Diagnosti
 
 
 async def _check_instance(settings: Settings, clerk: ClerkClient | None) -> list[DiagnosticResult]:
-    """Look whether the database belongs to the secret key's instance; `clerk` None: the key can't be asked."""
+    """Check that the database belongs to the secret key's instance; `clerk` None: the key does not work."""
     try:
         db = make_db(settings)
     except SettingsError:
@@ -225,7 +225,7 @@ async def _check_instance(settings: Settings, clerk: ClerkClient | None) -> list
 
 
 class _InstanceFacts(Struct, frozen=True, kw_only=True):
-    """What the database has about instances: see inbox.instance. `foreign` counts deliveries of another one."""
+    """Instance ids stored in the database: see mirror.instance_binding. `foreign` counts deliveries of another one."""
 
     bound: str | None
     from_a_delivery: str | None
@@ -255,7 +255,7 @@ def _check_instance_binding(known: _InstanceFacts, theirs: str | None) -> Diagno
         earlier = f"; a delivery had named {known.from_a_delivery}" if known.from_a_delivery else ""
         if theirs is None:
             return DiagnosticResult(
-                what, False, f"not known yet: Clerk must tell it for the secret key{earlier}{waiting}"
+                what, False, f"not known yet: Clerk must report it for the secret key{earlier}{waiting}"
             )
         text = f"{theirs} by the secret key, kept when `instep serve` or `instep work` starts{earlier}{waiting}"
         return DiagnosticResult(what, not known.waiting, text)
@@ -306,7 +306,7 @@ def _check_webhook_secret(settings: Settings) -> DiagnosticResult:
 
 
 async def _check_webhook(settings: Settings, clerk: ClerkClient) -> list[DiagnosticResult]:
-    """Whether deliveries still come while Clerk goes on changing."""
+    """Check that deliveries keep arriving while Clerk changes."""
     try:
         db = make_db(settings)
     except SettingsError:
@@ -314,18 +314,23 @@ async def _check_webhook(settings: Settings, clerk: ClerkClient) -> list[Diagnos
     try:
         if db.read_sync(is_mirror_empty):
             if not await clerk.count_users():
-                return [DiagnosticResult("Webhook", True, "nobody is in Clerk yet, and nobody here")]
+                return [DiagnosticResult("Webhook", True, "no users in Clerk yet, and none here")]
             return [DiagnosticResult("Webhook", False, "nothing was synced yet: run `instep sync apply`")]
-        newest, first = repository.find_newest_applied_at, repository.find_first_received_at
-        fresh = FreshnessMonitor(db=db, source=clerk.make_scanner(), clock=now, newest_event=newest, first_event=first)
-        found = await fresh.look()
-        words = found.words and (found.words if found.is_synced else f"{found.words} Run: instep sync apply")
+        monitor = FreshnessMonitor(
+            db=db,
+            source=clerk.everything(),
+            clock=now,
+            find_newest_event_at=repository.find_newest_applied_at,
+            find_first_event_at=repository.find_first_received_at,
+        )
+        found = await monitor.check()
+        warning = found.warning and (found.warning if found.is_synced else f"{found.warning} Run: instep sync apply")
     except Exception:  # the database's and the key's own lines say why
         return []
     finally:
         db.close()
-    is_well = f"nothing that Clerk changed is missing here; the endpoint subscribes to {WEBHOOK_EVENTS}"
-    return [DiagnosticResult("Webhook", words is None, words or is_well)]
+    text = f"no change in Clerk is missing here; the endpoint subscribes to {WEBHOOK_EVENTS}"
+    return [DiagnosticResult("Webhook", warning is None, warning or text)]
 
 
 def _check_public_url(settings: Settings) -> DiagnosticResult:
@@ -337,5 +342,5 @@ def _check_public_url(settings: Settings) -> DiagnosticResult:
 
 
 def _check_admin_key(settings: Settings) -> DiagnosticResult:
-    text = "set" if settings.instep_admin_key else "not set: no way in while Clerk is down"
+    text = "set" if settings.instep_admin_key else "not set: no sign-in while Clerk is down"
     return DiagnosticResult("INSTEP_ADMIN_KEY", True, text)

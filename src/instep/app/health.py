@@ -23,32 +23,35 @@ from instep.webhooks import repository
 
 log = structlog.get_logger(__name__)
 READINESS_TIMEOUT = 1.5  # seconds that readiness waits for a lock
-METRICS_TIMEOUT = 2.0  # seconds that `/metrics` waits for the database, and then goes on without it
+METRICS_TIMEOUT = 2.0  # seconds for which `/metrics` waits for the database; then it is left out
 MIN_FREE_BYTES = 1024 * 1024  # bytes beside an SQLite file
 
 
 @dataclass
 class ReadinessCheck:
-    """Tells whether this process can keep something, by doing it. Requests that come meanwhile share one write."""
+    """Checks by a write that this process can store data. Concurrent requests share one write."""
 
     db: Database
     clock: Clock
-    _trying: asyncio.Task[None] | None = None
+    _probe: asyncio.Task[None] | None = None
 
     async def check(self) -> None:
-        """Write to the database. Raises DatabaseUnavailableError, also where hardly any room is left beside an SQLite file."""
-        if self._trying is None or self._trying.done():
-            self._trying = asyncio.create_task(self._try())
-        await asyncio.shield(self._trying)
+        """Write to the database.
 
-    async def _try(self) -> None:
+        Raises DatabaseUnavailableError, also where hardly any disk space is left beside an SQLite file.
+        """
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._write_probe())
+        await asyncio.shield(self._probe)
+
+    async def _write_probe(self) -> None:
         require_disk_space(self.db)
         with limit_database_waits(READINESS_TIMEOUT):
             await self.db.write(repository.probe_write, at=self.clock())
 
 
 def require_disk_space(db: Database) -> None:
-    """Raise DatabaseUnavailableError where an SQLite file has no room to grow."""
+    """Raise DatabaseUnavailableError where an SQLite file has no space to grow."""
     path = db.engine.url.database
     if not db.is_sqlite or not path or path == ":memory:":
         return
@@ -61,7 +64,7 @@ def require_disk_space(db: Database) -> None:
 
 
 def make_health_routes(services: Services) -> list[Route]:
-    """Return the routes of `/health/live`, `/health/ready` and `/metrics`; none is part of the REST document."""
+    """Return the routes of `/health/live`, `/health/ready` and `/metrics`; none is part of the OpenAPI document."""
     readiness = ReadinessCheck(services.db, services.clock)
 
     async def live(_: Request) -> Response:
@@ -81,23 +84,24 @@ def make_health_routes(services: Services) -> list[Route]:
                 detail="Send INSTEP_METRICS_KEY as Authorization: Bearer.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        unsettled, fresh = await _count_unsettled_deliveries(services.db), services.syncing.fresh.last
-        text = services.metrics.text(unsettled=unsettled, listeners=services.live.count_listeners(), fresh=fresh)
+        pending, freshness = await _count_pending_deliveries(services.db), services.sync_services.freshness.last
+        live_connections = services.pubsub.listeners()
+        text = services.metrics.text(pending=pending, live_connections=live_connections, freshness=freshness)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     return [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]
 
 
-async def _count_unsettled_deliveries(db: Database) -> dict[str, int] | None:
-    """Deliveries by state; None while the database does not answer."""
+async def _count_pending_deliveries(db: Database) -> dict[str, int] | None:
+    """Return deliveries by state; None while the database does not respond."""
     try:
         with limit_database_waits(METRICS_TIMEOUT):
             async with asyncio.timeout(METRICS_TIMEOUT):
                 return await db.read(repository.count_by_state)
     except (InstepError, TimeoutError) as error:
-        log.warning("metrics_without_database", error=describe_error(error) or "timeout")
+        log.warning("metrics_database_unavailable", error=describe_error(error) or "timeout")
         return None
 
 
-def _is_valid_key(given: str | None, key: SecretStr) -> bool:
-    return secrets.compare_digest((given or "").encode(), key.get_secret_value().encode())
+def _is_valid_key(token: str | None, key: SecretStr) -> bool:
+    return secrets.compare_digest((token or "").encode(), key.get_secret_value().encode())

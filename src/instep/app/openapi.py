@@ -38,7 +38,7 @@ REPLACED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
 def add_problem_responses(document: Json) -> Json:
-    """The document with every failure of every operation as a Problem, also those that any operation can meet."""
+    """Return the document with every failure of every operation as a Problem, including the common ones."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in REPLACED_SCHEMAS:
         schemas.pop(name, None)
@@ -58,7 +58,7 @@ def _describe_failures(responses: Json) -> None:
 
 
 class FieldReference(Struct, frozen=True, kw_only=True):
-    """A parameter, or a part of a body. `where` is path, query, header or body."""
+    """A parameter or a property of a body. `where` is path, query, header or body."""
 
     name: str
     where: str
@@ -68,11 +68,11 @@ class FieldReference(Struct, frozen=True, kw_only=True):
 
 
 class ResponseReference(Struct, frozen=True, kw_only=True):
-    """What may come back. `shape` names a shape of the page, "" where there is none."""
+    """A possible response. `schema_name` names a schema of the page, "" where there is none."""
 
     status: str
     text: str
-    shape: str
+    schema_name: str
 
 
 class OperationReference(Struct, frozen=True, kw_only=True):
@@ -85,11 +85,11 @@ class OperationReference(Struct, frozen=True, kw_only=True):
     text: str
     fields: tuple[FieldReference, ...]
     body: str
-    answers: tuple[ResponseReference, ...]
+    responses: tuple[ResponseReference, ...]
 
 
 class SchemaReference(Struct, frozen=True, kw_only=True):
-    """A named object, as it is sent or answered."""
+    """A named schema of a request or response."""
 
     name: str
     text: str
@@ -97,22 +97,22 @@ class SchemaReference(Struct, frozen=True, kw_only=True):
 
 
 class ApiReference(Struct, frozen=True, kw_only=True):
-    """The whole page: operations by their tag, in the document's order, and the shapes that they name."""
+    """The reference page: operations by tag in document order, and the schemas they use."""
 
     version: str
     text: str
     groups: dict[str, list[OperationReference]]
-    shapes: tuple[SchemaReference, ...]
+    schemas: tuple[SchemaReference, ...]
 
 
 def build_reference(document: Json) -> ApiReference:
-    """The page of an OpenAPI 3.1 document."""
+    """Build the reference page of an OpenAPI 3.1 document."""
     groups: dict[str, list[OperationReference]] = {}
     for path, method, operation in _iterate_operations(document):
         groups.setdefault(operation.get("tags", ["other"])[0], []).append(_build_operation(path, method, operation))
-    shapes = tuple(_build_schema(name, it) for name, it in sorted(document["components"]["schemas"].items()))
+    schemas = tuple(_build_schema(name, it) for name, it in sorted(document["components"]["schemas"].items()))
     info = document["info"]
-    return ApiReference(version=info["version"], text=info.get("description", ""), groups=groups, shapes=shapes)
+    return ApiReference(version=info["version"], text=info.get("description", ""), groups=groups, schemas=schemas)
 
 
 def _iterate_operations(document: Json) -> Iterator[tuple[str, str, Json]]:
@@ -130,27 +130,29 @@ def _build_operation(path: str, method: str, operation: Json) -> OperationRefere
         text=operation.get("description", ""),
         fields=tuple(_build_parameter(it) for it in operation.get("parameters", [])),
         body=_format_type(_find_body_schema(operation.get("requestBody", {}))),
-        answers=tuple(_build_response(status, it) for status, it in sorted(operation["responses"].items())),
+        responses=tuple(_build_response(status, it) for status, it in sorted(operation["responses"].items())),
     )
 
 
-def _build_parameter(it: Json) -> FieldReference:
+def _build_parameter(parameter: Json) -> FieldReference:
     return FieldReference(
-        name=it["name"],
-        where=it["in"],
-        type=_format_type(it["schema"]),
-        text=it.get("description", ""),
-        is_required=it.get("required", False),
+        name=parameter["name"],
+        where=parameter["in"],
+        type=_format_type(parameter["schema"]),
+        text=parameter.get("description", ""),
+        is_required=parameter.get("required", False),
     )
 
 
-def _build_response(status: str, it: Json) -> ResponseReference:
-    return ResponseReference(status=status, text=it.get("description", ""), shape=_format_type(_find_body_schema(it)))
+def _build_response(status: str, response: Json) -> ResponseReference:
+    return ResponseReference(
+        status=status, text=response.get("description", ""), schema_name=_format_type(_find_body_schema(response))
+    )
 
 
-def _find_body_schema(it: Json) -> Json:
-    """The schema of a body; what is described in several forms is described alike."""
-    return next((form.get("schema", {}) for form in it.get("content", {}).values()), {})
+def _find_body_schema(body: Json) -> Json:
+    """Return the schema of a body; all media types of a body have the same."""
+    return next((form.get("schema", {}) for form in body.get("content", {}).values()), {})
 
 
 def _build_schema(name: str, schema: Json) -> SchemaReference:
@@ -165,7 +167,7 @@ def _build_schema(name: str, schema: Json) -> SchemaReference:
 
 
 def _format_type(schema: Json) -> str:
-    """A schema in a few words: `string`, `Member[]`, `"member" | "invitation"`, `integer | null`."""
+    """Format a schema as a short type: `string`, `Member[]`, `"member" | "invitation"`, `integer | null`."""
     if "$ref" in schema:
         return _shorten_name(schema["$ref"].rsplit("/", 1)[-1])
     if "const" in schema:
@@ -181,13 +183,13 @@ def _format_type(schema: Json) -> str:
 
 
 def _format_limits(schema: Json) -> str:
-    """What bounds a number, and what is taken where nothing is said."""
+    """Format the bounds of a number, and the default."""
     low, high, default = (schema.get(name) for name in ("minimum", "maximum", "default"))
     bounds = f" {low} to {high}" if low is not None and high is not None else ""
     return bounds + (f", {default} by default" if default not in (None, "", []) else "")
 
 
 def _shorten_name(name: str) -> str:
-    """A shape's name without the module that FastAPI puts before names used twice, but still another name."""
+    """Remove the module that FastAPI puts before a name used twice; the name stays unique."""
     *path, last = name.split("__")
     return f"{last} ({path[1]})" if len(path) > 1 else last

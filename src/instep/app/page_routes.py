@@ -48,31 +48,31 @@ from instep.webhooks.views import DeliveryAuditView
 def make_palette_search(
     services: Services,
 ) -> Callable[[OrganizationAccess | Principal, str], Awaitable[list[PaletteCommand]]]:
-    """The people that some words mean: of the organization first; for instance admins everyone."""
+    """Create the people search of the command palette: members first; for instance admins all users."""
 
-    async def within(access: OrganizationAccess, text: str) -> dict[str, PaletteCommand]:
-        ask = MemberFilter(limit=MAX_COMMANDS_PER_GROUP, query=text, statuses=frozenset(MEMBER_STATUSES))
-        listed = (await services.members.list_people(access, ask)).rows
-        home = get_organization_path(access)
-        rows = [it for it in listed if isinstance(it, MemberRow)]
+    async def find_members(access: OrganizationAccess, text: str) -> dict[str, PaletteCommand]:
+        member_filter = MemberFilter(limit=MAX_COMMANDS_PER_GROUP, query=text, statuses=frozenset(MEMBER_STATUSES))
+        people = (await services.members.list_people(access, member_filter)).rows
+        path = get_organization_path(access)
+        rows = [it for it in people if isinstance(it, MemberRow)]
         return {
-            it.user_id: _build_person_command(format_member_name(it), it, f"{home}/members/{it.user_id}") for it in rows
+            it.user_id: _build_person_command(format_member_name(it), it, f"{path}/members/{it.user_id}") for it in rows
         }
 
-    async def find(asker: OrganizationAccess | Principal, text: str) -> list[PaletteCommand]:
-        principal = asker.principal if isinstance(asker, OrganizationAccess) else asker
-        found = await within(asker, text) if isinstance(asker, OrganizationAccess) else {}
+    async def find(viewer: OrganizationAccess | Principal, text: str) -> list[PaletteCommand]:
+        principal = viewer.principal if isinstance(viewer, OrganizationAccess) else viewer
+        found = await find_members(viewer, text) if isinstance(viewer, OrganizationAccess) else {}
         if principal.is_instance_admin and len(found) < MAX_COMMANDS_PER_GROUP:
-            users = await services.users.list(principal, UserFilter(limit=MAX_COMMANDS_PER_GROUP, query=text))
-            others = [it.user for it in users.rows if it.user.id not in found]
+            users = await services.users.users.list(principal, UserFilter(limit=MAX_COMMANDS_PER_GROUP, query=text))
+            others = [it.person for it in users.rows if it.person.id not in found]
             found |= {it.id: _build_person_command(it.name, it, f"/users/{it.id}") for it in others}
         return list(found.values())
 
     return find
 
 
-def _build_person_command(name: str, it: MemberRow | UserRow, href: str) -> PaletteCommand:
-    name, email = name or it.email or "", it.email or ""
+def _build_person_command(name: str, person: MemberRow | UserRow, href: str) -> PaletteCommand:
+    name, email = name or person.email or "", person.email or ""
     return PaletteCommand(
         name=name,
         icon="users",
@@ -80,14 +80,14 @@ def _build_person_command(name: str, it: MemberRow | UserRow, href: str) -> Pale
         href=href,
         is_dialog=True,
         avatar="person",
-        image_url=it.image_url,
+        image_url=person.image_url,
     )
 
 
 def make_page_routes(services: Services) -> list[Route]:
-    """Every page, and what pages are made of."""
+    """Return the routes of all console pages and their assets."""
     console = make_page_responder(services)
-    history = OperationAndAuditPages(
+    operations_and_audit = OperationAndAuditPages(
         console=console, db=services.db, operations=make_operations(services), audit=AuditService(services.db)
     )
     return [
@@ -95,55 +95,55 @@ def make_page_routes(services: Services) -> list[Route]:
         *make_invitation_pages(services, console).routes(),
         *make_bulk_member_pages(services, console).routes(),
         *make_member_action_pages(services, console).routes(),
-        *BulkInvitationPages(console, services.invitations, services.bulk_invitations).routes(),
-        *InvitationActionPages(console=console, invitations=services.invitations).routes(),
-        *ApplicationInvitationPages(console=console, applications=services.application_invitations).routes(),
-        *history.routes(),
-        *UserPages(console=console, users=services.users, roles=_get_default_role_names(services)).routes(),
-        *UserDetailPages(console=console, users=services.users).routes(),
-        *ApiKeyPages(console=console, keys=services.keys, names=_make_name_lookup(services)).routes(),
+        *BulkInvitationPages(console=console, desk=services.invitations).routes(),
+        *InvitationActionPages(console=console, desk=services.invitations).routes(),
+        *ApplicationInvitationPages(console=console, applications=services.invitations.applications).routes(),
+        *operations_and_audit.routes(),
+        *UserPages(console=console, profiles=services.users, roles=_get_default_role_names(services)).routes(),
+        *UserDetailPages(console=console, profiles=services.users).routes(),
+        *ApiKeyPages(console=console, keys=services.api_keys, names=_make_name_lookup(services)).routes(),
         *PalettePages(console=console, people=make_palette_search(services)).routes(),
         *make_sync_pages(services, console).routes(),
         *make_delivery_pages(services, console).routes(),
-        *AttentionPages(console=console, listen=services.live.listen).routes(),
+        *AttentionPages(console=console, listen=services.pubsub.listen).routes(),
         *services.sign_in_pages.routes(),
         *services.pages.routes(),
     ]
 
 
 def make_reference_route(services: Services, document: Callable[[], openapi.Json]) -> Route:
-    """GET /docs: the API described, for whoever asks."""
+    """Return the route GET /docs: the API reference, public."""
 
     @cache
-    def made() -> tuple[str, str]:
-        """Return the page, which is the same for everybody, and the nonce in it that each answer replaces."""
+    def render() -> tuple[str, str]:
+        """Return the page, which is the same for everyone, and the nonce that each response replaces."""
         nonce, found = secrets.token_urlsafe(16), openapi.build_reference(document())
         template = services.pages.environment.get_template("app/reference.html")
-        known = {it.name for it in found.shapes}
+        known = {it.name for it in found.schemas}
         return template.render(frame=None, status=200, nonce=nonce, reference=found, known=known), nonce
 
     async def show(_request: Request) -> Response:
-        (text, placeholder), nonce = made(), secrets.token_urlsafe(16)
+        (text, placeholder), nonce = render(), secrets.token_urlsafe(16)
         return HTMLResponse(text.replace(placeholder, nonce), headers=services.pages.policy.headers(nonce))
 
     return Route("/docs", show)
 
 
 def make_page_responder(services: Services) -> PageResponder:
-    """The doors to the pages, and what surrounds them."""
+    """Create the page responder: authentication, layout and notices of the pages."""
 
     async def attention(organization_id: str | None) -> int:
         return await services.db.read(count_operations_needing_attention, organization_id)
 
     async def notices() -> AttentionSummary:
-        parked, fresh = await services.db.read(_read_attention)
-        return AttentionSummary(parked=parked, notice=describe_freshness(fresh, services.pages.words))
+        failed, freshness = await services.db.read(_read_attention)
+        return AttentionSummary(parked=failed, notice=describe_freshness(freshness, services.pages.words))
 
     return PageResponder(
         pages=services.pages,
         principal=services.sign_in_pages.require_principal,
         access=services.sign_in_pages.require_access,
-        organizations=services.gate.list_accesses,
+        organizations=services.authenticator.list_accesses,
         attention=attention,
         notices=notices,
     )
@@ -154,13 +154,18 @@ def _read_attention(conn: Conn) -> tuple[int, Freshness | None]:
 
 
 def make_sync_pages(services: Services, console: PageResponder) -> SyncPages:
-    """The pages of sync."""
-    syncing = services.syncing
-    return SyncPages(console=console, asked=syncing.asked, names=_make_name_lookup(services), every=syncing.every)
+    """Create the sync pages."""
+    sync_services = services.sync_services
+    return SyncPages(
+        console=console,
+        run_queue=sync_services.run_queue,
+        find_names=_make_name_lookup(services),
+        check_interval=sync_services.check_interval,
+    )
 
 
 def make_delivery_pages(services: Services, console: PageResponder) -> DeliveryPages:
-    """The page of deliveries."""
+    """Create the deliveries pages."""
 
     async def people(words: str) -> list[DeliveryPersonMatch]:
         found = await services.db.read(find_people, words, None)
@@ -183,9 +188,9 @@ def make_delivery_pages(services: Services, console: PageResponder) -> DeliveryP
 
 
 def make_member_list_pages(services: Services, console: PageResponder) -> MemberListPages:
-    """The page of the list."""
+    """Create the members page."""
 
-    async def adminless() -> list[tuple[str, str]]:
+    async def find_adminless() -> list[tuple[str, str]]:
         return await services.db.read(find_organizations_without_admin)
 
     return MemberListPages(
@@ -194,13 +199,13 @@ def make_member_list_pages(services: Services, console: PageResponder) -> Member
         list_people=services.members.list_people,
         live=_make_change_listener(services),
         around=_make_row_annotations(services),
-        adminless=adminless,
-        pauses=services.gate.list_deactivation_notices,
+        adminless=find_adminless,
+        pauses=services.authenticator.list_deactivation_notices,
     )
 
 
 def make_member_action_pages(services: Services, console: PageResponder) -> MemberActionPages:
-    """What is done with members from their rows."""
+    """Create the dialogs of member changes."""
     policy = services.settings.instep_deactivation
     return MemberActionPages(
         console=console, members=services.members, roles=_make_role_options(services), policy=policy
@@ -208,12 +213,12 @@ def make_member_action_pages(services: Services, console: PageResponder) -> Memb
 
 
 def make_invitation_pages(services: Services, console: PageResponder) -> InvitationPages:
-    """The pages for inviting."""
-    return InvitationPages(console=console, roles=_make_role_options(services), invitations=services.invitations)
+    """Create the invitation pages."""
+    return InvitationPages(console=console, roles=_make_role_options(services), invite=services.invite)
 
 
 def make_bulk_member_pages(services: Services, console: PageResponder) -> BulkMemberPages:
-    """What is done with many members at once."""
+    """Create the dialogs of bulk member changes."""
 
     def find(conn: Conn, organization_id: str, ids: Sequence[str]) -> dict[str, str]:
         found = {id: find_member(conn, organization_id, id) for id in ids}
@@ -226,7 +231,7 @@ def make_bulk_member_pages(services: Services, console: PageResponder) -> BulkMe
 
 
 def _make_role_options(services: Services) -> Callable[[OrganizationAccess], list[tuple[str, str]]]:
-    """The keys and names of an organization's roles, in the reader's language."""
+    """Return a function that lists an organization's roles: keys and localized names."""
 
     def options(access: OrganizationAccess) -> list[tuple[str, str]]:
         return [(key, services.pages.words.translate(name)) for key, name in access.roles.options]
@@ -235,8 +240,8 @@ def _make_role_options(services: Services) -> Callable[[OrganizationAccess], lis
 
 
 def _get_default_role_names(services: Services) -> dict[str, str]:
-    """The names of the roles that Clerk comes with, for people of several organizations."""
-    return {key: services.pages.words.translate(name) for key, name in DEFAULT_ROLE_NAMES.items()}
+    """Return the names of Clerk's default roles, for users of several organizations."""
+    return {key: services.pages.words.say(name) for key, name in DEFAULT_ROLE_NAMES.items()}
 
 
 def _make_name_lookup(services: Services) -> Callable[[Sequence[str]], Awaitable[dict[str, str]]]:
@@ -247,19 +252,19 @@ def _make_name_lookup(services: Services) -> Callable[[Sequence[str]], Awaitable
 
 
 def _make_row_annotations(services: Services) -> Callable[[OrganizationAccess], Awaitable[RowAnnotations]]:
-    """What else an admin's list tells of its rows, read side by side."""
+    """Return a function that reads the annotations of an admin's list concurrently."""
 
     async def around(access: OrganizationAccess) -> RowAnnotations:
-        lost, cooling, unfinished = await asyncio.gather(
-            services.invitations.list_lost(access.organization_id),
-            services.invitations.list_cooldowns(access),
+        lost, cooldowns, unfinished = await asyncio.gather(
+            services.db.read(list_lost_invitations, access.organization_id),
+            services.invitations.resend.list_cooldowns(access),
             services.db.read(
                 list_operations, states=("open", "attention"), organization_id=access.organization_id, limit=200
             ),
         )
         return RowAnnotations(
             lost=tuple(lost),
-            cooling=cooling,
+            cooling=cooldowns,
             under_way={it.target: it.state for it in unfinished},
         )
 
@@ -267,12 +272,15 @@ def _make_row_annotations(services: Services) -> Callable[[OrganizationAccess], 
 
 
 def _make_change_listener(services: Services) -> Callable[[str], AsyncIterator[str]]:
-    """An organization's news: under our id from the mirror, under Clerk's from its invitations."""
+    """Return a function that listens for an organization's changes.
+
+    The mirror publishes under our id, invitations under Clerk's.
+    """
 
     async def listen(organization_id: str) -> AsyncIterator[str]:
         found = await services.db.read(find_organization, organization_id)
         topics = [organization_id, found.clerk_id] if found and found.clerk_id else [organization_id]
-        async for topic in services.live.listen(*topics):
+        async for topic in services.pubsub.listen(*topics):
             yield topic
 
     return listen

@@ -26,10 +26,10 @@ SHUTDOWN_GRACE = 5
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with a limit of connections that holds from the first moment.
+    """uvicorn with a connection limit that holds from the start.
 
-    It does not raise the signal a second time after it has stopped: what comes after must still run. `listening` are
-    the addresses that it listens on; `on_started` is called with the first of them once connections are accepted.
+    It does not raise the signal again after it has stopped, so that cleanup can run. `listening` are the addresses it
+    listens on; `on_started` is called with the first of them once connections are accepted.
     """
 
     on_started: Callable[[str], None] = staticmethod(lambda _: None)
@@ -41,9 +41,9 @@ class Server(uvicorn.Server):
         self._acceptor: ConnectionAcceptor | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin the application, then accept connections. Ends the process with an error where it can't listen."""
+        """Start the application, then accept connections. Exits with an error where it can't listen."""
         listeners = sockets or open_listeners(self.config.host, self.config.port)
-        await super().startup(sockets=[])  # the application alone: uvicorn listens to none
+        await super().startup(sockets=[])  # the application only: uvicorn gets no sockets
         self.listening = [listener.getsockname()[:2] for listener in listeners]
         at_once = max(self._protocol.limits.connections // ACCEPT_BATCH_DIVISOR, 1)
         self._acceptor = ConnectionAcceptor(listeners, self._make_protocol, self._protocol.make_room, at_once)
@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
             self.on_started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, and end in order what is open."""
+        """Stop accepting, and close open connections gracefully."""
         if self._acceptor is not None:
             self._acceptor.close()
         await super().shutdown(sockets=[])
@@ -62,20 +62,22 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop in order on the first Ctrl-C or SIGTERM, at once on the second."""
-        with _handle_signals(lambda it: self.handle_exit(it, None)):
+        """Stop gracefully on the first Ctrl-C or SIGTERM, immediately on the second."""
+        with _handle_signals(lambda signal_number: self.handle_exit(signal_number, None)):
             yield
 
 
 class PortInUseError(PermanentError):
-    """Somebody else listens there."""
+    """Another process listens on the port."""
 
     def __init__(self, port: int, hint: str) -> None:
-        super().__init__(f"Port {port} is taken. Stop what uses it, or choose another: {hint}", code="port_taken")
+        super().__init__(
+            f"Port {port} is in use. Stop the program that uses it, or choose another: {hint}", code="port_taken"
+        )
 
 
 def require_free_port(host: str, port: int, *, hint: str) -> None:
-    """Raises PortInUseError with the hint; any other trouble of listening is told when it comes."""
+    """Raise PortInUseError with the hint if the port is taken; other errors are raised when listening."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,7 +89,7 @@ def require_free_port(host: str, port: int, *, hint: str) -> None:
 
 
 def make_server(services: Services, *, host: str, port: int) -> Server:
-    """A server of the application, not started."""
+    """Create a server of the application, not started."""
     settings = services.settings
     limits = ConnectionLimits(
         head=settings.instep_header_timeout,
@@ -110,22 +112,22 @@ def make_server(services: Services, *, host: str, port: int) -> Server:
 
 
 async def run_worker_until_stopped(services: Services) -> None:
-    """The worker alone, until Ctrl-C or SIGTERM."""
-    told = asyncio.Event()
-    with _handle_signals(lambda _: told.set()):
+    """Run the worker alone until Ctrl-C or SIGTERM."""
+    stopped = asyncio.Event()
+    with _handle_signals(lambda _: stopped.set()):
         services.start(has_worker=True)
-        await told.wait()
+        await stopped.wait()
     await services.close()
 
 
 @contextlib.contextmanager
 def _handle_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM are handled on the event loop, and by nobody else."""
+    """Handle Ctrl-C and SIGTERM on the event loop within the context."""
     loop = asyncio.get_running_loop()
-    for it in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(it, handle, it)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, handle, signal_number)
     try:
         yield
     finally:
-        for it in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(it)
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(signal_number)

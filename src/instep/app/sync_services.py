@@ -30,39 +30,41 @@ from instep.webhooks.processor import DeliveryProcessor
 
 log = structlog.get_logger(__name__)
 FRESHNESS_INTERVAL = 5 * MINUTE
-MAX_CHECK_POLL = 10 * MINUTE
+SWITCH_INTERVAL = 0.0005  # seconds; the interpreter's default is ten times that
+GC_THRESHOLD = 50_000  # allocations between collections: a page of results is thousands of objects without a cycle
 
 
 @dataclass(frozen=True)
 class SyncServices:
-    """Sync, what a page asked of it, and the freshness of the webhook."""
+    """Sync, its request queue, the freshness monitor and the delivery processor."""
 
     sync: SyncService
-    asked: RunQueue
-    fresh: FreshnessMonitor
-    work: DeliveryProcessor
-    every: int
-    roles: RoleReader
+    run_queue: RunQueue
+    freshness: FreshnessMonitor
+    delivery_processor: DeliveryProcessor
+    check_interval: int
+    role_reader: RoleReader
 
     def periodic_tasks(self) -> tuple[PeriodicTask, ...]:
-        """What every process does for itself: the instance of the secret key, the look at the webhook, the roles."""
+        """Return the periodic tasks of every process: instance binding, freshness check and roles."""
         return (
-            PeriodicTask("instance", FRESHNESS_INTERVAL / SECOND, self.work.instance_binder.verify, first=0.0),
+            PeriodicTask(
+                "instance", FRESHNESS_INTERVAL / SECOND, self.delivery_processor.instance_binder.verify, first=0.0
+            ),
             PeriodicTask("freshness", FRESHNESS_INTERVAL / SECOND, self.check_freshness),
-            PeriodicTask("check", _get_check_poll_seconds(self.every), self.check_when_due),
-            PeriodicTask("roles", FRESHNESS_INTERVAL / SECOND, self.roles.read_when_due, first=1.0),
+            PeriodicTask("roles", FRESHNESS_INTERVAL / SECOND, self.role_reader.read_when_due, first=1.0),
         )
 
     async def check_when_due(self) -> None:
-        """What a first sync left undone; then the check on the timer, unless somebody made one within the time."""
-        if not await self.sync.db.read(repository.is_lease_held, now=self.sync.clock()):
+        """Create indexes that a backfill left deferred; then check, unless there was a check within the interval."""
+        if not await self.sync.db.read(repository.is_lease_taken, now=self.sync.clock()):
             await create_deferred_indexes(self.sync.db)
         now = self.sync.clock()
         last = await self.sync.db.read(_find_last_check_at, now=now)
-        if not self.every or (last is not None and is_recent(last, now, self.every)):
+        if not self.check_interval or (last is not None and is_recent(last, now, self.check_interval)):
             return
-        if await self.sync.is_empty():
-            return  # before the first sync everything would differ
+        if await self.sync.needs_backfill():
+            return  # before the first sync everything differs
         try:
             run = await self.sync.check(actor="system")
         except SyncBusyError:
@@ -70,10 +72,15 @@ class SyncServices:
         log.info("sync_checked", run=run.id, differences=run.differences, counts=run.counts)
 
     async def check_freshness(self) -> None:
-        """The look at the webhook's freshness."""
-        found = await self.fresh.look()
-        if found.words:
-            log.warning("webhook_quiet", behind=found.behind, newest_event_at=found.newest_event_at, words=found.words)
+        """Check the webhook freshness, and log a warning."""
+        found = await self.freshness.check()
+        if found.warning:
+            log.warning(
+                "webhook_events_missing",
+                behind=found.behind,
+                newest_event_at=found.newest_event_at,
+                warning=found.warning,
+            )
 
 
 def _get_check_poll_seconds(every: int) -> float:
@@ -85,68 +92,78 @@ def _get_check_poll_seconds(every: int) -> float:
 
 
 def make_sync_services(
-    settings: Settings, db: Database, clerk: ClerkClient, clock: Clock, touched: Callable[[set[str]], None]
+    settings: Settings, db: Database, clerk: ClerkClient, clock: Clock, publish: Callable[[set[str]], None]
 ) -> SyncServices:
-    """Put it together. Raises SettingsError."""
-    everything, policy = clerk.make_scanner(), make_ownership_policy(settings)
-    newest = webhooks_repository.find_newest_applied_at
+    """Build the services of sync. Raises SettingsError."""
+    source, policy = clerk.everything(), make_ownership_policy(settings)
+    find_newest_event_at = webhooks_repository.find_newest_applied_at
     roles = RoleReader(db=db, source=clerk, clock=clock)
     sync = SyncService(
         db=db,
-        source=everything,
-        writes=ClerkWriter(clerk),
+        source=source,
+        writer=ClerkWriter(clerk),
         clock=clock,
         policy=policy,
-        instance=find_bound_instance,
-        bind=bind_instance,
-        rebound_at=find_rebound_at,
-        newest_event=newest,
-        touched=touched,
-        news=lambda: touched({SYNC_TOPIC}),
+        find_bound_instance=find_bound_instance,
+        bind_instance=bind_instance,
+        find_rebound_at=find_rebound_at,
+        find_newest_event_at=find_newest_event_at,
+        on_organizations_changed=publish,
+        on_run_changed=lambda: publish({SYNC_TOPIC}),
         roles=roles,
     )
-    fresh = FreshnessMonitor(
+    freshness = FreshnessMonitor(
         db=db,
-        source=everything,
+        source=source,
         clock=clock,
-        newest_event=newest,
-        first_event=webhooks_repository.find_first_received_at,
+        find_newest_event_at=find_newest_event_at,
+        find_first_event_at=webhooks_repository.find_first_received_at,
         policy=policy,
-        news=lambda: touched({ATTENTION, SYNC_TOPIC}),
+        on_change=lambda: publish({ATTENTION, SYNC_TOPIC}),
     )
-    work = DeliveryProcessor(
+    processor = DeliveryProcessor(
         db=db,
         directory=clerk,
         read=parsing.parse_webhook,
-        told=lambda worked: touched(worked.touched),
+        told=lambda result: publish(result.touched),
         clock=clock,
         read_roles=roles.read,
     )
     return SyncServices(
-        sync, RunQueue(sync, _make_freshness_check(fresh)), fresh, work, settings.instep_sync_every * MINUTE, roles
+        sync=sync,
+        run_queue=RunQueue(sync, _make_freshness_check(freshness)),
+        freshness=freshness,
+        delivery_processor=processor,
+        check_interval=settings.instep_sync_every * MINUTE,
+        role_reader=roles,
     )
 
 
-def _make_freshness_check(fresh: FreshnessMonitor) -> Callable[[], Awaitable[None]]:
-    """After a run of somebody's, the webhook is looked at again: the notice may go."""
+def _make_freshness_check(freshness: FreshnessMonitor) -> Callable[[], Awaitable[None]]:
+    """Return a freshness check that runs after each requested run, so that an outdated warning disappears."""
 
-    async def look() -> None:
+    async def check() -> None:
         try:
-            await fresh.look()
+            await freshness.check()
         except InstepError as error:
-            log.warning("webhook_not_looked_at", error=describe_error(error))
+            log.warning("freshness_check_failed", error=describe_error(error))
 
-    return look
+    return check
 
 
 @asynccontextmanager
 async def open_sync_services() -> AsyncIterator[SyncServices]:
-    """Sync alone, from the settings, for commands that need nothing else. Raises SettingsError, SchemaOutdatedError."""
+    """Open the services of sync from the settings, for commands that need nothing else.
+
+    Raises SettingsError, SchemaOutdatedError.
+    """
     settings = load_settings()
-    held = settings.clerk_secret_key
+    secret_key = settings.clerk_secret_key
     db = make_db(settings)
     pacer = make_clerk_rate_limiter(settings)
-    clerk = ClerkClient(held.get_secret_value() if held else None, api_url=settings.clerk_api_url, rate_limiter=pacer)
+    clerk = ClerkClient(
+        secret_key.get_secret_value() if secret_key else None, api_url=settings.clerk_api_url, pacer=pacer
+    )
     try:
         check_schema(db.engine)
         yield make_sync_services(settings, db, clerk, now, lambda _: None)
@@ -156,22 +173,16 @@ async def open_sync_services() -> AsyncIterator[SyncServices]:
 
 
 def _find_last_check_at(conn: Conn, *, now: int) -> int | None:
-    last = repository.list_stored_runs(conn, kinds=["check", "plan"], limit=1, now=now)
+    last = repository.list_stored_runs(conn, kinds=["check", "plan"], limit=1, as_of=now)
     return last[0].started_at if last else None
-
-
-SWITCH_INTERVAL = 0.0005  # seconds; the interpreter's own is ten times that
-GC_THRESHOLD = (
-    50_000  # objects made until the garbage collector looks: a page of answers is thousands, and none is a cycle
-)
 
 
 @contextmanager
 def tune_interpreter() -> Iterator[None]:
-    """Give threads quick turns while everything is read on one and written on another.
+    """Shorten thread switches and delay garbage collection while one thread reads and another writes.
 
-    A thread that comes back from a statement waits for the interpreter as long as the other one's turn lasts: 5 ms are
-    longer than most statements. What was made before is left out of what the garbage collector looks through.
+    A thread that returns from a statement waits for the interpreter until the other thread's switch interval ends: 5 ms
+    is longer than most statements. Existing objects are excluded from garbage collection.
     """
     before, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(SWITCH_INTERVAL)

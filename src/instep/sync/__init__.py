@@ -1,1 +1,1 @@
-"""Everything at once: what differs between Clerk and the mirror, a plan to mend it, and the first sync."""
+"""Sync: compare Clerk with the mirror, plan and apply repairs, and import everything for the first time."""

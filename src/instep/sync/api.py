@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from instep.auth.principal import Principal
+from instep.core.i18n import lazy_gettext
 from instep.core.request_limits import InputLimitRouter
 from instep.sync import repository
 from instep.sync.jobs import FreshnessMonitor
@@ -16,19 +17,21 @@ from instep.sync.repository import find_run, list_runs
 from instep.sync.service import SyncService
 
 AdminResolver = Callable[[Request], Awaitable[Principal | Response]]
-AfterQuery = Annotated[int, Query(ge=0, lt=2**31, description="The number of the last finding of the page before.")]
-LimitQuery = Annotated[int, Query(ge=1, le=500)]
+AfterQuery = Annotated[
+    int, Query(ge=0, lt=2**31, description="Number of the last finding of the previous page; 0 for the first page.")
+]
+LimitQuery = Annotated[int, Query(ge=1, le=500, description="Maximum number of findings.")]
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"description": "Nobody is signed in."},
-    403: {"description": "The key may only read, or the request came from another site."},
-    404: {"description": "No such plan, or not an instance admin."},
-    409: {"description": "Refused as a whole (`not_whole`, `fuse`, `wrong_instance`, `plan_expired`, ...)."},
-    503: {"description": "Another sync is under way, or Clerk or the database did not answer."},
+    401: {"description": "Not signed in."},
+    403: {"description": "The API key is read-only, or the request came from another site."},
+    404: {"description": "No such plan, or the caller is not an instance admin."},
+    409: {"description": "The run was refused (`not_whole`, `fuse`, `wrong_instance`, `plan_expired`, ...)."},
+    503: {"description": "Another sync is running, or Clerk or the database did not respond."},
 }
 
 
 class SyncRun(BaseModel):
-    """A run. `counts`: findings by kind, or what was done; `totals`: what Clerk said there is, and what was read."""
+    """A run. `counts`: findings by kind, or rows by result; `totals`: numbers in Clerk and numbers fetched."""
 
     id: str
     kind: str
@@ -47,7 +50,7 @@ class SyncRun(BaseModel):
 
 
 class SyncDifference(BaseModel):
-    """One field with both values, and the side whose word counts."""
+    """One field with the value on each side. `belongs_to` is the side that is the source of truth."""
 
     field: str
     clerk: Any
@@ -56,7 +59,7 @@ class SyncDifference(BaseModel):
 
 
 class SyncFinding(BaseModel):
-    """One row that is not the same on both sides; `mend` is where it is mended, null where a person has to look."""
+    """One row that differs, and the side on which it is fixed (null: it needs manual review)."""
 
     number: int
     kind: str
@@ -74,7 +77,7 @@ class SyncFinding(BaseModel):
 
 
 class SyncFindingList(BaseModel):
-    """A run and a page of what it found; `next` is the `after` of the next page."""
+    """A run and a page of its findings; `next` is the `after` of the next page."""
 
     run: SyncRun
     findings: list[SyncFinding]
@@ -82,7 +85,7 @@ class SyncFindingList(BaseModel):
 
 
 class WebhookFreshness(BaseModel):
-    """How the webhook stood when it was last looked at."""
+    """Result of the last webhook freshness check. `behind` counts users whose change in Clerk is missing here."""
 
     looked_at: str
     newest_event_at: str | None
@@ -91,14 +94,14 @@ class WebhookFreshness(BaseModel):
 
 
 class SyncStatus(BaseModel):
-    """The last runs, newest first."""
+    """The last runs, newest first, and the webhook freshness."""
 
     runs: list[SyncRun]
     freshness: WebhookFreshness | None
 
 
 class CreatePlanRequest(BaseModel):
-    """How many deletions of each kind are allowed; null: the greater of 10 and 1 %."""
+    """Number of deletions of each kind that are allowed; null: the greater of 10 and 1 %."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -106,7 +109,7 @@ class CreatePlanRequest(BaseModel):
 
 
 class ApplyPlanRequest(BaseModel):
-    """The numbers of the rows to apply; null: all. `allow_gone` as for the plan, in its place."""
+    """Numbers of the rows to apply; null: all. `allow_gone` overrides the plan's own."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -114,74 +117,86 @@ class ApplyPlanRequest(BaseModel):
     allow_gone: Annotated[int | None, Field(ge=0)] = None
 
 
-def make_router(*, admin: AdminResolver, sync: SyncService, fresh: FreshnessMonitor) -> APIRouter:
-    """The routes. `admin` answers 401, 403 and 404 by itself."""
+def make_router(*, admin: AdminResolver, sync: SyncService, freshness: FreshnessMonitor) -> APIRouter:
+    """Create the routes. `admin` returns the instance admin, or the response 401, 403 or 404."""
     router = InputLimitRouter(prefix="/v1/sync", tags=["sync"], responses=ERROR_RESPONSES)
-    _add_read_routes(router, admin, sync, fresh)
+    _add_read_routes(router, admin, sync, freshness)
     _add_run_routes(router, admin, sync)
     return router
 
 
-def _add_read_routes(router: APIRouter, admin: AdminResolver, sync: SyncService, fresh: FreshnessMonitor) -> None:
-    @router.get("", response_model=SyncStatus, summary="The last runs", operation_id="get_sync")
-    async def status(request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Any:
-        """And whether the webhook has gone quiet."""
-        who = await admin(request)
-        if isinstance(who, Response):
-            return who
+def _add_read_routes(router: APIRouter, admin: AdminResolver, sync: SyncService, freshness: FreshnessMonitor) -> None:
+    @router.get("", response_model=SyncStatus, summary="Get the sync status", operation_id="getSyncStatus")
+    async def get_sync_status(request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Any:
+        """Return the last runs and the result of the last webhook freshness check."""
+        principal = await admin(request)
+        if isinstance(principal, Response):
+            return principal
         runs = await sync.db.read(list_runs, now=sync.clock(), limit=limit)
-        return {"runs": [run_to_dict(it) for it in runs], "freshness": freshness_to_dict(fresh.last)}
+        return {"runs": [run_to_dict(it) for it in runs], "freshness": freshness_to_dict(freshness.last)}
 
-    @router.get("/plans/{id}", response_model=SyncFindingList, summary="A plan", operation_id="get_plan")
-    async def plan(request: Request, id: str, after: AfterQuery = 0, limit: LimitQuery = 100) -> Any:
-        """What it would change, and what became of each row."""
-        who = await admin(request)
-        if isinstance(who, Response):
-            return who
-        found = await sync.db.read(find_run, id, now=sync.clock())
+    @router.get("/plans/{plan_id}", response_model=SyncFindingList, summary="Get a plan", operation_id="getPlan")
+    async def get_plan(request: Request, plan_id: str, after: AfterQuery = 0, limit: LimitQuery = 100) -> Any:
+        """Return the changes of a plan and, once it was applied, the outcome of each row."""
+        principal = await admin(request)
+        if isinstance(principal, Response):
+            return principal
+        found = await sync.db.read(find_run, plan_id, now=sync.clock())
         if found is None or found.kind not in ("plan", "check"):
-            raise SyncRefusedError("There is no such plan.", code="no_plan", status=404)
+            raise SyncRefusedError(lazy_gettext("Plan not found."), code="no_plan", status=404)
         return await _load_findings(sync, found, after, limit)
 
 
 def _add_run_routes(router: APIRouter, admin: AdminResolver, sync: SyncService) -> None:
-    @router.post("/check", response_model=SyncFindingList, summary="What differs", operation_id="check_sync")
-    async def check(request: Request, limit: LimitQuery = 100) -> Any:
-        """Reads everything on both sides and compares the contents; changes nothing, and reports however much it is."""
-        who = await admin(request)
-        if isinstance(who, Response):
-            return who
-        return await _load_findings(sync, await sync.check(actor=who.id), 0, limit)
+    @router.post(
+        "/check",
+        response_model=SyncFindingList,
+        summary="Check for differences",
+        operation_id="checkSync",
+    )
+    async def check_sync(request: Request, limit: LimitQuery = 100) -> Any:
+        """Read everything on both sides and compare the contents. Changes nothing; reports every difference."""
+        principal = await admin(request)
+        if isinstance(principal, Response):
+            return principal
+        return await _load_findings(sync, await sync.check(actor=principal.id), 0, limit)
 
-    @router.post("/plans", response_model=SyncFindingList, status_code=201, summary="Plan", operation_id="make_plan")
-    async def make_plan(request: Request, body: CreatePlanRequest | None = None, limit: LimitQuery = 100) -> Any:
-        """Keeps what would be changed, sealed by a hash and good for 15 minutes.
+    @router.post(
+        "/plans",
+        response_model=SyncFindingList,
+        status_code=201,
+        summary="Create a plan",
+        operation_id="createPlan",
+    )
+    async def create_plan(request: Request, body: CreatePlanRequest | None = None, limit: LimitQuery = 100) -> Any:
+        """Store the changes that would be applied, sealed by a hash and valid for 15 minutes.
 
-        One that would delete more than is allowed is made as well; its run has the code `fuse`, and applying it is
+        A plan with more deletions than allowed is created as well; its run has the code `fuse`, and applying it is
         refused.
         """
-        who = await admin(request)
-        if isinstance(who, Response):
-            return who
+        principal = await admin(request)
+        if isinstance(principal, Response):
+            return principal
         allowed = body.allow_gone if body else None
-        return await _load_findings(sync, await sync.plan(actor=who.id, allow_gone=allowed), 0, limit)
+        return await _load_findings(sync, await sync.plan(actor=principal.id, allow_gone=allowed), 0, limit)
 
-    @router.post("/plans/{id}/apply", response_model=SyncRun, summary="Apply a plan", operation_id="apply_plan")
-    async def apply(request: Request, id: str, body: ApplyPlanRequest | None = None) -> Any:
-        """All rows or the chosen ones; each is looked at again, and what changed meanwhile is skipped and said."""
-        who = await admin(request)
-        if isinstance(who, Response):
-            return who
-        wish = body or ApplyPlanRequest()
-        return run_to_dict(await sync.apply(id, actor=who.id, chosen=wish.rows, allow_gone=wish.allow_gone))
+    @router.post("/plans/{plan_id}/apply", response_model=SyncRun, summary="Apply a plan", operation_id="applyPlan")
+    async def apply_plan(request: Request, plan_id: str, body: ApplyPlanRequest | None = None) -> Any:
+        """Apply all rows of a plan, or the chosen ones. Each row is checked again; one that changed is skipped."""
+        principal = await admin(request)
+        if isinstance(principal, Response):
+            return principal
+        wanted = body or ApplyPlanRequest()
+        applied = await sync.apply(plan_id, actor=principal.id, chosen=wanted.rows, allow_gone=wanted.allow_gone)
+        return run_to_dict(applied)
 
 
 async def _load_findings(sync: SyncService, run: Run, after: int, limit: int) -> dict[str, Any]:
     rows = await sync.db.read(repository.list_findings, run.id, after=after, limit=limit + 1)
-    more = len(rows) > limit
+    has_more = len(rows) > limit
     rows = rows[:limit]
     return {
         "run": run_to_dict(run),
         "findings": [finding_to_dict(it) for it in rows],
-        "next": rows[-1].number if more else None,
+        "next": rows[-1].number if has_more else None,
     }

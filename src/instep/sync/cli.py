@@ -16,72 +16,88 @@ from instep.app.sync_services import SyncServices, open_sync_services, tune_inte
 from instep.core.clock import to_iso
 from instep.core.errors import InstepError, describe_error
 from instep.domain.models import ENTITY_KINDS, EntityKind
-from instep.sync import models, repository
-from instep.sync.models import Run, SyncRefusedError, finding_to_dict, run_to_dict
+from instep.sync import repository
+from instep.sync.models import (
+    FindingRow,
+    ProgressCallback,
+    Run,
+    SyncProgress,
+    SyncRefusedError,
+    finding_to_dict,
+    run_to_dict,
+)
 from instep.sync.repository import list_runs
 from instep.sync.service import SyncService
 from instep.webhooks.filters import DeliveryFilter
 from instep.webhooks.service import DeliveryService
 
 app = typer.Typer()
-sync = typer.Typer(no_args_is_help=True, help="Compare everything with Clerk, and mend what differs.")
-
-
+sync = typer.Typer(no_args_is_help=True, help="Compare everything in Clerk with the database, and fix the differences.")
 app.add_typer(sync, name="sync")
 
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AllowGone = Annotated[int | None, typer.Option(min=0, help="Allow up to this many deletions of each kind.")]
 EXIT_DIFFERENCES, EXIT_REFUSED = 2, 3
 MAX_PRINTED_ROWS = 50
 ACTOR = "cli"
+RunResult = tuple[Run, list[FindingRow]]
+SyncCommand = Callable[[SyncService, ProgressCallback], Coroutine[Any, Any, RunResult]]
 
 
 @sync.command()
 def check(as_json: AsJson = False) -> None:
-    """Say what differs between Clerk and the database, however much it is; change nothing."""
-    run, rows = _run_or_refuse(lambda sync, told: _load_run_with_findings(sync, sync.check(actor=ACTOR, told=told)))
-    _print_run(run, rows, as_json)
-    raise typer.Exit(EXIT_DIFFERENCES if run.differences else 0)
+    """Report every difference between Clerk and the database; change nothing."""
+
+    async def run(sync: SyncService, on_progress: ProgressCallback) -> RunResult:
+        ended = await sync.check(actor=ACTOR, on_progress=on_progress)
+        return ended, await _list_findings(sync, ended.id)
+
+    ended, rows = _run_or_refuse(run)
+    _print_run(ended, rows, as_json)
+    raise typer.Exit(EXIT_DIFFERENCES if ended.differences else 0)
 
 
 @sync.command()
 def plan(
     out: Annotated[Path | None, typer.Option(help="Write the plan to this file, as JSON.")] = None,
-    allow_gone: Annotated[int | None, typer.Option(min=0, help="Allow so many deletions of each kind.")] = None,
+    allow_gone: AllowGone = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep what would be changed, with the reasons; good for 15 minutes."""
-    run, rows = _run_or_refuse(
-        lambda sync, told: _load_run_with_findings(sync, sync.plan(actor=ACTOR, allow_gone=allow_gone, told=told))
-    )
+    """Create a plan: the changes that would be applied, with reasons. It is valid for 15 minutes."""
+
+    async def run(sync: SyncService, on_progress: ProgressCallback) -> RunResult:
+        ended = await sync.plan(actor=ACTOR, allow_gone=allow_gone, on_progress=on_progress)
+        return ended, await _list_findings(sync, ended.id)
+
+    ended, rows = _run_or_refuse(run)
     if out is not None:
-        everything = {"plan": run_to_dict(run), "findings": [finding_to_dict(it) for it in rows]}
+        everything = {"plan": run_to_dict(ended), "findings": [finding_to_dict(it) for it in rows]}
         out.write_bytes(msgspec.json.format(msgspec.json.encode(everything)) + b"\n")
-    _print_run(run, rows, as_json)
+    _print_run(ended, rows, as_json)
     if not as_json:
-        typer.echo(f"Plan {run.id}, good until {to_iso(run.expires_at)}. Apply it: instep sync apply {run.id}")
-        if run.code == "fuse":
-            typer.echo(f"As it is, that is refused: {run.reason}")
-    raise typer.Exit(EXIT_DIFFERENCES if run.differences else 0)
+        typer.echo(f"Plan {ended.id}, valid until {to_iso(ended.expires_at)}. Apply it: instep sync apply {ended.id}")
+        if ended.code == "fuse":
+            typer.echo(f"It can't be applied as it is: {ended.reason}")
+    raise typer.Exit(EXIT_DIFFERENCES if ended.differences else 0)
 
 
 @sync.command()
 def apply(
-    plan: Annotated[str | None, typer.Argument(help="A plan's id; without one, a plan is made and applied.")] = None,
-    first: Annotated[bool, typer.Option("--first", help="Take everything in at once; deletes nothing.")] = False,
+    plan: Annotated[str | None, typer.Argument(help="Plan id. Without it a plan is created and applied.")] = None,
+    first: Annotated[bool, typer.Option("--first", help="Import everything in bulk; deletes nothing.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="With --first: user, organization, membership.")] = None,
-    rows: Annotated[list[int] | None, typer.Option("--row", help="Only this row of the plan; can be repeated.")] = None,
-    allow_gone: Annotated[int | None, typer.Option(min=0, help="Allow so many deletions of each kind.")] = None,
+    rows: Annotated[list[int] | None, typer.Option("--row", help="Apply only this row. Can be repeated.")] = None,
+    allow_gone: AllowGone = None,
     as_json: AsJson = False,
 ) -> None:
-    """Mend what differs. On an empty database: the first sync, which goes on where it was stopped."""
+    """Fix the differences. On an empty database run the first sync, which resumes where it was interrupted."""
     kinds = _parse_kinds(only)
 
-    async def run(sync: SyncService, told: models.ProgressCallback) -> tuple[Run, list[models.FindingRow]]:
-        if plan is None and (first or await sync.is_empty()):
-            return await sync.first(actor=ACTOR, kinds=kinds, told=told), []
-        plan_id = plan or (await sync.plan(actor=ACTOR, allow_gone=allow_gone, told=told)).id
-        applied = await sync.apply(plan_id, actor=ACTOR, chosen=rows, allow_gone=allow_gone, told=told)
+    async def run(sync: SyncService, on_progress: ProgressCallback) -> RunResult:
+        if plan is None and (first or await sync.needs_backfill()):
+            return await sync.backfill(actor=ACTOR, kinds=kinds, on_progress=on_progress), []
+        plan_id = plan or (await sync.plan(actor=ACTOR, allow_gone=allow_gone, on_progress=on_progress)).id
+        applied = await sync.apply(plan_id, actor=ACTOR, chosen=rows, allow_gone=allow_gone, on_progress=on_progress)
         left = [it for it in await _list_findings(sync, plan_id) if it.outcome != "applied"]
         return applied, [it for it in left if rows is None or it.number in rows]
 
@@ -92,10 +108,10 @@ def apply(
 
 @sync.command()
 def changed(as_json: AsJson = False) -> None:
-    """Take in the users whom Clerk changed since the newest webhook that was applied."""
+    """Apply the users that Clerk changed since the newest applied webhook."""
 
-    async def run(sync: SyncService, _: models.ProgressCallback) -> tuple[Run, list[models.FindingRow]]:
-        return await sync.changed(actor=ACTOR), []
+    async def run(sync: SyncService, _: ProgressCallback) -> RunResult:
+        return await sync.apply_recent_changes(actor=ACTOR), []
 
     ended, _ = _run_or_refuse(run)
     _print_run(ended, [], as_json)
@@ -103,102 +119,102 @@ def changed(as_json: AsJson = False) -> None:
 
 @sync.command()
 def status(as_json: AsJson = False) -> None:
-    """The last runs, and whether the webhook has gone quiet."""
+    """Show the last runs, and a warning if webhooks are missing."""
 
-    async def run(syncing: SyncServices) -> tuple[list[Run], str | None]:
-        fresh = await syncing.fresh.look()
-        return await syncing.sync.db.read(list_runs, now=syncing.sync.clock(), limit=10), fresh.words
+    async def run(sync_services: SyncServices) -> tuple[list[Run], str | None]:
+        freshness = await sync_services.freshness.check()
+        sync = sync_services.sync
+        return await sync.db.read(list_runs, now=sync.clock(), limit=10), freshness.warning
 
-    runs, words = _with_syncing(run)
+    runs, warning = _run_with_sync_services(run)
     if as_json:
-        _print_json({"runs": [run_to_dict(it) for it in runs], "warning": words})
+        _print_json({"runs": [run_to_dict(it) for it in runs], "warning": warning})
         return
-    table = Table("Run", "What", "State", "Started", "By", "Found or done")
+    table = Table("Run", "Kind", "State", "Started", "By", "Result")
     for it in runs:
         table.add_row(it.id, it.kind, it.state, to_iso(it.started_at), it.actor, it.reason or _format_counts(it.counts))
     Console().print(table)
-    if words:
-        Console(stderr=True).print(f"Warning: {words}")
+    if warning:
+        Console(stderr=True).print(f"Warning: {warning}")
 
 
 @app.command()
 def deliveries(
-    parked: Annotated[bool, typer.Option("--parked", help="Only those that need a person.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    failed: Annotated[bool, typer.Option("--parked", help="List only failed deliveries.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of deliveries.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """What Clerk sent, newest first: what it did, and how often it was tried."""
-    wanted = DeliveryFilter(states=("parked",) if parked else ())
-    found = _with_syncing(lambda syncing: _make_delivery_service(syncing).list(wanted, limit=limit))
+    """List webhook deliveries, newest first, with their attempts and result."""
+    wanted = DeliveryFilter(states=("parked",) if failed else ())
+    found = _run_with_sync_services(
+        lambda sync_services: _make_delivery_service(sync_services).list(wanted, limit=limit)
+    )
     if as_json:
         _print_json([msgspec.to_builtins(it) for it in found.rows])
         return
-    table = Table("Delivery", "What", "Received", "State", "Tries", "What it did")
+    table = Table("Delivery", "Type", "Received", "State", "Attempts", "Result")
     for it in found.rows:
         table.add_row(it.id, it.type, to_iso(it.received_at), it.state, str(it.attempts), it.outcome or "")
     Console().print(table)
 
 
 @app.command()
-def replay(id: Annotated[str, typer.Argument(metavar="DELIVERY")], as_json: AsJson = False) -> None:
-    """Have a delivery worked once more; it touches nothing but the mirror."""
+def replay(
+    delivery_id: Annotated[str, typer.Argument(metavar="DELIVERY", help="Delivery id (svix-id).")],
+    as_json: AsJson = False,
+) -> None:
+    """Process a webhook delivery again. Only the mirror is changed."""
 
-    async def run(syncing: SyncServices) -> Any:
-        flow = _make_delivery_service(syncing)
-        await flow.replay(id, actor=ACTOR)
-        while await syncing.work.run_once():
+    async def run(sync_services: SyncServices) -> Any:
+        service = _make_delivery_service(sync_services)
+        await service.replay(delivery_id, actor=ACTOR)
+        while await sync_services.delivery_processor.run_once():
             pass
-        return await flow.get(id)
+        return await service.get(delivery_id)
 
-    found = _with_syncing(run)
+    found = _run_with_sync_services(run)
     if as_json:
         _print_json(msgspec.to_builtins(found))
     else:
         typer.echo(f"{found.state}: {found.outcome}")
 
 
-SyncCommand = Callable[[SyncService, models.ProgressCallback], Coroutine[Any, Any, tuple[Run, list[models.FindingRow]]]]
+def _run_with_sync_services(use: Callable[[SyncServices], Coroutine[Any, Any, Any]]) -> Any:
+    """Run with the services of sync, built from the settings, and close them.
 
-
-def _with_syncing(use: Callable[[SyncServices], Coroutine[Any, Any, Any]]) -> Any:
-    """Run something with what sync needs, made from the settings, and close it. The rest of instep stays out: a
-    command that begins at once is half of a quick sync."""
+    The rest of instep is not imported: start-up is half of the time of a short sync.
+    """
 
     async def run() -> Any:
-        async with open_sync_services() as syncing:
-            return await use(syncing)
+        async with open_sync_services() as sync_services:
+            return await use(sync_services)
 
     return asyncio.run(run())
 
 
-def _run_or_refuse(use: SyncCommand) -> tuple[Run, list[models.FindingRow]]:
-    """Run it with a progress bar; a refusal is exit 3, with its reason."""
+def _run_or_refuse(command: SyncCommand) -> RunResult:
+    """Run with a progress bar; a refusal prints its reason and exits with 3."""
     with _ProgressBar() as bar, tune_interpreter():
         try:
-            found: tuple[Run, list[models.FindingRow]] = _with_syncing(lambda syncing: use(syncing.sync, bar))
+            found: RunResult = _run_with_sync_services(
+                lambda sync_services: command(sync_services.sync, bar.show_progress)
+            )
         except SyncRefusedError as refused:
             typer.echo(f"instep: {refused}", err=True)
             raise typer.Exit(EXIT_REFUSED) from None
     return found
 
 
-def _make_delivery_service(syncing: SyncServices) -> DeliveryService:
-    return DeliveryService(syncing.sync.db, syncing.sync.clock)
+def _make_delivery_service(sync_services: SyncServices) -> DeliveryService:
+    return DeliveryService(sync_services.sync.db, sync_services.sync.clock)
 
 
-async def _load_run_with_findings(
-    sync: SyncService, running: Coroutine[Any, Any, Run]
-) -> tuple[Run, list[models.FindingRow]]:
-    run = await running
-    return run, await _list_findings(sync, run.id)
-
-
-async def _list_findings(sync: SyncService, run_id: str) -> list[models.FindingRow]:
+async def _list_findings(sync: SyncService, run_id: str) -> list[FindingRow]:
     return await sync.db.read(repository.list_findings, run_id, limit=1_000_000)
 
 
 class _ProgressBar:
-    """A progress bar on a terminal: how many of how many, how fast, and how long it will take."""
+    """Progress bar on a terminal: done, total, rate and remaining time."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -207,13 +223,14 @@ class _ProgressBar:
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
 
-    def __call__(self, told: models.SyncProgress) -> None:
-        task = self._tasks.get(told.kind)
+    def show_progress(self, progress: SyncProgress) -> None:
+        """Update the bar of the entity kind."""
+        task = self._tasks.get(progress.kind)
         if task is None:
-            task = self._progress.add_task(f"{told.kind}s", total=told.total, rate="")
-            self._tasks[told.kind] = task
+            task = self._progress.add_task(f"{progress.kind}s", total=progress.total, rate="")
+            self._tasks[progress.kind] = task
         speed = self._progress.tasks[task].speed
-        self._progress.update(task, completed=told.done, rate=f"{speed:,.0f}/s" if speed else "")
+        self._progress.update(task, completed=progress.done, rate=f"{speed:,.0f}/s" if speed else "")
 
     def __enter__(self) -> "_ProgressBar":
         self._progress.start()
@@ -226,11 +243,11 @@ class _ProgressBar:
 def _parse_kinds(only: list[str] | None) -> tuple[EntityKind, ...]:
     wanted = [it.removesuffix("s") for it in only or ENTITY_KINDS]
     if bad := set(wanted) - set(ENTITY_KINDS):
-        raise typer.BadParameter(f"{', '.join(sorted(bad))}: give user, organization or membership.")
+        raise typer.BadParameter(f"{', '.join(sorted(bad))}: use user, organization or membership.")
     return tuple(kind for kind in ENTITY_KINDS if kind in wanted)
 
 
-def _print_run(run: Run, rows: list[models.FindingRow], as_json: bool) -> None:
+def _print_run(run: Run, rows: list[FindingRow], as_json: bool) -> None:
     if as_json:
         _print_json({"run": run_to_dict(run), "findings": [finding_to_dict(it) for it in rows]})
         return
@@ -240,19 +257,20 @@ def _print_run(run: Run, rows: list[models.FindingRow], as_json: bool) -> None:
     if rows:
         Console().print(_build_findings_table(rows[:MAX_PRINTED_ROWS]))
     if len(rows) > MAX_PRINTED_ROWS:
-        typer.echo(f"... and {len(rows) - MAX_PRINTED_ROWS:,} more; --json shows all.")
-    typer.echo(_format_counts(run.counts) or "Equal.")
+        typer.echo(f"... and {len(rows) - MAX_PRINTED_ROWS:,} more; --json prints all.")
+    typer.echo(_format_counts(run.counts) or "In sync.")
 
 
-def _build_findings_table(rows: list[models.FindingRow]) -> Table:
-    table = Table("#", "What", "Who", "Here", "In Clerk", "Belongs to", "Mend")
+def _build_findings_table(rows: list[FindingRow]) -> Table:
+    table = Table("#", "Difference", "Who", "Here", "In Clerk", "Source of truth", "Fix")
     for row in rows:
-        it = row.finding
-        here = "\n".join(f"{d.field}: {d.here}" for d in it.differences)
-        there = "\n".join(f"{d.field}: {d.clerk}" for d in it.differences)
-        owner = "\n".join(d.owner for d in it.differences)
-        mend = row.outcome_reason or it.note or (f"in {it.mend}" if it.mend == "clerk" else it.mend or "by a person")
-        table.add_row(str(row.number), it.kind, it.label or it.key.id, here, there, owner, mend)
+        finding, differences = row.finding, row.finding.differences
+        here = "\n".join(f"{it.field}: {it.here}" for it in differences)
+        there = "\n".join(f"{it.field}: {it.clerk}" for it in differences)
+        owner = "\n".join(it.owner for it in differences)
+        target = {"clerk": "in Clerk", "here": "here"}.get(finding.repair_target or "", "manually")
+        fix = row.outcome_reason or finding.note or target
+        table.add_row(str(row.number), finding.kind, finding.label or finding.key.id, here, there, owner, fix)
     return table
 
 
@@ -264,7 +282,7 @@ def _print_json(value: Any) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
-if __name__ == "__main__":  # the commands of sync alone, for a start without the rest
+if __name__ == "__main__":  # `python -m instep.sync.cli`: the commands of sync without importing the rest
     try:
         sync()
     except InstepError as error:

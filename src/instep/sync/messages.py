@@ -11,83 +11,86 @@ from instep.sync.plan import DATABASE_FIELDS_BY_DEFAULT, WRITABLE_FIELDS, Findin
 
 
 class RunAdvice(Struct, frozen=True):
-    """Why a run did not come to its end, and what to do. `deed` is a button: `plan`, `first`, `fuse` or none."""
+    """Reason a run did not complete, and the next step. `action` is a button: `plan`, `first`, `fuse` or none."""
 
     title: str
     text: str
-    deed: str = ""
+    action: str = ""
     is_fault: bool = False
 
 
-def describe_finding_kinds(words: Localizer) -> dict[FindingKind, tuple[str, str]]:
-    """The kinds of findings in the order of the page, each with what it means."""
-    _ = words.gettext
+def describe_finding_kinds(localizer: Localizer) -> dict[FindingKind, tuple[str, str]]:
+    """Return the kinds of findings in display order, each with its name and meaning."""
+    _ = localizer.gettext
     return {
         "missing_here": (_("Missing here"), _("Clerk has it, the database does not.")),
-        "missing_in_clerk": (_("Missing in Clerk"), _("The database has it, Clerk does not any more.")),
-        "field_differs": (_("Field differs"), _("Both have it, with other values.")),
-        "role_differs": (_("Role differs"), _("A member has another role on each side.")),
-        "status_differs": (_("Status differs"), _("Banned, deprovisioned or deactivated on one side alone.")),
+        "missing_in_clerk": (_("Missing in Clerk"), _("The database has it, but Clerk no longer does.")),
+        "field_differs": (_("Field differs"), _("Both have it, with different values.")),
+        "role_differs": (_("Role differs"), _("The member's role is not the same on both sides.")),
+        "status_differs": (_("Status differs"), _("Banned, deprovisioned or deactivated on one side only.")),
         "membership_only_in_clerk": (
             _("Membership only in Clerk"),
-            _("Someone belongs to an organization there alone."),
+            _("The membership exists in Clerk, but not in the database."),
         ),
-        "membership_only_here": (_("Membership only here"), _("Someone belongs to an organization here alone.")),
-        "not_linked": (_("Not linked"), _("The same verified address, without a Clerk account here.")),
-        "duplicate_email": (_("Address twice"), _("Several living people here have one address.")),
-        "legacy_invited": (_('Old "invited" row'), _("Pending invitations live in Clerk alone.")),
-        "dead_here": (_("Deleted here"), _("Deleted here, alive in Clerk.")),
+        "membership_only_here": (
+            _("Membership only here"),
+            _("The membership exists in the database, but not in Clerk."),
+        ),
+        "not_linked": (_("Not linked"), _("Same verified email, but no Clerk account here.")),
+        "duplicate_email": (_("Duplicate email"), _("Several active users here have the same email.")),
+        "legacy_invited": (_('Old "invited" row'), _("Pending invitations are kept only in Clerk.")),
+        "dead_here": (_("Deleted here"), _("Deleted here, but active in Clerk.")),
         "wrong_instance": (_("Wrong instance"), _("It belongs to another Clerk instance.")),
         "version_ahead": (
             _("Version ahead of Clerk"),
-            _("The version here is greater than Clerk's, so that webhooks about it are ignored as older."),
+            _("The version here is newer than Clerk's, so webhooks about it are ignored as older."),
         ),
-        "not_whole": (_("Not listed whole"), _("Clerk listed fewer than it counts.")),
-        "unreadable": (_("Unreadable"), _("Clerk sent something that can't be read.")),
+        "not_whole": (_("Incomplete list"), _("Clerk listed fewer than it counted.")),
+        "unreadable": (_("Unreadable"), _("Clerk sent data that can't be read.")),
     }
 
 
-def describe_finding_kind(kind: str, words: Localizer) -> str:
-    """What a kind of finding is called."""
-    found = {key: name for key, (name, _) in describe_finding_kinds(words).items()}
+def describe_finding_kind(kind: str, localizer: Localizer) -> str:
+    """Return the name of a kind of finding."""
+    found = {key: name for key, (name, _) in describe_finding_kinds(localizer).items()}
     return {str(key): name for key, name in found.items()}.get(kind, kind)
 
 
-def describe_run_kind(kind: str, words: Localizer) -> str:
-    """What a run is called."""
-    _ = words.gettext
+def describe_run_kind(kind: str, localizer: Localizer) -> str:
+    """Return the name of a kind of run."""
+    _ = localizer.gettext
     known = {
         "check": _("Check"),
         "plan": _("Plan"),
-        "apply": _("Mending"),
+        "apply": _("Fix"),
         "first": _("First sync"),
         "changed": _("Latest changes"),
     }
     return known.get(kind, kind)
 
 
-def describe_entity_kind_plural(kind: EntityKind, words: Localizer) -> str:
-    """Many of a kind."""
-    _ = words.gettext
+def describe_entity_kind_plural(kind: EntityKind, localizer: Localizer) -> str:
+    """Return the plural name of a kind of entity."""
+    _ = localizer.gettext
     return {"user": _("Users"), "organization": _("Organizations"), "membership": _("Memberships")}[kind]
 
 
-def describe_entity_kind(kind: EntityKind, words: Localizer) -> str:
-    """One of a kind."""
-    _ = words.gettext
+def describe_entity_kind(kind: EntityKind, localizer: Localizer) -> str:
+    """Return the name of a kind of entity."""
+    _ = localizer.gettext
     return {"user": _("User"), "organization": _("Organization"), "membership": _("Membership")}[kind]
 
 
-def describe_field(name: str, words: Localizer) -> str:
-    """A field."""
-    _ = words.gettext
+def describe_field(name: str, localizer: Localizer) -> str:
+    """Return the name of a field."""
+    _ = localizer.gettext
     known = {
-        "email": _("E-mail address"),
-        "is_email_verified": _("Address verified"),
+        "email": _("Email"),
+        "is_email_verified": _("Email verified"),
         "first_name": _("First name"),
         "last_name": _("Last name"),
         "username": _("Username"),
-        "external_id": _("External id"),
+        "external_id": _("External ID"),
         "is_banned": _("Banned"),
         "is_deprovisioned": _("Deprovisioned"),
         "public_metadata": _("Public metadata"),
@@ -97,13 +100,13 @@ def describe_field(name: str, words: Localizer) -> str:
         "role": _("Role"),
         "deactivated": _("Deactivated"),
         "deactivation": _("Deactivation"),
-        "attributes": _("Attributes of the application"),
+        "attributes": _("Application attributes"),
     }
     return known.get(name, name)
 
 
 def list_ownership_fields() -> tuple[tuple[str, bool], ...]:
-    """The fields that the policy speaks of; whether each may be given to the database."""
+    """Return the fields shown under "Source of truth", each with whether the database may own it."""
     ours = tuple(sorted(DATABASE_FIELDS_BY_DEFAULT))
     names = (
         "email",
@@ -119,15 +122,15 @@ def list_ownership_fields() -> tuple[tuple[str, bool], ...]:
     return tuple((name, name in WRITABLE_FIELDS or name in DATABASE_FIELDS_BY_DEFAULT) for name in (*names, *ours))
 
 
-def make_run_badge(run: Run, words: Localizer) -> StatusBadge:
-    """How a run stands."""
-    _ = words.gettext
+def make_run_badge(run: Run, localizer: Localizer) -> StatusBadge:
+    """Return the badge with a run's state."""
+    _ = localizer.gettext
     if run.state == "done" and run.kind in ("check", "plan"):
         number = run.differences
         if not number:
-            return StatusBadge(_("Equal"), "circle-check", "good")
+            return StatusBadge(_("In sync"), "circle-check", "good")
         return StatusBadge(
-            words.ngettext("%(num)s difference", "%(num)s differences", number), "triangle-alert", "warn"
+            localizer.ngettext("%(num)s difference", "%(num)s differences", number), "triangle-alert", "warn"
         )
     known: dict[str, StatusBadge] = {
         "asked": StatusBadge(_("Waiting"), "clock", "info"),
@@ -140,55 +143,55 @@ def make_run_badge(run: Run, words: Localizer) -> StatusBadge:
     return known[run.state]
 
 
-def describe_result(run: Run, words: Localizer) -> str:
-    """What a run found or did."""
-    _ = words.gettext
+def describe_result(run: Run, localizer: Localizer) -> str:
+    """Return the counts of a run as text."""
+    _ = localizer.gettext
     if run.kind in ("check", "plan"):
-        named = [(describe_finding_kind(key, words), number) for key, number in run.counts.items() if number]
+        named = [(describe_finding_kind(key, localizer), number) for key, number in run.counts.items() if number]
         return ", ".join(f"{name}: {number:,}" for name, number in named)
     done = {
         "new": _("new"),
         "changed": _("changed"),
         "left": _("unchanged"),
         "unreadable": _("unreadable"),
-        "looked_at": _("looked at"),
-        "applied": _("mended"),
+        "looked_at": _("checked"),
+        "applied": _("fixed"),
         "skipped": _("skipped"),
     }
     return ", ".join(f"{number:,} {done.get(key, key)}" for key, number in run.counts.items() if number)
 
 
-def advise_on_run(run: Run, words: Localizer) -> RunAdvice | None:
-    """What to do about a run that did not come to its end, or a plan that can't be applied as it is; else None."""
+def advise_on_run(run: Run, localizer: Localizer) -> RunAdvice | None:
+    """Return the advice on a run that did not complete, or on a plan over the deletion limit; else None."""
     if run.state == "done" and run.code == "fuse":
-        return _advise_on_deletion_limit(words)
+        return _advise_on_deletion_limit(localizer)
     if run.state not in ("refused", "failed", "stopped"):
         return None
-    _ = words.gettext
+    _ = localizer.gettext
     is_safe = run.kind in ("check", "plan") or run.state == "refused"
     safe = _("Nothing was changed.") if is_safe else _("What was done is kept.")
     if run.code == "withdrawn":
         return None
-    found = _list_known_advice(words).get(run.code or "") or _advise_on_state(run, words)
-    return RunAdvice(found.title, f"{found.text} {safe}".strip(), found.deed, run.state == "failed")
+    found = _list_known_advice(localizer).get(run.code or "") or _advise_on_state(run, localizer)
+    return RunAdvice(found.title, f"{found.text} {safe}".strip(), found.action, run.state == "failed")
 
 
-def _list_known_advice(words: Localizer) -> dict[str, RunAdvice]:
-    """Return what to do, by the code with which a run ended."""
-    _ = words.gettext
+def _list_known_advice(localizer: Localizer) -> dict[str, RunAdvice]:
+    """Return the advice by the code with which a run ended."""
+    _ = localizer.gettext
     return {
         "fuse": RunAdvice(
-            _("Refused: too many would be deleted here"),
-            _("That is either a large clean-up in Clerk, or a fault. Look in Clerk first; then allow it for one plan."),
+            _("Refused: too many deletions"),
+            _("This is either a large cleanup in Clerk or an error. Check in Clerk first, then allow it for one plan."),
             "fuse",
         ),
         "not_whole": RunAdvice(
-            _("Refused: Clerk's lists were not whole"),
-            _("Clerk counted more than it listed, so nothing can be said to be missing. Check again in some minutes."),
+            _("Refused: Clerk's lists were incomplete"),
+            _("Clerk listed fewer than it counted, so missing rows can't be detected. Check again in a few minutes."),
         ),
         "too_many": RunAdvice(
             _("Refused: almost everything differs"),
-            _("Take everyone in at once instead. It deletes nothing, and goes on where it was stopped."),
+            _("Import everyone instead. This deletes nothing, and resumes where it was interrupted."),
             "first",
         ),
         "wrong_instance": RunAdvice(
@@ -196,62 +199,64 @@ def _list_known_advice(words: Localizer) -> dict[str, RunAdvice]:
             _("Set the CLERK_SECRET_KEY of this database's instance, or see `instep instance`."),
         ),
         "plan_expired": RunAdvice(
-            _("Refused: the plan was older than 15 minutes"), _("Much may have changed since. Make a new one."), "plan"
+            _("Refused: the plan was older than 15 minutes"),
+            _("Data may have changed since. Create a new plan."),
+            "plan",
         ),
         "plan_changed": RunAdvice(
-            _("Refused: the plan is not what it was when it was made"), _("Make a new one."), "plan"
+            _("Refused: the plan was changed after it was created"), _("Create a new plan."), "plan"
         ),
         "no_event": RunAdvice(
-            _("Refused: no webhook was ever applied here"),
-            _("So there is no time to start from. Plan everything."),
+            _("Refused: no webhook has been applied yet"),
+            _("There is no time to start from. Create a plan of everything."),
             "plan",
         ),
         "not_configured": RunAdvice(
-            _("Clerk is not configured"), _("Set CLERK_SECRET_KEY, then start instep again. `instep doctor` tries it.")
+            _("Clerk is not configured"), _("Set CLERK_SECRET_KEY, then restart instep. `instep doctor` tests it.")
         ),
         "not_begun": RunAdvice(
-            _("No worker took it on"),
-            _("Is `instep work` running? `instep serve` works too, unless INSTEP_WORKER is off."),
+            _("No worker started it"),
+            _("Check that `instep work` is running, or `instep serve` with INSTEP_WORKER on."),
         ),
         "in_vain": RunAdvice(
-            _("The first sync ends its worker again and again"),
-            _("Give the worker more memory, then take everyone in again: it goes on where it was."),
+            _("The first sync repeatedly ends its worker"),
+            _("Give the worker more memory, then import everyone again: it resumes where it was."),
             "first",
         ),
-        "temporary": RunAdvice(_("Clerk or the database did not answer"), _("Try again in a minute.")),
-        "overtaken": RunAdvice(_("Another process took the sync over"), _("Its run is in the list.")),
+        "temporary": RunAdvice(_("Clerk or the database did not respond"), _("Try again in a minute.")),
+        "overtaken": RunAdvice(_("Another process took over the sync"), _("Its run is in the list.")),
     }
 
 
-def _advise_on_state(run: Run, words: Localizer) -> RunAdvice:
-    """Return what to do about a run whose code nobody foresaw."""
-    _ = words.gettext
-    titles = {"refused": _("Refused"), "failed": _("Failed"), "stopped": _("It was interrupted")}
-    goes_on = _("The next one goes on where it was.") if run.kind == "first" else _("Start it again.")
-    return RunAdvice(titles[run.state], goes_on if run.state == "stopped" else _("The reason is below."))
+def _advise_on_state(run: Run, localizer: Localizer) -> RunAdvice:
+    """Return the advice on a run that ended with an unknown code."""
+    _ = localizer.gettext
+    titles = {"refused": _("Refused"), "failed": _("Failed"), "stopped": _("Interrupted")}
+    next_step = _("The next one resumes where it was.") if run.kind == "first" else _("Start it again.")
+    return RunAdvice(titles[run.state], next_step if run.state == "stopped" else _("The reason is below."))
 
 
-def _advise_on_deletion_limit(words: Localizer) -> RunAdvice:
-    """Return what to do about a plan that was made, and that deletes more than may be applied."""
-    _ = words.gettext
+def _advise_on_deletion_limit(localizer: Localizer) -> RunAdvice:
+    """Return the advice on a plan with more deletions than may be applied."""
+    _ = localizer.gettext
     return RunAdvice(
-        _("Not applied as it is: too many would be deleted here"),
-        _("Look in Clerk first: it is either a large clean-up there, or a fault. Then allow it for one plan."),
+        _("Can't be applied as it is: too many deletions"),
+        _("Check in Clerk first: this is either a large cleanup there or an error. Then allow it for one plan."),
         "fuse",
     )
 
 
-def describe_reason(run: Run, words: Localizer) -> str:
-    """Why a run was refused or failed, as it was written down; without hints for the command line."""
+def describe_reason(run: Run, localizer: Localizer) -> str:
+    """Return the stored reason for which a run was refused or failed, without hints for the CLI."""
     text = run.reason or ""
-    for hint in (" If that is right: --allow-gone", " Take everything in at once instead:"):
+    for hint in (" To allow it: --allow-gone", " Import everything instead:"):
         text = text.partition(hint)[0]
-    return words.gettext(text.removesuffix(" Nothing was changed.")) if text else ""
+    return localizer.gettext(text.removesuffix(" Nothing was changed.")) if text else ""
 
 
-def format_duration(milliseconds: int, words: Localizer) -> str:
-    """A stretch of time, roughly."""
-    _ = words.gettext
+def format_duration(milliseconds: int, localizer: Localizer) -> str:
+    """Format a duration approximately."""
+    _ = localizer.gettext
     if milliseconds < 2 * MINUTE:
         return _("%(n)s s", n=max(1, milliseconds // SECOND))
     if milliseconds < HOUR:
@@ -260,17 +265,32 @@ def format_duration(milliseconds: int, words: Localizer) -> str:
     return _("%(n)s h", n=hours) if hours < 72 else _("%(n)s days", n=hours // 24)
 
 
-def describe_freshness(fresh: Freshness | None, words: Localizer) -> str:
-    """What to tell admins of the webhook; nothing while all is well."""
-    if fresh is None or not fresh.is_stale:
+def describe_freshness(freshness: Freshness | None, localizer: Localizer) -> str:
+    """Return the webhook warning for admins; empty while there is nothing to report."""
+    if freshness is None or not freshness.is_stale:
         return ""
-    _ = words.gettext
-    people = words.ngettext("%(num)s person", "%(num)s people", fresh.behind)
-    if not fresh.is_synced:
-        return _("Nothing was synced yet. Missing here, or different: %(people)s.", people=people)
-    if fresh.is_arriving:
-        return _("Webhooks arrive, but not all of them. Missing here, or different: %(people)s.", people=people)
-    if fresh.newest_event_at is None:
-        return _("No webhook ever came, and Clerk has %(people)s who are not so here.", people=people)
-    quiet = format_duration(fresh.looked_at - fresh.newest_event_at, words)
-    return _("No webhook for %(quiet)s while Clerk changed %(people)s.", quiet=quiet, people=people)
+    count = freshness.behind
+    if not freshness.is_synced:
+        return localizer.ngettext(
+            "Nothing was synced yet. Missing here, or different: %(num)s person.",
+            "Nothing was synced yet. Missing here, or different: %(num)s people.",
+            count,
+        )
+    if freshness.is_arriving:
+        return localizer.ngettext(
+            "Webhooks arrive, but not all of them. Missing here, or different: %(num)s person.",
+            "Webhooks arrive, but not all of them. Missing here, or different: %(num)s people.",
+            count,
+        )
+    if freshness.newest_event_at is None:
+        return localizer.ngettext(
+            "No webhook has ever arrived. Missing here, or different: %(num)s person.",
+            "No webhook has ever arrived. Missing here, or different: %(num)s people.",
+            count,
+        )
+    return localizer.ngettext(
+        "No webhook for %(duration)s while Clerk changed %(num)s person.",
+        "No webhook for %(duration)s while Clerk changed %(num)s people.",
+        count,
+        duration=format_duration(freshness.looked_at - freshness.newest_event_at, localizer),
+    )

@@ -1,4 +1,4 @@
-"""Runs, the lease, progress, freshness and findings of a sync, the ports it needs, and their JSON form."""
+"""Types of sync: runs, the lease, progress, freshness, findings and their JSON form, and the port that lists Clerk."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -8,21 +8,78 @@ from msgspec import Struct
 
 from instep.core.clock import HOUR, MINUTE, to_iso
 from instep.core.errors import PermanentError, TemporaryError
+from instep.core.i18n import lazy_gettext
 from instep.domain.errors import CONFLICT, ChangeRejectedError
-from instep.domain.events import LookupResult, Observation
+from instep.domain.events import Observation
 from instep.domain.listing import CreationWindow, ListingCursor, ListingPage
 from instep.domain.models import EntityKey, EntityKind
 from instep.domain.reconcile import NeedsRefetch
 from instep.sync.plan import Finding
 
+SYNC_TOPIC = "sync"
+LEASE_DURATION = MINUTE
+PLAN_LIFETIME = 15 * MINUTE
+WEBHOOK_GRACE_PERIOD = 5 * MINUTE  # the time a webhook may take to arrive
+REQUEST_LIFETIME = 10 * MINUTE
+NOT_STARTED = "not_begun"
+
 RunKind = Literal["check", "plan", "apply", "first", "changed"]
 RunState = Literal["asked", "running", "done", "refused", "failed", "stopped"]
+FindingOutcome = Literal["applied", "skipped"]
+T = TypeVar("T")
+
+
+class SyncBusyError(TemporaryError):
+    """Another sync is running."""
+
+
+class SyncLeaseLostError(PermanentError):
+    """Another process took the lease: every further write of this run is rejected."""
+
+    def __init__(self) -> None:
+        super().__init__(lazy_gettext("Another process took over the sync."), code="overtaken")
+
+
+class SyncRefusedError(ChangeRejectedError):
+    """A run was refused as a whole. Nothing was changed."""
+
+    def __init__(self, message: str, *, code: str, status: int = CONFLICT) -> None:
+        super().__init__(message, code=code, status=status)
+
+
+class SyncLease(Struct, frozen=True):
+    """The exclusive right to sync until it expires. `fence` rejects writes of a holder that lost it meanwhile."""
+
+    holder: str
+    fence: int
+
+
+class EntityTotals(Struct, frozen=True, kw_only=True):
+    """Numbers of one kind: Clerk's count before and after the scan, and the entities that were fetched."""
+
+    before: int
+    fetched: int
+    after: int
+    is_whole: bool
+    unreadable: int = 0
+
+
+class SyncProgress(Struct, frozen=True):
+    """Progress of a run: `done` of `total` entities of a kind; `total` None where it is unknown."""
+
+    kind: EntityKind
+    done: int
+    total: int | None
+
+
+ProgressCallback = Callable[[SyncProgress], None]
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """One run. `counts` are findings by kind, or what was done; `progress` is where a first sync is.
+    """One run; the fields are the columns of `instep_sync_runs`.
 
-    `stage` is how far it is, for those who watch (see Telling); `wish` what a page asked of it (see Asked).
+    `counts` are findings by kind, or rows by result. `progress` is the position of each window of a first sync,
+    `stage` the progress that is displayed (see ProgressRecorder), `wish` the parameters of a request (see RunQueue).
     """
 
     id: str
@@ -46,12 +103,12 @@ class Run(Struct, frozen=True, kw_only=True):
 
     @property
     def differences(self) -> int:
-        """How many findings there are."""
+        """Number of findings."""
         return sum(self.counts.values())
 
 
 def run_to_dict(run: Run) -> dict[str, Any]:
-    """A run."""
+    """Return a run as JSON."""
     return {
         "id": run.id,
         "kind": run.kind,
@@ -70,11 +127,8 @@ def run_to_dict(run: Run) -> dict[str, Any]:
     }
 
 
-FindingOutcome = Literal["applied", "skipped"]
-
-
 class FindingRow(Struct, frozen=True, kw_only=True):
-    """A finding as it is kept, and what became of it."""
+    """A stored finding and its outcome."""
 
     number: int
     finding: Finding
@@ -83,32 +137,33 @@ class FindingRow(Struct, frozen=True, kw_only=True):
 
 
 def finding_to_dict(row: FindingRow) -> dict[str, Any]:
-    """A finding: what differs, whose word counts, who wrote last, how it is mended, and what became of it."""
-    it = row.finding
+    """Return a finding as JSON: the differences, their owners, the last writer, the repair target and the outcome."""
+    finding = row.finding
     return {
         "number": row.number,
-        "kind": it.kind,
-        "thing": it.key.kind,
-        "clerk_id": it.key.id,
-        "id": it.here,
-        "label": it.label,
+        "kind": finding.kind,
+        "thing": finding.key.kind,
+        "clerk_id": finding.key.id,
+        "id": finding.here,
+        "label": finding.label,
         "differences": [
-            {"field": d.field, "clerk": d.clerk, "here": d.here, "belongs_to": d.owner} for d in it.differences
+            {"field": d.field, "clerk": d.clerk, "here": d.here, "belongs_to": d.owner} for d in finding.differences
         ],
-        "wrote_last": it.wrote_last,
-        "wrote_at": to_iso(it.wrote_at),
-        "mend": it.mend,
-        "note": it.note,
+        "wrote_last": finding.wrote_last,
+        "wrote_at": to_iso(finding.wrote_at),
+        "mend": finding.repair_target,
+        "note": finding.note,
         "outcome": row.outcome,
         "outcome_reason": row.outcome_reason,
     }
 
 
 class Freshness(Struct, frozen=True):
-    """How things stood at `looked_at`. `behind`: people whom Clerk changed and who are not so here, for too long.
+    """Webhook freshness at `looked_at`; the fields are columns of `instep_freshness`.
 
-    `newest_event_at` is when the newest delivery came that was applied; None: none ever came. Not `is_synced`:
-    nobody has synced yet, and there are people missing who were in Clerk before the first delivery came.
+    `behind` counts users changed in Clerk whose change is overdue here. `newest_event_at` is the time at which the
+    newest applied delivery was received, None if there was none. `is_synced` is False while no sync has completed, so
+    users created before the first delivery are missing.
     """
 
     looked_at: int
@@ -118,17 +173,17 @@ class Freshness(Struct, frozen=True):
 
     @property
     def is_arriving(self) -> bool:
-        """Whether the newest delivery is so young that the webhook can't be called quiet."""
+        """Return whether the newest delivery is recent enough to consider the webhook active."""
         return self.newest_event_at is not None and self.looked_at - self.newest_event_at < WEBHOOK_GRACE_PERIOD
 
     @property
     def is_stale(self) -> bool:
-        """Whether someone should look at the webhook."""
+        """Return whether an admin should check the webhook."""
         return self.behind > 0
 
     @property
-    def words(self) -> str | None:
-        """What to tell an admin; None while all is well."""
+    def warning(self) -> str | None:
+        """Warning for admins in English; None while there is nothing to report. Pages use describe_freshness."""
         if not self.is_stale:
             return None
         people = "1 person" if self.behind == 1 else f"{self.behind} people"
@@ -137,105 +192,9 @@ class Freshness(Struct, frozen=True):
         if self.is_arriving:
             return f"Webhooks arrive, but not all of them. Missing here, or different: {people}."
         if self.newest_event_at is None:
-            return f"No webhook ever came, and Clerk has {people} who are not so here."
+            return f"No webhook has ever arrived. Missing here, or different: {people}."
         silence = _format_duration(max(0, self.looked_at - self.newest_event_at))
         return f"No webhook for {silence} while Clerk changed {people}."
-
-
-def freshness_to_dict(fresh: Freshness | None) -> dict[str, Any] | None:
-    """How the webhook stood when it was last looked at."""
-    if fresh is None:
-        return None
-    return {
-        "looked_at": to_iso(fresh.looked_at),
-        "newest_event_at": to_iso(fresh.newest_event_at),
-        "behind": fresh.behind,
-        "warning": fresh.words,
-    }
-
-
-T = TypeVar("T")
-
-
-async def run_concurrently(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results in the order of the jobs."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(job) for job in jobs]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
-class SyncOverview(Struct, frozen=True, kw_only=True):
-    """How sync stands. `check` and `mend` are the last that came to their end, `suspects` what the last run found
-    gone, by kind of thing; `newest_at` when the newest event came that was applied."""
-
-    unfinished: Sequence[Run]
-    runs: Sequence[Run]
-    check: Run | None
-    mend: Run | None
-    suspects: dict[str, int]
-    freshness: Freshness | None
-    newest_event_at: int | None
-
-
-class RunDetails(Struct, frozen=True, kw_only=True):
-    """What a run's page shows: rows of it (or of its plan), what mends or mended it, what else is under way."""
-
-    rows: Sequence[FindingRow]
-    mending: Run | None
-    is_busy: bool
-    open_rows: int
-    suspects: dict[str, int]
-
-
-SYNC_TOPIC = "sync"
-LEASE_DURATION = MINUTE
-PLAN_LIFETIME = 15 * MINUTE
-WEBHOOK_GRACE_PERIOD = 5 * MINUTE
-
-
-"""A webhook may be on its way for so long."""
-
-
-REQUEST_LIFETIME = 10 * MINUTE
-NOT_STARTED = "not_begun"
-
-
-class SyncBusyError(TemporaryError):
-    """Another sync is under way."""
-
-
-class SyncLeaseLostError(PermanentError):
-    """The lease went to another process: whatever this one still wanted to write is refused."""
-
-    def __init__(self) -> None:
-        super().__init__("Another process has taken the sync over.", code="overtaken")
-
-
-class SyncRefusedError(ChangeRejectedError):
-    """A run that was refused as a whole. Nothing was changed."""
-
-    def __init__(self, message: str, *, code: str, status: int = CONFLICT) -> None:
-        super().__init__(message, code=code, status=status)
-
-
-class SyncLease(Struct, frozen=True):
-    """The right to sync, until someone else may take it. `fence` makes a sleeper's write fail."""
-
-    holder: str
-    fence: int
-
-
-class EntityTotals(Struct, frozen=True, kw_only=True):
-    """How many of a kind Clerk said there are, before and after, and how many were read."""
-
-    before: int
-    fetched: int
-    after: int
-    is_whole: bool
-    unreadable: int = 0
 
 
 def _format_duration(milliseconds: int) -> str:
@@ -245,47 +204,77 @@ def _format_duration(milliseconds: int) -> str:
     return f"{hours} h" if hours < 72 else f"{hours // 24} days"
 
 
+def freshness_to_dict(freshness: Freshness | None) -> dict[str, Any] | None:
+    """Return the result of the last freshness check as JSON."""
+    if freshness is None:
+        return None
+    return {
+        "looked_at": to_iso(freshness.looked_at),
+        "newest_event_at": to_iso(freshness.newest_event_at),
+        "behind": freshness.behind,
+        "warning": freshness.warning,
+    }
+
+
+class SyncOverview(Struct, frozen=True, kw_only=True):
+    """Data of the sync page. `last_check` and `last_sync` are the last runs that completed.
+
+    `suspected_deletions` are the deletions that the last run found, by kind of entity; `newest_event_at` is the time
+    at which the newest applied delivery was received.
+    """
+
+    unfinished: Sequence[Run]
+    runs: Sequence[Run]
+    last_check: Run | None
+    last_sync: Run | None
+    suspected_deletions: dict[str, int]
+    freshness: Freshness | None
+    newest_event_at: int | None
+
+
+class RunDetails(Struct, frozen=True, kw_only=True):
+    """Data of a run's page: a page of its rows, the run that applies it, and whether another run is active."""
+
+    rows: Sequence[FindingRow]
+    apply_run: Run | None
+    is_busy: bool
+    open_rows: int
+    suspected_deletions: dict[str, int]
+
+
 class ClerkListReader(Protocol):
-    """Reading everything. Each method raises ClerkUnavailableError or ClerkRejectedError; see instep.clerk.instance_scanner."""
+    """Port that lists everything in Clerk; instep.clerk.instance_scanner implements it.
+
+    Each method raises ClerkUnavailableError or ClerkRejectedError.
+    """
 
     async def find_instance(self) -> str | None:
-        """The id of the instance; None where it is not told."""
+        """Return the instance id; None where Clerk does not provide it."""
 
     async def count(self, kind: EntityKind) -> int:
-        """How many there are now."""
+        """Return the present number of entities of a kind."""
 
     async def count_within(self, window: CreationWindow) -> int | None:
-        """How many a window has now; None where nobody counts that."""
+        """Return the present number of entities in a window; None where it can't be counted."""
 
     async def windows(self, kind: EntityKind) -> list[CreationWindow]:
-        """The windows of a kind, which together are everything."""
+        """Return the windows of a kind, which together cover everything."""
 
     def pages(self, window: CreationWindow, cursor: ListingCursor | None = None) -> AsyncIterator[ListingPage]:
-        """The pages of a window, from the beginning or from where a walk stopped."""
+        """Return the pages of a window, from the beginning or from a cursor."""
 
     async def list_changed(self, *, offset: int) -> Sequence[Observation]:
-        """A page of users, the last changed first."""
+        """Return a page of users, the last changed first."""
 
     async def find_absent(self, asks: Sequence[NeedsRefetch]) -> set[EntityKey]:
-        """Those of which the provider says for certain, and in more than one way where it can, that it has none."""
+        """Return those that Clerk certainly does not have, confirmed in more than one way where possible."""
 
 
-class EntityAccess(Protocol):
-    """Reading single things, and writing to the provider what belongs to the database."""
-
-    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
-        """See identity.ports.Directory.look."""
-
-    async def write(self, finding: Finding) -> Observation:
-        """Write the database's values of a row to the provider; gives the thing as it is there now."""
-
-
-class SyncProgress(Struct, frozen=True):
-    """How far a run is: `done` of `total` things of a kind; `total` None where nobody knows."""
-
-    kind: EntityKind
-    done: int
-    total: int | None
-
-
-ProgressCallback = Callable[[SyncProgress], None]
+async def run_concurrently(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all jobs and return the results in their order. Raises the first failure, not an exception group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(job) for job in jobs]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

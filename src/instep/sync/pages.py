@@ -32,189 +32,196 @@ STARTABLE_KINDS: tuple[RunKind, ...] = ("check", "first", "changed")
 
 @dataclass(frozen=True)
 class SyncPages:
-    """The handlers and what they need. `names` gives what to call people and things, by our ids or Clerk's.
+    """Handlers of the sync pages.
 
-    `every` is how often a check runs by itself, in milliseconds; 0 never.
+    `find_names` returns display names by our ids or Clerk's. `check_interval` is the time between automatic checks in
+    milliseconds; 0: never.
     """
 
     console: PageResponder
-    asked: RunQueue
-    names: Callable[[Sequence[str]], Awaitable[dict[str, str]]]
-    every: int = 0
+    run_queue: RunQueue
+    find_names: Callable[[Sequence[str]], Awaitable[dict[str, str]]]
+    check_interval: int = 0
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list."""
+        """Return the routes of the sync pages."""
         return [
-            Route("/sync", self.overview, methods=["GET"]),
+            Route("/sync", self.show_overview, methods=["GET"]),
             *(Route(f"/sync/{kind}", self.start, methods=["POST"]) for kind in STARTABLE_KINDS),
-            Route("/sync/plan", self.ask_plan, methods=["GET"]),
-            Route("/sync/plan", self.plan, methods=["POST"]),
-            Route("/sync/runs/{run}", self.show, methods=["GET"]),
-            Route("/sync/runs/{run}/apply", self.ask_apply, methods=["GET"]),
+            Route("/sync/plan", self.show_plan_confirmation, methods=["GET"]),
+            Route("/sync/plan", self.create_plan, methods=["POST"]),
+            Route("/sync/runs/{run}", self.show_run, methods=["GET"]),
+            Route("/sync/runs/{run}/apply", self.show_apply_confirmation, methods=["GET"]),
             Route("/sync/runs/{run}/apply", self.apply, methods=["POST"]),
             Route("/sync/runs/{run}/withdraw", self.withdraw, methods=["POST"]),
         ]
 
-    async def overview(self, request: Request) -> Response:
-        """How it stands: what runs, the last check and its findings, the webhook, the policy, the last runs."""
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
-        now, sync = self.console.pages.clock(), self.asked.sync
-        look = await sync.db.read(load_overview, sync.newest_event, now=now)
-        reading = await self._reading(_collect_actor_ids((*look.unfinished, *look.runs)), now)
-        context = views.build_overview_context(look, reading, policy=sync.policy, every=self.every)
-        context["is_empty"] = not look.unfinished and await sync.is_empty()
-        return await self._answer(request, asker, "overview", context)
+    async def show_overview(self, request: Request) -> Response:
+        """Show the active run, the last check and its findings, the webhook, the field ownership and the last runs."""
+        principal = await self.console.require_instance_admin(request)
+        if isinstance(principal, Response):
+            return principal
+        now, sync = self.console.pages.clock(), self.run_queue.sync
+        overview = await sync.db.read(load_overview, sync.find_newest_event_at, now=now)
+        render = await self._make_render_context(_collect_actor_ids((*overview.unfinished, *overview.runs)), now)
+        context = views.build_overview_context(overview, render, policy=sync.policy, check_interval=self.check_interval)
+        context["is_empty"] = not overview.unfinished and await sync.needs_backfill()
+        return await self._respond(request, principal, "overview", context)
 
     async def start(self, request: Request) -> Response:
-        """Ask for a check, for everyone, or for the latest changes."""
+        """Request a check, a first sync or the latest changes."""
         _ = self.console.words.gettext
         titles = {
             "check": _("Checking"),
-            "first": _("Taking everyone in"),
-            "changed": _("Taking the latest changes in"),
+            "first": _("Importing everyone"),
+            "changed": _("Applying the latest changes"),
         }
         kind = next(it for it in STARTABLE_KINDS if request.url.path == f"/sync/{it}")
-        return await self._ask(request, kind, title=titles[kind], back="/sync")
+        return await self._request_run(request, kind, title=titles[kind], back="/sync")
 
-    async def ask_plan(self, request: Request) -> Response:
-        """The question before a plan that may delete more than the fuse lets pass."""
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
+    async def show_plan_confirmation(self, request: Request) -> Response:
+        """Show the confirmation dialog of a plan with more deletions than the limit allows."""
+        principal = await self.console.require_instance_admin(request)
+        if isinstance(principal, Response):
+            return principal
         allowed = parse_number(request.query_params.get("allow_gone", ""))
         if allowed is None:
             return RedirectResponse("/sync", 303)
         return await self.console.ask(
-            request, confirm_deletion_limit(allowed, self.console.words), asker, here=SYNC_PATH
+            request, confirm_deletion_limit(allowed, self.console.words), principal, here=SYNC_PATH
         )
 
-    async def plan(self, request: Request) -> Response:
-        """Ask for a plan, and go where it will be shown."""
+    async def create_plan(self, request: Request) -> Response:
+        """Request a plan, and redirect to its page."""
         if foreign := self.console.foreign(request):
             return foreign
         form = await request.form()
         allowed = str(form.get("allow_gone", ""))
         if allowed and str(form.get("word", "")) != confirm_deletion_limit(0, self.console.words).word:
-            return self._not_meant(request)
-        title = self.console.words.gettext("Making a plan")
-        return await self._ask(request, "plan", title=title, back="", allow_gone=parse_number(allowed))
+            return self._respond_not_confirmed(request)
+        title = self.console.words.gettext("Creating a plan")
+        return await self._request_run(request, "plan", title=title, back="", allow_gone=parse_number(allowed))
 
-    async def show(self, request: Request) -> Response:
-        """One run: what it read and found; of a plan, what may be applied; of a mending, what became of each row."""
-        found = await self._find(request)
+    async def show_run(self, request: Request) -> Response:
+        """Show a run: numbers and findings; for a plan the applicable rows, for an apply the outcomes."""
+        found = await self._find_run(request)
         if isinstance(found, Response):
             return found
-        asker, run = found
+        principal, run = found
         query, now = request.query_params, self.console.pages.clock()
         kind = query.get("kind", "") if query.get("kind") in run.counts else ""
         after = parse_number(query.get("after", "")) or 0
-        shown = await self.asked.db.read(load_run_details, run, kind=kind, after=after, limit=PAGE_SIZE + 1, now=now)
-        actors = _collect_actor_ids([run, *([shown.mending] if shown.mending else [])])
-        reading = await self._reading([*actors, *views.collect_ids(shown.rows)], now)
-        context = views.build_run_context(run, shown, reading)
-        onward = request.url.include_query_params(after=context["after"])
+        details = await self.run_queue.db.read(
+            load_run_details, run, kind=kind, after=after, limit=PAGE_SIZE + 1, now=now
+        )
+        actors = _collect_actor_ids([run, *([details.apply_run] if details.apply_run else [])])
+        render = await self._make_render_context([*actors, *views.collect_ids(details.rows)], now)
+        context = views.build_run_context(run, details, render)
+        next_page = request.url.include_query_params(after=context["after"])
         context |= {"kind": kind, "has_cursor": bool(after), "path": f"/sync/runs/{run.id}"}
-        context["more"] = f"{onward.path}?{onward.query}" if context["after"] else None
-        return await self._answer(request, asker, "run", context, is_more=bool(after))
+        context["more"] = f"{next_page.path}?{next_page.query}" if context["after"] else None
+        return await self._respond(request, principal, "run", context, is_more=bool(after))
 
-    async def ask_apply(self, request: Request) -> Response:
-        """The question before mending: what is written where, and what is deleted."""
-        found = await self._find(request)
+    async def show_apply_confirmation(self, request: Request) -> Response:
+        """Show the confirmation dialog of an apply: rows written on each side, and deletions."""
+        found = await self._find_run(request)
         if isinstance(found, Response):
             return found
-        asker, run = found
-        question = await self._question(run, parse_selected_rows(request.query_params.getlist("row")))
-        return await self.console.ask(request, question, asker, here=SYNC_PATH) if question else self._nothing(request)
+        principal, run = found
+        confirmation = await self._build_confirmation(run, parse_selected_rows(request.query_params.getlist("row")))
+        if confirmation is None:
+            return self._respond_nothing_to_fix(request)
+        return await self.console.ask(request, confirmation, principal, here=SYNC_PATH)
 
     async def apply(self, request: Request) -> Response:
-        """Ask a worker to mend all rows, or the chosen ones."""
+        """Request that all rows or the chosen ones be fixed."""
         if foreign := self.console.foreign(request):
             return foreign
-        found = await self._find(request)
+        found = await self._find_run(request)
         if isinstance(found, Response):
             return found
-        asker, run = found
+        principal, run = found
         form = await request.form()
         chosen = parse_selected_rows([str(it) for it in form.getlist("row")])
-        question = await self._question(run, chosen)
-        if question is None:
-            return self._nothing(request)
-        if question.word and str(form.get("word", "")) != question.word:
-            return self._not_meant(request)
+        confirmation = await self._build_confirmation(run, chosen)
+        if confirmation is None:
+            return self._respond_nothing_to_fix(request)
+        if confirmation.word and str(form.get("word", "")) != confirmation.word:
+            return self._respond_not_confirmed(request)
         try:
-            await self.asked.ask("apply", actor=asker.id, plan_id=run.id, chosen=chosen)
+            await self.run_queue.request("apply", actor=principal.id, plan_id=run.id, chosen=chosen)
         except InstepError as error:
             return self.console.refused(request, error)
-        return self.console.done(request, self.console.words.gettext("Mending"), f"/sync/runs/{run.id}")
+        return self.console.done(request, self.console.words.gettext("Fixing"), f"/sync/runs/{run.id}")
 
     async def withdraw(self, request: Request) -> Response:
-        """End a run that no worker has begun."""
+        """Withdraw a requested run that has not started."""
         if foreign := self.console.foreign(request):
             return foreign
-        found = await self._find(request)
+        found = await self._find_run(request)
         if isinstance(found, Response):
             return found
         try:
-            await self.asked.withdraw(found[1].id)
+            await self.run_queue.withdraw(found[1].id)
         except InstepError as error:
             return self.console.refused(request, error)
         return self.console.done(request, self.console.words.gettext("Withdrawn"), "/sync")
 
-    async def _ask(
+    async def _request_run(
         self, request: Request, kind: RunKind, *, title: str, back: str, allow_gone: int | None = None
     ) -> Response:
-        """Ask for a run; then go `back`, or where it is shown."""
+        """Request a run; then go to `back`, or to the run's page."""
         if foreign := self.console.foreign(request):
             return foreign
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
+        principal = await self.console.require_instance_admin(request)
+        if isinstance(principal, Response):
+            return principal
         try:
-            run = await self.asked.ask(kind, actor=asker.id, allow_gone=allow_gone)
+            run = await self.run_queue.request(kind, actor=principal.id, allow_gone=allow_gone)
         except InstepError as error:
             return self.console.refused(request, error, title=self.console.words.gettext("Not started"))
-        onward = back or f"/sync/runs/{run.id}"
-        return self.console.done(request, title, onward, events=None if back else {"go-to": {"url": onward}})
+        url = back or f"/sync/runs/{run.id}"
+        return self.console.done(request, title, url, events=None if back else {"go-to": {"url": url}})
 
-    async def _find(self, request: Request) -> tuple[Principal, Run] | Response:
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
-        run = await self.asked.db.read(find_run, request.path_params["run"], now=self.console.pages.clock())
+    async def _find_run(self, request: Request) -> tuple[Principal, Run] | Response:
+        principal = await self.console.require_instance_admin(request)
+        if isinstance(principal, Response):
+            return principal
+        run = await self.run_queue.db.read(find_run, request.path_params["run"], now=self.console.pages.clock())
         if run is not None:
-            return asker, run
+            return principal, run
         _ = self.console.words.gettext
-        return self.console.pages.error(request, status=404, title=_("Not found"), text=_("There is no such run."))
+        return self.console.pages.error(request, status=404, title=_("Not found"), text=_("This run does not exist."))
 
-    async def _question(self, run: Run, chosen: Sequence[int] | None) -> ConfirmationDialog | None:
-        """None where nothing of it can be mended."""
-        counts = await self.asked.db.read(repository.count_open_findings, run.id, chosen) if run.kind == "plan" else {}
+    async def _build_confirmation(self, run: Run, chosen: Sequence[int] | None) -> ConfirmationDialog | None:
+        """Build the dialog before an apply; None where no row can be fixed."""
+        if run.kind != "plan":
+            return None
+        counts = await self.run_queue.db.read(repository.count_open_findings, run.id, chosen)
         return confirm_apply(run, counts, chosen, self.console.words) if counts else None
 
-    def _nothing(self, request: Request) -> Response:
+    def _respond_nothing_to_fix(self, request: Request) -> Response:
         _ = self.console.words.gettext
-        text = _("Whatever could be mended was mended, or waits for a person.")
-        return self.console.pages.error(request, status=422, title=_("Nothing to mend"), text=text)
+        text = _("Every row is fixed already, or needs manual review.")
+        return self.console.pages.error(request, status=422, title=_("Nothing to fix"), text=text)
 
-    def _not_meant(self, request: Request) -> Response:
+    def _respond_not_confirmed(self, request: Request) -> Response:
         _ = self.console.words.gettext
-        text = _("Type the word, then send it again.")
-        return self.console.pages.error(request, status=422, title=_("Nothing was changed"), text=text)
+        text = _("Confirmation text does not match. Nothing was changed.")
+        return self.console.pages.error(request, status=422, title=_("Not confirmed"), text=text)
 
-    async def _reading(self, ids: Sequence[str], now: int) -> RenderContext:
-        return RenderContext(names=await self.names(ids), words=self.console.words, now=now)
+    async def _make_render_context(self, ids: Sequence[str], now: int) -> RenderContext:
+        return RenderContext(names=await self.find_names(ids), localizer=self.console.words, now=now)
 
-    async def _answer(
-        self, request: Request, asker: Principal, page: str, context: dict[str, Any], *, is_more: bool = False
+    async def _respond(
+        self, request: Request, principal: Principal, page: str, context: dict[str, Any], *, is_more: bool = False
     ) -> Response:
         if not is_fragment_request(request):
-            return await self.console.page(request, f"sync/{page}.html", asker, here=SYNC_PATH, **context)
+            return await self.console.page(request, f"sync/{page}.html", principal, here=SYNC_PATH, **context)
         piece = "more" if is_more else "region"
         return self.console.pages.fragment(request, f"sync/{page}_{piece}.html", **context)
 
 
 def _collect_actor_ids(runs: Sequence[Run]) -> list[str]:
-    """Return the ids of all who asked for these runs, and of those who acted as them."""
-    return [id for it in runs for id in (it.actor, it.impersonator) if id]
+    """Return the ids of the actors of these runs, and of their impersonators."""
+    return [actor_id for run in runs for actor_id in (run.actor, run.impersonator) if actor_id]

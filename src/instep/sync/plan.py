@@ -30,38 +30,33 @@ FindingKind = Literal[
     "unreadable",
 ]
 VERSION_AHEAD: FindingKind = "version_ahead"
-RECHECKED_KINDS: tuple[FindingKind, ...] = (VERSION_AHEAD, "dead_here")
-
-
-"""What a change during the scan looks like too: looked at a second time before it is said."""
-
-
+RECHECKED_KINDS: tuple[FindingKind, ...] = (VERSION_AHEAD, "dead_here")  # a change during the scan looks the same
 DELETION_KINDS: tuple[FindingKind, ...] = ("missing_in_clerk", "membership_only_here")
 DATABASE_FIELDS_BY_DEFAULT = frozenset({"deactivation", "attributes"})
 WRITABLE_FIELDS = frozenset({"first_name", "last_name", "username", "external_id", "public_metadata", "role"})
 MIN_DELETION_LIMIT = 10
 DELETION_LIMIT_PERCENT = 1
-DELETED_HERE_NOTE = "Deleted here, alive in Clerk. A deletion is final here: someone has to look at this one."
+DELETED_HERE_NOTE = "Deleted here, but active in Clerk. A deletion here is final: this needs manual review."
 VERSION_AHEAD_NOTE = (
-    "Version ahead of Clerk: webhooks about it were ignored as older. Clerk's values are taken when applied."
+    "Version ahead of Clerk: webhooks about it were ignored as older. Clerk's values are used when applied."
 )
 REAPPEARED_NOTE = (
-    "Clerk did not show it before, and shows it again: it comes back with everything that is known of it here."
+    "It was missing in Clerk and exists again: it is restored with everything that is stored about it here."
 )
 
 
 class FieldOwnership(Struct, frozen=True):
-    """Which side each field belongs to: `database` names the database's, the rest is Clerk's."""
+    """Source of truth of each field: `database` names the database's fields, the others are Clerk's."""
 
     database: frozenset[str] = DATABASE_FIELDS_BY_DEFAULT
 
     def owner(self, field: str) -> FieldOwner:
-        """Whose word counts for a field."""
+        """Return the side that is the source of truth of a field."""
         return "database" if field in self.database else "clerk"
 
 
 class FieldDifference(Struct, frozen=True):
-    """One field that is not the same on both sides."""
+    """One field with different values on the two sides."""
 
     field: str
     clerk: Any
@@ -70,11 +65,12 @@ class FieldDifference(Struct, frozen=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One row that is not the same on both sides.
+    """One row that differs between the two sides.
 
-    `here` is our id, `version` and `digest` what the mirror held: the precondition of mending it. `mend` says on
-    which side it is mended; None: a person has to look, and `note` says why. `wrote_last` is the side that changed it
-    last, `wrote_at` when, in Unix milliseconds.
+    `here` is our id. `version` and `digest` are what the mirror had, the precondition of a repair. `repair_target` is
+    the side on which it is fixed; None: it needs manual review, and `note` says why. `wrote_last` is the side that
+    changed it last, `wrote_at` the time in Unix milliseconds. `observation` is Clerk's state, None where Clerk has
+    none.
     """
 
     kind: FindingKind
@@ -82,19 +78,19 @@ class Finding(Struct, frozen=True, kw_only=True):
     here: str | None = None
     label: str = ""
     differences: Sequence[FieldDifference] = ()
-    news: Observation | None = None
+    observation: Observation | None = None
     version: int | None = None
     digest: str | None = None
     wrote_last: FieldOwner | None = None
     wrote_at: int | None = None
-    mend: RepairTarget | None = "here"
+    repair_target: RepairTarget | None = "here"
     note: str | None = None
 
 
 class Comparison:
-    """What differs between all of Clerk's things of a stretch of time, and all of the mirror's of the same stretch.
+    """Differences between all entities of Clerk in a span of time and all mirror rows of the same span.
 
-    The mirror's may come in parts, in any order; `rest` is what no part had.
+    The mirror rows may come in parts, in any order; `rest` returns what no part contained.
     """
 
     def __init__(self, theirs: Iterable[Observation], policy: FieldOwnership, *, kind: EntityKind) -> None:
@@ -103,7 +99,7 @@ class Comparison:
         self._kind = kind
 
     def take(self, ours: Iterable[MirroredEntity]) -> Iterator[Finding]:
-        """A part of the mirror's rows."""
+        """Compare a part of the mirror rows."""
         for our in ours:
             their = self._left.pop(our.clerk_id, None)
             if their is None:
@@ -113,25 +109,17 @@ class Comparison:
                 yield finding
 
     def rest(self) -> list[Finding]:
-        """What only Clerk has."""
+        """Return findings for what only Clerk has."""
         return [make_missing_here_finding(their) for their in self._left.values()]
 
 
-def compare(
-    theirs: Iterable[Observation], ours: Iterable[MirroredEntity], policy: FieldOwnership, *, kind: EntityKind
-) -> list[Finding]:
-    """What differs between two whole sides."""
-    comparison = Comparison(theirs, policy, kind=kind)
-    return [*comparison.take(ours), *comparison.rest()]
-
-
 def make_missing_here_finding(their: Observation) -> Finding:
-    """Clerk has it and the mirror does not."""
+    """Make the finding of an entity that only Clerk has."""
     return Finding(
         kind=_choose_missing_here_kind(their.key.kind),
         key=their.key,
         label=make_label(their),
-        news=their,
+        observation=their,
         wrote_last="clerk",
         wrote_at=their.version,
     )
@@ -142,7 +130,7 @@ def _choose_missing_here_kind(kind: EntityKind) -> FindingKind:
 
 
 def make_missing_in_clerk_finding(our: MirroredEntity, kind: EntityKind) -> Finding:
-    """The mirror has it, alive, and Clerk does not."""
+    """Make the finding of an active row that only the mirror has."""
     what: FindingKind = "membership_only_here" if kind == "membership" else "missing_in_clerk"
     return Finding(
         kind=what,
@@ -156,12 +144,14 @@ def make_missing_in_clerk_finding(our: MirroredEntity, kind: EntityKind) -> Find
 
 
 def find_differences(their: Observation, our: MirroredEntity, policy: FieldOwnership) -> Finding | None:
-    """How a thing that both have differs; None where it does not."""
+    """Return the differences of an entity that both sides have; None where there are none."""
     kind = their.key.kind
-    if our.is_deleted and our.absent_at is None:
-        return _make_finding(their, our, "dead_here", [], mend=None, note=DELETED_HERE_NOTE)
-    if our.is_deleted:
-        return _make_finding(their, our, _choose_missing_here_kind(kind), [], mend="here", note=REAPPEARED_NOTE)
+    if our.is_gone and our.absent_at is None:
+        return _make_finding(their, our, "dead_here", [], repair_target=None, note=DELETED_HERE_NOTE)
+    if our.is_gone:
+        return _make_finding(
+            their, our, _choose_missing_here_kind(kind), [], repair_target="here", note=REAPPEARED_NOTE
+        )
     content = get_content(their)
     if content[:-1] == our.content[:-1] and is_equal_value(content[-1], our.content[-1]):
         differences = []
@@ -182,31 +172,31 @@ def find_differences(their: Observation, our: MirroredEntity, policy: FieldOwner
         what = "role_differs"
     elif names <= {"is_banned", "is_deprovisioned", "deactivated"}:
         what = "status_differs"
-    mend, note = _choose_repair_target(differences)
-    return _make_finding(their, our, what, differences, mend=mend, note=note)
+    repair_target, note = _choose_repair_target(differences)
+    return _make_finding(their, our, what, differences, repair_target=repair_target, note=note)
 
 
 def compare_contents(their: Observation, our: MirroredEntity, policy: FieldOwnership) -> Finding | None:
-    """Return how the contents differ, whatever the versions say; None where they do not.
+    """Return the differences of the contents regardless of the versions; None where there are none.
 
-    A version of ours that is greater than Clerk's does not make ours right (G3): the finding says so.
+    A version of ours that is newer than Clerk's does not make ours right (G3): the finding says so.
     """
     finding = find_differences(their, our, policy)
     if finding is None or our.version <= their.version or finding.kind == "dead_here":
         return finding
     return msgspec.structs.replace(
-        finding, kind=VERSION_AHEAD, note=VERSION_AHEAD_NOTE if finding.mend else finding.note
+        finding, kind=VERSION_AHEAD, note=VERSION_AHEAD_NOTE if finding.repair_target else finding.note
     )
 
 
 def get_content(their: Observation) -> tuple[Any, ...]:
-    """What is compared, in the order of `FIELDS`: whose a membership is never changes."""
+    """Return the compared values in the order of CONTENT_FIELDS. The user of a membership never changes."""
     entity = their.entity
     return (entity.role,) if isinstance(entity, ClerkMembership) else entity.content()
 
 
 def is_equal_value(there: Any, here: Any) -> bool:
-    """Whether two values are the same; JSON is compared as what it says, not as it is written."""
+    """Return whether two values are equal; JSON is compared by content, not by text."""
     if not isinstance(there, msgspec.Raw):
         return bool(there == here)
     written = bytes(there)
@@ -214,7 +204,7 @@ def is_equal_value(there: Any, here: Any) -> bool:
 
 
 def make_label(their: Observation) -> str:
-    """What to call a thing that only Clerk has."""
+    """Return the label of an entity that only Clerk has."""
     entity = their.entity
     if isinstance(entity, ClerkMembership):
         return f"{entity.user} in {entity.organization}"
@@ -224,14 +214,14 @@ def make_label(their: Observation) -> str:
 
 
 def compute_deletion_limit(living: int, allowed: int | None = None) -> int:
-    """How many deletions pass: the greater of 10 rows and 1 %, or what a person allowed."""
+    """Return the number of deletions allowed: the greater of 10 rows and 1 %, or the explicit allowance."""
     return max(MIN_DELETION_LIMIT, living * DELETION_LIMIT_PERCENT // 100) if allowed is None else allowed
 
 
 def find_kind_over_limit(
     gone: Mapping[EntityKind, int], living: Mapping[EntityKind, int], allowed: int | None
 ) -> EntityKind | None:
-    """The first kind of which more would be deleted than the fuse allows."""
+    """Return the first kind with more deletions than the limit allows."""
     return next(
         (kind for kind, count in gone.items() if count > compute_deletion_limit(living.get(kind, 0), allowed)), None
     )
@@ -243,7 +233,7 @@ def _make_finding(
     kind: FindingKind,
     differences: Sequence[FieldDifference],
     *,
-    mend: RepairTarget | None,
+    repair_target: RepairTarget | None,
     note: str | None,
 ) -> Finding:
     is_theirs = their.version > our.version
@@ -253,26 +243,27 @@ def _make_finding(
         here=our.id,
         label=make_label(their),
         differences=differences,
-        news=their,
+        observation=their,
         version=our.version,
         digest=our.digest,
         wrote_last="clerk" if is_theirs else "database",
         wrote_at=their.version if is_theirs else our.changed_at,
-        mend=mend,
+        repair_target=repair_target,
         note=note,
     )
 
 
 def _choose_repair_target(differences: Sequence[FieldDifference]) -> tuple[RepairTarget | None, str | None]:
-    """Where a row is mended. One that has fields of the database's is written to Clerk, and then read back."""
+    """Return the side on which a row is fixed. One with fields of the database is written to Clerk, then read back."""
     if any(it.field == "deactivated" for it in differences):
-        return None, "Deactivated here: reactivate the person to let them in again."
+        return None, "Deactivated here. Reactivate the person to restore access."
     ours = {it.field for it in differences if it.owner == "database"}
     if not ours:
         return "here", None
     if ours <= WRITABLE_FIELDS:
         return "clerk", None
-    return None, f"Belongs to the database, and can't be written to Clerk: {', '.join(sorted(ours - WRITABLE_FIELDS))}."
+    unwritable = ", ".join(sorted(ours - WRITABLE_FIELDS))
+    return None, f"The database is the source of truth, but these fields can't be written to Clerk: {unwritable}."
 
 
 def _decode_stored(name: str, here: Any) -> Any:
@@ -283,6 +274,6 @@ def _decode_raw(value: Any) -> Any:
     return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
 
 
-def make_key(kind: EntityKind, id: str) -> EntityKey:
-    """The key of a thing."""
-    return msgspec.convert({"kind": kind, "id": id}, EntityKey)
+def make_key(kind: EntityKind, clerk_id: str) -> EntityKey:
+    """Build the key of an entity."""
+    return msgspec.convert({"kind": kind, "id": clerk_id}, EntityKey)

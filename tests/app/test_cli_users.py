@@ -50,7 +50,7 @@ def test_a_profile_is_edited_on_both_sides(firm: Firm) -> None:
             call("edit", BOB, "--data", data)
 
 
-def test_an_account_is_made_banned_let_in_deleted_and_restored(firm: Firm) -> None:
+def test_a_user_is_created_banned_unbanned_deleted_and_restored(firm: Firm) -> None:
     made = told("user-create", "dora@example.com", "--first-name", "Dora")
     assert (made["status"], made["external_id"]) == ("active", made["id"])
     assert told("user-create", "eve@example.com", "--local")["status"] == "local"
@@ -64,7 +64,7 @@ def test_an_account_is_made_banned_let_in_deleted_and_restored(firm: Firm) -> No
         call("user-delete", made["id"], "--clerk", "odd")
 
 
-def test_an_address_asks_before_it_invites_anew(firm: Firm) -> None:
+def test_an_email_change_is_confirmed_before_a_new_invitation(firm: Firm) -> None:
     offered = told("user-email", BOB, "robert@example.com")
     assert offered["requires_invitation"]
     refused = invoke("user-email", BOB, "robert@example.com", text="n\n")
@@ -73,14 +73,14 @@ def test_an_address_asks_before_it_invites_anew(firm: Firm) -> None:
     assert told("user", BOB)["status"] == "deactivated"
 
 
-def test_a_password_is_asked_for(firm: Firm) -> None:
+def test_a_password_is_prompted_for(firm: Firm) -> None:
     assert "active" in call("user-password", BOB, text="correct horse battery\n")
     with pytest.raises(PermanentError, match="Clerk does not accept this password"):
         call("user-password", BOB, text="short\n")
 
 
-def test_a_new_address_is_proven_by_its_code(firm: Firm) -> None:
-    object.__setattr__(firm.services.users.emails, "policy", "verify")
+def test_a_new_email_is_verified_by_its_code(firm: Firm) -> None:
+    object.__setattr__(firm.services.users.change_email, "policy", "verify")
     new = "robert+clerk_test@example.com"
     begun = told("user-email", BOB, new)
     assert "instep user-verify" in call("user-email", BOB, new)

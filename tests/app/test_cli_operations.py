@@ -42,7 +42,7 @@ def halfway(firm: Firm) -> Operation:
     return operation
 
 
-def test_what_is_open_is_listed_and_what_has_ended_only_when_asked_for(firm: Firm) -> None:
+def test_open_operations_are_listed_and_ended_ones_on_request(firm: Firm) -> None:
     assert "needs attention" in call("operations")
     assert [(it["kind"], it["state"]) for it in told("operations", "--state", "settled")][:1] == [
         ("profile.edit", "settled")
@@ -53,7 +53,7 @@ def test_what_is_open_is_listed_and_what_has_ended_only_when_asked_for(firm: Fir
     assert told("operations", "--organization", "acme") == []
 
 
-def test_one_that_needs_attention_is_tried_again_or_given_up(firm: Firm) -> None:
+def test_an_operation_that_needs_attention_is_retried_or_abandoned(firm: Firm) -> None:
     stuck = halfway(firm)
     assert call("operations", "retry", stuck.id) == f"{stuck.id}: open\n"
     assert told("operations", "give-up", stuck.id)["state"] == "given_up"
@@ -64,7 +64,7 @@ def test_one_that_needs_attention_is_tried_again_or_given_up(firm: Firm) -> None
             call("operations", again, "op_none")
 
 
-def test_the_audit_says_who_did_what_and_what_never_ended(firm: Firm) -> None:
+def test_the_audit_log_lists_actors_and_unfinished_operations(firm: Firm) -> None:
     (asked, done) = reversed(told("audit", "--query", "profile.edit"))
     assert (asked["actor"], asked["outcome"], done["outcome"]) == ("break_glass", "asked", "done")
     assert "Robert" in json.dumps(asked["details"]["intent"])

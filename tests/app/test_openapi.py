@@ -25,7 +25,7 @@ async def test_every_operation_of_the_document_is_on_the_page(town: Town) -> Non
         assert f'<div id="{id}">' in text
 
 
-async def test_every_link_of_the_page_leads_to_something_on_it_or_of_ours(town: Town) -> None:
+async def test_every_link_of_the_reference_has_a_target(town: Town) -> None:
     text = await page(town)
     ids = set(re.findall(r' id="([^"]+)"', text))
     links = re.findall(r'(?:href|src)="([^"]+)"', text)
@@ -47,7 +47,7 @@ async def test_every_link_of_the_page_leads_to_something_on_it_or_of_ours(town: 
         ({}, ""),
     ],
 )
-def test_a_schema_is_said_in_a_few_words(schema: dict[str, object], words: str) -> None:
+def test_a_schema_is_formatted_as_a_short_type(schema: dict[str, object], words: str) -> None:
     operation = {"operationId": "find", "responses": {}, "parameters": [{"name": "x", "in": "query", "schema": schema}]}
     document = {"info": {"version": "1"}, "paths": {"/x": {"get": operation}}, "components": {"schemas": {}}}
     (doing,) = build_reference(document).groups["other"]

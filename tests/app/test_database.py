@@ -21,17 +21,17 @@ KEY = {"CLERK_SECRET_KEY": "sk_test_x"}
     ],
     ids=str,
 )
-def test_the_limit_is_clerks_own_unless_it_is_set(values: dict[str, str], most: int | None) -> None:
+def test_the_rate_limit_is_clerks_own_unless_set(values: dict[str, str], most: int | None) -> None:
     assert get_clerk_rate_limit(make_settings(values)) == most
 
 
 @pytest.mark.parametrize("wrong", ["fast", "0", "-5", "1.5"])
-def test_what_is_no_pace_is_named(wrong: str) -> None:
+def test_an_invalid_rate_limit_is_named(wrong: str) -> None:
     with pytest.raises(SettingsError, match="INSTEP_PACE"):
         make_settings({"INSTEP_PACE": wrong})
 
 
-def test_without_a_limit_there_is_nothing_to_wait_for() -> None:
+def test_without_a_limit_there_is_no_rate_limiter() -> None:
     assert make_clerk_rate_limiter(make_settings({**KEY, "INSTEP_PACE": "off"})) is None
 
 

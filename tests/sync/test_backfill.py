@@ -41,7 +41,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in ("id", "organization_id", "user_id")}
 
 
-async def test_bulk_writes_what_the_ledger_writes(world: World, db: Any) -> None:
+async def test_bulk_insert_writes_the_same_as_the_unit_of_work(world: World, db: Any) -> None:
     news = [
         organization(1, max_members=7),
         *(
@@ -72,7 +72,7 @@ async def test_bulk_writes_what_the_ledger_writes(world: World, db: Any) -> None
     assert [it[1:] for it in counts] == [it[1:] for it in world.rows_of_counts() if it[3]]
 
 
-async def test_bulk_never_touches_what_is_there(world: World, db: Any) -> None:
+async def test_bulk_insert_never_changes_existing_rows(world: World, db: Any) -> None:
     def prepare(conn: Conn) -> None:
         apply_observations(conn, [organization(1), user(1, version=9, first_name="Newer")], now=1)
         conn.execute(sa.update(users).values(gone_at=7))
@@ -91,7 +91,7 @@ async def test_bulk_never_touches_what_is_there(world: World, db: Any) -> None:
     assert [row for row in world.rows(users) if row["clerk_id"] == "user_1"] == before
 
 
-async def test_killed_anywhere_it_goes_on_and_reads_little_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_killed_backfill_resumes_and_reads_little_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch, 5)
     monkeypatch.setattr("instep.clerk.instance_scanner.TARGET_WINDOWS", 3)
     monkeypatch.setattr("instep.clerk.instance_scanner.MIN_WINDOW_SIZE", 10)
@@ -105,39 +105,41 @@ async def test_killed_anywhere_it_goes_on_and_reads_little_again(world: World, m
             if calls > stop_at:
                 raise Crash("killed")
 
-        world.between.before = dying
+        world.transport.before = dying
         with pytest.raises(BaseException, match="killed"):
-            await world.take_all()
-        world.between.before = lambda _: None
+            await world.backfill()
+        world.transport.before = lambda _: None
         world.clock.advance(120_000)
-    before = len(world.between.calls)
-    await world.take_all()
-    assert world.here() == world.in_clerk()
-    assert len(world.between.calls) - before < 60
+    before = len(world.transport.calls)
+    await world.backfill()
+    assert world.ids_in_mirror() == world.ids_in_clerk()
+    assert len(world.transport.calls) - before < 60
     assert await world.check() == {}
 
 
-async def test_stopped_at_every_statement_it_ends_whole(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backfill_stopped_at_any_statement_resumes_completely(
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small_pages(monkeypatch, 4)
     db = Database(migrated_url)
     points = CrashPoints()
     points.watch(db)
     world = make_world(db)
     world.emulator.seed(seed(9))
-    places = await count_points(points, world.take_all)
+    places = await count_points(points, world.backfill)
     for at in range(1, places + 1, 4):
         for table in (memberships, users, organizations):
             world.execute(sa.delete(table))
         world.execute(sa.text("UPDATE instep_sync_runs SET state = 'done'"))
         with points.armed(at):
-            await world.take_all()
+            await world.backfill()
         world.clock.advance(120_000)
-        await world.take_all()
-        assert world.here() == world.in_clerk()
+        await world.backfill()
+        assert world.ids_in_mirror() == world.ids_in_clerk()
     db.close()
 
 
-async def test_deliveries_may_arrive_while_it_runs(world: World, monkeypatch: pytest.MonkeyPatch, db: Any) -> None:
+async def test_deliveries_may_arrive_during_a_backfill(world: World, monkeypatch: pytest.MonkeyPatch, db: Any) -> None:
     """What a webhook brought before its page is read stays as the newest version has it."""
     small_pages(monkeypatch, 5)
     world.emulator.seed(seed(30))
@@ -154,47 +156,47 @@ async def test_deliveries_may_arrive_while_it_runs(world: World, monkeypatch: py
                 newer = msgspec.structs.replace(it, version=it.version + 5, digest="newer")
                 db.write_sync(lambda conn, newer=newer: apply_observations(conn, [newer], now=7))
 
-    world.between.before = meanwhile
-    await world.take_all()
-    assert world.here() == world.in_clerk()
+    world.transport.before = meanwhile
+    await world.backfill()
+    assert world.ids_in_mirror() == world.ids_in_clerk()
     assert sum(row["digest"] == "newer" for row in world.rows(users)) > 10
 
 
-async def test_what_is_there_already_is_decided_while_nothing_else_is_locked(postgres_world: World) -> None:
+async def test_existing_rows_are_reconciled_without_other_locks(postgres_world: World) -> None:
     """Whoever writes to the mirror locks people first: not after what was inserted in the same transaction."""
     world = postgres_world
     world.emulator.seed(seed(2))
-    await world.take_all()
+    await world.backfill()
     world.execute(sa.delete(memberships).where(memberships.c.clerk_id.like("%1")))
     with world.db.engine.connect() as other:
         person = sa.select(users.c.id).where(users.c.clerk_id.like("%0"))
         other.execute(person.with_for_update(read=True, key_share=True))  # as another bulk load does
-        taking = asyncio.create_task(world.sync.first(actor="test", kinds=["membership"]))
+        taking = asyncio.create_task(world.sync.backfill(actor="test", kinds=["membership"]))
         assert await asyncio.to_thread(is_waited_for, other, taking.done)
-        assert world.here() == world.in_clerk(), "what is new is kept"
+        assert world.ids_in_mirror() == world.ids_in_clerk(), "what is new is kept"
         other.execute(sa.select(users.c.id).with_for_update(nowait=True))
     assert (await taking).counts == {"new": 1, "left": 1}
 
 
-async def test_a_name_that_no_database_holds_is_replaced_where_it_can_not_be_kept(postgres_world: World) -> None:
+async def test_a_name_that_the_database_cannot_store_is_replaced(postgres_world: World) -> None:
     world = postgres_world
     world.emulator.seed(seed(5))
     found = world.emulator.state.users.find(f"user_{2:027d}")
     assert found is not None
     found.first_name = "nul\0here"
-    await world.take_all()
+    await world.backfill()
     name = world.db.read_sync(
         lambda conn: conn.scalar(sa.select(users.c.first_name).where(users.c.clerk_id == found.id))
     )
     assert name == "nul\ufffdhere"
-    assert f"user_{3:027d}" in world.living(users)
+    assert f"user_{3:027d}" in world.active_ids(users)
 
 
-async def test_of_a_page_with_such_a_row_the_rest_is_taken_and_counted_once(postgres_world: World) -> None:
+async def test_the_rest_of_a_page_with_a_rejected_row_is_stored_and_counted_once(postgres_world: World) -> None:
     """One is new, one is changed, one is what the database does not take, three are as they were."""
     world = postgres_world
     world.emulator.seed(seed(6))
-    await world.take_all()
+    await world.backfill()
     world.execute(sa.text(REFUSING))
     world.execute(sa.text("CREATE TRIGGER no BEFORE UPDATE ON instep_users FOR EACH ROW EXECUTE FUNCTION refuse()"))
     for number, name in ((1, "Changed"), (2, "No")):
@@ -203,7 +205,7 @@ async def test_of_a_page_with_such_a_row_the_rest_is_taken_and_counted_once(post
         user.first_name, user.updated_at = name, user.updated_at + 1
     world.execute(sa.delete(memberships))
     world.execute(sa.delete(users).where(users.c.clerk_id == f"user_{4:027d}"))
-    run = await world.sync.first(actor="test", kinds=["user"])
+    run = await world.sync.backfill(actor="test", kinds=["user"])
     assert run.counts == {"new": 1, "changed": 1, "left": 3, "unreadable": 1}
     assert {row["first_name"] for row in world.rows(users)} == {
         "First0",
@@ -212,22 +214,22 @@ async def test_of_a_page_with_such_a_row_the_rest_is_taken_and_counted_once(post
     }
 
 
-async def test_only_the_wanted_kinds(world: World) -> None:
+async def test_only_the_given_kinds_are_imported(world: World) -> None:
     world.emulator.seed(seed(5))
-    await world.sync.first(actor="test", kinds=("user",))
+    await world.sync.backfill(actor="test", kinds=("user",))
     assert len(world.rows(users)) == 5
     assert world.rows(organizations) == []
 
 
-async def test_memberships_bring_parents_that_are_not_here(world: World) -> None:
+async def test_missing_parents_of_memberships_are_fetched(world: World) -> None:
     world.emulator.seed(seed(5))
-    await world.sync.first(actor="test", kinds=("membership",))
-    assert world.here() == world.in_clerk()
+    await world.sync.backfill(actor="test", kinds=("membership",))
+    assert world.ids_in_mirror() == world.ids_in_clerk()
 
 
-async def test_a_second_first_sync_waits_for_nobody(world: World) -> None:
+async def test_a_second_backfill_is_refused_immediately(world: World) -> None:
     world.emulator.seed(seed(5))
-    results = await asyncio.gather(world.take_all(), world.take_all(), return_exceptions=True)
+    results = await asyncio.gather(world.backfill(), world.backfill(), return_exceptions=True)
     assert sum(isinstance(it, SyncBusyError) for it in results) == 1
-    assert world.here() == world.in_clerk()
+    assert world.ids_in_mirror() == world.ids_in_clerk()
     assert backfill.MAX_CONCURRENT_WINDOWS > 1

@@ -24,7 +24,7 @@ async def get(town: Town, path: str, who: str = "admin", **headers: str) -> Any:
 
 
 @pytest.mark.parametrize("path", [*PAGES, PEOPLE, "/v1/nothing", "/health/live", "/metrics", "/openapi.json"])
-async def test_every_answer_has_an_id_of_its_own_whatever_the_sender_claims(town: Town, path: str) -> None:
+async def test_every_response_has_its_own_request_id(town: Town, path: str) -> None:
     seen = set()
     for _ in range(2):
         response = await get(town, path, **{"x-request-id": "forged"})
@@ -67,7 +67,7 @@ async def test_a_failure_of_the_api_is_a_problem_with_a_stable_code(
         ("/v1/organizations/northwind/invitations", "admin", 422),
     ],
 )
-async def test_what_is_wrong_with_a_body_is_told_only_to_those_who_may_send_it(
+async def test_validation_errors_are_shown_only_to_callers_with_access(
     town: Town, path: str, who: str, status: int
 ) -> None:
     headers = {**town.keys[who], "origin": OURS, "sec-fetch-site": "same-origin"}
@@ -75,17 +75,17 @@ async def test_what_is_wrong_with_a_body_is_told_only_to_those_who_may_send_it(
     assert response.status_code == status
 
 
-async def test_what_is_not_allowed_says_what_is(town: Town) -> None:
+async def test_a_wrong_method_lists_the_allowed_ones(town: Town) -> None:
     assert "GET" in (await town.firm.api().put(PEOPLE)).headers["allow"]
 
 
-async def test_nobody_is_told_how_to_sign_in(town: Town) -> None:
+async def test_an_unauthenticated_response_says_how_to_sign_in(town: Town) -> None:
     response = await get(town, PEOPLE, "nobody")
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_every_page_carries_the_headers_that_hold_the_browser_back(town: Town, path: str) -> None:
+async def test_every_page_has_the_security_headers(town: Town, path: str) -> None:
     response = await get(town, path, **{"sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate"})
     if response.is_redirect:
         return
@@ -105,26 +105,24 @@ async def test_every_page_carries_the_headers_that_hold_the_browser_back(town: T
     assert "style=" not in re.sub(r"<script.*?</script>", "", response.text, flags=re.S)
 
 
-async def test_an_address_where_nothing_is_gets_a_page_that_says_so(town: Town) -> None:
+async def test_an_unknown_address_gets_a_not_found_page(town: Town) -> None:
     response = await get(town, "/no/such/page")
     assert response.status_code == 404
     assert response.headers["content-type"].startswith("text/html")
     assert response.headers["x-request-id"]
 
 
-async def test_a_failure_that_nobody_thought_of_shows_its_id_and_nothing_else(
-    town: Town, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unexpected_error_shows_only_its_request_id(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_arguments: object) -> None:
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(type(town.firm.services.gate), "authenticate", broken)
+    monkeypatch.setattr(type(town.firm.services.authenticator), "who", broken)
     for path in (PEOPLE, "/organizations/northwind/members"):
         with capture_logs() as noted:
             answer = await town.knock("admin", "GET", path)
         assert answer.status == 500
         assert answer.headers["x-request-id"].startswith("req_")
-        (line,) = [it for it in noted if it["event"] == "request_broke"]
+        (line,) = [it for it in noted if it["event"] == "request_crashed"]
         assert line["request_id"] == answer.headers["x-request-id"]
 
 
@@ -135,21 +133,21 @@ async def test_it_is_alive_even_without_the_database_and_ready_only_with_it(town
         assert (await get(town, "/health/ready", "nobody")).status_code == 503
 
 
-async def test_the_figures_tell_what_waits_and_what_was_done(town: Town) -> None:
+async def test_metrics_count_pending_and_processed_deliveries(town: Town) -> None:
     db = town.firm.services.db
     db.write_sync(repository.insert_deliveries, [delivery("msg_1", user_body(1), at=1)])
     text = (await get(town, "/metrics", "nobody")).text
-    assert 'instep_deliveries_unsettled{state="new"} 1.0' in text
-    assert re.search(r'instep_deliveries_total{outcome="changed"} \d+', text)
+    assert 'instep_webhook_deliveries_pending{state="new"} 1.0' in text
+    assert re.search(r'instep_webhook_deliveries_total{outcome="changed"} \d+', text)
     for person in ("dana", "omar", "Northwind", "user_", "sk_test"):
         assert person not in text
 
 
-async def test_the_figures_are_for_the_holder_of_their_key_where_there_is_one(sqlite_migrated_url: str) -> None:
+async def test_metrics_require_their_key_if_set(sqlite_migrated_url: str) -> None:
     firm = make_firm(sqlite_migrated_url, INSTEP_METRICS_KEY="for figures")
     for header in ({}, {"authorization": "Bearer another"}, {"authorization": "Basic for figures"}):
         assert (await firm.api(None, **header).get("/metrics")).status_code == 401
-    assert "instep_live_pages" in (await firm.api("for figures").get("/metrics")).text
+    assert "instep_live_connections" in (await firm.api("for figures").get("/metrics")).text
     await firm.close()
 
 

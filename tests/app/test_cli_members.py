@@ -44,7 +44,7 @@ def run() -> Run:
     return lambda *words: CliRunner().invoke(app, words)
 
 
-def test_each_change_says_how_the_member_stands(firm: Firm, run: Run) -> None:
+def test_each_change_prints_the_status_of_the_member(firm: Firm, run: Run) -> None:
     bob = firm.user_id(BOB)
     assert run("role", "acme", bob, ADMIN_ROLE).output == "Bob Brown: active, org:admin\n"
     assert run("role", "acme", bob, ADMIN_ROLE).output == "Bob Brown: active, org:admin (as before)\n"
@@ -61,7 +61,7 @@ def test_as_json_it_is_what_the_api_gives(firm: Firm, run: Run) -> None:
     assert (told["member"]["status"], told["member"]["role"], told["notices"]) == ("deactivated", MEMBER_ROLE, [])
 
 
-def test_what_is_refused_changes_nothing_and_ends_with_the_sentence(firm: Firm, run: Run) -> None:
+def test_a_refused_change_changes_nothing_and_prints_the_reason(firm: Firm, run: Run) -> None:
     run("remove", "acme", firm.user_id(DAN))
     refused = run("deactivate", "acme", firm.user_id(ADA))
     assert refused.exit_code == 1

@@ -1,78 +1,53 @@
-"""What runs by the clock runs once, however many replicas there are, and nothing keeps a process from ending."""
+"""Periodic tasks: a failure ends nothing, and what must run once runs once however many replicas there are."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
+import sqlalchemy as sa
 
-from instep.app.scheduler import ScheduledJob, Scheduler, install_tables
+from instep.app.scheduler import RETENTION, ExpiredDataCleanup, PeriodicTask, claim_cleanup, run_periodically
+from instep.auth.repository import find_session, insert_session
+from instep.core.clock import DAY
 from instep.core.db import Database
 from instep.core.errors import TemporaryError
+from instep.webhooks.tables import deliveries
 
 pytestmark = pytest.mark.anyio
-PATIENCE = 20
-EVERY_SECOND = "* * * * * *"
+NOW = 1_800_000_000_000
 
 
-class Ran:
-    """Who ran, in order; `enough` once it was so many times."""
+async def test_a_task_runs_again_after_a_failure_of_either_kind() -> None:
+    failures: list[Exception] = [TemporaryError("Not now."), ValueError("a fault of ours")]
+    enough = asyncio.Event()
 
-    def __init__(self, enough: int) -> None:
-        self.by: list[str] = []
-        self.enough, self._enough = asyncio.Event(), enough
+    async def run() -> None:
+        if failures:
+            raise failures.pop()
+        enough.set()
 
-    def job(self, name: str, *, fails: bool = False) -> ScheduledJob:
-        async def run() -> None:
-            self.by.append(name)
-            if len(self.by) >= self._enough:
-                self.enough.set()
-            if fails:
-                raise TemporaryError("Not now.")
-
-        return ScheduledJob("tick", EVERY_SECOND, run)
+    task = asyncio.create_task(run_periodically(PeriodicTask("test", 0, run, first=0)))
+    async with asyncio.timeout(20):
+        await enough.wait()
+    task.cancel()
 
 
-async def until(event: asyncio.Event) -> None:
-    async with asyncio.timeout(PATIENCE):
-        await event.wait()
+def test_replicas_claim_the_cleanup_once_a_day(db: Database) -> None:
+    claims = [db.write_sync(claim_cleanup, now) for now in (NOW, NOW + 1, NOW + DAY - 1, NOW + DAY, NOW + DAY + 1)]
+    assert claims == [True, False, False, True, False]
 
 
-async def stopped(stop: Callable[[], Awaitable[None]]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        await stop()
+def test_a_clock_that_goes_back_does_not_postpone_the_cleanup(db: Database) -> None:
+    assert db.write_sync(claim_cleanup, NOW + 300 * DAY)
+    assert db.write_sync(claim_cleanup, NOW)
 
 
-async def test_a_job_runs_on_schedule_and_continues_after_a_failure(database_url: str) -> None:
-    db, ran = Database(database_url), Ran(2)
-    await install_tables(db)
-    timer = Scheduler(db, [ran.job("here", fails=True)])
-    timer.start()
-    await until(ran.enough)
-    await stopped(timer.stop)
-    db.close()
-
-
-async def test_two_replicas_never_run_the_same_tick(postgres_url: str) -> None:
-    dbs, ran = [Database(postgres_url), Database(postgres_url)], Ran(3)
-    await install_tables(dbs[0])
-    await install_tables(dbs[1])
-    timers = [Scheduler(db, [ran.job(name)]) for db, name in zip(dbs, ("here", "there"), strict=True)]
-    begun = asyncio.get_running_loop().time()
-    for timer in timers:
-        timer.start()
-    await until(ran.enough)
-    ticks = asyncio.get_running_loop().time() - begun + 1
-    for timer in timers:
-        await stopped(timer.stop)
-    assert len(ran.by) <= ticks, "one run a second at the most, whoever it is"
-    for db in dbs:
-        db.close()
-
-
-async def test_a_process_stops_without_the_scheduler_tables(postgres_url: str) -> None:
-    db = Database(postgres_url)
-    timer = Scheduler(db, [Ran(1).job("here")])
-    timer.start()
-    await asyncio.sleep(0)
-    await stopped(timer.stop)
-    db.close()
+async def test_the_cleanup_deletes_what_ended_more_than_30_days_ago(db: Database) -> None:
+    for name, at in (("old", NOW - RETENTION - 1), ("recent", NOW - RETENTION)):
+        db.write_sync(insert_session, token_hash=name, claims=None, at=at)
+        row = {"id": name, "type": "user.updated", "body": "{}", "received_at": at, "state": "settled"}
+        db.write_sync(lambda conn, row=row: conn.execute(sa.insert(deliveries).values(row)))
+    await ExpiredDataCleanup(db, lambda: NOW).run()
+    kept = db.read_sync(lambda conn: conn.scalars(sa.select(deliveries.c.id)).all())
+    assert kept == ["recent"]
+    assert db.read_sync(find_session, token_hashes=["old"]) is None
+    assert db.read_sync(find_session, token_hashes=["recent"]) is not None

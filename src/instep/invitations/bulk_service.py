@@ -193,7 +193,7 @@ class BulkInvitationService:
         try:
             self._check_daily_limits(conn, access=access, lines=lines)
         except InvitationRefusedError as error:
-            return error.words
+            return error.text
         return None
 
     def _check_daily_limits(self, conn: Conn, *, access: OrganizationAccess, lines: Sequence[InviteeDecision]) -> None:
@@ -252,7 +252,7 @@ def _decide_invitee(
         line = replace(line, email=validate_email(invitee.email), name=validate_name(invitee.name))
         validate_role(roles, invitee.role)
     except InvitationRefusedError as error:
-        return replace(line, name=None, note=error.words)
+        return replace(line, name=None, note=error.text)
     address = canonicalize_email(line.email)
     if address in seen:
         return _with_verdict(line, "duplicate")
@@ -319,7 +319,7 @@ def _parse_csv(text: str, role: str, roles: RoleCatalog) -> list[InviteeInput]:
     for cells in list(csv.reader(io.StringIO(text), delimiter=_detect_delimiter(header)))[1:]:
         row = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column}
         if any(row.values()):
-            row_role = roles.key_of(row["role"]) if row.get("role") else role
+            row_role = roles.find_key(row["role"]) if row.get("role") else role
             found.append(InviteeInput(email=row.get("email", ""), role=row_role, name=row.get("name") or None))
     return found
 

@@ -117,7 +117,7 @@ def _collect_texts(people: list[str]) -> list[str]:
 
 
 def _parse_invitees(texts: list[str], role: str | None, roles: RoleCatalog) -> list[InviteeInput]:
-    default_role = validate_role(roles, roles.key_of(role) if role else None)
+    default_role = validate_role(roles, roles.find_key(role) if role else None)
     return [invitee for text in texts for invitee in parse_invitees(text, role=default_role, roles=roles)]
 
 

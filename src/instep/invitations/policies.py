@@ -86,7 +86,7 @@ def validate_email(text: str) -> str:
     try:
         return emails.validate_email_address(text)
     except ChangeRejectedError as error:
-        raise InvitationRefusedError(error.words, code=error.code, field=error.field) from error
+        raise InvitationRefusedError(error.text, code=error.code, field=error.field) from error
 
 
 def validate_expiry_days(days: int) -> int:
@@ -255,4 +255,4 @@ def convert_clerk_error(refusal: ClerkRejectedError, *, email: str, role: str) -
         message = lazy_gettext("Clerk does not accept %(email)s as an address.", email=email)
         return InvitationRefusedError(message, code="invalid_email", field="email", refusal=refusal)
     error = errors.translate_clerk_error(refusal, whom=email)
-    return InvitationRefusedError(error.words, code=error.code, status=error.status, field=error.field, refusal=refusal)
+    return InvitationRefusedError(error.text, code=error.code, status=error.status, field=error.field, refusal=refusal)

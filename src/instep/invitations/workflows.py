@@ -108,7 +108,7 @@ async def create_invitation(
 ) -> dict[str, Any]:
     """Create an invitation, or return the existing one that carries the same mark."""
     try:
-        return serialize_invitation(await organizations.invite(organization_id, invitation))
+        return serialize_invitation(await organizations.create_invitation(organization_id, invitation))
     except ClerkRejectedError as refusal:
         if refusal.code not in DUPLICATE_CODES:
             raise
@@ -235,7 +235,7 @@ async def revoke_invitation(organizations: OrganizationsApi, operation: Operatio
     intent = operation.intent
     organization_id, invitation_id = ClerkId(intent["organization"]), ClerkId(intent["invitation"])
     try:
-        return await organizations.revoke(organization_id, invitation_id, by=intent.get("by"))
+        return await organizations.revoke_invitation(organization_id, invitation_id, revoked_by=intent.get("by"))
     except ClerkRejectedError as refusal:
         if refusal.status != 404:
             raise
@@ -302,7 +302,7 @@ def _make_batch_part_workflow(organizations: OrganizationsApi, reader: ClerkRead
         if len(invitations) == 1:
             return _EMPTY_RESULT
         try:
-            return {"rows": _match_rows(invitations, await organizations.invite_many(organization_id, invitations))}
+            return {"rows": _match_rows(invitations, await organizations.create_invitations(organization_id, invitations))}
         except ClerkRejectedError as refusal:
             if refusal.code in BATCH_FATAL_CODES:
                 raise

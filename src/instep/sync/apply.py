@@ -151,11 +151,11 @@ class PlanApplier:
         now, result = self.clock(), BatchResult()
         repository.renew_lease(conn, self.lease, now=now)
         answers = {row.number: _choose_answer(row.finding, refetched, now) for row in rows}
-        states = [it.news for it in answers.values() if it is not None]
-        parents = [it for it in refetched.values() if it.news.key not in {row.finding.key for row in rows}]
-        unit_of_work = open_unit_of_work(conn, [*(it.news for it in parents), *states])
+        states = [it.state for it in answers.values() if it is not None]
+        parents = [it for it in refetched.values() if it.state.key not in {row.finding.key for row in rows}]
+        unit_of_work = open_unit_of_work(conn, [*(it.state for it in parents), *states])
         for parent in parents:
-            unit_of_work.answer(parent)
+            unit_of_work.reconcile_refetched(parent)
         checks = _Preconditions(conn, [row.finding for row in rows], self.policy)
         applied: list[models.FindingRow] = []
         for row in rows:
@@ -171,7 +171,7 @@ class PlanApplier:
         entries = [self._build_audit_entry(row, unit_of_work) for row in applied]
         record_entries(
             conn,
-            [*entries, *build_superseded_entries(unit_of_work), *build_joined_entries(unit_of_work.joined)],
+            [*entries, *build_superseded_entries(unit_of_work), *build_joined_entries(unit_of_work.local_memberships)],
             now=now,
         )
         self._save_outcomes(conn, result.outcomes)
@@ -199,15 +199,15 @@ class PlanApplier:
         if finding.repair_target != "clerk" and (reason := checks.refuse(finding)):
             return ("skipped", reason)
         known = unit_of_work.known.get(finding.key)
-        if isinstance(answer.news, Tombstone):  # compared with the row as it was before Clerk was queried again
-            answer = RefetchResult(answer.news, known)
+        if isinstance(answer.state, Tombstone):  # compared with the row as it was before Clerk was queried again
+            answer = RefetchResult(answer.state, known)
         elif known is not None and finding.kind == VERSION_AHEAD:  # Clerk's state wins regardless of the version here
-            known = replace(known, version=min(known.version, answer.news.version), digest="")
+            known = replace(known, version=min(known.version, answer.state.version), digest="")
             unit_of_work.known[finding.key] = known
-            answer = RefetchResult(answer.news, known)
+            answer = RefetchResult(answer.state, known)
         elif known is not None and finding.differences:
             unit_of_work.known[finding.key] = replace(known, digest="")  # the row does not match its digest
-        decision = unit_of_work.answer(answer)
+        decision = unit_of_work.reconcile_refetched(answer)
         if isinstance(decision, NeedsRefetch):
             return decision
         if isinstance(decision, Change):
@@ -222,9 +222,9 @@ class PlanApplier:
             "fields": {it.field: [it.here, it.clerk] for it in finding.differences},
         }
         verb = "gone" if finding.kind in DELETION_KINDS else "seen" if finding.version is None else "changed"
-        state = unit_of_work.last_observation_of(finding.key)
+        state = unit_of_work.last_state_of(finding.key)
         if state is not None:
-            organization_id, more = unit_of_work.about(Change(state, None))
+            organization_id, more = unit_of_work.describe_change(Change(state, None))
             details |= more
         return NewAuditEntry(
             actor=self.actor,
@@ -256,7 +256,7 @@ class _Preconditions:
             return CHANGED_SINCE_PLAN if our is not None else None
         if our is None or (our.version, our.digest) != (finding.version, finding.digest):
             return CHANGED_SINCE_PLAN
-        if our.is_gone and (finding.observation is None or our.absent_at is None):
+        if our.is_deleted and (finding.observation is None or our.absent_at is None):
             return CHANGED_SINCE_PLAN
         if finding.observation is None:
             return CHANGED_SINCE_PLAN if our.is_kept else None

@@ -166,7 +166,7 @@ class BackfillWriter:
         if left:
             keys = {it.key for it in left}
             for pending in pages:  # rows inserted already are not inserted again, even if the rest fails
-                pending.rows = [it for it in pending.rows if it.news.key in keys]
+                pending.rows = [it for it in pending.rows if it.observation.key in keys]
             await self._reconcile_remaining(pages, {})
 
     async def _reconcile_remaining(
@@ -188,7 +188,7 @@ class BackfillWriter:
         """Store a page that has a row which the database rejects: that row is skipped and counted."""
         self.counts["unreadable"] += len(pending.page.unreadable)
         for item in pending.rows:
-            page = msgspec.structs.replace(pending.page, items=[item.news], unreadable=())
+            page = msgspec.structs.replace(pending.page, items=[item.observation], unreadable=())
             try:
                 await self._insert_or_reconcile([replace(pending, page=page, rows=[item])])
             except PermanentError as error:
@@ -215,18 +215,18 @@ class BackfillWriter:
         state: _WriterState,
     ) -> "Counter[str]":
         """Reconcile existing and possibly known rows in one transaction. Raises _RefetchNeededError."""
-        left = [it.news for pending in pages for it in pending.rows]
-        unit_of_work = open_unit_of_work(conn, [*(it.news for it in refetched.values()), *left])
+        left = [it.observation for pending in pages for it in pending.rows]
+        unit_of_work = open_unit_of_work(conn, [*(it.state for it in refetched.values()), *left])
         for result in refetched.values():
-            unit_of_work.answer(result)
-        decisions = [unit_of_work.take(it, is_read=True) for it in left]
+            unit_of_work.reconcile_refetched(result)
+        decisions = [unit_of_work.reconcile(it, is_read=True) for it in left]
         refetches = {it.key: it for it in decisions if isinstance(it, NeedsRefetch)}
         if refetches and can_refetch:
             raise _RefetchNeededError(list(refetches.values()))
         now = self.clock()
         apply_unit_of_work(conn, unit_of_work, now=now)
         record_entries(
-            conn, [*build_superseded_entries(unit_of_work), *build_joined_entries(unit_of_work.joined)], now=now
+            conn, [*build_superseded_entries(unit_of_work), *build_joined_entries(unit_of_work.local_memberships)], now=now
         )
         changed = sum(isinstance(it, Change) for it in decisions)
         counts = Counter(changed=changed, left=len(left) - changed, unreadable=_count_unreadable(pages))

@@ -247,7 +247,7 @@ class FreshnessMonitor:
         behind = []
         for user in users:
             our = ours.get(user.key.id)
-            is_newer = our is None or (user.version > our.version and not our.is_gone) or our.absent_at is not None
+            is_newer = our is None or (user.version > our.version and not our.is_deleted) or our.absent_at is not None
             if is_newer and (our is None or plan.find_differences(user, our, self.policy) is not None):
                 behind.append(user)
         return behind

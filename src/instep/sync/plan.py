@@ -146,9 +146,9 @@ def make_missing_in_clerk_finding(our: MirroredEntity, kind: EntityKind) -> Find
 def find_differences(their: Observation, our: MirroredEntity, policy: FieldOwnership) -> Finding | None:
     """Return the differences of an entity that both sides have; None where there are none."""
     kind = their.key.kind
-    if our.is_gone and our.absent_at is None:
+    if our.is_deleted and our.absent_at is None:
         return _make_finding(their, our, "dead_here", [], repair_target=None, note=DELETED_HERE_NOTE)
-    if our.is_gone:
+    if our.is_deleted:
         return _make_finding(
             their, our, _choose_missing_here_kind(kind), [], repair_target="here", note=REAPPEARED_NOTE
         )

@@ -236,14 +236,14 @@ class SyncService:
         """Reconcile in one transaction; return what must be fetched again, and the number of changes."""
         now = self.clock()
         repository.renew_lease(conn, lease, now=now)
-        unit_of_work = open_unit_of_work(conn, [it.news for it in results])
-        decisions = [unit_of_work.answer(it) for it in results]
+        unit_of_work = open_unit_of_work(conn, [it.state for it in results])
+        decisions = [unit_of_work.reconcile_refetched(it) for it in results]
         changed = [it for it in decisions if isinstance(it, Change)]
         self.on_organizations_changed(apply_unit_of_work(conn, unit_of_work, now=now))
         entries = [
             build_change_entry(it, unit_of_work, actor=run.actor, cause=run.id, action="changed") for it in changed
         ]
-        record_entries(conn, [*entries, *build_joined_entries(unit_of_work.joined)], now=now)
+        record_entries(conn, [*entries, *build_joined_entries(unit_of_work.local_memberships)], now=now)
         return [it for it in decisions if isinstance(it, NeedsRefetch)], len(changed)
 
     async def _scan(

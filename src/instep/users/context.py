@@ -143,7 +143,7 @@ def lock_target(conn: Conn, expected: UserRow) -> UserRow:
 
 def require_email_free(conn: Conn, email: str, user_id: str = "") -> None:
     """Raise ChangeRejectedError (409) where a user other than `user_id` has this address."""
-    if find_user_id_by_login(conn, email=email, but=user_id):
+    if find_user_id_by_login(conn, email=email, excluded_id=user_id):
         raise make_email_taken_error(email)
 
 

@@ -333,7 +333,7 @@ def _plan_reinvitation(
         it for it in active if permissions.is_admin or it.organization_id in permissions.managed_organization_ids
     ]
     sole_admin_of = find_sole_admin_organizations(
-        conn, user.id, find_roles(conn), moving=collect_pending_changes(list_open_intents(conn))
+        conn, user.id, find_roles(conn), pending=collect_pending_changes(list_open_intents(conn))
     )
     require_another_admin({it.organization_id: it.name for it in managed if it.organization_id in sole_admin_of})
     return ReinvitationPlan(
@@ -361,7 +361,7 @@ def _check_membership(conn: Conn, *, expected: UserRow, membership: UserMembersh
     require_email_free(conn, email, user.id)
     lock_organizations_of_admin(conn, user.id, find_roles(conn))
     sole_admin_of = find_sole_admin_organizations(
-        conn, user.id, find_roles(conn), moving=collect_pending_changes(list_open_intents(conn))
+        conn, user.id, find_roles(conn), pending=collect_pending_changes(list_open_intents(conn))
     )
     organization_id = membership.organization_id
     require_another_admin({organization_id: sole_admin_of[organization_id]} if organization_id in sole_admin_of else {})
@@ -485,7 +485,7 @@ def _make_verify_step(users: UsersApi, secrets: EphemeralSecrets) -> WorkflowSte
 def _make_primary_step(users: UsersApi) -> WorkflowStep:
     async def make_primary(operation: Operation) -> JsonObject:
         return encode_result(
-            await users.make_primary(require_clerk_id(operation), ClerkId(operation.intent["address"]))
+            await users.set_primary_email(require_clerk_id(operation), ClerkId(operation.intent["address"]))
         )
 
     async def find_primary(operation: Operation) -> JsonObject | None:

@@ -250,7 +250,7 @@ def translate_provider_refusal(
     if translated.code in _PASSED_THROUGH_CODES:
         return translated
     return ChangeRejectedError(
-        lazy_gettext("Failed to sync with Clerk authentication system: %(reason)s", reason=translated.words),
+        lazy_gettext("Failed to sync with Clerk authentication system: %(reason)s", reason=translated.text),
         code=SYNC_FAILED_CODE,
         status=CONFLICT if translated.status == NOT_FOUND else translated.status,
         field=refusal.param,

@@ -421,7 +421,7 @@ def _require_email_alone(changes: UserChanges) -> None:
 
 
 def _require_username_free(conn: Conn, username: str | None, user_id: str = "") -> None:
-    if username and find_user_id_by_login(conn, username=username, but=user_id):
+    if username and find_user_id_by_login(conn, username=username, excluded_id=user_id):
         raise make_username_taken_error(username)
 
 
@@ -438,7 +438,7 @@ def _require_removable(conn: Conn, user: UserRow) -> None:
     lock_organizations_of_admin(conn, user.id, find_roles(conn))
     require_another_admin(
         find_sole_admin_organizations(
-            conn, user.id, find_roles(conn), moving=collect_pending_changes(list_open_intents(conn))
+            conn, user.id, find_roles(conn), pending=collect_pending_changes(list_open_intents(conn))
         )
     )
 

@@ -219,7 +219,7 @@ async def _ban_in_clerk(users: UsersApi, clerk_id: ClerkId) -> JsonObject:
 
 
 async def _end_sessions(users: UsersApi, clerk_id: ClerkId) -> JsonObject:
-    return {"signed_out": await users.end_sessions(clerk_id)}
+    return {"signed_out": await users.revoke_all_sessions(clerk_id)}
 
 
 def make_edit_profile_workflow(users: UsersApi, clock: Clock) -> Workflow:
@@ -253,7 +253,7 @@ def make_edit_profile_workflow(users: UsersApi, clock: Clock) -> Workflow:
         if intent["clerk_id"] is None:
             return
         if results := [result for result in operation.done.values() if result]:
-            apply_observations(conn, [decode_entity_state(results[-1]["news"])], now=clock(), wrote=intent["profile"])
+            apply_observations(conn, [decode_entity_state(results[-1]["news"])], now=clock(), written_fields=intent["profile"])
         if patch := intent["profile"].get("attributes"):
             user_repository.merge_user_attributes(conn, intent["user"], patch, now=clock())
 
@@ -346,7 +346,7 @@ def make_end_sessions_workflow(users: UsersApi, clock: Clock) -> Workflow:
     async def end(operation: Operation) -> JsonObject:
         session_id = operation.intent["session"]
         if session_id is None:
-            return {"ended": await users.end_sessions(require_clerk_id(operation))}
+            return {"ended": await users.revoke_all_sessions(require_clerk_id(operation))}
         await users.revoke_session(session_id)
         return {"ended": 1}
 
@@ -377,7 +377,7 @@ def make_reinvite_workflow(
 
     async def invite(operation: Operation) -> JsonObject:
         organization_id = ClerkId(operation.intent["organization"])
-        return _encode_invitation(await organizations.invite(organization_id, _build_invitation(operation)))
+        return _encode_invitation(await organizations.create_invitation(organization_id, _build_invitation(operation)))
 
     async def find_invited(operation: Operation) -> JsonObject | None:
         intent = operation.intent
@@ -389,7 +389,7 @@ def make_reinvite_workflow(
 
     def finalize(conn: Conn, operation: Operation) -> None:
         intent, now = operation.intent, clock()
-        membership_status.deactivate_membership(conn, intent["membership"], how="database", now=now)
+        membership_status.deactivate_membership(conn, intent["membership"], scope="database", now=now)
         user_repository.deactivate_user_without_memberships(conn, intent["user"], now=now)
 
     steps = [WorkflowStep("invite", invite, find_invited), _make_sign_out_step(users)]
@@ -429,7 +429,7 @@ def make_application_reinvite_workflow(
 def _make_sign_out_step(users: UsersApi) -> WorkflowStep:
     async def sign_out(operation: Operation) -> JsonObject:
         try:
-            return {"signed_out": await users.end_sessions(require_clerk_id(operation))}
+            return {"signed_out": await users.revoke_all_sessions(require_clerk_id(operation))}
         except ClerkRejectedError as refusal:
             if refusal.status != NOT_FOUND:
                 raise

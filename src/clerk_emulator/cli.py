@@ -18,9 +18,9 @@ EPILOG = "CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY pin the keys where the flag
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    wish = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        wish.run(wish)
+        options.run(options)
     except (PortInUseError, ValueError, OSError) as error:
         print(f"clerk-emulator: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clerk-emulator", description="A stand-in for Clerk on this machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     supported = commands.add_parser("supported", help="print which operations there are, as Markdown")
-    supported.set_defaults(run=lambda wish: print(render_page(), end=""))
+    supported.set_defaults(run=lambda options: print(render_page(), end=""))
     serve = commands.add_parser("serve", help="serve until stopped", epilog=EPILOG)
     serve.set_defaults(run=_serve)
     serve.add_argument("--port", type=int, default=8001, help="0 picks a free one (default: %(default)s)")
@@ -59,29 +59,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(wish: argparse.Namespace) -> None:
-    file = SeedFile(wish.seed) if wish.seed is not None else None
+def _serve(options: argparse.Namespace) -> None:
+    file = SeedFile(options.seed) if options.seed is not None else None
     pinned = file.keys if file else {}
-    listener = bind(wish.host, wish.port)
+    listener = bind(options.host, options.port)
     with listener:
-        address = server_url(wish.host, listener)
+        address = server_url(options.host, listener)
         emulator = Emulator(
-            state_file=wish.state,
-            public_url=wish.public_url or address,
-            secret_key=wish.secret_key or pinned.get("secret_key"),
-            retry_scale=wish.retry_scale,
-            publishable_key=wish.publishable_key or pinned.get("publishable_key"),
+            state_file=options.state,
+            public_url=options.public_url or address,
+            secret_key=options.secret_key or pinned.get("secret_key"),
+            retry_scale=options.retry_scale,
+            publishable_key=options.publishable_key or pinned.get("publishable_key"),
             private_key=pinned.get("private_key"),
-            redirect_hosts=wish.allow_redirect_host,
-            npm=wish.npm,
-            profile=wish.profile,
+            redirect_hosts=options.allow_redirect_host,
+            npm=options.npm,
+            profile=options.profile,
         )
         if not len(emulator.state.users):
-            _seed_emulator(emulator, file, wish.generate)
+            _seed_emulator(emulator, file, options.generate)
         emulator.save()
         print(_startup_message(emulator, address), flush=True)
         server = create_server(emulator)
-        if wish.until_stdin_closes:
+        if options.until_stdin_closes:
             stop_on_eof(sys.stdin.buffer, server)
         server.run(sockets=[listener])
 
@@ -90,8 +90,8 @@ def _seed_emulator(emulator: Emulator, file: SeedFile | None, counts: dict[str, 
     if file is not None:
         try:
             emulator.seed(file.seed)
-        except ValueError as wrong:
-            raise file.explain(wrong) from wrong
+        except ValueError as error:
+            raise file.explain(error) from error
     if counts is not None:
         data_generator.generate(emulator.state, counts)
 

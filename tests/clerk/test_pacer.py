@@ -85,7 +85,7 @@ async def backfill(client: ClerkClient, calls: int, *, full: asyncio.Event | Non
 
 
 def turned_away(emulator: Emulator) -> int:
-    return sum(it.status == 429 for it in emulator.journal.list())
+    return sum(it.status == 429 for it in emulator.request_log.list())
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -95,7 +95,7 @@ async def test_nobody_is_turned_away_however_many_processes_ask(
     clients = [process() for _ in range(processes)]
     await asyncio.gather(*(backfill(it, CALLS // processes) for it in clients))
     assert turned_away(emulator) == 0
-    assert len(emulator.journal.list()) == CALLS
+    assert len(emulator.request_log.list()) == CALLS
 
 
 async def test_without_the_pace_the_same_is_turned_away(emulator: Emulator) -> None:
@@ -135,7 +135,7 @@ async def test_when_clerk_limits_one_all_wait_as_long_as_it_says(process: Proces
     with pytest.raises(ClerkUnavailableError):
         await one.count_users()
     pacer_of(other)._leased = 0  # those that it had in hand are gone a moment later
-    before = len(emulator.journal.list())
+    before = len(emulator.request_log.list())
     for client in (one, other):
         with pytest.raises(ClerkUnavailableError, match="limiting us") as caught:
             await client.count_users()
@@ -143,7 +143,7 @@ async def test_when_clerk_limits_one_all_wait_as_long_as_it_says(process: Proces
         assert 25 < (caught.value.retry_after or 0) <= 30
         with pytest.raises(ClerkUnavailableError):
             await client.look([NeedsRefetch(EntityKey("user", ClerkId("user_1")))])
-    assert len(emulator.journal.list()) == before, "nobody asked meanwhile"
+    assert len(emulator.request_log.list()) == before, "nobody asked meanwhile"
 
 
 async def test_whoever_gives_up_waiting_costs_nobody_a_permit(process: Process) -> None:

@@ -256,12 +256,12 @@ async def test_a_quiet_webhook_is_told_on_every_page_of_an_admin(firm: Firm, pag
     assert "No webhook for" not in (await pages.get(f"{HOME}/members")).text
     now = firm.services.clock()
     await firm.services.db.write(repository.save_freshness, Freshness(now, now - 26 * HOUR, 3))
-    calls = len(firm.emulator.desk.journal.list())
+    calls = len(firm.emulator.control.request_log.list())
     for path in ("/sync", "/deliveries", "/keys", f"{HOME}/operations"):
         page = (await pages.get(path)).text
         assert "No webhook for 26 h while Clerk changed 3 people." in page
         assert 'action="/sync/changed"' in page
-    assert len(firm.emulator.desk.journal.list()) == calls, "no page asks Clerk"
+    assert len(firm.emulator.control.request_log.list()) == calls, "no page asks Clerk"
 
 
 async def test_mend_now_takes_the_changes_in_and_the_warning_goes(firm: Firm, pages: httpx2.AsyncClient) -> None:

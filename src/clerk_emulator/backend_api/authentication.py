@@ -15,17 +15,17 @@ MACHINE_OPERATIONS = frozenset({"createM2MToken", "getM2MTokens", "revokeM2MToke
 
 
 def authenticate(authorization: str | None, secret_key: str, instance: Instance, operation: str) -> Machine | None:
-    """Refuse all but the secret key of the instance, and, for tokens of machines, of a machine, which is returned."""
+    """Reject all but the secret key of the instance, and, for tokens of machines, of a machine, which is returned."""
     scheme, _, key = (authorization or "").partition(" ")
     if authorization and (scheme.lower() != "bearer" or not key):
-        words = "The Authorization header has to be Bearer and the secret key."
-        raise ApiError(401, ErrorDetail("authorization_header_format_invalid", "malformed header", words))
+        message = "The Authorization header has to be Bearer and the secret key."
+        raise ApiError(401, ErrorDetail("authorization_header_format_invalid", "malformed header", message))
     if not compare_digest(key.strip().encode(), secret_key.encode()):
-        words = "This is not the secret key of this instance."
+        message = "This is not the secret key of this instance."
         machine = machines.find_by_secret(instance, key.strip()) if operation in MACHINE_OPERATIONS else None
         if machine is not None:
             return machine
-        raise ApiError(401, ErrorDetail("clerk_key_invalid", "wrong secret key", words))
+        raise ApiError(401, ErrorDetail("clerk_key_invalid", "wrong secret key", message))
     return None
 
 

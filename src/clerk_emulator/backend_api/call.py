@@ -42,22 +42,22 @@ class BackendCall:
 
     @property
     def accepts_metadata_on_patch(self) -> bool:
-        """Say whether PATCH on a user or an organization still takes metadata."""
+        """Return whether PATCH on a user or an organization still takes metadata."""
         return self.version < METADATA_MOVED_VERSION
 
     def listing(self, data: list[dict[str, Any]], total: int) -> Any:
         """Return a bare list, or with the total where `paginated=true` asks for it."""
         return {"data": data, "total_count": total} if self.query.flag("paginated") else data
 
-    def page(self, rows: Iterable[Any], shape: Callable[[Any], Any]) -> Any:
+    def page(self, rows: Iterable[Any], serialize: Callable[[Any], Any]) -> Any:
         """Return a page of all rows as JSON, with the total."""
         found = list(rows)
-        return {"data": [shape(row) for row in self.query.page(found)], "total_count": len(found)}
+        return {"data": [serialize(row) for row in self.query.page(found)], "total_count": len(found)}
 
-    def bare_page(self, rows: Iterable[Any], shape: Callable[[Any], Any]) -> Any:
+    def bare_page(self, rows: Iterable[Any], serialize: Callable[[Any], Any]) -> Any:
         """Return a page of all rows as a bare list, or with the total where `paginated=true` asks for it."""
         found = list(rows)
-        return self.listing([shape(row) for row in self.query.page(found)], len(found))
+        return self.listing([serialize(row) for row in self.query.page(found)], len(found))
 
 
 BackendHandler = Callable[[BackendCall], Any]

@@ -19,13 +19,13 @@ UPDATE = validation.BodySchema({"enrollment_mode": TEXT, "verified": FLAG}, stri
 
 
 def list_of_organization(call: BackendCall) -> Any:
-    """Answer a page of the domains of an organization."""
+    """List the domains of an organization."""
     rows = domains.list_by_organization(call.instance, _get_organization(call).id)
     return call.page(_filtered_domains(call, rows), lambda row: _to_json(call, row))
 
 
 def list_of_instance(call: BackendCall) -> Any:
-    """Answer a page of all domains of organizations."""
+    """List all domains of organizations."""
     name, descending = call.query.order(("created_at", "name"))
     owner, text = call.query.text("organization_id"), (call.query.text("query") or "").lower()
     names = call.query.texts("domains")
@@ -49,7 +49,7 @@ def update(call: BackendCall) -> Any:
 
 
 def delete(call: BackendCall) -> Any:
-    """Take a domain away."""
+    """Delete a domain."""
     return deleted_object("organization_domain", domains.delete(call.instance, _get_domain(call)).id)
 
 

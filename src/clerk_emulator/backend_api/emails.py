@@ -24,7 +24,7 @@ def create(call: BackendCall) -> Any:
     """Add an address to a user."""
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
-    made = emails.create(
+    created = emails.create(
         call.instance,
         user,
         fields["email_address"],
@@ -33,11 +33,11 @@ def create(call: BackendCall) -> Any:
     )
     if fields.get("primary") and fields.get("notify_primary_email_address_changed"):
         emails.notify_primary_changed(call.instance, user)
-    return user_json.email_address(made)
+    return user_json.email_address(created)
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one address."""
+    """Return one address."""
     return user_json.email_address(_get_email(call))
 
 
@@ -53,7 +53,7 @@ def update(call: BackendCall) -> Any:
 
 
 def delete(call: BackendCall) -> Any:
-    """Take an address away."""
+    """Delete an address."""
     email = _get_email(call)
     emails.delete(call.instance, email)
     return user_json.deleted_object("email_address", email.id)

@@ -39,13 +39,13 @@ def refuse_delete(call: BackendCall) -> Any:
 
 
 def list_devices(call: BackendCall) -> Any:
-    """Answer no devices."""
+    """Return no devices."""
     users.get(call.instance, call.params["user_id"])
     return {"data": [], "total_count": 0}
 
 
 def list_oauth_tokens(call: BackendCall) -> Any:
-    """Answer no tokens of other providers."""
+    """Return no tokens of other providers."""
     users.get(call.instance, call.params["user_id"])
     return call.listing([], 0)
 
@@ -58,7 +58,7 @@ def set_password_compromised(call: BackendCall) -> Any:
 
 
 def unset_password_compromised(call: BackendCall) -> Any:
-    """Take that back."""
+    """Revoke that."""
     user = users.get(call.instance, call.params["user_id"])
     return user_json.user(call.instance, users.set_password_compromised(call.instance, user, False))
 

@@ -62,12 +62,12 @@ ORGANIZATION_FLAGS = {
 
 
 def get_jwks(call: BackendCall) -> Any:
-    """Answer the public keys."""
+    """Return the public keys."""
     return call.site.keyring.jwks
 
 
 def get_instance(call: BackendCall) -> Any:
-    """Answer what this instance is."""
+    """Return what this instance is."""
     return {
         "object": "instance",
         "id": call.instance.id,
@@ -78,7 +78,7 @@ def get_instance(call: BackendCall) -> Any:
 
 
 def list_domains(call: BackendCall) -> Any:
-    """Answer the one domain there is: the address of the emulator."""
+    """Return the one domain there is: the address of the emulator."""
     host = urlsplit(call.site.url).netloc
     domain = {
         "object": "domain",
@@ -94,7 +94,7 @@ def list_domains(call: BackendCall) -> Any:
 
 
 def get_organization_settings(call: BackendCall) -> Any:
-    """Answer the settings for organizations."""
+    """Return the settings for organizations."""
     settings = call.instance.settings
     initial = role_sets.get_initial(call.instance)
     return {
@@ -147,7 +147,7 @@ def update_restrictions(call: BackendCall) -> Any:
 
 
 def get_protect(call: BackendCall) -> Any:
-    """Answer the settings against abuse, which have no effect here."""
+    """Return the settings against abuse, which have no effect here."""
     return {"object": "instance_protect", **_settings_json(call.instance.settings, PROTECT), "checks_bypassed": True}
 
 
@@ -158,7 +158,7 @@ def update_protect(call: BackendCall) -> Any:
 
 
 def get_communication(call: BackendCall) -> Any:
-    """Answer to which countries no text messages go."""
+    """Return to which countries no text messages go."""
     codes = call.instance.settings.blocked_country_codes
     return {"object": "instance_communication", "blocked_country_codes": codes}
 
@@ -180,13 +180,13 @@ def update_authentication(call: BackendCall) -> Any:
     settings = call.instance.settings
     if fields.get("restricted_to_allowlist") is not None:
         settings.allowlist = fields["restricted_to_allowlist"]
-    wishes = settings.instance_wishes
+    stored = settings.instance_wishes
     return {
         "object": "instance_settings",
         "id": call.instance.id,
         "restricted_to_allowlist": settings.allowlist,
-        "from_email_address": wishes.get("from_email_address") or "notifications",
-        "progressive_sign_up": wishes.get("progressive_sign_up", True),
+        "from_email_address": stored.get("from_email_address") or "notifications",
+        "progressive_sign_up": stored.get("progressive_sign_up", True),
         "enhanced_email_deliverability": False,
     }
 

@@ -36,7 +36,7 @@ def create_bulk(call: BackendCall) -> Any:
 
 
 def list_invitations(call: BackendCall) -> Any:
-    """Answer a page of invitations; revoked ones only when asked for."""
+    """List invitations; revoked ones only when asked for."""
     name, descending = call.query.order(("created_at", "email_address", "expires_at"))
     statuses = call.query.choices("status", STATUSES)
     text = (call.query.text("query") or "").strip().lower()
@@ -49,7 +49,7 @@ def list_invitations(call: BackendCall) -> Any:
 
 
 def revoke(call: BackendCall) -> Any:
-    """Take an invitation back."""
+    """Revoke an invitation."""
     found = invitations.get(call.instance, call.params["invitation_id"])
     return _to_json(call, invitations.revoke(call.instance, found))
 

@@ -24,17 +24,17 @@ JWT_TEMPLATE_SCHEMA = validation.BodySchema(
 
 
 def list_templates(call: BackendCall) -> Any:
-    """Answer a page of templates."""
+    """List templates."""
     return call.bare_page(call.instance.jwt_templates.newest_first(), access_json.jwt_template)
 
 
 def create(call: BackendCall) -> Any:
-    """Make a template."""
+    """Create a template."""
     return access_json.jwt_template(jwt_templates.create(call.instance, JWT_TEMPLATE_SCHEMA.read(call.body)))
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one template."""
+    """Return one template."""
     return access_json.jwt_template(_get_template(call))
 
 

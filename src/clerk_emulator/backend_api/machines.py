@@ -41,7 +41,7 @@ VERIFY = validation.BodySchema({"token": validation.text}, required=("token",), 
 
 
 def list_machines(call: BackendCall) -> Any:
-    """Answer a page of machines."""
+    """List machines."""
     name, descending = call.query.order(("created_at", "name"))
     text = (call.query.text("query") or "").lower()
     rows = [row for row in call.instance.machines if text in row.name.lower() or text == row.id.lower()]
@@ -50,13 +50,13 @@ def list_machines(call: BackendCall) -> Any:
 
 
 def create(call: BackendCall) -> Any:
-    """Make a machine; here its secret key is told."""
-    made = machines.create(call.instance, CREATE.read(call.body))
-    return {**machine_json.machine(call.instance, made), "secret_key": made.secret_key}
+    """Create a machine; here its secret key is told."""
+    created = machines.create(call.instance, CREATE.read(call.body))
+    return {**machine_json.machine(call.instance, created), "secret_key": created.secret_key}
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one machine."""
+    """Return one machine."""
     return machine_json.machine(call.instance, _get_machine(call))
 
 
@@ -75,7 +75,7 @@ def delete(call: BackendCall) -> Any:
 
 
 def get_secret(call: BackendCall) -> Any:
-    """Answer the secret key of a machine."""
+    """Return the secret key of a machine."""
     return {"object": "machine_secret_key", "secret": _get_machine(call).secret_key}
 
 
@@ -93,17 +93,17 @@ def create_scope(call: BackendCall) -> Any:
 
 
 def delete_scope(call: BackendCall) -> Any:
-    """Take that back."""
+    """Revoke that."""
     found, other = _get_machine(call), machines.get(call.instance, call.params["other_machine_id"])
     machines.delete_scope(found, other)
     return machine_json.machine_scope(found, other, deleted=True)
 
 
 def create_token(call: BackendCall) -> Any:
-    """Make a token for the machine that asks."""
+    """Create a token for the machine that asks."""
     if call.machine is None:
-        words = "A machine asks for its token by its own secret key."
-        raise ApiError(400, ErrorDetail("platform_api_auth_strategy_not_allowed", "not a machine", words))
+        message = "A machine asks for its token by its own secret key."
+        raise ApiError(400, ErrorDetail("platform_api_auth_strategy_not_allowed", "not a machine", message))
     fields = ISSUE.read(call.body)
     if fields.get("token_format") == "jwt":
         seconds = fields.get("seconds_until_expiration") or call.machine.default_token_ttl
@@ -114,7 +114,7 @@ def create_token(call: BackendCall) -> Any:
 
 
 def list_tokens(call: BackendCall) -> Any:
-    """Answer a page of the tokens of a machine."""
+    """List the tokens of a machine."""
     subject = call.query.text("subject") or ""
     if call.machine is not None and subject != call.machine.id:
         raise ApiError(400, ErrorDetail("form_param_value_invalid", "not yours", "A machine sees its own tokens only."))
@@ -129,14 +129,14 @@ def list_tokens(call: BackendCall) -> Any:
 
 
 def revoke_token(call: BackendCall) -> Any:
-    """Take a token back."""
+    """Revoke a token."""
     found = machines.get_token(call.instance, call.params["m2m_token_id"], call.machine)
     reason = REVOKE.read(call.body).get("revocation_reason")
     return machine_json.machine_token(call.instance, machines.revoke_token(call.instance, found, reason))
 
 
 def verify_token(call: BackendCall) -> Any:
-    """Say whose token it is, or refuse."""
+    """Say whose token it is, or raise an ApiError."""
     found = machines.verify_token(call.instance, VERIFY.read(call.body)["token"], call.machine)
     return machine_json.machine_token(call.instance, found)
 

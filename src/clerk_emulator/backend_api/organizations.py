@@ -29,7 +29,7 @@ ONLY_METADATA = validation.BodySchema(METADATA)
 
 
 def list_organizations(call: BackendCall) -> Any:
-    """Answer a page of organizations."""
+    """List organizations."""
     name, descending = call.query.order(("name", "created_at", "members_count"))
     rows = [row for row in call.instance.organizations.newest_first() if _matches_query(call, row)]
     if name == "members_count":
@@ -42,12 +42,12 @@ def list_organizations(call: BackendCall) -> Any:
 
 
 def create_organization(call: BackendCall) -> Any:
-    """Make an organization."""
+    """Create an organization."""
     return _plain_json(call, organizations.create(call.instance, CREATE.read(call.body)))
 
 
 def get_organization(call: BackendCall) -> Any:
-    """Answer one organization, by id or slug."""
+    """Return one organization, by id or slug."""
     return _to_json(call, _get_organization(call))
 
 

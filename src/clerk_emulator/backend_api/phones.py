@@ -28,7 +28,7 @@ def create(call: BackendCall) -> Any:
     """Add a number to a user."""
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
-    made = phones.create(
+    created = phones.create(
         call.instance,
         user,
         fields["phone_number"],
@@ -36,12 +36,12 @@ def create(call: BackendCall) -> Any:
         is_primary=bool(fields.get("primary")),
     )
     if fields.get("reserved_for_second_factor"):
-        made.is_second_factor = True
-    return user_json.phone_number(made)
+        created.is_second_factor = True
+    return user_json.phone_number(created)
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one number."""
+    """Return one number."""
     return user_json.phone_number(_get_phone(call))
 
 
@@ -59,7 +59,7 @@ def update(call: BackendCall) -> Any:
 
 
 def delete(call: BackendCall) -> Any:
-    """Take a number away."""
+    """Delete a number."""
     phone = _get_phone(call)
     phones.delete(call.instance, phone)
     return user_json.deleted_object("phone_number", phone.id)

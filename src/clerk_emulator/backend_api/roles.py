@@ -26,7 +26,7 @@ T = TypeVar("T", Role, Permission)
 
 
 def list_roles(call: BackendCall) -> Any:
-    """Answer a page of roles."""
+    """List roles."""
     return call.page(
         _list_filtered(call, call.instance.roles.values()), lambda row: organization_json.role(call.instance, row)
     )
@@ -38,7 +38,7 @@ def create_role(call: BackendCall) -> Any:
 
 
 def get_role(call: BackendCall) -> Any:
-    """Answer one role."""
+    """Return one role."""
     return organization_json.role(call.instance, _get_role(call))
 
 
@@ -69,7 +69,7 @@ def remove_permission(call: BackendCall) -> Any:
 
 
 def list_permissions(call: BackendCall) -> Any:
-    """Answer a page of permissions."""
+    """List permissions."""
     return call.page(_list_filtered(call, call.instance.permissions.values()), organization_json.permission)
 
 
@@ -79,7 +79,7 @@ def create_permission(call: BackendCall) -> Any:
 
 
 def get_permission(call: BackendCall) -> Any:
-    """Answer one permission."""
+    """Return one permission."""
     return organization_json.permission(_get_permission(call))
 
 
@@ -105,8 +105,8 @@ def _get_permission(call: BackendCall) -> Permission:
 def _list_filtered(call: BackendCall, rows: Iterable[T]) -> list[T]:
     name, descending = call.query.order(ORDERS)
     text = (call.query.text("query") or "").lower()
-    fitting = (row for row in rows if row.id.lower() == text or text in row.name.lower() or text in row.key)
-    return list(iter_sorted(fitting, lambda row: getattr(row, name), descending=descending))
+    matching = (row for row in rows if row.id.lower() == text or text in row.name.lower() or text in row.key)
+    return list(iter_sorted(matching, lambda row: getattr(row, name), descending=descending))
 
 
 HANDLERS: dict[str, BackendHandler] = {

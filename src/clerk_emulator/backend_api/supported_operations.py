@@ -79,8 +79,8 @@ def _render_group(name: str, rows: list[BackendOperation]) -> str:
 
 
 def _render_row(section: str, operation: BackendOperation) -> str:
-    way = EVENT_SOURCES.get(section, "API") if operation.id in HANDLERS else ""
-    return f"| `{operation.id}` | {operation.method} `{operation.path}` | {_support_level(operation.id)} | {way} |"
+    source = EVENT_SOURCES.get(section, "API") if operation.id in HANDLERS else ""
+    return f"| `{operation.id}` | {operation.method} `{operation.path}` | {_support_level(operation.id)} | {source} |"
 
 
 def _support_level(id_: str) -> str:

@@ -19,9 +19,9 @@ from clerk_emulator.control.service import ControlService
 from clerk_emulator.wire.responses import JsonResponse
 
 
-async def get_openapi(desk: ControlService, request: Request) -> Any:
-    """Answer this description."""
-    return openapi_document.build_document(desk.site.url, [(method, path, view) for method, path, view in ROUTES])
+async def get_openapi(control: ControlService, request: Request) -> Any:
+    """Get this OpenAPI document."""
+    return openapi_document.build_document(control.site.url, [(method, path, view) for method, path, view in ROUTES])
 
 
 ROUTES: tuple[tuple[str, str, ControlHandler], ...] = (
@@ -73,10 +73,10 @@ ROUTES: tuple[tuple[str, str, ControlHandler], ...] = (
 )
 
 
-def build_routes(desk: ControlService) -> list[Route]:
-    """Return the routes of the desk."""
+def build_routes(control: ControlService) -> list[Route]:
+    """Return the routes of the control API."""
     return [
-        Route(f"/_emulator{path}", http.as_endpoint(desk, view), methods=[method]) for method, path, view in ROUTES
+        Route(f"/_emulator{path}", http.as_endpoint(control, view), methods=[method]) for method, path, view in ROUTES
     ] + [Route("/_emulator/{rest:path}", _not_found, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])]
 
 

@@ -65,8 +65,8 @@ async def submit(request: Request, instance: Instance, site: SiteConfig) -> Resp
         user = _accept(instance, found, names)
         sessions.start(instance, user, browser.client)
         domain_enrollment.enroll_user(instance, user)
-    except ApiError as refused:
-        return _render_form(instance, found, refused.problems[0].long_message)
+    except ApiError as error:
+        return _render_form(instance, found, error.problems[0].long_message)
     return _redirect_after(browser, found)
 
 
@@ -79,8 +79,8 @@ def _redirect_with_ticket(browser: Browser, found: AnyInvitation, target: str) -
         return redirect_to_application(browser, target, __clerk_ticket=found.ticket, __clerk_status=status)
     try:
         _accept(instance, found, {})
-    except ApiError as refused:
-        return _render_form(instance, found, refused.problems[0].long_message)
+    except ApiError as error:
+        return _render_form(instance, found, error.problems[0].long_message)
     return _redirect_after(browser, found)
 
 

@@ -60,7 +60,7 @@ def refresh_cookies(browser: Browser, request: Request, response: Response) -> N
 
 
 def clear_cookies(site: SiteConfig, response: Response) -> None:
-    """Take the browser's cookies away."""
+    """Delete the browser's cookies."""
     response.delete_cookie(COOKIE, httponly=True, samesite="lax")
     for name in cookie_names("__client_uat", site):
         response.set_cookie(name, "0", max_age=COOKIE_MAX_AGE, samesite="lax")
@@ -87,16 +87,16 @@ def cookie_names(name: str, site: SiteConfig) -> tuple[str, str]:
 def add_query_parameters(address: str, **parameters: str) -> str:
     """Return the address with query parameters set."""
     parts = urlsplit(address)
-    kept = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True)]
-    rest = [pair for pair in kept if pair[0] not in parameters]
+    stored = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True)]
+    rest = [pair for pair in stored if pair[0] not in parameters]
     return urlunsplit(parts._replace(query=urlencode([*rest, *parameters.items()])))
 
 
 def remove_query_parameters(address: str, *names: str) -> str:
     """Return the address without some query parameters; otherwise letter by letter as it was."""
     parts = urlsplit(address)
-    kept = [piece for piece in parts.query.split("&") if piece.partition("=")[0] not in names]
-    return urlunsplit(parts._replace(query="&".join(kept)))
+    stored = [piece for piece in parts.query.split("&") if piece.partition("=")[0] not in names]
+    return urlunsplit(parts._replace(query="&".join(stored)))
 
 
 def url_origin(address: str) -> str:
@@ -117,7 +117,7 @@ def redirect_target(request: Request, site: SiteConfig) -> str:
 
 
 def is_cross_site(request: Request) -> bool:
-    """Say whether a page of another site, not on this machine, sent this request."""
+    """Return whether a page of another site, not on this machine, sent this request."""
     origin = request.headers.get("origin")
     if not origin or origin == "null":
         return origin == "null" and request.headers.get("sec-fetch-site") == "cross-site"

@@ -8,7 +8,7 @@ from clerk_emulator.state import memberships, sessions, users
 from clerk_emulator.state.errors import ApiError, ErrorDetail, not_a_member_error, parameter_detail
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.models import Client, Membership, Session, User
-from clerk_emulator.wire.client_json import client as client_shape
+from clerk_emulator.wire.client_json import client as client_json
 from clerk_emulator.wire.request_parameters import RequestParameters
 from clerk_emulator.wire.site_config import SiteConfig
 
@@ -42,7 +42,7 @@ class FrontendCall:
     origin: str | None = None  # the Origin header: what `azp` says in the tokens that this request mints
     application: str | None = None  # which application's page asks: by Origin, else by Referer
     known: Client | None = None  # the browser, as soon as there is one
-    is_over: bool = False  # the browser is to forget its cookies
+    clears_cookies: bool = False  # the browser is to forget its cookies
 
     def find_client(self) -> Client | None:
         """Return the browser, if it was here before."""
@@ -64,7 +64,7 @@ class FrontendCall:
 
     @property
     def session(self) -> Session:
-        """Return the session in whose name this is asked, or refuse."""
+        """Return the session in whose name this is asked, or raise an ApiError."""
         found = self.find_session()
         if found is None:
             raise ApiError(401, ErrorDetail("signed_out", "signed out", "Nobody is signed in in this browser."))
@@ -72,19 +72,19 @@ class FrontendCall:
 
     @property
     def user(self) -> User:
-        """Return the user in whose name this is asked, or refuse."""
+        """Return the user in whose name this is asked, or raise an ApiError."""
         return users.get(self.instance, self.session.user_id)
 
     def membership(self, organization_id: str) -> Membership:
-        """Return the user's membership in an organization, or refuse."""
+        """Return the user's membership in an organization, or raise an ApiError."""
         found = memberships.find(self.instance, organization_id, self.user.id)
         if found is None:
             raise not_a_member_error()
         return found
 
-    def shape(self) -> Any:
+    def to_client_json(self) -> Any:
         """Return the browser as JSON, or None."""
-        return client_shape(self.instance, self.known, self.site, self.origin) if self.known else None
+        return client_json(self.instance, self.known, self.site, self.origin) if self.known else None
 
     def record_origin(self, session_id: str | None) -> None:
         """Remember for which application the tokens of a session are."""
@@ -94,7 +94,7 @@ class FrontendCall:
 
 
 def require_field(fields: RequestParameters, name: str) -> str:
-    """Return a field that has to be there, or refuse."""
+    """Return a field that has to be there, or raise an ApiError."""
     found = fields.text(name)
     if found is None:
         raise ApiError(422, parameter_detail("form_param_missing", name, "is missing"))

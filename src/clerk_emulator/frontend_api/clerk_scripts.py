@@ -63,13 +63,13 @@ def _script_view(folder: Path | None) -> ScriptView:
 
 
 def _find_file(folder: Path, name: str) -> Path | None:
-    places = (folder / "node_modules" / "@clerk" / name, folder / "@clerk" / name)
-    return next((place for place in places if (place / "package.json").is_file()), None)
+    candidates = (folder / "node_modules" / "@clerk" / name, folder / "@clerk" / name)
+    return next((candidate for candidate in candidates if (candidate / "package.json").is_file()), None)
 
 
 def _matches_version(version: str, wanted: str) -> bool:
     return wanted in ("", "latest", version) or version.startswith(f"{wanted}.")
 
 
-def _not_found(words: str) -> Response:
-    return PlainTextResponse(words, status_code=404, headers=CORS_HEADERS | {"cache-control": "no-store"})
+def _not_found(message: str) -> Response:
+    return PlainTextResponse(message, status_code=404, headers=CORS_HEADERS | {"cache-control": "no-store"})

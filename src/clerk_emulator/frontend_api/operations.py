@@ -227,15 +227,15 @@ def find(method: str, path: str) -> FrontendOperation | None:
     parts = path.strip("/").split("/")
     found = (
         operation
-        for operation, shape in BY_METHOD.get(method, ())
-        if len(shape) == len(parts) and all(map(_matches_segment, shape, parts))
+        for operation, pattern in BY_METHOD.get(method, ())
+        if len(pattern) == len(parts) and all(map(_matches_segment, pattern, parts))
     )
     return min(found, key=lambda operation: operation.path.count("{"), default=None)
 
 
-def _matches_segment(word: str, part: str) -> bool:
-    """Say whether a part of a path is what the operation has there; `{id}.xml` takes whatever ends so."""
-    return part.endswith(word.partition("}")[2]) and bool(part) if word.startswith("{") else word == part
+def _matches_segment(segment: str, part: str) -> bool:
+    """Return whether a part of a path is what the operation has there; `{id}.xml` takes whatever ends so."""
+    return part.endswith(segment.partition("}")[2]) and bool(part) if segment.startswith("{") else segment == part
 
 
 OPERATIONS = tuple(

@@ -13,54 +13,52 @@ from clerk_emulator.wire.reverification_json import reverification
 PATH = "/client/sessions/{session_id}/verify"
 
 
-def start(visit: FrontendCall) -> Any:
+def start(call: FrontendCall) -> Any:
     """Begin."""
-    session = require_active_session(visit)
-    return _to_json(
-        visit, session, reverifications.start(visit.instance, session, require_field(visit.fields, "level"))
-    )
+    session = require_active_session(call)
+    return _to_json(call, session, reverifications.start(call.instance, session, require_field(call.fields, "level")))
 
 
-def prepare_first(visit: FrontendCall) -> Any:
+def prepare_first(call: FrontendCall) -> Any:
     """Send a code to an address."""
-    _require_strategy(visit, "email_code")
-    session = require_active_session(visit)
-    found = reverifications.prepare_first(visit.instance, session, visit.fields.text("email_address_id"))
-    return _to_json(visit, session, found)
+    _require_strategy(call, "email_code")
+    session = require_active_session(call)
+    found = reverifications.prepare_first(call.instance, session, call.fields.text("email_address_id"))
+    return _to_json(call, session, found)
 
 
-def attempt_first(visit: FrontendCall) -> Any:
+def attempt_first(call: FrontendCall) -> Any:
     """Take a password or a code."""
-    session = require_active_session(visit)
-    if _require_strategy(visit, "email_code", "password") == "password":
-        found = reverifications.attempt_password(visit.instance, session, require_field(visit.fields, "password"))
+    session = require_active_session(call)
+    if _require_strategy(call, "email_code", "password") == "password":
+        found = reverifications.attempt_password(call.instance, session, require_field(call.fields, "password"))
     else:
-        found = reverifications.attempt_code(visit.instance, session, require_field(visit.fields, "code"))
-    return _to_json(visit, session, found)
+        found = reverifications.attempt_code(call.instance, session, require_field(call.fields, "code"))
+    return _to_json(call, session, found)
 
 
-def prepare_second(visit: FrontendCall) -> Any:
+def prepare_second(call: FrontendCall) -> Any:
     """Send a code to a phone."""
-    _require_strategy(visit, "phone_code")
-    session = require_active_session(visit)
-    found = reverifications.prepare_second(visit.instance, session, visit.fields.text("phone_number_id"))
-    return _to_json(visit, session, found)
+    _require_strategy(call, "phone_code")
+    session = require_active_session(call)
+    found = reverifications.prepare_second(call.instance, session, call.fields.text("phone_number_id"))
+    return _to_json(call, session, found)
 
 
-def attempt_second(visit: FrontendCall) -> Any:
+def attempt_second(call: FrontendCall) -> Any:
     """Take the code that was sent to a phone."""
-    _require_strategy(visit, "phone_code")
-    session = require_active_session(visit)
-    found = reverifications.attempt_second(visit.instance, session, require_field(visit.fields, "code"))
-    return _to_json(visit, session, found)
+    _require_strategy(call, "phone_code")
+    session = require_active_session(call)
+    found = reverifications.attempt_second(call.instance, session, require_field(call.fields, "code"))
+    return _to_json(call, session, found)
 
 
-def _to_json(visit: FrontendCall, session: Session, found: Reverification) -> Any:
-    return reverification(visit.instance, session, found, visit.site)
+def _to_json(call: FrontendCall, session: Session, found: Reverification) -> Any:
+    return reverification(call.instance, session, found, call.site)
 
 
-def _require_strategy(visit: FrontendCall, *taken: str) -> str:
-    found = visit.fields.text("strategy") or taken[0]
+def _require_strategy(call: FrontendCall, *taken: str) -> str:
+    found = call.fields.text("strategy") or taken[0]
     if found not in taken:
         raise NotEmulatedError(f"proving it by {found}")
     return found

@@ -44,11 +44,9 @@ async def submit(request: Request, instance: Instance, site: SiteConfig) -> Resp
         access_lists.require_user_allowed(instance, person)
         sessions.start(instance, person, browser.client)
         domain_enrollment.enroll_user(instance, person)
-    except (ApiError, NotEmulatedError) as refused:
+    except (ApiError, NotEmulatedError) as error:
         return browser.set_cookies(
-            _render_form(
-                instance, site, target, problem=_error_message(refused), address=fields.get("email_address", "")
-            )
+            _render_form(instance, site, target, problem=_error_message(error), address=fields.get("email_address", ""))
         )
     return redirect_to_target(browser, target)
 
@@ -85,10 +83,10 @@ def _identify_user(instance: Instance, fields: dict[str, str]) -> User:
     return sessions.check_credentials(instance, fields.get("email_address", ""), fields.get("password", ""))
 
 
-def _error_message(refused: Exception) -> str:
-    if isinstance(refused, ApiError):
-        return refused.problems[0].long_message
-    return f"The emulator does not have {refused}."
+def _error_message(error: Exception) -> str:
+    if isinstance(error, ApiError):
+        return error.problems[0].long_message
+    return f"The emulator does not have {error}."
 
 
 def _render_form(

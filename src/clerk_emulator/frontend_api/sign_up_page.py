@@ -32,8 +32,8 @@ async def submit(request: Request, instance: Instance, site: SiteConfig) -> Resp
     target = fields.get("redirect_url", "")
     try:
         attempt = _submit_step(browser, fields)
-    except ApiError as refused:
-        return _render_form(browser, target, problem=refused.problems[0].long_message, fields=fields)
+    except ApiError as error:
+        return _render_form(browser, target, problem=error.problems[0].long_message, fields=fields)
     return redirect_to_target(browser, target) if attempt.session_id else _render_form(browser, target)
 
 

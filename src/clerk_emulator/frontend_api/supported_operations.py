@@ -67,7 +67,7 @@ def _render_group(name: str, rows: list[FrontendOperation]) -> str:
 
 def _render_row(operation: FrontendOperation) -> str:
     if operation.id not in list_supported():
-        verdict = "no"
+        support = "no"
     else:
-        verdict = f"partly: {PARTIAL_SUPPORT[operation.id]}" if operation.id in PARTIAL_SUPPORT else "yes"
-    return f"| `{operation.id}` | {operation.method} `{operation.path}` | {verdict} |"
+        support = f"partly: {PARTIAL_SUPPORT[operation.id]}" if operation.id in PARTIAL_SUPPORT else "yes"
+    return f"| `{operation.id}` | {operation.method} `{operation.path}` | {support} |"

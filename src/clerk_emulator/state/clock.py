@@ -59,7 +59,7 @@ class Clock:
 
     @property
     def is_stopped(self) -> bool:
-        """Say whether the virtual time stands still."""
+        """Return whether the virtual time stands still."""
         return self._stopped_at is not None
 
     def dump(self) -> dict[str, int | None]:

@@ -33,8 +33,8 @@ def accept_suggestion(instance: Instance, user: User, suggestion_id: str) -> Org
     if found is None:
         raise not_found_error("organization suggestion", suggestion_id)
     if found.status != "pending":
-        words = "It was asked before whether to join this organization."
-        raise ApiError(400, ErrorDetail("organization_suggestion_already_accepted", "asked before", words))
+        message = "It was asked before whether to join this organization."
+        raise ApiError(400, ErrorDetail("organization_suggestion_already_accepted", "asked before", message))
     found.status, found.request_id = "accepted", instance.ids.new("orgmemreq")
     instance.touch(found)
     return found
@@ -85,7 +85,7 @@ def _suggest(instance: Instance, domain: OrganizationDomain, user: User) -> None
     if any(row.organization_id == domain.organization_id and row.user_id == user.id for row in rows):
         return
     now = instance.now
-    made = OrganizationSuggestion(
+    created = OrganizationSuggestion(
         id=instance.ids.new("orgsug"),
         user_id=user.id,
         organization_id=domain.organization_id,
@@ -93,4 +93,4 @@ def _suggest(instance: Instance, domain: OrganizationDomain, user: User) -> None
         created_at=now,
         updated_at=now,
     )
-    instance.organization_suggestions.add(made)
+    instance.organization_suggestions.add(created)

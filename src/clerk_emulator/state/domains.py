@@ -36,7 +36,7 @@ def list_by_organization(instance: Instance, organization_id: str) -> list[Organ
 
 
 def get(instance: Instance, organization: Organization, domain_id: str) -> OrganizationDomain:
-    """Return a domain of an organization, or refuse."""
+    """Return a domain of an organization, or raise an ApiError."""
     found = instance.organization_domains.find(domain_id)
     if found is None or found.organization_id != organization.id:
         raise not_found_error("organization domain", domain_id)
@@ -49,10 +49,10 @@ def find_verified(instance: Instance, name: str) -> OrganizationDomain | None:
 
 
 def create(instance: Instance, organization: Organization, draft: dict[str, Any]) -> OrganizationDomain:
-    """Give an organization a domain and tell of it."""
+    """Give an organization a domain and publish the event."""
     if not instance.settings.organization_domains_enabled:
-        words = "Domains of organizations are switched off."
-        raise ApiError(403, ErrorDetail("organization_domains_not_enabled", "not enabled", words))
+        message = "Domains of organizations are switched off."
+        raise ApiError(403, ErrorDetail("organization_domains_not_enabled", "not enabled", message))
     name = (draft.get("name") or "").strip().lower()
     _require_free(instance, organization, name)
     mode = draft.get("enrollment_mode") or "manual_invitation"
@@ -62,7 +62,7 @@ def create(instance: Instance, organization: Organization, draft: dict[str, Any]
         raise ApiError(403, ErrorDetail("organization_domain_quota_exceeded", "too many", f"At most {limit} domains."))
     now = instance.now
     is_verified = draft.get("verified") is not False
-    made = OrganizationDomain(
+    created = OrganizationDomain(
         id=instance.ids.new("orgdmn"),
         organization_id=organization.id,
         name=name,
@@ -72,13 +72,13 @@ def create(instance: Instance, organization: Organization, draft: dict[str, Any]
         created_at=now,
         updated_at=now,
     )
-    instance.organization_domains.add(made)
-    instance.tell("organizationDomain.created", made)
-    return made
+    instance.organization_domains.add(created)
+    instance.publish("organizationDomain.created", created)
+    return created
 
 
 def update(instance: Instance, domain: OrganizationDomain, changes: dict[str, Any]) -> OrganizationDomain:
-    """Change how people join by a domain, or whether it is verified, and tell of it."""
+    """Change how people join by a domain, or whether it is verified, and publish the event."""
     if changes.get("enrollment_mode"):
         _require_mode(instance, changes["enrollment_mode"])
         domain.enrollment_mode = changes["enrollment_mode"]
@@ -90,9 +90,9 @@ def update(instance: Instance, domain: OrganizationDomain, changes: dict[str, An
 
 
 def delete(instance: Instance, domain: OrganizationDomain) -> OrganizationDomain:
-    """Take a domain away and tell of it."""
+    """Take a domain away and publish the event."""
     instance.organization_domains.remove(domain.id)
-    instance.tell("organizationDomain.deleted", domain)
+    instance.publish("organizationDomain.deleted", domain)
     return domain
 
 
@@ -114,8 +114,8 @@ def _require_free(instance: Instance, organization: Organization, name: str) -> 
     if not DOMAIN_PATTERN.fullmatch(name):
         raise invalid_format_error("name", "must be a valid domain")
     if name in PUBLIC_EMAIL_DOMAINS:
-        words = "This domain belongs to a common provider of mailboxes."
-        raise ApiError(422, ErrorDetail("organization_domain_common", "common domain", words, {"param_name": "name"}))
+        message = "This domain belongs to a common provider of mailboxes."
+        raise ApiError(422, ErrorDetail("organization_domain_common", "common domain", message, {"param_name": "name"}))
     for row in instance.organization_domains:
         if row.name == name:
             own = row.organization_id == organization.id
@@ -127,5 +127,5 @@ def _require_mode(instance: Instance, mode: str) -> None:
     if mode not in ENROLLMENT_MODES:
         raise invalid_value_error("enrollment_mode", f"must be one of {', '.join(ENROLLMENT_MODES)}")
     if mode not in ("enterprise_sso", *instance.settings.enrollment_modes):
-        words = f"Joining by {mode} is switched off."
-        raise ApiError(403, ErrorDetail("organization_domain_enrollment_mode_not_enabled", "not enabled", words))
+        message = f"Joining by {mode} is switched off."
+        raise ApiError(403, ErrorDetail("organization_domain_enrollment_mode_not_enabled", "not enabled", message))

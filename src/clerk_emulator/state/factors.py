@@ -39,26 +39,26 @@ def send_phone_code(instance: Instance, user: User, phone_id: str | None) -> Ver
 
 
 def require_password(instance: Instance, user: User, password: str) -> None:
-    """Refuse a wrong password, and a right one that others may know."""
+    """Reject a wrong password, and a right one that others may know."""
     sessions.require_can_sign_in(instance, user)
     if user.password is None:
-        words = "This user has no password: another way has to be taken."
-        raise ApiError(400, ErrorDetail("strategy_for_user_invalid", "no password", words))
+        message = "This user has no password: another way has to be taken."
+        raise ApiError(400, ErrorDetail("strategy_for_user_invalid", "no password", message))
     if not passwords.verify_password(user.password, password):
         _count_failure(instance, user)
         raise field_error("form_password_incorrect", "password", "This is not the password of this user.")
     if user.is_password_compromised:
-        words = "Somebody else may know this password. Sign in another way."
-        raise field_error("form_password_compromised", "password", words)
+        message = "Somebody else may know this password. Sign in another way."
+        raise field_error("form_password_compromised", "password", message)
 
 
 def require_code(instance: Instance, user: User, verification_id: str | None, strategy: str, code: str) -> None:
-    """Refuse a wrong or late code."""
+    """Reject a wrong or late code."""
     sessions.require_can_sign_in(instance, user)
     try:
         verifications.require_code(instance, verification_id, strategy, code)
-    except ApiError as refused:
-        if refused.problems[0].code == "form_code_incorrect":
+    except ApiError as error:
+        if error.problems[0].code == "form_code_incorrect":
             _count_failure(instance, user)
         raise
 

@@ -53,11 +53,11 @@ class Instance:
         self.settings = Settings()
         self.public_url = ""  # where browsers find the emulator
         self.id = self.ids.new("ins")
-        self.listener: Callable[[DomainEvent], None] = lambda happening: None
+        self.listener: Callable[[DomainEvent], None] = lambda domain_event: None
         self.clear()
 
     def clear(self) -> None:
-        """Forget everybody and everything; the instance's own id stays."""
+        """Delete everybody and everything; the instance's own id stays."""
         self.users = Table[User]()
         self.emails: dict[str, EmailAddress] = {}
         self.email_owners: dict[str, str] = {}
@@ -110,15 +110,15 @@ class Instance:
         """Return the virtual time."""
         return self.clock.now()
 
-    def touch(self, thing: Versioned) -> None:
+    def touch(self, record: Versioned) -> None:
         """Give a changed thing its next version: the time, or one more where no time has passed."""
-        thing.updated_at = max(self.now, thing.updated_at + 1)
+        record.updated_at = max(self.now, record.updated_at + 1)
 
-    def tell(self, type_: str, thing: Any) -> None:
+    def publish(self, type_: str, record: Any) -> None:
         """Tell the world, with the thing as it is now."""
-        self.listener(DomainEvent(type_, thing))
+        self.listener(DomainEvent(type_, record))
 
-    def touch_and_publish(self, type_: str, thing: Any) -> None:
-        """Give a thing its next version and tell of it."""
-        self.touch(thing)
-        self.tell(type_, thing)
+    def touch_and_publish(self, type_: str, record: Any) -> None:
+        """Give a thing its next version and publish the event."""
+        self.touch(record)
+        self.publish(type_, record)

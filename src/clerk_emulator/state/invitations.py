@@ -11,7 +11,7 @@ DAY = 24 * 60 * 60 * 1000
 
 
 def get(instance: Instance, invitation_id: str) -> Invitation:
-    """Return an invitation, or refuse."""
+    """Return an invitation, or raise an ApiError."""
     found = instance.invitations.find(invitation_id)
     if found is None:
         raise not_found_error("invitation", invitation_id)
@@ -27,14 +27,14 @@ def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitat
     _require_no_duplicates(instance, drafts, addresses)
     for draft in drafts:
         metadata.check_size("public_metadata", draft.get("public_metadata") or {})
-    made = [_build_invitation(instance, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
-    for invitation in made:
+    created = [_build_invitation(instance, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
+    for invitation in created:
         insert_record(instance, invitation)
-    for draft, invitation in zip(drafts, made, strict=True):
+    for draft, invitation in zip(drafts, created, strict=True):
         if draft.get("notify") is not False:
             text, ticket = "You are invited to create an account.", invitation.ticket
             mailer.send(instance, invitation.email_address, "invitation", "You are invited", text, ticket=ticket)
-    return made
+    return created
 
 
 def revoke(instance: Instance, invitation: Invitation) -> Invitation:
@@ -75,8 +75,8 @@ def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) ->
 def not_acceptable_error(status: str) -> ApiError:
     """400: it is not pending any more."""
     code = {"accepted": "invitation_already_accepted", "revoked": "revoked_invitation"}
-    words = f"This invitation is {status}."
-    return ApiError(400, ErrorDetail(code.get(status, "ticket_expired_code"), f"invitation {status}", words))
+    message = f"This invitation is {status}."
+    return ApiError(400, ErrorDetail(code.get(status, "ticket_expired_code"), f"invitation {status}", message))
 
 
 def insert_record(instance: Instance, invitation: Invitation) -> None:
@@ -94,8 +94,8 @@ def _require_no_duplicates(instance: Instance, drafts: list[dict[str, Any]], add
             taken.append(address)
         pending.add(address)
     if taken:
-        words = f"These addresses have a pending invitation: {', '.join(taken)}."
-        raise ApiError(400, ErrorDetail("duplicate_record", "already invited", words, {"email_addresses": taken}))
+        message = f"These addresses have a pending invitation: {', '.join(taken)}."
+        raise ApiError(400, ErrorDetail("duplicate_record", "already invited", message, {"email_addresses": taken}))
 
 
 def _build_invitation(instance: Instance, draft: dict[str, Any], address: str) -> Invitation:

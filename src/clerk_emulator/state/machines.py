@@ -11,7 +11,7 @@ TOKEN_PREFIX = "mt_"  # noqa: S105 - a prefix
 
 
 def get(instance: Instance, machine_id: str) -> Machine:
-    """Return a machine, or refuse."""
+    """Return a machine, or raise an ApiError."""
     found = instance.machines.find(machine_id)
     if found is None:
         raise not_found_error("machine", machine_id)
@@ -28,7 +28,7 @@ def find_by_secret(instance: Instance, secret: str) -> Machine | None:
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> Machine:
-    """Make a machine."""
+    """Create a machine."""
     others = [get(instance, machine_id) for machine_id in draft.get("scoped_machines") or []]
     now = instance.now
     machine = Machine(
@@ -55,7 +55,7 @@ def update(instance: Instance, machine: Machine, changes: dict[str, Any]) -> Mac
 
 
 def delete(instance: Instance, machine: Machine) -> None:
-    """Forget a machine with its tokens and connections."""
+    """Delete a machine with its tokens and connections."""
     instance.machines.remove(machine.id)
     for other in instance.machines:
         other.scopes.pop(machine.id, None)
@@ -77,13 +77,13 @@ def create_scope(instance: Instance, machine: Machine, other: Machine) -> int:
     if other is machine:
         raise invalid_value_error("to_machine_id", "must be another machine")
     if other.id in machine.scopes:
-        words = "These machines may talk to each other."
-        raise ApiError(409, ErrorDetail("conflict", "connected", words))
+        message = "These machines may talk to each other."
+        raise ApiError(409, ErrorDetail("conflict", "connected", message))
     return _add_scope(instance, machine, other)
 
 
 def delete_scope(machine: Machine, other: Machine) -> None:
-    """Take that back."""
+    """Revoke that."""
     if other.id not in machine.scopes:
         raise not_found_error("machine scope", other.id)
     machine.scopes.pop(other.id, None)
@@ -91,37 +91,37 @@ def delete_scope(machine: Machine, other: Machine) -> None:
 
 
 def create_token(instance: Instance, machine: Machine, draft: dict[str, Any]) -> IssuedKey:
-    """Make a token for a machine, or answer one that is alike and good for long enough."""
+    """Create a token for a machine, or answer one that is alike and good for long enough."""
     seconds = draft.get("seconds_until_expiration") or machine.default_token_ttl
-    least = draft.get("min_remaining_ttl_seconds")
-    if least is not None and least >= seconds:
-        words = "min_remaining_ttl_seconds must be less than the lifetime."
-        raise ApiError(400, ErrorDetail("form_param_value_invalid", "too long", words))
-    old = None if least is None else _find_reusable_token(instance, machine, draft.get("claims"), least)
+    minimum = draft.get("min_remaining_ttl_seconds")
+    if minimum is not None and minimum >= seconds:
+        message = "min_remaining_ttl_seconds must be less than the lifetime."
+        raise ApiError(400, ErrorDetail("form_param_value_invalid", "too long", message))
+    old = None if minimum is None else _find_reusable_token(instance, machine, draft.get("claims"), minimum)
     return old or _create_token(instance, machine, draft.get("claims"), seconds)
 
 
-def verify_token(instance: Instance, secret: str, asking: Machine | None) -> IssuedKey:
+def verify_token(instance: Instance, secret: str, caller: Machine | None) -> IssuedKey:
     """Return a token that is good, and that the asking machine may see; or refuse."""
     for token in instance.machine_tokens:
         if token.secret == secret and not token.is_revoked and not token.is_expired(instance.now):
-            if asking is not None and asking.id != token.subject and asking.id not in token.scopes:
+            if caller is not None and caller.id != token.subject and caller.id not in token.scopes:
                 break
             token.last_used_at = instance.now
             return token
     raise not_found_error("machine token", "with this secret")
 
 
-def get_token(instance: Instance, token_id: str, asking: Machine | None) -> IssuedKey:
-    """Return a token by its id, or refuse."""
+def get_token(instance: Instance, token_id: str, caller: Machine | None) -> IssuedKey:
+    """Return a token by its id, or raise an ApiError."""
     token = instance.machine_tokens.find(token_id)
-    if token is None or (asking is not None and token.subject != asking.id):
+    if token is None or (caller is not None and token.subject != caller.id):
         raise not_found_error("machine token", token_id)
     return token
 
 
 def revoke_token(instance: Instance, key: IssuedKey, reason: str | None) -> IssuedKey:
-    """Take a token or a key back."""
+    """Revoke a token or a key."""
     key.is_revoked, key.revocation_reason = True, reason
     instance.touch(key)
     return key

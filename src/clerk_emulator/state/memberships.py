@@ -23,7 +23,7 @@ def find(instance: Instance, organization_id: str, user_id: str) -> Membership |
 
 
 def get(instance: Instance, organization_id: str, user_id: str) -> Membership:
-    """Return the membership of a user in an organization, or refuse."""
+    """Return the membership of a user in an organization, or raise an ApiError."""
     membership = find(instance, organization_id, user_id)
     if membership is None:
         raise not_found_error("organization membership", user_id)
@@ -53,7 +53,7 @@ def count_pending_invitations(instance: Instance, organization_id: str) -> int:
 
 
 def require_quota(instance: Instance, organization: Organization, more: int = 1) -> None:
-    """Refuse what would make members and pending invitations more than are allowed."""
+    """Reject what would make members and pending invitations more than are allowed."""
     limit = organization.max_allowed_memberships
     if not limit:
         return
@@ -62,7 +62,7 @@ def require_quota(instance: Instance, organization: Organization, more: int = 1)
 
 
 def require_can_manage(instance: Instance, organization: Organization, user_id: str | None) -> None:
-    """Refuse to act in the name of one who may not manage members; None stands for the application."""
+    """Reject to act on behalf of a user who may not manage members; None stands for the application."""
     if user_id is None:
         return
     membership = find(instance, organization.id, user_id)
@@ -73,14 +73,14 @@ def require_can_manage(instance: Instance, organization: Organization, user_id: 
 
 
 def require_permission(instance: Instance, membership: Membership, *permissions: str) -> None:
-    """Refuse a member whose role has none of these permissions."""
+    """Reject a member whose role has none of these permissions."""
     role = instance.roles.get(membership.role)
     if role is None or not set(permissions) & set(role.permissions):
         raise missing_permission_error(*permissions)
 
 
 def create(instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]) -> Membership:
-    """Make a user a member by the backend and tell of it."""
+    """Create a user a member by the backend and publish the event."""
     roles.get_in_role_set(instance, organization.role_set, role)
     if find(instance, organization.id, user.id) is not None:
         raise already_member_error(user.identifier or user.id)
@@ -91,7 +91,7 @@ def create(instance: Instance, organization: Organization, user: User, role: str
 def create_unchecked(
     instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]
 ) -> Membership:
-    """Make a user a member, whatever the quota, and tell of it."""
+    """Create a user a member, whatever the quota, and publish the event."""
     now = instance.now
     membership = Membership(
         id=draft.get("id") or instance.ids.new("orgmem"),
@@ -104,7 +104,7 @@ def create_unchecked(
     )
     metadata.replace_in(membership, {name: draft.get(name) for name in METADATA_FIELDS})
     insert_record(instance, membership)
-    instance.tell("organizationMembership.created", membership)
+    instance.publish("organizationMembership.created", membership)
     return membership
 
 
@@ -156,14 +156,14 @@ def delete(instance: Instance, membership: Membership) -> Membership:
 
 
 def merge_metadata(instance: Instance, membership: Membership, changes: dict[str, Any]) -> Membership:
-    """Merge metadata deeply and tell of it."""
+    """Merge metadata deeply and publish the event."""
     metadata.merge_into(membership, changes)
     instance.touch_and_publish("organizationMembership.updated", membership)
     return membership
 
 
 def has_manager(instance: Instance, organization_id: str) -> bool:
-    """Say whether anybody may manage the members of an organization."""
+    """Return whether anybody may manage the members of an organization."""
     return any(instance.role_counts[organization_id, key] for key in roles.managing_roles(instance))
 
 

@@ -175,7 +175,7 @@ class IssuedKey:
     updated_at: int
 
     def is_expired(self, now: int) -> bool:
-        """Say whether its time is over."""
+        """Return whether its time is over."""
         return self.expires_at is not None and self.expires_at <= now
 
 
@@ -196,7 +196,7 @@ class EmailAddress:
 
     @property
     def is_claimed(self) -> bool:
-        """Say whether nobody else may have this address."""
+        """Return whether nobody else may have this address."""
         return self.status != "unverified"
 
 
@@ -215,7 +215,7 @@ class PhoneNumber:
 
     @property
     def is_claimed(self) -> bool:
-        """Say whether nobody else may have this number."""
+        """Return whether nobody else may have this number."""
         return self.status != "unverified"
 
 
@@ -271,7 +271,7 @@ class User:
         return self.username or next((phone.phone_number for phone in self.phone_numbers), "")
 
     def is_locked(self, now: int) -> bool:
-        """Say whether signing in is barred for a while."""
+        """Return whether signing in is barred for a while."""
         return self.lockout_ends_at is not None and self.lockout_ends_at > now
 
 
@@ -449,4 +449,4 @@ class DomainEvent:
     """Something that Clerk tells the world: the type of the event and the thing as it is at that moment."""
 
     type: str
-    thing: Any
+    record: Any

@@ -21,7 +21,7 @@ MAX_BATCH_SIZE = 10
 
 
 def get(instance: Instance, organization: Organization, invitation_id: str) -> OrganizationInvitation:
-    """Return an invitation of an organization, or refuse."""
+    """Return an invitation of an organization, or raise an ApiError."""
     found = instance.organization_invitations.find(invitation_id)
     if found is None or found.organization_id != organization.id:
         raise not_found_error("organization invitation", invitation_id)
@@ -29,7 +29,7 @@ def get(instance: Instance, organization: Organization, invitation_id: str) -> O
 
 
 def create(instance: Instance, organization: Organization, draft: dict[str, Any]) -> OrganizationInvitation:
-    """Invite one address and tell of it."""
+    """Invite one address and publish the event."""
     return create_all(instance, organization, [draft])[0]
 
 
@@ -38,23 +38,23 @@ def create_all(
 ) -> list[OrganizationInvitation]:
     """Invite several addresses, all or none."""
     addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
-    for place, (draft, address) in enumerate(zip(drafts, addresses, strict=True)):
-        if address in addresses[:place]:
+    for position, (draft, address) in enumerate(zip(drafts, addresses, strict=True)):
+        if address in addresses[:position]:
             raise duplicate_invitation_error()
         _require_invitable(instance, organization, draft, address)
     memberships.require_quota(instance, organization, len(drafts))
-    made = [
+    created = [
         _build_invitation(instance, organization, draft, address)
         for draft, address in zip(drafts, addresses, strict=True)
     ]
-    for invitation in made:
+    for invitation in created:
         insert_record(instance, invitation)
-    for invitation in made:
-        instance.tell("organizationInvitation.created", invitation)
-    for draft, invitation in zip(drafts, made, strict=True):
+    for invitation in created:
+        instance.publish("organizationInvitation.created", invitation)
+    for draft, invitation in zip(drafts, created, strict=True):
         if draft.get("notify") is not False:
             _send(instance, organization, invitation)
-    return made
+    return created
 
 
 def create_for_domain(
@@ -63,7 +63,7 @@ def create_for_domain(
     """Invite an address as a domain of the organization wants it: without a letter, and beside the quota."""
     invitation = _build_invitation(instance, organization, draft, address)
     insert_record(instance, invitation)
-    instance.tell("organizationInvitation.created", invitation)
+    instance.publish("organizationInvitation.created", invitation)
     return invitation
 
 
@@ -79,7 +79,7 @@ def _send(instance: Instance, organization: Organization, invitation: Organizati
 def revoke(
     instance: Instance, organization: Organization, invitation: OrganizationInvitation, by: str | None = None
 ) -> OrganizationInvitation:
-    """Take a pending invitation back and tell of it."""
+    """Take a pending invitation back and publish the event."""
     memberships.require_can_manage(instance, organization, by)
     if invitation.status(instance.now) != "pending":
         raise invitation_not_pending_error()
@@ -147,9 +147,9 @@ def _require_invitable(instance: Instance, organization: Organization, draft: di
         metadata.check_size(name, draft.get(name) or {})
 
 
-def close(instance: Instance, invitation: OrganizationInvitation, how: str) -> None:
-    """End an open invitation, without a word to the world."""
-    invitation.settled = how
+def close(instance: Instance, invitation: OrganizationInvitation, reason: str) -> None:
+    """End an open invitation, without publishing an event."""
+    invitation.settled = reason
     if invitation.domain_id is not None:
         return
     instance.open_invitations.remove(invitation.organization_id, invitation.expiry_key)

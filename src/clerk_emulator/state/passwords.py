@@ -37,9 +37,9 @@ def import_digest(digest: str, hasher: str) -> str:
     return f"{hasher}${digest}"
 
 
-def verify_password(kept: str, password: str) -> bool:
-    """Say whether it is the password; digests from elsewhere can't be checked."""
-    kind, _, rest = kept.partition("$")
+def verify_password(stored: str, password: str) -> bool:
+    """Return whether this is the password; digests from elsewhere can't be checked."""
+    kind, _, rest = stored.partition("$")
     if kind != "pbkdf2":
         raise NotEmulatedError(f"checking a password against an imported {kind} digest")
     salt, _, wanted = rest.partition("$")
@@ -47,25 +47,25 @@ def verify_password(kept: str, password: str) -> bool:
 
 
 def require_strength(password: str, identifiers: Iterable[str] = ()) -> None:
-    """Refuse what Clerk would: too short, too long, in a list of hacked passwords, or one of the person's identifiers.
+    """Reject what Clerk would: too short, too long, in a list of hacked passwords, or one of the person's identifiers.
 
     Clerk asks an online list of hundreds of millions; here only the most common ones are known.
     """
     if len(password) < MIN_LENGTH:
-        words = f"must have {MIN_LENGTH} characters or more"
-        raise ApiError(422, parameter_detail("form_password_length_too_short", "password", words))
+        message = f"must have {MIN_LENGTH} characters or more"
+        raise ApiError(422, parameter_detail("form_password_length_too_short", "password", message))
     if len(password) > MAX_BYTES:
-        words = f"must have {MAX_BYTES} characters or fewer"
-        raise ApiError(422, parameter_detail("form_password_length_too_long", "password", words))
+        message = f"must have {MAX_BYTES} characters or fewer"
+        raise ApiError(422, parameter_detail("form_password_length_too_long", "password", message))
     if len(password.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        words = f"must have {MAX_BYTES} bytes or fewer"
-        raise ApiError(422, parameter_detail("form_password_size_in_bytes_exceeded", "password", words))
+        message = f"must have {MAX_BYTES} bytes or fewer"
+        raise ApiError(422, parameter_detail("form_password_size_in_bytes_exceeded", "password", message))
     if password.lower() in BREACHED_PASSWORDS:
-        words = "has been found in an online data breach"
-        raise ApiError(422, parameter_detail("form_password_pwned", "password", words))
+        message = "has been found in an online data breach"
+        raise ApiError(422, parameter_detail("form_password_pwned", "password", message))
     if password.lower() in (identifier.lower() for identifier in identifiers):
-        words = "must be another than the e-mail address, the phone number and the username"
-        raise ApiError(422, parameter_detail("form_password_matches_identifier", "password", words))
+        message = "must be another than the e-mail address, the phone number and the username"
+        raise ApiError(422, parameter_detail("form_password_matches_identifier", "password", message))
 
 
 def _hash(password: str, salt: str) -> str:

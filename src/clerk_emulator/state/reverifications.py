@@ -27,11 +27,11 @@ def start(instance: Instance, session: Session, level: str) -> Reverification:
 
 
 def get(instance: Instance, session: Session) -> Reverification:
-    """Return what was begun in a session, or refuse."""
+    """Return what was begun in a session, or raise an ApiError."""
     found = instance.reverifications.find(session.reverification_id)
     if found is None:
-        words = "It has to be begun first."
-        raise ApiError(400, ErrorDetail("session_reverification_missing", "not begun", words))
+        message = "It has to be begun first."
+        raise ApiError(400, ErrorDetail("session_reverification_missing", "not begun", message))
     return found
 
 
@@ -84,8 +84,8 @@ def _record_first_factor(
 def _require_status(instance: Instance, session: Session, wanted: str) -> Reverification:
     found = get(instance, session)
     if found.status != wanted:
-        words = f"This takes one that {wanted.replace('_', ' ')}, and this one is: {found.status.replace('_', ' ')}."
-        raise ApiError(400, ErrorDetail("invalid_action_for_session_reverification", "out of turn", words))
+        message = f"This takes one that {wanted.replace('_', ' ')}, and this one is: {found.status.replace('_', ' ')}."
+        raise ApiError(400, ErrorDetail("invalid_action_for_session_reverification", "out of turn", message))
     return found
 
 

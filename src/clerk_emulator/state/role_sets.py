@@ -22,7 +22,7 @@ DEFAULT_FIELDS = ("default_role", "creator_role")  # of a set, and of the settin
 
 
 def create_initial(instance: Instance) -> None:
-    """Give a new instance the set of roles that its organizations use."""
+    """Give a new instance the role set that its organizations use."""
     now = instance.now
     initial = RoleSet(
         id=instance.ids.new("rset"),
@@ -37,19 +37,19 @@ def create_initial(instance: Instance) -> None:
 
 
 def get_initial(instance: Instance) -> RoleSet | None:
-    """Return the set of roles that new organizations use."""
+    """Return the role set that new organizations use."""
     return next((row for row in instance.role_sets if row.type == "initial"), None)
 
 
 def get_by_organization(instance: Instance, key: str | None) -> RoleSet:
-    """Return the set of roles with a key; without one, the initial one."""
+    """Return the role set with a key; without one, the initial one."""
     found = get(instance, key) if key else get_initial(instance)
     assert found is not None, "an instance has an initial set of roles"  # noqa: S101
     return found
 
 
 def get(instance: Instance, key_or_id: str) -> RoleSet:
-    """Return a set of roles by key or id, or refuse."""
+    """Return a role set by key or id, or raise an ApiError."""
     for row in instance.role_sets:
         if key_or_id in (row.key, row.id):
             return row
@@ -57,12 +57,12 @@ def get(instance: Instance, key_or_id: str) -> RoleSet:
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> RoleSet:
-    """Make a set of roles."""
+    """Create a role set."""
     key = draft.get("key") or "role_set:" + re.sub(r"[^a-z0-9]+", "_", draft["name"].lower()).strip("_")
     _require_free(instance, key)
     keys = _validate_keys(instance, draft["roles"])
     now = instance.now
-    made = RoleSet(
+    created = RoleSet(
         id=instance.ids.new("rset"),
         key=key,
         name=draft["name"],
@@ -71,16 +71,16 @@ def create(instance: Instance, draft: dict[str, Any]) -> RoleSet:
         created_at=now,
         updated_at=now,
     )
-    _apply_defaults(made, draft)
-    instance.role_sets.add(made)
+    _apply_defaults(created, draft)
+    instance.role_sets.add(created)
     if draft.get("type") == "initial":
-        _set_initial(instance, made)
+        _set_initial(instance, created)
     _copy_defaults_to_settings(instance)
-    return made
+    return created
 
 
 def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleSet:
-    """Change a set of roles."""
+    """Change a role set."""
     key = changes.get("key")
     if key and key != found.key:
         _require_free(instance, key)
@@ -132,15 +132,15 @@ def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[
     used = {row.role for row in instance.memberships if _is_used_by(instance, row.organization_id, found)}
     missing = sorted(key for key in used if key not in target.roles and key not in mappings)
     if missing:
-        words = f"There is no mapping for {', '.join(missing)}."
+        message = f"There is no mapping for {', '.join(missing)}."
         raise ApiError(
-            422, ErrorDetail("organization_role_set_reassignment_mappings_missing", "mappings missing", words)
+            422, ErrorDetail("organization_role_set_reassignment_mappings_missing", "mappings missing", message)
         )
     for key in mappings.values():
         if key not in target.roles:
-            words = f"{key} is not in the set of roles that is to come."
+            message = f"{key} is not in the set of roles that is to come."
             raise ApiError(
-                422, ErrorDetail("organization_role_set_reassignment_mappings_invalid", "bad mapping", words)
+                422, ErrorDetail("organization_role_set_reassignment_mappings_invalid", "bad mapping", message)
             )
     _reassign(instance, found, mappings)
     if found.type == "initial":
@@ -176,7 +176,7 @@ def rename_role(instance: Instance, old: str, new: str) -> None:
 
 
 def is_creator_role(instance: Instance, key: str) -> bool:
-    """Say whether creators get this role in some set."""
+    """Return whether creators get this role in some set."""
     return any(row.creator_role == key for row in instance.role_sets)
 
 
@@ -197,12 +197,12 @@ def _copy_defaults_to_settings(instance: Instance) -> None:
             setattr(instance.settings, name, getattr(found, name))
 
 
-def _apply_defaults(found: RoleSet, wish: dict[str, Any]) -> None:
+def _apply_defaults(found: RoleSet, data: dict[str, Any]) -> None:
     for field, name in (("default_role", "default_role_key"), ("creator_role", "creator_role_key")):
-        if wish.get(name):
-            if wish[name] not in found.roles:
+        if data.get(name):
+            if data[name] not in found.roles:
                 raise invalid_value_error(name, "must be one of the roles of the set")
-            setattr(found, field, wish[name])
+            setattr(found, field, data[name])
 
 
 def _validate_keys(instance: Instance, keys: list[str]) -> list[str]:

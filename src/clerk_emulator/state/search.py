@@ -31,12 +31,12 @@ class UserFilter:
 
     @property
     def is_open(self) -> bool:
-        """Say whether everybody fits."""
+        """Return whether everybody fits."""
         return self == UserFilter()
 
 
 def iter_users(instance: Instance, criteria: UserFilter) -> Iterator[User]:
-    """Walk the users who fit, newest first."""
+    """Iterate over the users who fit, newest first."""
     tests = list(_predicates(instance, criteria))
     named = _indexed_user_ids(instance, criteria)
     if named is not None:
@@ -75,7 +75,7 @@ def user_sort_key(user: User, name: str) -> Any:
 def iter_memberships(
     instance: Instance, memberships: Iterable[Membership], criteria: UserFilter
 ) -> Iterator[Membership]:
-    """Walk the memberships whose users fit."""
+    """Iterate over the memberships whose users fit."""
     test = build_predicate(instance, criteria)
     for membership in memberships:
         user = instance.users.find(membership.user_id)

@@ -13,7 +13,7 @@ END_EVENTS = {"revoked": "session.revoked", "ended": "session.ended", "removed":
 
 
 def get(instance: Instance, session_id: str) -> Session:
-    """Return a session, or refuse."""
+    """Return a session, or raise an ApiError."""
     session = instance.sessions.find(session_id)
     if session is None:
         raise not_found_error("session", session_id)
@@ -21,7 +21,7 @@ def get(instance: Instance, session_id: str) -> Session:
 
 
 def create_client(instance: Instance) -> Client:
-    """Make a browser known."""
+    """Create a browser known."""
     now = instance.now
     client = Client(id=instance.ids.new("client"), token=instance.ids.secret("dvb_"), created_at=now, updated_at=now)
     insert_client(instance, client)
@@ -52,14 +52,14 @@ def active_sessions(instance: Instance, client: Client) -> list[Session]:
 
 
 def require_can_add_session(instance: Instance, client: Client, user: User | None = None) -> None:
-    """Refuse a second person in a browser that takes one, and one who is signed in there already."""
+    """Reject a second person in a browser that takes one, and one who is signed in there already."""
     active = active_sessions(instance, client)
     if active and not instance.settings.multi_session:
-        words = "Somebody is signed in in this browser, and only one may be at a time."
-        raise ApiError(400, ErrorDetail("session_exists", "already signed in", words))
+        message = "Somebody is signed in in this browser, and only one may be at a time."
+        raise ApiError(400, ErrorDetail("session_exists", "already signed in", message))
     if user is not None and any(one.user_id == user.id for one in active):
-        words = "This user is signed in in this browser already."
-        raise ApiError(400, ErrorDetail("identifier_already_signed_in", "already signed in", words))
+        message = "This user is signed in in this browser already."
+        raise ApiError(400, ErrorDetail("identifier_already_signed_in", "already signed in", message))
 
 
 def list_by_user(instance: Instance, user_id: str) -> list[Session]:
@@ -69,7 +69,7 @@ def list_by_user(instance: Instance, user_id: str) -> list[Session]:
 
 
 def require_can_sign_in(instance: Instance, user: User) -> None:
-    """Refuse a banned, deprovisioned or locked user."""
+    """Reject a banned, deprovisioned or locked user."""
     if user.banned:
         raise ApiError(403, ErrorDetail("user_banned", "banned", "This user is banned."))
     if user.deprovisioned:
@@ -79,15 +79,15 @@ def require_can_sign_in(instance: Instance, user: User) -> None:
 
 
 def check_credentials(instance: Instance, address: str, password: str) -> User:
-    """Return the user with this address and password, or refuse."""
+    """Return the user with this address and password, or raise an ApiError."""
     user = find_owner(instance, address)
     if user is None:
         raise ApiError(422, ErrorDetail("form_identifier_not_found", "unknown", "Nobody has this address."))
     if user.password is None or not passwords.verify_password(user.password, password):
         raise ApiError(422, ErrorDetail("form_password_incorrect", "wrong password", "The password is wrong."))
     if user.is_password_compromised:
-        words = "Somebody else may know this password. Sign in another way."
-        raise ApiError(422, ErrorDetail("form_password_compromised", "compromised", words))
+        message = "Somebody else may know this password. Sign in another way."
+        raise ApiError(422, ErrorDetail("form_password_compromised", "compromised", message))
     return user
 
 
@@ -133,33 +133,33 @@ def start(
     client.active_session_id = session.id
     user.last_sign_in_at = user.last_active_at = now
     _record_client_change(instance, client)
-    instance.tell("session.created", session)
+    instance.publish("session.created", session)
     return session
 
 
-def end(instance: Instance, session: Session, how: str, *, should_publish: bool = True) -> Session:
+def end(instance: Instance, session: Session, reason: str, *, should_publish: bool = True) -> Session:
     """End an active session and tell of it; one that is over stays as it is."""
     if session.status(instance.now) != "active":
         return session
-    session.settled = how
+    session.settled = reason
     client = instance.clients.get(session.client_id)
     if client is not None and client.active_session_id == session.id:
         client.active_session_id = None
         _record_client_change(instance, client)
     instance.touch(session)
     if should_publish:
-        instance.tell(END_EVENTS[how], session)
+        instance.publish(END_EVENTS[reason], session)
     return session
 
 
-def end_all(instance: Instance, user: User, how: str, *, should_publish: bool = True) -> None:
+def end_all(instance: Instance, user: User, reason: str, *, should_publish: bool = True) -> None:
     """End all active sessions of a user."""
     for session in list_by_user(instance, user.id):
-        end(instance, session, how, should_publish=should_publish)
+        end(instance, session, reason, should_publish=should_publish)
 
 
 def activate(instance: Instance, session: Session) -> None:
-    """Make a session the active one of its browser; nobody is told."""
+    """Create a session the active one of its browser; nobody is told."""
     client = instance.clients.get(session.client_id)
     if client is not None and client.active_session_id != session.id:
         client.active_session_id = session.id
@@ -169,7 +169,7 @@ def activate(instance: Instance, session: Session) -> None:
 
 
 def delete_client(instance: Instance, client: Client) -> None:
-    """Forget a browser in which nobody is signed in."""
+    """Delete a browser in which nobody is signed in."""
     instance.client_tokens.pop(client.token, None)
     instance.clients.pop(client.id, None)
 

@@ -102,10 +102,10 @@ class Settings:
     allowed_origins: list[str] = field(default_factory=list)
     instance_wishes: dict[str, Any] = field(default_factory=dict)  # taken, kept, and without effect
 
-    def change(self, wish: dict[str, Any]) -> None:
+    def change(self, changes: dict[str, Any]) -> None:
         """Change some of them, all or none; a ValueError says what can't be."""
         known = {one.name: type(getattr(self, one.name)) for one in fields(self)}
-        for name, value in wish.items():
+        for name, value in changes.items():
             if name not in known:
                 raise ValueError(f"{name}: unknown; settings are: {', '.join(sorted(known))}")
             if type(value) is not known[name]:
@@ -114,8 +114,8 @@ class Settings:
                 raise ValueError(f"{name} must be one of {', '.join(SETTING_CHOICES[name])}")
             if name in LIST_SETTING_CHOICES and any(item not in LIST_SETTING_CHOICES[name] for item in value):
                 raise ValueError(f"{name} may have {', '.join(LIST_SETTING_CHOICES[name])}")
-        omittable.require_known(wish.get("omitted", ()))
-        if not 0 <= wish.get("webhook_loss_percent", 0) <= 100 or wish.get("webhook_delay_seconds", 0) < 0:
+        omittable.require_known(changes.get("omitted", ()))
+        if not 0 <= changes.get("webhook_loss_percent", 0) <= 100 or changes.get("webhook_delay_seconds", 0) < 0:
             raise ValueError("webhook_loss_percent is from 0 to 100, webhook_delay_seconds 0 or more")
-        for name, value in {**copy.deepcopy(PROFILES.get(wish.get("profile", ""), {})), **wish}.items():
+        for name, value in {**copy.deepcopy(PROFILES.get(changes.get("profile", ""), {})), **changes}.items():
             setattr(self, name, value)

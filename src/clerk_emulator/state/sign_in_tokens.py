@@ -13,7 +13,7 @@ LIFETIME_SECONDS = 30 * 24 * 60 * 60
 def create(
     instance: Instance, user_id: str, seconds: int | None = None, organization_id: str | None = None
 ) -> SignInToken:
-    """Make a token for a user."""
+    """Create a token for a user."""
     user = users.get(instance, user_id)
     if organization_id:
         organizations.get(instance, organization_id)
@@ -35,7 +35,7 @@ def create(
 def create_for_actor(
     instance: Instance, user_id: str, actor: dict[str, Any], seconds: int, session_seconds: int
 ) -> SignInToken:
-    """Make a token by which somebody else acts in a user's name."""
+    """Create a token by which somebody else acts in a user's name."""
     user = users.get(instance, user_id)
     now = instance.now
     token = SignInToken(
@@ -54,13 +54,13 @@ def create_for_actor(
 
 
 def revoke(instance: Instance, token_id: str, kind: str = "sign_in") -> SignInToken:
-    """Take a pending token back."""
+    """Revoke a pending token."""
     token = (instance.sign_in_tokens if kind == "sign_in" else instance.actor_tokens).find(token_id)
     if token is None:
         raise not_found_error(f"{kind.replace('_', '-')} token", token_id)
     if token.status != "pending":
-        words = f"The token is {token.status}."
-        raise ApiError(400, ErrorDetail(f"{kind}_token_cannot_be_revoked_code", "not pending", words))
+        message = f"The token is {token.status}."
+        raise ApiError(400, ErrorDetail(f"{kind}_token_cannot_be_revoked_code", "not pending", message))
     token.status = "revoked"
     instance.touch(token)
     return token
@@ -73,7 +73,7 @@ def find_by_ticket(instance: Instance, ticket: str) -> SignInToken | None:
 
 
 def require_usable(instance: Instance, token: SignInToken) -> User:
-    """Return the user whom a token signs in, or refuse."""
+    """Return the user whom a token signs in, or raise an ApiError."""
     kind = "actor" if token.actor else "sign_in"
     if token.status == "accepted":
         raise ApiError(400, ErrorDetail(f"{kind}_token_already_used_code", "used", "This link was used before."))

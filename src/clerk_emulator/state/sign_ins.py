@@ -34,7 +34,7 @@ def start(instance: Instance, client: Client) -> SignIn:
 
 
 def get(instance: Instance, client: Client | None, sign_in_id: str) -> SignIn:
-    """Return the attempt of a browser, or refuse one that is over or of another browser."""
+    """Return the attempt of a browser, or raise an ApiError for one that is over or of another browser."""
     found = instance.sign_ins.find(sign_in_id)
     if found is None or client is None or found.client_id != client.id or found.abandon_at <= instance.now:
         raise not_found_error("sign-in", sign_in_id)
@@ -61,11 +61,11 @@ def find_by_identifier(instance: Instance, identifier: str) -> User | None:
 
 
 def get_user(instance: Instance, attempt: SignIn) -> User:
-    """Return the user of an attempt, or refuse."""
+    """Return the user of an attempt, or raise an ApiError."""
     user = instance.users.find(attempt.user_id)
     if user is None:
-        words = "It has to be said first who signs in, or the user is gone."
-        raise ApiError(400, ErrorDetail("sign_in_identification_or_user_deleted", "nobody", words))
+        message = "It has to be said first who signs in, or the user is gone."
+        raise ApiError(400, ErrorDetail("sign_in_identification_or_user_deleted", "nobody", message))
     return user
 
 
@@ -171,8 +171,8 @@ def _complete(instance: Instance, attempt: SignIn, session: Session) -> None:
 def _require_status(instance: Instance, attempt: SignIn, wanted: str) -> None:
     found = attempt.status(instance.now)
     if found != wanted:
-        words = f"This takes a sign-in that {wanted.replace('_', ' ')}, and this one is: {found.replace('_', ' ')}."
-        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "out of turn", words))
+        message = f"This takes a sign-in that {wanted.replace('_', ' ')}, and this one is: {found.replace('_', ' ')}."
+        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "out of turn", message))
 
 
 def _unknown_identifier_error() -> ApiError:

@@ -41,7 +41,7 @@ def start(instance: Instance, client: Client, draft: dict[str, Any]) -> SignUp:
 
 
 def get(instance: Instance, client: Client | None, sign_up_id: str) -> SignUp:
-    """Return the attempt of a browser, or refuse one that is over or of another browser."""
+    """Return the attempt of a browser, or raise an ApiError for one that is over or of another browser."""
     found = instance.sign_ups.find(sign_up_id)
     if found is None or client is None or found.client_id != client.id or found.abandon_at <= instance.now:
         raise not_found_error("sign-up", sign_up_id)
@@ -110,8 +110,8 @@ def _ticket_address(instance: Instance, ticket: str) -> str:
     found = tickets.get(instance, ticket)
     if isinstance(found, SignInToken):
         kind = "actor" if found.actor else "sign_in"
-        words = "This ticket signs in, it does not sign up."
-        raise ApiError(400, ErrorDetail(f"{kind}_token_not_in_sign_in_code", "wrong ticket", words))
+        message = "This ticket signs in, it does not sign up."
+        raise ApiError(400, ErrorDetail(f"{kind}_token_not_in_sign_in_code", "wrong ticket", message))
     tickets.require_pending(instance, found)
     tickets.require_no_account(instance, found)
     return found.email_address
@@ -127,8 +127,8 @@ def _require_public_sign_up(instance: Instance) -> None:
 
 def _require_not_complete(instance: Instance, attempt: SignUp) -> None:
     if attempt.status(instance.now) != "missing_requirements":
-        words = "This sign-up is complete."
-        raise ApiError(403, ErrorDetail("sign_up_cannot_be_updated", "complete", words))
+        message = "This sign-up is complete."
+        raise ApiError(403, ErrorDetail("sign_up_cannot_be_updated", "complete", message))
 
 
 def _finish(instance: Instance, attempt: SignUp) -> None:

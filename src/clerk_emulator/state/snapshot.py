@@ -86,7 +86,7 @@ def dump(instance: Instance) -> dict[str, Any]:
 
 
 def load(instance: Instance, data: dict[str, Any]) -> None:
-    """Make an instance know exactly what `dump()` returned; nobody is told."""
+    """Create an instance know exactly what `dump()` returned; nobody is told."""
     instance.clear()
     instance.id = data["id"]
     instance.clock.load(data["clock"])

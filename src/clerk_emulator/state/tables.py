@@ -38,23 +38,23 @@ class CreationIndex:
 
     def remove(self, key: CreationKey) -> None:
         """Take an id out."""
-        place = bisect_left(self._order, key)
-        if place < len(self._order) and self._order[place] == key:
-            del self._order[place]
+        position = bisect_left(self._order, key)
+        if position < len(self._order) and self._order[position] == key:
+            del self._order[position]
 
     def count_created_after(self, moment: int) -> int:
         """Return how many come after a moment."""
         return len(self._order) - bisect_left(self._order, (moment + 1, 0, ""))
 
     def ids(self, *, descending: bool = True, after: CreationKey | None = None, skip: int = 0) -> Iterator[str]:
-        """Walk the ids, from the start, after a key, or past a number of them."""
+        """Iterate over the ids, from the start, after a key, or past a number of them."""
         if descending:
             last = len(self._order) if after is None else bisect_left(self._order, after)
-            places = range(last - 1 - skip, -1, -1)
+            positions = range(last - 1 - skip, -1, -1)
         else:
             first = 0 if after is None else bisect_right(self._order, after)
-            places = range(first + skip, len(self._order))
-        return (self._order[place][2] for place in places)
+            positions = range(first + skip, len(self._order))
+        return (self._order[position][2] for position in positions)
 
 
 class Table(Generic[R]):
@@ -80,7 +80,7 @@ class Table(Generic[R]):
         return self._rows.get(row_id) if row_id is not None else None
 
     def add(self, row: R) -> CreationKey:
-        """Keep a new row."""
+        """Store a new row."""
         self._number += 1
         key = (row.created_at, self._number, row.id)
         self._rows[row.id] = row
@@ -89,13 +89,13 @@ class Table(Generic[R]):
         return key
 
     def remove(self, row_id: str) -> CreationKey:
-        """Forget a row."""
+        """Delete a row."""
         del self._rows[row_id]
         key = self._keys.pop(row_id)
         self._timeline.remove(key)
         return key
 
-    def place(self, row: R) -> None:
+    def reposition(self, row: R) -> None:
         """Put a row whose `created_at` was changed where it belongs now."""
         old = self._keys[row.id]
         self._timeline.remove(old)
@@ -107,11 +107,11 @@ class Table(Generic[R]):
         return self._keys.get(row_id)
 
     def newest_first(self, *, after: CreationKey | None = None, skip: int = 0) -> Iterator[R]:
-        """Walk the rows from the newest."""
+        """Iterate over the rows from the newest."""
         return map(self._rows.__getitem__, self._timeline.ids(after=after, skip=skip))
 
     def oldest_first(self, *, after: CreationKey | None = None, skip: int = 0) -> Iterator[R]:
-        """Walk the rows from the oldest."""
+        """Iterate over the rows from the oldest."""
         return map(self._rows.__getitem__, self._timeline.ids(descending=False, after=after, skip=skip))
 
     def page(self, offset: int, limit: int) -> list[R]:

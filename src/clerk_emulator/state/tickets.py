@@ -9,7 +9,7 @@ Ticket = SignInToken | OrganizationInvitation | Invitation
 
 
 def get(instance: Instance, ticket: str) -> Ticket:
-    """Return what a ticket stands for, or refuse."""
+    """Return what a ticket stands for, or raise an ApiError."""
     found = (
         sign_in_tokens.find_by_ticket(instance, ticket)
         or organization_invitations.find_by_ticket(instance, ticket)
@@ -21,7 +21,7 @@ def get(instance: Instance, ticket: str) -> Ticket:
 
 
 def require_pending(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
-    """Refuse an invitation that was accepted, was revoked, or has run out."""
+    """Reject an invitation that was accepted, was revoked, or has run out."""
     status = found.status(instance.now)
     if status == "pending":
         return
@@ -31,21 +31,21 @@ def require_pending(instance: Instance, found: OrganizationInvitation | Invitati
 
 
 def require_existing_account(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
-    """Refuse to sign in by an invitation of one who has no account."""
+    """Reject to sign in by an invitation of one who has no account."""
     if required_flow(instance, found) == "sign_up":
         code = "organization_invitation_identification_not_exist"
         is_joining = isinstance(found, OrganizationInvitation)
-        words = "There is no account for this invitation. Sign up first."
-        raise ApiError(400, ErrorDetail(code if is_joining else "invitation_account_not_exists", "no account", words))
+        message = "There is no account for this invitation. Sign up first."
+        raise ApiError(400, ErrorDetail(code if is_joining else "invitation_account_not_exists", "no account", message))
 
 
 def require_no_account(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
-    """Refuse to sign up by an invitation of one who has an account."""
+    """Reject to sign up by an invitation of one who has an account."""
     if required_flow(instance, found) == "sign_in":
         code = "organization_invitation_identification_already_exists"
         is_joining = isinstance(found, OrganizationInvitation)
-        words = "There is an account for this invitation. Sign in instead."
-        raise ApiError(400, ErrorDetail(code if is_joining else "invitation_account_exists", "has an account", words))
+        message = "There is an account for this invitation. Sign in instead."
+        raise ApiError(400, ErrorDetail(code if is_joining else "invitation_account_exists", "has an account", message))
 
 
 def required_flow(instance: Instance, found: OrganizationInvitation | Invitation) -> str:

@@ -10,7 +10,7 @@ ALLOWED_PATTERN = re.compile(r"[A-Za-z0-9_-]*\Z")
 
 
 def validate_username(username: str) -> None:
-    """Refuse a username that is too short or too long, has other characters, or is a number."""
+    """Reject a username that is too short or too long, has other characters, or is a number."""
     if not MIN_LENGTH <= len(username) <= MAX_LENGTH:
         raise _username_error("invalid_length", f"must have {MIN_LENGTH} to {MAX_LENGTH} characters")
     if not ALLOWED_PATTERN.match(username):
@@ -19,5 +19,5 @@ def validate_username(username: str) -> None:
         raise _username_error("needs_non_number_char", "must have a character that is no digit")
 
 
-def _username_error(code: str, words: str) -> ApiError:
-    return ApiError(422, parameter_detail(f"form_username_{code}", "username", words))
+def _username_error(code: str, message: str) -> ApiError:
+    return ApiError(422, parameter_detail(f"form_username_{code}", "username", message))

@@ -22,7 +22,7 @@ def create(instance: Instance, identification_id: str, code: str, strategy: str)
 
 
 def get(instance: Instance, identification_id: str, verification_id: str) -> Verification:
-    """Return an open proof, or refuse."""
+    """Return an open proof, or raise an ApiError."""
     found = instance.verifications.get(verification_id)
     if found is None or found.identification_id != identification_id:
         raise not_found_error("verification", verification_id)
@@ -44,7 +44,7 @@ def check_code(instance: Instance, verification: Verification, code: str) -> boo
 
 
 def get_latest(instance: Instance, identification_id: str) -> Verification:
-    """Return the proof that was begun last for an address or a number, or refuse."""
+    """Return the proof that was begun last for an address or a number, or raise an ApiError."""
     found = [row for row in instance.verifications.values() if row.identification_id == identification_id]
     if not found:
         raise _missing_error()
@@ -57,8 +57,8 @@ def require_code(instance: Instance, verification_id: str | None, strategy: str,
     if found is None:
         raise _missing_error()
     if found.strategy != strategy:
-        words = f"The code was sent for {found.strategy}."
-        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "wrong strategy", words))
+        message = f"The code was sent for {found.strategy}."
+        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "wrong strategy", message))
     if found.status == "verified":
         raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is verified."))
     if check_code(instance, found, code):
@@ -74,5 +74,5 @@ def require_code(instance: Instance, verification_id: str | None, strategy: str,
 
 
 def _missing_error() -> ApiError:
-    words = "A code has to be sent before it can be tried."
-    return ApiError(400, ErrorDetail("verification_missing", "nothing was sent", words))
+    message = "A code has to be sent before it can be tried."
+    return ApiError(400, ErrorDetail("verification_missing", "nothing was sent", message))

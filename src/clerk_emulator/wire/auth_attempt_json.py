@@ -88,7 +88,7 @@ def _email_factor(strategy: str, email: EmailAddress, user: User) -> JsonObject:
 
 def second_factors(user: User) -> list[JsonObject]:
     """Return by what a user has to prove the second factor."""
-    return [_phone_factor(phone, place == 0) for place, phone in enumerate(factors.second_factor_phones(user))]
+    return [_phone_factor(phone, position == 0) for position, phone in enumerate(factors.second_factor_phones(user))]
 
 
 def _phone_factor(phone: PhoneNumber, is_default: bool) -> JsonObject:
@@ -113,10 +113,10 @@ def verification_state(instance: Instance, verification_id: str | None, strategy
         }
     if found is None:
         return None
-    is_over = found.status == "unverified" and found.expire_at <= instance.now
+    is_expired = found.status == "unverified" and found.expire_at <= instance.now
     return {
         "object": "verification_otp",
-        "status": "expired" if is_over else found.status,
+        "status": "expired" if is_expired else found.status,
         "strategy": found.strategy,
         "attempts": found.attempts,
         "expire_at": found.expire_at,

@@ -17,7 +17,7 @@ SVG_TEMPLATE = (
 
 
 def user_image_url(instance: Instance, user: User) -> str:
-    """Return the address of a user's picture, or of the initials where there is none."""
+    """Return the address of a user's image, or of the initials where there is none."""
     names = [name for name in (user.first_name, user.last_name) if name]
     return user.image_url or _avatar_url(instance, user.id, names or [user.identifier])
 
@@ -28,7 +28,7 @@ def organization_image_url(instance: Instance, organization: Organization) -> st
 
 
 def render_svg(letters: str, hue: int) -> str | None:
-    """Return the picture of one or two letters or digits, or None for anything else: nothing needs to be escaped."""
+    """Return the image of one or two letters or digits, or None for anything else: nothing needs to be escaped."""
     if not 1 <= len(letters) <= MAX_LETTERS or not letters.isalnum():
         return None
     return SVG_TEMPLATE.format(letters=letters, hue=hue % 360, size=112 if len(letters) > 1 else 144)
@@ -36,6 +36,6 @@ def render_svg(letters: str, hue: int) -> str | None:
 
 def _avatar_url(instance: Instance, owner_id: str, names: list[str]) -> str:
     """Return an address that depends on what is drawn alone. `.svg` at its end lets next/image pass it through."""
-    firsts = (next(filter(str.isalnum, name), "") for name in names)
-    letters = "".join(first.upper()[:1] for first in firsts if first)[:MAX_LETTERS]
+    initials = (next(filter(str.isalnum, name), "") for name in names)
+    letters = "".join(first.upper()[:1] for first in initials if first)[:MAX_LETTERS]
     return f"{instance.public_url}{AVATAR_PATH}/{crc32(owner_id.encode()) % 360}/{quote(letters or '0')}.svg"

@@ -51,7 +51,7 @@ def session(
     token = (
         {"object": "token", "jwt": create_session_token(instance, found, site, origin=origin)} if with_token else None
     )
-    shape: JsonObject = {
+    result: JsonObject = {
         "object": "session",
         "id": found.id,
         "status": "ended" if status == "replaced" else status,
@@ -67,4 +67,4 @@ def session(
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }
-    return {**shape, "user": frontend_json.user(instance, person)} if person else shape
+    return {**result, "user": frontend_json.user(instance, person)} if person else result

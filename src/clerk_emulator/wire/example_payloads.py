@@ -32,12 +32,12 @@ EXAMPLE_CALLER = ("192.0.2.1", "Mozilla/5.0 (Example)")
 
 def example_payload(type_: str) -> JsonObject:
     """Return the whole body of the example of a type of event; KeyError: there is no such type."""
-    instance, things = _example_instance()
-    kind, _, happened = type_.partition(".")
-    thing = things[kind]
-    if happened in ("accepted", "revoked", "ended", "removed"):
-        thing.settled = happened
-    return event_payload(instance, DomainEvent(type_, thing), EXAMPLE_URL, EXAMPLE_CALLER)
+    instance, records = _example_instance()
+    kind, _, outcome = type_.partition(".")
+    record = records[kind]
+    if outcome in ("accepted", "revoked", "ended", "removed"):
+        record.settled = outcome
+    return event_payload(instance, DomainEvent(type_, record), EXAMPLE_URL, EXAMPLE_CALLER)
 
 
 def _example_id(prefix: str) -> str:
@@ -117,7 +117,13 @@ def _secondary_records(
     domain = OrganizationDomain(
         id=_example_id("orgdmn"), organization_id=organization.id, name="example.com", verified_at=EXAMPLE_TIME, **times
     )
-    letter = {"subject": "Your code", "text": "Your code is 000000.", "code": "000000", "user_id": user.id, **times}
+    mail_fields = {
+        "subject": "Your code",
+        "text": "Your code is 000000.",
+        "code": "000000",
+        "user_id": user.id,
+        **times,
+    }
     return {
         "organizationInvitation": invitation,
         "session": session,
@@ -128,7 +134,7 @@ def _secondary_records(
             slug="verification_code",
             to="casey@example.com",
             identification_id=_example_id("idn"),
-            **letter,
+            **mail_fields,
         ),
         "sms": MailMessage(
             id=_example_id("sms"),
@@ -136,6 +142,6 @@ def _secondary_records(
             slug="verification_code",
             to="+15555550100",
             identification_id=_example_id("idn"),
-            **letter,
+            **mail_fields,
         ),
     }

@@ -39,12 +39,12 @@ class Fault:
 
     @property
     def is_spent(self) -> bool:
-        """Say whether it has happened as often as it should."""
+        """Return whether it has happened as often as it should."""
         return self.count is not None and self.hits >= self.count
 
     @property
     def replaces_response(self) -> bool:
-        """Say whether another answer is given than the real one."""
+        """Return whether another answer is given than the real one."""
         return self.status is not None or self.body is not None
 
     def describe(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ async def apply_fault(
     fault: Fault | None,
     do: Callable[[], T],
     *,
-    instead: Callable[[Fault], T],
+    replacement: Callable[[Fault], T],
     hang: Callable[[int], Awaitable[T]],
     wait: Callable[[float], Awaitable[Any]],
 ) -> T:
@@ -68,11 +68,11 @@ async def apply_fault(
     if fault.hang == "before":
         return await hang(fault.hang_ms)
     if fault.replaces_response and not fault.after_effect:
-        return instead(fault)
+        return replacement(fault)
     done = do()
     if fault.hang == "after":
         return await hang(fault.hang_ms)
-    return instead(fault) if fault.replaces_response else done
+    return replacement(fault) if fault.replaces_response else done
 
 
 class FaultRegistry:
@@ -84,9 +84,9 @@ class FaultRegistry:
         self._faults: dict[str, Fault] = {}
         self._number = 0
 
-    def add(self, wish: Any) -> Fault:
+    def add(self, data: Any) -> Fault:
         """Add a fault from its description, or say what is wrong with it."""
-        fault = _parse_fault(wish)
+        fault = _parse_fault(data)
         self._check_target(fault)
         _check_values(fault)
         self._number += 1
@@ -131,16 +131,16 @@ class FaultRegistry:
             raise InvalidFaultError(f"there is no event {fault.event}")
 
 
-def _parse_fault(wish: Any) -> Fault:
-    if not isinstance(wish, dict):
+def _parse_fault(data: Any) -> Fault:
+    if not isinstance(data, dict):
         raise InvalidFaultError("a fault is a JSON object")
     known = set(Fault.__dataclass_fields__) - {"id", "hits"}
-    unknown = sorted(set(wish) - known)
+    unknown = sorted(set(data) - known)
     if unknown:
         raise InvalidFaultError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    if not all(isinstance(wish.get(name), str | None) for name in ("operation", "event", "hang", "do")):
+    if not all(isinstance(data.get(name), str | None) for name in ("operation", "event", "hang", "do")):
         raise InvalidFaultError("operation, event, hang and do are words")
-    return Fault(**wish)
+    return Fault(**data)
 
 
 def _check_values(fault: Fault) -> None:

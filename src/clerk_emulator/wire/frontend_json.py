@@ -28,15 +28,15 @@ HIDDEN_ORGANIZATION_FIELDS = ("private_metadata", "role_set_key", "created_by")
 
 def user(instance: Instance, found: User) -> JsonObject:
     """Return a user, with all memberships."""
-    shape = {name: value for name, value in user_json.user(instance, found).items() if name not in HIDDEN_USER_FIELDS}
-    if shape["create_organizations_limit"] is None:
-        del shape["create_organizations_limit"]
-    shape["email_addresses"] = [email_address(row) for row in found.email_addresses]
-    shape["phone_numbers"] = [phone_number(row) for row in found.phone_numbers]
-    shape["organization_memberships"] = [
+    result = {name: value for name, value in user_json.user(instance, found).items() if name not in HIDDEN_USER_FIELDS}
+    if result["create_organizations_limit"] is None:
+        del result["create_organizations_limit"]
+    result["email_addresses"] = [email_address(row) for row in found.email_addresses]
+    result["phone_numbers"] = [phone_number(row) for row in found.phone_numbers]
+    result["organization_memberships"] = [
         membership(instance, row) for row in memberships.list_by_user(instance, found.id)
     ]
-    return shape
+    return result
 
 
 def email_address(found: EmailAddress, proof: Verification | None = None) -> JsonObject:
@@ -51,23 +51,23 @@ def phone_number(found: PhoneNumber, proof: Verification | None = None) -> JsonO
 
 def organization(instance: Instance, found: Organization) -> JsonObject:
     """Return an organization."""
-    shape = organization_json.organization(instance, found)
-    return {name: value for name, value in shape.items() if name not in HIDDEN_ORGANIZATION_FIELDS}
+    result = organization_json.organization(instance, found)
+    return {name: value for name, value in result.items() if name not in HIDDEN_ORGANIZATION_FIELDS}
 
 
 def membership(instance: Instance, found: Membership) -> JsonObject:
     """Return a membership with its organization and what is public of its user."""
-    shape = organization_json.membership(instance, found)
+    result = organization_json.membership(instance, found)
     owner = instance.organizations.find(found.organization_id)
     assert owner is not None, "a membership has an organization"  # noqa: S101
-    del shape["private_metadata"]
-    return {**shape, "organization": organization(instance, owner)}
+    del result["private_metadata"]
+    return {**result, "organization": organization(instance, owner)}
 
 
 def invitation(instance: Instance, found: OrganizationInvitation) -> JsonObject:
     """Return an invitation to an organization. Its link is only in the letter."""
-    shape = organization_json.organization_invitation(instance, found, "")
-    return {name: value for name, value in shape.items() if name not in HIDDEN_INVITATION_FIELDS} | {"url": None}
+    result = organization_json.organization_invitation(instance, found, "")
+    return {name: value for name, value in result.items() if name not in HIDDEN_INVITATION_FIELDS} | {"url": None}
 
 
 def received_invitation(instance: Instance, found: OrganizationInvitation) -> JsonObject:
@@ -118,40 +118,40 @@ def public_organization(instance: Instance, found: Organization) -> JsonObject:
 
 def role(instance: Instance, found: Role) -> JsonObject:
     """Return a role; texts that are missing are empty."""
-    shape = organization_json.role(instance, found)
-    permissions = [_fill_missing_texts(permission) for permission in shape["permissions"]]
-    return {**_fill_missing_texts(shape), "permissions": permissions}
+    result = organization_json.role(instance, found)
+    permissions = [_fill_missing_texts(permission) for permission in result["permissions"]]
+    return {**_fill_missing_texts(result), "permissions": permissions}
 
 
-def domain(instance: Instance, found: OrganizationDomain, begun: Verification | None = None) -> JsonObject:
+def domain(instance: Instance, found: OrganizationDomain, pending: Verification | None = None) -> JsonObject:
     """Return a domain of an organization, with the proof that was begun where there is one."""
-    shape = access_json.organization_domain(instance, found)
-    if shape["verification"] is not None or begun is None:
-        return shape
+    result = access_json.organization_domain(instance, found)
+    if result["verification"] is not None or pending is None:
+        return result
     proof = {
-        "status": begun.status,
-        "strategy": begun.strategy,
-        "attempts": begun.attempts,
-        "expire_at": begun.expire_at,
+        "status": pending.status,
+        "strategy": pending.strategy,
+        "attempts": pending.attempts,
+        "expire_at": pending.expire_at,
         "verified_at": None,
     }
-    return {**shape, "verification": proof, "affiliation_verification": proof}
+    return {**result, "verification": proof, "affiliation_verification": proof}
 
 
-def _fill_missing_texts(shape: JsonObject) -> JsonObject:
-    return {**shape, "description": shape["description"] or ""}
+def _fill_missing_texts(result: JsonObject) -> JsonObject:
+    return {**result, "description": result["description"] or ""}
 
 
-def _add_expiry(shape: JsonObject, found: EmailAddress | PhoneNumber, begun: Verification | None) -> JsonObject:
-    proof = shape["verification"]
+def _add_expiry(result: JsonObject, found: EmailAddress | PhoneNumber, pending: Verification | None) -> JsonObject:
+    proof = result["verification"]
     if proof is not None and proof["object"] == "verification_otp":
         proof["expire_at"] = found.updated_at + CODE_LIFETIME
-    if proof is None and begun is not None:
-        shape["verification"] = {
+    if proof is None and pending is not None:
+        result["verification"] = {
             "object": "verification_otp",
-            "status": begun.status,
-            "strategy": begun.strategy,
-            "attempts": begun.attempts,
-            "expire_at": begun.expire_at,
+            "status": pending.status,
+            "strategy": pending.strategy,
+            "attempts": pending.attempts,
+            "expire_at": pending.expire_at,
         }
-    return shape
+    return result

@@ -38,15 +38,15 @@ def remove_omitted_claims(settings: Settings, claims: JsonObject) -> JsonObject:
     return {name: value for name, value in claims.items() if name not in gone}
 
 
-def _remove_fields(value: Any, place: str, gone: dict[str, frozenset[str]]) -> Any:
+def _remove_fields(value: Any, path: str, gone: dict[str, frozenset[str]]) -> Any:
     """Return a value without what is omitted; `place` is the name of the field that holds it."""
     if isinstance(value, list):
-        return [_remove_fields(item, place, gone) for item in value]
+        return [_remove_fields(item, path, gone) for item in value]
     if not isinstance(value, dict):
         return value
-    kind = _kind_of(value, place)
+    kind = _kind_of(value, path)
     fields = gone.get(kind, frozenset())
-    if kind == "organization" and place == "organization":
+    if kind == "organization" and path == "organization":
         fields |= gone["embedded_organization"]
     left: JsonObject = {}
     for name, inner in value.items():
@@ -58,11 +58,11 @@ def _remove_fields(value: Any, place: str, gone: dict[str, frozenset[str]]) -> A
     return left
 
 
-def _kind_of(value: JsonObject, place: str) -> str:
+def _kind_of(value: JsonObject, path: str) -> str:
     if value.get("deleted") is True:
         return "deleted"
-    if place == "public_user_data":
-        return place
-    if place == "errors":
+    if path == "public_user_data":
+        return path
+    if path == "errors":
         return "error"
     return "error_body" if "errors" in value else str(value.get("object", ""))

@@ -22,9 +22,9 @@ class RequestLogEntry:
 
     def describe(self) -> dict[str, Any]:
         """Return it as JSON."""
-        shape = asdict(self)
-        shape["operationId"] = shape.pop("operation")
-        return shape
+        result = asdict(self)
+        result["operationId"] = result.pop("operation")
+        return result
 
 
 class RequestLog:
@@ -46,5 +46,5 @@ class RequestLog:
         return list(self._entries)
 
     def clear(self) -> None:
-        """Forget the entries."""
+        """Delete the entries."""
         self._entries.clear()

@@ -40,7 +40,7 @@ class RequestParameters:
             raise invalid_value_error(name, f"may have {MAX_VALUES} values at most")
         return found
 
-    def number(self, name: str, least: int = 0) -> int | None:
+    def number(self, name: str, minimum: int = 0) -> int | None:
         """Return a whole number, or None."""
         value = self.text(name)
         if value is None:
@@ -49,8 +49,8 @@ class RequestParameters:
             number = int(value)
         except ValueError:
             raise invalid_value_error(name, "must be an integer") from None
-        if not least <= number <= MAX_INTEGER:
-            raise invalid_value_error(name, f"must be from {least} to {MAX_INTEGER}")
+        if not minimum <= number <= MAX_INTEGER:
+            raise invalid_value_error(name, f"must be from {minimum} to {MAX_INTEGER}")
         return number
 
     def flag(self, name: str) -> bool | None:
@@ -85,7 +85,7 @@ class RequestParameters:
     @property
     def limit(self) -> int:
         """Return how many are asked for, from 1 to 500 as Clerk's specification says; ten unless it is said."""
-        limit = self.number("limit", least=1)
+        limit = self.number("limit", minimum=1)
         if limit is not None and limit > MAX_LIMIT:
             raise invalid_value_error("limit", f"must be from 1 to {MAX_LIMIT}")
         return limit or DEFAULT_LIMIT
@@ -100,8 +100,8 @@ class RequestParameters:
         wanted = (self.text("order_by") or default).strip()
         name = wanted.lstrip("+-")
         if name not in allowed:
-            words = f"must be one of {', '.join(allowed)}, with + or - before it"
-            raise ApiError(422, parameter_detail("form_param_value_invalid", "order_by", words))
+            message = f"must be one of {', '.join(allowed)}, with + or - before it"
+            raise ApiError(422, parameter_detail("form_param_value_invalid", "order_by", message))
         return name, wanted.startswith("-")
 
     def page(self, rows: Iterable[T]) -> list[T]:
@@ -110,5 +110,5 @@ class RequestParameters:
 
 
 def iter_sorted(rows: Iterable[T], key: Callable[[T], Any], *, descending: bool) -> Iterator[T]:
-    """Walk rows sorted by a key; equal ones keep their order."""
+    """Iterate over rows sorted by a key; equal ones keep their order."""
     return iter(sorted(rows, key=key, reverse=descending))

@@ -72,7 +72,7 @@ def fault_response(status: int | None, body: Any, retry_after: int | None) -> Re
 
 
 async def hang_response(request: Request, milliseconds: int) -> Response:
-    """Answer nothing until the caller gives up, or for a time."""
+    """Return nothing until the caller gives up, or for a time."""
     try:
         async with asyncio.timeout(milliseconds / 1000):
             while (await request.receive())["type"] != "http.disconnect":
@@ -96,14 +96,14 @@ def bare_error_body(problems: tuple[ErrorDetail, ...]) -> JsonObject:
 
 
 def _error_json(problem: ErrorDetail) -> JsonObject:
-    shape: JsonObject = {
+    result: JsonObject = {
         "message": problem.message,
         "long_message": problem.long_message or problem.message,
         "code": problem.code,
     }
     if problem.meta:
-        shape["meta"] = dict(problem.meta)
-    return shape
+        result["meta"] = dict(problem.meta)
+    return result
 
 
 def _without_meta(problem: ErrorDetail) -> JsonObject:

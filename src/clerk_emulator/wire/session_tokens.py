@@ -31,8 +31,8 @@ def authorized_party(instance: Instance, session: Session, origin: str | None) -
     A top-level navigation has no Origin, so what a handshake hands out has no `azp` (clerk/javascript#8231, #7332,
     #9249); nor have tokens of the Backend API. `Settings.azp_without_origin` names the application there too.
     """
-    party = origin or (session.origin if instance.settings.azp_without_origin else None)
-    return {"azp": party} if party else {}
+    azp = origin or (session.origin if instance.settings.azp_without_origin else None)
+    return {"azp": azp} if azp else {}
 
 
 def session_claims(instance: Instance, session: Session, issuer: str, lifetime: int) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def permission_map(keys: list[str]) -> tuple[list[str], list[str], list[int]]:
     features = sorted({feature for feature, _ in pairs})
     permissions = sorted({permission for _, permission in pairs})
     maps = [
-        sum(1 << place for place, permission in enumerate(permissions) if (feature, permission) in pairs)
+        sum(1 << position for position, permission in enumerate(permissions) if (feature, permission) in pairs)
         for feature in features
     ]
     return features, permissions, maps

@@ -64,17 +64,17 @@ class SiteConfig:
         return urlsafe_b64encode(digest).decode()[:8]
 
     def is_redirect_allowed(self, address: str) -> bool:
-        """Say whether a browser may be sent to this address: loopback, or a host that was allowed."""
+        """Return whether a browser may be sent to this address: loopback, or a host that was allowed."""
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             return False
-        if "\\" in address or any(ord(letter) < 33 for letter in address):
+        if "\\" in address or any(ord(character) < 33 for character in address):
             return False
         return is_loopback(parts.hostname) or "*" in self.redirect_hosts or parts.hostname in self.redirect_hosts
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host name or address is this machine."""
+    """Return whether a host name or address is this machine."""
     if host in LOOPBACK_NAMES or host.endswith(".localhost"):
         return True
     try:

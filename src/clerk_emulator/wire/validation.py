@@ -24,7 +24,7 @@ class BodySchema:
         self._strict = strict
 
     def read(self, body: Any) -> dict[str, Any]:
-        """Return the values, or refuse with one problem for each wrong parameter."""
+        """Return the values, or raise an ApiError for with one problem for each wrong parameter."""
         if body is None:
             body = {}
         if not isinstance(body, dict):
@@ -35,31 +35,31 @@ class BodySchema:
             check = self._fields.get(name)
             if check is None:
                 if self._strict:
-                    words = "is no parameter of this request"
-                    problems.append(parameter_detail("form_param_unknown", name, words))
+                    message = "is no parameter of this request"
+                    problems.append(parameter_detail("form_param_unknown", name, message))
                 continue
             try:
                 values[name] = check(name, value)
-            except ApiError as refused:
-                problems.extend(refused.problems)
+            except ApiError as error:
+                problems.extend(error.problems)
         if problems:
             raise ApiError(self._status, *problems)
         return values
 
-    def read_list(self, body: Any, most: int) -> list[dict[str, Any]]:
+    def read_list(self, body: Any, maximum: int) -> list[dict[str, Any]]:
         """Return the values of each object of a list of one and more."""
         if not isinstance(body, list):
             raise invalid_body_error()
-        if not 1 <= len(body) <= most:
-            words = f"The request takes a list of 1 to {most}."
-            raise ApiError(422, ErrorDetail("form_param_value_invalid", "wrong number of items", words))
+        if not 1 <= len(body) <= maximum:
+            message = f"The request takes a list of 1 to {maximum}."
+            raise ApiError(422, ErrorDetail("form_param_value_invalid", "wrong number of items", message))
         return [self.read(item) for item in body]
 
 
 def invalid_body_error() -> ApiError:
     """400: the body is not of the form that the request takes."""
-    words = "The body of the request does not have the form this request takes."
-    return ApiError(400, ErrorDetail("request_body_invalid", "invalid request body", words))
+    message = "The body of the request does not have the form this request takes."
+    return ApiError(400, ErrorDetail("request_body_invalid", "invalid request body", message))
 
 
 def text(name: str, value: Any) -> str:
@@ -68,14 +68,14 @@ def text(name: str, value: Any) -> str:
     return str(value)
 
 
-def short_text(most: int) -> Validator:
+def short_text(maximum: int) -> Validator:
     """Take a string of one character and more."""
 
     def check(name: str, value: Any) -> str:
         found = text(name, value)
-        if not 1 <= len(found) <= most:
-            words = f"must have 1 to {most} characters"
-            raise ApiError(422, parameter_detail("form_param_value_invalid", name, words))
+        if not 1 <= len(found) <= maximum:
+            message = f"must have 1 to {maximum} characters"
+            raise ApiError(422, parameter_detail("form_param_value_invalid", name, message))
         return found
 
     return check
@@ -124,14 +124,14 @@ def texts(name: str, value: Any) -> list[str]:
     return list(value)
 
 
-def integer(least: int, most: int | None = None) -> Validator:
+def integer(minimum: int, maximum: int | None = None) -> Validator:
     """Take a whole number within bounds."""
 
     def check(name: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise _type_error(name, "an integer")
-        if value < least or (most is not None and value > most):
-            bounds = f"must be {least} or more" if most is None else f"must be from {least} to {most}"
+        if value < minimum or (maximum is not None and value > maximum):
+            bounds = f"must be {minimum} or more" if maximum is None else f"must be from {minimum} to {maximum}"
             raise ApiError(422, parameter_detail("form_param_value_invalid", name, bounds))
         return value
 
@@ -143,8 +143,8 @@ def choice(*allowed: str) -> Validator:
 
     def check(name: str, value: Any) -> str:
         if value not in allowed:
-            words = f"must be one of {', '.join(allowed)}"
-            raise ApiError(422, parameter_detail("form_param_value_invalid", name, words))
+            message = f"must be one of {', '.join(allowed)}"
+            raise ApiError(422, parameter_detail("form_param_value_invalid", name, message))
         return str(value)
 
     return check
@@ -155,13 +155,13 @@ def address(name: str, value: Any) -> str:
     found = text(name, value)
     try:
         parts = urlsplit(found)
-        place = parts.hostname if parts.scheme in ("http", "https") else parts.hostname or parts.path
-        is_whole = bool(place) and parts.scheme not in ("", "javascript", "data", "vbscript", "file")
+        target = parts.hostname if parts.scheme in ("http", "https") else parts.hostname or parts.path
+        is_whole = bool(target) and parts.scheme not in ("", "javascript", "data", "vbscript", "file")
     except ValueError:
         is_whole = False
-    if not is_whole or any(ord(letter) <= 32 for letter in found):
-        words = "must be a whole address"
-        raise ApiError(422, parameter_detail("form_param_format_invalid", name, words))
+    if not is_whole or any(ord(character) <= 32 for character in found):
+        message = "must be a whole address"
+        raise ApiError(422, parameter_detail("form_param_format_invalid", name, message))
     return found
 
 
@@ -169,18 +169,18 @@ def locale(name: str, value: Any) -> str:
     """Take a language tag of BCP 47, such as `en-US`."""
     found = text(name, value)
     if not LANGUAGE_TAG.match(found):
-        words = "must be a language tag of BCP 47"
-        raise ApiError(422, parameter_detail("form_param_format_invalid", name, words))
+        message = "must be a language tag of BCP 47"
+        raise ApiError(422, parameter_detail("form_param_format_invalid", name, message))
     return found
 
 
 def timestamp(name: str, value: Any) -> int:
     """Take a time as RFC 3339 says, and return milliseconds."""
-    words = "must be a time in RFC 3339 form"
+    message = "must be a time in RFC 3339 form"
     try:
         found = datetime.fromisoformat(text(name, value))
     except ValueError:
-        raise ApiError(422, parameter_detail("form_param_format_invalid", name, words)) from None
+        raise ApiError(422, parameter_detail("form_param_format_invalid", name, message)) from None
     aware = found if found.tzinfo else found.replace(tzinfo=UTC)
     return int(aware.timestamp() * 1000)
 
@@ -196,22 +196,22 @@ def not_emulated(name: str, value: Any) -> None:
         raise NotEmulatedError(f"the parameter {name}")
 
 
-def deprecated(instead: str) -> Validator:
+def deprecated(replacement: str) -> Validator:
     """Take nothing: this parameter is gone from this version of the API."""
 
     def check(name: str, value: Any) -> None:
-        raise ApiError(422, parameter_detail("form_param_deprecated", name, f"is no longer taken; {instead}"))
+        raise ApiError(422, parameter_detail("form_param_deprecated", name, f"is no longer taken; {replacement}"))
 
     return check
 
 
-def _require_type(name: str, value: Any, kind: type, words: str) -> None:
+def _require_type(name: str, value: Any, kind: type, message: str) -> None:
     if not isinstance(value, kind):
-        raise _type_error(name, words)
+        raise _type_error(name, message)
 
 
-def _type_error(name: str, words: str) -> ApiError:
-    return ApiError(422, parameter_detail("form_param_value_invalid", name, f"must be {words}"))
+def _type_error(name: str, message: str) -> ApiError:
+    return ApiError(422, parameter_detail("form_param_value_invalid", name, f"must be {message}"))
 
 
 def _missing_error(name: str) -> ErrorDetail:

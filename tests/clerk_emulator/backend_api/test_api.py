@@ -76,7 +76,7 @@ async def test_all_wrong_parameters_are_named_at_once(backend: Backend) -> None:
 
 async def test_the_journal_names_operation_path_and_status(backend: Backend, emulator: Emulator) -> None:
     await backend.raw("GET", "/users/user_nobody", limit=3)
-    entry = emulator.journal.list()[-1].describe()
+    entry = emulator.request_log.list()[-1].describe()
     assert (entry["operationId"], entry["path"], entry["status"]) == ("GetUser", "/v1/users/user_nobody", 404)
 
 

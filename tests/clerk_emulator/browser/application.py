@@ -105,7 +105,7 @@ class Application:
         page.evaluate("window.ready")
 
     def show(self, page: Page, component: str, path: str = "/", **props: Any) -> None:
-        """Open the page with one of Clerk's components: `SignInProvider`, `UserButton`, `OrganizationSwitcher` and so on."""
+        """Open the page with one of Clerk's components: `SignIn`, `UserButton`, `OrganizationSwitcher` and so on."""
         self.visit(page, path)
         self.mount(page, component, **props)
 

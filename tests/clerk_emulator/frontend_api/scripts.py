@@ -82,4 +82,4 @@ def amiss(method: str, path: str, response: httpx2.Response) -> list[str]:
         ]
     content = follow(document, declared).get("content", {}).get("application/json", {})
     wrong = faults(document, content["schema"], response.json()) if content else []
-    return [words for words in wrong if not words.endswith(tuple(ledger("frontend")))]
+    return [words for words in wrong if not words.endswith(tuple(ledger("frontend_api")))]

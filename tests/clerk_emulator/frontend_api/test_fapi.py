@@ -149,6 +149,6 @@ async def test_faults_and_the_journal_know_its_operations(
     emulator.fail("frontend/createSignIn", status=500, count=1, after_effect=True)
     lost = await browser.post("/v1/client/sign_ins", data=fields)
     assert (lost.status_code, len(emulator.state.sessions)) == (500, 1)
-    kept = [entry for entry in emulator.journal.list() if entry.operation == "frontend/createSignIn"]
+    kept = [entry for entry in emulator.request_log.list() if entry.operation == "frontend/createSignIn"]
     assert [(entry.status, entry.query) for entry in kept] == [(503, "&_method=POST"), (500, "")]
     assert all(entry.fault for entry in kept)

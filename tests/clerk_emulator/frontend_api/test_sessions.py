@@ -136,7 +136,7 @@ async def test_a_session_ends_with_its_time(script: Script, clock: Clock) -> Non
 
 
 async def test_whoever_is_signed_in_survives_a_snapshot(script: Script, emulator: Emulator) -> None:
-    kept = emulator.desk.snapshot()
+    kept = emulator.control.snapshot()
     await script("DELETE", "/client/sessions")
-    emulator.desk.restore(kept)
+    emulator.control.restore(kept)
     assert len((await script.client())["sessions"]) == 1

@@ -131,9 +131,9 @@ async def test_what_is_open_goes_with_the_mode_and_with_the_organization(
     assert taken_back["status"] == "revoked"
     await script("DELETE", "/client/sessions")
     await script.sign_in("bo@northwind.example", PASSWORD)
-    kept = emulator.desk.snapshot()
+    kept = emulator.control.snapshot()
     assert len((await script("GET", "/me/organization_suggestions"))["data"]) == 1
     await backend("DELETE", f"/organizations/{firm['id']}")
     assert (await script("GET", "/me/organization_suggestions"))["data"] == []
-    emulator.desk.restore(kept)
+    emulator.control.restore(kept)
     assert len((await script("GET", "/me/organization_suggestions"))["data"]) == 1

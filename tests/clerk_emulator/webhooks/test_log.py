@@ -178,7 +178,7 @@ async def test_who_reads_the_deliveries_knows_the_state(
     for _ in range(10):
         emulator.clock.advance(hours=11)
         await emulator.webhooks.drain()
-    assert not list(emulator.webhooks.log.waiting())
+    assert not list(emulator.webhooks.log.iter_pending())
     reader = Reader()
     for headers, body in receiver.got:
         reader.read(headers, body)

@@ -43,7 +43,7 @@ HOUR = 60 * 60
 
 
 def list_allowlist_identifiers(call: BackendCall) -> Any:
-    """List those who may come in."""
+    """List the allowlist."""
     one = call.instance
     return call.bare_page(
         one.allowlist.newest_first(), lambda row: access_json.access_list_entry(one, row, "allowlist_identifier")
@@ -51,40 +51,40 @@ def list_allowlist_identifiers(call: BackendCall) -> Any:
 
 
 def create_allowlist_identifier(call: BackendCall) -> Any:
-    """Let an identifier in."""
+    """Add an identifier to the allowlist."""
     fields, one = IDENTIFIER_SCHEMA.read(call.body), call.instance
     created = access_lists.add(one, one.allowlist, fields["identifier"], notify=bool(fields.get("notify")))
     return access_json.access_list_entry(one, created, "allowlist_identifier")
 
 
 def delete_allowlist_identifier(call: BackendCall) -> Any:
-    """Take an identifier off the list."""
+    """Delete an identifier from the allowlist."""
     access_lists.remove(call.instance.allowlist, call.params["identifier_id"])
     return deleted_object("allowlist_identifier", call.params["identifier_id"])
 
 
 def list_blocklist_identifiers(call: BackendCall) -> Any:
-    """List all who may not come in."""
+    """List the blocklist."""
     rows = list(call.instance.blocklist.newest_first())
     data = [access_json.access_list_entry(call.instance, row, "blocklist_identifier") for row in rows]
     return {"data": data, "total_count": len(rows)}
 
 
 def create_blocklist_identifier(call: BackendCall) -> Any:
-    """Keep an identifier out."""
+    """Add an identifier to the blocklist."""
     fields, one = IDENTIFIER_SCHEMA.read(call.body), call.instance
     created = access_lists.add(one, one.blocklist, fields["identifier"], notify=False)
     return access_json.access_list_entry(one, created, "blocklist_identifier")
 
 
 def delete_blocklist_identifier(call: BackendCall) -> Any:
-    """Take an identifier off the list."""
+    """Delete an identifier from the blocklist."""
     access_lists.remove(call.instance.blocklist, call.params["identifier_id"])
     return deleted_object("blocklist_identifier", call.params["identifier_id"])
 
 
 def create_sign_in_token(call: BackendCall) -> Any:
-    """Create a link that signs a user in."""
+    """Create a sign-in token."""
     fields = SIGN_IN_TOKEN_SCHEMA.read(call.body)
     seconds, owner = fields.get("expires_in_seconds"), fields.get("org_id")
     created = sign_in_tokens.create(call.instance, fields["user_id"], seconds, owner)
@@ -92,13 +92,13 @@ def create_sign_in_token(call: BackendCall) -> Any:
 
 
 def revoke_sign_in_token(call: BackendCall) -> Any:
-    """Revoke such a link."""
+    """Revoke a sign-in token."""
     found = sign_in_tokens.revoke(call.instance, call.params["sign_in_token_id"])
     return access_json.sign_in_token(found, call.site.url)
 
 
 def create_actor_token(call: BackendCall) -> Any:
-    """Create a link by which somebody else acts in a user's name."""
+    """Create an actor token, by which another person acts as a user."""
     fields = ACTOR_TOKEN_SCHEMA.read(call.body)
     if not isinstance(fields["actor"].get("sub"), str):
         raise invalid_value_error("actor", "must have sub, who acts")
@@ -109,13 +109,13 @@ def create_actor_token(call: BackendCall) -> Any:
 
 
 def revoke_actor_token(call: BackendCall) -> Any:
-    """Revoke such a link."""
+    """Revoke an actor token."""
     found = sign_in_tokens.revoke(call.instance, call.params["actor_token_id"], "actor")
     return access_json.actor_token(found, call.site.url)
 
 
 def create_testing_token(call: BackendCall) -> Any:
-    """Return a token by which tests pass the protection against robots, which nobody has here."""
+    """Create a testing token. It has no effect: the emulator has no bot protection."""
     now = call.instance.clock.wall() // 1000
     token = f"{now}-{call.instance.ids.new('c')}"
     return {"object": "testing_token", "token": token, "expires_at": now + HOUR}
@@ -138,7 +138,7 @@ def create_redirect_url(call: BackendCall) -> Any:
 
 
 def get_redirect_url(call: BackendCall) -> Any:
-    """Return one redirect URL."""
+    """Return a redirect URL."""
     return access_json.redirect_url(_get_redirect_url(call))
 
 
@@ -165,31 +165,31 @@ def list_waitlist_entries(call: BackendCall) -> Any:
 
 
 def create_waitlist_entry(call: BackendCall) -> Any:
-    """Let an address wait."""
+    """Add an address to the waitlist."""
     return _get_waitlist_entry(call, waitlist.add(call.instance, [WAITLIST_SCHEMA.read(call.body)])[0])
 
 
 def create_waitlist_entries(call: BackendCall) -> Any:
-    """Let addresses wait."""
+    """Add addresses to the waitlist."""
     created = waitlist.add(call.instance, WAITLIST_SCHEMA.read_list(call.body, MAX_BATCH_SIZE))
     return [_get_waitlist_entry(call, row) for row in created]
 
 
 def invite_waitlist_entry(call: BackendCall) -> Any:
-    """Invite one who waits."""
+    """Invite a waitlist entry."""
     entry = waitlist.get(call.instance, call.params["waitlist_entry_id"])
     ignore_existing = bool(INVITE_SCHEMA.read(call.body).get("ignore_existing"))
     return _get_waitlist_entry(call, waitlist.invite(call.instance, entry, ignore_existing=ignore_existing))
 
 
 def reject_waitlist_entry(call: BackendCall) -> Any:
-    """Reject one who waits."""
+    """Reject a waitlist entry."""
     entry = waitlist.get(call.instance, call.params["waitlist_entry_id"])
     return _get_waitlist_entry(call, waitlist.reject(call.instance, entry))
 
 
 def delete_waitlist_entry(call: BackendCall) -> Any:
-    """Delete one who waits."""
+    """Delete a waitlist entry."""
     entry = waitlist.get(call.instance, call.params["waitlist_entry_id"])
     waitlist.remove(call.instance, entry)
     return deleted_object("waitlist_entry", entry.id)

@@ -29,7 +29,7 @@ VERIFY = validation.BodySchema({"secret": validation.text}, required=("secret",)
 
 
 def list_api_keys(call: BackendCall) -> Any:
-    """List the keys of one subject."""
+    """List the API keys of a subject."""
     subject, text = call.query.text("subject"), (call.query.text("query") or "").lower()
     if subject is None:
         raise ApiError(400, parameter_detail("form_param_missing", "subject", "is missing"))
@@ -45,41 +45,41 @@ def list_api_keys(call: BackendCall) -> Any:
 
 
 def create(call: BackendCall) -> Any:
-    """Create a key; here its secret is told."""
+    """Create an API key; only this response contains its secret."""
     created = api_keys.create(call.instance, CREATE.read(call.body))
     return StatusResponse(201, {**api_key_json(call.instance, created), "secret": created.secret})
 
 
 def get(call: BackendCall) -> Any:
-    """Return one key."""
+    """Return an API key."""
     return api_key_json(call.instance, _get_key(call))
 
 
 def update(call: BackendCall) -> Any:
-    """Change a key."""
+    """Update an API key."""
     return api_key_json(call.instance, api_keys.update(call.instance, _get_key(call), UPDATE.read(call.body)))
 
 
 def delete(call: BackendCall) -> Any:
-    """Delete a key."""
+    """Delete an API key."""
     found = _get_key(call)
     call.instance.api_keys.remove(found.id)
     return {"object": "api_key", "id": found.id, "deleted": True}
 
 
 def get_secret(call: BackendCall) -> Any:
-    """Return the secret of a key."""
+    """Return the secret of an API key."""
     return {"secret": _get_key(call).secret}
 
 
 def revoke(call: BackendCall) -> Any:
-    """Revoke a key."""
+    """Revoke an API key."""
     reason = REVOKE.read(call.body).get("revocation_reason")
     return api_key_json(call.instance, machines.revoke_token(call.instance, _get_key(call), reason))
 
 
 def verify(call: BackendCall) -> Any:
-    """Say whose key it is, or raise an ApiError."""
+    """Return the API key with this secret, or raise an ApiError."""
     return api_key_json(call.instance, api_keys.verify(call.instance, VERIFY.read(call.body)["secret"]))
 
 

@@ -15,7 +15,7 @@ MACHINE_OPERATIONS = frozenset({"createM2MToken", "getM2MTokens", "revokeM2MToke
 
 
 def authenticate(authorization: str | None, secret_key: str, instance: Instance, operation: str) -> Machine | None:
-    """Reject all but the secret key of the instance, and, for tokens of machines, of a machine, which is returned."""
+    """Accept only the instance's secret key or, for machine tokens, a machine's; return that machine."""
     scheme, _, key = (authorization or "").partition(" ")
     if authorization and (scheme.lower() != "bearer" or not key):
         message = "The Authorization header has to be Bearer and the secret key."
@@ -30,9 +30,9 @@ def authenticate(authorization: str | None, secret_key: str, instance: Instance,
 
 
 def select_version(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-    """Return the version by which a request is served: the one it asks for by header or query, or the oldest known.
+    """Return the API version of a request: the requested one (header or query), or the oldest emulated.
 
-    Who asks for an earlier one of Clerk's, or for none (as clients did before there were versions), gets the oldest.
+    A request for an earlier version of Clerk's, or for none (as from clients before versions existed), gets the oldest.
     """
     by_header, by_query = headers.get("clerk-api-version"), query.get("__clerk_api_version")
     if by_header and by_query:
@@ -44,7 +44,7 @@ def select_version(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
 
 
 def version_warning(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
-    """Return the value of the header `Warning` of an answer, where another version is served than was asked for."""
+    """Return the `Warning` header of a response that uses another version than the requested one."""
     wanted = headers.get("clerk-api-version") or query.get("__clerk_api_version")
     if wanted is not None and wanted not in EARLIER_VERSIONS:
         return None

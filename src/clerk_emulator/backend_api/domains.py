@@ -25,7 +25,7 @@ def list_of_organization(call: BackendCall) -> Any:
 
 
 def list_of_instance(call: BackendCall) -> Any:
-    """List all domains of organizations."""
+    """List the domains of all organizations."""
     name, descending = call.query.order(("created_at", "name"))
     owner, text = call.query.text("organization_id"), (call.query.text("query") or "").lower()
     names = call.query.texts("domains")
@@ -39,12 +39,12 @@ def list_of_instance(call: BackendCall) -> Any:
 
 
 def create(call: BackendCall) -> Any:
-    """Give an organization a domain."""
+    """Create a domain of an organization."""
     return _to_json(call, domains.create(call.instance, _get_organization(call), CREATE.read(call.body)))
 
 
 def update(call: BackendCall) -> Any:
-    """Change a domain."""
+    """Update a domain."""
     return _to_json(call, domains.update(call.instance, _get_domain(call), UPDATE.read(call.body)))
 
 
@@ -54,7 +54,7 @@ def delete(call: BackendCall) -> Any:
 
 
 def verify(call: BackendCall) -> Any:
-    """Take a domain for verified: nobody asks the name servers here."""
+    """Mark a domain as verified: the emulator queries no name server."""
     return _to_json(call, domains.update(call.instance, _get_domain(call), {"verified": True}))
 
 

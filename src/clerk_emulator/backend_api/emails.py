@@ -21,7 +21,7 @@ ATTEMPT = validation.BodySchema(
 
 
 def create(call: BackendCall) -> Any:
-    """Add an address to a user."""
+    """Add an email address to a user."""
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
     created = emails.create(
@@ -37,12 +37,12 @@ def create(call: BackendCall) -> Any:
 
 
 def get(call: BackendCall) -> Any:
-    """Return one address."""
+    """Return an email address."""
     return user_json.email_address(_get_email(call))
 
 
 def update(call: BackendCall) -> Any:
-    """Verify an address or make it primary."""
+    """Verify an email address or make it primary."""
     fields = UPDATE.read(call.body)
     changed = emails.update(
         call.instance, _get_email(call), is_verified=fields.get("verified"), is_primary=fields.get("primary")
@@ -53,19 +53,19 @@ def update(call: BackendCall) -> Any:
 
 
 def delete(call: BackendCall) -> Any:
-    """Delete an address."""
+    """Delete an email address."""
     email = _get_email(call)
     emails.delete(call.instance, email)
     return user_json.deleted_object("email_address", email.id)
 
 
 def prepare_verification(call: BackendCall) -> Any:
-    """Start a proof by code."""
+    """Start a verification and send its code."""
     return user_json.verification(emails.prepare_verification(call.instance, _get_email(call)))
 
 
 def attempt_verification(call: BackendCall) -> Any:
-    """Try a code."""
+    """Check a verification code."""
     email = _get_email(call)
     fields = ATTEMPT.read(call.body)
     tried = emails.attempt_verification(call.instance, email, fields["verification_id"], fields["code"])

@@ -8,20 +8,20 @@ from clerk_emulator.wire import organization_json, user_json
 
 
 def set_user_image(call: BackendCall) -> Any:
-    """Give a user a image."""
+    """Set the image of a user."""
     user = users.get(call.instance, call.params["user_id"])
     return user_json.user(call.instance, users.set_image(call.instance, user, _save_image(call, user.id)))
 
 
 def delete_user_image(call: BackendCall) -> Any:
-    """Delete the image."""
+    """Delete the image of a user."""
     user = users.get(call.instance, call.params["user_id"])
     images.delete(call.instance, user.id, user.image_url)
     return user_json.user(call.instance, users.set_image(call.instance, user, ""))
 
 
 def set_logo(call: BackendCall) -> Any:
-    """Give an organization a logo."""
+    """Set the logo of an organization."""
     found = organizations.get(call.instance, call.params["organization_id"])
     changed = organizations.set_image(call.instance, found, _save_image(call, found.id))
     result = organization_json.organization(call.instance, changed, counts=False)
@@ -29,7 +29,7 @@ def set_logo(call: BackendCall) -> Any:
 
 
 def delete_logo(call: BackendCall) -> Any:
-    """Delete the logo."""
+    """Delete the logo of an organization."""
     found = organizations.get(call.instance, call.params["organization_id"])
     images.delete(call.instance, found.id, found.image_url)
     return organization_json.organization(

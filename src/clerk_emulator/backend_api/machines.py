@@ -50,18 +50,18 @@ def list_machines(call: BackendCall) -> Any:
 
 
 def create(call: BackendCall) -> Any:
-    """Create a machine; here its secret key is told."""
+    """Create a machine; only this response contains its secret key."""
     created = machines.create(call.instance, CREATE.read(call.body))
     return {**machine_json.machine(call.instance, created), "secret_key": created.secret_key}
 
 
 def get(call: BackendCall) -> Any:
-    """Return one machine."""
+    """Return a machine."""
     return machine_json.machine(call.instance, _get_machine(call))
 
 
 def update(call: BackendCall) -> Any:
-    """Change a machine."""
+    """Update a machine."""
     return machine_json.machine(
         call.instance, machines.update(call.instance, _get_machine(call), UPDATE.read(call.body))
     )
@@ -80,27 +80,27 @@ def get_secret(call: BackendCall) -> Any:
 
 
 def rotate_secret(call: BackendCall) -> Any:
-    """Give a machine another secret key."""
+    """Rotate the secret key of a machine."""
     found, seconds = _get_machine(call), ROTATE.read(call.body)["previous_token_ttl"]
     return {"object": "machine_secret_key", "secret": machines.rotate_secret(call.instance, found, seconds)}
 
 
 def create_scope(call: BackendCall) -> Any:
-    """Let two machines talk to each other."""
+    """Allow two machines to communicate."""
     found = _get_machine(call)
     other = machines.get(call.instance, SCOPE.read(call.body)["to_machine_id"])
     return machine_json.machine_scope(found, other, created_at=machines.create_scope(call.instance, found, other))
 
 
 def delete_scope(call: BackendCall) -> Any:
-    """Revoke that."""
+    """Disallow two machines to communicate."""
     found, other = _get_machine(call), machines.get(call.instance, call.params["other_machine_id"])
     machines.delete_scope(found, other)
     return machine_json.machine_scope(found, other, deleted=True)
 
 
 def create_token(call: BackendCall) -> Any:
-    """Create a token for the machine that asks."""
+    """Create a token for the calling machine."""
     if call.machine is None:
         message = "A machine asks for its token by its own secret key."
         raise ApiError(400, ErrorDetail("platform_api_auth_strategy_not_allowed", "not a machine", message))
@@ -136,7 +136,7 @@ def revoke_token(call: BackendCall) -> Any:
 
 
 def verify_token(call: BackendCall) -> Any:
-    """Say whose token it is, or raise an ApiError."""
+    """Return the token that is verified, or raise an ApiError."""
     found = machines.verify_token(call.instance, VERIFY.read(call.body)["token"], call.machine)
     return machine_json.machine_token(call.instance, found)
 

@@ -31,7 +31,7 @@ ONLY_METADATA = validation.BodySchema(
 
 
 def create(call: BackendCall) -> Any:
-    """Create a user a member."""
+    """Add a user to an organization."""
     organization = organizations.get(call.instance, call.params["organization_id"])
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
@@ -40,7 +40,7 @@ def create(call: BackendCall) -> Any:
 
 
 def list_of_organization(call: BackendCall) -> Any:
-    """List the members of an organization."""
+    """List the memberships of an organization."""
     organization = organizations.get(call.instance, call.params["organization_id"])
     return _list_response(call, call.instance.organization_members.of(organization.id))
 
@@ -52,7 +52,7 @@ def list_of_user(call: BackendCall) -> Any:
 
 
 def list_of_instance(call: BackendCall) -> Any:
-    """List all memberships there are."""
+    """List all memberships."""
     name, descending = call.query.order(ORDERS)
     table = call.instance.memberships
     if name == "created_at":
@@ -72,7 +72,7 @@ def update(call: BackendCall) -> Any:
 
 
 def delete(call: BackendCall) -> Any:
-    """End a membership; the answer is the membership as it was."""
+    """Delete a membership and return it as it was."""
     found = _get_membership(call)
     return organization_json.membership(call.instance, memberships.delete(call.instance, found))
 

@@ -31,14 +31,14 @@ InvitationSerializer = Callable[[Any, OrganizationInvitation, str], Any]
 
 
 def create(call: BackendCall) -> Any:
-    """Invite one address."""
+    """Create an organization invitation."""
     organization = _get_organization(call)
     created = organization_invitations.create(call.instance, organization, CREATE.read(call.body))
     return _to_json(call, created)
 
 
 def create_bulk(call: BackendCall) -> Any:
-    """Invite up to ten addresses, all or none."""
+    """Create up to ten organization invitations, all of them or none."""
     organization = _get_organization(call)
     drafts = CREATE.read_list(call.body, organization_invitations.MAX_BATCH_SIZE)
     created = organization_invitations.create_all(call.instance, organization, drafts)
@@ -62,7 +62,7 @@ def list_pending(call: BackendCall) -> Any:
 
 
 def list_of_instance(call: BackendCall) -> Any:
-    """List all invitations to organizations."""
+    """List the invitations of all organizations."""
     text = (call.query.text("query") or "").strip().lower()
     rows = call.instance.organization_invitations.newest_first()
     found = (row for row in rows if text in row.email_address and row.domain_id is None)
@@ -70,7 +70,7 @@ def list_of_instance(call: BackendCall) -> Any:
 
 
 def list_of_user(call: BackendCall) -> Any:
-    """List the invitations to the addresses of a user."""
+    """List the organization invitations to the addresses of a user."""
     user = users.get(call.instance, call.params["user_id"])
     mine = {email.email_address for email in user.email_addresses if email.is_claimed}
     rows = call.instance.organization_invitations.newest_first()
@@ -79,7 +79,7 @@ def list_of_user(call: BackendCall) -> Any:
 
 
 def get(call: BackendCall) -> Any:
-    """Return one invitation."""
+    """Return an organization invitation."""
     found = organization_invitations.get(call.instance, _get_organization(call), call.params["invitation_id"])
     return _to_json(call, found)
 

@@ -47,12 +47,12 @@ def create_organization(call: BackendCall) -> Any:
 
 
 def get_organization(call: BackendCall) -> Any:
-    """Return one organization, by id or slug."""
+    """Return an organization by id or slug."""
     return _to_json(call, _get_organization(call))
 
 
 def update_organization(call: BackendCall) -> Any:
-    """Change an organization."""
+    """Update an organization."""
     found = _get_organization(call)
     form = UPDATE_WITH_METADATA if call.accepts_metadata_on_patch else UPDATE
     return _plain_json(call, organizations.update(call.instance, found, form.read(call.body)))

@@ -32,7 +32,7 @@ JSON_TYPES = ("", "application/json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendApi:
-    """Answers everything below /v1 that is not for browsers."""
+    """Handle all requests below /v1 that are not for the Frontend API."""
 
     instance: Instance
     site: SiteConfig
@@ -43,7 +43,7 @@ class BackendApi:
     wait: Callable[[float], Any] = field(default=asyncio.sleep)
 
     async def answer(self, request: Request) -> Response:
-        """Return a request and write it into the journal."""
+        """Handle a request and log it."""
         path = request.url.path.removeprefix("/v1")
         found = operations.match_operation(request.method, path)
         operation = found[0].id if found else None

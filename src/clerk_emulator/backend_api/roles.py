@@ -33,17 +33,17 @@ def list_roles(call: BackendCall) -> Any:
 
 
 def create_role(call: BackendCall) -> Any:
-    """Add a role."""
+    """Create a role."""
     return organization_json.role(call.instance, roles.create(call.instance, CREATE_ROLE.read(call.body)))
 
 
 def get_role(call: BackendCall) -> Any:
-    """Return one role."""
+    """Return a role."""
     return organization_json.role(call.instance, _get_role(call))
 
 
 def update_role(call: BackendCall) -> Any:
-    """Change a role."""
+    """Update a role."""
     return organization_json.role(
         call.instance, roles.update(call.instance, _get_role(call), UPDATE_ROLE.read(call.body))
     )
@@ -55,14 +55,14 @@ def delete_role(call: BackendCall) -> Any:
 
 
 def assign_permission(call: BackendCall) -> Any:
-    """Let a role do one thing more."""
+    """Add a permission to a role."""
     return organization_json.role(
         call.instance, roles.assign_permission(call.instance, _get_role(call), _get_permission(call))
     )
 
 
 def remove_permission(call: BackendCall) -> Any:
-    """Let a role do one thing less."""
+    """Remove a permission from a role."""
     return organization_json.role(
         call.instance, roles.remove_permission(call.instance, _get_role(call), _get_permission(call))
     )
@@ -74,17 +74,17 @@ def list_permissions(call: BackendCall) -> Any:
 
 
 def create_permission(call: BackendCall) -> Any:
-    """Add a permission."""
+    """Create a permission."""
     return organization_json.permission(roles.create_permission(call.instance, CREATE_PERMISSION.read(call.body)))
 
 
 def get_permission(call: BackendCall) -> Any:
-    """Return one permission."""
+    """Return a permission."""
     return organization_json.permission(_get_permission(call))
 
 
 def update_permission(call: BackendCall) -> Any:
-    """Change a permission."""
+    """Update a permission."""
     changes = UPDATE_PERMISSION.read(call.body)
     return organization_json.permission(roles.update_permission(call.instance, _get_permission(call), changes))
 

@@ -56,7 +56,7 @@ def list_sessions(call: BackendCall) -> Any:
 
 
 def create_session(call: BackendCall) -> Any:
-    """Sign a user in, in a browser of its own; for tests."""
+    """Create a session in a new client; for tests."""
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
     if user.deprovisioned:
@@ -68,24 +68,24 @@ def create_session(call: BackendCall) -> Any:
 
 
 def get_session(call: BackendCall) -> Any:
-    """Return one session."""
+    """Return a session."""
     return session_json(call.instance, _get_session(call))
 
 
 def revoke_session(call: BackendCall) -> Any:
-    """End a session."""
+    """Revoke a session."""
     return session_json(call.instance, sessions.end(call.instance, _get_session(call), "revoked"))
 
 
 def create_token(call: BackendCall) -> Any:
-    """Return a token for an active session."""
+    """Return a token of an active session."""
     found = _require_active_session(call)
     lifetime = TOKEN.read(call.body).get("expires_in_seconds") or LIFETIME
     return {"object": "token", "jwt": create_session_token(call.instance, found, call.site, lifetime=lifetime)}
 
 
 def create_token_from_template(call: BackendCall) -> Any:
-    """Return a token for an active session, with the claims of a template."""
+    """Return a token of an active session with the claims of a template."""
     found = _require_active_session(call)
     template = jwt_templates.get_by_name(call.instance, call.params["template_name"])
     lifetime = TOKEN.read(call.body).get("expires_in_seconds")
@@ -96,7 +96,7 @@ def create_token_from_template(call: BackendCall) -> Any:
 
 
 def refresh_session(call: BackendCall) -> Any:
-    """Return a new token for one that has run out; the proof is what the handshake put into the cookie __refresh."""
+    """Return a new token for an expired one; the refresh token comes from the handshake's cookie __refresh."""
     fields = REFRESH.read(call.body)
     claims = call.site.keyring.read(fields["expired_token"])
     if claims is None:
@@ -122,12 +122,12 @@ def refresh_session(call: BackendCall) -> Any:
 
 
 def list_clients(call: BackendCall) -> Any:
-    """List browsers, newest first."""
+    """List clients, newest first."""
     return call.bare_page(reversed(call.instance.clients.values()), lambda row: client_json(call.instance, row))
 
 
 def get_client(call: BackendCall) -> Any:
-    """Return one browser."""
+    """Return a client."""
     found = call.instance.clients.get(call.params["client_id"])
     if found is None:
         raise not_found_error("client", call.params["client_id"])
@@ -135,7 +135,7 @@ def get_client(call: BackendCall) -> Any:
 
 
 def verify_client(call: BackendCall) -> Any:
-    """Return the browser behind a token."""
+    """Return the client of a token."""
     token = VERIFY.read(call.body)["token"]
     found = sessions.find_client(call.instance, token)
     if found is None:

@@ -62,7 +62,7 @@ supported of another. "How data gets in" is where the things of an operation com
 
 
 def render_section() -> str:
-    """Return the page."""
+    """Return the Markdown section."""
     sections: dict[str, list[BackendOperation]] = {}
     for operation in OPERATIONS:
         sections.setdefault(operation.segments[0], []).append(operation)

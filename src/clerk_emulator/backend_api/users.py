@@ -84,7 +84,7 @@ REMOVE_PASSWORD = validation.BodySchema({"sign_out_of_other_sessions": validatio
 
 
 def read_user_filter(call: BackendCall) -> search.UserFilter:
-    """Return the filters of a list of users or members."""
+    """Return the user filter of a list of users or members."""
     query = call.query
     unsupported = ("web3_wallet", "provider", "provider_user_id")
     since = query.number("last_active_at_since")
@@ -136,7 +136,7 @@ def list_users(call: BackendCall) -> Any:
 
 
 def count_users(call: BackendCall) -> Any:
-    """Return how many users there are."""
+    """Return the number of users."""
     wanted = read_user_filter(call)
     if wanted.is_open:
         total = len(call.instance.users)
@@ -151,12 +151,12 @@ def create_user(call: BackendCall) -> Any:
 
 
 def get_user(call: BackendCall) -> Any:
-    """Return one user."""
+    """Return a user."""
     return user_json.user(call.instance, _get_user(call))
 
 
 def update_user(call: BackendCall) -> Any:
-    """Change a user."""
+    """Update a user."""
     found = _get_user(call)
     form = UPDATE_WITH_METADATA if call.accepts_metadata_on_patch else UPDATE
     changes = form.read(call.body)
@@ -192,7 +192,7 @@ def ban_user(call: BackendCall) -> Any:
 
 
 def unban_user(call: BackendCall) -> Any:
-    """Lift the ban of a user."""
+    """Unban a user."""
     return user_json.user(call.instance, users.set_banned(call.instance, _get_user(call), False))
 
 
@@ -202,7 +202,7 @@ def ban_users(call: BackendCall) -> Any:
 
 
 def unban_users(call: BackendCall) -> Any:
-    """Lift bans."""
+    """Unban users."""
     return _set_many_banned(call, False)
 
 
@@ -217,21 +217,21 @@ def unlock_user(call: BackendCall) -> Any:
 
 
 def verify_password(call: BackendCall) -> Any:
-    """Say that it is the password, or raise an ApiError."""
+    """Return whether the password is right, or raise an ApiError."""
     found = _get_user(call)
     users.require_password(found, PASSWORD.read(call.body)["password"])
     return {"verified": True}
 
 
 def remove_password(call: BackendCall) -> Any:
-    """Delete the password."""
+    """Remove the password of a user."""
     found = _get_user(call)
     sign_out = bool(REMOVE_PASSWORD.read(call.body).get("sign_out_of_other_sessions"))
     return user_json.user(call.instance, users.remove_password(call.instance, found, sign_out=sign_out))
 
 
 def replace_email_address(call: BackendCall) -> Any:
-    """Give a user one address instead of all."""
+    """Replace all email addresses of a user by one."""
     found = _get_user(call)
     fields = REPLACE_EMAIL.read(call.body)
     status = fields.get("identification_status", "verified")

@@ -85,7 +85,7 @@ async def assign_role(control: ControlService, request: Request) -> Any:
 
 
 async def deprovision_user(control: ControlService, request: Request) -> Any:
-    """Deactivate a user through their directory; a user without one joins the first directory (created if needed)."""
+    """Deactivate a user through their directory; a user without one joins the first one (created if needed)."""
     return user_json.user(control.instance, set_user_active(control, request.path_params["id"], False))
 
 

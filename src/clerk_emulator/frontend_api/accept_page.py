@@ -32,7 +32,7 @@ CLOSED_MESSAGES = {
 
 
 def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Show what the invitation is for, with a button to accept it."""
+    """Show the invitation with a button to accept it."""
     ticket = request.query_params.get("ticket", "")
     token = sign_in_tokens.find_by_ticket(instance, ticket)
     if token is not None:
@@ -48,7 +48,7 @@ def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
 
 
 async def submit(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Accept: the user where needed, the membership, the session; then on to where the invitation leads."""
+    """Accept the invitation: create the user if needed, the membership and the session; then redirect."""
     form = await request.form()
     token = sign_in_tokens.find_by_ticket(instance, str(form.get("ticket", "")))
     if token is not None:
@@ -71,7 +71,7 @@ async def submit(request: Request, instance: Instance, site: SiteConfig) -> Resp
 
 
 def _redirect_with_ticket(browser: Browser, found: AnyInvitation, target: str) -> Response:
-    """Lead to the application's own page with the ticket, where the invitee goes on as the status says."""
+    """Redirect to the application's own page with the ticket, where the invitee continues as the status says."""
     instance, session = browser.instance, browser.session
     owner = emails.find_owner(instance, found.email_address)
     if session is None or owner is None or session.user_id != owner.id:

@@ -15,7 +15,7 @@ from clerk_emulator.wire.site_config import SiteConfig
 
 @dataclass(frozen=True, slots=True)
 class UnwrappedResponse:
-    """An answer without the envelope."""
+    """A response without the envelope."""
 
     body: Any
     status: int = 200
@@ -23,7 +23,7 @@ class UnwrappedResponse:
 
 @dataclass(frozen=True, slots=True)
 class FormFile:
-    """A file that came in a form, or as the whole body."""
+    """A file uploaded in a form, or as the whole body."""
 
     content_type: str
     content: bytes
@@ -31,7 +31,7 @@ class FormFile:
 
 @dataclass(slots=True, kw_only=True)
 class FrontendCall:
-    """Everything a handler needs."""
+    """A call as its handler receives it."""
 
     instance: Instance
     site: SiteConfig
@@ -45,17 +45,17 @@ class FrontendCall:
     clears_cookies: bool = False  # the browser is to forget its cookies
 
     def find_client(self) -> Client | None:
-        """Return the browser, if it was here before."""
+        """Return the client, if the browser has one."""
         return self.known
 
     def get_or_create_client(self) -> Client:
-        """Return the browser; a new one is made known."""
+        """Return the client; create it if the browser has none."""
         if self.known is None:
             self.known = sessions.create_client(self.instance)
         return self.known
 
     def find_session(self) -> Session | None:
-        """Return the session that is asked for by `_clerk_session_id`, else the active one of the browser."""
+        """Return the session named by `_clerk_session_id`, else the active one of the client."""
         wanted = self.query.text("_clerk_session_id")
         if wanted is None or self.known is None:
             return sessions.active_session(self.instance, self.known)
@@ -64,7 +64,7 @@ class FrontendCall:
 
     @property
     def session(self) -> Session:
-        """Return the session in whose name this is asked, or raise an ApiError."""
+        """Return the session of the call, or raise an ApiError."""
         found = self.find_session()
         if found is None:
             raise ApiError(401, ErrorDetail("signed_out", "signed out", "Nobody is signed in in this browser."))
@@ -72,7 +72,7 @@ class FrontendCall:
 
     @property
     def user(self) -> User:
-        """Return the user in whose name this is asked, or raise an ApiError."""
+        """Return the user of the call, or raise an ApiError."""
         return users.get(self.instance, self.session.user_id)
 
     def membership(self, organization_id: str) -> Membership:
@@ -83,18 +83,18 @@ class FrontendCall:
         return found
 
     def to_client_json(self) -> Any:
-        """Return the browser as JSON, or None."""
+        """Return the client as JSON, or None."""
         return client_json(self.instance, self.known, self.site, self.origin) if self.known else None
 
     def record_origin(self, session_id: str | None) -> None:
-        """Remember for which application the tokens of a session are."""
+        """Record the application that uses the tokens of a session."""
         session = self.instance.sessions.find(session_id)
         if session is not None and self.application is not None:
             session.origin = self.application
 
 
 def require_field(fields: RequestParameters, name: str) -> str:
-    """Return a field that has to be there, or raise an ApiError."""
+    """Return a required field, or raise an ApiError."""
     found = fields.text(name)
     if found is None:
         raise ApiError(422, parameter_detail("form_param_missing", name, "is missing"))
@@ -106,7 +106,7 @@ FrontendHandler = Callable[[FrontendCall], Any]
 
 @dataclass(frozen=True, slots=True)
 class FrontendRoute:
-    """One operation of the Frontend API and what answers it."""
+    """An operation of the Frontend API and its handler."""
 
     method: str
     path: str

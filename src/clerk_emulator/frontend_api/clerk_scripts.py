@@ -24,13 +24,13 @@ ScriptView = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def build_routes(folder: str | os.PathLike[str] | None, prefix: str) -> list[Route]:
-    """Return the routes of the scripts, with and without the prefix of a proxy; `folder` may hold `node_modules`."""
+    """Return the routes of the scripts, with and without the proxy prefix; `folder` may contain `node_modules`."""
     view = _script_view(Path(folder) if folder is not None else None)
     return [Route(path, view) for path in (SCRIPT_PATH, prefix + SCRIPT_PATH)]
 
 
 def find_versions(folder: str | os.PathLike[str] | None) -> dict[str, str]:
-    """Return the major versions of the scripts in a folder by package, or of those that it should have."""
+    """Return the major versions of the scripts in a folder by package; defaults for missing ones."""
     found = {name: _find_file(Path(folder), name) if folder is not None else None for name in PACKAGES}
     majors = {name: _read_version(package).partition(".")[0] for name, package in found.items() if package is not None}
     return majors if "clerk-js" in majors else dict(SCRIPT_PACKAGES)

@@ -7,17 +7,17 @@ from clerk_emulator.wire.client_json import client as client_json
 
 
 def get(call: FrontendCall) -> Any:
-    """Return the browser, or null while nothing is known of it."""
+    """Return the client, or null if there is none."""
     return UnwrappedResponse({"response": call.to_client_json(), "client": None})
 
 
 def create(call: FrontendCall) -> Any:
-    """Return the browser; a new one is made known."""
+    """Return the client; create it if there is none."""
     return client_json(call.instance, call.get_or_create_client(), call.site)
 
 
 def create_dev_browser(call: FrontendCall) -> Any:
-    """Return the token of this browser, by which the pages of an application in development name it."""
+    """Return the client's token, by which pages of a development application identify it."""
     return UnwrappedResponse({"id": call.get_or_create_client().token})
 
 

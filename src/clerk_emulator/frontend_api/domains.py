@@ -14,7 +14,7 @@ DOMAIN_PATH = f"{PATH}/{{domain_id}}"
 
 
 def list_domains(call: FrontendCall) -> Any:
-    """List the domains, newest first."""
+    """List the domains of an organization, newest first."""
     organization = authorize_organization_list(call, roles.MANAGE_DOMAINS, roles.READ_DOMAINS)
     is_verified, modes = call.query.flag("verified"), call.query.texts("enrollment_mode")
     found = [
@@ -27,7 +27,7 @@ def list_domains(call: FrontendCall) -> Any:
 
 
 def create(call: FrontendCall) -> Any:
-    """Give an organization a domain, to be proved."""
+    """Create an unverified domain of an organization."""
     organization = authorize_organization(call, roles.MANAGE_DOMAINS)
     name, mode = require_field(call.fields, "name"), call.fields.text("enrollment_mode")
     draft = {"name": name, "enrollment_mode": mode, "verified": False}
@@ -46,7 +46,7 @@ def delete(call: FrontendCall) -> Any:
 
 
 def update_enrollment_mode(call: FrontendCall) -> Any:
-    """Change how people with an address there may join."""
+    """Change how people with an address of the domain join."""
     found = _get_domain(call, roles.MANAGE_DOMAINS)
     changes = {"enrollment_mode": require_field(call.fields, "enrollment_mode")}
     changed = domains.update(call.instance, found, changes)
@@ -65,7 +65,7 @@ def prepare_verification(call: FrontendCall) -> Any:
 
 
 def attempt_verification(call: FrontendCall) -> Any:
-    """Try the code."""
+    """Check the code."""
     found = _get_domain(call, roles.MANAGE_DOMAINS)
     proof = verifications.get_latest(call.instance, found.id)
     verifications.require_code(call.instance, proof.id, "email_code", require_field(call.fields, "code"))

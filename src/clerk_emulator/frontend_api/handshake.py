@@ -26,7 +26,7 @@ HANDSHAKE_PARAMETER = "__clerk_handshake"
 
 
 def handshake(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Return 307 to the address in `redirect_url`, with the cookies for the application in a signed token."""
+    """Redirect (307) to `redirect_url` with the application's cookies in a signed token."""
     target = request.query_params.get("redirect_url", "")
     if not site.is_redirect_allowed(target):
         message = "redirect_url has to lead to this machine, or to a host that was allowed."

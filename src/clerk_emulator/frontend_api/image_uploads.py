@@ -12,7 +12,7 @@ MAGIC_BYTES = (
 
 
 def save_image(call: FrontendCall, owner_id: str) -> str:
-    """Keep the image that was sent, and return its address."""
+    """Store the uploaded image and return its URL."""
     file = call.files.get("file")
     if file is None:
         raise images.missing_file_error()
@@ -22,5 +22,5 @@ def save_image(call: FrontendCall, owner_id: str) -> str:
 
 
 def delete_image(call: FrontendCall, owner_id: str, image_url: str) -> None:
-    """Delete a image; without one, refuse."""
+    """Delete an image; raise an ApiError if there is none."""
     images.delete(call.instance, owner_id, image_url)

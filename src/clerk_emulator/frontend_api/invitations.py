@@ -14,14 +14,14 @@ STATUSES = ("pending", "accepted", "revoked", "expired", "invalid", "completed")
 
 
 def create(call: FrontendCall) -> Any:
-    """Invite one address."""
+    """Create an organization invitation."""
     organization = authorize_organization(call, roles.MANAGE_MEMBERS)
     draft = _invitation_draft(call, require_field(call.fields, "email_address"))
     return frontend_json.invitation(call.instance, organization_invitations.create(call.instance, organization, draft))
 
 
 def create_bulk(call: FrontendCall) -> Any:
-    """Invite several addresses in one role, all or none; the answer is a bare list."""
+    """Create invitations with one role, all of them or none; the response is a bare list."""
     organization = authorize_organization(call, roles.MANAGE_MEMBERS)
     require_field(call.fields, "email_address")
     addresses = call.fields.texts("email_address") or []
@@ -67,7 +67,7 @@ def _invitation_draft(call: FrontendCall, address: str) -> dict[str, Any]:
 
 
 def _list_created(call: FrontendCall, organization: Organization) -> list[OrganizationInvitation]:
-    """Return the invitations that somebody made, newest first; what a domain makes is not listed."""
+    """Return the invitations created by people, newest first; those of a domain are not listed."""
     ids = call.instance.invitations_of_organization.of(organization.id).ids()
     rows = map(call.instance.organization_invitations.find, ids)
     return [row for row in rows if row is not None and row.domain_id is None]

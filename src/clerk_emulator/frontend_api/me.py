@@ -21,7 +21,7 @@ def get(call: FrontendCall) -> Any:
 
 
 def update(call: FrontendCall) -> Any:
-    """Change what a user may change of himself."""
+    """Update the fields that users may change."""
     changes: dict[str, Any] = {name: call.fields.text(name) for name in EDITABLE_FIELDS if name in call.fields}
     if "unsafe_metadata" in call.fields:
         changes["unsafe_metadata"] = _read_metadata(call)
@@ -46,7 +46,7 @@ def delete(call: FrontendCall) -> Any:
 
 
 def change_password(call: FrontendCall) -> Any:
-    """Give the user another password; the old one has to be known where there is one."""
+    """Change the password; the current one is required if there is one."""
     user, session = call.user, call.session
     new = require_field(call.fields, "new_password")
     if user.password is not None:
@@ -60,7 +60,7 @@ def change_password(call: FrontendCall) -> Any:
 
 
 def remove_password(call: FrontendCall) -> Any:
-    """Delete the password."""
+    """Remove the password."""
     user = call.user
     if user.password is None:
         raise ApiError(400, ErrorDetail("no_password_set", "no password", "This user has no password."))
@@ -69,14 +69,14 @@ def remove_password(call: FrontendCall) -> Any:
 
 
 def set_image(call: FrontendCall) -> Any:
-    """Give the user a image."""
+    """Set the user's image."""
     user = call.user
     changed = users.set_image(call.instance, user, image_uploads.save_image(call, user.id))
     return {"object": "image", "id": user.id, "name": "", "public_url": changed.image_url}
 
 
 def delete_image(call: FrontendCall) -> Any:
-    """Delete the image."""
+    """Delete the user's image."""
     user = call.user
     image_uploads.delete_image(call, user.id, user.image_url)
     users.set_image(call.instance, user, "")
@@ -90,7 +90,7 @@ def list_sessions(call: FrontendCall) -> Any:
 
 
 def list_active_sessions(call: FrontendCall) -> Any:
-    """Return the active sessions of the user, on all devices."""
+    """List the active sessions of the user, on all devices."""
     now = call.instance.now
     found = [row for row in sessions.list_by_user(call.instance, call.user.id) if row.status(now) == "active"]
     names = ("id", "object", "status", "expire_at", "abandon_at", "last_active_at", "actor", "tasks")

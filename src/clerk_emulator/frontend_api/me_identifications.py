@@ -14,12 +14,12 @@ PHONE_PATH = "/me/phone_numbers/{phone_number_id}"
 
 
 def list_emails(call: FrontendCall) -> Any:
-    """Return the user's addresses."""
+    """List the user's email addresses."""
     return UnwrappedResponse([frontend_json.email_address(row) for row in call.user.email_addresses])
 
 
 def add_email(call: FrontendCall) -> Any:
-    """Add an address, to be proved by a code."""
+    """Add an unverified email address."""
     user = call.user
     address = emails.parse_address(require_field(call.fields, "email_address"))
     emails.require_free(call.instance, address)
@@ -27,19 +27,19 @@ def add_email(call: FrontendCall) -> Any:
 
 
 def get_email(call: FrontendCall) -> Any:
-    """Return one address."""
+    """Return an email address."""
     return frontend_json.email_address(_get_email(call))
 
 
 def prepare_email(call: FrontendCall) -> Any:
-    """Send a code."""
+    """Send a verification code."""
     found = _get_email(call)
     _require_strategy(call, "email_code")
     return frontend_json.email_address(found, emails.prepare_verification(call.instance, found))
 
 
 def attempt_email(call: FrontendCall) -> Any:
-    """Try a code."""
+    """Check a verification code."""
     found = _get_email(call)
     proof = verifications.get_latest(call.instance, found.id)
     verifications.require_code(call.instance, proof.id, "email_code", require_field(call.fields, "code"))
@@ -48,19 +48,19 @@ def attempt_email(call: FrontendCall) -> Any:
 
 
 def delete_email(call: FrontendCall) -> Any:
-    """Delete an address."""
+    """Delete an email address."""
     found = _get_email(call)
     emails.delete(call.instance, found)
     return deleted_object("email_address", found.id)
 
 
 def list_phones(call: FrontendCall) -> Any:
-    """Return the user's numbers."""
+    """List the user's phone numbers."""
     return UnwrappedResponse([frontend_json.phone_number(row) for row in call.user.phone_numbers])
 
 
 def add_phone(call: FrontendCall) -> Any:
-    """Add a number, to be proved by a code."""
+    """Add an unverified phone number."""
     user = call.user
     number = phones.parse_number(require_field(call.fields, "phone_number"))
     phones.require_free(call.instance, number)
@@ -70,12 +70,12 @@ def add_phone(call: FrontendCall) -> Any:
 
 
 def get_phone(call: FrontendCall) -> Any:
-    """Return one number."""
+    """Return a phone number."""
     return frontend_json.phone_number(_get_phone(call))
 
 
 def update_phone(call: FrontendCall) -> Any:
-    """Create a number a second factor, or none."""
+    """Make a phone number a second factor, or stop using it as one."""
     is_second = call.fields.flag("reserved_for_second_factor")
     changed = phones.update(
         call.instance, _get_phone(call), is_verified=None, is_primary=None, is_second_factor=is_second
@@ -84,14 +84,14 @@ def update_phone(call: FrontendCall) -> Any:
 
 
 def prepare_phone(call: FrontendCall) -> Any:
-    """Send a code."""
+    """Send a verification code."""
     found = _get_phone(call)
     _require_strategy(call, "phone_code")
     return frontend_json.phone_number(found, phones.prepare_verification(call.instance, found))
 
 
 def attempt_phone(call: FrontendCall) -> Any:
-    """Try a code."""
+    """Check a verification code."""
     found = _get_phone(call)
     proof = verifications.get_latest(call.instance, found.id)
     verifications.require_code(call.instance, proof.id, "phone_code", require_field(call.fields, "code"))
@@ -100,7 +100,7 @@ def attempt_phone(call: FrontendCall) -> Any:
 
 
 def delete_phone(call: FrontendCall) -> Any:
-    """Delete a number."""
+    """Delete a phone number."""
     found = _get_phone(call)
     phones.delete(call.instance, found)
     return deleted_object("phone_number", found.id)

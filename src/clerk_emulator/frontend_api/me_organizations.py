@@ -21,7 +21,7 @@ def list_memberships(call: FrontendCall) -> Any:
 
 
 def leave_organization(call: FrontendCall) -> Any:
-    """Leave an organization; the last administrator stays."""
+    """Leave an organization; the last administrator cannot."""
     _, membership = require_membership(call, call.params["organization_id"])
     memberships.delete(call.instance, membership)
     return deleted_object("organization_membership", membership.id)
@@ -38,14 +38,14 @@ def list_invitations(call: FrontendCall) -> Any:
 
 
 def accept_invitation(call: FrontendCall) -> Any:
-    """Join by an invitation."""
+    """Accept an invitation."""
     found = _get_invitation(call)
     organization_invitations.accept(call.instance, found, {})
     return frontend_json.received_invitation(call.instance, found)
 
 
 def list_suggestions(call: FrontendCall) -> Any:
-    """List the organizations that are suggested because of a domain, newest first."""
+    """List the organizations suggested because of a domain, newest first."""
     statuses = call.query.choices("status", STATUSES)
     rows = domain_enrollment.list_suggestions(call.instance, call.user)
     found = [row for row in rows if not statuses or row.status in statuses]
@@ -54,14 +54,14 @@ def list_suggestions(call: FrontendCall) -> Any:
 
 
 def accept_suggestion(call: FrontendCall) -> Any:
-    """Ask to join."""
+    """Request to join a suggested organization."""
     return frontend_json.suggestion(
         call.instance, domain_enrollment.accept_suggestion(call.instance, call.user, call.params["suggestion_id"])
     )
 
 
 def get_creation_defaults(call: FrontendCall) -> Any:
-    """Return that nothing is suggested for a new organization."""
+    """Return empty defaults for a new organization."""
     assert call.user, "signed in"  # noqa: S101
     return {"form": None, "advisory": None}
 

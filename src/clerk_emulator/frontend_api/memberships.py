@@ -14,7 +14,7 @@ REQUESTS_PATH = "/organizations/{organization_id}/membership_requests"
 
 
 def list_members(call: FrontendCall) -> Any:
-    """List the members, by role and by a part of name or address."""
+    """List the members, filtered by role and by a part of name or address."""
     organization = authorize_organization_list(call, roles.MANAGE_MEMBERS, roles.READ_MEMBERS)
     found = list(_filtered_memberships(call, organization))
     data = [frontend_json.membership(call.instance, row) for row in call.query.page(found)]
@@ -22,7 +22,7 @@ def list_members(call: FrontendCall) -> Any:
 
 
 def create(call: FrontendCall) -> Any:
-    """Create a user a member."""
+    """Add a user to an organization."""
     organization = authorize_organization(call, roles.MANAGE_MEMBERS)
     user = users.get(call.instance, require_field(call.fields, "user_id"))
     created = memberships.create(call.instance, organization, user, require_field(call.fields, "role"), {})
@@ -30,20 +30,20 @@ def create(call: FrontendCall) -> Any:
 
 
 def update(call: FrontendCall) -> Any:
-    """Give a member another role."""
+    """Change the role of a member."""
     found = _get_membership(call, authorize_organization(call, roles.MANAGE_MEMBERS))
     changed = memberships.change_role(call.instance, found, require_field(call.fields, "role"))
     return frontend_json.membership(call.instance, changed)
 
 
 def remove(call: FrontendCall) -> Any:
-    """Take a member out; the answer is the membership as it was."""
+    """Remove a member; return the membership as it was."""
     found = _get_membership(call, authorize_organization(call, roles.MANAGE_MEMBERS))
     return frontend_json.membership(call.instance, memberships.delete(call.instance, found))
 
 
 def list_requests(call: FrontendCall) -> Any:
-    """List the requests to join, newest first."""
+    """List the membership requests, newest first."""
     organization = authorize_organization_list(call, roles.MANAGE_MEMBERS)
     results = [
         frontend_json.membership_request(call.instance, row)
@@ -55,12 +55,12 @@ def list_requests(call: FrontendCall) -> Any:
 
 
 def accept_request(call: FrontendCall) -> Any:
-    """Let in who asked."""
+    """Accept a membership request."""
     return _decide_request(call, is_accepted=True)
 
 
 def reject_request(call: FrontendCall) -> Any:
-    """Leave out who asked."""
+    """Reject a membership request."""
     return _decide_request(call, is_accepted=False)
 
 

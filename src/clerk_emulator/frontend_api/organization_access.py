@@ -7,7 +7,7 @@ from clerk_emulator.state.models import Membership, Organization
 
 
 def require_membership(call: FrontendCall, organization_id: str) -> tuple[Organization, Membership]:
-    """Return an organization and the user's membership there. Who has none is told as little as of one that isn't."""
+    """Return an organization and the user's membership. Non-members get the error of a missing organization."""
     user = call.user
     organization = organizations.find(call.instance, organization_id)
     membership = memberships.find(call.instance, organization.id, user.id) if organization else None
@@ -17,7 +17,7 @@ def require_membership(call: FrontendCall, organization_id: str) -> tuple[Organi
 
 
 def authorize_organization(call: FrontendCall, *permissions: str) -> Organization:
-    """Return the organization of the path, or raise an ApiError for one who has none of these permissions there."""
+    """Return the organization of the path, or raise an ApiError if the user has none of these permissions."""
     organization, membership = require_membership(call, call.params["organization_id"])
     if permissions:
         memberships.require_permission(call.instance, membership, *permissions)
@@ -25,7 +25,7 @@ def authorize_organization(call: FrontendCall, *permissions: str) -> Organizatio
 
 
 def authorize_organization_list(call: FrontendCall, *permissions: str) -> Organization:
-    """Do the same with 403 in place of 404, which most lists of an organization don't have in the specification."""
+    """Authorize with 403 instead of 404, which most lists of an organization don't have in the specification."""
     try:
         return authorize_organization(call, *permissions)
     except ApiError as error:

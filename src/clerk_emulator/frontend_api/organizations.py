@@ -12,7 +12,7 @@ from clerk_emulator.wire.user_json import deleted_object
 
 
 def create(call: FrontendCall) -> Any:
-    """Create an organization; who makes it belongs to it."""
+    """Create an organization; its creator becomes a member."""
     user = call.user
     if not user.create_organization_enabled:
         message = "This user may not make organizations."
@@ -26,7 +26,7 @@ def create(call: FrontendCall) -> Any:
 
 
 def get(call: FrontendCall) -> Any:
-    """Return a organization."""
+    """Return an organization."""
     return frontend_json.organization(call.instance, authorize_organization(call))
 
 
@@ -38,7 +38,7 @@ def update(call: FrontendCall) -> Any:
 
 
 def delete(call: FrontendCall) -> Any:
-    """Delete an organization, where that is allowed to its members."""
+    """Delete an organization, if its members may do that."""
     organization = authorize_organization(call, roles.DELETE_PROFILE)
     if not organization.admin_delete_enabled:
         message = "The members of this organization may not delete it."
@@ -48,14 +48,14 @@ def delete(call: FrontendCall) -> Any:
 
 
 def set_logo(call: FrontendCall) -> Any:
-    """Give an organization a logo."""
+    """Set the logo of an organization."""
     organization = authorize_organization(call, roles.MANAGE_PROFILE)
     changed = organizations.set_image(call.instance, organization, image_uploads.save_image(call, organization.id))
     return {**frontend_json.organization(call.instance, changed), "logo_url": changed.image_url}
 
 
 def delete_logo(call: FrontendCall) -> Any:
-    """Delete the logo."""
+    """Delete the logo of an organization."""
     organization = authorize_organization(call, roles.MANAGE_PROFILE)
     image_uploads.delete_image(call, organization.id, organization.image_url)
     organizations.set_image(call.instance, organization, "")
@@ -63,7 +63,7 @@ def delete_logo(call: FrontendCall) -> Any:
 
 
 def list_roles(call: FrontendCall) -> Any:
-    """List the roles that may be given in an organization."""
+    """List the roles that can be assigned in an organization."""
     organization = authorize_organization_list(call, roles.MANAGE_MEMBERS, roles.READ_MEMBERS)
     keys = role_sets.get_by_organization(call.instance, organization.role_set).roles
     found = [call.instance.roles[key] for key in keys if key in call.instance.roles]

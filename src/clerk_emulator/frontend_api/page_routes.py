@@ -29,7 +29,7 @@ PageView = Callable[[Request, Instance, SiteConfig], Any]
 
 
 def build_routes(instance: Instance, site: SiteConfig, record_caller: CallerRecorder) -> list[Route]:
-    """Return the routes for browsers."""
+    """Return the routes of the pages."""
 
     def as_endpoint(view: PageView) -> Callable[[Request], Awaitable[Response]]:
         async def opened(request: Request) -> Response:

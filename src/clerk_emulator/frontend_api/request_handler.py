@@ -41,7 +41,7 @@ OVERRIDE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
 
 def is_frontend_request(request: Request) -> bool:
-    """Return whether a request below /v1 is for the Frontend API: by its path, or because a browser's script sends it."""
+    """Return whether a request below /v1 is for the Frontend API: by its path, or because a script sent it."""
     first = request.url.path.removeprefix("/v1").strip("/").partition("/")[0]
     if first in route_table.FRONTEND_ONLY_PREFIXES:
         return True
@@ -51,7 +51,7 @@ def is_frontend_request(request: Request) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendApi:
-    """Answers what Clerk's scripts in browsers ask."""
+    """Handle the requests of Clerk's browser scripts."""
 
     instance: Instance
     site: SiteConfig
@@ -61,7 +61,7 @@ class FrontendApi:
     wait: Callable[[float], Any] = field(default=asyncio.sleep)
 
     async def answer(self, request: Request) -> Response:
-        """Return a request, with the headers that let a page of another address read it."""
+        """Handle a request, with CORS headers for pages of another origin."""
         origin = request.headers.get("origin")
         if origin is not None and not self._is_origin_allowed(origin, request):
             message = f"Pages of {origin} may not use this emulator."
@@ -160,7 +160,7 @@ class FrontendApi:
 
 
 def _unknown_route_error(method: str, path: str, operation: operations.FrontendOperation | None) -> ApiError:
-    """Return the refusal of a request that has no route here."""
+    """Return the error for a request without a route."""
     if operation is None and not path.startswith("/v1/"):
         return ApiError(404, ErrorDetail("resource_not_found", "no such path", f"There is no {method} {path}."))
     message = f"The emulator does not have {method} {path} of the Frontend API."
@@ -173,7 +173,7 @@ def _origin_of(address: str | None) -> str | None:
 
 
 async def _read_form(request: Request) -> tuple[RequestParameters, dict[str, FormFile]]:
-    """Return fields and files of a form; a image may also be the whole body, in base64 or as it is."""
+    """Return fields and files of a form; an image may also be the whole body, in base64 or binary."""
     if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
         raise ApiError(413, ErrorDetail("request_body_too_large", "too large", "The body is too large."))
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -14,13 +14,13 @@ PATH = "/client/sessions/{session_id}/verify"
 
 
 def start(call: FrontendCall) -> Any:
-    """Begin."""
+    """Start a reverification."""
     session = require_active_session(call)
     return _to_json(call, session, reverifications.start(call.instance, session, require_field(call.fields, "level")))
 
 
 def prepare_first(call: FrontendCall) -> Any:
-    """Send a code to an address."""
+    """Send a code to an email address."""
     _require_strategy(call, "email_code")
     session = require_active_session(call)
     found = reverifications.prepare_first(call.instance, session, call.fields.text("email_address_id"))
@@ -28,7 +28,7 @@ def prepare_first(call: FrontendCall) -> Any:
 
 
 def attempt_first(call: FrontendCall) -> Any:
-    """Take a password or a code."""
+    """Check a password or a code."""
     session = require_active_session(call)
     if _require_strategy(call, "email_code", "password") == "password":
         found = reverifications.attempt_password(call.instance, session, require_field(call.fields, "password"))
@@ -46,7 +46,7 @@ def prepare_second(call: FrontendCall) -> Any:
 
 
 def attempt_second(call: FrontendCall) -> Any:
-    """Take the code that was sent to a phone."""
+    """Check the code sent to a phone."""
     _require_strategy(call, "phone_code")
     session = require_active_session(call)
     found = reverifications.attempt_second(call.instance, session, require_field(call.fields, "code"))

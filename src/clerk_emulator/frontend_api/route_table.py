@@ -39,7 +39,7 @@ FRONTEND_ONLY_PREFIXES = frozenset({"client", "dev_browser", "environment", "me"
 
 
 def match_route(method: str, path: str) -> tuple[FrontendRoute, dict[str, str]] | None:
-    """Return the route for a method and a path below /v1, with the values in the path; fixed words come first."""
+    """Return the route for a method and a path below /v1, with path parameters; literal segments take precedence."""
     parts = path.strip("/").split("/")
     found: list[tuple[int, FrontendRoute, dict[str, str]]] = []
     for route in ROUTES:

@@ -18,7 +18,7 @@ def get(call: FrontendCall) -> Any:
 
 
 def touch(call: FrontendCall) -> Any:
-    """Take a session up, and an organization, or none where the field is empty."""
+    """Make a session and an organization active; an empty field selects none."""
     found = require_active_session(call)
     if "active_organization_id" in call.fields:
         found.last_active_organization_id = _find_organization(call, found, call.fields.text("active_organization_id"))
@@ -28,7 +28,7 @@ def touch(call: FrontendCall) -> Any:
 
 
 def create_token(call: FrontendCall) -> Any:
-    """Return a token; of another organization, or of none, where the field says so."""
+    """Return a token; for another organization, or none, if the field says so."""
     found = require_active_session(call)
     call.record_origin(found.id)
     sessions.record_activity(call.instance, found)
@@ -54,12 +54,12 @@ def end(call: FrontendCall) -> Any:
 
 
 def remove(call: FrontendCall) -> Any:
-    """Sign one person out."""
+    """Sign out of one session."""
     return _end_session(call, "removed")
 
 
 def remove_all(call: FrontendCall) -> Any:
-    """Sign everybody out; the browser stays known."""
+    """Sign out of all sessions; the client remains."""
     client = call.find_client()
     if client is None:
         raise ApiError(401, ErrorDetail("signed_out", "signed out", "Nobody is signed in in this browser."))
@@ -69,7 +69,7 @@ def remove_all(call: FrontendCall) -> Any:
 
 
 def delete_client(call: FrontendCall) -> Any:
-    """Sign everybody out and forget the browser."""
+    """Sign out of all sessions and delete the client."""
     session_json = remove_all(call)
     sessions.delete_client(call.instance, call.get_or_create_client())
     call.clears_cookies = True
@@ -90,7 +90,7 @@ def _get_session(call: FrontendCall) -> Session:
 
 
 def require_active_session(call: FrontendCall) -> Session:
-    """Return the session that the path names, as long as it is active in this browser, or raise an ApiError."""
+    """Return the session in the path if it is active in this client, or raise an ApiError."""
     found = _get_session(call)
     if found.status(call.instance.now) != "active":
         raise ApiError(401, ErrorDetail("signed_out", "signed out", "This session is over."))

@@ -20,7 +20,7 @@ SEARCH_THRESHOLD = 12
 
 
 def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Show the page; one who is signed in goes on at once where there is somewhere to go."""
+    """Show the page; redirect a signed-in user if there is a target."""
     browser = load_browser(request, instance, site)
     target = redirect_target(request, site)
     session = browser.session
@@ -34,7 +34,7 @@ def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
 
 
 async def submit(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Sign a person in and go on."""
+    """Sign a user in and redirect."""
     browser = load_browser(request, instance, site)
     form = await request.form()
     fields = {name: value for name, value in form.items() if isinstance(value, str)}
@@ -52,14 +52,14 @@ async def submit(request: Request, instance: Instance, site: SiteConfig) -> Resp
 
 
 def redirect_to_target(browser: Browser, target: str) -> Response:
-    """Send a browser where it wanted to go, as far as that is allowed."""
+    """Redirect a browser to its target if that is allowed."""
     if target and browser.site.is_redirect_allowed(target):
         return redirect_to_application(browser, target)
     return browser.set_cookies(RedirectResponse("/sign-in", status_code=303))
 
 
 def sign_out(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """End the session of this browser and go on."""
+    """End the session of this browser and redirect."""
     browser = load_browser(request, instance, site)
     session = browser.session
     if session is not None:

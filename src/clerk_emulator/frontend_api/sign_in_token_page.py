@@ -12,7 +12,7 @@ from clerk_emulator.wire.organization_json import ACCEPT_PATH
 
 
 def show(instance: Instance, token: SignInToken, target: str) -> Response:
-    """Ask whether to sign in, so that nothing happens where a program only looks at the link."""
+    """Ask for confirmation, so that a link preview does not use the token."""
     try:
         user = sign_in_tokens.require_usable(instance, token)
     except ApiError as error:
@@ -28,7 +28,7 @@ def show(instance: Instance, token: SignInToken, target: str) -> Response:
 
 
 def submit(browser: Browser, token: SignInToken, target: str) -> Response:
-    """Sign the user in and go on."""
+    """Sign the user in and redirect."""
     instance = browser.instance
     try:
         sign_in_tokens.redeem(instance, token, browser.client)

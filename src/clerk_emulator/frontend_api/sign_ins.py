@@ -12,7 +12,7 @@ SUPPORTED_STRATEGIES = ("password", "ticket", *sign_ins.CODE_STRATEGIES)
 
 
 def create(call: FrontendCall) -> Any:
-    """Begin; it is complete at once where a password or a ticket came with it."""
+    """Start a sign-in; it completes immediately with a password or a ticket."""
     fields, client = call.fields, call.get_or_create_client()
     strategy = fields.text("strategy") or ("password" if fields.text("password") else None)
     if strategy not in (None, *SUPPORTED_STRATEGIES):
@@ -52,7 +52,7 @@ def prepare_first(call: FrontendCall) -> Any:
 
 
 def attempt_first(call: FrontendCall) -> Any:
-    """Take a password or a code."""
+    """Check a password or a code."""
     strategy = _require_strategy(call, SUPPORTED_STRATEGIES)
     attempt = _get_attempt(call)
     if strategy == "password":
@@ -73,7 +73,7 @@ def prepare_second(call: FrontendCall) -> Any:
 
 
 def attempt_second(call: FrontendCall) -> Any:
-    """Take the code that was sent to a phone."""
+    """Check the code sent to a phone."""
     _require_strategy(call, ("phone_code",), default="phone_code")
     attempt = _get_attempt(call)
     sign_ins.attempt_second(call.instance, attempt, require_field(call.fields, "code"))
@@ -81,7 +81,7 @@ def attempt_second(call: FrontendCall) -> Any:
 
 
 def reset_password(call: FrontendCall) -> Any:
-    """Take a new password in place of a forgotten one."""
+    """Set a new password in place of a forgotten one."""
     attempt = _get_attempt(call)
     password, sign_out = require_field(call.fields, "password"), bool(call.fields.flag("sign_out_of_other_sessions"))
     sign_ins.reset_password(call.instance, attempt, password, sign_out=sign_out)

@@ -16,7 +16,7 @@ FIELDS = ("email_address", "password", "first_name", "last_name")
 
 
 def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Show the page; one who is signed in goes on at once."""
+    """Show the page; redirect a signed-in user."""
     browser = load_browser(request, instance, site)
     target = redirect_target(request, site)
     if "again" in request.query_params:
@@ -25,7 +25,7 @@ def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
 
 
 async def submit(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Begin, or take the code; with a right one the newcomer is signed in and goes on."""
+    """Start a sign-up, or check the code; the right one signs the new user in and redirects."""
     browser = load_browser(request, instance, site)
     form = await request.form()
     fields = {name: value for name, value in form.items() if isinstance(value, str)}

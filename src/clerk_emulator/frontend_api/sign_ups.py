@@ -13,7 +13,7 @@ UNSUPPORTED_FIELDS = ("username", "phone_number", "web3_wallet", "token")
 
 
 def create(call: FrontendCall) -> Any:
-    """Begin with what is known; complete where nothing is missing, as with a ticket and a password."""
+    """Start a sign-up; it completes if no field is missing, as with a ticket and a password."""
     draft = _read_fields(call)
     if call.fields.flag("transfer"):
         raise NotEmulatedError("a sign-up that goes on from a sign-in")
@@ -27,7 +27,7 @@ def get(call: FrontendCall) -> Any:
 
 
 def update(call: FrontendCall) -> Any:
-    """Take what was missing."""
+    """Add missing fields."""
     attempt = _get_attempt(call)
     sign_ups.update(call.instance, attempt, _read_fields(call))
     return _to_json(call, attempt, should_prepare=call.fields.text("strategy") == "email_code")
@@ -41,7 +41,7 @@ def prepare(call: FrontendCall) -> Any:
 
 
 def attempt_code(call: FrontendCall) -> Any:
-    """Take the code."""
+    """Check the code."""
     attempt = _get_attempt(call)
     sign_ups.attempt_code(call.instance, attempt, _require_strategy(call), require_field(call.fields, "code"))
     return _to_json(call, attempt)

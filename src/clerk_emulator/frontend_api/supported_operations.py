@@ -40,7 +40,7 @@ what is "not" supported of another.
 
 
 def render_section() -> str:
-    """Return this part of the page."""
+    """Return the Markdown section."""
     sections: dict[str, list[FrontendOperation]] = {}
     for operation in OPERATIONS:
         sections.setdefault(operation.section, []).append(operation)
@@ -56,7 +56,7 @@ def render_section() -> str:
 
 
 def list_supported() -> set[str]:
-    """Return the ids of the operations that are answered."""
+    """Return the ids of the supported operations."""
     return {route.operation for route in ROUTES} | PAGE_OPERATIONS
 
 

@@ -7,7 +7,7 @@ from clerk_emulator.state import waitlist
 
 
 def join(call: FrontendCall) -> Any:
-    """Let an address wait; one that waits already is answered as it is."""
+    """Add an address to the waitlist, or return its entry."""
     (entry,) = waitlist.add(call.instance, [{"email_address": require_field(call.fields, "email_address")}])
     return UnwrappedResponse({"object": "waitlist_entry", "id": entry.id})
 

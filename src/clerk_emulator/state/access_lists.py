@@ -22,12 +22,12 @@ IDENTIFIER_PATTERNS = {
 
 
 def identifier_type(identifier: str) -> str | None:
-    """Return what an identifier is, or None."""
+    """Return the type of an identifier, or None."""
     return next((kind for kind, result in IDENTIFIER_PATTERNS.items() if result.fullmatch(identifier)), None)
 
 
 def add(instance: Instance, table: Table[AccessListEntry], identifier: str, *, notify: bool) -> AccessListEntry:
-    """Enter an identifier; where it is to be told, its owner is invited."""
+    """Add an identifier; with `notify` its owner is invited."""
     found = identifier.strip().lower()
     kind = identifier_type(found)
     if kind is None:
@@ -52,14 +52,14 @@ def add(instance: Instance, table: Table[AccessListEntry], identifier: str, *, n
 
 
 def remove(table: Table[AccessListEntry], identifier_id: str) -> None:
-    """Take an entry off."""
+    """Delete an entry."""
     if identifier_id not in table:
         raise not_found_error("identifier", identifier_id)
     table.remove(identifier_id)
 
 
 def require_user_allowed(instance: Instance, user: User) -> None:
-    """Reject to let in whom the lists keep out."""
+    """Raise an ApiError if the lists block the user."""
     settings = instance.settings
     if settings.lists_spare_sign_in:
         return
@@ -72,7 +72,7 @@ def require_user_allowed(instance: Instance, user: User) -> None:
 
 
 def require_address_allowed(instance: Instance, address: str, *, is_invited: bool) -> None:
-    """Reject a newcomer whom the lists keep out; an invitation stands for an entry of the allow list."""
+    """Raise an ApiError if the lists block a new user; an invitation counts as an allowlist entry."""
     settings = instance.settings
     is_sub = settings.block_email_subaddresses and any(sign in address.partition("@")[0] for sign in "+=#")
     is_blocked = is_sub or (settings.blocklist and _is_listed(instance.blocklist, address))

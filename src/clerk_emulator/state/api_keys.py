@@ -18,7 +18,7 @@ def get(instance: Instance, key_id: str) -> IssuedKey:
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> IssuedKey:
-    """Create a key for a user or an organization."""
+    """Create an API key of a user or an organization."""
     _require_subject(instance, draft["subject"])
     now = instance.now
     seconds = draft.get("seconds_until_expiration")
@@ -40,7 +40,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> IssuedKey:
 
 
 def update(instance: Instance, key: IssuedKey, changes: dict[str, Any]) -> IssuedKey:
-    """Change what a key says."""
+    """Update an API key."""
     if changes.get("subject"):
         _require_subject(instance, changes["subject"])
     for name in ("claims", "scopes", "description", "subject"):
@@ -53,7 +53,7 @@ def update(instance: Instance, key: IssuedKey, changes: dict[str, Any]) -> Issue
 
 
 def verify(instance: Instance, secret: str) -> IssuedKey:
-    """Return the key that is good by this secret, or raise an ApiError."""
+    """Return the valid key with this secret, or raise an ApiError."""
     for key in instance.api_keys:
         if key.secret == secret and not key.is_revoked and not key.is_expired(instance.now):
             key.last_used_at = instance.now

@@ -19,7 +19,7 @@ def get(instance: Instance, directory_id: str) -> Directory:
 
 
 def create(instance: Instance, name: str, directory_id: str | None = None) -> Directory:
-    """Add a directory. No event is sent: Clerk has none for this."""
+    """Create a directory. No event is sent: Clerk has none for this."""
     now = instance.now
     created = Directory(id=directory_id or instance.ids.new("scimdir"), name=name, created_at=now, updated_at=now)
     instance.directories.add(created)
@@ -27,7 +27,7 @@ def create(instance: Instance, name: str, directory_id: str | None = None) -> Di
 
 
 def delete(instance: Instance, directory: Directory) -> None:
-    """Delete a directory; its users stay, unmanaged and active."""
+    """Delete a directory; its users stay active and are no longer managed."""
     for user in _list_users(instance, directory):
         user.directory_id = user.directory_user_id = None
         if user.deprovisioned:
@@ -39,7 +39,7 @@ def delete(instance: Instance, directory: Directory) -> None:
 
 
 def set_enabled(instance: Instance, directory: Directory, is_enabled: bool) -> None:
-    """Enable a directory, or disable it, which activates its users again."""
+    """Enable or disable a directory; disabling reactivates its users."""
     directory.enabled = is_enabled
     instance.touch(directory)
     if not is_enabled:
@@ -49,9 +49,9 @@ def set_enabled(instance: Instance, directory: Directory, is_enabled: bool) -> N
 
 
 def provision(instance: Instance, directory: Directory, attributes: dict[str, Any]) -> User:
-    """Create or change a user as the identity provider says; a user with the same address is taken over.
+    """Create or update a user as the identity provider says; an existing user with the same address is taken over.
 
-    `wish`: `user_id` or `email_address`, `first_name`, `last_name`, `external_id` (of the directory), `active`.
+    `attributes`: `user_id` or `email_address`, `first_name`, `last_name`, `external_id` (of the directory), `active`.
     """
     address = attributes.get("email_address")
     user = instance.users.find(attributes.get("user_id")) or (emails.find_owner(instance, address) if address else None)
@@ -70,7 +70,7 @@ def provision(instance: Instance, directory: Directory, attributes: dict[str, An
 
 
 def set_active(instance: Instance, user: User, is_active: bool) -> User:
-    """Deactivate a user, which ends all sessions, or activate them again."""
+    """Deactivate a user, which ends all sessions, or reactivate them."""
     user.deprovisioned = not is_active
     if not is_active:
         sessions.end_all(instance, user, "revoked")
@@ -81,7 +81,7 @@ def set_active(instance: Instance, user: User, is_active: bool) -> User:
 def assign_role(
     instance: Instance, directory: Directory, organization: Organization, user: User, role: str
 ) -> Membership:
-    """Give a user the role that a group of the directory maps to, as a member of an organization."""
+    """Assign the role of a directory group to a user, as a member of an organization."""
     roles.get_in_role_set(instance, organization.role_set, role)
     found = memberships.find(instance, organization.id, user.id)
     if found is None:

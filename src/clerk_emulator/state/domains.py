@@ -44,12 +44,12 @@ def get(instance: Instance, organization: Organization, domain_id: str) -> Organ
 
 
 def find_verified(instance: Instance, name: str) -> OrganizationDomain | None:
-    """Return the domain of this name, if it is an organization's for sure."""
+    """Return the verified domain with this name, or None."""
     return next((row for row in instance.organization_domains if row.name == name and row.is_verified), None)
 
 
 def create(instance: Instance, organization: Organization, draft: dict[str, Any]) -> OrganizationDomain:
-    """Give an organization a domain and publish the event."""
+    """Create a domain of an organization and publish the event."""
     if not instance.settings.organization_domains_enabled:
         message = "Domains of organizations are switched off."
         raise ApiError(403, ErrorDetail("organization_domains_not_enabled", "not enabled", message))
@@ -78,7 +78,7 @@ def create(instance: Instance, organization: Organization, draft: dict[str, Any]
 
 
 def update(instance: Instance, domain: OrganizationDomain, changes: dict[str, Any]) -> OrganizationDomain:
-    """Change how people join by a domain, or whether it is verified, and publish the event."""
+    """Change enrollment mode or verification of a domain and publish the event."""
     if changes.get("enrollment_mode"):
         _require_mode(instance, changes["enrollment_mode"])
         domain.enrollment_mode = changes["enrollment_mode"]
@@ -90,14 +90,14 @@ def update(instance: Instance, domain: OrganizationDomain, changes: dict[str, An
 
 
 def delete(instance: Instance, domain: OrganizationDomain) -> OrganizationDomain:
-    """Take a domain away and publish the event."""
+    """Delete a domain and publish the event."""
     instance.organization_domains.remove(domain.id)
     instance.publish("organizationDomain.deleted", domain)
     return domain
 
 
 def prepare_verification(instance: Instance, domain: OrganizationDomain, address: str, user: User) -> Verification:
-    """Send a code to an address of the domain, by which a member shows that it is theirs."""
+    """Send a code to an address of the domain, by which a member verifies ownership."""
     found = emails.parse_address(address, AFFILIATION_STRATEGY)
     if found.partition("@")[2] != domain.name:
         raise ApiError(

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """One entry of the list of errors in an answer."""
+    """An entry of the error list in a response."""
 
     code: str
     message: str
@@ -16,7 +16,7 @@ class ErrorDetail:
 
 
 class ApiError(Exception):
-    """A definite no. It has one status and one problem or more."""
+    """An error response with a status and one or more problems."""
 
     def __init__(self, status: int, *problems: ErrorDetail) -> None:
         super().__init__(status, *problems)
@@ -25,57 +25,57 @@ class ApiError(Exception):
 
 
 class NotEmulatedError(Exception):
-    """Clerk could do this and the emulator can't: answered with `not_emulated()`, never with an invention."""
+    """A feature of Clerk that the emulator lacks; the response is `not_emulated_error()`, never invented data."""
 
 
 def not_emulated_error(message: str, operation: str | None = None) -> ApiError:
-    """400: Clerk has this and the emulator does not.
+    """400: Clerk has this feature and the emulator does not.
 
-    No status of 500 and more: clients try those again, clerk-backend-api for an hour.
+    Not a 5xx status: clients retry those, clerk-backend-api for an hour.
     """
     meta = {"operationId": operation} if operation else {}
     return ApiError(400, ErrorDetail("emulator_not_implemented", "not emulated", message, meta))
 
 
 def not_found_error(resource: str, identifier: str, **meta: Any) -> ApiError:
-    """404: there is no such thing."""
+    """404: no such object."""
     return ApiError(
         404, ErrorDetail("resource_not_found", f"{resource} not found", f"There is no {resource} {identifier}.", meta)
     )
 
 
 def parameter_detail(code: str, name: str, message: str) -> ErrorDetail:
-    """One problem with one parameter of a request."""
+    """A problem with a parameter of a request."""
     return ErrorDetail(code, f"{name}: {message}", f"The parameter {name} {message}.", {"param_name": name})
 
 
 def field_error(code: str, name: str, message: str) -> ApiError:
-    """422: what a person typed into a field is wrong; the words are for that person."""
+    """422: invalid form field; the message is for the person who filled it in."""
     return ApiError(422, ErrorDetail(code, message, message, {"param_name": name}))
 
 
 def invalid_value_error(name: str, message: str = "has a value that is not allowed") -> ApiError:
-    """422: the value of a parameter can't be."""
+    """422: invalid value of a parameter."""
     return ApiError(422, parameter_detail("form_param_value_invalid", name, message))
 
 
 def invalid_format_error(name: str, message: str) -> ApiError:
-    """422: the form of a parameter is wrong."""
+    """422: invalid format of a parameter."""
     return ApiError(422, parameter_detail("form_param_format_invalid", name, message))
 
 
 def identifier_exists_error(name: str, message: str = "is taken, try another") -> ApiError:
-    """422: an identifier belongs to somebody already."""
+    """422: another user has the identifier."""
     return ApiError(422, parameter_detail("form_identifier_exists", name, message))
 
 
 def unverified_error(name: str) -> ApiError:
-    """422: only a verified identification will do."""
+    """422: the identification has to be verified."""
     return ApiError(422, parameter_detail("form_verification_needed", name, "has to be verified first"))
 
 
 def already_member_error(member: str) -> ApiError:
-    """400: a member can't be made a member again."""
+    """400: the user is already a member."""
     return ApiError(
         400, ErrorDetail("already_a_member_in_organization", "already a member", f"{member} belongs to it already.")
     )
@@ -94,31 +94,31 @@ def invitation_not_pending_error() -> ApiError:
 
 
 def quota_exceeded_error(limit: int) -> ApiError:
-    """403: members and pending invitations fill the organization."""
+    """403: members and pending invitations have reached the limit of the organization."""
     message = f"The organization is full: at most {limit} memberships, pending invitations counted."
     return ApiError(403, ErrorDetail("organization_membership_quota_exceeded", "organization is full", message))
 
 
 def last_admin_error() -> ApiError:
-    """400: somebody has to be able to manage the organization."""
+    """400: the organization needs a member who can manage it."""
     message = "Somebody has to be left who may manage the organization."
     return ApiError(400, ErrorDetail("organization_minimum_permissions_needed", "last administrator", message))
 
 
 def not_a_member_error() -> ApiError:
-    """403: the one in whose name this is asked does not belong to the organization."""
+    """403: the acting user is not a member of the organization."""
     message = "The acting user does not belong to this organization."
     return ApiError(403, ErrorDetail("not_a_member_in_organization", "not a member", message))
 
 
 def organization_not_visible_error() -> ApiError:
-    """404: there is no such organization, or the one who asks does not belong to it; which, is not told."""
+    """404: the organization does not exist or the acting user is not a member; the response does not say which."""
     message = "There is no such organization, or it is not one of yours."
     return ApiError(404, ErrorDetail("organization_not_found_or_unauthorized", "not found or unauthorized", message))
 
 
 def missing_permission_error(*permissions: str) -> ApiError:
-    """403: the one in whose name this is asked may not."""
+    """403: the acting user lacks the permission."""
     message = "The acting user's role lacks a permission for this."
     meta = {"permissions": list(permissions)}
     return ApiError(403, ErrorDetail("missing_organization_permission", "missing permission", message, meta))

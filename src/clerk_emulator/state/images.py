@@ -11,7 +11,7 @@ IMAGES_PATH = "/images"
 
 
 def save(instance: Instance, owner_id: str, content_type: str, content: bytes) -> str:
-    """Keep the image of a user or an organization, and return its path, another one for each image."""
+    """Store the image of a user or an organization, and return its path, a new one for each image."""
     if len(content) > MAX_BYTES:
         raise ApiError(413, ErrorDetail("image_too_large", "too large", "A picture has ten megabytes at most."))
     if content_type not in IMAGE_TYPES:
@@ -22,12 +22,12 @@ def save(instance: Instance, owner_id: str, content_type: str, content: bytes) -
 
 
 def missing_file_error() -> ApiError:
-    """400: a image was to come, and none did."""
+    """400: the image is missing."""
     return ApiError(400, parameter_detail("form_param_missing", "file", "is missing"))
 
 
 def delete(instance: Instance, owner_id: str, image_url: str) -> None:
-    """Delete a image; without one, refuse."""
+    """Delete an image; raise an ApiError if there is none."""
     if not image_url:
         raise ApiError(404, ErrorDetail("image_not_found", "no picture", "There is no picture."))
     instance.images.pop(owner_id, None)

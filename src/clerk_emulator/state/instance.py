@@ -39,13 +39,13 @@ from clerk_emulator.state.tables import OwnerIndex, Table
 
 
 class Versioned(Protocol):
-    """A thing with a version."""
+    """A record with a version."""
 
     updated_at: int
 
 
 class Instance:
-    """The state. The laws are functions in the modules beside this one and take it first."""
+    """The state of an instance. The functions of the sibling modules hold its rules and take it as first argument."""
 
     def __init__(self, *, clock: Clock | None = None, ids: IdGenerator | None = None) -> None:
         self.clock = clock or Clock()
@@ -57,7 +57,7 @@ class Instance:
         self.clear()
 
     def clear(self) -> None:
-        """Delete everybody and everything; the instance's own id stays."""
+        """Delete all data; the instance's own id stays."""
         self.users = Table[User]()
         self.emails: dict[str, EmailAddress] = {}
         self.email_owners: dict[str, str] = {}
@@ -111,14 +111,14 @@ class Instance:
         return self.clock.now()
 
     def touch(self, record: Versioned) -> None:
-        """Give a changed thing its next version: the time, or one more where no time has passed."""
+        """Increase the version of a record: the current time, or one more if no time has passed."""
         record.updated_at = max(self.now, record.updated_at + 1)
 
     def publish(self, type_: str, record: Any) -> None:
-        """Tell the world, with the thing as it is now."""
+        """Publish an event with the record in its current state."""
         self.listener(DomainEvent(type_, record))
 
     def touch_and_publish(self, type_: str, record: Any) -> None:
-        """Give a thing its next version and publish the event."""
+        """Increase the version of a record and publish an event."""
         self.touch(record)
         self.publish(type_, record)

@@ -19,7 +19,7 @@ def get(instance: Instance, invitation_id: str) -> Invitation:
 
 
 def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitation]:
-    """Invite several addresses, all or none."""
+    """Create invitations, all of them or none."""
     addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
     for address in addresses:
         if emails.find_owner(instance, address) is not None:
@@ -38,7 +38,7 @@ def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitat
 
 
 def revoke(instance: Instance, invitation: Invitation) -> Invitation:
-    """Take an invitation back; an accepted or revoked one can't be."""
+    """Revoke an invitation that is neither accepted nor revoked."""
     if invitation.settled == "revoked":
         raise ApiError(400, ErrorDetail("invitation_already_revoked", "revoked", "It was revoked before."))
     if invitation.settled == "accepted":
@@ -49,12 +49,12 @@ def revoke(instance: Instance, invitation: Invitation) -> Invitation:
 
 
 def find_by_ticket(instance: Instance, ticket: str) -> Invitation | None:
-    """Return the invitation that a link stands for."""
+    """Return the invitation of a ticket."""
     return instance.invitations.find(instance.tickets.get(ticket))
 
 
 def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) -> User:
-    """Make the invitee a user with the metadata of the invitation, and tell of the user."""
+    """Create the user with the metadata of the invitation, and publish the event."""
     status = invitation.status(instance.now)
     if status != "pending":
         raise not_acceptable_error(status)
@@ -73,14 +73,14 @@ def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) ->
 
 
 def not_acceptable_error(status: str) -> ApiError:
-    """400: it is not pending any more."""
+    """400: the invitation is no longer pending."""
     code = {"accepted": "invitation_already_accepted", "revoked": "revoked_invitation"}
     message = f"This invitation is {status}."
     return ApiError(400, ErrorDetail(code.get(status, "ticket_expired_code"), f"invitation {status}", message))
 
 
 def insert_record(instance: Instance, invitation: Invitation) -> None:
-    """Enter an invitation into the table and its index."""
+    """Add an invitation to the table and its index."""
     instance.invitations.add(invitation)
     instance.tickets[invitation.ticket] = invitation.id
 

@@ -38,7 +38,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> JwtTemplate:
 
 
 def update(instance: Instance, template: JwtTemplate, changes: dict[str, Any]) -> JwtTemplate:
-    """Change a template."""
+    """Update a template."""
     _validate(instance, changes, exclude=template)
     template.name, template.claims = changes["name"], changes["claims"]
     _apply(template, changes)

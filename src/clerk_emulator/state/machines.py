@@ -19,7 +19,7 @@ def get(instance: Instance, machine_id: str) -> Machine:
 
 
 def find_by_secret(instance: Instance, secret: str) -> Machine | None:
-    """Return the machine that has this secret key, or had it a short while ago."""
+    """Return the machine with this secret key, or with a recently rotated one."""
     for row in instance.machines:
         is_previous = row.previous_secret_key == secret and row.previous_valid_until > instance.now
         if row.secret_key == secret or is_previous:
@@ -46,7 +46,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> Machine:
 
 
 def update(instance: Instance, machine: Machine, changes: dict[str, Any]) -> Machine:
-    """Change a machine."""
+    """Update a machine."""
     for name in ("name", "default_token_ttl"):
         if changes.get(name) is not None:
             setattr(machine, name, changes[name])
@@ -55,7 +55,7 @@ def update(instance: Instance, machine: Machine, changes: dict[str, Any]) -> Mac
 
 
 def delete(instance: Instance, machine: Machine) -> None:
-    """Delete a machine with its tokens and connections."""
+    """Delete a machine with its tokens and scopes."""
     instance.machines.remove(machine.id)
     for other in instance.machines:
         other.scopes.pop(machine.id, None)
@@ -64,7 +64,7 @@ def delete(instance: Instance, machine: Machine) -> None:
 
 
 def rotate_secret(instance: Instance, machine: Machine, seconds: int) -> str:
-    """Give a machine another secret key; the old one is good for a while."""
+    """Rotate the secret key of a machine; the old one stays valid for a while."""
     machine.previous_secret_key = machine.secret_key
     machine.previous_valid_until = instance.now + seconds * 1000
     machine.secret_key = instance.ids.secret(SECRET_PREFIX)
@@ -73,7 +73,7 @@ def rotate_secret(instance: Instance, machine: Machine, seconds: int) -> str:
 
 
 def create_scope(instance: Instance, machine: Machine, other: Machine) -> int:
-    """Let two machines talk to each other, and return since when they may."""
+    """Allow two machines to communicate, and return the time since when they may."""
     if other is machine:
         raise invalid_value_error("to_machine_id", "must be another machine")
     if other.id in machine.scopes:
@@ -83,7 +83,7 @@ def create_scope(instance: Instance, machine: Machine, other: Machine) -> int:
 
 
 def delete_scope(machine: Machine, other: Machine) -> None:
-    """Revoke that."""
+    """Disallow two machines to communicate."""
     if other.id not in machine.scopes:
         raise not_found_error("machine scope", other.id)
     machine.scopes.pop(other.id, None)
@@ -91,7 +91,7 @@ def delete_scope(machine: Machine, other: Machine) -> None:
 
 
 def create_token(instance: Instance, machine: Machine, draft: dict[str, Any]) -> IssuedKey:
-    """Create a token for a machine, or answer one that is alike and good for long enough."""
+    """Create a token for a machine, or return an equal one that is valid for long enough."""
     seconds = draft.get("seconds_until_expiration") or machine.default_token_ttl
     minimum = draft.get("min_remaining_ttl_seconds")
     if minimum is not None and minimum >= seconds:
@@ -102,7 +102,7 @@ def create_token(instance: Instance, machine: Machine, draft: dict[str, Any]) ->
 
 
 def verify_token(instance: Instance, secret: str, caller: Machine | None) -> IssuedKey:
-    """Return a token that is good, and that the asking machine may see; or refuse."""
+    """Return a valid token that the calling machine may see, or raise an ApiError."""
     for token in instance.machine_tokens:
         if token.secret == secret and not token.is_revoked and not token.is_expired(instance.now):
             if caller is not None and caller.id != token.subject and caller.id not in token.scopes:

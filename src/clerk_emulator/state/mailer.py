@@ -12,12 +12,12 @@ TEST_NUMBER = re.compile(r"\+1\d{3}55501\d\d")
 
 
 def is_test_recipient(to: str) -> bool:
-    """Return whether it is an address or a number for tests, to which nothing is sent and whose code is fixed."""
+    """Return whether this is a test address or number, to which nothing is sent and whose code is fixed."""
     return "+clerk_test" in to or bool(TEST_NUMBER.fullmatch(to))
 
 
 def send(instance: Instance, to: str, slug: str, subject: str, text: str, **more: Any) -> None:
-    """Store a letter, and tell of it where the settings say so."""
+    """Store a mail, and publish the event if the settings say so."""
     if is_test_recipient(to):
         return
     now = instance.now
@@ -34,7 +34,7 @@ def send(instance: Instance, to: str, slug: str, subject: str, text: str, **more
 
 
 def send_code(instance: Instance, to: str, user_id: str | None, identification_id: str) -> str:
-    """Send a code and return it: a random one, or the fixed one of test addresses."""
+    """Send a code and return it: a random one, or the fixed one of test recipients."""
     if is_test_recipient(to):
         return TEST_CODE
     code = instance.ids.code()

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(slots=True, kw_only=True)
 class MailMessage:
-    """A letter or text message that Clerk would have sent. What its link leads to is the ticket."""
+    """An email or text message that Clerk would have sent; its link contains the ticket."""
 
     id: str
     kind: str = "email"  # email | sms
@@ -24,7 +24,7 @@ class MailMessage:
 
 @dataclass(slots=True, kw_only=True)
 class AccessListEntry:
-    """An entry of the list of those who may, or may not, sign up."""
+    """An entry of the allowlist or blocklist."""
 
     id: str
     identifier: str
@@ -45,7 +45,7 @@ class RedirectUrl:
 
 @dataclass(slots=True, kw_only=True)
 class JwtTemplate:
-    """What a token made by this name says."""
+    """Claims and lifetime of the tokens created from this template."""
 
     id: str
     name: str
@@ -58,7 +58,7 @@ class JwtTemplate:
 
 @dataclass(slots=True, kw_only=True)
 class SignInToken:
-    """A link that signs one user in, once. With an actor, somebody else acts in the user's name."""
+    """A one-time link that signs a user in. With an actor, another person acts as the user."""
 
     id: str
     user_id: str
@@ -74,7 +74,7 @@ class SignInToken:
 
 @dataclass(slots=True, kw_only=True)
 class WaitlistEntry:
-    """Somebody who waits to be let in."""
+    """A person on the waitlist."""
 
     id: str
     email_address: str
@@ -86,7 +86,7 @@ class WaitlistEntry:
 
 @dataclass(slots=True, kw_only=True)
 class OrganizationDomain:
-    """A domain of e-mail addresses that belongs to an organization."""
+    """An email domain that belongs to an organization."""
 
     id: str
     organization_id: str
@@ -101,7 +101,7 @@ class OrganizationDomain:
 
 @dataclass(slots=True, kw_only=True)
 class OrganizationSuggestion:
-    """An organization that a user is told of because of a domain; a request to join, once the user asked."""
+    """An organization suggested to a user because of a domain; a membership request once the user accepted."""
 
     id: str
     user_id: str
@@ -115,7 +115,7 @@ class OrganizationSuggestion:
 
 @dataclass(slots=True, kw_only=True)
 class RoleSet:
-    """The roles that the members of some organizations may have."""
+    """The roles available to the members of some organizations."""
 
     id: str
     key: str
@@ -131,7 +131,7 @@ class RoleSet:
 
 @dataclass(slots=True, kw_only=True)
 class Directory:
-    """An identity provider that makes and deactivates users (SCIM)."""
+    """An identity provider that creates and deactivates users (SCIM)."""
 
     id: str
     name: str
@@ -142,7 +142,7 @@ class Directory:
 
 @dataclass(slots=True, kw_only=True)
 class Machine:
-    """A program that authenticates itself to others. `scopes` are those it may talk to, with the time of each."""
+    """A program that authenticates to others. `scopes` maps machines it may call to the time of the permission."""
 
     id: str
     name: str
@@ -157,7 +157,7 @@ class Machine:
 
 @dataclass(slots=True, kw_only=True)
 class IssuedKey:
-    """A key or token that was given out: an API key of a user or organization, or a token of a machine."""
+    """An issued key or token: an API key of a user or organization, or an M2M token."""
 
     id: str
     subject: str
@@ -175,7 +175,7 @@ class IssuedKey:
     updated_at: int
 
     def is_expired(self, now: int) -> bool:
-        """Return whether its time is over."""
+        """Return whether the key has expired."""
         return self.expires_at is not None and self.expires_at <= now
 
 
@@ -184,7 +184,7 @@ Metadata = dict[str, Any]
 
 @dataclass(slots=True, kw_only=True)
 class EmailAddress:
-    """An address of a user. Only a verified or reserved one keeps others from taking it."""
+    """An email address of a user. Only a verified or reserved one is exclusive."""
 
     id: str
     user_id: str
@@ -196,13 +196,13 @@ class EmailAddress:
 
     @property
     def is_claimed(self) -> bool:
-        """Return whether nobody else may have this address."""
+        """Return whether the address is exclusive to its user."""
         return self.status != "unverified"
 
 
 @dataclass(slots=True, kw_only=True)
 class PhoneNumber:
-    """A phone number of a user, in the form +15550100. Only a verified or reserved one keeps others from taking it."""
+    """A phone number of a user, in the form +15550100. Only a verified or reserved one is exclusive."""
 
     id: str
     user_id: str
@@ -215,7 +215,7 @@ class PhoneNumber:
 
     @property
     def is_claimed(self) -> bool:
-        """Return whether nobody else may have this number."""
+        """Return whether the number is exclusive to its user."""
         return self.status != "unverified"
 
 
@@ -264,20 +264,20 @@ class User:
 
     @property
     def identifier(self) -> str:
-        """Return what a person would call this user by."""
+        """Return the name by which people know the user: address, username or number."""
         primary = self.primary_email
         if primary is not None:
             return primary.email_address
         return self.username or next((phone.phone_number for phone in self.phone_numbers), "")
 
     def is_locked(self, now: int) -> bool:
-        """Return whether signing in is barred for a while."""
+        """Return whether signing in is locked."""
         return self.lockout_ends_at is not None and self.lockout_ends_at > now
 
 
 @dataclass(slots=True, kw_only=True)
 class Permission:
-    """Something that a role allows."""
+    """A permission of a role."""
 
     id: str
     key: str
@@ -322,7 +322,7 @@ class Organization:
 
 @dataclass(slots=True, kw_only=True)
 class Membership:
-    """One user in one organization. A second joining is another membership with another id."""
+    """A user's membership in an organization. Joining again creates another membership with another id."""
 
     id: str
     organization_id: str
@@ -361,7 +361,7 @@ class OrganizationInvitation:
 
     @property
     def expiry_key(self) -> tuple[int, int, str]:
-        """Return the place among the open invitations of the organization."""
+        """Return the sort key among the open invitations of the organization."""
         return (self.expires_at, 0, self.id)
 
 
@@ -407,7 +407,7 @@ class Session:
     updated_at: int
 
     def status(self, now: int) -> str:
-        """Return how the session ended, or active."""
+        """Return the reason why the session ended, or `active`."""
         if self.settled:
             return self.settled
         if self.expire_at <= now:
@@ -417,7 +417,7 @@ class Session:
 
 @dataclass(slots=True, kw_only=True)
 class Client:
-    """One browser. Its token is what the browser's cookie holds."""
+    """A browser. Its token is the value of the client cookie."""
 
     id: str
     token: str
@@ -433,7 +433,7 @@ class Client:
 
 @dataclass(slots=True, kw_only=True)
 class Verification:
-    """A code that was sent to an address or a number."""
+    """A code sent to an address or a number."""
 
     id: str
     identification_id: str
@@ -446,7 +446,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class DomainEvent:
-    """Something that Clerk tells the world: the type of the event and the thing as it is at that moment."""
+    """An event that Clerk publishes: its type and the record at that moment."""
 
     type: str
     record: Any

@@ -83,7 +83,7 @@ KINDS = tuple(sorted({name.partition(".")[0] for name in NAMES}))
 
 
 def require_known(omitted: Iterable[object]) -> None:
-    """Raise a ValueError that names what is neither a name, nor all of a kind (`user.*`), nor `*`."""
+    """Raise a ValueError with the entries that are neither a name, nor all of a kind (`user.*`), nor `*`."""
     known = {*NAMES, *(f"{kind}.*" for kind in KINDS), WILDCARD}
     unknown = [one for one in omitted if not isinstance(one, str) or one not in known]
     if unknown:
@@ -92,7 +92,7 @@ def require_known(omitted: Iterable[object]) -> None:
 
 @cache
 def select_omitted(omitted: tuple[str, ...]) -> dict[str, frozenset[str]]:
-    """Return what is left out of each kind."""
+    """Return the omitted names of each kind."""
     names = [name for name in NAMES if _is_omitted(name, omitted)]
     pairs = [name.split(".", 1) for name in names]
     return {kind: frozenset(field for owner, field in pairs if owner == kind) for kind in KINDS}

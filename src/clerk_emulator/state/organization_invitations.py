@@ -29,14 +29,14 @@ def get(instance: Instance, organization: Organization, invitation_id: str) -> O
 
 
 def create(instance: Instance, organization: Organization, draft: dict[str, Any]) -> OrganizationInvitation:
-    """Invite one address and publish the event."""
+    """Create an invitation and publish the event."""
     return create_all(instance, organization, [draft])[0]
 
 
 def create_all(
     instance: Instance, organization: Organization, drafts: list[dict[str, Any]]
 ) -> list[OrganizationInvitation]:
-    """Invite several addresses, all or none."""
+    """Create several invitations, all of them or none."""
     addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
     for position, (draft, address) in enumerate(zip(drafts, addresses, strict=True)):
         if address in addresses[:position]:
@@ -60,7 +60,7 @@ def create_all(
 def create_for_domain(
     instance: Instance, organization: Organization, draft: dict[str, Any], address: str
 ) -> OrganizationInvitation:
-    """Invite an address as a domain of the organization wants it: without a letter, and beside the quota."""
+    """Create an automatic invitation of a domain: without a mail, and not counted against the limit."""
     invitation = _build_invitation(instance, organization, draft, address)
     insert_record(instance, invitation)
     instance.publish("organizationInvitation.created", invitation)
@@ -79,7 +79,7 @@ def _send(instance: Instance, organization: Organization, invitation: Organizati
 def revoke(
     instance: Instance, organization: Organization, invitation: OrganizationInvitation, by: str | None = None
 ) -> OrganizationInvitation:
-    """Take a pending invitation back and publish the event."""
+    """Revoke a pending invitation and publish the event."""
     memberships.require_can_manage(instance, organization, by)
     if invitation.status(instance.now) != "pending":
         raise invitation_not_pending_error()
@@ -89,12 +89,12 @@ def revoke(
 
 
 def find_by_ticket(instance: Instance, ticket: str) -> OrganizationInvitation | None:
-    """Return the invitation that a link stands for."""
+    """Return the invitation of a ticket."""
     return instance.organization_invitations.find(instance.tickets.get(ticket))
 
 
 def accept(instance: Instance, invitation: OrganizationInvitation, names: dict[str, Any]) -> tuple[User, Membership]:
-    """Make the invitee a user where needed, then a member; tell of each, and of the acceptance last."""
+    """Create the user if needed, then the membership; publish an event for each, for the acceptance last."""
     if invitation.status(instance.now) != "pending":
         raise not_acceptable_error(invitation.status(instance.now))
     organization = organizations.get(instance, invitation.organization_id)
@@ -116,7 +116,7 @@ def accept(instance: Instance, invitation: OrganizationInvitation, names: dict[s
 
 
 def not_acceptable_error(status: str) -> ApiError:
-    """400: it is not pending any more."""
+    """400: the invitation is no longer pending."""
     code = {
         "accepted": "organization_invitation_already_accepted",
         "revoked": "organization_invitation_revoked_code",
@@ -125,7 +125,7 @@ def not_acceptable_error(status: str) -> ApiError:
 
 
 def insert_record(instance: Instance, invitation: OrganizationInvitation) -> None:
-    """Enter an invitation into the table and its indexes."""
+    """Add an invitation to the table and its indexes."""
     key = instance.organization_invitations.add(invitation)
     instance.invitations_of_organization.add(invitation.organization_id, key)
     instance.tickets[invitation.ticket] = invitation.id
@@ -148,7 +148,7 @@ def _require_invitable(instance: Instance, organization: Organization, draft: di
 
 
 def close(instance: Instance, invitation: OrganizationInvitation, reason: str) -> None:
-    """End an open invitation, without publishing an event."""
+    """Close an open invitation without publishing an event."""
     invitation.settled = reason
     if invitation.domain_id is not None:
         return

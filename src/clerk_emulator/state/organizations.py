@@ -34,7 +34,7 @@ def get(instance: Instance, id_or_slug: str) -> Organization:
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> Organization:
-    """Create an organization, and its creator an administrator, and tell of both."""
+    """Create an organization with its creator as administrator, and publish both events."""
     if not instance.settings.organizations_enabled:
         message = "Organizations are switched off."
         raise ApiError(403, ErrorDetail("organization_not_enabled_in_instance", "not enabled", message))
@@ -55,7 +55,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> Organization:
 
 
 def update(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
-    """Change fields of an organization and publish the event."""
+    """Update an organization and publish the event."""
     if changes.get("name") is not None:
         _require_name(changes["name"])
     slug = changes.get("slug")
@@ -86,14 +86,14 @@ def merge_metadata(instance: Instance, organization: Organization, changes: dict
 
 
 def replace_metadata(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
-    """Replace the metadata fields that are given and publish the event."""
+    """Replace the given metadata fields and publish the event."""
     metadata.replace_in(organization, changes)
     instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
 def delete(instance: Instance, organization: Organization) -> Organization:
-    """Delete an organization with its memberships and invitations; what is told of those is a setting."""
+    """Delete an organization with its memberships and invitations; a setting decides whether those have events."""
     should_publish_events = instance.settings.cascade_events
     for membership in memberships.list_by_organization(instance, organization.id):
         memberships.remove_record(instance, membership)
@@ -125,14 +125,14 @@ def delete(instance: Instance, organization: Organization) -> Organization:
 
 
 def set_image(instance: Instance, organization: Organization, image_url: str) -> Organization:
-    """Give an organization another logo, or none, and publish the event."""
+    """Set or delete the logo of an organization and publish the event."""
     organization.image_url = image_url
     instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
 def insert_record(instance: Instance, organization: Organization) -> None:
-    """Enter an organization into the table and its index."""
+    """Add an organization to the table and its index."""
     instance.organizations.add(organization)
     instance.slugs[organization.slug] = organization.id
 

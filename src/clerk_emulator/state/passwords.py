@@ -27,18 +27,18 @@ BREACHED_PASSWORDS = frozenset(COMMON_PASSWORDS.split())
 
 
 def hash_password(password: str) -> str:
-    """Return what is kept of a password."""
+    """Return the stored form of a password."""
     salt = secrets.token_hex(8)
     return f"pbkdf2${salt}${_hash(password, salt)}"
 
 
 def import_digest(digest: str, hasher: str) -> str:
-    """Return what is kept of a digest that comes from elsewhere."""
+    """Return the stored form of an imported digest."""
     return f"{hasher}${digest}"
 
 
 def verify_password(stored: str, password: str) -> bool:
-    """Return whether this is the password; digests from elsewhere can't be checked."""
+    """Return whether the password is right; imported digests can't be checked."""
     kind, _, rest = stored.partition("$")
     if kind != "pbkdf2":
         raise NotEmulatedError(f"checking a password against an imported {kind} digest")
@@ -47,9 +47,9 @@ def verify_password(stored: str, password: str) -> bool:
 
 
 def require_strength(password: str, identifiers: Iterable[str] = ()) -> None:
-    """Reject what Clerk would: too short, too long, in a list of hacked passwords, or one of the person's identifiers.
+    """Reject a password that Clerk would: too short, too long, breached, or equal to an identifier of the user.
 
-    Clerk asks an online list of hundreds of millions; here only the most common ones are known.
+    Clerk asks an online list of hundreds of millions; this list has only the most common ones.
     """
     if len(password) < MIN_LENGTH:
         message = f"must have {MIN_LENGTH} characters or more"

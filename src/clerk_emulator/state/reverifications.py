@@ -10,7 +10,7 @@ LEVELS = ("first_factor", "second_factor", "multi_factor")
 
 
 def start(instance: Instance, session: Session, level: str) -> Reverification:
-    """Begin. Whoever has no second factor proves the first."""
+    """Start a reverification. A user without a second factor verifies the first."""
     if level not in LEVELS:
         raise invalid_value_error("level")
     now, user = instance.now, users.get(instance, session.user_id)
@@ -27,7 +27,7 @@ def start(instance: Instance, session: Session, level: str) -> Reverification:
 
 
 def get(instance: Instance, session: Session) -> Reverification:
-    """Return what was begun in a session, or raise an ApiError."""
+    """Return the current reverification of a session, or raise an ApiError."""
     found = instance.reverifications.find(session.reverification_id)
     if found is None:
         message = "It has to be begun first."
@@ -44,14 +44,14 @@ def prepare_first(instance: Instance, session: Session, email_id: str | None) ->
 
 
 def attempt_password(instance: Instance, session: Session, password: str) -> Reverification:
-    """Prove the first factor by the password."""
+    """Verify the first factor by the password."""
     attempt = _require_status(instance, session, "needs_first_factor")
     factors.require_password(instance, _get_user(instance, session), password)
     return _record_first_factor(instance, session, attempt, "password")
 
 
 def attempt_code(instance: Instance, session: Session, code: str) -> Reverification:
-    """Prove the first factor by the code that was sent."""
+    """Verify the first factor by the code."""
     attempt = _require_status(instance, session, "needs_first_factor")
     factors.require_code(instance, _get_user(instance, session), attempt.first_verification_id, "email_code", code)
     return _record_first_factor(instance, session, attempt, "email_code")
@@ -65,7 +65,7 @@ def prepare_second(instance: Instance, session: Session, phone_id: str | None) -
 
 
 def attempt_second(instance: Instance, session: Session, code: str) -> Reverification:
-    """Prove the second factor by the code that was sent."""
+    """Verify the second factor by the code."""
     attempt = _require_status(instance, session, "needs_second_factor")
     factors.require_code(instance, _get_user(instance, session), attempt.second_verification_id, "phone_code", code)
     attempt.second_proof = "phone_code"

@@ -1,4 +1,4 @@
-"""Role sets: which roles an organization's members may have."""
+"""Role sets: the roles available to an organization's members."""
 
 import re
 from typing import Any
@@ -22,7 +22,7 @@ DEFAULT_FIELDS = ("default_role", "creator_role")  # of a set, and of the settin
 
 
 def create_initial(instance: Instance) -> None:
-    """Give a new instance the role set that its organizations use."""
+    """Create the initial role set of a new instance."""
     now = instance.now
     initial = RoleSet(
         id=instance.ids.new("rset"),
@@ -37,7 +37,7 @@ def create_initial(instance: Instance) -> None:
 
 
 def get_initial(instance: Instance) -> RoleSet | None:
-    """Return the role set that new organizations use."""
+    """Return the role set of new organizations."""
     return next((row for row in instance.role_sets if row.type == "initial"), None)
 
 
@@ -80,7 +80,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> RoleSet:
 
 
 def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleSet:
-    """Change a role set."""
+    """Update a role set."""
     key = changes.get("key")
     if key and key != found.key:
         _require_free(instance, key)
@@ -101,7 +101,7 @@ def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleS
 
 
 def add_roles(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleSet:
-    """Let organizations use more roles."""
+    """Add roles to a role set."""
     keys = _validate_keys(instance, list(dict.fromkeys([*found.roles, *changes["role_keys"]])))
     found.roles = keys
     _apply_defaults(found, changes)
@@ -111,7 +111,7 @@ def add_roles(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> Ro
 
 
 def replace_role(instance: Instance, found: RoleSet, old: str, new: str) -> RoleSet:
-    """Put one role in the place of another; members get it too."""
+    """Replace a role by another one, also for its members."""
     if old not in found.roles:
         raise role_not_found_error(old)
     _validate_keys(instance, [new])
@@ -126,7 +126,7 @@ def replace_role(instance: Instance, found: RoleSet, old: str, new: str) -> Role
 
 
 def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[str, str]) -> RoleSet:
-    """Put another set in the place of this one, which is gone then."""
+    """Replace a role set by another one and delete it."""
     if target is found:
         raise invalid_value_error("dest_role_set_key", "must be another set of roles")
     used = {row.role for row in instance.memberships if _is_used_by(instance, row.organization_id, found)}
@@ -154,20 +154,20 @@ def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[
 
 
 def add_to_initial(instance: Instance, key: str) -> None:
-    """Let the organizations of the initial set use a role."""
+    """Add a role to the initial role set."""
     found = get_initial(instance)
     if found is not None and key not in found.roles:
         found.roles.append(key)
 
 
 def remove_from_all(instance: Instance, key: str) -> None:
-    """Take a role out of all sets."""
+    """Remove a role from all role sets."""
     for row in instance.role_sets:
         row.roles = [one for one in row.roles if one != key]
 
 
 def rename_role(instance: Instance, old: str, new: str) -> None:
-    """Call a role otherwise in all sets."""
+    """Rename a role in all role sets."""
     for row in instance.role_sets:
         row.roles = [new if one == old else one for one in row.roles]
         for name in DEFAULT_FIELDS:
@@ -176,7 +176,7 @@ def rename_role(instance: Instance, old: str, new: str) -> None:
 
 
 def is_creator_role(instance: Instance, key: str) -> bool:
-    """Return whether creators get this role in some set."""
+    """Return whether the role is the creator role of a role set."""
     return any(row.creator_role == key for row in instance.role_sets)
 
 
@@ -190,7 +190,7 @@ def _set_initial(instance: Instance, chosen: RoleSet) -> None:
 
 
 def _copy_defaults_to_settings(instance: Instance) -> None:
-    """Let the settings say of new members and creators what the initial set says, as far as it has these roles."""
+    """Copy the initial set's creator and default role to the settings, if it has these roles."""
     found = get_initial(instance)
     for name in DEFAULT_FIELDS:
         if found is not None and getattr(found, name) in found.roles:

@@ -39,7 +39,7 @@ MAX_ROLES = 10
 
 
 def create_defaults(instance: Instance) -> None:
-    """Give a new instance the permissions, roles and the role set that come with it."""
+    """Create the default permissions, roles and role set of a new instance."""
     for key, name in SYSTEM_PERMISSIONS.items():
         _add_permission(instance, key, name, "system")
     seed_role(instance, "org:admin", "Admin", list(SYSTEM_PERMISSIONS), is_creator_eligible=True)
@@ -50,9 +50,9 @@ def create_defaults(instance: Instance) -> None:
 def seed_role(
     instance: Instance, key: str, name: str, permissions: list[str], *, is_creator_eligible: bool = False
 ) -> Role:
-    """Add a role by a seed; permissions that are new are made, and organizations may use it at once.
+    """Create a role of a seed and its new permissions; organizations may use it immediately.
 
-    Any key will do: instances from before December 2023 have `admin` and `basic_member`.
+    Any key is accepted: instances from before December 2023 have `admin` and `basic_member`.
     """
     if key in instance.roles:
         raise identifier_exists_error("key")
@@ -68,7 +68,7 @@ def seed_role(
 def replace_by_seed(
     instance: Instance, old: str, key: str, *, name: str | None = None, permissions: list[str] | None = None
 ) -> Role:
-    """Put a role by a seed in the place of another, which is gone then: members, invitations and defaults follow."""
+    """Replace a role by one of a seed: members, invitations and defaults follow."""
     role = get(instance, old)
     if not key or (key != old and key in instance.roles):
         raise identifier_exists_error("key") if key else invalid_value_error("key", "is empty")
@@ -83,10 +83,10 @@ def replace_by_seed(
 
 
 def set_default_roles(instance: Instance, data: dict[str, str]) -> None:
-    """Say which roles creators, new members and members by domain get; ValueError: there is no such role.
+    """Set the roles of creators, new members and members by domain. ValueError: no such role.
 
-    `wish` may have `creator_role`, `default_role` and `domains_default_role`, keys of roles. The initial set of roles,
-    where clients of the Backend API read the first two, says the same.
+    `data` may have `creator_role`, `default_role` and `domains_default_role`, keys of roles. The initial role set,
+    where clients of the Backend API read the first two, is updated as well.
     """
     for name, key in data.items():
         if key not in instance.roles:
@@ -100,7 +100,7 @@ def set_default_roles(instance: Instance, data: dict[str, str]) -> None:
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> Role:
-    """Add a role and publish the event."""
+    """Create a role and publish the event."""
     key = draft["key"]
     _require_role_key(instance, key)
     if len(instance.roles) >= MAX_ROLES:
@@ -117,7 +117,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> Role:
 
 
 def update(instance: Instance, role: Role, changes: dict[str, Any]) -> Role:
-    """Change a role and tell of it; who has it keeps it, under its new key."""
+    """Update a role and publish the event; its members keep it, also under a new key."""
     key = changes.get("key")
     if key and key != role.key:
         _require_role_key(instance, key)
@@ -134,7 +134,7 @@ def update(instance: Instance, role: Role, changes: dict[str, Any]) -> Role:
 
 
 def delete(instance: Instance, role: Role) -> Role:
-    """Delete a role that nobody has, nobody is offered, and nothing falls back to."""
+    """Delete a role that has no members or invitations and is no default."""
     if role.key == instance.settings.creator_role or role_sets.is_creator_role(instance, role.key):
         raise _in_use_error("organization_role_default_creator_role", "Creators of organizations get this role.")
     if role.key in (instance.settings.default_role, instance.settings.domains_default_role):
@@ -151,7 +151,7 @@ def delete(instance: Instance, role: Role) -> Role:
 
 
 def assign_permission(instance: Instance, role: Role, permission: Permission) -> Role:
-    """Let a role do one thing more."""
+    """Add a permission to a role."""
     if permission.key in role.permissions:
         message = "The role has this permission."
         raise ApiError(409, ErrorDetail("organization_role_permission_association_exists", "has it", message))
@@ -162,7 +162,7 @@ def assign_permission(instance: Instance, role: Role, permission: Permission) ->
 
 
 def remove_permission(instance: Instance, role: Role, permission: Permission) -> Role:
-    """Let a role do one thing less."""
+    """Remove a permission from a role."""
     if permission.key not in role.permissions:
         message = "The role does not have this permission."
         raise ApiError(404, ErrorDetail("organization_role_permission_association_not_found", "has it not", message))
@@ -176,7 +176,7 @@ def remove_permission(instance: Instance, role: Role, permission: Permission) ->
 
 
 def create_permission(instance: Instance, draft: dict[str, Any]) -> Permission:
-    """Add a permission and publish the event."""
+    """Create a permission and publish the event."""
     _require_permission_key(instance, draft["key"])
     permission = _add_permission(instance, draft["key"], draft["name"], "custom")
     permission.description = draft.get("description") or ""
@@ -203,7 +203,7 @@ def update_permission(instance: Instance, permission: Permission, changes: dict[
 
 
 def delete_permission(instance: Instance, permission: Permission) -> Permission:
-    """Delete a permission; roles lose it."""
+    """Delete a permission and remove it from roles."""
     _require_custom(permission)
     for role in instance.roles.values():
         if permission.key in role.permissions:
@@ -223,7 +223,7 @@ def get(instance: Instance, key: str) -> Role:
 
 
 def get_in_role_set(instance: Instance, role_set: str | None, key: str) -> Role:
-    """Return a role that the members of an organization with this role set may have, or raise an ApiError."""
+    """Return a role of this role set, or raise an ApiError."""
     role = get(instance, key)
     if key not in role_sets.get_by_organization(instance, role_set).roles:
         raise role_not_found_error(key)

@@ -1,4 +1,4 @@
-"""Sessions and clients: sign in, sign out and all ways a session ends."""
+"""Sessions and clients: start, end, activate and expire."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def get(instance: Instance, session_id: str) -> Session:
 
 
 def create_client(instance: Instance) -> Client:
-    """Create a browser known."""
+    """Create a client."""
     now = instance.now
     client = Client(id=instance.ids.new("client"), token=instance.ids.secret("dvb_"), created_at=now, updated_at=now)
     insert_client(instance, client)
@@ -29,30 +29,30 @@ def create_client(instance: Instance) -> Client:
 
 
 def insert_client(instance: Instance, client: Client) -> None:
-    """Enter a browser into its indexes."""
+    """Add a client to its indexes."""
     instance.clients[client.id] = client
     instance.client_tokens[client.token] = client.id
 
 
 def find_client(instance: Instance, token: str | None) -> Client | None:
-    """Return the browser whose cookie holds this token."""
+    """Return the client with this token."""
     return instance.clients.get(instance.client_tokens.get(token or "", ""))
 
 
 def active_session(instance: Instance, client: Client | None) -> Session | None:
-    """Return the session that is active in a browser, as long as it is."""
+    """Return the active session of a client, or None."""
     session = instance.sessions.find(client.active_session_id) if client else None
     return session if session is not None and session.status(instance.now) == "active" else None
 
 
 def active_sessions(instance: Instance, client: Client) -> list[Session]:
-    """Return all sessions that are active in a browser; more than one only where several may be signed in."""
+    """Return all active sessions of a client; more than one only with `multi_session`."""
     found = map(instance.sessions.find, client.session_ids)
     return [one for one in found if one is not None and one.status(instance.now) == "active"]
 
 
 def require_can_add_session(instance: Instance, client: Client, user: User | None = None) -> None:
-    """Reject a second person in a browser that takes one, and one who is signed in there already."""
+    """Reject a second user in a single-session client, and one who is already signed in there."""
     active = active_sessions(instance, client)
     if active and not instance.settings.multi_session:
         message = "Somebody is signed in in this browser, and only one may be at a time."
@@ -99,7 +99,7 @@ def start(
     organization_id: str | None = None,
     actor: dict[str, Any] | None = None,
 ) -> Session:
-    """Sign a user in and tell of it. The newest membership's organization is active unless one is named."""
+    """Start a session and publish the event. The newest membership's organization is active unless one is given."""
     require_can_sign_in(instance, user)
     if organization_id is not None and memberships.find(instance, organization_id, user.id) is None:
         raise not_a_member_error()
@@ -138,7 +138,7 @@ def start(
 
 
 def end(instance: Instance, session: Session, reason: str, *, should_publish: bool = True) -> Session:
-    """End an active session and tell of it; one that is over stays as it is."""
+    """End an active session and publish the event; an ended one stays as it is."""
     if session.status(instance.now) != "active":
         return session
     session.settled = reason
@@ -159,7 +159,7 @@ def end_all(instance: Instance, user: User, reason: str, *, should_publish: bool
 
 
 def activate(instance: Instance, session: Session) -> None:
-    """Create a session the active one of its browser; nobody is told."""
+    """Make a session the active one of its client, without an event."""
     client = instance.clients.get(session.client_id)
     if client is not None and client.active_session_id != session.id:
         client.active_session_id = session.id
@@ -169,13 +169,13 @@ def activate(instance: Instance, session: Session) -> None:
 
 
 def delete_client(instance: Instance, client: Client) -> None:
-    """Delete a browser in which nobody is signed in."""
+    """Delete a client without sessions."""
     instance.client_tokens.pop(client.token, None)
     instance.clients.pop(client.id, None)
 
 
 def record_activity(instance: Instance, session: Session) -> None:
-    """Note that a session is in use; nobody is told."""
+    """Record the use of a session, without an event."""
     session.last_active_at = instance.now
     user = instance.users.find(session.user_id)
     if user is not None:
@@ -183,13 +183,13 @@ def record_activity(instance: Instance, session: Session) -> None:
 
 
 def get_refresh_token(instance: Instance, session: Session) -> str:
-    """Return what an application's server may show to get a new token for a session; made when first asked for."""
+    """Return the token by which an application's server refreshes a session; created when first requested."""
     session.refresh_token = session.refresh_token or instance.ids.secret("rt_")
     return session.refresh_token
 
 
 def insert_record(instance: Instance, session: Session) -> None:
-    """Enter a session into the table and its index."""
+    """Add a session to the table and its index."""
     instance.user_sessions.add(session.user_id, instance.sessions.add(session))
 
 

@@ -25,7 +25,7 @@ NAME_FIELDS = ("first_name", "last_name", "locale")
 
 
 def start(instance: Instance, client: Client, draft: dict[str, Any]) -> SignUp:
-    """Begin an attempt in a browser with what is known so far; it takes the place of an older one."""
+    """Start an attempt in a client with the given fields; it replaces an older one."""
     sessions.require_can_add_session(instance, client)
     now = instance.now
     attempt = SignUp(
@@ -41,7 +41,7 @@ def start(instance: Instance, client: Client, draft: dict[str, Any]) -> SignUp:
 
 
 def get(instance: Instance, client: Client | None, sign_up_id: str) -> SignUp:
-    """Return the attempt of a browser, or raise an ApiError for one that is over or of another browser."""
+    """Return an open attempt of the client, or raise an ApiError."""
     found = instance.sign_ups.find(sign_up_id)
     if found is None or client is None or found.client_id != client.id or found.abandon_at <= instance.now:
         raise not_found_error("sign-up", sign_up_id)
@@ -49,7 +49,7 @@ def get(instance: Instance, client: Client | None, sign_up_id: str) -> SignUp:
 
 
 def update(instance: Instance, attempt: SignUp, draft: dict[str, Any]) -> None:
-    """Add what is missing, or change what was said."""
+    """Add or change fields."""
     _require_not_complete(instance, attempt)
     _apply_fields(instance, attempt, draft)
     instance.touch(attempt)
@@ -71,7 +71,7 @@ def prepare_verification(instance: Instance, attempt: SignUp, strategy: str) -> 
 
 
 def attempt_code(instance: Instance, attempt: SignUp, strategy: str, code: str) -> None:
-    """Prove the address by the code that was sent."""
+    """Verify the address by the code."""
     _require_not_complete(instance, attempt)
     verifications.require_code(instance, attempt.verification_id, strategy, code)
     attempt.email_proof = strategy
@@ -80,7 +80,7 @@ def attempt_code(instance: Instance, attempt: SignUp, strategy: str, code: str) 
 
 
 def _apply_fields(instance: Instance, attempt: SignUp, draft: dict[str, Any]) -> None:
-    """Take what was said; all or nothing."""
+    """Apply the given fields; all of them or none."""
     ticket = draft.get("ticket")
     address = _ticket_address(instance, ticket) if ticket else None
     if address is None and draft.get("email_address"):
@@ -132,7 +132,7 @@ def _require_not_complete(instance: Instance, attempt: SignUp) -> None:
 
 
 def _finish(instance: Instance, attempt: SignUp) -> None:
-    """Make the user and sign in, if nothing is missing any more."""
+    """Create the user and start the session if no field is missing."""
     if attempt.missing(instance.settings.sign_up_requires) or attempt.unverified_fields:
         return
     user = _create_user(instance, attempt)

@@ -9,7 +9,7 @@ Ticket = SignInToken | OrganizationInvitation | Invitation
 
 
 def get(instance: Instance, ticket: str) -> Ticket:
-    """Return what a ticket stands for, or raise an ApiError."""
+    """Return the invitation or token of a ticket, or raise an ApiError."""
     found = (
         sign_in_tokens.find_by_ticket(instance, ticket)
         or organization_invitations.find_by_ticket(instance, ticket)
@@ -21,7 +21,7 @@ def get(instance: Instance, ticket: str) -> Ticket:
 
 
 def require_pending(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
-    """Reject an invitation that was accepted, was revoked, or has run out."""
+    """Reject an accepted, revoked or expired invitation."""
     status = found.status(instance.now)
     if status == "pending":
         return
@@ -31,7 +31,7 @@ def require_pending(instance: Instance, found: OrganizationInvitation | Invitati
 
 
 def require_existing_account(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
-    """Reject to sign in by an invitation of one who has no account."""
+    """Reject a sign-in by an invitation of a person without an account."""
     if required_flow(instance, found) == "sign_up":
         code = "organization_invitation_identification_not_exist"
         is_joining = isinstance(found, OrganizationInvitation)
@@ -40,7 +40,7 @@ def require_existing_account(instance: Instance, found: OrganizationInvitation |
 
 
 def require_no_account(instance: Instance, found: OrganizationInvitation | Invitation) -> None:
-    """Reject to sign up by an invitation of one who has an account."""
+    """Reject a sign-up by an invitation of a person with an account."""
     if required_flow(instance, found) == "sign_in":
         code = "organization_invitation_identification_already_exists"
         is_joining = isinstance(found, OrganizationInvitation)
@@ -49,5 +49,5 @@ def require_no_account(instance: Instance, found: OrganizationInvitation | Invit
 
 
 def required_flow(instance: Instance, found: OrganizationInvitation | Invitation) -> str:
-    """Return what the invitee has to do: sign in, or sign up."""
+    """Return the flow of the invitee: sign in, or sign up."""
     return "sign_up" if emails.find_owner(instance, found.email_address) is None else "sign_in"

@@ -10,7 +10,7 @@ ALLOWED_PATTERN = re.compile(r"[A-Za-z0-9_-]*\Z")
 
 
 def validate_username(username: str) -> None:
-    """Reject a username that is too short or too long, has other characters, or is a number."""
+    """Reject a username that is too short or too long, has invalid characters, or is a number."""
     if not MIN_LENGTH <= len(username) <= MAX_LENGTH:
         raise _username_error("invalid_length", f"must have {MIN_LENGTH} to {MAX_LENGTH} characters")
     if not ALLOWED_PATTERN.match(username):

@@ -50,9 +50,9 @@ def create(
     strategy: str = "admin",
     directory: tuple[str | None, str | None] = (None, None),
 ) -> User:
-    """Create a user from checked fields and tell of it; nothing is left behind where it fails.
+    """Create a user from validated fields and publish the event; a failure leaves nothing behind.
 
-    `directory`: the id of the directory that makes the user, and what it calls them.
+    `directory`: the id of the directory that creates the user, and the directory's id of the user.
     """
     addresses = [emails.parse_address(address) for address in draft.get("email_address") or []]
     numbers = [phones.parse_number(number) for number in draft.get("phone_number") or []]
@@ -77,7 +77,7 @@ def create(
 
 
 def update(instance: Instance, user: User, changes: dict[str, Any]) -> User:
-    """Change fields of a user and publish the event."""
+    """Update a user and publish the event."""
     _require_free_names(instance, changes, exclude=user)
     changed = (name for name in changes if changes[name] != getattr(user, name, None))
     directory_managed.require_unmanaged_attributes(instance, user, changed)
@@ -117,14 +117,14 @@ def merge_metadata(instance: Instance, user: User, changes: dict[str, Any]) -> U
 
 
 def replace_metadata(instance: Instance, user: User, changes: dict[str, Any]) -> User:
-    """Replace the metadata fields that are given and publish the event."""
+    """Replace the given metadata fields and publish the event."""
     metadata.replace_in(user, changes)
     instance.touch_and_publish("user.updated", user)
     return user
 
 
 def set_banned(instance: Instance, user: User, is_banned: bool) -> User:
-    """Ban a user, which ends all sessions, or lift the ban."""
+    """Ban a user, which ends all sessions, or unban."""
     user.banned = is_banned
     if is_banned:
         sessions.end_all(instance, user, "revoked")
@@ -133,7 +133,7 @@ def set_banned(instance: Instance, user: User, is_banned: bool) -> User:
 
 
 def set_locked(instance: Instance, user: User, is_locked: bool) -> User:
-    """Bar a user from signing in for a while, or lift that."""
+    """Lock a user out for a while, or unlock."""
     user.lockout_ends_at = instance.now + instance.settings.lockout_seconds * 1000 if is_locked else None
     user.failed_attempts = 0
     instance.touch_and_publish("user.updated", user)
@@ -141,7 +141,7 @@ def set_locked(instance: Instance, user: User, is_locked: bool) -> User:
 
 
 def delete(instance: Instance, user: User) -> User:
-    """Delete a user with all memberships and sessions; what is told of those is a setting."""
+    """Delete a user with all memberships and sessions; a setting decides whether those have events."""
     directory_managed.require_deletable(instance, user)
     should_publish_events = instance.settings.cascade_events
     sessions.end_all(instance, user, "removed", should_publish=should_publish_events)
@@ -162,7 +162,7 @@ def delete(instance: Instance, user: User) -> User:
 
 
 def remove_password(instance: Instance, user: User, *, sign_out: bool) -> User:
-    """Take the password away; without one nothing happens."""
+    """Remove the password if there is one."""
     if user.password is not None:
         user.password = None
         if sign_out:
@@ -172,7 +172,7 @@ def remove_password(instance: Instance, user: User, *, sign_out: bool) -> User:
 
 
 def require_password(user: User, password: str) -> None:
-    """Reject unless it is the user's password."""
+    """Reject a wrong password of the user."""
     if user.password is None:
         raise ApiError(400, ErrorDetail("no_password_set", "no password", "This user has no password."))
     if not passwords.verify_password(user.password, password):
@@ -180,7 +180,7 @@ def require_password(user: User, password: str) -> None:
 
 
 def insert_record(instance: Instance, user: User) -> None:
-    """Enter a user as it was kept in a file."""
+    """Insert a stored user."""
     instance.users.add(user)
     _index(instance, user)
     for email in user.email_addresses:
@@ -190,7 +190,7 @@ def insert_record(instance: Instance, user: User) -> None:
 
 
 def set_password_compromised(instance: Instance, user: User, is_compromised: bool, *, sign_out: bool = False) -> User:
-    """Say that somebody else may know the password, or take that back."""
+    """Mark the password as compromised or not."""
     if user.password is None:
         raise ApiError(400, ErrorDetail("no_password_set", "no password", "This user has no password."))
     user.is_password_compromised = is_compromised
@@ -201,7 +201,7 @@ def set_password_compromised(instance: Instance, user: User, is_compromised: boo
 
 
 def set_image(instance: Instance, user: User, image_url: str) -> User:
-    """Give a user another image, or none, and publish the event."""
+    """Set or delete the image of a user and publish the event."""
     user.image_url = image_url
     instance.touch_and_publish("user.updated", user)
     return user

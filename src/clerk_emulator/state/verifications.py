@@ -9,7 +9,7 @@ MAX_ATTEMPTS = 3
 
 
 def create(instance: Instance, identification_id: str, code: str, strategy: str) -> Verification:
-    """Begin a proof."""
+    """Create a verification."""
     verification = Verification(
         id=instance.ids.new("ver"),
         identification_id=identification_id,
@@ -22,7 +22,7 @@ def create(instance: Instance, identification_id: str, code: str, strategy: str)
 
 
 def get(instance: Instance, identification_id: str, verification_id: str) -> Verification:
-    """Return an open proof, or raise an ApiError."""
+    """Return an open verification, or raise an ApiError."""
     found = instance.verifications.get(verification_id)
     if found is None or found.identification_id != identification_id:
         raise not_found_error("verification", verification_id)
@@ -32,7 +32,7 @@ def get(instance: Instance, identification_id: str, verification_id: str) -> Ver
 
 
 def check_code(instance: Instance, verification: Verification, code: str) -> bool:
-    """Count an attempt and say whether the code is right and in time."""
+    """Count an attempt and return whether the code is right and not expired."""
     verification.attempts += 1
     if verification.expire_at <= instance.now:
         verification.status = "expired"
@@ -44,7 +44,7 @@ def check_code(instance: Instance, verification: Verification, code: str) -> boo
 
 
 def get_latest(instance: Instance, identification_id: str) -> Verification:
-    """Return the proof that was begun last for an address or a number, or raise an ApiError."""
+    """Return the latest verification of an address or a number, or raise an ApiError."""
     found = [row for row in instance.verifications.values() if row.identification_id == identification_id]
     if not found:
         raise _missing_error()
@@ -52,7 +52,7 @@ def get_latest(instance: Instance, identification_id: str) -> Verification:
 
 
 def require_code(instance: Instance, verification_id: str | None, strategy: str, code: str) -> None:
-    """Try a code where a wrong one is a refusal: at signing in and signing up."""
+    """Check a code; a wrong one raises an ApiError, as at sign-in and sign-up."""
     found = instance.verifications.get(verification_id or "")
     if found is None:
         raise _missing_error()

@@ -17,7 +17,7 @@ def get(instance: Instance, entry_id: str) -> WaitlistEntry:
 
 
 def add(instance: Instance, drafts: list[dict[str, Any]]) -> list[WaitlistEntry]:
-    """Let addresses wait; one that waits already is answered as it is."""
+    """Add addresses to the waitlist; an existing entry is returned as it is."""
     addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
     return [
         _find(instance, address) or _add(instance, address, sends_email=draft.get("notify") is not False)
@@ -26,7 +26,7 @@ def add(instance: Instance, drafts: list[dict[str, Any]]) -> list[WaitlistEntry]
 
 
 def invite(instance: Instance, entry: WaitlistEntry, *, ignore_existing: bool) -> WaitlistEntry:
-    """Invite one who waits."""
+    """Invite an entry."""
     _require_pending(entry, "invited", "completed")
     draft = {"email_address": entry.email_address, "ignore_existing": ignore_existing}
     entry.invitation_id = invitations.create_all(instance, [draft])[0].id
@@ -36,7 +36,7 @@ def invite(instance: Instance, entry: WaitlistEntry, *, ignore_existing: bool) -
 
 
 def reject(instance: Instance, entry: WaitlistEntry) -> WaitlistEntry:
-    """Reject one who waits."""
+    """Reject an entry."""
     _require_pending(entry, "rejected", "completed")
     entry.status = "rejected"
     instance.touch_and_publish("waitlistEntry.updated", entry)
@@ -44,7 +44,7 @@ def reject(instance: Instance, entry: WaitlistEntry) -> WaitlistEntry:
 
 
 def remove(instance: Instance, entry: WaitlistEntry) -> None:
-    """Delete one who waits."""
+    """Delete an entry."""
     _require_pending(entry, "invited", "completed")
     instance.waitlist.remove(entry.id)
 

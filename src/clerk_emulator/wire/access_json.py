@@ -20,7 +20,7 @@ JsonObject = dict[str, Any]
 
 
 def access_list_entry(instance: Instance, found: AccessListEntry, object_: str) -> JsonObject:
-    """Return an entry of a list."""
+    """Return an entry of the allowlist or blocklist."""
     result = {
         "object": object_,
         "id": found.id,
@@ -34,12 +34,12 @@ def access_list_entry(instance: Instance, found: AccessListEntry, object_: str) 
 
 
 def redirect_url(found: RedirectUrl) -> JsonObject:
-    """Return an address."""
+    """Return a redirect URL."""
     return {"object": "redirect_url", "id": found.id, "url": found.url, **_timestamps(found)}
 
 
 def jwt_template(found: JwtTemplate) -> JsonObject:
-    """Return a template."""
+    """Return a JWT template."""
     return {
         "object": "jwt_template",
         "id": found.id,
@@ -67,12 +67,12 @@ def sign_in_token(found: SignInToken, site: str) -> JsonObject:
 
 
 def actor_token(found: SignInToken, site: str) -> JsonObject:
-    """Return a token by which somebody else acts in a user's name."""
+    """Return an actor token."""
     return {**sign_in_token(found, site), "object": "actor_token", "actor": found.actor}
 
 
 def waitlist_entry(instance: Instance, found: WaitlistEntry, site: str) -> JsonObject:
-    """Return one who waits, with the invitation."""
+    """Return a waitlist entry with its invitation."""
     result: JsonObject = {
         "object": "waitlist_entry",
         "id": found.id,
@@ -86,7 +86,7 @@ def waitlist_entry(instance: Instance, found: WaitlistEntry, site: str) -> JsonO
 
 
 def organization_domain(instance: Instance, found: OrganizationDomain) -> JsonObject:
-    """Return a domain of an organization."""
+    """Return an organization domain."""
     owner = instance.organizations.find(found.organization_id)
     proof = _domain_verification(found)
     result: JsonObject = {

@@ -13,7 +13,7 @@ OPTIONAL_FIELDS = ("password", "first_name", "last_name")
 
 
 def sign_in(instance: Instance, found: SignIn) -> JsonObject:
-    """Return an attempt to sign in."""
+    """Return a sign-in attempt."""
     user = instance.users.find(found.user_id)
     return {
         "object": "sign_in_attempt",
@@ -33,7 +33,7 @@ def sign_in(instance: Instance, found: SignIn) -> JsonObject:
 
 
 def sign_up(instance: Instance, found: SignUp) -> JsonObject:
-    """Return an attempt to sign up."""
+    """Return a sign-up attempt."""
     required = instance.settings.sign_up_requires
     return {
         "object": "sign_up_attempt",
@@ -68,7 +68,7 @@ def sign_up(instance: Instance, found: SignUp) -> JsonObject:
 
 
 def first_factors(user: User) -> list[JsonObject]:
-    """Return by what a user may prove the first factor."""
+    """Return the first factors of a user."""
     proved = factors.first_factor_emails(user)
     found: list[JsonObject] = [{"strategy": "password"}] if user.password is not None else []
     found += [_email_factor("email_code", email, user) for email in proved]
@@ -87,7 +87,7 @@ def _email_factor(strategy: str, email: EmailAddress, user: User) -> JsonObject:
 
 
 def second_factors(user: User) -> list[JsonObject]:
-    """Return by what a user has to prove the second factor."""
+    """Return the second factors of a user."""
     return [_phone_factor(phone, position == 0) for position, phone in enumerate(factors.second_factor_phones(user))]
 
 
@@ -101,7 +101,7 @@ def _phone_factor(phone: PhoneNumber, is_default: bool) -> JsonObject:
 
 
 def verification_state(instance: Instance, verification_id: str | None, strategy: str | None) -> JsonObject | None:
-    """Return how far a proof is, or None before it was begun."""
+    """Return the state of a verification, or None before it was started."""
     found = instance.verifications.get(verification_id or "")
     if strategy in ("password", "ticket"):
         return {
@@ -124,7 +124,7 @@ def verification_state(instance: Instance, verification_id: str | None, strategy
 
 
 def _email_verification(instance: Instance, found: SignUp) -> JsonObject | None:
-    """Return how the address is proved; null until a code was sent: a status would say that it was."""
+    """Return the verification of the address; null until a code was sent: a status would imply one."""
     proof = verification_state(instance, found.verification_id, found.email_proof)
     if proof is None:
         return None

@@ -15,7 +15,7 @@ JsonObject = dict[str, Any]
 
 
 def client(instance: Instance, found: Client, site: SiteConfig, origin: str | None = None) -> JsonObject:
-    """Return a browser. Only the session that is active here brings a token; `origin` is the asking page's."""
+    """Return a client. Only its active session includes a token; `origin` is the one of the requesting page."""
     active, shown = sessions.active_session(instance, found), sessions.active_sessions(instance, found)
     signing_in, signing_up = _open_attempts(instance, found)
     return {
@@ -45,7 +45,7 @@ def _open_attempts(instance: Instance, found: Client) -> tuple[SignIn | None, Si
 def session(
     instance: Instance, found: Session, site: SiteConfig, origin: str | None = None, *, with_token: bool = False
 ) -> JsonObject:
-    """Return a session with its user, and with a token where one is wanted; `origin` is the asking page's."""
+    """Return a session with its user, and with a token if `with_token`; `origin` is the one of the requesting page."""
     person = instance.users.find(found.user_id)
     status = found.status(instance.now)
     token = (

@@ -31,7 +31,7 @@ EXAMPLE_CALLER = ("192.0.2.1", "Mozilla/5.0 (Example)")
 
 
 def example_payload(type_: str) -> JsonObject:
-    """Return the whole body of the example of a type of event; KeyError: there is no such type."""
+    """Return the body of the example of an event type. KeyError: there is no such type."""
     instance, records = _example_instance()
     kind, _, outcome = type_.partition(".")
     record = records[kind]
@@ -45,7 +45,7 @@ def _example_id(prefix: str) -> str:
 
 
 def _example_instance() -> tuple[Instance, dict[str, Any]]:
-    """Return an instance with one of each thing, and these things by the first word of their events."""
+    """Return an instance with one record of each kind, and these records by the prefix of their events."""
     instance = Instance(clock=Clock(lambda: EXAMPLE_TIME), ids=IdGenerator(0))
     instance.id = INSTANCE_ID
     times: JsonObject = {"created_at": EXAMPLE_TIME, "updated_at": EXAMPLE_TIME}

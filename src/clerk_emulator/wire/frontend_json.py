@@ -27,7 +27,7 @@ HIDDEN_ORGANIZATION_FIELDS = ("private_metadata", "role_set_key", "created_by")
 
 
 def user(instance: Instance, found: User) -> JsonObject:
-    """Return a user, with all memberships."""
+    """Return a user with all memberships."""
     result = {name: value for name, value in user_json.user(instance, found).items() if name not in HIDDEN_USER_FIELDS}
     if result["create_organizations_limit"] is None:
         del result["create_organizations_limit"]
@@ -40,12 +40,12 @@ def user(instance: Instance, found: User) -> JsonObject:
 
 
 def email_address(found: EmailAddress, proof: Verification | None = None) -> JsonObject:
-    """Return an e-mail address, with the proof that was begun where there is one."""
+    """Return an email address, with the pending verification if there is one."""
     return _add_expiry(user_json.email_address(found), found, proof)
 
 
 def phone_number(found: PhoneNumber, proof: Verification | None = None) -> JsonObject:
-    """Return a phone number, with the proof that was begun where there is one."""
+    """Return a phone number, with the pending verification if there is one."""
     return _add_expiry(user_json.phone_number(found), found, proof)
 
 
@@ -56,7 +56,7 @@ def organization(instance: Instance, found: Organization) -> JsonObject:
 
 
 def membership(instance: Instance, found: Membership) -> JsonObject:
-    """Return a membership with its organization and what is public of its user."""
+    """Return a membership with its organization and the public data of its user."""
     result = organization_json.membership(instance, found)
     owner = instance.organizations.find(found.organization_id)
     assert owner is not None, "a membership has an organization"  # noqa: S101
@@ -65,20 +65,20 @@ def membership(instance: Instance, found: Membership) -> JsonObject:
 
 
 def invitation(instance: Instance, found: OrganizationInvitation) -> JsonObject:
-    """Return an invitation to an organization. Its link is only in the letter."""
+    """Return an organization invitation. Only the mail contains its link."""
     result = organization_json.organization_invitation(instance, found, "")
     return {name: value for name, value in result.items() if name not in HIDDEN_INVITATION_FIELDS} | {"url": None}
 
 
 def received_invitation(instance: Instance, found: OrganizationInvitation) -> JsonObject:
-    """Return an invitation as the invitee sees it."""
+    """Return an organization invitation as its invitee sees it."""
     owner = instance.organizations.find(found.organization_id)
     assert owner is not None, "an invitation has an organization"  # noqa: S101
     return {**invitation(instance, found), "public_organization_data": public_organization(instance, owner)}
 
 
 def suggestion(instance: Instance, found: OrganizationSuggestion) -> JsonObject:
-    """Return an organization that is suggested to a user."""
+    """Return a suggested organization."""
     owner = instance.organizations.find(found.organization_id)
     assert owner is not None, "a suggestion has an organization"  # noqa: S101
     return {
@@ -106,7 +106,7 @@ def membership_request(instance: Instance, found: OrganizationSuggestion) -> Jso
 
 
 def public_organization(instance: Instance, found: Organization) -> JsonObject:
-    """Return what those see of an organization who don't belong to it."""
+    """Return the data of an organization that non-members may see."""
     return {
         "id": found.id,
         "name": found.name,
@@ -117,14 +117,14 @@ def public_organization(instance: Instance, found: Organization) -> JsonObject:
 
 
 def role(instance: Instance, found: Role) -> JsonObject:
-    """Return a role; texts that are missing are empty."""
+    """Return a role; missing texts are empty."""
     result = organization_json.role(instance, found)
     permissions = [_fill_missing_texts(permission) for permission in result["permissions"]]
     return {**_fill_missing_texts(result), "permissions": permissions}
 
 
 def domain(instance: Instance, found: OrganizationDomain, pending: Verification | None = None) -> JsonObject:
-    """Return a domain of an organization, with the proof that was begun where there is one."""
+    """Return an organization domain, with the pending verification if there is one."""
     result = access_json.organization_domain(instance, found)
     if result["verification"] is not None or pending is None:
         return result

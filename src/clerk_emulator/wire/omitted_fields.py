@@ -17,7 +17,7 @@ OPAQUE_FIELDS = {
 
 
 def remove_omitted(settings: Settings, value: Any) -> Any:
-    """Return an answer of the Backend API or the body of a webhook without what is omitted."""
+    """Return a Backend API response or a webhook body without the omitted fields."""
     if not settings.omitted:
         return value
     gone = select_omitted(tuple(settings.omitted))
@@ -27,19 +27,19 @@ def remove_omitted(settings: Settings, value: Any) -> Any:
 
 
 def remove_omitted_headers(settings: Settings, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of an answer without what is omitted."""
+    """Return response headers without the omitted ones."""
     gone = select_omitted(tuple(settings.omitted))["header"]
     return {name: value for name, value in headers.items() if name.lower() not in gone}
 
 
 def remove_omitted_claims(settings: Settings, claims: JsonObject) -> JsonObject:
-    """Return the claims of a session token without what is omitted."""
+    """Return the claims of a session token without the omitted ones."""
     gone = select_omitted(tuple(settings.omitted))["session_token"]
     return {name: value for name, value in claims.items() if name not in gone}
 
 
 def _remove_fields(value: Any, path: str, gone: dict[str, frozenset[str]]) -> Any:
-    """Return a value without what is omitted; `place` is the name of the field that holds it."""
+    """Return a value without omitted fields; `path` is the name of the field that contains it."""
     if isinstance(value, list):
         return [_remove_fields(item, path, gone) for item in value]
     if not isinstance(value, dict):

@@ -13,7 +13,7 @@ ACCEPT_PATH = "/v1/tickets/accept"
 
 
 def organization(instance: Instance, found: Organization, *, counts: bool = True, missing: bool = False) -> JsonObject:
-    """Return an organization; the number of members costs nothing here, yet it is given only when asked for."""
+    """Return an organization; the number of members only on request, as in Clerk."""
     result: JsonObject = {
         "object": "organization",
         "id": found.id,
@@ -41,7 +41,7 @@ def organization(instance: Instance, found: Organization, *, counts: bool = True
 
 
 def membership(instance: Instance, found: Membership) -> JsonObject:
-    """Return a membership with its organization and what is public of its user."""
+    """Return a membership with its organization and the public data of its user."""
     owner = instance.organizations.find(found.organization_id)
     person = instance.users.find(found.user_id)
     assert owner is not None, "a membership has an organization"  # noqa: S101
@@ -63,7 +63,7 @@ def membership(instance: Instance, found: Membership) -> JsonObject:
 
 
 def organization_invitation(instance: Instance, found: OrganizationInvitation, site: str) -> JsonObject:
-    """Return an invitation to an organization; `url` is where it is accepted."""
+    """Return an organization invitation; `url` is where it is accepted."""
     role_ = instance.roles.get(found.role)
     return {
         "object": "organization_invitation",
@@ -85,7 +85,7 @@ def organization_invitation(instance: Instance, found: OrganizationInvitation, s
 
 
 def with_public_organization(instance: Instance, found: OrganizationInvitation, site: str) -> JsonObject:
-    """Return an invitation with what an invitee sees of the organization."""
+    """Return an invitation with the data of the organization that an invitee sees."""
     owner = instance.organizations.find(found.organization_id)
     result = organization_invitation(instance, found, site)
     if owner is not None:
@@ -146,5 +146,5 @@ def permission(found: Permission) -> JsonObject:
 
 
 def accept_url(site: str, ticket: str) -> str:
-    """Return the address of the page where an invitation is accepted."""
+    """Return the URL of the page that accepts an invitation."""
     return f"{site}{ACCEPT_PATH}?ticket={ticket}"

@@ -28,7 +28,7 @@ RESOURCE_PARAMETERS = {  # ten in ten seconds for the thing that these parameter
 
 
 class RateLimitError(ApiError):
-    """429: later."""
+    """429: too many requests."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(429, ErrorDetail("too_many_requests", "too many requests", f"Again in {seconds} seconds."))
@@ -36,13 +36,13 @@ class RateLimitError(ApiError):
 
 
 class RateLimiter:
-    """Counts calls. What is refused does not count."""
+    """Counts calls. Rejected calls don't count."""
 
     def __init__(self) -> None:
         self._calls: dict[tuple[str, ...], deque[int]] = {}
 
     def require_room(self, kind: str, now: int, operation: str, params: Mapping[str, str]) -> None:
-        """Count a call, or raise an ApiError for it."""
+        """Count a call, or raise a RateLimitError."""
         if kind not in INSTANCE_LIMITS or operation in UNLIMITED_OPERATIONS:
             return
         found = [
@@ -56,7 +56,7 @@ class RateLimiter:
             window.append(now)
 
     def clear(self) -> None:
-        """Delete the calls."""
+        """Delete the counts."""
         self._calls.clear()
 
     def _window(self, name: tuple[str, ...], now: int, window_length: int) -> deque[int]:

@@ -13,7 +13,7 @@ JsonObject = dict[str, Any]
 
 
 def reverification(instance: Instance, session: Session, found: Reverification, site: SiteConfig) -> JsonObject:
-    """Return an attempt to prove it once more, with its session."""
+    """Return a reverification attempt with its session."""
     user = instance.users.find(session.user_id)
     factors = auth_attempt_json.first_factors(user) if user and found.level != "second_factor" else []
     return {

@@ -13,7 +13,7 @@ LANGUAGE_TAG = re.compile(r"(?:[A-Za-z]{2,8}|[ixIX](?=-))(?:-[A-Za-z0-9]{1,8})*\
 
 
 class BodySchema:
-    """The fields of one kind of body. `read()` returns the checked values of those that were sent."""
+    """The fields of a request body. `read()` returns the validated values of those that were sent."""
 
     def __init__(
         self, fields: Mapping[str, Validator], *, required: tuple[str, ...] = (), strict: bool = True, status: int = 422
@@ -24,7 +24,7 @@ class BodySchema:
         self._strict = strict
 
     def read(self, body: Any) -> dict[str, Any]:
-        """Return the values, or raise an ApiError for with one problem for each wrong parameter."""
+        """Return the values, or raise an ApiError with one problem for each invalid parameter."""
         if body is None:
             body = {}
         if not isinstance(body, dict):
@@ -47,7 +47,7 @@ class BodySchema:
         return values
 
     def read_list(self, body: Any, maximum: int) -> list[dict[str, Any]]:
-        """Return the values of each object of a list of one and more."""
+        """Return the values of each object in a non-empty list."""
         if not isinstance(body, list):
             raise invalid_body_error()
         if not 1 <= len(body) <= maximum:
@@ -57,19 +57,19 @@ class BodySchema:
 
 
 def invalid_body_error() -> ApiError:
-    """400: the body is not of the form that the request takes."""
+    """400: the body does not have the form that the request accepts."""
     message = "The body of the request does not have the form this request takes."
     return ApiError(400, ErrorDetail("request_body_invalid", "invalid request body", message))
 
 
 def text(name: str, value: Any) -> str:
-    """Take a string."""
+    """Accept a string."""
     _require_type(name, value, str, "a string")
     return str(value)
 
 
 def short_text(maximum: int) -> Validator:
-    """Take a string of one character and more."""
+    """Accept a non-empty string."""
 
     def check(name: str, value: Any) -> str:
         found = text(name, value)
@@ -82,19 +82,19 @@ def short_text(maximum: int) -> Validator:
 
 
 def anything(name: str, value: Any) -> Any:
-    """Take anything."""
+    """Accept anything."""
     return value
 
 
 def seconds(name: str, value: Any) -> float:
-    """Take a number of seconds above nothing."""
+    """Accept a positive number of seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**10:
         raise _type_error(name, "a number of seconds above 0")
     return float(value)
 
 
 def literal(word: str) -> Validator:
-    """Take one word: what else Clerk would take there is not emulated."""
+    """Accept one value: others that Clerk accepts are not emulated."""
 
     def check(name: str, value: Any) -> Any:
         if value not in (None, word):
@@ -105,19 +105,19 @@ def literal(word: str) -> Validator:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Take true or false."""
+    """Accept a boolean."""
     _require_type(name, value, bool, "a boolean")
     return bool(value)
 
 
 def mapping(name: str, value: Any) -> dict[str, Any]:
-    """Take an object."""
+    """Accept an object."""
     _require_type(name, value, dict, "an object")
     return dict(value)
 
 
 def texts(name: str, value: Any) -> list[str]:
-    """Take a list of strings."""
+    """Accept a list of strings."""
     _require_type(name, value, list, "a list of strings")
     for item in value:
         _require_type(name, item, str, "a list of strings")
@@ -125,7 +125,7 @@ def texts(name: str, value: Any) -> list[str]:
 
 
 def integer(minimum: int, maximum: int | None = None) -> Validator:
-    """Take a whole number within bounds."""
+    """Accept an integer within bounds."""
 
     def check(name: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -139,7 +139,7 @@ def integer(minimum: int, maximum: int | None = None) -> Validator:
 
 
 def choice(*allowed: str) -> Validator:
-    """Take one of a few words."""
+    """Accept one of a few values."""
 
     def check(name: str, value: Any) -> str:
         if value not in allowed:
@@ -151,7 +151,7 @@ def choice(*allowed: str) -> Validator:
 
 
 def address(name: str, value: Any) -> str:
-    """Take a whole address, of any scheme by which an application may be opened."""
+    """Accept an absolute URL with any scheme that opens an application."""
     found = text(name, value)
     try:
         parts = urlsplit(found)
@@ -166,7 +166,7 @@ def address(name: str, value: Any) -> str:
 
 
 def locale(name: str, value: Any) -> str:
-    """Take a language tag of BCP 47, such as `en-US`."""
+    """Accept a BCP 47 language tag such as `en-US`."""
     found = text(name, value)
     if not LANGUAGE_TAG.match(found):
         message = "must be a language tag of BCP 47"
@@ -175,7 +175,7 @@ def locale(name: str, value: Any) -> str:
 
 
 def timestamp(name: str, value: Any) -> int:
-    """Take a time as RFC 3339 says, and return milliseconds."""
+    """Accept an RFC 3339 time and return milliseconds."""
     message = "must be a time in RFC 3339 form"
     try:
         found = datetime.fromisoformat(text(name, value))
@@ -186,18 +186,18 @@ def timestamp(name: str, value: Any) -> int:
 
 
 def nullable(check: Validator) -> Validator:
-    """Take null as well."""
+    """Accept null as well."""
     return lambda name, value: None if value is None else check(name, value)
 
 
 def not_emulated(name: str, value: Any) -> None:
-    """Take only what says nothing: Clerk knows this parameter and the emulator doesn't."""
+    """Accept only an empty value: Clerk has this parameter and the emulator does not."""
     if value not in (None, [], "", False):
         raise NotEmulatedError(f"the parameter {name}")
 
 
 def deprecated(replacement: str) -> Validator:
-    """Take nothing: this parameter is gone from this version of the API."""
+    """Accept nothing: this version of the API no longer has the parameter."""
 
     def check(name: str, value: Any) -> None:
         raise ApiError(422, parameter_detail("form_param_deprecated", name, f"is no longer taken; {replacement}"))

@@ -12,12 +12,12 @@ EventSerializer = Callable[[Instance, Any, str], JsonObject]
 
 
 def event_data(instance: Instance, domain_event: DomainEvent, site: str) -> JsonObject:
-    """Return the data of an event, as the thing is now."""
+    """Return the data of an event with the current record."""
     return SERIALIZERS[domain_event.type](instance, domain_event.record, site)
 
 
 def event_payload(instance: Instance, domain_event: DomainEvent, site: str, caller: tuple[str, str]) -> JsonObject:
-    """Return the whole body of a webhook; `caller` is the address and user agent behind the change."""
+    """Return the body of a webhook; `caller` is the address and user agent behind the change."""
     now = instance.now
     seconds = instance.settings.event_timestamps == "seconds"
     return {

@@ -161,7 +161,7 @@ class _ServerThread:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._is_ready.set()  # the socket listens already: a caller that is early waits in its queue
+        self._is_ready.set()  # the socket is already listening: early connections wait in its queue
         await self._server.serve(sockets=[self._listener])
 
     def do(self, function: Callable[[], T]) -> T:

@@ -101,7 +101,7 @@ def create_actor_token(call: BackendCall) -> Any:
     """Create an actor token, by which another person acts as a user."""
     fields = ACTOR_TOKEN_SCHEMA.read(call.body)
     if not isinstance(fields["actor"].get("sub"), str):
-        raise invalid_value_error("actor", "must have sub, who acts")
+        raise invalid_value_error("actor", "must have sub, the acting user")
     seconds = fields.get("expires_in_seconds") or HOUR
     maximum = fields.get("session_max_duration_in_seconds") or HOUR // 2
     created = sign_in_tokens.create_for_actor(call.instance, fields["user_id"], fields["actor"], seconds, maximum)

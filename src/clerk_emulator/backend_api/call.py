@@ -38,7 +38,7 @@ class BackendCall:
     query: RequestParameters
     body: Any
     version: str
-    machine: Machine | None = None  # who asks, where it is not the application itself
+    machine: Machine | None = None  # the calling machine; None: the application
 
     @property
     def accepts_metadata_on_patch(self) -> bool:

@@ -1,4 +1,4 @@
-"""Backend API: e-mail addresses and their verification."""
+"""Backend API: email addresses and their verification."""
 
 from typing import Any
 

@@ -28,7 +28,7 @@ def verify_totp(call: BackendCall) -> Any:
     """Reject: no user has TOTP."""
     CODE.read(call.body)
     users.get(call.instance, call.params["user_id"])
-    raise ApiError(400, ErrorDetail("totp_disabled", "no generator", "This user has no generator of codes."))
+    raise ApiError(400, ErrorDetail("totp_disabled", "no generator", "This user has no authenticator app."))
 
 
 def refuse_delete(call: BackendCall) -> Any:

@@ -121,7 +121,9 @@ def update_organization_settings(call: BackendCall) -> Any:
     modes = fields.get("domains_enrollment_modes")
     if modes is not None:
         if set(modes) - set(domains.ENROLLMENT_MODES[:3]):
-            raise invalid_value_error("domains_enrollment_modes", f"may hold {', '.join(domains.ENROLLMENT_MODES[:3])}")
+            raise invalid_value_error(
+                "domains_enrollment_modes", f"may contain {', '.join(domains.ENROLLMENT_MODES[:3])}"
+            )
         settings.enrollment_modes = list(dict.fromkeys(["manual_invitation", *modes]))
     if fields.get("creator_role_id"):
         roles.set_default_roles(

@@ -102,7 +102,7 @@ def delete_scope(call: BackendCall) -> Any:
 def create_token(call: BackendCall) -> Any:
     """Create a token for the calling machine."""
     if call.machine is None:
-        message = "A machine asks for its token by its own secret key."
+        message = "A machine requests its token with its own secret key."
         raise ApiError(400, ErrorDetail("platform_api_auth_strategy_not_allowed", "not a machine", message))
     fields = ISSUE.read(call.body)
     if fields.get("token_format") == "jwt":
@@ -117,7 +117,7 @@ def list_tokens(call: BackendCall) -> Any:
     """List the tokens of a machine."""
     subject = call.query.text("subject") or ""
     if call.machine is not None and subject != call.machine.id:
-        raise ApiError(400, ErrorDetail("form_param_value_invalid", "not yours", "A machine sees its own tokens only."))
+        raise ApiError(400, ErrorDetail("form_param_value_invalid", "not yours", "A machine sees only its own tokens."))
     now, revoked, expired = call.instance.now, call.query.flag("revoked"), call.query.flag("expired")
     found = [
         row

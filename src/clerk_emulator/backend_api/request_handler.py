@@ -99,7 +99,7 @@ class BackendApi:
     def _act(self, request: Request, operation: str, call: BackendCall) -> Response:
         handler = HANDLERS.get(operation)
         if handler is None:
-            raise not_emulated_error("The emulator does not have this operation.", operation)
+            raise not_emulated_error("The emulator does not support this operation.", operation)
         client = request.client.host if request.client else ""
         self.record_caller(client, request.headers.get("user-agent", ""))
         try:
@@ -109,7 +109,7 @@ class BackendApi:
                 return Response(status_code=reply.status)
             return JsonResponse(remove_omitted(self.instance.settings, reply.body), reply.status)
         except NotEmulatedError as missing:
-            raise not_emulated_error(f"The emulator does not have {missing}.", operation) from missing
+            raise not_emulated_error(f"The emulator does not support {missing}.", operation) from missing
         except ApiError as error:
             return self._refusal(error, is_bare=operation in BARE_ERROR_OPERATIONS)
 
@@ -130,7 +130,7 @@ async def _read_body(request: Request) -> Any:
         return None
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in JSON_TYPES:
-        message = f"The content type {content_type} is not taken, application/json is."
+        message = f"The content type must be application/json, not {content_type}."
         raise ApiError(415, ErrorDetail("unsupported_content_type", "unsupported content type", message))
     try:
         return read_json(bytes(data))
@@ -141,9 +141,9 @@ async def _read_body(request: Request) -> Any:
 
 async def _read_upload(request: Request) -> Any:
     if int(request.headers.get("content-length") or 0) > MAX_BYTES + MAX_BODY_BYTES:
-        raise ApiError(413, ErrorDetail("image_too_large", "too large", "A picture has ten megabytes at most."))
+        raise ApiError(413, ErrorDetail("image_too_large", "too large", "An image may have at most 10 MB."))
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        message = "The content type has to be multipart/form-data."
+        message = "The content type must be multipart/form-data."
         raise ApiError(415, ErrorDetail("unsupported_content_type", "unsupported content type", message))
     try:
         async with request.form(max_files=4) as form:
@@ -154,4 +154,4 @@ async def _read_upload(request: Request) -> Any:
                 for name, value in form.items()
             }
     except HTTPException:
-        raise ApiError(400, ErrorDetail("request_body_invalid", "invalid form", "The body is no form.")) from None
+        raise ApiError(400, ErrorDetail("request_body_invalid", "invalid form", "The body is not a form.")) from None

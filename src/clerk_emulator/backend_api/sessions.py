@@ -100,20 +100,20 @@ def refresh_session(call: BackendCall) -> Any:
     fields = REFRESH.read(call.body)
     claims = call.site.keyring.read(fields["expired_token"])
     if claims is None:
-        raise _refresh_error("expired_session_token_invalid", "The token is none of this instance.")
+        raise _refresh_error("expired_session_token_invalid", "The token does not belong to this instance.")
     session = call.instance.sessions.find(call.params["session_id"])
     if session is None:
         raise _refresh_error("session_refresh_session_not_found", "There is no such session.")
     if claims.get("sid") != session.id:
-        raise _refresh_error("refresh_sid_mismatch", "The expired token is of another session.")
+        raise _refresh_error("refresh_sid_mismatch", "The expired token belongs to another session.")
     if session.refresh_token is None or not compare_digest(session.refresh_token, fields["refresh_token"]):
         raise _refresh_error("refresh_token_not_found", "This session has another refresh token.")
     if urlsplit(fields["request_origin"]).hostname is None:
-        raise _refresh_error("refresh_request_origin_invalid", "The origin of the request can't be read.")
+        raise _refresh_error("refresh_request_origin_invalid", "The origin of the request is invalid.")
     if claims.get("azp") not in (None, fields["request_origin"]):
         raise _refresh_error("refresh_request_origin_azp_mismatch", "The expired token is for another origin.")
     if session.status(call.instance.now) != "active":
-        raise _refresh_error("session_refresh_inactive_session", "The session is over.")
+        raise _refresh_error("session_refresh_inactive_session", "The session has ended.")
     jwt = create_session_token(call.instance, session, call.site, origin=fields["request_origin"])
     if fields.get("format") != "cookie":
         return {"object": "token", "jwt": jwt}
@@ -143,7 +143,7 @@ def verify_client(call: BackendCall) -> Any:
         session = call.instance.sessions.find(claims.get("sid"))
         found = call.instance.clients.get(session.client_id) if session else None
     if found is None:
-        message = "The token is none of this instance."
+        message = "The token does not belong to this instance."
         raise ApiError(400, ErrorDetail("invalid_session_token", "invalid token", message))
     return client_json(call.instance, found)
 

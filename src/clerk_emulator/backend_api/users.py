@@ -124,7 +124,7 @@ def list_users(call: BackendCall) -> Any:
         found = list(_take_first(iterate(skip=call.query.offset), call.query.limit))
     elif name == "created_at" and descending:
         found = call.query.page(search.iter_users(call.instance, wanted))
-    elif name == "created_at":  # the same order as by cursor, also among those made in the same moment
+    elif name == "created_at":  # same order as by cursor, also within one millisecond
         found = call.query.page(
             filter(search.build_predicate(call.instance, wanted), call.instance.users.oldest_first())
         )

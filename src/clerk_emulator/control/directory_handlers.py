@@ -26,7 +26,7 @@ async def add_directory(control: ControlService, request: Request) -> Any:
     body = _check_fields(await http.read_json_object(request), "name")
     name = body.get("name", DEFAULT_DIRECTORY_NAME)
     if not isinstance(name, str) or not name:
-        raise ValueError("name must be text")
+        raise ValueError("name must be a string")
     return _directory_json(control.instance, directories.create(control.instance, name))
 
 
@@ -55,7 +55,7 @@ async def provision_user(control: ControlService, request: Request) -> Any:
     body = _check_fields(await http.read_json_object(request), *STRING_FIELDS, "active")
     found = _get_directory(control, request)
     if any(not isinstance(body.get(name), str | None) for name in STRING_FIELDS):
-        raise ValueError(f"{', '.join(STRING_FIELDS)} must be text")
+        raise ValueError(f"{', '.join(STRING_FIELDS)} must be a string")
     if not isinstance(body.get("active", True), bool):
         raise ValueError("active must be true or false")
     if body.get("user") is not None:

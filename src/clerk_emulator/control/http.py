@@ -22,7 +22,9 @@ def as_endpoint(control: ControlService, view: ControlHandler) -> Callable[[Requ
 
     async def answer(request: Request) -> Response:
         if is_cross_site(request):
-            return JsonResponse({"error": "the desk is not for pages of other sites"}, status_code=403)
+            return JsonResponse(
+                {"error": "the control API rejects requests from pages of other sites"}, status_code=403
+            )
         try:
             return JsonResponse(await view(control, request))
         except NotFoundError as error:

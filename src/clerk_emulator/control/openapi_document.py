@@ -48,7 +48,11 @@ def build_document(url: str, table: Iterable[tuple[str, str, ControlHandler]]) -
     paths: dict[str, JsonObject] = {}
     for method, path, view in table:
         paths.setdefault(f"/_emulator{path}", {})[method.lower()] = _operation(method, path, view)
-    info = {"title": "The desk of the Clerk emulator", "version": "1", "description": "Moves, breaks and shows."}
+    info = {
+        "title": "Clerk emulator control API",
+        "version": "1",
+        "description": "Change, break and inspect the emulator in development and tests.",
+    }
     error = {"type": "object", "required": ["error"], "properties": {"error": STRING}}
     return {
         "openapi": "3.0.3",
@@ -73,10 +77,10 @@ def _operation(method: str, path: str, view: ControlHandler) -> JsonObject:
         "summary": (view.__doc__ or "").strip(),
         "parameters": [*path_parameters, *query_parameters],
         "responses": {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": OBJECT}}},
-            "403": {"description": "A page of another site asks.", "content": error_content},
-            "404": {"description": "There is no such thing.", "content": error_content},
-            "422": {"description": "That makes no sense; `error` says why.", "content": error_content},
+            "200": {"description": "Success.", "content": {"application/json": {"schema": OBJECT}}},
+            "403": {"description": "Rejected: sent by a page of another site.", "content": error_content},
+            "404": {"description": "Not found.", "content": error_content},
+            "422": {"description": "Invalid input; `error` explains it.", "content": error_content},
         },
     }
     properties = _request_bodies().get(name) if method in ("POST", "PATCH") else None

@@ -55,7 +55,7 @@ def add_organization(control: ControlService, form: FormValues) -> None:
     address = form.get("created_by", "").strip()
     creator = emails.find_owner(control.instance, address) if address else None
     if address and creator is None:
-        raise ValueError(f"Nobody has the address {address}.")
+        raise ValueError(f"No user has the address {address}.")
     draft = {"name": form.get("name", ""), "created_by": creator.id if creator else None}
     organizations.create(control.instance, draft)
 
@@ -88,7 +88,7 @@ def revoke_invitation(control: ControlService, form: FormValues) -> None:
 def replay_delivery(control: ControlService, form: FormValues) -> None:
     """Send the message of a delivery again."""
     if control.webhook_admin.replay(form.get("id", "")) is None:
-        raise LookupError("There is no such delivery, or its endpoint is gone.")
+        raise LookupError("There is no such delivery, or its endpoint was deleted.")
 
 
 def add_endpoint(control: ControlService, form: FormValues) -> None:

@@ -76,7 +76,7 @@ def _format_short_time(milliseconds: int) -> str:
 def _users(control: ControlService) -> Iterator[ListRow]:
     for row in control.instance.users.page(0, MAX_ROWS):
         name = " ".join(part for part in (row.first_name, row.last_name) if part)
-        ban = ActionButton("unban" if row.banned else "ban", "Lift ban" if row.banned else "Ban", {"id": row.id})
+        ban = ActionButton("unban" if row.banned else "ban", "Unban" if row.banned else "Ban", {"id": row.id})
         action, text = ("reprovision", "Reprovision") if row.deprovisioned else ("deprovision", "Deprovision")
         states = [word for word, is_set in (("banned", row.banned), ("deprovisioned", row.deprovisioned)) if is_set]
         cells = (row.identifier, name, ", ".join(states), _format_short_time(row.created_at))
@@ -169,7 +169,7 @@ NEW_ORGANIZATION = ActionForm(
     "Add organization",
     (
         FormField("name", "Name", is_required=True),
-        FormField("created_by", "Its administrator: an email address", "email"),
+        FormField("created_by", "Email address of its administrator", "email"),
     ),
 )
 NEW_INVITATION = ActionForm(
@@ -177,23 +177,23 @@ NEW_INVITATION = ActionForm(
     "Invite",
     (
         FormField("email_address", "Email address", "email", is_required=True),
-        FormField("organization", "Organization: id or slug", is_required=True),
-        FormField("role", "Role (empty: the default role)"),
+        FormField("organization", "Organization id or slug", is_required=True),
+        FormField("role", "Role (default role if empty)"),
     ),
 )
 NEW_ENDPOINT = ActionForm(
     "add-endpoint",
     "Add endpoint",
-    (FormField("url", "URL", "url", is_required=True), FormField("secret", "Signing secret (empty: a new one)")),
+    (FormField("url", "URL", "url", is_required=True), FormField("secret", "Signing secret (generated if empty)")),
 )
 NEW_FAULT = ActionForm(
     "add-fault",
     "Add fault",
     (
         FormField("target", "Operation or event, such as CreateUser or user.created", is_required=True),
-        FormField("status", "An operation answers", "number", value="500"),
-        FormField("do", "An event is", choices=DELIVERY_FAULTS),
-        FormField("count", "Times (empty: always)", "number", value="1"),
+        FormField("status", "Response status of an operation", "number", value="500"),
+        FormField("do", "Effect on an event", choices=DELIVERY_FAULTS),
+        FormField("count", "Count (unlimited if empty)", "number", value="1"),
     ),
 )
 LISTS: dict[str, ListPage] = {
@@ -212,7 +212,7 @@ LISTS: dict[str, ListPage] = {
     ),
     "mail": ListPage("Inbox", ("At", "To", "Subject", "Text"), _mail),
     "endpoints": ListPage("Endpoints", ("URL", "Events", ""), _endpoints, NEW_ENDPOINT),
-    "deliveries": ListPage("Deliveries", ("Event", "Status", "Attempts", "Answer", "Fault"), _deliveries),
+    "deliveries": ListPage("Deliveries", ("Event", "Status", "Attempts", "Response", "Fault"), _deliveries),
     "requests": ListPage("Requests", ("At", "Method", "Path", "Operation", "Status", "Fault"), _requests),
-    "faults": ListPage("Faults", ("Id", "For", "What", "Times"), _faults, NEW_FAULT),
+    "faults": ListPage("Faults", ("Id", "Target", "Effect", "Count"), _faults, NEW_FAULT),
 }

@@ -70,7 +70,7 @@ def _render_list(control: ControlService, name: str, problem: str = "") -> Respo
     values: dict[str, Any] = {
         "title": found.title,
         "name": name,
-        "text": f"The newest {MAX_ROWS}, at {format_time(control.instance.now)}.",
+        "text": f"The newest {MAX_ROWS} as of {format_time(control.instance.now)}.",
         "columns": found.columns,
         "rows": list(found.rows(control)),
         "form": found.form,

@@ -22,7 +22,7 @@ class SeedFile:
         self._text = path.read_text(encoding="utf-8")
         data = self._parse()
         if not isinstance(data, dict):
-            raise InvalidSeedFileError(f"{path}:1: a seed is an object")
+            raise InvalidSeedFileError(f"{path}:1: a seed must be an object")
         self.keys = self._keys(data.pop("keys", None) or {})
         self.seed = data
 
@@ -38,17 +38,17 @@ class SeedFile:
                 raise InvalidSeedFileError(f"{self._path}:{error.lineno}: {error.msg}") from error
         yaml = _import_yaml()
         if yaml is None:
-            raise InvalidSeedFileError(f"{self._path}: a seed in YAML needs the package pyyaml")
+            raise InvalidSeedFileError(f"{self._path}: reading a YAML seed requires the package pyyaml")
         try:
             return yaml.load(self._text, Loader=_string_time_loader(yaml))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            message = getattr(error, "problem", None) or "is no YAML"
+            message = getattr(error, "problem", None) or "is not valid YAML"
             raise InvalidSeedFileError(f"{self._path}:{mark.line + 1 if mark else 1}: {message}") from error
 
     def _keys(self, data: Any) -> dict[str, str]:
         if not isinstance(data, dict) or set(data) - set(PINNED_KEYS):
-            raise self.explain(ValueError(f"keys: may hold {', '.join(PINNED_KEYS)}"))
+            raise self.explain(ValueError(f"keys: may contain {', '.join(PINNED_KEYS)}"))
         for name, value in data.items():
             if not isinstance(value, str):
                 raise self.explain(ValueError(f"keys.{name}: must be text"))

@@ -95,7 +95,7 @@ class InvalidSeedError(ValueError):
 def load_seed(instance: Instance, seed: Any) -> dict[str, int]:
     """Load a seed and return the number of entries of each kind. A failed seed changes nothing."""
     if not isinstance(seed, dict):
-        raise InvalidSeedError("a seed is a JSON object")
+        raise InvalidSeedError("a seed must be a JSON object")
     _require_known_fields("seed", seed, TOP_LEVEL_KEYS)
     before = snapshot.dump(instance)
     listener = instance.listener
@@ -171,7 +171,7 @@ def _find_directory(instance: Instance, entry: dict[str, Any]) -> Directory | No
     if found is None and wanted is not None:
         raise InvalidSeedError(f"there is no directory {wanted!r}")
     if found is None and entry.get("deprovisioned"):
-        raise InvalidSeedError("deprovisioned is set by a directory; name one")
+        raise InvalidSeedError("deprovisioned is set by a directory; set directory")
     return found
 
 
@@ -186,7 +186,7 @@ def _load_membership(instance: Instance, organization: Organization, entry: dict
     user = _find_user(instance, entry.get("user"))
     role = roles.get(instance, entry.get("role") or instance.settings.default_role)
     if memberships.find(instance, organization.id, user.id) is not None:
-        raise InvalidSeedError("is a member already")
+        raise InvalidSeedError("is already a member")
     memberships.create_unchecked(instance, organization, user, role.key, entry)
 
 
@@ -253,7 +253,7 @@ def _parse_times(instance: Instance, entry: dict[str, Any]) -> dict[str, Any]:
         times.setdefault("updated_at", times["created_at"])
     for name in STRING_FIELDS & set(entry):
         if not isinstance(entry[name], str | None):
-            raise InvalidSeedError(f"{name} must be text")
+            raise InvalidSeedError(f"{name} must be a string")
     for name in METADATA_FIELDS & set(entry):
         if not isinstance(entry[name], dict):
             raise InvalidSeedError(f"{name} must be an object")
@@ -276,7 +276,7 @@ def _location(path: str) -> Iterator[None]:
     except ApiError as error:
         raise InvalidSeedError(f"{path}: {error.problems[0].long_message}") from error
     except NotEmulatedError as error:
-        raise InvalidSeedError(f"{path}: the emulator does not have {error}") from error
+        raise InvalidSeedError(f"{path}: the emulator does not support {error}") from error
     except KeyError as error:
         raise InvalidSeedError(f"{path}: {error.args[0]} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:

@@ -29,7 +29,7 @@ class ControlService:
     request_log: RequestLog
     rate_limiter: RateLimiter
     webhook_admin: WebhookAdmin
-    profile: str = "default"  # of the settings that a reset goes back to
+    profile: str = "default"  # of the settings that a reset restores
     named_snapshots: dict[str, str] = field(default_factory=dict)  # snapshots by name, as JSON
 
     def reset(self, *, keeps_endpoints: bool = False) -> None:
@@ -82,7 +82,7 @@ class ControlService:
                 self.webhook_admin.check_endpoint(endpoint)
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError, IndexError) as error:
             snapshot.load(self.instance, before)
-            raise ValueError(f"that is no snapshot of an emulator: {error!r}") from error
+            raise ValueError(f"this is not a snapshot of an emulator: {error!r}") from error
         self.webhook_admin.clear(keeps_endpoints="endpoints" not in saved)
         for endpoint in saved.get("endpoints") or []:
             self.webhook_admin.add_endpoint(endpoint)

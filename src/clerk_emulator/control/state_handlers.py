@@ -73,11 +73,11 @@ async def advance_clock(control: ControlService, request: Request) -> Any:
     if not body or set(body) - set(UNITS):
         raise ValueError(f"give {', '.join(UNITS)}")
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in body.values()):
-        raise ValueError("how far to advance is a number")
+        raise ValueError("the amount to advance must be a number")
     try:
         control.instance.clock.advance(**body)
     except OverflowError:
-        raise ValueError("that is too far") from None
+        raise ValueError("the amount is too large") from None
     return control.clock()
 
 
@@ -120,7 +120,7 @@ async def save_named_snapshot(control: ControlService, request: Request) -> Any:
     """Save a snapshot in memory: `{"name": "before"}`."""
     name = (await http.read_json_object(request)).get("name")
     if not isinstance(name, str) or not name:
-        raise ValueError("a snapshot has a name")
+        raise ValueError("name must be a non-empty string")
     control.save_named(name)
     return {"name": name}
 

@@ -25,9 +25,9 @@ from clerk_emulator.wire.site_config import SiteConfig
 
 AnyInvitation = OrganizationInvitation | Invitation
 CLOSED_MESSAGES = {
-    "accepted": ("Already accepted", "This invitation was accepted before."),
-    "revoked": ("Invitation revoked", "This invitation was taken back."),
-    "expired": ("Invitation expired", "This invitation has run out. Ask for a new one."),
+    "accepted": ("Already accepted", "This invitation has already been accepted."),
+    "revoked": ("Invitation revoked", "This invitation has been revoked."),
+    "expired": ("Invitation expired", "This invitation has expired. Ask for a new one."),
 }
 
 
@@ -110,9 +110,9 @@ def _redirect_after(browser: Browser, found: AnyInvitation) -> Response:
     if target and browser.site.is_redirect_allowed(target):
         return redirect_to_application(browser, target, __clerk_status="complete")
     name = _organization_name(browser.instance, found)
-    text = f"You joined {name}." if name else "You have an account now."
+    text = f"You joined {name}." if name else "Your account has been created."
     if target:
-        text += f" Going on to {target} is not allowed by this emulator."
+        text += f" This emulator does not allow redirects to {target}."
     return browser.set_cookies(render_page("message.html", title="Welcome", text=text))
 
 

@@ -39,10 +39,10 @@ class FrontendCall:
     query: RequestParameters
     fields: RequestParameters
     files: Mapping[str, FormFile] = field(default_factory=dict)
-    origin: str | None = None  # the Origin header: what `azp` says in the tokens that this request mints
-    application: str | None = None  # which application's page asks: by Origin, else by Referer
-    known: Client | None = None  # the browser, as soon as there is one
-    clears_cookies: bool = False  # the browser is to forget its cookies
+    origin: str | None = None  # the Origin header; it becomes `azp` of the tokens that this request creates
+    application: str | None = None  # the application of the requesting page: by Origin, else by Referer
+    known: Client | None = None  # the client, once it exists
+    clears_cookies: bool = False  # the response deletes the client's cookies
 
     def find_client(self) -> Client | None:
         """Return the client, if the browser has one."""
@@ -67,7 +67,7 @@ class FrontendCall:
         """Return the session of the call, or raise an ApiError."""
         found = self.find_session()
         if found is None:
-            raise ApiError(401, ErrorDetail("signed_out", "signed out", "Nobody is signed in in this browser."))
+            raise ApiError(401, ErrorDetail("signed_out", "signed out", "No user is signed in in this browser."))
         return found
 
     @property

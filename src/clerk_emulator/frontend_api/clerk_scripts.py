@@ -17,7 +17,7 @@ from clerk_emulator.wire.site_config import SCRIPT_PACKAGES
 PACKAGES = tuple(SCRIPT_PACKAGES)
 SCRIPT_PATH = "/npm/@clerk/{wanted}/dist/{file:path}"
 CORS_HEADERS = {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
-CACHE_IMMUTABLE = "public, max-age=31536000, immutable"  # an address with a whole version never means another file
+CACHE_IMMUTABLE = "public, max-age=31536000, immutable"  # the file of a full version never changes
 CACHE_REVALIDATE = "public, no-cache"
 INSTALL_HINT = "Run `npm install @clerk/clerk-js@6 @clerk/ui@1`, and start the emulator with `--npm` and that folder."
 ScriptView = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -48,7 +48,7 @@ def _script_view(folder: Path | None) -> ScriptView:
             return _not_found(f"The emulator does not have @clerk/{name}. {INSTALL_HINT}")
         version = _read_version(package)
         if not _matches_version(version, wanted):
-            return _not_found(f"The emulator has @clerk/{name} {version}, and {wanted} is asked for. {INSTALL_HINT}")
+            return _not_found(f"The emulator has @clerk/{name} {version}, but {wanted} is requested. {INSTALL_HINT}")
         try:
             response = await StaticFiles(directory=package / "dist").get_response(
                 request.path_params["file"], request.scope

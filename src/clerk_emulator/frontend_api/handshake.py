@@ -29,8 +29,8 @@ def handshake(request: Request, instance: Instance, site: SiteConfig) -> Respons
     """Redirect (307) to `redirect_url` with the application's cookies in a signed token."""
     target = request.query_params.get("redirect_url", "")
     if not site.is_redirect_allowed(target):
-        message = "redirect_url has to lead to this machine, or to a host that was allowed."
-        return error_response(400, ErrorDetail("form_param_value_invalid", "bad redirect_url", message))
+        message = "redirect_url must point to this machine or to an allowed host."
+        return error_response(400, ErrorDetail("form_param_value_invalid", "invalid redirect_url", message))
     browser = load_browser(request, instance, site)
     session = browser.session
     if session is not None:

@@ -39,7 +39,7 @@ def delete(call: FrontendCall) -> Any:
     user = call.user
     if not user.delete_self_enabled:
         raise ApiError(
-            403, ErrorDetail("user_delete_self_not_enabled", "not enabled", "This user may not delete himself.")
+            403, ErrorDetail("user_delete_self_not_enabled", "not enabled", "This user may not delete their account.")
         )
     users.delete(call.instance, user)
     return deleted_object("user", user.id)

@@ -1,4 +1,4 @@
-"""Frontend API: the signed-in user's e-mail addresses and phone numbers."""
+"""Frontend API: the signed-in user's email addresses and phone numbers."""
 
 from typing import Any
 

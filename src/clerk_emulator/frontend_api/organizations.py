@@ -15,11 +15,11 @@ def create(call: FrontendCall) -> Any:
     """Create an organization; its creator becomes a member."""
     user = call.user
     if not user.create_organization_enabled:
-        message = "This user may not make organizations."
+        message = "This user may not create organizations."
         raise ApiError(403, ErrorDetail("user_create_organization_not_enabled", "not enabled", message))
     limit = user.create_organizations_limit
     if limit and sum(row.created_by == user.id for row in call.instance.organizations) >= limit:
-        message = f"This user may make {limit} organizations."
+        message = f"This user may create at most {limit} organizations."
         raise ApiError(403, ErrorDetail("org_creation_limit_exceeded", "too many organizations", message))
     draft = {"name": require_field(call.fields, "name"), "slug": call.fields.text("slug"), "created_by": user.id}
     return frontend_json.organization(call.instance, organizations.create(call.instance, draft))
@@ -41,7 +41,7 @@ def delete(call: FrontendCall) -> Any:
     """Delete an organization, if its members may do that."""
     organization = authorize_organization(call, roles.DELETE_PROFILE)
     if not organization.admin_delete_enabled:
-        message = "The members of this organization may not delete it."
+        message = "Members of this organization may not delete it."
         raise ApiError(403, ErrorDetail("organization_admin_delete_not_enabled", "not enabled", message))
     organizations.delete(call.instance, organization)
     return deleted_object("organization", organization.id, slug=organization.slug)

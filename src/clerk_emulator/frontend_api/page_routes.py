@@ -18,7 +18,7 @@ from clerk_emulator.wire.responses import JsonResponse
 from clerk_emulator.wire.site_config import PROXY_PATH, SiteConfig
 
 IMAGE_HEADERS = {
-    "access-control-allow-origin": "*",  # Clerk's components ask for pictures by CORS
+    "access-control-allow-origin": "*",  # Clerk's components load images by CORS
     "x-content-type-options": "nosniff",
     "cache-control": "max-age=3600",
     "content-security-policy": "default-src 'none'; sandbox",

@@ -33,7 +33,7 @@ from clerk_emulator.wire.responses import JsonResponse, error_response, fault_re
 from clerk_emulator.wire.site_config import PROXY_PATH, SiteConfig, is_loopback
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-OPERATION_PREFIX = "frontend/"  # before the name of an operation, which the Backend API may have as well
+OPERATION_PREFIX = "frontend/"  # prefix of an operation's name, which may also exist in the Backend API
 OPERATIONS = frozenset(f"{OPERATION_PREFIX}{route.operation}" for route in route_table.ROUTES)
 TOKEN_PATTERN = re.compile(rf"&?{TOKEN_PARAMETER}=[^&]*")
 DEV_BROWSER_PATH = "/dev_browser"
@@ -112,7 +112,7 @@ class FrontendApi:
             return error_response(error.status, *error.problems)
         known = sessions.find_client(self.instance, read_client_token(request, self.instance))
         if known is None and request.query_params.get(TOKEN_PARAMETER) and route.path != DEV_BROWSER_PATH:
-            message = "The token of this browser is not known here; a new one has to be asked for."
+            message = "The token of this browser is unknown; request a new one."
             return error_response(401, ErrorDetail("dev_browser_unauthenticated", "unknown browser", message))
         origin = request.headers.get("origin") or None
         call = FrontendCall(
@@ -139,7 +139,7 @@ class FrontendApi:
         try:
             return self._to_response(call, route.handler(call), request)
         except NotEmulatedError as missing:
-            error = not_emulated_error(f"The emulator does not have {missing}.", route.operation)
+            error = not_emulated_error(f"The emulator does not support {missing}.", route.operation)
             return error_response(error.status, *error.problems)
         except ApiError as error:
             return error_response(error.status, *error.problems)
@@ -163,7 +163,7 @@ def _unknown_route_error(method: str, path: str, operation: operations.FrontendO
     """Return the error for a request without a route."""
     if operation is None and not path.startswith("/v1/"):
         return ApiError(404, ErrorDetail("resource_not_found", "no such path", f"There is no {method} {path}."))
-    message = f"The emulator does not have {method} {path} of the Frontend API."
+    message = f"The emulator does not support {method} {path} of the Frontend API."
     return not_emulated_error(message, operation.id if operation else None)
 
 
@@ -189,7 +189,9 @@ async def _read_form(request: Request) -> tuple[RequestParameters, dict[str, For
                 }
                 return fields, files
         except HTTPException:
-            raise ApiError(400, ErrorDetail("request_body_invalid", "invalid form", "The body is no form.")) from None
+            raise ApiError(
+                400, ErrorDetail("request_body_invalid", "invalid form", "The body is not a form.")
+            ) from None
     body = await request.body()
     return RequestParameters(()), {"file": FormFile(kind, _decode_base64(body))} if body else {}
 

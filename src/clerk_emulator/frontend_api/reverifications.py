@@ -60,7 +60,7 @@ def _to_json(call: FrontendCall, session: Session, found: Reverification) -> Any
 def _require_strategy(call: FrontendCall, *taken: str) -> str:
     found = call.fields.text("strategy") or taken[0]
     if found not in taken:
-        raise NotEmulatedError(f"proving it by {found}")
+        raise NotEmulatedError(f"the verification strategy {found}")
     return found
 
 

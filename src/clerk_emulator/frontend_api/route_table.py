@@ -35,7 +35,7 @@ ROUTE_MODULES = (
     waitlist,
 )
 ROUTES: tuple[FrontendRoute, ...] = tuple(route for module in ROUTE_MODULES for route in module.ROUTES)
-FRONTEND_ONLY_PREFIXES = frozenset({"client", "dev_browser", "environment", "me", "waitlist"})  # not of the Backend API
+FRONTEND_ONLY_PREFIXES = frozenset({"client", "dev_browser", "environment", "me", "waitlist"})  # not in the Backend API
 
 
 def match_route(method: str, path: str) -> tuple[FrontendRoute, dict[str, str]] | None:

@@ -62,7 +62,7 @@ def remove_all(call: FrontendCall) -> Any:
     """Sign out of all sessions; the client remains."""
     client = call.find_client()
     if client is None:
-        raise ApiError(401, ErrorDetail("signed_out", "signed out", "Nobody is signed in in this browser."))
+        raise ApiError(401, ErrorDetail("signed_out", "signed out", "No user is signed in in this browser."))
     for found in sessions.active_sessions(call.instance, client):
         sessions.end(call.instance, found, "removed")
     return call.to_client_json()
@@ -93,7 +93,7 @@ def require_active_session(call: FrontendCall) -> Session:
     """Return the session in the path if it is active in this client, or raise an ApiError."""
     found = _get_session(call)
     if found.status(call.instance.now) != "active":
-        raise ApiError(401, ErrorDetail("signed_out", "signed out", "This session is over."))
+        raise ApiError(401, ErrorDetail("signed_out", "signed out", "This session has ended."))
     return found
 
 

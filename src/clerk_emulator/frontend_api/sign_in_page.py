@@ -70,7 +70,7 @@ def sign_out(request: Request, instance: Instance, site: SiteConfig) -> Response
     response = render_page(
         "message.html",
         title="You are signed out",
-        text="Nobody is signed in in this browser.",
+        text="No user is signed in in this browser.",
         link="/sign-in",
         link_text="Sign in",
     )
@@ -86,7 +86,7 @@ def _identify_user(instance: Instance, fields: dict[str, str]) -> User:
 def _error_message(error: Exception) -> str:
     if isinstance(error, ApiError):
         return error.problems[0].long_message
-    return f"The emulator does not have {error}."
+    return f"The emulator does not support {error}."
 
 
 def _render_form(
@@ -107,7 +107,7 @@ def _render_form(
         more=total - len(shown) if not query else 0,
         has_search=total > SEARCH_THRESHOLD,
         query=query,
-        problem=problem if is_allowed else f"Going back to {target} is not allowed.",
+        problem=problem if is_allowed else f"Redirecting to {target} is not allowed.",
         email_address=address,
         redirect_url=target if is_allowed else "",
         destination=urlsplit(target).netloc if is_allowed else "",

@@ -41,4 +41,4 @@ def submit(browser: Browser, token: SignInToken, target: str) -> Response:
 
 def _render_unusable(error: ApiError) -> Response:
     text = error.problems[0].long_message
-    return render_page("message.html", status=410, title="This link is of no use", text=text)
+    return render_page("message.html", status=410, title="This link is not valid", text=text)

@@ -16,9 +16,9 @@ def create(call: FrontendCall) -> Any:
     fields, client = call.fields, call.get_or_create_client()
     strategy = fields.text("strategy") or ("password" if fields.text("password") else None)
     if strategy not in (None, *SUPPORTED_STRATEGIES):
-        raise NotEmulatedError(f"signing in by {strategy}")
+        raise NotEmulatedError(f"the sign-in strategy {strategy}")
     if fields.flag("transfer"):
-        raise NotEmulatedError("a sign-in that goes on from a sign-up")
+        raise NotEmulatedError("a transfer from a sign-up to a sign-in")
     if strategy == "ticket":
         ticket = require_field(fields, "ticket")
         attempt = sign_ins.start(call.instance, client)
@@ -95,7 +95,7 @@ def _get_attempt(call: FrontendCall) -> SignIn:
 def _require_strategy(call: FrontendCall, taken: tuple[str, ...], default: str | None = None) -> str:
     found = call.fields.text("strategy") or default or require_field(call.fields, "strategy")
     if found not in taken:
-        raise NotEmulatedError(f"signing in by {found}")
+        raise NotEmulatedError(f"the sign-in strategy {found}")
     return found
 
 

@@ -54,7 +54,7 @@ def _render_form(browser: Browser, target: str, *, problem: str = "", fields: di
     shown = render_page(
         "sign_up.html",
         status=422 if problem else 200,
-        title="Check your mail" if is_begun else "Create your account",
+        title="Check your email" if is_begun else "Create your account",
         address=attempt.email_address if attempt is not None and is_begun else "",
         requires=browser.instance.settings.sign_up_requires,
         values={name: value for name, value in (fields or {}).items() if name != "password"},

@@ -16,7 +16,7 @@ def create(call: FrontendCall) -> Any:
     """Start a sign-up; it completes if no field is missing, as with a ticket and a password."""
     draft = _read_fields(call)
     if call.fields.flag("transfer"):
-        raise NotEmulatedError("a sign-up that goes on from a sign-in")
+        raise NotEmulatedError("a transfer from a sign-in to a sign-up")
     attempt = sign_ups.start(call.instance, call.get_or_create_client(), draft)
     return _to_json(call, attempt, should_prepare=call.fields.text("strategy") == "email_code")
 
@@ -54,7 +54,7 @@ def _get_attempt(call: FrontendCall) -> SignUp:
 def _require_strategy(call: FrontendCall) -> str:
     found = require_field(call.fields, "strategy")
     if found != "email_code":
-        raise NotEmulatedError(f"proving an address by {found}")
+        raise NotEmulatedError(f"the verification strategy {found}")
     return found
 
 
@@ -62,10 +62,10 @@ def _read_fields(call: FrontendCall) -> dict[str, Any]:
     fields = call.fields
     strategy = fields.text("strategy")
     if strategy not in (None, "ticket", "email_code"):
-        raise NotEmulatedError(f"signing up by {strategy}")
+        raise NotEmulatedError(f"the sign-up strategy {strategy}")
     for name in UNSUPPORTED_FIELDS:
         if fields.text(name):
-            raise NotEmulatedError(f"signing up with the parameter {name}")
+            raise NotEmulatedError(f"the sign-up parameter {name}")
     if strategy == "ticket":
         require_field(fields, "ticket")
     draft: dict[str, Any] = {name: fields.text(name) for name in SUPPORTED_FIELDS}

@@ -43,10 +43,10 @@ UNVERSIONED_PATHS = (
     "/m2m_tokens/{rest:path}",
     "/api_keys",
     "/api_keys/{rest:path}",
-)  # as SDKs call them
+)  # paths that SDKs call
 SAVE_SECONDS = 1.0
-SYNCHRONOUS_SAVE_MAX_BYTES = 500_000  # a state up to this size is written before each answer that acknowledges a change
-SAVE_INTERVAL_FACTOR = 20  # a large state is written less often, so that writing takes a twentieth of the time
+SYNCHRONOUS_SAVE_MAX_BYTES = 500_000  # a state up to this size is saved before each response that acknowledges a change
+SAVE_INTERVAL_FACTOR = 20  # a large state is saved less often, so that saving takes a twentieth of the time
 STATE_FILE_VERSION = 1
 LOG = logging.getLogger("clerk_emulator")
 
@@ -116,7 +116,7 @@ class Emulator:
         )
         self._is_dirty = not saved
         self._saved_revision = self.webhooks.log.revision
-        self._written = 0  # characters of the state when it was written last
+        self._written = 0  # characters of the state when it was last saved
         self._app = self._build(extras.npm)
 
     @property
@@ -233,7 +233,7 @@ class Emulator:
                 *clerk_scripts.build_routes(npm, PROXY_PATH),
                 Route("/v1/{rest:path}", below_v1, methods=[*METHODS, "OPTIONS"]),
                 *(Route(path, backend, methods=METHODS) for path in UNVERSIONED_PATHS),
-                Route("/{rest:path}", frontend, methods=[*METHODS, "OPTIONS"]),  # the path of the proxy, and the rest
+                Route("/{rest:path}", frontend, methods=[*METHODS, "OPTIONS"]),  # the proxy path and all others
             ],
             lifespan=self._lifespan,
         )
@@ -260,7 +260,7 @@ class Emulator:
             self.save()
         except OSError as error:
             self._is_dirty = True
-            LOG.warning("the state could not be kept: %s", error)
+            LOG.warning("the state could not be saved: %s", error)
 
 
 class _EmulatorOptions:
@@ -292,7 +292,7 @@ def _is_frontend_only(request: Request) -> bool:
 
 def _require_test_keys(site: SiteConfig) -> None:
     if not site.secret_key.startswith("sk_test_") or not site.publishable_key.startswith("pk_test_"):
-        raise ValueError("the emulator takes test keys only: sk_test_... and pk_test_...")
+        raise ValueError("the emulator accepts only test keys: sk_test_... and pk_test_...")
 
 
 def _read_state_file(file: Path | None) -> dict[str, Any]:
@@ -302,12 +302,12 @@ def _read_state_file(file: Path | None) -> dict[str, Any]:
         saved = json.loads(file.read_text(encoding="utf-8"))
         if saved["form"] != STATE_FILE_VERSION:
             raise InvalidStateFileError(
-                f"{file} has form {saved['form']}, and this emulator reads form {STATE_FILE_VERSION}"
+                f"{file} has form {saved['form']}; this emulator reads form {STATE_FILE_VERSION}"
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, InvalidStateFileError):
             raise
-        raise InvalidStateFileError(f"{file} is no state file of the emulator: {error}") from error
+        raise InvalidStateFileError(f"{file} is not a state file of the emulator: {error}") from error
     return dict(saved)
 
 

@@ -53,12 +53,12 @@ def create_server(emulator: Emulator) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def stop_on_eof(lifeline: BinaryIO, server: uvicorn.Server) -> None:
-    """Stop a server when nobody can write to a pipe any more: its other end is held by a process that has ended."""
+def stop_on_eof(pipe: BinaryIO, server: uvicorn.Server) -> None:
+    """Stop a server at the end of a pipe: when the process that has its other end has exited."""
 
     def watch() -> None:
-        while lifeline.read(1):
+        while pipe.read(1):
             continue
         server.should_exit = True
 
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    threading.Thread(target=watch, name="stop-on-eof", daemon=True).start()

@@ -32,10 +32,10 @@ def add(instance: Instance, table: Table[AccessListEntry], identifier: str, *, n
     kind = identifier_type(found)
     if kind is None:
         raise invalid_format_error(
-            "identifier", "must be an e-mail address, a phone number, a wallet, or a pattern of them"
+            "identifier", "must be an email address, a phone number, a wallet, or a pattern of them"
         )
     if any(row.identifier == found for row in table):
-        raise identifier_exists_error("identifier", "is on the list")
+        raise identifier_exists_error("identifier", "is already on the list")
     invitation = None
     if notify and kind == "email_address" and "*" not in found:
         invitation = invitations.create_all(instance, [{"email_address": found, "ignore_existing": True}])[0]
@@ -67,7 +67,7 @@ def require_user_allowed(instance: Instance, user: User) -> None:
     is_blocked = settings.blocklist and any(_is_listed(instance.blocklist, name) for name in names)
     is_unknown = settings.allowlist and names and not any(_is_listed(instance.allowlist, name) for name in names)
     if is_blocked or is_unknown:
-        message = "The lists of this instance keep this user out."
+        message = "This user is not allowed by the allowlist or blocklist."
         raise ApiError(403, ErrorDetail("not_allowed_access", "not allowed", message))
 
 
@@ -78,9 +78,9 @@ def require_address_allowed(instance: Instance, address: str, *, is_invited: boo
     is_blocked = is_sub or (settings.blocklist and _is_listed(instance.blocklist, address))
     is_unknown = settings.allowlist and not is_invited and not _is_listed(instance.allowlist, address)
     if is_blocked or is_unknown:
-        message = f"The lists of this instance keep {address} out."
+        message = f"{address} is not allowed by the allowlist or blocklist."
         if is_sub:
-            message = "An address with +, = or # is not taken here."
+            message = "Addresses with +, = or # are not allowed."
         raise ApiError(403, ErrorDetail("not_allowed_access", "not allowed", message))
 
 

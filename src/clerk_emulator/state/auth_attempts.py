@@ -20,7 +20,7 @@ class SignIn:
     user_id: str | None = None
     first_verification_id: str | None = None
     second_verification_id: str | None = None
-    first_proof: str | None = None  # the strategy by which the first factor was proved
+    first_proof: str | None = None  # the strategy that verified the first factor
     second_proof: str | None = None
     needs_second: bool = False
     needs_password: bool = False
@@ -51,10 +51,10 @@ class SignUp:
     id: str
     client_id: str
     email_address: str | None = None
-    email_proof: str | None = None  # ticket | email_code, as soon as it is proved
+    email_proof: str | None = None  # ticket | email_code, once verified
     verification_id: str | None = None
     ticket: str | None = None
-    password: str | None = None  # as passwords.conceal() made it
+    password: str | None = None  # result of passwords.hash_password() or import_digest()
     first_name: str | None = None
     last_name: str | None = None
     locale: str | None = None

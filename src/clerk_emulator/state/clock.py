@@ -37,7 +37,7 @@ class Clock:
     def set(self, milliseconds: int) -> None:
         """Set the virtual time."""
         if not 0 <= milliseconds < LATEST:
-            raise ValueError("the clock goes from the year 1970 to the year 9998")
+            raise ValueError("the time must be between the years 1970 and 9998")
         if self._stopped_at is None:
             self._offset = milliseconds - self._wall()
         else:

@@ -6,7 +6,7 @@ from clerk_emulator.state.errors import ApiError, ErrorDetail
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.models import Directory, EmailAddress, Membership, User
 
-MANAGED_ATTRIBUTES = ("first_name", "last_name")  # and the addresses that the directory gave; what it maps by default
+MANAGED_ATTRIBUTES = ("first_name", "last_name")  # and the addresses from the directory; its default mapping
 
 
 def find_managing_directory(instance: Instance, record: User | Membership) -> Directory | None:
@@ -18,7 +18,7 @@ def find_managing_directory(instance: Instance, record: User | Membership) -> Di
 def require_deletable(instance: Instance, user: User) -> None:
     """Reject deleting a directory-managed user."""
     if find_managing_directory(instance, user) is not None:
-        message = "A directory manages this user, who can't be deleted by hand."
+        message = "This user is managed by a directory and can't be deleted."
         raise ApiError(409, ErrorDetail("user_managed_by_scim", "user managed by a directory", message))
 
 
@@ -47,10 +47,10 @@ def require_unmanaged_primary(instance: Instance, user: User, wanted: EmailAddre
 def require_unmanaged_membership(instance: Instance, membership: Membership) -> None:
     """Reject changing or deleting a membership whose role follows from directory groups."""
     if find_managing_directory(instance, membership) is not None:
-        message = "A directory manages this membership, which can't be changed by hand."
+        message = "This membership is managed by a directory and can't be changed."
         raise ApiError(409, ErrorDetail("organization_membership_managed_by_scim", "managed by a directory", message))
 
 
 def _managed_attribute_error(name: str) -> ApiError:
-    message = "A directory manages this attribute."
+    message = "This attribute is managed by a directory."
     return ApiError(409, ErrorDetail("attribute_managed_by_scim", message, message, {"param_name": name}))

@@ -33,8 +33,8 @@ def accept_suggestion(instance: Instance, user: User, suggestion_id: str) -> Org
     if found is None:
         raise not_found_error("organization suggestion", suggestion_id)
     if found.status != "pending":
-        message = "It was asked before whether to join this organization."
-        raise ApiError(400, ErrorDetail("organization_suggestion_already_accepted", "asked before", message))
+        message = "This suggestion has already been accepted."
+        raise ApiError(400, ErrorDetail("organization_suggestion_already_accepted", "already accepted", message))
     found.status, found.request_id = "accepted", instance.ids.new("orgmemreq")
     instance.touch(found)
     return found

@@ -51,7 +51,7 @@ def find_verified(instance: Instance, name: str) -> OrganizationDomain | None:
 def create(instance: Instance, organization: Organization, draft: dict[str, Any]) -> OrganizationDomain:
     """Create a domain of an organization and publish the event."""
     if not instance.settings.organization_domains_enabled:
-        message = "Domains of organizations are switched off."
+        message = "Organization domains are not enabled."
         raise ApiError(403, ErrorDetail("organization_domains_not_enabled", "not enabled", message))
     name = (draft.get("name") or "").strip().lower()
     _require_free(instance, organization, name)
@@ -59,7 +59,12 @@ def create(instance: Instance, organization: Organization, draft: dict[str, Any]
     _require_mode(instance, mode)
     limit = instance.settings.max_allowed_domains
     if limit and len(list_by_organization(instance, organization.id)) >= limit:
-        raise ApiError(403, ErrorDetail("organization_domain_quota_exceeded", "too many", f"At most {limit} domains."))
+        raise ApiError(
+            403,
+            ErrorDetail(
+                "organization_domain_quota_exceeded", "too many", f"An organization may have at most {limit} domains."
+            ),
+        )
     now = instance.now
     is_verified = draft.get("verified") is not False
     created = OrganizationDomain(
@@ -102,7 +107,9 @@ def prepare_verification(instance: Instance, domain: OrganizationDomain, address
     if found.partition("@")[2] != domain.name:
         raise ApiError(
             422,
-            parameter_detail("organization_domain_mismatch", AFFILIATION_STRATEGY, f"is no address of {domain.name}"),
+            parameter_detail(
+                "organization_domain_mismatch", AFFILIATION_STRATEGY, f"is not an address of {domain.name}"
+            ),
         )
     domain.affiliation_email_address = found
     code = mailer.send_code(instance, found, user.id, domain.id)
@@ -114,18 +121,20 @@ def _require_free(instance: Instance, organization: Organization, name: str) -> 
     if not DOMAIN_PATTERN.fullmatch(name):
         raise invalid_format_error("name", "must be a valid domain")
     if name in PUBLIC_EMAIL_DOMAINS:
-        message = "This domain belongs to a common provider of mailboxes."
+        message = "This domain belongs to a common email provider."
         raise ApiError(422, ErrorDetail("organization_domain_common", "common domain", message, {"param_name": "name"}))
     for row in instance.organization_domains:
         if row.name == name:
             own = row.organization_id == organization.id
             code = "organization_domain_already_exists" + ("_same_organization" if own else "")
-            raise ApiError(422, ErrorDetail(code, "taken", "An organization has this domain.", {"param_name": "name"}))
+            raise ApiError(
+                422, ErrorDetail(code, "taken", "Another organization has this domain.", {"param_name": "name"})
+            )
 
 
 def _require_mode(instance: Instance, mode: str) -> None:
     if mode not in ENROLLMENT_MODES:
         raise invalid_value_error("enrollment_mode", f"must be one of {', '.join(ENROLLMENT_MODES)}")
     if mode not in ("enterprise_sso", *instance.settings.enrollment_modes):
-        message = f"Joining by {mode} is switched off."
+        message = f"The enrollment mode {mode} is not enabled."
         raise ApiError(403, ErrorDetail("organization_domain_enrollment_mode_not_enabled", "not enabled", message))

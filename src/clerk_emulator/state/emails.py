@@ -1,4 +1,4 @@
-"""E-mail addresses: ownership, primary address and verification."""
+"""Email addresses: ownership, primary address and verification."""
 
 import re
 
@@ -148,8 +148,8 @@ def notify_primary_changed(instance: Instance, user: User) -> None:
     """Send a mail to the new primary address."""
     email = user.primary_email
     if email is not None:
-        message = f"{email.email_address} is the primary e-mail address of your account now."
-        subject = "Your primary e-mail address was changed"
+        message = f"{email.email_address} is now the primary email address of your account."
+        subject = "Your primary email address was changed"
         mailer.send(instance, email.email_address, "primary_email_address_changed", subject, message, user_id=user.id)
 
 
@@ -159,7 +159,7 @@ def delete(instance: Instance, email: EmailAddress) -> None:
     assert user is not None, "an address has a user"  # noqa: S101
     directory_managed.require_unmanaged_address(instance, user, email)
     if len(user.email_addresses) == 1 and user.username is None and not user.phone_numbers:
-        message = "The last identification of a user stays."
+        message = "The last identification of a user can't be deleted."
         raise ApiError(400, ErrorDetail("identification_deletion_failed", "not deleted", message))
     detach(instance, user, email)
     instance.touch_and_publish("user.updated", user)

@@ -71,13 +71,13 @@ def identifier_exists_error(name: str, message: str = "is taken, try another") -
 
 def unverified_error(name: str) -> ApiError:
     """422: the identification has to be verified."""
-    return ApiError(422, parameter_detail("form_verification_needed", name, "has to be verified first"))
+    return ApiError(422, parameter_detail("form_verification_needed", name, "must be verified first"))
 
 
 def already_member_error(member: str) -> ApiError:
     """400: the user is already a member."""
     return ApiError(
-        400, ErrorDetail("already_a_member_in_organization", "already a member", f"{member} belongs to it already.")
+        400, ErrorDetail("already_a_member_in_organization", "already a member", f"{member} is already a member.")
     )
 
 
@@ -95,31 +95,31 @@ def invitation_not_pending_error() -> ApiError:
 
 def quota_exceeded_error(limit: int) -> ApiError:
     """403: members and pending invitations have reached the limit of the organization."""
-    message = f"The organization is full: at most {limit} memberships, pending invitations counted."
+    message = f"The organization has reached its limit of {limit} memberships, including pending invitations."
     return ApiError(403, ErrorDetail("organization_membership_quota_exceeded", "organization is full", message))
 
 
 def last_admin_error() -> ApiError:
     """400: the organization needs a member who can manage it."""
-    message = "Somebody has to be left who may manage the organization."
+    message = "The organization needs at least one member who can manage it."
     return ApiError(400, ErrorDetail("organization_minimum_permissions_needed", "last administrator", message))
 
 
 def not_a_member_error() -> ApiError:
     """403: the acting user is not a member of the organization."""
-    message = "The acting user does not belong to this organization."
+    message = "The acting user is not a member of this organization."
     return ApiError(403, ErrorDetail("not_a_member_in_organization", "not a member", message))
 
 
 def organization_not_visible_error() -> ApiError:
     """404: the organization does not exist or the acting user is not a member; the response does not say which."""
-    message = "There is no such organization, or it is not one of yours."
+    message = "There is no such organization, or you are not a member of it."
     return ApiError(404, ErrorDetail("organization_not_found_or_unauthorized", "not found or unauthorized", message))
 
 
 def missing_permission_error(*permissions: str) -> ApiError:
     """403: the acting user lacks the permission."""
-    message = "The acting user's role lacks a permission for this."
+    message = "The acting user's role lacks the required permission."
     meta = {"permissions": list(permissions)}
     return ApiError(403, ErrorDetail("missing_organization_permission", "missing permission", message, meta))
 

@@ -42,13 +42,13 @@ def require_password(instance: Instance, user: User, password: str) -> None:
     """Reject a wrong or compromised password."""
     sessions.require_can_sign_in(instance, user)
     if user.password is None:
-        message = "This user has no password: another way has to be taken."
+        message = "This user has no password. Use another strategy."
         raise ApiError(400, ErrorDetail("strategy_for_user_invalid", "no password", message))
     if not passwords.verify_password(user.password, password):
         _count_failure(instance, user)
-        raise field_error("form_password_incorrect", "password", "This is not the password of this user.")
+        raise field_error("form_password_incorrect", "password", "The password is incorrect.")
     if user.is_password_compromised:
-        message = "Somebody else may know this password. Sign in another way."
+        message = "This password may be compromised. Sign in another way."
         raise field_error("form_password_compromised", "password", message)
 
 

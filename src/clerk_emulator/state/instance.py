@@ -51,7 +51,7 @@ class Instance:
         self.clock = clock or Clock()
         self.ids = ids or IdGenerator()
         self.settings = Settings()
-        self.public_url = ""  # where browsers find the emulator
+        self.public_url = ""  # address of the emulator for browsers
         self.id = self.ids.new("ins")
         self.listener: Callable[[DomainEvent], None] = lambda domain_event: None
         self.clear()

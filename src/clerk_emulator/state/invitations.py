@@ -23,7 +23,7 @@ def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitat
     addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
     for address in addresses:
         if emails.find_owner(instance, address) is not None:
-            raise identifier_exists_error("email_address", "belongs to a user already")
+            raise identifier_exists_error("email_address", "already belongs to a user")
     _require_no_duplicates(instance, drafts, addresses)
     for draft in drafts:
         metadata.check_size("public_metadata", draft.get("public_metadata") or {})
@@ -32,7 +32,7 @@ def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitat
         insert_record(instance, invitation)
     for draft, invitation in zip(drafts, created, strict=True):
         if draft.get("notify") is not False:
-            text, ticket = "You are invited to create an account.", invitation.ticket
+            text, ticket = "You have been invited to create an account.", invitation.ticket
             mailer.send(instance, invitation.email_address, "invitation", "You are invited", text, ticket=ticket)
     return created
 
@@ -40,9 +40,13 @@ def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitat
 def revoke(instance: Instance, invitation: Invitation) -> Invitation:
     """Revoke an invitation that is neither accepted nor revoked."""
     if invitation.settled == "revoked":
-        raise ApiError(400, ErrorDetail("invitation_already_revoked", "revoked", "It was revoked before."))
+        raise ApiError(
+            400, ErrorDetail("invitation_already_revoked", "revoked", "The invitation has already been revoked.")
+        )
     if invitation.settled == "accepted":
-        raise ApiError(400, ErrorDetail("invitation_already_accepted", "accepted", "It was accepted before."))
+        raise ApiError(
+            400, ErrorDetail("invitation_already_accepted", "accepted", "The invitation has already been accepted.")
+        )
     invitation.settled = "revoked"
     instance.touch(invitation)
     return invitation

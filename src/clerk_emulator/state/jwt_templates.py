@@ -51,7 +51,7 @@ def _validate(instance: Instance, draft: dict[str, Any], exclude: JwtTemplate | 
         raise identifier_exists_error("name")
     reserved = next((name for name in draft["claims"] if name in RESERVED_CLAIMS), None)
     if reserved:
-        message = f"The claim {reserved} is not yours to set."
+        message = f"The claim {reserved} is reserved."
         raise ApiError(400, ErrorDetail("jwt_template_reserved_claim", "reserved claim", message))
 
 

@@ -77,7 +77,7 @@ def create_scope(instance: Instance, machine: Machine, other: Machine) -> int:
     if other is machine:
         raise invalid_value_error("to_machine_id", "must be another machine")
     if other.id in machine.scopes:
-        message = "These machines may talk to each other."
+        message = "These machines are already connected."
         raise ApiError(409, ErrorDetail("conflict", "connected", message))
     return _add_scope(instance, machine, other)
 

@@ -1,4 +1,4 @@
-"""E-mails and text messages that Clerk would send; stored in the instance, never sent."""
+"""Emails and text messages that Clerk would send; stored in the instance, never sent."""
 
 import re
 from typing import Any

@@ -94,7 +94,7 @@ class OrganizationDomain:
     enrollment_mode: str = "manual_invitation"
     is_verified: bool = True
     verified_at: int | None = None
-    affiliation_email_address: str | None = None  # by which a member shows that the domain is theirs
+    affiliation_email_address: str | None = None  # by which a member verifies the domain
     created_at: int
     updated_at: int
 
@@ -107,7 +107,9 @@ class OrganizationSuggestion:
     user_id: str
     organization_id: str
     domain_id: str
-    status: str = "pending"  # pending | accepted: the user asked | completed | revoked: the answer was no
+    status: str = (
+        "pending"  # pending | accepted: the user requested to join | completed | revoked: the request was rejected
+    )
     request_id: str | None = None
     created_at: int
     updated_at: int
@@ -190,7 +192,7 @@ class EmailAddress:
     user_id: str
     email_address: str
     status: str = "verified"  # verified | reserved | unverified
-    strategy: str | None = "admin"  # admin | ticket | email_code | scim, or None while nothing was verified
+    strategy: str | None = "admin"  # admin | ticket | email_code | scim; None while unverified
     created_at: int
     updated_at: int
 
@@ -208,7 +210,7 @@ class PhoneNumber:
     user_id: str
     phone_number: str
     status: str = "verified"  # verified | reserved | unverified
-    strategy: str | None = "admin"  # admin | phone_code, or None while nothing was verified
+    strategy: str | None = "admin"  # admin | phone_code; None while unverified
     is_second_factor: bool = False
     created_at: int
     updated_at: int
@@ -237,15 +239,15 @@ class User:
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     unsafe_metadata: Metadata = field(default_factory=dict)
-    password: str | None = None  # as passwords.conceal() made it
+    password: str | None = None  # result of passwords.hash_password() or import_digest()
     password_last_updated_at: int | None = None
     is_password_compromised: bool = False
     banned: bool = False
     deprovisioned: bool = False  # deactivated by the directory
-    directory_id: str | None = None  # the directory that made this user or took them over
-    directory_user_id: str | None = None  # what that directory calls them
+    directory_id: str | None = None  # the directory that created or took over this user
+    directory_user_id: str | None = None  # the id of the user in that directory
     lockout_ends_at: int | None = None
-    failed_attempts: int = 0  # to sign in, since the last one that went well
+    failed_attempts: int = 0  # failed sign-ins since the last successful one
     delete_self_enabled: bool = True
     create_organization_enabled: bool = True
     create_organizations_limit: int | None = None
@@ -312,7 +314,7 @@ class Organization:
     max_allowed_memberships: int
     admin_delete_enabled: bool = True
     created_by: str | None = None
-    role_set: str | None = None  # the key of a set of roles; None: the initial one
+    role_set: str | None = None  # the key of a role set; None: the initial one
     image_url: str = ""
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
@@ -328,7 +330,7 @@ class Membership:
     organization_id: str
     user_id: str
     role: str
-    directory_id: str | None = None  # the directory by whose groups the role was given
+    directory_id: str | None = None  # the directory whose groups assigned the role
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     created_at: int
@@ -348,7 +350,7 @@ class OrganizationInvitation:
     settled: str | None = None  # accepted | revoked, or None
     user_id: str | None = None
     redirect_url: str | None = None
-    domain_id: str | None = None  # by which it was made; Clerk leaves such ones out of its lists
+    domain_id: str | None = None  # the domain that created it; Clerk omits those from its lists
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     expires_at: int
@@ -394,12 +396,12 @@ class Session:
     client_id: str
     settled: str | None = None  # revoked | ended | removed | replaced, or None
     last_active_organization_id: str | None = None
-    origin: str | None = None  # of the application that this session was last handed to
-    actor: dict[str, Any] | None = None  # who acts in the user's name
-    refresh_token: str | None = None  # what the cookie __refresh holds, since the first handshake
+    origin: str | None = None  # of the application that this session was last handed over to
+    actor: dict[str, Any] | None = None  # the person acting as the user
+    refresh_token: str | None = None  # value of the cookie __refresh, since the first handshake
     factor_verified_at: int
     second_factor_verified_at: int | None = None
-    reverification_id: str | None = None  # what goes on in it, or went on last
+    reverification_id: str | None = None  # the current or last attempt in it
     last_active_at: int
     expire_at: int
     abandon_at: int
@@ -423,10 +425,10 @@ class Client:
     token: str
     session_ids: list[str] = field(default_factory=list)
     active_session_id: str | None = None
-    sign_in_id: str | None = None  # what goes on here, until it is complete
+    sign_in_id: str | None = None  # the current attempt, until it is complete
     sign_up_id: str | None = None
-    last_strategy: str | None = None  # by which somebody signed in here last
-    changed_at_wall: int = 0  # seconds; what __client_uat says while somebody is signed in
+    last_strategy: str | None = None  # the strategy of the last sign-in
+    changed_at_wall: int = 0  # seconds; value of __client_uat while a user is signed in
     created_at: int
     updated_at: int
 

@@ -70,7 +70,7 @@ def create_for_domain(
 def _send(instance: Instance, organization: Organization, invitation: OrganizationInvitation) -> None:
     inviter = instance.users.find(invitation.inviter_id)
     by = f" by {inviter.identifier}" if inviter else ""
-    text = f"You are invited{by} to join {organization.name}."
+    text = f"You have been invited{by} to join {organization.name}."
     subject = f"Join {organization.name}"
     ticket = invitation.ticket
     mailer.send(instance, invitation.email_address, "organization_invitation", subject, text, ticket=ticket)

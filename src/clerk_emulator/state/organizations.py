@@ -36,12 +36,12 @@ def get(instance: Instance, id_or_slug: str) -> Organization:
 def create(instance: Instance, draft: dict[str, Any]) -> Organization:
     """Create an organization with its creator as administrator, and publish both events."""
     if not instance.settings.organizations_enabled:
-        message = "Organizations are switched off."
+        message = "Organizations are not enabled."
         raise ApiError(403, ErrorDetail("organization_not_enabled_in_instance", "not enabled", message))
     _require_name(draft["name"])
     creator = instance.users.find(draft.get("created_by"))
     if draft.get("created_by") and creator is None:
-        raise invalid_value_error("created_by", "is no user")
+        raise invalid_value_error("created_by", "is not a user")
     if draft.get("slug"):
         _require_free_slug(instance, draft["slug"])
     if draft.get("role_set_key"):
@@ -167,10 +167,10 @@ def _require_name(name: str) -> None:
 
 def _require_free_slug(instance: Instance, slug: str) -> None:
     if instance.settings.organization_slugs_disabled:
-        message = "Slugs of organizations are switched off."
+        message = "Organization slugs are not enabled."
         raise ApiError(403, ErrorDetail("organization_slugs_disabled", "slugs not enabled", message))
     if not SLUG.fullmatch(slug):
-        raise invalid_format_error("slug", "may have lowercase letters, digits and dashes only")
+        raise invalid_format_error("slug", "may contain only lowercase letters, digits and dashes")
     if slug in instance.slugs:
         raise identifier_exists_error("slug")
 

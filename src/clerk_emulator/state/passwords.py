@@ -10,7 +10,7 @@ from clerk_emulator.state.errors import ApiError, NotEmulatedError, parameter_de
 ROUNDS = 2_000
 MIN_LENGTH = 8
 MAX_BYTES = 72
-COMMON_PASSWORDS = (  # of eight characters and more, in lower case
+COMMON_PASSWORDS = (  # eight or more characters, lower case
     "00000000 000000000 0987654321 11111111 111111111 1111111111 11223344 12121212 123123123 1234554321 12345678 "
     "123456789 1234567890 12341234 1234qwer 123qweasd 147258369 1q2w3e4r 1q2w3e4r5t 1qaz2wsx 1qazxsw2 55555555 "
     "66666666 77777777 87654321 88888888 987654321 99999999 a1234567 a12345678 aa123456 "
@@ -41,7 +41,7 @@ def verify_password(stored: str, password: str) -> bool:
     """Return whether the password is right; imported digests can't be checked."""
     kind, _, rest = stored.partition("$")
     if kind != "pbkdf2":
-        raise NotEmulatedError(f"checking a password against an imported {kind} digest")
+        raise NotEmulatedError(f"verifying a password against an imported {kind} digest")
     salt, _, wanted = rest.partition("$")
     return hmac.compare_digest(_hash(password, salt), wanted)
 
@@ -64,7 +64,7 @@ def require_strength(password: str, identifiers: Iterable[str] = ()) -> None:
         message = "has been found in an online data breach"
         raise ApiError(422, parameter_detail("form_password_pwned", "password", message))
     if password.lower() in (identifier.lower() for identifier in identifiers):
-        message = "must be another than the e-mail address, the phone number and the username"
+        message = "must differ from the email address, the phone number and the username"
         raise ApiError(422, parameter_detail("form_password_matches_identifier", "password", message))
 
 

@@ -138,7 +138,7 @@ def delete(instance: Instance, phone: PhoneNumber) -> None:
     """Delete a number; the last identification of a user cannot be deleted."""
     user = _get_owner(instance, phone)
     if len(user.phone_numbers) == 1 and user.username is None and not user.email_addresses:
-        message = "The last identification of a user stays."
+        message = "The last identification of a user can't be deleted."
         raise ApiError(400, ErrorDetail("identification_deletion_failed", "not deleted", message))
     detach(instance, user, phone)
     instance.touch_and_publish("user.updated", user)

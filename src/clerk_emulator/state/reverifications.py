@@ -30,8 +30,8 @@ def get(instance: Instance, session: Session) -> Reverification:
     """Return the current reverification of a session, or raise an ApiError."""
     found = instance.reverifications.find(session.reverification_id)
     if found is None:
-        message = "It has to be begun first."
-        raise ApiError(400, ErrorDetail("session_reverification_missing", "not begun", message))
+        message = "The reverification must be started first."
+        raise ApiError(400, ErrorDetail("session_reverification_missing", "not started", message))
     return found
 
 
@@ -84,8 +84,8 @@ def _record_first_factor(
 def _require_status(instance: Instance, session: Session, wanted: str) -> Reverification:
     found = get(instance, session)
     if found.status != wanted:
-        message = f"This takes one that {wanted.replace('_', ' ')}, and this one is: {found.status.replace('_', ' ')}."
-        raise ApiError(400, ErrorDetail("invalid_action_for_session_reverification", "out of turn", message))
+        message = f"The status of the reverification must be {wanted}, but it is {found.status}."
+        raise ApiError(400, ErrorDetail("invalid_action_for_session_reverification", "wrong step", message))
     return found
 
 

@@ -18,7 +18,7 @@ from clerk_emulator.state.models import RoleSet
 INITIAL_KEY = "role_set:default"
 KEY_PATTERN = re.compile(r"role_set:[a-z0-9_]+")
 MAX_ROLES = 10
-DEFAULT_FIELDS = ("default_role", "creator_role")  # of a set, and of the settings for the initial set
+DEFAULT_FIELDS = ("default_role", "creator_role")  # of a role set, and of the settings for the initial set
 
 
 def create_initial(instance: Instance) -> None:
@@ -128,7 +128,7 @@ def replace_role(instance: Instance, found: RoleSet, old: str, new: str) -> Role
 def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[str, str]) -> RoleSet:
     """Replace a role set by another one and delete it."""
     if target is found:
-        raise invalid_value_error("dest_role_set_key", "must be another set of roles")
+        raise invalid_value_error("dest_role_set_key", "must be another role set")
     used = {row.role for row in instance.memberships if _is_used_by(instance, row.organization_id, found)}
     missing = sorted(key for key in used if key not in target.roles and key not in mappings)
     if missing:
@@ -138,7 +138,7 @@ def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[
         )
     for key in mappings.values():
         if key not in target.roles:
-            message = f"{key} is not in the set of roles that is to come."
+            message = f"{key} is not in the new role set."
             raise ApiError(
                 422, ErrorDetail("organization_role_set_reassignment_mappings_invalid", "bad mapping", message)
             )

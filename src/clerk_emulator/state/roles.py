@@ -104,7 +104,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> Role:
     key = draft["key"]
     _require_role_key(instance, key)
     if len(instance.roles) >= MAX_ROLES:
-        message = f"At most {MAX_ROLES} roles."
+        message = f"An instance may have at most {MAX_ROLES} roles."
         raise ApiError(403, ErrorDetail("organization_instance_roles_quota_exceeded", "too many roles", message))
     permissions = [get_permission(instance, id_).key for id_ in draft.get("permissions") or []]
     role = _add_role(instance, key, draft["name"], permissions)
@@ -136,9 +136,9 @@ def update(instance: Instance, role: Role, changes: dict[str, Any]) -> Role:
 def delete(instance: Instance, role: Role) -> Role:
     """Delete a role that has no members or invitations and is no default."""
     if role.key == instance.settings.creator_role or role_sets.is_creator_role(instance, role.key):
-        raise _in_use_error("organization_role_default_creator_role", "Creators of organizations get this role.")
+        raise _in_use_error("organization_role_default_creator_role", "This is the creator role.")
     if role.key in (instance.settings.default_role, instance.settings.domains_default_role):
-        raise _in_use_error("organization_role_domain_default_role", "New members get this role.")
+        raise _in_use_error("organization_role_domain_default_role", "This is the default role of new members.")
     if any(count for (_, key), count in instance.role_counts.items() if key == role.key):
         raise _in_use_error("organization_role_assigned_members", "Members have this role.")
     now = instance.now
@@ -153,7 +153,7 @@ def delete(instance: Instance, role: Role) -> Role:
 def assign_permission(instance: Instance, role: Role, permission: Permission) -> Role:
     """Add a permission to a role."""
     if permission.key in role.permissions:
-        message = "The role has this permission."
+        message = "The role already has this permission."
         raise ApiError(409, ErrorDetail("organization_role_permission_association_exists", "has it", message))
     role.permissions.append(permission.key)
     _update_creator_eligibility(role)
@@ -167,7 +167,7 @@ def remove_permission(instance: Instance, role: Role, permission: Permission) ->
         message = "The role does not have this permission."
         raise ApiError(404, ErrorDetail("organization_role_permission_association_not_found", "has it not", message))
     if role.key == instance.settings.creator_role and permission.key in SYSTEM_PERMISSIONS:
-        message = "The role of creators keeps its system permissions."
+        message = "The creator role must keep its system permissions."
         raise ApiError(422, ErrorDetail("organization_missing_creator_role_permissions", "needed", message))
     role.permissions.remove(permission.key)
     _update_creator_eligibility(role)
@@ -310,7 +310,7 @@ def _require_permission_key(instance: Instance, key: str) -> None:
 
 def _require_custom(permission: Permission) -> None:
     if permission.type == "system":
-        message = "System permissions stay as they are."
+        message = "System permissions can't be changed."
         raise ApiError(403, ErrorDetail("organization_system_permission_not_modifiable", "system permission", message))
 
 

@@ -20,7 +20,7 @@ class UserFilter:
     username: list[str] | None = None
     user_id: list[str] | None = None
     organization_id: list[str] | None = None
-    matches_no_user: bool = False  # wallets and providers, which nobody here has
+    matches_no_user: bool = False  # wallets and providers, which no user of the emulator has
     query: str | None = None
     email_address_query: str | None = None
     phone_number_query: str | None = None

@@ -55,10 +55,10 @@ def require_can_add_session(instance: Instance, client: Client, user: User | Non
     """Reject a second user in a single-session client, and one who is already signed in there."""
     active = active_sessions(instance, client)
     if active and not instance.settings.multi_session:
-        message = "Somebody is signed in in this browser, and only one may be at a time."
+        message = "Another user is signed in in this browser, and only one session is allowed."
         raise ApiError(400, ErrorDetail("session_exists", "already signed in", message))
     if user is not None and any(one.user_id == user.id for one in active):
-        message = "This user is signed in in this browser already."
+        message = "This user is already signed in in this browser."
         raise ApiError(400, ErrorDetail("identifier_already_signed_in", "already signed in", message))
 
 
@@ -75,18 +75,18 @@ def require_can_sign_in(instance: Instance, user: User) -> None:
     if user.deprovisioned:
         raise ApiError(401, ErrorDetail("deprovisioned", "deprovisioned", "A directory has deactivated this account."))
     if user.is_locked(instance.now):
-        raise ApiError(403, ErrorDetail("user_locked", "locked", "This user is locked for a while."))
+        raise ApiError(403, ErrorDetail("user_locked", "locked", "This user is temporarily locked."))
 
 
 def check_credentials(instance: Instance, address: str, password: str) -> User:
     """Return the user with this address and password, or raise an ApiError."""
     user = find_owner(instance, address)
     if user is None:
-        raise ApiError(422, ErrorDetail("form_identifier_not_found", "unknown", "Nobody has this address."))
+        raise ApiError(422, ErrorDetail("form_identifier_not_found", "unknown", "No user has this address."))
     if user.password is None or not passwords.verify_password(user.password, password):
-        raise ApiError(422, ErrorDetail("form_password_incorrect", "wrong password", "The password is wrong."))
+        raise ApiError(422, ErrorDetail("form_password_incorrect", "wrong password", "The password is incorrect."))
     if user.is_password_compromised:
-        message = "Somebody else may know this password. Sign in another way."
+        message = "This password may be compromised. Sign in another way."
         raise ApiError(422, ErrorDetail("form_password_compromised", "compromised", message))
     return user
 

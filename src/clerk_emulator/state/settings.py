@@ -100,7 +100,7 @@ class Settings:
     protect_specter_enabled: bool = False
     blocked_country_codes: list[str] = field(default_factory=list)
     allowed_origins: list[str] = field(default_factory=list)
-    instance_wishes: dict[str, Any] = field(default_factory=dict)  # taken, kept, and without effect
+    instance_wishes: dict[str, Any] = field(default_factory=dict)  # stored without effect
 
     def change(self, changes: dict[str, Any]) -> None:
         """Change all of the given settings or none; a ValueError says which value is invalid."""
@@ -116,6 +116,6 @@ class Settings:
                 raise ValueError(f"{name} may have {', '.join(LIST_SETTING_CHOICES[name])}")
         omittable.require_known(changes.get("omitted", ()))
         if not 0 <= changes.get("webhook_loss_percent", 0) <= 100 or changes.get("webhook_delay_seconds", 0) < 0:
-            raise ValueError("webhook_loss_percent is from 0 to 100, webhook_delay_seconds 0 or more")
+            raise ValueError("webhook_loss_percent must be from 0 to 100, webhook_delay_seconds 0 or more")
         for name, value in {**copy.deepcopy(PROFILES.get(changes.get("profile", ""), {})), **changes}.items():
             setattr(self, name, value)

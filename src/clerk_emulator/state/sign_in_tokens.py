@@ -76,11 +76,11 @@ def require_usable(instance: Instance, token: SignInToken) -> User:
     """Return the user of a valid token, or raise an ApiError."""
     kind = "actor" if token.actor else "sign_in"
     if token.status == "accepted":
-        raise ApiError(400, ErrorDetail(f"{kind}_token_already_used_code", "used", "This link was used before."))
+        raise ApiError(400, ErrorDetail(f"{kind}_token_already_used_code", "used", "This link has already been used."))
     if token.status == "revoked":
-        raise ApiError(400, ErrorDetail(f"{kind}_token_revoked_code", "revoked", "This link was taken back."))
+        raise ApiError(400, ErrorDetail(f"{kind}_token_revoked_code", "revoked", "This link has been revoked."))
     if token.expires_at <= instance.now:
-        raise ApiError(400, ErrorDetail("ticket_expired_code", "expired", "This link has run out."))
+        raise ApiError(400, ErrorDetail("ticket_expired_code", "expired", "This link has expired."))
     return users.get(instance, token.user_id)
 
 

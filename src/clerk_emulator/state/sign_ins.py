@@ -64,7 +64,7 @@ def get_user(instance: Instance, attempt: SignIn) -> User:
     """Return the user of an attempt, or raise an ApiError."""
     user = instance.users.find(attempt.user_id)
     if user is None:
-        message = "It has to be said first who signs in, or the user is gone."
+        message = "The user of this sign-in is not identified or was deleted."
         raise ApiError(400, ErrorDetail("sign_in_identification_or_user_deleted", "nobody", message))
     return user
 
@@ -171,9 +171,9 @@ def _complete(instance: Instance, attempt: SignIn, session: Session) -> None:
 def _require_status(instance: Instance, attempt: SignIn, wanted: str) -> None:
     found = attempt.status(instance.now)
     if found != wanted:
-        message = f"This takes a sign-in that {wanted.replace('_', ' ')}, and this one is: {found.replace('_', ' ')}."
-        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "out of turn", message))
+        message = f"The status of the sign-in must be {wanted}, but it is {found}."
+        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "wrong step", message))
 
 
 def _unknown_identifier_error() -> ApiError:
-    return field_error("form_identifier_not_found", "identifier", "Nobody is known by this here.")
+    return field_error("form_identifier_not_found", "identifier", "No user has this identifier.")

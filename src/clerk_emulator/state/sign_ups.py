@@ -64,7 +64,7 @@ def prepare_verification(instance: Instance, attempt: SignUp, strategy: str) -> 
     if attempt.email_address is None:
         raise ApiError(422, parameter_detail("form_param_missing", "email_address", "is missing"))
     if attempt.email_proof is not None:
-        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is verified."))
+        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is already verified."))
     code = mailer.send_code(instance, attempt.email_address, None, attempt.id)
     attempt.verification_id = verifications.create(instance, attempt.id, code, strategy).id
     instance.touch(attempt)
@@ -110,7 +110,7 @@ def _ticket_address(instance: Instance, ticket: str) -> str:
     found = tickets.get(instance, ticket)
     if isinstance(found, SignInToken):
         kind = "actor" if found.actor else "sign_in"
-        message = "This ticket signs in, it does not sign up."
+        message = "This ticket is for sign-in, not for sign-up."
         raise ApiError(400, ErrorDetail(f"{kind}_token_not_in_sign_in_code", "wrong ticket", message))
     tickets.require_pending(instance, found)
     tickets.require_no_account(instance, found)
@@ -120,9 +120,11 @@ def _ticket_address(instance: Instance, ticket: str) -> str:
 def _require_public_sign_up(instance: Instance) -> None:
     mode = instance.settings.sign_up_mode
     if mode == "restricted":
-        raise ApiError(403, ErrorDetail("sign_up_mode_restricted", "restricted", "Only who is invited may sign up."))
+        raise ApiError(
+            403, ErrorDetail("sign_up_mode_restricted", "restricted", "An invitation is required to sign up.")
+        )
     if mode == "waitlist":
-        raise ApiError(403, ErrorDetail("sign_up_restricted_waitlist", "waitlist", "Who wants to sign up has to wait."))
+        raise ApiError(403, ErrorDetail("sign_up_restricted_waitlist", "waitlist", "Sign-ups go through the waitlist."))
 
 
 def _require_not_complete(instance: Instance, attempt: SignUp) -> None:

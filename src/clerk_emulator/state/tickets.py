@@ -16,7 +16,9 @@ def get(instance: Instance, ticket: str) -> Ticket:
         or invitations.find_by_ticket(instance, ticket)
     )
     if found is None:
-        raise ApiError(400, ErrorDetail("ticket_invalid_code", "invalid ticket", "This ticket was not made here."))
+        raise ApiError(
+            400, ErrorDetail("ticket_invalid_code", "invalid ticket", "This ticket was not issued by this instance.")
+        )
     return found
 
 

@@ -176,7 +176,7 @@ def require_password(user: User, password: str) -> None:
     if user.password is None:
         raise ApiError(400, ErrorDetail("no_password_set", "no password", "This user has no password."))
     if not passwords.verify_password(user.password, password):
-        raise ApiError(422, ErrorDetail("incorrect_password", "wrong password", "It is not this user's password."))
+        raise ApiError(422, ErrorDetail("incorrect_password", "wrong password", "The password is incorrect."))
 
 
 def insert_record(instance: Instance, user: User) -> None:
@@ -251,7 +251,7 @@ def _set_password(instance: Instance, user: User, draft: dict[str, Any]) -> None
 def _require_identity(draft: dict[str, Any], addresses: list[str]) -> None:
     if addresses or draft.get("username") or draft.get("skip_user_requirement"):
         return
-    message = "A user needs an e-mail address, a phone number or a username."
+    message = "A user needs an email address, a phone number or a username."
     raise ApiError(422, ErrorDetail("form_data_missing", "missing data", message, {"param_names": ["email_address"]}))
 
 

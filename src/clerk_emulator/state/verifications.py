@@ -27,7 +27,7 @@ def get(instance: Instance, identification_id: str, verification_id: str) -> Ver
     if found is None or found.identification_id != identification_id:
         raise not_found_error("verification", verification_id)
     if found.status == "verified":
-        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is verified."))
+        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is already verified."))
     return found
 
 
@@ -60,19 +60,19 @@ def require_code(instance: Instance, verification_id: str | None, strategy: str,
         message = f"The code was sent for {found.strategy}."
         raise ApiError(400, ErrorDetail("verification_strategy_invalid", "wrong strategy", message))
     if found.status == "verified":
-        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is verified."))
+        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is already verified."))
     if check_code(instance, found, code):
         found.status = "verified"
     elif found.status == "expired":
-        raise ApiError(400, ErrorDetail("verification_expired", "expired", "The code has run out. Send a new one."))
+        raise ApiError(400, ErrorDetail("verification_expired", "expired", "The code has expired. Send a new one."))
     elif found.status == "failed":
         raise ApiError(
             400, ErrorDetail("verification_failed", "too many attempts", "Too many attempts. Send a new code.")
         )
     else:
-        raise field_error("form_code_incorrect", "code", "This is not the code that was sent.")
+        raise field_error("form_code_incorrect", "code", "The code is incorrect.")
 
 
 def _missing_error() -> ApiError:
-    message = "A code has to be sent before it can be tried."
+    message = "A code must be sent first."
     return ApiError(400, ErrorDetail("verification_missing", "nothing was sent", message))

@@ -37,8 +37,8 @@ class WebhookDelivery:
     state: str = "pending"  # pending | sending | succeeded | failed | dropped
     due_at: int
     attempts: list[DeliveryAttempt] = field(default_factory=list)
-    is_postponed: bool = False  # until the next one has gone before it
-    bad_signatures: int = 0  # so many attempts to come are signed wrongly
+    is_postponed: bool = False  # until the next one has been sent
+    bad_signatures: int = 0  # number of coming attempts with a wrong signature
     fault: str | None = None
     is_replay: bool = False
 
@@ -67,7 +67,7 @@ class DeliveryLog:
         self.deliveries: dict[str, WebhookDelivery] = {}
         self._pending: dict[str, WebhookDelivery] = {}
         self._number = 0
-        self.revision = 0  # grows whenever something begins, is tried again or ends
+        self.revision = 0  # increases with each new delivery, retry and result
 
     def add_message(self, message: WebhookMessage) -> None:
         """Store a message."""

@@ -41,7 +41,7 @@ class WebhookDispatcher:
         self._batch_tasks: set[asyncio.Task[None]] = set()
         self._clients: dict[str, httpx2.AsyncClient] = {}
 
-    # What happens
+    # Events
 
     def handle_event(self, domain_event: DomainEvent) -> None:
         """Serialize an event in its current state and queue it for each endpoint."""
@@ -96,7 +96,7 @@ class WebhookDispatcher:
         self._postponed.clear()
         self.log.clear()
 
-    # On the way
+    # Deliveries
 
     def replay(self, delivery_id: str) -> WebhookDelivery | None:
         """Send the message of a delivery again, with the same message id."""
@@ -264,7 +264,7 @@ class WebhookDispatcher:
     async def _deliver_batch(self, endpoint_id: str, batch: list[WebhookDelivery]) -> None:
         try:
             for delivery in batch:
-                if self.log.is_pending(delivery):  # else everything was reset meanwhile
+                if self.log.is_pending(delivery):  # otherwise the log was cleared meanwhile
                     await self._deliver(delivery)
         finally:
             self._sending.discard(endpoint_id)

@@ -52,7 +52,7 @@ def parse_endpoint(
     An existing endpoint at the same network address keeps its id and secret unless others are given.
     """
     if not isinstance(data, dict) or not isinstance(data.get("url"), str):
-        raise InvalidEndpointError("an endpoint is a JSON object with a url")
+        raise InvalidEndpointError("an endpoint must be a JSON object with a url")
     unknown = sorted(set(data) - {"id", "url", "secret", "enabled", "events"})
     if unknown:
         raise InvalidEndpointError(f"unknown: {', '.join(unknown)}; known: id, url, secret, enabled, events")
@@ -62,7 +62,7 @@ def parse_endpoint(
     earlier = None if transport else next((one for one in known if one.url == data["url"] and not one.transport), None)
     secret = data.get("secret") or (earlier.secret if earlier else new_secret())
     if not isinstance(secret, str) or not is_secret(secret):
-        raise InvalidEndpointError("secret must be whsec_ and base64")
+        raise InvalidEndpointError("secret must be whsec_ followed by base64")
     events = data.get("events") or []
     if not isinstance(events, list) or not all(isinstance(event, str) for event in events):
         raise InvalidEndpointError("events must be a list of strings")

@@ -23,9 +23,9 @@ from clerk_emulator.state.models import (
 from clerk_emulator.wire.webhook_payloads import event_payload
 
 JsonObject = dict[str, Any]
-INSTANCE_ID = "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"  # the same for everybody, as in Clerk's catalogue
+INSTANCE_ID = "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"  # a constant, as in Clerk's catalogue
 EXAMPLE_ID_SUFFIX = "2eXampLe0fNobodysInstance00"
-EXAMPLE_TIME = 1_716_883_200_000  # 28 May 2024: what an example says is older than almost everything real
+EXAMPLE_TIME = 1_716_883_200_000  # 28 May 2024: examples are older than almost all real events
 EXAMPLE_URL = "https://accounts.example.com"
 EXAMPLE_CALLER = ("192.0.2.1", "Mozilla/5.0 (Example)")
 

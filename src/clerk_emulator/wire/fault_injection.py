@@ -124,7 +124,7 @@ class FaultRegistry:
 
     def _check_target(self, fault: Fault) -> None:
         if (fault.operation is None) == (fault.event is None):
-            raise InvalidFaultError("name an operation or an event, and not both")
+            raise InvalidFaultError("give an operation or an event, not both")
         if fault.operation is not None and fault.operation not in {"*", *self._operations}:
             raise InvalidFaultError(f"there is no operation {fault.operation}")
         if fault.event is not None and fault.event not in {"*", *self._events}:
@@ -133,13 +133,13 @@ class FaultRegistry:
 
 def _parse_fault(data: Any) -> Fault:
     if not isinstance(data, dict):
-        raise InvalidFaultError("a fault is a JSON object")
+        raise InvalidFaultError("a fault must be a JSON object")
     known = set(Fault.__dataclass_fields__) - {"id", "hits"}
     unknown = sorted(set(data) - known)
     if unknown:
         raise InvalidFaultError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     if not all(isinstance(data.get(name), str | None) for name in ("operation", "event", "hang", "do")):
-        raise InvalidFaultError("operation, event, hang and do are words")
+        raise InvalidFaultError("operation, event, hang and do must be strings")
     return Fault(**data)
 
 

@@ -13,7 +13,7 @@ OPAQUE_FIELDS = {
     "unsafe_metadata",
     "claims",
     "actor",
-}  # a customer's own, kept whole
+}  # data of the customer, returned unchanged
 
 
 def remove_omitted(settings: Settings, value: Any) -> Any:
@@ -22,7 +22,7 @@ def remove_omitted(settings: Settings, value: Any) -> Any:
         return value
     gone = select_omitted(tuple(settings.omitted))
     if not isinstance(value, dict) or value.get("object") != "event":
-        gone = {**gone, "embedded_organization": frozenset()}  # answers of the API have what the files require
+        gone = {**gone, "embedded_organization": frozenset()}  # API responses contain what the specification requires
     return _remove_fields(value, "", gone)
 
 

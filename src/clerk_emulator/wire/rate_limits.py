@@ -15,7 +15,7 @@ OPERATION_LIMITS = {
     "CreateOrganizationInvitation": (250, HOUR),
     "CreateOrganizationInvitationBulk": (50, HOUR),
 }
-RESOURCE_PARAMETERS = {  # ten in ten seconds for the thing that these parameters of the path name; together for a group
+RESOURCE_PARAMETERS = {  # ten in ten seconds for the resource of these path parameters; shared within a group
     "UpdateUser": ("user", "user_id"),
     "UpdateUserMetadata": ("user", "user_id"),
     "ReplaceUserMetadata": ("user", "user_id"),
@@ -31,7 +31,7 @@ class RateLimitError(ApiError):
     """429: too many requests."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(429, ErrorDetail("too_many_requests", "too many requests", f"Again in {seconds} seconds."))
+        super().__init__(429, ErrorDetail("too_many_requests", "too many requests", f"Try again in {seconds} seconds."))
         self.seconds = seconds
 
 

@@ -37,7 +37,7 @@ class RequestParameters:
             return None
         found = [value.strip() for value in values if value.strip()]
         if len(found) > MAX_VALUES:
-            raise invalid_value_error(name, f"may have {MAX_VALUES} values at most")
+            raise invalid_value_error(name, f"may have at most {MAX_VALUES} values")
         return found
 
     def number(self, name: str, minimum: int = 0) -> int | None:

@@ -64,7 +64,9 @@ def fault_response(status: int | None, body: Any, retry_after: int | None) -> Re
     headers = {} if retry_after is None else {"retry-after": str(retry_after)}
     status = status or 200
     if body is None and status >= 400:
-        problem = ErrorDetail(STATUS_CODES.get(status, "emulator_fault"), "fault", "This answer is a fault by wish.")
+        problem = ErrorDetail(
+            STATUS_CODES.get(status, "emulator_fault"), "fault", "This response was injected by a fault."
+        )
         return error_response(status, problem, headers=headers)
     if isinstance(body, str):
         return Response(body, status_code=status, headers=headers, media_type="text/html")
@@ -79,7 +81,7 @@ async def hang_response(request: Request, milliseconds: int) -> Response:
                 continue
     except TimeoutError:
         pass
-    return error_response(504, ErrorDetail("gateway_timeout", "timeout", "This request hung by wish."))
+    return error_response(504, ErrorDetail("gateway_timeout", "timeout", "This request hung because of a fault."))
 
 
 JsonObject = dict[str, Any]

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from clerk_emulator.wire.keyring import Keyring, publishable_key
 
 LOOPBACK_NAMES = ("localhost",)
-SCRIPT_PACKAGES = {"clerk-js": "6", "ui": "1"}  # packages of npm with their versions, as far as addresses name them
-PROXY_PATH = "/__clerk"  # where the Frontend API is too, as an application's own server would pass it on
+SCRIPT_PACKAGES = {"clerk-js": "6", "ui": "1"}  # npm packages and their versions as in URLs
+PROXY_PATH = "/__clerk"  # the Frontend API is also served here, as behind an application's proxy
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""JSON of users, e-mail addresses and phone numbers."""
+"""JSON of users, email addresses and phone numbers."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ JsonObject = dict[str, Any]
 
 
 def email_address(email: EmailAddress) -> JsonObject:
-    """Return an e-mail address."""
+    """Return an email address."""
     return {
         "id": email.id,
         "object": "email_address",

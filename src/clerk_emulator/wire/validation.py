@@ -35,7 +35,7 @@ class BodySchema:
             check = self._fields.get(name)
             if check is None:
                 if self._strict:
-                    message = "is no parameter of this request"
+                    message = "is not a parameter of this request"
                     problems.append(parameter_detail("form_param_unknown", name, message))
                 continue
             try:
@@ -51,14 +51,14 @@ class BodySchema:
         if not isinstance(body, list):
             raise invalid_body_error()
         if not 1 <= len(body) <= maximum:
-            message = f"The request takes a list of 1 to {maximum}."
+            message = f"The request accepts a list of 1 to {maximum} items."
             raise ApiError(422, ErrorDetail("form_param_value_invalid", "wrong number of items", message))
         return [self.read(item) for item in body]
 
 
 def invalid_body_error() -> ApiError:
     """400: the body does not have the form that the request accepts."""
-    message = "The body of the request does not have the form this request takes."
+    message = "The request body has an invalid format."
     return ApiError(400, ErrorDetail("request_body_invalid", "invalid request body", message))
 
 
@@ -160,7 +160,7 @@ def address(name: str, value: Any) -> str:
     except ValueError:
         is_whole = False
     if not is_whole or any(ord(character) <= 32 for character in found):
-        message = "must be a whole address"
+        message = "must be an absolute URL"
         raise ApiError(422, parameter_detail("form_param_format_invalid", name, message))
     return found
 
@@ -169,7 +169,7 @@ def locale(name: str, value: Any) -> str:
     """Accept a BCP 47 language tag such as `en-US`."""
     found = text(name, value)
     if not LANGUAGE_TAG.match(found):
-        message = "must be a language tag of BCP 47"
+        message = "must be a BCP 47 language tag"
         raise ApiError(422, parameter_detail("form_param_format_invalid", name, message))
     return found
 
@@ -200,7 +200,7 @@ def deprecated(replacement: str) -> Validator:
     """Accept nothing: this version of the API no longer has the parameter."""
 
     def check(name: str, value: Any) -> None:
-        raise ApiError(422, parameter_detail("form_param_deprecated", name, f"is no longer taken; {replacement}"))
+        raise ApiError(422, parameter_detail("form_param_deprecated", name, f"is no longer accepted; {replacement}"))
 
     return check
 

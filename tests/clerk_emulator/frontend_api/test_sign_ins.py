@@ -221,7 +221,7 @@ async def test_a_password_that_others_may_know_is_not_taken(
     fields = {"identifier": "ada@example.com", "password": PASSWORD}
     assert await script.no("POST", "/client/sign_ins", **fields) == (422, "form_password_compromised")
     page = await browser.post("/sign-in", data={"email_address": "ada@example.com", "password": PASSWORD})
-    assert "Somebody else may know this password." in page.text
+    assert "This password may be compromised." in page.text
     await script("POST", "/client/sign_ins", identifier="ada@example.com", strategy="reset_password_email_code")
     path = f"/client/sign_ins/{(await script.client())['sign_in']['id']}"
     code = code_for(emulator, "ada@example.com")

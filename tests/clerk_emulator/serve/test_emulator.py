@@ -40,9 +40,9 @@ def test_a_file_that_is_no_state_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_live_keys_are_refused() -> None:
-    with pytest.raises(ValueError, match="test keys only"):
+    with pytest.raises(ValueError, match="accepts only test keys"):
         Emulator(secret_key="sk_live_x")
-    with pytest.raises(ValueError, match="test keys only"):
+    with pytest.raises(ValueError, match="accepts only test keys"):
         Emulator(publishable_key="pk_live_x")
 
 

@@ -10,7 +10,7 @@ from clerk_emulator import Emulator
 from clerk_emulator.serve.server import bind, create_server, server_url
 from clerk_emulator.state.clock import Clock
 from clerk_emulator.wire.keyring import Keyring
-from tests.clerk_emulator.people import Backend, Receiver
+from tests.clerk_emulator.clients import Backend, Receiver
 
 NOON = 1_790_000_000_000
 

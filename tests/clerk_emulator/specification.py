@@ -28,21 +28,23 @@ def specifications_are_here() -> bool:
     return FOLDER.is_dir()
 
 
-def faults(document: Any, schema: Any, value: Any) -> list[str]:
+def schema_errors(document: Any, schema: Any, value: Any) -> list[str]:
     """Return what is wrong with a value: what is required and missing, of a wrong type, or defined nowhere."""
     key = json.dumps(schema, sort_keys=True, default=str) + str(id(document))
     if key not in VALIDATORS:
         VALIDATORS[key] = Draft202012Validator(as_json_schema(document, schema))
-    wrong = [f"{place(error.absolute_path)}: {told(error)}" for error in VALIDATORS[key].iter_errors(value)]
-    return [*wrong, *undefined(document, schema, value, "")]
+    invalid = [
+        f"{format_path(error.absolute_path)}: {describe_error(error)}" for error in VALIDATORS[key].iter_errors(value)
+    ]
+    return [*invalid, *find_undefined(document, schema, value, "")]
 
 
-def place(path: Iterable[Any]) -> str:
+def format_path(path: Iterable[Any]) -> str:
     """Return where something is, whichever item of a list it is in."""
     return "".join("[]" if isinstance(part, int) else f".{part}" for part in path)
 
 
-def told(error: Any) -> str:
+def describe_error(error: Any) -> str:
     """Return what is wrong, without the values of this one answer."""
     if error.validator == "required":
         return str(error.message)
@@ -82,13 +84,13 @@ def follow(document: Any, schema: Any) -> Any:
     return schema
 
 
-def undefined(document: Any, schema: Any, value: Any, path: str) -> Iterator[str]:
+def find_undefined(document: Any, schema: Any, value: Any, path: str) -> Iterator[str]:
     """Walk the fields of a value that its schema defines nowhere."""
     if isinstance(value, list):
         for item in value:
             for part in alternatives(document, schema):
                 if "items" in part:
-                    yield from undefined(document, part["items"], item, f"{path}[]")
+                    yield from find_undefined(document, part["items"], item, f"{path}[]")
     if not isinstance(value, dict):
         return
     parts = list(alternatives(document, schema))
@@ -101,7 +103,7 @@ def undefined(document: Any, schema: Any, value: Any, path: str) -> Iterator[str
         if name not in known:
             yield f"{path}.{name} is defined nowhere"
         else:
-            yield from undefined(document, known[name], inner, f"{path}.{name}")
+            yield from find_undefined(document, known[name], inner, f"{path}.{name}")
 
 
 def alternatives(document: Any, schema: Any) -> Iterator[Any]:
@@ -114,7 +116,7 @@ def alternatives(document: Any, schema: Any) -> Iterator[Any]:
 
 
 @cache
-def ledger(part: str = "") -> dict[str, str]:
+def divergences(part: str = "") -> dict[str, str]:
     """Return the known divergences from the specification, each with its reason; `part` is a folder beside this."""
     path = Path(__file__).parent / part / "divergences.yml"
     return dict(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {})

@@ -33,15 +33,15 @@ def npm() -> Path:
 @pytest.fixture
 def make_app(npm: Path, private_key: str) -> Iterator[MakeApplication]:
     """`make_app(**options of the emulator)`: an application and an emulator of its own."""
-    made: list[Application] = []
+    created: list[Application] = []
 
     def make(**options: object) -> Application:
         clerk = Clerk(private_key, {"npm": npm, "publishable_key": DEVELOPMENT, **options})
-        made.append(Application(clerk))
-        return made[-1]
+        created.append(Application(clerk))
+        return created[-1]
 
     yield make
-    for one in made:
+    for one in created:
         one.close()
         one.clerk.close()
 

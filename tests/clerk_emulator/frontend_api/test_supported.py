@@ -5,7 +5,7 @@ from clerk_emulator.frontend_api.supported_operations import PARTIAL_SUPPORT, li
 from tests.clerk_emulator.specification import load
 
 
-def test_every_operation_is_on_the_page_once() -> None:
+def test_every_frontend_operation_is_listed_once() -> None:
     for operation in OPERATIONS:
         assert render_section().count(f"| `{operation.id}` | {operation.method} `{operation.path}` |") == 1
     assert not list_supported() - {operation.id for operation in OPERATIONS}

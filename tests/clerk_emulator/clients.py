@@ -9,7 +9,7 @@ import httpx2
 Json = dict[str, Any]
 
 
-class Answer(Exception):
+class UnexpectedResponse(Exception):
     """An answer that says no, where the test expected yes."""
 
 
@@ -22,7 +22,7 @@ class Backend:
     async def __call__(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         response = await self.raw(method, path, body, **query)
         if response.status_code != 200:
-            raise Answer(f"{method} {path}: {response.status_code} {response.text}")
+            raise UnexpectedResponse(f"{method} {path}: {response.status_code} {response.text}")
         return response.json()
 
     async def no(self, method: str, path: str, body: Any = None, **query: Any) -> tuple[int, str]:
@@ -37,8 +37,8 @@ class Backend:
 
     async def user(self, address: str = "ada@example.com", **more: Any) -> Json:
         """Make a user."""
-        made: Json = await self("POST", "/users", {"email_address": [address], **more})
-        return made
+        created: Json = await self("POST", "/users", {"email_address": [address], **more})
+        return created
 
     async def firm(self, **more: Any) -> tuple[Json, Json]:
         """Make an organization with its administrator."""
@@ -49,8 +49,8 @@ class Backend:
     async def invite(self, organization: Json, address: str = "bo@example.com", **more: Any) -> Json:
         """Invite an address to an organization."""
         body = {"email_address": address, "role": "org:member", **more}
-        made: Json = await self("POST", f"/organizations/{organization['id']}/invitations", body)
-        return made
+        created: Json = await self("POST", f"/organizations/{organization['id']}/invitations", body)
+        return created
 
 
 @dataclass

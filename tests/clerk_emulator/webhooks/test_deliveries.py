@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend, Json, Receiver
+from tests.clerk_emulator.clients import Backend, Json, Receiver
 
 pytestmark = pytest.mark.anyio
 STEPS = 500
@@ -59,7 +59,7 @@ def owners(row: Json) -> list[str]:
     return [id_ for id_ in (*found, row.get("public_user_data", {}).get("user_id")) if id_]
 
 
-def said(row: Json) -> Json:
+def plain_fields(row: Json) -> Json:
     """Return what a thing says of itself, without what changes untold and what belongs to its neighbours."""
     neighbours = ("organization", "public_organization_data", "public_user_data", "public_inviter_data", "scim")
     return {name: value for name, value in row.items() if name not in (*SILENT, *neighbours)}
@@ -161,7 +161,7 @@ class Life:
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_who_reads_the_deliveries_knows_the_state(
+async def test_the_state_can_be_rebuilt_from_the_deliveries(
     emulator: Emulator, backend: Backend, receiver: Receiver, seed: int
 ) -> None:
     life = Life(emulator, backend, seed)
@@ -187,7 +187,7 @@ async def test_who_reads_the_deliveries_knows_the_state(
     assert all(len(rows) > 10 for rows in reader.things.values())
     for kind, rows in (await state(backend)).items():
         known = {id_: with_expiry(row, emulator.state.now) for id_, row in reader.all(kind).items()}
-        found = {row["id"]: said(row) for row in rows}
+        found = {row["id"]: plain_fields(row) for row in rows}
         assert known.keys() == found.keys(), kind
         for id_, row in found.items():
             assert {name: known[id_].get(name) for name in row} == row

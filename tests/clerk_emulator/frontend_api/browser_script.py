@@ -7,14 +7,21 @@ import httpx2
 
 from clerk_emulator import Emulator
 from clerk_emulator.frontend_api.route_table import match_route
-from tests.clerk_emulator.people import Json
-from tests.clerk_emulator.specification import error_codes, faults, follow, ledger, load, specifications_are_here
+from tests.clerk_emulator.clients import Json
+from tests.clerk_emulator.specification import (
+    divergences,
+    error_codes,
+    follow,
+    load,
+    schema_errors,
+    specifications_are_here,
+)
 
 PATH = "/__clerk/v1"
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class BrowserScript:
     """Clerk's script in one browser: each call returns `response`, or status and first error code by `no()`."""
 
     http: httpx2.AsyncClient
@@ -39,8 +46,8 @@ class Script:
         else:
             more = {} if method == "POST" else {"_method": method}
             response = await self.http.post(address, params={**query, **more}, data=fields)
-        wrong = amiss(method, path, response)
-        assert not wrong, f"{method} {path}: {'; '.join(wrong)}"
+        invalid = find_violations(method, path, response)
+        assert not invalid, f"{method} {path}: {'; '.join(invalid)}"
         return response
 
     async def client(self) -> Json:
@@ -62,7 +69,7 @@ def code_for(emulator: Emulator, to: str) -> str:
     return found[-1]
 
 
-def amiss(method: str, path: str, response: httpx2.Response) -> list[str]:
+def find_violations(method: str, path: str, response: httpx2.Response) -> list[str]:
     """Return what is wrong with an answer."""
     if not specifications_are_here() or "emulator_not_implemented" in response.text:
         return []
@@ -81,5 +88,5 @@ def amiss(method: str, path: str, response: httpx2.Response) -> list[str]:
             f"{code} is not in the catalogue" for code in codes if (response.status_code, code) not in error_codes()
         ]
     content = follow(document, declared).get("content", {}).get("application/json", {})
-    wrong = faults(document, content["schema"], response.json()) if content else []
-    return [words for words in wrong if not words.endswith(tuple(ledger("frontend_api")))]
+    invalid = schema_errors(document, content["schema"], response.json()) if content else []
+    return [message for message in invalid if not message.endswith(tuple(divergences("frontend_api")))]

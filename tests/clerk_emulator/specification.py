@@ -1,4 +1,4 @@
-"""Clerk's specification files, where they are at hand, and a check of answers against them."""
+"""Clerk's specification files, if available, and a check of responses against them."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -24,12 +24,12 @@ def load(name: str) -> Any:
 
 
 def specifications_are_here() -> bool:
-    """Say whether Clerk's specification files are at hand."""
+    """Return whether Clerk's specification files are available."""
     return FOLDER.is_dir()
 
 
 def schema_errors(document: Any, schema: Any, value: Any) -> list[str]:
-    """Return what is wrong with a value: what is required and missing, of a wrong type, or defined nowhere."""
+    """Return the violations of a schema by a value: missing, wrongly typed and undefined fields."""
     key = json.dumps(schema, sort_keys=True, default=str) + str(id(document))
     if key not in VALIDATORS:
         VALIDATORS[key] = Draft202012Validator(as_json_schema(document, schema))
@@ -40,12 +40,12 @@ def schema_errors(document: Any, schema: Any, value: Any) -> list[str]:
 
 
 def format_path(path: Iterable[Any]) -> str:
-    """Return where something is, whichever item of a list it is in."""
+    """Return the path of a field; items of a list have the same path."""
     return "".join("[]" if isinstance(part, int) else f".{part}" for part in path)
 
 
 def describe_error(error: Any) -> str:
-    """Return what is wrong, without the values of this one answer."""
+    """Return the violation without the values of this response."""
     if error.validator == "required":
         return str(error.message)
     return f"does not fit {error.validator}"
@@ -54,7 +54,7 @@ def describe_error(error: Any) -> str:
 def as_json_schema(document: Any, schema: Any) -> Any:
     """Return an OpenAPI 3.0 schema as JSON Schema, references resolved.
 
-    `additionalProperties` is left to `undefined()`: the specification combines closed schemas with more fields.
+    `additionalProperties` is left to `find_undefined()`: the specification combines closed schemas with more fields.
     """
     if isinstance(schema, list):
         return [as_json_schema(document, part) for part in schema]
@@ -75,7 +75,7 @@ def as_json_schema(document: Any, schema: Any) -> Any:
 
 
 def follow(document: Any, schema: Any) -> Any:
-    """Return what a schema refers to."""
+    """Return the schema that a reference names."""
     while isinstance(schema, dict) and "$ref" in schema:
         found = document
         for part in schema["$ref"].split("/")[1:]:
@@ -85,7 +85,7 @@ def follow(document: Any, schema: Any) -> Any:
 
 
 def find_undefined(document: Any, schema: Any, value: Any, path: str) -> Iterator[str]:
-    """Walk the fields of a value that its schema defines nowhere."""
+    """Iterate over the fields of a value that its schema does not define."""
     if isinstance(value, list):
         for item in value:
             for part in alternatives(document, schema):
@@ -107,7 +107,7 @@ def find_undefined(document: Any, schema: Any, value: Any, path: str) -> Iterato
 
 
 def alternatives(document: Any, schema: Any) -> Iterator[Any]:
-    """Walk a schema and everything that is combined in it."""
+    """Iterate over a schema and the schemas combined in it."""
     schema = follow(document, schema)
     yield schema
     for kind in ("allOf", "oneOf", "anyOf"):
@@ -124,5 +124,5 @@ def divergences(part: str = "") -> dict[str, str]:
 
 @cache
 def error_codes() -> set[tuple[int, str]]:
-    """Return every status and code of Clerk's catalogue of errors; status 0: the catalogue names none."""
+    """Return every status and code of Clerk's error catalogue; status 0: the catalogue names none."""
     return {(int(entry["status"] or 0), entry["code"]) for entry in load("api_errors.json")}

@@ -1,4 +1,4 @@
-"""The command."""
+"""The `clerk-emulator` command."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from clerk_emulator.serve.server import bind
 
 @contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Run the command until its greeting, and return what it printed as names and values."""
+    """Run the command until its startup message, and return the printed variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "clerk_emulator", "serve", "--port", "0", *arguments],

@@ -1,4 +1,4 @@
-"""The pytest plugin, and the tests that its README shows."""
+"""The pytest plugin, and the examples in its README."""
 
 import os
 import re

@@ -72,14 +72,14 @@ def _to_json(call: BackendCall, found: OrganizationDomain) -> Any:
 
 def _filtered_domains(call: BackendCall, rows: Iterable[OrganizationDomain]) -> list[OrganizationDomain]:
     is_verified, modes = call.query.flag("verified"), call.query.texts("enrollment_mode") or []
-    wanted = {mode for mode in modes if not mode.startswith("-")}
-    unwanted = {mode[1:] for mode in modes if mode.startswith("-")}
+    included = {mode for mode in modes if not mode.startswith("-")}
+    excluded = {mode[1:] for mode in modes if mode.startswith("-")}
     return [
         row
         for row in rows
         if is_verified in (None, row.is_verified)
-        and (not wanted or row.enrollment_mode in wanted)
-        and row.enrollment_mode not in unwanted
+        and (not included or row.enrollment_mode in included)
+        and row.enrollment_mode not in excluded
     ]
 
 

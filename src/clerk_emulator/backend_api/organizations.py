@@ -95,8 +95,8 @@ def _matches_query(call: BackendCall, found: Organization) -> bool:
     text = (call.query.text("query") or "").lower()
     if text and text != found.id.lower() and text not in found.name.lower() and text not in found.slug:
         return False
-    wanted, unwanted = search.split_inclusions(call.query.texts("organization_id") or [])
-    if (wanted and found.id not in wanted) or found.id in unwanted:
+    included, excluded = search.split_inclusions(call.query.texts("organization_id") or [])
+    if (included and found.id not in included) or found.id in excluded:
         return False
     with_, without = search.split_inclusions(call.query.texts("user_id") or [])
     members = call.instance.membership_of

@@ -236,8 +236,8 @@ def _is_same_user(instance: Instance, one: Any, other: Any) -> bool:
     return bool(one and other) and _find_user(instance, one) is _find_user(instance, other)
 
 
-def _items(owner: dict[str, Any], name: str, known: set[str], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    path = f"{above}.{name}" if above else name
+def _items(owner: dict[str, Any], name: str, known: set[str], parent: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    path = f"{parent}.{name}" if parent else name
     items = [] if owner.get(name) is None else owner[name]
     if not isinstance(items, list):
         raise InvalidSeedError(f"{path} must be a list")

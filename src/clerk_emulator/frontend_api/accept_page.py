@@ -124,7 +124,7 @@ def _organization_name(instance: Instance, found: AnyInvitation | None) -> str:
 
 
 def _render_form(instance: Instance, found: AnyInvitation | None, problem: str = "") -> Response:
-    assert found is not None, "looked at by _over() before"  # noqa: S101
+    assert found is not None, "checked by _render_closed()"  # noqa: S101
     name = _organization_name(instance, found)
     role = instance.roles.get(found.role) if isinstance(found, OrganizationInvitation) else None
     inviter = instance.users.find(getattr(found, "inviter_id", None))

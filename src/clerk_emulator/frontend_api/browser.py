@@ -42,12 +42,12 @@ class Browser:
 
 def read_client_token(request: Request, instance: Instance) -> str | None:
     """Return the token of a known client: from the cookie, else the query, else the header of a native app."""
-    given = (
+    candidates = (
         request.cookies.get(COOKIE),
         request.query_params.get(TOKEN_PARAMETER),
         request.headers.get("authorization", "").removeprefix("Bearer "),
     )
-    return next((token for token in given if sessions.find_client(instance, token) is not None), None)
+    return next((token for token in candidates if sessions.find_client(instance, token) is not None), None)
 
 
 def refresh_cookies(browser: Browser, request: Request, response: Response) -> None:
@@ -110,9 +110,9 @@ def redirect_target(request: Request, site: SiteConfig) -> str:
 
     Clerk's script writes the address behind the `#`, which servers never receive.
     """
-    came_from = request.headers.get("referer", "")
-    is_application = url_origin(came_from) not in (site.url, str(request.base_url).rstrip("/"))
-    fallback = came_from if is_application and site.is_redirect_allowed(came_from) else ""
+    referer = request.headers.get("referer", "")
+    is_application = url_origin(referer) not in (site.url, str(request.base_url).rstrip("/"))
+    fallback = referer if is_application and site.is_redirect_allowed(referer) else ""
     return request.query_params.get("redirect_url", "") or fallback
 
 

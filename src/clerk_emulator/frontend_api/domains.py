@@ -67,8 +67,8 @@ def prepare_verification(call: FrontendCall) -> Any:
 def attempt_verification(call: FrontendCall) -> Any:
     """Check the code."""
     found = _get_domain(call, roles.MANAGE_DOMAINS)
-    proof = verifications.get_latest(call.instance, found.id)
-    verifications.require_code(call.instance, proof.id, "email_code", require_field(call.fields, "code"))
+    verification = verifications.get_latest(call.instance, found.id)
+    verifications.require_code(call.instance, verification.id, "email_code", require_field(call.fields, "code"))
     return frontend_json.domain(call.instance, domains.update(call.instance, found, {"verified": True}))
 
 

@@ -41,10 +41,10 @@ def prepare_email(call: FrontendCall) -> Any:
 def attempt_email(call: FrontendCall) -> Any:
     """Check a verification code."""
     found = _get_email(call)
-    proof = verifications.get_latest(call.instance, found.id)
-    verifications.require_code(call.instance, proof.id, "email_code", require_field(call.fields, "code"))
+    verification = verifications.get_latest(call.instance, found.id)
+    verifications.require_code(call.instance, verification.id, "email_code", require_field(call.fields, "code"))
     emails.mark_verified(call.instance, found)
-    return frontend_json.email_address(found, proof)
+    return frontend_json.email_address(found, verification)
 
 
 def delete_email(call: FrontendCall) -> Any:
@@ -93,10 +93,10 @@ def prepare_phone(call: FrontendCall) -> Any:
 def attempt_phone(call: FrontendCall) -> Any:
     """Check a verification code."""
     found = _get_phone(call)
-    proof = verifications.get_latest(call.instance, found.id)
-    verifications.require_code(call.instance, proof.id, "phone_code", require_field(call.fields, "code"))
+    verification = verifications.get_latest(call.instance, found.id)
+    verifications.require_code(call.instance, verification.id, "phone_code", require_field(call.fields, "code"))
     phones.mark_verified(call.instance, found)
-    return frontend_json.phone_number(found, proof)
+    return frontend_json.phone_number(found, verification)
 
 
 def delete_phone(call: FrontendCall) -> Any:

@@ -57,9 +57,9 @@ def _to_json(call: FrontendCall, session: Session, found: Reverification) -> Any
     return reverification(call.instance, session, found, call.site)
 
 
-def _require_strategy(call: FrontendCall, *taken: str) -> str:
-    found = call.fields.text("strategy") or taken[0]
-    if found not in taken:
+def _require_strategy(call: FrontendCall, *accepted: str) -> str:
+    found = call.fields.text("strategy") or accepted[0]
+    if found not in accepted:
         raise NotEmulatedError(f"the verification strategy {found}")
     return found
 

@@ -1,4 +1,4 @@
-"""Frontend API: activate, end and remove sessions; mint session tokens."""
+"""Frontend API: activate, end and remove sessions; create session tokens."""
 
 from dataclasses import replace
 from typing import Any

@@ -97,14 +97,14 @@ def _render_form(
         found = search.iter_users(instance, search.UserFilter(query=query))
     else:
         found = instance.users.oldest_first()
-    shown = list(islice(found, MAX_USERS))
+    listed_users = list(islice(found, MAX_USERS))
     is_allowed = not target or site.is_redirect_allowed(target)
     return render_page(
         "sign_in.html",
         status=200 if not problem else 422,
         title="Sign in",
-        people=[_user_entry(instance, user) for user in shown],
-        more=total - len(shown) if not query else 0,
+        people=[_user_entry(instance, user) for user in listed_users],
+        more=total - len(listed_users) if not query else 0,
         has_search=total > SEARCH_THRESHOLD,
         query=query,
         problem=problem if is_allowed else f"Redirecting to {target} is not allowed.",

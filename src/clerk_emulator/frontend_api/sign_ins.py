@@ -92,9 +92,9 @@ def _get_attempt(call: FrontendCall) -> SignIn:
     return sign_ins.get(call.instance, call.find_client(), call.params["sign_in_id"])
 
 
-def _require_strategy(call: FrontendCall, taken: tuple[str, ...], default: str | None = None) -> str:
+def _require_strategy(call: FrontendCall, accepted: tuple[str, ...], default: str | None = None) -> str:
     found = call.fields.text("strategy") or default or require_field(call.fields, "strategy")
-    if found not in taken:
+    if found not in accepted:
         raise NotEmulatedError(f"the sign-in strategy {found}")
     return found
 

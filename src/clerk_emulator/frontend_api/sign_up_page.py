@@ -51,7 +51,7 @@ def _submit_step(browser: Browser, fields: dict[str, str]) -> SignUp:
 def _render_form(browser: Browser, target: str, *, problem: str = "", fields: dict[str, str] | None = None) -> Response:
     attempt = browser.instance.sign_ups.find(browser.client.sign_up_id)
     is_begun = attempt is not None and not attempt.missing(browser.instance.settings.sign_up_requires)
-    shown = render_page(
+    response = render_page(
         "sign_up.html",
         status=422 if problem else 200,
         title="Check your email" if is_begun else "Create your account",
@@ -61,4 +61,4 @@ def _render_form(browser: Browser, target: str, *, problem: str = "", fields: di
         problem=problem,
         redirect_url=target,
     )
-    return browser.set_cookies(shown)
+    return browser.set_cookies(response)

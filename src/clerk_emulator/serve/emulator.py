@@ -266,16 +266,16 @@ class Emulator:
 class _EmulatorOptions:
     """The optional parameters of an emulator."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any]) -> None:
         known = {"publishable_key", "private_key", "redirect_hosts", "id_seed", "npm", "profile"}
-        if set(given) - known:
-            raise TypeError(f"unknown: {', '.join(sorted(set(given) - known))}")
-        self.publishable_key: str | None = given.get("publishable_key")
-        self.private_key: str | None = given.get("private_key")
-        self.redirect_hosts: Iterable[str] = given.get("redirect_hosts") or ()
-        self.id_seed: int | None = given.get("id_seed")
-        self.profile: str | None = given.get("profile")
-        self.npm: str | os.PathLike[str] | None = given.get("npm")
+        if set(options) - known:
+            raise TypeError(f"unknown: {', '.join(sorted(set(options) - known))}")
+        self.publishable_key: str | None = options.get("publishable_key")
+        self.private_key: str | None = options.get("private_key")
+        self.redirect_hosts: Iterable[str] = options.get("redirect_hosts") or ()
+        self.id_seed: int | None = options.get("id_seed")
+        self.profile: str | None = options.get("profile")
+        self.npm: str | os.PathLike[str] | None = options.get("npm")
 
 
 class InvalidStateFileError(ValueError):

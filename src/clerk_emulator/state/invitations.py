@@ -92,14 +92,16 @@ def insert_record(instance: Instance, invitation: Invitation) -> None:
 def _require_no_duplicates(instance: Instance, drafts: list[dict[str, Any]], addresses: list[str]) -> None:
     now = instance.now
     pending = {found.email_address for found in instance.invitations if found.status(now) == "pending"}
-    taken = []
+    already_invited = []
     for draft, address in zip(drafts, addresses, strict=True):
         if address in pending and not draft.get("ignore_existing"):
-            taken.append(address)
+            already_invited.append(address)
         pending.add(address)
-    if taken:
-        message = f"These addresses have a pending invitation: {', '.join(taken)}."
-        raise ApiError(400, ErrorDetail("duplicate_record", "already invited", message, {"email_addresses": taken}))
+    if already_invited:
+        message = f"These addresses have a pending invitation: {', '.join(already_invited)}."
+        raise ApiError(
+            400, ErrorDetail("duplicate_record", "already invited", message, {"email_addresses": already_invited})
+        )
 
 
 def _build_invitation(instance: Instance, draft: dict[str, Any], address: str) -> Invitation:

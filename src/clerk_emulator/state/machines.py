@@ -134,10 +134,10 @@ def _add_scope(instance: Instance, machine: Machine, other: Machine) -> int:
 
 
 def _find_reusable_token(instance: Instance, machine: Machine, claims: Any, seconds: int) -> IssuedKey | None:
-    enough = instance.now + seconds * 1000
+    required_until = instance.now + seconds * 1000
     for token in instance.machine_tokens.newest_first():
         is_alike = token.subject == machine.id and token.claims == claims and token.scopes == list(machine.scopes)
-        if is_alike and not token.is_revoked and token.expires_at is not None and token.expires_at >= enough:
+        if is_alike and not token.is_revoked and token.expires_at is not None and token.expires_at >= required_until:
             return token
     return None
 

@@ -17,8 +17,8 @@ def merge(old: Metadata, new: Metadata) -> Metadata:
         if value is None:
             result.pop(key, None)
         elif isinstance(value, dict):
-            below = result.get(key)
-            result[key] = merge(below if isinstance(below, dict) else {}, value)
+            nested = result.get(key)
+            result[key] = merge(nested if isinstance(nested, dict) else {}, value)
         else:
             result[key] = deepcopy(value)
     return result

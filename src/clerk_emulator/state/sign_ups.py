@@ -161,5 +161,5 @@ def _create_user(instance: Instance, attempt: SignUp) -> User:
     found = tickets.get(instance, attempt.ticket)
     if isinstance(found, OrganizationInvitation):
         return organization_invitations.accept(instance, found, draft)[0]
-    assert not isinstance(found, SignInToken), "looked at before the ticket was taken"  # noqa: S101
+    assert not isinstance(found, SignInToken), "checked before the ticket was accepted"  # noqa: S101
     return invitations.accept(instance, found, draft)

@@ -42,9 +42,9 @@ class CreationIndex:
         if position < len(self._order) and self._order[position] == key:
             del self._order[position]
 
-    def count_created_after(self, moment: int) -> int:
+    def count_created_after(self, time: int) -> int:
         """Return the number of ids after a time."""
-        return len(self._order) - bisect_left(self._order, (moment + 1, 0, ""))
+        return len(self._order) - bisect_left(self._order, (time + 1, 0, ""))
 
     def ids(self, *, descending: bool = True, after: CreationKey | None = None, skip: int = 0) -> Iterator[str]:
         """Iterate over the ids from the start, after a key, or with an offset."""

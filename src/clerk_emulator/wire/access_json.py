@@ -88,7 +88,7 @@ def waitlist_entry(instance: Instance, found: WaitlistEntry, site: str) -> JsonO
 def organization_domain(instance: Instance, found: OrganizationDomain) -> JsonObject:
     """Return an organization domain."""
     owner = instance.organizations.find(found.organization_id)
-    proof = _domain_verification(found)
+    verification = _domain_verification(found)
     result: JsonObject = {
         "object": "organization_domain",
         "id": found.id,
@@ -96,9 +96,9 @@ def organization_domain(instance: Instance, found: OrganizationDomain) -> JsonOb
         "name": found.name,
         "enrollment_mode": found.enrollment_mode,
         "affiliation_email_address": found.affiliation_email_address,
-        "affiliation_verification": proof,
+        "affiliation_verification": verification,
         "ownership_verification": None,
-        "verification": proof,
+        "verification": verification,
         "total_pending_invitations": sum(
             row.domain_id == found.id and row.status(instance.now) == "pending"
             for row in instance.organization_invitations

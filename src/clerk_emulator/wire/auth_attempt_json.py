@@ -69,11 +69,11 @@ def sign_up(instance: Instance, found: SignUp) -> JsonObject:
 
 def first_factors(user: User) -> list[JsonObject]:
     """Return the first factors of a user."""
-    proved = factors.first_factor_emails(user)
+    verified_emails = factors.first_factor_emails(user)
     found: list[JsonObject] = [{"strategy": "password"}] if user.password is not None else []
-    found += [_email_factor("email_code", email, user) for email in proved]
+    found += [_email_factor("email_code", email, user) for email in verified_emails]
     if user.password is not None:
-        found += [_email_factor("reset_password_email_code", email, user) for email in proved]
+        found += [_email_factor("reset_password_email_code", email, user) for email in verified_emails]
     return found
 
 
@@ -125,13 +125,13 @@ def verification_state(instance: Instance, verification_id: str | None, strategy
 
 def _email_verification(instance: Instance, found: SignUp) -> JsonObject | None:
     """Return the verification of the address; null until a code was sent: a status would imply one."""
-    proof = verification_state(instance, found.verification_id, found.email_proof)
-    if proof is None:
+    verification = verification_state(instance, found.verification_id, found.email_proof)
+    if verification is None:
         return None
-    if proof["status"] == "verified":
-        return {**proof, "next_action": "", "supported_strategies": []}
-    step = "needs_attempt" if proof["status"] == "unverified" else "needs_prepare"
-    return {**proof, "next_action": step, "supported_strategies": ["email_code"]}
+    if verification["status"] == "verified":
+        return {**verification, "next_action": "", "supported_strategies": []}
+    step = "needs_attempt" if verification["status"] == "unverified" else "needs_prepare"
+    return {**verification, "next_action": step, "supported_strategies": ["email_code"]}
 
 
 def _user_data(instance: Instance, user: User) -> JsonObject:

@@ -16,12 +16,12 @@ JsonObject = dict[str, Any]
 
 def client(instance: Instance, found: Client, site: SiteConfig, origin: str | None = None) -> JsonObject:
     """Return a client. Only its active session includes a token; `origin` is the one of the requesting page."""
-    active, shown = sessions.active_session(instance, found), sessions.active_sessions(instance, found)
+    active, shown_sessions = sessions.active_session(instance, found), sessions.active_sessions(instance, found)
     signing_in, signing_up = _open_attempts(instance, found)
     return {
         "object": "client",
         "id": found.id,
-        "sessions": [session(instance, row, site, origin, with_token=row is active) for row in shown],
+        "sessions": [session(instance, row, site, origin, with_token=row is active) for row in shown_sessions],
         "sign_in": auth_attempt_json.sign_in(instance, signing_in) if signing_in else None,
         "sign_up": auth_attempt_json.sign_up(instance, signing_up) if signing_up else None,
         "last_active_session_id": active.id if active else None,

@@ -39,14 +39,14 @@ def user(instance: Instance, found: User) -> JsonObject:
     return result
 
 
-def email_address(found: EmailAddress, proof: Verification | None = None) -> JsonObject:
+def email_address(found: EmailAddress, verification: Verification | None = None) -> JsonObject:
     """Return an email address, with the pending verification if there is one."""
-    return _add_expiry(user_json.email_address(found), found, proof)
+    return _add_expiry(user_json.email_address(found), found, verification)
 
 
-def phone_number(found: PhoneNumber, proof: Verification | None = None) -> JsonObject:
+def phone_number(found: PhoneNumber, verification: Verification | None = None) -> JsonObject:
     """Return a phone number, with the pending verification if there is one."""
-    return _add_expiry(user_json.phone_number(found), found, proof)
+    return _add_expiry(user_json.phone_number(found), found, verification)
 
 
 def organization(instance: Instance, found: Organization) -> JsonObject:
@@ -128,14 +128,14 @@ def domain(instance: Instance, found: OrganizationDomain, pending: Verification 
     result = access_json.organization_domain(instance, found)
     if result["verification"] is not None or pending is None:
         return result
-    proof = {
+    verification = {
         "status": pending.status,
         "strategy": pending.strategy,
         "attempts": pending.attempts,
         "expire_at": pending.expire_at,
         "verified_at": None,
     }
-    return {**result, "verification": proof, "affiliation_verification": proof}
+    return {**result, "verification": verification, "affiliation_verification": verification}
 
 
 def _fill_missing_texts(result: JsonObject) -> JsonObject:
@@ -143,10 +143,10 @@ def _fill_missing_texts(result: JsonObject) -> JsonObject:
 
 
 def _add_expiry(result: JsonObject, found: EmailAddress | PhoneNumber, pending: Verification | None) -> JsonObject:
-    proof = result["verification"]
-    if proof is not None and proof["object"] == "verification_otp":
-        proof["expire_at"] = found.updated_at + CODE_LIFETIME
-    if proof is None and pending is not None:
+    verification = result["verification"]
+    if verification is not None and verification["object"] == "verification_otp":
+        verification["expire_at"] = found.updated_at + CODE_LIFETIME
+    if verification is None and pending is not None:
         result["verification"] = {
             "object": "verification_otp",
             "status": pending.status,

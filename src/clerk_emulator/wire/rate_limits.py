@@ -49,9 +49,9 @@ class RateLimiter:
             (self._window(name, now, window_length), maximum, window_length)
             for name, maximum, window_length in _limits_for(kind, operation, params)
         ]
-        waits = [window[0] + window_length - now for window, maximum, window_length in found if len(window) >= maximum]
-        if waits:
-            raise RateLimitError(max(1, -(-max(waits) // SECOND)))
+        delays = [window[0] + window_length - now for window, maximum, window_length in found if len(window) >= maximum]
+        if delays:
+            raise RateLimitError(max(1, -(-max(delays) // SECOND)))
         for window, _, _ in found:
             window.append(now)
 

@@ -57,8 +57,8 @@ def session_claims(instance: Instance, session: Session, issuer: str, lifetime: 
 
 def factor_ages(instance: Instance, session: Session) -> list[int]:
     """Return the minutes since each factor was verified; -1: never."""
-    moments = (session.factor_verified_at, session.second_factor_verified_at)
-    return [-1 if moment is None else (instance.now - moment) // MINUTE for moment in moments]
+    verified_times = (session.factor_verified_at, session.second_factor_verified_at)
+    return [-1 if verified_at is None else (instance.now - verified_at) // MINUTE for verified_at in verified_times]
 
 
 def _organization_claims(instance: Instance, session: Session) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A life in which every operation is called at least once."""
+"""A scenario that calls every operation at least once."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ async def people(api: Backend) -> Json:
 
 
 async def image(api: Backend, method: str, path: str) -> Any:
-    """Send a picture."""
+    """Upload an image."""
     files = {"file": ("a.png", b"\x89PNG", "image/png")}
     form = api.http.build_request(method, "http://x/", files=files)
     api.http.headers["content-type"] = form.headers["content-type"]

@@ -1,4 +1,4 @@
-"""Who comes in: lists, sign-in tokens, the waitlist; and tokens by template."""
+"""Backend API: access lists, sign-in tokens, the waitlist and JWT templates."""
 
 import httpx2
 import jwt
@@ -82,16 +82,16 @@ async def test_a_template_defines_the_claims_of_a_token(backend: Backend) -> Non
     await backend("POST", "/jwt_templates", {"name": "backend", "claims": claims, "lifetime": 90})
     session = await backend("POST", "/sessions", {"user_id": admin["id"], "active_organization_id": firm["id"]})
     token = (await backend("POST", f"/sessions/{session['id']}/tokens/backend", {}))["jwt"]
-    claims = jwt.decode(token, options={"verify_signature": False})
-    assert claims["mail"] == "ada@example.com"
-    assert (claims["hello"], claims["role"], claims["plan"], claims["none"]) == (
+    token_claims = jwt.decode(token, options={"verify_signature": False})
+    assert token_claims["mail"] == "ada@example.com"
+    assert (token_claims["hello"], token_claims["role"], token_claims["plan"], token_claims["none"]) == (
         "Hello Ada!",
         "org:admin",
         "free",
         None,
     )
-    assert claims["fixed"] == [1, {"two": "northwind-law"}]
-    assert claims["exp"] - claims["iat"] == 90
+    assert token_claims["fixed"] == [1, {"two": "northwind-law"}]
+    assert token_claims["exp"] - token_claims["iat"] == 90
 
 
 async def test_an_image_is_stored_and_served(backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator) -> None:

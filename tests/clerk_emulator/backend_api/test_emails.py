@@ -1,4 +1,4 @@
-"""E-mail addresses over the Backend API."""
+"""Backend API: email addresses."""
 
 import pytest
 

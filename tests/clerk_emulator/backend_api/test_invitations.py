@@ -1,4 +1,4 @@
-"""Invitations over the Backend API, to organizations and to the application."""
+"""Backend API: invitations to organizations and to the application."""
 
 import pytest
 

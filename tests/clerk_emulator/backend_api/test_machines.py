@@ -1,4 +1,4 @@
-"""Machines and their tokens."""
+"""Backend API: machines and their tokens."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def ask(backend: Backend, secret: str, method: str, path: str, body: Any = None) -> tuple[int, Json]:
-    """Call in the name of a machine."""
+    """Call as a machine."""
     answer = await backend.http.request(method, f"/v1{path}", json=body, headers={"Authorization": f"Bearer {secret}"})
     return answer.status_code, answer.json()
 

@@ -1,4 +1,4 @@
-"""Every operation, and every answer, against both versions of Clerk's specification and its catalogue of errors."""
+"""Every operation and response against both versions of Clerk's specification and its error catalogue."""
 
 import json
 import re
@@ -49,7 +49,7 @@ MAY_TELL = {  # operations whose schema has a secret, a token or a link
 
 @dataclass
 class Findings:
-    """What was seen and what is amiss."""
+    """The observed operations and violations."""
 
     seen: set[str] = field(default_factory=set)
     invalid: set[str] = field(default_factory=set)
@@ -57,7 +57,7 @@ class Findings:
 
 
 class Checked(Backend):
-    """A Backend whose answers are held against the specification."""
+    """A Backend that checks responses against the specification."""
 
     document: Any = None
     version = ""
@@ -65,7 +65,7 @@ class Checked(Backend):
     findings: Findings
 
     async def raw(self, method: str, path: str, body: Any = None, **query: Any) -> httpx2.Response:
-        """Check and return the whole answer."""
+        """Check and return the whole response."""
         response = await super().raw(method, path, body, __clerk_api_version=self.version, **query)
         found = match_operation(method, path)
         assert found is not None, path
@@ -78,7 +78,7 @@ class Checked(Backend):
         return response
 
     def check(self, operation: BackendOperation, response: httpx2.Response) -> list[str]:
-        """Return what is wrong with an answer."""
+        """Return the violations of a response."""
         item = self.document["paths"].get(operation.path, {}).get(operation.method.lower())
         if item is None:
             return []
@@ -97,7 +97,7 @@ class Checked(Backend):
 
 
 def leaks(emulator: Emulator, operation: str, text: str) -> set[str]:
-    """Return which secrets are in an answer whose schema has none."""
+    """Return the secrets in a response whose schema has none."""
     one = emulator.state
     secrets = {
         "key": [emulator.secret_key, emulator.site.keyring.private_pem],
@@ -122,7 +122,7 @@ def leaks(emulator: Emulator, operation: str, text: str) -> set[str]:
 
 
 async def check_everything(emulator: Emulator, http: httpx2.AsyncClient, version: str) -> Findings:
-    """Live through everything once, with every answer checked."""
+    """Run the whole scenario with every response checked."""
     document, findings = load(f"bapi-{version}.yml"), Findings()
     emulator.webhooks.connect("http://127.0.0.1:9/never")
     more = {"document": document, "version": version, "emulator": emulator, "findings": findings}
@@ -191,7 +191,7 @@ def test_nothing_that_the_specification_allows_is_a_server_error(emulator: Emula
 
 
 def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
-    """Call an operation with a few made-up requests, some of them about things that there are."""
+    """Call an operation with a few generated requests, some of them about existing objects."""
     ids = [seed_for(emulator), "user_none"]
 
     async def call(case: Any, place: int) -> httpx2.Response:
@@ -215,7 +215,7 @@ def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
 
 
 def seed_for(emulator: Emulator) -> str:
-    """Return the id of a user that there is."""
+    """Return the id of an existing user."""
     user = next(iter(emulator.state.users), None)
     if user is None:
         emulator.seed({"users": [{"email_address": "ada@example.com", "username": "ada_north"}]})

@@ -1,4 +1,4 @@
-"""Organizations and memberships over the Backend API."""
+"""Backend API: organizations and memberships."""
 
 import pytest
 

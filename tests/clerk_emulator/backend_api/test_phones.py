@@ -1,4 +1,4 @@
-"""Phone numbers."""
+"""Backend API: phone numbers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The door of the Backend API: keys, versions, bodies, and what is not there."""
+"""Backend API: keys, versions, bodies and unknown operations."""
 
 import pytest
 

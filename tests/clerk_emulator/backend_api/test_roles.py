@@ -1,4 +1,4 @@
-"""Roles, permissions and sets of roles."""
+"""Backend API: roles, permissions and role sets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is said of the Backend API."""
+"""The Backend API section of SUPPORTED.md."""
 
 from clerk_emulator.backend_api.handlers import HANDLERS
 from clerk_emulator.backend_api.operations import OPERATIONS

@@ -1,4 +1,4 @@
-"""Users over the Backend API."""
+"""Backend API: users."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def create_users(backend: Backend, emulator: Emulator, count: int) -> list[str]:
-    """Make users, a second apart, and return their ids, newest first."""
+    """Create users, a second apart, and return their ids, newest first."""
     ids = []
     for number in range(count):
         emulator.clock.advance(seconds=1)

@@ -1,4 +1,4 @@
-"""Clerk's own scripts are loaded from the emulator."""
+"""Clerk's own scripts load from the emulator."""
 
 import re
 from pathlib import Path

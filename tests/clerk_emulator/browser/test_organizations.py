@@ -1,4 +1,4 @@
-"""Organizations by Clerk's own components: what a member does there is in the emulator, and webhooks tell of it."""
+"""Organizations in Clerk's components: changes arrive in the emulator and publish events."""
 
 from typing import Any
 
@@ -30,13 +30,13 @@ SWITCH = "id => Clerk.setActive({organization: id})"
 
 @pytest.fixture
 def app(app: Application) -> Application:
-    """The application with a firm in it."""
+    """The application with an organization."""
     app.clerk.seed(**FIRM)
     return app
 
 
 def enter(app: Application, page: Page, user_id: str, component: str, organization_id: str | None = "org_firm") -> None:
-    """Sign a user in, choose the organization, and show a component."""
+    """Sign a user in, activate the organization, and show a component."""
     app.sign_in(page, user_id)
     app.visit(page)
     page.evaluate(SWITCH, organization_id)
@@ -44,17 +44,17 @@ def enter(app: Application, page: Page, user_id: str, component: str, organizati
 
 
 def open_members(page: Page) -> None:
-    """Go to the page of the members."""
+    """Open the page of the members."""
     page.get_by_role("button", name="Members", exact=True).click()
 
 
 def row(page: Page, address: str) -> Locator:
-    """Return the row of somebody."""
+    """Return the row of a member."""
     return page.get_by_role("row").filter(has_text=address)
 
 
 def event_types(app: Application) -> list[str]:
-    """Return the types of what webhooks told, after the session began."""
+    """Return the types of the events after the session began."""
     return [type_ for type_, _ in app.events() if not type_.startswith("session.")]
 
 

@@ -1,4 +1,4 @@
-"""Signing in and out by Clerk's own scripts."""
+"""Sign-in and sign-out with Clerk's own scripts."""
 
 import time
 
@@ -21,7 +21,7 @@ BY_PASSWORD = """async ([identifier, password]) => {
 
 
 def click_continue(page: Page) -> None:
-    """Press the button of the step."""
+    """Click the button of the step."""
     page.get_by_role("button", name="Continue", exact=True).click()
 
 

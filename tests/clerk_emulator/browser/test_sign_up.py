@@ -1,4 +1,4 @@
-"""Signing up by Clerk's own scripts."""
+"""Sign-up with Clerk's own scripts."""
 
 from playwright.sync_api import Page, expect
 
@@ -10,12 +10,12 @@ FIRM = {"id": "org_firm", "name": "Northwind Law", "created_by": "user_ada"}
 
 
 def click_continue(page: Page) -> None:
-    """Press the button of the step."""
+    """Click the button of the step."""
     page.get_by_role("button", name="Continue", exact=True).click()
 
 
 def invite(app: Application, address: str) -> str:
-    """Invite somebody to the firm and return the link that is in the inbox."""
+    """Invite an address to the organization and return the link in the inbox."""
     body = {"email_address": address, "role": "org:member", "redirect_url": f"{app.origin}/join"}
     app.api("POST", "/organizations/org_firm/invitations", body)
     letter = app.clerk.mail[-1]

@@ -1,4 +1,4 @@
-"""The signed-in user by Clerk's own components: the button, and the profile behind it."""
+"""The user button and the user profile of Clerk's components."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -22,7 +22,7 @@ def app(app: Application) -> Application:
 
 
 def event_types(app: Application) -> list[str]:
-    """Return the types of what webhooks told, after the session began."""
+    """Return the types of the events after the session began."""
     return [type_ for type_, _ in app.events() if type_ != "session.created"]
 
 

@@ -1,4 +1,4 @@
-"""Directories (SCIM): what an identity provider does, and what can no longer be done by hand."""
+"""Directories (SCIM): provisioning, and manual changes that they prevent."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ async def control(browser: httpx2.AsyncClient) -> Any:
 
 
 async def provision(control: Any, **data: Any) -> tuple[Json, Json]:
-    """Add a directory and a user by it."""
+    """Add a directory and provision a user through it."""
     directory = await control("POST", "/directories", {"name": "Okta"})
     draft = {"email_address": "dee@example.com", "first_name": "Dee", "external_id": "00u1", **data}
     return directory, await control("POST", f"/directories/{directory['id']}/users", draft)

@@ -1,4 +1,4 @@
-"""The pages: what a person can do there."""
+"""The control pages and their actions."""
 
 import re
 

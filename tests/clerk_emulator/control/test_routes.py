@@ -1,4 +1,4 @@
-"""The desk below /_emulator/."""
+"""The control API below /_emulator/."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A seed in a file."""
+"""Seed files."""
 
 import re
 from pathlib import Path

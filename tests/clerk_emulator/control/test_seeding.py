@@ -1,4 +1,4 @@
-"""Seeding."""
+"""Seeds."""
 
 import json
 from typing import Any

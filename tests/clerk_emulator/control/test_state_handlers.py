@@ -1,4 +1,4 @@
-"""The desk: mail, snapshots, people by the thousand, and its own description."""
+"""The control API: mail, snapshots, generated data, and its OpenAPI document."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The page where invitations are accepted."""
+"""The page that accepts invitations."""
 
 import httpx2
 import pytest
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def accept(browser: httpx2.AsyncClient, invitation: Json, **fields: str) -> httpx2.Response:
-    """Open the page of an invitation and press its button."""
+    """Open the page of an invitation and click its button."""
     page = await browser.get(invitation["url"])
     assert page.status_code == 200
     assert "Accept invitation" in page.text

@@ -1,4 +1,4 @@
-"""Clerk's scripts for browsers, at the paths that Clerk's own host has."""
+"""Clerk's browser scripts at the paths of Clerk's CDN."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ SCRIPT = "dist/clerk.browser.js"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder in which npm put a version of one of the two packages."""
+    """A folder with a version of one of the two npm packages."""
     package = tmp_path / "node_modules" / "@clerk" / "clerk-js"
     (package / "dist").mkdir(parents=True)
     (package / "package.json").write_text(json.dumps({"version": "6.40.0"}))
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def get(npm: Path | None, path: str, headers: dict[str, str] | None = None) -> httpx2.Response:
-    """Ask an emulator that serves the scripts of a folder."""
+    """Call an emulator that serves the scripts of a folder."""
     transport = httpx2.ASGITransport(Emulator(npm=npm))
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as http:
         return await http.get(path, headers=headers or {})

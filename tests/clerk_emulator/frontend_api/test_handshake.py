@@ -1,4 +1,4 @@
-"""The handshake and the session tokens it hands out."""
+"""The handshake and its session tokens."""
 
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,7 +16,7 @@ APP = "http://127.0.0.1:8000/organizations?tab=1&x=a%20b"
 
 
 def decode(emulator: Emulator, token: str) -> dict[str, Any]:
-    """Check a token by the published keys and return its claims."""
+    """Verify a token with the published keys and return its claims."""
     kid = jwt.get_unverified_header(token)["kid"]
     keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(emulator.jwks()).keys}
     options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
@@ -25,7 +25,7 @@ def decode(emulator: Emulator, token: str) -> dict[str, Any]:
 
 
 async def do_handshake(browser: httpx2.AsyncClient, emulator: Emulator, target: str = APP) -> dict[str, str]:
-    """Go through the handshake and return the cookies for the application."""
+    """Follow the handshake and return the cookies for the application."""
     answer = await browser.get("/v1/client/handshake", params={"redirect_url": target})
     assert answer.status_code == 307
     (token,) = parse_qs(urlsplit(answer.headers["location"]).query)["__clerk_handshake"]

@@ -1,4 +1,4 @@
-"""The signed-in user by the Frontend API: profile, password, addresses, picture, sessions elsewhere, the end."""
+"""Frontend API: the signed-in user's profile, password, addresses, image, other sessions and deletion."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def new_script(emulator: Emulator) -> BrowserScript:
-    """Clerk's script in a browser of its own."""
+    """Clerk's script in a new browser."""
     transport = httpx2.ASGITransport(emulator)
     return BrowserScript(httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001"))
 
@@ -28,7 +28,7 @@ async def ada(backend: Backend) -> Json:
 
 @pytest.fixture
 async def script(emulator: Emulator, ada: Json, receiver: Receiver) -> BrowserScript:
-    """Ada's browser, where she is signed in."""
+    """Ada's browser, signed in."""
     script = new_script(emulator)
     await script.sign_in("ada@example.com", PASSWORD)
     await emulator.webhooks.drain()

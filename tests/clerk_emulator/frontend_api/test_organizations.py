@@ -1,4 +1,4 @@
-"""Organizations by the Frontend API: who sees what, who may do what, and what is told of it."""
+"""Frontend API: organizations, their visibility, permissions and events."""
 
 import httpx2
 import pytest
@@ -13,7 +13,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Firm:
-    """An organization with an administrator, Ada, and a member, Bo, each in a browser; Cy belongs to none."""
+    """An organization with an administrator, Ada, and a member, Bo, each in a browser; Cy is no member."""
 
     def __init__(self, backend: Backend, ada: BrowserScript, bo: BrowserScript, cy: BrowserScript) -> None:
         self.backend, self.ada, self.bo, self.cy = backend, ada, bo, cy

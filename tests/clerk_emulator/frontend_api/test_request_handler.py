@@ -1,4 +1,4 @@
-"""The door of the Frontend API: which browser it is, whose pages may ask, and what is meant for it."""
+"""Frontend API: clients, CORS, method override and faults."""
 
 import httpx2
 import pytest

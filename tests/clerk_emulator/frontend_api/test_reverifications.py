@@ -1,4 +1,4 @@
-"""Proving once more, within a session, that one is who one says."""
+"""Frontend API: reverification within a session."""
 
 import httpx2
 import pytest
@@ -28,12 +28,12 @@ async def script(browser: httpx2.AsyncClient, ada: Json, clock: Clock) -> Browse
 
 
 async def path_of(script: BrowserScript) -> str:
-    """Return where it is proved."""
+    """Return the path of the reverification."""
     return f"/client/sessions/{(await script.client())['last_active_session_id']}/verify"
 
 
 async def ages(script: BrowserScript) -> list[int]:
-    """Return how many minutes ago each factor was proved."""
+    """Return the minutes since each factor was verified."""
     found: list[int] = (await script.client())["sessions"][0]["factor_verification_age"]
     return found
 

@@ -1,4 +1,4 @@
-"""Sessions in a browser by the Frontend API."""
+"""Frontend API: sessions of a client."""
 
 from collections.abc import AsyncIterator
 
@@ -34,7 +34,7 @@ async def stranger(emulator: Emulator) -> AsyncIterator[BrowserScript]:
 
 
 async def path_of(script: BrowserScript) -> str:
-    """Return the path of the session that is active in a browser."""
+    """Return the path of the active session of a browser."""
     return f"/client/sessions/{(await script.client())['last_active_session_id']}"
 
 

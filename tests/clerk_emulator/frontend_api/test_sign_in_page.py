@@ -1,4 +1,4 @@
-"""The pages for signing in and out."""
+"""The hosted sign-in and sign-out pages."""
 
 import httpx2
 import pytest

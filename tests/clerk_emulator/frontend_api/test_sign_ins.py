@@ -1,4 +1,4 @@
-"""Signing in by the Frontend API."""
+"""Frontend API: sign-in attempts."""
 
 import httpx2
 import pytest

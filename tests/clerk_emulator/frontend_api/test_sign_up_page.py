@@ -1,4 +1,4 @@
-"""The pages for signing up without a script."""
+"""The hosted sign-up page."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Signing up by the Frontend API."""
+"""Frontend API: sign-up attempts."""
 
 import httpx2
 import pytest

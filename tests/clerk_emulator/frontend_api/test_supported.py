@@ -1,4 +1,4 @@
-"""What is said of the Frontend API."""
+"""The Frontend API section of SUPPORTED.md."""
 
 from clerk_emulator.frontend_api.operations import OPERATIONS
 from clerk_emulator.frontend_api.supported_operations import PARTIAL_SUPPORT, list_supported, render_section

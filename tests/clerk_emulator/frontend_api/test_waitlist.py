@@ -1,4 +1,4 @@
-"""Waiting to be let in, by the Frontend API."""
+"""Frontend API: the waitlist."""
 
 import httpx2
 import pytest

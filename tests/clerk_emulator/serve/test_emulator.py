@@ -1,4 +1,4 @@
-"""The emulator as a whole: keys, and the file that keeps everything."""
+"""The whole emulator: keys and state file."""
 
 import stat
 from pathlib import Path

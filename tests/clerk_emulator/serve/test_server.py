@@ -1,4 +1,4 @@
-"""Clerk's own Python SDK over a port: everything it can call here, parsed by its strict models."""
+"""Clerk's Python SDK over a port: every supported call, parsed by its strict models."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Attempts to sign in and up are kept in bounds."""
+"""Sign-in and sign-up attempts are bounded."""
 
 import pytest
 

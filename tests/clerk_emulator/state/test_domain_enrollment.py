@@ -1,4 +1,4 @@
-"""Joining an organization by a domain of e-mail addresses."""
+"""Joining an organization by an email domain."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ PASSWORD = "a good one"
 
 @pytest.fixture
 async def firm(backend: Backend, emulator: Emulator) -> Json:
-    """An organization whose administrator may sign in by password."""
+    """An organization whose administrator can sign in with a password."""
     modes = ["manual_invitation", "automatic_invitation", "automatic_suggestion"]
     emulator.state.settings.change({"organization_domains_enabled": True, "enrollment_modes": modes})
     organization, ada = await backend.firm()
@@ -24,14 +24,14 @@ async def firm(backend: Backend, emulator: Emulator) -> Json:
 
 
 async def give_domain(backend: Backend, firm: Json, mode: str, **more: Any) -> Json:
-    """Give the organization the domain of its people."""
+    """Create a domain of the organization."""
     body = {"name": "northwind.example", "enrollment_mode": mode, **more}
     created: Json = await backend("POST", f"/organizations/{firm['id']}/domains", body)
     return created
 
 
 async def sign_up(script: BrowserScript, emulator: Emulator, address: str) -> None:
-    """Sign a newcomer up."""
+    """Sign a new user up."""
     fields = {"email_address": address, "password": PASSWORD, "strategy": "email_code"}
     begun = await script("POST", "/client/sign_ups", **fields)
     path = f"/client/sign_ups/{begun['id']}/attempt_verification"

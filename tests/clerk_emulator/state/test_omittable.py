@@ -1,4 +1,4 @@
-"""The table of what Clerk may leave out."""
+"""The table of omittable fields."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ BY_OBJECT = {  # the schema of each other kind; others of the same object only a
 
 
 def schema_of(file: str, kind: str) -> Any:
-    """Return the schema of a kind in one of Clerk's files, or None where the file has none."""
+    """Return the schema of a kind in one of Clerk's specification files, or None."""
     schemas = load(file)["components"]["schemas"]
     found = schemas.get((BY_NAME | BY_OBJECT)[kind])
     return found and follow(load(file), found)

@@ -1,4 +1,4 @@
-"""Rows in the order of their creation."""
+"""Rows in order of creation."""
 
 from dataclasses import dataclass
 

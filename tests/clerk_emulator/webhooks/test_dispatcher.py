@@ -1,4 +1,4 @@
-"""Webhooks: what is told, signed and tried again, and what faults do to it."""
+"""Webhooks: events, signatures, retries and faults."""
 
 import json
 from typing import Any
@@ -24,14 +24,14 @@ def standard(headers: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock of today: signatures are checked against the time of this machine."""
+    """A clock with the current time: signatures are checked against the time of this machine."""
     clock = Clock()
     clock.stop()
     return clock
 
 
 async def run_scenario(backend: Backend, emulator: Emulator) -> None:
-    """Let everything happen that is told of."""
+    """Cause every event."""
     firm, admin = await backend.firm(max_allowed_memberships=0)
     await backend("PATCH", f"/users/{admin['id']}", {"first_name": "Adele", "external_id": "e1"})
     await backend("PATCH", f"/organizations/{firm['id']}", {"name": "Northwind"})
@@ -325,7 +325,7 @@ async def test_a_slow_endpoint_delays_no_other(emulator: Emulator, backend: Back
 
 
 async def delivery_outcomes(private_key: str, seed: int) -> list[tuple[str, int]]:
-    """Return what becomes of a hundred deliveries, and how late they are."""
+    """Return the results and delays of a hundred deliveries."""
     wall = Clock()
     wall.stop()
     emulator = Emulator(clock=wall, private_key=private_key)

@@ -1,4 +1,4 @@
-"""Leaving out what Clerk may leave out, in answers, webhooks and tokens."""
+"""Omitting fields in responses, webhooks and tokens."""
 
 import json
 from typing import Any

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def count_until_refused(backend: Backend, method: str, path: str, body: object = None) -> tuple[int, int]:
-    """Call until the answer is 429; return how often it was not, and how long to wait."""
+    """Call until the response is 429; return the number of accepted calls and the retry delay."""
     for count in range(2_000):
         answer = await backend.raw(method, path, body)
         if answer.status_code == 429:

@@ -1,4 +1,4 @@
-"""Every event, against Clerk's specification of webhooks."""
+"""Every event against Clerk's webhook specification."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def run_scenario(emulator: Emulator, backend: Backend) -> list[Json]:
-    """Live through everything, and return the events."""
+    """Run the whole scenario and return the events."""
     emulator.state.settings.mail_events = True
     api: Backend = type("Watched", (Backend,), {"emulator": emulator})(backend.http)
     await scenario.everything(api)
@@ -25,7 +25,7 @@ async def run_scenario(emulator: Emulator, backend: Backend) -> list[Json]:
 
 
 async def accept(emulator: Emulator, backend: Backend) -> None:
-    """Accept invitations, sign out, and send a text message: what the Backend API doesn't do."""
+    """Accept invitations, sign out, and send a text message: changes outside the Backend API."""
     one = emulator.state
     admin = await backend.user("zoe@example.com")
     firm = await backend("POST", "/organizations", {"name": "Southwind", "created_by": admin["id"]})
@@ -73,7 +73,7 @@ async def test_the_state_can_be_rebuilt_from_the_events_alone(emulator: Emulator
 
 
 def rebuilt(events: list[Json]) -> tuple[dict[str, int], dict[str, int], dict[str, str], dict[str, str]]:
-    """Return users, organizations, memberships and invitations, as a reader of the events would know them."""
+    """Return users, organizations, memberships and invitations as a reader of the events knows them."""
     things: dict[str, dict[str, Json]] = {"user": {}, "organization": {}, "organizationMembership": {}}
     invited: dict[str, Json] = {}
     for event in events:

@@ -17,7 +17,7 @@ class NotFoundError(LookupError):
     """No object has this id."""
 
 
-def as_endpoint(control: ControlService, view: ControlHandler) -> Callable[[Request], Awaitable[Response]]:
+def as_endpoint(control: ControlService, handler: ControlHandler) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a handler as an HTTP endpoint."""
 
     async def answer(request: Request) -> Response:
@@ -26,7 +26,7 @@ def as_endpoint(control: ControlService, view: ControlHandler) -> Callable[[Requ
                 {"error": "the control API rejects requests from pages of other sites"}, status_code=403
             )
         try:
-            return JsonResponse(await view(control, request))
+            return JsonResponse(await handler(control, request))
         except NotFoundError as error:
             return JsonResponse({"error": f"there is no such {error}"}, status_code=404)
         except ValueError as error:

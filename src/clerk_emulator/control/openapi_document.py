@@ -1,5 +1,6 @@
 """OpenAPI document of the control API, generated from its routes."""
 
+import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import fields
@@ -46,8 +47,8 @@ TYPE_SCHEMAS: dict[type, JsonObject] = {
 def build_document(url: str, table: Iterable[tuple[str, str, ControlHandler]]) -> JsonObject:
     """Return the OpenAPI document of the control API."""
     paths: dict[str, JsonObject] = {}
-    for method, path, view in table:
-        paths.setdefault(f"/_emulator{path}", {})[method.lower()] = _operation(method, path, view)
+    for method, path, handler in table:
+        paths.setdefault(f"/_emulator{path}", {})[method.lower()] = _operation(method, path, handler)
     info = {
         "title": "Clerk emulator control API",
         "version": "1",
@@ -63,8 +64,8 @@ def build_document(url: str, table: Iterable[tuple[str, str, ControlHandler]]) -
     }
 
 
-def _operation(method: str, path: str, view: ControlHandler) -> JsonObject:
-    name = view.__name__
+def _operation(method: str, path: str, handler: ControlHandler) -> JsonObject:
+    name, description = handler.__name__, inspect.getdoc(handler) or ""
     path_parameters = [
         {"name": one, "in": "path", "required": True, "schema": STRING} for one in re.findall(r"{(\w+)}", path)
     ]
@@ -74,7 +75,8 @@ def _operation(method: str, path: str, view: ControlHandler) -> JsonObject:
     error_content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     operation: JsonObject = {
         "operationId": f"{method.lower()}{re.sub(r'[^a-zA-Z]+', '_', path.removesuffix('.json')).rstrip('_')}",
-        "summary": (view.__doc__ or "").strip(),
+        "summary": re.split("[.:;]", description, maxsplit=1)[0],
+        "description": description,
         "parameters": [*path_parameters, *query_parameters],
         "responses": {
             "200": {"description": "Success.", "content": {"application/json": {"schema": OBJECT}}},
@@ -99,7 +101,7 @@ def _request_bodies() -> dict[str, JsonObject]:
     return {
         "reset": {"endpoints": BOOLEAN},
         "load_seed": {**seed, "settings": OBJECT, "events": BOOLEAN},
-        "get_or_change_settings": _settings_properties(),
+        "change_settings": _settings_properties(),
         "set_clock": {"now": TIME, "stopped": BOOLEAN},
         "advance_clock": dict.fromkeys(units, DECIMAL),
         "add_endpoint": endpoint,

@@ -29,16 +29,19 @@ async def get_state(control: ControlService, request: Request) -> Any:
     return control.state(http.read_query_integer(request, "limit", 1_000))
 
 
-async def get_or_change_settings(control: ControlService, request: Request) -> Any:
-    """Get the settings; the POST body changes them first."""
-    if request.method == "POST":
-        body = await http.read_json_object(request)
-        control.change_settings(body)
+async def get_settings(control: ControlService, request: Request) -> Any:
+    """Get the settings."""
+    return asdict(control.instance.settings)
+
+
+async def change_settings(control: ControlService, request: Request) -> Any:
+    """Change settings and return all of them; an invalid value changes none."""
+    control.change_settings(await http.read_json_object(request))
     return asdict(control.instance.settings)
 
 
 async def list_omittable(control: ControlService, request: Request) -> Any:
-    """List the claims, headers and fields that the setting `omitted` accepts, and whether `*` omits them."""
+    """List omittable claims, headers and fields, the names for `omitted`; `*` selects those with `minimal`."""
     rows = [
         {"name": name, "minimal": name not in KEPT_BY_WILDCARD, "reason": KEPT_BY_WILDCARD.get(name)} for name in NAMES
     ]

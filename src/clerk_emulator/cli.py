@@ -13,14 +13,14 @@ from clerk_emulator.serve.server import PortInUseError, bind, create_server, ser
 from clerk_emulator.serve.supported_page import render_page
 from clerk_emulator.state.settings import SETTING_CHOICES
 
-EPILOG = "CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY pin the keys where the flags are not given."
+EPILOG = "CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY pin the keys if the options are not given."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    wish = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        wish.run(wish)
+        options.run(options)
     except (PortInUseError, ValueError, OSError) as error:
         print(f"clerk-emulator: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -29,24 +29,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="clerk-emulator", description="A stand-in for Clerk on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="clerk-emulator", description="An emulator of Clerk for development and tests."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    supported = commands.add_parser("supported", help="print which operations there are, as Markdown")
-    supported.set_defaults(run=lambda wish: print(render_page(), end=""))
+    supported = commands.add_parser("supported", help="print the supported operations as Markdown")
+    supported.set_defaults(run=lambda options: print(render_page(), end=""))
     serve = commands.add_parser("serve", help="serve until stopped", epilog=EPILOG)
     serve.set_defaults(run=_serve)
-    serve.add_argument("--port", type=int, default=8001, help="0 picks a free one (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8001, help="port; 0 selects a free one (default: %(default)s)")
     serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    serve.add_argument("--state", type=Path, metavar="FILE", help="keep everything in this file")
-    serve.add_argument("--seed", type=Path, metavar="FILE", help="JSON or YAML to seed one with that has no users")
+    serve.add_argument("--state", type=Path, metavar="FILE", help="store the state in this file")
+    serve.add_argument("--seed", type=Path, metavar="FILE", help="load this JSON or YAML seed if there are no users")
     serve.add_argument(
-        "--generate", type=_parse_counts, metavar="U,O,M", help="make up users, organizations, memberships"
+        "--generate", type=_parse_counts, metavar="U,O,M", help="generate users, organizations, memberships"
     )
     serve.add_argument("--retry-scale", type=float, default=1.0, metavar="X", help="shorten webhook retries")
-    serve.add_argument("--public-url", metavar="URL", help="where clients find it (default: host and port)")
-    serve.add_argument("--npm", type=Path, metavar="DIR", help="where npm put Clerk's scripts, to serve them")
-    serve.add_argument("--profile", choices=SETTING_CHOICES["profile"], help="minimal: as little as Clerk may give")
-    serve.add_argument("--until-stdin-closes", action="store_true", help="end with the process that started this one")
+    serve.add_argument("--public-url", metavar="URL", help="address for clients (default: host and port)")
+    serve.add_argument("--npm", type=Path, metavar="DIR", help="npm folder with Clerk's browser scripts, to serve them")
+    serve.add_argument("--profile", choices=SETTING_CHOICES["profile"], help="minimal: return as little as Clerk may")
+    serve.add_argument("--until-stdin-closes", action="store_true", help="stop when the parent process closes stdin")
     serve.add_argument("--secret-key", default=os.environ.get("CLERK_SECRET_KEY"), metavar="sk_test_...")
     serve.add_argument("--publishable-key", default=os.environ.get("CLERK_PUBLISHABLE_KEY"), metavar="pk_test_...")
     serve.add_argument(
@@ -54,34 +56,34 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="HOST",
-        help="a host besides this machine to which browsers may be sent back; * for all",
+        help="allow redirects to this host besides this machine; * for all",
     )
     return parser
 
 
-def _serve(wish: argparse.Namespace) -> None:
-    file = SeedFile(wish.seed) if wish.seed is not None else None
+def _serve(options: argparse.Namespace) -> None:
+    file = SeedFile(options.seed) if options.seed is not None else None
     pinned = file.keys if file else {}
-    listener = bind(wish.host, wish.port)
+    listener = bind(options.host, options.port)
     with listener:
-        address = server_url(wish.host, listener)
+        address = server_url(options.host, listener)
         emulator = Emulator(
-            state_file=wish.state,
-            public_url=wish.public_url or address,
-            secret_key=wish.secret_key or pinned.get("secret_key"),
-            retry_scale=wish.retry_scale,
-            publishable_key=wish.publishable_key or pinned.get("publishable_key"),
+            state_file=options.state,
+            public_url=options.public_url or address,
+            secret_key=options.secret_key or pinned.get("secret_key"),
+            retry_scale=options.retry_scale,
+            publishable_key=options.publishable_key or pinned.get("publishable_key"),
             private_key=pinned.get("private_key"),
-            redirect_hosts=wish.allow_redirect_host,
-            npm=wish.npm,
-            profile=wish.profile,
+            redirect_hosts=options.allow_redirect_host,
+            npm=options.npm,
+            profile=options.profile,
         )
         if not len(emulator.state.users):
-            _seed_emulator(emulator, file, wish.generate)
+            _seed_emulator(emulator, file, options.generate)
         emulator.save()
         print(_startup_message(emulator, address), flush=True)
         server = create_server(emulator)
-        if wish.until_stdin_closes:
+        if options.until_stdin_closes:
             stop_on_eof(sys.stdin.buffer, server)
         server.run(sockets=[listener])
 
@@ -90,8 +92,8 @@ def _seed_emulator(emulator: Emulator, file: SeedFile | None, counts: dict[str, 
     if file is not None:
         try:
             emulator.seed(file.seed)
-        except ValueError as wrong:
-            raise file.explain(wrong) from wrong
+        except ValueError as error:
+            raise file.explain(error) from error
     if counts is not None:
         data_generator.generate(emulator.state, counts)
 
@@ -104,5 +106,5 @@ def _parse_counts(text: str) -> dict[str, int]:
 
 
 def _startup_message(emulator: Emulator, address: str) -> str:
-    title = f"Clerk emulator on {address} (for development; nothing reaches Clerk)"
+    title = f"Clerk emulator on {address} (for development; sends nothing to Clerk)"
     return "\n".join([title, *(f"  {name}={value}" for name, value in emulator.site.variables.items())])

@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 
 class Clerk:
-    """An emulator as a test holds it.
+    """An emulator for one test.
 
-    `clerk.url` serves it on a port, from the first time it is asked for. Without that it stays in process:
-    `clerk.transport` takes the place of the network in an httpx2 client, `clerk.app` is the ASGI app.
+    `clerk.url` serves it on a port, from the first time it is read. Until then it stays in process:
+    `clerk.transport` replaces the network in an httpx2 client, `clerk.app` is the ASGI app.
     """
 
     def __init__(self, private_key: str, options: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ class Clerk:
 
     @property
     def url(self) -> str:
-        """Return the address, where it is served from now on."""
+        """Return the address and start serving there."""
         if self._server is None:
             self._server = _ServerThread(self.emulator, self._listener)
         return self.emulator.site.url
@@ -63,54 +63,56 @@ class Clerk:
 
     @property
     def jwt_key(self) -> str:
-        """Return the public key as PEM, by which session tokens are checked without the network."""
+        """Return the public key as PEM, for verifying session tokens without the network."""
         return self.emulator.site.keyring.public_pem
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the headers of a call of the Backend API."""
+        """Return the headers of a Backend API call."""
         return {"Authorization": f"Bearer {self.secret_key}"}
 
     @property
     def deliveries(self) -> list[dict[str, Any]]:
-        """Return the deliveries of webhooks, oldest first, each with its `event`, `status`, `attempts` and `body`."""
-        office = self.emulator.desk.office
-        return self._do(lambda: [office.find_delivery(row["id"]) or row for row in reversed(office.list_deliveries())])
+        """Return the webhook deliveries, oldest first, each with its `event`, `status`, `attempts` and `body`."""
+        webhook_admin = self.emulator.control.webhook_admin
+        return self._do(
+            lambda: [webhook_admin.find_delivery(row["id"]) or row for row in reversed(webhook_admin.list_deliveries())]
+        )
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """Return what was told, oldest first, whether or not there was an endpoint for it."""
-        return self._do(self.emulator.desk.office.list_messages)
+        """Return the events, oldest first, whether or not an endpoint received them."""
+        return self._do(self.emulator.control.webhook_admin.list_messages)
 
     @property
     def mail(self) -> list[dict[str, Any]]:
-        """Return the letters and text messages that Clerk would have sent, oldest first."""
-        return self._do(self.emulator.desk.mail)[::-1]
+        """Return the emails and text messages that Clerk would have sent, oldest first."""
+        return self._do(self.emulator.control.mail)[::-1]
 
-    def seed(self, **wish: Any) -> None:
-        """Take a seed: `clerk.seed(users=[{"email_address": "ada@example.com"}])`."""
-        self._do(lambda: self.emulator.seed(wish))
+    def seed(self, **data: Any) -> None:
+        """Load a seed: `clerk.seed(users=[{"email_address": "ada@example.com"}])`."""
+        self._do(lambda: self.emulator.seed(data))
 
     def advance(self, **units: float) -> None:
-        """Move the virtual time on: `clerk.advance(days=8)`."""
+        """Advance the virtual time: `clerk.advance(days=8)`."""
         self._do(lambda: self.emulator.clock.advance(**units))
 
-    def fail(self, operation: str, *, count: int | None = 1, **how: Any) -> None:
-        """Let the next call of an operation fail with 500; `count=None`: every call from now on.
+    def fail(self, operation: str, *, count: int | None = 1, **options: Any) -> None:
+        """Make the next call of an operation fail with 500; `count=None`: every call from now on.
 
-        Or otherwise: `status`, `retry_after`, `body`, `after_effect`, `hang`, `latency_ms`.
+        Other effects: `status`, `retry_after`, `body`, `after_effect`, `hang`, `latency_ms`.
         """
-        does_something = {"status", "hang", "latency_ms", "body"} & set(how)
-        wish = how if does_something else {"status": 500, **how}
-        self._do(lambda: self.emulator.fail(operation, count=count, **wish))
+        does_something = {"status", "hang", "latency_ms", "body"} & set(options)
+        data = options if does_something else {"status": 500, **options}
+        self._do(lambda: self.emulator.fail(operation, count=count, **data))
 
-    def lose(self, event: str, do: str = "drop", *, count: int | None = 1, **how: Any) -> None:
-        """Let the next event of a type get lost, or: `double`, `delay`, `reorder`, `bad_signature`."""
-        wish = {"event": event, "do": do, "count": count, **how}
-        self._do(lambda: self.emulator.faults.add(wish))
+    def lose(self, event: str, do: str = "drop", *, count: int | None = 1, **options: Any) -> None:
+        """Drop the next event of a type, or apply another fault: `double`, `delay`, `reorder`, `bad_signature`."""
+        data = {"event": event, "do": do, "count": count, **options}
+        self._do(lambda: self.emulator.faults.add(data))
 
     def connect(self, url: str, app: Any = None) -> str:
-        """Send webhooks to an address, or, with an ASGI app, into that app, and return the signing secret."""
+        """Send webhooks to an address, or directly to an ASGI app, and return the signing secret."""
         transport = httpx2.ASGITransport(app) if app is not None else None
         return self._do(lambda: self.emulator.webhooks.connect(url, transport=transport)).secret
 
@@ -139,12 +141,12 @@ class Clerk:
             self._server.stop()
         self._listener.close()
 
-    def _do(self, act: Callable[[], T]) -> T:
-        return act() if self._server is None else self._server.do(act)
+    def _do(self, function: Callable[[], T]) -> T:
+        return function() if self._server is None else self._server.do(function)
 
 
 class _ServerThread:
-    """A thread that serves an emulator; what a test wants of it is done there, between two requests."""
+    """A thread that serves an emulator; calls of the test run there, between two requests."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -159,16 +161,16 @@ class _ServerThread:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._is_ready.set()  # the socket listens already: a caller that is early waits in its queue
+        self._is_ready.set()  # the socket is already listening: early connections wait in its queue
         await self._server.serve(sockets=[self._listener])
 
-    def do(self, act: Callable[[], T]) -> T:
-        """Do something in the thread and return what came of it."""
+    def do(self, function: Callable[[], T]) -> T:
+        """Call a function in the thread and return its result."""
 
-        async def acting() -> T:
-            return act()
+        async def call_function() -> T:
+            return function()
 
-        return asyncio.run_coroutine_threadsafe(acting(), self.loop).result(TIMEOUT_SECONDS)
+        return asyncio.run_coroutine_threadsafe(call_function(), self.loop).result(TIMEOUT_SECONDS)
 
     def stop(self) -> None:
         """End the thread."""

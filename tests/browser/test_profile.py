@@ -61,11 +61,11 @@ def test_a_name_is_changed_on_both_sides(office: Office, page: Page) -> None:
 
 
 def test_someone_without_a_clerk_account_is_changed_here_only(office: Office, page: Page) -> None:
-    calls = len(office.firm.emulator.journal.list())
+    calls = len(office.firm.emulator.request_log.list())
     save_name(page, "Lou", "Louis")
     expect(row(page, "Louis")).to_be_visible()
     assert stored(office, LOU) == "Louis"
-    assert len(office.firm.emulator.journal.list()) == calls
+    assert len(office.firm.emulator.request_log.list()) == calls
 
 
 def test_a_failure_of_clerks_is_rolled_back_where_it_was_typed_and_in_the_row(office: Office, page: Page) -> None:

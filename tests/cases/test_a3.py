@@ -73,7 +73,7 @@ async def test_a3_sync_lets_a_person_in_again_whose_last_directory_is_gone(firm:
     await firm.browser().post(f"{directory}/users", json={"user": DANA, "active": False})
     await firm.settle()
     assert (await statuses(firm))[DANA] == ["org:admin deprovisioned"]
-    firm.emulator.webhooks.is_silent = True
+    firm.emulator.webhooks.is_muted = True
     assert (await firm.browser().delete(directory)).is_success
     assert "deprovisioned" not in await user_of(firm, DANA)
     await firm.sync()

@@ -115,4 +115,4 @@ def test_i2_the_guide_names_every_variable() -> None:
 
 def test_i2_the_control_api_tells_the_variables_to_others() -> None:
     with emulated() as clerk:
-        assert clerk.emulator.desk.keys()["variables"] == clerk.emulator.site.variables
+        assert clerk.emulator.control.keys()["variables"] == clerk.emulator.site.variables

@@ -20,7 +20,7 @@ def test_i3_clerks_python_client_asks_once() -> None:
     ):
         with pytest.raises(models.ClerkErrors) as refused:
             clerk.billing.list_plans()
-        asked = [entry.operation for entry in emulator.emulator.journal.list()]
+        asked = [entry.operation for entry in emulator.emulator.request_log.list()]
     (error,) = refused.value.data.errors
     assert (refused.value.status_code, error.code) == (400, "emulator_not_implemented")
     assert asked == ["GetCommercePlanList"]

@@ -55,7 +55,7 @@ async def test_i9_what_clerk_does_not_have_is_404_in_clerks_form(clerk: Clerk, p
 async def test_i9_what_is_missing_stands_in_the_journal(clerk: Clerk) -> None:
     async with asking(clerk) as http:
         await http.get("/__clerk/oauth/authorize")
-    entry = clerk.emulator.journal.list()[-1].describe()
+    entry = clerk.emulator.request_log.list()[-1].describe()
     assert (entry["operationId"], entry["status"]) == ("frontend/requestOAuthAuthorize", 400)
 
 

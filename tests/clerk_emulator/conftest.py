@@ -1,4 +1,4 @@
-"""An emulator in process with a clock that stands where the test puts it, and one on a port."""
+"""An emulator in process with a clock that the test sets, and one on a port."""
 
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -10,20 +10,20 @@ from clerk_emulator import Emulator
 from clerk_emulator.serve.server import bind, create_server, server_url
 from clerk_emulator.state.clock import Clock
 from clerk_emulator.wire.keyring import Keyring
-from tests.clerk_emulator.people import Backend, Receiver
+from tests.clerk_emulator.clients import Backend, Receiver
 
 NOON = 1_790_000_000_000
 
 
 @pytest.fixture(scope="session")
 def private_key() -> str:
-    """One key pair for all tests: making one takes longer than most tests."""
+    """One key pair for all tests: generating one takes longer than most tests."""
     return Keyring("ins_test").private_pem
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock whose wall stands still."""
+    """A clock whose wall time stands still."""
     return Clock(lambda: NOON)
 
 

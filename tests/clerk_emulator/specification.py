@@ -1,4 +1,4 @@
-"""Clerk's specification files, where they are at hand, and a check of answers against them."""
+"""Clerk's specification files, if available, and a check of responses against them."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -24,26 +24,28 @@ def load(name: str) -> Any:
 
 
 def specifications_are_here() -> bool:
-    """Say whether Clerk's specification files are at hand."""
+    """Return whether Clerk's specification files are available."""
     return FOLDER.is_dir()
 
 
-def faults(document: Any, schema: Any, value: Any) -> list[str]:
-    """Return what is wrong with a value: what is required and missing, of a wrong type, or defined nowhere."""
+def schema_errors(document: Any, schema: Any, value: Any) -> list[str]:
+    """Return the violations of a schema by a value: missing, wrongly typed and undefined fields."""
     key = json.dumps(schema, sort_keys=True, default=str) + str(id(document))
     if key not in VALIDATORS:
         VALIDATORS[key] = Draft202012Validator(as_json_schema(document, schema))
-    wrong = [f"{place(error.absolute_path)}: {told(error)}" for error in VALIDATORS[key].iter_errors(value)]
-    return [*wrong, *undefined(document, schema, value, "")]
+    invalid = [
+        f"{format_path(error.absolute_path)}: {describe_error(error)}" for error in VALIDATORS[key].iter_errors(value)
+    ]
+    return [*invalid, *find_undefined(document, schema, value, "")]
 
 
-def place(path: Iterable[Any]) -> str:
-    """Return where something is, whichever item of a list it is in."""
+def format_path(path: Iterable[Any]) -> str:
+    """Return the path of a field; items of a list have the same path."""
     return "".join("[]" if isinstance(part, int) else f".{part}" for part in path)
 
 
-def told(error: Any) -> str:
-    """Return what is wrong, without the values of this one answer."""
+def describe_error(error: Any) -> str:
+    """Return the violation without the values of this response."""
     if error.validator == "required":
         return str(error.message)
     return f"does not fit {error.validator}"
@@ -52,7 +54,7 @@ def told(error: Any) -> str:
 def as_json_schema(document: Any, schema: Any) -> Any:
     """Return an OpenAPI 3.0 schema as JSON Schema, references resolved.
 
-    `additionalProperties` is left to `undefined()`: the specification combines closed schemas with more fields.
+    `additionalProperties` is left to `find_undefined()`: the specification combines closed schemas with more fields.
     """
     if isinstance(schema, list):
         return [as_json_schema(document, part) for part in schema]
@@ -73,7 +75,7 @@ def as_json_schema(document: Any, schema: Any) -> Any:
 
 
 def follow(document: Any, schema: Any) -> Any:
-    """Return what a schema refers to."""
+    """Return the schema that a reference names."""
     while isinstance(schema, dict) and "$ref" in schema:
         found = document
         for part in schema["$ref"].split("/")[1:]:
@@ -82,13 +84,13 @@ def follow(document: Any, schema: Any) -> Any:
     return schema
 
 
-def undefined(document: Any, schema: Any, value: Any, path: str) -> Iterator[str]:
-    """Walk the fields of a value that its schema defines nowhere."""
+def find_undefined(document: Any, schema: Any, value: Any, path: str) -> Iterator[str]:
+    """Iterate over the fields of a value that its schema does not define."""
     if isinstance(value, list):
         for item in value:
             for part in alternatives(document, schema):
                 if "items" in part:
-                    yield from undefined(document, part["items"], item, f"{path}[]")
+                    yield from find_undefined(document, part["items"], item, f"{path}[]")
     if not isinstance(value, dict):
         return
     parts = list(alternatives(document, schema))
@@ -101,11 +103,11 @@ def undefined(document: Any, schema: Any, value: Any, path: str) -> Iterator[str
         if name not in known:
             yield f"{path}.{name} is defined nowhere"
         else:
-            yield from undefined(document, known[name], inner, f"{path}.{name}")
+            yield from find_undefined(document, known[name], inner, f"{path}.{name}")
 
 
 def alternatives(document: Any, schema: Any) -> Iterator[Any]:
-    """Walk a schema and everything that is combined in it."""
+    """Iterate over a schema and the schemas combined in it."""
     schema = follow(document, schema)
     yield schema
     for kind in ("allOf", "oneOf", "anyOf"):
@@ -114,7 +116,7 @@ def alternatives(document: Any, schema: Any) -> Iterator[Any]:
 
 
 @cache
-def ledger(part: str = "") -> dict[str, str]:
+def divergences(part: str = "") -> dict[str, str]:
     """Return the known divergences from the specification, each with its reason; `part` is a folder beside this."""
     path = Path(__file__).parent / part / "divergences.yml"
     return dict(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {})
@@ -122,5 +124,5 @@ def ledger(part: str = "") -> dict[str, str]:
 
 @cache
 def error_codes() -> set[tuple[int, str]]:
-    """Return every status and code of Clerk's catalogue of errors; status 0: the catalogue names none."""
+    """Return every status and code of Clerk's error catalogue; status 0: the catalogue names none."""
     return {(int(entry["status"] or 0), entry["code"]) for entry in load("api_errors.json")}

@@ -1,4 +1,4 @@
-"""The command."""
+"""The `clerk-emulator` command."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from clerk_emulator.serve.server import bind
 
 @contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Run the command until its greeting, and return what it printed as names and values."""
+    """Run the command until its startup message, and return the printed variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "clerk_emulator", "serve", "--port", "0", *arguments],
@@ -37,7 +37,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, 
     assert "Traceback" not in rest
 
 
-def test_it_serves_what_it_prints_and_keeps_it(tmp_path: Path) -> None:
+def test_serve_uses_the_printed_keys_and_saves_the_state(tmp_path: Path) -> None:
     file, seed = tmp_path / "state.json", tmp_path / "seed.json"
     seed.write_text('{"users": [{"email_address": "ada@example.com"}]}')
     with running("--state", str(file), "--seed", str(seed)) as (_, first):
@@ -51,7 +51,7 @@ def test_it_serves_what_it_prints_and_keeps_it(tmp_path: Path) -> None:
             assert http.get("/v1/users/count").json()["total_count"] == 2
 
 
-def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(SystemExit) as stopped:
@@ -66,14 +66,14 @@ def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> N
     "arguments",
     [["--secret-key", "sk_live_x"], ["--seed", "/nonexistent/seed.json"], ["--state", "/dev/null/state.json"]],
 )
-def test_what_cant_be_is_one_clear_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+def test_invalid_arguments_are_reported_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["serve", "--port", "0", *arguments])
     assert stopped.value.code == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_profile_is_served_and_an_unknown_one_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_accepts_known_profiles_only(capsys: pytest.CaptureFixture[str]) -> None:
     with running("--profile", "minimal") as (_, keys):
         settings = httpx2.get(f"{keys['CLERK_API_URL']}/_emulator/settings").json()
         assert (settings["profile"], settings["omitted"]) == ("minimal", ["*"])

@@ -1,4 +1,4 @@
-"""The pytest plugin, and the tests that its README shows."""
+"""The pytest plugin, and the examples in its README."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def test_the_example_of_the_readme_runs(pytester: pytest.Pytester) -> None:
     outcome.assert_outcomes(passed=3)
 
 
-def test_it_is_served_on_a_port_when_its_address_is_asked_for(clerk_private_key: str) -> None:
+def test_reading_the_url_starts_the_server(clerk_private_key: str) -> None:
     clerk = Clerk(clerk_private_key, {"id_seed": 1})
     try:
         clerk.seed(users=[{"id": "user_ada", "email_address": "ada@example.com"}])
@@ -57,7 +57,7 @@ def clerk_private_key(private_key: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["the example of the README", "clients.test.mjs"])
-def test_clerks_sdk_for_node_works_with_it(clerk_private_key: str, tmp_path: Path, name: str) -> None:
+def test_clerks_node_sdk_works(clerk_private_key: str, tmp_path: Path, name: str) -> None:
     if shutil.which("node") is None or not (NODE / "node_modules" / "@clerk" / "backend").is_dir():
         missing = f"Clerk's SDK for Node is not at hand: run `npm ci` in {NODE.relative_to(ROOT)}"
         if os.environ.get("CI") == "true":

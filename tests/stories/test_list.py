@@ -181,7 +181,7 @@ async def test_if_the_members_alone_cannot_be_read_it_is_no_list_of_invitations(
 
 async def test_a_firm_whose_webhooks_are_lost_still_shows_its_invitations(firm: Firm) -> None:
     courier: WebhookDispatcher = firm.emulator.webhooks
-    courier.is_silent = True
+    courier.is_muted = True
     await firm.clerk().post(
         f"/v1/organizations/{firm.organization_id('northwind-law')}/invitations",
         json={"email_address": "new@example.com", "role": "org:member"},

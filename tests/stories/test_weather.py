@@ -103,9 +103,9 @@ async def test_edits_in_bad_weather_are_done_once_or_not_at_all(
         assert all(not isinstance(it, BaseException) or isinstance(it, InstepError) for it in said), said
         weather.now = ""
         if now == "limited":
-            before = len(firm.emulator.journal.list())
-            assert await firm.services.executor.resume_due() == 0, "Clerk said when to come again"
-            assert len(firm.emulator.journal.list()) == before
+            before = len(firm.emulator.request_log.list())
+            assert await firm.services.runner.resume_due() == 0, "Clerk said when to come again"
+            assert len(firm.emulator.request_log.list()) == before
         for _ in range(6):
             firm.clock.advance(max(LEASE_DURATION, HOUR))
             await asyncio.gather(firm.services.executor.resume_due(), other.runner.resume_due())
@@ -115,7 +115,7 @@ async def test_edits_in_bad_weather_are_done_once_or_not_at_all(
 
 async def require_one_effect(firm: Firm, *, is_all_refused: bool) -> None:
     """Both sides are equal, nothing is open, and Clerk remembers each operation that was done once."""
-    state = firm.emulator.desk.state(limit=1_000)
+    state = firm.emulator.control.state(limit=1_000)
     assert mirror_side(firm.services.db) == clerk_side(state)
     operations = await firm.services.db.read(repository.list_operations, limit=100)
     assert Counter(it.state for it in operations).keys() <= {"settled", "refused"}, operations

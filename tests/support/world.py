@@ -108,7 +108,7 @@ class Firm:
 
     def state(self) -> dict[str, Any]:
         """Everything that Clerk has."""
-        return self.emulator.desk.state()
+        return self.emulator.control.state()
 
     def shown_state(self) -> dict[str, Any]:
         """Everything that Clerk has, without what its API and webhooks leave out."""

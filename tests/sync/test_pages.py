@@ -252,12 +252,12 @@ async def test_missing_webhooks_are_shown_on_every_page_of_an_admin(firm: Firm, 
     assert "No webhook for" not in (await pages.get(f"{HOME}/members")).text
     now = firm.services.clock()
     await firm.services.db.write(repository.save_freshness, Freshness(now, now - 26 * HOUR, 3))
-    calls = len(firm.emulator.desk.journal.list())
+    calls = len(firm.emulator.control.request_log.list())
     for path in ("/sync", "/deliveries", "/keys", f"{HOME}/operations"):
         page = (await pages.get(path)).text
         assert "No webhook for 26 h while Clerk changed 3 people." in page
         assert 'action="/sync/changed"' in page
-    assert len(firm.emulator.desk.journal.list()) == calls, "no page asks Clerk"
+    assert len(firm.emulator.control.request_log.list()) == calls, "no page asks Clerk"
 
 
 async def test_fix_now_applies_the_changes_and_removes_the_warning(firm: Firm, pages: httpx2.AsyncClient) -> None:

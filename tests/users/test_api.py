@@ -85,11 +85,11 @@ async def test_the_address_of_someone_in_clerk_requires_an_invitation(firm: Firm
 
 async def test_someone_without_a_clerk_account_is_edited_in_the_database_only(firm: Firm) -> None:
     await furnish(firm)
-    calls = len(firm.emulator.journal.list())
+    calls = len(firm.emulator.request_log.list())
     body = (await edit(firm, LOU, first_name="Louis", email="louis@example.com", attributes={"a": 1})).json()
     assert (body["first_name"], body["email"], body["attributes"]) == ("Louis", "louis@example.com", {"a": 1})
     assert body["status"] == "local"
-    assert len(firm.emulator.journal.list()) == calls
+    assert len(firm.emulator.request_log.list()) == calls
     async with firm.api() as api:
         found = (await api.get("/v1/users", params={"query": "louis"})).json()
     assert [it["id"] for it in found["data"]] == [body["id"]]

@@ -121,7 +121,7 @@ async def test_a_parked_one_is_counted_shown_with_its_reason_and_replayed(
     assert ids(page) == [one.id]
     assert "It can&#39;t be read." in page.text
     assert re.search(r'id="badge-parked"><span class="side-badge">1<', page.text)
-    calls, sent = len(sqlite_firm.emulator.desk.journal.list()), len(rows(sqlite_firm))
+    calls, sent = len(sqlite_firm.emulator.control.request_log.list()), len(rows(sqlite_firm))
     again = await pages.post(f"/deliveries/{one.id}/replay")
     assert (again.status_code, again.headers["location"]) == (303, "/deliveries")
     assert (await pages.post(f"/deliveries/{one.id}/replay", headers=PARTIAL)).status_code == 409, "it waits already"
@@ -129,7 +129,7 @@ async def test_a_parked_one_is_counted_shown_with_its_reason_and_replayed(
     (after,) = rows(sqlite_firm, deliveries.c.id == one.id)
     assert (after.state, after.outcome) == ("settled", "same")
     assert _people(sqlite_firm) == people
-    assert len(sqlite_firm.emulator.desk.journal.list()) == calls, "nothing was asked of Clerk or changed there"
+    assert len(sqlite_firm.emulator.control.request_log.list()) == calls, "nothing was asked of Clerk or changed there"
     assert len(rows(sqlite_firm)) == sent
     assert "Replay delivery" in (await pages.get(f"/deliveries/{one.id}")).text
     assert 'side-badge"' not in (await pages.get("/deliveries")).text

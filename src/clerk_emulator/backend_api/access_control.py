@@ -43,7 +43,7 @@ HOUR = 60 * 60
 
 
 def list_allowlist_identifiers(call: BackendCall) -> Any:
-    """Answer a page of those who may come in."""
+    """List the allowlist."""
     one = call.instance
     return call.bare_page(
         one.allowlist.newest_first(), lambda row: access_json.access_list_entry(one, row, "allowlist_identifier")
@@ -51,78 +51,78 @@ def list_allowlist_identifiers(call: BackendCall) -> Any:
 
 
 def create_allowlist_identifier(call: BackendCall) -> Any:
-    """Let an identifier in."""
+    """Add an identifier to the allowlist."""
     fields, one = IDENTIFIER_SCHEMA.read(call.body), call.instance
-    made = access_lists.add(one, one.allowlist, fields["identifier"], notify=bool(fields.get("notify")))
-    return access_json.access_list_entry(one, made, "allowlist_identifier")
+    created = access_lists.add(one, one.allowlist, fields["identifier"], notify=bool(fields.get("notify")))
+    return access_json.access_list_entry(one, created, "allowlist_identifier")
 
 
 def delete_allowlist_identifier(call: BackendCall) -> Any:
-    """Take an identifier off the list."""
+    """Delete an identifier from the allowlist."""
     access_lists.remove(call.instance.allowlist, call.params["identifier_id"])
     return deleted_object("allowlist_identifier", call.params["identifier_id"])
 
 
 def list_blocklist_identifiers(call: BackendCall) -> Any:
-    """Answer all who may not come in."""
+    """List the blocklist."""
     rows = list(call.instance.blocklist.newest_first())
     data = [access_json.access_list_entry(call.instance, row, "blocklist_identifier") for row in rows]
     return {"data": data, "total_count": len(rows)}
 
 
 def create_blocklist_identifier(call: BackendCall) -> Any:
-    """Keep an identifier out."""
+    """Add an identifier to the blocklist."""
     fields, one = IDENTIFIER_SCHEMA.read(call.body), call.instance
-    made = access_lists.add(one, one.blocklist, fields["identifier"], notify=False)
-    return access_json.access_list_entry(one, made, "blocklist_identifier")
+    created = access_lists.add(one, one.blocklist, fields["identifier"], notify=False)
+    return access_json.access_list_entry(one, created, "blocklist_identifier")
 
 
 def delete_blocklist_identifier(call: BackendCall) -> Any:
-    """Take an identifier off the list."""
+    """Delete an identifier from the blocklist."""
     access_lists.remove(call.instance.blocklist, call.params["identifier_id"])
     return deleted_object("blocklist_identifier", call.params["identifier_id"])
 
 
 def create_sign_in_token(call: BackendCall) -> Any:
-    """Make a link that signs a user in."""
+    """Create a sign-in token."""
     fields = SIGN_IN_TOKEN_SCHEMA.read(call.body)
     seconds, owner = fields.get("expires_in_seconds"), fields.get("org_id")
-    made = sign_in_tokens.create(call.instance, fields["user_id"], seconds, owner)
-    return access_json.sign_in_token(made, call.site.url)
+    created = sign_in_tokens.create(call.instance, fields["user_id"], seconds, owner)
+    return access_json.sign_in_token(created, call.site.url)
 
 
 def revoke_sign_in_token(call: BackendCall) -> Any:
-    """Take such a link back."""
+    """Revoke a sign-in token."""
     found = sign_in_tokens.revoke(call.instance, call.params["sign_in_token_id"])
     return access_json.sign_in_token(found, call.site.url)
 
 
 def create_actor_token(call: BackendCall) -> Any:
-    """Make a link by which somebody else acts in a user's name."""
+    """Create an actor token, by which another person acts as a user."""
     fields = ACTOR_TOKEN_SCHEMA.read(call.body)
     if not isinstance(fields["actor"].get("sub"), str):
-        raise invalid_value_error("actor", "must have sub, who acts")
+        raise invalid_value_error("actor", "must have sub, the acting user")
     seconds = fields.get("expires_in_seconds") or HOUR
-    most = fields.get("session_max_duration_in_seconds") or HOUR // 2
-    made = sign_in_tokens.create_for_actor(call.instance, fields["user_id"], fields["actor"], seconds, most)
-    return access_json.actor_token(made, call.site.url)
+    maximum = fields.get("session_max_duration_in_seconds") or HOUR // 2
+    created = sign_in_tokens.create_for_actor(call.instance, fields["user_id"], fields["actor"], seconds, maximum)
+    return access_json.actor_token(created, call.site.url)
 
 
 def revoke_actor_token(call: BackendCall) -> Any:
-    """Take such a link back."""
+    """Revoke an actor token."""
     found = sign_in_tokens.revoke(call.instance, call.params["actor_token_id"], "actor")
     return access_json.actor_token(found, call.site.url)
 
 
 def create_testing_token(call: BackendCall) -> Any:
-    """Answer a token by which tests pass the protection against robots, which nobody has here."""
+    """Create a testing token. It has no effect: the emulator has no bot protection."""
     now = call.instance.clock.wall() // 1000
     token = f"{now}-{call.instance.ids.new('c')}"
     return {"object": "testing_token", "token": token, "expires_at": now + HOUR}
 
 
 def list_redirect_urls(call: BackendCall) -> Any:
-    """Answer a page of redirect URLs."""
+    """List redirect URLs."""
     return call.bare_page(call.instance.redirect_urls.newest_first(), access_json.redirect_url)
 
 
@@ -132,25 +132,25 @@ def create_redirect_url(call: BackendCall) -> Any:
     if any(row.url == url for row in call.instance.redirect_urls):
         raise identifier_exists_error("url")
     now = call.instance.now
-    made = RedirectUrl(id=call.instance.ids.new("ru"), url=url, created_at=now, updated_at=now)
-    call.instance.redirect_urls.add(made)
-    return access_json.redirect_url(made)
+    created = RedirectUrl(id=call.instance.ids.new("ru"), url=url, created_at=now, updated_at=now)
+    call.instance.redirect_urls.add(created)
+    return access_json.redirect_url(created)
 
 
 def get_redirect_url(call: BackendCall) -> Any:
-    """Answer one redirect URL."""
+    """Return a redirect URL."""
     return access_json.redirect_url(_get_redirect_url(call))
 
 
 def delete_redirect_url(call: BackendCall) -> Any:
-    """Take a redirect URL away."""
+    """Delete a redirect URL."""
     found = _get_redirect_url(call)
     call.instance.redirect_urls.remove(found.id)
     return deleted_object("redirect_url", found.id)
 
 
 def list_waitlist_entries(call: BackendCall) -> Any:
-    """Answer a page of the waitlist."""
+    """List the waitlist."""
     name, descending = call.query.order(("created_at", "invited_at", "email_address"))
     statuses = call.query.choices("status", ("pending", "invited", "completed", "rejected"))
     text = (call.query.text("query") or "").lower()
@@ -165,31 +165,31 @@ def list_waitlist_entries(call: BackendCall) -> Any:
 
 
 def create_waitlist_entry(call: BackendCall) -> Any:
-    """Let an address wait."""
+    """Add an address to the waitlist."""
     return _get_waitlist_entry(call, waitlist.add(call.instance, [WAITLIST_SCHEMA.read(call.body)])[0])
 
 
 def create_waitlist_entries(call: BackendCall) -> Any:
-    """Let addresses wait."""
-    made = waitlist.add(call.instance, WAITLIST_SCHEMA.read_list(call.body, MAX_BATCH_SIZE))
-    return [_get_waitlist_entry(call, row) for row in made]
+    """Add addresses to the waitlist."""
+    created = waitlist.add(call.instance, WAITLIST_SCHEMA.read_list(call.body, MAX_BATCH_SIZE))
+    return [_get_waitlist_entry(call, row) for row in created]
 
 
 def invite_waitlist_entry(call: BackendCall) -> Any:
-    """Invite one who waits."""
+    """Invite a waitlist entry."""
     entry = waitlist.get(call.instance, call.params["waitlist_entry_id"])
     ignore_existing = bool(INVITE_SCHEMA.read(call.body).get("ignore_existing"))
     return _get_waitlist_entry(call, waitlist.invite(call.instance, entry, ignore_existing=ignore_existing))
 
 
 def reject_waitlist_entry(call: BackendCall) -> Any:
-    """Reject one who waits."""
+    """Reject a waitlist entry."""
     entry = waitlist.get(call.instance, call.params["waitlist_entry_id"])
     return _get_waitlist_entry(call, waitlist.reject(call.instance, entry))
 
 
 def delete_waitlist_entry(call: BackendCall) -> Any:
-    """Forget one who waits."""
+    """Delete a waitlist entry."""
     entry = waitlist.get(call.instance, call.params["waitlist_entry_id"])
     waitlist.remove(call.instance, entry)
     return deleted_object("waitlist_entry", entry.id)

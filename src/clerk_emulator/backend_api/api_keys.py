@@ -7,7 +7,7 @@ from clerk_emulator.state import api_keys, machines
 from clerk_emulator.state.errors import ApiError, parameter_detail
 from clerk_emulator.state.models import IssuedKey
 from clerk_emulator.wire import validation
-from clerk_emulator.wire.machine_json import api_key as shape
+from clerk_emulator.wire.machine_json import api_key as api_key_json
 
 TEXT = validation.nullable(validation.text)
 CHANGES = {
@@ -29,7 +29,7 @@ VERIFY = validation.BodySchema({"secret": validation.text}, required=("secret",)
 
 
 def list_api_keys(call: BackendCall) -> Any:
-    """Answer a page of the keys of one subject."""
+    """List the API keys of a subject."""
     subject, text = call.query.text("subject"), (call.query.text("query") or "").lower()
     if subject is None:
         raise ApiError(400, parameter_detail("form_param_missing", "subject", "is missing"))
@@ -41,46 +41,46 @@ def list_api_keys(call: BackendCall) -> Any:
         and (with_invalid or not (row.is_revoked or row.is_expired(now)))
         and (text in row.name.lower() or text == row.id)
     ]
-    return call.page(found, lambda row: shape(call.instance, row))
+    return call.page(found, lambda row: api_key_json(call.instance, row))
 
 
 def create(call: BackendCall) -> Any:
-    """Make a key; here its secret is told."""
-    made = api_keys.create(call.instance, CREATE.read(call.body))
-    return StatusResponse(201, {**shape(call.instance, made), "secret": made.secret})
+    """Create an API key; only this response contains its secret."""
+    created = api_keys.create(call.instance, CREATE.read(call.body))
+    return StatusResponse(201, {**api_key_json(call.instance, created), "secret": created.secret})
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one key."""
-    return shape(call.instance, _get_key(call))
+    """Return an API key."""
+    return api_key_json(call.instance, _get_key(call))
 
 
 def update(call: BackendCall) -> Any:
-    """Change a key."""
-    return shape(call.instance, api_keys.update(call.instance, _get_key(call), UPDATE.read(call.body)))
+    """Update an API key."""
+    return api_key_json(call.instance, api_keys.update(call.instance, _get_key(call), UPDATE.read(call.body)))
 
 
 def delete(call: BackendCall) -> Any:
-    """Delete a key."""
+    """Delete an API key."""
     found = _get_key(call)
     call.instance.api_keys.remove(found.id)
     return {"object": "api_key", "id": found.id, "deleted": True}
 
 
 def get_secret(call: BackendCall) -> Any:
-    """Answer the secret of a key."""
+    """Return the secret of an API key."""
     return {"secret": _get_key(call).secret}
 
 
 def revoke(call: BackendCall) -> Any:
-    """Take a key back."""
+    """Revoke an API key."""
     reason = REVOKE.read(call.body).get("revocation_reason")
-    return shape(call.instance, machines.revoke_token(call.instance, _get_key(call), reason))
+    return api_key_json(call.instance, machines.revoke_token(call.instance, _get_key(call), reason))
 
 
 def verify(call: BackendCall) -> Any:
-    """Say whose key it is, or refuse."""
-    return shape(call.instance, api_keys.verify(call.instance, VERIFY.read(call.body)["secret"]))
+    """Return the API key with this secret, or raise an ApiError."""
+    return api_key_json(call.instance, api_keys.verify(call.instance, VERIFY.read(call.body)["secret"]))
 
 
 def _get_key(call: BackendCall) -> IssuedKey:

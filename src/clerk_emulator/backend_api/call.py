@@ -14,7 +14,7 @@ METADATA_MOVED_VERSION = "2026-05-12"
 
 @dataclass(frozen=True, slots=True)
 class StatusResponse:
-    """An answer with another status than 200; None: without a body."""
+    """A response with another status than 200; body None: no body."""
 
     status: int
     body: Any = None
@@ -22,7 +22,7 @@ class StatusResponse:
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """A file that came in a form."""
+    """A file uploaded in a form."""
 
     content_type: str
     content: bytes
@@ -30,7 +30,7 @@ class UploadedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendCall:
-    """Everything a handler needs; it answers with JSON, or raises a refusal."""
+    """A call as its handler receives it. The handler returns JSON or raises an ApiError."""
 
     instance: Instance
     site: SiteConfig
@@ -38,26 +38,26 @@ class BackendCall:
     query: RequestParameters
     body: Any
     version: str
-    machine: Machine | None = None  # who asks, where it is not the application itself
+    machine: Machine | None = None  # the calling machine; None: the application
 
     @property
     def accepts_metadata_on_patch(self) -> bool:
-        """Say whether PATCH on a user or an organization still takes metadata."""
+        """Return whether PATCH on a user or an organization still accepts metadata in this version."""
         return self.version < METADATA_MOVED_VERSION
 
     def listing(self, data: list[dict[str, Any]], total: int) -> Any:
-        """Return a bare list, or with the total where `paginated=true` asks for it."""
+        """Return a bare list, or one with the total if `paginated=true` was sent."""
         return {"data": data, "total_count": total} if self.query.flag("paginated") else data
 
-    def page(self, rows: Iterable[Any], shape: Callable[[Any], Any]) -> Any:
+    def page(self, rows: Iterable[Any], serialize: Callable[[Any], Any]) -> Any:
         """Return a page of all rows as JSON, with the total."""
         found = list(rows)
-        return {"data": [shape(row) for row in self.query.page(found)], "total_count": len(found)}
+        return {"data": [serialize(row) for row in self.query.page(found)], "total_count": len(found)}
 
-    def bare_page(self, rows: Iterable[Any], shape: Callable[[Any], Any]) -> Any:
-        """Return a page of all rows as a bare list, or with the total where `paginated=true` asks for it."""
+    def bare_page(self, rows: Iterable[Any], serialize: Callable[[Any], Any]) -> Any:
+        """Return a page of all rows as a bare list, or with the total if `paginated=true` was sent."""
         found = list(rows)
-        return self.listing([shape(row) for row in self.query.page(found)], len(found))
+        return self.listing([serialize(row) for row in self.query.page(found)], len(found))
 
 
 BackendHandler = Callable[[BackendCall], Any]

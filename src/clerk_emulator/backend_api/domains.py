@@ -19,13 +19,13 @@ UPDATE = validation.BodySchema({"enrollment_mode": TEXT, "verified": FLAG}, stri
 
 
 def list_of_organization(call: BackendCall) -> Any:
-    """Answer a page of the domains of an organization."""
+    """List the domains of an organization."""
     rows = domains.list_by_organization(call.instance, _get_organization(call).id)
     return call.page(_filtered_domains(call, rows), lambda row: _to_json(call, row))
 
 
 def list_of_instance(call: BackendCall) -> Any:
-    """Answer a page of all domains of organizations."""
+    """List the domains of all organizations."""
     name, descending = call.query.order(("created_at", "name"))
     owner, text = call.query.text("organization_id"), (call.query.text("query") or "").lower()
     names = call.query.texts("domains")
@@ -39,22 +39,22 @@ def list_of_instance(call: BackendCall) -> Any:
 
 
 def create(call: BackendCall) -> Any:
-    """Give an organization a domain."""
+    """Create a domain of an organization."""
     return _to_json(call, domains.create(call.instance, _get_organization(call), CREATE.read(call.body)))
 
 
 def update(call: BackendCall) -> Any:
-    """Change a domain."""
+    """Update a domain."""
     return _to_json(call, domains.update(call.instance, _get_domain(call), UPDATE.read(call.body)))
 
 
 def delete(call: BackendCall) -> Any:
-    """Take a domain away."""
+    """Delete a domain."""
     return deleted_object("organization_domain", domains.delete(call.instance, _get_domain(call)).id)
 
 
 def verify(call: BackendCall) -> Any:
-    """Take a domain for verified: nobody asks the name servers here."""
+    """Mark a domain as verified: the emulator queries no name server."""
     return _to_json(call, domains.update(call.instance, _get_domain(call), {"verified": True}))
 
 
@@ -72,14 +72,14 @@ def _to_json(call: BackendCall, found: OrganizationDomain) -> Any:
 
 def _filtered_domains(call: BackendCall, rows: Iterable[OrganizationDomain]) -> list[OrganizationDomain]:
     is_verified, modes = call.query.flag("verified"), call.query.texts("enrollment_mode") or []
-    wanted = {mode for mode in modes if not mode.startswith("-")}
-    unwanted = {mode[1:] for mode in modes if mode.startswith("-")}
+    included = {mode for mode in modes if not mode.startswith("-")}
+    excluded = {mode[1:] for mode in modes if mode.startswith("-")}
     return [
         row
         for row in rows
         if is_verified in (None, row.is_verified)
-        and (not wanted or row.enrollment_mode in wanted)
-        and row.enrollment_mode not in unwanted
+        and (not included or row.enrollment_mode in included)
+        and row.enrollment_mode not in excluded
     ]
 
 

@@ -1,4 +1,4 @@
-"""Backend API: e-mail addresses and their verification."""
+"""Backend API: email addresses and their verification."""
 
 from typing import Any
 
@@ -21,10 +21,10 @@ ATTEMPT = validation.BodySchema(
 
 
 def create(call: BackendCall) -> Any:
-    """Add an address to a user."""
+    """Add an email address to a user."""
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
-    made = emails.create(
+    created = emails.create(
         call.instance,
         user,
         fields["email_address"],
@@ -33,16 +33,16 @@ def create(call: BackendCall) -> Any:
     )
     if fields.get("primary") and fields.get("notify_primary_email_address_changed"):
         emails.notify_primary_changed(call.instance, user)
-    return user_json.email_address(made)
+    return user_json.email_address(created)
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one address."""
+    """Return an email address."""
     return user_json.email_address(_get_email(call))
 
 
 def update(call: BackendCall) -> Any:
-    """Verify an address or make it primary."""
+    """Verify an email address or make it primary."""
     fields = UPDATE.read(call.body)
     changed = emails.update(
         call.instance, _get_email(call), is_verified=fields.get("verified"), is_primary=fields.get("primary")
@@ -53,19 +53,19 @@ def update(call: BackendCall) -> Any:
 
 
 def delete(call: BackendCall) -> Any:
-    """Take an address away."""
+    """Delete an email address."""
     email = _get_email(call)
     emails.delete(call.instance, email)
     return user_json.deleted_object("email_address", email.id)
 
 
 def prepare_verification(call: BackendCall) -> Any:
-    """Start a proof by code."""
+    """Start a verification and send its code."""
     return user_json.verification(emails.prepare_verification(call.instance, _get_email(call)))
 
 
 def attempt_verification(call: BackendCall) -> Any:
-    """Try a code."""
+    """Check a verification code."""
     email = _get_email(call)
     fields = ATTEMPT.read(call.body)
     tried = emails.attempt_verification(call.instance, email, fields["verification_id"], fields["code"])

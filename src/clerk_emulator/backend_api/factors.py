@@ -12,7 +12,7 @@ COMPROMISED = validation.BodySchema({"revoke_all_sessions": validation.nullable(
 
 
 def disable_mfa(call: BackendCall) -> Any:
-    """Take second factors away; phone numbers are none any more then."""
+    """Disable second factors: phone numbers stop being one."""
     user = users.get(call.instance, call.params["user_id"])
     for phone in user.phone_numbers:
         phone.is_second_factor = False
@@ -20,45 +20,45 @@ def disable_mfa(call: BackendCall) -> Any:
 
 
 def delete_absent_factors(call: BackendCall) -> Any:
-    """Take away what nobody has."""
+    """Delete factors that no user of the emulator has."""
     return {"user_id": users.get(call.instance, call.params["user_id"]).id}
 
 
 def verify_totp(call: BackendCall) -> Any:
-    """Refuse: nobody has a generator of codes."""
+    """Reject: no user has TOTP."""
     CODE.read(call.body)
     users.get(call.instance, call.params["user_id"])
-    raise ApiError(400, ErrorDetail("totp_disabled", "no generator", "This user has no generator of codes."))
+    raise ApiError(400, ErrorDetail("totp_disabled", "no generator", "This user has no authenticator app."))
 
 
 def refuse_delete(call: BackendCall) -> Any:
-    """Refuse: there is no such thing."""
+    """Reject: there is no such object."""
     users.get(call.instance, call.params["user_id"])
     wanted = [value for name, value in call.params.items() if name != "user_id"]
     raise not_found_error("identification", wanted[0])
 
 
 def list_devices(call: BackendCall) -> Any:
-    """Answer no devices."""
+    """Return an empty list of devices."""
     users.get(call.instance, call.params["user_id"])
     return {"data": [], "total_count": 0}
 
 
 def list_oauth_tokens(call: BackendCall) -> Any:
-    """Answer no tokens of other providers."""
+    """Return an empty list of OAuth tokens."""
     users.get(call.instance, call.params["user_id"])
     return call.listing([], 0)
 
 
 def set_password_compromised(call: BackendCall) -> Any:
-    """Say that somebody else may know the password."""
+    """Mark the password as compromised."""
     user = users.get(call.instance, call.params["user_id"])
     sign_out = bool(COMPROMISED.read(call.body).get("revoke_all_sessions"))
     return user_json.user(call.instance, users.set_password_compromised(call.instance, user, True, sign_out=sign_out))
 
 
 def unset_password_compromised(call: BackendCall) -> Any:
-    """Take that back."""
+    """Mark the password as not compromised."""
     user = users.get(call.instance, call.params["user_id"])
     return user_json.user(call.instance, users.set_password_compromised(call.instance, user, False))
 

@@ -8,28 +8,28 @@ from clerk_emulator.wire import organization_json, user_json
 
 
 def set_user_image(call: BackendCall) -> Any:
-    """Give a user a picture."""
+    """Set the image of a user."""
     user = users.get(call.instance, call.params["user_id"])
     return user_json.user(call.instance, users.set_image(call.instance, user, _save_image(call, user.id)))
 
 
 def delete_user_image(call: BackendCall) -> Any:
-    """Take the picture away."""
+    """Delete the image of a user."""
     user = users.get(call.instance, call.params["user_id"])
     images.delete(call.instance, user.id, user.image_url)
     return user_json.user(call.instance, users.set_image(call.instance, user, ""))
 
 
 def set_logo(call: BackendCall) -> Any:
-    """Give an organization a logo."""
+    """Set the logo of an organization."""
     found = organizations.get(call.instance, call.params["organization_id"])
     changed = organizations.set_image(call.instance, found, _save_image(call, found.id))
-    shape = organization_json.organization(call.instance, changed, counts=False)
-    return {**shape, "logo_url": changed.image_url}
+    result = organization_json.organization(call.instance, changed, counts=False)
+    return {**result, "logo_url": changed.image_url}
 
 
 def delete_logo(call: BackendCall) -> Any:
-    """Take the logo away."""
+    """Delete the logo of an organization."""
     found = organizations.get(call.instance, call.params["organization_id"])
     images.delete(call.instance, found.id, found.image_url)
     return organization_json.organization(

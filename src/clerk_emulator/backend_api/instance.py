@@ -62,12 +62,12 @@ ORGANIZATION_FLAGS = {
 
 
 def get_jwks(call: BackendCall) -> Any:
-    """Answer the public keys."""
+    """Return the JSON Web Key Set."""
     return call.site.keyring.jwks
 
 
 def get_instance(call: BackendCall) -> Any:
-    """Answer what this instance is."""
+    """Return the instance."""
     return {
         "object": "instance",
         "id": call.instance.id,
@@ -78,7 +78,7 @@ def get_instance(call: BackendCall) -> Any:
 
 
 def list_domains(call: BackendCall) -> Any:
-    """Answer the one domain there is: the address of the emulator."""
+    """List the only domain: the address of the emulator."""
     host = urlsplit(call.site.url).netloc
     domain = {
         "object": "domain",
@@ -94,7 +94,7 @@ def list_domains(call: BackendCall) -> Any:
 
 
 def get_organization_settings(call: BackendCall) -> Any:
-    """Answer the settings for organizations."""
+    """Return the organization settings."""
     settings = call.instance.settings
     initial = role_sets.get_initial(call.instance)
     return {
@@ -115,13 +115,15 @@ def get_organization_settings(call: BackendCall) -> Any:
 
 
 def update_organization_settings(call: BackendCall) -> Any:
-    """Change the settings for organizations."""
+    """Update the organization settings."""
     fields = ORGANIZATION_SETTINGS.read(call.body)
     settings = call.instance.settings
     modes = fields.get("domains_enrollment_modes")
     if modes is not None:
         if set(modes) - set(domains.ENROLLMENT_MODES[:3]):
-            raise invalid_value_error("domains_enrollment_modes", f"may hold {', '.join(domains.ENROLLMENT_MODES[:3])}")
+            raise invalid_value_error(
+                "domains_enrollment_modes", f"may contain {', '.join(domains.ENROLLMENT_MODES[:3])}"
+            )
         settings.enrollment_modes = list(dict.fromkeys(["manual_invitation", *modes]))
     if fields.get("creator_role_id"):
         roles.set_default_roles(
@@ -134,37 +136,37 @@ def update_organization_settings(call: BackendCall) -> Any:
 
 
 def update_instance(call: BackendCall) -> Any:
-    """Change what the instance is; most of it has no effect here."""
+    """Update the instance; most settings have no effect here."""
     fields = INSTANCE.read(call.body)
     _store_ineffective_settings(call, fields)
     return StatusResponse(204)
 
 
 def update_restrictions(call: BackendCall) -> Any:
-    """Change who may come in."""
+    """Update the sign-up restrictions."""
     _apply_settings(call.instance.settings, _read_flags(RESTRICTIONS, call.body), RESTRICTIONS)
     return {"object": "instance_restrictions", **_settings_json(call.instance.settings, RESTRICTIONS)}
 
 
 def get_protect(call: BackendCall) -> Any:
-    """Answer the settings against abuse, which have no effect here."""
+    """Return the abuse protection settings, which have no effect here."""
     return {"object": "instance_protect", **_settings_json(call.instance.settings, PROTECT), "checks_bypassed": True}
 
 
 def update_protect(call: BackendCall) -> Any:
-    """Change them."""
+    """Update the abuse protection settings."""
     _apply_settings(call.instance.settings, _read_flags(PROTECT, call.body), PROTECT)
     return get_protect(call)
 
 
 def get_communication(call: BackendCall) -> Any:
-    """Answer to which countries no text messages go."""
+    """Return the countries to which no text messages are sent."""
     codes = call.instance.settings.blocked_country_codes
     return {"object": "instance_communication", "blocked_country_codes": codes}
 
 
 def update_communication(call: BackendCall) -> Any:
-    """Change that."""
+    """Update the countries to which no text messages are sent."""
     codes = COMMUNICATION.read(call.body).get("blocked_country_codes")
     if codes is not None:
         if any(len(code) != 2 or not code.isascii() or not code.isupper() for code in codes):
@@ -174,19 +176,19 @@ def update_communication(call: BackendCall) -> Any:
 
 
 def update_authentication(call: BackendCall) -> Any:
-    """Change how people sign in, as an earlier version of the API does it."""
+    """Update the authentication settings, as an earlier API version does."""
     fields = AUTHENTICATION.read(call.body)
     _store_ineffective_settings(call, fields)
     settings = call.instance.settings
     if fields.get("restricted_to_allowlist") is not None:
         settings.allowlist = fields["restricted_to_allowlist"]
-    wishes = settings.instance_wishes
+    stored = settings.instance_wishes
     return {
         "object": "instance_settings",
         "id": call.instance.id,
         "restricted_to_allowlist": settings.allowlist,
-        "from_email_address": wishes.get("from_email_address") or "notifications",
-        "progressive_sign_up": wishes.get("progressive_sign_up", True),
+        "from_email_address": stored.get("from_email_address") or "notifications",
+        "progressive_sign_up": stored.get("progressive_sign_up", True),
         "enhanced_email_deliverability": False,
     }
 

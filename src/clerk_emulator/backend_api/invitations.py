@@ -25,18 +25,18 @@ CREATE = validation.BodySchema(
 
 
 def create(call: BackendCall) -> Any:
-    """Invite one address."""
+    """Create an invitation."""
     return _to_json(call, invitations.create_all(call.instance, [CREATE.read(call.body)])[0])
 
 
 def create_bulk(call: BackendCall) -> Any:
-    """Invite up to ten addresses, all or none."""
+    """Create up to ten invitations, all of them or none."""
     drafts = CREATE.read_list(call.body, MAX_BATCH_SIZE)
     return [_to_json(call, row) for row in invitations.create_all(call.instance, drafts)]
 
 
 def list_invitations(call: BackendCall) -> Any:
-    """Answer a page of invitations; revoked ones only when asked for."""
+    """List invitations; revoked ones only on request."""
     name, descending = call.query.order(("created_at", "email_address", "expires_at"))
     statuses = call.query.choices("status", STATUSES)
     text = (call.query.text("query") or "").strip().lower()
@@ -49,7 +49,7 @@ def list_invitations(call: BackendCall) -> Any:
 
 
 def revoke(call: BackendCall) -> Any:
-    """Take an invitation back."""
+    """Revoke an invitation."""
     found = invitations.get(call.instance, call.params["invitation_id"])
     return _to_json(call, invitations.revoke(call.instance, found))
 

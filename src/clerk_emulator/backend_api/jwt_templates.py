@@ -24,29 +24,29 @@ JWT_TEMPLATE_SCHEMA = validation.BodySchema(
 
 
 def list_templates(call: BackendCall) -> Any:
-    """Answer a page of templates."""
+    """List JWT templates."""
     return call.bare_page(call.instance.jwt_templates.newest_first(), access_json.jwt_template)
 
 
 def create(call: BackendCall) -> Any:
-    """Make a template."""
+    """Create a JWT template."""
     return access_json.jwt_template(jwt_templates.create(call.instance, JWT_TEMPLATE_SCHEMA.read(call.body)))
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one template."""
+    """Return a JWT template."""
     return access_json.jwt_template(_get_template(call))
 
 
 def update(call: BackendCall) -> Any:
-    """Change a template."""
+    """Update a JWT template."""
     return access_json.jwt_template(
         jwt_templates.update(call.instance, _get_template(call), JWT_TEMPLATE_SCHEMA.read(call.body))
     )
 
 
 def delete(call: BackendCall) -> Any:
-    """Delete a template."""
+    """Delete a JWT template."""
     found = _get_template(call)
     call.instance.jwt_templates.remove(found.id)
     return deleted_object("jwt_template", found.id)

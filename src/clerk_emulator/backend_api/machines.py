@@ -41,7 +41,7 @@ VERIFY = validation.BodySchema({"token": validation.text}, required=("token",), 
 
 
 def list_machines(call: BackendCall) -> Any:
-    """Answer a page of machines."""
+    """List machines."""
     name, descending = call.query.order(("created_at", "name"))
     text = (call.query.text("query") or "").lower()
     rows = [row for row in call.instance.machines if text in row.name.lower() or text == row.id.lower()]
@@ -50,18 +50,18 @@ def list_machines(call: BackendCall) -> Any:
 
 
 def create(call: BackendCall) -> Any:
-    """Make a machine; here its secret key is told."""
-    made = machines.create(call.instance, CREATE.read(call.body))
-    return {**machine_json.machine(call.instance, made), "secret_key": made.secret_key}
+    """Create a machine; only this response contains its secret key."""
+    created = machines.create(call.instance, CREATE.read(call.body))
+    return {**machine_json.machine(call.instance, created), "secret_key": created.secret_key}
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one machine."""
+    """Return a machine."""
     return machine_json.machine(call.instance, _get_machine(call))
 
 
 def update(call: BackendCall) -> Any:
-    """Change a machine."""
+    """Update a machine."""
     return machine_json.machine(
         call.instance, machines.update(call.instance, _get_machine(call), UPDATE.read(call.body))
     )
@@ -75,35 +75,35 @@ def delete(call: BackendCall) -> Any:
 
 
 def get_secret(call: BackendCall) -> Any:
-    """Answer the secret key of a machine."""
+    """Return the secret key of a machine."""
     return {"object": "machine_secret_key", "secret": _get_machine(call).secret_key}
 
 
 def rotate_secret(call: BackendCall) -> Any:
-    """Give a machine another secret key."""
+    """Rotate the secret key of a machine."""
     found, seconds = _get_machine(call), ROTATE.read(call.body)["previous_token_ttl"]
     return {"object": "machine_secret_key", "secret": machines.rotate_secret(call.instance, found, seconds)}
 
 
 def create_scope(call: BackendCall) -> Any:
-    """Let two machines talk to each other."""
+    """Allow two machines to communicate."""
     found = _get_machine(call)
     other = machines.get(call.instance, SCOPE.read(call.body)["to_machine_id"])
     return machine_json.machine_scope(found, other, created_at=machines.create_scope(call.instance, found, other))
 
 
 def delete_scope(call: BackendCall) -> Any:
-    """Take that back."""
+    """Disallow two machines to communicate."""
     found, other = _get_machine(call), machines.get(call.instance, call.params["other_machine_id"])
     machines.delete_scope(found, other)
     return machine_json.machine_scope(found, other, deleted=True)
 
 
 def create_token(call: BackendCall) -> Any:
-    """Make a token for the machine that asks."""
+    """Create a token for the calling machine."""
     if call.machine is None:
-        words = "A machine asks for its token by its own secret key."
-        raise ApiError(400, ErrorDetail("platform_api_auth_strategy_not_allowed", "not a machine", words))
+        message = "A machine requests its token with its own secret key."
+        raise ApiError(400, ErrorDetail("platform_api_auth_strategy_not_allowed", "not a machine", message))
     fields = ISSUE.read(call.body)
     if fields.get("token_format") == "jwt":
         seconds = fields.get("seconds_until_expiration") or call.machine.default_token_ttl
@@ -114,10 +114,10 @@ def create_token(call: BackendCall) -> Any:
 
 
 def list_tokens(call: BackendCall) -> Any:
-    """Answer a page of the tokens of a machine."""
+    """List the tokens of a machine."""
     subject = call.query.text("subject") or ""
     if call.machine is not None and subject != call.machine.id:
-        raise ApiError(400, ErrorDetail("form_param_value_invalid", "not yours", "A machine sees its own tokens only."))
+        raise ApiError(400, ErrorDetail("form_param_value_invalid", "not yours", "A machine sees only its own tokens."))
     now, revoked, expired = call.instance.now, call.query.flag("revoked"), call.query.flag("expired")
     found = [
         row
@@ -129,14 +129,14 @@ def list_tokens(call: BackendCall) -> Any:
 
 
 def revoke_token(call: BackendCall) -> Any:
-    """Take a token back."""
+    """Revoke a token."""
     found = machines.get_token(call.instance, call.params["m2m_token_id"], call.machine)
     reason = REVOKE.read(call.body).get("revocation_reason")
     return machine_json.machine_token(call.instance, machines.revoke_token(call.instance, found, reason))
 
 
 def verify_token(call: BackendCall) -> Any:
-    """Say whose token it is, or refuse."""
+    """Return the token that is verified, or raise an ApiError."""
     found = machines.verify_token(call.instance, VERIFY.read(call.body)["token"], call.machine)
     return machine_json.machine_token(call.instance, found)
 

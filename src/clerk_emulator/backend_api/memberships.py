@@ -31,33 +31,33 @@ ONLY_METADATA = validation.BodySchema(
 
 
 def create(call: BackendCall) -> Any:
-    """Make a user a member."""
+    """Add a user to an organization."""
     organization = organizations.get(call.instance, call.params["organization_id"])
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
-    made = memberships.create(call.instance, organization, user, fields["role"], fields)
-    return organization_json.membership(call.instance, made)
+    created = memberships.create(call.instance, organization, user, fields["role"], fields)
+    return organization_json.membership(call.instance, created)
 
 
 def list_of_organization(call: BackendCall) -> Any:
-    """Answer a page of the members of an organization."""
+    """List the memberships of an organization."""
     organization = organizations.get(call.instance, call.params["organization_id"])
     return _list_response(call, call.instance.organization_members.of(organization.id))
 
 
 def list_of_user(call: BackendCall) -> Any:
-    """Answer a page of the memberships of a user."""
+    """List the memberships of a user."""
     user = users.get(call.instance, call.params["user_id"])
     return _page(call, call.instance.user_memberships.of(user.id), descending=True)
 
 
 def list_of_instance(call: BackendCall) -> Any:
-    """Answer a page of all memberships there are."""
+    """List all memberships."""
     name, descending = call.query.order(ORDERS)
     table = call.instance.memberships
     if name == "created_at":
-        walk = table.newest_first if descending else table.oldest_first
-        rows: Iterable[Membership] = islice(walk(skip=call.query.offset), call.query.limit)
+        iterate = table.newest_first if descending else table.oldest_first
+        rows: Iterable[Membership] = islice(iterate(skip=call.query.offset), call.query.limit)
     else:
         rows = call.query.page(_sorted(call, table, name, descending))
     return _to_json(call, rows, len(table))
@@ -72,7 +72,7 @@ def update(call: BackendCall) -> Any:
 
 
 def delete(call: BackendCall) -> Any:
-    """End a membership; the answer is the membership as it was."""
+    """Delete a membership and return it as it was."""
     found = _get_membership(call)
     return organization_json.membership(call.instance, memberships.delete(call.instance, found))
 

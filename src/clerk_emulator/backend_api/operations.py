@@ -258,7 +258,7 @@ POST /oauth_applications/access_tokens/verify verifyOAuthAccessToken
 
 @dataclass(frozen=True, slots=True)
 class BackendOperation:
-    """One operation."""
+    """An operation of the Backend API."""
 
     id: str
     method: str
@@ -266,7 +266,7 @@ class BackendOperation:
 
     @property
     def segments(self) -> list[str]:
-        """Return the parts of the path; those in braces stand for anything."""
+        """Return the segments of the path; those in braces are placeholders."""
         return self.path.strip("/").split("/")
 
 
@@ -288,7 +288,7 @@ OPERATIONS_BY_SHAPE = _by_shape()
 
 
 def match_operation(method: str, path: str) -> tuple[BackendOperation, dict[str, str]] | None:
-    """Return the operation for a method and a path below /v1, with the values in the path."""
+    """Return the operation for a method and a path below /v1, with the path parameters."""
     parts = path.strip("/").split("/")
     for operation in OPERATIONS_BY_SHAPE.get((method, len(parts)), ()):
         values: dict[str, str] = {}

@@ -31,22 +31,22 @@ InvitationSerializer = Callable[[Any, OrganizationInvitation, str], Any]
 
 
 def create(call: BackendCall) -> Any:
-    """Invite one address."""
+    """Create an organization invitation."""
     organization = _get_organization(call)
-    made = organization_invitations.create(call.instance, organization, CREATE.read(call.body))
-    return _to_json(call, made)
+    created = organization_invitations.create(call.instance, organization, CREATE.read(call.body))
+    return _to_json(call, created)
 
 
 def create_bulk(call: BackendCall) -> Any:
-    """Invite up to ten addresses, all or none."""
+    """Create up to ten organization invitations, all of them or none."""
     organization = _get_organization(call)
     drafts = CREATE.read_list(call.body, organization_invitations.MAX_BATCH_SIZE)
-    made = organization_invitations.create_all(call.instance, organization, drafts)
-    return {"data": [_to_json(call, row) for row in made], "total_count": len(made)}
+    created = organization_invitations.create_all(call.instance, organization, drafts)
+    return {"data": [_to_json(call, row) for row in created], "total_count": len(created)}
 
 
 def list_of_organization(call: BackendCall) -> Any:
-    """Answer a page of the invitations of an organization."""
+    """List the invitations of an organization."""
     address = (call.query.text("email_address") or "").strip().lower()
     rows = _list_filtered(call, _get_organization(call))
     found = (row for row in rows if not address or row.email_address == address)
@@ -54,7 +54,7 @@ def list_of_organization(call: BackendCall) -> Any:
 
 
 def list_pending(call: BackendCall) -> Any:
-    """Answer a page of the pending invitations of an organization."""
+    """List the pending invitations of an organization."""
     rows = _list_filtered(call, _get_organization(call))
     pending = [row for row in rows if row.status(call.instance.now) == "pending"]
     page = [_to_json(call, row) for row in call.query.page(pending)]
@@ -62,7 +62,7 @@ def list_pending(call: BackendCall) -> Any:
 
 
 def list_of_instance(call: BackendCall) -> Any:
-    """Answer a page of all invitations to organizations."""
+    """List the invitations of all organizations."""
     text = (call.query.text("query") or "").strip().lower()
     rows = call.instance.organization_invitations.newest_first()
     found = (row for row in rows if text in row.email_address and row.domain_id is None)
@@ -70,7 +70,7 @@ def list_of_instance(call: BackendCall) -> Any:
 
 
 def list_of_user(call: BackendCall) -> Any:
-    """Answer a page of the invitations to the addresses of a user."""
+    """List the organization invitations to the addresses of a user."""
     user = users.get(call.instance, call.params["user_id"])
     mine = {email.email_address for email in user.email_addresses if email.is_claimed}
     rows = call.instance.organization_invitations.newest_first()
@@ -79,13 +79,13 @@ def list_of_user(call: BackendCall) -> Any:
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one invitation."""
+    """Return an organization invitation."""
     found = organization_invitations.get(call.instance, _get_organization(call), call.params["invitation_id"])
     return _to_json(call, found)
 
 
 def revoke(call: BackendCall) -> Any:
-    """Take a pending invitation back."""
+    """Revoke a pending invitation."""
     organization = _get_organization(call)
     found = organization_invitations.get(call.instance, organization, call.params["invitation_id"])
     by = REVOKE.read(call.body).get("requesting_user_id")
@@ -106,7 +106,7 @@ def _list_filtered(call: BackendCall, organization: Organization) -> Iterable[Or
     return (row for row in rows if row is not None and row.domain_id is None)
 
 
-def _page_response(call: BackendCall, rows: Iterable[OrganizationInvitation], shape: InvitationSerializer) -> Any:
+def _page_response(call: BackendCall, rows: Iterable[OrganizationInvitation], serialize: InvitationSerializer) -> Any:
     name, descending = call.query.order(("created_at", "email_address"))
     statuses, now = call.query.choices("status", STATUSES), call.instance.now
     found = [row for row in rows if not statuses or row.status(now) in statuses]
@@ -114,7 +114,7 @@ def _page_response(call: BackendCall, rows: Iterable[OrganizationInvitation], sh
         found = list(iter_sorted(found, lambda row: row.email_address, descending=descending))
     elif not descending:
         found.reverse()
-    page = [shape(call.instance, row, call.site.url) for row in call.query.page(found)]
+    page = [serialize(call.instance, row, call.site.url) for row in call.query.page(found)]
     return {"data": page, "total_count": len(found)}
 
 

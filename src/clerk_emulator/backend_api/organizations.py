@@ -29,7 +29,7 @@ ONLY_METADATA = validation.BodySchema(METADATA)
 
 
 def list_organizations(call: BackendCall) -> Any:
-    """Answer a page of organizations."""
+    """List organizations."""
     name, descending = call.query.order(("name", "created_at", "members_count"))
     rows = [row for row in call.instance.organizations.newest_first() if _matches_query(call, row)]
     if name == "members_count":
@@ -42,17 +42,17 @@ def list_organizations(call: BackendCall) -> Any:
 
 
 def create_organization(call: BackendCall) -> Any:
-    """Make an organization."""
+    """Create an organization."""
     return _plain_json(call, organizations.create(call.instance, CREATE.read(call.body)))
 
 
 def get_organization(call: BackendCall) -> Any:
-    """Answer one organization, by id or slug."""
+    """Return an organization by id or slug."""
     return _to_json(call, _get_organization(call))
 
 
 def update_organization(call: BackendCall) -> Any:
-    """Change an organization."""
+    """Update an organization."""
     found = _get_organization(call)
     form = UPDATE_WITH_METADATA if call.accepts_metadata_on_patch else UPDATE
     return _plain_json(call, organizations.update(call.instance, found, form.read(call.body)))
@@ -95,8 +95,8 @@ def _matches_query(call: BackendCall, found: Organization) -> bool:
     text = (call.query.text("query") or "").lower()
     if text and text != found.id.lower() and text not in found.name.lower() and text not in found.slug:
         return False
-    wanted, unwanted = search.split_inclusions(call.query.texts("organization_id") or [])
-    if (wanted and found.id not in wanted) or found.id in unwanted:
+    included, excluded = search.split_inclusions(call.query.texts("organization_id") or [])
+    if (included and found.id not in included) or found.id in excluded:
         return False
     with_, without = search.split_inclusions(call.query.texts("user_id") or [])
     members = call.instance.membership_of

@@ -25,10 +25,10 @@ REPLACE = validation.BodySchema(
 
 
 def create(call: BackendCall) -> Any:
-    """Add a number to a user."""
+    """Add a phone number to a user."""
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
-    made = phones.create(
+    created = phones.create(
         call.instance,
         user,
         fields["phone_number"],
@@ -36,17 +36,17 @@ def create(call: BackendCall) -> Any:
         is_primary=bool(fields.get("primary")),
     )
     if fields.get("reserved_for_second_factor"):
-        made.is_second_factor = True
-    return user_json.phone_number(made)
+        created.is_second_factor = True
+    return user_json.phone_number(created)
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one number."""
+    """Return a phone number."""
     return user_json.phone_number(_get_phone(call))
 
 
 def update(call: BackendCall) -> Any:
-    """Verify a number, make it primary, or a second factor."""
+    """Verify a phone number, make it primary or a second factor."""
     fields = UPDATE.read(call.body)
     changed = phones.update(
         call.instance,
@@ -59,14 +59,14 @@ def update(call: BackendCall) -> Any:
 
 
 def delete(call: BackendCall) -> Any:
-    """Take a number away."""
+    """Delete a phone number."""
     phone = _get_phone(call)
     phones.delete(call.instance, phone)
     return user_json.deleted_object("phone_number", phone.id)
 
 
 def replace(call: BackendCall) -> Any:
-    """Give a user one number instead of all."""
+    """Replace all phone numbers of a user by one."""
     user = users.get(call.instance, call.params["user_id"])
     fields = REPLACE.read(call.body)
     status = fields.get("identification_status", "verified")
@@ -74,12 +74,12 @@ def replace(call: BackendCall) -> Any:
 
 
 def prepare_verification(call: BackendCall) -> Any:
-    """Start a proof by code."""
+    """Start a verification and send its code."""
     return user_json.verification(phones.prepare_verification(call.instance, _get_phone(call)))
 
 
 def attempt_verification(call: BackendCall) -> Any:
-    """Try a code."""
+    """Check a verification code."""
     phone = _get_phone(call)
     fields = ATTEMPT.read(call.body)
     return user_json.verification(

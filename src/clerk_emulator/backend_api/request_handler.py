@@ -32,29 +32,29 @@ JSON_TYPES = ("", "application/json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendApi:
-    """Answers everything below /v1 that is not for browsers."""
+    """Handle all requests below /v1 that are not for the Frontend API."""
 
     instance: Instance
     site: SiteConfig
     faults: FaultRegistry
-    journal: RequestLog
-    limits: RateLimiter
+    request_log: RequestLog
+    rate_limiter: RateLimiter
     record_caller: Callable[[str, str], None]
     wait: Callable[[float], Any] = field(default=asyncio.sleep)
 
     async def answer(self, request: Request) -> Response:
-        """Answer a request and write it into the journal."""
+        """Handle a request and log it."""
         path = request.url.path.removeprefix("/v1")
         found = operations.match_operation(request.method, path)
         operation = found[0].id if found else None
-        entry = self.journal.open(self.instance.now, request.method, request.url.path, request.url.query, operation)
+        entry = self.request_log.open(self.instance.now, request.method, request.url.path, request.url.query, operation)
         try:
             response = await self._checked(request, entry, found)
-        except RateLimitError as refused:
-            headers = {"retry-after": str(refused.seconds)}
-            response = self._refusal(refused, headers=headers)
-        except ApiError as refused:
-            response = self._refusal(refused)
+        except RateLimitError as error:
+            headers = {"retry-after": str(error.seconds)}
+            response = self._refusal(error, headers=headers)
+        except ApiError as error:
+            response = self._refusal(error)
         warning = authentication.version_warning(request.headers, request.query_params)
         if warning is not None:
             response.headers["warning"] = warning
@@ -73,10 +73,10 @@ class BackendApi:
         version = authentication.select_version(request.headers, request.query_params)
         body = await (_read_upload if found and found[0].id in UPLOAD_OPERATIONS else _read_body)(request)
         if found is None:
-            words = f"There is no {request.method} {request.url.path}."
-            raise ApiError(404, ErrorDetail("resource_not_found", "no such path", words))
+            message = f"There is no {request.method} {request.url.path}."
+            raise ApiError(404, ErrorDetail("resource_not_found", "no such path", message))
         operation, params = found
-        self.limits.require_room(self.instance.settings.rate_limits, self.instance.now, operation.id, params)
+        self.rate_limiter.require_room(self.instance.settings.rate_limits, self.instance.now, operation.id, params)
         fault = self.faults.match_operation_fault(operation.id)
         entry.fault = fault.id if fault else None
         call = BackendCall(
@@ -91,7 +91,7 @@ class BackendApi:
         return await apply_fault(
             fault,
             lambda: self._act(request, operation.id, call),
-            instead=lambda found: fault_response(found.status, found.body, found.retry_after),
+            replacement=lambda found: fault_response(found.status, found.body, found.retry_after),
             hang=lambda milliseconds: hang_response(request, milliseconds),
             wait=self.wait,
         )
@@ -99,7 +99,7 @@ class BackendApi:
     def _act(self, request: Request, operation: str, call: BackendCall) -> Response:
         handler = HANDLERS.get(operation)
         if handler is None:
-            raise not_emulated_error("The emulator does not have this operation.", operation)
+            raise not_emulated_error("The emulator does not support this operation.", operation)
         client = request.client.host if request.client else ""
         self.record_caller(client, request.headers.get("user-agent", ""))
         try:
@@ -109,15 +109,15 @@ class BackendApi:
                 return Response(status_code=reply.status)
             return JsonResponse(remove_omitted(self.instance.settings, reply.body), reply.status)
         except NotEmulatedError as missing:
-            raise not_emulated_error(f"The emulator does not have {missing}.", operation) from missing
-        except ApiError as refused:
-            return self._refusal(refused, is_bare=operation in BARE_ERROR_OPERATIONS)
+            raise not_emulated_error(f"The emulator does not support {missing}.", operation) from missing
+        except ApiError as error:
+            return self._refusal(error, is_bare=operation in BARE_ERROR_OPERATIONS)
 
     def _refusal(
-        self, refused: ApiError, *, headers: Mapping[str, str] | None = None, is_bare: bool = False
+        self, error: ApiError, *, headers: Mapping[str, str] | None = None, is_bare: bool = False
     ) -> JsonResponse:
         settings = self.instance.settings
-        return error_response(refused.status, *refused.problems, headers=headers, is_bare=is_bare, settings=settings)
+        return error_response(error.status, *error.problems, headers=headers, is_bare=is_bare, settings=settings)
 
 
 async def _read_body(request: Request) -> Any:
@@ -130,21 +130,21 @@ async def _read_body(request: Request) -> Any:
         return None
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in JSON_TYPES:
-        words = f"The content type {content_type} is not taken, application/json is."
-        raise ApiError(415, ErrorDetail("unsupported_content_type", "unsupported content type", words))
+        message = f"The content type must be application/json, not {content_type}."
+        raise ApiError(415, ErrorDetail("unsupported_content_type", "unsupported content type", message))
     try:
         return read_json(bytes(data))
     except (ValueError, RecursionError):
-        words = "The body is not JSON."
-        raise ApiError(400, ErrorDetail("request_body_invalid", "invalid request body", words)) from None
+        message = "The body is not JSON."
+        raise ApiError(400, ErrorDetail("request_body_invalid", "invalid request body", message)) from None
 
 
 async def _read_upload(request: Request) -> Any:
     if int(request.headers.get("content-length") or 0) > MAX_BYTES + MAX_BODY_BYTES:
-        raise ApiError(413, ErrorDetail("image_too_large", "too large", "A picture has ten megabytes at most."))
+        raise ApiError(413, ErrorDetail("image_too_large", "too large", "An image may have at most 10 MB."))
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        words = "The content type has to be multipart/form-data."
-        raise ApiError(415, ErrorDetail("unsupported_content_type", "unsupported content type", words))
+        message = "The content type must be multipart/form-data."
+        raise ApiError(415, ErrorDetail("unsupported_content_type", "unsupported content type", message))
     try:
         async with request.form(max_files=4) as form:
             return {
@@ -154,4 +154,4 @@ async def _read_upload(request: Request) -> Any:
                 for name, value in form.items()
             }
     except HTTPException:
-        raise ApiError(400, ErrorDetail("request_body_invalid", "invalid form", "The body is no form.")) from None
+        raise ApiError(400, ErrorDetail("request_body_invalid", "invalid form", "The body is not a form.")) from None

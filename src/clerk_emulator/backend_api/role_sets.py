@@ -40,7 +40,7 @@ REPLACE = validation.BodySchema(
 
 
 def list_role_sets(call: BackendCall) -> Any:
-    """Answer a page of sets of roles."""
+    """List role sets."""
     name, descending = call.query.order(("created_at", "name", "key"))
     text = (call.query.text("query") or "").lower()
     rows = [row for row in call.instance.role_sets if text in f"{row.id} {row.name} {row.key}".lower()]
@@ -49,17 +49,17 @@ def list_role_sets(call: BackendCall) -> Any:
 
 
 def create(call: BackendCall) -> Any:
-    """Make a set of roles."""
+    """Create a role set."""
     return _to_json(call, role_sets.create(call.instance, CREATE.read(call.body)))
 
 
 def get(call: BackendCall) -> Any:
-    """Answer one set of roles."""
+    """Return a role set."""
     return _to_json(call, _get_role_set(call))
 
 
 def update(call: BackendCall) -> Any:
-    """Change a set of roles."""
+    """Update a role set."""
     return _to_json(call, role_sets.update(call.instance, _get_role_set(call), UPDATE.read(call.body)))
 
 
@@ -69,13 +69,13 @@ def add_roles(call: BackendCall) -> Any:
 
 
 def replace_role(call: BackendCall) -> Any:
-    """Put one role in the place of another."""
+    """Replace a role by another one."""
     found, fields = _get_role_set(call), REPLACE_ROLE.read(call.body)
     return _to_json(call, role_sets.replace_role(call.instance, found, fields["role_key"], fields["to_role_key"]))
 
 
 def replace(call: BackendCall) -> Any:
-    """Put another set in the place of this one."""
+    """Replace this role set by another one."""
     found, fields = _get_role_set(call), REPLACE.read(call.body)
     target = role_sets.get(call.instance, fields["dest_role_set_key"])
     mappings = {str(old): str(new) for old, new in (fields.get("reassignment_mappings") or {}).items()}

@@ -26,24 +26,24 @@ T = TypeVar("T", Role, Permission)
 
 
 def list_roles(call: BackendCall) -> Any:
-    """Answer a page of roles."""
+    """List roles."""
     return call.page(
         _list_filtered(call, call.instance.roles.values()), lambda row: organization_json.role(call.instance, row)
     )
 
 
 def create_role(call: BackendCall) -> Any:
-    """Add a role."""
+    """Create a role."""
     return organization_json.role(call.instance, roles.create(call.instance, CREATE_ROLE.read(call.body)))
 
 
 def get_role(call: BackendCall) -> Any:
-    """Answer one role."""
+    """Return a role."""
     return organization_json.role(call.instance, _get_role(call))
 
 
 def update_role(call: BackendCall) -> Any:
-    """Change a role."""
+    """Update a role."""
     return organization_json.role(
         call.instance, roles.update(call.instance, _get_role(call), UPDATE_ROLE.read(call.body))
     )
@@ -55,36 +55,36 @@ def delete_role(call: BackendCall) -> Any:
 
 
 def assign_permission(call: BackendCall) -> Any:
-    """Let a role do one thing more."""
+    """Add a permission to a role."""
     return organization_json.role(
         call.instance, roles.assign_permission(call.instance, _get_role(call), _get_permission(call))
     )
 
 
 def remove_permission(call: BackendCall) -> Any:
-    """Let a role do one thing less."""
+    """Remove a permission from a role."""
     return organization_json.role(
         call.instance, roles.remove_permission(call.instance, _get_role(call), _get_permission(call))
     )
 
 
 def list_permissions(call: BackendCall) -> Any:
-    """Answer a page of permissions."""
+    """List permissions."""
     return call.page(_list_filtered(call, call.instance.permissions.values()), organization_json.permission)
 
 
 def create_permission(call: BackendCall) -> Any:
-    """Add a permission."""
+    """Create a permission."""
     return organization_json.permission(roles.create_permission(call.instance, CREATE_PERMISSION.read(call.body)))
 
 
 def get_permission(call: BackendCall) -> Any:
-    """Answer one permission."""
+    """Return a permission."""
     return organization_json.permission(_get_permission(call))
 
 
 def update_permission(call: BackendCall) -> Any:
-    """Change a permission."""
+    """Update a permission."""
     changes = UPDATE_PERMISSION.read(call.body)
     return organization_json.permission(roles.update_permission(call.instance, _get_permission(call), changes))
 
@@ -105,8 +105,8 @@ def _get_permission(call: BackendCall) -> Permission:
 def _list_filtered(call: BackendCall, rows: Iterable[T]) -> list[T]:
     name, descending = call.query.order(ORDERS)
     text = (call.query.text("query") or "").lower()
-    fitting = (row for row in rows if row.id.lower() == text or text in row.name.lower() or text in row.key)
-    return list(iter_sorted(fitting, lambda row: getattr(row, name), descending=descending))
+    matching = (row for row in rows if row.id.lower() == text or text in row.name.lower() or text in row.key)
+    return list(iter_sorted(matching, lambda row: getattr(row, name), descending=descending))
 
 
 HANDLERS: dict[str, BackendHandler] = {

@@ -10,8 +10,8 @@ from clerk_emulator.state import jwt_templates, sessions, users
 from clerk_emulator.state.errors import ApiError, ErrorDetail, not_found_error
 from clerk_emulator.state.models import Session
 from clerk_emulator.wire import validation
-from clerk_emulator.wire.session_json import client as client_shape
-from clerk_emulator.wire.session_json import session as shape
+from clerk_emulator.wire.session_json import client as client_json
+from clerk_emulator.wire.session_json import session as session_json
 from clerk_emulator.wire.session_tokens import LIFETIME, create_session_token
 from clerk_emulator.wire.template_tokens import create_template_token
 
@@ -41,7 +41,7 @@ TOKEN = validation.BodySchema(
 
 
 def list_sessions(call: BackendCall) -> Any:
-    """Answer a page of sessions, newest first."""
+    """List sessions, newest first."""
     statuses = call.query.choices("status", STATUSES)
     user_id, client_id = call.query.text("user_id"), call.query.text("client_id")
     now = call.instance.now
@@ -52,40 +52,40 @@ def list_sessions(call: BackendCall) -> Any:
         if (not client_id or row.client_id == client_id) and (not statuses or row.status(now) in statuses)
     ]
     page = islice(found, call.query.offset, call.query.offset + call.query.limit)
-    return call.listing([shape(call.instance, row) for row in page], len(found))
+    return call.listing([session_json(call.instance, row) for row in page], len(found))
 
 
 def create_session(call: BackendCall) -> Any:
-    """Sign a user in, in a browser of its own; for tests."""
+    """Create a session in a new client; for tests."""
     fields = CREATE.read(call.body)
     user = users.get(call.instance, fields["user_id"])
     if user.deprovisioned:
-        words = "A directory has deactivated this user."
-        raise ApiError(400, ErrorDetail("deprovisioned", "account deprovisioned", words))
+        message = "A directory has deactivated this user."
+        raise ApiError(400, ErrorDetail("deprovisioned", "account deprovisioned", message))
     client = sessions.create_client(call.instance)
     active = fields.get("active_organization_id")
-    return shape(call.instance, sessions.start(call.instance, user, client, organization_id=active))
+    return session_json(call.instance, sessions.start(call.instance, user, client, organization_id=active))
 
 
 def get_session(call: BackendCall) -> Any:
-    """Answer one session."""
-    return shape(call.instance, _get_session(call))
+    """Return a session."""
+    return session_json(call.instance, _get_session(call))
 
 
 def revoke_session(call: BackendCall) -> Any:
-    """End a session."""
-    return shape(call.instance, sessions.end(call.instance, _get_session(call), "revoked"))
+    """Revoke a session."""
+    return session_json(call.instance, sessions.end(call.instance, _get_session(call), "revoked"))
 
 
 def create_token(call: BackendCall) -> Any:
-    """Answer a token for an active session."""
+    """Return a token of an active session."""
     found = _require_active_session(call)
     lifetime = TOKEN.read(call.body).get("expires_in_seconds") or LIFETIME
     return {"object": "token", "jwt": create_session_token(call.instance, found, call.site, lifetime=lifetime)}
 
 
 def create_token_from_template(call: BackendCall) -> Any:
-    """Answer a token for an active session, with the claims of a template."""
+    """Return a token of an active session with the claims of a template."""
     found = _require_active_session(call)
     template = jwt_templates.get_by_name(call.instance, call.params["template_name"])
     lifetime = TOKEN.read(call.body).get("expires_in_seconds")
@@ -96,24 +96,24 @@ def create_token_from_template(call: BackendCall) -> Any:
 
 
 def refresh_session(call: BackendCall) -> Any:
-    """Answer a new token for one that has run out; the proof is what the handshake put into the cookie __refresh."""
+    """Return a new token for an expired one; the refresh token comes from the handshake's cookie __refresh."""
     fields = REFRESH.read(call.body)
     claims = call.site.keyring.read(fields["expired_token"])
     if claims is None:
-        raise _refresh_error("expired_session_token_invalid", "The token is none of this instance.")
+        raise _refresh_error("expired_session_token_invalid", "The token does not belong to this instance.")
     session = call.instance.sessions.find(call.params["session_id"])
     if session is None:
         raise _refresh_error("session_refresh_session_not_found", "There is no such session.")
     if claims.get("sid") != session.id:
-        raise _refresh_error("refresh_sid_mismatch", "The expired token is of another session.")
+        raise _refresh_error("refresh_sid_mismatch", "The expired token belongs to another session.")
     if session.refresh_token is None or not compare_digest(session.refresh_token, fields["refresh_token"]):
         raise _refresh_error("refresh_token_not_found", "This session has another refresh token.")
     if urlsplit(fields["request_origin"]).hostname is None:
-        raise _refresh_error("refresh_request_origin_invalid", "The origin of the request can't be read.")
+        raise _refresh_error("refresh_request_origin_invalid", "The origin of the request is invalid.")
     if claims.get("azp") not in (None, fields["request_origin"]):
         raise _refresh_error("refresh_request_origin_azp_mismatch", "The expired token is for another origin.")
     if session.status(call.instance.now) != "active":
-        raise _refresh_error("session_refresh_inactive_session", "The session is over.")
+        raise _refresh_error("session_refresh_inactive_session", "The session has ended.")
     jwt = create_session_token(call.instance, session, call.site, origin=fields["request_origin"])
     if fields.get("format") != "cookie":
         return {"object": "token", "jwt": jwt}
@@ -122,20 +122,20 @@ def refresh_session(call: BackendCall) -> Any:
 
 
 def list_clients(call: BackendCall) -> Any:
-    """Answer a page of browsers, newest first."""
-    return call.bare_page(reversed(call.instance.clients.values()), lambda row: client_shape(call.instance, row))
+    """List clients, newest first."""
+    return call.bare_page(reversed(call.instance.clients.values()), lambda row: client_json(call.instance, row))
 
 
 def get_client(call: BackendCall) -> Any:
-    """Answer one browser."""
+    """Return a client."""
     found = call.instance.clients.get(call.params["client_id"])
     if found is None:
         raise not_found_error("client", call.params["client_id"])
-    return client_shape(call.instance, found)
+    return client_json(call.instance, found)
 
 
 def verify_client(call: BackendCall) -> Any:
-    """Answer the browser behind a token."""
+    """Return the client of a token."""
     token = VERIFY.read(call.body)["token"]
     found = sessions.find_client(call.instance, token)
     if found is None:
@@ -143,13 +143,13 @@ def verify_client(call: BackendCall) -> Any:
         session = call.instance.sessions.find(claims.get("sid"))
         found = call.instance.clients.get(session.client_id) if session else None
     if found is None:
-        words = "The token is none of this instance."
-        raise ApiError(400, ErrorDetail("invalid_session_token", "invalid token", words))
-    return client_shape(call.instance, found)
+        message = "The token does not belong to this instance."
+        raise ApiError(400, ErrorDetail("invalid_session_token", "invalid token", message))
+    return client_json(call.instance, found)
 
 
-def _refresh_error(code: str, words: str) -> ApiError:
-    return ApiError(401, ErrorDetail(code, "can't be refreshed", words))
+def _refresh_error(code: str, message: str) -> ApiError:
+    return ApiError(401, ErrorDetail(code, "can't be refreshed", message))
 
 
 def _require_active_session(call: BackendCall) -> Session:

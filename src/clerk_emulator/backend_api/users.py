@@ -84,9 +84,9 @@ REMOVE_PASSWORD = validation.BodySchema({"sign_out_of_other_sessions": validatio
 
 
 def read_user_filter(call: BackendCall) -> search.UserFilter:
-    """Return the filters of a list of users or members."""
+    """Return the user filter of a list of users or members."""
     query = call.query
-    unknowable = ("web3_wallet", "provider", "provider_user_id")
+    unsupported = ("web3_wallet", "provider", "provider_user_id")
     since = query.number("last_active_at_since")
     ranges = [
         (name, query.number(f"{name}_after"), query.number(f"{name}_before"))
@@ -100,19 +100,19 @@ def read_user_filter(call: BackendCall) -> search.UserFilter:
         username=query.texts("username"),
         user_id=query.texts("user_id"),
         organization_id=query.texts("organization_id"),
-        matches_no_user=any(query.text(name) for name in unknowable),
+        matches_no_user=any(query.text(name) for name in unsupported),
         query=query.text("query"),
         email_address_query=query.text("email_address_query"),
         phone_number_query=query.text("phone_number_query"),
         username_query=query.text("username_query"),
         name_query=query.text("name_query"),
         banned=query.flag("banned"),
-        ranges=tuple(span for span in ranges if span[1:] != (None, None)),
+        ranges=tuple(range_ for range_ in ranges if range_[1:] != (None, None)),
     )
 
 
 def list_users(call: BackendCall) -> Any:
-    """Answer a page of users."""
+    """List users."""
     name, descending = call.query.order(ORDERS)
     cursor = call.query.text("starting_after")
     wanted = read_user_filter(call)
@@ -120,11 +120,11 @@ def list_users(call: BackendCall) -> Any:
         found = _page_after_cursor(call, cursor, name, descending, wanted)
     elif name == "created_at" and wanted.is_open:
         table = call.instance.users
-        walk = table.newest_first if descending else table.oldest_first
-        found = list(_take_first(walk(skip=call.query.offset), call.query.limit))
+        iterate = table.newest_first if descending else table.oldest_first
+        found = list(_take_first(iterate(skip=call.query.offset), call.query.limit))
     elif name == "created_at" and descending:
         found = call.query.page(search.iter_users(call.instance, wanted))
-    elif name == "created_at":  # the same order as by cursor, also among those made in the same moment
+    elif name == "created_at":  # same order as by cursor, also within one millisecond
         found = call.query.page(
             filter(search.build_predicate(call.instance, wanted), call.instance.users.oldest_first())
         )
@@ -136,7 +136,7 @@ def list_users(call: BackendCall) -> Any:
 
 
 def count_users(call: BackendCall) -> Any:
-    """Answer how many users there are."""
+    """Return the number of users."""
     wanted = read_user_filter(call)
     if wanted.is_open:
         total = len(call.instance.users)
@@ -146,17 +146,17 @@ def count_users(call: BackendCall) -> Any:
 
 
 def create_user(call: BackendCall) -> Any:
-    """Make a user."""
+    """Create a user."""
     return user_json.user(call.instance, users.create(call.instance, CREATE.read(call.body)))
 
 
 def get_user(call: BackendCall) -> Any:
-    """Answer one user."""
+    """Return a user."""
     return user_json.user(call.instance, _get_user(call))
 
 
 def update_user(call: BackendCall) -> Any:
-    """Change a user."""
+    """Update a user."""
     found = _get_user(call)
     form = UPDATE_WITH_METADATA if call.accepts_metadata_on_patch else UPDATE
     changes = form.read(call.body)
@@ -192,7 +192,7 @@ def ban_user(call: BackendCall) -> Any:
 
 
 def unban_user(call: BackendCall) -> Any:
-    """Lift the ban of a user."""
+    """Unban a user."""
     return user_json.user(call.instance, users.set_banned(call.instance, _get_user(call), False))
 
 
@@ -202,7 +202,7 @@ def ban_users(call: BackendCall) -> Any:
 
 
 def unban_users(call: BackendCall) -> Any:
-    """Lift bans."""
+    """Unban users."""
     return _set_many_banned(call, False)
 
 
@@ -217,28 +217,28 @@ def unlock_user(call: BackendCall) -> Any:
 
 
 def verify_password(call: BackendCall) -> Any:
-    """Say that it is the password, or refuse."""
+    """Return whether the password is right, or raise an ApiError."""
     found = _get_user(call)
     users.require_password(found, PASSWORD.read(call.body)["password"])
     return {"verified": True}
 
 
 def remove_password(call: BackendCall) -> Any:
-    """Take the password away."""
+    """Remove the password of a user."""
     found = _get_user(call)
     sign_out = bool(REMOVE_PASSWORD.read(call.body).get("sign_out_of_other_sessions"))
     return user_json.user(call.instance, users.remove_password(call.instance, found, sign_out=sign_out))
 
 
 def replace_email_address(call: BackendCall) -> Any:
-    """Give a user one address instead of all."""
+    """Replace all email addresses of a user by one."""
     found = _get_user(call)
     fields = REPLACE_EMAIL.read(call.body)
     status = fields.get("identification_status", "verified")
-    made = emails.replace_all(call.instance, found, fields["email_address"], status)
+    created = emails.replace_all(call.instance, found, fields["email_address"], status)
     if fields.get("notify_primary_email_address_changed"):
         emails.notify_primary_changed(call.instance, found)
-    return user_json.email_address(made)
+    return user_json.email_address(created)
 
 
 REPLACE_EMAIL = validation.BodySchema(
@@ -275,10 +275,10 @@ def _page_after_cursor(
     table = call.instance.users
     key = table.key(cursor)
     if key is None:
-        words = f"There is no user {cursor} to start after."
-        raise ApiError(422, ErrorDetail("form_param_value_invalid", "unknown cursor", words))
-    walk = table.newest_first if descending else table.oldest_first
-    rows = walk(after=key)
+        message = f"There is no user {cursor} to start after."
+        raise ApiError(422, ErrorDetail("form_param_value_invalid", "unknown cursor", message))
+    iterate = table.newest_first if descending else table.oldest_first
+    rows = iterate(after=key)
     if not wanted.is_open:
         rows = filter(search.build_predicate(call.instance, wanted), rows)
     return list(_take_first(rows, call.query.limit))

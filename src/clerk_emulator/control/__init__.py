@@ -1,1 +1,1 @@
-"""The desk below /_emulator/: what a tester sets, seeds, breaks and looks at."""
+"""Control API and pages below /_emulator/: settings, seeds, clock, faults, mail and snapshots."""

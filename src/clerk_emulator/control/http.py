@@ -14,27 +14,29 @@ ControlHandler = Callable[[ControlService, Request], Awaitable[Any]]
 
 
 class NotFoundError(LookupError):
-    """Nothing has this id."""
+    """No object has this id."""
 
 
-def as_endpoint(desk: ControlService, view: ControlHandler) -> Callable[[Request], Awaitable[Response]]:
-    """Return a view as an endpoint."""
+def as_endpoint(control: ControlService, handler: ControlHandler) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap a handler as an HTTP endpoint."""
 
     async def answer(request: Request) -> Response:
         if is_cross_site(request):
-            return JsonResponse({"error": "the desk is not for pages of other sites"}, status_code=403)
+            return JsonResponse(
+                {"error": "the control API rejects requests from pages of other sites"}, status_code=403
+            )
         try:
-            return JsonResponse(await view(desk, request))
-        except NotFoundError as missing:
-            return JsonResponse({"error": f"there is no such {missing}"}, status_code=404)
-        except ValueError as wrong:
-            return JsonResponse({"error": str(wrong)}, status_code=422)
+            return JsonResponse(await handler(control, request))
+        except NotFoundError as error:
+            return JsonResponse({"error": f"there is no such {error}"}, status_code=404)
+        except ValueError as error:
+            return JsonResponse({"error": str(error)}, status_code=422)
 
     return answer
 
 
 def is_cross_site(request: Request) -> bool:
-    """Say whether a page of another site sent this."""
+    """Return whether a page of another site sent the request."""
     origin = request.headers.get("origin")
     if origin and origin != "null":
         host = origin.partition("://")[2].rpartition(":")[0] or origin.partition("://")[2]
@@ -43,18 +45,18 @@ def is_cross_site(request: Request) -> bool:
 
 
 async def read_json_body(request: Request) -> Any:
-    """Return the body, read as JSON; nothing: an empty object."""
+    """Return the parsed JSON body; an empty object if there is none."""
     data = await request.body()
     if not data.strip():
         return {}
     try:
         return read_json(data)
-    except (ValueError, RecursionError) as wrong:
-        raise ValueError(f"the body is not JSON: {wrong}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the body is not JSON: {error}") from None
 
 
 async def read_json_object(request: Request) -> dict[str, Any]:
-    """Return the body, which has to be an object."""
+    """Return the body; raise a ValueError if it is not an object."""
     found = await read_json_body(request)
     if not isinstance(found, dict):
         raise ValueError("the body must be a JSON object")
@@ -62,7 +64,7 @@ async def read_json_object(request: Request) -> dict[str, Any]:
 
 
 def read_query_integer(request: Request, name: str, default: int) -> int:
-    """Return a whole number of the query."""
+    """Return a query parameter as a whole number."""
     value = request.query_params.get(name)
     if value is None:
         return default

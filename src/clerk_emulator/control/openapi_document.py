@@ -1,5 +1,6 @@
 """OpenAPI document of the control API, generated from its routes."""
 
+import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import fields
@@ -44,52 +45,63 @@ TYPE_SCHEMAS: dict[type, JsonObject] = {
 
 
 def build_document(url: str, table: Iterable[tuple[str, str, ControlHandler]]) -> JsonObject:
-    """Return the description."""
+    """Return the OpenAPI document of the control API."""
     paths: dict[str, JsonObject] = {}
-    for method, path, view in table:
-        paths.setdefault(f"/_emulator{path}", {})[method.lower()] = _operation(method, path, view)
-    about = {"title": "The desk of the Clerk emulator", "version": "1", "description": "Moves, breaks and shows."}
+    for method, path, handler in table:
+        paths.setdefault(f"/_emulator{path}", {})[method.lower()] = _operation(method, path, handler)
+    info = {
+        "title": "Clerk emulator control API",
+        "version": "1",
+        "description": "Change, break and inspect the emulator in development and tests.",
+    }
     error = {"type": "object", "required": ["error"], "properties": {"error": STRING}}
     return {
         "openapi": "3.0.3",
-        "info": about,
+        "info": info,
         "servers": [{"url": url}],
         "paths": paths,
         "components": {"schemas": {"Error": error}},
     }
 
 
-def _operation(method: str, path: str, view: ControlHandler) -> JsonObject:
-    name = view.__name__
-    places = [{"name": one, "in": "path", "required": True, "schema": STRING} for one in re.findall(r"{(\w+)}", path)]
-    queries = [{"name": one, "in": "query", "schema": schema} for one, schema in QUERY_PARAMETERS.get(name, {}).items()]
-    problem = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    shape: JsonObject = {
+def _operation(method: str, path: str, handler: ControlHandler) -> JsonObject:
+    name, description = handler.__name__, inspect.getdoc(handler) or ""
+    path_parameters = [
+        {"name": one, "in": "path", "required": True, "schema": STRING} for one in re.findall(r"{(\w+)}", path)
+    ]
+    query_parameters = [
+        {"name": one, "in": "query", "schema": schema} for one, schema in QUERY_PARAMETERS.get(name, {}).items()
+    ]
+    error_content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    operation: JsonObject = {
         "operationId": f"{method.lower()}{re.sub(r'[^a-zA-Z]+', '_', path.removesuffix('.json')).rstrip('_')}",
-        "summary": (view.__doc__ or "").strip(),
-        "parameters": [*places, *queries],
+        "summary": re.split("[.:;]", description, maxsplit=1)[0],
+        "description": description,
+        "parameters": [*path_parameters, *query_parameters],
         "responses": {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": OBJECT}}},
-            "403": {"description": "A page of another site asks.", "content": problem},
-            "404": {"description": "There is no such thing.", "content": problem},
-            "422": {"description": "That makes no sense; `error` says why.", "content": problem},
+            "200": {"description": "Success.", "content": {"application/json": {"schema": OBJECT}}},
+            "403": {"description": "Rejected: sent by a page of another site.", "content": error_content},
+            "404": {"description": "Not found.", "content": error_content},
+            "422": {"description": "Invalid input; `error` explains it.", "content": error_content},
         },
     }
-    wish = _request_bodies().get(name) if method in ("POST", "PATCH") else None
-    if wish is not None:
-        shape["requestBody"] = {"content": {"application/json": {"schema": {"type": "object", "properties": wish}}}}
-    return shape
+    properties = _request_bodies().get(name) if method in ("POST", "PATCH") else None
+    if properties is not None:
+        operation["requestBody"] = {
+            "content": {"application/json": {"schema": {"type": "object", "properties": properties}}}
+        }
+    return operation
 
 
 def _request_bodies() -> dict[str, JsonObject]:
     units = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds")
     endpoint = {"url": STRING, "secret": STRING, "events": {"type": "array", "items": STRING}, "enabled": BOOLEAN}
-    many = {"type": "array", "items": OBJECT}
-    seed = dict.fromkeys(("roles", "users", "organizations", "invitations", "endpoints"), many)
+    object_list = {"type": "array", "items": OBJECT}
+    seed = dict.fromkeys(("roles", "users", "organizations", "invitations", "endpoints"), object_list)
     return {
         "reset": {"endpoints": BOOLEAN},
         "load_seed": {**seed, "settings": OBJECT, "events": BOOLEAN},
-        "get_or_change_settings": _settings_properties(),
+        "change_settings": _settings_properties(),
         "set_clock": {"now": TIME, "stopped": BOOLEAN},
         "advance_clock": dict.fromkeys(units, DECIMAL),
         "add_endpoint": endpoint,
@@ -107,15 +119,15 @@ def _request_bodies() -> dict[str, JsonObject]:
 
 def _settings_properties() -> JsonObject:
     current = Settings()
-    shapes = {one.name: TYPE_SCHEMAS[type(getattr(current, one.name))] for one in fields(Settings)}
-    return shapes | {name: {"type": "string", "enum": list(words)} for name, words in SETTING_CHOICES.items()}
+    properties = {one.name: TYPE_SCHEMAS[type(getattr(current, one.name))] for one in fields(Settings)}
+    return properties | {name: {"type": "string", "enum": list(choices)} for name, choices in SETTING_CHOICES.items()}
 
 
 def _fault_properties() -> JsonObject:
     numbers = ("count", "status", "latency_ms", "hang_ms", "retry_after", "delay_ms")
     known = {one.name: STRING for one in fields(Fault) if one.name not in ("id", "hits", "body")}
-    words = {
+    choices = {
         "hang": {"type": "string", "enum": list(HANG_POINTS)},
         "do": {"type": "string", "enum": list(DELIVERY_FAULTS)},
     }
-    return known | dict.fromkeys(numbers, INTEGER) | words | {"after_effect": BOOLEAN, "body": {}}
+    return known | dict.fromkeys(numbers, INTEGER) | choices | {"after_effect": BOOLEAN, "body": {}}

@@ -11,126 +11,128 @@ from clerk_emulator.state.models import OrganizationInvitation
 FormValues = dict[str, str]
 
 
-def error_message(wrong: Exception) -> str:
-    """Return what to tell the person."""
-    if isinstance(wrong, http.NotFoundError):
-        return f"There is no such {wrong}."
-    return wrong.problems[0].long_message if isinstance(wrong, ApiError) else str(wrong)
+def error_message(error: Exception) -> str:
+    """Return the message for the person who submitted the form."""
+    if isinstance(error, http.NotFoundError):
+        return f"There is no such {error}."
+    return error.problems[0].long_message if isinstance(error, ApiError) else str(error)
 
 
-def add_user(desk: ControlService, form: FormValues) -> None:
-    """Add a user with a verified address."""
+def add_user(control: ControlService, form: FormValues) -> None:
+    """Create a user with a verified address."""
     draft = {name: form.get(name, "").strip() or None for name in ("first_name", "last_name", "password")}
     address = form.get("email_address", "")
-    users.create(desk.instance, {**draft, "email_address": [address], "skip_password_checks": True})
+    users.create(control.instance, {**draft, "email_address": [address], "skip_password_checks": True})
 
 
-def ban_user(desk: ControlService, form: FormValues) -> None:
+def ban_user(control: ControlService, form: FormValues) -> None:
     """Ban a user."""
-    users.set_banned(desk.instance, users.get(desk.instance, form.get("id", "")), True)
+    users.set_banned(control.instance, users.get(control.instance, form.get("id", "")), True)
 
 
-def unban_user(desk: ControlService, form: FormValues) -> None:
-    """Lift a ban."""
-    users.set_banned(desk.instance, users.get(desk.instance, form.get("id", "")), False)
+def unban_user(control: ControlService, form: FormValues) -> None:
+    """Unban a user."""
+    users.set_banned(control.instance, users.get(control.instance, form.get("id", "")), False)
 
 
-def deprovision_user(desk: ControlService, form: FormValues) -> None:
-    """Deactivate a user by a directory."""
-    directory_handlers.set_user_active(desk, form.get("id", ""), False)
+def deprovision_user(control: ControlService, form: FormValues) -> None:
+    """Deactivate a user through a directory."""
+    directory_handlers.set_user_active(control, form.get("id", ""), False)
 
 
-def reprovision_user(desk: ControlService, form: FormValues) -> None:
-    """Activate a user again by a directory."""
-    directory_handlers.set_user_active(desk, form.get("id", ""), True)
+def reprovision_user(control: ControlService, form: FormValues) -> None:
+    """Reactivate a user through a directory."""
+    directory_handlers.set_user_active(control, form.get("id", ""), True)
 
 
-def delete_user(desk: ControlService, form: FormValues) -> None:
+def delete_user(control: ControlService, form: FormValues) -> None:
     """Delete a user."""
-    users.delete(desk.instance, users.get(desk.instance, form.get("id", "")))
+    users.delete(control.instance, users.get(control.instance, form.get("id", "")))
 
 
-def add_organization(desk: ControlService, form: FormValues) -> None:
-    """Add an organization with its administrator."""
+def add_organization(control: ControlService, form: FormValues) -> None:
+    """Create an organization with its administrator."""
     address = form.get("created_by", "").strip()
-    creator = emails.find_owner(desk.instance, address) if address else None
+    creator = emails.find_owner(control.instance, address) if address else None
     if address and creator is None:
-        raise ValueError(f"Nobody has the address {address}.")
+        raise ValueError(f"No user has the address {address}.")
     draft = {"name": form.get("name", ""), "created_by": creator.id if creator else None}
-    organizations.create(desk.instance, draft)
+    organizations.create(control.instance, draft)
 
 
-def delete_organization(desk: ControlService, form: FormValues) -> None:
+def delete_organization(control: ControlService, form: FormValues) -> None:
     """Delete an organization."""
-    organizations.delete(desk.instance, organizations.get(desk.instance, form.get("id", "")))
+    organizations.delete(control.instance, organizations.get(control.instance, form.get("id", "")))
 
 
-def create_invitation(desk: ControlService, form: FormValues) -> None:
-    """Invite somebody to an organization."""
-    organization = organizations.get(desk.instance, form.get("organization", "").strip())
-    default = desk.instance.settings.default_role
+def create_invitation(control: ControlService, form: FormValues) -> None:
+    """Invite a person to an organization."""
+    organization = organizations.get(control.instance, form.get("organization", "").strip())
+    default = control.instance.settings.default_role
     draft = {"email_address": form.get("email_address", ""), "role": form.get("role", "").strip() or default}
-    organization_invitations.create(desk.instance, organization, draft)
+    organization_invitations.create(control.instance, organization, draft)
 
 
-def accept_invitation(desk: ControlService, form: FormValues) -> None:
-    """Accept an invitation in the name of the one who is invited."""
-    organization_invitations.accept(desk.instance, _find_invitation(desk, form), {})
+def accept_invitation(control: ControlService, form: FormValues) -> None:
+    """Accept an invitation on behalf of the invitee."""
+    organization_invitations.accept(control.instance, _find_invitation(control, form), {})
 
 
-def revoke_invitation(desk: ControlService, form: FormValues) -> None:
-    """Take an invitation back."""
-    found = _find_invitation(desk, form)
-    organization = organizations.get(desk.instance, found.organization_id)
-    organization_invitations.revoke(desk.instance, organization, found, None)
+def revoke_invitation(control: ControlService, form: FormValues) -> None:
+    """Revoke an invitation."""
+    found = _find_invitation(control, form)
+    organization = organizations.get(control.instance, found.organization_id)
+    organization_invitations.revoke(control.instance, organization, found, None)
 
 
-def replay_delivery(desk: ControlService, form: FormValues) -> None:
-    """Send the message of a delivery once more."""
-    if desk.office.replay(form.get("id", "")) is None:
-        raise LookupError("There is no such delivery, or its endpoint is gone.")
+def replay_delivery(control: ControlService, form: FormValues) -> None:
+    """Send the message of a delivery again."""
+    if control.webhook_admin.replay(form.get("id", "")) is None:
+        raise LookupError("There is no such delivery, or its endpoint was deleted.")
 
 
-def add_endpoint(desk: ControlService, form: FormValues) -> None:
-    """Add an endpoint; an empty secret is made up."""
-    desk.office.add_endpoint({"url": form.get("url", "").strip(), "secret": form.get("secret", "").strip() or None})
+def add_endpoint(control: ControlService, form: FormValues) -> None:
+    """Create an endpoint; an empty secret is generated."""
+    control.webhook_admin.add_endpoint(
+        {"url": form.get("url", "").strip(), "secret": form.get("secret", "").strip() or None}
+    )
 
 
-def remove_endpoint(desk: ControlService, form: FormValues) -> None:
-    """Remove an endpoint."""
-    if not desk.office.remove_endpoint(form.get("id", "")):
+def remove_endpoint(control: ControlService, form: FormValues) -> None:
+    """Delete an endpoint."""
+    if not control.webhook_admin.remove_endpoint(form.get("id", "")):
         raise LookupError("There is no such endpoint.")
 
 
-def send_example(desk: ControlService, form: FormValues) -> None:
+def send_example(control: ControlService, form: FormValues) -> None:
     """Send the example of an event to an endpoint."""
-    if desk.office.send_example(form.get("id", ""), form.get("type", "")) is None:
+    if control.webhook_admin.send_example(form.get("id", ""), form.get("type", "")) is None:
         raise LookupError("There is no such endpoint.")
 
 
-def add_fault(desk: ControlService, form: FormValues) -> None:
-    """Put a fault in the way of an operation or an event."""
+def add_fault(control: ControlService, form: FormValues) -> None:
+    """Create a fault for an operation or an event."""
     target, count = form.get("target", "").strip(), form.get("count", "").strip()
-    wish: dict[str, object] = {"count": int(count)} if count else {}
+    fault: dict[str, object] = {"count": int(count)} if count else {}
     if "." in target:
-        wish |= {"event": target, "do": form.get("do") or "drop"}
+        fault |= {"event": target, "do": form.get("do") or "drop"}
     else:
-        wish |= {"operation": target, "status": int(form.get("status") or 500)}
-    desk.faults.add(wish)
+        fault |= {"operation": target, "status": int(form.get("status") or 500)}
+    control.faults.add(fault)
 
 
-def remove_fault(desk: ControlService, form: FormValues) -> None:
-    """Take a fault away."""
-    desk.faults.remove(form.get("id", ""))
+def remove_fault(control: ControlService, form: FormValues) -> None:
+    """Delete a fault."""
+    control.faults.remove(form.get("id", ""))
 
 
-def advance_clock(desk: ControlService, form: FormValues) -> None:
-    """Move the clock on."""
-    desk.instance.clock.advance(hours=float(form.get("hours") or 0))
+def advance_clock(control: ControlService, form: FormValues) -> None:
+    """Advance the clock."""
+    control.instance.clock.advance(hours=float(form.get("hours") or 0))
 
 
-def _find_invitation(desk: ControlService, form: FormValues) -> OrganizationInvitation:
-    found = desk.instance.organization_invitations.find(form.get("id", ""))
+def _find_invitation(control: ControlService, form: FormValues) -> OrganizationInvitation:
+    found = control.instance.organization_invitations.find(form.get("id", ""))
     if found is None:
         raise LookupError("There is no such invitation.")
     return found

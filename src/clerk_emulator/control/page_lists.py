@@ -15,9 +15,9 @@ MAX_ROWS = 200
 
 @dataclass(frozen=True, slots=True)
 class ActionButton:
-    """Something to do with a row."""
+    """A button for an action on a row."""
 
-    deed: str
+    action: str
     text: str
     values: dict[str, str]
     choices: tuple[str, ...] = ()  # of the field `type` before the button
@@ -25,7 +25,7 @@ class ActionButton:
 
 @dataclass(frozen=True, slots=True)
 class ListRow:
-    """One thing."""
+    """A row of a list."""
 
     cells: tuple[Any, ...]
     buttons: tuple[ActionButton, ...] = ()
@@ -35,7 +35,7 @@ class ListRow:
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """One field of a form; with choices it is a list to choose from."""
+    """A form field; with choices it is a select."""
 
     name: str
     label: str
@@ -49,14 +49,14 @@ class FormField:
 class ActionForm:
     """A form above a list."""
 
-    deed: str
+    action: str
     text: str
     fields: tuple[FormField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """One list."""
+    """A list page."""
 
     title: str
     columns: tuple[str, ...]
@@ -65,7 +65,7 @@ class ListPage:
 
 
 def format_time(milliseconds: int) -> str:
-    """Return a time as a person reads it."""
+    """Return a time in readable form."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -73,29 +73,33 @@ def _format_short_time(milliseconds: int) -> str:
     return format_time(milliseconds)[:16]
 
 
-def _users(desk: ControlService) -> Iterator[ListRow]:
-    for row in desk.instance.users.page(0, MAX_ROWS):
+def _users(control: ControlService) -> Iterator[ListRow]:
+    for row in control.instance.users.page(0, MAX_ROWS):
         name = " ".join(part for part in (row.first_name, row.last_name) if part)
-        ban = ActionButton("unban" if row.banned else "ban", "Lift ban" if row.banned else "Ban", {"id": row.id})
-        deed, text = ("reprovision", "Reprovision") if row.deprovisioned else ("deprovision", "Deprovision")
-        states = [word for word, holds in (("banned", row.banned), ("deprovisioned", row.deprovisioned)) if holds]
+        ban = ActionButton("unban" if row.banned else "ban", "Unban" if row.banned else "Ban", {"id": row.id})
+        action, text = ("reprovision", "Reprovision") if row.deprovisioned else ("deprovision", "Deprovision")
+        states = [word for word, is_set in (("banned", row.banned), ("deprovisioned", row.deprovisioned)) if is_set]
         cells = (row.identifier, name, ", ".join(states), _format_short_time(row.created_at))
-        buttons = (ban, ActionButton(deed, text, {"id": row.id}), ActionButton("delete-user", "Delete", {"id": row.id}))
+        buttons = (
+            ban,
+            ActionButton(action, text, {"id": row.id}),
+            ActionButton("delete-user", "Delete", {"id": row.id}),
+        )
         yield ListRow(cells, buttons, note=row.id)
 
 
-def _organizations(desk: ControlService) -> Iterator[ListRow]:
-    for row in desk.instance.organizations.page(0, MAX_ROWS):
-        members = memberships.count(desk.instance, row.id)
-        pending = memberships.count_pending_invitations(desk.instance, row.id)
+def _organizations(control: ControlService) -> Iterator[ListRow]:
+    for row in control.instance.organizations.page(0, MAX_ROWS):
+        members = memberships.count(control.instance, row.id)
+        pending = memberships.count_pending_invitations(control.instance, row.id)
         cells = (row.name, row.slug, members, pending, _format_short_time(row.created_at))
         yield ListRow(cells, (ActionButton("delete-organization", "Delete", {"id": row.id}),), note=row.id)
 
 
-def _invitations(desk: ControlService) -> Iterator[ListRow]:
-    now = desk.instance.now
-    for row in desk.instance.organization_invitations.page(0, MAX_ROWS):
-        owner = desk.instance.organizations.find(row.organization_id)
+def _invitations(control: ControlService) -> Iterator[ListRow]:
+    now = control.instance.now
+    for row in control.instance.organization_invitations.page(0, MAX_ROWS):
+        owner = control.instance.organizations.find(row.organization_id)
         status = row.status(now)
         cells = (row.email_address, owner.name if owner else "", row.role, status, _format_short_time(row.expires_at))
         buttons = (
@@ -105,15 +109,15 @@ def _invitations(desk: ControlService) -> Iterator[ListRow]:
         yield ListRow(cells, buttons if status == "pending" else (), note=row.id)
 
 
-def _mail(desk: ControlService) -> Iterator[ListRow]:
-    for row in desk.mail(MAX_ROWS):
+def _mail(control: ControlService) -> Iterator[ListRow]:
+    for row in control.mail(MAX_ROWS):
         yield ListRow(
             (_format_short_time(row["created_at"]), row["to"], row["subject"], row["text"]), link=row["link"] or ""
         )
 
 
-def _deliveries(desk: ControlService) -> Iterator[ListRow]:
-    for row in desk.office.list_deliveries()[:MAX_ROWS]:
+def _deliveries(control: ControlService) -> Iterator[ListRow]:
+    for row in control.webhook_admin.list_deliveries()[:MAX_ROWS]:
         last = row["attempts"][-1] if row["attempts"] else {}
         answer = last.get("status") or last.get("error") or ""
         cells = (row["event"], row["status"], len(row["attempts"]), answer, row["fault"] or "")
@@ -125,8 +129,8 @@ def _deliveries(desk: ControlService) -> Iterator[ListRow]:
         )
 
 
-def _endpoints(desk: ControlService) -> Iterator[ListRow]:
-    for row in desk.office.list_endpoints():
+def _endpoints(control: ControlService) -> Iterator[ListRow]:
+    for row in control.webhook_admin.list_endpoints():
         cells = (row["url"], ", ".join(row["events"]) or "all events", "" if row["enabled"] else "disabled")
         buttons = (
             ActionButton("send-example", "Send example", {"id": row["id"]}, EVENT_TYPES),
@@ -135,18 +139,18 @@ def _endpoints(desk: ControlService) -> Iterator[ListRow]:
         yield ListRow(cells, buttons, note=row["id"])
 
 
-def _requests(desk: ControlService) -> Iterator[ListRow]:
-    for row in desk.journal.list()[::-1][:MAX_ROWS]:
+def _requests(control: ControlService) -> Iterator[ListRow]:
+    for row in control.request_log.list()[::-1][:MAX_ROWS]:
         yield ListRow(
             (_format_short_time(row.at), row.method, row.path, row.operation or "", row.status or "", row.fault or "")
         )
 
 
-def _faults(desk: ControlService) -> Iterator[ListRow]:
-    for row in desk.faults.list():
-        silent = ("id", "operation", "event", "hits", "hang_ms", "delay_ms")
-        what = ", ".join(f"{name} {value}" for name, value in row.describe().items() if name not in silent and value)
-        cells = (row.id, row.operation or row.event, what, row.hits)
+def _faults(control: ControlService) -> Iterator[ListRow]:
+    for row in control.faults.list():
+        hidden = ("id", "operation", "event", "hits", "hang_ms", "delay_ms")
+        effect = ", ".join(f"{name} {value}" for name, value in row.describe().items() if name not in hidden and value)
+        cells = (row.id, row.operation or row.event, effect, row.hits)
         yield ListRow(cells, (ActionButton("remove-fault", "Remove", {"id": row.id}),))
 
 
@@ -165,7 +169,7 @@ NEW_ORGANIZATION = ActionForm(
     "Add organization",
     (
         FormField("name", "Name", is_required=True),
-        FormField("created_by", "Its administrator: an email address", "email"),
+        FormField("created_by", "Email address of its administrator", "email"),
     ),
 )
 NEW_INVITATION = ActionForm(
@@ -173,23 +177,23 @@ NEW_INVITATION = ActionForm(
     "Invite",
     (
         FormField("email_address", "Email address", "email", is_required=True),
-        FormField("organization", "Organization: id or slug", is_required=True),
-        FormField("role", "Role (empty: the default role)"),
+        FormField("organization", "Organization id or slug", is_required=True),
+        FormField("role", "Role (default role if empty)"),
     ),
 )
 NEW_ENDPOINT = ActionForm(
     "add-endpoint",
     "Add endpoint",
-    (FormField("url", "URL", "url", is_required=True), FormField("secret", "Signing secret (empty: a new one)")),
+    (FormField("url", "URL", "url", is_required=True), FormField("secret", "Signing secret (generated if empty)")),
 )
 NEW_FAULT = ActionForm(
     "add-fault",
     "Add fault",
     (
         FormField("target", "Operation or event, such as CreateUser or user.created", is_required=True),
-        FormField("status", "An operation answers", "number", value="500"),
-        FormField("do", "An event is", choices=DELIVERY_FAULTS),
-        FormField("count", "Times (empty: always)", "number", value="1"),
+        FormField("status", "Response status of an operation", "number", value="500"),
+        FormField("do", "Effect on an event", choices=DELIVERY_FAULTS),
+        FormField("count", "Count (unlimited if empty)", "number", value="1"),
     ),
 )
 LISTS: dict[str, ListPage] = {
@@ -208,7 +212,7 @@ LISTS: dict[str, ListPage] = {
     ),
     "mail": ListPage("Inbox", ("At", "To", "Subject", "Text"), _mail),
     "endpoints": ListPage("Endpoints", ("URL", "Events", ""), _endpoints, NEW_ENDPOINT),
-    "deliveries": ListPage("Deliveries", ("Event", "Status", "Attempts", "Answer", "Fault"), _deliveries),
+    "deliveries": ListPage("Deliveries", ("Event", "Status", "Attempts", "Response", "Fault"), _deliveries),
     "requests": ListPage("Requests", ("At", "Method", "Path", "Operation", "Status", "Fault"), _requests),
-    "faults": ListPage("Faults", ("Id", "For", "What", "Times"), _faults, NEW_FAULT),
+    "faults": ListPage("Faults", ("Id", "Target", "Effect", "Count"), _faults, NEW_FAULT),
 }

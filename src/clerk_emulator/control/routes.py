@@ -19,9 +19,11 @@ from clerk_emulator.control.service import ControlService
 from clerk_emulator.wire.responses import JsonResponse
 
 
-async def get_openapi(desk: ControlService, request: Request) -> Any:
-    """Answer this description."""
-    return openapi_document.build_document(desk.site.url, [(method, path, view) for method, path, view in ROUTES])
+async def get_openapi(control: ControlService, request: Request) -> Any:
+    """Get this OpenAPI document."""
+    return openapi_document.build_document(
+        control.site.url, [(method, path, handler) for method, path, handler in ROUTES]
+    )
 
 
 ROUTES: tuple[tuple[str, str, ControlHandler], ...] = (
@@ -29,8 +31,8 @@ ROUTES: tuple[tuple[str, str, ControlHandler], ...] = (
     ("POST", "/reset", state_handlers.reset),
     ("POST", "/seed", state_handlers.load_seed),
     ("GET", "/state", state_handlers.get_state),
-    ("GET", "/settings", state_handlers.get_or_change_settings),
-    ("POST", "/settings", state_handlers.get_or_change_settings),
+    ("GET", "/settings", state_handlers.get_settings),
+    ("POST", "/settings", state_handlers.change_settings),
     ("GET", "/omittable", state_handlers.list_omittable),
     ("GET", "/keys", state_handlers.get_keys),
     ("GET", "/mail", state_handlers.list_mail),
@@ -73,10 +75,11 @@ ROUTES: tuple[tuple[str, str, ControlHandler], ...] = (
 )
 
 
-def build_routes(desk: ControlService) -> list[Route]:
-    """Return the routes of the desk."""
+def build_routes(control: ControlService) -> list[Route]:
+    """Return the routes of the control API."""
     return [
-        Route(f"/_emulator{path}", http.as_endpoint(desk, view), methods=[method]) for method, path, view in ROUTES
+        Route(f"/_emulator{path}", http.as_endpoint(control, handler), methods=[method])
+        for method, path, handler in ROUTES
     ] + [Route("/_emulator/{rest:path}", _not_found, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])]
 
 

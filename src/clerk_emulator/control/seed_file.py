@@ -11,51 +11,51 @@ PINNED_KEYS = ("secret_key", "publishable_key", "private_key")
 
 
 class InvalidSeedFileError(ValueError):
-    """A seed file that can't be taken; the message names file and line."""
+    """A seed file that cannot be read; the message names file and line."""
 
 
 class SeedFile:
-    """What a file says. `keys` are the keys it pins, `seed` is the rest."""
+    """Content of a seed file: `keys` are the keys it pins, `seed` is the rest."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._text = path.read_text(encoding="utf-8")
-        wish = self._parse()
-        if not isinstance(wish, dict):
-            raise InvalidSeedFileError(f"{path}:1: a seed is an object")
-        self.keys = self._keys(wish.pop("keys", None) or {})
-        self.seed = wish
+        data = self._parse()
+        if not isinstance(data, dict):
+            raise InvalidSeedFileError(f"{path}:1: a seed must be an object")
+        self.keys = self._keys(data.pop("keys", None) or {})
+        self.seed = data
 
-    def explain(self, wrong: ValueError) -> InvalidSeedFileError:
-        """Return a refusal of the seed with the line it is about."""
-        return InvalidSeedFileError(f"{self._path}:{self._line(str(wrong))}: {wrong}")
+    def explain(self, error: ValueError) -> InvalidSeedFileError:
+        """Return an error about the seed with the line it refers to."""
+        return InvalidSeedFileError(f"{self._path}:{self._line(str(error))}: {error}")
 
     def _parse(self) -> Any:
         if self._path.suffix.lower() not in (".yaml", ".yml"):
             try:
                 return json.loads(self._text)
-            except json.JSONDecodeError as wrong:
-                raise InvalidSeedFileError(f"{self._path}:{wrong.lineno}: {wrong.msg}") from wrong
+            except json.JSONDecodeError as error:
+                raise InvalidSeedFileError(f"{self._path}:{error.lineno}: {error.msg}") from error
         yaml = _import_yaml()
         if yaml is None:
-            raise InvalidSeedFileError(f"{self._path}: a seed in YAML needs the package pyyaml")
+            raise InvalidSeedFileError(f"{self._path}: reading a YAML seed requires the package pyyaml")
         try:
             return yaml.load(self._text, Loader=_string_time_loader(yaml))
-        except yaml.YAMLError as wrong:
-            mark = getattr(wrong, "problem_mark", None)
-            words = getattr(wrong, "problem", None) or "is no YAML"
-            raise InvalidSeedFileError(f"{self._path}:{mark.line + 1 if mark else 1}: {words}") from wrong
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            message = getattr(error, "problem", None) or "is not valid YAML"
+            raise InvalidSeedFileError(f"{self._path}:{mark.line + 1 if mark else 1}: {message}") from error
 
-    def _keys(self, wish: Any) -> dict[str, str]:
-        if not isinstance(wish, dict) or set(wish) - set(PINNED_KEYS):
-            raise self.explain(ValueError(f"keys: may hold {', '.join(PINNED_KEYS)}"))
-        for name, value in wish.items():
+    def _keys(self, data: Any) -> dict[str, str]:
+        if not isinstance(data, dict) or set(data) - set(PINNED_KEYS):
+            raise self.explain(ValueError(f"keys: may contain {', '.join(PINNED_KEYS)}"))
+        for name, value in data.items():
             if not isinstance(value, str):
                 raise self.explain(ValueError(f"keys.{name}: must be text"))
-        return dict(wish)
+        return dict(data)
 
     def _line(self, message: str) -> int:
-        """Return the line of the place that a message begins with, or of the nearest thing above it."""
+        """Return the line of the location that a message begins with, or of the nearest parent."""
         found, yaml = LOCATION.match(message), _import_yaml()
         if found is None or yaml is None:
             return 1
@@ -64,15 +64,15 @@ class SeedFile:
         unknown = re.search(r"unknown (\w+)", message)
         steps: list[str | int] = [name or int(number) for name, number in STEP.findall(found.group())]
         for step in [*(step for step in steps if step != "seed"), *([unknown.group(1)] if unknown else [])]:
-            below = _child_node(node, step)
-            if below is None:
+            child = _child_node(node, step)
+            if child is None:
                 break
-            node, line = below
+            node, line = child
         return line
 
 
 def _child_node(node: Any, step: str | int) -> tuple[Any, int] | None:
-    """Return what lies in a node under a key or a number, and its line."""
+    """Return the child node under a key or an index, and its line."""
     if isinstance(step, int):
         items = node.value if node.id == "sequence" else []
         return (items[step], items[step].start_mark.line + 1) if step < len(items) else None
@@ -91,7 +91,7 @@ def _import_yaml() -> Any:
 
 
 def _string_time_loader(yaml: Any) -> Any:
-    """Return a loader that takes times as text: a seed reads them itself."""
+    """Return a loader that keeps timestamps as strings: the seed parses them."""
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         pass

@@ -89,18 +89,18 @@ INVITATION_FIELDS = METADATA_FIELDS | {
 
 
 class InvalidSeedError(ValueError):
-    """A seed that can't be taken; the message names the place."""
+    """A seed that cannot be loaded; the message names the location."""
 
 
 def load_seed(instance: Instance, seed: Any) -> dict[str, int]:
-    """Take a seed and return how many of each there are in it."""
+    """Load a seed and return the number of entries of each kind. A failed seed changes nothing."""
     if not isinstance(seed, dict):
-        raise InvalidSeedError("a seed is a JSON object")
+        raise InvalidSeedError("a seed must be a JSON object")
     _require_known_fields("seed", seed, TOP_LEVEL_KEYS)
     before = snapshot.dump(instance)
     listener = instance.listener
     if not seed.get("events"):
-        instance.listener = lambda happening: None
+        instance.listener = lambda domain_event: None
     try:
         _load_seed(instance, seed)
     except BaseException:
@@ -113,96 +113,96 @@ def load_seed(instance: Instance, seed: Any) -> dict[str, int]:
 
 def _load_seed(instance: Instance, seed: dict[str, Any]) -> None:
     _load_settings(instance, seed.get("settings") or {})
-    for place, wish in _items(seed, "roles", ROLE_FIELDS):
-        with _location(place):
-            _load_role(instance, wish)
+    for path, entry in _items(seed, "roles", ROLE_FIELDS):
+        with _location(path):
+            _load_role(instance, entry)
     with _location("settings"):
         chosen = seed.get("settings") or {}
         roles.set_default_roles(instance, {name: chosen[name] for name in ROLE_SETTINGS if name in chosen})
-    for place, wish in _items(seed, "directories", {"id", "name"}):
-        with _location(place):
-            directories.create(instance, wish["name"], wish.get("id"))
-    for place, wish in _items(seed, "users", USER_FIELDS):
-        with _location(place):
-            _load_user(instance, _parse_times(instance, wish))
-    for place, wish in _items(seed, "organizations", ORGANIZATION_FIELDS):
-        with _location(place):
-            organization = _load_organization(instance, _parse_times(instance, wish))
-        _load_nested(instance, organization, wish, place)
-    for place, wish in _items(seed, "invitations", INVITATION_FIELDS):
-        with _location(place):
-            made = invitations.create_all(instance, [{**_parse_times(instance, wish), "ignore_existing": True}])[0]
-            made.settled = None if wish.get("status") in (None, "pending") else wish["status"]
+    for path, entry in _items(seed, "directories", {"id", "name"}):
+        with _location(path):
+            directories.create(instance, entry["name"], entry.get("id"))
+    for path, entry in _items(seed, "users", USER_FIELDS):
+        with _location(path):
+            _load_user(instance, _parse_times(instance, entry))
+    for path, entry in _items(seed, "organizations", ORGANIZATION_FIELDS):
+        with _location(path):
+            organization = _load_organization(instance, _parse_times(instance, entry))
+        _load_nested(instance, organization, entry, path)
+    for path, entry in _items(seed, "invitations", INVITATION_FIELDS):
+        with _location(path):
+            created = invitations.create_all(instance, [{**_parse_times(instance, entry), "ignore_existing": True}])[0]
+            created.settled = None if entry.get("status") in (None, "pending") else entry["status"]
 
 
-def _load_role(instance: Instance, wish: dict[str, Any]) -> None:
-    key, permissions = wish["key"], wish.get("permissions")
+def _load_role(instance: Instance, entry: dict[str, Any]) -> None:
+    key, permissions = entry["key"], entry.get("permissions")
     known = set(instance.permissions)
-    if wish.get("replaces") is not None:
-        role = roles.replace_by_seed(instance, wish["replaces"], key, name=wish.get("name"), permissions=permissions)
+    if entry.get("replaces") is not None:
+        role = roles.replace_by_seed(instance, entry["replaces"], key, name=entry.get("name"), permissions=permissions)
     else:
-        role = roles.seed_role(instance, key, wish.get("name") or key, permissions or [])
+        role = roles.seed_role(instance, key, entry.get("name") or key, permissions or [])
     for new in [one for one in instance.permissions.values() if one.key not in known]:
-        instance.tell("permission.created", new)
-    instance.tell("role.updated" if wish.get("replaces") is not None else "role.created", role)
+        instance.publish("permission.created", new)
+    instance.publish("role.updated" if entry.get("replaces") is not None else "role.created", role)
 
 
-def _load_nested(instance: Instance, organization: Organization, wish: dict[str, Any], place: str) -> None:
-    for inner, member in _items(wish, "members", MEMBERSHIP_FIELDS, place):
+def _load_nested(instance: Instance, organization: Organization, entry: dict[str, Any], path: str) -> None:
+    for inner, member in _items(entry, "members", MEMBERSHIP_FIELDS, path):
         with _location(inner):
             _load_membership(instance, organization, _parse_times(instance, member))
-    for inner, invitation in _items(wish, "invitations", INVITATION_FIELDS, place):
+    for inner, invitation in _items(entry, "invitations", INVITATION_FIELDS, path):
         with _location(inner):
             _load_invitation(instance, organization, _parse_times(instance, invitation))
 
 
-def _load_user(instance: Instance, wish: dict[str, Any]) -> None:
-    addresses = wish.get("email_addresses") or [wish.get("email_address")]
-    draft = {**wish, "email_address": [one for one in addresses if one], "skip_password_checks": True}
-    found = _find_directory(instance, wish)
-    link = (found.id, wish.get("external_id")) if found else (None, None)
-    made = users.create(instance, draft, strategy="scim" if found else "admin", directory=link)
-    made.deprovisioned = bool(wish.get("deprovisioned"))
+def _load_user(instance: Instance, entry: dict[str, Any]) -> None:
+    addresses = entry.get("email_addresses") or [entry.get("email_address")]
+    draft = {**entry, "email_address": [one for one in addresses if one], "skip_password_checks": True}
+    found = _find_directory(instance, entry)
+    link = (found.id, entry.get("external_id")) if found else (None, None)
+    created = users.create(instance, draft, strategy="scim" if found else "admin", directory=link)
+    created.deprovisioned = bool(entry.get("deprovisioned"))
 
 
-def _find_directory(instance: Instance, wish: dict[str, Any]) -> Directory | None:
-    wanted = wish.get("directory")
+def _find_directory(instance: Instance, entry: dict[str, Any]) -> Directory | None:
+    wanted = entry.get("directory")
     found = next((row for row in instance.directories if wanted in (row.id, row.name)), None)
     if found is None and wanted is not None:
         raise InvalidSeedError(f"there is no directory {wanted!r}")
-    if found is None and wish.get("deprovisioned"):
-        raise InvalidSeedError("deprovisioned is set by a directory; name one")
+    if found is None and entry.get("deprovisioned"):
+        raise InvalidSeedError("deprovisioned is set by a directory; set directory")
     return found
 
 
-def _load_organization(instance: Instance, wish: dict[str, Any]) -> Organization:
-    creator = wish.get("created_by")
-    is_listed = any(_is_same_user(instance, member.get("user"), creator) for member in wish.get("members") or [])
+def _load_organization(instance: Instance, entry: dict[str, Any]) -> Organization:
+    creator = entry.get("created_by")
+    is_listed = any(_is_same_user(instance, member.get("user"), creator) for member in entry.get("members") or [])
     creator_id = _find_user(instance, creator).id if creator else None
-    return organizations.create(instance, {**wish, "created_by": creator_id, "creator_joins": not is_listed})
+    return organizations.create(instance, {**entry, "created_by": creator_id, "creator_joins": not is_listed})
 
 
-def _load_membership(instance: Instance, organization: Organization, wish: dict[str, Any]) -> None:
-    user = _find_user(instance, wish.get("user"))
-    role = roles.get(instance, wish.get("role") or instance.settings.default_role)
+def _load_membership(instance: Instance, organization: Organization, entry: dict[str, Any]) -> None:
+    user = _find_user(instance, entry.get("user"))
+    role = roles.get(instance, entry.get("role") or instance.settings.default_role)
     if memberships.find(instance, organization.id, user.id) is not None:
-        raise InvalidSeedError("is a member already")
-    memberships.create_unchecked(instance, organization, user, role.key, wish)
+        raise InvalidSeedError("is already a member")
+    memberships.create_unchecked(instance, organization, user, role.key, entry)
 
 
-def _load_invitation(instance: Instance, organization: Organization, wish: dict[str, Any]) -> None:
-    role = roles.get(instance, wish.get("role") or instance.settings.default_role)
-    inviter = _find_user(instance, wish["inviter"]).id if wish.get("inviter") else None
-    is_sent = wish.get("status") in (None, "pending")
-    draft = {**wish, "role": role.key, "inviter_user_id": inviter, "notify": is_sent}
-    if wish.get("status") == "expired":
-        draft["expires_at"] = min(wish.get("expires_at", instance.now), instance.now)
+def _load_invitation(instance: Instance, organization: Organization, entry: dict[str, Any]) -> None:
+    role = roles.get(instance, entry.get("role") or instance.settings.default_role)
+    inviter = _find_user(instance, entry["inviter"]).id if entry.get("inviter") else None
+    is_sent = entry.get("status") in (None, "pending")
+    draft = {**entry, "role": role.key, "inviter_user_id": inviter, "notify": is_sent}
+    if entry.get("status") == "expired":
+        draft["expires_at"] = min(entry.get("expires_at", instance.now), instance.now)
     limit, organization.max_allowed_memberships = organization.max_allowed_memberships, 0
     try:
         invitation = organization_invitations.create(instance, organization, draft)
     finally:
         organization.max_allowed_memberships = limit
-    _set_invitation_status(instance, invitation, wish.get("status") or "pending")
+    _set_invitation_status(instance, invitation, entry.get("status") or "pending")
 
 
 def _set_invitation_status(instance: Instance, invitation: OrganizationInvitation, status: str) -> None:
@@ -210,18 +210,18 @@ def _set_invitation_status(instance: Instance, invitation: OrganizationInvitatio
         organization_invitations.close(instance, invitation, status)
         owner = emails.find_owner(instance, invitation.email_address) if status == "accepted" else None
         invitation.user_id = owner.id if owner else None
-        instance.tell(f"organizationInvitation.{status}", invitation)
+        instance.publish(f"organizationInvitation.{status}", invitation)
     elif status not in ("pending", "expired"):
         raise InvalidSeedError("status must be pending, accepted, revoked or expired")
 
 
-def _load_settings(instance: Instance, wish: Any) -> None:
-    if not isinstance(wish, dict):
+def _load_settings(instance: Instance, entry: Any) -> None:
+    if not isinstance(entry, dict):
         raise InvalidSeedError("settings must be an object")
     try:
-        instance.settings.change(wish)
-    except ValueError as wrong:
-        raise InvalidSeedError(f"settings.{wrong}") from wrong
+        instance.settings.change(entry)
+    except ValueError as error:
+        raise InvalidSeedError(f"settings.{error}") from error
 
 
 def _find_user(instance: Instance, reference: Any) -> User:
@@ -236,48 +236,48 @@ def _is_same_user(instance: Instance, one: Any, other: Any) -> bool:
     return bool(one and other) and _find_user(instance, one) is _find_user(instance, other)
 
 
-def _items(owner: dict[str, Any], name: str, known: set[str], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    place = f"{above}.{name}" if above else name
+def _items(owner: dict[str, Any], name: str, known: set[str], parent: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    path = f"{parent}.{name}" if parent else name
     items = [] if owner.get(name) is None else owner[name]
     if not isinstance(items, list):
-        raise InvalidSeedError(f"{place} must be a list")
+        raise InvalidSeedError(f"{path} must be a list")
     for number, item in enumerate(items):
-        _require_known_fields(f"{place}[{number}]", item, known)
-        yield f"{place}[{number}]", item
+        _require_known_fields(f"{path}[{number}]", item, known)
+        yield f"{path}[{number}]", item
 
 
-def _parse_times(instance: Instance, wish: dict[str, Any]) -> dict[str, Any]:
+def _parse_times(instance: Instance, entry: dict[str, Any]) -> dict[str, Any]:
     now = instance.now
-    times = {name: time_parsing.parse_time(wish[name], now) for name in TIME_FIELDS if wish.get(name) is not None}
+    times = {name: time_parsing.parse_time(entry[name], now) for name in TIME_FIELDS if entry.get(name) is not None}
     if "created_at" in times:
         times.setdefault("updated_at", times["created_at"])
-    for name in STRING_FIELDS & set(wish):
-        if not isinstance(wish[name], str | None):
-            raise InvalidSeedError(f"{name} must be text")
-    for name in METADATA_FIELDS & set(wish):
-        if not isinstance(wish[name], dict):
+    for name in STRING_FIELDS & set(entry):
+        if not isinstance(entry[name], str | None):
+            raise InvalidSeedError(f"{name} must be a string")
+    for name in METADATA_FIELDS & set(entry):
+        if not isinstance(entry[name], dict):
             raise InvalidSeedError(f"{name} must be an object")
-        metadata.check_size(name, wish[name])
-    return {**wish, **times}
+        metadata.check_size(name, entry[name])
+    return {**entry, **times}
 
 
-def _require_known_fields(place: str, wish: Any, known: set[str]) -> None:
-    if not isinstance(wish, dict):
-        raise InvalidSeedError(f"{place} must be an object")
-    unknown = sorted(set(wish) - known)
+def _require_known_fields(path: str, entry: Any, known: set[str]) -> None:
+    if not isinstance(entry, dict):
+        raise InvalidSeedError(f"{path} must be an object")
+    unknown = sorted(set(entry) - known)
     if unknown:
-        raise InvalidSeedError(f"{place}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        raise InvalidSeedError(f"{path}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 
 
 @contextmanager
-def _location(place: str) -> Iterator[None]:
+def _location(path: str) -> Iterator[None]:
     try:
         yield
-    except ApiError as refused:
-        raise InvalidSeedError(f"{place}: {refused.problems[0].long_message}") from refused
-    except NotEmulatedError as missing:
-        raise InvalidSeedError(f"{place}: the emulator does not have {missing}") from missing
-    except KeyError as missing:
-        raise InvalidSeedError(f"{place}: {missing.args[0]} is missing") from missing
-    except (ValueError, TypeError, AttributeError) as wrong:
-        raise InvalidSeedError(f"{place}: {wrong}") from wrong
+    except ApiError as error:
+        raise InvalidSeedError(f"{path}: {error.problems[0].long_message}") from error
+    except NotEmulatedError as error:
+        raise InvalidSeedError(f"{path}: the emulator does not support {error}") from error
+    except KeyError as error:
+        raise InvalidSeedError(f"{path}: {error.args[0]} is missing") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidSeedError(f"{path}: {error}") from error

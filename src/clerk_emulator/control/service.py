@@ -21,19 +21,19 @@ MAX_ROWS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlService:
-    """What a tester can reach."""
+    """Reset, seed, settings, snapshots and totals of an emulator."""
 
     instance: Instance
     site: SiteConfig
     faults: FaultRegistry
-    journal: RequestLog
-    limits: RateLimiter
-    office: WebhookAdmin
-    profile: str = "default"  # of the settings that a reset goes back to
-    kept: dict[str, str] = field(default_factory=dict)  # snapshots by name, as JSON
+    request_log: RequestLog
+    rate_limiter: RateLimiter
+    webhook_admin: WebhookAdmin
+    profile: str = "default"  # of the settings that a reset restores
+    named_snapshots: dict[str, str] = field(default_factory=dict)  # snapshots by name, as JSON
 
     def reset(self, *, keeps_endpoints: bool = False) -> None:
-        """Start over: nobody, nothing, the time of this machine, the settings of the start.
+        """Start over: no data, the time of this machine, the initial settings.
 
         Keys, the instance's id and named snapshots stay.
         """
@@ -44,58 +44,58 @@ class ControlService:
         self.instance.clock.set(self.instance.clock.wall())
         roles.create_defaults(self.instance)
         self.faults.clear()
-        self.journal.clear()
-        self.limits.clear()
-        self.office.clear(keeps_endpoints=keeps_endpoints)
+        self.request_log.clear()
+        self.rate_limiter.clear()
+        self.webhook_admin.clear(keeps_endpoints=keeps_endpoints)
 
-    def change_settings(self, wish: dict[str, Any]) -> None:
-        """Change settings, all or none; a ValueError says what can't be."""
-        chosen = {name: wish[name] for name in ROLE_SETTINGS if name in wish}
+    def change_settings(self, data: dict[str, Any]) -> None:
+        """Change all of the given settings or none; a ValueError says which value is invalid."""
+        chosen = {name: data[name] for name in ROLE_SETTINGS if name in data}
         before = replace(self.instance.settings)
-        self.instance.settings.change(wish)
+        self.instance.settings.change(data)
         try:
             roles.set_default_roles(self.instance, chosen)
         except ValueError:
             self.instance.settings = before
             raise
 
-    def seed(self, wish: Any) -> dict[str, int]:
-        """Take a seed, with its endpoints."""
-        wanted = wish.get("endpoints") or [] if isinstance(wish, dict) else []
+    def seed(self, data: Any) -> dict[str, int]:
+        """Load a seed, with its endpoints."""
+        wanted = data.get("endpoints") or [] if isinstance(data, dict) else []
         for endpoint in wanted:
-            self.office.check_endpoint(endpoint)
-        counts = seeding.load_seed(self.instance, wish)
+            self.webhook_admin.check_endpoint(endpoint)
+        counts = seeding.load_seed(self.instance, data)
         for endpoint in wanted:
-            self.office.add_endpoint(endpoint)
+            self.webhook_admin.add_endpoint(endpoint)
         return counts
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state with the endpoints."""
-        return {"state": snapshot.dump(self.instance), "endpoints": self.office.list_endpoints()}
+        return {"state": snapshot.dump(self.instance), "endpoints": self.webhook_admin.list_endpoints()}
 
-    def restore(self, kept: dict[str, Any]) -> None:
-        """Take back a whole state; where it is none, everything stays as it was."""
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Restore a snapshot; an invalid one changes nothing."""
         before = snapshot.dump(self.instance)
         try:
-            snapshot.load(self.instance, kept["state"])
-            for endpoint in kept.get("endpoints") or []:
-                self.office.check_endpoint(endpoint)
-        except (KeyError, TypeError, ValueError, AttributeError, AssertionError, IndexError) as wrong:
+            snapshot.load(self.instance, saved["state"])
+            for endpoint in saved.get("endpoints") or []:
+                self.webhook_admin.check_endpoint(endpoint)
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError, IndexError) as error:
             snapshot.load(self.instance, before)
-            raise ValueError(f"that is no snapshot of an emulator: {wrong!r}") from wrong
-        self.office.clear(keeps_endpoints="endpoints" not in kept)
-        for endpoint in kept.get("endpoints") or []:
-            self.office.add_endpoint(endpoint)
+            raise ValueError(f"this is not a snapshot of an emulator: {error!r}") from error
+        self.webhook_admin.clear(keeps_endpoints="endpoints" not in saved)
+        for endpoint in saved.get("endpoints") or []:
+            self.webhook_admin.add_endpoint(endpoint)
 
-    def keep(self, name: str) -> None:
-        """Keep the state under a name."""
-        self.kept[name] = json.dumps(self.snapshot())
+    def save_named(self, name: str) -> None:
+        """Save the state under a name."""
+        self.named_snapshots[name] = json.dumps(self.snapshot())
 
-    def go_back(self, name: str) -> bool:
-        """Go back to the state under a name; say whether there is one."""
-        if name not in self.kept:
+    def restore_named(self, name: str) -> bool:
+        """Restore the state with this name; return whether it exists."""
+        if name not in self.named_snapshots:
             return False
-        self.restore(json.loads(self.kept[name]))
+        self.restore(json.loads(self.named_snapshots[name]))
         return True
 
     def keys(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class ControlService:
         }
 
     def mail(self, limit: int = MAX_ROWS) -> list[dict[str, Any]]:
-        """Return the letters and text messages that Clerk would have sent, newest first."""
+        """Return the emails and text messages that Clerk would have sent, newest first."""
         return [mail_json.inbox_message(row, self.site.url) for row in self.instance.mail.page(0, limit)]
 
     def clock(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class ControlService:
         return {"now": now, "iso": iso, "wall": clock.wall(), "stopped": clock.is_stopped}
 
     def state(self, limit: int = MAX_ROWS) -> dict[str, Any]:
-        """Return what there is: the totals, and the newest of each kind."""
+        """Return the totals and the newest records of each kind."""
         one, site = self.instance, self.site.url
         return {
             "instance_id": one.id,
@@ -142,7 +142,7 @@ class ControlService:
         }
 
     def totals(self) -> dict[str, int]:
-        """Return how many there are of each kind."""
+        """Return the number of records of each kind."""
         one = self.instance
         return {
             "users": len(one.users),
@@ -152,5 +152,5 @@ class ControlService:
             "invitations": len(one.invitations),
             "sessions": len(one.sessions),
             "mail": len(one.mail),
-            **self.office.counts(),
+            **self.webhook_admin.counts(),
         }

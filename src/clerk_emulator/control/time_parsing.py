@@ -16,7 +16,7 @@ UNITS = {
 
 
 def parse_time(value: Any, now: int) -> int:
-    """Return milliseconds, or raise a ValueError that says what would do."""
+    """Return milliseconds; raise a ValueError that lists the accepted forms."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if value == "now":

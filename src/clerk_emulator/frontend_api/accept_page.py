@@ -25,14 +25,14 @@ from clerk_emulator.wire.site_config import SiteConfig
 
 AnyInvitation = OrganizationInvitation | Invitation
 CLOSED_MESSAGES = {
-    "accepted": ("Already accepted", "This invitation was accepted before."),
-    "revoked": ("Invitation revoked", "This invitation was taken back."),
-    "expired": ("Invitation expired", "This invitation has run out. Ask for a new one."),
+    "accepted": ("Already accepted", "This invitation has already been accepted."),
+    "revoked": ("Invitation revoked", "This invitation has been revoked."),
+    "expired": ("Invitation expired", "This invitation has expired. Ask for a new one."),
 }
 
 
 def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Show what the invitation is for, with a button to accept it."""
+    """Show the invitation with a button to accept it."""
     ticket = request.query_params.get("ticket", "")
     token = sign_in_tokens.find_by_ticket(instance, ticket)
     if token is not None:
@@ -48,7 +48,7 @@ def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
 
 
 async def submit(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Accept: the user where needed, the membership, the session; then on to where the invitation leads."""
+    """Accept the invitation: create the user if needed, the membership and the session; then redirect."""
     form = await request.form()
     token = sign_in_tokens.find_by_ticket(instance, str(form.get("ticket", "")))
     if token is not None:
@@ -65,13 +65,13 @@ async def submit(request: Request, instance: Instance, site: SiteConfig) -> Resp
         user = _accept(instance, found, names)
         sessions.start(instance, user, browser.client)
         domain_enrollment.enroll_user(instance, user)
-    except ApiError as refused:
-        return _render_form(instance, found, refused.problems[0].long_message)
+    except ApiError as error:
+        return _render_form(instance, found, error.problems[0].long_message)
     return _redirect_after(browser, found)
 
 
 def _redirect_with_ticket(browser: Browser, found: AnyInvitation, target: str) -> Response:
-    """Lead to the application's own page with the ticket, where the invitee goes on as the status says."""
+    """Redirect to the application's own page with the ticket, where the invitee continues as the status says."""
     instance, session = browser.instance, browser.session
     owner = emails.find_owner(instance, found.email_address)
     if session is None or owner is None or session.user_id != owner.id:
@@ -79,8 +79,8 @@ def _redirect_with_ticket(browser: Browser, found: AnyInvitation, target: str) -
         return redirect_to_application(browser, target, __clerk_ticket=found.ticket, __clerk_status=status)
     try:
         _accept(instance, found, {})
-    except ApiError as refused:
-        return _render_form(instance, found, refused.problems[0].long_message)
+    except ApiError as error:
+        return _render_form(instance, found, error.problems[0].long_message)
     return _redirect_after(browser, found)
 
 
@@ -110,9 +110,9 @@ def _redirect_after(browser: Browser, found: AnyInvitation) -> Response:
     if target and browser.site.is_redirect_allowed(target):
         return redirect_to_application(browser, target, __clerk_status="complete")
     name = _organization_name(browser.instance, found)
-    text = f"You joined {name}." if name else "You have an account now."
+    text = f"You joined {name}." if name else "Your account has been created."
     if target:
-        text += f" Going on to {target} is not allowed by this emulator."
+        text += f" This emulator does not allow redirects to {target}."
     return browser.set_cookies(render_page("message.html", title="Welcome", text=text))
 
 
@@ -124,7 +124,7 @@ def _organization_name(instance: Instance, found: AnyInvitation | None) -> str:
 
 
 def _render_form(instance: Instance, found: AnyInvitation | None, problem: str = "") -> Response:
-    assert found is not None, "looked at by _over() before"  # noqa: S101
+    assert found is not None, "checked by _render_closed()"  # noqa: S101
     name = _organization_name(instance, found)
     role = instance.roles.get(found.role) if isinstance(found, OrganizationInvitation) else None
     inviter = instance.users.find(getattr(found, "inviter_id", None))

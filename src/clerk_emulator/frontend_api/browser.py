@@ -18,7 +18,7 @@ COOKIE_MAX_AGE = 10 * 365 * 24 * 60 * 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Browser:
-    """One browser and what it asks for."""
+    """A browser with its client and its request."""
 
     instance: Instance
     site: SiteConfig
@@ -26,11 +26,11 @@ class Browser:
 
     @property
     def session(self) -> Session | None:
-        """Return the session that is active here."""
+        """Return the active session of this browser."""
         return sessions.active_session(self.instance, self.client)
 
     def set_cookies(self, response: Response) -> Response:
-        """Give the browser its cookie, and tell applications on this host that something changed."""
+        """Set the client cookie, and notify applications on this host of the change."""
         response.set_cookie(COOKIE, self.client.token, max_age=COOKIE_MAX_AGE, httponly=True, samesite="lax")
         for name in cookie_names("__client_uat", self.site):
             response.set_cookie(name, str(signed_in_since(self)), max_age=COOKIE_MAX_AGE, samesite="lax")
@@ -41,17 +41,17 @@ class Browser:
 
 
 def read_client_token(request: Request, instance: Instance) -> str | None:
-    """Return the token of a browser that is known: by its cookie, else in the query, else in the header of an app."""
-    given = (
+    """Return the token of a known client: from the cookie, else the query, else the header of a native app."""
+    candidates = (
         request.cookies.get(COOKIE),
         request.query_params.get(TOKEN_PARAMETER),
         request.headers.get("authorization", "").removeprefix("Bearer "),
     )
-    return next((token for token in given if sessions.find_client(instance, token) is not None), None)
+    return next((token for token in candidates if sessions.find_client(instance, token) is not None), None)
 
 
 def refresh_cookies(browser: Browser, request: Request, response: Response) -> None:
-    """Give a browser its cookie where it has another or none, and say since when somebody is signed in."""
+    """Set the client cookie if it differs, and the time since a user is signed in."""
     if request.cookies.get(COOKIE) != browser.client.token:
         response.set_cookie(COOKIE, browser.client.token, max_age=COOKIE_MAX_AGE, httponly=True, samesite="lax")
     for name in cookie_names("__client_uat", browser.site):
@@ -60,7 +60,7 @@ def refresh_cookies(browser: Browser, request: Request, response: Response) -> N
 
 
 def clear_cookies(site: SiteConfig, response: Response) -> None:
-    """Take the browser's cookies away."""
+    """Delete the client's cookies."""
     response.delete_cookie(COOKIE, httponly=True, samesite="lax")
     for name in cookie_names("__client_uat", site):
         response.set_cookie(name, "0", max_age=COOKIE_MAX_AGE, samesite="lax")
@@ -75,7 +75,7 @@ def load_browser(request: Request, instance: Instance, site: SiteConfig) -> Brow
 
 
 def signed_in_since(browser: Browser) -> int:
-    """Return since when somebody is signed in, in seconds; 0 while nobody is."""
+    """Return the time since a user is signed in, in seconds; 0 if none is."""
     return browser.client.changed_at_wall if browser.session else 0
 
 
@@ -85,39 +85,39 @@ def cookie_names(name: str, site: SiteConfig) -> tuple[str, str]:
 
 
 def add_query_parameters(address: str, **parameters: str) -> str:
-    """Return the address with query parameters set."""
+    """Return the URL with query parameters set."""
     parts = urlsplit(address)
-    kept = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True)]
-    rest = [pair for pair in kept if pair[0] not in parameters]
+    stored = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True)]
+    rest = [pair for pair in stored if pair[0] not in parameters]
     return urlunsplit(parts._replace(query=urlencode([*rest, *parameters.items()])))
 
 
 def remove_query_parameters(address: str, *names: str) -> str:
-    """Return the address without some query parameters; otherwise letter by letter as it was."""
+    """Return the URL without some query parameters, otherwise unchanged."""
     parts = urlsplit(address)
-    kept = [piece for piece in parts.query.split("&") if piece.partition("=")[0] not in names]
-    return urlunsplit(parts._replace(query="&".join(kept)))
+    stored = [piece for piece in parts.query.split("&") if piece.partition("=")[0] not in names]
+    return urlunsplit(parts._replace(query="&".join(stored)))
 
 
 def url_origin(address: str) -> str:
-    """Return scheme, host and port of an address."""
+    """Return scheme, host and port of a URL."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def redirect_target(request: Request, site: SiteConfig) -> str:
-    """Return where a browser wants to go afterwards: what the query says, else the application that it comes from.
+    """Return the address to redirect to afterwards: from the query, else the application of the Referer.
 
-    Clerk's script writes the address behind the `#`, which no server sees.
+    Clerk's script writes the address behind the `#`, which servers never receive.
     """
-    came_from = request.headers.get("referer", "")
-    is_application = url_origin(came_from) not in (site.url, str(request.base_url).rstrip("/"))
-    fallback = came_from if is_application and site.is_redirect_allowed(came_from) else ""
+    referer = request.headers.get("referer", "")
+    is_application = url_origin(referer) not in (site.url, str(request.base_url).rstrip("/"))
+    fallback = referer if is_application and site.is_redirect_allowed(referer) else ""
     return request.query_params.get("redirect_url", "") or fallback
 
 
 def is_cross_site(request: Request) -> bool:
-    """Say whether a page of another site, not on this machine, sent this request."""
+    """Return whether a page of another site, not on this machine, sent the request."""
     origin = request.headers.get("origin")
     if not origin or origin == "null":
         return origin == "null" and request.headers.get("sec-fetch-site") == "cross-site"
@@ -126,6 +126,6 @@ def is_cross_site(request: Request) -> bool:
 
 
 def redirect_to_application(browser: Browser, address: str, **parameters: str) -> Response:
-    """Send the browser back, with the token by which the application's handshake knows it on another host."""
+    """Redirect the browser with the token by which the application's handshake finds it on another host."""
     parameters[TOKEN_PARAMETER] = browser.client.token
     return browser.set_cookies(RedirectResponse(add_query_parameters(address, **parameters), status_code=303))

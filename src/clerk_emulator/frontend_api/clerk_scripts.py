@@ -17,20 +17,20 @@ from clerk_emulator.wire.site_config import SCRIPT_PACKAGES
 PACKAGES = tuple(SCRIPT_PACKAGES)
 SCRIPT_PATH = "/npm/@clerk/{wanted}/dist/{file:path}"
 CORS_HEADERS = {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
-CACHE_IMMUTABLE = "public, max-age=31536000, immutable"  # an address with a whole version never means another file
+CACHE_IMMUTABLE = "public, max-age=31536000, immutable"  # the file of a full version never changes
 CACHE_REVALIDATE = "public, no-cache"
 INSTALL_HINT = "Run `npm install @clerk/clerk-js@6 @clerk/ui@1`, and start the emulator with `--npm` and that folder."
 ScriptView = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def build_routes(folder: str | os.PathLike[str] | None, prefix: str) -> list[Route]:
-    """Return the routes of the scripts, with and without the prefix of a proxy; `folder` may hold `node_modules`."""
+    """Return the routes of the scripts, with and without the proxy prefix; `folder` may contain `node_modules`."""
     view = _script_view(Path(folder) if folder is not None else None)
     return [Route(path, view) for path in (SCRIPT_PATH, prefix + SCRIPT_PATH)]
 
 
 def find_versions(folder: str | os.PathLike[str] | None) -> dict[str, str]:
-    """Return the major versions of the scripts in a folder by package, or of those that it should have."""
+    """Return the major versions of the scripts in a folder by package; defaults for missing ones."""
     found = {name: _find_file(Path(folder), name) if folder is not None else None for name in PACKAGES}
     majors = {name: _read_version(package).partition(".")[0] for name, package in found.items() if package is not None}
     return majors if "clerk-js" in majors else dict(SCRIPT_PACKAGES)
@@ -48,7 +48,7 @@ def _script_view(folder: Path | None) -> ScriptView:
             return _not_found(f"The emulator does not have @clerk/{name}. {INSTALL_HINT}")
         version = _read_version(package)
         if not _matches_version(version, wanted):
-            return _not_found(f"The emulator has @clerk/{name} {version}, and {wanted} is asked for. {INSTALL_HINT}")
+            return _not_found(f"The emulator has @clerk/{name} {version}, but {wanted} is requested. {INSTALL_HINT}")
         try:
             response = await StaticFiles(directory=package / "dist").get_response(
                 request.path_params["file"], request.scope
@@ -63,13 +63,13 @@ def _script_view(folder: Path | None) -> ScriptView:
 
 
 def _find_file(folder: Path, name: str) -> Path | None:
-    places = (folder / "node_modules" / "@clerk" / name, folder / "@clerk" / name)
-    return next((place for place in places if (place / "package.json").is_file()), None)
+    candidates = (folder / "node_modules" / "@clerk" / name, folder / "@clerk" / name)
+    return next((candidate for candidate in candidates if (candidate / "package.json").is_file()), None)
 
 
 def _matches_version(version: str, wanted: str) -> bool:
     return wanted in ("", "latest", version) or version.startswith(f"{wanted}.")
 
 
-def _not_found(words: str) -> Response:
-    return PlainTextResponse(words, status_code=404, headers=CORS_HEADERS | {"cache-control": "no-store"})
+def _not_found(message: str) -> Response:
+    return PlainTextResponse(message, status_code=404, headers=CORS_HEADERS | {"cache-control": "no-store"})

@@ -3,22 +3,22 @@
 from typing import Any
 
 from clerk_emulator.frontend_api.call import FrontendCall, FrontendRoute, UnwrappedResponse
-from clerk_emulator.wire.client_json import client as shape
+from clerk_emulator.wire.client_json import client as client_json
 
 
-def get(visit: FrontendCall) -> Any:
-    """Answer the browser, or null while nothing is known of it."""
-    return UnwrappedResponse({"response": visit.shape(), "client": None})
+def get(call: FrontendCall) -> Any:
+    """Return the client, or null if there is none."""
+    return UnwrappedResponse({"response": call.to_client_json(), "client": None})
 
 
-def create(visit: FrontendCall) -> Any:
-    """Answer the browser; a new one is made known."""
-    return shape(visit.instance, visit.get_or_create_client(), visit.site)
+def create(call: FrontendCall) -> Any:
+    """Return the client; create it if there is none."""
+    return client_json(call.instance, call.get_or_create_client(), call.site)
 
 
-def create_dev_browser(visit: FrontendCall) -> Any:
-    """Answer the token of this browser, by which the pages of an application in development name it."""
-    return UnwrappedResponse({"id": visit.get_or_create_client().token})
+def create_dev_browser(call: FrontendCall) -> Any:
+    """Return the client's token, by which pages of a development application identify it."""
+    return UnwrappedResponse({"id": call.get_or_create_client().token})
 
 
 ROUTES = (

@@ -13,67 +13,67 @@ PATH = "/organizations/{organization_id}/domains"
 DOMAIN_PATH = f"{PATH}/{{domain_id}}"
 
 
-def list_domains(visit: FrontendCall) -> Any:
-    """Answer a page of the domains, newest first."""
-    organization = authorize_organization_list(visit, roles.MANAGE_DOMAINS, roles.READ_DOMAINS)
-    is_verified, modes = visit.query.flag("verified"), visit.query.texts("enrollment_mode")
+def list_domains(call: FrontendCall) -> Any:
+    """List the domains of an organization, newest first."""
+    organization = authorize_organization_list(call, roles.MANAGE_DOMAINS, roles.READ_DOMAINS)
+    is_verified, modes = call.query.flag("verified"), call.query.texts("enrollment_mode")
     found = [
         row
-        for row in domains.list_by_organization(visit.instance, organization.id)
+        for row in domains.list_by_organization(call.instance, organization.id)
         if is_verified in (None, row.is_verified) and (not modes or row.enrollment_mode in modes)
     ]
-    data = [frontend_json.domain(visit.instance, row) for row in visit.query.page(found)]
+    data = [frontend_json.domain(call.instance, row) for row in call.query.page(found)]
     return {"data": data, "total_count": len(found)}
 
 
-def create(visit: FrontendCall) -> Any:
-    """Give an organization a domain, to be proved."""
-    organization = authorize_organization(visit, roles.MANAGE_DOMAINS)
-    name, mode = require_field(visit.fields, "name"), visit.fields.text("enrollment_mode")
+def create(call: FrontendCall) -> Any:
+    """Create an unverified domain of an organization."""
+    organization = authorize_organization(call, roles.MANAGE_DOMAINS)
+    name, mode = require_field(call.fields, "name"), call.fields.text("enrollment_mode")
     draft = {"name": name, "enrollment_mode": mode, "verified": False}
-    return frontend_json.domain(visit.instance, domains.create(visit.instance, organization, draft))
+    return frontend_json.domain(call.instance, domains.create(call.instance, organization, draft))
 
 
-def get(visit: FrontendCall) -> Any:
-    """Answer a domain."""
-    return frontend_json.domain(visit.instance, _get_domain(visit, roles.MANAGE_DOMAINS, roles.READ_DOMAINS))
+def get(call: FrontendCall) -> Any:
+    """Return a domain."""
+    return frontend_json.domain(call.instance, _get_domain(call, roles.MANAGE_DOMAINS, roles.READ_DOMAINS))
 
 
-def delete(visit: FrontendCall) -> Any:
-    """Take a domain away."""
-    found = _get_domain(visit, roles.MANAGE_DOMAINS)
-    return deleted_object("organization_domain", domains.delete(visit.instance, found).id)
+def delete(call: FrontendCall) -> Any:
+    """Delete a domain."""
+    found = _get_domain(call, roles.MANAGE_DOMAINS)
+    return deleted_object("organization_domain", domains.delete(call.instance, found).id)
 
 
-def update_enrollment_mode(visit: FrontendCall) -> Any:
-    """Change how people with an address there may join."""
-    found = _get_domain(visit, roles.MANAGE_DOMAINS)
-    changes = {"enrollment_mode": require_field(visit.fields, "enrollment_mode")}
-    changed = domains.update(visit.instance, found, changes)
-    if visit.fields.flag("delete_pending"):
-        domain_enrollment.delete_pending(visit.instance, changed)
-    return frontend_json.domain(visit.instance, changed)
+def update_enrollment_mode(call: FrontendCall) -> Any:
+    """Change how people with an address of the domain join."""
+    found = _get_domain(call, roles.MANAGE_DOMAINS)
+    changes = {"enrollment_mode": require_field(call.fields, "enrollment_mode")}
+    changed = domains.update(call.instance, found, changes)
+    if call.fields.flag("delete_pending"):
+        domain_enrollment.delete_pending(call.instance, changed)
+    return frontend_json.domain(call.instance, changed)
 
 
-def prepare_verification(visit: FrontendCall) -> Any:
+def prepare_verification(call: FrontendCall) -> Any:
     """Send a code to an address of the domain."""
-    found = _get_domain(visit, roles.MANAGE_DOMAINS)
-    address = require_field(visit.fields, domains.AFFILIATION_STRATEGY)
+    found = _get_domain(call, roles.MANAGE_DOMAINS)
+    address = require_field(call.fields, domains.AFFILIATION_STRATEGY)
     return frontend_json.domain(
-        visit.instance, found, domains.prepare_verification(visit.instance, found, address, visit.user)
+        call.instance, found, domains.prepare_verification(call.instance, found, address, call.user)
     )
 
 
-def attempt_verification(visit: FrontendCall) -> Any:
-    """Try the code."""
-    found = _get_domain(visit, roles.MANAGE_DOMAINS)
-    proof = verifications.get_latest(visit.instance, found.id)
-    verifications.require_code(visit.instance, proof.id, "email_code", require_field(visit.fields, "code"))
-    return frontend_json.domain(visit.instance, domains.update(visit.instance, found, {"verified": True}))
+def attempt_verification(call: FrontendCall) -> Any:
+    """Check the code."""
+    found = _get_domain(call, roles.MANAGE_DOMAINS)
+    verification = verifications.get_latest(call.instance, found.id)
+    verifications.require_code(call.instance, verification.id, "email_code", require_field(call.fields, "code"))
+    return frontend_json.domain(call.instance, domains.update(call.instance, found, {"verified": True}))
 
 
-def _get_domain(visit: FrontendCall, *permissions: str) -> OrganizationDomain:
-    return domains.get(visit.instance, authorize_organization(visit, *permissions), visit.params["domain_id"])
+def _get_domain(call: FrontendCall, *permissions: str) -> OrganizationDomain:
+    return domains.get(call.instance, authorize_organization(call, *permissions), call.params["domain_id"])
 
 
 ROUTES = (

@@ -6,9 +6,9 @@ from clerk_emulator.frontend_api.call import FrontendCall, FrontendRoute, Unwrap
 from clerk_emulator.wire.environment_json import environment
 
 
-def get(visit: FrontendCall) -> Any:
-    """Answer the environment."""
-    return UnwrappedResponse(environment(visit.instance, visit.site))
+def get(call: FrontendCall) -> Any:
+    """Return the environment."""
+    return UnwrappedResponse(environment(call.instance, call.site))
 
 
 ROUTES = (

@@ -26,11 +26,11 @@ HANDSHAKE_PARAMETER = "__clerk_handshake"
 
 
 def handshake(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Answer 307 to the address in `redirect_url`, with the cookies for the application in a signed token."""
+    """Redirect (307) to `redirect_url` with the application's cookies in a signed token."""
     target = request.query_params.get("redirect_url", "")
     if not site.is_redirect_allowed(target):
-        words = "redirect_url has to lead to this machine, or to a host that was allowed."
-        return error_response(400, ErrorDetail("form_param_value_invalid", "bad redirect_url", words))
+        message = "redirect_url must point to this machine or to an allowed host."
+        return error_response(400, ErrorDetail("form_param_value_invalid", "invalid redirect_url", message))
     browser = load_browser(request, instance, site)
     session = browser.session
     if session is not None:

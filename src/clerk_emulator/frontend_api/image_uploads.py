@@ -11,16 +11,16 @@ MAGIC_BYTES = (
 )
 
 
-def save_image(visit: FrontendCall, owner_id: str) -> str:
-    """Keep the picture that was sent, and return its address."""
-    file = visit.files.get("file")
+def save_image(call: FrontendCall, owner_id: str) -> str:
+    """Store the uploaded image and return its URL."""
+    file = call.files.get("file")
     if file is None:
         raise images.missing_file_error()
     named = (kind for mark, kind in MAGIC_BYTES if file.content.startswith(mark))
     kind = file.content_type if file.content_type in images.IMAGE_TYPES else next(named, file.content_type)
-    return visit.site.url + images.save(visit.instance, owner_id, kind, file.content)
+    return call.site.url + images.save(call.instance, owner_id, kind, file.content)
 
 
-def delete_image(visit: FrontendCall, owner_id: str, image_url: str) -> None:
-    """Forget a picture; without one, refuse."""
-    images.delete(visit.instance, owner_id, image_url)
+def delete_image(call: FrontendCall, owner_id: str, image_url: str) -> None:
+    """Delete an image; raise an ApiError if there is none."""
+    images.delete(call.instance, owner_id, image_url)

@@ -13,70 +13,68 @@ PATH = "/organizations/{organization_id}/invitations"
 STATUSES = ("pending", "accepted", "revoked", "expired", "invalid", "completed")
 
 
-def create(visit: FrontendCall) -> Any:
-    """Invite one address."""
-    organization = authorize_organization(visit, roles.MANAGE_MEMBERS)
-    draft = _invitation_draft(visit, require_field(visit.fields, "email_address"))
-    return frontend_json.invitation(
-        visit.instance, organization_invitations.create(visit.instance, organization, draft)
-    )
+def create(call: FrontendCall) -> Any:
+    """Create an organization invitation."""
+    organization = authorize_organization(call, roles.MANAGE_MEMBERS)
+    draft = _invitation_draft(call, require_field(call.fields, "email_address"))
+    return frontend_json.invitation(call.instance, organization_invitations.create(call.instance, organization, draft))
 
 
-def create_bulk(visit: FrontendCall) -> Any:
-    """Invite several addresses in one role, all or none; the answer is a bare list."""
-    organization = authorize_organization(visit, roles.MANAGE_MEMBERS)
-    require_field(visit.fields, "email_address")
-    addresses = visit.fields.texts("email_address") or []
+def create_bulk(call: FrontendCall) -> Any:
+    """Create invitations with one role, all of them or none; the response is a bare list."""
+    organization = authorize_organization(call, roles.MANAGE_MEMBERS)
+    require_field(call.fields, "email_address")
+    addresses = call.fields.texts("email_address") or []
     if len(addresses) > organization_invitations.MAX_BATCH_SIZE:
         raise invalid_value_error("email_address", f"may have {organization_invitations.MAX_BATCH_SIZE} values at most")
-    drafts = [_invitation_draft(visit, address) for address in addresses]
-    made = organization_invitations.create_all(visit.instance, organization, drafts)
-    return [frontend_json.invitation(visit.instance, row) for row in made]
+    drafts = [_invitation_draft(call, address) for address in addresses]
+    created = organization_invitations.create_all(call.instance, organization, drafts)
+    return [frontend_json.invitation(call.instance, row) for row in created]
 
 
-def list_invitations(visit: FrontendCall) -> Any:
-    """Answer a page of the invitations, newest first."""
-    organization = authorize_organization(visit, roles.MANAGE_MEMBERS)
-    statuses, now = visit.query.choices("status", STATUSES), visit.instance.now
+def list_invitations(call: FrontendCall) -> Any:
+    """List the invitations, newest first."""
+    organization = authorize_organization(call, roles.MANAGE_MEMBERS)
+    statuses, now = call.query.choices("status", STATUSES), call.instance.now
     return _invitation_page(
-        visit, [row for row in _list_created(visit, organization) if not statuses or row.status(now) in statuses]
+        call, [row for row in _list_created(call, organization) if not statuses or row.status(now) in statuses]
     )
 
 
-def list_pending(visit: FrontendCall) -> Any:
-    """Answer a page of the pending invitations."""
-    organization = authorize_organization_list(visit, roles.MANAGE_MEMBERS)
-    now = visit.instance.now
-    return _invitation_page(visit, [row for row in _list_created(visit, organization) if row.status(now) == "pending"])
+def list_pending(call: FrontendCall) -> Any:
+    """List the pending invitations."""
+    organization = authorize_organization_list(call, roles.MANAGE_MEMBERS)
+    now = call.instance.now
+    return _invitation_page(call, [row for row in _list_created(call, organization) if row.status(now) == "pending"])
 
 
-def revoke(visit: FrontendCall) -> Any:
-    """Take a pending invitation back."""
-    organization = authorize_organization(visit, roles.MANAGE_MEMBERS)
-    found = organization_invitations.get(visit.instance, organization, visit.params["invitation_id"])
+def revoke(call: FrontendCall) -> Any:
+    """Revoke a pending invitation."""
+    organization = authorize_organization(call, roles.MANAGE_MEMBERS)
+    found = organization_invitations.get(call.instance, organization, call.params["invitation_id"])
     return frontend_json.invitation(
-        visit.instance, organization_invitations.revoke(visit.instance, organization, found, visit.user.id)
+        call.instance, organization_invitations.revoke(call.instance, organization, found, call.user.id)
     )
 
 
-def _invitation_draft(visit: FrontendCall, address: str) -> dict[str, Any]:
+def _invitation_draft(call: FrontendCall, address: str) -> dict[str, Any]:
     return {
         "email_address": address,
-        "role": require_field(visit.fields, "role"),
-        "notify": visit.fields.flag("notify"),
-        "inviter_user_id": visit.user.id,
+        "role": require_field(call.fields, "role"),
+        "notify": call.fields.flag("notify"),
+        "inviter_user_id": call.user.id,
     }
 
 
-def _list_created(visit: FrontendCall, organization: Organization) -> list[OrganizationInvitation]:
-    """Return the invitations that somebody made, newest first; what a domain makes is not listed."""
-    ids = visit.instance.invitations_of_organization.of(organization.id).ids()
-    rows = map(visit.instance.organization_invitations.find, ids)
+def _list_created(call: FrontendCall, organization: Organization) -> list[OrganizationInvitation]:
+    """Return the invitations created by people, newest first; those of a domain are not listed."""
+    ids = call.instance.invitations_of_organization.of(organization.id).ids()
+    rows = map(call.instance.organization_invitations.find, ids)
     return [row for row in rows if row is not None and row.domain_id is None]
 
 
-def _invitation_page(visit: FrontendCall, found: list[OrganizationInvitation]) -> Any:
-    data = [frontend_json.invitation(visit.instance, row) for row in visit.query.page(found)]
+def _invitation_page(call: FrontendCall, found: list[OrganizationInvitation]) -> Any:
+    data = [frontend_json.invitation(call.instance, row) for row in call.query.page(found)]
     return {"data": data, "total_count": len(found)}
 
 

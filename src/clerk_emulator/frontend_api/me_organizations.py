@@ -13,68 +13,68 @@ from clerk_emulator.wire.user_json import deleted_object
 STATUSES = ("pending", "accepted", "revoked", "expired", "completed")
 
 
-def list_memberships(visit: FrontendCall) -> Any:
-    """Answer a page of the user's memberships, newest first."""
-    found = memberships.list_by_user(visit.instance, visit.user.id)
-    data = [frontend_json.membership(visit.instance, row) for row in visit.query.page(found)]
-    return {"data": data, "total_count": len(found)} if visit.query.flag("paginated") else data
+def list_memberships(call: FrontendCall) -> Any:
+    """List the user's memberships, newest first."""
+    found = memberships.list_by_user(call.instance, call.user.id)
+    data = [frontend_json.membership(call.instance, row) for row in call.query.page(found)]
+    return {"data": data, "total_count": len(found)} if call.query.flag("paginated") else data
 
 
-def leave_organization(visit: FrontendCall) -> Any:
-    """Leave an organization; the last administrator stays."""
-    _, membership = require_membership(visit, visit.params["organization_id"])
-    memberships.delete(visit.instance, membership)
+def leave_organization(call: FrontendCall) -> Any:
+    """Leave an organization; the last administrator cannot."""
+    _, membership = require_membership(call, call.params["organization_id"])
+    memberships.delete(call.instance, membership)
     return deleted_object("organization_membership", membership.id)
 
 
-def list_invitations(visit: FrontendCall) -> Any:
-    """Answer a page of the invitations to the user's own addresses, newest first."""
-    statuses, now = visit.query.choices("status", STATUSES), visit.instance.now
-    rows = visit.instance.organization_invitations.newest_first()
-    mine = _verified_addresses(visit)
+def list_invitations(call: FrontendCall) -> Any:
+    """List the invitations to the user's own addresses, newest first."""
+    statuses, now = call.query.choices("status", STATUSES), call.instance.now
+    rows = call.instance.organization_invitations.newest_first()
+    mine = _verified_addresses(call)
     found = [row for row in rows if row.email_address in mine and (not statuses or row.status(now) in statuses)]
-    data = [frontend_json.received_invitation(visit.instance, row) for row in visit.query.page(found)]
+    data = [frontend_json.received_invitation(call.instance, row) for row in call.query.page(found)]
     return {"data": data, "total_count": len(found)}
 
 
-def accept_invitation(visit: FrontendCall) -> Any:
-    """Join by an invitation."""
-    found = _get_invitation(visit)
-    organization_invitations.accept(visit.instance, found, {})
-    return frontend_json.received_invitation(visit.instance, found)
+def accept_invitation(call: FrontendCall) -> Any:
+    """Accept an invitation."""
+    found = _get_invitation(call)
+    organization_invitations.accept(call.instance, found, {})
+    return frontend_json.received_invitation(call.instance, found)
 
 
-def list_suggestions(visit: FrontendCall) -> Any:
-    """Answer a page of the organizations that are suggested because of a domain, newest first."""
-    statuses = visit.query.choices("status", STATUSES)
-    rows = domain_enrollment.list_suggestions(visit.instance, visit.user)
+def list_suggestions(call: FrontendCall) -> Any:
+    """List the organizations suggested because of a domain, newest first."""
+    statuses = call.query.choices("status", STATUSES)
+    rows = domain_enrollment.list_suggestions(call.instance, call.user)
     found = [row for row in rows if not statuses or row.status in statuses]
-    data = [frontend_json.suggestion(visit.instance, row) for row in visit.query.page(found)]
+    data = [frontend_json.suggestion(call.instance, row) for row in call.query.page(found)]
     return {"data": data, "total_count": len(found)}
 
 
-def accept_suggestion(visit: FrontendCall) -> Any:
-    """Ask to join."""
+def accept_suggestion(call: FrontendCall) -> Any:
+    """Request to join a suggested organization."""
     return frontend_json.suggestion(
-        visit.instance, domain_enrollment.accept_suggestion(visit.instance, visit.user, visit.params["suggestion_id"])
+        call.instance, domain_enrollment.accept_suggestion(call.instance, call.user, call.params["suggestion_id"])
     )
 
 
-def get_creation_defaults(visit: FrontendCall) -> Any:
-    """Answer that nothing is suggested for a new organization."""
-    assert visit.user, "signed in"  # noqa: S101
+def get_creation_defaults(call: FrontendCall) -> Any:
+    """Return empty defaults for a new organization."""
+    assert call.user, "signed in"  # noqa: S101
     return {"form": None, "advisory": None}
 
 
-def _verified_addresses(visit: FrontendCall) -> set[str]:
-    return {email.email_address for email in visit.user.email_addresses if email.is_claimed}
+def _verified_addresses(call: FrontendCall) -> set[str]:
+    return {email.email_address for email in call.user.email_addresses if email.is_claimed}
 
 
-def _get_invitation(visit: FrontendCall) -> OrganizationInvitation:
-    found = visit.instance.organization_invitations.find(visit.params["invitation_id"])
-    if found is None or found.email_address not in _verified_addresses(visit):
-        words = "There is no such invitation to one of your addresses."
-        raise ApiError(404, ErrorDetail("organization_invitation_not_found", "not found", words))
+def _get_invitation(call: FrontendCall) -> OrganizationInvitation:
+    found = call.instance.organization_invitations.find(call.params["invitation_id"])
+    if found is None or found.email_address not in _verified_addresses(call):
+        message = "There is no such invitation to one of your addresses."
+        raise ApiError(404, ErrorDetail("organization_invitation_not_found", "not found", message))
     return found
 
 

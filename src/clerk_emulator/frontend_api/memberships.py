@@ -13,72 +13,72 @@ PATH = "/organizations/{organization_id}/memberships"
 REQUESTS_PATH = "/organizations/{organization_id}/membership_requests"
 
 
-def list_members(visit: FrontendCall) -> Any:
-    """Answer a page of the members, by role and by a part of name or address."""
-    organization = authorize_organization_list(visit, roles.MANAGE_MEMBERS, roles.READ_MEMBERS)
-    found = list(_filtered_memberships(visit, organization))
-    data = [frontend_json.membership(visit.instance, row) for row in visit.query.page(found)]
-    return {"data": data, "total_count": len(found)} if visit.query.flag("paginated") else data
+def list_members(call: FrontendCall) -> Any:
+    """List the members, filtered by role and by a part of name or address."""
+    organization = authorize_organization_list(call, roles.MANAGE_MEMBERS, roles.READ_MEMBERS)
+    found = list(_filtered_memberships(call, organization))
+    data = [frontend_json.membership(call.instance, row) for row in call.query.page(found)]
+    return {"data": data, "total_count": len(found)} if call.query.flag("paginated") else data
 
 
-def create(visit: FrontendCall) -> Any:
-    """Make a user a member."""
-    organization = authorize_organization(visit, roles.MANAGE_MEMBERS)
-    user = users.get(visit.instance, require_field(visit.fields, "user_id"))
-    made = memberships.create(visit.instance, organization, user, require_field(visit.fields, "role"), {})
-    return frontend_json.membership(visit.instance, made)
+def create(call: FrontendCall) -> Any:
+    """Add a user to an organization."""
+    organization = authorize_organization(call, roles.MANAGE_MEMBERS)
+    user = users.get(call.instance, require_field(call.fields, "user_id"))
+    created = memberships.create(call.instance, organization, user, require_field(call.fields, "role"), {})
+    return frontend_json.membership(call.instance, created)
 
 
-def update(visit: FrontendCall) -> Any:
-    """Give a member another role."""
-    found = _get_membership(visit, authorize_organization(visit, roles.MANAGE_MEMBERS))
-    changed = memberships.change_role(visit.instance, found, require_field(visit.fields, "role"))
-    return frontend_json.membership(visit.instance, changed)
+def update(call: FrontendCall) -> Any:
+    """Change the role of a member."""
+    found = _get_membership(call, authorize_organization(call, roles.MANAGE_MEMBERS))
+    changed = memberships.change_role(call.instance, found, require_field(call.fields, "role"))
+    return frontend_json.membership(call.instance, changed)
 
 
-def remove(visit: FrontendCall) -> Any:
-    """Take a member out; the answer is the membership as it was."""
-    found = _get_membership(visit, authorize_organization(visit, roles.MANAGE_MEMBERS))
-    return frontend_json.membership(visit.instance, memberships.delete(visit.instance, found))
+def remove(call: FrontendCall) -> Any:
+    """Remove a member; return the membership as it was."""
+    found = _get_membership(call, authorize_organization(call, roles.MANAGE_MEMBERS))
+    return frontend_json.membership(call.instance, memberships.delete(call.instance, found))
 
 
-def list_requests(visit: FrontendCall) -> Any:
-    """Answer a page of the requests to join, newest first."""
-    organization = authorize_organization_list(visit, roles.MANAGE_MEMBERS)
-    shapes = [
-        frontend_json.membership_request(visit.instance, row)
-        for row in domain_enrollment.list_requests(visit.instance, organization)
+def list_requests(call: FrontendCall) -> Any:
+    """List the membership requests, newest first."""
+    organization = authorize_organization_list(call, roles.MANAGE_MEMBERS)
+    results = [
+        frontend_json.membership_request(call.instance, row)
+        for row in domain_enrollment.list_requests(call.instance, organization)
     ]
-    statuses = visit.query.texts("status")
-    found = [shape for shape in shapes if not statuses or shape["status"] in statuses]
-    return {"data": visit.query.page(found), "total_count": len(found)}
+    statuses = call.query.texts("status")
+    found = [result for result in results if not statuses or result["status"] in statuses]
+    return {"data": call.query.page(found), "total_count": len(found)}
 
 
-def accept_request(visit: FrontendCall) -> Any:
-    """Let in who asked."""
-    return _decide_request(visit, is_accepted=True)
+def accept_request(call: FrontendCall) -> Any:
+    """Accept a membership request."""
+    return _decide_request(call, is_accepted=True)
 
 
-def reject_request(visit: FrontendCall) -> Any:
-    """Leave out who asked."""
-    return _decide_request(visit, is_accepted=False)
+def reject_request(call: FrontendCall) -> Any:
+    """Reject a membership request."""
+    return _decide_request(call, is_accepted=False)
 
 
-def _decide_request(visit: FrontendCall, *, is_accepted: bool) -> Any:
-    organization, wanted = authorize_organization(visit, roles.MANAGE_MEMBERS), visit.params["request_id"]
-    found = domain_enrollment.decide_request(visit.instance, organization, wanted, is_accepted=is_accepted)
-    return frontend_json.membership_request(visit.instance, found)
+def _decide_request(call: FrontendCall, *, is_accepted: bool) -> Any:
+    organization, wanted = authorize_organization(call, roles.MANAGE_MEMBERS), call.params["request_id"]
+    found = domain_enrollment.decide_request(call.instance, organization, wanted, is_accepted=is_accepted)
+    return frontend_json.membership_request(call.instance, found)
 
 
-def _get_membership(visit: FrontendCall, organization: Organization) -> Membership:
-    return memberships.get(visit.instance, organization.id, visit.params["user_id"])
+def _get_membership(call: FrontendCall, organization: Organization) -> Membership:
+    return memberships.get(call.instance, organization.id, call.params["user_id"])
 
 
-def _filtered_memberships(visit: FrontendCall, organization: Organization) -> Iterator[Membership]:
-    wanted = visit.query.texts("role")
-    rows = memberships.list_by_organization(visit.instance, organization.id)
+def _filtered_memberships(call: FrontendCall, organization: Organization) -> Iterator[Membership]:
+    wanted = call.query.texts("role")
+    rows = memberships.list_by_organization(call.instance, organization.id)
     found = (row for row in rows if not wanted or row.role in wanted)
-    return search.iter_memberships(visit.instance, found, search.UserFilter(query=visit.query.text("query")))
+    return search.iter_memberships(call.instance, found, search.UserFilter(query=call.query.text("query")))
 
 
 ROUTES = (

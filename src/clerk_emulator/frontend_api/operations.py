@@ -210,7 +210,7 @@ POST /api_keys/{apiKeyID}/revoke revokeApiKey
 
 @dataclass(frozen=True, slots=True)
 class FrontendOperation:
-    """One operation."""
+    """An operation of the Frontend API."""
 
     id: str
     method: str
@@ -218,24 +218,24 @@ class FrontendOperation:
 
     @property
     def section(self) -> str:
-        """Return what it is about, by its path: `me`, `organizations` and so on."""
+        """Return the section of its path: `me`, `organizations` and so on."""
         return self.path.removeprefix("/v1").strip("/").split("/")[0].strip(".").replace("-", "_")
 
 
 def find(method: str, path: str) -> FrontendOperation | None:
-    """Return the operation for a method and a path; fixed words come before placeholders."""
+    """Return the operation for a method and a path; literal segments take precedence over placeholders."""
     parts = path.strip("/").split("/")
     found = (
         operation
-        for operation, shape in BY_METHOD.get(method, ())
-        if len(shape) == len(parts) and all(map(_matches_segment, shape, parts))
+        for operation, pattern in BY_METHOD.get(method, ())
+        if len(pattern) == len(parts) and all(map(_matches_segment, pattern, parts))
     )
     return min(found, key=lambda operation: operation.path.count("{"), default=None)
 
 
-def _matches_segment(word: str, part: str) -> bool:
-    """Say whether a part of a path is what the operation has there; `{id}.xml` takes whatever ends so."""
-    return part.endswith(word.partition("}")[2]) and bool(part) if word.startswith("{") else word == part
+def _matches_segment(segment: str, part: str) -> bool:
+    """Return whether a path segment matches that of the operation; `{id}.xml` matches any with this ending."""
+    return part.endswith(segment.partition("}")[2]) and bool(part) if segment.startswith("{") else segment == part
 
 
 OPERATIONS = tuple(

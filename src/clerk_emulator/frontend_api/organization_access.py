@@ -6,27 +6,27 @@ from clerk_emulator.state.errors import ApiError, not_a_member_error, organizati
 from clerk_emulator.state.models import Membership, Organization
 
 
-def require_membership(visit: FrontendCall, organization_id: str) -> tuple[Organization, Membership]:
-    """Return an organization and the user's membership there. Who has none is told as little as of one that isn't."""
-    user = visit.user
-    organization = organizations.find(visit.instance, organization_id)
-    membership = memberships.find(visit.instance, organization.id, user.id) if organization else None
+def require_membership(call: FrontendCall, organization_id: str) -> tuple[Organization, Membership]:
+    """Return an organization and the user's membership. Non-members get the error of a missing organization."""
+    user = call.user
+    organization = organizations.find(call.instance, organization_id)
+    membership = memberships.find(call.instance, organization.id, user.id) if organization else None
     if organization is None or membership is None:
         raise organization_not_visible_error()
     return organization, membership
 
 
-def authorize_organization(visit: FrontendCall, *permissions: str) -> Organization:
-    """Return the organization of the path, or refuse one who has none of these permissions there."""
-    organization, membership = require_membership(visit, visit.params["organization_id"])
+def authorize_organization(call: FrontendCall, *permissions: str) -> Organization:
+    """Return the organization of the path, or raise an ApiError if the user has none of these permissions."""
+    organization, membership = require_membership(call, call.params["organization_id"])
     if permissions:
-        memberships.require_permission(visit.instance, membership, *permissions)
+        memberships.require_permission(call.instance, membership, *permissions)
     return organization
 
 
-def authorize_organization_list(visit: FrontendCall, *permissions: str) -> Organization:
-    """Do the same with 403 in place of 404, which most lists of an organization don't have in the specification."""
+def authorize_organization_list(call: FrontendCall, *permissions: str) -> Organization:
+    """Authorize with 403 instead of 404, which most lists of an organization don't have in the specification."""
     try:
-        return authorize_organization(visit, *permissions)
-    except ApiError as refused:
-        raise not_a_member_error() if refused.status == 404 else refused from None
+        return authorize_organization(call, *permissions)
+    except ApiError as error:
+        raise not_a_member_error() if error.status == 404 else error from None

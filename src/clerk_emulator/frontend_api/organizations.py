@@ -11,63 +11,63 @@ from clerk_emulator.wire import frontend_json
 from clerk_emulator.wire.user_json import deleted_object
 
 
-def create(visit: FrontendCall) -> Any:
-    """Make an organization; who makes it belongs to it."""
-    user = visit.user
+def create(call: FrontendCall) -> Any:
+    """Create an organization; its creator becomes a member."""
+    user = call.user
     if not user.create_organization_enabled:
-        words = "This user may not make organizations."
-        raise ApiError(403, ErrorDetail("user_create_organization_not_enabled", "not enabled", words))
+        message = "This user may not create organizations."
+        raise ApiError(403, ErrorDetail("user_create_organization_not_enabled", "not enabled", message))
     limit = user.create_organizations_limit
-    if limit and sum(row.created_by == user.id for row in visit.instance.organizations) >= limit:
-        words = f"This user may make {limit} organizations."
-        raise ApiError(403, ErrorDetail("org_creation_limit_exceeded", "too many organizations", words))
-    draft = {"name": require_field(visit.fields, "name"), "slug": visit.fields.text("slug"), "created_by": user.id}
-    return frontend_json.organization(visit.instance, organizations.create(visit.instance, draft))
+    if limit and sum(row.created_by == user.id for row in call.instance.organizations) >= limit:
+        message = f"This user may create at most {limit} organizations."
+        raise ApiError(403, ErrorDetail("org_creation_limit_exceeded", "too many organizations", message))
+    draft = {"name": require_field(call.fields, "name"), "slug": call.fields.text("slug"), "created_by": user.id}
+    return frontend_json.organization(call.instance, organizations.create(call.instance, draft))
 
 
-def get(visit: FrontendCall) -> Any:
-    """Answer an organization."""
-    return frontend_json.organization(visit.instance, authorize_organization(visit))
+def get(call: FrontendCall) -> Any:
+    """Return an organization."""
+    return frontend_json.organization(call.instance, authorize_organization(call))
 
 
-def update(visit: FrontendCall) -> Any:
+def update(call: FrontendCall) -> Any:
     """Change name or slug."""
-    organization = authorize_organization(visit, roles.MANAGE_PROFILE)
-    changes = {name: visit.fields.text(name) for name in ("name", "slug") if name in visit.fields}
-    return frontend_json.organization(visit.instance, organizations.update(visit.instance, organization, changes))
+    organization = authorize_organization(call, roles.MANAGE_PROFILE)
+    changes = {name: call.fields.text(name) for name in ("name", "slug") if name in call.fields}
+    return frontend_json.organization(call.instance, organizations.update(call.instance, organization, changes))
 
 
-def delete(visit: FrontendCall) -> Any:
-    """Delete an organization, where that is allowed to its members."""
-    organization = authorize_organization(visit, roles.DELETE_PROFILE)
+def delete(call: FrontendCall) -> Any:
+    """Delete an organization, if its members may do that."""
+    organization = authorize_organization(call, roles.DELETE_PROFILE)
     if not organization.admin_delete_enabled:
-        words = "The members of this organization may not delete it."
-        raise ApiError(403, ErrorDetail("organization_admin_delete_not_enabled", "not enabled", words))
-    organizations.delete(visit.instance, organization)
+        message = "Members of this organization may not delete it."
+        raise ApiError(403, ErrorDetail("organization_admin_delete_not_enabled", "not enabled", message))
+    organizations.delete(call.instance, organization)
     return deleted_object("organization", organization.id, slug=organization.slug)
 
 
-def set_logo(visit: FrontendCall) -> Any:
-    """Give an organization a logo."""
-    organization = authorize_organization(visit, roles.MANAGE_PROFILE)
-    changed = organizations.set_image(visit.instance, organization, image_uploads.save_image(visit, organization.id))
-    return {**frontend_json.organization(visit.instance, changed), "logo_url": changed.image_url}
+def set_logo(call: FrontendCall) -> Any:
+    """Set the logo of an organization."""
+    organization = authorize_organization(call, roles.MANAGE_PROFILE)
+    changed = organizations.set_image(call.instance, organization, image_uploads.save_image(call, organization.id))
+    return {**frontend_json.organization(call.instance, changed), "logo_url": changed.image_url}
 
 
-def delete_logo(visit: FrontendCall) -> Any:
-    """Take the logo away."""
-    organization = authorize_organization(visit, roles.MANAGE_PROFILE)
-    image_uploads.delete_image(visit, organization.id, organization.image_url)
-    organizations.set_image(visit.instance, organization, "")
+def delete_logo(call: FrontendCall) -> Any:
+    """Delete the logo of an organization."""
+    organization = authorize_organization(call, roles.MANAGE_PROFILE)
+    image_uploads.delete_image(call, organization.id, organization.image_url)
+    organizations.set_image(call.instance, organization, "")
     return deleted_object("image", organization.id)
 
 
-def list_roles(visit: FrontendCall) -> Any:
-    """Answer a page of the roles that may be given in an organization."""
-    organization = authorize_organization_list(visit, roles.MANAGE_MEMBERS, roles.READ_MEMBERS)
-    keys = role_sets.get_by_organization(visit.instance, organization.role_set).roles
-    found = [visit.instance.roles[key] for key in keys if key in visit.instance.roles]
-    page = [frontend_json.role(visit.instance, row) for row in visit.query.page(found)]
+def list_roles(call: FrontendCall) -> Any:
+    """List the roles that can be assigned in an organization."""
+    organization = authorize_organization_list(call, roles.MANAGE_MEMBERS, roles.READ_MEMBERS)
+    keys = role_sets.get_by_organization(call.instance, organization.role_set).roles
+    found = [call.instance.roles[key] for key in keys if key in call.instance.roles]
+    page = [frontend_json.role(call.instance, row) for row in call.query.page(found)]
     return {"data": page, "total_count": len(found), "has_role_set_migration": False}
 
 

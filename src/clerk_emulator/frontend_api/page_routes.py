@@ -18,7 +18,7 @@ from clerk_emulator.wire.responses import JsonResponse
 from clerk_emulator.wire.site_config import PROXY_PATH, SiteConfig
 
 IMAGE_HEADERS = {
-    "access-control-allow-origin": "*",  # Clerk's components ask for pictures by CORS
+    "access-control-allow-origin": "*",  # Clerk's components load images by CORS
     "x-content-type-options": "nosniff",
     "cache-control": "max-age=3600",
     "content-security-policy": "default-src 'none'; sandbox",
@@ -29,9 +29,9 @@ PageView = Callable[[Request, Instance, SiteConfig], Any]
 
 
 def build_routes(instance: Instance, site: SiteConfig, record_caller: CallerRecorder) -> list[Route]:
-    """Return the routes for browsers."""
+    """Return the routes of the pages."""
 
-    def door(view: PageView) -> Callable[[Request], Awaitable[Response]]:
+    def as_endpoint(view: PageView) -> Callable[[Request], Awaitable[Response]]:
         async def opened(request: Request) -> Response:
             if request.method == "POST" and is_cross_site(request):
                 return PlainTextResponse("This form was sent by another site.", status_code=403)
@@ -54,15 +54,15 @@ def build_routes(instance: Instance, site: SiteConfig, record_caller: CallerReco
         return Response(found or "", 200 if found else 404, IMAGE_HEADERS, "image/svg+xml" if found else "text/plain")
 
     return [
-        Route("/images/{id}", door(image)),
-        Route(avatars.AVATAR_PATH + "/{hue:int}/{letters}.svg", door(drawn)),
-        *(Route(f"{prefix}/.well-known/jwks.json", door(keys)) for prefix in ("", PROXY_PATH)),
-        *(Route(f"{prefix}/v1/client/handshake", door(handshake)) for prefix in ("", PROXY_PATH)),
-        Route("/sign-in", door(sign_in_page.show)),
-        Route("/sign-in", door(sign_in_page.submit), methods=["POST"]),
-        Route("/sign-up", door(sign_up_page.show)),
-        Route("/sign-up", door(sign_up_page.submit), methods=["POST"]),
-        Route("/sign-out", door(sign_in_page.sign_out), methods=["GET", "POST"]),
-        Route(ACCEPT_PATH, door(accept_page.show)),
-        Route(ACCEPT_PATH, door(accept_page.submit), methods=["POST"]),
+        Route("/images/{id}", as_endpoint(image)),
+        Route(avatars.AVATAR_PATH + "/{hue:int}/{letters}.svg", as_endpoint(drawn)),
+        *(Route(f"{prefix}/.well-known/jwks.json", as_endpoint(keys)) for prefix in ("", PROXY_PATH)),
+        *(Route(f"{prefix}/v1/client/handshake", as_endpoint(handshake)) for prefix in ("", PROXY_PATH)),
+        Route("/sign-in", as_endpoint(sign_in_page.show)),
+        Route("/sign-in", as_endpoint(sign_in_page.submit), methods=["POST"]),
+        Route("/sign-up", as_endpoint(sign_up_page.show)),
+        Route("/sign-up", as_endpoint(sign_up_page.submit), methods=["POST"]),
+        Route("/sign-out", as_endpoint(sign_in_page.sign_out), methods=["GET", "POST"]),
+        Route(ACCEPT_PATH, as_endpoint(accept_page.show)),
+        Route(ACCEPT_PATH, as_endpoint(accept_page.submit), methods=["POST"]),
     ]

@@ -33,7 +33,7 @@ from clerk_emulator.wire.responses import JsonResponse, error_response, fault_re
 from clerk_emulator.wire.site_config import PROXY_PATH, SiteConfig, is_loopback
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-OPERATION_PREFIX = "frontend/"  # before the name of an operation, which the Backend API may have as well
+OPERATION_PREFIX = "frontend/"  # prefix of an operation's name, which may also exist in the Backend API
 OPERATIONS = frozenset(f"{OPERATION_PREFIX}{route.operation}" for route in route_table.ROUTES)
 TOKEN_PATTERN = re.compile(rf"&?{TOKEN_PARAMETER}=[^&]*")
 DEV_BROWSER_PATH = "/dev_browser"
@@ -41,7 +41,7 @@ OVERRIDE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
 
 def is_frontend_request(request: Request) -> bool:
-    """Say whether a request below /v1 is for the Frontend API: by its path, or because a browser's script sends it."""
+    """Return whether a request below /v1 is for the Frontend API: by its path, or because a script sent it."""
     first = request.url.path.removeprefix("/v1").strip("/").partition("/")[0]
     if first in route_table.FRONTEND_ONLY_PREFIXES:
         return True
@@ -51,21 +51,21 @@ def is_frontend_request(request: Request) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendApi:
-    """Answers what Clerk's scripts in browsers ask."""
+    """Handle the requests of Clerk's browser scripts."""
 
     instance: Instance
     site: SiteConfig
     faults: FaultRegistry
-    journal: RequestLog
+    request_log: RequestLog
     record_caller: Callable[[str, str], None]
     wait: Callable[[float], Any] = field(default=asyncio.sleep)
 
     async def answer(self, request: Request) -> Response:
-        """Answer a request, with the headers that let a page of another address read it."""
+        """Handle a request, with CORS headers for pages of another origin."""
         origin = request.headers.get("origin")
         if origin is not None and not self._is_origin_allowed(origin, request):
-            words = f"Pages of {origin} may not use this emulator."
-            return error_response(400, ErrorDetail("origin_invalid", "wrong origin", words))
+            message = f"Pages of {origin} may not use this emulator."
+            return error_response(400, ErrorDetail("origin_invalid", "wrong origin", message))
         if request.method == "OPTIONS":
             response = Response(status_code=204)
             response.headers["access-control-allow-methods"] = "GET, POST, PUT, PATCH, DELETE"
@@ -92,10 +92,10 @@ class FrontendApi:
         name = found[0].operation if found else missing.id if missing else None
         operation = f"{OPERATION_PREFIX}{name}" if name else None
         query = TOKEN_PATTERN.sub("", request.url.query)
-        entry = self.journal.open(self.instance.now, method, request.url.path, query, operation)
+        entry = self.request_log.open(self.instance.now, method, request.url.path, query, operation)
         if found is None:
-            refused = _unknown_route_error(method, path, missing)
-            response: Response = error_response(refused.status, *refused.problems)
+            error = _unknown_route_error(method, path, missing)
+            response: Response = error_response(error.status, *error.problems)
         else:
             fault = self.faults.match_operation_fault(str(operation))
             entry.fault = fault.id if fault else None
@@ -108,14 +108,14 @@ class FrontendApi:
     ) -> Response:
         try:
             fields, files = await _read_form(request)
-        except ApiError as refused:
-            return error_response(refused.status, *refused.problems)
+        except ApiError as error:
+            return error_response(error.status, *error.problems)
         known = sessions.find_client(self.instance, read_client_token(request, self.instance))
         if known is None and request.query_params.get(TOKEN_PARAMETER) and route.path != DEV_BROWSER_PATH:
-            words = "The token of this browser is not known here; a new one has to be asked for."
-            return error_response(401, ErrorDetail("dev_browser_unauthenticated", "unknown browser", words))
+            message = "The token of this browser is unknown; request a new one."
+            return error_response(401, ErrorDetail("dev_browser_unauthenticated", "unknown browser", message))
         origin = request.headers.get("origin") or None
-        visit = FrontendCall(
+        call = FrontendCall(
             instance=self.instance,
             site=self.site,
             params=params,
@@ -128,43 +128,43 @@ class FrontendApi:
         )
         return await apply_fault(
             fault,
-            lambda: self._do(request, route, visit),
-            instead=lambda found: fault_response(found.status, found.body, found.retry_after),
+            lambda: self._do(request, route, call),
+            replacement=lambda found: fault_response(found.status, found.body, found.retry_after),
             hang=lambda milliseconds: hang_response(request, milliseconds),
             wait=self.wait,
         )
 
-    def _do(self, request: Request, route: FrontendRoute, visit: FrontendCall) -> Response:
+    def _do(self, request: Request, route: FrontendRoute, call: FrontendCall) -> Response:
         self.record_caller(request.client.host if request.client else "", request.headers.get("user-agent", ""))
         try:
-            return self._to_response(visit, route.handler(visit), request)
+            return self._to_response(call, route.handler(call), request)
         except NotEmulatedError as missing:
-            refused = not_emulated_error(f"The emulator does not have {missing}.", route.operation)
-            return error_response(refused.status, *refused.problems)
-        except ApiError as refused:
-            return error_response(refused.status, *refused.problems)
+            error = not_emulated_error(f"The emulator does not support {missing}.", route.operation)
+            return error_response(error.status, *error.problems)
+        except ApiError as error:
+            return error_response(error.status, *error.problems)
 
-    def _to_response(self, visit: FrontendCall, body: Any, request: Request) -> Response:
-        client = visit.find_client()
+    def _to_response(self, call: FrontendCall, body: Any, request: Request) -> Response:
+        client = call.find_client()
         if isinstance(body, UnwrappedResponse):
             response: Response = JsonResponse(body.body, status_code=body.status)
         else:
-            response = JsonResponse({"response": body, "client": visit.shape()})
-        if visit.is_over:
+            response = JsonResponse({"response": body, "client": call.to_client_json()})
+        if call.clears_cookies:
             clear_cookies(self.site, response)
         elif client is not None:
             refresh_cookies(Browser(instance=self.instance, site=self.site, client=client), request, response)
-            if visit.query.text("_is_native"):
+            if call.query.text("_is_native"):
                 response.headers["authorization"] = client.token
         return response
 
 
 def _unknown_route_error(method: str, path: str, operation: operations.FrontendOperation | None) -> ApiError:
-    """Return the refusal of a request that has no route here."""
+    """Return the error for a request without a route."""
     if operation is None and not path.startswith("/v1/"):
         return ApiError(404, ErrorDetail("resource_not_found", "no such path", f"There is no {method} {path}."))
-    words = f"The emulator does not have {method} {path} of the Frontend API."
-    return not_emulated_error(words, operation.id if operation else None)
+    message = f"The emulator does not support {method} {path} of the Frontend API."
+    return not_emulated_error(message, operation.id if operation else None)
 
 
 def _origin_of(address: str | None) -> str | None:
@@ -173,7 +173,7 @@ def _origin_of(address: str | None) -> str | None:
 
 
 async def _read_form(request: Request) -> tuple[RequestParameters, dict[str, FormFile]]:
-    """Return fields and files of a form; a picture may also be the whole body, in base64 or as it is."""
+    """Return fields and files of a form; an image may also be the whole body, in base64 or binary."""
     if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
         raise ApiError(413, ErrorDetail("request_body_too_large", "too large", "The body is too large."))
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -189,7 +189,9 @@ async def _read_form(request: Request) -> tuple[RequestParameters, dict[str, For
                 }
                 return fields, files
         except HTTPException:
-            raise ApiError(400, ErrorDetail("request_body_invalid", "invalid form", "The body is no form.")) from None
+            raise ApiError(
+                400, ErrorDetail("request_body_invalid", "invalid form", "The body is not a form.")
+            ) from None
     body = await request.body()
     return RequestParameters(()), {"file": FormFile(kind, _decode_base64(body))} if body else {}
 

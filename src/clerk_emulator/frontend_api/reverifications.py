@@ -13,56 +13,54 @@ from clerk_emulator.wire.reverification_json import reverification
 PATH = "/client/sessions/{session_id}/verify"
 
 
-def start(visit: FrontendCall) -> Any:
-    """Begin."""
-    session = require_active_session(visit)
-    return _to_json(
-        visit, session, reverifications.start(visit.instance, session, require_field(visit.fields, "level"))
-    )
+def start(call: FrontendCall) -> Any:
+    """Start a reverification."""
+    session = require_active_session(call)
+    return _to_json(call, session, reverifications.start(call.instance, session, require_field(call.fields, "level")))
 
 
-def prepare_first(visit: FrontendCall) -> Any:
-    """Send a code to an address."""
-    _require_strategy(visit, "email_code")
-    session = require_active_session(visit)
-    found = reverifications.prepare_first(visit.instance, session, visit.fields.text("email_address_id"))
-    return _to_json(visit, session, found)
+def prepare_first(call: FrontendCall) -> Any:
+    """Send a code to an email address."""
+    _require_strategy(call, "email_code")
+    session = require_active_session(call)
+    found = reverifications.prepare_first(call.instance, session, call.fields.text("email_address_id"))
+    return _to_json(call, session, found)
 
 
-def attempt_first(visit: FrontendCall) -> Any:
-    """Take a password or a code."""
-    session = require_active_session(visit)
-    if _require_strategy(visit, "email_code", "password") == "password":
-        found = reverifications.attempt_password(visit.instance, session, require_field(visit.fields, "password"))
+def attempt_first(call: FrontendCall) -> Any:
+    """Check a password or a code."""
+    session = require_active_session(call)
+    if _require_strategy(call, "email_code", "password") == "password":
+        found = reverifications.attempt_password(call.instance, session, require_field(call.fields, "password"))
     else:
-        found = reverifications.attempt_code(visit.instance, session, require_field(visit.fields, "code"))
-    return _to_json(visit, session, found)
+        found = reverifications.attempt_code(call.instance, session, require_field(call.fields, "code"))
+    return _to_json(call, session, found)
 
 
-def prepare_second(visit: FrontendCall) -> Any:
+def prepare_second(call: FrontendCall) -> Any:
     """Send a code to a phone."""
-    _require_strategy(visit, "phone_code")
-    session = require_active_session(visit)
-    found = reverifications.prepare_second(visit.instance, session, visit.fields.text("phone_number_id"))
-    return _to_json(visit, session, found)
+    _require_strategy(call, "phone_code")
+    session = require_active_session(call)
+    found = reverifications.prepare_second(call.instance, session, call.fields.text("phone_number_id"))
+    return _to_json(call, session, found)
 
 
-def attempt_second(visit: FrontendCall) -> Any:
-    """Take the code that was sent to a phone."""
-    _require_strategy(visit, "phone_code")
-    session = require_active_session(visit)
-    found = reverifications.attempt_second(visit.instance, session, require_field(visit.fields, "code"))
-    return _to_json(visit, session, found)
+def attempt_second(call: FrontendCall) -> Any:
+    """Check the code sent to a phone."""
+    _require_strategy(call, "phone_code")
+    session = require_active_session(call)
+    found = reverifications.attempt_second(call.instance, session, require_field(call.fields, "code"))
+    return _to_json(call, session, found)
 
 
-def _to_json(visit: FrontendCall, session: Session, found: Reverification) -> Any:
-    return reverification(visit.instance, session, found, visit.site)
+def _to_json(call: FrontendCall, session: Session, found: Reverification) -> Any:
+    return reverification(call.instance, session, found, call.site)
 
 
-def _require_strategy(visit: FrontendCall, *taken: str) -> str:
-    found = visit.fields.text("strategy") or taken[0]
-    if found not in taken:
-        raise NotEmulatedError(f"proving it by {found}")
+def _require_strategy(call: FrontendCall, *accepted: str) -> str:
+    found = call.fields.text("strategy") or accepted[0]
+    if found not in accepted:
+        raise NotEmulatedError(f"the verification strategy {found}")
     return found
 
 

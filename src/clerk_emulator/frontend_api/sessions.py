@@ -1,4 +1,4 @@
-"""Frontend API: activate, end and remove sessions; mint session tokens."""
+"""Frontend API: activate, end and remove sessions; create session tokens."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,105 +7,103 @@ from clerk_emulator.frontend_api.call import FrontendCall, FrontendRoute, Unwrap
 from clerk_emulator.state import jwt_templates, memberships, organizations, sessions
 from clerk_emulator.state.errors import ApiError, ErrorDetail, not_found_error
 from clerk_emulator.state.models import Session
-from clerk_emulator.wire.client_json import session as shape
+from clerk_emulator.wire.client_json import session as session_json
 from clerk_emulator.wire.session_tokens import create_session_token
 from clerk_emulator.wire.template_tokens import create_template_token
 
 
-def get(visit: FrontendCall) -> Any:
-    """Answer a session."""
-    return shape(visit.instance, _get_session(visit), visit.site, visit.origin, with_token=True)
+def get(call: FrontendCall) -> Any:
+    """Return a session."""
+    return session_json(call.instance, _get_session(call), call.site, call.origin, with_token=True)
 
 
-def touch(visit: FrontendCall) -> Any:
-    """Take a session up, and an organization, or none where the field is empty."""
-    found = require_active_session(visit)
-    if "active_organization_id" in visit.fields:
-        found.last_active_organization_id = _find_organization(
-            visit, found, visit.fields.text("active_organization_id")
-        )
-    sessions.activate(visit.instance, found)
-    visit.record_origin(found.id)
-    return shape(visit.instance, found, visit.site, visit.origin, with_token=True)
+def touch(call: FrontendCall) -> Any:
+    """Make a session and an organization active; an empty field selects none."""
+    found = require_active_session(call)
+    if "active_organization_id" in call.fields:
+        found.last_active_organization_id = _find_organization(call, found, call.fields.text("active_organization_id"))
+    sessions.activate(call.instance, found)
+    call.record_origin(found.id)
+    return session_json(call.instance, found, call.site, call.origin, with_token=True)
 
 
-def create_token(visit: FrontendCall) -> Any:
-    """Answer a token; of another organization, or of none, where the field says so."""
-    found = require_active_session(visit)
-    visit.record_origin(found.id)
-    sessions.record_activity(visit.instance, found)
-    if "organization_id" in visit.fields:
-        named = _find_organization(visit, found, visit.fields.text("organization_id"))
+def create_token(call: FrontendCall) -> Any:
+    """Return a token; for another organization, or none, if the field says so."""
+    found = require_active_session(call)
+    call.record_origin(found.id)
+    sessions.record_activity(call.instance, found)
+    if "organization_id" in call.fields:
+        named = _find_organization(call, found, call.fields.text("organization_id"))
         found = replace(found, last_active_organization_id=named)
-    return UnwrappedResponse({"jwt": create_session_token(visit.instance, found, visit.site, origin=visit.origin)})
+    return UnwrappedResponse({"jwt": create_session_token(call.instance, found, call.site, origin=call.origin)})
 
 
-def create_token_from_template(visit: FrontendCall) -> Any:
-    """Answer a token with the claims of a template."""
-    found = require_active_session(visit)
-    visit.record_origin(found.id)
-    template = jwt_templates.get_by_name(visit.instance, visit.params["template_name"])
+def create_token_from_template(call: FrontendCall) -> Any:
+    """Return a token with the claims of a template."""
+    found = require_active_session(call)
+    call.record_origin(found.id)
+    template = jwt_templates.get_by_name(call.instance, call.params["template_name"])
     return UnwrappedResponse(
-        {"jwt": create_template_token(visit.instance, found, visit.site, template, origin=visit.origin)}
+        {"jwt": create_template_token(call.instance, found, call.site, template, origin=call.origin)}
     )
 
 
-def end(visit: FrontendCall) -> Any:
+def end(call: FrontendCall) -> Any:
     """End a session."""
-    return _end_session(visit, "ended")
+    return _end_session(call, "ended")
 
 
-def remove(visit: FrontendCall) -> Any:
-    """Sign one person out."""
-    return _end_session(visit, "removed")
+def remove(call: FrontendCall) -> Any:
+    """Sign out of one session."""
+    return _end_session(call, "removed")
 
 
-def remove_all(visit: FrontendCall) -> Any:
-    """Sign everybody out; the browser stays known."""
-    client = visit.find_client()
+def remove_all(call: FrontendCall) -> Any:
+    """Sign out of all sessions; the client remains."""
+    client = call.find_client()
     if client is None:
-        raise ApiError(401, ErrorDetail("signed_out", "signed out", "Nobody is signed in in this browser."))
-    for found in sessions.active_sessions(visit.instance, client):
-        sessions.end(visit.instance, found, "removed")
-    return visit.shape()
+        raise ApiError(401, ErrorDetail("signed_out", "signed out", "No user is signed in in this browser."))
+    for found in sessions.active_sessions(call.instance, client):
+        sessions.end(call.instance, found, "removed")
+    return call.to_client_json()
 
 
-def delete_client(visit: FrontendCall) -> Any:
-    """Sign everybody out and forget the browser."""
-    shape = remove_all(visit)
-    sessions.delete_client(visit.instance, visit.get_or_create_client())
-    visit.is_over = True
-    return UnwrappedResponse({"response": shape, "client": None})
+def delete_client(call: FrontendCall) -> Any:
+    """Sign out of all sessions and delete the client."""
+    session_json = remove_all(call)
+    sessions.delete_client(call.instance, call.get_or_create_client())
+    call.clears_cookies = True
+    return UnwrappedResponse({"response": session_json, "client": None})
 
 
-def _end_session(visit: FrontendCall, how: str) -> Any:
-    found = _get_session(visit)
-    sessions.end(visit.instance, found, how)
-    return shape(visit.instance, found, visit.site)
+def _end_session(call: FrontendCall, reason: str) -> Any:
+    found = _get_session(call)
+    sessions.end(call.instance, found, reason)
+    return session_json(call.instance, found, call.site)
 
 
-def _get_session(visit: FrontendCall) -> Session:
-    client, wanted = visit.find_client(), visit.params["session_id"]
+def _get_session(call: FrontendCall) -> Session:
+    client, wanted = call.find_client(), call.params["session_id"]
     if client is None or wanted not in client.session_ids:
         raise not_found_error("session", wanted)
-    return sessions.get(visit.instance, wanted)
+    return sessions.get(call.instance, wanted)
 
 
-def require_active_session(visit: FrontendCall) -> Session:
-    """Return the session that the path names, as long as it is active in this browser, or refuse."""
-    found = _get_session(visit)
-    if found.status(visit.instance.now) != "active":
-        raise ApiError(401, ErrorDetail("signed_out", "signed out", "This session is over."))
+def require_active_session(call: FrontendCall) -> Session:
+    """Return the session in the path if it is active in this client, or raise an ApiError."""
+    found = _get_session(call)
+    if found.status(call.instance.now) != "active":
+        raise ApiError(401, ErrorDetail("signed_out", "signed out", "This session has ended."))
     return found
 
 
-def _find_organization(visit: FrontendCall, session: Session, named: str | None) -> str | None:
+def _find_organization(call: FrontendCall, session: Session, named: str | None) -> str | None:
     if named is None:
         return None
-    found = organizations.find(visit.instance, named)
-    if found is None or memberships.find(visit.instance, found.id, session.user_id) is None:
-        words = "There is no such organization, or the user is not a member of it."
-        raise ApiError(404, ErrorDetail("organization_not_found_or_unauthorized", "no such organization", words))
+    found = organizations.find(call.instance, named)
+    if found is None or memberships.find(call.instance, found.id, session.user_id) is None:
+        message = "There is no such organization, or the user is not a member of it."
+        raise ApiError(404, ErrorDetail("organization_not_found_or_unauthorized", "no such organization", message))
     return found.id
 
 

@@ -20,7 +20,7 @@ SEARCH_THRESHOLD = 12
 
 
 def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Show the page; one who is signed in goes on at once where there is somewhere to go."""
+    """Show the page; redirect a signed-in user if there is a target."""
     browser = load_browser(request, instance, site)
     target = redirect_target(request, site)
     session = browser.session
@@ -34,7 +34,7 @@ def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
 
 
 async def submit(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Sign a person in and go on."""
+    """Sign a user in and redirect."""
     browser = load_browser(request, instance, site)
     form = await request.form()
     fields = {name: value for name, value in form.items() if isinstance(value, str)}
@@ -44,24 +44,22 @@ async def submit(request: Request, instance: Instance, site: SiteConfig) -> Resp
         access_lists.require_user_allowed(instance, person)
         sessions.start(instance, person, browser.client)
         domain_enrollment.enroll_user(instance, person)
-    except (ApiError, NotEmulatedError) as refused:
+    except (ApiError, NotEmulatedError) as error:
         return browser.set_cookies(
-            _render_form(
-                instance, site, target, problem=_error_message(refused), address=fields.get("email_address", "")
-            )
+            _render_form(instance, site, target, problem=_error_message(error), address=fields.get("email_address", ""))
         )
     return redirect_to_target(browser, target)
 
 
 def redirect_to_target(browser: Browser, target: str) -> Response:
-    """Send a browser where it wanted to go, as far as that is allowed."""
+    """Redirect a browser to its target if that is allowed."""
     if target and browser.site.is_redirect_allowed(target):
         return redirect_to_application(browser, target)
     return browser.set_cookies(RedirectResponse("/sign-in", status_code=303))
 
 
 def sign_out(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """End the session of this browser and go on."""
+    """End the session of this browser and redirect."""
     browser = load_browser(request, instance, site)
     session = browser.session
     if session is not None:
@@ -72,7 +70,7 @@ def sign_out(request: Request, instance: Instance, site: SiteConfig) -> Response
     response = render_page(
         "message.html",
         title="You are signed out",
-        text="Nobody is signed in in this browser.",
+        text="No user is signed in in this browser.",
         link="/sign-in",
         link_text="Sign in",
     )
@@ -85,10 +83,10 @@ def _identify_user(instance: Instance, fields: dict[str, str]) -> User:
     return sessions.check_credentials(instance, fields.get("email_address", ""), fields.get("password", ""))
 
 
-def _error_message(refused: Exception) -> str:
-    if isinstance(refused, ApiError):
-        return refused.problems[0].long_message
-    return f"The emulator does not have {refused}."
+def _error_message(error: Exception) -> str:
+    if isinstance(error, ApiError):
+        return error.problems[0].long_message
+    return f"The emulator does not support {error}."
 
 
 def _render_form(
@@ -99,17 +97,17 @@ def _render_form(
         found = search.iter_users(instance, search.UserFilter(query=query))
     else:
         found = instance.users.oldest_first()
-    shown = list(islice(found, MAX_USERS))
+    listed_users = list(islice(found, MAX_USERS))
     is_allowed = not target or site.is_redirect_allowed(target)
     return render_page(
         "sign_in.html",
         status=200 if not problem else 422,
         title="Sign in",
-        people=[_user_entry(instance, user) for user in shown],
-        more=total - len(shown) if not query else 0,
+        people=[_user_entry(instance, user) for user in listed_users],
+        more=total - len(listed_users) if not query else 0,
         has_search=total > SEARCH_THRESHOLD,
         query=query,
-        problem=problem if is_allowed else f"Going back to {target} is not allowed.",
+        problem=problem if is_allowed else f"Redirecting to {target} is not allowed.",
         email_address=address,
         redirect_url=target if is_allowed else "",
         destination=urlsplit(target).netloc if is_allowed else "",

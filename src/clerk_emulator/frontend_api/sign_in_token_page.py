@@ -12,11 +12,11 @@ from clerk_emulator.wire.organization_json import ACCEPT_PATH
 
 
 def show(instance: Instance, token: SignInToken, target: str) -> Response:
-    """Ask whether to sign in, so that nothing happens where a program only looks at the link."""
+    """Ask for confirmation, so that a link preview does not use the token."""
     try:
         user = sign_in_tokens.require_usable(instance, token)
-    except ApiError as refused:
-        return _render_unusable(refused)
+    except ApiError as error:
+        return _render_unusable(error)
     return render_page(
         "one_time.html",
         title="Sign in",
@@ -28,17 +28,17 @@ def show(instance: Instance, token: SignInToken, target: str) -> Response:
 
 
 def submit(browser: Browser, token: SignInToken, target: str) -> Response:
-    """Sign the user in and go on."""
+    """Sign the user in and redirect."""
     instance = browser.instance
     try:
         sign_in_tokens.redeem(instance, token, browser.client)
-    except ApiError as refused:
-        return _render_unusable(refused)
+    except ApiError as error:
+        return _render_unusable(error)
     if target and browser.site.is_redirect_allowed(target):
         return redirect_to_application(browser, target, __clerk_status="complete")
     return browser.set_cookies(RedirectResponse("/sign-in", status_code=303))
 
 
-def _render_unusable(refused: ApiError) -> Response:
-    text = refused.problems[0].long_message
-    return render_page("message.html", status=410, title="This link is of no use", text=text)
+def _render_unusable(error: ApiError) -> Response:
+    text = error.problems[0].long_message
+    return render_page("message.html", status=410, title="This link is not valid", text=text)

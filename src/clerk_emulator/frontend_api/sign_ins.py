@@ -6,102 +6,102 @@ from clerk_emulator.frontend_api.call import FrontendCall, FrontendRoute, requir
 from clerk_emulator.state import sessions, sign_ins
 from clerk_emulator.state.auth_attempts import SignIn
 from clerk_emulator.state.errors import NotEmulatedError
-from clerk_emulator.wire.auth_attempt_json import sign_in as shape
+from clerk_emulator.wire.auth_attempt_json import sign_in as sign_in_json
 
 SUPPORTED_STRATEGIES = ("password", "ticket", *sign_ins.CODE_STRATEGIES)
 
 
-def create(visit: FrontendCall) -> Any:
-    """Begin; it is complete at once where a password or a ticket came with it."""
-    fields, client = visit.fields, visit.get_or_create_client()
+def create(call: FrontendCall) -> Any:
+    """Start a sign-in; it completes immediately with a password or a ticket."""
+    fields, client = call.fields, call.get_or_create_client()
     strategy = fields.text("strategy") or ("password" if fields.text("password") else None)
     if strategy not in (None, *SUPPORTED_STRATEGIES):
-        raise NotEmulatedError(f"signing in by {strategy}")
+        raise NotEmulatedError(f"the sign-in strategy {strategy}")
     if fields.flag("transfer"):
-        raise NotEmulatedError("a sign-in that goes on from a sign-up")
+        raise NotEmulatedError("a transfer from a sign-up to a sign-in")
     if strategy == "ticket":
         ticket = require_field(fields, "ticket")
-        attempt = sign_ins.start(visit.instance, client)
-        sign_ins.redeem_ticket(visit.instance, attempt, ticket)
-        return _to_json(visit, attempt)
-    sessions.require_can_add_session(visit.instance, client)
+        attempt = sign_ins.start(call.instance, client)
+        sign_ins.redeem_ticket(call.instance, attempt, ticket)
+        return _to_json(call, attempt)
+    sessions.require_can_add_session(call.instance, client)
     identifier = fields.text("identifier")
     if identifier is None and strategy is not None:
         require_field(fields, "identifier")
-    attempt = sign_ins.start(visit.instance, client)
+    attempt = sign_ins.start(call.instance, client)
     if identifier is not None:
-        sign_ins.identify(visit.instance, attempt, identifier)
+        sign_ins.identify(call.instance, attempt, identifier)
     if strategy == "password":
-        sign_ins.attempt_password(visit.instance, attempt, require_field(fields, "password"))
+        sign_ins.attempt_password(call.instance, attempt, require_field(fields, "password"))
     elif strategy is not None:
-        sign_ins.prepare_first(visit.instance, attempt, strategy)
-    return _to_json(visit, attempt)
+        sign_ins.prepare_first(call.instance, attempt, strategy)
+    return _to_json(call, attempt)
 
 
-def get(visit: FrontendCall) -> Any:
-    """Answer the attempt."""
-    return shape(visit.instance, _get_attempt(visit))
+def get(call: FrontendCall) -> Any:
+    """Return the attempt."""
+    return sign_in_json(call.instance, _get_attempt(call))
 
 
-def prepare_first(visit: FrontendCall) -> Any:
+def prepare_first(call: FrontendCall) -> Any:
     """Send a code."""
-    strategy = _require_strategy(visit, sign_ins.CODE_STRATEGIES)
-    attempt = _get_attempt(visit)
-    sign_ins.prepare_first(visit.instance, attempt, strategy, visit.fields.text("email_address_id"))
-    return _to_json(visit, attempt)
+    strategy = _require_strategy(call, sign_ins.CODE_STRATEGIES)
+    attempt = _get_attempt(call)
+    sign_ins.prepare_first(call.instance, attempt, strategy, call.fields.text("email_address_id"))
+    return _to_json(call, attempt)
 
 
-def attempt_first(visit: FrontendCall) -> Any:
-    """Take a password or a code."""
-    strategy = _require_strategy(visit, SUPPORTED_STRATEGIES)
-    attempt = _get_attempt(visit)
+def attempt_first(call: FrontendCall) -> Any:
+    """Check a password or a code."""
+    strategy = _require_strategy(call, SUPPORTED_STRATEGIES)
+    attempt = _get_attempt(call)
     if strategy == "password":
-        sign_ins.attempt_password(visit.instance, attempt, require_field(visit.fields, "password"))
+        sign_ins.attempt_password(call.instance, attempt, require_field(call.fields, "password"))
     elif strategy == "ticket":
-        sign_ins.redeem_ticket(visit.instance, attempt, require_field(visit.fields, "ticket"))
+        sign_ins.redeem_ticket(call.instance, attempt, require_field(call.fields, "ticket"))
     else:
-        sign_ins.attempt_code(visit.instance, attempt, strategy, require_field(visit.fields, "code"))
-    return _to_json(visit, attempt)
+        sign_ins.attempt_code(call.instance, attempt, strategy, require_field(call.fields, "code"))
+    return _to_json(call, attempt)
 
 
-def prepare_second(visit: FrontendCall) -> Any:
+def prepare_second(call: FrontendCall) -> Any:
     """Send a code to a phone."""
-    _require_strategy(visit, ("phone_code",), default="phone_code")
-    attempt = _get_attempt(visit)
-    sign_ins.prepare_second(visit.instance, attempt, visit.fields.text("phone_number_id"))
-    return _to_json(visit, attempt)
+    _require_strategy(call, ("phone_code",), default="phone_code")
+    attempt = _get_attempt(call)
+    sign_ins.prepare_second(call.instance, attempt, call.fields.text("phone_number_id"))
+    return _to_json(call, attempt)
 
 
-def attempt_second(visit: FrontendCall) -> Any:
-    """Take the code that was sent to a phone."""
-    _require_strategy(visit, ("phone_code",), default="phone_code")
-    attempt = _get_attempt(visit)
-    sign_ins.attempt_second(visit.instance, attempt, require_field(visit.fields, "code"))
-    return _to_json(visit, attempt)
+def attempt_second(call: FrontendCall) -> Any:
+    """Check the code sent to a phone."""
+    _require_strategy(call, ("phone_code",), default="phone_code")
+    attempt = _get_attempt(call)
+    sign_ins.attempt_second(call.instance, attempt, require_field(call.fields, "code"))
+    return _to_json(call, attempt)
 
 
-def reset_password(visit: FrontendCall) -> Any:
-    """Take a new password in place of a forgotten one."""
-    attempt = _get_attempt(visit)
-    password, sign_out = require_field(visit.fields, "password"), bool(visit.fields.flag("sign_out_of_other_sessions"))
-    sign_ins.reset_password(visit.instance, attempt, password, sign_out=sign_out)
-    return _to_json(visit, attempt)
+def reset_password(call: FrontendCall) -> Any:
+    """Set a new password in place of a forgotten one."""
+    attempt = _get_attempt(call)
+    password, sign_out = require_field(call.fields, "password"), bool(call.fields.flag("sign_out_of_other_sessions"))
+    sign_ins.reset_password(call.instance, attempt, password, sign_out=sign_out)
+    return _to_json(call, attempt)
 
 
-def _get_attempt(visit: FrontendCall) -> SignIn:
-    return sign_ins.get(visit.instance, visit.find_client(), visit.params["sign_in_id"])
+def _get_attempt(call: FrontendCall) -> SignIn:
+    return sign_ins.get(call.instance, call.find_client(), call.params["sign_in_id"])
 
 
-def _require_strategy(visit: FrontendCall, taken: tuple[str, ...], default: str | None = None) -> str:
-    found = visit.fields.text("strategy") or default or require_field(visit.fields, "strategy")
-    if found not in taken:
-        raise NotEmulatedError(f"signing in by {found}")
+def _require_strategy(call: FrontendCall, accepted: tuple[str, ...], default: str | None = None) -> str:
+    found = call.fields.text("strategy") or default or require_field(call.fields, "strategy")
+    if found not in accepted:
+        raise NotEmulatedError(f"the sign-in strategy {found}")
     return found
 
 
-def _to_json(visit: FrontendCall, attempt: SignIn) -> Any:
-    visit.record_origin(attempt.session_id)
-    return shape(visit.instance, attempt)
+def _to_json(call: FrontendCall, attempt: SignIn) -> Any:
+    call.record_origin(attempt.session_id)
+    return sign_in_json(call.instance, attempt)
 
 
 ROUTES = (

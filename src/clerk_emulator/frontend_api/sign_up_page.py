@@ -16,7 +16,7 @@ FIELDS = ("email_address", "password", "first_name", "last_name")
 
 
 def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Show the page; one who is signed in goes on at once."""
+    """Show the page; redirect a signed-in user."""
     browser = load_browser(request, instance, site)
     target = redirect_target(request, site)
     if "again" in request.query_params:
@@ -25,15 +25,15 @@ def show(request: Request, instance: Instance, site: SiteConfig) -> Response:
 
 
 async def submit(request: Request, instance: Instance, site: SiteConfig) -> Response:
-    """Begin, or take the code; with a right one the newcomer is signed in and goes on."""
+    """Start a sign-up, or check the code; the right one signs the new user in and redirects."""
     browser = load_browser(request, instance, site)
     form = await request.form()
     fields = {name: value for name, value in form.items() if isinstance(value, str)}
     target = fields.get("redirect_url", "")
     try:
         attempt = _submit_step(browser, fields)
-    except ApiError as refused:
-        return _render_form(browser, target, problem=refused.problems[0].long_message, fields=fields)
+    except ApiError as error:
+        return _render_form(browser, target, problem=error.problems[0].long_message, fields=fields)
     return redirect_to_target(browser, target) if attempt.session_id else _render_form(browser, target)
 
 
@@ -51,14 +51,14 @@ def _submit_step(browser: Browser, fields: dict[str, str]) -> SignUp:
 def _render_form(browser: Browser, target: str, *, problem: str = "", fields: dict[str, str] | None = None) -> Response:
     attempt = browser.instance.sign_ups.find(browser.client.sign_up_id)
     is_begun = attempt is not None and not attempt.missing(browser.instance.settings.sign_up_requires)
-    shown = render_page(
+    response = render_page(
         "sign_up.html",
         status=422 if problem else 200,
-        title="Check your mail" if is_begun else "Create your account",
+        title="Check your email" if is_begun else "Create your account",
         address=attempt.email_address if attempt is not None and is_begun else "",
         requires=browser.instance.settings.sign_up_requires,
         values={name: value for name, value in (fields or {}).items() if name != "password"},
         problem=problem,
         redirect_url=target,
     )
-    return browser.set_cookies(shown)
+    return browser.set_cookies(response)

@@ -6,66 +6,66 @@ from clerk_emulator.frontend_api.call import FrontendCall, FrontendRoute, requir
 from clerk_emulator.state import sign_ups
 from clerk_emulator.state.auth_attempts import SignUp
 from clerk_emulator.state.errors import NotEmulatedError
-from clerk_emulator.wire.auth_attempt_json import sign_up as shape
+from clerk_emulator.wire.auth_attempt_json import sign_up as sign_up_json
 
 SUPPORTED_FIELDS = ("first_name", "last_name", "email_address", "password", "ticket", "locale")
 UNSUPPORTED_FIELDS = ("username", "phone_number", "web3_wallet", "token")
 
 
-def create(visit: FrontendCall) -> Any:
-    """Begin with what is known; complete where nothing is missing, as with a ticket and a password."""
-    draft = _read_fields(visit)
-    if visit.fields.flag("transfer"):
-        raise NotEmulatedError("a sign-up that goes on from a sign-in")
-    attempt = sign_ups.start(visit.instance, visit.get_or_create_client(), draft)
-    return _to_json(visit, attempt, should_prepare=visit.fields.text("strategy") == "email_code")
+def create(call: FrontendCall) -> Any:
+    """Start a sign-up; it completes if no field is missing, as with a ticket and a password."""
+    draft = _read_fields(call)
+    if call.fields.flag("transfer"):
+        raise NotEmulatedError("a transfer from a sign-in to a sign-up")
+    attempt = sign_ups.start(call.instance, call.get_or_create_client(), draft)
+    return _to_json(call, attempt, should_prepare=call.fields.text("strategy") == "email_code")
 
 
-def get(visit: FrontendCall) -> Any:
-    """Answer the attempt."""
-    return shape(visit.instance, _get_attempt(visit))
+def get(call: FrontendCall) -> Any:
+    """Return the attempt."""
+    return sign_up_json(call.instance, _get_attempt(call))
 
 
-def update(visit: FrontendCall) -> Any:
-    """Take what was missing."""
-    attempt = _get_attempt(visit)
-    sign_ups.update(visit.instance, attempt, _read_fields(visit))
-    return _to_json(visit, attempt, should_prepare=visit.fields.text("strategy") == "email_code")
+def update(call: FrontendCall) -> Any:
+    """Add missing fields."""
+    attempt = _get_attempt(call)
+    sign_ups.update(call.instance, attempt, _read_fields(call))
+    return _to_json(call, attempt, should_prepare=call.fields.text("strategy") == "email_code")
 
 
-def prepare(visit: FrontendCall) -> Any:
+def prepare(call: FrontendCall) -> Any:
     """Send a code to the address."""
-    attempt = _get_attempt(visit)
-    sign_ups.prepare_verification(visit.instance, attempt, _require_strategy(visit))
-    return shape(visit.instance, attempt)
+    attempt = _get_attempt(call)
+    sign_ups.prepare_verification(call.instance, attempt, _require_strategy(call))
+    return sign_up_json(call.instance, attempt)
 
 
-def attempt_code(visit: FrontendCall) -> Any:
-    """Take the code."""
-    attempt = _get_attempt(visit)
-    sign_ups.attempt_code(visit.instance, attempt, _require_strategy(visit), require_field(visit.fields, "code"))
-    return _to_json(visit, attempt)
+def attempt_code(call: FrontendCall) -> Any:
+    """Check the code."""
+    attempt = _get_attempt(call)
+    sign_ups.attempt_code(call.instance, attempt, _require_strategy(call), require_field(call.fields, "code"))
+    return _to_json(call, attempt)
 
 
-def _get_attempt(visit: FrontendCall) -> SignUp:
-    return sign_ups.get(visit.instance, visit.find_client(), visit.params["sign_up_id"])
+def _get_attempt(call: FrontendCall) -> SignUp:
+    return sign_ups.get(call.instance, call.find_client(), call.params["sign_up_id"])
 
 
-def _require_strategy(visit: FrontendCall) -> str:
-    found = require_field(visit.fields, "strategy")
+def _require_strategy(call: FrontendCall) -> str:
+    found = require_field(call.fields, "strategy")
     if found != "email_code":
-        raise NotEmulatedError(f"proving an address by {found}")
+        raise NotEmulatedError(f"the verification strategy {found}")
     return found
 
 
-def _read_fields(visit: FrontendCall) -> dict[str, Any]:
-    fields = visit.fields
+def _read_fields(call: FrontendCall) -> dict[str, Any]:
+    fields = call.fields
     strategy = fields.text("strategy")
     if strategy not in (None, "ticket", "email_code"):
-        raise NotEmulatedError(f"signing up by {strategy}")
+        raise NotEmulatedError(f"the sign-up strategy {strategy}")
     for name in UNSUPPORTED_FIELDS:
         if fields.text(name):
-            raise NotEmulatedError(f"signing up with the parameter {name}")
+            raise NotEmulatedError(f"the sign-up parameter {name}")
     if strategy == "ticket":
         require_field(fields, "ticket")
     draft: dict[str, Any] = {name: fields.text(name) for name in SUPPORTED_FIELDS}
@@ -77,11 +77,11 @@ def _read_fields(visit: FrontendCall) -> dict[str, Any]:
     }
 
 
-def _to_json(visit: FrontendCall, attempt: SignUp, *, should_prepare: bool = False) -> Any:
+def _to_json(call: FrontendCall, attempt: SignUp, *, should_prepare: bool = False) -> Any:
     if should_prepare and attempt.unverified_fields:
-        sign_ups.prepare_verification(visit.instance, attempt, "email_code")
-    visit.record_origin(attempt.session_id)
-    return shape(visit.instance, attempt)
+        sign_ups.prepare_verification(call.instance, attempt, "email_code")
+    call.record_origin(attempt.session_id)
+    return sign_up_json(call.instance, attempt)
 
 
 ROUTES = (

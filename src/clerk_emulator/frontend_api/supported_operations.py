@@ -7,14 +7,12 @@ PAGE_OPERATIONS = {
     "getJWKS",
     "handshakeClient",
     "acceptTicket",
-}  # which are no part of the table, but of the hosted pages
-SIGN_IN_LIMITS = (
-    "By password, e-mail code and ticket, and a code by telephone as the second factor. Not by other means."
-)
-SIGN_UP_LIMITS = "By e-mail address, password and ticket. Not by other means."
-REVERIFICATION_LIMITS = "By password and e-mail code, and a code by telephone as the second factor. Not by other means."
-VERIFICATION_LIMITS = "By code only, not by link."
-SESSION_LIMITS = "Nothing is told of the device."
+}  # served by the hosted pages, not in the route table
+SIGN_IN_LIMITS = "Password, email code and ticket as the first factor, phone code as the second. No other strategies."
+SIGN_UP_LIMITS = "Email address, password and ticket. No other strategies."
+REVERIFICATION_LIMITS = "Password and email code as the first factor, phone code as the second. No other strategies."
+VERIFICATION_LIMITS = "Only by code, not by link."
+SESSION_LIMITS = "Without data about the device."
 PARTIAL_SUPPORT = {
     "createSignIn": SIGN_IN_LIMITS,
     "prepareSignInFactorOne": SIGN_IN_LIMITS,
@@ -29,18 +27,18 @@ PARTIAL_SUPPORT = {
     "prepareSignUpsVerification": VERIFICATION_LIMITS,
     "sendVerificationEmail": VERIFICATION_LIMITS,
     "getSessions": SESSION_LIMITS,
-    "getOrganizationCreationDefaults": "Nothing is suggested.",
+    "getOrganizationCreationDefaults": "Always empty.",
 }
 HEADER = """# The Frontend API
 
-What Clerk's own scripts in browsers ask, at `/__clerk/v1` and `/v1`: **{yes}** operations are supported, **{partly}**
-partly, and **{no}** are not: they are answered with 400 `emulator_not_implemented` and their operationId, and so is
-what is "not" supported of another.
+The API of Clerk's browser scripts, at `/__clerk/v1` and `/v1`: **{yes}** operations are supported, **{partly}** partly
+and **{no}** not. Unsupported operations, and unsupported features of the others, return 400
+`emulator_not_implemented` with their operationId.
 """
 
 
 def render_section() -> str:
-    """Return this part of the page."""
+    """Return the Markdown section."""
     sections: dict[str, list[FrontendOperation]] = {}
     for operation in OPERATIONS:
         sections.setdefault(operation.section, []).append(operation)
@@ -56,7 +54,7 @@ def render_section() -> str:
 
 
 def list_supported() -> set[str]:
-    """Return the ids of the operations that are answered."""
+    """Return the ids of the supported operations."""
     return {route.operation for route in ROUTES} | PAGE_OPERATIONS
 
 
@@ -67,7 +65,7 @@ def _render_group(name: str, rows: list[FrontendOperation]) -> str:
 
 def _render_row(operation: FrontendOperation) -> str:
     if operation.id not in list_supported():
-        verdict = "no"
+        support = "no"
     else:
-        verdict = f"partly: {PARTIAL_SUPPORT[operation.id]}" if operation.id in PARTIAL_SUPPORT else "yes"
-    return f"| `{operation.id}` | {operation.method} `{operation.path}` | {verdict} |"
+        support = f"partly: {PARTIAL_SUPPORT[operation.id]}" if operation.id in PARTIAL_SUPPORT else "yes"
+    return f"| `{operation.id}` | {operation.method} `{operation.path}` | {support} |"

@@ -6,9 +6,9 @@ from clerk_emulator.frontend_api.call import FrontendCall, FrontendRoute, Unwrap
 from clerk_emulator.state import waitlist
 
 
-def join(visit: FrontendCall) -> Any:
-    """Let an address wait; one that waits already is answered as it is."""
-    (entry,) = waitlist.add(visit.instance, [{"email_address": require_field(visit.fields, "email_address")}])
+def join(call: FrontendCall) -> Any:
+    """Add an address to the waitlist, or return its entry."""
+    (entry,) = waitlist.add(call.instance, [{"email_address": require_field(call.fields, "email_address")}])
     return UnwrappedResponse({"object": "waitlist_entry", "id": entry.id})
 
 

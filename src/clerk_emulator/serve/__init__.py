@@ -1,1 +1,1 @@
-"""The parts put together, and served."""
+"""Assemble the emulator and serve it."""

@@ -43,21 +43,22 @@ UNVERSIONED_PATHS = (
     "/m2m_tokens/{rest:path}",
     "/api_keys",
     "/api_keys/{rest:path}",
-)  # as SDKs call them
+)  # paths that SDKs call
 SAVE_SECONDS = 1.0
-SYNCHRONOUS_SAVE_MAX_BYTES = 500_000  # a state up to this size is written before each answer that acknowledges a change
-SAVE_INTERVAL_FACTOR = 20  # a large state is written less often, so that writing takes a twentieth of the time
+SYNCHRONOUS_SAVE_MAX_BYTES = 500_000  # a state up to this size is saved before each response that acknowledges a change
+SAVE_INTERVAL_FACTOR = 20  # a large state is saved less often, so that saving takes a twentieth of the time
 STATE_FILE_VERSION = 1
 LOG = logging.getLogger("clerk_emulator")
 
 
 class Emulator:
-    """A stand-in for one Clerk instance.
+    """An emulator of one Clerk instance.
 
     `.app` is an ASGI app, to be served, or to be used in process through `httpx2.ASGITransport`. While it is
-    served, or within `async with emulator:`, webhooks go out by themselves; otherwise `await
-    emulator.webhooks.drain()` sends what is due. With a `state_file` everything is kept in it, keys included:
-    a change before it is answered, as long as the state has at most `PROMPT_BYTES`, otherwise within seconds.
+    served, or within `async with emulator:`, webhooks are delivered in the background; otherwise `await
+    emulator.webhooks.drain()` delivers those that are due. A `state_file` stores everything, keys included: a
+    change is saved before its response as long as the state has at most `SYNCHRONOUS_SAVE_MAX_BYTES`, otherwise
+    within seconds.
     """
 
     def __init__(
@@ -68,30 +69,30 @@ class Emulator:
         secret_key: str | None = None,
         retry_scale: float = 1.0,
         clock: Clock | None = None,
-        **more: Any,
+        **options: Any,
     ) -> None:
-        """Make an emulator.
+        """Create an emulator.
 
-        More: `publishable_key` (else made from the address), `private_key` (PEM, else made when first needed),
-        `redirect_hosts` (to which browsers may be sent besides this machine; `*`: all), `id_seed` (repeatable ids),
-        `npm` (the folder where npm put Clerk's scripts for browsers), `profile` (`minimal`: as little as Clerk may
-        give; without one, settings that were kept stay as they are).
+        Options: `publishable_key` (default: derived from the URL), `private_key` (PEM, default: generated when first
+        needed), `redirect_hosts` (hosts besides this machine to which browsers may be redirected; `*`: all), `id_seed`
+        (repeatable ids), `npm` (the npm folder with Clerk's browser scripts), `profile` (`minimal`: as little as Clerk
+        may return; default: the stored settings).
         """
-        extras = _EmulatorOptions(more)
+        extras = _EmulatorOptions(options)
         self.clock = clock or Clock()
         self._file = Path(state_file) if state_file is not None else None
-        kept = _read_state_file(self._file)
+        saved = _read_state_file(self._file)
         self.state = Instance(clock=self.clock, ids=IdGenerator(extras.id_seed))
-        if kept:
-            snapshot.load(self.state, kept["state"])
+        if saved:
+            snapshot.load(self.state, saved["state"])
         else:
             roles.create_defaults(self.state)
         if extras.profile is not None:
             self.state.settings.change({"profile": extras.profile})
         self.site = SiteConfig(
             url=public_url.rstrip("/"),
-            secret_key=secret_key or kept.get("secret_key") or self.state.ids.secret("sk_test_"),
-            keyring=Keyring(self.state.id, extras.private_key or kept.get("private_key")),
+            secret_key=secret_key or saved.get("secret_key") or self.state.ids.secret("sk_test_"),
+            keyring=Keyring(self.state.id, extras.private_key or saved.get("private_key")),
             pinned_publishable_key=extras.publishable_key,
             redirect_hosts=list(extras.redirect_hosts),
             scripts=clerk_scripts.find_versions(extras.npm),
@@ -99,23 +100,23 @@ class Emulator:
         _require_test_keys(self.site)
         self.state.public_url = self.site.url
         self.faults = FaultRegistry(operations.OPERATION_IDS | request_handler.OPERATIONS, webhook_payloads.EVENT_TYPES)
-        self.journal = RequestLog()
-        self.limits = RateLimiter()
+        self.request_log = RequestLog()
+        self.rate_limiter = RateLimiter()
         self.webhooks = WebhookDispatcher(self.state, self.site, self.faults, retry_scale)
-        self.webhooks.load(kept.get("webhooks") or {})
-        self.state.listener = self.webhooks.hear
-        self.desk = ControlService(
+        self.webhooks.load(saved.get("webhooks") or {})
+        self.state.listener = self.webhooks.handle_event
+        self.control = ControlService(
             instance=self.state,
             site=self.site,
             faults=self.faults,
-            journal=self.journal,
-            limits=self.limits,
-            office=DispatcherAdmin(self.webhooks),
+            request_log=self.request_log,
+            rate_limiter=self.rate_limiter,
+            webhook_admin=DispatcherAdmin(self.webhooks),
             profile=extras.profile or "default",
         )
-        self._is_dirty = not kept
+        self._is_dirty = not saved
         self._saved_revision = self.webhooks.log.revision
-        self._written = 0  # characters of the state when it was written last
+        self._written = 0  # characters of the state when it was last saved
         self._app = self._build(extras.npm)
 
     @property
@@ -130,32 +131,32 @@ class Emulator:
 
     @property
     def publishable_key(self) -> str:
-        """Return the key that tells where the Frontend API is."""
+        """Return the key that contains the address of the Frontend API."""
         return self.site.publishable_key
 
     def jwks(self) -> dict[str, Any]:
         """Return the public keys."""
         return self.site.keyring.jwks
 
-    def seed(self, wish: Mapping[str, Any]) -> dict[str, int]:
-        """Take a seed; its form is in `control.seed`."""
+    def seed(self, seed_data: Mapping[str, Any]) -> dict[str, int]:
+        """Load a seed; its format is defined in `control.seeding`."""
         self._is_dirty = True
-        return self.desk.seed(wish)
+        return self.control.seed(seed_data)
 
     def reset(self, *, keeps_endpoints: bool = False) -> None:
-        """Start over, without endpoints unless they are to be kept."""
+        """Start over; endpoints are deleted unless `keeps_endpoints`."""
         self._is_dirty = True
-        self.desk.reset(keeps_endpoints=keeps_endpoints)
+        self.control.reset(keeps_endpoints=keeps_endpoints)
 
-    def fail(self, operation: str, **how: Any) -> None:
-        """Let an operation fail: `emulator.fail("CreateUser", status=500, count=2)`."""
-        self.faults.add({"operation": operation, **how})
+    def fail(self, operation: str, **options: Any) -> None:
+        """Make an operation fail: `emulator.fail("CreateUser", status=500, count=2)`."""
+        self.faults.add({"operation": operation, **options})
 
     def save(self) -> None:
-        """Write everything into the state file, at once and whole."""
+        """Write the whole state to the state file atomically."""
         if self._file is None:
             return
-        kept = {
+        saved = {
             "form": STATE_FILE_VERSION,
             "secret_key": self.site.secret_key,
             "private_key": self.site.keyring.private_pem,
@@ -163,7 +164,7 @@ class Emulator:
             "state": snapshot.dump(self.state),
         }
         self._is_dirty, self._saved_revision = False, self.webhooks.log.revision
-        text = json.dumps(kept, ensure_ascii=False)
+        text = json.dumps(saved, ensure_ascii=False)
         self._written = len(text)
         _write_state_file(self._file, text)
 
@@ -186,7 +187,7 @@ class Emulator:
         await self._app(scope, receive, send)
 
     def _save_before_response(self, send: Send) -> Send:
-        """Return a `send` that writes the state before the answer begins, so that what is acknowledged is kept."""
+        """Return a `send` that saves the state before the response starts, so that acknowledged changes are stored."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -200,8 +201,8 @@ class Emulator:
             instance=self.state,
             site=self.site,
             faults=self.faults,
-            journal=self.journal,
-            limits=self.limits,
+            request_log=self.request_log,
+            rate_limiter=self.rate_limiter,
             record_caller=self.webhooks.record_caller,
         )
 
@@ -209,7 +210,7 @@ class Emulator:
             instance=self.state,
             site=self.site,
             faults=self.faults,
-            journal=self.journal,
+            request_log=self.request_log,
             record_caller=self.webhooks.record_caller,
         )
 
@@ -227,12 +228,12 @@ class Emulator:
         return Starlette(
             routes=[
                 *page_routes.build_routes(self.state, self.site, self.webhooks.record_caller),
-                *pages.build_page_routes(self.desk),
-                *routes.build_routes(self.desk),
+                *pages.build_page_routes(self.control),
+                *routes.build_routes(self.control),
                 *clerk_scripts.build_routes(npm, PROXY_PATH),
                 Route("/v1/{rest:path}", below_v1, methods=[*METHODS, "OPTIONS"]),
                 *(Route(path, backend, methods=METHODS) for path in UNVERSIONED_PATHS),
-                Route("/{rest:path}", frontend, methods=[*METHODS, "OPTIONS"]),  # the path of the proxy, and the rest
+                Route("/{rest:path}", frontend, methods=[*METHODS, "OPTIONS"]),  # the proxy path and all others
             ],
             lifespan=self._lifespan,
         )
@@ -259,30 +260,30 @@ class Emulator:
             self.save()
         except OSError as error:
             self._is_dirty = True
-            LOG.warning("the state could not be kept: %s", error)
+            LOG.warning("the state could not be saved: %s", error)
 
 
 class _EmulatorOptions:
-    """The parameters of an emulator that few need."""
+    """The optional parameters of an emulator."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any]) -> None:
         known = {"publishable_key", "private_key", "redirect_hosts", "id_seed", "npm", "profile"}
-        if set(given) - known:
-            raise TypeError(f"unknown: {', '.join(sorted(set(given) - known))}")
-        self.publishable_key: str | None = given.get("publishable_key")
-        self.private_key: str | None = given.get("private_key")
-        self.redirect_hosts: Iterable[str] = given.get("redirect_hosts") or ()
-        self.id_seed: int | None = given.get("id_seed")
-        self.profile: str | None = given.get("profile")
-        self.npm: str | os.PathLike[str] | None = given.get("npm")
+        if set(options) - known:
+            raise TypeError(f"unknown: {', '.join(sorted(set(options) - known))}")
+        self.publishable_key: str | None = options.get("publishable_key")
+        self.private_key: str | None = options.get("private_key")
+        self.redirect_hosts: Iterable[str] = options.get("redirect_hosts") or ()
+        self.id_seed: int | None = options.get("id_seed")
+        self.profile: str | None = options.get("profile")
+        self.npm: str | os.PathLike[str] | None = options.get("npm")
 
 
 class InvalidStateFileError(ValueError):
-    """A state file that can't be read."""
+    """A state file that cannot be read."""
 
 
 def _is_frontend_only(request: Request) -> bool:
-    """Say whether the operation of a request is one of the Frontend API and none of the Backend API."""
+    """Return whether the operation of a request exists in the Frontend API and not in the Backend API."""
     method, path = request.method, request.url.path
     return not operations.match_operation(method, path.removeprefix("/v1")) and bool(
         frontend_api_operations.find(method, path)
@@ -291,23 +292,23 @@ def _is_frontend_only(request: Request) -> bool:
 
 def _require_test_keys(site: SiteConfig) -> None:
     if not site.secret_key.startswith("sk_test_") or not site.publishable_key.startswith("pk_test_"):
-        raise ValueError("the emulator takes test keys only: sk_test_... and pk_test_...")
+        raise ValueError("the emulator accepts only test keys: sk_test_... and pk_test_...")
 
 
 def _read_state_file(file: Path | None) -> dict[str, Any]:
     if file is None or not file.exists():
         return {}
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["form"] != STATE_FILE_VERSION:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        if saved["form"] != STATE_FILE_VERSION:
             raise InvalidStateFileError(
-                f"{file} has form {kept['form']}, and this emulator reads form {STATE_FILE_VERSION}"
+                f"{file} has form {saved['form']}; this emulator reads form {STATE_FILE_VERSION}"
             )
-    except (OSError, ValueError, KeyError, TypeError) as wrong:
-        if isinstance(wrong, InvalidStateFileError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InvalidStateFileError):
             raise
-        raise InvalidStateFileError(f"{file} is no state file of the emulator: {wrong}") from wrong
-    return dict(kept)
+        raise InvalidStateFileError(f"{file} is not a state file of the emulator: {error}") from error
+    return dict(saved)
 
 
 def _write_state_file(file: Path, text: str) -> None:

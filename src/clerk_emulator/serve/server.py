@@ -12,14 +12,14 @@ GRACE_SECONDS = 2
 
 
 class PortInUseError(OSError):
-    """Somebody else listens there."""
+    """Another process listens on this port."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 is any free one.
+    """Return a listening socket; port 0 selects a free one.
 
-    Connections that it accepts send small answers at once (TCP_NODELAY). asyncio sets that option only where the
-    protocol number of the socket is given, so it is given, and set here for loops that leave it alone.
+    Accepted connections send small responses immediately (TCP_NODELAY). asyncio sets that option only if the protocol
+    number of the socket is given, so it is given, and set here for event loops that don't set it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -35,13 +35,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def server_url(host: str, listener: socket.socket) -> str:
-    """Return the address at which a browser on this machine finds the socket."""
+    """Return the address of the socket for a browser on this machine."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
 def create_server(emulator: Emulator) -> uvicorn.Server:
-    """Return a server for an emulator, which runs on sockets that are bound already."""
+    """Return a server for an emulator; run it on sockets that are already bound."""
     config = uvicorn.Config(
         emulator,
         log_level="warning",
@@ -53,12 +53,12 @@ def create_server(emulator: Emulator) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def stop_on_eof(lifeline: BinaryIO, server: uvicorn.Server) -> None:
-    """Stop a server when nobody can write to a pipe any more: its other end is held by a process that has ended."""
+def stop_on_eof(pipe: BinaryIO, server: uvicorn.Server) -> None:
+    """Stop a server at the end of a pipe: when the process that has its other end has exited."""
 
     def watch() -> None:
-        while lifeline.read(1):
+        while pipe.read(1):
             continue
         server.should_exit = True
 
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    threading.Thread(target=watch, name="stop-on-eof", daemon=True).start()

@@ -1,1 +1,1 @@
-"""What Clerk knows, and the laws it keeps: pure, in memory, without the web."""
+"""Clerk's data and its rules: pure, in memory, without HTTP."""

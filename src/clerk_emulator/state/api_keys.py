@@ -10,7 +10,7 @@ PREFIX = "ak_"
 
 
 def get(instance: Instance, key_id: str) -> IssuedKey:
-    """Return a key, or refuse."""
+    """Return a key, or raise an ApiError."""
     found = instance.api_keys.find(key_id)
     if found is None:
         raise not_found_error("API key", key_id)
@@ -18,7 +18,7 @@ def get(instance: Instance, key_id: str) -> IssuedKey:
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> IssuedKey:
-    """Make a key for a user or an organization."""
+    """Create an API key of a user or an organization."""
     _require_subject(instance, draft["subject"])
     now = instance.now
     seconds = draft.get("seconds_until_expiration")
@@ -40,7 +40,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> IssuedKey:
 
 
 def update(instance: Instance, key: IssuedKey, changes: dict[str, Any]) -> IssuedKey:
-    """Change what a key says."""
+    """Update an API key."""
     if changes.get("subject"):
         _require_subject(instance, changes["subject"])
     for name in ("claims", "scopes", "description", "subject"):
@@ -53,7 +53,7 @@ def update(instance: Instance, key: IssuedKey, changes: dict[str, Any]) -> Issue
 
 
 def verify(instance: Instance, secret: str) -> IssuedKey:
-    """Return the key that is good by this secret, or refuse."""
+    """Return the valid key with this secret, or raise an ApiError."""
     for key in instance.api_keys:
         if key.secret == secret and not key.is_revoked and not key.is_expired(instance.now):
             key.last_used_at = instance.now
@@ -63,7 +63,7 @@ def verify(instance: Instance, secret: str) -> IssuedKey:
 
 def _require_subject(instance: Instance, subject: str) -> None:
     if subject not in instance.users and subject not in instance.organizations and subject not in instance.machines:
-        words = f"There is no {subject}."
+        message = f"There is no {subject}."
         raise ApiError(
-            400, ErrorDetail("form_param_value_invalid", "unknown subject", words, {"param_name": "subject"})
+            400, ErrorDetail("form_param_value_invalid", "unknown subject", message, {"param_name": "subject"})
         )

@@ -12,7 +12,7 @@ R = TypeVar("R", bound=TableRow)
 
 @dataclass(slots=True, kw_only=True)
 class SignIn:
-    """An attempt to sign in. What was proved is kept; what is needed next follows from it."""
+    """A sign-in attempt. It stores the verified factors; the next step follows from them."""
 
     id: str
     client_id: str
@@ -20,7 +20,7 @@ class SignIn:
     user_id: str | None = None
     first_verification_id: str | None = None
     second_verification_id: str | None = None
-    first_proof: str | None = None  # the strategy by which the first factor was proved
+    first_proof: str | None = None  # the strategy that verified the first factor
     second_proof: str | None = None
     needs_second: bool = False
     needs_password: bool = False
@@ -30,7 +30,7 @@ class SignIn:
     updated_at: int
 
     def status(self, now: int) -> str:
-        """Return what is needed next, or that it is complete or abandoned."""
+        """Return the next step, `complete` or `abandoned`."""
         if self.session_id is not None:
             return "complete"
         if self.abandon_at <= now:
@@ -46,15 +46,15 @@ class SignIn:
 
 @dataclass(slots=True, kw_only=True)
 class SignUp:
-    """An attempt to sign up. The user is made when nothing is missing any more."""
+    """A sign-up attempt. The user is created when no field is missing."""
 
     id: str
     client_id: str
     email_address: str | None = None
-    email_proof: str | None = None  # ticket | email_code, as soon as it is proved
+    email_proof: str | None = None  # ticket | email_code, once verified
     verification_id: str | None = None
     ticket: str | None = None
-    password: str | None = None  # as passwords.conceal() made it
+    password: str | None = None  # result of passwords.hash_password() or import_digest()
     first_name: str | None = None
     last_name: str | None = None
     locale: str | None = None
@@ -67,24 +67,24 @@ class SignUp:
     updated_at: int
 
     def status(self, now: int) -> str:
-        """Return whether something is missing, or that it is complete or abandoned."""
+        """Return `missing_requirements`, `complete` or `abandoned`."""
         if self.user_id is not None:
             return "complete"
         return "abandoned" if self.abandon_at <= now else "missing_requirements"
 
     def missing(self, required: list[str]) -> list[str]:
-        """Return the fields that are required, besides the address, and not given."""
+        """Return the missing fields, apart from the address."""
         return [name for name in ("email_address", *required) if getattr(self, name) is None]
 
     @property
     def unverified_fields(self) -> list[str]:
-        """Return the fields that are given and not proved."""
+        """Return the unverified fields."""
         return ["email_address"] if self.email_address is not None and self.email_proof is None else []
 
 
 @dataclass(slots=True, kw_only=True)
 class Reverification:
-    """An attempt to prove once more, within a session, that one is who one says."""
+    """An attempt to verify the user again within a session."""
 
     id: str
     session_id: str
@@ -98,14 +98,14 @@ class Reverification:
 
     @property
     def status(self) -> str:
-        """Return what is needed next, or that it is complete."""
+        """Return the next step, or `complete`."""
         if self.level != "second_factor" and self.first_proof is None:
             return "needs_first_factor"
         return "needs_second_factor" if self.level != "first_factor" and self.second_proof is None else "complete"
 
 
 def store_attempt(table: Table[R], attempt: R) -> None:
-    """Keep an attempt, and forget the oldest where there are too many."""
+    """Store an attempt and delete the oldest if there are too many."""
     table.add(attempt)
     if len(table) > MAX_ATTEMPTS_KEPT:
         table.remove(next(iter(table)).id)

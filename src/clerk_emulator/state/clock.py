@@ -16,9 +16,9 @@ def wall_milliseconds() -> int:
 class Clock:
     """Clerk's time, in milliseconds.
 
-    `now()` is the virtual time: expiry, `created_at` and retries follow it. `wall()` is the real one:
-    what another program checks against its own clock (token times, webhook signatures) is taken from it,
-    so that advancing the virtual clock by a week doesn't make every signature stale.
+    `now()` is the virtual time: expiry, `created_at` and retries use it. `wall()` is the real time: values that
+    another program checks against its own clock (token times, webhook signatures) use it, so that advancing the
+    virtual clock by a week doesn't make every signature stale.
     """
 
     def __init__(self, wall: Callable[[], int] = wall_milliseconds) -> None:
@@ -35,38 +35,38 @@ class Clock:
         return self._wall() + self._offset if self._stopped_at is None else self._stopped_at
 
     def set(self, milliseconds: int) -> None:
-        """Make it this time now."""
+        """Set the virtual time."""
         if not 0 <= milliseconds < LATEST:
-            raise ValueError("the clock goes from the year 1970 to the year 9998")
+            raise ValueError("the time must be between the years 1970 and 9998")
         if self._stopped_at is None:
             self._offset = milliseconds - self._wall()
         else:
             self._stopped_at = milliseconds
 
     def advance(self, milliseconds: int = 0, /, **units: float) -> None:
-        """Move on by milliseconds, or by the units of a timedelta: `advance(days=8)`."""
+        """Advance by milliseconds, or by the units of a timedelta: `advance(days=8)`."""
         self.set(self.now() + milliseconds + timedelta(**units) // MILLISECOND)
 
     def stop(self) -> None:
-        """Let the virtual time stand still until `run()`."""
+        """Stop the virtual time until `run()`."""
         self._stopped_at = self.now()
 
     def run(self) -> None:
-        """Let the virtual time run on from where it is."""
+        """Restart the virtual time from its current value."""
         if self._stopped_at is not None:
             self._offset = self._stopped_at - self._wall()
             self._stopped_at = None
 
     @property
     def is_stopped(self) -> bool:
-        """Say whether the virtual time stands still."""
+        """Return whether the virtual time is stopped."""
         return self._stopped_at is not None
 
     def dump(self) -> dict[str, int | None]:
-        """Return what is needed to go on after a restart."""
+        """Return the state to continue from after a restart."""
         return {"offset": self._offset, "stopped_at": self._stopped_at}
 
     def load(self, data: dict[str, int | None]) -> None:
-        """Go on from what `dump()` returned."""
+        """Load the result of `dump()`."""
         self._offset = data.get("offset") or 0
         self._stopped_at = data.get("stopped_at")

@@ -11,7 +11,7 @@ NAME_FIELDS = ("first_name", "last_name")
 
 
 def get(instance: Instance, directory_id: str) -> Directory:
-    """Return a directory, or refuse."""
+    """Return a directory, or raise an ApiError."""
     found = instance.directories.find(directory_id)
     if found is None:
         raise not_found_error("directory", directory_id)
@@ -19,15 +19,15 @@ def get(instance: Instance, directory_id: str) -> Directory:
 
 
 def create(instance: Instance, name: str, directory_id: str | None = None) -> Directory:
-    """Add a directory. No event is sent: Clerk has none for this."""
+    """Create a directory. No event is sent: Clerk has none for this."""
     now = instance.now
-    made = Directory(id=directory_id or instance.ids.new("scimdir"), name=name, created_at=now, updated_at=now)
-    instance.directories.add(made)
-    return made
+    created = Directory(id=directory_id or instance.ids.new("scimdir"), name=name, created_at=now, updated_at=now)
+    instance.directories.add(created)
+    return created
 
 
 def delete(instance: Instance, directory: Directory) -> None:
-    """Delete a directory; its users stay, unmanaged and active."""
+    """Delete a directory; its users stay active and are no longer managed."""
     for user in _list_users(instance, directory):
         user.directory_id = user.directory_user_id = None
         if user.deprovisioned:
@@ -39,7 +39,7 @@ def delete(instance: Instance, directory: Directory) -> None:
 
 
 def set_enabled(instance: Instance, directory: Directory, is_enabled: bool) -> None:
-    """Enable a directory, or disable it, which activates its users again."""
+    """Enable or disable a directory; disabling reactivates its users."""
     directory.enabled = is_enabled
     instance.touch(directory)
     if not is_enabled:
@@ -48,29 +48,29 @@ def set_enabled(instance: Instance, directory: Directory, is_enabled: bool) -> N
                 set_active(instance, user, True)
 
 
-def provision(instance: Instance, directory: Directory, wish: dict[str, Any]) -> User:
-    """Create or change a user as the identity provider says; a user with the same address is taken over.
+def provision(instance: Instance, directory: Directory, attributes: dict[str, Any]) -> User:
+    """Create or update a user as the identity provider says; an existing user with the same address is taken over.
 
-    `wish`: `user_id` or `email_address`, `first_name`, `last_name`, `external_id` (of the directory), `active`.
+    `attributes`: `user_id` or `email_address`, `first_name`, `last_name`, `external_id` (of the directory), `active`.
     """
-    address = wish.get("email_address")
-    user = instance.users.find(wish.get("user_id")) or (emails.find_owner(instance, address) if address else None)
+    address = attributes.get("email_address")
+    user = instance.users.find(attributes.get("user_id")) or (emails.find_owner(instance, address) if address else None)
     if user is None:
-        draft = {name: wish.get(name) for name in NAME_FIELDS} | {"email_address": [address] if address else []}
-        link = (directory.id, wish.get("external_id"))
+        draft = {name: attributes.get(name) for name in NAME_FIELDS} | {"email_address": [address] if address else []}
+        link = (directory.id, attributes.get("external_id"))
         user = users.create(instance, draft, strategy="scim", directory=link)
         is_changed = False
     else:
-        is_changed = _update_user(instance, directory, user, wish)
-    if wish.get("active") is not None and wish["active"] is user.deprovisioned:
-        set_active(instance, user, wish["active"])
+        is_changed = _update_user(instance, directory, user, attributes)
+    if attributes.get("active") is not None and attributes["active"] is user.deprovisioned:
+        set_active(instance, user, attributes["active"])
     elif is_changed:
         instance.touch_and_publish("user.updated", user)
     return user
 
 
 def set_active(instance: Instance, user: User, is_active: bool) -> User:
-    """Deactivate a user, which ends all sessions, or activate them again."""
+    """Deactivate a user, which ends all sessions, or reactivate them."""
     user.deprovisioned = not is_active
     if not is_active:
         sessions.end_all(instance, user, "revoked")
@@ -81,7 +81,7 @@ def set_active(instance: Instance, user: User, is_active: bool) -> User:
 def assign_role(
     instance: Instance, directory: Directory, organization: Organization, user: User, role: str
 ) -> Membership:
-    """Give a user the role that a group of the directory maps to, as a member of an organization."""
+    """Assign the role of a directory group to a user, as a member of an organization."""
     roles.get_in_role_set(instance, organization.role_set, role)
     found = memberships.find(instance, organization.id, user.id)
     if found is None:
@@ -96,14 +96,14 @@ def _list_users(instance: Instance, directory: Directory) -> list[User]:
     return [user for user in instance.users if user.directory_id == directory.id]
 
 
-def _update_user(instance: Instance, directory: Directory, user: User, wish: dict[str, Any]) -> bool:
+def _update_user(instance: Instance, directory: Directory, user: User, attributes: dict[str, Any]) -> bool:
     before = (user.directory_id, user.directory_user_id, user.first_name, user.last_name, user.primary_email_address_id)
     user.directory_id = directory.id
-    user.directory_user_id = wish.get("external_id", user.directory_user_id)
+    user.directory_user_id = attributes.get("external_id", user.directory_user_id)
     for name in NAME_FIELDS:
-        if name in wish:
-            setattr(user, name, wish[name])
-    address = wish.get("email_address")
+        if name in attributes:
+            setattr(user, name, attributes[name])
+    address = attributes.get("email_address")
     if address:
         _set_address(instance, user, address)
     return before != (
@@ -120,7 +120,7 @@ def _set_address(instance: Instance, user: User, address: str) -> None:
     email = next((one for one in user.email_addresses if one.email_address == wanted), None)
     if email is None:
         email = emails.attach(instance, user, wanted, "verified", "scim")
-    emails.require_free(instance, wanted, but=user)
+    emails.require_free(instance, wanted, exclude=user)
     for old in [one for one in user.email_addresses if one.strategy == "scim" and one is not email]:
         emails.detach(instance, user, old)
     email.status, email.strategy = "verified", "scim"

@@ -1,4 +1,4 @@
-"""Refuse manual changes of users and memberships that a SCIM directory manages."""
+"""Reject manual changes of users and memberships that a SCIM directory manages."""
 
 from collections.abc import Iterable
 
@@ -6,24 +6,24 @@ from clerk_emulator.state.errors import ApiError, ErrorDetail
 from clerk_emulator.state.instance import Instance
 from clerk_emulator.state.models import Directory, EmailAddress, Membership, User
 
-MANAGED_ATTRIBUTES = ("first_name", "last_name")  # and the addresses that the directory gave; what it maps by default
+MANAGED_ATTRIBUTES = ("first_name", "last_name")  # and the addresses from the directory; its default mapping
 
 
-def find_managing_directory(instance: Instance, thing: User | Membership) -> Directory | None:
-    """Return the directory that manages a user or a membership now, or None."""
-    found = instance.directories.find(thing.directory_id)
+def find_managing_directory(instance: Instance, record: User | Membership) -> Directory | None:
+    """Return the enabled directory that manages a user or a membership, or None."""
+    found = instance.directories.find(record.directory_id)
     return found if found is not None and found.enabled else None
 
 
 def require_deletable(instance: Instance, user: User) -> None:
-    """Refuse to delete a user of a directory."""
+    """Reject deleting a directory-managed user."""
     if find_managing_directory(instance, user) is not None:
-        words = "A directory manages this user, who can't be deleted by hand."
-        raise ApiError(409, ErrorDetail("user_managed_by_scim", "user managed by a directory", words))
+        message = "This user is managed by a directory and can't be deleted."
+        raise ApiError(409, ErrorDetail("user_managed_by_scim", "user managed by a directory", message))
 
 
 def require_unmanaged_attributes(instance: Instance, user: User, changed: Iterable[str]) -> None:
-    """Refuse to change an attribute that a directory manages; `changed` are names of fields with new values."""
+    """Reject changing a managed attribute; `changed` are names of fields with new values."""
     if find_managing_directory(instance, user) is None:
         return
     name = next((name for name in MANAGED_ATTRIBUTES if name in set(changed)), None)
@@ -32,25 +32,25 @@ def require_unmanaged_attributes(instance: Instance, user: User, changed: Iterab
 
 
 def require_unmanaged_address(instance: Instance, user: User, email: EmailAddress) -> None:
-    """Refuse to change or delete an address that a directory gave."""
+    """Reject changing or deleting an address that a directory provides."""
     if email.strategy == "scim" and find_managing_directory(instance, user) is not None:
         raise _managed_attribute_error("email_address")
 
 
 def require_unmanaged_primary(instance: Instance, user: User, wanted: EmailAddress | None = None) -> None:
-    """Refuse to make another address primary in place of one that a directory gave."""
+    """Reject another primary address in place of one that a directory provides."""
     primary = user.primary_email
     if primary is not None and primary is not wanted:
         require_unmanaged_address(instance, user, primary)
 
 
 def require_unmanaged_membership(instance: Instance, membership: Membership) -> None:
-    """Refuse to change or end a membership whose role follows from the groups of a directory."""
+    """Reject changing or deleting a membership whose role follows from directory groups."""
     if find_managing_directory(instance, membership) is not None:
-        words = "A directory manages this membership, which can't be changed by hand."
-        raise ApiError(409, ErrorDetail("organization_membership_managed_by_scim", "managed by a directory", words))
+        message = "This membership is managed by a directory and can't be changed."
+        raise ApiError(409, ErrorDetail("organization_membership_managed_by_scim", "managed by a directory", message))
 
 
 def _managed_attribute_error(name: str) -> ApiError:
-    words = "A directory manages this attribute."
-    return ApiError(409, ErrorDetail("attribute_managed_by_scim", words, words, {"param_name": name}))
+    message = "This attribute is managed by a directory."
+    return ApiError(409, ErrorDetail("attribute_managed_by_scim", message, message, {"param_name": name}))

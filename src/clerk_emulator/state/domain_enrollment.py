@@ -7,7 +7,7 @@ from clerk_emulator.state.models import Organization, OrganizationDomain, Organi
 
 
 def enroll_user(instance: Instance, user: User) -> None:
-    """Invite a user who signs in or up, or suggest organizations, by the domains of the proved addresses; once each."""
+    """Invite a user to organizations or suggest them, by the domains of the verified addresses; once each."""
     for email in user.email_addresses:
         domain = domains.find_verified(instance, email.email_address.partition("@")[2])
         if email.status != "verified" or domain is None or not instance.settings.organization_domains_enabled:
@@ -21,27 +21,27 @@ def enroll_user(instance: Instance, user: User) -> None:
 
 
 def list_suggestions(instance: Instance, user: User) -> list[OrganizationSuggestion]:
-    """Return the suggestions to a user, newest first; an organization that was joined otherwise is no suggestion."""
+    """Return the suggestions for a user, newest first, without organizations that the user already joined."""
     rows = instance.organization_suggestions.newest_first()
     mine = [row for row in rows if row.user_id == user.id]
     return [row for row in mine if memberships.find(instance, row.organization_id, user.id) is None]
 
 
 def accept_suggestion(instance: Instance, user: User, suggestion_id: str) -> OrganizationSuggestion:
-    """Ask to join an organization that was suggested."""
+    """Request to join a suggested organization."""
     found = next((row for row in list_suggestions(instance, user) if row.id == suggestion_id), None)
     if found is None:
         raise not_found_error("organization suggestion", suggestion_id)
     if found.status != "pending":
-        words = "It was asked before whether to join this organization."
-        raise ApiError(400, ErrorDetail("organization_suggestion_already_accepted", "asked before", words))
+        message = "This suggestion has already been accepted."
+        raise ApiError(400, ErrorDetail("organization_suggestion_already_accepted", "already accepted", message))
     found.status, found.request_id = "accepted", instance.ids.new("orgmemreq")
     instance.touch(found)
     return found
 
 
 def list_requests(instance: Instance, organization: Organization) -> list[OrganizationSuggestion]:
-    """Return the suggestions to join an organization that became requests, newest first."""
+    """Return the membership requests of an organization, newest first."""
     rows = instance.organization_suggestions.newest_first()
     return [row for row in rows if row.organization_id == organization.id and row.request_id is not None]
 
@@ -49,7 +49,7 @@ def list_requests(instance: Instance, organization: Organization) -> list[Organi
 def decide_request(
     instance: Instance, organization: Organization, request_id: str, *, is_accepted: bool
 ) -> OrganizationSuggestion:
-    """Let a user in who asked, or not."""
+    """Accept or reject a membership request."""
     found = next((row for row in list_requests(instance, organization) if row.request_id == request_id), None)
     if found is None or found.status != "accepted":
         raise not_found_error("pending organization membership request", request_id)
@@ -62,7 +62,7 @@ def decide_request(
 
 
 def delete_pending(instance: Instance, domain: OrganizationDomain) -> None:
-    """Take back what is open by a domain: its invitations, and what it suggested."""
+    """Delete the pending invitations and suggestions of a domain."""
     for invitation in list(instance.organization_invitations):
         if invitation.domain_id == domain.id and invitation.status(instance.now) == "pending":
             organization_invitations.revoke(instance, organizations.get(instance, domain.organization_id), invitation)
@@ -85,7 +85,7 @@ def _suggest(instance: Instance, domain: OrganizationDomain, user: User) -> None
     if any(row.organization_id == domain.organization_id and row.user_id == user.id for row in rows):
         return
     now = instance.now
-    made = OrganizationSuggestion(
+    created = OrganizationSuggestion(
         id=instance.ids.new("orgsug"),
         user_id=user.id,
         organization_id=domain.organization_id,
@@ -93,4 +93,4 @@ def _suggest(instance: Instance, domain: OrganizationDomain, user: User) -> None
         created_at=now,
         updated_at=now,
     )
-    instance.organization_suggestions.add(made)
+    instance.organization_suggestions.add(created)

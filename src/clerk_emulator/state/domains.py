@@ -36,7 +36,7 @@ def list_by_organization(instance: Instance, organization_id: str) -> list[Organ
 
 
 def get(instance: Instance, organization: Organization, domain_id: str) -> OrganizationDomain:
-    """Return a domain of an organization, or refuse."""
+    """Return a domain of an organization, or raise an ApiError."""
     found = instance.organization_domains.find(domain_id)
     if found is None or found.organization_id != organization.id:
         raise not_found_error("organization domain", domain_id)
@@ -44,25 +44,30 @@ def get(instance: Instance, organization: Organization, domain_id: str) -> Organ
 
 
 def find_verified(instance: Instance, name: str) -> OrganizationDomain | None:
-    """Return the domain of this name, if it is an organization's for sure."""
+    """Return the verified domain with this name, or None."""
     return next((row for row in instance.organization_domains if row.name == name and row.is_verified), None)
 
 
 def create(instance: Instance, organization: Organization, draft: dict[str, Any]) -> OrganizationDomain:
-    """Give an organization a domain and tell of it."""
+    """Create a domain of an organization and publish the event."""
     if not instance.settings.organization_domains_enabled:
-        words = "Domains of organizations are switched off."
-        raise ApiError(403, ErrorDetail("organization_domains_not_enabled", "not enabled", words))
+        message = "Organization domains are not enabled."
+        raise ApiError(403, ErrorDetail("organization_domains_not_enabled", "not enabled", message))
     name = (draft.get("name") or "").strip().lower()
     _require_free(instance, organization, name)
     mode = draft.get("enrollment_mode") or "manual_invitation"
     _require_mode(instance, mode)
     limit = instance.settings.max_allowed_domains
     if limit and len(list_by_organization(instance, organization.id)) >= limit:
-        raise ApiError(403, ErrorDetail("organization_domain_quota_exceeded", "too many", f"At most {limit} domains."))
+        raise ApiError(
+            403,
+            ErrorDetail(
+                "organization_domain_quota_exceeded", "too many", f"An organization may have at most {limit} domains."
+            ),
+        )
     now = instance.now
     is_verified = draft.get("verified") is not False
-    made = OrganizationDomain(
+    created = OrganizationDomain(
         id=instance.ids.new("orgdmn"),
         organization_id=organization.id,
         name=name,
@@ -72,13 +77,13 @@ def create(instance: Instance, organization: Organization, draft: dict[str, Any]
         created_at=now,
         updated_at=now,
     )
-    instance.organization_domains.add(made)
-    instance.tell("organizationDomain.created", made)
-    return made
+    instance.organization_domains.add(created)
+    instance.publish("organizationDomain.created", created)
+    return created
 
 
 def update(instance: Instance, domain: OrganizationDomain, changes: dict[str, Any]) -> OrganizationDomain:
-    """Change how people join by a domain, or whether it is verified, and tell of it."""
+    """Change enrollment mode or verification of a domain and publish the event."""
     if changes.get("enrollment_mode"):
         _require_mode(instance, changes["enrollment_mode"])
         domain.enrollment_mode = changes["enrollment_mode"]
@@ -90,19 +95,21 @@ def update(instance: Instance, domain: OrganizationDomain, changes: dict[str, An
 
 
 def delete(instance: Instance, domain: OrganizationDomain) -> OrganizationDomain:
-    """Take a domain away and tell of it."""
+    """Delete a domain and publish the event."""
     instance.organization_domains.remove(domain.id)
-    instance.tell("organizationDomain.deleted", domain)
+    instance.publish("organizationDomain.deleted", domain)
     return domain
 
 
 def prepare_verification(instance: Instance, domain: OrganizationDomain, address: str, user: User) -> Verification:
-    """Send a code to an address of the domain, by which a member shows that it is theirs."""
+    """Send a code to an address of the domain, by which a member verifies ownership."""
     found = emails.parse_address(address, AFFILIATION_STRATEGY)
     if found.partition("@")[2] != domain.name:
         raise ApiError(
             422,
-            parameter_detail("organization_domain_mismatch", AFFILIATION_STRATEGY, f"is no address of {domain.name}"),
+            parameter_detail(
+                "organization_domain_mismatch", AFFILIATION_STRATEGY, f"is not an address of {domain.name}"
+            ),
         )
     domain.affiliation_email_address = found
     code = mailer.send_code(instance, found, user.id, domain.id)
@@ -114,18 +121,20 @@ def _require_free(instance: Instance, organization: Organization, name: str) -> 
     if not DOMAIN_PATTERN.fullmatch(name):
         raise invalid_format_error("name", "must be a valid domain")
     if name in PUBLIC_EMAIL_DOMAINS:
-        words = "This domain belongs to a common provider of mailboxes."
-        raise ApiError(422, ErrorDetail("organization_domain_common", "common domain", words, {"param_name": "name"}))
+        message = "This domain belongs to a common email provider."
+        raise ApiError(422, ErrorDetail("organization_domain_common", "common domain", message, {"param_name": "name"}))
     for row in instance.organization_domains:
         if row.name == name:
             own = row.organization_id == organization.id
             code = "organization_domain_already_exists" + ("_same_organization" if own else "")
-            raise ApiError(422, ErrorDetail(code, "taken", "An organization has this domain.", {"param_name": "name"}))
+            raise ApiError(
+                422, ErrorDetail(code, "taken", "Another organization has this domain.", {"param_name": "name"})
+            )
 
 
 def _require_mode(instance: Instance, mode: str) -> None:
     if mode not in ENROLLMENT_MODES:
         raise invalid_value_error("enrollment_mode", f"must be one of {', '.join(ENROLLMENT_MODES)}")
     if mode not in ("enterprise_sso", *instance.settings.enrollment_modes):
-        words = f"Joining by {mode} is switched off."
-        raise ApiError(403, ErrorDetail("organization_domain_enrollment_mode_not_enabled", "not enabled", words))
+        message = f"The enrollment mode {mode} is not enabled."
+        raise ApiError(403, ErrorDetail("organization_domain_enrollment_mode_not_enabled", "not enabled", message))

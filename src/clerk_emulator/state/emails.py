@@ -1,4 +1,4 @@
-"""E-mail addresses: ownership, primary address and verification."""
+"""Email addresses: ownership, primary address and verification."""
 
 import re
 
@@ -25,7 +25,7 @@ def normalize(address: str) -> str:
 
 
 def parse_address(address: str, name: str = "email_address") -> str:
-    """Return the address in its normal form, or refuse what is none."""
+    """Return the normalized address, or raise an ApiError if it is invalid."""
     found = normalize(address)
     if len(found) > 254 or not ADDRESS_PATTERN.fullmatch(found):
         raise invalid_format_error(name, "must be a valid email address")
@@ -33,27 +33,27 @@ def parse_address(address: str, name: str = "email_address") -> str:
 
 
 def find_owner(instance: Instance, address: str) -> User | None:
-    """Return the user who holds an address, verified or reserved."""
+    """Return the user with this verified or reserved address."""
     return instance.users.find(instance.email_owners.get(normalize(address)))
 
 
 def get(instance: Instance, email_id: str) -> EmailAddress:
-    """Return an address by its id, or refuse."""
+    """Return an email address by its id, or raise an ApiError."""
     email = instance.emails.get(email_id)
     if email is None:
         raise not_found_error("email address", email_id)
     return email
 
 
-def require_free(instance: Instance, address: str, *, but: User | None = None) -> None:
-    """Refuse an address that somebody holds."""
+def require_free(instance: Instance, address: str, *, exclude: User | None = None) -> None:
+    """Reject an address that another user has."""
     owner = find_owner(instance, address)
-    if owner is not None and owner is not but:
+    if owner is not None and owner is not exclude:
         raise identifier_exists_error("email_address")
 
 
 def attach(instance: Instance, user: User, address: str, status: str, strategy: str = "admin") -> EmailAddress:
-    """Give a user an address, without a word to the world."""
+    """Add an address to a user without publishing an event."""
     found = parse_address(address)
     if status not in STATUSES:
         raise invalid_value_error("identification_status")
@@ -79,14 +79,14 @@ def attach(instance: Instance, user: User, address: str, status: str, strategy: 
 
 
 def index(instance: Instance, email: EmailAddress) -> None:
-    """Enter an address into the indexes."""
+    """Add an address to the indexes."""
     instance.emails[email.id] = email
     if email.is_claimed:
         instance.email_owners[email.email_address] = email.user_id
 
 
 def detach(instance: Instance, user: User, email: EmailAddress) -> None:
-    """Take an address from a user, without a word to the world."""
+    """Remove an address from a user without publishing an event."""
     user.email_addresses.remove(email)
     unindex(instance, email)
     if user.primary_email_address_id == email.id:
@@ -95,14 +95,14 @@ def detach(instance: Instance, user: User, email: EmailAddress) -> None:
 
 
 def unindex(instance: Instance, email: EmailAddress) -> None:
-    """Take an address out of the indexes."""
+    """Remove an address from the indexes."""
     instance.emails.pop(email.id, None)
     if instance.email_owners.get(email.email_address) == email.user_id and email.is_claimed:
         del instance.email_owners[email.email_address]
 
 
 def create(instance: Instance, user: User, address: str, *, is_verified: bool, is_primary: bool) -> EmailAddress:
-    """Add an address to a user and tell of it."""
+    """Add an address to a user and publish the event."""
     if is_primary and not is_verified:
         raise unverified_error("primary")
     if is_primary:
@@ -117,7 +117,7 @@ def create(instance: Instance, user: User, address: str, *, is_verified: bool, i
 def update(
     instance: Instance, email: EmailAddress, *, is_verified: bool | None, is_primary: bool | None
 ) -> EmailAddress:
-    """Verify an address or take that back, or make it the primary one."""
+    """Verify or unverify an address, or make it the primary one."""
     user = instance.users.find(email.user_id)
     assert user is not None, "an address has a user"  # noqa: S101
     if is_primary and is_verified is not True and not email.is_claimed:
@@ -136,7 +136,7 @@ def update(
 
 
 def make_primary(user: User, email: EmailAddress) -> None:
-    """Make an address of the user the primary one; it has to be verified or reserved."""
+    """Make a verified or reserved address the primary one."""
     if email.user_id != user.id:
         raise not_found_error("email address", email.id)
     if not email.is_claimed:
@@ -145,33 +145,33 @@ def make_primary(user: User, email: EmailAddress) -> None:
 
 
 def notify_primary_changed(instance: Instance, user: User) -> None:
-    """Write to the primary address that it is that now."""
+    """Send a mail to the new primary address."""
     email = user.primary_email
     if email is not None:
-        words = f"{email.email_address} is the primary e-mail address of your account now."
-        subject = "Your primary e-mail address was changed"
-        mailer.send(instance, email.email_address, "primary_email_address_changed", subject, words, user_id=user.id)
+        message = f"{email.email_address} is now the primary email address of your account."
+        subject = "Your primary email address was changed"
+        mailer.send(instance, email.email_address, "primary_email_address_changed", subject, message, user_id=user.id)
 
 
 def delete(instance: Instance, email: EmailAddress) -> None:
-    """Take an address away; the last thing a user can be known by stays."""
+    """Delete an address; the last identification of a user cannot be deleted."""
     user = instance.users.find(email.user_id)
     assert user is not None, "an address has a user"  # noqa: S101
     directory_managed.require_unmanaged_address(instance, user, email)
     if len(user.email_addresses) == 1 and user.username is None and not user.phone_numbers:
-        words = "The last identification of a user stays."
-        raise ApiError(400, ErrorDetail("identification_deletion_failed", "not deleted", words))
+        message = "The last identification of a user can't be deleted."
+        raise ApiError(400, ErrorDetail("identification_deletion_failed", "not deleted", message))
     detach(instance, user, email)
     instance.touch_and_publish("user.updated", user)
 
 
 def replace_all(instance: Instance, user: User, address: str, status: str) -> EmailAddress:
-    """Give a user this address as the only one."""
+    """Replace all addresses of a user by this one."""
     found = parse_address(address)
     if status not in STATUSES:
         raise invalid_value_error("identification_status")
     if status != "unverified":
-        require_free(instance, found, but=user)
+        require_free(instance, found, exclude=user)
     for old in user.email_addresses:
         directory_managed.require_unmanaged_address(instance, user, old)
     for old in list(user.email_addresses):
@@ -183,13 +183,13 @@ def replace_all(instance: Instance, user: User, address: str, status: str) -> Em
 
 
 def prepare_verification(instance: Instance, email: EmailAddress) -> Verification:
-    """Start a proof by code, which is sent."""
+    """Start a verification and send its code."""
     code = mailer.send_code(instance, email.email_address, email.user_id, email.id)
     return verifications.create(instance, email.id, code, "email_code")
 
 
 def attempt_verification(instance: Instance, email: EmailAddress, verification_id: str, code: str) -> Verification:
-    """Try a code. A wrong or late one is an answer, not a refusal."""
+    """Check a code. A wrong or expired code is a result, not an error."""
     found = verifications.get(instance, email.id, verification_id)
     if verifications.check_code(instance, found, code):
         mark_verified(instance, email)
@@ -198,7 +198,7 @@ def attempt_verification(instance: Instance, email: EmailAddress, verification_i
 
 
 def mark_verified(instance: Instance, email: EmailAddress) -> None:
-    """Take an address for verified after a right code, and tell of it."""
+    """Mark an address as verified after a right code, and publish the event."""
     if email.status != "verified":
         user = instance.users.find(email.user_id)
         assert user is not None, "an address has a user"  # noqa: S101
@@ -210,7 +210,7 @@ def mark_verified(instance: Instance, email: EmailAddress) -> None:
 
 def _set_verified(instance: Instance, user: User, email: EmailAddress, is_verified: bool) -> None:
     if is_verified:
-        require_free(instance, email.email_address, but=user)
+        require_free(instance, email.email_address, exclude=user)
         email.status, email.strategy = "verified", "admin"
         index(instance, email)
         return

@@ -7,19 +7,19 @@ from clerk_emulator.state.models import EmailAddress, PhoneNumber, User, Verific
 
 
 def first_factor_emails(user: User) -> list[EmailAddress]:
-    """Return the addresses by which a user may prove to be there."""
+    """Return the addresses that a user may verify as the first factor."""
     return [email for email in user.email_addresses if email.status == "verified"]
 
 
 def second_factor_phones(user: User) -> list[PhoneNumber]:
-    """Return the numbers that a user has to prove as well."""
+    """Return the phone numbers that are second factors of a user."""
     return [phone for phone in user.phone_numbers if phone.is_second_factor and phone.status == "verified"]
 
 
 def send_email_code(
     instance: Instance, user: User, strategy: str, email_id: str | None, preferred: str | None = None
 ) -> Verification:
-    """Send a code to an address of a user: the one of this id, else the preferred one, else the first."""
+    """Send a code to an address of a user: the one with this id, else the preferred one, else the first."""
     sessions.require_can_sign_in(instance, user)
     named = [email for email in first_factor_emails(user) if email_id in (None, email.id)]
     if not named:
@@ -39,26 +39,26 @@ def send_phone_code(instance: Instance, user: User, phone_id: str | None) -> Ver
 
 
 def require_password(instance: Instance, user: User, password: str) -> None:
-    """Refuse a wrong password, and a right one that others may know."""
+    """Reject a wrong or compromised password."""
     sessions.require_can_sign_in(instance, user)
     if user.password is None:
-        words = "This user has no password: another way has to be taken."
-        raise ApiError(400, ErrorDetail("strategy_for_user_invalid", "no password", words))
+        message = "This user has no password. Use another strategy."
+        raise ApiError(400, ErrorDetail("strategy_for_user_invalid", "no password", message))
     if not passwords.verify_password(user.password, password):
         _count_failure(instance, user)
-        raise field_error("form_password_incorrect", "password", "This is not the password of this user.")
+        raise field_error("form_password_incorrect", "password", "The password is incorrect.")
     if user.is_password_compromised:
-        words = "Somebody else may know this password. Sign in another way."
-        raise field_error("form_password_compromised", "password", words)
+        message = "This password may be compromised. Sign in another way."
+        raise field_error("form_password_compromised", "password", message)
 
 
 def require_code(instance: Instance, user: User, verification_id: str | None, strategy: str, code: str) -> None:
-    """Refuse a wrong or late code."""
+    """Reject a wrong or expired code."""
     sessions.require_can_sign_in(instance, user)
     try:
         verifications.require_code(instance, verification_id, strategy, code)
-    except ApiError as refused:
-        if refused.problems[0].code == "form_code_incorrect":
+    except ApiError as error:
+        if error.problems[0].code == "form_code_incorrect":
             _count_failure(instance, user)
         raise
 

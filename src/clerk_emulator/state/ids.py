@@ -9,7 +9,7 @@ LENGTH = 27
 
 
 class IdGenerator:
-    """Makes ids. With a seed the same ones in the same order, otherwise unguessable ones."""
+    """Generates ids: the same sequence for a seed, otherwise unpredictable ones."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._random = secrets.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311 - by wish
@@ -23,9 +23,9 @@ class IdGenerator:
         return "".join(self._random.choices(string.digits, k=6))
 
     def hexadecimal(self, prefix: str) -> str:
-        """Return a new id of another form, for example `ak_` and 32 hexadecimal digits."""
+        """Return a new id in another format, for example `ak_` and 32 hexadecimal digits."""
         return f"{prefix}_" + "".join(self._random.choices("0123456789abcdef", k=32))
 
     def secret(self, prefix: str = "") -> str:
-        """Return something that nobody can guess unless the ids were asked to be repeatable."""
+        """Return a secret; predictable only if the ids are seeded."""
         return prefix + "".join(self._random.choices(ALPHABET, k=43))

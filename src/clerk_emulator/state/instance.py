@@ -39,25 +39,25 @@ from clerk_emulator.state.tables import OwnerIndex, Table
 
 
 class Versioned(Protocol):
-    """A thing with a version."""
+    """A record with a version."""
 
     updated_at: int
 
 
 class Instance:
-    """The state. The laws are functions in the modules beside this one and take it first."""
+    """The state of an instance. The functions of the sibling modules hold its rules and take it as first argument."""
 
     def __init__(self, *, clock: Clock | None = None, ids: IdGenerator | None = None) -> None:
         self.clock = clock or Clock()
         self.ids = ids or IdGenerator()
         self.settings = Settings()
-        self.public_url = ""  # where browsers find the emulator
+        self.public_url = ""  # address of the emulator for browsers
         self.id = self.ids.new("ins")
-        self.listener: Callable[[DomainEvent], None] = lambda happening: None
+        self.listener: Callable[[DomainEvent], None] = lambda domain_event: None
         self.clear()
 
     def clear(self) -> None:
-        """Forget everybody and everything; the instance's own id stays."""
+        """Delete all data; the instance's own id stays."""
         self.users = Table[User]()
         self.emails: dict[str, EmailAddress] = {}
         self.email_owners: dict[str, str] = {}
@@ -110,15 +110,15 @@ class Instance:
         """Return the virtual time."""
         return self.clock.now()
 
-    def touch(self, thing: Versioned) -> None:
-        """Give a changed thing its next version: the time, or one more where no time has passed."""
-        thing.updated_at = max(self.now, thing.updated_at + 1)
+    def touch(self, record: Versioned) -> None:
+        """Increase the version of a record: the current time, or one more if no time has passed."""
+        record.updated_at = max(self.now, record.updated_at + 1)
 
-    def tell(self, type_: str, thing: Any) -> None:
-        """Tell the world, with the thing as it is now."""
-        self.listener(DomainEvent(type_, thing))
+    def publish(self, type_: str, record: Any) -> None:
+        """Publish an event with the record in its current state."""
+        self.listener(DomainEvent(type_, record))
 
-    def touch_and_publish(self, type_: str, thing: Any) -> None:
-        """Give a thing its next version and tell of it."""
-        self.touch(thing)
-        self.tell(type_, thing)
+    def touch_and_publish(self, type_: str, record: Any) -> None:
+        """Increase the version of a record and publish an event."""
+        self.touch(record)
+        self.publish(type_, record)

@@ -11,7 +11,7 @@ DAY = 24 * 60 * 60 * 1000
 
 
 def get(instance: Instance, invitation_id: str) -> Invitation:
-    """Return an invitation, or refuse."""
+    """Return an invitation, or raise an ApiError."""
     found = instance.invitations.find(invitation_id)
     if found is None:
         raise not_found_error("invitation", invitation_id)
@@ -19,42 +19,46 @@ def get(instance: Instance, invitation_id: str) -> Invitation:
 
 
 def create_all(instance: Instance, drafts: list[dict[str, Any]]) -> list[Invitation]:
-    """Invite several addresses, all or none."""
+    """Create invitations, all of them or none."""
     addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
     for address in addresses:
         if emails.find_owner(instance, address) is not None:
-            raise identifier_exists_error("email_address", "belongs to a user already")
+            raise identifier_exists_error("email_address", "already belongs to a user")
     _require_no_duplicates(instance, drafts, addresses)
     for draft in drafts:
         metadata.check_size("public_metadata", draft.get("public_metadata") or {})
-    made = [_build_invitation(instance, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
-    for invitation in made:
+    created = [_build_invitation(instance, draft, address) for draft, address in zip(drafts, addresses, strict=True)]
+    for invitation in created:
         insert_record(instance, invitation)
-    for draft, invitation in zip(drafts, made, strict=True):
+    for draft, invitation in zip(drafts, created, strict=True):
         if draft.get("notify") is not False:
-            text, ticket = "You are invited to create an account.", invitation.ticket
+            text, ticket = "You have been invited to create an account.", invitation.ticket
             mailer.send(instance, invitation.email_address, "invitation", "You are invited", text, ticket=ticket)
-    return made
+    return created
 
 
 def revoke(instance: Instance, invitation: Invitation) -> Invitation:
-    """Take an invitation back; an accepted or revoked one can't be."""
+    """Revoke an invitation that is neither accepted nor revoked."""
     if invitation.settled == "revoked":
-        raise ApiError(400, ErrorDetail("invitation_already_revoked", "revoked", "It was revoked before."))
+        raise ApiError(
+            400, ErrorDetail("invitation_already_revoked", "revoked", "The invitation has already been revoked.")
+        )
     if invitation.settled == "accepted":
-        raise ApiError(400, ErrorDetail("invitation_already_accepted", "accepted", "It was accepted before."))
+        raise ApiError(
+            400, ErrorDetail("invitation_already_accepted", "accepted", "The invitation has already been accepted.")
+        )
     invitation.settled = "revoked"
     instance.touch(invitation)
     return invitation
 
 
 def find_by_ticket(instance: Instance, ticket: str) -> Invitation | None:
-    """Return the invitation that a link stands for."""
+    """Return the invitation of a ticket."""
     return instance.invitations.find(instance.tickets.get(ticket))
 
 
 def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) -> User:
-    """Make the invitee a user with the metadata of the invitation, and tell of the user."""
+    """Create the user with the metadata of the invitation, and publish the event."""
     status = invitation.status(instance.now)
     if status != "pending":
         raise not_acceptable_error(status)
@@ -73,14 +77,14 @@ def accept(instance: Instance, invitation: Invitation, names: dict[str, Any]) ->
 
 
 def not_acceptable_error(status: str) -> ApiError:
-    """400: it is not pending any more."""
+    """400: the invitation is no longer pending."""
     code = {"accepted": "invitation_already_accepted", "revoked": "revoked_invitation"}
-    words = f"This invitation is {status}."
-    return ApiError(400, ErrorDetail(code.get(status, "ticket_expired_code"), f"invitation {status}", words))
+    message = f"This invitation is {status}."
+    return ApiError(400, ErrorDetail(code.get(status, "ticket_expired_code"), f"invitation {status}", message))
 
 
 def insert_record(instance: Instance, invitation: Invitation) -> None:
-    """Enter an invitation into the table and its index."""
+    """Add an invitation to the table and its index."""
     instance.invitations.add(invitation)
     instance.tickets[invitation.ticket] = invitation.id
 
@@ -88,14 +92,16 @@ def insert_record(instance: Instance, invitation: Invitation) -> None:
 def _require_no_duplicates(instance: Instance, drafts: list[dict[str, Any]], addresses: list[str]) -> None:
     now = instance.now
     pending = {found.email_address for found in instance.invitations if found.status(now) == "pending"}
-    taken = []
+    already_invited = []
     for draft, address in zip(drafts, addresses, strict=True):
         if address in pending and not draft.get("ignore_existing"):
-            taken.append(address)
+            already_invited.append(address)
         pending.add(address)
-    if taken:
-        words = f"These addresses have a pending invitation: {', '.join(taken)}."
-        raise ApiError(400, ErrorDetail("duplicate_record", "already invited", words, {"email_addresses": taken}))
+    if already_invited:
+        message = f"These addresses have a pending invitation: {', '.join(already_invited)}."
+        raise ApiError(
+            400, ErrorDetail("duplicate_record", "already invited", message, {"email_addresses": already_invited})
+        )
 
 
 def _build_invitation(instance: Instance, draft: dict[str, Any], address: str) -> Invitation:

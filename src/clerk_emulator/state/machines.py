@@ -11,7 +11,7 @@ TOKEN_PREFIX = "mt_"  # noqa: S105 - a prefix
 
 
 def get(instance: Instance, machine_id: str) -> Machine:
-    """Return a machine, or refuse."""
+    """Return a machine, or raise an ApiError."""
     found = instance.machines.find(machine_id)
     if found is None:
         raise not_found_error("machine", machine_id)
@@ -19,7 +19,7 @@ def get(instance: Instance, machine_id: str) -> Machine:
 
 
 def find_by_secret(instance: Instance, secret: str) -> Machine | None:
-    """Return the machine that has this secret key, or had it a short while ago."""
+    """Return the machine with this secret key, or with a recently rotated one."""
     for row in instance.machines:
         is_previous = row.previous_secret_key == secret and row.previous_valid_until > instance.now
         if row.secret_key == secret or is_previous:
@@ -28,7 +28,7 @@ def find_by_secret(instance: Instance, secret: str) -> Machine | None:
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> Machine:
-    """Make a machine."""
+    """Create a machine."""
     others = [get(instance, machine_id) for machine_id in draft.get("scoped_machines") or []]
     now = instance.now
     machine = Machine(
@@ -46,7 +46,7 @@ def create(instance: Instance, draft: dict[str, Any]) -> Machine:
 
 
 def update(instance: Instance, machine: Machine, changes: dict[str, Any]) -> Machine:
-    """Change a machine."""
+    """Update a machine."""
     for name in ("name", "default_token_ttl"):
         if changes.get(name) is not None:
             setattr(machine, name, changes[name])
@@ -55,7 +55,7 @@ def update(instance: Instance, machine: Machine, changes: dict[str, Any]) -> Mac
 
 
 def delete(instance: Instance, machine: Machine) -> None:
-    """Forget a machine with its tokens and connections."""
+    """Delete a machine with its tokens and scopes."""
     instance.machines.remove(machine.id)
     for other in instance.machines:
         other.scopes.pop(machine.id, None)
@@ -64,7 +64,7 @@ def delete(instance: Instance, machine: Machine) -> None:
 
 
 def rotate_secret(instance: Instance, machine: Machine, seconds: int) -> str:
-    """Give a machine another secret key; the old one is good for a while."""
+    """Rotate the secret key of a machine; the old one stays valid for a while."""
     machine.previous_secret_key = machine.secret_key
     machine.previous_valid_until = instance.now + seconds * 1000
     machine.secret_key = instance.ids.secret(SECRET_PREFIX)
@@ -73,17 +73,17 @@ def rotate_secret(instance: Instance, machine: Machine, seconds: int) -> str:
 
 
 def create_scope(instance: Instance, machine: Machine, other: Machine) -> int:
-    """Let two machines talk to each other, and return since when they may."""
+    """Allow two machines to communicate, and return the time since when they may."""
     if other is machine:
         raise invalid_value_error("to_machine_id", "must be another machine")
     if other.id in machine.scopes:
-        words = "These machines may talk to each other."
-        raise ApiError(409, ErrorDetail("conflict", "connected", words))
+        message = "These machines are already connected."
+        raise ApiError(409, ErrorDetail("conflict", "connected", message))
     return _add_scope(instance, machine, other)
 
 
 def delete_scope(machine: Machine, other: Machine) -> None:
-    """Take that back."""
+    """Disallow two machines to communicate."""
     if other.id not in machine.scopes:
         raise not_found_error("machine scope", other.id)
     machine.scopes.pop(other.id, None)
@@ -91,37 +91,37 @@ def delete_scope(machine: Machine, other: Machine) -> None:
 
 
 def create_token(instance: Instance, machine: Machine, draft: dict[str, Any]) -> IssuedKey:
-    """Make a token for a machine, or answer one that is alike and good for long enough."""
+    """Create a token for a machine, or return an equal one that is valid for long enough."""
     seconds = draft.get("seconds_until_expiration") or machine.default_token_ttl
-    least = draft.get("min_remaining_ttl_seconds")
-    if least is not None and least >= seconds:
-        words = "min_remaining_ttl_seconds must be less than the lifetime."
-        raise ApiError(400, ErrorDetail("form_param_value_invalid", "too long", words))
-    old = None if least is None else _find_reusable_token(instance, machine, draft.get("claims"), least)
+    minimum = draft.get("min_remaining_ttl_seconds")
+    if minimum is not None and minimum >= seconds:
+        message = "min_remaining_ttl_seconds must be less than the lifetime."
+        raise ApiError(400, ErrorDetail("form_param_value_invalid", "too long", message))
+    old = None if minimum is None else _find_reusable_token(instance, machine, draft.get("claims"), minimum)
     return old or _create_token(instance, machine, draft.get("claims"), seconds)
 
 
-def verify_token(instance: Instance, secret: str, asking: Machine | None) -> IssuedKey:
-    """Return a token that is good, and that the asking machine may see; or refuse."""
+def verify_token(instance: Instance, secret: str, caller: Machine | None) -> IssuedKey:
+    """Return a valid token that the calling machine may see, or raise an ApiError."""
     for token in instance.machine_tokens:
         if token.secret == secret and not token.is_revoked and not token.is_expired(instance.now):
-            if asking is not None and asking.id != token.subject and asking.id not in token.scopes:
+            if caller is not None and caller.id != token.subject and caller.id not in token.scopes:
                 break
             token.last_used_at = instance.now
             return token
     raise not_found_error("machine token", "with this secret")
 
 
-def get_token(instance: Instance, token_id: str, asking: Machine | None) -> IssuedKey:
-    """Return a token by its id, or refuse."""
+def get_token(instance: Instance, token_id: str, caller: Machine | None) -> IssuedKey:
+    """Return a token by its id, or raise an ApiError."""
     token = instance.machine_tokens.find(token_id)
-    if token is None or (asking is not None and token.subject != asking.id):
+    if token is None or (caller is not None and token.subject != caller.id):
         raise not_found_error("machine token", token_id)
     return token
 
 
 def revoke_token(instance: Instance, key: IssuedKey, reason: str | None) -> IssuedKey:
-    """Take a token or a key back."""
+    """Revoke a token or a key."""
     key.is_revoked, key.revocation_reason = True, reason
     instance.touch(key)
     return key
@@ -134,10 +134,10 @@ def _add_scope(instance: Instance, machine: Machine, other: Machine) -> int:
 
 
 def _find_reusable_token(instance: Instance, machine: Machine, claims: Any, seconds: int) -> IssuedKey | None:
-    enough = instance.now + seconds * 1000
+    required_until = instance.now + seconds * 1000
     for token in instance.machine_tokens.newest_first():
         is_alike = token.subject == machine.id and token.claims == claims and token.scopes == list(machine.scopes)
-        if is_alike and not token.is_revoked and token.expires_at is not None and token.expires_at >= enough:
+        if is_alike and not token.is_revoked and token.expires_at is not None and token.expires_at >= required_until:
             return token
     return None
 

@@ -1,4 +1,4 @@
-"""E-mails and text messages that Clerk would send; stored in the instance, never sent."""
+"""Emails and text messages that Clerk would send; stored in the instance, never sent."""
 
 import re
 from typing import Any
@@ -12,12 +12,12 @@ TEST_NUMBER = re.compile(r"\+1\d{3}55501\d\d")
 
 
 def is_test_recipient(to: str) -> bool:
-    """Say whether it is an address or a number for tests, to which nothing is sent and whose code is fixed."""
+    """Return whether this is a test address or number, to which nothing is sent and whose code is fixed."""
     return "+clerk_test" in to or bool(TEST_NUMBER.fullmatch(to))
 
 
 def send(instance: Instance, to: str, slug: str, subject: str, text: str, **more: Any) -> None:
-    """Keep a letter, and tell of it where the settings say so."""
+    """Store a mail, and publish the event if the settings say so."""
     if is_test_recipient(to):
         return
     now = instance.now
@@ -30,11 +30,11 @@ def send(instance: Instance, to: str, slug: str, subject: str, text: str, **more
     if len(instance.mail) > MAX_MESSAGES:
         instance.mail.remove(next(iter(instance.mail)).id)
     if instance.settings.mail_events:
-        instance.tell(f"{kind}.created", mail)
+        instance.publish(f"{kind}.created", mail)
 
 
 def send_code(instance: Instance, to: str, user_id: str | None, identification_id: str) -> str:
-    """Send a code and return it: a random one, or the fixed one of test addresses."""
+    """Send a code and return it: a random one, or the fixed one of test recipients."""
     if is_test_recipient(to):
         return TEST_CODE
     code = instance.ids.code()

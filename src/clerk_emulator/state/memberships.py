@@ -23,7 +23,7 @@ def find(instance: Instance, organization_id: str, user_id: str) -> Membership |
 
 
 def get(instance: Instance, organization_id: str, user_id: str) -> Membership:
-    """Return the membership of a user in an organization, or refuse."""
+    """Return the membership of a user in an organization, or raise an ApiError."""
     membership = find(instance, organization_id, user_id)
     if membership is None:
         raise not_found_error("organization membership", user_id)
@@ -43,17 +43,17 @@ def list_by_organization(instance: Instance, organization_id: str) -> list[Membe
 
 
 def count(instance: Instance, organization_id: str) -> int:
-    """Return how many members an organization has."""
+    """Return the number of members of an organization."""
     return len(instance.organization_members.of(organization_id))
 
 
 def count_pending_invitations(instance: Instance, organization_id: str) -> int:
-    """Return how many invitations to an organization are pending now."""
+    """Return the number of pending invitations to an organization."""
     return instance.open_invitations.of(organization_id).count_created_after(instance.now)
 
 
 def require_quota(instance: Instance, organization: Organization, more: int = 1) -> None:
-    """Refuse what would make members and pending invitations more than are allowed."""
+    """Reject exceeding the limit of members and pending invitations."""
     limit = organization.max_allowed_memberships
     if not limit:
         return
@@ -62,7 +62,7 @@ def require_quota(instance: Instance, organization: Organization, more: int = 1)
 
 
 def require_can_manage(instance: Instance, organization: Organization, user_id: str | None) -> None:
-    """Refuse to act in the name of one who may not manage members; None stands for the application."""
+    """Reject an acting user who may not manage members; None is the application."""
     if user_id is None:
         return
     membership = find(instance, organization.id, user_id)
@@ -73,14 +73,14 @@ def require_can_manage(instance: Instance, organization: Organization, user_id: 
 
 
 def require_permission(instance: Instance, membership: Membership, *permissions: str) -> None:
-    """Refuse a member whose role has none of these permissions."""
+    """Reject a member whose role has none of these permissions."""
     role = instance.roles.get(membership.role)
     if role is None or not set(permissions) & set(role.permissions):
         raise missing_permission_error(*permissions)
 
 
 def create(instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]) -> Membership:
-    """Make a user a member by the backend and tell of it."""
+    """Add a user to an organization by the Backend API, and publish the event."""
     roles.get_in_role_set(instance, organization.role_set, role)
     if find(instance, organization.id, user.id) is not None:
         raise already_member_error(user.identifier or user.id)
@@ -91,7 +91,7 @@ def create(instance: Instance, organization: Organization, user: User, role: str
 def create_unchecked(
     instance: Instance, organization: Organization, user: User, role: str, draft: dict[str, Any]
 ) -> Membership:
-    """Make a user a member, whatever the quota, and tell of it."""
+    """Add a user to an organization regardless of the limit, and publish the event."""
     now = instance.now
     membership = Membership(
         id=draft.get("id") or instance.ids.new("orgmem"),
@@ -104,12 +104,12 @@ def create_unchecked(
     )
     metadata.replace_in(membership, {name: draft.get(name) for name in METADATA_FIELDS})
     insert_record(instance, membership)
-    instance.tell("organizationMembership.created", membership)
+    instance.publish("organizationMembership.created", membership)
     return membership
 
 
 def insert_record(instance: Instance, membership: Membership) -> None:
-    """Enter a membership into the table and its indexes."""
+    """Add a membership to the table and its indexes."""
     key = instance.memberships.add(membership)
     instance.organization_members.add(membership.organization_id, key)
     instance.user_memberships.add(membership.user_id, key)
@@ -118,7 +118,7 @@ def insert_record(instance: Instance, membership: Membership) -> None:
 
 
 def remove_record(instance: Instance, membership: Membership) -> None:
-    """Take a membership out of the table and its indexes."""
+    """Remove a membership from the table and its indexes."""
     key = instance.memberships.remove(membership.id)
     instance.organization_members.remove(membership.organization_id, key)
     instance.user_memberships.remove(membership.user_id, key)
@@ -127,7 +127,7 @@ def remove_record(instance: Instance, membership: Membership) -> None:
 
 
 def change_role(instance: Instance, membership: Membership, role: str) -> Membership:
-    """Give a member another role and tell of it; the last administrator keeps his."""
+    """Change the role of a member and publish the event; the last administrator keeps the role."""
     directory_managed.require_unmanaged_membership(instance, membership)
     organization = instance.organizations.find(membership.organization_id)
     roles.get_in_role_set(instance, organization.role_set if organization else None, role)
@@ -137,7 +137,7 @@ def change_role(instance: Instance, membership: Membership, role: str) -> Member
 
 
 def set_role(instance: Instance, membership: Membership, role: str) -> Membership:
-    """Give a member another role, whoever is left to manage the organization, and send the event."""
+    """Change the role of a member without the check for the last administrator, and publish the event."""
     instance.role_counts[membership.organization_id, membership.role] -= 1
     membership.role = role
     instance.role_counts[membership.organization_id, membership.role] += 1
@@ -146,7 +146,7 @@ def set_role(instance: Instance, membership: Membership, role: str) -> Membershi
 
 
 def delete(instance: Instance, membership: Membership) -> Membership:
-    """End a membership and tell of it; the last administrator stays."""
+    """Delete a membership and publish the event; the last administrator cannot be removed."""
     directory_managed.require_unmanaged_membership(instance, membership)
     _require_other_manager(instance, membership)
     remove_record(instance, membership)
@@ -156,14 +156,14 @@ def delete(instance: Instance, membership: Membership) -> Membership:
 
 
 def merge_metadata(instance: Instance, membership: Membership, changes: dict[str, Any]) -> Membership:
-    """Merge metadata deeply and tell of it."""
+    """Merge metadata deeply and publish the event."""
     metadata.merge_into(membership, changes)
     instance.touch_and_publish("organizationMembership.updated", membership)
     return membership
 
 
 def has_manager(instance: Instance, organization_id: str) -> bool:
-    """Say whether anybody may manage the members of an organization."""
+    """Return whether any member can manage the members of an organization."""
     return any(instance.role_counts[organization_id, key] for key in roles.managing_roles(instance))
 
 

@@ -11,38 +11,38 @@ MAX_BYTES = 8 * 1024
 
 
 def merge(old: Metadata, new: Metadata) -> Metadata:
-    """Return the old metadata with the new laid over it, deeply; null takes a key away."""
+    """Return the metadata with the changes merged deeply; null removes a key."""
     result = dict(old)
     for key, value in new.items():
         if value is None:
             result.pop(key, None)
         elif isinstance(value, dict):
-            below = result.get(key)
-            result[key] = merge(below if isinstance(below, dict) else {}, value)
+            nested = result.get(key)
+            result[key] = merge(nested if isinstance(nested, dict) else {}, value)
         else:
             result[key] = deepcopy(value)
     return result
 
 
-def merge_into(thing: Any, changes: dict[str, Metadata | None]) -> None:
-    """Merge each named metadata field of a thing; all of them or none."""
-    _set_fields(thing, {name: merge(getattr(thing, name), value or {}) for name, value in changes.items()})
+def merge_into(record: Any, changes: dict[str, Metadata | None]) -> None:
+    """Merge each named metadata field of a record; all of them or none."""
+    _set_fields(record, {name: merge(getattr(record, name), value or {}) for name, value in changes.items()})
 
 
-def replace_in(thing: Any, changes: dict[str, Metadata | None]) -> None:
-    """Replace each named metadata field of a thing as a whole; all of them or none."""
-    _set_fields(thing, {name: deepcopy(value or {}) for name, value in changes.items()})
+def replace_in(record: Any, changes: dict[str, Metadata | None]) -> None:
+    """Replace each named metadata field of a record; all of them or none."""
+    _set_fields(record, {name: deepcopy(value or {}) for name, value in changes.items()})
 
 
 def check_size(name: str, value: Metadata) -> None:
-    """Refuse metadata that is too large to be kept."""
+    """Reject metadata that exceeds the size limit."""
     if len(json.dumps(value, separators=(",", ":")).encode()) > MAX_BYTES:
-        words = f"must not exceed {MAX_BYTES} bytes"
-        raise ApiError(422, parameter_detail("form_param_exceeds_allowed_size", name, words))
+        message = f"must not exceed {MAX_BYTES} bytes"
+        raise ApiError(422, parameter_detail("form_param_exceeds_allowed_size", name, message))
 
 
-def _set_fields(thing: Any, values: dict[str, Metadata]) -> None:
+def _set_fields(record: Any, values: dict[str, Metadata]) -> None:
     for name, value in values.items():
         check_size(name, value)
     for name, value in values.items():
-        setattr(thing, name, value)
+        setattr(record, name, value)

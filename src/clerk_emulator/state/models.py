@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(slots=True, kw_only=True)
 class MailMessage:
-    """A letter or text message that Clerk would have sent. What its link leads to is the ticket."""
+    """An email or text message that Clerk would have sent; its link contains the ticket."""
 
     id: str
     kind: str = "email"  # email | sms
@@ -24,7 +24,7 @@ class MailMessage:
 
 @dataclass(slots=True, kw_only=True)
 class AccessListEntry:
-    """An entry of the list of those who may, or may not, sign up."""
+    """An entry of the allowlist or blocklist."""
 
     id: str
     identifier: str
@@ -45,7 +45,7 @@ class RedirectUrl:
 
 @dataclass(slots=True, kw_only=True)
 class JwtTemplate:
-    """What a token made by this name says."""
+    """Claims and lifetime of the tokens created from this template."""
 
     id: str
     name: str
@@ -58,7 +58,7 @@ class JwtTemplate:
 
 @dataclass(slots=True, kw_only=True)
 class SignInToken:
-    """A link that signs one user in, once. With an actor, somebody else acts in the user's name."""
+    """A one-time link that signs a user in. With an actor, another person acts as the user."""
 
     id: str
     user_id: str
@@ -74,7 +74,7 @@ class SignInToken:
 
 @dataclass(slots=True, kw_only=True)
 class WaitlistEntry:
-    """Somebody who waits to be let in."""
+    """A person on the waitlist."""
 
     id: str
     email_address: str
@@ -86,7 +86,7 @@ class WaitlistEntry:
 
 @dataclass(slots=True, kw_only=True)
 class OrganizationDomain:
-    """A domain of e-mail addresses that belongs to an organization."""
+    """An email domain that belongs to an organization."""
 
     id: str
     organization_id: str
@@ -94,20 +94,22 @@ class OrganizationDomain:
     enrollment_mode: str = "manual_invitation"
     is_verified: bool = True
     verified_at: int | None = None
-    affiliation_email_address: str | None = None  # by which a member shows that the domain is theirs
+    affiliation_email_address: str | None = None  # by which a member verifies the domain
     created_at: int
     updated_at: int
 
 
 @dataclass(slots=True, kw_only=True)
 class OrganizationSuggestion:
-    """An organization that a user is told of because of a domain; a request to join, once the user asked."""
+    """An organization suggested to a user because of a domain; a membership request once the user accepted."""
 
     id: str
     user_id: str
     organization_id: str
     domain_id: str
-    status: str = "pending"  # pending | accepted: the user asked | completed | revoked: the answer was no
+    status: str = (
+        "pending"  # pending | accepted: the user requested to join | completed | revoked: the request was rejected
+    )
     request_id: str | None = None
     created_at: int
     updated_at: int
@@ -115,7 +117,7 @@ class OrganizationSuggestion:
 
 @dataclass(slots=True, kw_only=True)
 class RoleSet:
-    """The roles that the members of some organizations may have."""
+    """The roles available to the members of some organizations."""
 
     id: str
     key: str
@@ -131,7 +133,7 @@ class RoleSet:
 
 @dataclass(slots=True, kw_only=True)
 class Directory:
-    """An identity provider that makes and deactivates users (SCIM)."""
+    """An identity provider that creates and deactivates users (SCIM)."""
 
     id: str
     name: str
@@ -142,7 +144,7 @@ class Directory:
 
 @dataclass(slots=True, kw_only=True)
 class Machine:
-    """A program that authenticates itself to others. `scopes` are those it may talk to, with the time of each."""
+    """A program that authenticates to others. `scopes` maps machines it may call to the time of the permission."""
 
     id: str
     name: str
@@ -157,7 +159,7 @@ class Machine:
 
 @dataclass(slots=True, kw_only=True)
 class IssuedKey:
-    """A key or token that was given out: an API key of a user or organization, or a token of a machine."""
+    """An issued key or token: an API key of a user or organization, or an M2M token."""
 
     id: str
     subject: str
@@ -175,7 +177,7 @@ class IssuedKey:
     updated_at: int
 
     def is_expired(self, now: int) -> bool:
-        """Say whether its time is over."""
+        """Return whether the key has expired."""
         return self.expires_at is not None and self.expires_at <= now
 
 
@@ -184,38 +186,38 @@ Metadata = dict[str, Any]
 
 @dataclass(slots=True, kw_only=True)
 class EmailAddress:
-    """An address of a user. Only a verified or reserved one keeps others from taking it."""
+    """An email address of a user. Only a verified or reserved one is exclusive."""
 
     id: str
     user_id: str
     email_address: str
     status: str = "verified"  # verified | reserved | unverified
-    strategy: str | None = "admin"  # admin | ticket | email_code | scim, or None while nothing was verified
+    strategy: str | None = "admin"  # admin | ticket | email_code | scim; None while unverified
     created_at: int
     updated_at: int
 
     @property
     def is_claimed(self) -> bool:
-        """Say whether nobody else may have this address."""
+        """Return whether the address is exclusive to its user."""
         return self.status != "unverified"
 
 
 @dataclass(slots=True, kw_only=True)
 class PhoneNumber:
-    """A phone number of a user, in the form +15550100. Only a verified or reserved one keeps others from taking it."""
+    """A phone number of a user, in the form +15550100. Only a verified or reserved one is exclusive."""
 
     id: str
     user_id: str
     phone_number: str
     status: str = "verified"  # verified | reserved | unverified
-    strategy: str | None = "admin"  # admin | phone_code, or None while nothing was verified
+    strategy: str | None = "admin"  # admin | phone_code; None while unverified
     is_second_factor: bool = False
     created_at: int
     updated_at: int
 
     @property
     def is_claimed(self) -> bool:
-        """Say whether nobody else may have this number."""
+        """Return whether the number is exclusive to its user."""
         return self.status != "unverified"
 
 
@@ -237,15 +239,15 @@ class User:
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     unsafe_metadata: Metadata = field(default_factory=dict)
-    password: str | None = None  # as passwords.conceal() made it
+    password: str | None = None  # result of passwords.hash_password() or import_digest()
     password_last_updated_at: int | None = None
     is_password_compromised: bool = False
     banned: bool = False
     deprovisioned: bool = False  # deactivated by the directory
-    directory_id: str | None = None  # the directory that made this user or took them over
-    directory_user_id: str | None = None  # what that directory calls them
+    directory_id: str | None = None  # the directory that created or took over this user
+    directory_user_id: str | None = None  # the id of the user in that directory
     lockout_ends_at: int | None = None
-    failed_attempts: int = 0  # to sign in, since the last one that went well
+    failed_attempts: int = 0  # failed sign-ins since the last successful one
     delete_self_enabled: bool = True
     create_organization_enabled: bool = True
     create_organizations_limit: int | None = None
@@ -264,20 +266,20 @@ class User:
 
     @property
     def identifier(self) -> str:
-        """Return what a person would call this user by."""
+        """Return the name by which people know the user: address, username or number."""
         primary = self.primary_email
         if primary is not None:
             return primary.email_address
         return self.username or next((phone.phone_number for phone in self.phone_numbers), "")
 
     def is_locked(self, now: int) -> bool:
-        """Say whether signing in is barred for a while."""
+        """Return whether signing in is locked."""
         return self.lockout_ends_at is not None and self.lockout_ends_at > now
 
 
 @dataclass(slots=True, kw_only=True)
 class Permission:
-    """Something that a role allows."""
+    """A permission of a role."""
 
     id: str
     key: str
@@ -312,7 +314,7 @@ class Organization:
     max_allowed_memberships: int
     admin_delete_enabled: bool = True
     created_by: str | None = None
-    role_set: str | None = None  # the key of a set of roles; None: the initial one
+    role_set: str | None = None  # the key of a role set; None: the initial one
     image_url: str = ""
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
@@ -322,13 +324,13 @@ class Organization:
 
 @dataclass(slots=True, kw_only=True)
 class Membership:
-    """One user in one organization. A second joining is another membership with another id."""
+    """A user's membership in an organization. Joining again creates another membership with another id."""
 
     id: str
     organization_id: str
     user_id: str
     role: str
-    directory_id: str | None = None  # the directory by whose groups the role was given
+    directory_id: str | None = None  # the directory whose groups assigned the role
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     created_at: int
@@ -348,7 +350,7 @@ class OrganizationInvitation:
     settled: str | None = None  # accepted | revoked, or None
     user_id: str | None = None
     redirect_url: str | None = None
-    domain_id: str | None = None  # by which it was made; Clerk leaves such ones out of its lists
+    domain_id: str | None = None  # the domain that created it; Clerk omits those from its lists
     public_metadata: Metadata = field(default_factory=dict)
     private_metadata: Metadata = field(default_factory=dict)
     expires_at: int
@@ -361,7 +363,7 @@ class OrganizationInvitation:
 
     @property
     def expiry_key(self) -> tuple[int, int, str]:
-        """Return the place among the open invitations of the organization."""
+        """Return the sort key among the open invitations of the organization."""
         return (self.expires_at, 0, self.id)
 
 
@@ -394,12 +396,12 @@ class Session:
     client_id: str
     settled: str | None = None  # revoked | ended | removed | replaced, or None
     last_active_organization_id: str | None = None
-    origin: str | None = None  # of the application that this session was last handed to
-    actor: dict[str, Any] | None = None  # who acts in the user's name
-    refresh_token: str | None = None  # what the cookie __refresh holds, since the first handshake
+    origin: str | None = None  # of the application that this session was last handed over to
+    actor: dict[str, Any] | None = None  # the person acting as the user
+    refresh_token: str | None = None  # value of the cookie __refresh, since the first handshake
     factor_verified_at: int
     second_factor_verified_at: int | None = None
-    reverification_id: str | None = None  # what goes on in it, or went on last
+    reverification_id: str | None = None  # the current or last attempt in it
     last_active_at: int
     expire_at: int
     abandon_at: int
@@ -407,7 +409,7 @@ class Session:
     updated_at: int
 
     def status(self, now: int) -> str:
-        """Return how the session ended, or active."""
+        """Return the reason why the session ended, or `active`."""
         if self.settled:
             return self.settled
         if self.expire_at <= now:
@@ -417,23 +419,23 @@ class Session:
 
 @dataclass(slots=True, kw_only=True)
 class Client:
-    """One browser. Its token is what the browser's cookie holds."""
+    """A browser. Its token is the value of the client cookie."""
 
     id: str
     token: str
     session_ids: list[str] = field(default_factory=list)
     active_session_id: str | None = None
-    sign_in_id: str | None = None  # what goes on here, until it is complete
+    sign_in_id: str | None = None  # the current attempt, until it is complete
     sign_up_id: str | None = None
-    last_strategy: str | None = None  # by which somebody signed in here last
-    changed_at_wall: int = 0  # seconds; what __client_uat says while somebody is signed in
+    last_strategy: str | None = None  # the strategy of the last sign-in
+    changed_at_wall: int = 0  # seconds; value of __client_uat while a user is signed in
     created_at: int
     updated_at: int
 
 
 @dataclass(slots=True, kw_only=True)
 class Verification:
-    """A code that was sent to an address or a number."""
+    """A code sent to an address or a number."""
 
     id: str
     identification_id: str
@@ -446,7 +448,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class DomainEvent:
-    """Something that Clerk tells the world: the type of the event and the thing as it is at that moment."""
+    """An event that Clerk publishes: its type and the record at that moment."""
 
     type: str
-    thing: Any
+    record: Any

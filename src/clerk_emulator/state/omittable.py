@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 
 FIELDS: dict[str, tuple[str, ...]] = {
-    "deleted": ("external_id", "id", "slug"),  # what is left of a deleted thing
+    "deleted": ("external_id", "id", "slug"),  # the object that represents a deleted record
     "email_address": ("id", "matches_sso_connection"),
     "error": ("meta",),
     "error_body": ("clerk_trace_id", "meta"),
@@ -52,9 +52,9 @@ FIELDS: dict[str, tuple[str, ...]] = {
 CLAIMS = {"session_token": ("azp", "fea", "fva", "o", "sts")}
 HEADERS = {"header": ("retry-after", "x-clerk-trace-id")}
 MISSING_IN_PRACTICE: dict[str, tuple[str, ...]] = {
-    "email_address": ("verification",),  # null instead, as the files allow
+    "email_address": ("verification",),  # null instead, as the specification allows
     "phone_number": ("verification",),
-    "embedded_organization": (  # of a membership in a webhook: required by the files, reported as missing
+    "embedded_organization": (  # of a membership in a webhook: required by the specification, reported as missing
         "admin_delete_enabled",
         "has_image",
         "max_allowed_memberships",
@@ -66,14 +66,14 @@ OMITTED_ONLY_IF_EMPTY = {
     "session.actor",
     "user.deprovisioned",
     "user.scim",
-}  # left out where they say nothing, else told
+}  # omitted only if empty
 KEPT_BY_WILDCARD = {
-    "deleted.id": "nothing else says what was deleted",
+    "deleted.id": "no other field says what was deleted",
     "email_address.id": "`primary_email_address_id` refers to it",
-    "organization_invitation.organization_id": "nothing else in an event says of which organization it is",
-    "organization_invitation.private_metadata": "what its sender wrote into it is nowhere else",
-    "organization_invitation.status": "nothing else in a list says whether it is open",
-    "organization_membership.public_user_data": "nothing else says whose membership it is",
+    "organization_invitation.organization_id": "no other field of an event names the organization",
+    "organization_invitation.private_metadata": "no other field contains what its sender stored",
+    "organization_invitation.status": "no other field of a list says whether it is pending",
+    "organization_membership.public_user_data": "no other field names the member",
     "phone_number.id": "`primary_phone_number_id` refers to it",
 }
 WILDCARD = "*"
@@ -83,16 +83,16 @@ KINDS = tuple(sorted({name.partition(".")[0] for name in NAMES}))
 
 
 def require_known(omitted: Iterable[object]) -> None:
-    """Raise a ValueError that names what is neither a name, nor all of a kind (`user.*`), nor `*`."""
+    """Raise a ValueError with the entries that are neither a name, nor all of a kind (`user.*`), nor `*`."""
     known = {*NAMES, *(f"{kind}.*" for kind in KINDS), WILDCARD}
     unknown = [one for one in omitted if not isinstance(one, str) or one not in known]
     if unknown:
-        raise ValueError(f"omitted: unknown {unknown[0]!r}; GET /_emulator/omittable lists what there is")
+        raise ValueError(f"omitted: unknown {unknown[0]!r}; see GET /_emulator/omittable")
 
 
 @cache
 def select_omitted(omitted: tuple[str, ...]) -> dict[str, frozenset[str]]:
-    """Return what is left out of each kind."""
+    """Return the omitted names of each kind."""
     names = [name for name in NAMES if _is_omitted(name, omitted)]
     pairs = [name.split(".", 1) for name in names]
     return {kind: frozenset(field for owner, field in pairs if owner == kind) for kind in KINDS}

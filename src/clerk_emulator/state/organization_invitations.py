@@ -21,7 +21,7 @@ MAX_BATCH_SIZE = 10
 
 
 def get(instance: Instance, organization: Organization, invitation_id: str) -> OrganizationInvitation:
-    """Return an invitation of an organization, or refuse."""
+    """Return an invitation of an organization, or raise an ApiError."""
     found = instance.organization_invitations.find(invitation_id)
     if found is None or found.organization_id != organization.id:
         raise not_found_error("organization invitation", invitation_id)
@@ -29,48 +29,48 @@ def get(instance: Instance, organization: Organization, invitation_id: str) -> O
 
 
 def create(instance: Instance, organization: Organization, draft: dict[str, Any]) -> OrganizationInvitation:
-    """Invite one address and tell of it."""
+    """Create an invitation and publish the event."""
     return create_all(instance, organization, [draft])[0]
 
 
 def create_all(
     instance: Instance, organization: Organization, drafts: list[dict[str, Any]]
 ) -> list[OrganizationInvitation]:
-    """Invite several addresses, all or none."""
+    """Create several invitations, all of them or none."""
     addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
-    for place, (draft, address) in enumerate(zip(drafts, addresses, strict=True)):
-        if address in addresses[:place]:
+    for position, (draft, address) in enumerate(zip(drafts, addresses, strict=True)):
+        if address in addresses[:position]:
             raise duplicate_invitation_error()
         _require_invitable(instance, organization, draft, address)
     memberships.require_quota(instance, organization, len(drafts))
-    made = [
+    created = [
         _build_invitation(instance, organization, draft, address)
         for draft, address in zip(drafts, addresses, strict=True)
     ]
-    for invitation in made:
+    for invitation in created:
         insert_record(instance, invitation)
-    for invitation in made:
-        instance.tell("organizationInvitation.created", invitation)
-    for draft, invitation in zip(drafts, made, strict=True):
+    for invitation in created:
+        instance.publish("organizationInvitation.created", invitation)
+    for draft, invitation in zip(drafts, created, strict=True):
         if draft.get("notify") is not False:
             _send(instance, organization, invitation)
-    return made
+    return created
 
 
 def create_for_domain(
     instance: Instance, organization: Organization, draft: dict[str, Any], address: str
 ) -> OrganizationInvitation:
-    """Invite an address as a domain of the organization wants it: without a letter, and beside the quota."""
+    """Create an automatic invitation of a domain: without a mail, and not counted against the limit."""
     invitation = _build_invitation(instance, organization, draft, address)
     insert_record(instance, invitation)
-    instance.tell("organizationInvitation.created", invitation)
+    instance.publish("organizationInvitation.created", invitation)
     return invitation
 
 
 def _send(instance: Instance, organization: Organization, invitation: OrganizationInvitation) -> None:
     inviter = instance.users.find(invitation.inviter_id)
     by = f" by {inviter.identifier}" if inviter else ""
-    text = f"You are invited{by} to join {organization.name}."
+    text = f"You have been invited{by} to join {organization.name}."
     subject = f"Join {organization.name}"
     ticket = invitation.ticket
     mailer.send(instance, invitation.email_address, "organization_invitation", subject, text, ticket=ticket)
@@ -79,7 +79,7 @@ def _send(instance: Instance, organization: Organization, invitation: Organizati
 def revoke(
     instance: Instance, organization: Organization, invitation: OrganizationInvitation, by: str | None = None
 ) -> OrganizationInvitation:
-    """Take a pending invitation back and tell of it."""
+    """Revoke a pending invitation and publish the event."""
     memberships.require_can_manage(instance, organization, by)
     if invitation.status(instance.now) != "pending":
         raise invitation_not_pending_error()
@@ -89,12 +89,12 @@ def revoke(
 
 
 def find_by_ticket(instance: Instance, ticket: str) -> OrganizationInvitation | None:
-    """Return the invitation that a link stands for."""
+    """Return the invitation of a ticket."""
     return instance.organization_invitations.find(instance.tickets.get(ticket))
 
 
 def accept(instance: Instance, invitation: OrganizationInvitation, names: dict[str, Any]) -> tuple[User, Membership]:
-    """Make the invitee a user where needed, then a member; tell of each, and of the acceptance last."""
+    """Create the user if needed, then the membership; publish an event for each, for the acceptance last."""
     if invitation.status(instance.now) != "pending":
         raise not_acceptable_error(invitation.status(instance.now))
     organization = organizations.get(instance, invitation.organization_id)
@@ -116,7 +116,7 @@ def accept(instance: Instance, invitation: OrganizationInvitation, names: dict[s
 
 
 def not_acceptable_error(status: str) -> ApiError:
-    """400: it is not pending any more."""
+    """400: the invitation is no longer pending."""
     code = {
         "accepted": "organization_invitation_already_accepted",
         "revoked": "organization_invitation_revoked_code",
@@ -125,7 +125,7 @@ def not_acceptable_error(status: str) -> ApiError:
 
 
 def insert_record(instance: Instance, invitation: OrganizationInvitation) -> None:
-    """Enter an invitation into the table and its indexes."""
+    """Add an invitation to the table and its indexes."""
     key = instance.organization_invitations.add(invitation)
     instance.invitations_of_organization.add(invitation.organization_id, key)
     instance.tickets[invitation.ticket] = invitation.id
@@ -147,9 +147,9 @@ def _require_invitable(instance: Instance, organization: Organization, draft: di
         metadata.check_size(name, draft.get(name) or {})
 
 
-def close(instance: Instance, invitation: OrganizationInvitation, how: str) -> None:
-    """End an open invitation, without a word to the world."""
-    invitation.settled = how
+def close(instance: Instance, invitation: OrganizationInvitation, reason: str) -> None:
+    """Close an open invitation without publishing an event."""
+    invitation.settled = reason
     if invitation.domain_id is not None:
         return
     instance.open_invitations.remove(invitation.organization_id, invitation.expiry_key)

@@ -25,37 +25,37 @@ def find(instance: Instance, id_or_slug: str) -> Organization | None:
 
 
 def get(instance: Instance, id_or_slug: str) -> Organization:
-    """Return an organization by id or slug, or refuse."""
+    """Return an organization by id or slug, or raise an ApiError."""
     organization = find(instance, id_or_slug)
     if organization is None:
-        words = f"There is no organization {id_or_slug}."
-        raise ApiError(404, ErrorDetail("resource_not_found", "organization not found", words))
+        message = f"There is no organization {id_or_slug}."
+        raise ApiError(404, ErrorDetail("resource_not_found", "organization not found", message))
     return organization
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> Organization:
-    """Make an organization, and its creator an administrator, and tell of both."""
+    """Create an organization with its creator as administrator, and publish both events."""
     if not instance.settings.organizations_enabled:
-        words = "Organizations are switched off."
-        raise ApiError(403, ErrorDetail("organization_not_enabled_in_instance", "not enabled", words))
+        message = "Organizations are not enabled."
+        raise ApiError(403, ErrorDetail("organization_not_enabled_in_instance", "not enabled", message))
     _require_name(draft["name"])
     creator = instance.users.find(draft.get("created_by"))
     if draft.get("created_by") and creator is None:
-        raise invalid_value_error("created_by", "is no user")
+        raise invalid_value_error("created_by", "is not a user")
     if draft.get("slug"):
         _require_free_slug(instance, draft["slug"])
     if draft.get("role_set_key"):
         role_sets.get(instance, draft["role_set_key"])
     organization = _build_organization(instance, draft)
     insert_record(instance, organization)
-    instance.tell("organization.created", organization)
+    instance.publish("organization.created", organization)
     if creator is not None and draft.get("creator_joins", True):
         memberships.create_unchecked(instance, organization, creator, _creator_role(instance, organization), {})
     return organization
 
 
 def update(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
-    """Change fields of an organization and tell of it."""
+    """Update an organization and publish the event."""
     if changes.get("name") is not None:
         _require_name(changes["name"])
     slug = changes.get("slug")
@@ -73,32 +73,32 @@ def update(instance: Instance, organization: Organization, changes: dict[str, An
         organization.role_set = role_sets.get(instance, changes["role_set_key"]).key
     if changes.get("created_at") is not None:
         organization.created_at = changes["created_at"]
-        instance.organizations.place(organization)
+        instance.organizations.reposition(organization)
     instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
 def merge_metadata(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
-    """Merge metadata deeply and tell of it."""
+    """Merge metadata deeply and publish the event."""
     metadata.merge_into(organization, changes)
     instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
 def replace_metadata(instance: Instance, organization: Organization, changes: dict[str, Any]) -> Organization:
-    """Replace the metadata fields that are given and tell of it."""
+    """Replace the given metadata fields and publish the event."""
     metadata.replace_in(organization, changes)
     instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
 def delete(instance: Instance, organization: Organization) -> Organization:
-    """Forget an organization with its memberships and invitations; what is told of those is a setting."""
-    is_loud = instance.settings.cascade_events
+    """Delete an organization with its memberships and invitations; a setting decides whether those have events."""
+    should_publish_events = instance.settings.cascade_events
     for membership in memberships.list_by_organization(instance, organization.id):
         memberships.remove_record(instance, membership)
-        if is_loud:
-            instance.tell("organizationMembership.deleted", membership)
+        if should_publish_events:
+            instance.publish("organizationMembership.deleted", membership)
     for invitation_id in list(instance.invitations_of_organization.of(organization.id).ids()):
         invitation = instance.organization_invitations.find(invitation_id)
         key = instance.organization_invitations.remove(invitation_id)
@@ -108,9 +108,9 @@ def delete(instance: Instance, organization: Organization) -> Organization:
         if invitation.domain_id is None:
             instance.open_invitations.remove(organization.id, invitation.expiry_key)
             instance.invited.pop((organization.id, invitation.email_address), None)
-        if is_loud and invitation.status(instance.now) == "pending":
+        if should_publish_events and invitation.status(instance.now) == "pending":
             invitation.settled = "revoked"
-            instance.tell("organizationInvitation.revoked", invitation)
+            instance.publish("organizationInvitation.revoked", invitation)
     for session in instance.sessions:
         if session.last_active_organization_id == organization.id:
             session.last_active_organization_id = None
@@ -120,19 +120,19 @@ def delete(instance: Instance, organization: Organization) -> Organization:
         instance.organization_suggestions.remove(suggestion.id)
     instance.organizations.remove(organization.id)
     del instance.slugs[organization.slug]
-    instance.tell("organization.deleted", organization)
+    instance.publish("organization.deleted", organization)
     return organization
 
 
 def set_image(instance: Instance, organization: Organization, image_url: str) -> Organization:
-    """Give an organization another logo, or none, and tell of it."""
+    """Set or delete the logo of an organization and publish the event."""
     organization.image_url = image_url
     instance.touch_and_publish("organization.updated", organization)
     return organization
 
 
 def insert_record(instance: Instance, organization: Organization) -> None:
-    """Enter an organization into the table and its index."""
+    """Add an organization to the table and its index."""
     instance.organizations.add(organization)
     instance.slugs[organization.slug] = organization.id
 
@@ -167,10 +167,10 @@ def _require_name(name: str) -> None:
 
 def _require_free_slug(instance: Instance, slug: str) -> None:
     if instance.settings.organization_slugs_disabled:
-        words = "Slugs of organizations are switched off."
-        raise ApiError(403, ErrorDetail("organization_slugs_disabled", "slugs not enabled", words))
+        message = "Organization slugs are not enabled."
+        raise ApiError(403, ErrorDetail("organization_slugs_disabled", "slugs not enabled", message))
     if not SLUG.fullmatch(slug):
-        raise invalid_format_error("slug", "may have lowercase letters, digits and dashes only")
+        raise invalid_format_error("slug", "may contain only lowercase letters, digits and dashes")
     if slug in instance.slugs:
         raise identifier_exists_error("slug")
 

@@ -20,7 +20,7 @@ NUMBER_PATTERN = re.compile(r"\+[1-9]\d{6,14}")
 
 
 def parse_number(number: str, name: str = "phone_number") -> str:
-    """Return the number without what people put between digits, or refuse what is none."""
+    """Return the number without separators, or raise an ApiError if it is invalid."""
     found = re.sub(r"[\s().-]", "", number)
     if not NUMBER_PATTERN.fullmatch(found):
         raise invalid_format_error(name, "must be a valid phone number in the form +15555550100")
@@ -28,22 +28,22 @@ def parse_number(number: str, name: str = "phone_number") -> str:
 
 
 def get(instance: Instance, phone_id: str) -> PhoneNumber:
-    """Return a number by its id, or refuse."""
+    """Return a phone number by its id, or raise an ApiError."""
     phone = instance.phones.get(phone_id)
     if phone is None:
         raise not_found_error("phone number", phone_id)
     return phone
 
 
-def require_free(instance: Instance, number: str, *, but: User | None = None) -> None:
-    """Refuse a number that somebody holds."""
+def require_free(instance: Instance, number: str, *, exclude: User | None = None) -> None:
+    """Reject a number that another user has."""
     owner = instance.phone_owners.get(number)
-    if owner is not None and (but is None or owner != but.id):
+    if owner is not None and (exclude is None or owner != exclude.id):
         raise identifier_exists_error("phone_number")
 
 
 def attach(instance: Instance, user: User, number: str, status: str) -> PhoneNumber:
-    """Give a user a number, without a word to the world."""
+    """Add a number to a user without publishing an event."""
     found = parse_number(number)
     if status not in STATUSES:
         raise invalid_value_error("identification_status")
@@ -69,21 +69,21 @@ def attach(instance: Instance, user: User, number: str, status: str) -> PhoneNum
 
 
 def index(instance: Instance, phone: PhoneNumber) -> None:
-    """Enter a number into the indexes."""
+    """Add a number to the indexes."""
     instance.phones[phone.id] = phone
     if phone.is_claimed:
         instance.phone_owners[phone.phone_number] = phone.user_id
 
 
 def unindex(instance: Instance, phone: PhoneNumber) -> None:
-    """Take a number out of the indexes."""
+    """Remove a number from the indexes."""
     instance.phones.pop(phone.id, None)
     if phone.is_claimed:
         instance.phone_owners.pop(phone.phone_number, None)
 
 
 def detach(instance: Instance, user: User, phone: PhoneNumber) -> None:
-    """Take a number from a user, without a word to the world."""
+    """Remove a number from a user without publishing an event."""
     user.phone_numbers.remove(phone)
     unindex(instance, phone)
     if user.primary_phone_number_id == phone.id:
@@ -92,7 +92,7 @@ def detach(instance: Instance, user: User, phone: PhoneNumber) -> None:
 
 
 def create(instance: Instance, user: User, number: str, *, is_verified: bool, is_primary: bool) -> PhoneNumber:
-    """Add a number to a user and tell of it."""
+    """Add a number to a user and publish the event."""
     if is_primary and not is_verified:
         raise unverified_error("primary")
     phone = attach(instance, user, number, "verified" if is_verified else "unverified")
@@ -110,7 +110,7 @@ def update(
     is_primary: bool | None,
     is_second_factor: bool | None = None,
 ) -> PhoneNumber:
-    """Verify a number or take that back, make it the primary one, or a second factor."""
+    """Verify or unverify a number, make it the primary one, or a second factor."""
     user = _get_owner(instance, phone)
     if is_primary and is_verified is not True and not phone.is_claimed:
         raise unverified_error("primary")
@@ -126,7 +126,7 @@ def update(
 
 
 def make_primary(user: User, phone: PhoneNumber) -> None:
-    """Make a number of the user the primary one; it has to be verified or reserved."""
+    """Make a verified or reserved number the primary one."""
     if phone.user_id != user.id:
         raise not_found_error("phone number", phone.id)
     if not phone.is_claimed:
@@ -135,20 +135,20 @@ def make_primary(user: User, phone: PhoneNumber) -> None:
 
 
 def delete(instance: Instance, phone: PhoneNumber) -> None:
-    """Take a number away; the last thing a user can be known by stays."""
+    """Delete a number; the last identification of a user cannot be deleted."""
     user = _get_owner(instance, phone)
     if len(user.phone_numbers) == 1 and user.username is None and not user.email_addresses:
-        words = "The last identification of a user stays."
-        raise ApiError(400, ErrorDetail("identification_deletion_failed", "not deleted", words))
+        message = "The last identification of a user can't be deleted."
+        raise ApiError(400, ErrorDetail("identification_deletion_failed", "not deleted", message))
     detach(instance, user, phone)
     instance.touch_and_publish("user.updated", user)
 
 
 def replace_all(instance: Instance, user: User, number: str, status: str) -> PhoneNumber:
-    """Give a user this number as the only one."""
+    """Replace all numbers of a user by this one."""
     found = parse_number(number)
     if status != "unverified":
-        require_free(instance, found, but=user)
+        require_free(instance, found, exclude=user)
     for old in list(user.phone_numbers):
         detach(instance, user, old)
     phone = attach(instance, user, found, status)
@@ -158,13 +158,13 @@ def replace_all(instance: Instance, user: User, number: str, status: str) -> Pho
 
 
 def prepare_verification(instance: Instance, phone: PhoneNumber) -> Verification:
-    """Start a proof by code, which is sent."""
+    """Start a verification and send its code."""
     code = mailer.send_code(instance, phone.phone_number, phone.user_id, phone.id)
     return verifications.create(instance, phone.id, code, "phone_code")
 
 
 def attempt_verification(instance: Instance, phone: PhoneNumber, verification_id: str, code: str) -> Verification:
-    """Try a code. A wrong or late one is an answer, not a refusal."""
+    """Check a code. A wrong or expired code is a result, not an error."""
     found = verifications.get(instance, phone.id, verification_id)
     if verifications.check_code(instance, found, code):
         mark_verified(instance, phone)
@@ -173,7 +173,7 @@ def attempt_verification(instance: Instance, phone: PhoneNumber, verification_id
 
 
 def mark_verified(instance: Instance, phone: PhoneNumber) -> None:
-    """Take a number for verified after a right code, and tell of it."""
+    """Mark a number as verified after a right code, and publish the event."""
     if phone.status != "verified":
         user = _get_owner(instance, phone)
         _set_verified(instance, user, phone, True)
@@ -190,7 +190,7 @@ def _get_owner(instance: Instance, phone: PhoneNumber) -> User:
 
 def _set_verified(instance: Instance, user: User, phone: PhoneNumber, is_verified: bool) -> None:
     if is_verified:
-        require_free(instance, phone.phone_number, but=user)
+        require_free(instance, phone.phone_number, exclude=user)
         phone.status, phone.strategy = "verified", "admin"
         index(instance, phone)
         return

@@ -10,7 +10,7 @@ LEVELS = ("first_factor", "second_factor", "multi_factor")
 
 
 def start(instance: Instance, session: Session, level: str) -> Reverification:
-    """Begin. Whoever has no second factor proves the first."""
+    """Start a reverification. A user without a second factor verifies the first."""
     if level not in LEVELS:
         raise invalid_value_error("level")
     now, user = instance.now, users.get(instance, session.user_id)
@@ -27,11 +27,11 @@ def start(instance: Instance, session: Session, level: str) -> Reverification:
 
 
 def get(instance: Instance, session: Session) -> Reverification:
-    """Return what was begun in a session, or refuse."""
+    """Return the current reverification of a session, or raise an ApiError."""
     found = instance.reverifications.find(session.reverification_id)
     if found is None:
-        words = "It has to be begun first."
-        raise ApiError(400, ErrorDetail("session_reverification_missing", "not begun", words))
+        message = "The reverification must be started first."
+        raise ApiError(400, ErrorDetail("session_reverification_missing", "not started", message))
     return found
 
 
@@ -44,14 +44,14 @@ def prepare_first(instance: Instance, session: Session, email_id: str | None) ->
 
 
 def attempt_password(instance: Instance, session: Session, password: str) -> Reverification:
-    """Prove the first factor by the password."""
+    """Verify the first factor by the password."""
     attempt = _require_status(instance, session, "needs_first_factor")
     factors.require_password(instance, _get_user(instance, session), password)
     return _record_first_factor(instance, session, attempt, "password")
 
 
 def attempt_code(instance: Instance, session: Session, code: str) -> Reverification:
-    """Prove the first factor by the code that was sent."""
+    """Verify the first factor by the code."""
     attempt = _require_status(instance, session, "needs_first_factor")
     factors.require_code(instance, _get_user(instance, session), attempt.first_verification_id, "email_code", code)
     return _record_first_factor(instance, session, attempt, "email_code")
@@ -65,7 +65,7 @@ def prepare_second(instance: Instance, session: Session, phone_id: str | None) -
 
 
 def attempt_second(instance: Instance, session: Session, code: str) -> Reverification:
-    """Prove the second factor by the code that was sent."""
+    """Verify the second factor by the code."""
     attempt = _require_status(instance, session, "needs_second_factor")
     factors.require_code(instance, _get_user(instance, session), attempt.second_verification_id, "phone_code", code)
     attempt.second_proof = "phone_code"
@@ -84,8 +84,8 @@ def _record_first_factor(
 def _require_status(instance: Instance, session: Session, wanted: str) -> Reverification:
     found = get(instance, session)
     if found.status != wanted:
-        words = f"This takes one that {wanted.replace('_', ' ')}, and this one is: {found.status.replace('_', ' ')}."
-        raise ApiError(400, ErrorDetail("invalid_action_for_session_reverification", "out of turn", words))
+        message = f"The status of the reverification must be {wanted}, but it is {found.status}."
+        raise ApiError(400, ErrorDetail("invalid_action_for_session_reverification", "wrong step", message))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Role sets: which roles an organization's members may have."""
+"""Role sets: the roles available to an organization's members."""
 
 import re
 from typing import Any
@@ -18,11 +18,11 @@ from clerk_emulator.state.models import RoleSet
 INITIAL_KEY = "role_set:default"
 KEY_PATTERN = re.compile(r"role_set:[a-z0-9_]+")
 MAX_ROLES = 10
-DEFAULT_FIELDS = ("default_role", "creator_role")  # of a set, and of the settings for the initial set
+DEFAULT_FIELDS = ("default_role", "creator_role")  # of a role set, and of the settings for the initial set
 
 
 def create_initial(instance: Instance) -> None:
-    """Give a new instance the set of roles that its organizations use."""
+    """Create the initial role set of a new instance."""
     now = instance.now
     initial = RoleSet(
         id=instance.ids.new("rset"),
@@ -37,19 +37,19 @@ def create_initial(instance: Instance) -> None:
 
 
 def get_initial(instance: Instance) -> RoleSet | None:
-    """Return the set of roles that new organizations use."""
+    """Return the role set of new organizations."""
     return next((row for row in instance.role_sets if row.type == "initial"), None)
 
 
 def get_by_organization(instance: Instance, key: str | None) -> RoleSet:
-    """Return the set of roles with a key; without one, the initial one."""
+    """Return the role set with a key; without one, the initial one."""
     found = get(instance, key) if key else get_initial(instance)
     assert found is not None, "an instance has an initial set of roles"  # noqa: S101
     return found
 
 
 def get(instance: Instance, key_or_id: str) -> RoleSet:
-    """Return a set of roles by key or id, or refuse."""
+    """Return a role set by key or id, or raise an ApiError."""
     for row in instance.role_sets:
         if key_or_id in (row.key, row.id):
             return row
@@ -57,12 +57,12 @@ def get(instance: Instance, key_or_id: str) -> RoleSet:
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> RoleSet:
-    """Make a set of roles."""
+    """Create a role set."""
     key = draft.get("key") or "role_set:" + re.sub(r"[^a-z0-9]+", "_", draft["name"].lower()).strip("_")
     _require_free(instance, key)
     keys = _validate_keys(instance, draft["roles"])
     now = instance.now
-    made = RoleSet(
+    created = RoleSet(
         id=instance.ids.new("rset"),
         key=key,
         name=draft["name"],
@@ -71,16 +71,16 @@ def create(instance: Instance, draft: dict[str, Any]) -> RoleSet:
         created_at=now,
         updated_at=now,
     )
-    _apply_defaults(made, draft)
-    instance.role_sets.add(made)
+    _apply_defaults(created, draft)
+    instance.role_sets.add(created)
     if draft.get("type") == "initial":
-        _set_initial(instance, made)
+        _set_initial(instance, created)
     _copy_defaults_to_settings(instance)
-    return made
+    return created
 
 
 def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleSet:
-    """Change a set of roles."""
+    """Update a role set."""
     key = changes.get("key")
     if key and key != found.key:
         _require_free(instance, key)
@@ -101,7 +101,7 @@ def update(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleS
 
 
 def add_roles(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> RoleSet:
-    """Let organizations use more roles."""
+    """Add roles to a role set."""
     keys = _validate_keys(instance, list(dict.fromkeys([*found.roles, *changes["role_keys"]])))
     found.roles = keys
     _apply_defaults(found, changes)
@@ -111,7 +111,7 @@ def add_roles(instance: Instance, found: RoleSet, changes: dict[str, Any]) -> Ro
 
 
 def replace_role(instance: Instance, found: RoleSet, old: str, new: str) -> RoleSet:
-    """Put one role in the place of another; members get it too."""
+    """Replace a role by another one, also for its members."""
     if old not in found.roles:
         raise role_not_found_error(old)
     _validate_keys(instance, [new])
@@ -126,21 +126,21 @@ def replace_role(instance: Instance, found: RoleSet, old: str, new: str) -> Role
 
 
 def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[str, str]) -> RoleSet:
-    """Put another set in the place of this one, which is gone then."""
+    """Replace a role set by another one and delete it."""
     if target is found:
-        raise invalid_value_error("dest_role_set_key", "must be another set of roles")
+        raise invalid_value_error("dest_role_set_key", "must be another role set")
     used = {row.role for row in instance.memberships if _is_used_by(instance, row.organization_id, found)}
     missing = sorted(key for key in used if key not in target.roles and key not in mappings)
     if missing:
-        words = f"There is no mapping for {', '.join(missing)}."
+        message = f"There is no mapping for {', '.join(missing)}."
         raise ApiError(
-            422, ErrorDetail("organization_role_set_reassignment_mappings_missing", "mappings missing", words)
+            422, ErrorDetail("organization_role_set_reassignment_mappings_missing", "mappings missing", message)
         )
     for key in mappings.values():
         if key not in target.roles:
-            words = f"{key} is not in the set of roles that is to come."
+            message = f"{key} is not in the new role set."
             raise ApiError(
-                422, ErrorDetail("organization_role_set_reassignment_mappings_invalid", "bad mapping", words)
+                422, ErrorDetail("organization_role_set_reassignment_mappings_invalid", "bad mapping", message)
             )
     _reassign(instance, found, mappings)
     if found.type == "initial":
@@ -154,20 +154,20 @@ def replace(instance: Instance, found: RoleSet, target: RoleSet, mappings: dict[
 
 
 def add_to_initial(instance: Instance, key: str) -> None:
-    """Let the organizations of the initial set use a role."""
+    """Add a role to the initial role set."""
     found = get_initial(instance)
     if found is not None and key not in found.roles:
         found.roles.append(key)
 
 
 def remove_from_all(instance: Instance, key: str) -> None:
-    """Take a role out of all sets."""
+    """Remove a role from all role sets."""
     for row in instance.role_sets:
         row.roles = [one for one in row.roles if one != key]
 
 
 def rename_role(instance: Instance, old: str, new: str) -> None:
-    """Call a role otherwise in all sets."""
+    """Rename a role in all role sets."""
     for row in instance.role_sets:
         row.roles = [new if one == old else one for one in row.roles]
         for name in DEFAULT_FIELDS:
@@ -176,7 +176,7 @@ def rename_role(instance: Instance, old: str, new: str) -> None:
 
 
 def is_creator_role(instance: Instance, key: str) -> bool:
-    """Say whether creators get this role in some set."""
+    """Return whether the role is the creator role of a role set."""
     return any(row.creator_role == key for row in instance.role_sets)
 
 
@@ -190,19 +190,19 @@ def _set_initial(instance: Instance, chosen: RoleSet) -> None:
 
 
 def _copy_defaults_to_settings(instance: Instance) -> None:
-    """Let the settings say of new members and creators what the initial set says, as far as it has these roles."""
+    """Copy the initial set's creator and default role to the settings, if it has these roles."""
     found = get_initial(instance)
     for name in DEFAULT_FIELDS:
         if found is not None and getattr(found, name) in found.roles:
             setattr(instance.settings, name, getattr(found, name))
 
 
-def _apply_defaults(found: RoleSet, wish: dict[str, Any]) -> None:
+def _apply_defaults(found: RoleSet, data: dict[str, Any]) -> None:
     for field, name in (("default_role", "default_role_key"), ("creator_role", "creator_role_key")):
-        if wish.get(name):
-            if wish[name] not in found.roles:
+        if data.get(name):
+            if data[name] not in found.roles:
                 raise invalid_value_error(name, "must be one of the roles of the set")
-            setattr(found, field, wish[name])
+            setattr(found, field, data[name])
 
 
 def _validate_keys(instance: Instance, keys: list[str]) -> list[str]:

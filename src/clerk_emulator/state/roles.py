@@ -39,7 +39,7 @@ MAX_ROLES = 10
 
 
 def create_defaults(instance: Instance) -> None:
-    """Give a new instance the permissions, roles and the set of roles that come with it."""
+    """Create the default permissions, roles and role set of a new instance."""
     for key, name in SYSTEM_PERMISSIONS.items():
         _add_permission(instance, key, name, "system")
     seed_role(instance, "org:admin", "Admin", list(SYSTEM_PERMISSIONS), is_creator_eligible=True)
@@ -50,9 +50,9 @@ def create_defaults(instance: Instance) -> None:
 def seed_role(
     instance: Instance, key: str, name: str, permissions: list[str], *, is_creator_eligible: bool = False
 ) -> Role:
-    """Add a role by a seed; permissions that are new are made, and organizations may use it at once.
+    """Create a role of a seed and its new permissions; organizations may use it immediately.
 
-    Any key will do: instances from before December 2023 have `admin` and `basic_member`.
+    Any key is accepted: instances from before December 2023 have `admin` and `basic_member`.
     """
     if key in instance.roles:
         raise identifier_exists_error("key")
@@ -68,7 +68,7 @@ def seed_role(
 def replace_by_seed(
     instance: Instance, old: str, key: str, *, name: str | None = None, permissions: list[str] | None = None
 ) -> Role:
-    """Put a role by a seed in the place of another, which is gone then: members, invitations and defaults follow."""
+    """Replace a role by one of a seed: members, invitations and defaults follow."""
     role = get(instance, old)
     if not key or (key != old and key in instance.roles):
         raise identifier_exists_error("key") if key else invalid_value_error("key", "is empty")
@@ -82,17 +82,17 @@ def replace_by_seed(
     return role
 
 
-def set_default_roles(instance: Instance, wish: dict[str, str]) -> None:
-    """Say which roles creators, new members and members by domain get; ValueError: there is no such role.
+def set_default_roles(instance: Instance, data: dict[str, str]) -> None:
+    """Set the roles of creators, new members and members by domain. ValueError: no such role.
 
-    `wish` may have `creator_role`, `default_role` and `domains_default_role`, keys of roles. The initial set of roles,
-    where clients of the Backend API read the first two, says the same.
+    `data` may have `creator_role`, `default_role` and `domains_default_role`, keys of roles. The initial role set,
+    where clients of the Backend API read the first two, is updated as well.
     """
-    for name, key in wish.items():
+    for name, key in data.items():
         if key not in instance.roles:
             raise ValueError(f"{name}: there is no role {key!r}; roles are: {', '.join(instance.roles)}")
     initial = role_sets.get_initial(instance)
-    for name, key in wish.items():
+    for name, key in data.items():
         setattr(instance.settings, name, key)
         if initial is not None and name in role_sets.DEFAULT_FIELDS:
             setattr(initial, name, key)
@@ -100,24 +100,24 @@ def set_default_roles(instance: Instance, wish: dict[str, str]) -> None:
 
 
 def create(instance: Instance, draft: dict[str, Any]) -> Role:
-    """Add a role and tell of it."""
+    """Create a role and publish the event."""
     key = draft["key"]
     _require_role_key(instance, key)
     if len(instance.roles) >= MAX_ROLES:
-        words = f"At most {MAX_ROLES} roles."
-        raise ApiError(403, ErrorDetail("organization_instance_roles_quota_exceeded", "too many roles", words))
+        message = f"An instance may have at most {MAX_ROLES} roles."
+        raise ApiError(403, ErrorDetail("organization_instance_roles_quota_exceeded", "too many roles", message))
     permissions = [get_permission(instance, id_).key for id_ in draft.get("permissions") or []]
     role = _add_role(instance, key, draft["name"], permissions)
     role.description = draft.get("description")
     _update_creator_eligibility(role)
     if draft.get("include_in_initial_role_set"):
         role_sets.add_to_initial(instance, key)
-    instance.tell("role.created", role)
+    instance.publish("role.created", role)
     return role
 
 
 def update(instance: Instance, role: Role, changes: dict[str, Any]) -> Role:
-    """Change a role and tell of it; who has it keeps it, under its new key."""
+    """Update a role and publish the event; its members keep it, also under a new key."""
     key = changes.get("key")
     if key and key != role.key:
         _require_role_key(instance, key)
@@ -134,11 +134,11 @@ def update(instance: Instance, role: Role, changes: dict[str, Any]) -> Role:
 
 
 def delete(instance: Instance, role: Role) -> Role:
-    """Forget a role that nobody has, nobody is offered, and nothing falls back to."""
+    """Delete a role that has no members or invitations and is no default."""
     if role.key == instance.settings.creator_role or role_sets.is_creator_role(instance, role.key):
-        raise _in_use_error("organization_role_default_creator_role", "Creators of organizations get this role.")
+        raise _in_use_error("organization_role_default_creator_role", "This is the creator role.")
     if role.key in (instance.settings.default_role, instance.settings.domains_default_role):
-        raise _in_use_error("organization_role_domain_default_role", "New members get this role.")
+        raise _in_use_error("organization_role_domain_default_role", "This is the default role of new members.")
     if any(count for (_, key), count in instance.role_counts.items() if key == role.key):
         raise _in_use_error("organization_role_assigned_members", "Members have this role.")
     now = instance.now
@@ -146,15 +146,15 @@ def delete(instance: Instance, role: Role) -> Role:
         raise _in_use_error("organization_role_exists_in_invitations", "Pending invitations offer this role.")
     del instance.roles[role.key]
     role_sets.remove_from_all(instance, role.key)
-    instance.tell("role.deleted", role)
+    instance.publish("role.deleted", role)
     return role
 
 
 def assign_permission(instance: Instance, role: Role, permission: Permission) -> Role:
-    """Let a role do one thing more."""
+    """Add a permission to a role."""
     if permission.key in role.permissions:
-        words = "The role has this permission."
-        raise ApiError(409, ErrorDetail("organization_role_permission_association_exists", "has it", words))
+        message = "The role already has this permission."
+        raise ApiError(409, ErrorDetail("organization_role_permission_association_exists", "has it", message))
     role.permissions.append(permission.key)
     _update_creator_eligibility(role)
     instance.touch_and_publish("role.updated", role)
@@ -162,13 +162,13 @@ def assign_permission(instance: Instance, role: Role, permission: Permission) ->
 
 
 def remove_permission(instance: Instance, role: Role, permission: Permission) -> Role:
-    """Let a role do one thing less."""
+    """Remove a permission from a role."""
     if permission.key not in role.permissions:
-        words = "The role does not have this permission."
-        raise ApiError(404, ErrorDetail("organization_role_permission_association_not_found", "has it not", words))
+        message = "The role does not have this permission."
+        raise ApiError(404, ErrorDetail("organization_role_permission_association_not_found", "has it not", message))
     if role.key == instance.settings.creator_role and permission.key in SYSTEM_PERMISSIONS:
-        words = "The role of creators keeps its system permissions."
-        raise ApiError(422, ErrorDetail("organization_missing_creator_role_permissions", "needed", words))
+        message = "The creator role must keep its system permissions."
+        raise ApiError(422, ErrorDetail("organization_missing_creator_role_permissions", "needed", message))
     role.permissions.remove(permission.key)
     _update_creator_eligibility(role)
     instance.touch_and_publish("role.updated", role)
@@ -176,16 +176,16 @@ def remove_permission(instance: Instance, role: Role, permission: Permission) ->
 
 
 def create_permission(instance: Instance, draft: dict[str, Any]) -> Permission:
-    """Add a permission and tell of it."""
+    """Create a permission and publish the event."""
     _require_permission_key(instance, draft["key"])
     permission = _add_permission(instance, draft["key"], draft["name"], "custom")
     permission.description = draft.get("description") or ""
-    instance.tell("permission.created", permission)
+    instance.publish("permission.created", permission)
     return permission
 
 
 def update_permission(instance: Instance, permission: Permission, changes: dict[str, Any]) -> Permission:
-    """Change a permission and tell of it."""
+    """Change a permission and publish the event."""
     _require_custom(permission)
     key = changes.get("key")
     if key and key != permission.key:
@@ -203,19 +203,19 @@ def update_permission(instance: Instance, permission: Permission, changes: dict[
 
 
 def delete_permission(instance: Instance, permission: Permission) -> Permission:
-    """Forget a permission; roles lose it."""
+    """Delete a permission and remove it from roles."""
     _require_custom(permission)
     for role in instance.roles.values():
         if permission.key in role.permissions:
             role.permissions.remove(permission.key)
             instance.touch(role)
     del instance.permissions[permission.key]
-    instance.tell("permission.deleted", permission)
+    instance.publish("permission.deleted", permission)
     return permission
 
 
 def get(instance: Instance, key: str) -> Role:
-    """Return the role with a key, or refuse."""
+    """Return the role with a key, or raise an ApiError."""
     role = instance.roles.get(key)
     if role is None:
         raise role_not_found_error(key)
@@ -223,7 +223,7 @@ def get(instance: Instance, key: str) -> Role:
 
 
 def get_in_role_set(instance: Instance, role_set: str | None, key: str) -> Role:
-    """Return a role that the members of an organization with this set of roles may have, or refuse."""
+    """Return a role of this role set, or raise an ApiError."""
     role = get(instance, key)
     if key not in role_sets.get_by_organization(instance, role_set).roles:
         raise role_not_found_error(key)
@@ -231,7 +231,7 @@ def get_in_role_set(instance: Instance, role_set: str | None, key: str) -> Role:
 
 
 def get_by_id(instance: Instance, role_id: str) -> Role:
-    """Return the role with an id, or refuse."""
+    """Return the role with an id, or raise an ApiError."""
     for role in instance.roles.values():
         if role.id == role_id:
             return role
@@ -239,7 +239,7 @@ def get_by_id(instance: Instance, role_id: str) -> Role:
 
 
 def get_permission(instance: Instance, permission_id: str) -> Permission:
-    """Return the permission with an id, or refuse."""
+    """Return the permission with an id, or raise an ApiError."""
     for permission in instance.permissions.values():
         if permission.id == permission_id:
             return permission
@@ -310,9 +310,9 @@ def _require_permission_key(instance: Instance, key: str) -> None:
 
 def _require_custom(permission: Permission) -> None:
     if permission.type == "system":
-        words = "System permissions stay as they are."
-        raise ApiError(403, ErrorDetail("organization_system_permission_not_modifiable", "system permission", words))
+        message = "System permissions can't be changed."
+        raise ApiError(403, ErrorDetail("organization_system_permission_not_modifiable", "system permission", message))
 
 
-def _in_use_error(code: str, words: str) -> ApiError:
-    return ApiError(422, ErrorDetail(code, "in use", words))
+def _in_use_error(code: str, message: str) -> ApiError:
+    return ApiError(422, ErrorDetail(code, "in use", message))

@@ -12,7 +12,7 @@ UserPredicate = Callable[[User], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFilter:
-    """What is asked of users. None means: not asked. Lists of ids may carry `+` and `-`."""
+    """Filters of users. None: no filter. Lists of ids may carry `+` and `-`."""
 
     email_address: list[str] | None = None
     external_id: list[str] | None = None
@@ -20,7 +20,7 @@ class UserFilter:
     username: list[str] | None = None
     user_id: list[str] | None = None
     organization_id: list[str] | None = None
-    matches_no_user: bool = False  # wallets and providers, which nobody here has
+    matches_no_user: bool = False  # wallets and providers, which no user of the emulator has
     query: str | None = None
     email_address_query: str | None = None
     phone_number_query: str | None = None
@@ -31,12 +31,12 @@ class UserFilter:
 
     @property
     def is_open(self) -> bool:
-        """Say whether everybody fits."""
+        """Return whether every user matches."""
         return self == UserFilter()
 
 
 def iter_users(instance: Instance, criteria: UserFilter) -> Iterator[User]:
-    """Walk the users who fit, newest first."""
+    """Iterate over the matching users, newest first."""
     tests = list(_predicates(instance, criteria))
     named = _indexed_user_ids(instance, criteria)
     if named is not None:
@@ -48,20 +48,20 @@ def iter_users(instance: Instance, criteria: UserFilter) -> Iterator[User]:
 
 
 def build_predicate(instance: Instance, criteria: UserFilter) -> UserPredicate:
-    """Return a test of one user."""
+    """Return a predicate that tests a user."""
     tests = list(_predicates(instance, criteria))
     named = _indexed_user_ids(instance, criteria)
     return lambda user: (named is None or user.id in named) and all(test(user) for test in tests)
 
 
 def split_inclusions(values: list[str]) -> tuple[set[str], set[str]]:
-    """Return the ids to be included and those to be left out."""
+    """Return the ids to include and those to exclude."""
     wanted = {value.removeprefix("+") for value in values if not value.startswith("-")}
     return wanted, {value[1:] for value in values if value.startswith("-")}
 
 
 def user_sort_key(user: User, name: str) -> Any:
-    """Return what a user is sorted by; nothing comes before everything."""
+    """Return the sort key of a user; empty values come first."""
     primary = user.primary_email
     if name == "email_address":
         value = primary.email_address if primary else None
@@ -75,7 +75,7 @@ def user_sort_key(user: User, name: str) -> Any:
 def iter_memberships(
     instance: Instance, memberships: Iterable[Membership], criteria: UserFilter
 ) -> Iterator[Membership]:
-    """Walk the memberships whose users fit."""
+    """Iterate over the memberships of matching users."""
     test = build_predicate(instance, criteria)
     for membership in memberships:
         user = instance.users.find(membership.user_id)
@@ -84,7 +84,7 @@ def iter_memberships(
 
 
 def _indexed_user_ids(instance: Instance, criteria: UserFilter) -> set[str] | None:
-    """Return the ids of the users that the filters with an index allow; None: no such filter."""
+    """Return the ids of the users that the indexed filters match; None: no such filter."""
     found: set[str] | None = None
     lookups = (
         (criteria.email_address, lambda value: instance.email_owners.get(value.strip().lower())),

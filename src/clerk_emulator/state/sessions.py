@@ -1,4 +1,4 @@
-"""Sessions and clients: sign in, sign out and all ways a session ends."""
+"""Sessions and clients: start, end, activate and expire."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ END_EVENTS = {"revoked": "session.revoked", "ended": "session.ended", "removed":
 
 
 def get(instance: Instance, session_id: str) -> Session:
-    """Return a session, or refuse."""
+    """Return a session, or raise an ApiError."""
     session = instance.sessions.find(session_id)
     if session is None:
         raise not_found_error("session", session_id)
@@ -21,7 +21,7 @@ def get(instance: Instance, session_id: str) -> Session:
 
 
 def create_client(instance: Instance) -> Client:
-    """Make a browser known."""
+    """Create a client."""
     now = instance.now
     client = Client(id=instance.ids.new("client"), token=instance.ids.secret("dvb_"), created_at=now, updated_at=now)
     insert_client(instance, client)
@@ -29,37 +29,37 @@ def create_client(instance: Instance) -> Client:
 
 
 def insert_client(instance: Instance, client: Client) -> None:
-    """Enter a browser into its indexes."""
+    """Add a client to its indexes."""
     instance.clients[client.id] = client
     instance.client_tokens[client.token] = client.id
 
 
 def find_client(instance: Instance, token: str | None) -> Client | None:
-    """Return the browser whose cookie holds this token."""
+    """Return the client with this token."""
     return instance.clients.get(instance.client_tokens.get(token or "", ""))
 
 
 def active_session(instance: Instance, client: Client | None) -> Session | None:
-    """Return the session that is active in a browser, as long as it is."""
+    """Return the active session of a client, or None."""
     session = instance.sessions.find(client.active_session_id) if client else None
     return session if session is not None and session.status(instance.now) == "active" else None
 
 
 def active_sessions(instance: Instance, client: Client) -> list[Session]:
-    """Return all sessions that are active in a browser; more than one only where several may be signed in."""
+    """Return all active sessions of a client; more than one only with `multi_session`."""
     found = map(instance.sessions.find, client.session_ids)
     return [one for one in found if one is not None and one.status(instance.now) == "active"]
 
 
 def require_can_add_session(instance: Instance, client: Client, user: User | None = None) -> None:
-    """Refuse a second person in a browser that takes one, and one who is signed in there already."""
+    """Reject a second user in a single-session client, and one who is already signed in there."""
     active = active_sessions(instance, client)
     if active and not instance.settings.multi_session:
-        words = "Somebody is signed in in this browser, and only one may be at a time."
-        raise ApiError(400, ErrorDetail("session_exists", "already signed in", words))
+        message = "Another user is signed in in this browser, and only one session is allowed."
+        raise ApiError(400, ErrorDetail("session_exists", "already signed in", message))
     if user is not None and any(one.user_id == user.id for one in active):
-        words = "This user is signed in in this browser already."
-        raise ApiError(400, ErrorDetail("identifier_already_signed_in", "already signed in", words))
+        message = "This user is already signed in in this browser."
+        raise ApiError(400, ErrorDetail("identifier_already_signed_in", "already signed in", message))
 
 
 def list_by_user(instance: Instance, user_id: str) -> list[Session]:
@@ -69,25 +69,25 @@ def list_by_user(instance: Instance, user_id: str) -> list[Session]:
 
 
 def require_can_sign_in(instance: Instance, user: User) -> None:
-    """Refuse a banned, deprovisioned or locked user."""
+    """Reject a banned, deprovisioned or locked user."""
     if user.banned:
         raise ApiError(403, ErrorDetail("user_banned", "banned", "This user is banned."))
     if user.deprovisioned:
         raise ApiError(401, ErrorDetail("deprovisioned", "deprovisioned", "A directory has deactivated this account."))
     if user.is_locked(instance.now):
-        raise ApiError(403, ErrorDetail("user_locked", "locked", "This user is locked for a while."))
+        raise ApiError(403, ErrorDetail("user_locked", "locked", "This user is temporarily locked."))
 
 
 def check_credentials(instance: Instance, address: str, password: str) -> User:
-    """Return the user with this address and password, or refuse."""
+    """Return the user with this address and password, or raise an ApiError."""
     user = find_owner(instance, address)
     if user is None:
-        raise ApiError(422, ErrorDetail("form_identifier_not_found", "unknown", "Nobody has this address."))
+        raise ApiError(422, ErrorDetail("form_identifier_not_found", "unknown", "No user has this address."))
     if user.password is None or not passwords.verify_password(user.password, password):
-        raise ApiError(422, ErrorDetail("form_password_incorrect", "wrong password", "The password is wrong."))
+        raise ApiError(422, ErrorDetail("form_password_incorrect", "wrong password", "The password is incorrect."))
     if user.is_password_compromised:
-        words = "Somebody else may know this password. Sign in another way."
-        raise ApiError(422, ErrorDetail("form_password_compromised", "compromised", words))
+        message = "This password may be compromised. Sign in another way."
+        raise ApiError(422, ErrorDetail("form_password_compromised", "compromised", message))
     return user
 
 
@@ -99,7 +99,7 @@ def start(
     organization_id: str | None = None,
     actor: dict[str, Any] | None = None,
 ) -> Session:
-    """Sign a user in and tell of it. The newest membership's organization is active unless one is named."""
+    """Start a session and publish the event. The newest membership's organization is active unless one is given."""
     require_can_sign_in(instance, user)
     if organization_id is not None and memberships.find(instance, organization_id, user.id) is None:
         raise not_a_member_error()
@@ -133,33 +133,33 @@ def start(
     client.active_session_id = session.id
     user.last_sign_in_at = user.last_active_at = now
     _record_client_change(instance, client)
-    instance.tell("session.created", session)
+    instance.publish("session.created", session)
     return session
 
 
-def end(instance: Instance, session: Session, how: str, *, should_publish: bool = True) -> Session:
-    """End an active session and tell of it; one that is over stays as it is."""
+def end(instance: Instance, session: Session, reason: str, *, should_publish: bool = True) -> Session:
+    """End an active session and publish the event; an ended one stays as it is."""
     if session.status(instance.now) != "active":
         return session
-    session.settled = how
+    session.settled = reason
     client = instance.clients.get(session.client_id)
     if client is not None and client.active_session_id == session.id:
         client.active_session_id = None
         _record_client_change(instance, client)
     instance.touch(session)
     if should_publish:
-        instance.tell(END_EVENTS[how], session)
+        instance.publish(END_EVENTS[reason], session)
     return session
 
 
-def end_all(instance: Instance, user: User, how: str, *, should_publish: bool = True) -> None:
+def end_all(instance: Instance, user: User, reason: str, *, should_publish: bool = True) -> None:
     """End all active sessions of a user."""
     for session in list_by_user(instance, user.id):
-        end(instance, session, how, should_publish=should_publish)
+        end(instance, session, reason, should_publish=should_publish)
 
 
 def activate(instance: Instance, session: Session) -> None:
-    """Make a session the active one of its browser; nobody is told."""
+    """Make a session the active one of its client, without an event."""
     client = instance.clients.get(session.client_id)
     if client is not None and client.active_session_id != session.id:
         client.active_session_id = session.id
@@ -169,13 +169,13 @@ def activate(instance: Instance, session: Session) -> None:
 
 
 def delete_client(instance: Instance, client: Client) -> None:
-    """Forget a browser in which nobody is signed in."""
+    """Delete a client without sessions."""
     instance.client_tokens.pop(client.token, None)
     instance.clients.pop(client.id, None)
 
 
 def record_activity(instance: Instance, session: Session) -> None:
-    """Note that a session is in use; nobody is told."""
+    """Record the use of a session, without an event."""
     session.last_active_at = instance.now
     user = instance.users.find(session.user_id)
     if user is not None:
@@ -183,13 +183,13 @@ def record_activity(instance: Instance, session: Session) -> None:
 
 
 def get_refresh_token(instance: Instance, session: Session) -> str:
-    """Return what an application's server may show to get a new token for a session; made when first asked for."""
+    """Return the token by which an application's server refreshes a session; created when first requested."""
     session.refresh_token = session.refresh_token or instance.ids.secret("rt_")
     return session.refresh_token
 
 
 def insert_record(instance: Instance, session: Session) -> None:
-    """Enter a session into the table and its index."""
+    """Add a session to the table and its index."""
     instance.user_sessions.add(session.user_id, instance.sessions.add(session))
 
 

@@ -36,29 +36,29 @@ PROFILES: dict[str, dict[str, Any]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Settings:
-    """What a dashboard would set, and the few things in which Clerk's behaviour is not known for sure.
+    """The settings of Clerk's dashboard, and those for behavior of Clerk that is not known for certain.
 
-    `profile`: `default`, or `minimal`: as little as Clerk may give. It sets the five below (`PROFILES`); those that are
-    given beside it, or later, count.
-    `omitted`: which claims, headers and fields that Clerk may leave out are left out: see `state.omittable`.
+    `profile`: `default`, or `minimal`: as little as Clerk may return. It sets the five settings below (`PROFILES`);
+    settings that are given with it, or later, take precedence.
+    `omitted`: claims, headers and fields to omit of those that Clerk may omit: see `state.omittable`.
     `webhook_headers`: the names of a webhook's headers: `svix-id` and so on, or `webhook-id` and so on: `standard`.
-    `webhook_delay_seconds`: webhooks are late by 0 to so many seconds of the virtual clock, each by itself.
-    `webhook_loss_percent`: so many in 100 webhooks never arrive. Which ones, and how late the others are, follows
-    from `webhook_seed` and the number of the delivery. Replays and examples are neither late nor lost.
-    `azp_without_origin`: whether a session token that is minted by a request without an Origin (a top-level
-    navigation, the Backend API) names the application in `azp`. By public reports Clerk's don't, so: off.
-    `cascade_events`: whether deleting a user or an organization also tells of each membership, invitation
-    and session that goes with it. Clerk promises nothing there, so the default is the harder case: off.
+    `webhook_delay_seconds`: each webhook is delayed independently by 0 to that many seconds of the virtual clock.
+    `webhook_loss_percent`: the percentage of webhooks that never arrive. Which ones, and the delay of the others,
+    follows from `webhook_seed` and the number of the delivery. Replays and examples are neither delayed nor lost.
+    `azp_without_origin`: if true, a session token created by a request without an Origin (a top-level
+    navigation, the Backend API) names the application in `azp`. Public reports say that Clerk's don't, so: off.
+    `cascade_events`: if true, deleting a user or an organization also publishes an event for each deleted membership,
+    invitation and session. Clerk promises nothing there, so the default is the harder case: off.
     `event_timestamps`: the unit of `timestamp` in a webhook, `seconds` (as in the specification's examples)
     or `milliseconds`.
-    `mail_events`: whether letters and text messages are told of too, as `email.created` and `sms.created`.
+    `mail_events`: if true, mail publishes `email.created` and `sms.created`.
     `rate_limits`: `off`, `development` (100 calls in 10 seconds), or `production` (1,000).
-    `ticket_links`: whether the link of an invitation leads to the emulator's own `page`, where a button accepts
-    it without a script, or, as Clerk's does, to the `application`, whose `<SignUp/>` takes the ticket.
-    `lockout_attempts`: after how many wrong passwords and codes a user is locked for `lockout_seconds`; 0: never.
-    `multi_session`: whether several people may be signed in in one browser.
-    `sign_up_mode`: who may sign up: `public`, or only who has an invitation: `restricted` and `waitlist`.
-    `sign_up_requires`: what a newcomer has to give besides an address: `password`, `first_name`, `last_name`.
+    `ticket_links`: the target of an invitation's link: the emulator's own `page`, where a button accepts it without
+    a script, or, as in Clerk, the `application`, whose `<SignUp/>` takes the ticket.
+    `lockout_attempts`: the number of wrong passwords and codes that locks a user for `lockout_seconds`; 0: never.
+    `multi_session`: if true, several users may be signed in in one browser.
+    `sign_up_mode`: `public`, or only with an invitation: `restricted` and `waitlist`.
+    `sign_up_requires`: required sign-up fields besides an address: `password`, `first_name`, `last_name`.
     """
 
     organizations_enabled: bool = True
@@ -100,12 +100,12 @@ class Settings:
     protect_specter_enabled: bool = False
     blocked_country_codes: list[str] = field(default_factory=list)
     allowed_origins: list[str] = field(default_factory=list)
-    instance_wishes: dict[str, Any] = field(default_factory=dict)  # taken, kept, and without effect
+    instance_wishes: dict[str, Any] = field(default_factory=dict)  # stored without effect
 
-    def change(self, wish: dict[str, Any]) -> None:
-        """Change some of them, all or none; a ValueError says what can't be."""
+    def change(self, changes: dict[str, Any]) -> None:
+        """Change all of the given settings or none; a ValueError says which value is invalid."""
         known = {one.name: type(getattr(self, one.name)) for one in fields(self)}
-        for name, value in wish.items():
+        for name, value in changes.items():
             if name not in known:
                 raise ValueError(f"{name}: unknown; settings are: {', '.join(sorted(known))}")
             if type(value) is not known[name]:
@@ -114,8 +114,8 @@ class Settings:
                 raise ValueError(f"{name} must be one of {', '.join(SETTING_CHOICES[name])}")
             if name in LIST_SETTING_CHOICES and any(item not in LIST_SETTING_CHOICES[name] for item in value):
                 raise ValueError(f"{name} may have {', '.join(LIST_SETTING_CHOICES[name])}")
-        omittable.require_known(wish.get("omitted", ()))
-        if not 0 <= wish.get("webhook_loss_percent", 0) <= 100 or wish.get("webhook_delay_seconds", 0) < 0:
-            raise ValueError("webhook_loss_percent is from 0 to 100, webhook_delay_seconds 0 or more")
-        for name, value in {**copy.deepcopy(PROFILES.get(wish.get("profile", ""), {})), **wish}.items():
+        omittable.require_known(changes.get("omitted", ()))
+        if not 0 <= changes.get("webhook_loss_percent", 0) <= 100 or changes.get("webhook_delay_seconds", 0) < 0:
+            raise ValueError("webhook_loss_percent must be from 0 to 100, webhook_delay_seconds 0 or more")
+        for name, value in {**copy.deepcopy(PROFILES.get(changes.get("profile", ""), {})), **changes}.items():
             setattr(self, name, value)

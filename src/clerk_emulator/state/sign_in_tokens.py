@@ -13,7 +13,7 @@ LIFETIME_SECONDS = 30 * 24 * 60 * 60
 def create(
     instance: Instance, user_id: str, seconds: int | None = None, organization_id: str | None = None
 ) -> SignInToken:
-    """Make a token for a user."""
+    """Create a sign-in token."""
     user = users.get(instance, user_id)
     if organization_id:
         organizations.get(instance, organization_id)
@@ -35,7 +35,7 @@ def create(
 def create_for_actor(
     instance: Instance, user_id: str, actor: dict[str, Any], seconds: int, session_seconds: int
 ) -> SignInToken:
-    """Make a token by which somebody else acts in a user's name."""
+    """Create an actor token, by which another person acts as a user."""
     user = users.get(instance, user_id)
     now = instance.now
     token = SignInToken(
@@ -54,38 +54,38 @@ def create_for_actor(
 
 
 def revoke(instance: Instance, token_id: str, kind: str = "sign_in") -> SignInToken:
-    """Take a pending token back."""
+    """Revoke a pending token."""
     token = (instance.sign_in_tokens if kind == "sign_in" else instance.actor_tokens).find(token_id)
     if token is None:
         raise not_found_error(f"{kind.replace('_', '-')} token", token_id)
     if token.status != "pending":
-        words = f"The token is {token.status}."
-        raise ApiError(400, ErrorDetail(f"{kind}_token_cannot_be_revoked_code", "not pending", words))
+        message = f"The token is {token.status}."
+        raise ApiError(400, ErrorDetail(f"{kind}_token_cannot_be_revoked_code", "not pending", message))
     token.status = "revoked"
     instance.touch(token)
     return token
 
 
 def find_by_ticket(instance: Instance, ticket: str) -> SignInToken | None:
-    """Return the token that a link stands for."""
+    """Return the token of a ticket."""
     token_id = instance.tickets.get(ticket)
     return instance.sign_in_tokens.find(token_id) or instance.actor_tokens.find(token_id)
 
 
 def require_usable(instance: Instance, token: SignInToken) -> User:
-    """Return the user whom a token signs in, or refuse."""
+    """Return the user of a valid token, or raise an ApiError."""
     kind = "actor" if token.actor else "sign_in"
     if token.status == "accepted":
-        raise ApiError(400, ErrorDetail(f"{kind}_token_already_used_code", "used", "This link was used before."))
+        raise ApiError(400, ErrorDetail(f"{kind}_token_already_used_code", "used", "This link has already been used."))
     if token.status == "revoked":
-        raise ApiError(400, ErrorDetail(f"{kind}_token_revoked_code", "revoked", "This link was taken back."))
+        raise ApiError(400, ErrorDetail(f"{kind}_token_revoked_code", "revoked", "This link has been revoked."))
     if token.expires_at <= instance.now:
-        raise ApiError(400, ErrorDetail("ticket_expired_code", "expired", "This link has run out."))
+        raise ApiError(400, ErrorDetail("ticket_expired_code", "expired", "This link has expired."))
     return users.get(instance, token.user_id)
 
 
 def redeem(instance: Instance, token: SignInToken, client: Client) -> Session:
-    """Sign the user of a token in."""
+    """Start a session for the user of a token."""
     user = require_usable(instance, token)
     old = sessions.active_session(instance, client)
     if token.actor and old is not None:

@@ -21,7 +21,7 @@ CODE_STRATEGIES = ("email_code", "reset_password_email_code")
 
 
 def start(instance: Instance, client: Client) -> SignIn:
-    """Begin an attempt in a browser; it takes the place of an older one."""
+    """Start an attempt in a client; it replaces an older one."""
     now = instance.now
     attempt = SignIn(
         id=instance.ids.new("sia"), client_id=client.id, abandon_at=now + LIFETIME, created_at=now, updated_at=now
@@ -34,7 +34,7 @@ def start(instance: Instance, client: Client) -> SignIn:
 
 
 def get(instance: Instance, client: Client | None, sign_in_id: str) -> SignIn:
-    """Return the attempt of a browser, or refuse one that is over or of another browser."""
+    """Return an open attempt of the client, or raise an ApiError."""
     found = instance.sign_ins.find(sign_in_id)
     if found is None or client is None or found.client_id != client.id or found.abandon_at <= instance.now:
         raise not_found_error("sign-in", sign_in_id)
@@ -42,7 +42,7 @@ def get(instance: Instance, client: Client | None, sign_in_id: str) -> SignIn:
 
 
 def identify(instance: Instance, attempt: SignIn, identifier: str) -> User:
-    """Say who it is, by an e-mail address, a username or a phone number."""
+    """Identify the user by an email address, a username or a phone number."""
     user = find_by_identifier(instance, identifier)
     if user is None:
         raise _unknown_identifier_error()
@@ -53,7 +53,7 @@ def identify(instance: Instance, attempt: SignIn, identifier: str) -> User:
 
 
 def find_by_identifier(instance: Instance, identifier: str) -> User | None:
-    """Return the user who is known by this."""
+    """Return the user with this identifier."""
     wanted = identifier.strip()
     found = emails.find_owner(instance, wanted)
     owner = instance.usernames.get(wanted.lower()) or instance.phone_owners.get(wanted)
@@ -61,11 +61,11 @@ def find_by_identifier(instance: Instance, identifier: str) -> User | None:
 
 
 def get_user(instance: Instance, attempt: SignIn) -> User:
-    """Return the user of an attempt, or refuse."""
+    """Return the user of an attempt, or raise an ApiError."""
     user = instance.users.find(attempt.user_id)
     if user is None:
-        words = "It has to be said first who signs in, or the user is gone."
-        raise ApiError(400, ErrorDetail("sign_in_identification_or_user_deleted", "nobody", words))
+        message = "The user of this sign-in is not identified or was deleted."
+        raise ApiError(400, ErrorDetail("sign_in_identification_or_user_deleted", "nobody", message))
     return user
 
 
@@ -80,14 +80,14 @@ def prepare_first(instance: Instance, attempt: SignIn, strategy: str, email_id: 
 
 
 def attempt_password(instance: Instance, attempt: SignIn, password: str) -> None:
-    """Prove the first factor by the password."""
+    """Verify the first factor by the password."""
     user = get_user(instance, attempt)
     factors.require_password(instance, user, password)
     _record_first_factor(instance, attempt, user, "password")
 
 
 def attempt_code(instance: Instance, attempt: SignIn, strategy: str, code: str) -> None:
-    """Prove the first factor by the code that was sent."""
+    """Verify the first factor by the code."""
     user = get_user(instance, attempt)
     factors.require_code(instance, user, attempt.first_verification_id, strategy, code)
     attempt.needs_password = strategy == "reset_password_email_code"
@@ -102,7 +102,7 @@ def prepare_second(instance: Instance, attempt: SignIn, phone_id: str | None = N
 
 
 def attempt_second(instance: Instance, attempt: SignIn, code: str) -> None:
-    """Prove the second factor by the code that was sent."""
+    """Verify the second factor by the code."""
     _require_status(instance, attempt, "needs_second_factor")
     user = get_user(instance, attempt)
     factors.require_code(instance, user, attempt.second_verification_id, "phone_code", code)
@@ -111,7 +111,7 @@ def attempt_second(instance: Instance, attempt: SignIn, code: str) -> None:
 
 
 def reset_password(instance: Instance, attempt: SignIn, password: str, *, sign_out: bool) -> None:
-    """Give a new password, where the old one is forgotten."""
+    """Set a new password in place of a forgotten one."""
     _require_status(instance, attempt, "needs_new_password")
     user = get_user(instance, attempt)
     users.update(instance, user, {"password": password, "sign_out_of_other_sessions": sign_out})
@@ -120,7 +120,7 @@ def reset_password(instance: Instance, attempt: SignIn, password: str, *, sign_o
 
 
 def redeem_ticket(instance: Instance, attempt: SignIn, ticket: str) -> None:
-    """Sign in by the ticket of a sign-in token, or by that of an invitation, which is accepted by it."""
+    """Sign in by the ticket of a sign-in token, or of an invitation, which is accepted."""
     found = tickets.get(instance, ticket)
     client = instance.clients[attempt.client_id]
     if isinstance(found, SignInToken):
@@ -148,7 +148,7 @@ def _record_first_factor(instance: Instance, attempt: SignIn, user: User, strate
 
 
 def _finish(instance: Instance, attempt: SignIn, user: User) -> None:
-    """Sign in, if nothing is needed any more."""
+    """Start the session if no step is left."""
     instance.touch(attempt)
     if attempt.needs_password or (attempt.needs_second and attempt.second_proof is None):
         return
@@ -171,9 +171,9 @@ def _complete(instance: Instance, attempt: SignIn, session: Session) -> None:
 def _require_status(instance: Instance, attempt: SignIn, wanted: str) -> None:
     found = attempt.status(instance.now)
     if found != wanted:
-        words = f"This takes a sign-in that {wanted.replace('_', ' ')}, and this one is: {found.replace('_', ' ')}."
-        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "out of turn", words))
+        message = f"The status of the sign-in must be {wanted}, but it is {found}."
+        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "wrong step", message))
 
 
 def _unknown_identifier_error() -> ApiError:
-    return field_error("form_identifier_not_found", "identifier", "Nobody is known by this here.")
+    return field_error("form_identifier_not_found", "identifier", "No user has this identifier.")

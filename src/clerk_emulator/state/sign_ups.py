@@ -25,7 +25,7 @@ NAME_FIELDS = ("first_name", "last_name", "locale")
 
 
 def start(instance: Instance, client: Client, draft: dict[str, Any]) -> SignUp:
-    """Begin an attempt in a browser with what is known so far; it takes the place of an older one."""
+    """Start an attempt in a client with the given fields; it replaces an older one."""
     sessions.require_can_add_session(instance, client)
     now = instance.now
     attempt = SignUp(
@@ -41,7 +41,7 @@ def start(instance: Instance, client: Client, draft: dict[str, Any]) -> SignUp:
 
 
 def get(instance: Instance, client: Client | None, sign_up_id: str) -> SignUp:
-    """Return the attempt of a browser, or refuse one that is over or of another browser."""
+    """Return an open attempt of the client, or raise an ApiError."""
     found = instance.sign_ups.find(sign_up_id)
     if found is None or client is None or found.client_id != client.id or found.abandon_at <= instance.now:
         raise not_found_error("sign-up", sign_up_id)
@@ -49,7 +49,7 @@ def get(instance: Instance, client: Client | None, sign_up_id: str) -> SignUp:
 
 
 def update(instance: Instance, attempt: SignUp, draft: dict[str, Any]) -> None:
-    """Add what is missing, or change what was said."""
+    """Add or change fields."""
     _require_not_complete(instance, attempt)
     _apply_fields(instance, attempt, draft)
     instance.touch(attempt)
@@ -64,14 +64,14 @@ def prepare_verification(instance: Instance, attempt: SignUp, strategy: str) -> 
     if attempt.email_address is None:
         raise ApiError(422, parameter_detail("form_param_missing", "email_address", "is missing"))
     if attempt.email_proof is not None:
-        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is verified."))
+        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is already verified."))
     code = mailer.send_code(instance, attempt.email_address, None, attempt.id)
     attempt.verification_id = verifications.create(instance, attempt.id, code, strategy).id
     instance.touch(attempt)
 
 
 def attempt_code(instance: Instance, attempt: SignUp, strategy: str, code: str) -> None:
-    """Prove the address by the code that was sent."""
+    """Verify the address by the code."""
     _require_not_complete(instance, attempt)
     verifications.require_code(instance, attempt.verification_id, strategy, code)
     attempt.email_proof = strategy
@@ -80,7 +80,7 @@ def attempt_code(instance: Instance, attempt: SignUp, strategy: str, code: str) 
 
 
 def _apply_fields(instance: Instance, attempt: SignUp, draft: dict[str, Any]) -> None:
-    """Take what was said; all or nothing."""
+    """Apply the given fields; all of them or none."""
     ticket = draft.get("ticket")
     address = _ticket_address(instance, ticket) if ticket else None
     if address is None and draft.get("email_address"):
@@ -110,8 +110,8 @@ def _ticket_address(instance: Instance, ticket: str) -> str:
     found = tickets.get(instance, ticket)
     if isinstance(found, SignInToken):
         kind = "actor" if found.actor else "sign_in"
-        words = "This ticket signs in, it does not sign up."
-        raise ApiError(400, ErrorDetail(f"{kind}_token_not_in_sign_in_code", "wrong ticket", words))
+        message = "This ticket is for sign-in, not for sign-up."
+        raise ApiError(400, ErrorDetail(f"{kind}_token_not_in_sign_in_code", "wrong ticket", message))
     tickets.require_pending(instance, found)
     tickets.require_no_account(instance, found)
     return found.email_address
@@ -120,19 +120,21 @@ def _ticket_address(instance: Instance, ticket: str) -> str:
 def _require_public_sign_up(instance: Instance) -> None:
     mode = instance.settings.sign_up_mode
     if mode == "restricted":
-        raise ApiError(403, ErrorDetail("sign_up_mode_restricted", "restricted", "Only who is invited may sign up."))
+        raise ApiError(
+            403, ErrorDetail("sign_up_mode_restricted", "restricted", "An invitation is required to sign up.")
+        )
     if mode == "waitlist":
-        raise ApiError(403, ErrorDetail("sign_up_restricted_waitlist", "waitlist", "Who wants to sign up has to wait."))
+        raise ApiError(403, ErrorDetail("sign_up_restricted_waitlist", "waitlist", "Sign-ups go through the waitlist."))
 
 
 def _require_not_complete(instance: Instance, attempt: SignUp) -> None:
     if attempt.status(instance.now) != "missing_requirements":
-        words = "This sign-up is complete."
-        raise ApiError(403, ErrorDetail("sign_up_cannot_be_updated", "complete", words))
+        message = "This sign-up is complete."
+        raise ApiError(403, ErrorDetail("sign_up_cannot_be_updated", "complete", message))
 
 
 def _finish(instance: Instance, attempt: SignUp) -> None:
-    """Make the user and sign in, if nothing is missing any more."""
+    """Create the user and start the session if no field is missing."""
     if attempt.missing(instance.settings.sign_up_requires) or attempt.unverified_fields:
         return
     user = _create_user(instance, attempt)
@@ -159,5 +161,5 @@ def _create_user(instance: Instance, attempt: SignUp) -> User:
     found = tickets.get(instance, attempt.ticket)
     if isinstance(found, OrganizationInvitation):
         return organization_invitations.accept(instance, found, draft)[0]
-    assert not isinstance(found, SignInToken), "looked at before the ticket was taken"  # noqa: S101
+    assert not isinstance(found, SignInToken), "checked before the ticket was accepted"  # noqa: S101
     return invitations.accept(instance, found, draft)

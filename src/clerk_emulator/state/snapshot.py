@@ -65,7 +65,7 @@ TABLE_RECORDS: dict[str, Any] = {
 
 
 def dump(instance: Instance) -> dict[str, Any]:
-    """Return everything an instance knows."""
+    """Return the whole state of an instance."""
     return {
         "id": instance.id,
         "clock": instance.clock.dump(),
@@ -86,7 +86,7 @@ def dump(instance: Instance) -> dict[str, Any]:
 
 
 def load(instance: Instance, data: dict[str, Any]) -> None:
-    """Make an instance know exactly what `dump()` returned; nobody is told."""
+    """Load the result of `dump()` into an instance, without events."""
     instance.clear()
     instance.id = data["id"]
     instance.clock.load(data["clock"])

@@ -9,7 +9,7 @@ CreationKey = tuple[int, int, str]  # created_at, number, id
 
 
 class TableRow(Protocol):
-    """What a row of a table has."""
+    """The fields that every row of a table has."""
 
     @property
     def id(self) -> str: ...
@@ -21,7 +21,7 @@ R = TypeVar("R", bound=TableRow)
 
 
 class CreationIndex:
-    """Ids in the order of creation: pages by offset or after an id, in both directions."""
+    """Ids in order of creation: pages by offset or after an id, in both directions."""
 
     def __init__(self) -> None:
         self._order: list[CreationKey] = []
@@ -30,35 +30,35 @@ class CreationIndex:
         return len(self._order)
 
     def add(self, key: CreationKey) -> None:
-        """Put an id in its place; the newest is cheapest."""
+        """Insert an id; the newest is cheapest."""
         if not self._order or self._order[-1] < key:
             self._order.append(key)
         else:
             insort(self._order, key)
 
     def remove(self, key: CreationKey) -> None:
-        """Take an id out."""
-        place = bisect_left(self._order, key)
-        if place < len(self._order) and self._order[place] == key:
-            del self._order[place]
+        """Remove an id."""
+        position = bisect_left(self._order, key)
+        if position < len(self._order) and self._order[position] == key:
+            del self._order[position]
 
-    def count_created_after(self, moment: int) -> int:
-        """Return how many come after a moment."""
-        return len(self._order) - bisect_left(self._order, (moment + 1, 0, ""))
+    def count_created_after(self, time: int) -> int:
+        """Return the number of ids after a time."""
+        return len(self._order) - bisect_left(self._order, (time + 1, 0, ""))
 
     def ids(self, *, descending: bool = True, after: CreationKey | None = None, skip: int = 0) -> Iterator[str]:
-        """Walk the ids, from the start, after a key, or past a number of them."""
+        """Iterate over the ids from the start, after a key, or with an offset."""
         if descending:
             last = len(self._order) if after is None else bisect_left(self._order, after)
-            places = range(last - 1 - skip, -1, -1)
+            positions = range(last - 1 - skip, -1, -1)
         else:
             first = 0 if after is None else bisect_right(self._order, after)
-            places = range(first + skip, len(self._order))
-        return (self._order[place][2] for place in places)
+            positions = range(first + skip, len(self._order))
+        return (self._order[position][2] for position in positions)
 
 
 class Table(Generic[R]):
-    """All rows of one kind."""
+    """All rows of a kind."""
 
     def __init__(self) -> None:
         self._rows: dict[str, R] = {}
@@ -80,7 +80,7 @@ class Table(Generic[R]):
         return self._rows.get(row_id) if row_id is not None else None
 
     def add(self, row: R) -> CreationKey:
-        """Keep a new row."""
+        """Insert a row."""
         self._number += 1
         key = (row.created_at, self._number, row.id)
         self._rows[row.id] = row
@@ -89,29 +89,29 @@ class Table(Generic[R]):
         return key
 
     def remove(self, row_id: str) -> CreationKey:
-        """Forget a row."""
+        """Delete a row."""
         del self._rows[row_id]
         key = self._keys.pop(row_id)
         self._timeline.remove(key)
         return key
 
-    def place(self, row: R) -> None:
-        """Put a row whose `created_at` was changed where it belongs now."""
+    def reposition(self, row: R) -> None:
+        """Update the position of a row whose `created_at` was changed."""
         old = self._keys[row.id]
         self._timeline.remove(old)
         self._keys[row.id] = key = (row.created_at, old[1], row.id)
         self._timeline.add(key)
 
     def key(self, row_id: str) -> CreationKey | None:
-        """Return the place of a row in the order of creation."""
+        """Return the sort key of a row in order of creation."""
         return self._keys.get(row_id)
 
     def newest_first(self, *, after: CreationKey | None = None, skip: int = 0) -> Iterator[R]:
-        """Walk the rows from the newest."""
+        """Iterate over the rows from the newest."""
         return map(self._rows.__getitem__, self._timeline.ids(after=after, skip=skip))
 
     def oldest_first(self, *, after: CreationKey | None = None, skip: int = 0) -> Iterator[R]:
-        """Walk the rows from the oldest."""
+        """Iterate over the rows from the oldest."""
         return map(self._rows.__getitem__, self._timeline.ids(descending=False, after=after, skip=skip))
 
     def page(self, offset: int, limit: int) -> list[R]:
@@ -120,21 +120,21 @@ class Table(Generic[R]):
 
 
 class OwnerIndex:
-    """Timelines by owner: the memberships of each organization, the sessions of each user, and so on."""
+    """Creation indexes by owner: the memberships of each organization, the sessions of each user, and so on."""
 
     def __init__(self) -> None:
         self._groups: dict[str, CreationIndex] = {}
 
     def of(self, owner: str) -> CreationIndex:
-        """Return the timeline of an owner; an empty one if there is nothing."""
+        """Return the creation index of an owner, empty if there is nothing."""
         return self._groups.get(owner) or CreationIndex()
 
     def add(self, owner: str, key: CreationKey) -> None:
-        """Give an owner something."""
+        """Add a row of an owner."""
         self._groups.setdefault(owner, CreationIndex()).add(key)
 
     def remove(self, owner: str, key: CreationKey) -> None:
-        """Take something from an owner."""
+        """Remove a row of an owner."""
         group = self._groups.get(owner)
         if group is not None:
             group.remove(key)

@@ -36,7 +36,7 @@ METADATA_FIELDS = ("public_metadata", "private_metadata", "unsafe_metadata")
 
 
 def get(instance: Instance, user_id: str) -> User:
-    """Return a user, or refuse."""
+    """Return a user, or raise an ApiError."""
     user = instance.users.find(user_id)
     if user is None:
         raise not_found_error("user", user_id)
@@ -50,9 +50,9 @@ def create(
     strategy: str = "admin",
     directory: tuple[str | None, str | None] = (None, None),
 ) -> User:
-    """Make a user from checked fields and tell of it; nothing is left behind where it fails.
+    """Create a user from validated fields and publish the event; a failure leaves nothing behind.
 
-    `directory`: the id of the directory that makes the user, and what it calls them.
+    `directory`: the id of the directory that creates the user, and the directory's id of the user.
     """
     addresses = [emails.parse_address(address) for address in draft.get("email_address") or []]
     numbers = [phones.parse_number(number) for number in draft.get("phone_number") or []]
@@ -72,13 +72,13 @@ def create(
         emails.attach(instance, user, address, status, strategy)
     for number, status in _with_status(numbers, statuses["phone_number"]):
         phones.attach(instance, user, number, status)
-    instance.tell("user.created", user)
+    instance.publish("user.created", user)
     return user
 
 
 def update(instance: Instance, user: User, changes: dict[str, Any]) -> User:
-    """Change fields of a user and tell of it."""
-    _require_free_names(instance, changes, but=user)
+    """Update a user and publish the event."""
+    _require_free_names(instance, changes, exclude=user)
     changed = (name for name in changes if changes[name] != getattr(user, name, None))
     directory_managed.require_unmanaged_attributes(instance, user, changed)
     for name in METADATA_FIELDS:
@@ -102,7 +102,7 @@ def update(instance: Instance, user: User, changes: dict[str, Any]) -> User:
             setattr(user, name, changes[name])
     if changes.get("created_at") is not None:
         user.created_at = changes["created_at"]
-        instance.users.place(user)
+        instance.users.reposition(user)
     if changes.get("sign_out_of_other_sessions"):
         sessions.end_all(instance, user, "revoked")
     instance.touch_and_publish("user.updated", user)
@@ -110,21 +110,21 @@ def update(instance: Instance, user: User, changes: dict[str, Any]) -> User:
 
 
 def merge_metadata(instance: Instance, user: User, changes: dict[str, Any]) -> User:
-    """Merge metadata deeply and tell of it."""
+    """Merge metadata deeply and publish the event."""
     metadata.merge_into(user, changes)
     instance.touch_and_publish("user.updated", user)
     return user
 
 
 def replace_metadata(instance: Instance, user: User, changes: dict[str, Any]) -> User:
-    """Replace the metadata fields that are given and tell of it."""
+    """Replace the given metadata fields and publish the event."""
     metadata.replace_in(user, changes)
     instance.touch_and_publish("user.updated", user)
     return user
 
 
 def set_banned(instance: Instance, user: User, is_banned: bool) -> User:
-    """Ban a user, which ends all sessions, or lift the ban."""
+    """Ban a user, which ends all sessions, or unban."""
     user.banned = is_banned
     if is_banned:
         sessions.end_all(instance, user, "revoked")
@@ -133,7 +133,7 @@ def set_banned(instance: Instance, user: User, is_banned: bool) -> User:
 
 
 def set_locked(instance: Instance, user: User, is_locked: bool) -> User:
-    """Bar a user from signing in for a while, or lift that."""
+    """Lock a user out for a while, or unlock."""
     user.lockout_ends_at = instance.now + instance.settings.lockout_seconds * 1000 if is_locked else None
     user.failed_attempts = 0
     instance.touch_and_publish("user.updated", user)
@@ -141,14 +141,14 @@ def set_locked(instance: Instance, user: User, is_locked: bool) -> User:
 
 
 def delete(instance: Instance, user: User) -> User:
-    """Forget a user with all memberships and sessions; what is told of those is a setting."""
+    """Delete a user with all memberships and sessions; a setting decides whether those have events."""
     directory_managed.require_deletable(instance, user)
-    is_loud = instance.settings.cascade_events
-    sessions.end_all(instance, user, "removed", should_publish=is_loud)
+    should_publish_events = instance.settings.cascade_events
+    sessions.end_all(instance, user, "removed", should_publish=should_publish_events)
     for membership in memberships.list_by_user(instance, user.id):
         memberships.remove_record(instance, membership)
-        if is_loud:
-            instance.tell("organizationMembership.deleted", membership)
+        if should_publish_events:
+            instance.publish("organizationMembership.deleted", membership)
     for email in user.email_addresses:
         emails.unindex(instance, email)
     for phone in user.phone_numbers:
@@ -157,12 +157,12 @@ def delete(instance: Instance, user: User) -> User:
         instance.organization_suggestions.remove(suggestion.id)
     _unindex(instance, user)
     instance.users.remove(user.id)
-    instance.tell("user.deleted", user)
+    instance.publish("user.deleted", user)
     return user
 
 
 def remove_password(instance: Instance, user: User, *, sign_out: bool) -> User:
-    """Take the password away; without one nothing happens."""
+    """Remove the password if there is one."""
     if user.password is not None:
         user.password = None
         if sign_out:
@@ -172,15 +172,15 @@ def remove_password(instance: Instance, user: User, *, sign_out: bool) -> User:
 
 
 def require_password(user: User, password: str) -> None:
-    """Refuse unless it is the user's password."""
+    """Reject a wrong password of the user."""
     if user.password is None:
         raise ApiError(400, ErrorDetail("no_password_set", "no password", "This user has no password."))
     if not passwords.verify_password(user.password, password):
-        raise ApiError(422, ErrorDetail("incorrect_password", "wrong password", "It is not this user's password."))
+        raise ApiError(422, ErrorDetail("incorrect_password", "wrong password", "The password is incorrect."))
 
 
 def insert_record(instance: Instance, user: User) -> None:
-    """Enter a user as it was kept in a file."""
+    """Insert a stored user."""
     instance.users.add(user)
     _index(instance, user)
     for email in user.email_addresses:
@@ -190,7 +190,7 @@ def insert_record(instance: Instance, user: User) -> None:
 
 
 def set_password_compromised(instance: Instance, user: User, is_compromised: bool, *, sign_out: bool = False) -> User:
-    """Say that somebody else may know the password, or take that back."""
+    """Mark the password as compromised or not."""
     if user.password is None:
         raise ApiError(400, ErrorDetail("no_password_set", "no password", "This user has no password."))
     user.is_password_compromised = is_compromised
@@ -201,14 +201,16 @@ def set_password_compromised(instance: Instance, user: User, is_compromised: boo
 
 
 def set_image(instance: Instance, user: User, image_url: str) -> User:
-    """Give a user another picture, or none, and tell of it."""
+    """Set or delete the image of a user and publish the event."""
     user.image_url = image_url
     instance.touch_and_publish("user.updated", user)
     return user
 
 
 def _with_status(values: list[str], statuses: list[str]) -> list[tuple[str, str]]:
-    return [(value, statuses[place] if place < len(statuses) else "verified") for place, value in enumerate(values)]
+    return [
+        (value, statuses[position] if position < len(statuses) else "verified") for position, value in enumerate(values)
+    ]
 
 
 def _build_user(instance: Instance, draft: dict[str, Any]) -> User:
@@ -249,17 +251,17 @@ def _set_password(instance: Instance, user: User, draft: dict[str, Any]) -> None
 def _require_identity(draft: dict[str, Any], addresses: list[str]) -> None:
     if addresses or draft.get("username") or draft.get("skip_user_requirement"):
         return
-    words = "A user needs an e-mail address, a phone number or a username."
-    raise ApiError(422, ErrorDetail("form_data_missing", "missing data", words, {"param_names": ["email_address"]}))
+    message = "A user needs an email address, a phone number or a username."
+    raise ApiError(422, ErrorDetail("form_data_missing", "missing data", message, {"param_names": ["email_address"]}))
 
 
 def _require_free(instance: Instance, draft: dict[str, Any], addresses: list[str], numbers: list[str]) -> None:
-    for place, number in enumerate(numbers):
-        if number in numbers[:place]:
+    for position, number in enumerate(numbers):
+        if number in numbers[:position]:
             raise identifier_exists_error("phone_number")
         phones.require_free(instance, number)
-    for place, address in enumerate(addresses):
-        if address in addresses[:place]:
+    for position, address in enumerate(addresses):
+        if address in addresses[:position]:
             raise identifier_exists_error("email_address")
         emails.require_free(instance, address)
     if draft.get("id") in instance.users:
@@ -267,13 +269,13 @@ def _require_free(instance: Instance, draft: dict[str, Any], addresses: list[str
     _require_free_names(instance, draft)
 
 
-def _require_free_names(instance: Instance, draft: dict[str, Any], *, but: User | None = None) -> None:
-    if draft.get("username") and (but is None or but.username != draft["username"]):
+def _require_free_names(instance: Instance, draft: dict[str, Any], *, exclude: User | None = None) -> None:
+    if draft.get("username") and (exclude is None or exclude.username != draft["username"]):
         usernames.validate_username(draft["username"])
     for name, index in (("username", instance.usernames), ("external_id", instance.external_ids)):
         value = draft.get(name)
         owner = index.get(_normalize(name, value)) if value else None
-        if owner is not None and (but is None or owner != but.id):
+        if owner is not None and (exclude is None or owner != exclude.id):
             raise identifier_exists_error(name)
 
 

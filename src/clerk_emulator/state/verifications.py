@@ -9,7 +9,7 @@ MAX_ATTEMPTS = 3
 
 
 def create(instance: Instance, identification_id: str, code: str, strategy: str) -> Verification:
-    """Begin a proof."""
+    """Create a verification."""
     verification = Verification(
         id=instance.ids.new("ver"),
         identification_id=identification_id,
@@ -22,17 +22,17 @@ def create(instance: Instance, identification_id: str, code: str, strategy: str)
 
 
 def get(instance: Instance, identification_id: str, verification_id: str) -> Verification:
-    """Return an open proof, or refuse."""
+    """Return an open verification, or raise an ApiError."""
     found = instance.verifications.get(verification_id)
     if found is None or found.identification_id != identification_id:
         raise not_found_error("verification", verification_id)
     if found.status == "verified":
-        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is verified."))
+        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is already verified."))
     return found
 
 
 def check_code(instance: Instance, verification: Verification, code: str) -> bool:
-    """Count an attempt and say whether the code is right and in time."""
+    """Count an attempt and return whether the code is right and not expired."""
     verification.attempts += 1
     if verification.expire_at <= instance.now:
         verification.status = "expired"
@@ -44,7 +44,7 @@ def check_code(instance: Instance, verification: Verification, code: str) -> boo
 
 
 def get_latest(instance: Instance, identification_id: str) -> Verification:
-    """Return the proof that was begun last for an address or a number, or refuse."""
+    """Return the latest verification of an address or a number, or raise an ApiError."""
     found = [row for row in instance.verifications.values() if row.identification_id == identification_id]
     if not found:
         raise _missing_error()
@@ -52,27 +52,27 @@ def get_latest(instance: Instance, identification_id: str) -> Verification:
 
 
 def require_code(instance: Instance, verification_id: str | None, strategy: str, code: str) -> None:
-    """Try a code where a wrong one is a refusal: at signing in and signing up."""
+    """Check a code; a wrong one raises an ApiError, as at sign-in and sign-up."""
     found = instance.verifications.get(verification_id or "")
     if found is None:
         raise _missing_error()
     if found.strategy != strategy:
-        words = f"The code was sent for {found.strategy}."
-        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "wrong strategy", words))
+        message = f"The code was sent for {found.strategy}."
+        raise ApiError(400, ErrorDetail("verification_strategy_invalid", "wrong strategy", message))
     if found.status == "verified":
-        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is verified."))
+        raise ApiError(400, ErrorDetail("verification_already_verified", "already verified", "It is already verified."))
     if check_code(instance, found, code):
         found.status = "verified"
     elif found.status == "expired":
-        raise ApiError(400, ErrorDetail("verification_expired", "expired", "The code has run out. Send a new one."))
+        raise ApiError(400, ErrorDetail("verification_expired", "expired", "The code has expired. Send a new one."))
     elif found.status == "failed":
         raise ApiError(
             400, ErrorDetail("verification_failed", "too many attempts", "Too many attempts. Send a new code.")
         )
     else:
-        raise field_error("form_code_incorrect", "code", "This is not the code that was sent.")
+        raise field_error("form_code_incorrect", "code", "The code is incorrect.")
 
 
 def _missing_error() -> ApiError:
-    words = "A code has to be sent before it can be tried."
-    return ApiError(400, ErrorDetail("verification_missing", "nothing was sent", words))
+    message = "A code must be sent first."
+    return ApiError(400, ErrorDetail("verification_missing", "nothing was sent", message))

@@ -9,7 +9,7 @@ from clerk_emulator.state.models import WaitlistEntry
 
 
 def get(instance: Instance, entry_id: str) -> WaitlistEntry:
-    """Return an entry, or refuse."""
+    """Return an entry, or raise an ApiError."""
     found = instance.waitlist.find(entry_id)
     if found is None:
         raise not_found_error("waitlist entry", entry_id)
@@ -17,16 +17,16 @@ def get(instance: Instance, entry_id: str) -> WaitlistEntry:
 
 
 def add(instance: Instance, drafts: list[dict[str, Any]]) -> list[WaitlistEntry]:
-    """Let addresses wait; one that waits already is answered as it is."""
+    """Add addresses to the waitlist; an existing entry is returned as it is."""
     addresses = [emails.parse_address(draft["email_address"]) for draft in drafts]
     return [
-        _find(instance, address) or _add(instance, address, is_told=draft.get("notify") is not False)
+        _find(instance, address) or _add(instance, address, sends_email=draft.get("notify") is not False)
         for draft, address in zip(drafts, addresses, strict=True)
     ]
 
 
 def invite(instance: Instance, entry: WaitlistEntry, *, ignore_existing: bool) -> WaitlistEntry:
-    """Invite one who waits."""
+    """Invite an entry."""
     _require_pending(entry, "invited", "completed")
     draft = {"email_address": entry.email_address, "ignore_existing": ignore_existing}
     entry.invitation_id = invitations.create_all(instance, [draft])[0].id
@@ -36,7 +36,7 @@ def invite(instance: Instance, entry: WaitlistEntry, *, ignore_existing: bool) -
 
 
 def reject(instance: Instance, entry: WaitlistEntry) -> WaitlistEntry:
-    """Reject one who waits."""
+    """Reject an entry."""
     _require_pending(entry, "rejected", "completed")
     entry.status = "rejected"
     instance.touch_and_publish("waitlistEntry.updated", entry)
@@ -44,7 +44,7 @@ def reject(instance: Instance, entry: WaitlistEntry) -> WaitlistEntry:
 
 
 def remove(instance: Instance, entry: WaitlistEntry) -> None:
-    """Forget one who waits."""
+    """Delete an entry."""
     _require_pending(entry, "invited", "completed")
     instance.waitlist.remove(entry.id)
 
@@ -53,13 +53,13 @@ def _find(instance: Instance, address: str) -> WaitlistEntry | None:
     return next((row for row in instance.waitlist if row.email_address == address), None)
 
 
-def _add(instance: Instance, address: str, *, is_told: bool) -> WaitlistEntry:
+def _add(instance: Instance, address: str, *, sends_email: bool) -> WaitlistEntry:
     now = instance.now
     entry = WaitlistEntry(id=instance.ids.new("wle"), email_address=address, created_at=now, updated_at=now)
     instance.waitlist.add(entry)
-    if is_told:
+    if sends_email:
         mailer.send(instance, address, "waitlist_confirmation", "You are on the waitlist", "You are on the waitlist.")
-    instance.tell("waitlistEntry.created", entry)
+    instance.publish("waitlistEntry.created", entry)
     return entry
 
 

@@ -1,1 +1,1 @@
-"""Webhooks as Svix sends them: signing, delivering, trying again, and the log."""
+"""Svix-compatible webhooks: signing, delivery, retries and the delivery log."""

@@ -10,7 +10,7 @@ PENDING_STATES = ("pending", "sending")
 
 @dataclass(slots=True, kw_only=True)
 class WebhookMessage:
-    """One event as it is sent. Its id stays the same however often it is sent."""
+    """An event as it is sent; its id is the same for every delivery."""
 
     id: str
     type: str
@@ -20,7 +20,7 @@ class WebhookMessage:
 
 @dataclass(slots=True, kw_only=True)
 class DeliveryAttempt:
-    """One try."""
+    """An attempt to deliver a message."""
 
     at: int
     status: int | None = None
@@ -29,7 +29,7 @@ class DeliveryAttempt:
 
 @dataclass(slots=True, kw_only=True)
 class WebhookDelivery:
-    """One message on its way to one endpoint."""
+    """The delivery of a message to an endpoint."""
 
     id: str
     message: WebhookMessage
@@ -37,13 +37,13 @@ class WebhookDelivery:
     state: str = "pending"  # pending | sending | succeeded | failed | dropped
     due_at: int
     attempts: list[DeliveryAttempt] = field(default_factory=list)
-    is_held: bool = False  # until the next one has gone before it
-    bad_signatures: int = 0  # so many attempts to come are signed wrongly
+    is_postponed: bool = False  # until the next one has been sent
+    bad_signatures: int = 0  # number of coming attempts with a wrong signature
     fault: str | None = None
     is_replay: bool = False
 
     def describe(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the delivery as JSON."""
         return {
             "id": self.id,
             "message_id": self.message.id,
@@ -59,49 +59,49 @@ class WebhookDelivery:
 
 
 class DeliveryLog:
-    """All messages and deliveries, in order. The oldest settled ones are forgotten when there are many."""
+    """All messages and deliveries, in order. The oldest finished ones are deleted when there are too many."""
 
-    def __init__(self, most: int = MAX_FINISHED) -> None:
-        self._most = most
+    def __init__(self, max_finished: int = MAX_FINISHED) -> None:
+        self._max_finished = max_finished
         self.messages: dict[str, WebhookMessage] = {}
         self.deliveries: dict[str, WebhookDelivery] = {}
-        self._waiting: dict[str, WebhookDelivery] = {}
+        self._pending: dict[str, WebhookDelivery] = {}
         self._number = 0
-        self.revision = 0  # grows whenever something begins, is tried again or ends
+        self.revision = 0  # increases with each new delivery, retry and result
 
     def add_message(self, message: WebhookMessage) -> None:
-        """Keep a message."""
+        """Store a message."""
         self.messages[message.id] = message
-        while len(self.messages) > self._most:
+        while len(self.messages) > self._max_finished:
             self.messages.pop(next(iter(self.messages)))
 
     def add(self, message: WebhookMessage, endpoint_id: str, due_at: int) -> WebhookDelivery:
-        """Begin a delivery."""
+        """Create a delivery."""
         self._number += 1
         self.revision += 1
         delivery = WebhookDelivery(id=f"dlv_{self._number}", message=message, endpoint_id=endpoint_id, due_at=due_at)
         self.deliveries[delivery.id] = delivery
-        self._waiting[delivery.id] = delivery
-        if len(self.deliveries) > self._most:
+        self._pending[delivery.id] = delivery
+        if len(self.deliveries) > self._max_finished:
             self._forget_oldest()
         return delivery
 
-    def settle(self, delivery: WebhookDelivery, state: str) -> None:
-        """End a delivery."""
+    def finish(self, delivery: WebhookDelivery, state: str) -> None:
+        """Finish a delivery with a final state."""
         self.revision += 1
         delivery.state = state
-        self._waiting.pop(delivery.id, None)
+        self._pending.pop(delivery.id, None)
 
-    def has(self, delivery: WebhookDelivery) -> bool:
-        """Return whether a delivery that is not settled is still wanted."""
-        return delivery.id in self._waiting
+    def is_pending(self, delivery: WebhookDelivery) -> bool:
+        """Return whether an unfinished delivery is still in the log."""
+        return delivery.id in self._pending
 
-    def waiting(self) -> Iterator[WebhookDelivery]:
-        """Walk the deliveries that are not settled."""
-        return iter(list(self._waiting.values()))
+    def iter_pending(self) -> Iterator[WebhookDelivery]:
+        """Iterate over the unfinished deliveries."""
+        return iter(list(self._pending.values()))
 
     def dump_pending(self) -> list[dict[str, Any]]:
-        """Return the deliveries that are not settled as JSON."""
+        """Return the unfinished deliveries as JSON."""
         return [
             {
                 "message": asdict(delivery.message),
@@ -112,11 +112,11 @@ class DeliveryLog:
                 "fault": delivery.fault,
                 "is_replay": delivery.is_replay,
             }
-            for delivery in self.waiting()
+            for delivery in self.iter_pending()
         ]
 
     def load_pending(self, rows: list[dict[str, Any]]) -> None:
-        """Take back what `dump_waiting()` returned."""
+        """Load the result of `dump_pending()`."""
         for row in rows:
             message = WebhookMessage(**row["message"])
             delivery = self.add(self.messages.setdefault(message.id, message), row["endpoint_id"], row["due_at"])
@@ -125,18 +125,18 @@ class DeliveryLog:
             delivery.is_replay = row["is_replay"]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         self.messages.clear()
         self.deliveries.clear()
-        self._waiting.clear()
+        self._pending.clear()
 
     def fail_endpoint_deliveries(self, endpoint_id: str) -> None:
-        """Give up what is on its way to an endpoint that is gone."""
-        for delivery in self.waiting():
+        """Fail the pending deliveries to a deleted endpoint."""
+        for delivery in self.iter_pending():
             if delivery.endpoint_id == endpoint_id:
-                self.settle(delivery, "failed")
+                self.finish(delivery, "failed")
 
     def _forget_oldest(self) -> None:
-        for delivery_id in list(self.deliveries)[: self._most // 10]:
-            if delivery_id not in self._waiting:
+        for delivery_id in list(self.deliveries)[: self._max_finished // 10]:
+            if delivery_id not in self._pending:
                 del self.deliveries[delivery_id]

@@ -23,7 +23,7 @@ REORDER_WINDOW_MILLISECONDS = 1_000
 
 
 class WebhookDispatcher:
-    """Carries what happens in an instance to the endpoints."""
+    """Deliver the events of an instance to its endpoints."""
 
     def __init__(self, instance: Instance, site: SiteConfig, faults: FaultRegistry, retry_scale: float = 1.0) -> None:
         self.instance = instance
@@ -33,33 +33,33 @@ class WebhookDispatcher:
         self.log = DeliveryLog()
         self.endpoints: dict[str, WebhookEndpoint] = {}
         self.caller = ("127.0.0.1", "clerk-emulator")
-        self.is_silent = False
+        self.is_muted = False
         self._task: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
+        self._wake_up = asyncio.Event()
         self._sending: set[str] = set()
-        self._held: dict[str, WebhookDelivery] = {}
-        self._lines: set[asyncio.Task[None]] = set()
+        self._postponed: dict[str, WebhookDelivery] = {}
+        self._batch_tasks: set[asyncio.Task[None]] = set()
         self._clients: dict[str, httpx2.AsyncClient] = {}
 
-    # What happens
+    # Events
 
-    def hear(self, happening: DomainEvent) -> None:
-        """Make a message of something that happened, as it is now, and queue it for each endpoint."""
-        if self.is_silent:
+    def handle_event(self, domain_event: DomainEvent) -> None:
+        """Serialize an event in its current state and queue it for each endpoint."""
+        if self.is_muted:
             return
-        event = event_payload(self.instance, happening, self.site.url, self.caller)
+        event = event_payload(self.instance, domain_event, self.site.url, self.caller)
         body = json.dumps(remove_omitted(self.instance.settings, event), ensure_ascii=False, separators=(",", ":"))
         message = WebhookMessage(
-            id=self.instance.ids.new("msg"), type=happening.type, body=body, created_at=self.instance.now
+            id=self.instance.ids.new("msg"), type=domain_event.type, body=body, created_at=self.instance.now
         )
         self.log.add_message(message)
         for endpoint in self.endpoints.values():
-            if endpoint.wants(message.type):
+            if endpoint.accepts(message.type):
                 self._queue(message, endpoint)
-        self._news.set()
+        self._wake_up.set()
 
     def record_caller(self, address: str, user_agent: str) -> None:
-        """Remember who makes what happens next happen."""
+        """Record the caller of the changes that follow."""
         self.caller = (address, user_agent)
 
     # Endpoints
@@ -73,90 +73,90 @@ class WebhookDispatcher:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> WebhookEndpoint:
         """Add an endpoint, or replace the one at this address. With a transport (to an ASGI app) no port is needed."""
-        wish = {"url": url, "secret": secret, "events": events or []}
-        return self.add(endpoints.parse_endpoint(self.instance.ids, wish, transport, self.endpoints.values()))
+        endpoint_data = {"url": url, "secret": secret, "events": events or []}
+        return self.add(endpoints.parse_endpoint(self.instance.ids, endpoint_data, transport, self.endpoints.values()))
 
     def add(self, endpoint: WebhookEndpoint) -> WebhookEndpoint:
-        """Add an endpoint; one with the same id or the same address is replaced."""
+        """Add an endpoint; it replaces one with the same id or address."""
         for other in [one.id for one in self.endpoints.values() if one.url == endpoint.url and one.id != endpoint.id]:
             self.disconnect(other)
         self.endpoints[endpoint.id] = endpoint
         return endpoint
 
     def disconnect(self, endpoint_id: str) -> bool:
-        """Take an endpoint away; say whether there was one."""
+        """Delete an endpoint; return whether it existed."""
         if self.endpoints.pop(endpoint_id, None) is None:
             return False
-        self._held.pop(endpoint_id, None)
+        self._postponed.pop(endpoint_id, None)
         self.log.fail_endpoint_deliveries(endpoint_id)
         return True
 
-    def forget(self) -> None:
-        """Forget what was sent and what is on its way."""
-        self._held.clear()
+    def clear_deliveries(self) -> None:
+        """Delete the messages and deliveries."""
+        self._postponed.clear()
         self.log.clear()
 
-    # On the way
+    # Deliveries
 
     def replay(self, delivery_id: str) -> WebhookDelivery | None:
-        """Send the message of a delivery once more, under the same message id."""
-        old = self.log.deliveries.get(delivery_id)
-        if old is None or old.endpoint_id not in self.endpoints:
+        """Send the message of a delivery again, with the same message id."""
+        previous = self.log.deliveries.get(delivery_id)
+        if previous is None or previous.endpoint_id not in self.endpoints:
             return None
-        delivery = self.log.add(old.message, old.endpoint_id, self.instance.now)
+        delivery = self.log.add(previous.message, previous.endpoint_id, self.instance.now)
         delivery.is_replay = True
-        self._news.set()
+        self._wake_up.set()
         return delivery
 
-    def send_again(self, message_id: str) -> list[WebhookDelivery]:
-        """Send a message once more to every endpoint that wants it."""
+    def replay_message(self, message_id: str) -> list[WebhookDelivery]:
+        """Send a message again to every endpoint that accepts it."""
         message = self.log.messages.get(message_id)
         if message is None:
             return []
-        wanting = [one for one in self.endpoints.values() if one.wants(message.type)]
-        sent = [self.log.add(message, endpoint.id, self.instance.now) for endpoint in wanting]
+        receivers = [one for one in self.endpoints.values() if one.accepts(message.type)]
+        sent = [self.log.add(message, endpoint.id, self.instance.now) for endpoint in receivers]
         for delivery in sent:
             delivery.is_replay = True
-        self._news.set()
+        self._wake_up.set()
         return sent
 
     def send_example(self, endpoint_id: str, type_: str) -> WebhookDelivery:
-        """Send the example of a type of event to one endpoint, signed with its secret, as Clerk's dashboard does.
+        """Send the example of an event type to an endpoint, signed with its secret, as Clerk's dashboard does.
 
-        The endpoint's list of events and faults don't count. KeyError: there is no such endpoint.
+        The endpoint's event filter and faults do not apply. KeyError: there is no such endpoint.
         """
         endpoint, now = self.endpoints[endpoint_id], self.instance.now
         body = json.dumps(example_payload(type_), ensure_ascii=False, separators=(",", ":"))
         message = WebhookMessage(id=self.instance.ids.new("msg"), type=type_, body=body, created_at=now)
         self.log.add_message(message)
         delivery = self.log.add(message, endpoint.id, now)
-        self._news.set()
+        self._wake_up.set()
         return delivery
 
     async def drain(self) -> None:
-        """Deliver until nothing is due now; what is held back for a successor that never came goes too."""
+        """Deliver until nothing is due; includes postponed deliveries whose successor never came."""
         while True:
             self._dispatch()
-            if self._lines:
-                await asyncio.wait(set(self._lines))
+            if self._batch_tasks:
+                await asyncio.wait(set(self._batch_tasks))
                 continue
-            if not self._held:
+            if not self._postponed:
                 break
-            for delivery in list(self._held.values()):
+            for delivery in list(self._postponed.values()):
                 self._release(delivery)
         if self._task is None:
             await self._close_clients()
 
     async def start(self) -> None:
-        """Let deliveries go by themselves."""
+        """Start delivering in the background."""
         if self._task is None:
-            self._news = asyncio.Event()
+            self._wake_up = asyncio.Event()
             self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Let them go no more, and close the connections."""
+        """Stop delivering in the background and close the connections."""
         task, self._task = self._task, None
-        running = [*self._lines, *([task] if task else [])]
+        running = [*self._batch_tasks, *([task] if task else [])]
         for one in running:
             one.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -169,12 +169,12 @@ class WebhookDispatcher:
 
     async def _run(self) -> None:
         while True:
-            self._news.clear()
+            self._wake_up.clear()
             self._release_overdue()
             self._dispatch()
             try:
                 async with asyncio.timeout(POLL_SECONDS):
-                    await self._news.wait()
+                    await self._wake_up.wait()
             except TimeoutError:
                 pass
 
@@ -191,21 +191,21 @@ class WebhookDispatcher:
             self._apply_delivery_fault(delivery, fault)
 
     def _apply_random_loss_or_delay(self, delivery: WebhookDelivery) -> bool:
-        """Lose a delivery or let it be late, as the settings want it; the same ones whenever the seed is the same."""
+        """Drop or delay a delivery according to the settings; the same seed selects the same deliveries."""
         settings = self.instance.settings
         if not settings.webhook_loss_percent and not settings.webhook_delay_seconds:
             return False
-        dice = random.Random(f"{settings.webhook_seed}/{delivery.id}")  # noqa: S311 - repeatable by wish
-        is_lost = dice.random() * 100 < settings.webhook_loss_percent
-        delivery.due_at += round(dice.random() * settings.webhook_delay_seconds * 1000)
+        rng = random.Random(f"{settings.webhook_seed}/{delivery.id}")  # noqa: S311 - repeatable by wish
+        is_lost = rng.random() * 100 < settings.webhook_loss_percent
+        delivery.due_at += round(rng.random() * settings.webhook_delay_seconds * 1000)
         delivery.fault = "lost" if is_lost else "late"
         if is_lost:
-            self.log.settle(delivery, "dropped")
+            self.log.finish(delivery, "dropped")
         return True
 
     def _apply_delivery_fault(self, delivery: WebhookDelivery, fault: Fault) -> None:
         if fault.do == "drop":
-            self.log.settle(delivery, "dropped")
+            self.log.finish(delivery, "dropped")
         elif fault.do == "double":
             self.log.add(delivery.message, delivery.endpoint_id, delivery.due_at).fault = "double"
         elif fault.do == "delay":
@@ -214,25 +214,25 @@ class WebhookDispatcher:
             delivery.bad_signatures = 1
 
     def _reorder(self, delivery: WebhookDelivery, *, is_requested: bool) -> None:
-        """Let a delivery change places with the one that is held back, or hold it back for the next one."""
-        held = self._held.pop(delivery.endpoint_id, None)
-        if held is not None and held.is_held:
-            held.message, delivery.message = delivery.message, held.message
-            held.fault, delivery.fault = delivery.fault, held.fault
-            self._release(held)
+        """Swap a delivery with the postponed one, or postpone it until the next one."""
+        postponed = self._postponed.pop(delivery.endpoint_id, None)
+        if postponed is not None and postponed.is_postponed:
+            postponed.message, delivery.message = delivery.message, postponed.message
+            postponed.fault, delivery.fault = delivery.fault, postponed.fault
+            self._release(postponed)
         elif is_requested:
-            delivery.is_held = True
+            delivery.is_postponed = True
             delivery.due_at += REORDER_WINDOW_MILLISECONDS
-            self._held[delivery.endpoint_id] = delivery
+            self._postponed[delivery.endpoint_id] = delivery
 
     def _release(self, delivery: WebhookDelivery) -> None:
-        self._held.pop(delivery.endpoint_id, None)
-        delivery.is_held = False
+        self._postponed.pop(delivery.endpoint_id, None)
+        delivery.is_postponed = False
         delivery.due_at = self.instance.now
 
     def _release_overdue(self) -> None:
         now = self.instance.now
-        for delivery in list(self._held.values()):
+        for delivery in list(self._postponed.values()):
             if delivery.due_at <= now:
                 self._release(delivery)
 
@@ -240,10 +240,10 @@ class WebhookDispatcher:
         now = self.instance.now
         found = [
             delivery
-            for delivery in self.log.waiting()
+            for delivery in self.log.iter_pending()
             if delivery.state == "pending"
             and delivery.due_at <= now
-            and not delivery.is_held
+            and not delivery.is_postponed
             and delivery.endpoint_id not in self._sending
         ]
         if self.instance.settings.webhook_delay_seconds:
@@ -251,41 +251,41 @@ class WebhookDispatcher:
         return found
 
     def _dispatch(self) -> None:
-        lines: dict[str, list[WebhookDelivery]] = {}
+        batches: dict[str, list[WebhookDelivery]] = {}
         for delivery in self._due():
             delivery.state = "sending"
-            lines.setdefault(delivery.endpoint_id, []).append(delivery)
-        for endpoint_id, line in lines.items():
+            batches.setdefault(delivery.endpoint_id, []).append(delivery)
+        for endpoint_id, batch in batches.items():
             self._sending.add(endpoint_id)
-            task = asyncio.create_task(self._deliver_batch(endpoint_id, line))
-            self._lines.add(task)
-            task.add_done_callback(self._lines.discard)
+            task = asyncio.create_task(self._deliver_batch(endpoint_id, batch))
+            self._batch_tasks.add(task)
+            task.add_done_callback(self._batch_tasks.discard)
 
-    async def _deliver_batch(self, endpoint_id: str, line: list[WebhookDelivery]) -> None:
+    async def _deliver_batch(self, endpoint_id: str, batch: list[WebhookDelivery]) -> None:
         try:
-            for delivery in line:
-                if self.log.has(delivery):  # else everything was reset meanwhile
+            for delivery in batch:
+                if self.log.is_pending(delivery):  # otherwise the log was cleared meanwhile
                     await self._deliver(delivery)
         finally:
             self._sending.discard(endpoint_id)
-            for delivery in line:
+            for delivery in batch:
                 if delivery.state == "sending":
                     delivery.state = "pending"
-            self._news.set()
+            self._wake_up.set()
 
     async def _deliver(self, delivery: WebhookDelivery) -> None:
         endpoint = self.endpoints.get(delivery.endpoint_id)
         if endpoint is None:
-            self.log.settle(delivery, "failed")
+            self.log.finish(delivery, "failed")
             return
         attempt, is_final = await self._attempt(delivery, endpoint)
         delivery.attempts.append(attempt)
         if attempt.status is not None and 200 <= attempt.status < 300:
-            self.log.settle(delivery, "succeeded")
+            self.log.finish(delivery, "succeeded")
             return
         wait = retry_schedule.retry_delay(len(delivery.attempts), self.retry_scale)
         if wait is None or is_final:
-            self.log.settle(delivery, "failed")
+            self.log.finish(delivery, "failed")
         else:
             delivery.state, delivery.due_at = "pending", self.instance.now + wait
             self.log.revision += 1
@@ -318,13 +318,13 @@ class WebhookDispatcher:
         return client
 
     def dump(self) -> dict[str, Any]:
-        """Return the endpoints, and what is on its way to them, as JSON, to be kept."""
-        kept = {one.id: one.describe() for one in self.endpoints.values() if one.transport is None}
-        waiting = [row for row in self.log.dump_pending() if row["endpoint_id"] in kept]
-        return {"endpoints": list(kept.values()), "waiting": waiting}
+        """Return the endpoints and their pending deliveries as JSON."""
+        saved_endpoints = {one.id: one.describe() for one in self.endpoints.values() if one.transport is None}
+        iter_pending = [row for row in self.log.dump_pending() if row["endpoint_id"] in saved_endpoints]
+        return {"endpoints": list(saved_endpoints.values()), "waiting": iter_pending}
 
     def load(self, data: dict[str, Any]) -> None:
-        """Take back what `dump()` returned."""
-        for wish in data.get("endpoints", []):
-            self.add(endpoints.parse_endpoint(self.instance.ids, wish))
+        """Load the result of `dump()`."""
+        for endpoint_data in data.get("endpoints", []):
+            self.add(endpoints.parse_endpoint(self.instance.ids, endpoint_data))
         self.log.load_pending(data.get("waiting", []))

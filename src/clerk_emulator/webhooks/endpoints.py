@@ -12,12 +12,12 @@ from clerk_emulator.webhooks.signing import is_secret, new_secret
 
 
 class InvalidEndpointError(ValueError):
-    """A description of an endpoint that makes no sense."""
+    """An invalid description of an endpoint."""
 
 
 @dataclass(slots=True, kw_only=True)
 class WebhookEndpoint:
-    """One receiver. `events` empty: all. `transport` takes the place of the network in process."""
+    """A receiver of webhooks. Empty `events`: all types. `transport` replaces the network in process."""
 
     id: str
     url: str
@@ -26,12 +26,12 @@ class WebhookEndpoint:
     events: list[str] = field(default_factory=list)
     transport: httpx2.AsyncBaseTransport | None = None
 
-    def wants(self, type_: str) -> bool:
-        """Say whether this endpoint gets events of a type."""
+    def accepts(self, type_: str) -> bool:
+        """Return whether the endpoint receives events of a type."""
         return self.enabled and (not self.events or type_ in self.events)
 
     def describe(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the endpoint as JSON."""
         return {
             "id": self.id,
             "url": self.url,
@@ -43,34 +43,34 @@ class WebhookEndpoint:
 
 def parse_endpoint(
     ids: IdGenerator,
-    wish: Any,
+    data: Any,
     transport: httpx2.AsyncBaseTransport | None = None,
     known: Iterable[WebhookEndpoint] = (),
 ) -> WebhookEndpoint:
-    """Return an endpoint from its description, or say what is wrong with it.
+    """Return an endpoint from its description, or raise an InvalidEndpointError.
 
-    Where one is known at the same address on the network, its id and secret are kept unless others are given.
+    An existing endpoint at the same network address keeps its id and secret unless others are given.
     """
-    if not isinstance(wish, dict) or not isinstance(wish.get("url"), str):
-        raise InvalidEndpointError("an endpoint is a JSON object with a url")
-    unknown = sorted(set(wish) - {"id", "url", "secret", "enabled", "events"})
+    if not isinstance(data, dict) or not isinstance(data.get("url"), str):
+        raise InvalidEndpointError("an endpoint must be a JSON object with a url")
+    unknown = sorted(set(data) - {"id", "url", "secret", "enabled", "events"})
     if unknown:
         raise InvalidEndpointError(f"unknown: {', '.join(unknown)}; known: id, url, secret, enabled, events")
-    parts = urlsplit(wish["url"])
+    parts = urlsplit(data["url"])
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidEndpointError("url must be an http or https address")
-    earlier = None if transport else next((one for one in known if one.url == wish["url"] and not one.transport), None)
-    secret = wish.get("secret") or (earlier.secret if earlier else new_secret())
+    earlier = None if transport else next((one for one in known if one.url == data["url"] and not one.transport), None)
+    secret = data.get("secret") or (earlier.secret if earlier else new_secret())
     if not isinstance(secret, str) or not is_secret(secret):
-        raise InvalidEndpointError("secret must be whsec_ and base64")
-    events = wish.get("events") or []
+        raise InvalidEndpointError("secret must be whsec_ followed by base64")
+    events = data.get("events") or []
     if not isinstance(events, list) or not all(isinstance(event, str) for event in events):
         raise InvalidEndpointError("events must be a list of strings")
     return WebhookEndpoint(
-        id=str(wish.get("id") or (earlier.id if earlier else ids.new("ep"))),
-        url=wish["url"],
+        id=str(data.get("id") or (earlier.id if earlier else ids.new("ep"))),
+        url=data["url"],
         secret=secret,
-        enabled=wish.get("enabled", True) is not False,
+        enabled=data.get("enabled", True) is not False,
         events=events,
         transport=transport,
     )

@@ -9,5 +9,5 @@ TIMEOUT_SECONDS = 15.0
 
 
 def retry_delay(attempts: int, scale: float = 1.0) -> int | None:
-    """Return how many milliseconds to wait after that many failed attempts; None: give up."""
+    """Return the milliseconds to wait after that many failed attempts; None: no further attempt."""
     return round(RETRY_DELAYS[attempts - 1] * scale) if attempts <= len(RETRY_DELAYS) else None

@@ -13,7 +13,7 @@ def new_secret() -> str:
 
 
 def is_secret(text: str) -> bool:
-    """Say whether it is a signing secret: `whsec_` and base64."""
+    """Return whether the text is a signing secret: `whsec_` and base64."""
     try:
         return text.startswith(PREFIX) and bool(base64.b64decode(text.removeprefix(PREFIX), validate=True))
     except ValueError:
@@ -21,7 +21,7 @@ def is_secret(text: str) -> bool:
 
 
 def build_headers(secret: str, message_id: str, at_seconds: int, body: str, prefix: str = "svix") -> dict[str, str]:
-    """Return the headers by which a receiver knows a webhook as Clerk's; `prefix`: `svix`, or neutral: `webhook`."""
+    """Return the signature headers of a webhook; `prefix` is `svix` or the neutral `webhook`."""
     key = base64.b64decode(secret.removeprefix(PREFIX))
     digest = hmac.digest(key, f"{message_id}.{at_seconds}.{body}".encode(), "sha256")
     return {

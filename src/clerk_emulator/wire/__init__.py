@@ -1,1 +1,1 @@
-"""The shapes on the wire: what is kept, as the JSON that Clerk would answer, and requests, checked."""
+"""JSON representations, request validation, keys and HTTP responses; fault injection, rate limits and request log."""

@@ -20,8 +20,8 @@ JsonObject = dict[str, Any]
 
 
 def access_list_entry(instance: Instance, found: AccessListEntry, object_: str) -> JsonObject:
-    """Return an entry of a list."""
-    shape = {
+    """Return an entry of the allowlist or blocklist."""
+    result = {
         "object": object_,
         "id": found.id,
         "identifier": found.identifier,
@@ -30,16 +30,16 @@ def access_list_entry(instance: Instance, found: AccessListEntry, object_: str) 
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }
-    return {**shape, "invitation_id": found.invitation_id} if found.invitation_id else shape
+    return {**result, "invitation_id": found.invitation_id} if found.invitation_id else result
 
 
 def redirect_url(found: RedirectUrl) -> JsonObject:
-    """Return an address."""
+    """Return a redirect URL."""
     return {"object": "redirect_url", "id": found.id, "url": found.url, **_timestamps(found)}
 
 
 def jwt_template(found: JwtTemplate) -> JsonObject:
-    """Return a template."""
+    """Return a JWT template."""
     return {
         "object": "jwt_template",
         "id": found.id,
@@ -67,13 +67,13 @@ def sign_in_token(found: SignInToken, site: str) -> JsonObject:
 
 
 def actor_token(found: SignInToken, site: str) -> JsonObject:
-    """Return a token by which somebody else acts in a user's name."""
+    """Return an actor token."""
     return {**sign_in_token(found, site), "object": "actor_token", "actor": found.actor}
 
 
 def waitlist_entry(instance: Instance, found: WaitlistEntry, site: str) -> JsonObject:
-    """Return one who waits, with the invitation."""
-    shape: JsonObject = {
+    """Return a waitlist entry with its invitation."""
+    result: JsonObject = {
         "object": "waitlist_entry",
         "id": found.id,
         "email_address": found.email_address,
@@ -82,23 +82,23 @@ def waitlist_entry(instance: Instance, found: WaitlistEntry, site: str) -> JsonO
         **_timestamps(found),
     }
     invited = instance.invitations.find(found.invitation_id)
-    return {**shape, "invitation": invitation(instance, invited, site) if invited else None}
+    return {**result, "invitation": invitation(instance, invited, site) if invited else None}
 
 
 def organization_domain(instance: Instance, found: OrganizationDomain) -> JsonObject:
-    """Return a domain of an organization."""
+    """Return an organization domain."""
     owner = instance.organizations.find(found.organization_id)
-    proof = _domain_verification(found)
-    shape: JsonObject = {
+    verification = _domain_verification(found)
+    result: JsonObject = {
         "object": "organization_domain",
         "id": found.id,
         "organization_id": found.organization_id,
         "name": found.name,
         "enrollment_mode": found.enrollment_mode,
         "affiliation_email_address": found.affiliation_email_address,
-        "affiliation_verification": proof,
+        "affiliation_verification": verification,
         "ownership_verification": None,
-        "verification": proof,
+        "verification": verification,
         "total_pending_invitations": sum(
             row.domain_id == found.id and row.status(instance.now) == "pending"
             for row in instance.organization_invitations
@@ -110,18 +110,18 @@ def organization_domain(instance: Instance, found: OrganizationDomain) -> JsonOb
     }
     if owner is not None:
         public = {"id": owner.id, "name": owner.name, "slug": owner.slug}
-        shape["public_organization_data"] = {
+        result["public_organization_data"] = {
             **public,
             "image_url": organization_image_url(instance, owner),
             "has_image": bool(owner.image_url),
         }
-    return shape
+    return result
 
 
 def role_set(instance: Instance, found: RoleSet) -> JsonObject:
-    """Return a set of roles."""
+    """Return a role set."""
     items = {key: _role_set_item(instance, found, key) for key in found.roles if key in instance.roles}
-    shape = {
+    result = {
         "object": "role_set",
         "id": found.id,
         "name": found.name,
@@ -134,7 +134,7 @@ def role_set(instance: Instance, found: RoleSet) -> JsonObject:
         "role_set_migration": None,
         **_timestamps(found),
     }
-    return {name: value for name, value in shape.items() if value is not None or name == "description"}
+    return {name: value for name, value in result.items() if value is not None or name == "description"}
 
 
 def _role_set_item(instance: Instance, found: RoleSet, key: str) -> JsonObject:

@@ -13,7 +13,7 @@ OPTIONAL_FIELDS = ("password", "first_name", "last_name")
 
 
 def sign_in(instance: Instance, found: SignIn) -> JsonObject:
-    """Return an attempt to sign in."""
+    """Return a sign-in attempt."""
     user = instance.users.find(found.user_id)
     return {
         "object": "sign_in_attempt",
@@ -33,7 +33,7 @@ def sign_in(instance: Instance, found: SignIn) -> JsonObject:
 
 
 def sign_up(instance: Instance, found: SignUp) -> JsonObject:
-    """Return an attempt to sign up."""
+    """Return a sign-up attempt."""
     required = instance.settings.sign_up_requires
     return {
         "object": "sign_up_attempt",
@@ -68,12 +68,12 @@ def sign_up(instance: Instance, found: SignUp) -> JsonObject:
 
 
 def first_factors(user: User) -> list[JsonObject]:
-    """Return by what a user may prove the first factor."""
-    proved = factors.first_factor_emails(user)
+    """Return the first factors of a user."""
+    verified_emails = factors.first_factor_emails(user)
     found: list[JsonObject] = [{"strategy": "password"}] if user.password is not None else []
-    found += [_email_factor("email_code", email, user) for email in proved]
+    found += [_email_factor("email_code", email, user) for email in verified_emails]
     if user.password is not None:
-        found += [_email_factor("reset_password_email_code", email, user) for email in proved]
+        found += [_email_factor("reset_password_email_code", email, user) for email in verified_emails]
     return found
 
 
@@ -87,8 +87,8 @@ def _email_factor(strategy: str, email: EmailAddress, user: User) -> JsonObject:
 
 
 def second_factors(user: User) -> list[JsonObject]:
-    """Return by what a user has to prove the second factor."""
-    return [_phone_factor(phone, place == 0) for place, phone in enumerate(factors.second_factor_phones(user))]
+    """Return the second factors of a user."""
+    return [_phone_factor(phone, position == 0) for position, phone in enumerate(factors.second_factor_phones(user))]
 
 
 def _phone_factor(phone: PhoneNumber, is_default: bool) -> JsonObject:
@@ -101,7 +101,7 @@ def _phone_factor(phone: PhoneNumber, is_default: bool) -> JsonObject:
 
 
 def verification_state(instance: Instance, verification_id: str | None, strategy: str | None) -> JsonObject | None:
-    """Return how far a proof is, or None before it was begun."""
+    """Return the state of a verification, or None before it was started."""
     found = instance.verifications.get(verification_id or "")
     if strategy in ("password", "ticket"):
         return {
@@ -113,10 +113,10 @@ def verification_state(instance: Instance, verification_id: str | None, strategy
         }
     if found is None:
         return None
-    is_over = found.status == "unverified" and found.expire_at <= instance.now
+    is_expired = found.status == "unverified" and found.expire_at <= instance.now
     return {
         "object": "verification_otp",
-        "status": "expired" if is_over else found.status,
+        "status": "expired" if is_expired else found.status,
         "strategy": found.strategy,
         "attempts": found.attempts,
         "expire_at": found.expire_at,
@@ -124,14 +124,14 @@ def verification_state(instance: Instance, verification_id: str | None, strategy
 
 
 def _email_verification(instance: Instance, found: SignUp) -> JsonObject | None:
-    """Return how the address is proved; null until a code was sent: a status would say that it was."""
-    proof = verification_state(instance, found.verification_id, found.email_proof)
-    if proof is None:
+    """Return the verification of the address; null until a code was sent: a status would imply one."""
+    verification = verification_state(instance, found.verification_id, found.email_proof)
+    if verification is None:
         return None
-    if proof["status"] == "verified":
-        return {**proof, "next_action": "", "supported_strategies": []}
-    step = "needs_attempt" if proof["status"] == "unverified" else "needs_prepare"
-    return {**proof, "next_action": step, "supported_strategies": ["email_code"]}
+    if verification["status"] == "verified":
+        return {**verification, "next_action": "", "supported_strategies": []}
+    step = "needs_attempt" if verification["status"] == "unverified" else "needs_prepare"
+    return {**verification, "next_action": step, "supported_strategies": ["email_code"]}
 
 
 def _user_data(instance: Instance, user: User) -> JsonObject:

@@ -15,13 +15,13 @@ JsonObject = dict[str, Any]
 
 
 def client(instance: Instance, found: Client, site: SiteConfig, origin: str | None = None) -> JsonObject:
-    """Return a browser. Only the session that is active here brings a token; `origin` is the asking page's."""
-    active, shown = sessions.active_session(instance, found), sessions.active_sessions(instance, found)
+    """Return a client. Only its active session includes a token; `origin` is the one of the requesting page."""
+    active, shown_sessions = sessions.active_session(instance, found), sessions.active_sessions(instance, found)
     signing_in, signing_up = _open_attempts(instance, found)
     return {
         "object": "client",
         "id": found.id,
-        "sessions": [session(instance, row, site, origin, with_token=row is active) for row in shown],
+        "sessions": [session(instance, row, site, origin, with_token=row is active) for row in shown_sessions],
         "sign_in": auth_attempt_json.sign_in(instance, signing_in) if signing_in else None,
         "sign_up": auth_attempt_json.sign_up(instance, signing_up) if signing_up else None,
         "last_active_session_id": active.id if active else None,
@@ -45,13 +45,13 @@ def _open_attempts(instance: Instance, found: Client) -> tuple[SignIn | None, Si
 def session(
     instance: Instance, found: Session, site: SiteConfig, origin: str | None = None, *, with_token: bool = False
 ) -> JsonObject:
-    """Return a session with its user, and with a token where one is wanted; `origin` is the asking page's."""
+    """Return a session with its user, and with a token if `with_token`; `origin` is the one of the requesting page."""
     person = instance.users.find(found.user_id)
     status = found.status(instance.now)
     token = (
         {"object": "token", "jwt": create_session_token(instance, found, site, origin=origin)} if with_token else None
     )
-    shape: JsonObject = {
+    result: JsonObject = {
         "object": "session",
         "id": found.id,
         "status": "ended" if status == "replaced" else status,
@@ -67,4 +67,4 @@ def session(
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }
-    return {**shape, "user": frontend_json.user(instance, person)} if person else shape
+    return {**result, "user": frontend_json.user(instance, person)} if person else result

@@ -22,7 +22,7 @@ DISABLED_ATTRIBUTE: JsonObject = {
 
 
 def environment(instance: Instance, site: SiteConfig) -> JsonObject:
-    """Return the whole environment."""
+    """Return the environment."""
     return {
         "auth_config": _auth_config(instance),
         "display_config": _display_config(instance, site),

@@ -23,21 +23,21 @@ from clerk_emulator.state.models import (
 from clerk_emulator.wire.webhook_payloads import event_payload
 
 JsonObject = dict[str, Any]
-INSTANCE_ID = "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"  # the same for everybody, as in Clerk's catalogue
+INSTANCE_ID = "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"  # a constant, as in Clerk's catalogue
 EXAMPLE_ID_SUFFIX = "2eXampLe0fNobodysInstance00"
-EXAMPLE_TIME = 1_716_883_200_000  # 28 May 2024: what an example says is older than almost everything real
+EXAMPLE_TIME = 1_716_883_200_000  # 28 May 2024: examples are older than almost all real events
 EXAMPLE_URL = "https://accounts.example.com"
 EXAMPLE_CALLER = ("192.0.2.1", "Mozilla/5.0 (Example)")
 
 
 def example_payload(type_: str) -> JsonObject:
-    """Return the whole body of the example of a type of event; KeyError: there is no such type."""
-    instance, things = _example_instance()
-    kind, _, happened = type_.partition(".")
-    thing = things[kind]
-    if happened in ("accepted", "revoked", "ended", "removed"):
-        thing.settled = happened
-    return event_payload(instance, DomainEvent(type_, thing), EXAMPLE_URL, EXAMPLE_CALLER)
+    """Return the body of the example of an event type. KeyError: there is no such type."""
+    instance, records = _example_instance()
+    kind, _, outcome = type_.partition(".")
+    record = records[kind]
+    if outcome in ("accepted", "revoked", "ended", "removed"):
+        record.settled = outcome
+    return event_payload(instance, DomainEvent(type_, record), EXAMPLE_URL, EXAMPLE_CALLER)
 
 
 def _example_id(prefix: str) -> str:
@@ -45,7 +45,7 @@ def _example_id(prefix: str) -> str:
 
 
 def _example_instance() -> tuple[Instance, dict[str, Any]]:
-    """Return an instance with one of each thing, and these things by the first word of their events."""
+    """Return an instance with one record of each kind, and these records by the prefix of their events."""
     instance = Instance(clock=Clock(lambda: EXAMPLE_TIME), ids=IdGenerator(0))
     instance.id = INSTANCE_ID
     times: JsonObject = {"created_at": EXAMPLE_TIME, "updated_at": EXAMPLE_TIME}
@@ -117,7 +117,13 @@ def _secondary_records(
     domain = OrganizationDomain(
         id=_example_id("orgdmn"), organization_id=organization.id, name="example.com", verified_at=EXAMPLE_TIME, **times
     )
-    letter = {"subject": "Your code", "text": "Your code is 000000.", "code": "000000", "user_id": user.id, **times}
+    mail_fields = {
+        "subject": "Your code",
+        "text": "Your code is 000000.",
+        "code": "000000",
+        "user_id": user.id,
+        **times,
+    }
     return {
         "organizationInvitation": invitation,
         "session": session,
@@ -128,7 +134,7 @@ def _secondary_records(
             slug="verification_code",
             to="casey@example.com",
             identification_id=_example_id("idn"),
-            **letter,
+            **mail_fields,
         ),
         "sms": MailMessage(
             id=_example_id("sms"),
@@ -136,6 +142,6 @@ def _secondary_records(
             slug="verification_code",
             to="+15555550100",
             identification_id=_example_id("idn"),
-            **letter,
+            **mail_fields,
         ),
     }

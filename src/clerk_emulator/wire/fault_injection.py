@@ -10,16 +10,16 @@ HANG_POINTS = ("before", "after")
 
 
 class InvalidFaultError(ValueError):
-    """A description of a fault that makes no sense."""
+    """An invalid description of a fault."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One fault: for an `operation`, or for an `event`. `count` None: until it is taken away.
+    """A fault of an `operation` or an `event`. `count` None: until it is deleted.
 
-    Of an operation: `latency_ms` waits first; `status` and `body` are answered instead, with `retry_after`
-    as a header; with `after_effect` only after the real thing was done; `hang` "before" or "after" the
-    effect never answers (`hang_ms` at most). Of an event: `do` says what happens to its delivery.
+    Of an operation: `latency_ms` waits first; `status` and `body` replace the response, with `retry_after`
+    as a header; with `after_effect` only after the operation was executed; `hang` "before" or "after" the
+    effect sends no response (for at most `hang_ms`). Of an event: `do` is the effect on its delivery.
     """
 
     id: str = ""
@@ -39,16 +39,16 @@ class Fault:
 
     @property
     def is_spent(self) -> bool:
-        """Say whether it has happened as often as it should."""
+        """Return whether the fault has occurred `count` times."""
         return self.count is not None and self.hits >= self.count
 
     @property
     def replaces_response(self) -> bool:
-        """Say whether another answer is given than the real one."""
+        """Return whether the fault replaces the response."""
         return self.status is not None or self.body is not None
 
     def describe(self) -> dict[str, Any]:
-        """Return it as JSON, without what says nothing."""
+        """Return the fault as JSON, without empty fields."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -56,11 +56,11 @@ async def apply_fault(
     fault: Fault | None,
     do: Callable[[], T],
     *,
-    instead: Callable[[Fault], T],
+    replacement: Callable[[Fault], T],
     hang: Callable[[int], Awaitable[T]],
     wait: Callable[[float], Awaitable[Any]],
 ) -> T:
-    """Do a thing as a fault has it: late, not at all, without an answer, or with another answer than the real one."""
+    """Execute a call with a fault: delayed, skipped, without a response, or with a replaced response."""
     if fault is None:
         return do()
     if fault.latency_ms:
@@ -68,15 +68,15 @@ async def apply_fault(
     if fault.hang == "before":
         return await hang(fault.hang_ms)
     if fault.replaces_response and not fault.after_effect:
-        return instead(fault)
+        return replacement(fault)
     done = do()
     if fault.hang == "after":
         return await hang(fault.hang_ms)
-    return instead(fault) if fault.replaces_response else done
+    return replacement(fault) if fault.replaces_response else done
 
 
 class FaultRegistry:
-    """The faults there are. Of several that fit, one made for that very operation or event comes first."""
+    """The active faults. An exact match of the operation or event takes precedence over `*`."""
 
     def __init__(self, operations: frozenset[str], events: tuple[str, ...]) -> None:
         self._operations = operations
@@ -84,9 +84,9 @@ class FaultRegistry:
         self._faults: dict[str, Fault] = {}
         self._number = 0
 
-    def add(self, wish: Any) -> Fault:
-        """Add a fault from its description, or say what is wrong with it."""
-        fault = _parse_fault(wish)
+    def add(self, data: Any) -> Fault:
+        """Add a fault from its description, or raise an InvalidFaultError."""
+        fault = _parse_fault(data)
         self._check_target(fault)
         _check_values(fault)
         self._number += 1
@@ -95,23 +95,23 @@ class FaultRegistry:
         return fault
 
     def list(self) -> list[Fault]:
-        """Return all faults, spent ones too."""
+        """Return all faults, spent ones included."""
         return list(self._faults.values())
 
     def remove(self, fault_id: str) -> bool:
-        """Take a fault away; say whether there was one."""
+        """Delete a fault; return whether it existed."""
         return self._faults.pop(fault_id, None) is not None
 
     def clear(self) -> None:
-        """Take all faults away."""
+        """Delete all faults."""
         self._faults.clear()
 
     def match_operation_fault(self, operation: str) -> Fault | None:
-        """Return the fault that happens to this call, and count it."""
+        """Return the fault of this call, and count it."""
         return self._take("operation", operation)
 
     def match_event_fault(self, type_: str) -> Fault | None:
-        """Return the fault that happens to this delivery, and count it."""
+        """Return the fault of this delivery, and count it."""
         return self._take("event", type_)
 
     def _take(self, field_: str, name: str) -> Fault | None:
@@ -124,23 +124,23 @@ class FaultRegistry:
 
     def _check_target(self, fault: Fault) -> None:
         if (fault.operation is None) == (fault.event is None):
-            raise InvalidFaultError("name an operation or an event, and not both")
+            raise InvalidFaultError("give an operation or an event, not both")
         if fault.operation is not None and fault.operation not in {"*", *self._operations}:
             raise InvalidFaultError(f"there is no operation {fault.operation}")
         if fault.event is not None and fault.event not in {"*", *self._events}:
             raise InvalidFaultError(f"there is no event {fault.event}")
 
 
-def _parse_fault(wish: Any) -> Fault:
-    if not isinstance(wish, dict):
-        raise InvalidFaultError("a fault is a JSON object")
+def _parse_fault(data: Any) -> Fault:
+    if not isinstance(data, dict):
+        raise InvalidFaultError("a fault must be a JSON object")
     known = set(Fault.__dataclass_fields__) - {"id", "hits"}
-    unknown = sorted(set(wish) - known)
+    unknown = sorted(set(data) - known)
     if unknown:
         raise InvalidFaultError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    if not all(isinstance(wish.get(name), str | None) for name in ("operation", "event", "hang", "do")):
-        raise InvalidFaultError("operation, event, hang and do are words")
-    return Fault(**wish)
+    if not all(isinstance(data.get(name), str | None) for name in ("operation", "event", "hang", "do")):
+        raise InvalidFaultError("operation, event, hang and do must be strings")
+    return Fault(**data)
 
 
 def _check_values(fault: Fault) -> None:

@@ -27,58 +27,58 @@ HIDDEN_ORGANIZATION_FIELDS = ("private_metadata", "role_set_key", "created_by")
 
 
 def user(instance: Instance, found: User) -> JsonObject:
-    """Return a user, with all memberships."""
-    shape = {name: value for name, value in user_json.user(instance, found).items() if name not in HIDDEN_USER_FIELDS}
-    if shape["create_organizations_limit"] is None:
-        del shape["create_organizations_limit"]
-    shape["email_addresses"] = [email_address(row) for row in found.email_addresses]
-    shape["phone_numbers"] = [phone_number(row) for row in found.phone_numbers]
-    shape["organization_memberships"] = [
+    """Return a user with all memberships."""
+    result = {name: value for name, value in user_json.user(instance, found).items() if name not in HIDDEN_USER_FIELDS}
+    if result["create_organizations_limit"] is None:
+        del result["create_organizations_limit"]
+    result["email_addresses"] = [email_address(row) for row in found.email_addresses]
+    result["phone_numbers"] = [phone_number(row) for row in found.phone_numbers]
+    result["organization_memberships"] = [
         membership(instance, row) for row in memberships.list_by_user(instance, found.id)
     ]
-    return shape
+    return result
 
 
-def email_address(found: EmailAddress, proof: Verification | None = None) -> JsonObject:
-    """Return an e-mail address, with the proof that was begun where there is one."""
-    return _add_expiry(user_json.email_address(found), found, proof)
+def email_address(found: EmailAddress, verification: Verification | None = None) -> JsonObject:
+    """Return an email address, with the pending verification if there is one."""
+    return _add_expiry(user_json.email_address(found), found, verification)
 
 
-def phone_number(found: PhoneNumber, proof: Verification | None = None) -> JsonObject:
-    """Return a phone number, with the proof that was begun where there is one."""
-    return _add_expiry(user_json.phone_number(found), found, proof)
+def phone_number(found: PhoneNumber, verification: Verification | None = None) -> JsonObject:
+    """Return a phone number, with the pending verification if there is one."""
+    return _add_expiry(user_json.phone_number(found), found, verification)
 
 
 def organization(instance: Instance, found: Organization) -> JsonObject:
     """Return an organization."""
-    shape = organization_json.organization(instance, found)
-    return {name: value for name, value in shape.items() if name not in HIDDEN_ORGANIZATION_FIELDS}
+    result = organization_json.organization(instance, found)
+    return {name: value for name, value in result.items() if name not in HIDDEN_ORGANIZATION_FIELDS}
 
 
 def membership(instance: Instance, found: Membership) -> JsonObject:
-    """Return a membership with its organization and what is public of its user."""
-    shape = organization_json.membership(instance, found)
+    """Return a membership with its organization and the public data of its user."""
+    result = organization_json.membership(instance, found)
     owner = instance.organizations.find(found.organization_id)
     assert owner is not None, "a membership has an organization"  # noqa: S101
-    del shape["private_metadata"]
-    return {**shape, "organization": organization(instance, owner)}
+    del result["private_metadata"]
+    return {**result, "organization": organization(instance, owner)}
 
 
 def invitation(instance: Instance, found: OrganizationInvitation) -> JsonObject:
-    """Return an invitation to an organization. Its link is only in the letter."""
-    shape = organization_json.organization_invitation(instance, found, "")
-    return {name: value for name, value in shape.items() if name not in HIDDEN_INVITATION_FIELDS} | {"url": None}
+    """Return an organization invitation. Only the mail contains its link."""
+    result = organization_json.organization_invitation(instance, found, "")
+    return {name: value for name, value in result.items() if name not in HIDDEN_INVITATION_FIELDS} | {"url": None}
 
 
 def received_invitation(instance: Instance, found: OrganizationInvitation) -> JsonObject:
-    """Return an invitation as the invitee sees it."""
+    """Return an organization invitation as its invitee sees it."""
     owner = instance.organizations.find(found.organization_id)
     assert owner is not None, "an invitation has an organization"  # noqa: S101
     return {**invitation(instance, found), "public_organization_data": public_organization(instance, owner)}
 
 
 def suggestion(instance: Instance, found: OrganizationSuggestion) -> JsonObject:
-    """Return an organization that is suggested to a user."""
+    """Return a suggested organization."""
     owner = instance.organizations.find(found.organization_id)
     assert owner is not None, "a suggestion has an organization"  # noqa: S101
     return {
@@ -106,7 +106,7 @@ def membership_request(instance: Instance, found: OrganizationSuggestion) -> Jso
 
 
 def public_organization(instance: Instance, found: Organization) -> JsonObject:
-    """Return what those see of an organization who don't belong to it."""
+    """Return the data of an organization that non-members may see."""
     return {
         "id": found.id,
         "name": found.name,
@@ -117,41 +117,41 @@ def public_organization(instance: Instance, found: Organization) -> JsonObject:
 
 
 def role(instance: Instance, found: Role) -> JsonObject:
-    """Return a role; texts that are missing are empty."""
-    shape = organization_json.role(instance, found)
-    permissions = [_fill_missing_texts(permission) for permission in shape["permissions"]]
-    return {**_fill_missing_texts(shape), "permissions": permissions}
+    """Return a role; missing texts are empty."""
+    result = organization_json.role(instance, found)
+    permissions = [_fill_missing_texts(permission) for permission in result["permissions"]]
+    return {**_fill_missing_texts(result), "permissions": permissions}
 
 
-def domain(instance: Instance, found: OrganizationDomain, begun: Verification | None = None) -> JsonObject:
-    """Return a domain of an organization, with the proof that was begun where there is one."""
-    shape = access_json.organization_domain(instance, found)
-    if shape["verification"] is not None or begun is None:
-        return shape
-    proof = {
-        "status": begun.status,
-        "strategy": begun.strategy,
-        "attempts": begun.attempts,
-        "expire_at": begun.expire_at,
+def domain(instance: Instance, found: OrganizationDomain, pending: Verification | None = None) -> JsonObject:
+    """Return an organization domain, with the pending verification if there is one."""
+    result = access_json.organization_domain(instance, found)
+    if result["verification"] is not None or pending is None:
+        return result
+    verification = {
+        "status": pending.status,
+        "strategy": pending.strategy,
+        "attempts": pending.attempts,
+        "expire_at": pending.expire_at,
         "verified_at": None,
     }
-    return {**shape, "verification": proof, "affiliation_verification": proof}
+    return {**result, "verification": verification, "affiliation_verification": verification}
 
 
-def _fill_missing_texts(shape: JsonObject) -> JsonObject:
-    return {**shape, "description": shape["description"] or ""}
+def _fill_missing_texts(result: JsonObject) -> JsonObject:
+    return {**result, "description": result["description"] or ""}
 
 
-def _add_expiry(shape: JsonObject, found: EmailAddress | PhoneNumber, begun: Verification | None) -> JsonObject:
-    proof = shape["verification"]
-    if proof is not None and proof["object"] == "verification_otp":
-        proof["expire_at"] = found.updated_at + CODE_LIFETIME
-    if proof is None and begun is not None:
-        shape["verification"] = {
+def _add_expiry(result: JsonObject, found: EmailAddress | PhoneNumber, pending: Verification | None) -> JsonObject:
+    verification = result["verification"]
+    if verification is not None and verification["object"] == "verification_otp":
+        verification["expire_at"] = found.updated_at + CODE_LIFETIME
+    if verification is None and pending is not None:
+        result["verification"] = {
             "object": "verification_otp",
-            "status": begun.status,
-            "strategy": begun.strategy,
-            "attempts": begun.attempts,
-            "expire_at": begun.expire_at,
+            "status": pending.status,
+            "strategy": pending.strategy,
+            "attempts": pending.attempts,
+            "expire_at": pending.expire_at,
         }
-    return shape
+    return result

@@ -15,7 +15,7 @@ ALGORITHM = "RS256"
 
 
 class Keyring:
-    """Signs tokens. `kid` is what the tokens and the JWKS call the key."""
+    """Signs tokens. `kid` is the id of the key in tokens and in the JWKS."""
 
     def __init__(self, kid: str, private_pem: str | None = None) -> None:
         self.kid = kid
@@ -23,7 +23,7 @@ class Keyring:
 
     @cached_property
     def private_pem(self) -> str:
-        """Return the private key as PEM: the given one, or one that is made when it is first needed."""
+        """Return the private key as PEM: the given one, or one generated when first needed."""
         return self._given_pem or _new_pem()
 
     @cached_property
@@ -46,11 +46,11 @@ class Keyring:
         return {"keys": [{"use": "sig", "kid": self.kid, "alg": ALGORITHM, **public}]}
 
     def sign(self, claims: dict[str, Any], **headers: Any) -> str:
-        """Return claims as a signed token."""
+        """Return a signed token with these claims."""
         return jwt.encode(claims, self._private, ALGORITHM, headers={"kid": self.kid, **headers})
 
     def read(self, token: str) -> dict[str, Any] | None:
-        """Return the claims of a token that was signed here, however old; None: it was not."""
+        """Return the claims of a token that was signed with this key, even if expired; None: it was not."""
         try:
             options: Any = {"verify_exp": False, "verify_nbf": False, "verify_aud": False, "verify_iat": False}
             return dict(jwt.decode(token, self._private.public_key(), [ALGORITHM], options=options))
@@ -59,7 +59,7 @@ class Keyring:
 
 
 def publishable_key(frontend_host: str) -> str:
-    """Return the key that tells a client where the Frontend API is."""
+    """Return the publishable key, which contains the host of the Frontend API."""
     return "pk_test_" + base64.b64encode(f"{frontend_host}$".encode()).decode()
 
 

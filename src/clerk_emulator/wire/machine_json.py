@@ -11,18 +11,18 @@ CATEGORY = "cl_B7d4PD333AAA"
 
 
 def machine(instance: Instance, found: Machine) -> JsonObject:
-    """Return a machine with those it may talk to."""
+    """Return a machine with its scopes."""
     others = [instance.machines.find(other) for other in found.scopes]
     return {**_key_json(instance, found), "scoped_machines": [_key_json(instance, other) for other in others if other]}
 
 
 def machine_scope(found: Machine, other: Machine, **more: Any) -> JsonObject:
-    """Return a connection of two machines."""
+    """Return a scope: a connection of two machines."""
     return {"object": "machine_scope", "from_machine_id": found.id, "to_machine_id": other.id, **more}
 
 
 def machine_token(instance: Instance, found: IssuedKey) -> JsonObject:
-    """Return a token of a machine, without the token itself."""
+    """Return an M2M token, without its secret."""
     return {
         "object": "machine_to_machine_token",
         "id": found.id,
@@ -50,7 +50,7 @@ def api_key(instance: Instance, found: IssuedKey) -> JsonObject:
 
 
 def signed_token(instance: Instance, found: Machine, site: SiteConfig, claims: Any, seconds: float) -> JsonObject:
-    """Return a token that its receiver can check without asking."""
+    """Return a token that the receiver can verify without a request."""
     issued_at = instance.clock.wall() // 1000
     token_id, expires_at = instance.ids.hexadecimal("mt"), issued_at + int(seconds)
     more = claims if isinstance(claims, dict) else {}

@@ -11,7 +11,7 @@ SENDER = "notifications@emulator.invalid"
 
 
 def inbox_message(found: MailMessage, site: str) -> JsonObject:
-    """Return a letter or text message for the inbox, with its link."""
+    """Return an email or text message for the inbox, with its link."""
     return {
         "id": found.id,
         "kind": found.kind,

@@ -13,8 +13,8 @@ ACCEPT_PATH = "/v1/tickets/accept"
 
 
 def organization(instance: Instance, found: Organization, *, counts: bool = True, missing: bool = False) -> JsonObject:
-    """Return an organization; the number of members costs nothing here, yet it is given only when asked for."""
-    shape: JsonObject = {
+    """Return an organization; the number of members only on request, as in Clerk."""
+    result: JsonObject = {
         "object": "organization",
         "id": found.id,
         "name": found.name,
@@ -29,19 +29,19 @@ def organization(instance: Instance, found: Organization, *, counts: bool = True
         "updated_at": found.updated_at,
     }
     if found.role_set:
-        shape["role_set_key"] = found.role_set
+        result["role_set_key"] = found.role_set
     if found.created_by:
-        shape["created_by"] = found.created_by
+        result["created_by"] = found.created_by
     if counts:
-        shape["members_count"] = memberships.count(instance, found.id)
-        shape["pending_invitations_count"] = memberships.count_pending_invitations(instance, found.id)
+        result["members_count"] = memberships.count(instance, found.id)
+        result["pending_invitations_count"] = memberships.count_pending_invitations(instance, found.id)
     if missing:
-        shape["missing_member_with_elevated_permissions"] = not memberships.has_manager(instance, found.id)
-    return shape
+        result["missing_member_with_elevated_permissions"] = not memberships.has_manager(instance, found.id)
+    return result
 
 
 def membership(instance: Instance, found: Membership) -> JsonObject:
-    """Return a membership with its organization and what is public of its user."""
+    """Return a membership with its organization and the public data of its user."""
     owner = instance.organizations.find(found.organization_id)
     person = instance.users.find(found.user_id)
     assert owner is not None, "a membership has an organization"  # noqa: S101
@@ -63,7 +63,7 @@ def membership(instance: Instance, found: Membership) -> JsonObject:
 
 
 def organization_invitation(instance: Instance, found: OrganizationInvitation, site: str) -> JsonObject:
-    """Return an invitation to an organization; `url` is where it is accepted."""
+    """Return an organization invitation; `url` is where it is accepted."""
     role_ = instance.roles.get(found.role)
     return {
         "object": "organization_invitation",
@@ -85,18 +85,18 @@ def organization_invitation(instance: Instance, found: OrganizationInvitation, s
 
 
 def with_public_organization(instance: Instance, found: OrganizationInvitation, site: str) -> JsonObject:
-    """Return an invitation with what an invitee sees of the organization."""
+    """Return an invitation with the data of the organization that an invitee sees."""
     owner = instance.organizations.find(found.organization_id)
-    shape = organization_invitation(instance, found, site)
+    result = organization_invitation(instance, found, site)
     if owner is not None:
-        shape["public_organization_data"] = {
+        result["public_organization_data"] = {
             "id": owner.id,
             "name": owner.name,
             "slug": owner.slug,
             "image_url": organization_image_url(instance, owner),
             "has_image": bool(owner.image_url),
         }
-    return shape
+    return result
 
 
 def invitation(instance: Instance, found: Invitation, site: str) -> JsonObject:
@@ -146,5 +146,5 @@ def permission(found: Permission) -> JsonObject:
 
 
 def accept_url(site: str, ticket: str) -> str:
-    """Return the address of the page where an invitation is accepted."""
+    """Return the URL of the page that accepts an invitation."""
     return f"{site}{ACCEPT_PATH}?ticket={ticket}"

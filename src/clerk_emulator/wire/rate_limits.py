@@ -15,7 +15,7 @@ OPERATION_LIMITS = {
     "CreateOrganizationInvitation": (250, HOUR),
     "CreateOrganizationInvitationBulk": (50, HOUR),
 }
-RESOURCE_PARAMETERS = {  # ten in ten seconds for the thing that these parameters of the path name; together for a group
+RESOURCE_PARAMETERS = {  # ten in ten seconds for the resource of these path parameters; shared within a group
     "UpdateUser": ("user", "user_id"),
     "UpdateUserMetadata": ("user", "user_id"),
     "ReplaceUserMetadata": ("user", "user_id"),
@@ -28,39 +28,40 @@ RESOURCE_PARAMETERS = {  # ten in ten seconds for the thing that these parameter
 
 
 class RateLimitError(ApiError):
-    """429: later."""
+    """429: too many requests."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(429, ErrorDetail("too_many_requests", "too many requests", f"Again in {seconds} seconds."))
+        super().__init__(429, ErrorDetail("too_many_requests", "too many requests", f"Try again in {seconds} seconds."))
         self.seconds = seconds
 
 
 class RateLimiter:
-    """Counts calls. What is refused does not count."""
+    """Counts calls. Rejected calls don't count."""
 
     def __init__(self) -> None:
         self._calls: dict[tuple[str, ...], deque[int]] = {}
 
     def require_room(self, kind: str, now: int, operation: str, params: Mapping[str, str]) -> None:
-        """Count a call, or refuse it."""
+        """Count a call, or raise a RateLimitError."""
         if kind not in INSTANCE_LIMITS or operation in UNLIMITED_OPERATIONS:
             return
         found = [
-            (self._window(name, now, span), most, span) for name, most, span in _limits_for(kind, operation, params)
+            (self._window(name, now, window_length), maximum, window_length)
+            for name, maximum, window_length in _limits_for(kind, operation, params)
         ]
-        waits = [window[0] + span - now for window, most, span in found if len(window) >= most]
-        if waits:
-            raise RateLimitError(max(1, -(-max(waits) // SECOND)))
+        delays = [window[0] + window_length - now for window, maximum, window_length in found if len(window) >= maximum]
+        if delays:
+            raise RateLimitError(max(1, -(-max(delays) // SECOND)))
         for window, _, _ in found:
             window.append(now)
 
     def clear(self) -> None:
-        """Forget the calls."""
+        """Delete the counts."""
         self._calls.clear()
 
-    def _window(self, name: tuple[str, ...], now: int, span: int) -> deque[int]:
+    def _window(self, name: tuple[str, ...], now: int, window_length: int) -> deque[int]:
         window = self._calls.setdefault(name, deque())
-        while window and not now - span < window[0] <= now:
+        while window and not now - window_length < window[0] <= now:
             window.popleft()
         return window
 
@@ -68,8 +69,8 @@ class RateLimiter:
 def _limits_for(kind: str, operation: str, params: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], int, int]]:
     yield ("instance",), INSTANCE_LIMITS[kind], 10 * SECOND
     if operation in OPERATION_LIMITS:
-        most, span = OPERATION_LIMITS[operation]
-        yield ("operation", operation), most, span
+        maximum, window_length = OPERATION_LIMITS[operation]
+        yield ("operation", operation), maximum, window_length
     if operation in RESOURCE_PARAMETERS:
-        thing, *names = RESOURCE_PARAMETERS[operation]
-        yield (thing, *(params[name] for name in names)), 10, 10 * SECOND
+        record, *names = RESOURCE_PARAMETERS[operation]
+        yield (record, *(params[name] for name in names)), 10, 10 * SECOND

@@ -9,7 +9,7 @@ MAX_ENTRIES = 10_000
 
 @dataclass(slots=True, kw_only=True)
 class RequestLogEntry:
-    """One request. `status` is None as long as there is no answer."""
+    """A logged request. `status` is None until there is a response."""
 
     number: int
     at: int
@@ -21,21 +21,21 @@ class RequestLogEntry:
     fault: str | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        shape = asdict(self)
-        shape["operationId"] = shape.pop("operation")
-        return shape
+        """Return the entry as JSON."""
+        result = asdict(self)
+        result["operationId"] = result.pop("operation")
+        return result
 
 
 class RequestLog:
-    """The last requests."""
+    """The most recent requests."""
 
     def __init__(self) -> None:
         self._entries: deque[RequestLogEntry] = deque(maxlen=MAX_ENTRIES)
         self._number = 0
 
     def open(self, at: int, method: str, path: str, query: str, operation: str | None) -> RequestLogEntry:
-        """Begin an entry."""
+        """Add an entry."""
         self._number += 1
         entry = RequestLogEntry(number=self._number, at=at, method=method, path=path, query=query, operation=operation)
         self._entries.append(entry)
@@ -46,5 +46,5 @@ class RequestLog:
         return list(self._entries)
 
     def clear(self) -> None:
-        """Forget the entries."""
+        """Delete the entries."""
         self._entries.clear()

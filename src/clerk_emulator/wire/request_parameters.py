@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class RequestParameters:
-    """The parameters as they came, in order, with repetitions."""
+    """The parameters as sent, in order, with repetitions."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, list[str]] = {}
@@ -37,10 +37,10 @@ class RequestParameters:
             return None
         found = [value.strip() for value in values if value.strip()]
         if len(found) > MAX_VALUES:
-            raise invalid_value_error(name, f"may have {MAX_VALUES} values at most")
+            raise invalid_value_error(name, f"may have at most {MAX_VALUES} values")
         return found
 
-    def number(self, name: str, least: int = 0) -> int | None:
+    def number(self, name: str, minimum: int = 0) -> int | None:
         """Return a whole number, or None."""
         value = self.text(name)
         if value is None:
@@ -49,8 +49,8 @@ class RequestParameters:
             number = int(value)
         except ValueError:
             raise invalid_value_error(name, "must be an integer") from None
-        if not least <= number <= MAX_INTEGER:
-            raise invalid_value_error(name, f"must be from {least} to {MAX_INTEGER}")
+        if not minimum <= number <= MAX_INTEGER:
+            raise invalid_value_error(name, f"must be from {minimum} to {MAX_INTEGER}")
         return number
 
     def flag(self, name: str) -> bool | None:
@@ -63,7 +63,7 @@ class RequestParameters:
         return value.lower() in ("true", "1")
 
     def mapping(self, name: str) -> dict[str, Any] | None:
-        """Return an object that is written as JSON, or None."""
+        """Return an object that is encoded as JSON, or None."""
         value = self.text(name)
         if value is None:
             return None
@@ -76,7 +76,7 @@ class RequestParameters:
         return found
 
     def choices(self, name: str, allowed: tuple[str, ...]) -> list[str] | None:
-        """Return values out of a few allowed ones, repeated or joined by commas, or None."""
+        """Return values of an enumeration, repeated or comma-separated, or None."""
         values = [part.strip() for value in self.texts(name) or [] for part in value.split(",")]
         if values and any(value not in allowed for value in values):
             raise invalid_value_error(name, f"must be one of {', '.join(allowed)}")
@@ -84,31 +84,31 @@ class RequestParameters:
 
     @property
     def limit(self) -> int:
-        """Return how many are asked for, from 1 to 500 as Clerk's specification says; ten unless it is said."""
-        limit = self.number("limit", least=1)
+        """Return the page size, from 1 to 500 as in Clerk's specification; ten by default."""
+        limit = self.number("limit", minimum=1)
         if limit is not None and limit > MAX_LIMIT:
             raise invalid_value_error("limit", f"must be from 1 to {MAX_LIMIT}")
         return limit or DEFAULT_LIMIT
 
     @property
     def offset(self) -> int:
-        """Return how many are to be skipped."""
+        """Return the number of rows to skip."""
         return self.number("offset") or 0
 
     def order(self, allowed: tuple[str, ...], default: str = "-created_at") -> tuple[str, bool]:
-        """Return the field to sort by and whether downwards; only the first `order_by` counts."""
+        """Return the sort field and whether it is descending; only the first `order_by` counts."""
         wanted = (self.text("order_by") or default).strip()
         name = wanted.lstrip("+-")
         if name not in allowed:
-            words = f"must be one of {', '.join(allowed)}, with + or - before it"
-            raise ApiError(422, parameter_detail("form_param_value_invalid", "order_by", words))
+            message = f"must be one of {', '.join(allowed)}, with + or - before it"
+            raise ApiError(422, parameter_detail("form_param_value_invalid", "order_by", message))
         return name, wanted.startswith("-")
 
     def page(self, rows: Iterable[T]) -> list[T]:
-        """Return the page that was asked for."""
+        """Return the requested page."""
         return list(islice(rows, self.offset, self.offset + self.limit))
 
 
 def iter_sorted(rows: Iterable[T], key: Callable[[T], Any], *, descending: bool) -> Iterator[T]:
-    """Walk rows sorted by a key; equal ones keep their order."""
+    """Iterate over rows sorted by a key; the sort is stable."""
     return iter(sorted(rows, key=key, reverse=descending))

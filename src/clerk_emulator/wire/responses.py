@@ -22,7 +22,7 @@ STATUS_CODES = {
 
 
 class JsonResponse(Response):
-    """A JSON answer; no charset in the content type, or @clerk/backend would take it for text."""
+    """A JSON response; no charset in the content type, or @clerk/backend would treat it as text."""
 
     media_type = "application/json"
 
@@ -32,9 +32,9 @@ class JsonResponse(Response):
 
 
 def read_json(data: bytes) -> Any:
-    """Return a body as JSON. Half a surrogate pair, which no answer could hold, becomes U+FFFD, as in Go.
+    """Return the parsed body. A lone surrogate, which no response could contain, becomes U+FFFD, as in Go.
 
-    Raises ValueError or RecursionError where it is no JSON.
+    Raises ValueError or RecursionError if it is not JSON.
     """
     found = json.loads(data)
     if b"\\ud" in data.lower():
@@ -50,7 +50,7 @@ def error_response(
     is_bare: bool = False,
     settings: Settings | None = None,
 ) -> JsonResponse:
-    """Return the answer that says no, without what the settings omit where there are any."""
+    """Return an error response, without the fields that the settings omit."""
     trace_id = secrets.token_hex(16)
     more = {"x-clerk-trace-id": trace_id, **(headers or {})}
     body = bare_error_body(problems) if is_bare else error_body(problems, trace_id)
@@ -60,11 +60,13 @@ def error_response(
 
 
 def fault_response(status: int | None, body: Any, retry_after: int | None) -> Response:
-    """Return the answer that a fault has in place of the real one."""
+    """Return the response of a fault."""
     headers = {} if retry_after is None else {"retry-after": str(retry_after)}
     status = status or 200
     if body is None and status >= 400:
-        problem = ErrorDetail(STATUS_CODES.get(status, "emulator_fault"), "fault", "This answer is a fault by wish.")
+        problem = ErrorDetail(
+            STATUS_CODES.get(status, "emulator_fault"), "fault", "This response was injected by a fault."
+        )
         return error_response(status, problem, headers=headers)
     if isinstance(body, str):
         return Response(body, status_code=status, headers=headers, media_type="text/html")
@@ -72,38 +74,38 @@ def fault_response(status: int | None, body: Any, retry_after: int | None) -> Re
 
 
 async def hang_response(request: Request, milliseconds: int) -> Response:
-    """Answer nothing until the caller gives up, or for a time."""
+    """Send no response until the client disconnects or the time is over."""
     try:
         async with asyncio.timeout(milliseconds / 1000):
             while (await request.receive())["type"] != "http.disconnect":
                 continue
     except TimeoutError:
         pass
-    return error_response(504, ErrorDetail("gateway_timeout", "timeout", "This request hung by wish."))
+    return error_response(504, ErrorDetail("gateway_timeout", "timeout", "This request hung because of a fault."))
 
 
 JsonObject = dict[str, Any]
 
 
 def error_body(problems: tuple[ErrorDetail, ...], trace_id: str) -> JsonObject:
-    """Return the body of an answer that says no."""
+    """Return the body of an error response."""
     return {"errors": [_error_json(problem) for problem in problems], "clerk_trace_id": trace_id}
 
 
 def bare_error_body(problems: tuple[ErrorDetail, ...]) -> JsonObject:
-    """Return such a body as the part of Clerk makes it that knows keys and tokens of machines."""
+    """Return the body of an error response in the format of Clerk's machine and API key endpoints."""
     return {"errors": [_without_meta(problem) for problem in problems]}
 
 
 def _error_json(problem: ErrorDetail) -> JsonObject:
-    shape: JsonObject = {
+    result: JsonObject = {
         "message": problem.message,
         "long_message": problem.long_message or problem.message,
         "code": problem.code,
     }
     if problem.meta:
-        shape["meta"] = dict(problem.meta)
-    return shape
+        result["meta"] = dict(problem.meta)
+    return result
 
 
 def _without_meta(problem: ErrorDetail) -> JsonObject:

@@ -27,7 +27,7 @@ def session(instance: Instance, found: Session) -> JsonObject:
 
 
 def client(instance: Instance, found: Client) -> JsonObject:
-    """Return a browser with its sessions."""
+    """Return a client with its sessions."""
     sessions = [row for row in map(instance.sessions.find, found.session_ids) if row is not None]
     return {
         "object": "client",

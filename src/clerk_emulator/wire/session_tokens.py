@@ -17,22 +17,22 @@ MINUTE = 60_000
 def create_session_token(
     instance: Instance, session: Session, site: SiteConfig, *, origin: str | None = None, lifetime: int = LIFETIME
 ) -> str:
-    """Return a signed token for a session. Its times are those of the wall clock, which verifiers have.
+    """Return a signed session token. Its times are those of the wall clock, which verifiers use.
 
-    `origin` is the Origin header of the request that mints the token, None where it has none.
+    `origin` is the Origin header of the request that creates the token, None without one.
     """
     claims = session_claims(instance, session, site.url, lifetime) | authorized_party(instance, session, origin)
     return site.keyring.sign(remove_omitted_claims(instance.settings, claims), cat=CATEGORY)
 
 
 def authorized_party(instance: Instance, session: Session, origin: str | None) -> dict[str, str]:
-    """Return the claim `azp`: the Origin of the request that mints the token, and no claim where it has none.
+    """Return the claim `azp`: the Origin of the request that creates the token; no claim without one.
 
-    A top-level navigation has no Origin, so what a handshake hands out has no `azp` (clerk/javascript#8231, #7332,
-    #9249); nor have tokens of the Backend API. `Settings.azp_without_origin` names the application there too.
+    A top-level navigation has no Origin, so tokens of a handshake have no `azp` (clerk/javascript#8231, #7332,
+    #9249), nor have those of the Backend API. `Settings.azp_without_origin` adds the application there too.
     """
-    party = origin or (session.origin if instance.settings.azp_without_origin else None)
-    return {"azp": party} if party else {}
+    azp = origin or (session.origin if instance.settings.azp_without_origin else None)
+    return {"azp": azp} if azp else {}
 
 
 def session_claims(instance: Instance, session: Session, issuer: str, lifetime: int) -> dict[str, Any]:
@@ -56,9 +56,9 @@ def session_claims(instance: Instance, session: Session, issuer: str, lifetime: 
 
 
 def factor_ages(instance: Instance, session: Session) -> list[int]:
-    """Return how many minutes ago each factor was proved; -1: never."""
-    moments = (session.factor_verified_at, session.second_factor_verified_at)
-    return [-1 if moment is None else (instance.now - moment) // MINUTE for moment in moments]
+    """Return the minutes since each factor was verified; -1: never."""
+    verified_times = (session.factor_verified_at, session.second_factor_verified_at)
+    return [-1 if verified_at is None else (instance.now - verified_at) // MINUTE for verified_at in verified_times]
 
 
 def _organization_claims(instance: Instance, session: Session) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _organization_claims(instance: Instance, session: Session) -> dict[str, Any]
 
 
 def permission_map(keys: list[str]) -> tuple[list[str], list[str], list[int]]:
-    """Return features, permissions, and for each feature the bits of its permissions; system ones left out."""
+    """Return features, permissions, and for each feature the bits of its permissions; without system permissions."""
     pairs = [
         (parts[1], parts[2])
         for parts in (key.split(":") for key in keys)
@@ -87,7 +87,7 @@ def permission_map(keys: list[str]) -> tuple[list[str], list[str], list[int]]:
     features = sorted({feature for feature, _ in pairs})
     permissions = sorted({permission for _, permission in pairs})
     maps = [
-        sum(1 << place for place, permission in enumerate(permissions) if (feature, permission) in pairs)
+        sum(1 << position for position, permission in enumerate(permissions) if (feature, permission) in pairs)
         for feature in features
     ]
     return features, permissions, maps

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 from clerk_emulator.wire.keyring import Keyring, publishable_key
 
 LOOPBACK_NAMES = ("localhost",)
-SCRIPT_PACKAGES = {"clerk-js": "6", "ui": "1"}  # packages of npm with their versions, as far as addresses name them
-PROXY_PATH = "/__clerk"  # where the Frontend API is too, as an application's own server would pass it on
+SCRIPT_PACKAGES = {"clerk-js": "6", "ui": "1"}  # npm packages and their versions as in URLs
+PROXY_PATH = "/__clerk"  # the Frontend API is also served here, as behind an application's proxy
 
 
 @dataclass(slots=True, kw_only=True)
 class SiteConfig:
-    """The public address, the keys, and the hosts to which a browser may be sent back."""
+    """Public address, keys, and the hosts to which a browser may be redirected."""
 
     url: str
     secret_key: str
@@ -26,19 +26,19 @@ class SiteConfig:
 
     @property
     def publishable_key(self) -> str:
-        """Return the publishable key: a given one, or one made from the address."""
+        """Return the publishable key: the given one, or one derived from the address."""
         return self.pinned_publishable_key or publishable_key(urlsplit(self.url).netloc)
 
     @property
     def proxy_url(self) -> str:
-        """Return what Clerk's clients take for `proxyUrl`."""
+        """Return the `proxyUrl` for Clerk's clients."""
         return f"{self.url}{PROXY_PATH}"
 
     @property
     def variables(self) -> dict[str, str]:
-        """Return the variables by which Clerk's clients find the emulator: those of servers, and those of frameworks.
+        """Return the environment variables for Clerk's clients, both of servers and of frameworks.
 
-        Frameworks need the addresses of the scripts: from `proxyUrl` alone they make one with https.
+        Frameworks need the addresses of the scripts: from `proxyUrl` alone they derive one with https.
         """
         scripts = {
             name: f"{self.proxy_url}/npm/@clerk/{package}@{self.scripts[package]}/dist/{file}"
@@ -59,22 +59,22 @@ class SiteConfig:
 
     @property
     def cookie_suffix(self) -> str:
-        """Return the suffix by which the cookies of this instance differ from those of another."""
+        """Return the suffix that distinguishes this instance's cookies from those of others."""
         digest = hashlib.sha1(self.publishable_key.encode(), usedforsecurity=False).digest()
         return urlsafe_b64encode(digest).decode()[:8]
 
     def is_redirect_allowed(self, address: str) -> bool:
-        """Say whether a browser may be sent to this address: loopback, or a host that was allowed."""
+        """Return whether a browser may be redirected to this address: loopback, or an allowed host."""
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             return False
-        if "\\" in address or any(ord(letter) < 33 for letter in address):
+        if "\\" in address or any(ord(character) < 33 for character in address):
             return False
         return is_loopback(parts.hostname) or "*" in self.redirect_hosts or parts.hostname in self.redirect_hosts
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host name or address is this machine."""
+    """Return whether a host name or address is this machine."""
     if host in LOOPBACK_NAMES or host.endswith(".localhost"):
         return True
     try:

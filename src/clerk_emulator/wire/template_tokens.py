@@ -40,7 +40,7 @@ def create_template_token(
 
 
 def fill_shortcodes(claims: Any, scope: dict[str, Any]) -> Any:
-    """Return claims with their shortcodes filled in; what there is nothing for becomes null."""
+    """Return claims with their shortcodes replaced; those without a value become null."""
     if isinstance(claims, dict):
         return {name: fill_shortcodes(value, scope) for name, value in claims.items()}
     if isinstance(claims, list):
@@ -54,7 +54,7 @@ def fill_shortcodes(claims: Any, scope: dict[str, Any]) -> Any:
 
 
 def _resolve_expression(expression: str, scope: dict[str, Any]) -> Any:
-    """Return the first of the alternatives (`a || b`) that says something."""
+    """Return the first alternative (`a || b`) with a value."""
     for part in expression.split("||"):
         word = part.strip()
         if word[:1] in ("'", '"'):

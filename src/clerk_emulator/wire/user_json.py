@@ -1,4 +1,4 @@
-"""JSON of users, e-mail addresses and phone numbers."""
+"""JSON of users, email addresses and phone numbers."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ JsonObject = dict[str, Any]
 
 
 def email_address(email: EmailAddress) -> JsonObject:
-    """Return an e-mail address."""
+    """Return an email address."""
     return {
         "id": email.id,
         "object": "email_address",
@@ -83,7 +83,7 @@ def deprovisioned(instance: Instance, found: User) -> JsonObject:
 
 
 def scim(instance: Instance, found: User) -> JsonObject:
-    """Return the field `scim`, which only `user.created` and `user.updated` of users of a directory have."""
+    """Return the field `scim`, which only `user.created` and `user.updated` of directory users have."""
     owner = instance.directories.find(found.directory_id)
     if owner is None:
         return {}
@@ -92,7 +92,7 @@ def scim(instance: Instance, found: User) -> JsonObject:
 
 
 def public_user(instance: Instance, found: User) -> JsonObject:
-    """Return what the members of an organization see of a user."""
+    """Return the data of a user that members of an organization see."""
     return {
         "user_id": found.id,
         "first_name": found.first_name,
@@ -108,7 +108,7 @@ def public_user(instance: Instance, found: User) -> JsonObject:
 
 
 def inviter(instance: Instance, found: User | None) -> JsonObject | None:
-    """Return what an invitee sees of the one who invites."""
+    """Return the data of an inviter that invitees see."""
     if found is None:
         return None
     return {
@@ -122,7 +122,7 @@ def inviter(instance: Instance, found: User | None) -> JsonObject | None:
 
 
 def verification(found: Verification) -> JsonObject:
-    """Return a proof by code."""
+    """Return a verification."""
     return {
         "object": "verification",
         "id": found.id,
@@ -134,7 +134,7 @@ def verification(found: Verification) -> JsonObject:
 
 
 def deleted_object(object_: str, id_: str, **more: Any) -> JsonObject:
-    """Return what is left of a deleted thing."""
+    """Return the object that represents a deleted record."""
     return {"object": object_, "id": id_, "deleted": True, **more}
 
 

@@ -11,22 +11,22 @@ JsonObject = dict[str, Any]
 EventSerializer = Callable[[Instance, Any, str], JsonObject]
 
 
-def event_data(instance: Instance, happening: DomainEvent, site: str) -> JsonObject:
-    """Return the data of an event, as the thing is now."""
-    return SERIALIZERS[happening.type](instance, happening.thing, site)
+def event_data(instance: Instance, domain_event: DomainEvent, site: str) -> JsonObject:
+    """Return the data of an event with the current record."""
+    return SERIALIZERS[domain_event.type](instance, domain_event.record, site)
 
 
-def event_payload(instance: Instance, happening: DomainEvent, site: str, caller: tuple[str, str]) -> JsonObject:
-    """Return the whole body of a webhook; `caller` is the address and user agent behind the change."""
+def event_payload(instance: Instance, domain_event: DomainEvent, site: str, caller: tuple[str, str]) -> JsonObject:
+    """Return the body of a webhook; `caller` is the address and user agent behind the change."""
     now = instance.now
     seconds = instance.settings.event_timestamps == "seconds"
     return {
-        "data": event_data(instance, happening, site),
+        "data": event_data(instance, domain_event, site),
         "event_attributes": {"http_request": {"client_ip": caller[0], "user_agent": caller[1]}},
         "instance_id": instance.id,
         "object": "event",
         "timestamp": now // 1000 if seconds else now,
-        "type": happening.type,
+        "type": domain_event.type,
     }
 
 
@@ -52,15 +52,15 @@ def _membership(instance: Instance, found: Any, site: str) -> JsonObject:
 
 
 def _accepted_invitation(instance: Instance, found: OrganizationInvitation, site: str) -> JsonObject:
-    shape = organization_json.with_public_organization(instance, found, site)
-    public = shape.pop("public_organization_data", None)
-    return {**shape, "user_id": found.user_id, "data": {"public_organization_data": public}}
+    serializer = organization_json.with_public_organization(instance, found, site)
+    public = serializer.pop("public_organization_data", None)
+    return {**serializer, "user_id": found.user_id, "data": {"public_organization_data": public}}
 
 
 def _session(instance: Instance, found: Session, site: str) -> JsonObject:
     person = instance.users.find(found.user_id)
-    shape = session_json.session(instance, found)
-    return {**shape, "user": user_json.user(instance, person)} if person else shape
+    serializer = session_json.session(instance, found)
+    return {**serializer, "user": user_json.user(instance, person)} if person else serializer
 
 
 def _role(instance: Instance, found: Any, site: str) -> JsonObject:

@@ -1,9 +1,9 @@
-"""Invitations over the Backend API, to organizations and to the application."""
+"""Backend API: invitations to organizations and to the application."""
 
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
 
 pytestmark = pytest.mark.anyio
 
@@ -62,20 +62,20 @@ async def test_statuses_are_filtered_repeatedly_and_follow_the_clock(backend: Ba
     assert everywhere["data"][0]["public_organization_data"]["slug"] == "northwind-law"
 
 
-async def test_a_bulk_is_taken_whole_or_not_at_all(backend: Backend) -> None:
+async def test_bulk_creation_is_all_or_none(backend: Backend) -> None:
     organization, _ = await backend.firm(max_allowed_memberships=0)
     path = f"/organizations/{organization['id']}/invitations"
     good = {"email_address": "a@example.com", "role": "org:member"}
     bad = {"email_address": "ada@example.com", "role": "org:member"}
     assert (await backend.no("POST", f"{path}/bulk", [good, bad]))[1] == "already_a_member_in_organization"
     assert (await backend("GET", path))["total_count"] == 0
-    made = await backend("POST", f"{path}/bulk", [good, {**good, "email_address": "b@example.com"}])
-    assert made["total_count"] == 2
+    created = await backend("POST", f"{path}/bulk", [good, {**good, "email_address": "b@example.com"}])
+    assert created["total_count"] == 2
     many = [{**good, "email_address": f"p{number}@example.com"} for number in range(11)]
     assert (await backend.no("POST", f"{path}/bulk", many))[0] == 422
 
 
-async def test_only_a_manager_invites_in_the_own_name(backend: Backend) -> None:
+async def test_only_a_manager_can_be_the_inviter(backend: Backend) -> None:
     organization, admin = await backend.firm(max_allowed_memberships=0)
     bo = await backend.user("bo@example.com")
     path = f"/organizations/{organization['id']}"
@@ -83,24 +83,24 @@ async def test_only_a_manager_invites_in_the_own_name(backend: Backend) -> None:
     assert await backend.no("POST", f"{path}/invitations", body) == (403, "not_a_member_in_organization")
     await backend("POST", f"{path}/memberships", {"user_id": bo["id"], "role": "org:member"})
     assert await backend.no("POST", f"{path}/invitations", body) == (403, "missing_organization_permission")
-    made = await backend("POST", f"{path}/invitations", {**body, "inviter_user_id": admin["id"]})
-    assert made["public_inviter_data"]["first_name"] == "Ada"
+    created = await backend("POST", f"{path}/invitations", {**body, "inviter_user_id": admin["id"]})
+    assert created["public_inviter_data"]["first_name"] == "Ada"
 
 
-async def test_application_invitations_know_their_own_refusals(backend: Backend) -> None:
-    made = await backend("POST", "/invitations", {"email_address": "bo@example.com"})
+async def test_application_invitations_have_their_own_errors(backend: Backend) -> None:
+    created = await backend("POST", "/invitations", {"email_address": "bo@example.com"})
     assert await backend.no("POST", "/invitations", {"email_address": "bo@example.com"}) == (400, "duplicate_record")
     await backend("POST", "/invitations", {"email_address": "bo@example.com", "ignore_existing": True})
-    revoked = await backend("POST", f"/invitations/{made['id']}/revoke")
+    revoked = await backend("POST", f"/invitations/{created['id']}/revoke")
     assert (revoked["revoked"], revoked["status"]) == (True, "revoked")
-    path = f"/invitations/{made['id']}/revoke"
+    path = f"/invitations/{created['id']}/revoke"
     assert await backend.no("POST", path) == (400, "invitation_already_revoked")
     assert await backend.no("POST", "/invitations/inv_none/revoke") == (404, "resource_not_found")
     assert len(await backend("GET", "/invitations")) == 1
     paged = await backend("GET", "/invitations", paginated="true", status="revoked")
-    assert (paged["total_count"], paged["data"][0]["id"]) == (1, made["id"])
+    assert (paged["total_count"], paged["data"][0]["id"]) == (1, created["id"])
 
 
-async def test_somebody_who_is_here_is_not_invited_to_the_application(backend: Backend) -> None:
+async def test_existing_users_are_not_invited_to_the_application(backend: Backend) -> None:
     await backend.user("bo@example.com")
     assert (await backend.no("POST", "/invitations", {"email_address": "bo@example.com"}))[0] == 422

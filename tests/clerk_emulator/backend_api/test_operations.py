@@ -1,4 +1,4 @@
-"""Every operation, and every answer, against both versions of Clerk's specification and its catalogue of errors."""
+"""Every operation and response against both versions of Clerk's specification and its error catalogue."""
 
 import json
 import re
@@ -15,9 +15,9 @@ from clerk_emulator import Emulator
 from clerk_emulator.backend_api.handlers import HANDLERS
 from clerk_emulator.backend_api.images import UPLOAD_OPERATIONS
 from clerk_emulator.backend_api.operations import OPERATIONS, BackendOperation, match_operation
-from tests.clerk_emulator.backend_api import lives
-from tests.clerk_emulator.people import Backend
-from tests.clerk_emulator.specification import error_codes, faults, follow, ledger, load
+from tests.clerk_emulator.backend_api import scenario
+from tests.clerk_emulator.clients import Backend
+from tests.clerk_emulator.specification import divergences, error_codes, follow, load, schema_errors
 
 VERSIONS = ("2025-11-10", "2026-05-12")
 MAY_TELL = {  # operations whose schema has a secret, a token or a link
@@ -49,15 +49,15 @@ MAY_TELL = {  # operations whose schema has a secret, a token or a link
 
 @dataclass
 class Findings:
-    """What was seen and what is amiss."""
+    """The observed operations and violations."""
 
     seen: set[str] = field(default_factory=set)
-    wrong: set[str] = field(default_factory=set)
+    invalid: set[str] = field(default_factory=set)
     leaks: set[str] = field(default_factory=set)
 
 
 class Checked(Backend):
-    """A Backend whose answers are held against the specification."""
+    """A Backend that checks responses against the specification."""
 
     document: Any = None
     version = ""
@@ -65,39 +65,39 @@ class Checked(Backend):
     findings: Findings
 
     async def raw(self, method: str, path: str, body: Any = None, **query: Any) -> httpx2.Response:
-        """Check and return the whole answer."""
+        """Check and return the whole response."""
         response = await super().raw(method, path, body, __clerk_api_version=self.version, **query)
         found = match_operation(method, path)
         assert found is not None, path
         if response.status_code < 300:
             self.findings.seen.add(found[0].id)
-        self.findings.wrong |= {
+        self.findings.invalid |= {
             f"{found[0].id} {response.status_code}: {text}" for text in self.check(found[0], response)
         }
         self.findings.leaks |= leaks(self.emulator, found[0].id, response.text)
         return response
 
     def check(self, operation: BackendOperation, response: httpx2.Response) -> list[str]:
-        """Return what is wrong with an answer."""
+        """Return the violations of a response."""
         item = self.document["paths"].get(operation.path, {}).get(operation.method.lower())
         if item is None:
             return []
-        wrong = []
+        invalid = []
         if response.status_code >= 400:
             for error in response.json()["errors"]:
                 if not {(response.status_code, error["code"]), (0, error["code"])} & error_codes():
-                    wrong.append(f"code {error['code']} is not in the catalogue with this status")
+                    invalid.append(f"code {error['code']} is not in the catalogue with this status")
         declared = item["responses"].get(str(response.status_code))
         if declared is None:
-            return [*wrong, "this status is not declared"]
+            return [*invalid, "this status is not declared"]
         content = follow(self.document, declared).get("content", {}).get("application/json", {})
         if not content:
-            return wrong if response.status_code >= 400 or not response.content else [*wrong, "no body is declared"]
-        return [*wrong, *faults(self.document, content["schema"], response.json())]
+            return invalid if response.status_code >= 400 or not response.content else [*invalid, "no body is declared"]
+        return [*invalid, *schema_errors(self.document, content["schema"], response.json())]
 
 
 def leaks(emulator: Emulator, operation: str, text: str) -> set[str]:
-    """Return which secrets are in an answer whose schema has none."""
+    """Return the secrets in a response whose schema has none."""
     one = emulator.state
     secrets = {
         "key": [emulator.secret_key, emulator.site.keyring.private_pem],
@@ -121,30 +121,30 @@ def leaks(emulator: Emulator, operation: str, text: str) -> set[str]:
     }
 
 
-async def look(emulator: Emulator, http: httpx2.AsyncClient, version: str) -> Findings:
-    """Live through everything once, with every answer checked."""
+async def check_everything(emulator: Emulator, http: httpx2.AsyncClient, version: str) -> Findings:
+    """Run the whole scenario with every response checked."""
     document, findings = load(f"bapi-{version}.yml"), Findings()
     emulator.webhooks.connect("http://127.0.0.1:9/never")
     more = {"document": document, "version": version, "emulator": emulator, "findings": findings}
     api: Checked = type("Checked", (Checked,), more)(http)
-    await lives.everything(api)
+    await scenario.everything(api)
     return findings
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_every_answer_is_as_specified_or_in_the_ledger(
+async def test_every_response_matches_the_specification_or_a_known_divergence(
     emulator: Emulator, backend: Backend, version: str
 ) -> None:
-    findings = await look(emulator, backend.http, version)
-    assert not set(HANDLERS) - findings.seen - set(lives.NEVER), "an operation was never answered with a yes here"
-    assert not findings.wrong - set(ledger()), "not in the ledger"
+    findings = await check_everything(emulator, backend.http, version)
+    assert not set(HANDLERS) - findings.seen - set(scenario.NEVER), "an operation was never answered with a yes here"
+    assert not findings.invalid - set(divergences()), "not in the ledger"
     assert not findings.leaks
 
 
 @pytest.mark.anyio
-async def test_the_ledger_has_nothing_that_is_gone(clock: Any, private_key: str) -> None:
-    wrong: set[str] = set()
+async def test_every_known_divergence_still_exists(clock: Any, private_key: str) -> None:
+    invalid: set[str] = set()
     for version in VERSIONS:
         emulator = Emulator(clock=clock, private_key=private_key, id_seed=7)
         async with httpx2.AsyncClient(
@@ -152,10 +152,10 @@ async def test_the_ledger_has_nothing_that_is_gone(clock: Any, private_key: str)
             base_url="http://127.0.0.1:8001",
             headers={"Authorization": f"Bearer {emulator.secret_key}"},
         ) as http:
-            wrong |= (await look(emulator, http, version)).wrong
-    known = {key for key in ledger() if " " in key.partition(":")[0]}
-    assert not known - wrong, "gone: take it out of the ledger"
-    assert all(len(reason.split()) > 3 for reason in ledger().values()), "each has a reason"
+            invalid |= (await check_everything(emulator, http, version)).invalid
+    known = {key for key in divergences() if " " in key.partition(":")[0]}
+    assert not known - invalid, "gone: take it out of the ledger"
+    assert all(len(reason.split()) > 3 for reason in divergences().values()), "each has a reason"
 
 
 def test_a_leak_is_found(emulator: Emulator) -> None:
@@ -164,7 +164,7 @@ def test_a_leak_is_found(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_table_of_operations_is_the_specifications(version: str) -> None:
+def test_the_operations_are_those_of_the_backend_specification(version: str) -> None:
     specified = {
         (method.upper(), path, operation["operationId"])
         for path, item in load(f"bapi-{version}.yml")["paths"].items()
@@ -191,7 +191,7 @@ def test_nothing_that_the_specification_allows_is_a_server_error(emulator: Emula
 
 
 def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
-    """Call an operation with a few made-up requests, some of them about things that there are."""
+    """Call an operation with a few generated requests, some of them about existing objects."""
     ids = [seed_for(emulator), "user_none"]
 
     async def call(case: Any, place: int) -> httpx2.Response:
@@ -215,7 +215,7 @@ def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
 
 
 def seed_for(emulator: Emulator) -> str:
-    """Return the id of a user that there is."""
+    """Return the id of an existing user."""
     user = next(iter(emulator.state.users), None)
     if user is None:
         emulator.seed({"users": [{"email_address": "ada@example.com", "username": "ada_north"}]})

@@ -1,9 +1,9 @@
-"""Organizations and memberships over the Backend API."""
+"""Backend API: organizations and memberships."""
 
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
 
 pytestmark = pytest.mark.anyio
 
@@ -29,12 +29,12 @@ async def test_slugs_are_unique_and_found(backend: Backend) -> None:
     assert await backend.no("POST", "/organizations", odd) == (422, "form_param_format_invalid")
 
 
-async def test_the_last_administrator_stays(backend: Backend) -> None:
+async def test_the_last_administrator_cannot_be_removed(backend: Backend) -> None:
     organization, admin = await backend.firm()
     mine = f"/organizations/{organization['id']}/memberships/{admin['id']}"
-    refused = (400, "organization_minimum_permissions_needed")
-    assert await backend.no("DELETE", mine) == refused
-    assert await backend.no("PATCH", mine, {"role": "org:member"}) == refused
+    error = (400, "organization_minimum_permissions_needed")
+    assert await backend.no("DELETE", mine) == error
+    assert await backend.no("PATCH", mine, {"role": "org:member"}) == error
     bo = await backend.user("bo@example.com")
     body = {"user_id": bo["id"], "role": "org:admin"}
     await backend("POST", f"/organizations/{organization['id']}/memberships", body)
@@ -52,7 +52,7 @@ async def test_a_member_cant_join_twice_and_a_role_must_be_known(backend: Backen
     assert await backend.no("POST", path, {"user_id": bo["id"]}) == (422, "form_param_missing")
 
 
-async def test_joining_again_makes_another_membership(backend: Backend) -> None:
+async def test_joining_again_creates_another_membership(backend: Backend) -> None:
     organization, _ = await backend.firm()
     bo = await backend.user("bo@example.com")
     path = f"/organizations/{organization['id']}/memberships"
@@ -101,7 +101,7 @@ async def test_members_are_filtered_and_ordered(backend: Backend) -> None:
     assert mine["total_count"] == 1
 
 
-async def test_a_deleted_organization_is_gone_with_all_that_is_in_it(backend: Backend) -> None:
+async def test_deleting_an_organization_deletes_its_data(backend: Backend) -> None:
     organization, admin = await backend.firm()
     await backend.invite(organization)
     session = await backend("POST", "/sessions", {"user_id": admin["id"]})
@@ -114,7 +114,7 @@ async def test_a_deleted_organization_is_gone_with_all_that_is_in_it(backend: Ba
     assert (await backend("GET", f"/sessions/{session['id']}"))["last_active_organization_id"] is None
 
 
-async def test_counts_come_when_asked_for(backend: Backend) -> None:
+async def test_counts_are_returned_on_request(backend: Backend) -> None:
     organization, _ = await backend.firm()
     await backend.invite(organization)
     plain = await backend("GET", f"/organizations/{organization['id']}")
@@ -123,7 +123,7 @@ async def test_counts_come_when_asked_for(backend: Backend) -> None:
     assert (listed["members_count"], listed["pending_invitations_count"]) == (1, 1)
 
 
-async def test_an_organization_may_be_left_without_administrator_by_a_deletion(backend: Backend) -> None:
+async def test_deleting_a_user_may_leave_an_organization_without_administrator(backend: Backend) -> None:
     organization, admin = await backend.firm()
     await backend("DELETE", f"/users/{admin['id']}")
     query = {"include_missing_member_with_elevated_permissions": "true"}

@@ -1,22 +1,22 @@
-"""Users over the Backend API."""
+"""Backend API: users."""
 
 from typing import Any
 
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
 
 pytestmark = pytest.mark.anyio
 
 
-async def crowd(backend: Backend, emulator: Emulator, count: int) -> list[str]:
-    """Make users, a second apart, and return their ids, newest first."""
+async def create_users(backend: Backend, emulator: Emulator, count: int) -> list[str]:
+    """Create users, a second apart, and return their ids, newest first."""
     ids = []
     for number in range(count):
         emulator.clock.advance(seconds=1)
-        made = await backend.user(f"p{number}@example.com", first_name=f"P{number}", username=f"user{number}")
-        ids.append(made["id"])
+        created = await backend.user(f"p{number}@example.com", first_name=f"P{number}", username=f"user{number}")
+        ids.append(created["id"])
     return ids[::-1]
 
 
@@ -25,15 +25,15 @@ def ids_of(rows: Any) -> list[str]:
 
 
 async def test_an_address_belongs_to_one_user_whatever_its_case(backend: Backend) -> None:
-    made = await backend.user("Ada@Example.com")
-    assert made["email_addresses"][0]["email_address"] == "ada@example.com"
-    assert made["email_addresses"][0]["verification"]["strategy"] == "admin"
-    assert made["primary_email_address_id"] == made["email_addresses"][0]["id"]
+    created = await backend.user("Ada@Example.com")
+    assert created["email_addresses"][0]["email_address"] == "ada@example.com"
+    assert created["email_addresses"][0]["verification"]["strategy"] == "admin"
+    assert created["primary_email_address_id"] == created["email_addresses"][0]["id"]
     body = {"email_address": ["ADA@example.com"]}
     assert await backend.no("POST", "/users", body) == (422, "form_identifier_exists")
 
 
-async def test_a_refused_user_leaves_nothing_behind(backend: Backend, emulator: Emulator) -> None:
+async def test_a_rejected_user_leaves_nothing_behind(backend: Backend, emulator: Emulator) -> None:
     await backend.user()
     body = {"email_address": ["new@example.com", "ada@example.com"], "username": "newby"}
     assert await backend.no("POST", "/users", body) == (422, "form_identifier_exists")
@@ -53,12 +53,12 @@ async def test_a_refused_user_leaves_nothing_behind(backend: Backend, emulator: 
         (["a@b.co"], (400, "request_body_invalid")),
     ],
 )
-async def test_what_makes_no_user_is_refused(backend: Backend, body: Any, expected: tuple[int, str]) -> None:
+async def test_invalid_users_are_rejected(backend: Backend, body: Any, expected: tuple[int, str]) -> None:
     assert await backend.no("POST", "/users", body) == expected
 
 
 async def test_pages_are_newest_first_and_fit_together(backend: Backend, emulator: Emulator) -> None:
-    ids = await crowd(backend, emulator, 7)
+    ids = await create_users(backend, emulator, 7)
     assert ids_of(await backend("GET", "/users")) == ids
     assert ids_of(await backend("GET", "/users", limit=3, offset=2)) == ids[2:5]
     assert ids_of(await backend("GET", "/users", limit=3, order_by="+created_at")) == ids[::-1][:3]
@@ -66,26 +66,26 @@ async def test_pages_are_newest_first_and_fit_together(backend: Backend, emulato
     assert (await backend("GET", "/users/count"))["total_count"] == 7
 
 
-async def test_the_cursor_walks_all_and_is_strict(backend: Backend, emulator: Emulator) -> None:
-    ids = await crowd(backend, emulator, 5)
+async def test_the_cursor_returns_all_users_and_is_strict(backend: Backend, emulator: Emulator) -> None:
+    ids = await create_users(backend, emulator, 5)
     assert ids_of(await backend("GET", "/users", limit=2, starting_after=ids[1])) == ids[2:4]
     up = await backend("GET", "/users", starting_after=ids[1], order_by="created_at")
     assert ids_of(up) == [ids[0]]
-    refused = (422, "form_param_value_invalid")
-    assert await backend.no("GET", "/users", starting_after=ids[1], order_by="-first_name") == refused
-    assert await backend.no("GET", "/users", starting_after=ids[1], offset=1) == refused
-    assert await backend.no("GET", "/users", starting_after="user_gone") == refused
+    error = (422, "form_param_value_invalid")
+    assert await backend.no("GET", "/users", starting_after=ids[1], order_by="-first_name") == error
+    assert await backend.no("GET", "/users", starting_after=ids[1], offset=1) == error
+    assert await backend.no("GET", "/users", starting_after="user_gone") == error
 
 
 async def test_limits_are_1_to_500(backend: Backend, emulator: Emulator) -> None:
-    await crowd(backend, emulator, 12)
+    await create_users(backend, emulator, 12)
     assert len(await backend("GET", "/users", limit=500)) == 12
     for query in ({"limit": 0}, {"limit": 501}, {"limit": "x"}, {"offset": -1}, {"order_by": "nonsense"}):
         assert (await backend.no("GET", "/users", **query))[0] == 422
 
 
-async def test_filters_find_exactly_those_who_fit(backend: Backend, emulator: Emulator) -> None:
-    ids = await crowd(backend, emulator, 4)
+async def test_filters_return_exactly_the_matching_users(backend: Backend, emulator: Emulator) -> None:
+    ids = await create_users(backend, emulator, 4)
     await backend("POST", f"/users/{ids[0]}/ban")
     after = emulator.state.users.find(ids[1])
     assert after is not None
@@ -127,7 +127,7 @@ async def test_metadata_merges_by_patch_and_is_replaced_by_put(backend: Backend)
     assert (replaced["public_metadata"], replaced["private_metadata"]) == ({}, {"keep": True})
 
 
-async def test_the_version_grows_with_every_change_even_when_the_clock_stands(backend: Backend) -> None:
+async def test_updated_at_increases_with_every_change_even_on_a_stopped_clock(backend: Backend) -> None:
     user = await backend.user()
     versions = [user["updated_at"]]
     for name in ("Bo", "Cy", "Di"):
@@ -135,7 +135,7 @@ async def test_the_version_grows_with_every_change_even_when_the_clock_stands(ba
     assert versions == sorted(set(versions))
 
 
-async def test_a_banned_user_has_no_sessions_left(backend: Backend) -> None:
+async def test_banning_ends_all_sessions(backend: Backend) -> None:
     user = await backend.user()
     session = await backend("POST", "/sessions", {"user_id": user["id"]})
     assert (await backend("POST", f"/users/{user['id']}/ban"))["banned"] is True
@@ -144,7 +144,7 @@ async def test_a_banned_user_has_no_sessions_left(backend: Backend) -> None:
     assert (await backend("POST", f"/users/{user['id']}/unban"))["banned"] is False
 
 
-async def test_many_are_banned_at_once_or_none(backend: Backend) -> None:
+async def test_bulk_bans_are_all_or_none(backend: Backend) -> None:
     one, two = await backend.user("a@example.com"), await backend.user("b@example.com")
     body = {"user_ids": [one["id"], two["id"]]}
     assert [user["banned"] for user in await backend("POST", "/users/ban", body)] == [True, True]
@@ -153,7 +153,7 @@ async def test_many_are_banned_at_once_or_none(backend: Backend) -> None:
     assert (await backend.no("POST", "/users/ban", {"user_ids": ["x"] * 51}))[0] == 422
 
 
-async def test_a_lock_ends_by_the_clock(backend: Backend, emulator: Emulator) -> None:
+async def test_a_lock_expires(backend: Backend, emulator: Emulator) -> None:
     user = await backend.user()
     locked = await backend("POST", f"/users/{user['id']}/lock")
     assert (locked["locked"], locked["lockout_expires_in_seconds"]) == (True, 3600)
@@ -171,7 +171,7 @@ async def test_passwords_are_checked_and_never_shown(backend: Backend) -> None:
     assert await backend.no("POST", path, {"password": "any"}) == (400, "no_password_set")
 
 
-async def test_a_deleted_user_is_gone_with_address_memberships_and_sessions(backend: Backend) -> None:
+async def test_deleting_a_user_deletes_address_memberships_and_sessions(backend: Backend) -> None:
     organization, admin = await backend.firm()
     session = await backend("POST", "/sessions", {"user_id": admin["id"]})
     gone = await backend("DELETE", f"/users/{admin['id']}")

@@ -105,7 +105,7 @@ class Application:
         page.evaluate("window.ready")
 
     def show(self, page: Page, component: str, path: str = "/", **props: Any) -> None:
-        """Open the page with one of Clerk's components: `SignInProvider`, `UserButton`, `OrganizationSwitcher` and so on."""
+        """Open the page with one of Clerk's components: `SignIn`, `UserButton`, `OrganizationSwitcher` and so on."""
         self.visit(page, path)
         self.mount(page, component, **props)
 
@@ -114,28 +114,28 @@ class Application:
         page.evaluate("([component, props]) => window.show(component, props)", [component, props])
 
     def sign_in(self, page: Page, user_id: str) -> None:
-        """Sign a user in, in this browser, by the emulator's own page and not by Clerk's scripts."""
+        """Sign a user in on the emulator's hosted page, without Clerk's scripts."""
         answer = page.request.post(f"{self.clerk.url}/sign-in", form={"user_id": user_id}, max_redirects=0)
         assert answer.status == 303, answer.text()
 
     def sign_out(self, page: Page, options: str = "{}") -> None:
-        """Sign out by Clerk's script, and wait for the page to which it leads."""
+        """Sign out through Clerk's script, and wait for the page to which it redirects."""
         with page.expect_navigation():
             page.evaluate(f"void Clerk.signOut({options})")
         page.evaluate("window.ready")
 
     def claims(self, page: Page) -> dict[str, Any] | None:
-        """Return what the page's session token says, its signature checked; None where nobody is signed in."""
+        """Return the claims of the page's session token, its signature verified; None if signed out."""
         token = page.evaluate("async () => { await window.ready; return await Clerk.session?.getToken() ?? null }")
         return jwt.decode(token, self.clerk.jwt_key, ["RS256"]) if token else None
 
     def api(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """Ask the Backend API."""
+        """Call the Backend API."""
         url, headers = f"{self.clerk.url}/v1{path}", self.clerk.headers
         return httpx2.request(method, url, headers=headers, json=body, params=query).raise_for_status().json()
 
     def events(self) -> list[tuple[str, Any]]:
-        """Return type and data of everything that webhooks would have told, oldest first."""
+        """Return type and data of all events, oldest first."""
         return [(event["type"], event["data"]) for event in self.clerk.events]
 
     def last(self, type_: str) -> Any:
@@ -144,7 +144,7 @@ class Application:
 
 
 def wait_until(page: Page, fact: str) -> None:
-    """Wait until this is so; the page may be on its way to another, which has no `Clerk` yet."""
+    """Wait until a condition is true; during a navigation the page has no `Clerk` yet."""
     page.wait_for_function(f"window.Clerk?.loaded && {fact}")
 
 

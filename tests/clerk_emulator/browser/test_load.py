@@ -1,4 +1,4 @@
-"""Clerk's own scripts are loaded from the emulator."""
+"""Clerk's own scripts load from the emulator."""
 
 import re
 from pathlib import Path
@@ -13,9 +13,7 @@ GUIDE = Path(__file__).parents[3] / "docs" / "emulator.md"
 
 
 @pytest.mark.parametrize("host", ["swift-emu-1.clerk.accounts.dev", "127.0.0.1:8001"])
-def test_clerk_loads_from_the_emulator_and_nobody_is_signed_in(
-    make_app: MakeApplication, page: Page, host: str
-) -> None:
+def test_clerk_js_loads_signed_out(make_app: MakeApplication, page: Page, host: str) -> None:
     app = make_app(publishable_key=publishable_key(host))
     app.visit(page)
     assert page.evaluate("[Clerk.version.split('.')[0], Clerk.loaded, Clerk.status, Clerk.isSignedIn]") == [
@@ -27,7 +25,7 @@ def test_clerk_loads_from_the_emulator_and_nobody_is_signed_in(
     assert app.claims(page) is None
 
 
-def test_a_session_begun_on_the_emulators_own_page_is_there(make_app: MakeApplication, page: Page) -> None:
+def test_a_session_from_the_hosted_page_is_active(make_app: MakeApplication, page: Page) -> None:
     app = make_app()
     app.clerk.seed(users=[{"id": "user_ada", "email_address": "ada@example.com", "first_name": "Ada"}])
     app.sign_in(page, "user_ada")
@@ -38,7 +36,7 @@ def test_a_session_begun_on_the_emulators_own_page_is_there(make_app: MakeApplic
     assert claims["sub"] == "user_ada"
 
 
-def test_the_page_of_the_guide_shows_who_is_signed_in(make_app: MakeApplication, page: Page) -> None:
+def test_the_page_of_the_guide_shows_the_signed_in_user(make_app: MakeApplication, page: Page) -> None:
     app = make_app()
     app.clerk.seed(users=[{"id": "user_ada", "email_address": "ada@example.com"}])
     (html,) = re.findall(r"```html\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)

@@ -1,4 +1,4 @@
-"""Organizations by Clerk's own components: what a member does there is in the emulator, and webhooks tell of it."""
+"""Organizations in Clerk's components: changes arrive in the emulator and publish events."""
 
 from typing import Any
 
@@ -30,13 +30,13 @@ SWITCH = "id => Clerk.setActive({organization: id})"
 
 @pytest.fixture
 def app(app: Application) -> Application:
-    """The application with a firm in it."""
+    """The application with an organization."""
     app.clerk.seed(**FIRM)
     return app
 
 
 def enter(app: Application, page: Page, user_id: str, component: str, organization_id: str | None = "org_firm") -> None:
-    """Sign a user in, choose the organization, and show a component."""
+    """Sign a user in, activate the organization, and show a component."""
     app.sign_in(page, user_id)
     app.visit(page)
     page.evaluate(SWITCH, organization_id)
@@ -44,17 +44,17 @@ def enter(app: Application, page: Page, user_id: str, component: str, organizati
 
 
 def open_members(page: Page) -> None:
-    """Go to the page of the members."""
+    """Open the page of the members."""
     page.get_by_role("button", name="Members", exact=True).click()
 
 
 def row(page: Page, address: str) -> Locator:
-    """Return the row of somebody."""
+    """Return the row of a member."""
     return page.get_by_role("row").filter(has_text=address)
 
 
-def told(app: Application) -> list[str]:
-    """Return the types of what webhooks told, after the session began."""
+def event_types(app: Application) -> list[str]:
+    """Return the types of the events after the session began."""
     return [type_ for type_, _ in app.events() if not type_.startswith("session.")]
 
 
@@ -64,7 +64,7 @@ def organization_of(claims: dict[str, Any] | None) -> Any:
     return claims.get("o")
 
 
-def test_the_switcher_switches_and_the_token_says_so(app: Application, page: Page) -> None:
+def test_switching_the_organization_changes_the_token(app: Application, page: Page) -> None:
     enter(app, page, "user_ada", "OrganizationSwitcher", None)
     assert organization_of(app.claims(page)) is None
     page.get_by_role("button", name="Open organization switcher").click()
@@ -77,7 +77,7 @@ def test_the_switcher_switches_and_the_token_says_so(app: Application, page: Pag
     assert organization_of(app.claims(page))["id"] == "org_second"
     session = app.api("GET", "/sessions", user_id="user_ada", status="active")[0]
     assert session["last_active_organization_id"] == "org_second"
-    assert told(app) == []
+    assert event_types(app) == []
 
 
 def test_an_invited_user_joins_in_the_switcher(app: Application, page: Page) -> None:
@@ -90,14 +90,16 @@ def test_an_invited_user_joins_in_the_switcher(app: Application, page: Page) -> 
     wait_until(page, "Clerk.user.organizationMemberships.length === 1")
     members = app.api("GET", "/organizations/org_firm/memberships", role="org:admin")["data"]
     assert {row["public_user_data"]["user_id"] for row in members} == {"user_ada", "user_cy"}
-    assert told(app) == [
+    assert event_types(app) == [
         "organizationInvitation.created",
         "organizationMembership.created",
         "organizationInvitation.accepted",
     ]
 
 
-def test_who_has_an_address_at_its_domain_asks_to_join_and_is_let_in(app: Application, new_page: NewPage) -> None:
+def test_a_user_with_an_address_at_the_domain_requests_to_join_and_is_accepted(
+    app: Application, new_page: NewPage
+) -> None:
     modes = ["manual_invitation", "automatic_suggestion"]
     eve = {"id": "user_eve", "email_address": "eve@northwind.example"}
     app.clerk.seed(users=[eve], settings={"organization_domains_enabled": True, "enrollment_modes": modes})
@@ -115,22 +117,22 @@ def test_who_has_an_address_at_its_domain_asks_to_join_and_is_let_in(app: Applic
     expect(row(pages[1], "eve@northwind.example").get_by_role("button", name="Approve")).to_have_count(0)
     members = app.api("GET", "/organizations/org_firm/memberships", role="org:member")["data"]
     assert {member["public_user_data"]["user_id"] for member in members} == {"user_bo", "user_eve"}
-    assert told(app) == ["organizationDomain.created", "organizationMembership.created"]
+    assert event_types(app) == ["organizationDomain.created", "organizationMembership.created"]
 
 
-def test_an_organization_is_made(app: Application, page: Page) -> None:
+def test_an_organization_is_created(app: Application, page: Page) -> None:
     enter(app, page, "user_cy", "CreateOrganization", None)
     page.get_by_label("Name", exact=True).fill("Cy & Sons")
     expect(page.get_by_label("Slug")).to_have_value("cy-sons")
     page.get_by_role("button", name="Create organization").click()
     wait_until(page, "Clerk.organization?.slug === 'cy-sons'")
     assert organization_of(app.claims(page))["rol"] == "admin"
-    made = app.api("GET", "/organizations/cy-sons")
-    assert (made["name"], made["created_by"]) == ("Cy & Sons", "user_cy")
-    assert told(app) == ["organization.created", "organizationMembership.created"]
+    created = app.api("GET", "/organizations/cy-sons")
+    assert (created["name"], created["created_by"]) == ("Cy & Sons", "user_cy")
+    assert event_types(app) == ["organization.created", "organizationMembership.created"]
 
 
-def test_somebody_is_invited(app: Application, page: Page) -> None:
+def test_a_person_is_invited(app: Application, page: Page) -> None:
     enter(app, page, "user_ada", "OrganizationProfile")
     open_members(page)
     page.get_by_role("button", name="Invite", exact=True).click()
@@ -145,12 +147,12 @@ def test_somebody_is_invited(app: Application, page: Page) -> None:
         ("eve@example.com", "org:admin"),
         ("fay@example.com", "org:admin"),
     }
-    assert told(app) == ["organizationInvitation.created"] * 2
+    assert event_types(app) == ["organizationInvitation.created"] * 2
     assert app.last("organizationInvitation.created")["inviter_id"] == "user_ada"
     assert {mail["to"] for mail in app.clerk.mail} >= {"eve@example.com", "fay@example.com"}
 
 
-def test_an_invitation_is_taken_back(app: Application, page: Page) -> None:
+def test_an_invitation_is_revoked(app: Application, page: Page) -> None:
     enter(app, page, "user_ada", "OrganizationProfile")
     open_members(page)
     page.get_by_role("tab", name="Invitations").click()
@@ -159,7 +161,7 @@ def test_an_invitation_is_taken_back(app: Application, page: Page) -> None:
     expect(row(page, "dee@example.com")).to_have_count(0)
     (invitation,) = app.api("GET", "/organizations/org_firm/invitations")["data"]
     assert invitation["status"] == "revoked"
-    assert told(app) == ["organizationInvitation.revoked"]
+    assert event_types(app) == ["organizationInvitation.revoked"]
     assert app.last("organizationInvitation.revoked")["id"] == invitation["id"]
 
 
@@ -171,11 +173,11 @@ def test_a_role_is_changed(app: Application, page: Page) -> None:
     expect(row(page, "bo@example.com").get_by_role("button", name="Admin")).to_be_visible()
     (member,) = app.api("GET", "/organizations/org_firm/memberships", user_id=["user_bo"])["data"]
     assert member["role"] == "org:admin"
-    assert told(app) == ["organizationMembership.updated"]
+    assert event_types(app) == ["organizationMembership.updated"]
     assert app.last("organizationMembership.updated")["role"] == "org:admin"
 
 
-def test_a_member_is_taken_out_and_his_token_says_so(app: Application, new_page: NewPage) -> None:
+def test_a_removed_member_gets_a_token_without_the_organization(app: Application, new_page: NewPage) -> None:
     bo, ada = new_page(), new_page()
     app.sign_in(bo, "user_bo")
     app.visit(bo)
@@ -186,7 +188,7 @@ def test_a_member_is_taken_out_and_his_token_says_so(app: Application, new_page:
     ada.get_by_role("menuitem", name="Remove member").click()
     expect(row(ada, "bo@example.com")).to_have_count(0)
     assert app.api("GET", "/users/user_bo/organization_memberships")["total_count"] == 0
-    assert told(app) == ["organizationMembership.deleted"]
+    assert event_types(app) == ["organizationMembership.deleted"]
     assert app.last("organizationMembership.deleted")["public_user_data"]["user_id"] == "user_bo"
     app.visit(bo)
     assert organization_of(app.claims(bo)) is None
@@ -202,7 +204,7 @@ def test_members_are_searched(app: Application, page: Page) -> None:
     expect(row(page, "ada@example.com")).to_be_visible()
 
 
-def test_a_member_without_the_permission_may_look_and_leave(app: Application, page: Page) -> None:
+def test_a_member_without_permissions_can_read_and_leave(app: Application, page: Page) -> None:
     enter(app, page, "user_bo", "OrganizationProfile")
     open_members(page)
     expect(row(page, "ada@example.com")).to_contain_text("Admin")
@@ -214,7 +216,7 @@ def test_a_member_without_the_permission_may_look_and_leave(app: Application, pa
     page.get_by_label('Type "Northwind Law"').fill("Northwind Law")
     page.locator("form").get_by_role("button", name="Leave organization").click()
     wait_until(page, "!Clerk.organization && !Clerk.user.organizationMemberships.length")
-    assert told(app) == ["organizationMembership.deleted"]
+    assert event_types(app) == ["organizationMembership.deleted"]
     assert app.api("GET", "/organizations/org_firm", include_members_count=True)["members_count"] == 1
 
 
@@ -229,4 +231,4 @@ def test_an_organization_is_renamed_and_deleted(app: Application, page: Page) ->
     page.locator("form").get_by_role("button", name="Delete organization").click()
     wait_until(page, "!Clerk.organization && Clerk.user.organizationMemberships.length === 1")
     assert [found["id"] for found in app.api("GET", "/organizations")["data"]] == ["org_second"]
-    assert told(app) == ["organization.updated", "organization.deleted"]
+    assert event_types(app) == ["organization.updated", "organization.deleted"]

@@ -1,4 +1,4 @@
-"""Signing in and out by Clerk's own scripts."""
+"""Sign-in and sign-out with Clerk's own scripts."""
 
 import time
 
@@ -20,12 +20,12 @@ BY_PASSWORD = """async ([identifier, password]) => {
 }"""
 
 
-def go_on(page: Page) -> None:
-    """Press the button of the step."""
+def click_continue(page: Page) -> None:
+    """Click the button of the step."""
     page.get_by_role("button", name="Continue", exact=True).click()
 
 
-def test_by_password_with_the_script_alone_and_out_again(app: Application, page: Page) -> None:
+def test_sign_in_with_a_password_through_clerk_js_and_sign_out(app: Application, page: Page) -> None:
     app.clerk.seed(users=[ADA])
     app.visit(page)
     assert page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD]) == "Ada"
@@ -37,20 +37,20 @@ def test_by_password_with_the_script_alone_and_out_again(app: Application, page:
     assert [type_ for type_, _ in app.events()] == ["session.created", "session.removed"]
 
 
-def test_a_wrong_password_is_told_and_the_right_one_signs_in(app: Application, new_page: NewPage) -> None:
+def test_a_wrong_password_is_reported_and_the_right_one_signs_in(app: Application, new_page: NewPage) -> None:
     app.clerk.seed(users=[ADA])
     page = new_page(allow=REFUSED)
     app.show(page, "SignIn")
     page.get_by_label("Email address").fill("eve@example.com")
-    go_on(page)
-    expect(page.get_by_test_id("form-feedback-error")).to_have_text("Nobody is known by this here.")
+    click_continue(page)
+    expect(page.get_by_test_id("form-feedback-error")).to_have_text("No user has this identifier.")
     page.get_by_label("Email address").fill("ada@example.com")
-    go_on(page)
+    click_continue(page)
     page.get_by_label("Password", exact=True).fill("a wrong one")
-    go_on(page)
-    expect(page.get_by_test_id("form-feedback-error")).to_have_text("This is not the password of this user.")
+    click_continue(page)
+    expect(page.get_by_test_id("form-feedback-error")).to_have_text("The password is incorrect.")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    go_on(page)
+    click_continue(page)
     wait_until(page, "Clerk.user?.firstName === 'Ada'")
 
 
@@ -59,7 +59,7 @@ def test_by_a_code_from_the_inbox(app: Application, page: Page) -> None:
     app.show(page, "SignIn")
     page.get_by_label("Email address").fill("ada@example.com")
     with page.expect_response("**/prepare_first_factor?*"):
-        go_on(page)
+        click_continue(page)
     sent = app.clerk.mail[-1]
     assert sent["to"] == "ada@example.com"
     page.get_by_label("Enter verification code").press_sequentially(sent["code"])
@@ -70,7 +70,7 @@ def test_a_forgotten_password_is_replaced_by_a_code(app: Application, page: Page
     app.clerk.seed(users=[ADA])
     app.show(page, "SignIn")
     page.get_by_label("Email address").fill("ada@example.com")
-    go_on(page)
+    click_continue(page)
     page.get_by_text("Forgot password?").click()
     with page.expect_response("**/prepare_first_factor?*"):
         page.get_by_role("button", name="Reset your password").click()
@@ -86,21 +86,21 @@ def test_a_forgotten_password_is_replaced_by_a_code(app: Application, page: Page
     assert app.api("POST", "/users/user_ada/verify_password", {"password": "a better one"})["verified"]
 
 
-def test_a_second_factor_is_asked_of_who_has_one(app: Application, page: Page) -> None:
+def test_a_user_with_a_second_factor_has_to_verify_it(app: Application, page: Page) -> None:
     app.clerk.seed(users=[ADA])
     phone = {"phone_number": "+15555550123", "verified": True, "reserved_for_second_factor": True}
     app.api("POST", "/phone_numbers", {"user_id": "user_ada", **phone})
     app.show(page, "SignIn")
     page.get_by_label("Email address").fill("ada@example.com")
-    go_on(page)
+    click_continue(page)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     with page.expect_response("**/prepare_second_factor?*"):
-        go_on(page)
+        click_continue(page)
     page.get_by_label("Enter verification code").press_sequentially("424242")
     wait_until(page, "Clerk.user?.firstName === 'Ada'")
 
 
-def test_by_the_emulators_own_page_and_back(app: Application, page: Page) -> None:
+def test_sign_in_on_the_hosted_page_redirects_back(app: Application, page: Page) -> None:
     app.clerk.seed(users=[ADA])
     app.origin = app.origin.replace("127.0.0.1", "localhost")  # another host: only the address can bring the browser
     app.visit(page)
@@ -112,7 +112,7 @@ def test_by_the_emulators_own_page_and_back(app: Application, page: Page) -> Non
     assert page.evaluate("[Clerk.user.firstName, location.search]") == ["Ada", ""]
 
 
-def test_a_clerk_that_fails_for_a_while_is_noticed_and_got_over(app: Application, new_page: NewPage) -> None:
+def test_a_temporary_failure_is_shown_and_recovered_from(app: Application, new_page: NewPage) -> None:
     app.clerk.seed(users=[ADA])
     page = new_page(allow=("status of 503",))
     app.visit(page)
@@ -122,14 +122,14 @@ def test_a_clerk_that_fails_for_a_while_is_noticed_and_got_over(app: Application
     assert page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD]) == "Ada"
 
 
-def test_by_the_ticket_of_a_sign_in_token(app: Application, page: Page) -> None:
+def test_sign_in_with_a_sign_in_token(app: Application, page: Page) -> None:
     app.clerk.seed(users=[ADA])
     ticket = app.api("POST", "/sign_in_tokens", {"user_id": "user_ada"})["token"]
     app.show(page, "SignIn", f"/?__clerk_ticket={ticket}")
     wait_until(page, "Clerk.user?.firstName === 'Ada'")
 
 
-def test_two_people_in_two_browsers_never_see_each_other(app: Application, new_page: NewPage) -> None:
+def test_two_browsers_have_separate_sessions(app: Application, new_page: NewPage) -> None:
     app.clerk.seed(users=[ADA, BO])
     pages = {"Ada": new_page(), "Bo": new_page()}
     for name, page in pages.items():
@@ -143,7 +143,7 @@ def test_two_people_in_two_browsers_never_see_each_other(app: Application, new_p
     assert pages["Bo"].evaluate("Clerk.user.firstName") == "Bo"
 
 
-def test_a_token_that_runs_out_is_followed_by_another(make_app: MakeApplication, page: Page) -> None:
+def test_an_expired_token_is_renewed(make_app: MakeApplication, page: Page) -> None:
     ahead = [0]
     app = make_app(clock=Clock(lambda: time.time_ns() // 1_000_000 + ahead[0]))
     app.clerk.seed(users=[ADA])
@@ -161,7 +161,7 @@ def test_a_token_that_runs_out_is_followed_by_another(make_app: MakeApplication,
     assert second["iat"] >= first["exp"]
 
 
-def test_it_is_proved_once_more_within_a_session(app: Application, page: Page) -> None:
+def test_reverification_within_a_session(app: Application, page: Page) -> None:
     app.clerk.seed(users=[ADA])
     app.visit(page)
     page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD])
@@ -177,7 +177,7 @@ def test_it_is_proved_once_more_within_a_session(app: Application, page: Page) -
     assert page.evaluate(prove, PASSWORD) == ["complete", "Ada", [0, -1]]
 
 
-def test_a_session_that_ends_in_clerk_ends_in_the_browser(app: Application, new_page: NewPage) -> None:
+def test_a_session_revoked_in_clerk_ends_in_the_browser(app: Application, new_page: NewPage) -> None:
     app.clerk.seed(users=[ADA])
     page = new_page(allow=("status of 401",))
     app.visit(page)
@@ -187,7 +187,7 @@ def test_a_session_that_ends_in_clerk_ends_in_the_browser(app: Application, new_
     wait_until(page, "!Clerk.session")
 
 
-def test_two_people_in_one_browser_where_that_is_allowed(app: Application, page: Page) -> None:
+def test_two_users_in_one_browser_with_multi_session(app: Application, page: Page) -> None:
     app.clerk.seed(users=[ADA, BO], settings={"multi_session": True})
     app.visit(page)
     page.evaluate(BY_PASSWORD, ["ada@example.com", PASSWORD])
@@ -202,7 +202,7 @@ def test_two_people_in_one_browser_where_that_is_allowed(app: Application, page:
     assert page.evaluate(names) == ["Bo"]
 
 
-def test_a_browser_that_the_emulator_has_forgotten_gets_a_new_token(app: Application, new_page: NewPage) -> None:
+def test_an_unknown_browser_gets_a_new_token(app: Application, new_page: NewPage) -> None:
     page = new_page(allow=("status of 401",))
     app.origin = app.origin.replace("127.0.0.1", "localhost")  # another host: no cookie of the emulator's comes along
     app.clerk.seed(users=[ADA])
@@ -217,7 +217,7 @@ def test_a_browser_that_the_emulator_has_forgotten_gets_a_new_token(app: Applica
 
 
 @pytest.mark.parametrize("where", ["another host", "the same origin"])
-def test_wherever_the_page_is(app: Application, page: Page, where: str) -> None:
+def test_sign_in_works_from_any_page_origin(app: Application, page: Page, where: str) -> None:
     app.clerk.seed(users=[ADA])
     if where == "another host":
         app.origin = app.origin.replace("127.0.0.1", "localhost")

@@ -1,4 +1,4 @@
-"""The signed-in user by Clerk's own components: the button, and the profile behind it."""
+"""The user button and the user profile of Clerk's components."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -21,12 +21,12 @@ def app(app: Application) -> Application:
     return app
 
 
-def told(app: Application) -> list[str]:
-    """Return the types of what webhooks told, after the session began."""
+def event_types(app: Application) -> list[str]:
+    """Return the types of the events after the session began."""
     return [type_ for type_, _ in app.events() if type_ != "session.created"]
 
 
-def test_the_button_says_who_it_is_and_signs_out(app: Application, page: Page) -> None:
+def test_the_user_button_shows_the_user_and_signs_out(app: Application, page: Page) -> None:
     app.sign_in(page, "user_ada")
     app.show(page, "UserButton")
     page.get_by_role("button", name="Open user menu").click()
@@ -37,10 +37,10 @@ def test_the_button_says_who_it_is_and_signs_out(app: Application, page: Page) -
     wait_until(page, "!Clerk.user")
     assert app.claims(page) is None
     assert [session["status"] for session in app.api("GET", "/sessions", user_id="user_ada")] == ["removed"]
-    assert told(app) == ["session.removed"]
+    assert event_types(app) == ["session.removed"]
 
 
-def test_the_profile_behind_the_button_is_changed(app: Application, page: Page) -> None:
+def test_the_user_profile_is_updated(app: Application, page: Page) -> None:
     app.sign_in(page, "user_ada")
     app.show(page, "UserButton")
     page.get_by_role("button", name="Open user menu").click()
@@ -50,7 +50,7 @@ def test_the_profile_behind_the_button_is_changed(app: Application, page: Page) 
     page.get_by_role("button", name="Save").click()
     wait_until(page, "Clerk.user.firstName === 'Ada M.'")
     assert app.api("GET", "/users/user_ada")["first_name"] == "Ada M."
-    assert told(app) == ["user.updated"]
+    assert event_types(app) == ["user.updated"]
 
 
 def test_an_address_is_added_by_a_code_from_the_inbox(app: Application, page: Page) -> None:
@@ -69,7 +69,7 @@ def test_an_address_is_added_by_a_code_from_the_inbox(app: Application, page: Pa
         "ada@example.com": "verified",
         "new@example.com": "verified",
     }
-    assert told(app) == ["user.updated", "user.updated"]
+    assert event_types(app) == ["user.updated", "user.updated"]
 
 
 def test_a_password_is_changed_and_other_devices_are_signed_out(app: Application, page: Page) -> None:
@@ -87,7 +87,7 @@ def test_a_password_is_changed_and_other_devices_are_signed_out(app: Application
     assert answer.value.ok
     assert app.api("POST", "/users/user_ada/verify_password", {"password": "a better one"})["verified"]
     assert app.api("GET", f"/sessions/{elsewhere}")["status"] == "revoked", "as the form proposes"
-    assert told(app) == ["user.updated", "session.revoked"]
+    assert event_types(app) == ["user.updated", "session.revoked"]
 
 
 def test_the_account_is_deleted(app: Application, page: Page) -> None:
@@ -99,4 +99,4 @@ def test_the_account_is_deleted(app: Application, page: Page) -> None:
     page.locator("form").get_by_role("button", name="Delete account").click()
     wait_until(page, "!Clerk.user")
     assert app.api("GET", "/users") == []
-    assert told(app)[-1] == "user.deleted"
+    assert event_types(app)[-1] == "user.deleted"

@@ -1,4 +1,4 @@
-"""The pages: what a person can do there."""
+"""The control pages and their actions."""
 
 import re
 
@@ -6,17 +6,17 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend, Receiver
+from tests.clerk_emulator.clients import Backend, Receiver
 
 pytestmark = pytest.mark.anyio
 PAGES = ("users", "organizations", "invitations", "mail", "endpoints", "deliveries", "requests", "faults")
 
 
-async def do(browser: httpx2.AsyncClient, page: str, deed: str, **form: str) -> httpx2.Response:
-    return await browser.post(f"/_emulator/pages/{page}/{deed}", data=form)
+async def do(browser: httpx2.AsyncClient, page: str, action: str, **form: str) -> httpx2.Response:
+    return await browser.post(f"/_emulator/pages/{page}/{action}", data=form)
 
 
-async def test_every_page_shows_what_there_is(browser: httpx2.AsyncClient, backend: Backend) -> None:
+async def test_every_page_shows_its_rows(browser: httpx2.AsyncClient, backend: Backend) -> None:
     firm, _ = await backend.firm()
     await backend.invite(firm, "bo@example.com")
     for name in PAGES:
@@ -43,7 +43,7 @@ async def test_a_person_adds_a_user_and_a_firm_invites_and_accepts(
     assert len(emulator.state.memberships) == 2
 
 
-async def test_what_cant_be_is_said_on_the_page(browser: httpx2.AsyncClient, backend: Backend) -> None:
+async def test_errors_are_shown_on_the_page(browser: httpx2.AsyncClient, backend: Backend) -> None:
     await backend.user()
     again = await do(browser, "users", "add-user", email_address="ada@example.com")
     assert again.status_code == 422
@@ -53,7 +53,7 @@ async def test_what_cant_be_is_said_on_the_page(browser: httpx2.AsyncClient, bac
     assert (await do(browser, "users", "dance")).status_code == 404
 
 
-async def test_a_person_bans_deletes_replays_and_breaks(
+async def test_actions_on_the_pages_ban_delete_replay_and_add_faults(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     user = await backend.user()
@@ -89,13 +89,13 @@ async def test_a_person_sends_an_example_to_an_endpoint(
     assert [one.url for one in emulator.webhooks.endpoints.values()] == ["http://127.0.0.1:9/hook"]
 
 
-async def test_the_clock_is_moved(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
+async def test_the_clock_is_advanced_on_the_page(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
     before = emulator.clock.now()
     assert (await do(browser, "overview", "advance", hours="24")).headers["location"] == "/"
     assert emulator.clock.now() == before + 86_400_000
 
 
-async def test_another_site_can_do_nothing(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
+async def test_forms_of_other_sites_are_rejected(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
     form, headers = {"email_address": "eve@example.com"}, {"origin": "https://elsewhere.example"}
     answer = await browser.post("/_emulator/pages/users/add-user", data=form, headers=headers)
     assert answer.status_code == 403

@@ -1,4 +1,4 @@
-"""A seed in a file."""
+"""Seed files."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def file(folder: Path, text: str, name: str = "seed.yaml") -> SeedFile:
     return SeedFile(path)
 
 
-def test_yaml_is_taken_and_pins_ids_and_keys(tmp_path: Path, emulator: Emulator) -> None:
+def test_a_yaml_seed_pins_ids_and_keys(tmp_path: Path, emulator: Emulator) -> None:
     found = file(tmp_path, YAML)
     assert found.keys == {"secret_key": "sk_test_pinned"}
     assert emulator.seed(found.seed) == {"users": 2, "organizations": 1}
@@ -46,13 +46,13 @@ def test_yaml_is_taken_and_pins_ids_and_keys(tmp_path: Path, emulator: Emulator)
         ("seed.yaml", "users:", "people:", 3),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(
+def test_an_invalid_entry_is_reported_with_its_line(
     tmp_path: Path, emulator: Emulator, name: str, old: str, new: str, line: int
 ) -> None:
     found = file(tmp_path, YAML.replace(old, new), name)
-    with pytest.raises(ValueError, match=r".") as wrong:
+    with pytest.raises(ValueError, match=r".") as invalid:
         emulator.seed(found.seed)
-    assert f"seed.yaml:{line}: " in str(found.explain(wrong.value))
+    assert f"seed.yaml:{line}: " in str(found.explain(invalid.value))
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_what_is_wrong_is_told_with_its_line(
         ("seed.yaml", "users: []\nkeys:\n  secret_key: 5\n", 3),
     ],
 )
-def test_what_is_no_seed_is_told_with_its_line(tmp_path: Path, name: str, text: str, line: int) -> None:
+def test_an_unreadable_seed_is_reported_with_its_line(tmp_path: Path, name: str, text: str, line: int) -> None:
     with pytest.raises(InvalidSeedFileError, match=rf"{name}:{line}: "):
         file(tmp_path, text, name)
 
 
-def test_the_seed_of_the_documentation_is_taken(tmp_path: Path, emulator: Emulator) -> None:
+def test_the_documented_seed_loads(tmp_path: Path, emulator: Emulator) -> None:
     page = Path(__file__).parents[3] / "docs" / "emulator.md"
     (example,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     found = file(tmp_path, example)

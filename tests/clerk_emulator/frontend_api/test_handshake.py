@@ -1,4 +1,4 @@
-"""The handshake and the session tokens it hands out."""
+"""The handshake and its session tokens."""
 
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -9,14 +9,14 @@ import pytest
 
 from clerk_emulator import Emulator
 from clerk_emulator.wire.session_tokens import permission_map
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
 
 pytestmark = pytest.mark.anyio
 APP = "http://127.0.0.1:8000/organizations?tab=1&x=a%20b"
 
 
 def decode(emulator: Emulator, token: str) -> dict[str, Any]:
-    """Check a token by the published keys and return its claims."""
+    """Verify a token with the published keys and return its claims."""
     kid = jwt.get_unverified_header(token)["kid"]
     keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(emulator.jwks()).keys}
     options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
@@ -24,8 +24,8 @@ def decode(emulator: Emulator, token: str) -> dict[str, Any]:
     return claims
 
 
-async def shake(browser: httpx2.AsyncClient, emulator: Emulator, target: str = APP) -> dict[str, str]:
-    """Go through the handshake and return the cookies for the application."""
+async def do_handshake(browser: httpx2.AsyncClient, emulator: Emulator, target: str = APP) -> dict[str, str]:
+    """Follow the handshake and return the cookies for the application."""
     answer = await browser.get("/v1/client/handshake", params={"redirect_url": target})
     assert answer.status_code == 307
     (token,) = parse_qs(urlsplit(answer.headers["location"]).query)["__clerk_handshake"]
@@ -34,7 +34,7 @@ async def shake(browser: httpx2.AsyncClient, emulator: Emulator, target: str = A
 
 
 async def test_signed_out_the_cookies_are_cleared(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
-    cookies = await shake(browser, emulator)
+    cookies = await do_handshake(browser, emulator)
     suffix = emulator.site.cookie_suffix
     for name in ("__session", f"__session_{suffix}", f"__refresh_{suffix}"):
         assert cookies[name] == ""
@@ -43,7 +43,7 @@ async def test_signed_out_the_cookies_are_cleared(browser: httpx2.AsyncClient, e
     assert cookies["__clerk_db_jwt"].startswith("dvb_")
 
 
-async def test_it_leads_back_to_where_it_came_from(browser: httpx2.AsyncClient) -> None:
+async def test_a_handshake_redirects_back(browser: httpx2.AsyncClient) -> None:
     target = "http://127.0.0.1:8000/a?x=1&__clerk_db_jwt=old&__clerk_handshake=old#part"
     answer = await browser.get("/v1/client/handshake", params={"redirect_url": target})
     parts = urlsplit(answer.headers["location"])
@@ -59,7 +59,7 @@ async def test_it_leads_back_to_where_it_came_from(browser: httpx2.AsyncClient) 
     ["", "nonsense", "//127.0.0.1/", "https://evil.example/", "http://127.0.0.1.evil.example/", "javascript:alert(1)",
      "http://127.0.0.1\\@evil.example/", "http://evil.example\\.localhost/", "http://127.0.0.1@evil.example/"],
 )  # fmt: skip
-async def test_it_leads_nowhere_else(browser: httpx2.AsyncClient, target: str) -> None:
+async def test_a_handshake_redirects_to_allowed_hosts_only(browser: httpx2.AsyncClient, target: str) -> None:
     answer = await browser.get("/v1/client/handshake", params={"redirect_url": target})
     assert answer.status_code == 400
 
@@ -70,12 +70,12 @@ async def test_a_host_can_be_allowed(private_key: str) -> None:
     assert not emulator.site.is_redirect_allowed("https://www.app.example/x")
 
 
-async def test_the_session_token_says_who_where_and_for_whom(
+async def test_the_session_token_has_user_session_and_organization(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
 ) -> None:
     organization, admin = await backend.firm()
     await browser.post("/sign-in", data={"user_id": admin["id"], "redirect_url": APP})
-    cookies = await shake(browser, emulator)
+    cookies = await do_handshake(browser, emulator)
     token = cookies["__session"]
     assert token == cookies[f"__session_{emulator.site.cookie_suffix}"]
     header, claims = jwt.get_unverified_header(token), decode(emulator, token)
@@ -95,9 +95,9 @@ async def test_a_navigation_has_no_origin_and_its_token_no_azp_unless_a_setting_
 ) -> None:
     user = await backend.user()
     await browser.post("/sign-in", data={"user_id": user["id"], "redirect_url": APP})
-    assert "azp" not in decode(emulator, (await shake(browser, emulator))["__session"])
+    assert "azp" not in decode(emulator, (await do_handshake(browser, emulator))["__session"])
     emulator.state.settings.change({"azp_without_origin": True})
-    assert decode(emulator, (await shake(browser, emulator))["__session"])["azp"] == "http://127.0.0.1:8000"
+    assert decode(emulator, (await do_handshake(browser, emulator))["__session"])["azp"] == "http://127.0.0.1:8000"
 
 
 async def test_a_token_of_the_backend_api_has_no_azp_unless_a_setting_adds_it(
@@ -105,18 +105,18 @@ async def test_a_token_of_the_backend_api_has_no_azp_unless_a_setting_adds_it(
 ) -> None:
     user = await backend.user()
     await browser.post("/sign-in", data={"user_id": user["id"]})
-    session = decode(emulator, (await shake(browser, emulator))["__session"])["sid"]
+    session = decode(emulator, (await do_handshake(browser, emulator))["__session"])["sid"]
     await backend("POST", "/jwt_templates", {"name": "hasura", "claims": {}})
     for path in ("tokens", "tokens/hasura"):
-        made = await backend("POST", f"/sessions/{session}/{path}")
-        assert "azp" not in decode(emulator, made["jwt"])
+        created = await backend("POST", f"/sessions/{session}/{path}")
+        assert "azp" not in decode(emulator, created["jwt"])
     emulator.state.settings.change({"azp_without_origin": True})
     for path in ("tokens", "tokens/hasura"):
-        made = await backend("POST", f"/sessions/{session}/{path}")
-        assert decode(emulator, made["jwt"])["azp"] == "http://127.0.0.1:8000"
+        created = await backend("POST", f"/sessions/{session}/{path}")
+        assert decode(emulator, created["jwt"])["azp"] == "http://127.0.0.1:8000"
 
 
-async def test_it_takes_up_the_organization_that_is_asked_for(
+async def test_a_handshake_activates_the_requested_organization(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
 ) -> None:
     organization, admin = await backend.firm()
@@ -128,8 +128,8 @@ async def test_it_takes_up_the_organization_that_is_asked_for(
         "": None,
         organization["id"]: "northwind-law",
     }
-    for wish, expected in wishes.items():
-        answer = await browser.get("/v1/client/handshake", params={"redirect_url": APP, "organization_id": wish})
+    for data, expected in wishes.items():
+        answer = await browser.get("/v1/client/handshake", params={"redirect_url": APP, "organization_id": data})
         (token,) = parse_qs(urlsplit(answer.headers["location"]).query)["__clerk_handshake"]
         session = decode(emulator, token)["handshake"][0].partition("=")[2].partition(";")[0]
         assert decode(emulator, session).get("o", {}).get("slg") == expected
@@ -140,28 +140,28 @@ async def test_a_server_refreshes_a_token_by_the_cookie_of_the_handshake(
 ) -> None:
     user = await backend.user()
     await browser.post("/sign-in", data={"user_id": user["id"]})
-    cookies = await shake(browser, emulator)
+    cookies = await do_handshake(browser, emulator)
     session = decode(emulator, cookies["__session"])["sid"]
     body = {
         "expired_token": cookies["__session"],
         "refresh_token": cookies[f"__refresh_{emulator.site.cookie_suffix}"],
         "request_origin": "http://127.0.0.1:8000",
     }
-    made = await backend("POST", f"/sessions/{session}/refresh", body)
-    claims = decode(emulator, made["jwt"])
+    created = await backend("POST", f"/sessions/{session}/refresh", body)
+    claims = decode(emulator, created["jwt"])
     assert (claims["sub"], claims["azp"]) == (user["id"], "http://127.0.0.1:8000")
-    elsewhere = {**body, "expired_token": made["jwt"], "request_origin": "http://127.0.0.1:9000"}
+    elsewhere = {**body, "expired_token": created["jwt"], "request_origin": "http://127.0.0.1:9000"}
     mismatch = (401, "refresh_request_origin_azp_mismatch")
     assert await backend.no("POST", f"/sessions/{session}/refresh", elsewhere) == mismatch
-    wrong = {**body, "refresh_token": "rt_unknown"}
-    assert await backend.no("POST", f"/sessions/{session}/refresh", wrong) == (401, "refresh_token_not_found")
+    invalid = {**body, "refresh_token": "rt_unknown"}
+    assert await backend.no("POST", f"/sessions/{session}/refresh", invalid) == (401, "refresh_token_not_found")
     await backend("POST", f"/sessions/{session}/revoke")
     over = await backend.no("POST", f"/sessions/{session}/refresh", body)
     assert over == (401, "session_refresh_inactive_session")
 
 
 @pytest.mark.parametrize("end", ["revoke", "ban", "delete", "expire"])
-async def test_a_session_that_ended_hands_out_nothing(
+async def test_an_ended_session_gets_no_token(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, end: str
 ) -> None:
     user = await backend.user()
@@ -175,17 +175,19 @@ async def test_a_session_that_ended_hands_out_nothing(
         await backend("DELETE", f"/users/{user['id']}")
     else:
         emulator.clock.advance(days=7)
-    assert (await shake(browser, emulator))["__session"] == ""
+    assert (await do_handshake(browser, emulator))["__session"] == ""
     expected = {"revoke": "revoked", "ban": "revoked", "delete": "removed", "expire": "expired"}[end]
     assert (await backend("GET", f"/sessions/{session['id']}"))["status"] == expected
 
 
-async def test_two_browsers_are_two_people(browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator) -> None:
+async def test_two_browsers_are_two_clients(browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator) -> None:
     ada, bo = await backend.user("ada@example.com"), await backend.user("bo@example.com")
     await browser.post("/sign-in", data={"user_id": ada["id"]})
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(emulator), base_url="http://127.0.0.1:8001") as other:
         await other.post("/sign-in", data={"user_id": bo["id"]})
-        subjects = [decode(emulator, (await shake(one, emulator))["__session"])["sub"] for one in (browser, other)]
+        subjects = [
+            decode(emulator, (await do_handshake(one, emulator))["__session"])["sub"] for one in (browser, other)
+        ]
     assert subjects == [ada["id"], bo["id"]]
 
 

@@ -1,4 +1,4 @@
-"""The signed-in user by the Frontend API: profile, password, addresses, picture, sessions elsewhere, the end."""
+"""Frontend API: the signed-in user's profile, password, addresses, image, other sessions and deletion."""
 
 import base64
 import json
@@ -7,18 +7,18 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.frontend_api.scripts import PATH, Script
-from tests.clerk_emulator.people import Backend, Json, Receiver
+from tests.clerk_emulator.clients import Backend, Json, Receiver
+from tests.clerk_emulator.frontend_api.browser_script import PATH, BrowserScript
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "a good one"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def new_script(emulator: Emulator) -> Script:
-    """Clerk's script in a browser of its own."""
+def new_script(emulator: Emulator) -> BrowserScript:
+    """Clerk's script in a new browser."""
     transport = httpx2.ASGITransport(emulator)
-    return Script(httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001"))
+    return BrowserScript(httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001"))
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ async def ada(backend: Backend) -> Json:
 
 
 @pytest.fixture
-async def script(emulator: Emulator, ada: Json, receiver: Receiver) -> Script:
-    """Ada's browser, where she is signed in."""
+async def script(emulator: Emulator, ada: Json, receiver: Receiver) -> BrowserScript:
+    """Ada's browser, signed in."""
     script = new_script(emulator)
     await script.sign_in("ada@example.com", PASSWORD)
     await emulator.webhooks.drain()
@@ -36,7 +36,7 @@ async def script(emulator: Emulator, ada: Json, receiver: Receiver) -> Script:
     return script
 
 
-async def test_the_profile_is_changed(script: Script, ada: Json, emulator: Emulator, receiver: Receiver) -> None:
+async def test_the_profile_is_updated(script: BrowserScript, ada: Json, emulator: Emulator, receiver: Receiver) -> None:
     assert (await script("GET", "/me"))["id"] == ada["id"]
     changed = await script("PATCH", "/me", first_name="Ada M.", last_name="", unsafe_metadata='{"theme":"dark"}')
     assert (changed["first_name"], changed["last_name"]) == ("Ada M.", None)
@@ -48,18 +48,22 @@ async def test_the_profile_is_changed(script: Script, ada: Json, emulator: Emula
     assert receiver.types == ["user.updated", "user.updated"]
 
 
-async def test_nobody_writes_what_is_the_applications(script: Script, ada: Json, backend: Backend) -> None:
+async def test_users_cannot_write_public_or_private_metadata(
+    script: BrowserScript, ada: Json, backend: Backend
+) -> None:
     await script("PATCH", "/me", public_metadata='{"plan":"gold"}', external_id="ext_1", banned="false")
     user = await backend("GET", f"/users/{ada['id']}")
     assert (user["public_metadata"], user["external_id"]) == ({}, None)
 
 
-async def test_a_new_password_signs_out_elsewhere(script: Script, emulator: Emulator, receiver: Receiver) -> None:
+async def test_a_new_password_signs_out_elsewhere(
+    script: BrowserScript, emulator: Emulator, receiver: Receiver
+) -> None:
     elsewhere = new_script(emulator)
     await elsewhere.sign_in("ada@example.com", PASSWORD)
     path = "/me/change_password"
-    wrong = await script.no("POST", path, current_password="no", new_password="another good one")
-    assert wrong == (422, "form_password_validation_failed")
+    invalid = await script.no("POST", path, current_password="no", new_password="another good one")
+    assert invalid == (422, "form_password_validation_failed")
     assert (await script.no("POST", path, new_password="another good one"))[1] == "form_param_missing"
     short = await script.no("POST", path, current_password=PASSWORD, new_password="short")
     assert short == (422, "form_password_length_too_short")
@@ -73,7 +77,9 @@ async def test_a_new_password_signs_out_elsewhere(script: Script, emulator: Emul
     assert [type_ for type_ in receiver.types if type_.startswith("session.")] == ["session.created", "session.revoked"]
 
 
-async def test_another_device_is_seen_and_signed_out(script: Script, emulator: Emulator, backend: Backend) -> None:
+async def test_another_device_is_listed_and_signed_out(
+    script: BrowserScript, emulator: Emulator, backend: Backend
+) -> None:
     elsewhere, stranger = new_script(emulator), new_script(emulator)
     await elsewhere.sign_in("ada@example.com", PASSWORD)
     await backend.user("bo@example.com", password=PASSWORD)
@@ -88,35 +94,35 @@ async def test_another_device_is_seen_and_signed_out(script: Script, emulator: E
     assert len(await script("GET", "/me/sessions/active")) == 1
 
 
-async def test_an_address_is_added_proved_made_primary_and_taken_away(
-    script: Script, ada: Json, emulator: Emulator, backend: Backend
+async def test_an_address_is_added_verified_made_primary_and_deleted(
+    script: BrowserScript, ada: Json, emulator: Emulator, backend: Backend
 ) -> None:
     await backend.user("bo@example.com")
     taken = await script.no("POST", "/me/email_addresses", email_address="bo@example.com")
     assert taken == (422, "form_identifier_exists")
-    made = await script("POST", "/me/email_addresses", email_address="New@Example.com")
-    one = f"/me/email_addresses/{made['id']}"
+    created = await script("POST", "/me/email_addresses", email_address="New@Example.com")
+    one = f"/me/email_addresses/{created['id']}"
     assert await script.no("POST", f"{one}/attempt_verification", code="1") == (400, "verification_missing")
     begun = await script("POST", f"{one}/prepare_verification", strategy="email_code")
     assert begun["verification"]["status"] == "unverified"
-    assert await script.no("PATCH", "/me", primary_email_address_id=made["id"]) == (422, "form_verification_needed")
+    assert await script.no("PATCH", "/me", primary_email_address_id=created["id"]) == (422, "form_verification_needed")
     assert await script.no("POST", f"{one}/attempt_verification", code="x") == (422, "form_code_incorrect")
     (code,) = [mail.code for mail in emulator.state.mail if mail.to == "new@example.com"]
     done = await script("POST", f"{one}/attempt_verification", code=code)
     assert done["verification"]["status"] == "verified"
     assert await script("GET", one) == done
-    await script("PATCH", "/me", primary_email_address_id=made["id"])
+    await script("PATCH", "/me", primary_email_address_id=created["id"])
     old = ada["email_addresses"][0]["id"]
     assert (await script("DELETE", f"/me/email_addresses/{old}"))["deleted"]
     assert [row["email_address"] for row in await script("GET", "/me/email_addresses")] == ["new@example.com"]
     assert await script.no("DELETE", one) == (400, "identification_deletion_failed")
     user = await backend("GET", f"/users/{ada['id']}")
-    assert user["primary_email_address_id"] == made["id"]
+    assert user["primary_email_address_id"] == created["id"]
 
 
-async def test_a_number_is_added_proved_and_taken_away(script: Script) -> None:
-    made = await script("POST", "/me/phone_numbers", phone_number="+15555550100")
-    one = f"/me/phone_numbers/{made['id']}"
+async def test_a_number_is_added_verified_and_deleted(script: BrowserScript) -> None:
+    created = await script("POST", "/me/phone_numbers", phone_number="+15555550100")
+    one = f"/me/phone_numbers/{created['id']}"
     await script("POST", f"{one}/prepare_verification", strategy="phone_code")
     done = await script("POST", f"{one}/attempt_verification", code="424242")
     assert done["verification"]["status"] == "verified"
@@ -127,14 +133,16 @@ async def test_a_number_is_added_proved_and_taken_away(script: Script) -> None:
     assert await script.no("GET", one) == (404, "resource_not_found")
 
 
-async def test_others_addresses_are_not_to_be_had(script: Script, backend: Backend) -> None:
+async def test_addresses_of_other_users_are_rejected(script: BrowserScript, backend: Backend) -> None:
     bo = await backend.user("bo@example.com")
     path = f"/me/email_addresses/{bo['email_addresses'][0]['id']}"
     assert await script.no("GET", path) == (404, "resource_not_found")
     assert await script.no("DELETE", path) == (404, "resource_not_found")
 
 
-async def test_a_picture_comes_as_a_file_or_alone(script: Script, ada: Json, backend: Backend) -> None:
+async def test_an_image_is_uploaded_as_a_file_or_as_the_body(
+    script: BrowserScript, ada: Json, backend: Backend
+) -> None:
     path = f"{PATH}/me/profile_image"
     for body in (
         {"files": {"file": ("me.png", PNG, "image/png")}},
@@ -148,8 +156,8 @@ async def test_a_picture_comes_as_a_file_or_alone(script: Script, ada: Json, bac
         assert await script.no("DELETE", "/me/profile_image") == (404, "image_not_found")
 
 
-async def test_the_account_ends_where_that_is_allowed(
-    script: Script, ada: Json, backend: Backend, emulator: Emulator, receiver: Receiver
+async def test_the_account_is_deleted_if_allowed(
+    script: BrowserScript, ada: Json, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     await backend("PATCH", f"/users/{ada['id']}", {"delete_self_enabled": False})
     assert await script.no("DELETE", "/me") == (403, "user_delete_self_not_enabled")

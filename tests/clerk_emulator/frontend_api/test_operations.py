@@ -1,4 +1,4 @@
-"""Whatever a browser sends to the Frontend API, it gets an answer."""
+"""The Frontend API responds to every request of a browser."""
 
 import re
 from itertools import count
@@ -35,7 +35,7 @@ def test_nothing_that_the_specification_allows_is_a_server_error(emulator: Emula
 
 
 def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
-    """Call an operation with a few made-up requests of one who is signed in, some about things that there are."""
+    """Call an operation with a few generated requests of a signed-in user, some about existing objects."""
 
     async def call(case: Any, is_known: bool) -> httpx2.Response:
         token, known = prepare(emulator)
@@ -58,7 +58,7 @@ def attack(portal: Any, emulator: Emulator, operation: Any) -> None:
 
 
 def plain(values: Any) -> dict[str, Any]:
-    """Return the values of a form or a query as they can be sent."""
+    """Return the values of a form or a query as they are sent."""
     if not isinstance(values, dict):
         return {}
     pairs = ((name, value if isinstance(value, list) else [value]) for name, value in values.items())
@@ -66,7 +66,7 @@ def plain(values: Any) -> dict[str, Any]:
 
 
 def prepare(emulator: Emulator) -> tuple[str, dict[str, str]]:
-    """Sign a new administrator of a new organization in; return the token of the browser, and ids for a path."""
+    """Sign in a new administrator of a new organization; return the client's token, and ids for paths."""
     one = emulator.state
     number = next(NUMBERS)
     draft = {"email_address": [f"u{number}@example.com"], "phone_number": [f"+1555555{number:04}"]}

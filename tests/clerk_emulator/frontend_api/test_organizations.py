@@ -1,11 +1,11 @@
-"""Organizations by the Frontend API: who sees what, who may do what, and what is told of it."""
+"""Frontend API: organizations, their visibility, permissions and events."""
 
 import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.frontend_api.scripts import PATH, Script
-from tests.clerk_emulator.people import Backend, Json, Receiver
+from tests.clerk_emulator.clients import Backend, Json, Receiver
+from tests.clerk_emulator.frontend_api.browser_script import PATH, BrowserScript
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "a good one"
@@ -13,9 +13,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Firm:
-    """An organization with an administrator, Ada, and a member, Bo, each in a browser; Cy belongs to none."""
+    """An organization with an administrator, Ada, and a member, Bo, each in a browser; Cy is no member."""
 
-    def __init__(self, backend: Backend, ada: Script, bo: Script, cy: Script) -> None:
+    def __init__(self, backend: Backend, ada: BrowserScript, bo: BrowserScript, cy: BrowserScript) -> None:
         self.backend, self.ada, self.bo, self.cy = backend, ada, bo, cy
         self.people: dict[str, Json] = {}
         self.id = ""
@@ -28,16 +28,16 @@ class Firm:
         for name in ("ada", "bo", "cy"):
             self.people[name] = await self.backend.user(f"{name}@example.com", password=PASSWORD)
             await getattr(self, name).sign_in(f"{name}@example.com", PASSWORD)
-        made = await self.ada("POST", "/organizations", name="Northwind Law")
-        self.id = made["id"]
+        created = await self.ada("POST", "/organizations", name="Northwind Law")
+        self.id = created["id"]
         await self.ada("POST", f"{self.path}/memberships", user_id=self.people["bo"]["id"], role="org:member")
 
 
 @pytest.fixture
 async def firm(emulator: Emulator, backend: Backend, receiver: Receiver) -> Firm:
-    def script() -> Script:
+    def script() -> BrowserScript:
         transport = httpx2.ASGITransport(emulator)
-        return Script(httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001"))
+        return BrowserScript(httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001"))
 
     firm = Firm(backend, script(), script(), script())
     await firm.begin()
@@ -46,25 +46,25 @@ async def firm(emulator: Emulator, backend: Backend, receiver: Receiver) -> Firm
     return firm
 
 
-async def test_who_makes_an_organization_belongs_to_it(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
+async def test_the_creator_becomes_a_member(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
     assert await firm.cy("GET", "/me/organization_creation_defaults") == {"form": None, "advisory": None}
-    made = await firm.cy("POST", "/organizations", name="Cy & Sons", slug="cy-sons")
-    assert (made["slug"], made["members_count"]) == ("cy-sons", 1)
+    created = await firm.cy("POST", "/organizations", name="Cy & Sons", slug="cy-sons")
+    assert (created["slug"], created["members_count"]) == ("cy-sons", 1)
     mine = await firm.cy("GET", "/me/organization_memberships", paginated="true")
-    assert [(row["organization"]["id"], row["role"]) for row in mine["data"]] == [(made["id"], "org:admin")]
+    assert [(row["organization"]["id"], row["role"]) for row in mine["data"]] == [(created["id"], "org:admin")]
     assert "org:sys_memberships:manage" in mine["data"][0]["permissions"]
     await emulator.webhooks.drain()
     assert receiver.types == ["organization.created", "organizationMembership.created"]
 
 
-async def test_who_may_make_organizations_is_a_matter_of_the_user(firm: Firm) -> None:
+async def test_creating_organizations_depends_on_the_user(firm: Firm) -> None:
     cy = firm.people["cy"]["id"]
     await firm.backend("PATCH", f"/users/{cy}", {"create_organizations_limit": 1})
     await firm.cy("POST", "/organizations", name="One")
     assert await firm.cy.no("POST", "/organizations", name="Two") == (403, "org_creation_limit_exceeded")
     await firm.backend("PATCH", f"/users/{cy}", {"create_organization_enabled": False})
-    refused = await firm.cy.no("POST", "/organizations", name="Two")
-    assert refused == (403, "user_create_organization_not_enabled")
+    error = await firm.cy.no("POST", "/organizations", name="Two")
+    assert error == (403, "user_create_organization_not_enabled")
     assert await firm.ada.no("POST", "/organizations") == (422, "form_param_missing")
     assert await firm.ada.no("POST", "/organizations", name="x", slug="Not A Slug") == (
         422,
@@ -74,7 +74,7 @@ async def test_who_may_make_organizations_is_a_matter_of_the_user(firm: Firm) ->
     assert await firm.ada.no("POST", "/organizations", name="x", slug="x") == (403, "organization_slugs_disabled")
 
 
-async def test_who_does_not_belong_to_it_is_told_nothing(firm: Firm) -> None:
+async def test_non_members_get_the_error_of_a_missing_organization(firm: Firm) -> None:
     hidden, closed = (404, "organization_not_found_or_unauthorized"), (403, "not_a_member_in_organization")
     for organization in (firm.path, "/organizations/org_unknown"):
         for path in ("", "/invitations"):
@@ -84,7 +84,7 @@ async def test_who_does_not_belong_to_it_is_told_nothing(firm: Firm) -> None:
     assert await firm.cy.no("DELETE", f"/me/organization_memberships/{firm.id}") == hidden
 
 
-async def test_a_member_reads_and_changes_nothing(firm: Firm) -> None:
+async def test_a_member_can_only_read(firm: Firm) -> None:
     missing = (403, "missing_organization_permission")
     ada = firm.people["ada"]["id"]
     assert (await firm.bo("GET", firm.path))["name"] == "Northwind Law"
@@ -110,7 +110,7 @@ async def test_a_member_reads_and_changes_nothing(firm: Firm) -> None:
         assert await firm.bo.no(method, firm.path + path, **fields) == missing, (method, path)
 
 
-async def test_signed_out_nothing_is_answered(firm: Firm) -> None:
+async def test_signed_out_requests_are_rejected(firm: Firm) -> None:
     await firm.ada("DELETE", "/client/sessions")
     for method, path in (
         ("GET", firm.path),
@@ -124,7 +124,7 @@ async def test_signed_out_nothing_is_answered(firm: Firm) -> None:
         assert await firm.ada.no(method, path) == (401, "signed_out"), path
 
 
-async def test_it_is_changed_and_deleted(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
+async def test_an_organization_is_updated_and_deleted(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
     changed = await firm.ada("PATCH", firm.path, name="Northwind", slug="northwind")
     assert (changed["name"], changed["slug"]) == ("Northwind", "northwind")
     assert await firm.ada.no("DELETE", f"{firm.path}/logo") == (404, "image_not_found")
@@ -140,7 +140,7 @@ async def test_it_is_changed_and_deleted(firm: Firm, emulator: Emulator, receive
     assert receiver.types == [*["organization.updated"] * 3, "organization.deleted"]
 
 
-async def test_a_logo_comes_and_goes(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
+async def test_a_logo_is_set_and_deleted(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
     files = {"file": ("logo.png", PNG, "image/png")}
     answer = await firm.ada.http.post(f"{PATH}{firm.path}/logo", params={"_method": "PUT"}, files=files)
     image = answer.json()["response"]["logo_url"]
@@ -167,7 +167,7 @@ async def test_members_are_found_by_role_and_by_a_part_of_their_address(firm: Fi
     assert len(await firm.ada("GET", path)) == 2, "without `paginated` it is a bare list"
 
 
-async def test_a_role_is_changed_and_a_member_taken_out(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
+async def test_a_member_changes_role_and_is_removed(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
     ada, bo = firm.people["ada"]["id"], firm.people["bo"]["id"]
     kept = (400, "organization_minimum_permissions_needed")
     assert await firm.ada.no("PATCH", f"{firm.path}/memberships/{ada}", role="org:member") == kept
@@ -185,20 +185,20 @@ async def test_a_role_is_changed_and_a_member_taken_out(firm: Firm, emulator: Em
     assert [type_.partition(".")[2] for type_ in receiver.types] == ["updated", "deleted", "created", "deleted"]
 
 
-async def test_an_invitation_is_made_shown_and_taken_back(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
+async def test_an_invitation_is_created_listed_and_revoked(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
     path = f"{firm.path}/invitations"
-    made = await firm.ada("POST", path, email_address="dee@example.com", role="org:member")
-    assert (made["status"], made["url"]) == ("pending", None)
-    ticket = emulator.state.organization_invitations.find(made["id"]).ticket  # type: ignore[union-attr]
+    created = await firm.ada("POST", path, email_address="dee@example.com", role="org:member")
+    assert (created["status"], created["url"]) == ("pending", None)
+    ticket = emulator.state.organization_invitations.find(created["id"]).ticket  # type: ignore[union-attr]
     again = await firm.ada.no("POST", path, email_address="dee@example.com", role="org:member")
     assert again == (400, "organization_invitation_not_unique")
     member = await firm.ada.no("POST", path, email_address="bo@example.com", role="org:member")
     assert member == (400, "already_a_member_in_organization")
     listed = await firm.ada.raw("GET", path, status="pending", limit="10", offset="0")
-    assert [row["id"] for row in listed.json()["response"]["data"]] == [made["id"]]
+    assert [row["id"] for row in listed.json()["response"]["data"]] == [created["id"]]
     assert ticket not in listed.text
-    assert (await firm.ada("POST", f"{path}/{made['id']}/revoke"))["status"] == "revoked"
-    assert await firm.ada.no("POST", f"{path}/{made['id']}/revoke") == (404, "organization_invitation_not_pending")
+    assert (await firm.ada("POST", f"{path}/{created['id']}/revoke"))["status"] == "revoked"
+    assert await firm.ada.no("POST", f"{path}/{created['id']}/revoke") == (404, "organization_invitation_not_pending")
     assert (await firm.ada("GET", f"{path}/pending"))["total_count"] == 0
     assert (await firm.ada("GET", path, status="revoked"))["total_count"] == 1
     await emulator.webhooks.drain()
@@ -206,24 +206,24 @@ async def test_an_invitation_is_made_shown_and_taken_back(firm: Firm, emulator: 
     assert receiver.data("organizationInvitation.created")["inviter_id"] == firm.people["ada"]["id"]
 
 
-async def test_many_are_invited_together_or_none(firm: Firm) -> None:
+async def test_bulk_invitations_are_all_or_none(firm: Firm) -> None:
     path = f"{firm.path}/invitations/bulk"
     addresses = ["dee@example.com", "eve@example.com"]
-    refused = await firm.ada.no("POST", path, email_address=[*addresses, "bo@example.com"], role="org:member")
-    assert refused == (400, "already_a_member_in_organization")
+    error = await firm.ada.no("POST", path, email_address=[*addresses, "bo@example.com"], role="org:member")
+    assert error == (400, "already_a_member_in_organization")
     too_many = [f"u{number}@example.com" for number in range(11)]
     assert (await firm.ada.no("POST", path, email_address=too_many, role="org:member"))[0] == 422
-    made = await firm.ada("POST", path, email_address=addresses, role="org:member")
-    assert {row["email_address"] for row in made} == set(addresses)
+    created = await firm.ada("POST", path, email_address=addresses, role="org:member")
+    assert {row["email_address"] for row in created} == set(addresses)
     over = await firm.ada.no("POST", path, email_address=["f@example.com", "g@example.com"], role="org:member")
     assert over == (403, "organization_membership_quota_exceeded")
 
 
 async def test_the_invitee_sees_the_invitation_and_joins(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
-    made = await firm.ada("POST", f"{firm.path}/invitations", email_address="cy@example.com", role="org:admin")
+    created = await firm.ada("POST", f"{firm.path}/invitations", email_address="cy@example.com", role="org:admin")
     mine = await firm.cy("GET", "/me/organization_invitations", status="pending")
     assert [row["public_organization_data"]["name"] for row in mine["data"]] == ["Northwind Law"]
-    accept = f"/me/organization_invitations/{made['id']}/accept"
+    accept = f"/me/organization_invitations/{created['id']}/accept"
     assert await firm.bo.no("POST", accept) == (404, "organization_invitation_not_found")
     assert (await firm.cy("POST", accept))["status"] == "accepted"
     assert (await firm.cy("GET", firm.path))["members_count"] == 3
@@ -234,19 +234,19 @@ async def test_the_invitee_sees_the_invitation_and_joins(firm: Firm, emulator: E
     assert receiver.types == kinds
 
 
-async def test_a_domain_is_proved_by_an_address_there(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
+async def test_a_domain_is_verified_by_one_of_its_addresses(firm: Firm, emulator: Emulator, receiver: Receiver) -> None:
     path = f"{firm.path}/domains"
     assert await firm.bo.no("GET", path) == (403, "missing_organization_permission")
     assert await firm.cy.no("GET", path) == (403, "not_a_member_in_organization")
     assert await firm.ada.no("POST", path, name="northwind.example") == (403, "organization_domains_not_enabled")
     emulator.state.settings.organization_domains_enabled = True
-    made = await firm.ada("POST", path, name="northwind.example")
-    assert (made["verification"], made["enrollment_mode"]) == (None, "manual_invitation")
-    one = f"{path}/{made['id']}"
-    wrong = await firm.ada.no(
+    created = await firm.ada("POST", path, name="northwind.example")
+    assert (created["verification"], created["enrollment_mode"]) == (None, "manual_invitation")
+    one = f"{path}/{created['id']}"
+    invalid = await firm.ada.no(
         "POST", f"{one}/prepare_affiliation_verification", affiliation_email_address="ada@example.com"
     )
-    assert wrong == (422, "organization_domain_mismatch")
+    assert invalid == (422, "organization_domain_mismatch")
     assert await firm.ada.no("POST", f"{one}/attempt_affiliation_verification", code="1") == (
         400,
         "verification_missing",
@@ -264,10 +264,10 @@ async def test_a_domain_is_proved_by_an_address_there(firm: Firm, emulator: Emul
     done = await firm.ada("POST", f"{one}/attempt_affiliation_verification", code="424242")
     assert (done["verification"]["status"], done["verification"]["strategy"]) == ("verified", "email_code")
     assert (await firm.ada("GET", path, verified="true"))["total_count"] == 1
-    refused = await firm.ada.no("POST", f"{one}/update_enrollment_mode", enrollment_mode="automatic_suggestion")
-    assert refused == (403, "organization_domain_enrollment_mode_not_enabled")
+    error = await firm.ada.no("POST", f"{one}/update_enrollment_mode", enrollment_mode="automatic_suggestion")
+    assert error == (403, "organization_domain_enrollment_mode_not_enabled")
     await firm.ada("POST", f"{one}/update_enrollment_mode", enrollment_mode="manual_invitation")
-    assert (await firm.ada("GET", one))["id"] == made["id"]
+    assert (await firm.ada("GET", one))["id"] == created["id"]
     assert (await firm.ada("DELETE", one))["deleted"]
     assert await firm.ada.no("GET", one) == (404, "resource_not_found")
     await emulator.webhooks.drain()

@@ -1,4 +1,4 @@
-"""Sessions in a browser by the Frontend API."""
+"""Frontend API: sessions of a client."""
 
 from collections.abc import AsyncIterator
 
@@ -8,37 +8,37 @@ import pytest
 
 from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock
-from tests.clerk_emulator.frontend_api.scripts import Script
-from tests.clerk_emulator.people import Backend, Receiver
+from tests.clerk_emulator.clients import Backend, Receiver
+from tests.clerk_emulator.frontend_api.browser_script import BrowserScript
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "a good one"
 
 
 @pytest.fixture
-async def script(browser: httpx2.AsyncClient, backend: Backend) -> Script:
+async def script(browser: httpx2.AsyncClient, backend: Backend) -> BrowserScript:
     """Clerk's script in a browser where Ada, who has two organizations, is signed in."""
     _, ada = await backend.firm()
     await backend("POST", "/organizations", {"name": "Southgate", "created_by": ada["id"]})
     await backend("PATCH", f"/users/{ada['id']}", {"password": PASSWORD})
-    script = Script(browser)
+    script = BrowserScript(browser)
     await script.sign_in("ada@example.com", PASSWORD)
     return script
 
 
 @pytest.fixture
-async def stranger(emulator: Emulator) -> AsyncIterator[Script]:
+async def stranger(emulator: Emulator) -> AsyncIterator[BrowserScript]:
     """Clerk's script in another browser."""
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(emulator), base_url="http://127.0.0.1:8001") as http:
-        yield Script(http)
+        yield BrowserScript(http)
 
 
-async def path_of(script: Script) -> str:
-    """Return the path of the session that is active in a browser."""
+async def path_of(script: BrowserScript) -> str:
+    """Return the path of the active session of a browser."""
     return f"/client/sessions/{(await script.client())['last_active_session_id']}"
 
 
-async def organization_of(emulator: Emulator, script: Script, **fields: str) -> str | None:
+async def organization_of(emulator: Emulator, script: BrowserScript, **fields: str) -> str | None:
     """Return the name of the organization in a new token."""
     answer = await script("POST", f"{await path_of(script)}/tokens", **fields)
     claims = emulator.site.keyring.read(answer["jwt"]) or {}
@@ -46,7 +46,7 @@ async def organization_of(emulator: Emulator, script: Script, **fields: str) -> 
     return found.name if found else None
 
 
-async def test_an_organization_is_taken_up_and_left(script: Script, emulator: Emulator) -> None:
+async def test_an_organization_is_activated_and_deactivated(script: BrowserScript, emulator: Emulator) -> None:
     path = await path_of(script)
     ids = {one.name: one.id for one in emulator.state.organizations}
     assert await organization_of(emulator, script) == "Southgate"
@@ -59,11 +59,13 @@ async def test_an_organization_is_taken_up_and_left(script: Script, emulator: Em
     assert await organization_of(emulator, script) == "Southgate"
     await script("POST", f"{path}/touch", active_organization_id="")
     assert await organization_of(emulator, script) is None
-    refused = await script.no("POST", f"{path}/touch", active_organization_id="org_unknown")
-    assert refused == (404, "organization_not_found_or_unauthorized")
+    error = await script.no("POST", f"{path}/touch", active_organization_id="org_unknown")
+    assert error == (404, "organization_not_found_or_unauthorized")
 
 
-async def test_a_token_of_another_organization_leaves_the_session_as_it_is(script: Script, emulator: Emulator) -> None:
+async def test_a_token_of_another_organization_leaves_the_session_as_it_is(
+    script: BrowserScript, emulator: Emulator
+) -> None:
     ids = {one.name: one.id for one in emulator.state.organizations}
     assert await organization_of(emulator, script, organization_id=ids["Northwind Law"]) == "Northwind Law"
     assert await organization_of(emulator, script, organization_id="") is None
@@ -71,7 +73,7 @@ async def test_a_token_of_another_organization_leaves_the_session_as_it_is(scrip
 
 
 async def test_a_token_is_signed_and_lasts_a_minute(
-    script: Script, emulator: Emulator, backend: Backend, browser: httpx2.AsyncClient
+    script: BrowserScript, emulator: Emulator, backend: Backend, browser: httpx2.AsyncClient
 ) -> None:
     path = await path_of(script)
     browser.headers["origin"] = "http://127.0.0.1:3000"
@@ -85,16 +87,18 @@ async def test_a_token_is_signed_and_lasts_a_minute(
     del browser.headers["origin"]
     browser.headers["referer"] = "http://127.0.0.1:3000/members"
     for path_of_token in (f"{path}/tokens", f"{path}/touch"):
-        made = await script("POST", path_of_token)
-        jwt_ = made["jwt"] if "jwt" in made else made["last_active_token"]["jwt"]
+        created = await script("POST", path_of_token)
+        jwt_ = created["jwt"] if "jwt" in created else created["last_active_token"]["jwt"]
         assert "azp" not in (emulator.site.keyring.read(jwt_) or {}), "no Origin, no azp"
     await backend("POST", "/jwt_templates", {"name": "hasura", "claims": {"mail": "{{user.primary_email_address}}"}})
-    made = await script("POST", f"{path}/tokens/hasura")
-    assert (emulator.site.keyring.read(made["jwt"]) or {})["mail"] == "ada@example.com"
+    created = await script("POST", f"{path}/tokens/hasura")
+    assert (emulator.site.keyring.read(created["jwt"]) or {})["mail"] == "ada@example.com"
     assert await script.no("POST", f"{path}/tokens/unknown") == (404, "resource_not_found")
 
 
-async def test_every_way_out_is_told(script: Script, stranger: Script, emulator: Emulator, receiver: Receiver) -> None:
+async def test_every_end_of_a_session_has_an_event(
+    script: BrowserScript, stranger: BrowserScript, emulator: Emulator, receiver: Receiver
+) -> None:
     path = await path_of(script)
     assert (await script("POST", f"{path}/end"))["status"] == "ended"
     assert (await script.client())["sessions"] == []
@@ -117,7 +121,7 @@ async def test_every_way_out_is_told(script: Script, stranger: Script, emulator:
     ]
 
 
-async def test_nobody_reaches_the_session_of_another_browser(script: Script, stranger: Script) -> None:
+async def test_nobody_reaches_the_session_of_another_browser(script: BrowserScript, stranger: BrowserScript) -> None:
     path = await path_of(script)
     assert await stranger.client() is None
     for method, rest in (("GET", ""), ("POST", "/touch"), ("POST", "/tokens"), ("POST", "/end"), ("POST", "/remove")):
@@ -125,7 +129,7 @@ async def test_nobody_reaches_the_session_of_another_browser(script: Script, str
     assert (await script("GET", path))["status"] == "active"
 
 
-async def test_a_session_ends_with_its_time(script: Script, clock: Clock) -> None:
+async def test_a_session_ends_with_its_time(script: BrowserScript, clock: Clock) -> None:
     path = await path_of(script)
     clock.advance(days=6)
     assert (await script("POST", f"{path}/touch"))["status"] == "active"
@@ -135,8 +139,8 @@ async def test_a_session_ends_with_its_time(script: Script, clock: Clock) -> Non
     await script.sign_in("ada@example.com", PASSWORD)
 
 
-async def test_whoever_is_signed_in_survives_a_snapshot(script: Script, emulator: Emulator) -> None:
-    kept = emulator.desk.snapshot()
+async def test_sessions_survive_a_snapshot(script: BrowserScript, emulator: Emulator) -> None:
+    kept = emulator.control.snapshot()
     await script("DELETE", "/client/sessions")
-    emulator.desk.restore(kept)
+    emulator.control.restore(kept)
     assert len((await script.client())["sessions"]) == 1

@@ -1,25 +1,25 @@
-"""Signing in by the Frontend API."""
+"""Frontend API: sign-in attempts."""
 
 import httpx2
 import pytest
 
 from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock
-from tests.clerk_emulator.frontend_api.scripts import Script, code_for
-from tests.clerk_emulator.people import Backend, Receiver
+from tests.clerk_emulator.clients import Backend, Receiver
+from tests.clerk_emulator.frontend_api.browser_script import BrowserScript, code_for
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "a good one"
 
 
 @pytest.fixture
-def script(browser: httpx2.AsyncClient) -> Script:
+def script(browser: httpx2.AsyncClient) -> BrowserScript:
     """Clerk's script in a browser."""
-    return Script(browser)
+    return BrowserScript(browser)
 
 
-async def test_by_password_in_one_request(
-    script: Script, backend: Backend, emulator: Emulator, receiver: Receiver
+async def test_sign_in_with_a_password_in_one_request(
+    script: BrowserScript, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     _, ada = await backend.firm()
     await backend("PATCH", f"/users/{ada['id']}", {"password": PASSWORD})
@@ -36,7 +36,7 @@ async def test_by_password_in_one_request(
     assert receiver.types == ["session.created"]
 
 
-async def test_step_by_step_with_what_the_user_has(script: Script, backend: Backend) -> None:
+async def test_sign_in_step_by_step(script: BrowserScript, backend: Backend) -> None:
     await backend.user(password=PASSWORD)
     begun = await script("POST", "/client/sign_ins", identifier="Ada@Example.com ")
     assert begun["status"] == "needs_first_factor"
@@ -53,7 +53,7 @@ async def test_step_by_step_with_what_the_user_has(script: Script, backend: Back
     assert (await script("GET", path))["status"] == "complete"
 
 
-async def test_nobody_is_found_and_nothing_is_asked(script: Script, backend: Backend) -> None:
+async def test_an_unknown_identifier_is_rejected(script: BrowserScript, backend: Backend) -> None:
     missing = await script.raw("POST", "/client/sign_ins", identifier="eve@example.com")
     assert missing.json()["errors"][0]["code"] == "form_identifier_not_found"
     assert missing.json()["errors"][0]["meta"] == {"param_name": "identifier"}
@@ -63,8 +63,8 @@ async def test_nobody_is_found_and_nothing_is_asked(script: Script, backend: Bac
     assert (missing.status_code, missing.json()["errors"][0]["code"]) == (400, "emulator_not_implemented")
 
 
-async def test_by_a_code_that_is_in_the_inbox(
-    script: Script, backend: Backend, emulator: Emulator, clock: Clock
+async def test_sign_in_with_an_email_code(
+    script: BrowserScript, backend: Backend, emulator: Emulator, clock: Clock
 ) -> None:
     await backend.user()
     begun = await script("POST", "/client/sign_ins", identifier="ada@example.com")
@@ -82,9 +82,9 @@ async def test_by_a_code_that_is_in_the_inbox(
     assert (await script("GET", path))["first_factor_verification"]["status"] == "expired"
     await script("POST", f"{path}/prepare_first_factor", strategy="email_code")
     right = code_for(emulator, "ada@example.com")
-    wrong = "000000" if right != "000000" else "111111"
+    invalid = "000000" if right != "000000" else "111111"
     for expected in [(422, "form_code_incorrect")] * 3 + [(400, "verification_failed")]:
-        got = await script.no("POST", f"{path}/attempt_first_factor", strategy="email_code", code=wrong)
+        got = await script.no("POST", f"{path}/attempt_first_factor", strategy="email_code", code=invalid)
         assert got == expected
     await script("POST", f"{path}/prepare_first_factor", strategy="email_code")
     right = code_for(emulator, "ada@example.com")
@@ -92,7 +92,7 @@ async def test_by_a_code_that_is_in_the_inbox(
     assert (done["status"], done["first_factor_verification"]["status"]) == ("complete", "verified")
 
 
-async def test_a_forgotten_password_is_replaced(script: Script, backend: Backend, emulator: Emulator) -> None:
+async def test_a_forgotten_password_is_replaced(script: BrowserScript, backend: Backend, emulator: Emulator) -> None:
     ada = await backend.user(password=PASSWORD)
     await script("POST", "/client/sign_ins", identifier="ada@example.com", strategy="reset_password_email_code")
     path = f"/client/sign_ins/{(await script.client())['sign_in']['id']}"
@@ -109,8 +109,8 @@ async def test_a_forgotten_password_is_replaced(script: Script, backend: Backend
     assert verified["verified"]
 
 
-async def test_a_second_factor_is_asked_of_who_has_one(
-    script: Script, backend: Backend, emulator: Emulator, clock: Clock
+async def test_a_user_with_a_second_factor_has_to_verify_it(
+    script: BrowserScript, backend: Backend, emulator: Emulator, clock: Clock
 ) -> None:
     ada = await backend.user(password=PASSWORD)
     phone = {"phone_number": "+15555550123", "verified": True, "reserved_for_second_factor": True}
@@ -120,8 +120,8 @@ async def test_a_second_factor_is_asked_of_who_has_one(
     assert (await script.client())["sessions"] == []
     path = f"/client/sign_ins/{begun['id']}"
     await script("POST", f"{path}/prepare_second_factor", strategy="phone_code")
-    wrong = await script.no("POST", f"{path}/attempt_second_factor", strategy="phone_code", code="111111")
-    assert wrong == (422, "form_code_incorrect")
+    invalid = await script.no("POST", f"{path}/attempt_second_factor", strategy="phone_code", code="111111")
+    assert invalid == (422, "form_code_incorrect")
     done = await script("POST", f"{path}/attempt_second_factor", strategy="phone_code", code="424242")
     assert done["status"] == "complete"
     clock.advance(minutes=3)
@@ -130,7 +130,7 @@ async def test_a_second_factor_is_asked_of_who_has_one(
     assert (emulator.site.keyring.read(session["last_active_token"]["jwt"]) or {})["fva"] == [3, 3]
 
 
-async def test_by_the_ticket_of_a_sign_in_token_once(script: Script, backend: Backend) -> None:
+async def test_a_sign_in_token_signs_in_once(script: BrowserScript, backend: Backend) -> None:
     ada = await backend.user()
     token = (await backend("POST", "/sign_in_tokens", {"user_id": ada["id"]}))["token"]
     assert await script.no("POST", "/client/sign_ups", strategy="ticket", ticket=token) == (
@@ -146,7 +146,7 @@ async def test_by_the_ticket_of_a_sign_in_token_once(script: Script, backend: Ba
 
 
 async def test_the_ticket_of_an_invitation_signs_a_user_in_and_is_accepted(
-    script: Script, backend: Backend, emulator: Emulator, receiver: Receiver
+    script: BrowserScript, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     organization, _ = await backend.firm()
     invitation = await backend.invite(organization)
@@ -168,8 +168,8 @@ async def test_the_ticket_of_an_invitation_signs_a_user_in_and_is_accepted(
     ]
 
 
-async def test_one_person_in_a_browser_unless_more_are_allowed(
-    script: Script, backend: Backend, emulator: Emulator
+async def test_one_session_per_browser_unless_multi_session(
+    script: BrowserScript, backend: Backend, emulator: Emulator
 ) -> None:
     for name in ("ada", "bo"):
         await backend.user(f"{name}@example.com", password=PASSWORD)
@@ -182,7 +182,7 @@ async def test_one_person_in_a_browser_unless_more_are_allowed(
     assert await script.no("POST", "/client/sign_ins", **second) == (400, "identifier_already_signed_in")
 
 
-async def test_who_may_not_come_in_is_told_why(script: Script, backend: Backend) -> None:
+async def test_a_rejected_sign_in_is_explained(script: BrowserScript, backend: Backend) -> None:
     ada = await backend.user(password=PASSWORD)
     fields = {"identifier": "ada@example.com", "password": PASSWORD}
     await backend("POST", f"/users/{ada['id']}/ban")
@@ -192,36 +192,36 @@ async def test_who_may_not_come_in_is_told_why(script: Script, backend: Backend)
     assert await script.no("POST", "/client/sign_ins", **fields) == (403, "user_locked")
 
 
-async def test_who_guesses_too_often_is_locked_out(
-    script: Script, backend: Backend, emulator: Emulator, clock: Clock, receiver: Receiver
+async def test_too_many_attempts_lock_the_user(
+    script: BrowserScript, backend: Backend, emulator: Emulator, clock: Clock, receiver: Receiver
 ) -> None:
     await backend.user(password=PASSWORD)
     emulator.state.settings.lockout_attempts = 3
-    wrong = {"identifier": "ada@example.com", "password": "wrong guess"}
-    await script.no("POST", "/client/sign_ins", **wrong)
-    await script.no("POST", "/client/sign_ins", **wrong)
+    invalid = {"identifier": "ada@example.com", "password": "wrong guess"}
+    await script.no("POST", "/client/sign_ins", **invalid)
+    await script.no("POST", "/client/sign_ins", **invalid)
     await script.sign_in("ada@example.com", PASSWORD)
     await script("DELETE", "/client/sessions")
     await emulator.webhooks.drain()
     receiver.got.clear()
     for _ in range(3):
-        assert await script.no("POST", "/client/sign_ins", **wrong) == (422, "form_password_incorrect")
-    assert await script.no("POST", "/client/sign_ins", **{**wrong, "password": PASSWORD}) == (403, "user_locked")
+        assert await script.no("POST", "/client/sign_ins", **invalid) == (422, "form_password_incorrect")
+    assert await script.no("POST", "/client/sign_ins", **{**invalid, "password": PASSWORD}) == (403, "user_locked")
     await emulator.webhooks.drain()
     assert receiver.data("user.updated")["locked"] is True
     clock.advance(minutes=61)
     await script.sign_in("ada@example.com", PASSWORD)
 
 
-async def test_a_password_that_others_may_know_is_not_taken(
-    script: Script, backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator
+async def test_a_compromised_password_is_rejected(
+    script: BrowserScript, backend: Backend, browser: httpx2.AsyncClient, emulator: Emulator
 ) -> None:
     ada = await backend.user(password=PASSWORD)
     await backend("POST", f"/users/{ada['id']}/password/set_compromised", {})
     fields = {"identifier": "ada@example.com", "password": PASSWORD}
     assert await script.no("POST", "/client/sign_ins", **fields) == (422, "form_password_compromised")
     page = await browser.post("/sign-in", data={"email_address": "ada@example.com", "password": PASSWORD})
-    assert "Somebody else may know this password." in page.text
+    assert "This password may be compromised." in page.text
     await script("POST", "/client/sign_ins", identifier="ada@example.com", strategy="reset_password_email_code")
     path = f"/client/sign_ins/{(await script.client())['sign_in']['id']}"
     code = code_for(emulator, "ada@example.com")
@@ -232,13 +232,13 @@ async def test_a_password_that_others_may_know_is_not_taken(
 
 
 async def test_an_attempt_belongs_to_its_browser_and_ends(
-    script: Script, backend: Backend, emulator: Emulator, clock: Clock
+    script: BrowserScript, backend: Backend, emulator: Emulator, clock: Clock
 ) -> None:
     await backend.user(password=PASSWORD)
     begun = await script("POST", "/client/sign_ins", identifier="ada@example.com")
     path = f"/client/sign_ins/{begun['id']}"
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(emulator), base_url="http://127.0.0.1:8001") as other:
-        stranger = Script(other)
+        stranger = BrowserScript(other)
         assert await stranger.no("GET", path) == (404, "resource_not_found")
         proof = {"strategy": "password", "password": PASSWORD}
         assert await stranger.no("POST", f"{path}/attempt_first_factor", **proof) == (404, "resource_not_found")

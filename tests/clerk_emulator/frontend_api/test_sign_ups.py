@@ -1,12 +1,12 @@
-"""Signing up by the Frontend API."""
+"""Frontend API: sign-up attempts."""
 
 import httpx2
 import pytest
 
 from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock
-from tests.clerk_emulator.frontend_api.scripts import Script, code_for
-from tests.clerk_emulator.people import Backend, Receiver
+from tests.clerk_emulator.clients import Backend, Receiver
+from tests.clerk_emulator.frontend_api.browser_script import BrowserScript, code_for
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "a good one"
@@ -14,13 +14,13 @@ CY = {"email_address": "cy@example.com", "password": PASSWORD, "first_name": "Cy
 
 
 @pytest.fixture
-def script(browser: httpx2.AsyncClient) -> Script:
+def script(browser: httpx2.AsyncClient) -> BrowserScript:
     """Clerk's script in a browser."""
-    return Script(browser)
+    return BrowserScript(browser)
 
 
-async def test_by_an_address_that_is_proved_by_a_code(
-    script: Script, backend: Backend, emulator: Emulator, receiver: Receiver
+async def test_sign_up_with_an_address_verified_by_a_code(
+    script: BrowserScript, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     begun = await script("POST", "/client/sign_ups", **CY, unsafe_metadata='{"from": "page"}')
     assert begun["status"] == "missing_requirements"
@@ -35,8 +35,8 @@ async def test_by_an_address_that_is_proved_by_a_code(
     sent = await script("POST", f"{path}/prepare_verification", strategy="email_code")
     assert sent["verifications"]["email_address"]["next_action"] == "needs_attempt"
     code = code_for(emulator, "cy@example.com")
-    wrong = "000000" if code != "000000" else "111111"
-    assert await script.no("POST", f"{path}/attempt_verification", strategy="email_code", code=wrong) == (
+    invalid = "000000" if code != "000000" else "111111"
+    assert await script.no("POST", f"{path}/attempt_verification", strategy="email_code", code=invalid) == (
         422,
         "form_code_incorrect",
     )
@@ -52,7 +52,7 @@ async def test_by_an_address_that_is_proved_by_a_code(
     assert PASSWORD not in str(client)
 
 
-async def test_what_is_missing_is_asked_for(script: Script, emulator: Emulator) -> None:
+async def test_missing_fields_are_requested(script: BrowserScript, emulator: Emulator) -> None:
     begun = await script("POST", "/client/sign_ups", email_address="cy@example.com", strategy="email_code")
     assert begun["missing_fields"] == ["password"]
     path = f"/client/sign_ups/{begun['id']}"
@@ -70,7 +70,7 @@ async def test_what_is_missing_is_asked_for(script: Script, emulator: Emulator) 
     assert await script.no("PATCH", path, first_name="Di") == (403, "sign_up_cannot_be_updated")
 
 
-async def test_a_code_runs_out_and_an_attempt_ends(script: Script, emulator: Emulator, clock: Clock) -> None:
+async def test_codes_and_attempts_expire(script: BrowserScript, emulator: Emulator, clock: Clock) -> None:
     begun = await script("POST", "/client/sign_ups", **CY, strategy="email_code")
     path = f"/client/sign_ups/{begun['id']}"
     code = code_for(emulator, "cy@example.com")
@@ -85,7 +85,7 @@ async def test_a_code_runs_out_and_an_attempt_ends(script: Script, emulator: Emu
 
 
 async def test_an_invitation_to_an_organization_needs_no_code(
-    script: Script, backend: Backend, emulator: Emulator, receiver: Receiver
+    script: BrowserScript, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     organization, _ = await backend.firm()
     invitation = await backend.invite(organization, public_metadata={"desk": 4})
@@ -113,7 +113,7 @@ async def test_an_invitation_to_an_organization_needs_no_code(
     await script.sign_in("bo@example.com", PASSWORD)
 
 
-async def test_an_invitation_to_the_application(script: Script, backend: Backend, clock: Clock) -> None:
+async def test_an_invitation_to_the_application(script: BrowserScript, backend: Backend, clock: Clock) -> None:
     body = {"email_address": "cy@example.com", "public_metadata": {"plan": "x"}}
     invitation = await backend("POST", "/invitations", body)
     ticket = invitation["url"].partition("ticket=")[2]
@@ -127,7 +127,7 @@ async def test_an_invitation_to_the_application(script: Script, backend: Backend
     assert await script.no("POST", "/client/sign_ups", strategy="ticket", ticket=ticket) == (400, "ticket_expired_code")
 
 
-async def test_who_may_sign_up_is_a_setting(script: Script, backend: Backend, emulator: Emulator) -> None:
+async def test_sign_up_mode_restricts_sign_up(script: BrowserScript, backend: Backend, emulator: Emulator) -> None:
     await backend.user("ada@example.com")
     taken = await script.no("POST", "/client/sign_ups", email_address="ada@example.com")
     assert taken == (422, "form_identifier_exists")
@@ -148,7 +148,7 @@ async def test_who_may_sign_up_is_a_setting(script: Script, backend: Backend, em
     assert part == (403, "not_allowed_access")
 
 
-async def test_an_invitation_of_one_who_has_an_account_is_for_signing_in(script: Script, backend: Backend) -> None:
+async def test_an_invitation_of_an_existing_user_requires_sign_in(script: BrowserScript, backend: Backend) -> None:
     organization, _ = await backend.firm()
     joining = await backend.invite(organization)
     general = await backend("POST", "/invitations", {"email_address": "bo@example.com"})
@@ -162,13 +162,13 @@ async def test_an_invitation_of_one_who_has_an_account_is_for_signing_in(script:
     assert (await backend("GET", "/invitations", status="accepted"))[0]["id"] == general["id"]
 
 
-async def test_one_who_is_signed_in_signs_up_nobody(script: Script, backend: Backend) -> None:
+async def test_a_signed_in_user_cannot_sign_up(script: BrowserScript, backend: Backend) -> None:
     await backend.user(password=PASSWORD)
     await script.sign_in("ada@example.com", PASSWORD)
     assert await script.no("POST", "/client/sign_ups", **CY) == (400, "session_exists")
 
 
-async def test_what_a_newcomer_has_to_give_is_a_setting(script: Script, emulator: Emulator) -> None:
+async def test_required_sign_up_fields_are_a_setting(script: BrowserScript, emulator: Emulator) -> None:
     emulator.state.settings.change({"sign_up_requires": ["first_name"]})
     attributes = (await script("GET", "/environment"))["user_settings"]["attributes"]
     assert {name for name, found in attributes.items() if found["required"]} == {"email_address", "first_name"}

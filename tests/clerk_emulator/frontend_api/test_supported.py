@@ -1,11 +1,11 @@
-"""What is said of the Frontend API."""
+"""The Frontend API section of SUPPORTED.md."""
 
 from clerk_emulator.frontend_api.operations import OPERATIONS
 from clerk_emulator.frontend_api.supported_operations import PARTIAL_SUPPORT, list_supported, render_section
 from tests.clerk_emulator.specification import load
 
 
-def test_every_operation_is_on_the_page_once() -> None:
+def test_every_frontend_operation_is_listed_once() -> None:
     for operation in OPERATIONS:
         assert render_section().count(f"| `{operation.id}` | {operation.method} `{operation.path}` |") == 1
     assert not list_supported() - {operation.id for operation in OPERATIONS}

@@ -1,16 +1,16 @@
-"""Waiting to be let in, by the Frontend API."""
+"""Frontend API: the waitlist."""
 
 import httpx2
 import pytest
 
-from tests.clerk_emulator.frontend_api.scripts import Script
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
+from tests.clerk_emulator.frontend_api.browser_script import BrowserScript
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_one_waits_once_and_is_let_in(browser: httpx2.AsyncClient, backend: Backend) -> None:
-    script = Script(browser)
+async def test_an_address_joins_the_waitlist_once_and_is_invited(browser: httpx2.AsyncClient, backend: Backend) -> None:
+    script = BrowserScript(browser)
     waiting = await script("POST", "/waitlist", email_address="cy@example.com")
     again = await script("POST", "/waitlist", email_address="Cy@example.com")
     assert again == waiting

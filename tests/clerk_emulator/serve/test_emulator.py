@@ -1,4 +1,4 @@
-"""The emulator as a whole: keys, and the file that keeps everything."""
+"""The whole emulator: keys and state file."""
 
 import stat
 from pathlib import Path
@@ -10,13 +10,13 @@ from clerk_emulator import Emulator
 from clerk_emulator.serve.emulator import InvalidStateFileError
 from clerk_emulator.state import snapshot
 from clerk_emulator.state.clock import Clock
-from tests.clerk_emulator.control.test_seed import FIRM
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
+from tests.clerk_emulator.control.test_seeding import FIRM
 
 pytestmark = pytest.mark.anyio
 
 
-def test_everything_is_found_again(tmp_path: Path, private_key: str) -> None:
+def test_a_state_file_restores_everything(tmp_path: Path, private_key: str) -> None:
     file = tmp_path / "below" / "state.json"
     first = Emulator(state_file=file, private_key=private_key, id_seed=1)
     first.seed({**FIRM, "endpoints": [{"url": "http://127.0.0.1:9/x"}]})
@@ -32,17 +32,17 @@ def test_everything_is_found_again(tmp_path: Path, private_key: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"form": 99}', "null"])
-def test_a_file_that_is_no_state_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_state_file_is_rejected(tmp_path: Path, text: str) -> None:
     file = tmp_path / "state.json"
     file.write_text(text)
     with pytest.raises(InvalidStateFileError):
         Emulator(state_file=file)
 
 
-def test_live_keys_are_refused() -> None:
-    with pytest.raises(ValueError, match="test keys only"):
+def test_live_keys_are_rejected() -> None:
+    with pytest.raises(ValueError, match="accepts only test keys"):
         Emulator(secret_key="sk_live_x")
-    with pytest.raises(ValueError, match="test keys only"):
+    with pytest.raises(ValueError, match="accepts only test keys"):
         Emulator(publishable_key="pk_live_x")
 
 
@@ -51,7 +51,7 @@ def test_keys_can_be_pinned() -> None:
     assert (emulator.secret_key, emulator.publishable_key) == ("sk_test_mine", "pk_test_bWluZSQ=")
 
 
-async def test_a_restored_emulator_goes_on_as_before(tmp_path: Path, emulator: Emulator, backend: Backend) -> None:
+async def test_a_restored_emulator_continues_as_before(tmp_path: Path, emulator: Emulator, backend: Backend) -> None:
     organization, admin = await backend.firm()
     invitation = await backend.invite(organization)
     file = tmp_path / "state.json"
@@ -71,7 +71,7 @@ async def test_a_restored_emulator_goes_on_as_before(tmp_path: Path, emulator: E
         assert (await http.get(invitation["url"])).status_code == 200
 
 
-async def test_one_that_is_served_keeps_itself(tmp_path: Path, private_key: str) -> None:
+async def test_a_served_emulator_saves_its_state(tmp_path: Path, private_key: str) -> None:
     file = tmp_path / "state.json"
     async with Emulator(state_file=file, private_key=private_key) as emulator:
         emulator.seed(FIRM)
@@ -79,7 +79,7 @@ async def test_one_that_is_served_keeps_itself(tmp_path: Path, private_key: str)
 
 
 @pytest.mark.anyio
-async def test_keys_and_tokens_of_machines_are_found_without_the_version_too(emulator: Emulator) -> None:
+async def test_machine_and_api_key_paths_work_without_the_version(emulator: Emulator) -> None:
     headers = {"Authorization": f"Bearer {emulator.secret_key}"}
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(emulator), base_url="http://127.0.0.1:8001", headers=headers

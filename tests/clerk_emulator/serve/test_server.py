@@ -1,4 +1,4 @@
-"""Clerk's own Python SDK over a port: everything it can call here, parsed by its strict models."""
+"""Clerk's Python SDK over a port: every supported call, parsed by its strict models."""
 
 from collections.abc import Iterator
 
@@ -55,17 +55,17 @@ def test_users_are_listed_and_counted(clerk: Clerk) -> None:
 
 def test_email_addresses(clerk: Clerk) -> None:
     user = make_user(clerk)
-    made = clerk.email_addresses.create(request={"user_id": user.id, "email_address": "new+clerk_test@example.com"})
-    assert made is not None
-    assert made.id is not None
-    proof = clerk.email_addresses.prepare_verification(email_address_id=made.id)
+    created = clerk.email_addresses.create(request={"user_id": user.id, "email_address": "new+clerk_test@example.com"})
+    assert created is not None
+    assert created.id is not None
+    proof = clerk.email_addresses.prepare_verification(email_address_id=created.id)
     assert proof.id is not None
     tried = clerk.email_addresses.attempt_verification(
-        email_address_id=made.id, verification_id=proof.id, code="424242"
+        email_address_id=created.id, verification_id=proof.id, code="424242"
     )
     assert tried.status == "verified"
-    assert clerk.email_addresses.get(email_address_id=made.id).verification is not None
-    assert clerk.email_addresses.update(email_address_id=made.id, primary=True).id == made.id
+    assert clerk.email_addresses.get(email_address_id=created.id).verification is not None
+    assert clerk.email_addresses.update(email_address_id=created.id, primary=True).id == created.id
     assert clerk.email_addresses.delete(email_address_id=user.email_addresses[0].id or "").deleted
     replaced = clerk.email_addresses.replace_for_user(user_id=user.id, email_address="only@example.com")
     assert replaced.email_address == "only@example.com"
@@ -102,32 +102,32 @@ def test_organization_invitations(clerk: Clerk) -> None:
     firm = clerk.organizations.create(request={"name": "Northwind Law", "created_by": admin.id})
     assert firm is not None
     all_of = clerk.organization_invitations
-    made = all_of.create(
+    created = all_of.create(
         organization_id=firm.id, email_address="bo@example.com", role="org:member", inviter_user_id=admin.id
     )
-    assert made.public_inviter_data is not None
+    assert created.public_inviter_data is not None
     bulk = all_of.bulk_create(
         organization_id=firm.id, request_body=[{"email_address": "cy@example.com", "role": "org:member"}]
     )
     assert bulk.total_count == 1
     assert all_of.list(organization_id=firm.id, status="pending").total_count == 2
-    assert all_of.get(organization_id=firm.id, invitation_id=made.id).url
+    assert all_of.get(organization_id=firm.id, invitation_id=created.id).url
     assert all_of.get_all(query="bo@").total_count == 1
     assert all_of.list_pending(organization_id=firm.id).total_count == 2
     assert clerk.users.get_organization_invitations(user_id=admin.id).total_count == 0
-    assert all_of.revoke(organization_id=firm.id, invitation_id=made.id).status == "revoked"
-    with pytest.raises(models.ClerkErrors) as refused:
-        all_of.revoke(organization_id=firm.id, invitation_id=made.id)
-    assert refused.value.status_code == 404
-    assert refused.value.data.errors[0].code == "organization_invitation_not_pending"
+    assert all_of.revoke(organization_id=firm.id, invitation_id=created.id).status == "revoked"
+    with pytest.raises(models.ClerkErrors) as error:
+        all_of.revoke(organization_id=firm.id, invitation_id=created.id)
+    assert error.value.status_code == 404
+    assert error.value.data.errors[0].code == "organization_invitation_not_pending"
 
 
 def test_application_invitations(clerk: Clerk) -> None:
-    made = clerk.invitations.create(request={"email_address": "bo@example.com"})
-    assert made is not None
+    created = clerk.invitations.create(request={"email_address": "bo@example.com"})
+    assert created is not None
     clerk.invitations.bulk_create(request=[{"email_address": "cy@example.com"}])
     assert {row.email_address for row in clerk.invitations.list()} == {"bo@example.com", "cy@example.com"}
-    assert clerk.invitations.revoke(invitation_id=made.id).status == "revoked"
+    assert clerk.invitations.revoke(invitation_id=created.id).status == "revoked"
 
 
 def test_sessions_tokens_keys_and_roles(clerk: Clerk, served: Emulator) -> None:
@@ -168,37 +168,37 @@ def test_a_request_is_authenticated_without_the_network(clerk: Clerk, served: Em
     assert (state.payload["sub"], state.payload["org_role"]) == (user.id, "admin")
 
 
-def test_a_missing_operation_is_an_honest_refusal(clerk: Clerk) -> None:
-    with pytest.raises(models.ClerkErrors) as refused:
+def test_an_unsupported_operation_returns_not_implemented(clerk: Clerk) -> None:
+    with pytest.raises(models.ClerkErrors) as error:
         clerk.billing.list_plans()
-    assert (refused.value.status_code, refused.value.data.errors[0].code) == (400, "emulator_not_implemented")
+    assert (error.value.status_code, error.value.data.errors[0].code) == (400, "emulator_not_implemented")
 
 
 def test_phone_numbers(clerk: Clerk) -> None:
     user = make_user(clerk)
-    made = clerk.phone_numbers.create(request={"user_id": user.id, "phone_number": "+15555550100"})
-    assert made is not None
-    assert made.id is not None
-    proof = clerk.phone_numbers.prepare_verification(phone_number_id=made.id)
+    created = clerk.phone_numbers.create(request={"user_id": user.id, "phone_number": "+15555550100"})
+    assert created is not None
+    assert created.id is not None
+    proof = clerk.phone_numbers.prepare_verification(phone_number_id=created.id)
     tried = clerk.phone_numbers.attempt_verification(
-        phone_number_id=made.id, verification_id=proof.id or "", code="424242"
+        phone_number_id=created.id, verification_id=proof.id or "", code="424242"
     )
     assert tried.status == "verified"
-    assert clerk.phone_numbers.get(phone_number_id=made.id).verification is not None
-    assert clerk.phone_numbers.update(phone_number_id=made.id, primary=True).id == made.id
-    assert clerk.users.get(user_id=user.id).primary_phone_number_id == made.id
-    assert clerk.phone_numbers.delete(phone_number_id=made.id).deleted
+    assert clerk.phone_numbers.get(phone_number_id=created.id).verification is not None
+    assert clerk.phone_numbers.update(phone_number_id=created.id, primary=True).id == created.id
+    assert clerk.users.get(user_id=user.id).primary_phone_number_id == created.id
+    assert clerk.phone_numbers.delete(phone_number_id=created.id).deleted
 
 
-def test_roles_sets_and_domains(clerk: Clerk) -> None:
+def test_role_sets_and_domains(clerk: Clerk) -> None:
     permission = clerk.organization_permissions.create(name="Read files", key="org:files:read")
     role = clerk.organization_roles.create(name="Clerk", key="org:clerk", permissions=[permission.id])
     assert role.permissions[0].key == "org:files:read"
     assert clerk.organization_roles.update(organization_role_id=role.id, name="Law clerk").name == "Law clerk"
-    made = clerk.role_sets.create(
+    created = clerk.role_sets.create(
         name="Clerks", default_role_key="org:clerk", creator_role_key="org:admin", roles=["org:clerk", "org:admin"]
     )
-    assert {item.key for item in made.roles} == {"org:clerk", "org:admin"}
+    assert {item.key for item in created.roles} == {"org:clerk", "org:admin"}
     assert clerk.role_sets.list().total_count == 2
     assert clerk.instance_settings.update_organization_settings(request={"domains_enabled": True}).domains_enabled
     firm = clerk.organizations.create(request={"name": "Northwind Law"})
@@ -210,7 +210,7 @@ def test_roles_sets_and_domains(clerk: Clerk) -> None:
     assert clerk.organization_domains.delete(organization_id=firm.id, domain_id=domain.id).deleted
 
 
-def test_who_comes_in(clerk: Clerk) -> None:
+def test_access_lists_tokens_and_waitlist(clerk: Clerk) -> None:
     user = make_user(clerk)
     token = clerk.sign_in_tokens.create(request={"user_id": user.id})
     assert token is not None
@@ -224,9 +224,9 @@ def test_who_comes_in(clerk: Clerk) -> None:
     assert entry is not None
     assert clerk.waitlist_entries.invite(waitlist_entry_id=entry.id).status == "invited"
     assert clerk.waitlist_entries.list().total_count == 1
-    made = clerk.redirect_urls.create(request={"url": "myapp://callback"})
-    assert made is not None
-    assert clerk.redirect_urls.list()[0].id == made.id
+    created = clerk.redirect_urls.create(request={"url": "myapp://callback"})
+    assert created is not None
+    assert clerk.redirect_urls.list()[0].id == created.id
     template = clerk.jwt_templates.create(request={"name": "backend", "claims": {"mail": "{{user.id}}"}})
     assert template is not None
     assert clerk.jwt_templates.list()[0].name == "backend"
@@ -235,12 +235,12 @@ def test_who_comes_in(clerk: Clerk) -> None:
 
 def test_machines_and_keys(clerk: Clerk, served: Emulator) -> None:
     user = make_user(clerk)
-    made = clerk.machines.create(request={"name": "Mailer"})
-    assert made is not None
+    created = clerk.machines.create(request={"name": "Mailer"})
+    assert created is not None
     assert clerk.machines.list().total_count == 1
-    with Clerk(bearer_auth=made.secret_key, server_url=f"{served.site.url}/v1", retry_config=NO_RETRIES) as machine:
+    with Clerk(bearer_auth=created.secret_key, server_url=f"{served.site.url}/v1", retry_config=NO_RETRIES) as machine:
         token = machine.m2m.create_token(seconds_until_expiration=60)
-    assert clerk.m2m.verify_token(token=token.token).subject == made.id
+    assert clerk.m2m.verify_token(token=token.token).subject == created.id
     key = clerk.api_keys.create_api_key(name="Reports", subject=user.id)
     assert clerk.api_keys.verify_api_key(secret=key.secret).id == key.id
     assert clerk.api_keys.revoke_api_key(api_key_id=key.id).revoked

@@ -11,7 +11,7 @@ class Wall:
         return self.time
 
 
-def test_it_runs_with_the_wall_from_where_it_was_set() -> None:
+def test_a_set_clock_runs_with_the_wall_clock() -> None:
     wall = Wall()
     clock = Clock(wall)
     clock.set(50_000)
@@ -26,7 +26,7 @@ def test_it_advances_by_units() -> None:
     assert clock.now() == 1_000 + 86_400_000 + 2_000
 
 
-def test_it_stands_still_until_it_runs_again() -> None:
+def test_a_stopped_clock_stands_still_until_it_runs_again() -> None:
     wall = Wall()
     clock = Clock(wall)
     clock.stop()
@@ -38,7 +38,7 @@ def test_it_stands_still_until_it_runs_again() -> None:
     assert clock.now() == 1_006
 
 
-def test_it_goes_on_after_a_restart() -> None:
+def test_the_clock_continues_after_a_restart() -> None:
     clock, later = Clock(Wall()), Clock(Wall())
     clock.advance(hours=3)
     later.load(clock.dump())

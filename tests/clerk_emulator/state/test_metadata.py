@@ -19,18 +19,18 @@ from clerk_emulator.state.metadata import check_size, merge
         ({}, {"a": {"b": None}}, {"a": {}}),
     ],
 )
-def test_objects_merge_deeply_and_null_takes_away(old: Any, new: Any, expected: Any) -> None:
+def test_objects_merge_deeply_and_null_removes(old: Any, new: Any, expected: Any) -> None:
     assert merge(old, new) == expected
 
 
-def test_the_old_metadata_is_left_alone() -> None:
+def test_merging_does_not_change_the_old_metadata() -> None:
     old = {"a": {"b": 1}}
     merge(old, {"a": {"c": 2}})
     assert old == {"a": {"b": 1}}
 
 
-def test_more_than_8_kilobytes_are_refused() -> None:
+def test_more_than_8_kilobytes_are_rejected() -> None:
     check_size("public_metadata", {"a": "x" * 8_000})
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ApiError) as error:
         check_size("public_metadata", {"a": "x" * 8_200})
-    assert refused.value.status == 422
+    assert error.value.status == 422

@@ -1,4 +1,4 @@
-"""Rows in the order of their creation."""
+"""Rows in order of creation."""
 
 from dataclasses import dataclass
 
@@ -50,6 +50,6 @@ def test_removed_and_moved_rows_keep_the_order_right(times: list[int], data: st.
     rest = [thing for thing in expected if thing is not gone]
     moved = data.draw(st.sampled_from(rest))
     moved.created_at = data.draw(st.integers(6, 9))
-    table.place(moved)
+    table.reposition(moved)
     assert list(table.oldest_first()) == sorted(rest, key=lambda thing: (thing.created_at, int(thing.id)))
     assert table.page(1, 2) == list(table.newest_first())[1:3]

@@ -1,4 +1,4 @@
-"""Clerk's scripts for browsers, at the paths that Clerk's own host has."""
+"""Clerk's browser scripts at the paths of Clerk's CDN."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ SCRIPT = "dist/clerk.browser.js"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder in which npm put a version of one of the two packages."""
+    """A folder with a version of one of the two npm packages."""
     package = tmp_path / "node_modules" / "@clerk" / "clerk-js"
     (package / "dist").mkdir(parents=True)
     (package / "package.json").write_text(json.dumps({"version": "6.40.0"}))
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def get(npm: Path | None, path: str, headers: dict[str, str] | None = None) -> httpx2.Response:
-    """Ask an emulator that serves the scripts of a folder."""
+    """Call an emulator that serves the scripts of a folder."""
     transport = httpx2.ASGITransport(Emulator(npm=npm))
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as http:
         return await http.get(path, headers=headers or {})
@@ -42,7 +42,7 @@ async def test_the_folder_may_be_node_modules_itself(folder: Path) -> None:
     assert (await get(folder / "node_modules", f"/npm/@clerk/clerk-js@6/{SCRIPT}")).status_code == 200
 
 
-async def test_a_whole_version_is_kept_for_good_and_another_asked_for_again(folder: Path) -> None:
+async def test_a_full_version_is_cached_forever_and_others_are_revalidated(folder: Path) -> None:
     whole = await get(folder, f"/npm/@clerk/clerk-js@6.40.0/{SCRIPT}")
     assert "immutable" in whole.headers["cache-control"]
     part = await get(folder, f"/npm/@clerk/clerk-js@6/{SCRIPT}")
@@ -52,24 +52,24 @@ async def test_a_whole_version_is_kept_for_good_and_another_asked_for_again(fold
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("path", "message"),
     [
-        (f"clerk-js@5/{SCRIPT}", "clerk-js 6.40.0, and 5 is asked for"),
-        (f"clerk-js@6.4/{SCRIPT}", "clerk-js 6.40.0, and 6.4 is asked for"),
+        (f"clerk-js@5/{SCRIPT}", "clerk-js 6.40.0, but 5 is requested"),
+        (f"clerk-js@6.4/{SCRIPT}", "clerk-js 6.40.0, but 6.4 is requested"),
         ("ui@1/dist/ui.browser.js", "npm install @clerk/clerk-js@6 @clerk/ui@1"),
         (f"elements@1/{SCRIPT}", "does not have @clerk/elements"),
         ("clerk-js@6/dist/chunk.js", "no file dist/chunk.js"),
         ("clerk-js@6/dist/..%2Fpackage.json", "no file dist"),
     ],
 )
-async def test_what_is_not_there_is_said(folder: Path, path: str, words: str) -> None:
+async def test_a_missing_script_is_explained(folder: Path, path: str, message: str) -> None:
     answer = await get(folder, f"/npm/@clerk/{path}")
     assert answer.status_code == 404
-    assert words in answer.text
+    assert message in answer.text
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_without_a_folder_the_way_to_one_is_said() -> None:
+async def test_without_a_folder_the_response_explains_npm() -> None:
     answer = await get(None, f"/npm/@clerk/clerk-js@6/{SCRIPT}")
     assert answer.status_code == 404
     assert "--npm" in answer.text

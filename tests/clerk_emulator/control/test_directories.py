@@ -1,4 +1,4 @@
-"""Directories (SCIM): what an identity provider does, and what can no longer be done by hand."""
+"""Directories (SCIM): provisioning, and manual changes that they prevent."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend, Json, Receiver
+from tests.clerk_emulator.clients import Backend, Json, Receiver
 from tests.clerk_emulator.specification import error_codes, specifications_are_here
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def desk(browser: httpx2.AsyncClient) -> Any:
+async def control(browser: httpx2.AsyncClient) -> Any:
     async def call(method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
         response = await browser.request(method, f"/_emulator{path}", json=body)
         assert response.status_code == status, response.text
@@ -22,35 +22,35 @@ async def desk(browser: httpx2.AsyncClient) -> Any:
     return call
 
 
-async def provision(desk: Any, **wish: Any) -> tuple[Json, Json]:
-    """Add a directory and a user by it."""
-    directory = await desk("POST", "/directories", {"name": "Okta"})
-    draft = {"email_address": "dee@example.com", "first_name": "Dee", "external_id": "00u1", **wish}
-    return directory, await desk("POST", f"/directories/{directory['id']}/users", draft)
+async def provision(control: Any, **data: Any) -> tuple[Json, Json]:
+    """Add a directory and provision a user through it."""
+    directory = await control("POST", "/directories", {"name": "Okta"})
+    draft = {"email_address": "dee@example.com", "first_name": "Dee", "external_id": "00u1", **data}
+    return directory, await control("POST", f"/directories/{directory['id']}/users", draft)
 
 
-async def test_a_directory_creates_a_user_with_an_address_it_vouches_for(
-    desk: Any, backend: Backend, emulator: Emulator, receiver: Receiver
+async def test_a_directory_creates_a_user_with_a_verified_address(
+    control: Any, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
-    directory, user = await provision(desk)
+    directory, user = await provision(control)
     assert (user["first_name"], user["deprovisioned"]) == ("Dee", False)
     assert user["email_addresses"][0]["verification"]["strategy"] == "scim"
-    assert (await desk("GET", "/directories"))["data"][0]["users"] == [user["id"]]
+    assert (await control("GET", "/directories"))["data"][0]["users"] == [user["id"]]
     await emulator.webhooks.drain()
-    told = {"directory_id": directory["id"], "directory_enabled": True, "external_id": "00u1"}
-    assert receiver.data("user.created")["scim"] == told
+    event_types = {"directory_id": directory["id"], "directory_enabled": True, "external_id": "00u1"}
+    assert receiver.data("user.created")["scim"] == event_types
     assert "scim" not in await backend("GET", f"/users/{user['id']}"), "only webhooks say it"
 
 
-async def test_deprovisioning_ends_the_sessions_and_sends_one_update_and_is_taken_back(
-    desk: Any, backend: Backend, emulator: Emulator, receiver: Receiver
+async def test_deprovisioning_ends_sessions_sends_one_update_and_is_reversible(
+    control: Any, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     firm, admin = await backend.firm()
     await backend("POST", "/sessions", {"user_id": admin["id"]})
     assert "deprovisioned" not in admin, "an instance without directories has no such field"
     await emulator.webhooks.drain()
     receiver.got.clear()
-    gone = await desk("POST", "/users/ada@example.com/deprovision")
+    gone = await control("POST", "/users/ada@example.com/deprovision")
     assert gone["deprovisioned"] is True
     await emulator.webhooks.drain()
     assert receiver.types == ["session.revoked", "user.updated"]
@@ -59,33 +59,37 @@ async def test_deprovisioning_ends_the_sessions_and_sends_one_update_and_is_take
     assert members["data"][0]["public_user_data"]["deprovisioned"] is True
     assert (await backend("GET", f"/users/{admin['id']}"))["deprovisioned"] is True
     assert await backend.no("POST", "/sessions", {"user_id": admin["id"]}) == (400, "deprovisioned")
-    refused = await backend.http.post("/sign-in", data={"user_id": admin["id"]})
-    assert "deactivated" in refused.text
-    back = await desk("POST", f"/users/{admin['id']}/reprovision")
+    error = await backend.http.post("/sign-in", data={"user_id": admin["id"]})
+    assert "deactivated" in error.text
+    back = await control("POST", f"/users/{admin['id']}/reprovision")
     assert back["deprovisioned"] is False
     assert back["updated_at"] > gone["updated_at"]
     await backend("POST", "/sessions", {"user_id": admin["id"]})
 
 
-async def test_a_directory_changes_and_takes_over_users(desk: Any, backend: Backend) -> None:
-    directory, user = await provision(desk)
+async def test_a_directory_changes_and_takes_over_users(control: Any, backend: Backend) -> None:
+    directory, user = await provision(control)
     path = f"/directories/{directory['id']}/users"
-    changed = await desk("POST", path, {"user": user["id"], "last_name": "Lake", "email_address": "lake@example.com"})
+    changed = await control(
+        "POST", path, {"user": user["id"], "last_name": "Lake", "email_address": "lake@example.com"}
+    )
     assert (changed["last_name"], changed["first_name"]) == ("Lake", "Dee")
     assert [one["email_address"] for one in changed["email_addresses"]] == ["lake@example.com"]
     other = await backend.user("eve@example.com")
-    taken = await desk("POST", path, {"email_address": "eve@example.com", "active": False})
+    taken = await control("POST", path, {"email_address": "eve@example.com", "active": False})
     assert (taken["id"], taken["deprovisioned"]) == (other["id"], True)
-    same = await desk("POST", path, {"email_address": "eve@example.com", "active": False})
+    same = await control("POST", path, {"email_address": "eve@example.com", "active": False})
     assert same["updated_at"] == taken["updated_at"], "nothing changed, nothing is sent"
 
 
-async def test_what_a_directory_manages_is_refused_by_hand_as_the_catalogue_says(desk: Any, backend: Backend) -> None:
-    directory, user = await provision(desk)
+async def test_manual_changes_of_managed_data_are_rejected_as_in_the_error_catalogue(
+    control: Any, backend: Backend
+) -> None:
+    directory, user = await provision(control)
     firm, _ = await backend.firm()
     path, one = f"/organizations/{firm['id']}/memberships/{user['id']}", f"/users/{user['id']}"
-    wish = {"user": user["id"], "organization": firm["id"], "role": "org:member"}
-    await desk("POST", f"/directories/{directory['id']}/memberships", wish)
+    data = {"user": user["id"], "organization": firm["id"], "role": "org:member"}
+    await control("POST", f"/directories/{directory['id']}/memberships", data)
     address = user["email_addresses"][0]["id"]
     extra = await backend("POST", "/email_addresses", {"user_id": user["id"], "email_address": "x@example.com",
                                                        "verified": True})  # fmt: skip
@@ -104,27 +108,25 @@ async def test_what_a_directory_manages_is_refused_by_hand_as_the_catalogue_says
     same = await backend("PATCH", one, {"first_name": "Dee", "username": "dee_lake"})
     assert same["username"] == "dee_lake", "the same name and an attribute that is not mapped"
     await backend("PATCH", f"{one}/metadata", {"public_metadata": {"a": 1}})
-    await desk("POST", f"/directories/{directory['id']}/memberships", {**wish, "role": "org:admin"})
-    await desk("PATCH", f"/directories/{directory['id']}", {"enabled": False})
+    await control("POST", f"/directories/{directory['id']}/memberships", {**data, "role": "org:admin"})
+    await control("PATCH", f"/directories/{directory['id']}", {"enabled": False})
     await backend("PATCH", path, {"role": "org:member"})
     await backend("DELETE", one)
 
 
-async def test_disabling_or_deleting_a_directory_activates_its_users(desk: Any, backend: Backend) -> None:
-    directory, user = await provision(desk, active=False)
+async def test_disabling_or_deleting_a_directory_activates_its_users(control: Any, backend: Backend) -> None:
+    directory, user = await provision(control, active=False)
     assert user["deprovisioned"] is True
-    await desk("PATCH", f"/directories/{directory['id']}", {"enabled": False})
+    await control("PATCH", f"/directories/{directory['id']}", {"enabled": False})
     assert (await backend("GET", f"/users/{user['id']}"))["deprovisioned"] is False
-    await desk("PATCH", f"/directories/{directory['id']}", {"enabled": True})
-    await desk("POST", f"/users/{user['id']}/deprovision")
-    await desk("DELETE", f"/directories/{directory['id']}")
+    await control("PATCH", f"/directories/{directory['id']}", {"enabled": True})
+    await control("POST", f"/users/{user['id']}/deprovision")
+    await control("DELETE", f"/directories/{directory['id']}")
     assert "deprovisioned" not in await backend("GET", f"/users/{user['id']}")
-    assert (await desk("GET", "/directories"))["data"] == []
+    assert (await control("GET", "/directories"))["data"] == []
 
 
-async def test_a_seed_has_directories_and_a_snapshot_keeps_them(
-    desk: Any, backend: Backend, emulator: Emulator
-) -> None:
+async def test_directories_are_seeded_and_part_of_snapshots(control: Any, backend: Backend, emulator: Emulator) -> None:
     emulator.seed(
         {
             "directories": [{"name": "Entra"}],
@@ -134,21 +136,21 @@ async def test_a_seed_has_directories_and_a_snapshot_keeps_them(
             ],
         }
     )
-    kept = await desk("GET", "/snapshot")
-    await desk("POST", "/reset")
-    assert (await desk("GET", "/directories"))["data"] == []
-    await desk("POST", "/restore", kept)
+    kept = await control("GET", "/snapshot")
+    await control("POST", "/reset")
+    assert (await control("GET", "/directories"))["data"] == []
+    await control("POST", "/restore", kept)
     states = {
         user["email_addresses"][0]["email_address"]: user["deprovisioned"] for user in await backend("GET", "/users")
     }
     assert states == {"dee@example.com": False, "eve@example.com": True}
     for user in ({"deprovisioned": True}, {"directory": "Okta"}):
-        wrong = {"users": [{"email_address": "x@example.com", **user}]}
-        assert "directory" in (await desk("POST", "/seed", wrong, status=422))["error"]
+        invalid = {"users": [{"email_address": "x@example.com", **user}]}
+        assert "directory" in (await control("POST", "/seed", invalid, status=422))["error"]
 
 
-async def test_what_makes_no_sense_is_refused(desk: Any, backend: Backend) -> None:
-    directory, user = await provision(desk)
+async def test_invalid_provisioning_is_rejected(control: Any, backend: Backend) -> None:
+    directory, user = await provision(control)
     firm, _ = await backend.firm()
     path = f"/directories/{directory['id']}"
     member = {"user": user["id"], "organization": firm["id"], "role": "org:member"}
@@ -169,16 +171,16 @@ async def test_what_makes_no_sense_is_refused(desk: Any, backend: Backend) -> No
         ("POST", f"{path}/memberships", {**member, "organization": "org_none"}, 422),
         ("POST", "/users/user_unknown/deprovision", None, 404),
     ):
-        assert "error" in await desk(method, where, body, status=status), (method, where, body)
+        assert "error" in await control(method, where, body, status=status), (method, where, body)
 
 
-async def test_a_person_deprovisions_and_reprovisions_on_the_page(
+async def test_users_are_deprovisioned_and_reprovisioned_on_the_page(
     browser: httpx2.AsyncClient, backend: Backend
 ) -> None:
     user = await backend.user()
     assert "Deprovision" in (await browser.get("/_emulator/pages/users")).text
-    for deed, holds in (("deprovision", True), ("reprovision", False)):
-        done = await browser.post(f"/_emulator/pages/users/{deed}", data={"id": user["id"]})
+    for action, holds in (("deprovision", True), ("reprovision", False)):
+        done = await browser.post(f"/_emulator/pages/users/{action}", data={"id": user["id"]})
         assert done.status_code == 303
         assert (await backend("GET", f"/users/{user['id']}"))["deprovisioned"] is holds
     missing = await browser.post("/_emulator/pages/users/deprovision", data={"id": "user_none"})

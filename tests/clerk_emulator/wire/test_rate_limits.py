@@ -3,13 +3,13 @@
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
 
 pytestmark = pytest.mark.anyio
 
 
 async def count_until_refused(backend: Backend, method: str, path: str, body: object = None) -> tuple[int, int]:
-    """Call until the answer is 429; return how often it was not, and how long to wait."""
+    """Call until the response is 429; return the number of accepted calls and the retry delay."""
     for count in range(2_000):
         answer = await backend.raw(method, path, body)
         if answer.status_code == 429:
@@ -19,7 +19,7 @@ async def count_until_refused(backend: Backend, method: str, path: str, body: ob
 
 
 @pytest.mark.parametrize(("kind", "most"), [("development", 100), ("production", 1_000)])
-async def test_a_key_may_call_so_often_in_ten_sliding_seconds(
+async def test_a_key_is_limited_per_ten_sliding_seconds(
     emulator: Emulator, backend: Backend, kind: str, most: int
 ) -> None:
     emulator.clock.stop()
@@ -34,9 +34,7 @@ async def test_a_key_may_call_so_often_in_ten_sliding_seconds(
     assert (await backend.raw("GET", "/users/count")).status_code == 200
 
 
-async def test_one_user_is_changed_ten_times_in_ten_seconds_and_another_one_too(
-    emulator: Emulator, backend: Backend
-) -> None:
+async def test_changes_are_limited_per_user(emulator: Emulator, backend: Backend) -> None:
     emulator.clock.stop()
     emulator.state.settings.rate_limits = "production"
     ada, bo = await backend.user(), await backend.user("bo@example.com")
@@ -48,7 +46,7 @@ async def test_one_user_is_changed_ten_times_in_ten_seconds_and_another_one_too(
     assert (await backend.raw("PATCH", f"/users/{bo['id']}", {"first_name": "B"})).status_code == 200
 
 
-async def test_an_hour_has_250_invitations_to_organizations(emulator: Emulator, backend: Backend) -> None:
+async def test_organization_invitations_are_limited_to_250_per_hour(emulator: Emulator, backend: Backend) -> None:
     emulator.clock.stop()
     firm, _ = await backend.firm(max_allowed_memberships=0)
     emulator.state.settings.rate_limits = "production"
@@ -59,6 +57,6 @@ async def test_an_hour_has_250_invitations_to_organizations(emulator: Emulator, 
     assert await count_until_refused(backend, "POST", path, body) == (0, 3600)
 
 
-async def test_there_are_none_unless_they_are_wished_for(backend: Backend) -> None:
+async def test_rate_limits_are_off_by_default(backend: Backend) -> None:
     answers = [await backend.raw("GET", "/users/count") for _ in range(120)]
     assert {answer.status_code for answer in answers} == {200}

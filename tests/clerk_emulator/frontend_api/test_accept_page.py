@@ -1,16 +1,16 @@
-"""The page where invitations are accepted."""
+"""The page that accepts invitations."""
 
 import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend, Json, Receiver
+from tests.clerk_emulator.clients import Backend, Json, Receiver
 
 pytestmark = pytest.mark.anyio
 
 
 async def accept(browser: httpx2.AsyncClient, invitation: Json, **fields: str) -> httpx2.Response:
-    """Open the page of an invitation and press its button."""
+    """Open the page of an invitation and click its button."""
     page = await browser.get(invitation["url"])
     assert page.status_code == 200
     assert "Accept invitation" in page.text
@@ -18,7 +18,7 @@ async def accept(browser: httpx2.AsyncClient, invitation: Json, **fields: str) -
     return await browser.post("/v1/tickets/accept", data={"ticket": ticket, **fields})
 
 
-async def test_a_newcomer_becomes_a_user_and_a_member(
+async def test_accepting_creates_a_user_and_a_membership(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     organization, admin = await backend.firm()
@@ -27,8 +27,8 @@ async def test_a_newcomer_becomes_a_user_and_a_member(
     await emulator.webhooks.drain()
     receiver.got.clear()
     page = await browser.get(invitation["url"])
-    for words in ("Join Northwind Law", "bo@example.com", "Member", "ada@example.com"):
-        assert words in page.text
+    for message in ("Join Northwind Law", "bo@example.com", "Member", "ada@example.com"):
+        assert message in page.text
     done = await accept(browser, invitation, first_name="Bo", last_name=" ")
     assert "You joined Northwind Law." in done.text
     await emulator.webhooks.drain()
@@ -46,7 +46,9 @@ async def test_a_newcomer_becomes_a_user_and_a_member(
     assert "You are signed in" in (await browser.get("/sign-in")).text
 
 
-async def test_one_who_is_a_user_already_only_joins(browser: httpx2.AsyncClient, backend: Backend) -> None:
+async def test_accepting_as_an_existing_user_creates_only_a_membership(
+    browser: httpx2.AsyncClient, backend: Backend
+) -> None:
     organization, _ = await backend.firm()
     bo = await backend.user("bo@example.com")
     invitation = await backend.invite(organization)
@@ -58,20 +60,20 @@ async def test_one_who_is_a_user_already_only_joins(browser: httpx2.AsyncClient,
     assert (await backend("GET", path))["status"] == "accepted"
 
 
-async def test_it_leads_on_with_the_outcome(browser: httpx2.AsyncClient, backend: Backend) -> None:
+async def test_accepting_redirects_with_the_status(browser: httpx2.AsyncClient, backend: Backend) -> None:
     organization, _ = await backend.firm()
     invitation = await backend.invite(organization, redirect_url="http://127.0.0.1:8000/welcome?a=1")
     done = await accept(browser, invitation)
     assert done.headers["location"].startswith("http://127.0.0.1:8000/welcome?a=1&__clerk_status=complete&")
     away = await backend.invite(organization, "cy@example.com", redirect_url="https://evil.example/")
-    assert "is not allowed" in (await accept(browser, away)).text
+    assert "does not allow redirects" in (await accept(browser, away)).text
 
 
 @pytest.mark.parametrize(
-    ("end", "words"), [("revoke", "revoked"), ("accept", "Already accepted"), ("expire", "expired")]
+    ("end", "message"), [("revoke", "revoked"), ("accept", "Already accepted"), ("expire", "expired")]
 )
-async def test_an_invitation_that_is_over_says_so(
-    browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, end: str, words: str
+async def test_a_closed_invitation_shows_its_status(
+    browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, end: str, message: str
 ) -> None:
     organization, _ = await backend.firm()
     invitation = await backend.invite(organization)
@@ -83,7 +85,7 @@ async def test_an_invitation_that_is_over_says_so(
         emulator.clock.advance(days=30)
     count = len(emulator.state.memberships)
     page = await browser.get(invitation["url"])
-    assert (page.status_code, words in page.text) == (410, True)
+    assert (page.status_code, message in page.text) == (410, True)
     ticket = invitation["url"].partition("ticket=")[2]
     assert (await browser.post("/v1/tickets/accept", data={"ticket": ticket})).status_code == 410
     assert len(emulator.state.memberships) == count
@@ -97,7 +99,7 @@ async def test_an_unknown_link_is_404(browser: httpx2.AsyncClient, backend: Back
     assert (await browser.get(invitation["url"])).status_code == 404
 
 
-async def test_a_full_organization_takes_nobody(browser: httpx2.AsyncClient, backend: Backend) -> None:
+async def test_a_full_organization_accepts_no_member(browser: httpx2.AsyncClient, backend: Backend) -> None:
     organization, _ = await backend.firm(max_allowed_memberships=2)
     invitation = await backend.invite(organization)
     await backend("PATCH", f"/organizations/{organization['id']}", {"max_allowed_memberships": 1})
@@ -105,7 +107,7 @@ async def test_a_full_organization_takes_nobody(browser: httpx2.AsyncClient, bac
     assert (done.status_code, 'role="alert"' in done.text) == (422, True)
 
 
-async def test_an_application_invitation_makes_a_user_with_its_metadata(
+async def test_an_application_invitation_creates_a_user_with_its_metadata(
     browser: httpx2.AsyncClient, backend: Backend
 ) -> None:
     body = {"email_address": "bo@example.com", "public_metadata": {"plan": "gold"}}
@@ -116,7 +118,7 @@ async def test_an_application_invitation_makes_a_user_with_its_metadata(
     assert await backend("GET", "/invitations", status="pending") == []
 
 
-async def test_it_leads_to_the_application_with_the_ticket_where_that_is_wanted(
+async def test_ticket_links_application_redirects_with_the_ticket(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
 ) -> None:
     emulator.state.settings.ticket_links = "application"

@@ -1,4 +1,4 @@
-"""Joining an organization by a domain of e-mail addresses."""
+"""Joining an organization by an email domain."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.frontend_api.scripts import Script, code_for
-from tests.clerk_emulator.people import Backend, Json, Receiver
+from tests.clerk_emulator.clients import Backend, Json, Receiver
+from tests.clerk_emulator.frontend_api.browser_script import BrowserScript, code_for
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "a good one"
@@ -15,7 +15,7 @@ PASSWORD = "a good one"
 
 @pytest.fixture
 async def firm(backend: Backend, emulator: Emulator) -> Json:
-    """An organization whose administrator may sign in by password."""
+    """An organization whose administrator can sign in with a password."""
     modes = ["manual_invitation", "automatic_invitation", "automatic_suggestion"]
     emulator.state.settings.change({"organization_domains_enabled": True, "enrollment_modes": modes})
     organization, ada = await backend.firm()
@@ -24,14 +24,14 @@ async def firm(backend: Backend, emulator: Emulator) -> Json:
 
 
 async def give_domain(backend: Backend, firm: Json, mode: str, **more: Any) -> Json:
-    """Give the organization the domain of its people."""
+    """Create a domain of the organization."""
     body = {"name": "northwind.example", "enrollment_mode": mode, **more}
-    made: Json = await backend("POST", f"/organizations/{firm['id']}/domains", body)
-    return made
+    created: Json = await backend("POST", f"/organizations/{firm['id']}/domains", body)
+    return created
 
 
-async def sign_up(script: Script, emulator: Emulator, address: str) -> None:
-    """Sign a newcomer up."""
+async def sign_up(script: BrowserScript, emulator: Emulator, address: str) -> None:
+    """Sign a new user up."""
     fields = {"email_address": address, "password": PASSWORD, "strategy": "email_code"}
     begun = await script("POST", "/client/sign_ups", **fields)
     path = f"/client/sign_ups/{begun['id']}/attempt_verification"
@@ -44,11 +44,11 @@ def on_another_machine(emulator: Emulator) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(emulator), base_url="http://127.0.0.1:8001")
 
 
-async def test_a_newcomer_with_an_address_there_is_invited_and_joins(
+async def test_a_new_user_with_an_address_at_the_domain_is_invited(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, firm: Json, receiver: Receiver
 ) -> None:
     await give_domain(backend, firm, "automatic_invitation")
-    script, mine = Script(browser), "/me/organization_invitations"
+    script, mine = BrowserScript(browser), "/me/organization_invitations"
     await sign_up(script, emulator, "bo@northwind.example")
     (offered,) = (await script("GET", mine, status="pending"))["data"]
     assert offered["public_organization_data"]["id"] == firm["id"]
@@ -67,18 +67,18 @@ async def test_a_newcomer_with_an_address_there_is_invited_and_joins(
 
 
 @pytest.mark.parametrize("is_accepted", [True, False])
-async def test_a_suggestion_becomes_a_request_that_is_decided_on(
+async def test_a_suggestion_becomes_a_request_that_is_accepted_or_rejected(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, firm: Json, is_accepted: bool
 ) -> None:
     await give_domain(backend, firm, "automatic_suggestion")
-    script = Script(browser)
+    script = BrowserScript(browser)
     await sign_up(script, emulator, "bo@northwind.example")
     (found,) = (await script("GET", "/me/organization_suggestions"))["data"]
     path = f"/me/organization_suggestions/{found['id']}/accept"
     assert (await script("POST", path))["status"] == "accepted"
     assert await script.no("POST", path) == (400, "organization_suggestion_already_accepted")
     async with on_another_machine(emulator) as other:
-        admin = Script(other)
+        admin = BrowserScript(other)
         await admin.sign_in("ada@example.com", PASSWORD)
         requests = f"/organizations/{firm['id']}/membership_requests"
         (asked,) = (await admin("GET", requests, status="pending"))["data"]
@@ -90,11 +90,11 @@ async def test_a_suggestion_becomes_a_request_that_is_decided_on(
     assert members == int(is_accepted)
 
 
-async def test_nobody_is_invited_by_what_is_not_verified_not_theirs_or_switched_off(
+async def test_unverified_foreign_or_disabled_domains_invite_nobody(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, firm: Json
 ) -> None:
     await give_domain(backend, firm, "automatic_invitation", verified=False)
-    script, mine = Script(browser), "/me/organization_invitations"
+    script, mine = BrowserScript(browser), "/me/organization_invitations"
     await sign_up(script, emulator, "bo@northwind.example")
     assert (await script("GET", mine))["data"] == []
     domain = (await backend("GET", f"/organizations/{firm['id']}/domains"))["data"][0]
@@ -112,14 +112,14 @@ async def test_nobody_is_invited_by_what_is_not_verified_not_theirs_or_switched_
     assert len((await script("GET", mine))["data"]) == 1
 
 
-async def test_what_is_open_goes_with_the_mode_and_with_the_organization(
+async def test_pending_enrollment_ends_with_the_mode_or_the_organization(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, firm: Json
 ) -> None:
     domain = await give_domain(backend, firm, "automatic_suggestion")
-    script = Script(browser)
+    script = BrowserScript(browser)
     await sign_up(script, emulator, "bo@northwind.example")
     async with on_another_machine(emulator) as other:
-        admin = Script(other)
+        admin = BrowserScript(other)
         await admin.sign_in("ada@example.com", PASSWORD)
         path = f"/organizations/{firm['id']}/domains/{domain['id']}/update_enrollment_mode"
         await admin("POST", path, enrollment_mode="automatic_invitation", delete_pending="true")
@@ -131,9 +131,9 @@ async def test_what_is_open_goes_with_the_mode_and_with_the_organization(
     assert taken_back["status"] == "revoked"
     await script("DELETE", "/client/sessions")
     await script.sign_in("bo@northwind.example", PASSWORD)
-    kept = emulator.desk.snapshot()
+    kept = emulator.control.snapshot()
     assert len((await script("GET", "/me/organization_suggestions"))["data"]) == 1
     await backend("DELETE", f"/organizations/{firm['id']}")
     assert (await script("GET", "/me/organization_suggestions"))["data"] == []
-    emulator.desk.restore(kept)
+    emulator.control.restore(kept)
     assert len((await script("GET", "/me/organization_suggestions"))["data"]) == 1

@@ -1,10 +1,10 @@
-"""The pages for signing in and out."""
+"""The hosted sign-in and sign-out pages."""
 
 import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
 
 pytestmark = pytest.mark.anyio
 APP = "http://127.0.0.1:8000/people"
@@ -22,7 +22,7 @@ async def test_people_are_chosen_with_one_click(browser: httpx2.AsyncClient, bac
     assert answer.headers["location"].startswith(f"{APP}?__clerk_db_jwt=dvb_")
 
 
-async def test_one_who_is_signed_in_goes_on_at_once(browser: httpx2.AsyncClient, backend: Backend) -> None:
+async def test_a_signed_in_user_is_redirected_immediately(browser: httpx2.AsyncClient, backend: Backend) -> None:
     user = await backend.user()
     await browser.post("/sign-in", data={"user_id": user["id"]})
     assert (await browser.get("/sign-in", params={"redirect_url": APP})).status_code == 303
@@ -32,15 +32,15 @@ async def test_one_who_is_signed_in_goes_on_at_once(browser: httpx2.AsyncClient,
 async def test_address_and_password(browser: httpx2.AsyncClient, backend: Backend) -> None:
     await backend.user(password="correct horse battery")
     data = {"email_address": "ADA@example.com", "password": "wrong", "redirect_url": APP}
-    refused = await browser.post("/sign-in", data=data)
-    assert refused.status_code == 422
-    assert 'role="alert"' in refused.text
+    error = await browser.post("/sign-in", data=data)
+    assert error.status_code == 422
+    assert 'role="alert"' in error.text
     accepted = await browser.post("/sign-in", data={**data, "password": "correct horse battery"})
     assert accepted.status_code == 303
 
 
 @pytest.mark.parametrize("verb", ["ban", "lock"])
-async def test_the_banned_and_the_locked_stay_out(browser: httpx2.AsyncClient, backend: Backend, verb: str) -> None:
+async def test_banned_and_locked_users_cannot_sign_in(browser: httpx2.AsyncClient, backend: Backend, verb: str) -> None:
     user = await backend.user()
     await backend("POST", f"/users/{user['id']}/{verb}")
     assert (await browser.post("/sign-in", data={"user_id": user["id"]})).status_code == 422
@@ -64,7 +64,7 @@ async def test_signing_out_ends_the_session(browser: httpx2.AsyncClient, backend
     assert "You are signed out" in (await browser.get("/sign-out")).text
 
 
-async def test_nobody_is_sent_to_another_machine(browser: httpx2.AsyncClient, backend: Backend) -> None:
+async def test_redirects_to_other_machines_are_rejected(browser: httpx2.AsyncClient, backend: Backend) -> None:
     user = await backend.user()
     away = "https://evil.example/"
     assert "is not allowed" in (await browser.get("/sign-in", params={"redirect_url": away})).text
@@ -80,7 +80,7 @@ async def test_forms_of_other_sites_are_refused(browser: httpx2.AsyncClient, bac
         assert answer.status_code == status
 
 
-async def test_without_an_address_it_leads_back_to_the_application_that_one_comes_from(
+async def test_without_redirect_url_it_redirects_to_the_referring_application(
     browser: httpx2.AsyncClient, backend: Backend
 ) -> None:
     await backend.user()

@@ -1,4 +1,4 @@
-"""The table of what Clerk may leave out."""
+"""The table of omittable fields."""
 
 from typing import Any
 
@@ -41,14 +41,14 @@ BY_OBJECT = {  # the schema of each other kind; others of the same object only a
 
 
 def schema_of(file: str, kind: str) -> Any:
-    """Return the schema of a kind in one of Clerk's files, or None where the file has none."""
+    """Return the schema of a kind in one of Clerk's specification files, or None."""
     schemas = load(file)["components"]["schemas"]
     found = schemas.get((BY_NAME | BY_OBJECT)[kind])
     return found and follow(load(file), found)
 
 
 @pytest.mark.parametrize("kind", FIELDS)
-def test_the_table_has_exactly_the_fields_that_clerks_files_do_not_require(kind: str) -> None:
+def test_omittable_fields_are_those_that_the_specification_does_not_require(kind: str) -> None:
     optional: set[str] = set()
     required: set[str] = set()
     for file in FILES:
@@ -61,13 +61,13 @@ def test_the_table_has_exactly_the_fields_that_clerks_files_do_not_require(kind:
 
 
 @pytest.mark.parametrize("name", sorted(OMITTED_AS_NULL))
-def test_what_is_null_instead_may_be_null_by_the_files(name: str) -> None:
+def test_fields_omitted_as_null_are_nullable_in_the_specification(name: str) -> None:
     kind, field = name.split(".")
     assert field in MISSING_IN_PRACTICE[kind]
     assert schema_of("bapi-2026-05-12.yml", kind)["properties"][field]["nullable"] is True
 
 
-def test_everything_but_the_indispensable_is_chosen_by_a_star_and_that_by_its_name() -> None:
+def test_a_star_selects_everything_but_indispensable_fields() -> None:
     assert set(NAMES) >= {*KEPT_BY_WILDCARD, *OMITTED_AS_NULL, *OMITTED_ONLY_IF_EMPTY}
     everything = {f"{kind}.{name}" for kind, names in select_omitted(("*",)).items() for name in names}
     assert everything == set(NAMES) - set(KEPT_BY_WILDCARD)

@@ -1,4 +1,4 @@
-"""Every event, against Clerk's specification of webhooks."""
+"""Every event against Clerk's webhook specification."""
 
 import json
 from typing import Any
@@ -8,29 +8,29 @@ import pytest
 from clerk_emulator import Emulator
 from clerk_emulator.state import invitations, organization_invitations, sessions, users
 from clerk_emulator.wire.webhook_payloads import EVENT_TYPES
-from tests.clerk_emulator.backend_api import lives
-from tests.clerk_emulator.people import Backend, Json
-from tests.clerk_emulator.specification import faults, ledger, load
+from tests.clerk_emulator.backend_api import scenario
+from tests.clerk_emulator.clients import Backend, Json
+from tests.clerk_emulator.specification import divergences, load, schema_errors
 
 pytestmark = pytest.mark.anyio
 
 
-async def live(emulator: Emulator, backend: Backend) -> list[Json]:
-    """Live through everything, and return the events."""
+async def run_scenario(emulator: Emulator, backend: Backend) -> list[Json]:
+    """Run the whole scenario and return the events."""
     emulator.state.settings.mail_events = True
     api: Backend = type("Watched", (Backend,), {"emulator": emulator})(backend.http)
-    await lives.everything(api)
+    await scenario.everything(api)
     await accept(emulator, backend)
     return [json.loads(message.body) for message in emulator.webhooks.log.messages.values()]
 
 
 async def accept(emulator: Emulator, backend: Backend) -> None:
-    """Accept invitations, sign out, and send a text message: what the Backend API doesn't do."""
+    """Accept invitations, sign out, and send a text message: changes outside the Backend API."""
     one = emulator.state
     admin = await backend.user("zoe@example.com")
     firm = await backend("POST", "/organizations", {"name": "Southwind", "created_by": admin["id"]})
-    made = await backend.invite(firm, "new@example.com")
-    invitation = one.organization_invitations.find(made["id"])
+    created = await backend.invite(firm, "new@example.com")
+    invitation = one.organization_invitations.find(created["id"])
     assert invitation is not None
     user, _ = organization_invitations.accept(one, invitation, {})
     waiting = await backend("POST", "/waitlist_entries", {"email_address": "patient@example.com"})
@@ -45,22 +45,24 @@ async def accept(emulator: Emulator, backend: Backend) -> None:
     users.set_banned(one, user, True)
 
 
-async def test_every_event_is_as_specified_or_in_the_ledger(emulator: Emulator, backend: Backend) -> None:
+async def test_every_event_matches_the_specification_or_a_known_divergence(
+    emulator: Emulator, backend: Backend
+) -> None:
     document: Any = load("webhooks-2025-04-15.yml")
-    events = await live(emulator, backend)
-    wrong = set()
+    events = await run_scenario(emulator, backend)
+    invalid = set()
     for event in events:
         operation = document["x-webhooks"][event["type"]]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
-        wrong |= {f"{event['type']}: {text}" for text in faults(document, schema, event)}
+        invalid |= {f"{event['type']}: {text}" for text in schema_errors(document, schema, event)}
     assert {event["type"] for event in events} == set(EVENT_TYPES), "every type of event happened"
-    known = {key for key in ledger() if key.partition(":")[0] in EVENT_TYPES}
-    assert not wrong - known, "not in the ledger"
-    assert not known - wrong, "gone: take it out of the ledger"
+    known = {key for key in divergences() if key.partition(":")[0] in EVENT_TYPES}
+    assert not invalid - known, "not in the ledger"
+    assert not known - invalid, "gone: take it out of the ledger"
 
 
 async def test_the_state_can_be_rebuilt_from_the_events_alone(emulator: Emulator, backend: Backend) -> None:
-    events = await live(emulator, backend)
+    events = await run_scenario(emulator, backend)
     users, firms, members, invited = rebuilt(events)
     one = emulator.state
     assert users == {row.id: row.updated_at for row in one.users}
@@ -71,7 +73,7 @@ async def test_the_state_can_be_rebuilt_from_the_events_alone(emulator: Emulator
 
 
 def rebuilt(events: list[Json]) -> tuple[dict[str, int], dict[str, int], dict[str, str], dict[str, str]]:
-    """Return users, organizations, memberships and invitations, as a reader of the events would know them."""
+    """Return users, organizations, memberships and invitations as a reader of the events knows them."""
     things: dict[str, dict[str, Json]] = {"user": {}, "organization": {}, "organizationMembership": {}}
     invited: dict[str, Json] = {}
     for event in events:

@@ -1,4 +1,4 @@
-"""The made-up people, applications and shortcuts of these tests."""
+"""Clients and receivers of the emulator for tests."""
 
 import json
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ import httpx2
 Json = dict[str, Any]
 
 
-class Answer(Exception):
-    """An answer that says no, where the test expected yes."""
+class UnexpectedResponse(Exception):
+    """An error response where the test expected success."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +22,26 @@ class Backend:
     async def __call__(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         response = await self.raw(method, path, body, **query)
         if response.status_code != 200:
-            raise Answer(f"{method} {path}: {response.status_code} {response.text}")
+            raise UnexpectedResponse(f"{method} {path}: {response.status_code} {response.text}")
         return response.json()
 
     async def no(self, method: str, path: str, body: Any = None, **query: Any) -> tuple[int, str]:
-        """Return status and code of a refusal."""
+        """Return status and code of an error response."""
         response = await self.raw(method, path, body, **query)
         assert response.status_code >= 400, f"{method} {path} was not refused: {response.text}"
         return response.status_code, response.json()["errors"][0]["code"]
 
     async def raw(self, method: str, path: str, body: Any = None, **query: Any) -> httpx2.Response:
-        """Return the whole answer."""
+        """Return the whole response."""
         return await self.http.request(method, f"/v1{path}", json=body, params=query)
 
     async def user(self, address: str = "ada@example.com", **more: Any) -> Json:
-        """Make a user."""
-        made: Json = await self("POST", "/users", {"email_address": [address], **more})
-        return made
+        """Create a user."""
+        created: Json = await self("POST", "/users", {"email_address": [address], **more})
+        return created
 
     async def firm(self, **more: Any) -> tuple[Json, Json]:
-        """Make an organization with its administrator."""
+        """Create an organization with its administrator."""
         admin = await self.user("ada@example.com", first_name="Ada", last_name="North")
         body = {"name": "Northwind Law", "created_by": admin["id"], **more}
         return await self("POST", "/organizations", body), admin
@@ -49,13 +49,13 @@ class Backend:
     async def invite(self, organization: Json, address: str = "bo@example.com", **more: Any) -> Json:
         """Invite an address to an organization."""
         body = {"email_address": address, "role": "org:member", **more}
-        made: Json = await self("POST", f"/organizations/{organization['id']}/invitations", body)
-        return made
+        created: Json = await self("POST", f"/organizations/{organization['id']}/invitations", body)
+        return created
 
 
 @dataclass
 class Receiver:
-    """An ASGI application that keeps what it gets and answers what it is told."""
+    """An ASGI application that records webhooks and responds with the given statuses."""
 
     secret: str = ""
     statuses: list[int] = field(default_factory=list)
@@ -74,12 +74,12 @@ class Receiver:
 
     @property
     def types(self) -> list[str]:
-        """Return the types of the events, in the order of their arrival."""
+        """Return the types of the events in order of arrival."""
         return [json.loads(body)["type"] for _, body in self.got]
 
     @property
     def ids(self) -> list[str]:
-        """Return the svix-ids, in the order of their arrival."""
+        """Return the svix-ids in order of arrival."""
         return [headers["svix-id"] for headers, _ in self.got]
 
     def data(self, type_: str) -> Json:

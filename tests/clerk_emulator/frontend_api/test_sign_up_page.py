@@ -1,4 +1,4 @@
-"""The pages for signing up without a script."""
+"""The hosted sign-up page."""
 
 import re
 
@@ -6,15 +6,15 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.frontend_api.scripts import code_for
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
+from tests.clerk_emulator.frontend_api.browser_script import code_for
 
 pytestmark = pytest.mark.anyio
 CY = {"email_address": "cy@example.com", "password": "a good one", "first_name": "Cy"}
 HOME = "http://127.0.0.1:8000/home"
 
 
-async def test_a_newcomer_signs_up_with_a_code_and_goes_on(
+async def test_sign_up_with_a_code_and_redirect(
     browser: httpx2.AsyncClient, emulator: Emulator, backend: Backend
 ) -> None:
     page = await browser.get("/sign-up", params={"redirect_url": HOME})
@@ -22,8 +22,8 @@ async def test_a_newcomer_signs_up_with_a_code_and_goes_on(
     sent = await browser.post("/sign-up", data={**CY, "redirect_url": HOME})
     assert re.search("A code was sent to <strong>cy@example.com</strong>", sent.text)
     assert CY["password"] not in sent.text
-    wrong = await browser.post("/sign-up", data={"code": "none", "redirect_url": HOME})
-    assert (wrong.status_code, "not the code that was sent" in wrong.text) == (422, True)
+    invalid = await browser.post("/sign-up", data={"code": "none", "redirect_url": HOME})
+    assert (invalid.status_code, "The code is incorrect." in invalid.text) == (422, True)
     code = code_for(emulator, "cy@example.com")
     done = await browser.post("/sign-up", data={"code": code, "redirect_url": HOME})
     assert (done.status_code, done.headers["location"].startswith(HOME)) == (303, True)
@@ -32,7 +32,7 @@ async def test_a_newcomer_signs_up_with_a_code_and_goes_on(
     assert led.headers["location"].startswith(HOME)
 
 
-async def test_what_is_wrong_is_told_and_one_may_start_over(browser: httpx2.AsyncClient, backend: Backend) -> None:
+async def test_errors_are_shown_and_the_sign_up_can_start_over(browser: httpx2.AsyncClient, backend: Backend) -> None:
     await backend.user("ada@example.com")
     taken = await browser.post("/sign-up", data={**CY, "email_address": "ada@example.com"})
     assert taken.status_code == 422

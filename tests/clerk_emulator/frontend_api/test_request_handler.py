@@ -1,12 +1,12 @@
-"""The door of the Frontend API: which browser it is, whose pages may ask, and what is meant for it."""
+"""Frontend API: clients, CORS, method override and faults."""
 
 import httpx2
 import pytest
 
 from clerk_emulator import Emulator
 from clerk_emulator.frontend_api.route_table import ROUTES
-from tests.clerk_emulator.frontend_api.scripts import Script
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
+from tests.clerk_emulator.frontend_api.browser_script import BrowserScript
 from tests.clerk_emulator.specification import load
 
 pytestmark = pytest.mark.anyio
@@ -24,15 +24,15 @@ def test_every_route_is_in_the_specification_by_its_name() -> None:
         assert paths[f"/v1{route.path}"][route.method.lower()]["operationId"] == route.operation
 
 
-async def test_it_is_where_the_backend_api_is_and_behind_a_proxy_path(
+async def test_the_frontend_api_is_served_at_v1_and_below_the_proxy_path(
     browser: httpx2.AsyncClient, backend: Backend
 ) -> None:
     for prefix in ("", "/__clerk"):
         assert (await browser.get(f"{prefix}/v1/environment")).json()["auth_config"]["object"] == "auth_config"
         assert (await browser.get(f"{prefix}/.well-known/jwks.json")).json()["keys"]
         assert (await browser.get(f"{prefix}/v1/client/handshake")).status_code == 400
-    refused = await browser.get("/v1/users")
-    assert refused.json()["errors"][0]["code"] == "clerk_key_invalid"
+    error = await browser.get("/v1/users")
+    assert error.json()["errors"][0]["code"] == "clerk_key_invalid"
     asked = await browser.get("/v1/organizations/org_1/memberships", params={"_clerk_js_version": "6.40.0"})
     assert (asked.status_code, asked.json()["errors"][0]["code"]) == (401, "signed_out")
     missing = await browser.get("/v1/client/unheard_of")
@@ -45,7 +45,7 @@ async def test_a_browser_is_known_by_its_cookie_or_by_the_token_in_the_query(
     await backend.user(password=PASSWORD)
     token = (await browser.post("/__clerk/v1/dev_browser")).json()["id"]
     assert browser.cookies["__client"] == token
-    await Script(browser).sign_in("ada@example.com", PASSWORD)
+    await BrowserScript(browser).sign_in("ada@example.com", PASSWORD)
     assert browser.cookies["__client_uat"] != "0"
     assert browser.cookies[f"__client_uat_{emulator.site.cookie_suffix}"] != "0"
     async with on_another_port(emulator) as other:
@@ -68,7 +68,7 @@ async def test_a_browser_is_known_by_its_cookie_or_by_the_token_in_the_query(
         assert (await stranger.post("/__clerk/v1/dev_browser", params=stale)).json()["id"] != "dvb_unknown"
 
 
-async def test_pages_of_this_machine_may_ask_and_no_others(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
+async def test_cors_allows_pages_of_this_machine_only(browser: httpx2.AsyncClient, emulator: Emulator) -> None:
     here = await browser.get("/v1/environment", headers={"origin": "http://localhost:3000"})
     assert here.headers["access-control-allow-origin"] == "http://localhost:3000"
     assert here.headers["access-control-allow-credentials"] == "true"
@@ -83,34 +83,34 @@ async def test_pages_of_this_machine_may_ask_and_no_others(browser: httpx2.Async
     assert (await browser.get("/v1/client", headers={"origin": "https://app.example"})).status_code == 200
 
 
-async def test_a_method_may_stand_in_the_query_of_a_post_only(browser: httpx2.AsyncClient) -> None:
+async def test_method_override_works_for_post_only(browser: httpx2.AsyncClient) -> None:
     assert (await browser.post("/v1/environment", params={"_method": "PATCH"})).status_code == 200
     assert (await browser.get("/v1/client", params={"_method": "DELETE"})).status_code == 200
     assert (await browser.post("/v1/client", params={"_method": "GET"})).json()["response"]["object"] == "client"
 
 
-async def test_a_body_that_is_none_is_refused(browser: httpx2.AsyncClient) -> None:
-    wrong = {"content-type": "multipart/form-data"}
-    refused = await browser.post("/v1/client/sign_ins", headers=wrong, content=b"x")
-    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, "request_body_invalid")
+async def test_an_invalid_body_is_rejected(browser: httpx2.AsyncClient) -> None:
+    invalid = {"content-type": "multipart/form-data"}
+    error = await browser.post("/v1/client/sign_ins", headers=invalid, content=b"x")
+    assert (error.status_code, error.json()["errors"][0]["code"]) == (400, "request_body_invalid")
     large = await browser.post("/v1/client/sign_ins", headers={"content-length": str(10**9)}, content=b"x")
     assert large.status_code == 413
-    odd = await Script(browser).no("POST", "/client/sign_ups", unsafe_metadata="[1]")
+    odd = await BrowserScript(browser).no("POST", "/client/sign_ups", unsafe_metadata="[1]")
     assert odd == (422, "form_param_value_invalid")
 
 
-async def test_no_answer_has_a_secret(browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator) -> None:
+async def test_no_response_contains_a_secret(browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator) -> None:
     organization, ada = await backend.firm(private_metadata={"grade": "of a firm"})
     await backend("PATCH", f"/users/{ada['id']}", {"password": PASSWORD})
     await backend("PATCH", f"/users/{ada['id']}/metadata", {"private_metadata": {"grade": "of a user"}})
     await backend.invite(organization, private_metadata={"grade": "of an invitation"})
     heard: list[str] = []
 
-    async def hear(response: httpx2.Response) -> None:
+    async def record_response(response: httpx2.Response) -> None:
         heard.append((await response.aread()).decode())
 
-    browser.event_hooks["response"].append(hear)
-    script = Script(browser)
+    browser.event_hooks["response"].append(record_response)
+    script = BrowserScript(browser)
     for strategy in ("email_code", "reset_password_email_code"):
         await script("POST", "/client/sign_ins", identifier="ada@example.com", strategy=strategy)
     await script("POST", "/client/sign_ups", email_address="cy@example.com", password=PASSWORD, strategy="email_code")
@@ -137,7 +137,7 @@ async def test_no_answer_has_a_secret(browser: httpx2.AsyncClient, backend: Back
     assert not [secret for secret in secrets if any(secret in text for text in heard)]
 
 
-async def test_faults_and_the_journal_know_its_operations(
+async def test_faults_and_the_request_log_cover_the_frontend_api(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
 ) -> None:
     await backend.user(password=PASSWORD)
@@ -149,6 +149,6 @@ async def test_faults_and_the_journal_know_its_operations(
     emulator.fail("frontend/createSignIn", status=500, count=1, after_effect=True)
     lost = await browser.post("/v1/client/sign_ins", data=fields)
     assert (lost.status_code, len(emulator.state.sessions)) == (500, 1)
-    kept = [entry for entry in emulator.journal.list() if entry.operation == "frontend/createSignIn"]
+    kept = [entry for entry in emulator.request_log.list() if entry.operation == "frontend/createSignIn"]
     assert [(entry.status, entry.query) for entry in kept] == [(503, "&_method=POST"), (500, "")]
     assert all(entry.fault for entry in kept)

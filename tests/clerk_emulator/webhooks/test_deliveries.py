@@ -1,4 +1,4 @@
-"""A soak: a long made-up life, its webhooks late, twice, out of order and refused, and a reader of nothing else."""
+"""A soak test: a long generated history with late, duplicate and refused webhooks, and a reader of deliveries only."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -10,12 +10,12 @@ import httpx2
 import pytest
 
 from clerk_emulator import Emulator
-from tests.clerk_emulator.people import Backend, Json, Receiver
+from tests.clerk_emulator.clients import Backend, Json, Receiver
 
 pytestmark = pytest.mark.anyio
 STEPS = 500
 ROLES = ("org:admin", "org:member")
-SILENT = (  # these change and nobody is told
+SILENT = (  # these change without an event
     "last_sign_in_at",
     "last_active_at",
     "members_count",
@@ -27,14 +27,14 @@ KINDS = ("user", "organization", "organizationMembership", "organizationInvitati
 
 @dataclass
 class Reader:
-    """What somebody knows who sees nothing but deliveries: the newest version of each thing, and what is gone."""
+    """The state known to a reader of deliveries only: the newest version of each record, and the deleted ones."""
 
     things: dict[str, dict[str, Json]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     gone: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
 
     def read(self, headers: dict[str, str], body: str) -> None:
-        """Take one delivery, whatever came before it."""
+        """Read a delivery in any order."""
         if headers["svix-id"] in self.seen:
             return
         self.seen.add(headers["svix-id"])
@@ -49,31 +49,31 @@ class Reader:
             self.things[kind][data["id"]] = data
 
     def all(self, kind: str) -> dict[str, Json]:
-        """Return what there still is of a kind: without what is gone, or belonged to something that is gone."""
+        """Return the records of a kind that still exist, without those of deleted owners."""
         return {id_: row for id_, row in self.things[kind].items() if not {id_, *owners(row)} & self.gone}
 
 
 def owners(row: Json) -> list[str]:
-    """Return the user and the organization without which there is no such thing."""
+    """Return the user and the organization that a record depends on."""
     found = [row.get("organization_id"), row.get("organization", {}).get("id")]
     return [id_ for id_ in (*found, row.get("public_user_data", {}).get("user_id")) if id_]
 
 
-def said(row: Json) -> Json:
-    """Return what a thing says of itself, without what changes untold and what belongs to its neighbours."""
+def plain_fields(row: Json) -> Json:
+    """Return the own fields of a record, without those that change without an event and those of related records."""
     neighbours = ("organization", "public_organization_data", "public_user_data", "public_inviter_data", "scim")
     return {name: value for name, value in row.items() if name not in (*SILENT, *neighbours)}
 
 
 class Life:
-    """One step after the other; what Clerk refuses is a step too."""
+    """A random history; calls that Clerk rejects count as steps too."""
 
     def __init__(self, emulator: Emulator, backend: Backend, seed: int) -> None:
         self.emulator, self.backend, self.random = emulator, backend, Random(seed)  # noqa: S311 - made up
         self.number = 0
 
     async def step(self) -> None:
-        """Do something."""
+        """Take a random step."""
         steps: list[Callable[[], Awaitable[Any]]] = [self.come, self.change, self.found, self.rename]
         steps += [self.go, self.close, self.invite, self.invite, self.revoke, self.accept, self.accept]
         steps += [self.join, self.join, self.promote, self.leave, self.ban, self.wait]
@@ -161,7 +161,7 @@ class Life:
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_who_reads_the_deliveries_knows_the_state(
+async def test_the_state_can_be_rebuilt_from_the_deliveries(
     emulator: Emulator, backend: Backend, receiver: Receiver, seed: int
 ) -> None:
     life = Life(emulator, backend, seed)
@@ -178,7 +178,7 @@ async def test_who_reads_the_deliveries_knows_the_state(
     for _ in range(10):
         emulator.clock.advance(hours=11)
         await emulator.webhooks.drain()
-    assert not list(emulator.webhooks.log.waiting())
+    assert not list(emulator.webhooks.log.iter_pending())
     reader = Reader()
     for headers, body in receiver.got:
         reader.read(headers, body)
@@ -187,14 +187,14 @@ async def test_who_reads_the_deliveries_knows_the_state(
     assert all(len(rows) > 10 for rows in reader.things.values())
     for kind, rows in (await state(backend)).items():
         known = {id_: with_expiry(row, emulator.state.now) for id_, row in reader.all(kind).items()}
-        found = {row["id"]: said(row) for row in rows}
+        found = {row["id"]: plain_fields(row) for row in rows}
         assert known.keys() == found.keys(), kind
         for id_, row in found.items():
             assert {name: known[id_].get(name) for name in row} == row
 
 
 async def state(backend: Backend) -> dict[str, list[Json]]:
-    """Return everything there is, as the Backend API tells it."""
+    """Return the whole state through the Backend API."""
     return {
         "user": await backend("GET", "/users", limit=500),
         "organization": (await backend("GET", "/organizations", limit=500))["data"],
@@ -204,6 +204,6 @@ async def state(backend: Backend) -> dict[str, list[Json]]:
 
 
 def with_expiry(row: Json, now: int) -> Json:
-    """Return an invitation as its reader has to see it: that one runs out is told by nobody."""
+    """Return an invitation as its reader has to see it: its expiry has no event."""
     is_over = row.get("status") == "pending" and row["expires_at"] <= now
     return {**row, "status": "expired"} if is_over else row

@@ -1,4 +1,4 @@
-"""Seeding."""
+"""Seeds."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from clerk_emulator import Emulator
 from clerk_emulator.control.seeding import InvalidSeedError
 from clerk_emulator.state import snapshot
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
 
 pytestmark = pytest.mark.anyio
 DAY = 86_400_000
@@ -42,7 +42,7 @@ FIRM: dict[str, Any] = {
 }
 
 
-async def test_everybody_is_where_the_seed_says(emulator: Emulator, backend: Backend) -> None:
+async def test_a_seed_creates_users_organizations_and_memberships(emulator: Emulator, backend: Backend) -> None:
     counts = emulator.seed(FIRM)
     assert counts == {"users": 3, "organizations": 1, "invitations": 1, "roles": 1}
     ada = await backend("GET", "/users/user_ada")
@@ -56,7 +56,7 @@ async def test_everybody_is_where_the_seed_says(emulator: Emulator, backend: Bac
     assert not emulator.webhooks.log.messages
 
 
-async def test_events_are_told_where_the_seed_asks_for_it(emulator: Emulator) -> None:
+async def test_a_seed_publishes_events_on_request(emulator: Emulator) -> None:
     emulator.seed({**FIRM, "events": True})
     types = [message.type for message in emulator.webhooks.log.messages.values()]
     assert types.count("user.created") == 3
@@ -64,19 +64,21 @@ async def test_events_are_told_where_the_seed_asks_for_it(emulator: Emulator) ->
     assert types.count("organizationInvitation.revoked") == 1
 
 
-async def test_an_event_of_a_seed_tells_the_thing_as_it_stays(emulator: Emulator, backend: Backend) -> None:
+async def test_events_of_a_seed_contain_the_final_record(emulator: Emulator, backend: Backend) -> None:
     emulator.seed({**FIRM, "events": True})
     events = [json.loads(message.body) for message in emulator.webhooks.log.messages.values()]
     for event in events:
         if event["type"] == "user.created":
             assert event["data"] == await backend("GET", f"/users/{event['data']['id']}")
     firm = await backend("GET", "/organizations/org_north")
-    told = [event["data"]["organization"] for event in events if event["type"] == "organizationMembership.created"]
-    assert {shape["updated_at"] for shape in told} == {firm["updated_at"]} == {emulator.clock.now() - 29 * DAY}
+    event_types = [
+        event["data"]["organization"] for event in events if event["type"] == "organizationMembership.created"
+    ]
+    assert {shape["updated_at"] for shape in event_types} == {firm["updated_at"]} == {emulator.clock.now() - 29 * DAY}
 
 
 @pytest.mark.parametrize(
-    ("wish", "place"),
+    ("data", "place"),
     [
         ({"users": [{"email_address": "a@example.com"}, {"email_address": "a@example.com"}]}, "users[1]"),
         ({"users": [{"email": "a@example.com"}]}, "users[0]: unknown email"),
@@ -90,14 +92,14 @@ async def test_an_event_of_a_seed_tells_the_thing_as_it_stays(emulator: Emulator
         ({"endpoints": [{"url": "nonsense"}]}, "url"),
     ],
 )
-async def test_a_seed_is_taken_whole_or_not_at_all(emulator: Emulator, wish: dict[str, Any], place: str) -> None:
+async def test_a_seed_is_loaded_completely_or_not_at_all(emulator: Emulator, data: dict[str, Any], place: str) -> None:
     emulator.seed({"users": [{"id": "user_zoe", "email_address": "zoe@example.com"}]})
     before = snapshot.dump(emulator.state)
-    with pytest.raises(ValueError, match=place.replace("[", r"\[").replace("]", r"\]").split(":")[0]) as wrong:
-        emulator.seed({"users": [{"email_address": "new@example.com"}], **wish})
-    assert place in str(wrong.value)
+    with pytest.raises(ValueError, match=place.replace("[", r"\[").replace("]", r"\]").split(":")[0]) as invalid:
+        emulator.seed({"users": [{"email_address": "new@example.com"}], **data})
+    assert place in str(invalid.value)
     assert snapshot.dump(emulator.state) == before
-    assert isinstance(wrong.value, InvalidSeedError) or "url" in place
+    assert isinstance(invalid.value, InvalidSeedError) or "url" in place
 
 
 LEGACY: list[dict[str, Any]] = [
@@ -106,7 +108,7 @@ LEGACY: list[dict[str, Any]] = [
 ]
 
 
-async def test_an_instance_can_have_the_role_keys_of_before_december_2023(emulator: Emulator, backend: Backend) -> None:
+async def test_a_seed_can_use_the_role_keys_of_before_december_2023(emulator: Emulator, backend: Backend) -> None:
     emulator.seed({"roles": LEGACY})
     listed = {role["key"]: role for role in (await backend("GET", "/organization_roles"))["data"]}
     assert set(listed) == {"admin", "basic_member"}
@@ -122,7 +124,7 @@ async def test_an_instance_can_have_the_role_keys_of_before_december_2023(emulat
     assert (roles["creator_role"]["key"], roles["default_role"]["key"]) == ("admin", "basic_member")
 
 
-async def test_creators_can_get_another_role_and_org_admin_can_be_gone(emulator: Emulator, backend: Backend) -> None:
+async def test_a_seed_can_replace_org_admin_and_the_creator_role(emulator: Emulator, backend: Backend) -> None:
     powers = ["org:sys_memberships:manage", "org:sys_memberships:read", "org:sys_profile:delete"]
     owner = {"key": "org:owner", "name": "Owner", "permissions": powers}
     emulator.seed({"roles": [owner], "settings": {"creator_role": "org:owner", "default_role": "org:member"}})
@@ -137,7 +139,7 @@ async def test_creators_can_get_another_role_and_org_admin_can_be_gone(emulator:
     assert seen[0] == "role.deleted"
 
 
-async def test_seeded_roles_and_permissions_are_told_where_the_seed_asks_for_it(emulator: Emulator) -> None:
+async def test_a_seed_publishes_events_of_roles_and_permissions_on_request(emulator: Emulator) -> None:
     clerk = {"key": "org:clerk", "permissions": ["org:files:read"]}
     emulator.seed({"roles": [*LEGACY, clerk], "events": True})
     seen = [message.type for message in emulator.webhooks.log.messages.values()]
@@ -145,7 +147,7 @@ async def test_seeded_roles_and_permissions_are_told_where_the_seed_asks_for_it(
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"roles": [{"key": "admin", "replaces": "org:king"}]},
         {"roles": [{"key": "org:member", "replaces": "org:admin"}]},
@@ -154,8 +156,8 @@ async def test_seeded_roles_and_permissions_are_told_where_the_seed_asks_for_it(
         {"settings": {"default_role": "org:king"}},
     ],
 )
-async def test_roles_that_make_no_sense_are_refused_with_the_place(emulator: Emulator, wrong: dict[str, Any]) -> None:
+async def test_invalid_roles_are_reported_with_their_location(emulator: Emulator, invalid: dict[str, Any]) -> None:
     with pytest.raises(InvalidSeedError, match=r"^(roles\[0\]|settings): "):
-        emulator.seed(wrong)
+        emulator.seed(invalid)
     assert list(emulator.state.roles) == ["org:admin", "org:member"]
     assert emulator.state.settings.default_role == "org:member"

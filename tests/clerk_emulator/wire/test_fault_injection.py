@@ -8,12 +8,12 @@ import pytest
 
 from clerk_emulator import Emulator
 from clerk_emulator.wire.fault_injection import InvalidFaultError
-from tests.clerk_emulator.people import Backend
+from tests.clerk_emulator.clients import Backend
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_status_is_answered_as_often_as_asked_and_nothing_is_done(backend: Backend, emulator: Emulator) -> None:
+async def test_a_status_fault_occurs_count_times_without_effect(backend: Backend, emulator: Emulator) -> None:
     emulator.faults.add({"operation": "CreateUser", "status": 500, "count": 2})
     body = {"email_address": ["ada@example.com"]}
     for _ in range(2):
@@ -22,14 +22,14 @@ async def test_a_status_is_answered_as_often_as_asked_and_nothing_is_done(backen
     await backend("POST", "/users", body)
 
 
-async def test_a_rate_limit_says_when_to_come_back(backend: Backend, emulator: Emulator) -> None:
+async def test_a_rate_limit_fault_has_retry_after(backend: Backend, emulator: Emulator) -> None:
     emulator.faults.add({"operation": "*", "status": 429, "retry_after": 7, "count": 1})
     answer = await backend.raw("GET", "/users")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
     assert answer.json()["errors"][0]["code"] == "too_many_requests"
 
 
-async def test_the_fault_of_an_operation_comes_before_that_of_all(backend: Backend, emulator: Emulator) -> None:
+async def test_a_fault_of_an_operation_precedes_a_wildcard(backend: Backend, emulator: Emulator) -> None:
     emulator.faults.add({"operation": "*", "status": 503})
     emulator.faults.add({"operation": "GetUserList", "status": 504})
     assert (await backend.raw("GET", "/users")).status_code == 504
@@ -37,7 +37,9 @@ async def test_the_fault_of_an_operation_comes_before_that_of_all(backend: Backe
 
 
 @pytest.mark.parametrize(("body", "content_type"), [([], "application/json"), ("<html>", "text/html; charset=utf-8")])
-async def test_a_body_is_answered_instead(backend: Backend, emulator: Emulator, body: Any, content_type: str) -> None:
+async def test_a_body_fault_replaces_the_response(
+    backend: Backend, emulator: Emulator, body: Any, content_type: str
+) -> None:
     emulator.faults.add({"operation": "GetUserList", "body": body})
     answer = await backend.raw("GET", "/users")
     assert (answer.status_code, answer.headers["content-type"]) == (200, content_type)
@@ -78,7 +80,7 @@ async def test_latency_is_waited_for(backend: Backend, emulator: Emulator) -> No
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "data",
     [
         {},
         {"operation": "Nonsense", "status": 500},
@@ -95,6 +97,6 @@ async def test_latency_is_waited_for(backend: Backend, emulator: Emulator) -> No
         ["drop"],
     ],
 )
-async def test_a_senseless_fault_is_refused(emulator: Emulator, wish: Any) -> None:
+async def test_an_invalid_fault_is_rejected(emulator: Emulator, data: Any) -> None:
     with pytest.raises(InvalidFaultError):
-        emulator.faults.add(wish)
+        emulator.faults.add(data)

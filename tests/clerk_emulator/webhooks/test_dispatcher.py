@@ -1,4 +1,4 @@
-"""Webhooks: what is told, signed and tried again, and what faults do to it."""
+"""Webhooks: events, signatures, retries and faults."""
 
 import json
 from typing import Any
@@ -11,8 +11,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from clerk_emulator import Emulator
 from clerk_emulator.state.clock import Clock
 from clerk_emulator.webhooks import retry_schedule
-from tests.clerk_emulator.people import Backend, Receiver
-from tests.clerk_emulator.specification import faults, load
+from tests.clerk_emulator.clients import Backend, Receiver
+from tests.clerk_emulator.specification import load, schema_errors
 
 pytestmark = pytest.mark.anyio
 
@@ -24,14 +24,14 @@ def standard(headers: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock of today: signatures are checked against the time of this machine."""
+    """A clock with the current time: signatures are checked against the time of this machine."""
     clock = Clock()
     clock.stop()
     return clock
 
 
-async def live(backend: Backend, emulator: Emulator) -> None:
-    """Let everything happen that is told of."""
+async def run_scenario(backend: Backend, emulator: Emulator) -> None:
+    """Cause every event."""
     firm, admin = await backend.firm(max_allowed_memberships=0)
     await backend("PATCH", f"/users/{admin['id']}", {"first_name": "Adele", "external_id": "e1"})
     await backend("PATCH", f"/organizations/{firm['id']}", {"name": "Northwind"})
@@ -53,10 +53,8 @@ async def live(backend: Backend, emulator: Emulator) -> None:
     await emulator.webhooks.drain()
 
 
-async def test_everything_that_happens_is_told_in_order(
-    backend: Backend, emulator: Emulator, receiver: Receiver
-) -> None:
-    await live(backend, emulator)
+async def test_every_event_is_delivered_in_order(backend: Backend, emulator: Emulator, receiver: Receiver) -> None:
+    await run_scenario(backend, emulator)
     assert receiver.types == [
         "user.created",
         "organization.created",
@@ -85,15 +83,17 @@ async def test_everything_that_happens_is_told_in_order(
     assert receiver.data("organizationInvitation.accepted")["user_id"].startswith("user_")
 
 
-async def test_every_webhook_is_as_specified(backend: Backend, emulator: Emulator, receiver: Receiver) -> None:
+async def test_every_webhook_matches_the_specification(
+    backend: Backend, emulator: Emulator, receiver: Receiver
+) -> None:
     document = load("webhooks-2025-04-15.yml")
-    await live(backend, emulator)
+    await run_scenario(backend, emulator)
     for _, body in receiver.got:
         event = json.loads(body)
         operation = document["x-webhooks"][event["type"]]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
-        wrong = faults(document, schema, event)
-        assert not wrong, f"{event['type']}: {wrong}"
+        invalid = schema_errors(document, schema, event)
+        assert not invalid, f"{event['type']}: {invalid}"
 
 
 async def test_standard_webhooks_accepts_the_signature_and_no_other_secret(
@@ -117,7 +117,9 @@ async def test_a_signature_is_fresh_however_far_the_virtual_clock_is(
     Webhook(receiver.secret).verify(body, standard(headers))
 
 
-async def test_a_payload_is_the_thing_as_it_was_then(backend: Backend, emulator: Emulator, receiver: Receiver) -> None:
+async def test_a_payload_has_the_record_at_the_time_of_the_event(
+    backend: Backend, emulator: Emulator, receiver: Receiver
+) -> None:
     user = await backend.user(first_name="Ada")
     await backend("PATCH", f"/users/{user['id']}", {"first_name": "Bo"})
     await emulator.webhooks.drain()
@@ -125,7 +127,7 @@ async def test_a_payload_is_the_thing_as_it_was_then(backend: Backend, emulator:
     assert names == ["Ada", "Bo"]
 
 
-async def test_every_endpoint_gets_what_it_wants_by_its_own_secret(
+async def test_every_endpoint_gets_its_events_signed_with_its_secret(
     backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     other = Receiver()
@@ -140,7 +142,7 @@ async def test_every_endpoint_gets_what_it_wants_by_its_own_secret(
     assert other.ids == receiver.ids[1:]
 
 
-async def test_a_failure_is_tried_again_on_schedule_under_the_same_id(
+async def test_a_failed_delivery_is_retried_on_schedule_with_the_same_id(
     backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     receiver.statuses = [500, 302, 200]
@@ -160,7 +162,7 @@ async def test_a_failure_is_tried_again_on_schedule_under_the_same_id(
     assert (delivery.state, [attempt.status for attempt in delivery.attempts]) == ("succeeded", [500, 302, 200])
 
 
-async def test_after_eight_attempts_it_is_given_up(backend: Backend, emulator: Emulator, receiver: Receiver) -> None:
+async def test_a_delivery_fails_after_eight_attempts(backend: Backend, emulator: Emulator, receiver: Receiver) -> None:
     receiver.statuses = [500] * 20
     await backend.user()
     for _ in range(12):
@@ -182,7 +184,7 @@ async def test_retries_can_be_shortened(clock: Clock, private_key: str) -> None:
     assert len(receiver.got) == 2
 
 
-async def test_nobody_listening_is_an_attempt_that_failed(emulator: Emulator, backend: Backend) -> None:
+async def test_a_refused_connection_is_a_failed_attempt(emulator: Emulator, backend: Backend) -> None:
     def refuse(request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("nobody there")
 
@@ -211,8 +213,8 @@ async def make(backend: Backend, *first_names: str) -> None:
         await backend.user(f"{name}@example.com", first_name=name)
 
 
-async def fault(emulator: Emulator, **wish: Any) -> None:
-    emulator.faults.add({"event": "user.created", **wish})
+async def fault(emulator: Emulator, **data: Any) -> None:
+    emulator.faults.add({"event": "user.created", **data})
 
 
 async def test_a_dropped_event_is_never_sent_but_is_in_the_log(
@@ -269,9 +271,7 @@ async def test_a_badly_signed_event_is_signed_rightly_at_the_next_attempt(
     Webhook(receiver.secret).verify(body, standard(headers))
 
 
-async def test_a_deletion_tells_of_what_goes_with_it_only_where_that_is_set(
-    backend: Backend, emulator: Emulator, receiver: Receiver
-) -> None:
+async def test_cascade_events_is_a_setting(backend: Backend, emulator: Emulator, receiver: Receiver) -> None:
     emulator.state.settings.cascade_events = True
     organization, admin = await backend.firm()
     await backend.invite(organization)
@@ -289,34 +289,34 @@ async def test_a_deletion_tells_of_what_goes_with_it_only_where_that_is_set(
     ]
 
 
-async def test_webhooks_go_by_themselves_while_it_runs(emulator: Emulator, backend: Backend) -> None:
+async def test_webhooks_are_delivered_in_the_background(emulator: Emulator, backend: Backend) -> None:
     arrived = anyio.Event()
 
-    def note(request: httpx2.Request) -> httpx2.Response:
+    def record_request(request: httpx2.Request) -> httpx2.Response:
         arrived.set()
         return httpx2.Response(200)
 
-    emulator.webhooks.connect("http://app.test/", transport=httpx2.MockTransport(note))
+    emulator.webhooks.connect("http://app.test/", transport=httpx2.MockTransport(record_request))
     async with emulator:
         await backend.user()
         with anyio.fail_after(10):
             await arrived.wait()
 
 
-async def test_a_slow_endpoint_holds_up_no_other(emulator: Emulator, backend: Backend) -> None:
+async def test_a_slow_endpoint_delays_no_other(emulator: Emulator, backend: Backend) -> None:
     arrived, let_go = anyio.Event(), anyio.Event()
 
     async def wait(request: httpx2.Request) -> httpx2.Response:
         await let_go.wait()
         return httpx2.Response(200)
 
-    async def note(request: httpx2.Request) -> httpx2.Response:
+    async def record_request(request: httpx2.Request) -> httpx2.Response:
         if len(emulator.webhooks.log.messages) == 2:
             arrived.set()
         return httpx2.Response(200)
 
     emulator.webhooks.connect("http://slow.test/", transport=httpx2.MockTransport(wait))
-    emulator.webhooks.connect("http://quick.test/", transport=httpx2.MockTransport(note))
+    emulator.webhooks.connect("http://quick.test/", transport=httpx2.MockTransport(record_request))
     async with emulator:
         await make(backend, "a", "b")
         with anyio.fail_after(10):
@@ -324,8 +324,8 @@ async def test_a_slow_endpoint_holds_up_no_other(emulator: Emulator, backend: Ba
         let_go.set()
 
 
-async def fates(private_key: str, seed: int) -> list[tuple[str, int]]:
-    """Return what becomes of a hundred deliveries, and how late they are."""
+async def delivery_outcomes(private_key: str, seed: int) -> list[tuple[str, int]]:
+    """Return the results and delays of a hundred deliveries."""
     wall = Clock()
     wall.stop()
     emulator = Emulator(clock=wall, private_key=private_key)
@@ -343,8 +343,8 @@ async def fates(private_key: str, seed: int) -> list[tuple[str, int]]:
     return late
 
 
-async def test_webhooks_get_lost_and_are_late_by_the_seed_alone(private_key: str) -> None:
-    one, same, other = [await fates(private_key, seed) for seed in (1, 1, 2)]
+async def test_loss_and_delay_depend_only_on_the_seed(private_key: str) -> None:
+    one, same, other = [await delivery_outcomes(private_key, seed) for seed in (1, 1, 2)]
     assert one == same != other
     assert 3 <= sum(state == "dropped" for state, _ in one) <= 20
     delays = [delay for _, delay in one]
@@ -352,7 +352,7 @@ async def test_webhooks_get_lost_and_are_late_by_the_seed_alone(private_key: str
     assert 50_000 < max(delays) <= 60_000
 
 
-async def test_late_webhooks_arrive_in_the_order_of_their_lateness(
+async def test_delayed_webhooks_arrive_in_order_of_their_delay(
     backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     emulator.state.settings.change({"webhook_delay_seconds": 60})
@@ -370,7 +370,7 @@ async def test_late_webhooks_arrive_in_the_order_of_their_lateness(
     )
 
 
-async def test_a_replay_is_neither_lost_nor_late(backend: Backend, emulator: Emulator, receiver: Receiver) -> None:
+async def test_replays_are_neither_lost_nor_delayed(backend: Backend, emulator: Emulator, receiver: Receiver) -> None:
     emulator.state.settings.change({"webhook_loss_percent": 100, "webhook_delay_seconds": 60})
     await backend.user()
     await emulator.webhooks.drain()

@@ -1,4 +1,4 @@
-"""Leaving out what Clerk may leave out, in answers, webhooks and tokens."""
+"""Omitting fields in responses, webhooks and tokens."""
 
 import json
 from typing import Any
@@ -9,9 +9,9 @@ import pytest
 from clerk_emulator import Emulator
 from clerk_emulator.state.settings import Settings
 from clerk_emulator.wire.omitted_fields import remove_omitted, remove_omitted_claims, remove_omitted_headers
-from tests.clerk_emulator.frontend_api.test_handshake import decode, shake
-from tests.clerk_emulator.people import Backend, Json, Receiver
-from tests.clerk_emulator.specification import faults, load
+from tests.clerk_emulator.clients import Backend, Json, Receiver
+from tests.clerk_emulator.frontend_api.test_handshake import decode, do_handshake
+from tests.clerk_emulator.specification import load, schema_errors
 
 pytestmark = pytest.mark.anyio
 ORGANIZATION = {"object": "organization", "id": "org_1", "image_url": "", "public_metadata": {"object": "user"}}
@@ -24,14 +24,14 @@ def settings(*omitted: str) -> Settings:
     return found
 
 
-def test_one_field_of_one_kind_is_left_out_wherever_it_is() -> None:
+def test_a_field_of_a_kind_is_omitted_everywhere() -> None:
     member = {"object": "organization_membership", "role_name": "Admin", "organization": ORGANIZATION}
     left = remove_omitted(settings("organization.image_url"), {"data": [member], "total_count": 1})
     assert left["data"][0]["organization"] == {name: ORGANIZATION[name] for name in ("object", "id", "public_metadata")}
     assert left["data"][0]["role_name"] == "Admin"
 
 
-def test_an_organization_embedded_in_a_webhook_can_say_less_than_one_by_itself() -> None:
+def test_an_embedded_organization_of_a_webhook_can_omit_more() -> None:
     gone, member = settings("embedded_organization.*"), {"organization": ORGANIZATION}
     assert remove_omitted(gone, {"object": "event", "data": ORGANIZATION})["data"] == ORGANIZATION
     left = remove_omitted(gone, {"object": "event", "data": member})["data"]
@@ -39,7 +39,7 @@ def test_an_organization_embedded_in_a_webhook_can_say_less_than_one_by_itself()
     assert remove_omitted(gone, {"data": [member]})["data"] == [member], "in a webhook only"
 
 
-def test_metadata_are_the_customers_and_stay_whole() -> None:
+def test_metadata_is_never_omitted() -> None:
     user = {"object": "user", "public_metadata": {"object": "user", "image_url": "x"}, "image_url": "x"}
     left = remove_omitted(settings("*"), user)
     assert left == {"object": "user", "public_metadata": {"object": "user", "image_url": "x"}}
@@ -52,19 +52,19 @@ def test_a_verification_is_null_and_a_true_deprovisioned_stays() -> None:
         assert remove_omitted(settings("*"), {"object": "user", "deprovisioned": value}) == left
 
 
-def test_without_a_wish_everything_stays() -> None:
+def test_nothing_is_omitted_by_default() -> None:
     assert remove_omitted(settings(), ORGANIZATION) is ORGANIZATION
     assert remove_omitted_headers(settings(), {"retry-after": "1"}) == {"retry-after": "1"}
     assert remove_omitted_claims(settings("user.*"), {"azp": "a"}) == {"azp": "a"}
 
 
-@pytest.mark.parametrize("wrong", [["user.id"], ["users.*"], ["user"], [""], [1], [["*"]]])
-def test_an_unknown_name_is_refused(wrong: list[Any]) -> None:
+@pytest.mark.parametrize("invalid", [["user.id"], ["users.*"], ["user"], [""], [1], [["*"]]])
+def test_an_unknown_name_is_rejected(invalid: list[Any]) -> None:
     with pytest.raises(ValueError, match="omitted: unknown"):
-        Settings().change({"omitted": wrong})
+        Settings().change({"omitted": invalid})
 
 
-def test_the_profile_minimal_sets_all_and_what_is_given_beside_it_counts() -> None:
+def test_the_minimal_profile_sets_defaults_that_can_be_overridden() -> None:
     found = Settings()
     found.change({"profile": "minimal", "webhook_loss_percent": 0})
     assert (found.omitted, found.webhook_delay_seconds, found.webhook_loss_percent) == (["*"], 60, 0)
@@ -75,13 +75,13 @@ def test_the_profile_minimal_sets_all_and_what_is_given_beside_it_counts() -> No
     assert found.omitted == ["*"], "a profile stays as it is, whatever is done to settings"
 
 
-@pytest.mark.parametrize("wrong", [{"webhook_loss_percent": 101}, {"webhook_delay_seconds": -1}, {"profile": "x"}])
-def test_settings_that_make_no_sense_are_refused(wrong: Json) -> None:
+@pytest.mark.parametrize("invalid", [{"webhook_loss_percent": 101}, {"webhook_delay_seconds": -1}, {"profile": "x"}])
+def test_invalid_settings_are_rejected(invalid: Json) -> None:
     with pytest.raises(ValueError, match=r"webhook_loss_percent|profile"):
-        Settings().change(wrong)
+        Settings().change(invalid)
 
 
-async def test_minimal_answers_are_still_as_specified_but_with_less(emulator: Emulator, backend: Backend) -> None:
+async def test_minimal_responses_match_the_specification(emulator: Emulator, backend: Backend) -> None:
     document: Any = load("bapi-2026-05-12.yml")
     emulator.state.settings.change({"profile": "minimal"})
     firm, admin = await backend.firm()
@@ -89,12 +89,12 @@ async def test_minimal_answers_are_still_as_specified_but_with_less(emulator: Em
     members = await backend("GET", f"/organizations/{firm['id']}/memberships")
     schemas = document["components"]["schemas"]
     for name, answer in (("Organization", firm), ("User", admin), ("OrganizationInvitation", invitation)):
-        assert not faults(document, schemas[name], answer)
+        assert not schema_errors(document, schemas[name], answer)
     (member,) = members["data"]
     assert set(member["public_user_data"]) == {"user_id", "first_name", "last_name", "profile_image_url", "image_url",
                                                "has_image"}  # fmt: skip
-    assert not faults(document, schemas["OrganizationMembership"], member)
-    assert not faults(document, schemas["EmailAddress"], admin["email_addresses"][0])
+    assert not schema_errors(document, schemas["OrganizationMembership"], member)
+    assert not schema_errors(document, schemas["EmailAddress"], admin["email_addresses"][0])
     assert {"image_url", "unsafe_metadata"} & set(admin) == set()
     assert admin["email_addresses"][0]["verification"] is None
     assert {"status", "organization_id"} <= set(invitation)
@@ -109,21 +109,21 @@ async def test_a_minimal_429_has_no_retry_after(emulator: Emulator, backend: Bac
     answers = [await backend.raw("GET", "/users/count") for _ in range(101)]
     assert answers[-1].headers["retry-after"] == "10"
     emulator.state.settings.change({"profile": "minimal"})
-    refused = await backend.raw("GET", "/users/count")
-    assert (refused.status_code, "retry-after" in refused.headers) == (429, False)
+    error = await backend.raw("GET", "/users/count")
+    assert (error.status_code, "retry-after" in error.headers) == (429, False)
 
 
-async def test_a_minimal_token_says_who_and_until_when_and_no_more(
+async def test_a_minimal_token_has_only_subject_and_expiry(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator
 ) -> None:
     _, admin = await backend.firm()
     await browser.post("/sign-in", data={"user_id": admin["id"]})
     emulator.state.settings.change({"profile": "minimal", "azp_without_origin": True})
-    claims = decode(emulator, (await shake(browser, emulator))["__session"])
+    claims = decode(emulator, (await do_handshake(browser, emulator))["__session"])
     assert set(claims) == {"exp", "iat", "iss", "jti", "nbf", "sid", "sub", "v"}
 
 
-async def test_a_minimal_webhook_has_neutral_headers_and_less(
+async def test_a_minimal_webhook_has_neutral_headers_and_fewer_fields(
     emulator: Emulator, backend: Backend, receiver: Receiver
 ) -> None:
     emulator.state.settings.change({"profile": "minimal", "webhook_delay_seconds": 0, "webhook_loss_percent": 0})

@@ -1,9 +1,9 @@
-"""A life in which every operation is called at least once."""
+"""A scenario that calls every operation at least once."""
 
 from typing import Any
 
 from clerk_emulator.state.sessions import get_refresh_token
-from tests.clerk_emulator.people import Backend, Json
+from tests.clerk_emulator.clients import Backend, Json
 
 # Answered with a yes only where something exists that can't come into being here.
 NEVER = ("VerifyTOTP", "UserPasskeyDelete", "UserWeb3WalletDelete", "DeleteExternalAccount", "RevokeUserTrustedDevice")
@@ -60,14 +60,14 @@ async def people(api: Backend) -> Json:
     await api("PATCH", mail, {"primary": True, "notify_primary_email_address_changed": True})
     await api("DELETE", f"/email_addresses/{user['primary_email_address_id']}")
     await api("PUT", f"{path}/email_address", {"email_address": "ada@example.com"})
-    await picture(api, "POST", f"{path}/profile_image")
+    await image(api, "POST", f"{path}/profile_image")
     await api("DELETE", f"{path}/profile_image")
     await api.no("DELETE", f"{path}/profile_image")
     return user
 
 
-async def picture(api: Backend, method: str, path: str) -> Any:
-    """Send a picture."""
+async def image(api: Backend, method: str, path: str) -> Any:
+    """Upload an image."""
     files = {"file": ("a.png", b"\x89PNG", "image/png")}
     form = api.http.build_request(method, "http://x/", files=files)
     api.http.headers["content-type"] = form.headers["content-type"]
@@ -85,8 +85,8 @@ async def picture(api: Backend, method: str, path: str) -> Any:
 
 
 async def phones(api: Backend, user: Json) -> None:
-    made = await api("POST", "/phone_numbers", {"user_id": user["id"], "phone_number": "+1 555 555 0100"})
-    path = f"/phone_numbers/{made['id']}"
+    created = await api("POST", "/phone_numbers", {"user_id": user["id"], "phone_number": "+1 555 555 0100"})
+    path = f"/phone_numbers/{created['id']}"
     await api("GET", path)
     proof = await api("POST", f"{path}/prepare_verification")
     await api.no("POST", f"{path}/attempt_verification", {"verification_id": "ver_none", "code": "1"})
@@ -119,7 +119,7 @@ async def organizations(api: Backend, admin: Json) -> Json:
     await api("PATCH", path, {"max_allowed_memberships": 50})
     await api("PATCH", f"{path}/metadata", {"public_metadata": {"a": 1}})
     await api("PUT", f"{path}/metadata", {"public_metadata": {}})
-    await picture(api, "PUT", f"{path}/logo")
+    await image(api, "PUT", f"{path}/logo")
     await api("DELETE", f"{path}/logo")
     await api.no("GET", "/organizations/org_none")
     await api.no("POST", "/organizations", {"name": ""})
@@ -139,16 +139,16 @@ async def organizations(api: Backend, admin: Json) -> Json:
 
 async def invitations(api: Backend, firm: Json, admin: Json) -> None:
     path = f"/organizations/{firm['id']}/invitations"
-    made = await api.invite(firm, "cy@example.com", inviter_user_id=admin["id"])
+    created = await api.invite(firm, "cy@example.com", inviter_user_id=admin["id"])
     await api("POST", f"{path}/bulk", [{"email_address": "bo@example.com", "role": "org:member"}])
     await api("GET", path)
     await api("GET", f"{path}/pending")
-    await api("GET", f"{path}/{made['id']}")
+    await api("GET", f"{path}/{created['id']}")
     await api("GET", "/organization_invitations")
     bo = (await api("GET", "/users", email_address="bo@example.com"))[0]
     await api("GET", f"/users/{bo['id']}/organization_invitations")
-    await api("POST", f"{path}/{made['id']}/revoke")
-    await api.no("POST", f"{path}/{made['id']}/revoke")
+    await api("POST", f"{path}/{created['id']}/revoke")
+    await api.no("POST", f"{path}/{created['id']}/revoke")
     await api.no("POST", path, {"email_address": "bo@example.com", "role": "org:member"})
     await api.no("POST", path, {"email_address": "ada@example.com", "role": "org:member"})
     invitation = await api("POST", "/invitations", {"email_address": "di@example.com"})
@@ -188,14 +188,14 @@ async def roles(api: Backend, firm: Json) -> None:
 async def role_sets(api: Backend, firm: Json) -> None:
     await api("POST", "/organization_roles", {"name": "Guest", "key": "org:guest"})
     guests = {"default_role_key": "org:guest", "creator_role_key": "org:admin", "roles": ["org:guest", "org:admin"]}
-    made = await api("POST", "/role_sets", {"name": "Guests", **guests})
-    path = f"/role_sets/{made['id']}"
+    created = await api("POST", "/role_sets", {"name": "Guests", **guests})
+    path = f"/role_sets/{created['id']}"
     await api("GET", "/role_sets")
-    await api("GET", f"/role_sets/{made['key']}")
+    await api("GET", f"/role_sets/{created['key']}")
     await api("PATCH", path, {"description": "For guests"})
     await api("POST", f"{path}/roles", {"role_keys": ["org:member"]})
     await api("POST", f"{path}/roles/replace", {"role_key": "org:guest", "to_role_key": "org:member"})
-    await api("PATCH", f"/organizations/{firm['id']}", {"role_set_key": made["key"]})
+    await api("PATCH", f"/organizations/{firm['id']}", {"role_set_key": created["key"]})
     await api.no("POST", "/role_sets", {"name": "x", **guests, "roles": ["org:none"]})
     await api("POST", f"{path}/replace", {"dest_role_set_key": "role_set:default"})
     await api.no("GET", path)
@@ -206,15 +206,15 @@ async def domains(api: Backend, firm: Json) -> None:
     await api.no("POST", path, {"name": "northwind.example"})
     await api("PATCH", "/instance/organization_settings", {"domains_enabled": True})
     body = {"name": "northwind.example", "enrollment_mode": "manual_invitation", "verified": False}
-    made = await api("POST", path, body)
+    created = await api("POST", path, body)
     await api.no("POST", path, body)
     await api.no("POST", path, {"name": "gmail.com", "enrollment_mode": "manual_invitation"})
     await api("GET", path)
     await api("GET", "/organization_domains", query="north")
-    await api("POST", f"{path}/{made['id']}/verify_ownership")
-    await api("PATCH", f"{path}/{made['id']}", {"verified": True})
-    await api("DELETE", f"{path}/{made['id']}")
-    await api.no("DELETE", f"{path}/{made['id']}")
+    await api("POST", f"{path}/{created['id']}/verify_ownership")
+    await api("PATCH", f"{path}/{created['id']}", {"verified": True})
+    await api("DELETE", f"{path}/{created['id']}")
+    await api.no("DELETE", f"{path}/{created['id']}")
 
 
 async def sessions(api: Backend, admin: Json, firm: Json) -> None:
@@ -255,31 +255,31 @@ async def refresh(api: Backend, session: Json, jwt: str) -> None:
 
 async def templates(api: Backend, session: str) -> None:
     claims = {"mail": "{{user.primary_email_address}}", "role": "{{org.role}}"}
-    made = await api("POST", "/jwt_templates", {"name": "backend", "claims": claims})
+    created = await api("POST", "/jwt_templates", {"name": "backend", "claims": claims})
     await api.no("POST", "/jwt_templates", {"name": "other", "claims": {"sub": "x"}})
     await api("GET", "/jwt_templates")
-    await api("GET", f"/jwt_templates/{made['id']}")
-    await api("PATCH", f"/jwt_templates/{made['id']}", {"name": "backend", "claims": claims, "lifetime": 90})
+    await api("GET", f"/jwt_templates/{created['id']}")
+    await api("PATCH", f"/jwt_templates/{created['id']}", {"name": "backend", "claims": claims, "lifetime": 90})
     await api("POST", f"{session}/tokens/backend", {})
     await api.no("POST", f"{session}/tokens/none", {})
-    await api("DELETE", f"/jwt_templates/{made['id']}")
+    await api("DELETE", f"/jwt_templates/{created['id']}")
 
 
 async def lists(api: Backend) -> None:
     for kind in ("allowlist", "blocklist"):
         path = f"/{kind}_identifiers"
-        made = await api("POST", path, {"identifier": f"someone@{kind}.example", "notify": kind == "allowlist"})
+        created = await api("POST", path, {"identifier": f"someone@{kind}.example", "notify": kind == "allowlist"})
         await api.no("POST", path, {"identifier": "a person"})
         await api.no("POST", path, {"identifier": f"someone@{kind}.example"})
         await api("GET", path)
-        await api("DELETE", f"{path}/{made['id']}")
-        await api.no("DELETE", f"{path}/{made['id']}")
-    made = await api("POST", "/redirect_urls", {"url": "myapp://callback"})
+        await api("DELETE", f"{path}/{created['id']}")
+        await api.no("DELETE", f"{path}/{created['id']}")
+    created = await api("POST", "/redirect_urls", {"url": "myapp://callback"})
     await api.no("POST", "/redirect_urls", {"url": "nowhere"})
     await api("GET", "/redirect_urls")
-    await api("GET", f"/redirect_urls/{made['id']}")
-    await api("DELETE", f"/redirect_urls/{made['id']}")
-    await api.no("GET", f"/redirect_urls/{made['id']}")
+    await api("GET", f"/redirect_urls/{created['id']}")
+    await api("DELETE", f"/redirect_urls/{created['id']}")
+    await api.no("GET", f"/redirect_urls/{created['id']}")
 
 
 async def waitlist(api: Backend) -> None:
@@ -298,9 +298,9 @@ async def waitlist(api: Backend) -> None:
 
 
 async def machines(api: Backend) -> None:
-    made = await api("POST", "/machines", {"name": "Mailer"})
-    other = await api("POST", "/machines", {"name": "Archive", "scoped_machines": [made["id"]]})
-    path = f"/machines/{made['id']}"
+    created = await api("POST", "/machines", {"name": "Mailer"})
+    other = await api("POST", "/machines", {"name": "Archive", "scoped_machines": [created["id"]]})
+    path = f"/machines/{created['id']}"
     await api("GET", "/machines")
     await api("GET", path)
     await api("PATCH", path, {"default_token_ttl": 60})
@@ -314,7 +314,7 @@ async def machines(api: Backend) -> None:
     token = (await api.raw("POST", "/m2m_tokens", {"claims": {"a": 1}})).json()
     await api.raw("POST", "/m2m_tokens", {"token_format": "jwt"})
     api.http.headers["Authorization"] = own
-    await api("GET", "/m2m_tokens", subject=made["id"])
+    await api("GET", "/m2m_tokens", subject=created["id"])
     await api("POST", "/m2m_tokens/verify", {"token": token["token"]})
     await api("POST", f"/m2m_tokens/{token['id']}/revoke", {"revocation_reason": "over"})
     await api.no("POST", "/m2m_tokens/verify", {"token": token["token"]})
@@ -324,16 +324,16 @@ async def machines(api: Backend) -> None:
 
 async def api_keys(api: Backend, user: Json) -> None:
     answer = await api.raw("POST", "/api_keys", {"name": "Reports", "subject": user["id"], "scopes": ["read"]})
-    made = answer.json()
-    path = f"/api_keys/{made['id']}"
+    created = answer.json()
+    path = f"/api_keys/{created['id']}"
     await api("GET", "/api_keys", subject=user["id"])
     await api.no("GET", "/api_keys")
     await api("GET", path)
     await api("GET", f"{path}/secret")
     await api("PATCH", path, {"description": "For reports", "seconds_until_expiration": 60})
-    await api("POST", "/api_keys/verify", {"secret": made["secret"]})
+    await api("POST", "/api_keys/verify", {"secret": created["secret"]})
     await api("POST", f"{path}/revoke", {})
-    await api.no("POST", "/api_keys/verify", {"secret": made["secret"]})
+    await api.no("POST", "/api_keys/verify", {"secret": created["secret"]})
     await api("DELETE", path)
     await api.no("GET", path)
 

@@ -23,7 +23,7 @@ async def test_a_key_is_made_used_and_revoked(sqlite_firm: Firm) -> None:
         api = sqlite_firm.api(secret)
         assert (await api.get("/v1/organizations/northwind-law/people")).status_code == 200
         key = listed.partition('id="revoke-')[2].partition('"')[0]
-        assert "Revoke the key payroll?" in (await page.get(f"/keys/{key}/revoke", headers=PARTIAL)).text
+        assert "Revoke the API key payroll?" in (await page.get(f"/keys/{key}/revoke", headers=PARTIAL)).text
         assert "is revoked" in (await page.post(f"/keys/{key}/revoke", headers=PARTIAL)).headers["hx-trigger"]
         assert (await api.get("/v1/organizations/northwind-law/people")).status_code == 401
 

@@ -63,9 +63,9 @@ class World:
         self.runner = self.replica()
 
     def replica(self, db: Database | None = None) -> OperationExecutor:
-        procedures = {"switch": Workflow(steps=[self._step("first"), self._step("second")], settle=_settle)}
+        workflows = {"switch": Workflow(steps=[self._step("first"), self._step("second")], finalize=_finalize)}
         return OperationExecutor(
-            db=db or self.db, procedures=procedures, record_audit=self._noted, clock=lambda: Millis(self.now)
+            db=db or self.db, workflows=workflows, record_audit=self._noted, clock=lambda: Millis(self.now)
         )
 
     def _step(self, name: str) -> WorkflowStep:
@@ -91,7 +91,7 @@ class World:
         return self.db.read_sync(lambda conn: list(conn.execute(ours).scalars()))
 
 
-def _settle(conn: Conn, operation: Operation) -> None:
+def _finalize(conn: Conn, operation: Operation) -> None:
     conn.execute(sa.insert(facts).values(name=operation.id, value="done"))
 
 
@@ -367,10 +367,10 @@ async def test_what_opens_an_operation_is_checked_and_written_with_its_intent_or
         conn.execute(sa.insert(facts).values(name="decided", value=""))
 
     with pytest.raises(ChangeRejectedError):
-        await world.runner.run(asked(), opening=refuse)
+        await world.runner.run(asked(), precondition=refuse)
     assert (world.settled(), world.clerk.effects, world.notes) == ([], [], [])
-    first = await world.runner.run(asked(idempotency_key="form-1"), opening=write)
-    again = await world.runner.run(asked(idempotency_key="form-1"), opening=write)
+    first = await world.runner.run(asked(idempotency_key="form-1"), precondition=write)
+    again = await world.runner.run(asked(idempotency_key="form-1"), precondition=write)
     assert (first.id, opened) == (again.id, ["once"]), "a repetition is answered, not checked again"
     assert sorted(world.settled()) == sorted(["decided", first.id])
 
@@ -382,5 +382,5 @@ async def test_an_operation_is_opened_when_its_turn_has_come_and_not_before(worl
         order.append(f"{len(repository.list_open_intents(conn))} open, {len(world.clerk.effects)} done")
 
     wish = asked()
-    await asyncio.gather(world.runner.run(wish, opening=opening), world.runner.run(wish, opening=opening))
+    await asyncio.gather(world.runner.run(wish, precondition=opening), world.runner.run(wish, precondition=opening))
     assert list(dict.fromkeys(order)) == ["0 open, 0 done", "0 open, 2 done"], "of two at one moment one begins anew"

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 async def test_every_kind_has_its_procedure(sqlite_firm: Firm) -> None:
     services = sqlite_firm.services
     ours = make_user_workflows(services.clerk, profiles_of(sqlite_firm).set_password.held, services.clock)
-    assert set(ours) <= set(services.runner.procedures)
+    assert set(ours) <= set(services.runner.workflows)
     assert all(kind.startswith(("profile.", "user.")) for kind in ours)
 
 

@@ -199,12 +199,12 @@ def make_executor(
     """Return what carries operations out, and tells open pages and workers of those that wait."""
     return OperationExecutor(
         db=db,
-        procedures=procedures,
+        workflows=procedures,
         record_audit=_make_operation_auditor(clock),
         clock=clock,
-        attention=lambda: live.publish([ATTENTION]),
+        on_attention=lambda: live.publish([ATTENTION]),
         on_deferred=lambda: live.publish([OPERATION_DEFERRED_TOPIC]),
-        permit=_make_permission_check(impersonation),
+        check_impersonation=_make_permission_check(impersonation),
         scheduled_kinds=workflows.SCHEDULED_KINDS,
     )
 
@@ -344,7 +344,10 @@ def make_api_rate_limiter(settings: Settings) -> PrincipalRateLimiter | None:
 def make_operations(services: Services) -> OperationService:
     """Reading operations, and ending by hand what could not be finished."""
     return OperationService(
-        db=services.db, record_audit=services.runner.record_audit, clock=services.clock, told=services.runner.attention
+        db=services.db,
+        record_audit=services.runner.record_audit,
+        clock=services.clock,
+        on_change=services.runner.on_attention,
     )
 
 

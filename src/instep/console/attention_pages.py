@@ -25,7 +25,7 @@ class AttentionPages:
         """All of them, to be put into the app's list."""
         return [
             Route(f"{base}/attention{path}", handler, methods=["GET"])
-            for base in ("", "/organizations/{id}")
+            for base in ("", "/organizations/{organization_id}")
             for path, handler in (("", self.show), ("/live", self.changes))
         ]
 
@@ -54,6 +54,6 @@ class AttentionPages:
         return not isinstance(await self._asker(request), Response)
 
     async def _asker(self, request: Request) -> OrganizationAccess | Principal | Response:
-        if "id" in request.path_params:
+        if "organization_id" in request.path_params:
             return await self.console.admin(request)
         return await self.console.require_instance_admin(request)

@@ -65,7 +65,7 @@ class PageResponder:
 
     async def member(self, request: Request) -> OrganizationAccess | Response:
         """Whoever may see the organization in the address."""
-        return await self.access(request, request.path_params["id"])
+        return await self.access(request, request.path_params["organization_id"])
 
     async def admin(self, request: Request, *, title: str = "") -> OrganizationAccess | Response:
         """Whoever may change people in the organization in the address; `title` is what the others are told."""

@@ -53,7 +53,7 @@ class InvitationActionPages:
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list."""
-        at = "/organizations/{id}/invitations"
+        at = "/organizations/{organization_id}/invitations"
         return [
             Route(f"{at}/lost/{{operation}}/again", self.again, methods=["POST"]),
             Route(f"{at}/{{invitation}}/resend", self.resend, methods=["POST"]),
@@ -190,7 +190,7 @@ class BulkInvitationPages:
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list before those of one invitation."""
-        at = "/organizations/{id}/invitations"
+        at = "/organizations/{organization_id}/invitations"
         return [
             Route(f"{at}/bulk", self.ask, methods=["GET"]),
             Route(f"{at}/bulk", self.change, methods=["POST"]),

@@ -162,7 +162,7 @@ class ApplicationInvitationService:
 
     async def _run(self, asked: OperationRequest, step: str, whom: str, *, opening: Any = None) -> dict[str, Any]:
         try:
-            operation = await self.runner.run(asked, opening=opening)
+            operation = await self.runner.run(asked, precondition=opening)
         except OperationFailedError as failed:
             raise _convert_operation_error(failed, whom) from failed
         done: dict[str, Any] = operation.done[step]

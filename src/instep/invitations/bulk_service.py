@@ -113,7 +113,7 @@ class BulkInvitationService:
                 "redirect_url": self.redirect_url,
             },
         )
-        operation = await self.runner.run(asked, opening=partial(self._check, access=access, lines=preview.lines))
+        operation = await self.runner.run(asked, precondition=partial(self._check, access=access, lines=preview.lines))
         return await self.db.read(_load_batch_progress, operation)
 
     async def find(self, id: str) -> InvitationBatchProgress | None:

@@ -278,8 +278,10 @@ class InvitationPages:
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list."""
         return [
-            Route("/organizations/{id}/invitations/new", self.new, name="invitation_new"),
-            Route("/organizations/{id}/invitations", self.create, methods=["POST"], name="invitation_create"),
+            Route("/organizations/{organization_id}/invitations/new", self.new, name="invitation_new"),
+            Route(
+                "/organizations/{organization_id}/invitations", self.create, methods=["POST"], name="invitation_create"
+            ),
         ]
 
     async def new(self, request: Request) -> Response:

@@ -106,7 +106,7 @@ class InvitationSender:
             },
         )
         try:
-            operation = await self.runner.run(asked, opening=partial(self._check, access=access, email=address))
+            operation = await self.runner.run(asked, precondition=partial(self._check, access=access, email=address))
         except OperationFailedError as failed:
             raise await InvitationErrorBuilder(self.db, self.directory).of(access, failed) from failed
         return workflows.deserialize_invitation(operation.done["create"])
@@ -157,7 +157,7 @@ class InvitationResender:
                 private_metadata=private,
             )
         try:
-            operation = await self.runner.run(asked, opening=partial(self._check, access=access, found=found))
+            operation = await self.runner.run(asked, precondition=partial(self._check, access=access, found=found))
         except OperationFailedError as failed:
             raise await InvitationErrorBuilder(self.db, self.directory).of(access, failed) from failed
         return workflows.deserialize_invitation(operation.done["create"])
@@ -220,7 +220,7 @@ class InvitationRevoker:
         found = await find_invitation(self.actor, organization, invitation)
         asked = _build_operation_request(access, models.REVOKE_KIND, organization, invitation, found, idempotency_key)
         try:
-            operation = await self.runner.run(asked, opening=partial(self._check, access=access, found=found))
+            operation = await self.runner.run(asked, precondition=partial(self._check, access=access, found=found))
         except OperationFailedError as failed:
             raise await InvitationErrorBuilder(self.db, self.directory).of(access, failed) from failed
         return workflows.deserialize_invitation(operation.done["revoke"])

@@ -82,7 +82,7 @@ def _make_application_invite_workflow(clerk: ApplicationInvitationsApi) -> Workf
             None,
         )
 
-    return Workflow(steps=[WorkflowStep("create", create, find)], settle=finalize_nothing)
+    return Workflow(steps=[WorkflowStep("create", create, find)], finalize=finalize_nothing)
 
 
 def _make_application_revoke_workflow(clerk: ApplicationInvitationsApi) -> Workflow:
@@ -102,7 +102,7 @@ def _make_application_revoke_workflow(clerk: ApplicationInvitationsApi) -> Workf
             None,
         )
 
-    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], settle=finalize_nothing)
+    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], finalize=finalize_nothing)
 
 
 def _make_application_resend_workflow(clerk: ApplicationInvitationsApi) -> Workflow:
@@ -126,8 +126,8 @@ def _make_application_resend_workflow(clerk: ApplicationInvitationsApi) -> Workf
 
     return Workflow(
         steps=[WorkflowStep("revoke", revoke, find), *_make_application_invite_workflow(clerk).steps],
-        settle=finalize_nothing,
-        lost=APPLICATION_LOST_MESSAGE,
+        finalize=finalize_nothing,
+        partial_failure_message=APPLICATION_LOST_MESSAGE,
     )
 
 
@@ -167,7 +167,7 @@ def make_batch_workflows(
 ) -> Workflows:
     """How a batch is kept and its parts are sent. `noted` writes the audit of a part that is opened."""
     return {
-        BATCH_KIND: Workflow(steps=[], settle=_make_batch_finalizer(record_audit)),
+        BATCH_KIND: Workflow(steps=[], finalize=_make_batch_finalizer(record_audit)),
         BATCH_PART_KIND: _make_batch_part_workflow(actor, directory),
     }
 
@@ -243,7 +243,7 @@ def _make_batch_part_workflow(actor: OrganizationsApi, directory: ClerkReader) -
         return None
 
     steps = [WorkflowStep("bulk", bulk, find_bulk), WorkflowStep("rest", rest, find_rest)]
-    return Workflow(steps=steps, settle=finalize_nothing, lost="Not all of these invitations were made.")
+    return Workflow(steps=steps, finalize=finalize_nothing, partial_failure_message="Not all of these invitations were made.")
 
 
 async def _create_batch_row(
@@ -334,7 +334,7 @@ def make_resend_workflow(actor: OrganizationsApi, directory: ClerkReader) -> Wor
         return await find_created_invitation(directory, organization, wanted.email, operation.id)
 
     steps = [WorkflowStep("revoke", revoke, find_revoked), WorkflowStep("create", create, find_created)]
-    return Workflow(steps=steps, settle=finalize_nothing, lost=LOST_INVITATION_MESSAGE)
+    return Workflow(steps=steps, finalize=finalize_nothing, partial_failure_message=LOST_INVITATION_MESSAGE)
 
 
 STATUS_UNKNOWN_MESSAGE = "This invitation is not pending, and what became of it can't be read yet."
@@ -352,7 +352,7 @@ def make_revoke_workflow(actor: OrganizationsApi) -> Workflow:
             raise build_not_pending_error(found)
         return serialize_invitation(found) if found.status == "revoked" else None
 
-    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], settle=finalize_nothing)
+    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], finalize=finalize_nothing)
 
 
 async def revoke_invitation(actor: OrganizationsApi, operation: Operation) -> ClerkInvitation:
@@ -391,7 +391,7 @@ def make_send_workflow(actor: OrganizationsApi, directory: ClerkReader) -> Workf
         organization, wanted = parse_send_intent(operation)
         return await find_created_invitation(directory, organization, wanted.email, operation.id)
 
-    return Workflow(steps=[WorkflowStep("create", create, find)], settle=finalize_nothing)
+    return Workflow(steps=[WorkflowStep("create", create, find)], finalize=finalize_nothing)
 
 
 def parse_send_intent(

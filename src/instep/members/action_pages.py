@@ -53,14 +53,14 @@ class MemberActionPages:
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list."""
-        at = "/organizations/{id}/members/{member}"
+        at = "/organizations/{organization_id}/members/{member}"
         return [
             Route(f"{at}/role", self.show_role_form, methods=["GET"]),
             Route(f"{at}/role", self.set_role, methods=["POST"]),
             *(Route(f"{at}/{deed}", self._asking(deed), methods=["GET"]) for deed in MEMBER_ACTIONS),
             *(Route(f"{at}/{deed}", self._doing(deed), methods=["POST"]) for deed in MEMBER_ACTIONS),
-            Route("/organizations/{id}/leave", self.confirm_leave, methods=["GET"]),
-            Route("/organizations/{id}/leave", self.leave, methods=["POST"]),
+            Route("/organizations/{organization_id}/leave", self.confirm_leave, methods=["GET"]),
+            Route("/organizations/{organization_id}/leave", self.leave, methods=["POST"]),
         ]
 
     async def show_role_form(self, request: Request) -> Response:
@@ -300,7 +300,7 @@ class BulkMemberPages:
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list before those of one member."""
-        at = "/organizations/{id}/members"
+        at = "/organizations/{organization_id}/members"
         return [
             Route(f"{at}/bulk", self.ask, methods=["GET"]),
             Route(f"{at}/bulk", self.change, methods=["POST"]),

@@ -56,8 +56,8 @@ class MemberListPages:
         """All of them, to be put into the app's list."""
         return [
             Route("/", self.start, name="start"),
-            Route("/organizations/{id}/members", self.members, name="members"),
-            Route("/organizations/{id}/members/live", self.changes, name="members_live"),
+            Route("/organizations/{organization_id}/members", self.members, name="members"),
+            Route("/organizations/{organization_id}/members/live", self.changes, name="members_live"),
         ]
 
     async def start(self, request: Request) -> Response:

@@ -71,7 +71,7 @@ class UserCommandContext:
     async def run_operation(self, asked: OperationRequest, opening: Precondition, *, whom: str) -> Operation:
         """Run an operation; what Clerk refused is said in words. Raises Refused, Unsettled, Busy."""
         try:
-            operation = await self.runner.run(asked, opening=opening)
+            operation = await self.runner.run(asked, precondition=opening)
         except OperationFailedError as failed:
             raise self.say(failed, asked, whom) from failed
         self.told(await self.db.read(list_organization_ids_of_users, [asked.intent["user"]]))

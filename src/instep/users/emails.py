@@ -349,8 +349,8 @@ def make_email_workflows(accounts: UsersApi, held: EphemeralSecrets, clock: Cloc
         SEND_EMAIL_CODE: _make_send_code_workflow(accounts),
         VERIFY_EMAIL: Workflow(
             steps=[_make_verify_step(accounts, held), _make_primary_step(accounts), _make_remove_old_step(accounts)],
-            settle=lambda conn, operation: _finalize_email(conn, operation, "old", clock),
-            lost=EMAIL_NOT_PRIMARY,
+            finalize=lambda conn, operation: _finalize_email(conn, operation, "old", clock),
+            partial_failure_message=EMAIL_NOT_PRIMARY,
         ),
     }
 
@@ -369,7 +369,7 @@ def _make_replace_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
         return await _find_primary(accounts, operation) if id is not None else {}
 
     step = WorkflowStep("replace", write, find)
-    return Workflow(steps=[step], settle=lambda conn, operation: _finalize_email(conn, operation, "replace", clock))
+    return Workflow(steps=[step], finalize=lambda conn, operation: _finalize_email(conn, operation, "replace", clock))
 
 
 def _make_send_code_workflow(accounts: UsersApi) -> Workflow:
@@ -392,7 +392,7 @@ def _make_send_code_workflow(accounts: UsersApi) -> Workflow:
 
     steps = [WorkflowStep("address", add, find), WorkflowStep("code", send, find_sent)]
     lost = "The new address is added in Clerk, and no code was sent to it. The old address still works."
-    return Workflow(steps=steps, settle=lambda _conn, _operation: None, lost=lost)
+    return Workflow(steps=steps, finalize=lambda _conn, _operation: None, partial_failure_message=lost)
 
 
 def _make_verify_step(accounts: UsersApi, held: EphemeralSecrets) -> WorkflowStep:
@@ -506,8 +506,8 @@ def make_reinvite_workflow(
 
     return Workflow(
         steps=[WorkflowStep("invite", invite, find), _make_sign_out_step(accounts)],
-        settle=settle,
-        lost=PARTIAL_REINVITATION,
+        finalize=settle,
+        partial_failure_message=PARTIAL_REINVITATION,
     )
 
 
@@ -541,8 +541,8 @@ def make_application_reinvite_workflow(
 
     return Workflow(
         steps=[WorkflowStep("invite", invite, find), _make_sign_out_step(accounts)],
-        settle=settle,
-        lost=PARTIAL_REINVITATION,
+        finalize=settle,
+        partial_failure_message=PARTIAL_REINVITATION,
     )
 
 

@@ -82,7 +82,7 @@ class UserPageLoader:
 
     async def _spot(self, request: Request) -> UserPageContext | Response:
         user = request.path_params["user"]
-        if "id" not in request.path_params:
+        if "organization_id" not in request.path_params:
             asker = await self.console.require_instance_admin(request)
             return asker if isinstance(asker, Response) else make_instance_context(asker, user)
         access = await self.console.member(request)
@@ -110,7 +110,7 @@ class UserDetailPages:
             ("GET", "/password", self.ask_password),
             ("POST", "/password", self.set_password),
         ]
-        within = "/organizations/{id}/members/{user}"
+        within = "/organizations/{organization_id}/members/{user}"
         return [
             *(Route(f"/users/{{user}}{path}", it, methods=[method]) for method, path, it in [*of_one, *of_admins]),
             *(Route(f"{within}{path}", it, methods=[method]) for method, path, it in of_one),
@@ -243,7 +243,7 @@ class UserPages:
             Route("/users/new", self.new, methods=["GET"]),
         ]
         above = [Route(f"/users/{{user}}{path}", handler, methods=[method]) for method, path, handler in of_one]
-        at = "/organizations/{id}/members/{user}"
+        at = "/organizations/{organization_id}/members/{user}"
         within = [Route(f"{at}{path}", handler, methods=[method]) for method, path, handler in of_one[:3]]
         return [*everyone, *above, *within]
 

@@ -231,7 +231,7 @@ class PasswordSetter:
         with self.held.hold(secret) as name:
             asked = make_operation_request(workflows.SET_PASSWORD, principal, person, idempotency_key, {"secret": name})
             try:
-                await self.desk.runner.run(asked, opening=lambda conn: _require_unchanged(conn, person))
+                await self.desk.runner.run(asked, precondition=lambda conn: _require_unchanged(conn, person))
             except OperationFailedError as failed:
                 refusal = find_provider_refusal(failed)
                 if refusal is None or failed.operation.state == "attention":

@@ -67,7 +67,7 @@ def _make_create_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
         if attributes and (id := user_repository.find_user_id_by_clerk_id(conn, news.key.id)):
             user_repository.merge_user_attributes(conn, id, attributes, now=clock())
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow(steps=[WorkflowStep("clerk", write, find)], finalize=settle)
 
 
 def _make_delete_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
@@ -94,7 +94,7 @@ def _make_delete_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
         _apply_observation(conn, operation, clock())
         user_repository.soft_delete_user(conn, operation.intent["user"], now=clock())
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow(steps=[WorkflowStep("clerk", write, find)], finalize=settle)
 
 
 def _make_restore_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
@@ -120,7 +120,7 @@ def _make_restore_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
         _apply_observation(conn, operation, clock())
         user_repository.restore_user(conn, operation.intent["user"], now=clock())
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow(steps=[WorkflowStep("clerk", write, find)], finalize=settle)
 
 
 def _make_ban_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
@@ -144,7 +144,7 @@ def _make_ban_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
         elif _apply_observation(conn, operation, now) is None:
             user_repository.set_user_active(conn, id, is_active=False, now=now)
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow(steps=[WorkflowStep("clerk", write, find)], finalize=settle)
 
 
 def _make_unban_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
@@ -171,7 +171,7 @@ def _make_unban_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
             user_repository.set_user_banned(conn, id, is_banned=False, now=now)
         user_repository.set_user_active(conn, id, is_active=True, now=now)
 
-    return Workflow(steps=[WorkflowStep("clerk", write, find)], settle=settle)
+    return Workflow(steps=[WorkflowStep("clerk", write, find)], finalize=settle)
 
 
 def is_ban_unavailable(operation: Operation) -> bool:
@@ -258,7 +258,7 @@ def make_edit_profile_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
             user_repository.merge_user_attributes(conn, intent["user"], patch, now=clock())
 
     steps = [WorkflowStep("names", write, find_written), WorkflowStep("metadata", merge, find_merged)]
-    return Workflow(steps=steps, settle=settle, lost=PARTIAL_EDIT)
+    return Workflow(steps=steps, finalize=settle, partial_failure_message=PARTIAL_EDIT)
 
 
 async def _find_if_done(
@@ -346,7 +346,7 @@ def make_set_password_workflow(accounts: UsersApi, held: EphemeralSecrets, clock
     def settle(conn: Conn, operation: Operation) -> None:
         apply_observations(conn, [decode_entity_state(operation.done["password"]["news"])], now=clock())
 
-    return Workflow(steps=[WorkflowStep("password", write, find)], settle=settle)
+    return Workflow(steps=[WorkflowStep("password", write, find)], finalize=settle)
 
 
 async def read_user(accounts: UsersApi, id: ClerkId) -> Observation:
@@ -390,4 +390,4 @@ def make_end_sessions_workflow(accounts: UsersApi, clock: Clock) -> Workflow:
         else:
             end_sessions_of_clerk_session(conn, session, at=at)
 
-    return Workflow(steps=[WorkflowStep("sessions", end, find)], settle=settle)
+    return Workflow(steps=[WorkflowStep("sessions", end, find)], finalize=settle)

@@ -114,9 +114,9 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
 class DeliveryAuditView(Struct, frozen=True, kw_only=True):
     """Something that the audit knows of a delivery."""
 
-    what: str
-    whom: str
-    who: str
+    action_label: str
+    target_label: str
+    actor_label: str
     at: FormattedTime
 
 

@@ -98,7 +98,11 @@ def client(db: Database) -> Iterator[TestClient]:
 
     operations = OperationService(db=db, record_audit=lambda _conn, _operation: None, clock=lambda: Millis(NOW))
     console = PageResponder(
-        pages=pages, principal=principal, access=access, organizations=organizations_of, attention=attention
+        renderer=pages,
+        require_principal=principal,
+        require_access=access,
+        list_organizations=organizations_of,
+        count_attention=attention,
     )
     operation_pages = OperationPages(console=console, db=db, operations=operations)
     audit_pages = AuditPages(console=console, db=db, audit=AuditService(db))

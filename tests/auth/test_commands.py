@@ -29,9 +29,9 @@ def offered(
 ) -> list[PaletteGroup]:
     within = isinstance(asker, OrganizationAccess)
     frame = (
-        build_organization_layout(asker, [asker], words=Localizer(), here="")
+        build_organization_layout(asker, [asker], localizer=Localizer(), section="")
         if within
-        else build_instance_layout(asker, [], words=Localizer())
+        else build_instance_layout(asker, [], localizer=Localizer())
     )
     return build_palette_groups(asker, frame, people, [asker] if within and text else [], text, Localizer())
 
@@ -48,7 +48,7 @@ ANYONES = ["Theme: system", "Theme: light", "Theme: dark", "Keyboard shortcuts"]
     [
         (
             access(),
-            ["Members & Roles", "Operations", "Audit"],
+            ["Members & Roles", "Operations", "Audit log"],
             ["Invite people", "Invite many", "Export members as CSV", "Leave organization"],
         ),
         (access(role=MEMBER_ROLE), ["Members & Roles"], ["Leave organization"]),
@@ -65,8 +65,8 @@ def test_pages_and_actions_are_those_of_the_reader(
 def test_an_instance_admin_has_the_installations_own_too() -> None:
     within = names(access(BREAK_GLASS_PRINCIPAL, role=None))
     assert "Leave organization" not in within["Actions"]
-    assert {"Invite people", "New user", "New key"} <= set(within["Actions"])
-    assert "Whole audit" in within["Pages"]
+    assert {"Invite people", "New user", "New API key"} <= set(within["Actions"])
+    assert "Full audit log" in within["Pages"]
     assert "Invite people" not in names(BREAK_GLASS_PRINCIPAL)["Actions"]
 
 

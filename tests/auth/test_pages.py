@@ -191,7 +191,7 @@ async def test_no_address_leads_to_another_site(browser: Browser, onward: str) -
         (InvalidSessionError("old", code="expired"), "clock"),
         (InvalidSessionError("elsewhere", code="party"), "INSTEP_PUBLIC_URL"),
         (InvalidSessionError("forged", code="signature"), "signature"),
-        (InvalidSessionError("not done", code="pending"), "Finish it there"),
+        (InvalidSessionError("not done", code="pending"), "Complete it there"),
     ],
 )
 async def test_an_answer_that_cannot_be_believed_ends_in_a_page_that_says_why(
@@ -236,7 +236,7 @@ async def test_that_clerk_is_down_is_said(browser: Browser, far: MadeUp) -> None
     far.says = ClerkUnavailableError("no answer")
     response = await browser.get("/team")
     assert response.status_code == 503
-    assert "Clerk does not answer" in response.text
+    assert "Clerk is not responding" in response.text
     assert "break-glass" in response.text
 
 
@@ -350,7 +350,7 @@ async def test_a_wrong_key_is_said_and_too_many_are_stopped(browser: Browser) ->
     for _ in range(5):
         response = await browser.post("/sign-in/key", {"key": "guess"})
         assert response.status_code == 401
-        assert "not the key" in response.text
+        assert "Incorrect key" in response.text
     response = await browser.post("/sign-in/key", {"key": "guess"})
     assert (response.status_code, response.headers["retry-after"]) == (429, "60")
     assert "instep_session" not in browser.cookies

@@ -122,7 +122,7 @@ def test_an_open_page_is_told_what_waits(office: Office, page: Page) -> None:
     office.run(tell())
     expect(page.locator("#webhook-quiet")).to_contain_text("No webhook for 26 h while Clerk changed 3 people.")
     expect(page.locator("#badge-parked .side-badge")).to_contain_text("1")
-    page.get_by_role("button", name="Mend now").click()
+    page.get_by_role("button", name="Fix now").click()
     expect(page.locator("#live")).to_contain_text("Taking the latest changes in")
     work(office)
     expect(page.locator("#webhook-quiet")).to_have_count(0)

@@ -133,7 +133,7 @@ async def test_a_deletion_of_several_asks_for_a_word(firm: Firm, pages: httpx2.A
     path = await planned(firm, pages)
     question = (await pages.get(f"{path}/apply")).text
     assert "4 rows are marked as deleted here." in question
-    assert "Type delete to go on" in question
+    assert "Type delete to confirm" in question
     assert (await pages.post(f"{path}/apply")).status_code == 422
     assert (await pages.post(f"{path}/apply", data={"word": "delete"})).status_code == 303
     await work(firm)
@@ -175,7 +175,7 @@ async def test_the_fuse_is_lifted_for_one_plan_by_typing_a_word(
     assert "too many would be deleted here" in page
     assert "--allow-gone" not in page
     assert 'href="/sync/plan?allow_gone=2"' in page
-    assert "Type allow to go on" in (await pages.get("/sync/plan?allow_gone=2")).text
+    assert "Type allow to confirm" in (await pages.get("/sync/plan?allow_gone=2")).text
     assert (await pages.post("/sync/plan", data={"allow_gone": "2"})).status_code == 422
     allowed = await pages.post("/sync/plan", data={"allow_gone": "2", "word": "allow"})
     await work(firm)

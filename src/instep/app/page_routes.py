@@ -100,7 +100,7 @@ def make_page_routes(services: Services) -> list[Route]:
         *AuditPages(console=console, db=services.db, audit=AuditService(services.db)).routes(),
         *UserPages(console=console, profiles=services.profiles, roles=_get_default_role_names(services)).routes(),
         *UserDetailPages(console=console, profiles=services.profiles).routes(),
-        *ApiKeyPages(console=console, keys=services.keys, names=_make_name_lookup(services)).routes(),
+        *ApiKeyPages(console=console, keys=services.keys, load_names=_make_name_lookup(services)).routes(),
         *PalettePages(console=console, people=make_palette_search(services)).routes(),
         *make_sync_pages(services, console).routes(),
         *make_delivery_pages(services, console).routes(),
@@ -136,15 +136,15 @@ def make_page_responder(services: Services) -> PageResponder:
 
     async def notices() -> AttentionSummary:
         parked, fresh = await services.db.read(_read_attention)
-        return AttentionSummary(parked=parked, notice=describe_freshness(fresh, services.pages.words))
+        return AttentionSummary(failed_deliveries=parked, notice=describe_freshness(fresh, services.pages.words))
 
     return PageResponder(
-        pages=services.pages,
-        principal=services.sign_in_pages.require_principal,
-        access=services.sign_in_pages.require_access,
-        organizations=services.gate.list_accesses,
-        attention=attention,
-        notices=notices,
+        renderer=services.pages,
+        require_principal=services.sign_in_pages.require_principal,
+        require_access=services.sign_in_pages.require_access,
+        list_organizations=services.gate.list_accesses,
+        count_attention=attention,
+        load_attention=notices,
     )
 
 

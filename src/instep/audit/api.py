@@ -48,7 +48,7 @@ class AuditEntryList(BaseModel):
 
 
 class AuditQueryParams(BaseModel):
-    """Query parameters of the audit log; `person` is an actor or a target, `action` such as `member` or `member.role`."""
+    """Query parameters of the list; `person`: an actor or a target; `action`: such as `member` or `member.role`."""
 
     organization: str | None = None
     person: str | None = None
@@ -94,7 +94,7 @@ def make_audit_router(*, principal: PrincipalResolver, access: AccessResolver, a
         "/export", response_class=Response, summary="Export the audit log as CSV", operation_id="exportAuditLog"
     )
     async def export_audit_log(request: Request, params: Annotated[AuditQueryParams, Query()]) -> Any:
-        """Return all matching entries, newest first, as CSV. Cells that a spreadsheet would run as formulas are escaped."""
+        """Return all matching entries, newest first. Cells that a spreadsheet would run as formulas are escaped."""
         scope = await resolve_request_scope(request, params.organization, principal, access)
         if isinstance(scope, Response):
             return scope

@@ -73,8 +73,10 @@ class AuditPages:
             "has_cursor": bool(form.before),
             "form": form,
             "people": resolved.people,
-            "groups": [(key, format_action_group(key, self.console.words)) for key in ACTION_GROUPS],
-            "organizations": () if isinstance(viewer, OrganizationAccess) else await self.console.organizations(viewer),
+            "groups": [(key, format_action_group(key, self.console.localizer)) for key in ACTION_GROUPS],
+            "organizations": ()
+            if isinstance(viewer, OrganizationAccess)
+            else await self.console.list_organizations(viewer),
             "path": f"{scope.base_path}/audit",
             "export": f"{scope.base_path}/audit/export?{request.url.query}".rstrip("?"),
         }
@@ -92,7 +94,7 @@ class AuditPages:
             "rows": await self._make_views(scope, found),
             "more": f"{scope.base_path}/audit?person={user_id}",
         }
-        return self.console.pages.fragment(request, "audit/recent_entries.html", **context)
+        return self.console.renderer.fragment(request, "audit/recent_entries.html", **context)
 
     async def export(self, request: Request) -> Response:
         """Export all entries that match the filter as CSV, newest first."""
@@ -101,9 +103,9 @@ class AuditPages:
             return scope
         resolved = await self._resolve_filter(scope, parse_audit_filter_form(request.query_params))
         if resolved.filter is None:
-            _ = self.console.words.gettext
+            _ = self.console.localizer.gettext
             text = _("The filter must match exactly one person. Choose one, then export again.")
-            return self.console.pages.error(request, status=422, title=_("Nothing to export"), text=text)
+            return self.console.renderer.error(request, status=422, title=_("Nothing to export"), text=text)
         return make_csv_response(self.audit.export(resolved.filter))
 
     async def _resolve_filter(self, scope: AdminPageScope, form: AuditFilterForm) -> ResolvedAuditFilter:
@@ -119,6 +121,6 @@ class AuditPages:
     async def _make_views(self, scope: AdminPageScope, entries: Sequence[AuditEntryRow]) -> list[AuditEntryView]:
         context = await load_label_context(self.console, self.db, scope, collect_ids(entries))
         return [
-            make_audit_entry_view(each, context, self.console.words, has_organization=scope.has_all_organizations)
+            make_audit_entry_view(each, context, self.console.localizer, has_organization=scope.has_all_organizations)
             for each in entries
         ]

@@ -49,8 +49,8 @@ class AdminPageScope(Struct, frozen=True):
 async def resolve_admin_page_scope(console: PageResponder, request: Request) -> AdminPageScope | Response:
     """Return the scope of the request's path, or the response for a caller without access."""
     if "organization_id" in request.path_params:
-        title = console.words.gettext("Only admins can see this")
-        viewer: OrganizationAccess | Principal | Response = await console.admin(request, title=title)
+        title = console.localizer.gettext("Only admins can see this")
+        viewer: OrganizationAccess | Principal | Response = await console.require_admin(request, title=title)
     else:
         viewer = await console.require_instance_admin(request)
     return viewer if isinstance(viewer, Response) else AdminPageScope(viewer)
@@ -62,7 +62,7 @@ async def load_label_context(
     """Return the names of these ids, and what else the rows of a list are labeled with."""
     wanted = list(ids)
     names = await db.read(list_names, wanted) if wanted else {}
-    return LabelContext(names=names, base_path=scope.base_path, now=console.pages.clock())
+    return LabelContext(names=names, base_path=scope.base_path, now=console.renderer.clock())
 
 
 def build_next_page_url(request: Request, last_id: str) -> str:
@@ -78,6 +78,6 @@ async def respond_list(
     context |= {"has_organization": scope.has_all_organizations, "request_id": get_request_id(request)}
     if not is_fragment_request(request):
         section = scope.get_section(page)
-        return await console.page(request, f"{page}/{page}.html", scope.viewer, here=section, **context)
+        return await console.respond_page(request, f"{page}/{page}.html", scope.viewer, section=section, **context)
     part = "more" if context["has_cursor"] else "region"
-    return console.pages.fragment(request, f"{page}/{page}_{part}.html", **context)
+    return console.renderer.fragment(request, f"{page}/{page}_{part}.html", **context)

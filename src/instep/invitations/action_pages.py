@@ -69,10 +69,12 @@ class InvitationActionPages:
         async def do(access: OrganizationAccess, key: str | None) -> Response:
             invitation = request.path_params["invitation"]
             sent = await self.desk.resend(access, invitation=invitation, idempotency_key=key)
-            title = self.console.words.gettext("Invitation sent again to %(email)s", email=sent.email)
-            text = self.console.words.gettext("The old link no longer works.")
+            title = self.console.localizer.gettext("Invitation sent again to %(email)s", email=sent.email)
+            text = self.console.localizer.gettext("The old link no longer works.")
             marked = {"people-changed": {"marked": sent.clerk_id}}
-            return self.console.done(request, title, _get_list_url(access, sent.clerk_id), text=text, events=marked)
+            return self.console.respond_success(
+                request, title, _get_list_url(access, sent.clerk_id), text=text, events=marked
+            )
 
         return await self._do(request, do)
 
@@ -81,31 +83,31 @@ class InvitationActionPages:
 
         async def do(access: OrganizationAccess, _key: str | None) -> Response:
             await self.desk.resend.again(access, operation=request.path_params["operation"])
-            title = self.console.words.gettext("The invitation is being sent again")
-            return self.console.done(request, title, _get_list_url(access))
+            title = self.console.localizer.gettext("The invitation is being sent again")
+            return self.console.respond_success(request, title, _get_list_url(access))
 
         return await self._do(request, do)
 
     async def confirm_revoke(self, request: Request) -> Response:
         """The question before revoking."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         invitation = request.path_params["invitation"]
         try:
             email = (await self.desk.timeline(access, invitation=invitation)).email
         except InstepError as error:
-            return self.console.refused(request, error)
-        _ = self.console.words.gettext
+            return self.console.respond_error(request, error)
+        _ = self.console.localizer.gettext
         question = ConfirmationDialog(
             title=_("Revoke the invitation of %(email)s?", email=email),
-            verb=_("Revoke"),
+            confirm_label=_("Revoke"),
             action=f"{get_organization_path(access)}/invitations/{invitation}/revoke",
-            cancel=f"{get_organization_path(access)}/members",
-            consequences=(_("The link in the mail stops working."), _("Nobody is told. You can invite them again.")),
-            row=f"row-{invitation}",
+            cancel_url=f"{get_organization_path(access)}/members",
+            impact=(_("The link in the mail stops working."), _("Nobody is told. You can invite them again.")),
+            row_id=f"row-{invitation}",
         )
-        return await self.console.ask(request, question, access, here=ACTIVE_NAV_ITEM)
+        return await self.console.respond_confirmation(request, question, access, section=ACTIVE_NAV_ITEM)
 
     async def revoke(self, request: Request) -> Response:
         """Take it back."""
@@ -113,8 +115,8 @@ class InvitationActionPages:
         async def do(access: OrganizationAccess, key: str | None) -> Response:
             invitation = request.path_params["invitation"]
             ended = await self.desk.revoke(access, invitation=invitation, idempotency_key=key)
-            title = self.console.words.gettext("Invitation of %(email)s revoked", email=ended.email)
-            return self.console.done(request, title, _get_list_url(access))
+            title = self.console.localizer.gettext("Invitation of %(email)s revoked", email=ended.email)
+            return self.console.respond_success(request, title, _get_list_url(access))
 
         return await self._do(request, do)
 
@@ -125,41 +127,41 @@ class InvitationActionPages:
             link = await self.desk.copy_link(access, invitation=request.path_params["invitation"])
             context: dict[str, Any] = {"link": link, "cancel": f"{get_organization_path(access)}/members"}
             if is_fragment_request(request):
-                return self.console.pages.fragment(request, "invitations/link.html", **context)
-            return await self.console.page(
-                request, "invitations/link_page.html", access, here=ACTIVE_NAV_ITEM, **context
+                return self.console.renderer.fragment(request, "invitations/link.html", **context)
+            return await self.console.respond_page(
+                request, "invitations/link_page.html", access, section=ACTIVE_NAV_ITEM, **context
             )
 
         return await self._do(request, do)
 
     async def timeline(self, request: Request) -> Response:
         """What happened to it, across its resends: a dialog in an open page, else a page."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         try:
             story = await self.desk.timeline(access, invitation=request.path_params["invitation"])
         except InstepError as error:
-            return self.console.refused(request, error)
-        told = build_timeline_items(story, now=self.console.pages.clock(), words=self.console.words)
+            return self.console.respond_error(request, error)
+        told = build_timeline_items(story, now=self.console.renderer.clock(), words=self.console.localizer)
         context: dict[str, Any] = {
             "email": story.email,
             "story": told,
             "cancel": f"{get_organization_path(access)}/members",
         }
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "invitations/timeline.html", **context)
-        return await self.console.page(
-            request, "invitations/timeline_page.html", access, here=ACTIVE_NAV_ITEM, **context
+            return self.console.renderer.fragment(request, "invitations/timeline.html", **context)
+        return await self.console.respond_page(
+            request, "invitations/timeline_page.html", access, section=ACTIVE_NAV_ITEM, **context
         )
 
     async def _do(
         self, request: Request, do: Callable[[OrganizationAccess, str | None], Awaitable[Response]]
     ) -> Response:
         """1 from our page, by an admin; 2 what is to be done; 3 a refusal in words, or the end awaited."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         key = str((await request.form()).get("key", ""))
@@ -167,7 +169,7 @@ class InvitationActionPages:
         try:
             return await do(access, hashed)
         except InstepError as error:
-            return self.console.refused(request, error, base=get_organization_path(access))
+            return self.console.respond_error(request, error, base=get_organization_path(access))
 
 
 def _get_list_url(access: OrganizationAccess, marked: str = "") -> str:
@@ -202,36 +204,36 @@ class BulkInvitationPages:
 
     async def ask(self, request: Request) -> Response:
         """The question before resending or revoking those that are selected."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         action = request.query_params.get("action", "")
         picked = list(dict.fromkeys(request.query_params.getlist("invitation")))[:MAX_SELECTED]
-        words, number = self.console.words, len(picked)
+        words, number = self.console.localizer, len(picked)
         _ = words.gettext
         if action not in BULK_ACTIONS or not picked:
             text = _("Choose invitations.")
-            return self.console.pages.error(request, status=422, title=_("Nothing is selected"), text=text)
+            return self.console.renderer.error(request, status=422, title=_("Nothing is selected"), text=text)
         is_revoke = action == "revoke"
         verb = _("Revoke") if is_revoke else _("Resend")
         question = ConfirmationDialog(
             title=words.ngettext("Revoke %(num)s invitation?", "Revoke %(num)s invitations?", number)
             if is_revoke
             else words.ngettext("Resend %(num)s invitation?", "Resend %(num)s invitations?", number),
-            verb=verb,
+            confirm_label=verb,
             action=f"{get_organization_path(access)}/invitations/bulk",
-            cancel=f"{get_organization_path(access)}/members",
-            consequences=(
+            cancel_url=f"{get_organization_path(access)}/members",
+            impact=(
                 _("The links in the mails stop working."),
                 _("Nobody is told.") if is_revoke else _("Everyone gets a new mail with a new link."),
             ),
             people=tuple(await self._emails(access, picked)),
             is_destructive=is_revoke,
-            word=verb.lower() if is_revoke and number > 1 else "",
+            confirmation_text=verb.lower() if is_revoke and number > 1 else "",
             fields=(("action", action), *(("invitation", id) for id in picked)),
-            is_in_place=True,
+            is_inline=True,
         )
-        return await self.console.ask(request, question, access, here=ACTIVE_NAV_ITEM)
+        return await self.console.respond_confirmation(request, question, access, section=ACTIVE_NAV_ITEM)
 
     async def change(self, request: Request) -> Response:
         """Each by itself; what became of each is told."""
@@ -240,11 +242,11 @@ class BulkInvitationPages:
             return access
         form = await request.form()
         action, picked = str(form.get("action", "")), [str(it) for it in form.getlist("invitation")][:MAX_SELECTED]
-        words = self.console.words
+        words = self.console.localizer
         word = words.gettext("Revoke").lower()
         if action not in BULK_ACTIONS or (action == "revoke" and len(picked) > 1 and form.get("word") != word):
             title, text = words.gettext("Nothing was changed"), words.gettext("The word was not typed as asked.")
-            return self.console.pages.error(request, status=422, title=title, text=text)
+            return self.console.renderer.error(request, status=422, title=title, text=text)
         emails = await self._emails(access, picked)
         turns, key = asyncio.Semaphore(MAX_CONCURRENT_ACTIONS), str(form.get("key", ""))
         ends = await asyncio.gather(*(self._one(access, action, it, key, turns) for it in picked))
@@ -255,16 +257,16 @@ class BulkInvitationPages:
             for email, (end, note) in zip(emails, ends, strict=True)
         ]
         title = summarize_bulk_result([end for end, _ in ends], words)
-        return await self.console.tell(
+        return await self.console.respond_bulk_result(
             request,
             BulkResultView(title=title, rows=rows, back=f"{get_organization_path(access)}/members"),
             access,
-            here=ACTIVE_NAV_ITEM,
+            section=ACTIVE_NAV_ITEM,
         )
 
     async def many(self, request: Request) -> Response:
         """The empty list."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         return await self._form(request, access, {})
@@ -298,24 +300,24 @@ class BulkInvitationPages:
 
     async def progress(self, request: Request) -> Response:
         """How far a batch is."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         try:
             batch = await self.desk.invite_many.get(access, request.path_params["batch"])
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         return await self._progress(request, access, batch)
 
     async def results(self, request: Request) -> Response:
         """What became of each row, as CSV."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         try:
             batch = await self.desk.invite_many.get(access, request.path_params["batch"])
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         head = format_csv_line(["email", "role", "name", "status", "code", "reason", "invitation_id"])
         rows = [
             format_csv_line([it.email, it.role, it.name, it.status, it.code, it.reason, it.invitation_id])
@@ -325,10 +327,10 @@ class BulkInvitationPages:
         return Response("\ufeff" + head + "".join(rows), media_type="text/csv; charset=utf-8", headers=headers)
 
     async def _change(self, request: Request) -> OrganizationAccess | Response:
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
-        title = self.console.words.gettext("Only admins can invite people")
-        return await self.console.admin(request, title=title)
+        title = self.console.localizer.gettext("Only admins can invite people")
+        return await self.console.require_admin(request, title=title)
 
     async def _emails(self, access: OrganizationAccess, ids: Sequence[str]) -> list[str]:
         """The addresses of invitations, as far as Clerk tells."""
@@ -355,7 +357,7 @@ class BulkInvitationPages:
                     await self.desk.resend(access, invitation=id, idempotency_key=own)
             except InstepError as error:
                 is_open = isinstance(error, TemporaryError) and getattr(error, "operation", None) is not None
-                return PENDING if is_open else SKIPPED, self.console.words.translate(error)
+                return PENDING if is_open else SKIPPED, self.console.localizer.translate(error)
         return DONE, ""
 
     async def _form(
@@ -370,7 +372,7 @@ class BulkInvitationPages:
         context: dict[str, Any] = {
             "home": get_organization_path(access),
             "organization": access.organization_name,
-            "roles": [(key, self.console.words.translate(name)) for key, name in access.roles.options],
+            "roles": [(key, self.console.localizer.translate(name)) for key, name in access.roles.options],
             "typed": {
                 **EMPTY_BULK_FORM,
                 "role": access.roles.default,
@@ -378,16 +380,18 @@ class BulkInvitationPages:
                 "key": typed.get("key") or new_idempotency_key(),
             },
             "preview": preview,
-            "error": self.console.words.translate(error) if error else "",
+            "error": self.console.localizer.translate(error) if error else "",
             "request_id": get_request_id(request) if error and not isinstance(error, InvitationRefusedError) else None,
         }
         if is_fragment_request(request):
             piece = "many_form" if request.method == "POST" else "many"
-            return self.console.pages.fragment(request, f"invitations/{piece}.html", **context)
-        return await self.console.page(request, "invitations/many_page.html", access, here=ACTIVE_NAV_ITEM, **context)
+            return self.console.renderer.fragment(request, f"invitations/{piece}.html", **context)
+        return await self.console.respond_page(
+            request, "invitations/many_page.html", access, section=ACTIVE_NAV_ITEM, **context
+        )
 
     async def _progress(self, request: Request, access: OrganizationAccess, batch: InvitationBatchProgress) -> Response:
-        words = self.console.words
+        words = self.console.localizer
         ends = [OUTCOME_BY_ROW_STATUS[row.status] for row in batch.rows]
         at = f"{get_organization_path(access)}/invitations/batches/{batch.id}"
         rows = [
@@ -408,11 +412,13 @@ class BulkInvitationPages:
         if is_fragment_request(request):
             changed: dict[str, Any] = {"people-changed": {}}
             part = "batch_inner" if "body" in request.query_params else "batch"
-            answer = self.console.pages.fragment(request, f"invitations/{part}.html", events=changed, **context)
+            answer = self.console.renderer.fragment(request, f"invitations/{part}.html", events=changed, **context)
             if request.method == "POST":
                 answer.headers.update({"HX-Retarget": "#dialog", "HX-Reswap": "innerHTML"})
             return answer
-        return await self.console.page(request, "invitations/batch_page.html", access, here=ACTIVE_NAV_ITEM, **context)
+        return await self.console.respond_page(
+            request, "invitations/batch_page.html", access, section=ACTIVE_NAV_ITEM, **context
+        )
 
 
 async def _read_uploaded_file(form: FormData) -> str:
@@ -429,7 +435,7 @@ async def _read_uploaded_file(form: FormData) -> str:
 
 def _format_batch_title(batch: InvitationBatchProgress, console: PageResponder) -> str:
     """`7 invited, 2 skipped`, or how far it is."""
-    words = console.words
+    words = console.localizer
     if not batch.is_done:
         return words.gettext("%(done)s of %(total)s done", done=batch.done, total=batch.total)
     sent = words.ngettext("%(num)s invited", "%(num)s invited", batch.sent)

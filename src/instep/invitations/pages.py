@@ -69,7 +69,7 @@ class ApplicationInvitationPages:
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
             return asker
-        query, words = request.query_params, self.console.words
+        query, words = request.query_params, self.console.localizer
         wanted = query.get("status", "") if query.get("status") in APPLICATION_INVITATION_STATUSES else ""
         sought = query.get("q", "").strip()[:MAX_QUERY_LENGTH].replace("\0", "")
         error, found = "", []
@@ -77,8 +77,8 @@ class ApplicationInvitationPages:
             found = await self.applications.list(asker, status=wanted or None, query=sought)
         except InstepError as failed:
             error = words.translate(failed)
-        places = {it.organization_id: it.organization_name for it in await self.console.organizations(asker)}
-        now = self.console.pages.clock()
+        places = {it.organization_id: it.organization_name for it in await self.console.list_organizations(asker)}
+        now = self.console.renderer.clock()
         context: dict[str, Any] = {
             "rows": [_build_application_item(it, places, now, words) for it in found],
             "wanted": wanted,
@@ -87,9 +87,9 @@ class ApplicationInvitationPages:
             "error": error,
         }
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "invitations/app_region.html", **context)
-        return await self.console.page(
-            request, "invitations/app.html", asker, here=APPLICATION_INVITATIONS_PATH, **context
+            return self.console.renderer.fragment(request, "invitations/app_region.html", **context)
+        return await self.console.respond_page(
+            request, "invitations/app.html", asker, section=APPLICATION_INVITATIONS_PATH, **context
         )
 
     async def new(self, request: Request) -> Response:
@@ -101,7 +101,7 @@ class ApplicationInvitationPages:
 
     async def invite(self, request: Request) -> Response:
         """Sent by Clerk; what is wrong is said in the form, and what was typed stays."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
@@ -112,11 +112,11 @@ class ApplicationInvitationPages:
                 asker, _parse_application_form(typed), idempotency_key=typed.get("key") or None
             )
         except TemporaryError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         except PermanentError as error:
             return await self._form(request, asker, typed, error)
-        title = self.console.words.gettext("Invitation sent to %(email)s", email=made.email)
-        return self.console.done(request, title, APPLICATION_INVITATIONS_PATH)
+        title = self.console.localizer.gettext("Invitation sent to %(email)s", email=made.email)
+        return self.console.respond_success(request, title, APPLICATION_INVITATIONS_PATH)
 
     async def resend(self, request: Request) -> Response:
         """Revoked, and made anew with the same role and organization."""
@@ -127,30 +127,30 @@ class ApplicationInvitationPages:
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
             return asker
-        _, id = self.console.words.gettext, request.path_params["invitation"]
+        _, id = self.console.localizer.gettext, request.path_params["invitation"]
         try:
             found = await self.applications.find(asker, id)
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         question = ConfirmationDialog(
             title=_("Revoke the invitation of %(email)s?", email=found.email),
-            verb=_("Revoke"),
+            confirm_label=_("Revoke"),
             action=f"{APPLICATION_INVITATIONS_PATH}/{id}/revoke",
-            cancel=APPLICATION_INVITATIONS_PATH,
-            consequences=(
+            cancel_url=APPLICATION_INVITATIONS_PATH,
+            impact=(
                 _("The link that was mailed is dead at once."),
                 _("Where sign-up is open to all, they can still sign up without it."),
             ),
-            row=f"row-{id}",
+            row_id=f"row-{id}",
         )
-        return await self.console.ask(request, question, asker, here=APPLICATION_INVITATIONS_PATH)
+        return await self.console.respond_confirmation(request, question, asker, section=APPLICATION_INVITATIONS_PATH)
 
     async def revoke(self, request: Request) -> Response:
         """Taken back."""
         return await self._act(request, is_revoking=True)
 
     async def _act(self, request: Request, *, is_revoking: bool) -> Response:
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
@@ -160,32 +160,32 @@ class ApplicationInvitationPages:
         try:
             found = await act(asker, invitation=request.path_params["invitation"], idempotency_key=key)
         except InstepError as error:
-            return self.console.refused(request, error)
-        _ = self.console.words.gettext
+            return self.console.respond_error(request, error)
+        _ = self.console.localizer.gettext
         title = _("Invitation revoked") if is_revoking else _("Invitation sent to %(email)s", email=found.email)
-        return self.console.done(request, title, APPLICATION_INVITATIONS_PATH)
+        return self.console.respond_success(request, title, APPLICATION_INVITATIONS_PATH)
 
     async def _form(
         self, request: Request, asker: Principal, typed: Mapping[str, str], error: PermanentError | None = None
     ) -> Response:
-        local = [it for it in await self.console.organizations(asker) if it.organization_clerk_id is None]
+        local = [it for it in await self.console.list_organizations(asker) if it.organization_clerk_id is None]
         status = get_http_status(error) if error else 200
         context: dict[str, Any] = {
             "typed": {**typed, "key": new_idempotency_key()},
             "places": local,
-            "error": self.console.words.translate(error) if error else "",
+            "error": self.console.localizer.translate(error) if error else "",
             "field": getattr(error, "field", None),
             "request_id": get_request_id(request),
         }
         if is_fragment_request(request):
             piece = "app_form" if request.method == "POST" else "app_dialog"
-            return self.console.pages.fragment(request, f"invitations/{piece}.html", status=status, **context)
-        page = self.console.page
+            return self.console.renderer.fragment(request, f"invitations/{piece}.html", status=status, **context)
+        page = self.console.respond_page
         return await page(
             request,
             "invitations/app_form_page.html",
             asker,
-            here=APPLICATION_INVITATIONS_PATH,
+            section=APPLICATION_INVITATIONS_PATH,
             status=status,
             **context,
         )
@@ -293,12 +293,12 @@ class InvitationPages:
             key=new_form_key(), role=access.roles.default, email=request.query_params.get("email", "")
         )
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "invitations/dialog.html", **self._context(access, form))
+            return self.console.renderer.fragment(request, "invitations/dialog.html", **self._context(access, form))
         return await self._page(request, access, form)
 
     async def create(self, request: Request) -> Response:
         """Sends one invitation; what is wrong is said in the form, and what was typed stays."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         access = await self._admin(request)
         if isinstance(access, Response):
@@ -313,7 +313,7 @@ class InvitationPages:
         return self._sent(request, access, invitation)
 
     async def _invite(self, access: OrganizationAccess, form: InvitationForm) -> ClerkInvitation:
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         if not form.email:
             raise InvitationRefusedError(_("Enter an e-mail address."), code="invalid_email", field="email")
         if form.role not in dict(self.roles(access)):
@@ -325,17 +325,19 @@ class InvitationPages:
         self, request: Request, access: OrganizationAccess, form: InvitationForm, error: PermanentError | TemporaryError
     ) -> InvitationForm:
         told = build_form_with_error(form, error, get_request_id(request), get_organization_path(access))
-        return replace(told, error=self.console.words.translate(error))
+        return replace(told, error=self.console.localizer.translate(error))
 
     async def _admin(self, request: Request) -> OrganizationAccess | Response:
-        return await self.console.admin(request, title=self.console.words.gettext("Only admins can invite people"))
+        return await self.console.require_admin(
+            request, title=self.console.localizer.gettext("Only admins can invite people")
+        )
 
     async def _refused(self, request: Request, access: OrganizationAccess, form: InvitationForm) -> Response:
         status = 503 if form.is_unknown else 422
         if is_fragment_request(request):
             context = self._context(access, form)
             events: dict[str, Any] | None = {"people-changed": {}} if form.is_unknown else None
-            return self.console.pages.fragment(
+            return self.console.renderer.fragment(
                 request, "invitations/form.html", status=status, events=events, **context
             )
         return await self._page(request, access, form, status=status)
@@ -344,15 +346,15 @@ class InvitationPages:
         self, request: Request, access: OrganizationAccess, form: InvitationForm, status: int = 200
     ) -> Response:
         context = self._context(access, form)
-        return await self.console.page(
-            request, "invitations/new.html", access, here="members", status=status, **context
+        return await self.console.respond_page(
+            request, "invitations/new.html", access, section="members", status=status, **context
         )
 
     def _sent(self, request: Request, access: OrganizationAccess, invitation: ClerkInvitation) -> Response:
         if not is_fragment_request(request):
             return RedirectResponse(f"{get_organization_path(access)}/members?marked={invitation.clerk_id}", 303)
-        title = self.console.words.gettext("Invitation sent to %(email)s", email=invitation.email)
-        return self.console.pages.no_content(
+        title = self.console.localizer.gettext("Invitation sent to %(email)s", email=invitation.email)
+        return self.console.renderer.no_content(
             events={"dialog-close": {}, "toast": Toast(title=title), "people-changed": {"marked": invitation.clerk_id}}
         )
 

@@ -243,7 +243,9 @@ def _make_batch_part_workflow(actor: OrganizationsApi, directory: ClerkReader) -
         return None
 
     steps = [WorkflowStep("bulk", bulk, find_bulk), WorkflowStep("rest", rest, find_rest)]
-    return Workflow(steps=steps, finalize=finalize_nothing, partial_failure_message="Not all of these invitations were made.")
+    return Workflow(
+        steps=steps, finalize=finalize_nothing, partial_failure_message="Not all of these invitations were made."
+    )
 
 
 async def _create_batch_row(

@@ -95,7 +95,7 @@ class OperationPages:
             "has_cursor": bool(before),
             "is_open": any(operation.state == "open" for operation in shown),
             "state": state,
-            "states": [(key, make_operation_status(key, self.console.words)) for key in OPERATION_STATES],
+            "states": [(key, make_operation_status(key, self.console.localizer)) for key in OPERATION_STATES],
             "path": f"{scope.base_path}/operations",
         }
         return await respond_list(self.console, request, scope, "operations", context)
@@ -109,7 +109,7 @@ class OperationPages:
         if operation.state == "open":
             return JSONResponse({"is_open": True}, headers={"Cache-Control": "no-store"})
         names = await self.db.read(labels.list_names, labels.collect_ids([operation]))
-        title, text, tone = describe_operation_result(operation, names, self.console.words)
+        title, text, tone = describe_operation_result(operation, names, self.console.localizer)
         toast = {"title": title, "text": text, "tone": tone, "request_id": operation.request_id}
         return JSONResponse({"is_open": False, "toast": toast}, headers={"Cache-Control": "no-store"})
 
@@ -124,20 +124,22 @@ class OperationPages:
             return found
         scope, operation = found
         (row,) = await self._make_views(scope, [operation])
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         effect = _("What Clerk may have done already stays done.")
         if row.steps:
             effect = _("What was done stays done: %(steps)s.", steps=", ".join(row.steps))
         title = _('Give up "%(action)s: %(target)s"?', action=row.action_label, target=row.target_label)
         dialog = ConfirmationDialog(
             title=title,
-            verb=_("Give up"),
+            confirm_label=_("Give up"),
             action=f"{row.href}/give-up",
-            cancel=f"{scope.base_path}/operations",
-            consequences=(_("No further attempt is made."), effect, _("The audit log records who gave up.")),
-            row=f"row-{row.id}",
+            cancel_url=f"{scope.base_path}/operations",
+            impact=(_("No further attempt is made."), effect, _("The audit log records who gave up.")),
+            row_id=f"row-{row.id}",
         )
-        return await self.console.ask(request, dialog, scope.viewer, here=scope.get_section("operations"))
+        return await self.console.respond_confirmation(
+            request, dialog, scope.viewer, section=scope.get_section("operations")
+        )
 
     async def give_up(self, request: Request) -> Response:
         """End an operation as it is."""
@@ -146,7 +148,9 @@ class OperationPages:
     async def _find_own(self, request: Request) -> tuple[AdminPageScope, Operation] | None:
         """Return an operation that the viewer requested, in this organization or outside of all organizations."""
         is_organization_page = "organization_id" in request.path_params
-        viewer = await (self.console.member(request) if is_organization_page else self.console.principal(request))
+        viewer = await (
+            self.console.require_member(request) if is_organization_page else self.console.require_principal(request)
+        )
         if isinstance(viewer, Response):
             return None
         principal = viewer.principal if isinstance(viewer, OrganizationAccess) else viewer
@@ -166,15 +170,15 @@ class OperationPages:
         try:
             found = await self.operations.get(principal, accesses, request.path_params["operation_id"])
         except PermanentError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         if scope.includes(found.organization_id):
             return scope, found
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         text = _("There is no such operation.")
-        return self.console.pages.error(request, status=404, title=_("Not found"), text=text)
+        return self.console.renderer.error(request, status=404, title=_("Not found"), text=text)
 
     async def _change(self, request: Request, *, is_retry: bool) -> Response:
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         found = await self._find(request)
         if isinstance(found, Response):
@@ -183,10 +187,10 @@ class OperationPages:
         try:
             await (self.operations.retry if is_retry else self.operations.give_up)(operation)
         except PermanentError as error:
-            return self.console.refused(request, error)
-        _ = self.console.words.gettext
+            return self.console.respond_error(request, error)
+        _ = self.console.localizer.gettext
         title = _("Retrying") if is_retry else _("Given up")
-        return self.console.done(request, title, f"{scope.base_path}/operations")
+        return self.console.respond_success(request, title, f"{scope.base_path}/operations")
 
     async def _list_unfinished(self, scope: AdminPageScope) -> list[Operation]:
         """Return the unfinished operations, up to the number that a page can hold."""
@@ -196,7 +200,7 @@ class OperationPages:
     async def _make_views(self, scope: AdminPageScope, operations: Sequence[Operation]) -> list[OperationView]:
         context = await load_label_context(self.console, self.db, scope, labels.collect_ids(operations))
         return [
-            make_operation_view(each, context, self.console.words, has_organization=scope.has_all_organizations)
+            make_operation_view(each, context, self.console.localizer, has_organization=scope.has_all_organizations)
             for each in operations
         ]
 

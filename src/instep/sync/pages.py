@@ -60,7 +60,7 @@ class SyncPages:
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
             return asker
-        now, sync = self.console.pages.clock(), self.asked.sync
+        now, sync = self.console.renderer.clock(), self.asked.sync
         look = await sync.db.read(load_overview, sync.newest_event, now=now)
         reading = await self._reading(_collect_actor_ids((*look.unfinished, *look.runs)), now)
         context = views.build_overview_context(look, reading, policy=sync.policy, every=self.every)
@@ -69,7 +69,7 @@ class SyncPages:
 
     async def start(self, request: Request) -> Response:
         """Ask for a check, for everyone, or for the latest changes."""
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         titles = {
             "check": _("Checking"),
             "first": _("Taking everyone in"),
@@ -86,19 +86,19 @@ class SyncPages:
         allowed = parse_number(request.query_params.get("allow_gone", ""))
         if allowed is None:
             return RedirectResponse("/sync", 303)
-        return await self.console.ask(
-            request, confirm_deletion_limit(allowed, self.console.words), asker, here=SYNC_PATH
+        return await self.console.respond_confirmation(
+            request, confirm_deletion_limit(allowed, self.console.localizer), asker, section=SYNC_PATH
         )
 
     async def plan(self, request: Request) -> Response:
         """Ask for a plan, and go where it will be shown."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         form = await request.form()
         allowed = str(form.get("allow_gone", ""))
-        if allowed and str(form.get("word", "")) != confirm_deletion_limit(0, self.console.words).word:
+        if allowed and str(form.get("word", "")) != confirm_deletion_limit(0, self.console.localizer).confirmation_text:
             return self._not_meant(request)
-        title = self.console.words.gettext("Making a plan")
+        title = self.console.localizer.gettext("Making a plan")
         return await self._ask(request, "plan", title=title, back="", allow_gone=parse_number(allowed))
 
     async def show(self, request: Request) -> Response:
@@ -107,7 +107,7 @@ class SyncPages:
         if isinstance(found, Response):
             return found
         asker, run = found
-        query, now = request.query_params, self.console.pages.clock()
+        query, now = request.query_params, self.console.renderer.clock()
         kind = query.get("kind", "") if query.get("kind") in run.counts else ""
         after = parse_number(query.get("after", "")) or 0
         shown = await self.asked.db.read(load_run_details, run, kind=kind, after=after, limit=PAGE_SIZE + 1, now=now)
@@ -126,11 +126,15 @@ class SyncPages:
             return found
         asker, run = found
         question = await self._question(run, parse_selected_rows(request.query_params.getlist("row")))
-        return await self.console.ask(request, question, asker, here=SYNC_PATH) if question else self._nothing(request)
+        return (
+            await self.console.respond_confirmation(request, question, asker, section=SYNC_PATH)
+            if question
+            else self._nothing(request)
+        )
 
     async def apply(self, request: Request) -> Response:
         """Ask a worker to mend all rows, or the chosen ones."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         found = await self._find(request)
         if isinstance(found, Response):
@@ -141,17 +145,17 @@ class SyncPages:
         question = await self._question(run, chosen)
         if question is None:
             return self._nothing(request)
-        if question.word and str(form.get("word", "")) != question.word:
+        if question.confirmation_text and str(form.get("word", "")) != question.confirmation_text:
             return self._not_meant(request)
         try:
             await self.asked.ask("apply", actor=asker.id, plan_id=run.id, chosen=chosen)
         except InstepError as error:
-            return self.console.refused(request, error)
-        return self.console.done(request, self.console.words.gettext("Mending"), f"/sync/runs/{run.id}")
+            return self.console.respond_error(request, error)
+        return self.console.respond_success(request, self.console.localizer.gettext("Mending"), f"/sync/runs/{run.id}")
 
     async def withdraw(self, request: Request) -> Response:
         """End a run that no worker has begun."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         found = await self._find(request)
         if isinstance(found, Response):
@@ -159,14 +163,14 @@ class SyncPages:
         try:
             await self.asked.withdraw(found[1].id)
         except InstepError as error:
-            return self.console.refused(request, error)
-        return self.console.done(request, self.console.words.gettext("Withdrawn"), "/sync")
+            return self.console.respond_error(request, error)
+        return self.console.respond_success(request, self.console.localizer.gettext("Withdrawn"), "/sync")
 
     async def _ask(
         self, request: Request, kind: RunKind, *, title: str, back: str, allow_gone: int | None = None
     ) -> Response:
         """Ask for a run; then go `back`, or where it is shown."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
@@ -174,45 +178,45 @@ class SyncPages:
         try:
             run = await self.asked.ask(kind, actor=asker.id, allow_gone=allow_gone)
         except InstepError as error:
-            return self.console.refused(request, error, title=self.console.words.gettext("Not started"))
+            return self.console.respond_error(request, error, title=self.console.localizer.gettext("Not started"))
         onward = back or f"/sync/runs/{run.id}"
-        return self.console.done(request, title, onward, events=None if back else {"go-to": {"url": onward}})
+        return self.console.respond_success(request, title, onward, events=None if back else {"go-to": {"url": onward}})
 
     async def _find(self, request: Request) -> tuple[Principal, Run] | Response:
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
             return asker
-        run = await self.asked.db.read(find_run, request.path_params["run"], now=self.console.pages.clock())
+        run = await self.asked.db.read(find_run, request.path_params["run"], now=self.console.renderer.clock())
         if run is not None:
             return asker, run
-        _ = self.console.words.gettext
-        return self.console.pages.error(request, status=404, title=_("Not found"), text=_("There is no such run."))
+        _ = self.console.localizer.gettext
+        return self.console.renderer.error(request, status=404, title=_("Not found"), text=_("There is no such run."))
 
     async def _question(self, run: Run, chosen: Sequence[int] | None) -> ConfirmationDialog | None:
         """None where nothing of it can be mended."""
         counts = await self.asked.db.read(repository.count_open_findings, run.id, chosen) if run.kind == "plan" else {}
-        return confirm_apply(run, counts, chosen, self.console.words) if counts else None
+        return confirm_apply(run, counts, chosen, self.console.localizer) if counts else None
 
     def _nothing(self, request: Request) -> Response:
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         text = _("Whatever could be mended was mended, or waits for a person.")
-        return self.console.pages.error(request, status=422, title=_("Nothing to mend"), text=text)
+        return self.console.renderer.error(request, status=422, title=_("Nothing to mend"), text=text)
 
     def _not_meant(self, request: Request) -> Response:
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         text = _("Type the word, then send it again.")
-        return self.console.pages.error(request, status=422, title=_("Nothing was changed"), text=text)
+        return self.console.renderer.error(request, status=422, title=_("Nothing was changed"), text=text)
 
     async def _reading(self, ids: Sequence[str], now: int) -> RenderContext:
-        return RenderContext(names=await self.names(ids), words=self.console.words, now=now)
+        return RenderContext(names=await self.names(ids), words=self.console.localizer, now=now)
 
     async def _answer(
         self, request: Request, asker: Principal, page: str, context: dict[str, Any], *, is_more: bool = False
     ) -> Response:
         if not is_fragment_request(request):
-            return await self.console.page(request, f"sync/{page}.html", asker, here=SYNC_PATH, **context)
+            return await self.console.respond_page(request, f"sync/{page}.html", asker, section=SYNC_PATH, **context)
         piece = "more" if is_more else "region"
-        return self.console.pages.fragment(request, f"sync/{page}_{piece}.html", **context)
+        return self.console.renderer.fragment(request, f"sync/{page}_{piece}.html", **context)
 
 
 def _collect_actor_ids(runs: Sequence[Run]) -> list[str]:

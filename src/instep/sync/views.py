@@ -157,12 +157,12 @@ def confirm_apply(
     consequences.append(_("Each row is looked at again first; what changed meanwhile is skipped, and said."))
     return ConfirmationDialog(
         title=words.ngettext("Mend %(num)s row?", "Mend %(num)s rows?", number),
-        verb=words.ngettext("Mend %(num)s row", "Mend %(num)s rows", number),
+        confirm_label=words.ngettext("Mend %(num)s row", "Mend %(num)s rows", number),
         action=f"/sync/runs/{run.id}/apply",
-        cancel=f"/sync/runs/{run.id}",
-        consequences=tuple(consequences),
+        cancel_url=f"/sync/runs/{run.id}",
+        impact=tuple(consequences),
         is_destructive=gone > 0,
-        word=_("delete") if gone >= CONFIRM_WORD_THRESHOLD else "",
+        confirmation_text=_("delete") if gone >= CONFIRM_WORD_THRESHOLD else "",
         fields=tuple(("row", str(it)) for it in chosen or ()),
     )
 
@@ -172,15 +172,15 @@ def confirm_deletion_limit(allowed: int, words: Localizer) -> ConfirmationDialog
     _ = words.gettext
     return ConfirmationDialog(
         title=words.ngettext("Allow %(num)s deletion?", "Allow up to %(num)s deletions of each kind?", allowed),
-        verb=_("Allow and plan"),
+        confirm_label=_("Allow and plan"),
         action="/sync/plan",
-        cancel="/sync",
-        consequences=(
+        cancel_url="/sync",
+        impact=(
             _("Everything is compared again, and a plan is made. Nothing is changed yet."),
             _("The plan lists each row that would be marked as deleted here, after a second look in Clerk."),
             _("The allowance is for this one plan."),
         ),
-        word=_("allow"),
+        confirmation_text=_("allow"),
         fields=(("allow_gone", str(allowed)),),
     )
 

@@ -61,31 +61,31 @@ class UserPageLoader:
         self, request: Request, *, is_change: bool = False
     ) -> tuple[UserPageContext, UserProfile] | Response:
         """Who looks, from where, at whom; or what to answer instead."""
-        foreign = self.console.foreign(request) if is_change else None
+        foreign = self.console.reject_cross_origin(request) if is_change else None
         if foreign:
             return foreign
         spot = await self._spot(request)
         if isinstance(spot, Response):
             return spot
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         try:
             found = await self.profiles.users.get(spot.principal, request.path_params["user"])
         except InstepError as error:
-            return self.console.refused(request, error, title=_("Not found"))
+            return self.console.respond_error(request, error, title=_("Not found"))
         is_here = not isinstance(spot.asker, OrganizationAccess) or any(
             place.organization_id == spot.asker.organization_id for place in found.memberships
         )
         if is_here:
             return spot, found
         text = _("There is no such person in this organization.")
-        return self.console.pages.error(request, status=404, title=_("Not found"), text=text)
+        return self.console.renderer.error(request, status=404, title=_("Not found"), text=text)
 
     async def _spot(self, request: Request) -> UserPageContext | Response:
         user = request.path_params["user"]
         if "organization_id" not in request.path_params:
             asker = await self.console.require_instance_admin(request)
             return asker if isinstance(asker, Response) else make_instance_context(asker, user)
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         home = get_organization_path(access)
@@ -127,12 +127,12 @@ class UserDetailPages:
         if isinstance(found, Response):
             return found
         spot, it = found
-        read, words = await self.profiles.details(spot.asker, it), self.console.words
-        now = self.console.pages.clock()
+        read, words = await self.profiles.details(spot.asker, it), self.console.localizer
+        now = self.console.renderer.clock()
         sessions = [(one, words.ago(one.last_active_at, now)) for one in read.sessions or ()]
         sent = [(one, words.until(one.expires_at, now) if one.expires_at else None) for one in read.sent or ()]
         context: dict[str, Any] = {"details": read, "sessions": sessions, "sent": sent, "at": spot.at}
-        return self.console.pages.fragment(request, "users/details.html", **context)
+        return self.console.renderer.fragment(request, "users/details.html", **context)
 
     async def ask(self, request: Request) -> Response:
         """The question before one session ends, or all of them."""
@@ -143,19 +143,19 @@ class UserDetailPages:
         try:
             require_can_see_sessions(await self.profiles.edit.desk.find(spot.principal, it.person.id))
         except InstepError as error:
-            return self.console.refused(request, error)
-        _, session = self.console.words.gettext, request.query_params.get("session", "")
+            return self.console.respond_error(request, error)
+        _, session = self.console.localizer.gettext, request.query_params.get("session", "")
         title = _("End this session of %(name)s?") if session else _("End every session of %(name)s?")
         question = ConfirmationDialog(
             title=title % {"name": it.person.name},
-            verb=_("End session") if session else _("End all sessions"),
+            confirm_label=_("End session") if session else _("End all sessions"),
             action=f"{spot.at}/sessions/end",
-            cancel=spot.at,
-            consequences=(_("They are signed out there, in Clerk and here, and can sign in again."),),
-            row=f"row-{it.person.id}",
+            cancel_url=spot.at,
+            impact=(_("They are signed out there, in Clerk and here, and can sign in again."),),
+            row_id=f"row-{it.person.id}",
             fields=(("session", session),) if session else (),
         )
-        return await self.console.ask(request, question, spot.asker, here=spot.here)
+        return await self.console.respond_confirmation(request, question, spot.asker, section=spot.here)
 
     async def end(self, request: Request) -> Response:
         """Ended, in Clerk and here."""
@@ -163,16 +163,16 @@ class UserDetailPages:
         if isinstance(found, Response):
             return found
         spot, it = found
-        typed, words = await read_form(request), self.console.words
+        typed, words = await read_form(request), self.console.localizer
         session = typed.get("session") or None
         try:
             ended = await self.profiles.end_sessions(
                 spot.principal, it.person.id, session, idempotency_key=derive_idempotency_key(request, typed)
             )
         except InstepError as error:
-            return self.console.refused(request, error, base=spot.base)
+            return self.console.respond_error(request, error, base=spot.base)
         title = words.ngettext("%(num)s session ended", "%(num)s sessions ended", ended.count)
-        return self.console.done(request, title, spot.back)
+        return self.console.respond_success(request, title, spot.back)
 
     async def ask_password(self, request: Request) -> Response:
         """The form with the password."""
@@ -198,8 +198,8 @@ class UserDetailPages:
             )
         except InstepError as error:
             return await UserFormRenderer(self.console).wrong(request, spot, "password", typed, error, it)
-        title = self.console.words.gettext("The password of %(name)s is set", name=it.person.name)
-        return self.console.done(request, title, spot.back)
+        title = self.console.localizer.gettext("The password of %(name)s is set", name=it.person.name)
+        return self.console.respond_success(request, title, spot.back)
 
 
 PAGE_SIZE = 25
@@ -260,20 +260,20 @@ class UserPages:
             ask = UserFilter(limit=PAGE_SIZE, query=words, statuses=frozenset(wanted), cursor=after)
             found = await self.profiles.users.list(asker, ask)
         except ChangeRejectedError as refused:
-            return self.console.refused(request, refused)
+            return self.console.respond_error(request, refused)
         kept = {name: text for name, text in (("q", words), ("status", query.get("status", ""))) if text}
         context: dict[str, Any] = {
             "rows": [self._view(it, f"/users/{it.person.id}") for it in found.rows],
             "more": f"/users?{urlencode({**kept, 'cursor': found.next_cursor})}" if found.next_cursor else None,
-            "statuses": [(key, make_user_badge(key, self.console.words)) for key in USER_STATUSES],
+            "statuses": [(key, make_user_badge(key, self.console.localizer)) for key in USER_STATUSES],
             "wanted": wanted[0] if wanted else "",
             "sought": words,
             "has_cursor": bool(cursor),
         }
         if is_fragment_request(request):
             piece = "more" if cursor else "region"
-            return self.console.pages.fragment(request, f"users/users_{piece}.html", **context)
-        return await self.console.page(request, "users/users.html", asker, here="/users", **context)
+            return self.console.renderer.fragment(request, f"users/users_{piece}.html", **context)
+        return await self.console.respond_page(request, "users/users.html", asker, section="/users", **context)
 
     async def person(self, request: Request) -> Response:
         """One person: a drawer over an open page, else a page."""
@@ -301,7 +301,7 @@ class UserPages:
 
     async def create(self, request: Request) -> Response:
         """A new person, with a Clerk account or without."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
@@ -314,8 +314,8 @@ class UserPages:
             made = await self.profiles.manage.create(asker, wanted, in_clerk=in_clerk, idempotency_key=key)
         except InstepError as error:
             return await self.forms.wrong(request, make_instance_context(asker), "new", typed, error)
-        title = self.console.words.gettext("%(name)s was made", name=made.person.name)
-        return self.console.done(request, title, "/users")
+        title = self.console.localizer.gettext("%(name)s was made", name=made.person.name)
+        return self.console.respond_success(request, title, "/users")
 
     async def edit(self, request: Request) -> Response:
         """The form with the names."""
@@ -341,8 +341,8 @@ class UserPages:
             )
         except InstepError as error:
             return await self.forms.wrong(request, spot, "edit", typed, error, it)
-        title = self.console.words.gettext("Saved")
-        return self.console.done(request, title, spot.back)
+        title = self.console.localizer.gettext("Saved")
+        return self.console.respond_success(request, title, spot.back)
 
     async def ask_email(self, request: Request) -> Response:
         """The form with the address."""
@@ -365,15 +365,17 @@ class UserPages:
         except InstepError as error:
             return await self.forms.wrong(request, spot, "email", typed, error, it)
         if isinstance(change, EmailChange) and change.outcome == "requires_invitation":
-            asked = confirm_reinvitation(change, it, at=spot.at, back=spot.back, words=self.console.words)
-            return show_in_dialog(await self.console.ask(request, asked, spot.asker, here=spot.here))
+            asked = confirm_reinvitation(change, it, at=spot.at, back=spot.back, words=self.console.localizer)
+            return show_in_dialog(
+                await self.console.respond_confirmation(request, asked, spot.asker, section=spot.here)
+            )
         if isinstance(change, EmailChange) and change.outcome == "requires_verification":
             context = {"email": change.email, "verification": change.verification or ""}
             return show_in_dialog(await self.forms.show(request, spot, "code", context, it, is_new=True))
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         is_new = not is_same_email(typed.get("email"), it.person.email)
         title = _("Address changed") if is_new else _("This is the address already. Nothing was changed")
-        return self.console.done(request, title, spot.back)
+        return self.console.respond_success(request, title, spot.back)
 
     async def reinvite(self, request: Request) -> Response:
         """Invited anew in each organization, and what became of each."""
@@ -381,7 +383,7 @@ class UserPages:
         if isinstance(found, Response):
             return found
         spot, it = found
-        typed, words = await read_form(request), self.console.words
+        typed, words = await read_form(request), self.console.localizer
         try:
             change = await self.profiles.change_email(
                 spot.principal,
@@ -390,7 +392,7 @@ class UserPages:
                 idempotency_key=derive_idempotency_key(request, typed),
             )
         except InstepError as error:
-            return self.console.refused(request, error, base=spot.base)
+            return self.console.respond_error(request, error, base=spot.base)
         rows = [
             BulkItemView(
                 name=place.name,
@@ -400,8 +402,8 @@ class UserPages:
             for place in change.organizations
         ]
         title = words.gettext("%(email)s is invited", email=change.email)
-        return await self.console.tell(
-            request, BulkResultView(title=title, rows=rows, back=spot.back), spot.asker, here=spot.here
+        return await self.console.respond_bulk_result(
+            request, BulkResultView(title=title, rows=rows, back=spot.back), spot.asker, section=spot.here
         )
 
     async def verify(self, request: Request) -> Response:
@@ -418,8 +420,8 @@ class UserPages:
         except InstepError as error:
             typed = {"email": "", "verification": "", **typed}
             return await self.forms.wrong(request, spot, "code", typed, error, it)
-        title = self.console.words.gettext("Address changed")
-        return self.console.done(request, title, spot.back, text=change.note or "")
+        title = self.console.localizer.gettext("Address changed")
+        return self.console.respond_success(request, title, spot.back, text=change.note or "")
 
     def _asking(self, deed: str) -> Handler:
         async def ask(request: Request) -> Response:
@@ -427,8 +429,8 @@ class UserPages:
             if isinstance(found, Response):
                 return found
             spot, it = found
-            asked = confirm_account_action(deed, it, at=spot.at, back=spot.back, words=self.console.words)
-            return await self.console.ask(request, asked, spot.asker, here=spot.here)
+            asked = confirm_account_action(deed, it, at=spot.at, back=spot.back, words=self.console.localizer)
+            return await self.console.respond_confirmation(request, asked, spot.asker, section=spot.here)
 
         return ask
 
@@ -441,8 +443,8 @@ class UserPages:
             try:
                 title, note = await self._do(deed, spot, it, await read_form(request), request)
             except InstepError as error:
-                return self.console.refused(request, error, base=spot.base)
-            return self.console.done(request, title, spot.back, text=note)
+                return self.console.respond_error(request, error, base=spot.base)
+            return self.console.respond_success(request, title, spot.back, text=note)
 
         return do
 
@@ -456,7 +458,7 @@ class UserPages:
             it.person.id,
             derive_idempotency_key(request, typed),
         )
-        _, name = self.console.words.gettext, it.person.name
+        _, name = self.console.localizer.gettext, it.person.name
         if deed == "ban":
             banned, note = await manage.ban(who, ref, idempotency_key=key)
             return _("%(name)s is banned", name=banned.person.name), _(note) if note else ""
@@ -474,9 +476,13 @@ class UserPages:
 
     def _view(self, it: UserProfile, at: str) -> UserView:
         at = f"/users/{it.person.id}" if it.is_whole else at
-        return build_user_view(it, at=at, roles=self.roles, now=self.console.pages.clock(), words=self.console.words)
+        return build_user_view(
+            it, at=at, roles=self.roles, now=self.console.renderer.clock(), words=self.console.localizer
+        )
 
     async def _show(self, request: Request, spot: UserPageContext, what: str, context: dict[str, Any]) -> Response:
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, f"users/{what}.html", **context)
-        return await self.console.page(request, f"users/{what}_page.html", spot.asker, here=spot.here, **context)
+            return self.console.renderer.fragment(request, f"users/{what}.html", **context)
+        return await self.console.respond_page(
+            request, f"users/{what}_page.html", spot.asker, section=spot.here, **context
+        )

@@ -48,13 +48,13 @@ def confirm_account_action(deed: str, it: UserProfile, *, at: str, back: str, wo
     removals = (("delete", _("Delete it")), ("ban", _("Only ban it")), ("keep", _("Keep it, and sign out everywhere")))
     return ConfirmationDialog(
         title=title,
-        verb=verb,
+        confirm_label=verb,
         action=f"{at}/{deed}",
-        cancel=back,
-        consequences=said[deed],
-        row=f"row-{it.person.id}",
+        cancel_url=back,
+        impact=said[deed],
+        row_id=f"row-{it.person.id}",
         is_destructive=deed in ("ban", "delete"),
-        word=_("delete") if deed == "delete" else "",
+        confirmation_text=_("delete") if deed == "delete" else "",
         field="clerk" if deed == "delete" else "",
         label=_("The account in Clerk"),
         choices=removals if deed == "delete" else (),
@@ -68,13 +68,13 @@ def confirm_reinvitation(
     _ = words.gettext
     return ConfirmationDialog(
         title=_("Invite %(email)s and deactivate the old account?", email=change.email),
-        verb=_("Invite and deactivate"),
+        confirm_label=_("Invite and deactivate"),
         action=f"{at}/email/reinvite",
-        cancel=back,
-        consequences=tuple(_(it) for it in change.consequences),
-        row=f"row-{it.person.id}",
+        cancel_url=back,
+        impact=tuple(_(it) for it in change.consequences),
+        row_id=f"row-{it.person.id}",
         fields=(("email", change.email),),
-        is_in_place=True,
+        is_inline=True,
     )
 
 
@@ -132,8 +132,10 @@ class UserFormRenderer:
         }
         piece = "form" if request.method == "POST" and not more.get("is_new") else "form_dialog"
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, f"users/{piece}.html", **context)
-        return await self.console.page(request, "users/form_page.html", spot.asker, here=spot.here, **context)
+            return self.console.renderer.fragment(request, f"users/{piece}.html", **context)
+        return await self.console.respond_page(
+            request, "users/form_page.html", spot.asker, section=spot.here, **context
+        )
 
     async def wrong(
         self,
@@ -150,11 +152,11 @@ class UserFormRenderer:
         say what was not saved. Secrets are never sent back.
         """
         if isinstance(error, TemporaryError):
-            return self.console.refused(request, error, base=spot.base)
+            return self.console.respond_error(request, error, base=spot.base)
         stored = get_name_fields(it) if it and form == "edit" and getattr(error, "code", "") == SYNC_FAILED_CODE else {}
         more = {
             "rolled": {name: typed[name] for name in stored if name in typed and typed[name] != stored[name]},
-            "error": self.console.words.translate(error),
+            "error": self.console.localizer.translate(error),
             "field": getattr(error, "field", None),
             "request_id": get_request_id(request),
         }

@@ -87,7 +87,7 @@ class DeliveryPages:
         if shown and shown.next:
             url = request.url.include_query_params(before=f"{shown.next[0]}.{shown.next[1]}")
             more = f"{url.path}?{url.query}"
-        words = self.console.words
+        words = self.console.localizer
         context: dict[str, Any] = {
             "rows": await self._rows(shown.rows if shown else []),
             "more": more,
@@ -96,15 +96,17 @@ class DeliveryPages:
             "people": meant.people,
             "families": EVENT_FAMILIES,
             "states": [(key, make_delivery_status(kinds[-1], words)) for key, kinds in STATE_FILTERS.items()],
-            "places": await self.console.organizations(asker),
+            "places": await self.console.list_organizations(asker),
             "path": DELIVERIES_PATH,
         }
         if not (is_fragment_request(request) and ask.before):
             context["foreign"] = await self.deliveries.count_foreign()
         if not is_fragment_request(request):
-            return await self.console.page(request, "webhooks/deliveries.html", asker, here=DELIVERIES_PATH, **context)
+            return await self.console.respond_page(
+                request, "webhooks/deliveries.html", asker, section=DELIVERIES_PATH, **context
+            )
         piece = "more" if ask.before else "region"
-        return self.console.pages.fragment(request, f"webhooks/deliveries_{piece}.html", **context)
+        return self.console.renderer.fragment(request, f"webhooks/deliveries_{piece}.html", **context)
 
     async def show(self, request: Request) -> Response:
         """One delivery: what it said, what it did, what became of it since. A drawer in an open page, else a page."""
@@ -114,17 +116,19 @@ class DeliveryPages:
         try:
             told = await self.deliveries.tell(request.path_params["delivery"])
         except PermanentError as error:
-            return self.console.refused(request, error, title=self.console.words.gettext("Not found"))
+            return self.console.respond_error(request, error, title=self.console.localizer.gettext("Not found"))
         (row,) = await self._rows([told.row])
         story = await self.events(told.history)
         context: dict[str, Any] = {"row": row, "payload": told.payload, "story": story, "back": DELIVERIES_PATH}
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "webhooks/delivery.html", **context)
-        return await self.console.page(request, "webhooks/delivery_page.html", asker, here=DELIVERIES_PATH, **context)
+            return self.console.renderer.fragment(request, "webhooks/delivery.html", **context)
+        return await self.console.respond_page(
+            request, "webhooks/delivery_page.html", asker, section=DELIVERIES_PATH, **context
+        )
 
     async def replay(self, request: Request) -> Response:
         """Have one worked once more."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
@@ -132,13 +136,13 @@ class DeliveryPages:
         try:
             await self.deliveries.replay(request.path_params["delivery"], actor=asker.id)
         except InstepError as error:
-            return self.console.refused(request, error)
-        _ = self.console.words.gettext
-        return self.console.done(request, _("It is being worked once more"), DELIVERIES_PATH)
+            return self.console.respond_error(request, error)
+        _ = self.console.localizer.gettext
+        return self.console.respond_success(request, _("It is being worked once more"), DELIVERIES_PATH)
 
     async def replay_many(self, request: Request) -> Response:
         """Have those that were chosen worked once more; what became of each is told."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         asker = await self.console.require_instance_admin(request)
         if isinstance(asker, Response):
@@ -146,19 +150,19 @@ class DeliveryPages:
         chosen = list(dict.fromkeys(str(it) for it in (await request.form()).getlist("delivery")))[
             :MAX_REPLAYED_AT_ONCE
         ]
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         if not chosen:
             text = _("Choose deliveries that are parked or done.")
-            return self.console.pages.error(request, status=422, title=_("Nothing is selected"), text=text)
+            return self.console.renderer.error(request, status=422, title=_("Nothing is selected"), text=text)
         ends = [(id, await self._replay_one(id, asker)) for id in chosen]
         keys = [SKIPPED if reason else DONE for _id, reason in ends]
         rows = [
-            BulkItemView(name=id, status=make_bulk_status_badge(key, self.console.words), note=reason)
+            BulkItemView(name=id, status=make_bulk_status_badge(key, self.console.localizer), note=reason)
             for (id, reason), key in zip(ends, keys, strict=True)
         ]
-        title = _("To be worked once more: %(count)s", count=summarize_bulk_result(keys, self.console.words))
-        return await self.console.tell(
-            request, BulkResultView(title=title, rows=rows, back=DELIVERIES_PATH), asker, here=DELIVERIES_PATH
+        title = _("To be worked once more: %(count)s", count=summarize_bulk_result(keys, self.console.localizer))
+        return await self.console.respond_bulk_result(
+            request, BulkResultView(title=title, rows=rows, back=DELIVERIES_PATH), asker, section=DELIVERIES_PATH
         )
 
     async def _replay_one(self, id: str, asker: Principal) -> str:
@@ -166,14 +170,14 @@ class DeliveryPages:
         try:
             await self.deliveries.replay(id, actor=asker.id)
         except PermanentError as error:
-            return self.console.words.translate(error)
+            return self.console.localizer.translate(error)
         return ""
 
     async def _meant(self, asker: Principal, ask: DeliveryFilterForm) -> ResolvedDeliveryFilter:
         """Whom a filter means."""
         organization = None
         if ask.organization:
-            places = await self.console.organizations(asker)
+            places = await self.console.list_organizations(asker)
             known = {it.organization_id: it.organization_clerk_id for it in places}
             organization = known.get(ask.organization) or ask.organization
         if not ask.person:
@@ -186,5 +190,5 @@ class DeliveryPages:
 
     async def _rows(self, rows: Sequence[DeliveryRow]) -> list[DeliveryView]:
         names = await self.names(collect_ids(rows)) if rows else {}
-        now = self.console.pages.clock()
-        return [make_delivery_view(it, names, self.console.words, now=now) for it in rows]
+        now = self.console.renderer.clock()
+        return [make_delivery_view(it, names, self.console.localizer, now=now) for it in rows]

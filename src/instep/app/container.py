@@ -136,7 +136,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     syncing = make_sync_services(settings, db, clerk, clock, live.publish)
     told = _make_delivery_publisher(live, metrics)
     work = DeliveryProcessor(
-        db=db, directory=clerk, read=parsing.parse_webhook, told=told, clock=clock, read_roles=syncing.roles.read
+        db=db, clerk=clerk, parse=parsing.parse_webhook, on_change=told, clock=clock, read_roles=syncing.roles.read
     )
     held = EphemeralSecrets()
     procedures = make_workflows(clerk, _make_operation_auditor(clock), clock, held)
@@ -156,7 +156,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     )
     sign_in = make_sign_in(settings, clerk, clock)
     keys = ApiKeyService(db=db, record_audit=_make_key_auditor(clock), clock=clock)
-    arrival = SignedInUserFetcher(db=db, directory=clerk, told=live.publish, clock=clock)
+    arrival = SignedInUserFetcher(db=db, clerk=clerk, on_change=live.publish, clock=clock)
     gate = make_gate(settings, clerk, arrival, sign_in, keys, impersonation)
     pages = create_page_renderer(
         public_url=settings.instep_public_url, policy=_make_security_policy(settings, sign_in), clock=clock
@@ -247,7 +247,7 @@ def make_gate(
         break_glass=break_glass,
         admins=parse_instance_admins(settings),
         clock=clock,
-        import_user=arrival,
+        import_user=arrival.fetch,
         record_audit=_make_session_auditor(clock),
     )
     return Authenticator(
@@ -468,7 +468,7 @@ def _make_delivery_publisher(live: PubSub, metrics: Metrics) -> Callable[[Proces
         metrics.count(worked)
         live.publish(worked.touched)
         live.publish(worked.touched_organization_clerk_ids)
-        if worked.outcomes or worked.parked or worked.asks:
-            live.publish([DELIVERIES, ATTENTION] if worked.parked else [DELIVERIES])
+        if worked.outcomes or worked.failed or worked.refetch_requests:
+            live.publish([DELIVERIES, ATTENTION] if worked.failed else [DELIVERIES])
 
     return told

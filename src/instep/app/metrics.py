@@ -50,7 +50,7 @@ class Metrics:
         """Count what one transaction of the inbox did."""
         for outcome in worked.outcomes.values():
             self.worked.labels(outcome).inc()
-        self.parked.inc(len(worked.parked))
+        self.parked.inc(len(worked.failed))
 
     def text(self, *, unsettled: dict[str, int] | None, listeners: int, fresh: Freshness | None = None) -> bytes:
         """Everything, in Prometheus' text format. `unsettled` None: the database does not answer, and nothing is said

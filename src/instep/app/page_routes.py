@@ -180,9 +180,9 @@ def make_delivery_pages(services: Services, console: PageResponder) -> DeliveryP
     return DeliveryPages(
         console=console,
         deliveries=make_deliveries(services),
-        people=people,
-        names=_make_name_lookup(services),
-        events=events,
+        find_people=people,
+        load_names=_make_name_lookup(services),
+        make_audit_views=events,
     )
 
 

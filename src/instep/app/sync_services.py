@@ -106,9 +106,9 @@ def make_sync_services(
     )
     work = DeliveryProcessor(
         db=db,
-        directory=clerk,
-        read=parsing.parse_webhook,
-        told=lambda worked: touched(worked.touched),
+        clerk=clerk,
+        parse=parsing.parse_webhook,
+        on_change=lambda worked: touched(worked.touched),
         clock=clock,
         read_roles=roles.read,
     )

@@ -383,7 +383,7 @@ class SyncService:
         try:
             await self.roles.read()
         except InstepError as error:
-            log.warning("roles_not_read", error=str(error))
+            log.warning("role_refresh_failed", error=str(error))
 
     async def _check_instance(self) -> None:
         """Compare the secret key's instance with this database's, which it becomes where none is known.

@@ -16,7 +16,9 @@ WORDS = "told|said|held|mend|news|parked|whoever"
 PHRASES = "by itself|for ever|at the most|goes on|taken in|put out|stand-in"
 BANNED = re.compile(rf"(?<![A-Za-z])(?:{WORDS})(?![A-Za-z])|\b(?:{PHRASES})\b", re.IGNORECASE)
 # Stored words, JSON fields and form fields: published or kept in databases, so they stay as they are.
-KEPT = re.compile(r"""["']parked["']|["']news["']|["']mend["']|\.mend\b|\bmend[:=]|state=parked|`parked`""")
+KEPT = re.compile(
+    r"""["']parked["']|["']news["']|["']mend["']|\.mend\b|\bmend[:=]|state=parked|`parked`|deliveries_parked|or parked \(needs"""
+)
 OLD_CLASSES = frozenset(
     [
         "News",

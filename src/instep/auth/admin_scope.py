@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from instep.auth.principal import OrganizationAccess, Principal
+from instep.core.i18n import lazy_gettext
 from instep.domain.errors import FORBIDDEN, ChangeRejectedError
 
 PrincipalResolver = Callable[[Request], Awaitable[Principal | Response]]
@@ -47,5 +48,8 @@ def resolve_admin_scope(principal: Principal, access: OrganizationAccess | None)
         return access.organization_id
     if access is None and principal.is_instance_admin:
         return None
-    whose = "this organization" if access else "the installation"
-    raise ChangeRejectedError(f"Only admins of {whose} can see this.", code="forbidden", status=FORBIDDEN)
+    if access is not None:
+        message = lazy_gettext("Only admins of this organization can see this.")
+    else:
+        message = lazy_gettext("Only admins of the installation can see this.")
+    raise ChangeRejectedError(message, code="forbidden", status=FORBIDDEN)

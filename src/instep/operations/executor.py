@@ -206,9 +206,8 @@ class OperationExecutor:
         verified = await step.verify(operation)
         if verified is not None:
             return verified
-        if (
-            error.has_response
-        ):  # Clerk finished the request with a failure, so an effect that is absent now stays absent
+        # Clerk finished the request with a failure, so an effect that is absent now stays absent.
+        if error.has_response:
             raise ClerkRejectedError(str(error), code="clerk_failed", status=error.status or 500) from error
         raise error
 

@@ -88,7 +88,8 @@ MUTANTS = (
         "inbox apart from its effect: settled in a transaction before",
         "webhooks/processor.py",
         "            claimed, result = await self.db.write(self._claim_and_process)\n",
-        "            rows = await self.db.write(lambda conn: repository.claim_due_deliveries(conn, now=self.clock(), limit=BATCH_SIZE))\n"
+        "            claim = repository.claim_due_deliveries\n"
+        "            rows = await self.db.write(lambda conn: claim(conn, now=self.clock(), limit=BATCH_SIZE))\n"
         "            done = {it.id: 'claimed' for it in rows}\n"
         "            await self.db.write(lambda conn: repository.mark_processed(conn, done, now=self.clock()))\n"
         "            result = await self.db.write(lambda conn: self._process(conn, rows, [], self.clock()))\n"

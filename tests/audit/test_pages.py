@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from instep.audit.entries import NewAuditEntry
-from instep.audit.pages import OperationAndAuditPages
+from instep.audit.pages import AuditPages
 from instep.audit.repository import record_entries
 from instep.audit.service import AuditService
 from instep.auth.principal import BREAK_GLASS_PRINCIPAL, OrganizationAccess, Principal
@@ -22,6 +22,7 @@ from instep.core.templates import create_page_renderer
 from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
 from instep.mirror.tables import memberships, organizations, users
 from instep.operations import repository
+from instep.operations.pages import OperationPages
 from instep.operations.repository import count_operations_needing_attention
 from instep.operations.service import OperationService
 from instep.operations.workflow import Operation, OperationRequest, OperationState
@@ -97,10 +98,16 @@ def client(db: Database) -> Iterator[TestClient]:
 
     operations = OperationService(db=db, record_audit=lambda _conn, _operation: None, clock=lambda: Millis(NOW))
     console = PageResponder(
-        pages=pages, principal=principal, access=access, organizations=organizations_of, attention=attention
+        renderer=pages,
+        require_principal=principal,
+        require_access=access,
+        list_organizations=organizations_of,
+        count_attention=attention,
     )
-    history = OperationAndAuditPages(console=console, db=db, operations=operations, audit=AuditService(db))
-    with TestClient(Starlette(routes=[*history.routes(), *pages.routes()]), follow_redirects=False) as client:
+    operation_pages = OperationPages(console=console, db=db, operations=operations)
+    audit_pages = AuditPages(console=console, db=db, audit=AuditService(db))
+    routes = [*operation_pages.routes(), *audit_pages.routes(), *pages.routes()]
+    with TestClient(Starlette(routes=routes), follow_redirects=False) as client:
         yield client
 
 
@@ -148,10 +155,10 @@ def test_trying_again_and_giving_up(client: TestClient, db: Database) -> None:
     assert client.post(f"{base}/retry", headers=ADMIN_SENDS | PARTIAL).status_code == 200
     assert client.get(f"{base}/outcome", headers=ADMIN_SENDS).json() == {"is_open": True}
     assert (
-        "needs attention can be tried"
+        "needs attention can be retried"
         in client.post(f"{base}/retry", headers=ADMIN_SENDS | PARTIAL).headers["hx-trigger"]
     )
-    assert "Nothing more is tried." in client.get(f"{base}/give-up", headers=ADMIN_SENDS).text
+    assert "No further attempt is made." in client.get(f"{base}/give-up", headers=ADMIN_SENDS).text
     assert client.post(f"{base}/give-up", headers=ADMIN_SENDS | OURS).status_code == 303
     toast = client.get(f"{base}/outcome", headers=ADMIN_SENDS).json()["toast"]
     assert (toast["title"], toast["tone"]) == ("Change role: Omar Haddad", "error")
@@ -192,7 +199,7 @@ def test_whoever_asked_for_an_operation_learns_how_it_ends(client: TestClient, d
 def test_the_audit_tells_names(client: TestClient, db: Database) -> None:
     put_entries(db)
     text = client.get("/audit").text
-    for words in ("Change role", "Omar Haddad", "Maya Cohen", "Make key", "Break-glass key", "CI", "3 d ago"):
+    for words in ("Change role", "Omar Haddad", "Maya Cohen", "Create key", "Break-glass key", "CI", "3 d ago"):
         assert words in text
 
 
@@ -217,7 +224,7 @@ def test_the_audit_is_filtered(client: TestClient, db: Database, query: str, cou
     put_entries(db)
     text = client.get(f"/audit?{query}", headers=PARTIAL).text
     assert text.count('<tr role="row" id=') == count
-    assert ("Nothing here" in text or "no such" in text or "No one" in text or "Several" in text) == (count == 0)
+    assert ("No entries found" in text or "no such" in text or "No one" in text or "Several" in text) == (count == 0)
 
 
 def test_the_export_holds_what_the_page_shows(client: TestClient, db: Database) -> None:

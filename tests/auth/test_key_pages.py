@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_key_is_created_used_and_revoked(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
-        assert "No keys yet" in (await page.get("/keys")).text
+        assert "No API keys yet" in (await page.get("/keys")).text
         form = {"name": "payroll", "scopes": "read", "organization": ""}
         made = await page.post("/keys", data=form, headers=PARTIAL)
         found = re.search(r"isk_[\w-]+", made.text)
@@ -23,8 +23,8 @@ async def test_a_key_is_created_used_and_revoked(sqlite_firm: Firm) -> None:
         api = sqlite_firm.api(secret)
         assert (await api.get("/v1/organizations/northwind-law/people")).status_code == 200
         key = listed.partition('id="revoke-')[2].partition('"')[0]
-        assert "Revoke the key payroll?" in (await page.get(f"/keys/{key}/revoke", headers=PARTIAL)).text
-        assert "is revoked" in (await page.post(f"/keys/{key}/revoke", headers=PARTIAL)).headers["hx-trigger"]
+        assert "Revoke the API key payroll?" in (await page.get(f"/keys/{key}/revoke", headers=PARTIAL)).text
+        assert "was revoked" in (await page.post(f"/keys/{key}/revoke", headers=PARTIAL)).headers["hx-trigger"]
         assert (await api.get("/v1/organizations/northwind-law/people")).status_code == 401
 
 

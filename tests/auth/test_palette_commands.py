@@ -48,7 +48,7 @@ ANYONES = ["Theme: system", "Theme: light", "Theme: dark", "Keyboard shortcuts"]
     [
         (
             access(),
-            ["Members & Roles", "Operations", "Audit"],
+            ["Members & Roles", "Operations", "Audit log"],
             ["Invite people", "Invite many", "Export members as CSV", "Leave organization"],
         ),
         (access(role=MEMBER_ROLE), ["Members & Roles"], ["Leave organization"]),

@@ -193,7 +193,7 @@ async def test_no_return_path_leads_to_another_site(browser: Browser, onward: st
         (InvalidSessionError("old", code="expired"), "clock"),
         (InvalidSessionError("elsewhere", code="party"), "INSTEP_PUBLIC_URL"),
         (InvalidSessionError("forged", code="signature"), "signature"),
-        (InvalidSessionError("not done", code="pending"), "Finish it there"),
+        (InvalidSessionError("not done", code="pending"), "Complete it there"),
     ],
 )
 async def test_an_invalid_handshake_shows_a_page_with_the_reason(
@@ -238,7 +238,7 @@ async def test_an_unavailable_clerk_is_reported(browser: Browser, provider: Fake
     provider.result = ClerkUnavailableError("no answer")
     response = await browser.get("/team")
     assert response.status_code == 503
-    assert "Clerk does not answer" in response.text
+    assert "Clerk is not responding" in response.text
     assert "break-glass" in response.text
 
 
@@ -354,7 +354,7 @@ async def test_a_wrong_key_is_reported_and_too_many_are_limited(browser: Browser
     for _ in range(5):
         response = await browser.post("/sign-in/key", {"key": "guess"})
         assert response.status_code == 401
-        assert "not the key" in response.text
+        assert "Incorrect key" in response.text
     response = await browser.post("/sign-in/key", {"key": "guess"})
     assert (response.status_code, response.headers["retry-after"]) == (429, "60")
     assert "instep_session" not in browser.cookies

@@ -249,11 +249,11 @@ def preview(firm: Firm, public_url: str) -> Starlette:
     pages = create_page_renderer(public_url=public_url)
     door = Door(firm, pages)
     console = PageResponder(
-        pages=pages,
-        principal=door.principal,
-        access=door.access,
-        organizations=door.organizations,
-        attention=firm.count_attention,
+        renderer=pages,
+        require_principal=door.principal,
+        require_access=door.access,
+        list_organizations=door.organizations,
+        count_attention=firm.count_attention,
     )
     people = MemberListPages(
         console=console,

@@ -352,7 +352,7 @@ def test_many_at_once(demo: Demo, new_page: NewPage) -> None:
     question = admin.get_by_role("alertdialog", name="Deactivate 2 people?")
     expect(question).to_contain_text("Henrik Dahl")
     expect(question.get_by_role("link", name="Cancel")).to_be_focused()
-    question.get_by_label("Type deactivate to go on").fill("deactivate")
+    question.get_by_label("Type deactivate to confirm").fill("deactivate")
     question.get_by_role("button", name="Deactivate").click()
     expect(admin.get_by_role("dialog", name="2 done")).to_contain_text("Grace Okafor")
     admin.keyboard.press("Escape")

@@ -103,7 +103,7 @@ def test_a_parked_delivery_is_read_and_replayed(office: Office, page: Page) -> N
     expect(badge).to_have_count(0)
     office.run(office.firm.settle())
     page.get_by_role("link", name="All", exact=True).click()
-    expect(page.get_by_role("row", name=parked)).to_contain_text("Nothing: it was so already")
+    expect(page.get_by_role("row", name=parked)).to_contain_text("No change: already up to date")
 
 
 def test_an_open_page_is_told_what_waits(office: Office, page: Page) -> None:
@@ -122,8 +122,8 @@ def test_an_open_page_is_told_what_waits(office: Office, page: Page) -> None:
     office.run(tell())
     expect(page.locator("#webhook-quiet")).to_contain_text("No webhook for 26 h while Clerk changed 3 people.")
     expect(page.locator("#badge-parked .side-badge")).to_contain_text("1")
-    page.get_by_role("button", name="Mend now").click()
-    expect(page.locator("#live")).to_contain_text("Applying the latest changes")
+    page.get_by_role("button", name="Fix now").click()
+    expect(page.locator("#live")).to_contain_text("Taking the latest changes in")
     work(office)
     expect(page.locator("#webhook-quiet")).to_have_count(0)
 

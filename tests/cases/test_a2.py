@@ -103,7 +103,7 @@ async def test_a2_the_deliveries_page_names_what_came_from_another_instance(sqli
     assert 'id="foreign"' not in (await console.get("/deliveries")).text
     await send(firm, example(), "msg_example")
     page = (await console.get("/deliveries")).text
-    assert "1 delivery of another Clerk instance was kept and not applied." in page
+    assert "1 delivery from another Clerk instance was not applied." in page
     narrowed = (await console.get("/deliveries?state=foreign")).text
     assert "msg_example" in narrowed
     assert ("Not applied</span>" in narrowed, "Done</span>" in narrowed) == (True, False)

@@ -9,7 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from instep.audit.repository import list_unclosed_entries
+from instep.audit.filters import AuditFilter
+from instep.audit.repository import list_entries
 from instep.audit.tables import audit
 from instep.core.clock import now
 from instep.core.db import Conn
@@ -138,7 +139,7 @@ def _journal(conn: Conn) -> Iterable[str]:
             faults.append(f"unended: {kind} {id} is {state}: {reason}")
         elif said.get(id) != ["asked", ends[state]]:
             faults.append(f"audit: {kind} {id} is {state}, and its entries are {said.get(id)}")
-    unclosed = list_unclosed_entries(conn, before=now())
+    unclosed = list_entries(conn, AuditFilter(is_unclosed=True, until=now()))
     return [*faults, *(f"audit: {it.action} of {it.target} was never closed" for it in unclosed)]
 
 

@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "an absence is believed at the first look",
         "webhooks/refetch.py",
-        "<= now - PATIENCE:",
+        "<= now - ABSENCE_CONFIRMATION_DELAY:",
         "<= now:",
         "tests/stories/test_machine.py",
     ),
@@ -82,18 +82,19 @@ MUTANTS = (
         "webhooks/receiver.py",
         "        await done\n",
         "        done.add_done_callback(lambda it: it.exception())\n",
-        "tests/webhooks/test_receive.py",
+        "tests/webhooks/test_receiver.py",
     ),
     Mutant(
         "inbox apart from its effect: settled in a transaction before",
         "webhooks/processor.py",
-        "            claimed, worked = await self.db.write(self._claim_and_work)\n",
-        "            rows = await self.db.write(lambda conn: store.claim_due(conn, now=self.clock(), limit=BATCH))\n"
+        "            claimed, result = await self.db.write(self._claim_and_process)\n",
+        "            claim = repository.claim_due_deliveries\n"
+        "            rows = await self.db.write(lambda conn: claim(conn, now=self.clock(), limit=BATCH_SIZE))\n"
         "            done = {it.id: 'claimed' for it in rows}\n"
-        "            await self.db.write(lambda conn: store.settle(conn, done, now=self.clock()))\n"
-        "            worked = await self.db.write(lambda conn: self._work(conn, rows, [], self.clock()))\n"
+        "            await self.db.write(lambda conn: repository.mark_processed(conn, done, now=self.clock()))\n"
+        "            result = await self.db.write(lambda conn: self._process(conn, rows, [], self.clock()))\n"
         "            claimed = len(rows)\n",
-        "tests/webhooks/test_work.py -k dies",
+        "tests/webhooks/test_processor.py -k dies",
     ),
     Mutant(
         "wall clock as version",
@@ -105,26 +106,26 @@ MUTANTS = (
     Mutant(
         "time of arrival as version, in the deciding too",
         "webhooks/processor.py",
-        "        return self.read(delivery.body.encode())\n",
-        "        return [\n"
-        "            type(it)(it.key, self.clock(), it.entity, it.digest) if hasattr(it, 'version') else it\n"
-        "            for it in self.read(delivery.body.encode())\n"
-        "        ]\n",
+        "            return self.parse(delivery.body.encode())\n",
+        "            return [\n"
+        "                type(it)(it.key, self.clock(), it.entity, it.digest) if hasattr(it, 'version') else it\n"
+        "                for it in self.parse(delivery.body.encode())\n"
+        "            ]\n",
         "tests/stories/test_machine.py",
     ),
     Mutant(
         "a copy opens a settled delivery again",
         "webhooks/repository.py",
-        'put_rows(conn, deliveries, list(rows.values()), key="id")',
-        'put_rows(conn, deliveries, list(rows.values()), key="id", update=["state", "due_at"])',
-        "tests/webhooks/test_receive.py",
+        'upsert_rows(conn, deliveries, list(rows.values()), key="id")',
+        'upsert_rows(conn, deliveries, list(rows.values()), key="id", update=["state", "due_at"])',
+        "tests/webhooks/test_receiver.py",
     ),
     Mutant(
         "a membership without its parents is dropped",
         "webhooks/processor.py",
-        "        if id is not None:\n            worked.asks",
-        "        if False:\n            worked.asks",
-        "tests/webhooks/test_work.py",
+        "        if delivery_id is not None:\n            result.refetch_requests",
+        "        if False:\n            result.refetch_requests",
+        "tests/webhooks/test_processor.py",
     ),
     Mutant(
         "somebody belongs to the dead",
@@ -136,23 +137,23 @@ MUTANTS = (
     Mutant(
         "a batch is stopped by its worst delivery",
         "webhooks/processor.py",
-        "            return await self._one_by_one()\n",
+        "            return await self._process_one_by_one()\n",
         "            raise\n",
-        "tests/webhooks/test_work.py",
+        "tests/webhooks/test_processor.py",
     ),
     Mutant(
         "it waits for ever and nobody is asked",
         "webhooks/processor.py",
-        "if it.attempts >= len(DELAYS):",
-        "if it.attempts >= len(DELAYS) + 5:",
-        "tests/webhooks/test_work.py",
+        "if delivery.attempts >= len(RETRY_DELAYS):",
+        "if delivery.attempts >= len(RETRY_DELAYS) + 5:",
+        "tests/webhooks/test_processor.py",
     ),
     Mutant(
         "an answer from the past settles",
         "webhooks/processor.py",
-        "return _note(worked, verdict, None) != OLDER",
-        'return _note(worked, verdict, None) != "never"',
-        "tests/webhooks/test_work.py",
+        "return _record_decision(result, decision, None) != OLDER_REASON",
+        'return _record_decision(result, decision, None) != "never"',
+        "tests/webhooks/test_processor.py",
     ),
     Mutant(
         "any signature will do",
@@ -171,9 +172,9 @@ MUTANTS = (
     Mutant(
         "another instance's people come in",
         "webhooks/processor.py",
-        "if named[it.id] not in (None, it.bound)",
-        "if not it.body",
-        "tests/webhooks/test_work.py",
+        "if instances[each.id] not in (None, each.bound)",
+        "if not each.body",
+        "tests/webhooks/test_processor.py",
     ),
     Mutant(
         "an invitation expires only when Clerk says so",
@@ -192,21 +193,21 @@ MUTANTS = (
     Mutant(
         "create retried blindly",
         "operations/executor.py",
-        "        if not is_first:\n            found = await step.find(operation)\n",
-        "        if not is_first:\n            found = None\n",
-        "tests/journal",
+        "        if not is_first:\n            verified = await step.verify(operation)\n",
+        "        if not is_first:\n            verified = None\n",
+        "tests/operations",
     ),
     Mutant(
         "lease without fence: a sleeper writes",
         "operations/repository.py",
         "c.id == operation.id, c.fence == operation.fence,",
         "c.id == operation.id,",
-        "tests/journal",
+        "tests/operations",
     ),
     Mutant(
         "an idempotency key answers for another change",
         "operations/executor.py",
-        "if (repeated.kind, repeated.target) != (asked.kind, asked.target):",
+        "if (repeated.kind, repeated.target) != (request.kind, request.target):",
         "if False:",
         "tests/stories/test_repetition.py",
     ),
@@ -234,30 +235,30 @@ MUTANTS = (
     Mutant(
         "a sleeper calls Clerk",
         "operations/executor.py",
-        "        operation = await self._hold(operation)\n        try:",
+        "        operation = await self._renew_lease(operation)\n        try:",
         "        try:",
-        "tests/journal -k sleeper",
+        "tests/operations -k lease",
     ),
     Mutant(
         "silence is taken for a refusal",
         "operations/executor.py",
-        "        if silence.is_answered:",
+        "        if error.has_response:",
         "        if True:",
-        "tests/journal -k silence",
+        "tests/operations -k without_a_response",
     ),
     Mutant(
         "whoever took an operation on has no lease",
         "operations/repository.py",
         '"attempts": found.attempts + 1, "due_at": until}',
         '"attempts": found.attempts + 1}',
-        "tests/journal -k leased",
+        "tests/operations -k leased",
     ),
     Mutant(
         "a delivery under question is anybody's",
         "webhooks/processor.py",
-        "        store.lease(conn, list(worked.asks), until=now + MINUTE)\n",
+        "        repository.lease_deliveries(conn, list(result.refetch_requests), until=now + LEASE_DURATION)\n",
         "",
-        "tests/webhooks/test_work.py",
+        "tests/webhooks/test_processor.py",
     ),
     Mutant(
         "two syncs at once",

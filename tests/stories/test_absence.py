@@ -77,7 +77,7 @@ async def test_the_delivery_waits_and_says_for_whom(firm: Firm) -> None:
     hide(firm, count=1)
     await arrive(firm)
     (waiting,) = [it for it in kept(firm.services.db).values() if it["state"] == "waiting"]
-    assert waiting["outcome"] == f"Clerk does not show user {firm.user_id(MAYA)}: looked for once more."
+    assert waiting["outcome"] == f"Clerk does not show user {firm.user_id(MAYA)}. Checking once more."
     assert list(waiting["missing"]) == [f"user {firm.user_id(MAYA)}"]
 
 

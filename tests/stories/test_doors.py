@@ -38,7 +38,7 @@ KINDS = {
 BY_RIGHTS = ("home", "members", "admins", "instance admins", "whoever may change them")  # once more under `minimal`
 
 ORGANIZATION = "/v1/organizations/{id}"
-PAGE = "/organizations/{id}"
+PAGE = "/organizations/{organization_id}"
 TABLE = {
     "members": f"""
         GET {ORGANIZATION}/people
@@ -98,13 +98,13 @@ TABLE = {
         GET {PAGE}/members/{{member}}/remove
         POST {PAGE}/members/{{member}}/remove
         GET {PAGE}/operations
-        GET {PAGE}/operations/{{operation}}/outcome
-        POST {PAGE}/operations/{{operation}}/retry
-        GET {PAGE}/operations/{{operation}}/give-up
-        POST {PAGE}/operations/{{operation}}/give-up
+        GET {PAGE}/operations/{{operation_id}}/outcome
+        POST {PAGE}/operations/{{operation_id}}/retry
+        GET {PAGE}/operations/{{operation_id}}/give-up
+        POST {PAGE}/operations/{{operation_id}}/give-up
         GET {PAGE}/audit
         GET {PAGE}/audit/export
-        GET {PAGE}/people/{{user}}/story
+        GET {PAGE}/people/{{user_id}}/story
         GET {PAGE}/members/{{user}}/sessions/end
         POST {PAGE}/members/{{user}}/sessions/end
         GET {PAGE}/attention
@@ -122,13 +122,13 @@ TABLE = {
     """,
     "instance admins page": """
         GET /operations
-        GET /operations/{operation}/outcome
-        POST /operations/{operation}/retry
-        GET /operations/{operation}/give-up
-        POST /operations/{operation}/give-up
+        GET /operations/{operation_id}/outcome
+        POST /operations/{operation_id}/retry
+        GET /operations/{operation_id}/give-up
+        POST /operations/{operation_id}/give-up
         GET /audit
         GET /audit/export
-        GET /people/{user}/story
+        GET /people/{user_id}/story
         GET /users/{user}/details
         GET /users/{user}/sessions/end
         POST /users/{user}/sessions/end
@@ -161,8 +161,8 @@ TABLE = {
         GET /keys
         POST /keys
         GET /keys/new
-        GET /keys/{key}/revoke
-        POST /keys/{key}/revoke
+        GET /keys/{key_id}/revoke
+        POST /keys/{key_id}/revoke
         GET /sync
         POST /sync/check
         POST /sync/first
@@ -175,8 +175,8 @@ TABLE = {
         POST /sync/runs/{run}/withdraw
         GET /deliveries
         POST /deliveries/replay
-        GET /deliveries/{delivery}
-        POST /deliveries/{delivery}/replay
+        GET /deliveries/{delivery_id}
+        POST /deliveries/{delivery_id}/replay
         GET /attention
         GET /attention/live
     """,
@@ -187,15 +187,15 @@ TABLE = {
         GET /v1/sync/plans/{id}
         POST /v1/sync/plans/{id}/apply
         GET /v1/deliveries
-        POST /v1/deliveries/{id}/replay
+        POST /v1/deliveries/{delivery_id}/replay
         GET /v1/invitations
         POST /v1/invitations
         POST /v1/invitations/{invitation_id}/revoke
         POST /v1/invitations/{invitation_id}/resend
         GET /v1/batches/{id}
-        GET /v1/operations/{id}
-        POST /v1/operations/{id}/retry
-        POST /v1/operations/{id}/give-up
+        GET /v1/operations/{operation_id}
+        POST /v1/operations/{operation_id}/retry
+        POST /v1/operations/{operation_id}/give-up
     """,
     "whoever shares a firm": """
         GET /v1/users/{id}

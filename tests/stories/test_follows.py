@@ -101,7 +101,7 @@ class Lane:
             WebhookReceiver(db=db, verifier=WebhookVerifier([SECRET]), clock=clock, wake=lambda: None)
         )
         self.work = DeliveryProcessor(
-            db=db, directory=firm.services.clerk, read=parsing.parse_webhook, told=lambda worked: None, clock=clock
+            db=db, clerk=firm.services.clerk, parse=parsing.parse_webhook, on_change=lambda worked: None, clock=clock
         )
 
     async def deliver(self, told: Sequence[WebhookMessage]) -> None:

@@ -81,7 +81,7 @@ class Story(RuleBasedStateMachine):
         self.clock, self.clerk, self.points = Ticking(), ModelClerk(), CrashPoints()
         self.points.watch(self.db)
         self.work = DeliveryProcessor(
-            db=self.db, directory=self.clerk, read=parsing.parse_webhook, told=lambda _: None, clock=self.clock
+            db=self.db, clerk=self.clerk, parse=parsing.parse_webhook, on_change=lambda _: None, clock=self.clock
         )  # type: ignore[arg-type]
         self.loop = asyncio.Runner()
         self.waiting: list[int] = []

@@ -16,7 +16,7 @@ import pytest
 
 from instep.app.container import Services, make_services
 from instep.audit.filters import AuditFilter
-from instep.audit.repository import list_entries, list_unclosed_entries
+from instep.audit.repository import list_entries
 from instep.auth.principal import BREAK_GLASS_PRINCIPAL
 from instep.clerk.client import ClerkClient
 from instep.core.clock import HOUR
@@ -119,7 +119,7 @@ async def require_one_effect(firm: Firm, *, is_all_refused: bool) -> None:
     assert mirror_side(firm.services.db) == clerk_side(state)
     operations = await firm.services.db.read(repository.list_operations, limit=100)
     assert Counter(it.state for it in operations).keys() <= {"settled", "refused"}, operations
-    assert await firm.services.db.read(list_unclosed_entries, before=firm.clock()) == []
+    assert await firm.services.db.read(list_entries, AuditFilter(is_unclosed=True, until=firm.clock())) == []
     assert len(operations) >= 7
     assert not is_all_refused or {it.state for it in operations} == {"refused"}
     messages = [json.loads(it.body) for it in firm.emulator.webhooks.log.messages.values()]

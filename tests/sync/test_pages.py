@@ -129,7 +129,7 @@ async def test_several_deletions_require_a_confirmation_word(firm: Firm, pages: 
     path = await planned(firm, pages)
     question = (await pages.get(f"{path}/apply")).text
     assert "4 rows are marked as deleted here." in question
-    assert "Type delete to go on" in question
+    assert "Type delete to confirm" in question
     assert (await pages.post(f"{path}/apply")).status_code == 422
     assert (await pages.post(f"{path}/apply", data={"word": "delete"})).status_code == 303
     await work(firm)
@@ -171,7 +171,7 @@ async def test_the_deletion_limit_is_raised_for_one_plan_by_a_confirmation_word(
     assert "too many deletions" in page
     assert "--allow-gone" not in page
     assert 'href="/sync/plan?allow_gone=2"' in page
-    assert "Type allow to go on" in (await pages.get("/sync/plan?allow_gone=2")).text
+    assert "Type allow to confirm" in (await pages.get("/sync/plan?allow_gone=2")).text
     assert (await pages.post("/sync/plan", data={"allow_gone": "2"})).status_code == 422
     allowed = await pages.post("/sync/plan", data={"allow_gone": "2", "word": "allow"})
     await work(firm)

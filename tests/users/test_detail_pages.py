@@ -68,10 +68,10 @@ async def test_the_history_shows_webhooks_and_operations(sqlite_firm: Firm) -> N
         await page.post(f"{HOME}/members/{omar}/role", data={"role": "org:admin", "key": "k"}, headers=PARTIAL)
         await sqlite_firm.settle()
         story = (await page.get(f"{HOME}/people/{omar}/story", headers=PARTIAL)).text
-        assert ("Change role" in story, "Person changed in Clerk" in story) == (True, False)
+        assert ("Change role" in story, "User changed in Clerk" in story) == (True, False)
         above = (await page.get(f"/people/{omar}/story", headers=PARTIAL)).text
-        assert above.index("Change role") < above.index("Person changed in Clerk")
-        assert "Nothing is on record." in (await page.get(f"{HOME}/people/usr_none/story", headers=PARTIAL)).text
+        assert above.index("Change role") < above.index("User changed in Clerk")
+        assert "No activity yet." in (await page.get(f"{HOME}/people/usr_none/story", headers=PARTIAL)).text
 
 
 async def test_a_password_is_set_by_clerks_rules_and_stored_nowhere(sqlite_firm: Firm) -> None:

@@ -78,7 +78,7 @@ async def test_it_is_found_by_state_type_person_organization_time_and_id(
     tomorrow = sqlite_firm.clock() + DAY
     assert ids(await pages.get("/deliveries", params={"since": _date(tomorrow)})) == []
     assert len(ids(await pages.get("/deliveries", params={"until": _date(tomorrow)}))) > 5
-    assert "Nothing is parked" in (await pages.get("/deliveries?state=parked")).text
+    assert "No failed deliveries" in (await pages.get("/deliveries?state=parked")).text
     assert "No such delivery" in (await pages.get("/deliveries?q=msg_none")).text
 
 
@@ -146,7 +146,7 @@ async def test_many_are_replayed_and_each_is_told(sqlite_firm: Firm, pages: http
     chosen = {"delivery": [first.id, second.id, third.id]}
     told = await pages.post("/deliveries/replay", data=chosen, headers=PARTIAL)
     assert "2 done, 1 skipped" in told.text
-    assert "still waits to be worked" in told.text
+    assert "has not been processed yet" in told.text
     assert "region-changed" in told.headers["hx-trigger"]
     assert {row.state for row in rows(sqlite_firm)[:3]} == {"new"}
     assert (await pages.post("/deliveries/replay", headers=PARTIAL)).status_code == 422
@@ -163,4 +163,4 @@ async def test_another_site_replays_nothing(sqlite_firm: Firm, pages: httpx2.Asy
 async def test_without_any_the_page_says_how_to_connect(sqlite_firm: Firm) -> None:
     token = await sqlite_firm.services.sign_in_pages.sessions.open_break_glass()
     api = sqlite_firm.api(None, cookie=f"instep_session={token}")
-    assert "No webhook came yet" in (await api.get("/deliveries")).text
+    assert "No webhooks received yet" in (await api.get("/deliveries")).text

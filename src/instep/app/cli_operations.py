@@ -100,7 +100,7 @@ def audit(
 
     async def run(services: Services) -> list[AuditEntryRow]:
         scope = (await get_admin_access(services, organization)).organization_id if organization else None
-        wanted = AuditFilter(organization_id=scope, person=person, words=query, is_unclosed=unclosed)
+        wanted = AuditFilter(organization_id=scope, person=person, query=query, is_unclosed=unclosed)
         return await AuditService(services.db).list(wanted, limit=limit)
 
     found: list[AuditEntryRow] = run_with_services(run)

@@ -12,13 +12,13 @@ from starlette.routing import Route
 from instep.app import openapi
 from instep.app.container import Services, make_deliveries, make_operations
 from instep.audit.entries import AuditEntryRow
-from instep.audit.pages import OperationAndAuditPages
+from instep.audit.pages import AuditPages
 from instep.audit.service import AuditService
-from instep.audit.views import collect_ids, make_audit_entry_view
+from instep.audit.views import make_audit_entry_view
 from instep.auth.principal import OrganizationAccess, Principal
 from instep.console.attention_pages import AttentionPages
 from instep.console.key_pages import ApiKeyPages
-from instep.console.labels import LabelContext, find_people, list_names
+from instep.console.labels import LabelContext, collect_ids, find_people, list_names
 from instep.console.layout import AttentionSummary, get_organization_path
 from instep.console.palette import MAX_COMMANDS_PER_GROUP, PaletteCommand, PalettePages
 from instep.console.responses import PageResponder
@@ -33,6 +33,7 @@ from instep.members.repository import find_member, find_organizations_without_ad
 from instep.members.views import format_member_name
 from instep.mirror.repository import find_organization
 from instep.mirror.user_repository import UserRow
+from instep.operations.pages import OperationPages
 from instep.operations.repository import count_operations_needing_attention, list_operations
 from instep.sync.messages import describe_freshness
 from instep.sync.models import Freshness
@@ -174,16 +175,21 @@ def make_delivery_pages(services: Services, console: PageResponder) -> DeliveryP
 
     async def events(history: Sequence[AuditEntryRow]) -> list[DeliveryAuditView]:
         names = await services.db.read(list_names, collect_ids(history))
-        reading = LabelContext(names=names, base="", now=services.clock())
-        rows = [make_audit_entry_view(it, reading, services.pages.words, has_place=False) for it in history]
-        return [DeliveryAuditView(what=it.what, whom=it.whom, who=it.who, at=it.at) for it in rows]
+        reading = LabelContext(names=names, base_path="", now=services.clock())
+        rows = [make_audit_entry_view(it, reading, services.pages.words, has_organization=False) for it in history]
+        return [
+            DeliveryAuditView(
+                action_label=it.action_label, target_label=it.target_label, actor_label=it.actor_label, at=it.at
+            )
+            for it in rows
+        ]
 
     return DeliveryPages(
         console=console,
         deliveries=make_deliveries(services),
-        people=people,
-        names=_make_name_lookup(services),
-        events=events,
+        find_people=people,
+        load_names=_make_name_lookup(services),
+        make_audit_views=events,
     )
 
 

@@ -1,1 +1,1 @@
-"""What happened: operations that are open or ended, and the audit."""
+"""The append-only audit log."""

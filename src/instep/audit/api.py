@@ -21,7 +21,10 @@ from instep.core.request_limits import InputLimitRouter
 
 
 class AuditEntry(BaseModel):
-    """One thing that happened. `cause` is the operation or delivery behind it; `impersonator` acted as the actor."""
+    """An audit entry.
+
+    `cause` is the operation or delivery that led to it; `impersonator` is the person who acted as the actor.
+    """
 
     id: str
     at: str
@@ -38,14 +41,14 @@ class AuditEntry(BaseModel):
 
 
 class AuditEntryList(BaseModel):
-    """Entries, newest first."""
+    """Audit entries, newest first."""
 
     data: list[AuditEntry]
     next_cursor: str | None
 
 
 class AuditQueryParams(BaseModel):
-    """Which entries; `person` is who did it or to whom, `action` such as `member` or `member.role`."""
+    """Query parameters of the list; `person`: an actor or a target; `action`: such as `member` or `member.role`."""
 
     organization: str | None = None
     person: str | None = None
@@ -54,49 +57,53 @@ class AuditQueryParams(BaseModel):
     since: Annotated[int | None, Field(ge=0, le=2**53, description="Unix milliseconds")] = None
     until: Annotated[int | None, Field(ge=0, le=2**53, description="Unix milliseconds")] = None
     query: Annotated[str, Field(max_length=200)] = ""
-    unclosed: Annotated[bool, Field(description="Only what was asked for and has not ended.")] = False
+    unclosed: Annotated[bool, Field(description="Only operations that were requested and have not ended.")] = False
     cursor: str = ""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
-    def filter(self, scope: str | None) -> AuditFilter:
-        """The filter within what the reader may see."""
+    def to_filter(self, organization_id: str | None) -> AuditFilter:
+        """Return the filter, limited to the caller's scope."""
         return AuditFilter(
-            organization_id=scope,
+            organization_id=organization_id,
             person=self.person,
             action=self.action,
             cause=self.cause,
             since=self.since,
             until=self.until,
-            words=self.query,
+            query=self.query,
             is_unclosed=self.unclosed,
         )
 
 
 def make_audit_router(*, principal: PrincipalResolver, access: AccessResolver, audit: AuditService) -> APIRouter:
-    """The routes of the audit."""
+    """Return the routes of the audit log. `principal` and `access` return the 401, 403 or 404 response themselves."""
     router = InputLimitRouter(prefix="/v1/audit", tags=["audit"], responses=ADMIN_ERROR_RESPONSES)
 
-    @router.get("", response_model=AuditEntryList, summary="What happened")
-    async def list_audit(request: Request, wish: Annotated[AuditQueryParams, Query()]) -> Any:
-        """Newest first."""
-        scope = await resolve_request_scope(request, wish.organization, principal, access)
+    @router.get("", response_model=AuditEntryList, summary="List audit log entries", operation_id="listAuditEntries")
+    async def list_audit_entries(request: Request, params: Annotated[AuditQueryParams, Query()]) -> Any:
+        """Return entries, newest first."""
+        scope = await resolve_request_scope(request, params.organization, principal, access)
         if isinstance(scope, Response):
             return scope
-        found = await audit.list(wish.filter(scope.id), before=wish.cursor, limit=wish.limit)
-        return AuditEntryList(data=[to_audit_entry(it) for it in found], next_cursor=next_cursor(found, wish.limit))
+        found = await audit.list(params.to_filter(scope.id), before=params.cursor, limit=params.limit)
+        return AuditEntryList(
+            data=[to_audit_entry(entry) for entry in found], next_cursor=next_cursor(found, params.limit)
+        )
 
-    @router.get("/export", response_class=Response, summary="What happened, as CSV")
-    async def export_audit(request: Request, wish: Annotated[AuditQueryParams, Query()]) -> Any:
-        """Every entry that the filter lets through, newest first; cells that a spreadsheet would run are defused."""
-        scope = await resolve_request_scope(request, wish.organization, principal, access)
+    @router.get(
+        "/export", response_class=Response, summary="Export the audit log as CSV", operation_id="exportAuditLog"
+    )
+    async def export_audit_log(request: Request, params: Annotated[AuditQueryParams, Query()]) -> Any:
+        """Return all matching entries, newest first. Cells that a spreadsheet would run as formulas are escaped."""
+        scope = await resolve_request_scope(request, params.organization, principal, access)
         if isinstance(scope, Response):
             return scope
-        return make_csv_response(audit.export(wish.filter(scope.id)))
+        return make_csv_response(audit.export(params.to_filter(scope.id)))
 
     return router
 
 
-def to_audit_entry(it: AuditEntryRow) -> AuditEntry:
-    """An entry as it is answered."""
-    fields = {name: getattr(it, name) for name in it.__struct_fields__}
-    return AuditEntry(**{**fields, "at": to_iso(it.at)})
+def to_audit_entry(row: AuditEntryRow) -> AuditEntry:
+    """Return the API representation of an entry."""
+    fields = {name: getattr(row, name) for name in row.__struct_fields__}
+    return AuditEntry(**{**fields, "at": to_iso(row.at)})

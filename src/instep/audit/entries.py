@@ -1,40 +1,21 @@
 """Audit entries, and building them from changes in Clerk."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
 from instep.domain.reconcile import Change
-
-
-class JoinedMembership(Protocol):
-    """A membership of a local organization that was just made."""
-
-    @property
-    def membership_id(self) -> str:
-        """Our id of it."""
-
-    @property
-    def organization_id(self) -> str:
-        """Our id of the organization."""
-
-    @property
-    def user_id(self) -> str:
-        """Our id of the person."""
-
-    @property
-    def role(self) -> str:
-        """The role there."""
+from instep.mirror.unit_of_work import LocalMembership, UnitOfWork
 
 
 class NewAuditEntry(Struct, frozen=True, kw_only=True):
-    """One thing that happened.
+    """An entry to append.
 
-    `actor`: who (a person's id, `clerk`, `break_glass`, `system`); `action`: what (`member.role`); `target`: to whom or
-    what (`user:usr_...`, or Clerk's id); `outcome`: how it stands (`asked`, `done`, `refused`, ...); `cause`: the
-    operation or the delivery behind it; `origin`: the address that a request came from; `impersonator`: who acted as
-    the actor, where somebody did; `details`: before and after.
+    `actor`: a person's id, `clerk`, `break_glass` or `system`. `action`: such as `member.role`. `target`: such as
+    `user:usr_...`, or Clerk's id. `outcome`: `asked`, `done`, `refused`, ... `cause`: the operation or delivery that
+    led to it. `origin`: the address that the request came from. `impersonator`: the person who acted as the actor.
+    `details`: the values before and after.
     """
 
     actor: str
@@ -49,57 +30,8 @@ class NewAuditEntry(Struct, frozen=True, kw_only=True):
     details: Mapping[str, Any] = {}
 
 
-def build_joined_entries(joined: Iterable[JoinedMembership]) -> list[NewAuditEntry]:
-    """Of those who were made members of a local organization because they were invited to it."""
-    return [
-        NewAuditEntry(
-            actor="system",
-            action="membership.joined",
-            target=it.membership_id,
-            organization_id=it.organization_id,
-            details={"user": it.user_id, "role": it.role},
-        )
-        for it in joined
-    ]
-
-
-class AuditedUnitOfWork(Protocol):
-    """What one transaction changed in the mirror."""
-
-    @property
-    def superseded(self) -> Sequence[Change]:
-        """Memberships that ended because a newer one of the same person in the same organization is there."""
-
-    def describe_change(self, change: Change) -> tuple[str | None, dict[str, Any]]:
-        """Our id of the organization that a change belongs to, and how the thing was and is."""
-
-
-def build_change_entry(
-    change: Change, ledger: AuditedUnitOfWork, *, actor: str, cause: str, action: str | None = None
-) -> NewAuditEntry:
-    """Return the entry of something that changed in Clerk, once the ledger is written; `action` None: by the change."""
-    news = change.state
-    what = (
-        "gone" if change.is_deletion else "seen" if change.known is None else "back" if change.is_revival else "changed"
-    )
-    organization_id, details = ledger.describe_change(change)
-    return NewAuditEntry(
-        actor=actor,
-        action=f"{news.key.kind}.{action or what}",
-        target=news.key.id,
-        organization_id=organization_id,
-        cause=cause,
-        details=details,
-    )
-
-
-def build_superseded_entries(ledger: AuditedUnitOfWork) -> list[NewAuditEntry]:
-    """Return the entries of memberships that a newer one ended."""
-    return [build_change_entry(it, ledger, actor="system", cause="superseded") for it in ledger.superseded]
-
-
 class AuditEntryRow(Struct, frozen=True, kw_only=True):
-    """An entry as it is kept. `at` is in Unix milliseconds; ids sort by time."""
+    """A stored entry. `at` is in Unix ms; ids sort by time."""
 
     id: str
     at: int
@@ -113,3 +45,41 @@ class AuditEntryRow(Struct, frozen=True, kw_only=True):
     origin: str | None
     impersonator: str | None
     details: dict[str, Any]
+
+
+def build_joined_entries(memberships: Iterable[LocalMembership]) -> list[NewAuditEntry]:
+    """Return the entries of new members of local organizations, who signed up through an invitation."""
+    return [
+        NewAuditEntry(
+            actor="system",
+            action="membership.joined",
+            target=membership.membership_id,
+            organization_id=membership.organization_id,
+            details={"user": membership.user_id, "role": membership.role},
+        )
+        for membership in memberships
+    ]
+
+
+def build_change_entry(
+    change: Change, unit: UnitOfWork, *, actor: str, cause: str, action: str | None = None
+) -> NewAuditEntry:
+    """Return the entry of a change in Clerk, after the unit of work is applied; `action` None: derived from it."""
+    key = change.state.key
+    derived = (
+        "gone" if change.is_deletion else "seen" if change.known is None else "back" if change.is_revival else "changed"
+    )
+    organization_id, details = unit.about(change)
+    return NewAuditEntry(
+        actor=actor,
+        action=f"{key.kind}.{action or derived}",
+        target=key.id,
+        organization_id=organization_id,
+        cause=cause,
+        details=details,
+    )
+
+
+def build_superseded_entries(unit: UnitOfWork) -> list[NewAuditEntry]:
+    """Return the entries of memberships that a newer one replaced."""
+    return [build_change_entry(each, unit, actor="system", cause="superseded") for each in unit.superseded]

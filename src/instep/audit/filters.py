@@ -8,13 +8,15 @@ from msgspec import Struct
 from instep.console.labels import PersonMatch
 from instep.core.clock import DAY
 
+MAX_FILTER_LENGTH = 200
+
 
 class AuditFilter(Struct, frozen=True, kw_only=True):
-    """Which entries: None is any. `since` and `until` are Unix milliseconds; `words` is a part of action or target.
+    """Conditions on audit entries; None matches any.
 
-    `is_unclosed`: only what was asked for and has not ended, well or badly.
-
-    `person` is who did it or to whom; `aliases` are other ids under which the records know them (a membership's).
+    `person` is an actor, a target or an impersonator; `aliases` are other ids of the same person (of a membership,
+    say). `since` and `until` are Unix ms, `until` excluded. `query` is matched against action and target.
+    `is_unclosed` selects requested operations that no later entry has closed.
     """
 
     organization_id: str | None = None
@@ -24,17 +26,14 @@ class AuditFilter(Struct, frozen=True, kw_only=True):
     cause: str | None = None
     since: int | None = None
     until: int | None = None
-    words: str = ""
+    query: str = ""
     is_unclosed: bool = False
 
 
-MAX_FILTER_LENGTH = 200
-
-
 class AuditFilterForm(Struct, frozen=True, kw_only=True):
-    """A filter as it was typed; `since` and `until` are dates (UTC), both included."""
+    """Fields of the filter form, as typed; `since` and `until` are dates in UTC, both included."""
 
-    words: str = ""
+    query: str = ""
     person: str = ""
     action: str = ""
     organization: str = ""
@@ -44,28 +43,28 @@ class AuditFilterForm(Struct, frozen=True, kw_only=True):
 
     @property
     def is_filtered(self) -> bool:
-        """Whether anything narrows the list."""
-        return bool(self.words or self.person or self.action or self.organization or self.since or self.until)
+        """True if any field narrows the list."""
+        return bool(self.query or self.person or self.action or self.organization or self.since or self.until)
 
-    def filter(self, scope: str | None, person: PersonMatch | None) -> AuditFilter:
-        """What to ask the store for; `person` is who was meant."""
+    def to_filter(self, organization_id: str | None, person: PersonMatch | None) -> AuditFilter:
+        """Return the conditions; `person` is the match of the person field."""
         until = _parse_date(self.until)
         return AuditFilter(
-            organization_id=scope,
+            organization_id=organization_id,
             person=person.id if person else None,
             aliases=person.aliases if person else (),
             action=self.action or None,
             since=_parse_date(self.since),
             until=until + DAY if until is not None else None,
-            words=self.words,
+            query=self.query,
         )
 
 
-def parse_audit_filter_form(query: Mapping[str, str]) -> AuditFilterForm:
-    """Reads the address; what makes no sense is left out."""
-    names = {"words": "q", "person": "person", "action": "action", "organization": "organization", "before": "before"}
-    texts = {field: query.get(name, "").strip()[:MAX_FILTER_LENGTH].replace("\0", "") for field, name in names.items()}
-    dates = {name: query.get(name, "") for name in ("since", "until")}
+def parse_audit_filter_form(params: Mapping[str, str]) -> AuditFilterForm:
+    """Return the form from a URL's query parameters; invalid values are ignored."""
+    names = {"query": "q", "person": "person", "action": "action", "organization": "organization", "before": "before"}
+    texts = {field: params.get(name, "").strip()[:MAX_FILTER_LENGTH].replace("\0", "") for field, name in names.items()}
+    dates = {name: params.get(name, "") for name in ("since", "until")}
     return AuditFilterForm(
         **texts, **{name: text if _parse_date(text) is not None else "" for name, text in dates.items()}
     )

@@ -1,6 +1,6 @@
 """Audit entries as rows of text for pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,80 +11,66 @@ from instep.console import labels
 from instep.console.components import StatusBadge
 from instep.console.labels import LabelContext
 from instep.core.i18n import FormattedTime, Localizer
-from instep.operations.workflow import Operation
 
 
 class AuditEntryView(Struct, frozen=True, kw_only=True):
-    """One entry of the audit. `by` and `to` are the addresses of the audit of that person alone."""
+    """An audit entry as text. `organization_name` is empty on the pages of a single organization."""
 
     id: str
     at: FormattedTime
-    who: str
-    actor: str
-    what: str
-    action: str
-    whom: str
-    target: str
-    place: str
+    actor_label: str
+    action_label: str
+    target_label: str
+    organization_name: str
     status: StatusBadge
     details: tuple[tuple[str, str], ...]
     request_id: str | None
 
 
 def make_audit_entry_view(
-    it: AuditEntryRow, read_sync: LabelContext, words: Localizer, *, has_place: bool
+    entry: AuditEntryRow, context: LabelContext, localizer: Localizer, *, has_organization: bool
 ) -> AuditEntryView:
-    """An entry in words."""
+    """Return an audit entry as text."""
+    names = context.names
     return AuditEntryView(
-        id=it.id,
-        at=words.ago(it.at, read_sync.now),
-        who=labels.format_actor_with_impersonator(it.actor, it.impersonator, read_sync.names, words),
-        actor=it.actor,
-        what=labels.format_action(it.action, words),
-        action=it.action,
-        whom=labels.format_target(it.target, read_sync.names, words),
-        target=it.target,
-        place=read_sync.names.get(it.organization_id or "", "") if has_place else "",
-        status=make_outcome_status(it.outcome, words),
-        details=_entry_details(it, words),
-        request_id=it.request_id,
+        id=entry.id,
+        at=localizer.ago(entry.at, context.now),
+        actor_label=labels.format_actor_with_impersonator(entry.actor, entry.impersonator, names, localizer),
+        action_label=labels.format_action(entry.action, localizer),
+        target_label=labels.format_target(entry.target, names, localizer),
+        organization_name=names.get(entry.organization_id or "", "") if has_organization else "",
+        status=make_outcome_status(entry.outcome, localizer),
+        details=_list_details(entry, localizer),
+        request_id=entry.request_id,
     )
 
 
-def make_outcome_status(key: str, words: Localizer) -> StatusBadge:
-    """How an entry of the audit stands."""
-    _ = words.gettext
-    known: dict[str, StatusBadge] = {
-        "asked": StatusBadge(_("Asked"), "clock", "info"),
+def make_outcome_status(outcome: str, localizer: Localizer) -> StatusBadge:
+    """Return the badge of an entry's outcome."""
+    _ = localizer.gettext
+    badges: dict[str, StatusBadge] = {
+        "asked": StatusBadge(_("Requested"), "clock", "info"),
         "done": StatusBadge(_("Done"), "circle-check", "good"),
         "refused": StatusBadge(_("Refused"), "circle-x", "quiet"),
         "attention": StatusBadge(_("Needs attention"), "triangle-alert", "warn"),
         "given up": StatusBadge(_("Given up"), "circle-minus", "quiet"),
     }
-    return known.get(key) or StatusBadge(key.capitalize(), "circle-minus", "quiet")
+    return badges.get(outcome) or StatusBadge(outcome.capitalize(), "circle-minus", "quiet")
 
 
-def collect_ids(rows: Sequence[Operation] | Sequence[AuditEntryRow]) -> list[str]:
-    """Every id that should be told by a name."""
-    texts: list[str] = []
-    for it in rows:
-        texts += [it.actor, it.impersonator or "", it.target, it.organization_id or ""]
-    return list(dict.fromkeys(labels.extract_ids(texts)))
+def _list_details(entry: AuditEntryRow, localizer: Localizer) -> tuple[tuple[str, str], ...]:
+    """Return the remaining values with their names: action, target, cause, origin, and the entry's details."""
+    _ = localizer.gettext
+    values = [(_("Action"), entry.action), (_("Target"), entry.target)]
+    values += [(_("Operation or delivery"), entry.cause or ""), (_("IP address"), entry.origin or "")]
+    values += _flatten_details(entry.details)
+    return tuple((name, text) for name, text in values if text)
 
 
-def _entry_details(it: AuditEntryRow, words: Localizer) -> tuple[tuple[str, str], ...]:
-    """What else is known, by name: before and after, the cause, where it came from."""
-    _ = words.gettext
-    known = [(_("Action"), it.action), (_("Whom or what"), it.target)]
-    known += [(_("Operation or delivery"), it.cause or ""), (_("From"), it.origin or "")]
-    known += _flatten_details(it.details)
-    return tuple((name, text) for name, text in known if text)
-
-
-def _flatten_details(details: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+def _flatten_details(details: Mapping[str, Any], parent: str = "") -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name, value in details.items():
-        label = f"{above} {name}".strip().replace("_", " ")
+        label = f"{parent} {name}".strip().replace("_", " ")
         if isinstance(value, dict):
             found += _flatten_details(value, label)
         elif value not in (None, "", []):

@@ -16,44 +16,41 @@ FOLLOWABLE_TOPICS = ("sync", "deliveries")
 
 @dataclass(frozen=True)
 class AttentionPages:
-    """The handlers and what they need. `listen` yields each time that one of some topics changed."""
+    """Handlers of the badges and the notice. `listen` yields after each change of one of its topics."""
 
     console: PageResponder
     listen: Callable[..., AsyncIterator[str]]
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list."""
+        """Return the routes."""
         return [
             Route(f"{base}/attention{path}", handler, methods=["GET"])
-            for base in ("", "/organizations/{id}")
-            for path, handler in (("", self.show), ("/live", self.changes))
+            for base in ("", "/organizations/{organization_id}")
+            for path, handler in (("", self.show), ("/live", self.stream))
         ]
 
     async def show(self, request: Request) -> Response:
-        """The badges and the notice as they are now, each in its own place."""
-        asker = await self._asker(request)
-        if isinstance(asker, Response):
-            return asker
-        frame = await self.console.frame(asker, "")
-        return self.console.pages.fragment(request, "attention.html", frame=frame)
+        """Return the current badges and notice as partials of an open page."""
+        viewer = await self._require_viewer(request)
+        if isinstance(viewer, Response):
+            return viewer
+        layout = await self.console.load_layout(viewer, "")
+        return self.console.renderer.fragment(request, "attention.html", frame=layout)
 
-    async def changes(self, request: Request) -> Response:
-        """Server-sent events: `change` when something else waits, or what `follows` names changed."""
-        asker = await self._asker(request)
-        if isinstance(asker, Response):
-            return asker
-        followed = request.query_params.get("follows", "")
-        topics = (
-            [ATTENTION_TOPIC, followed]
-            if followed in FOLLOWABLE_TOPICS and isinstance(asker, Principal)
-            else [ATTENTION_TOPIC]
-        )
+    async def stream(self, request: Request) -> Response:
+        """Stream a `change` event when the badges, or the topic of the `follows` parameter, have changed."""
+        viewer = await self._require_viewer(request)
+        if isinstance(viewer, Response):
+            return viewer
+        topics, followed = [ATTENTION_TOPIC], request.query_params.get("follows", "")
+        if followed in FOLLOWABLE_TOPICS and isinstance(viewer, Principal):
+            topics.append(followed)
         return stream_changes(request, self.listen(*topics), self._can_read)
 
     async def _can_read(self, request: Request) -> bool:
-        return not isinstance(await self._asker(request), Response)
+        return not isinstance(await self._require_viewer(request), Response)
 
-    async def _asker(self, request: Request) -> OrganizationAccess | Principal | Response:
-        if "id" in request.path_params:
-            return await self.console.admin(request)
+    async def _require_viewer(self, request: Request) -> OrganizationAccess | Principal | Response:
+        if "organization_id" in request.path_params:
+            return await self.console.require_admin(request)
         return await self.console.require_instance_admin(request)

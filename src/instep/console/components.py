@@ -8,43 +8,48 @@ from msgspec import Struct
 
 from instep.core.i18n import Localizer
 
+BadgeTone = Literal["good", "info", "warn", "bad", "brand", "quiet"]
+DONE, PENDING, SKIPPED, UNCHANGED = "done", "open", "skipped", "same"
+
 
 class ConfirmationDialog(Struct, frozen=True, kw_only=True):
-    """A question. `verb` is the button's word, `action` where it is sent, `row` the row that waits for the answer.
+    """A confirmation before a change.
 
-    `choices` are (value, name) of a select named `field`. With `word` the button asks to have it typed; `why_not`
-    says why it can't be done. `fields` go along unseen; `people` are listed. With the same `key` it is done once.
+    `confirm_label` is the text of the button, `action` the URL that the form is sent to, `row_id` the table row that
+    shows the progress. `impact` lists what the change will cause, `people` the affected people. `choices` are (value,
+    label) pairs of a select named `field`. `confirmation_text` must be typed to enable the button. `blocked_reason`
+    replaces the button. `fields` are hidden inputs. `is_inline`: the response replaces the dialog. Requests with the
+    same `key` are executed once.
     """
 
     title: str
-    verb: str
+    confirm_label: str
     action: str
-    cancel: str
-    consequences: tuple[str, ...] = ()
+    cancel_url: str
+    impact: tuple[str, ...] = ()
     people: tuple[str, ...] = ()
-    row: str = ""
+    row_id: str = ""
     is_destructive: bool = True
-    word: str = ""
-    why_not: str = ""
+    confirmation_text: str = ""
+    blocked_reason: str = ""
     field: str = ""
     label: str = ""
     choices: tuple[tuple[str, str], ...] = ()
-    chosen: str = ""
+    selected: str = ""
     fields: tuple[tuple[str, str], ...] = ()
-    is_in_place: bool = False
+    is_inline: bool = False
     key: str = ""
 
 
-def new_idempotency_key() -> str:
-    """A key for one form."""
-    return secrets.token_hex(16)
+class Badge(Struct, frozen=True):
+    """A short text beside a name."""
 
-
-BadgeTone = Literal["good", "info", "warn", "bad", "brand", "quiet"]
+    text: str
+    tone: BadgeTone
 
 
 class StatusBadge(Struct, frozen=True):
-    """A status in words and by an icon."""
+    """A status as text and icon."""
 
     text: str
     icon: str
@@ -52,7 +57,7 @@ class StatusBadge(Struct, frozen=True):
 
 
 class BulkItemView(Struct, frozen=True, kw_only=True):
-    """What became of one of them."""
+    """The result of one item of a bulk change."""
 
     name: str
     status: StatusBadge
@@ -60,7 +65,7 @@ class BulkItemView(Struct, frozen=True, kw_only=True):
 
 
 class BulkResultView(Struct, frozen=True, kw_only=True):
-    """What became of all. `title` counts: `7 done, 2 skipped`; `download` is the address of the same as a file."""
+    """The results of a bulk change. `title` counts them: `7 done, 2 skipped`; `download` is the URL of a file."""
 
     title: str
     rows: Sequence[BulkItemView]
@@ -68,35 +73,30 @@ class BulkResultView(Struct, frozen=True, kw_only=True):
     download: str = ""
 
 
-DONE, PENDING, SKIPPED, UNCHANGED = "done", "open", "skipped", "same"
+def new_idempotency_key() -> str:
+    """Return a random key for one form."""
+    return secrets.token_hex(16)
 
 
-def make_bulk_status_badge(key: str, words: Localizer) -> StatusBadge:
-    """How one of them ended."""
-    _ = words.gettext
-    known = {
+def make_bulk_status_badge(key: str, localizer: Localizer) -> StatusBadge:
+    """Return the badge of one item's result."""
+    _ = localizer.gettext
+    badges = {
         DONE: StatusBadge(_("Done"), "circle-check", "good"),
         PENDING: StatusBadge(_("Syncing"), "refresh-cw", "info"),
-        UNCHANGED: StatusBadge(_("Was so already"), "check", "quiet"),
+        UNCHANGED: StatusBadge(_("Unchanged"), "check", "quiet"),
         SKIPPED: StatusBadge(_("Skipped"), "circle-minus", "warn"),
     }
-    return known[key]
+    return badges[key]
 
 
-def summarize_bulk_result(keys: list[str], words: Localizer) -> str:
-    """`7 done, 2 skipped`: what is none is not said."""
-    parts = (
+def summarize_bulk_result(keys: list[str], localizer: Localizer) -> str:
+    """Return the counts of the results, such as `7 done, 2 skipped`; zeros are omitted."""
+    messages = (
         (DONE, "%(num)s done", "%(num)s done"),
-        (PENDING, "%(num)s under way", "%(num)s under way"),
+        (PENDING, "%(num)s in progress", "%(num)s in progress"),
         (UNCHANGED, "%(num)s unchanged", "%(num)s unchanged"),
         (SKIPPED, "%(num)s skipped", "%(num)s skipped"),
     )
-    said = [words.ngettext(one, many, number) for key, one, many in parts if (number := keys.count(key))]
-    return ", ".join(said)
-
-
-class Badge(Struct, frozen=True):
-    """A word beside a name."""
-
-    text: str
-    tone: BadgeTone
+    counts = [localizer.ngettext(one, many, count) for key, one, many in messages if (count := keys.count(key))]
+    return ", ".join(counts)

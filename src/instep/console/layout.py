@@ -7,21 +7,18 @@ from msgspec import Struct
 from instep.auth.principal import OrganizationAccess, Principal
 from instep.core.i18n import Localizer
 
-MAX_SWITCHER_ORGANIZATIONS = 12
-
-
-"""How many organizations the switcher shows; the rest is found by searching."""
+MAX_SWITCHER_ORGANIZATIONS = 12  # the switcher finds further ones by search
 
 
 class AttentionSummary(Struct, frozen=True, kw_only=True):
-    """What waits for a person: operations of this place and of all places, and parked deliveries.
+    """Numbers of operations that need attention, in the organization and in all, and of failed deliveries.
 
-    `notice` is what admins are told on every page.
+    `notice` is a sentence that every page shows to admins.
     """
 
     operations: int = 0
-    everywhere: int = 0
-    parked: int = 0
+    all_operations: int = 0
+    failed_deliveries: int = 0
     notice: str = ""
 
 
@@ -29,12 +26,12 @@ EMPTY_ATTENTION_SUMMARY = AttentionSummary()
 
 
 def get_organization_path(access: OrganizationAccess) -> str:
-    """The address of an organization's pages, by its slug where it has one."""
+    """Return the path of an organization's pages, with its slug if it has one."""
     return f"/organizations/{access.organization_slug or access.organization_id}"
 
 
 class OrganizationLink(Struct, frozen=True, kw_only=True):
-    """Somewhere a person can switch to."""
+    """An organization in the switcher."""
 
     name: str
     href: str
@@ -42,10 +39,7 @@ class OrganizationLink(Struct, frozen=True, kw_only=True):
 
 
 class NavigationItem(Struct, frozen=True, kw_only=True):
-    """A page of the present place, for the navigation. `badge` counts what waits for a person there.
-
-    A `key` names the badge, so that an open page can be told of another count.
-    """
+    """A page in the navigation. `badge` counts what needs attention; `key` identifies the badge for updates."""
 
     name: str
     href: str
@@ -56,11 +50,11 @@ class NavigationItem(Struct, frozen=True, kw_only=True):
 
 
 class PageLayout(Struct, frozen=True, kw_only=True):
-    """What surrounds a page: who is signed in, where they are, and where else they can go.
+    """The layout around a page: the signed-in person, the navigation and the organization switcher.
 
-    `sections` are the pages of the present place, `installation` those above all places. `at` names the present
-    place to the search; with `has_more_places` not all of them are in `places`. `attention` is where the badges and the
-    notice are read again (for admins alone), `notice` what admins are told on every page, `may_mend` who may act on it.
+    `sections` are the pages of the current organization, `installation` those of the whole installation. `at` is the
+    slug or id of the current organization; `has_more_organizations`: `places` is not complete. `attention` is the path
+    that badges and notice are reloaded from (admins only).
     """
 
     person: str
@@ -77,20 +71,22 @@ class PageLayout(Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> OrganizationLink | None:
-        """The place that is shown now."""
-        return next((place for place in self.places if place.is_current), None)
+        """The current organization."""
+        return next((each for each in self.places if each.is_current), None)
 
 
 def build_instance_layout(
     principal: Principal,
     organizations: Sequence[OrganizationAccess],
     *,
-    words: Localizer,
-    here: str = "",
-    waiting: AttentionSummary = EMPTY_ATTENTION_SUMMARY,
+    localizer: Localizer,
+    section: str = "",
+    attention: AttentionSummary = EMPTY_ATTENTION_SUMMARY,
 ) -> PageLayout:
-    """The frame without an organization. `here` is the page that is shown."""
-    first = NavigationItem(name=words.gettext("Organizations"), href="/", icon="building-2", is_current=here == "/")
+    """Return the layout of the pages of the whole installation. `section` is the path of the current page."""
+    first = NavigationItem(
+        name=localizer.gettext("Organizations"), href="/", icon="building-2", is_current=section == "/"
+    )
     return PageLayout(
         person=principal.name,
         email=principal.email,
@@ -98,9 +94,9 @@ def build_instance_layout(
         places=tuple(build_organization_link(access, None) for access in organizations[:MAX_SWITCHER_ORGANIZATIONS]),
         has_more_organizations=len(organizations) > MAX_SWITCHER_ORGANIZATIONS,
         sections=() if principal.is_instance_admin else (first,),
-        installation=_build_instance_navigation(principal, words, here, waiting),
+        installation=_build_instance_navigation(principal, localizer, section, attention),
         attention="/attention" if principal.is_instance_admin else "",
-        notice=waiting.notice,
+        notice=attention.notice,
         can_act_on_notice=principal.is_instance_admin,
     )
 
@@ -109,11 +105,11 @@ def build_organization_layout(
     access: OrganizationAccess,
     organizations: Sequence[OrganizationAccess],
     *,
-    words: Localizer,
-    here: str,
-    waiting: AttentionSummary = EMPTY_ATTENTION_SUMMARY,
+    localizer: Localizer,
+    section: str,
+    attention: AttentionSummary = EMPTY_ATTENTION_SUMMARY,
 ) -> PageLayout:
-    """The frame inside an organization; `here` is the section that is shown, such as `members`."""
+    """Return the layout of an organization's pages; `section` is the key of the current page, such as `members`."""
     first = organizations[:MAX_SWITCHER_ORGANIZATIONS]
     known = any(other.organization_id == access.organization_id for other in first)
     others = first if known else (access, *first)
@@ -124,28 +120,28 @@ def build_organization_layout(
         at=access.organization_slug or access.organization_id,
         places=tuple(build_organization_link(other, access) for other in others),
         has_more_organizations=len(organizations) > MAX_SWITCHER_ORGANIZATIONS,
-        sections=_build_organization_navigation(access, words, here, waiting),
-        installation=_build_instance_navigation(access.principal, words, "", waiting),
+        sections=_build_organization_navigation(access, localizer, section, attention),
+        installation=_build_instance_navigation(access.principal, localizer, "", attention),
         attention=f"{get_organization_path(access)}/attention" if access.can_manage else "",
-        notice=waiting.notice,
+        notice=attention.notice,
         can_act_on_notice=access.principal.is_instance_admin,
     )
 
 
 def _build_organization_navigation(
-    access: OrganizationAccess, words: Localizer, here: str, waiting: AttentionSummary
+    access: OrganizationAccess, localizer: Localizer, section: str, attention: AttentionSummary
 ) -> tuple[NavigationItem, ...]:
-    _ = words.gettext
+    _ = localizer.gettext
     sections = [("members", _("Members & Roles"), "users")]
     if access.can_manage:
-        sections += [("operations", _("Operations"), "activity"), ("audit", _("Audit"), "scroll-text")]
+        sections += [("operations", _("Operations"), "activity"), ("audit", _("Audit log"), "scroll-text")]
     return tuple(
         NavigationItem(
             name=name,
             href=f"{get_organization_path(access)}/{key}",
             icon=icon,
-            is_current=key == here,
-            badge=waiting.operations if key == "operations" else 0,
+            is_current=key == section,
+            badge=attention.operations if key == "operations" else 0,
             key=key if key == "operations" else "",
         )
         for key, name, icon in sections
@@ -153,29 +149,32 @@ def _build_organization_navigation(
 
 
 def _build_instance_navigation(
-    principal: Principal, words: Localizer, here: str, waiting: AttentionSummary
+    principal: Principal, localizer: Localizer, section: str, attention: AttentionSummary
 ) -> tuple[NavigationItem, ...]:
-    """The pages above all organizations, for those who may see every one of them."""
+    """Return the navigation of the whole installation, for instance admins."""
     if not principal.is_instance_admin:
         return ()
-    _ = words.gettext
+    _ = localizer.gettext
     sections = [
         ("/", _("Organizations"), "building-2"),
         ("/users", _("Users"), "users"),
         ("/invitations", _("Application invitations"), "mail"),
-        ("/keys", _("Keys"), "key-round"),
+        ("/keys", _("API keys"), "key-round"),
         ("/operations", _("All operations"), "activity"),
-        ("/audit", _("Whole audit"), "scroll-text"),
+        ("/audit", _("Full audit log"), "scroll-text"),
         ("/sync", _("Sync"), "refresh-cw"),
         ("/deliveries", _("Deliveries"), "inbox"),
     ]
-    badges = {"/operations": ("everywhere", waiting.everywhere), "/deliveries": ("parked", waiting.parked)}
+    badges = {
+        "/operations": ("everywhere", attention.all_operations),
+        "/deliveries": ("parked", attention.failed_deliveries),
+    }
     return tuple(
         NavigationItem(
             name=name,
             href=href,
             icon=icon,
-            is_current=href == here,
+            is_current=href == section,
             badge=badges.get(href, ("", 0))[1],
             key=badges.get(href, ("", 0))[0],
         )
@@ -184,7 +183,7 @@ def _build_instance_navigation(
 
 
 def build_organization_link(access: OrganizationAccess, current: OrganizationAccess | None) -> OrganizationLink:
-    """An organization in the switcher."""
+    """Return an entry of the organization switcher."""
     return OrganizationLink(
         name=access.organization_name,
         href=f"{get_organization_path(access)}/members",

@@ -15,14 +15,16 @@ from instep.console.responses import PageResponder
 from instep.core.i18n import Localizer
 from instep.core.templates import is_fragment_request
 
-MAX_COMMANDS_PER_GROUP = 6  # of one group
+MAX_COMMANDS_PER_GROUP = 6
+MAX_QUERY_LENGTH = 200
+DEFAULT_ORGANIZATION_COUNT = 5  # organizations offered before anything is typed
 
 
 class PaletteCommand(Struct, frozen=True, kw_only=True):
-    """One line of the palette. `href` is gone to, or with `is_dialog` shown over the open page.
+    """A command of the palette. It navigates to `href`, or with `is_dialog` shows it as a dialog.
 
-    Without an address the page's own script does it: `theme` is chosen, the dialog `opens` is opened. `avatar`: shown
-    as a person, `sign`: as an organization.
+    Without `href` the page's script executes it: it sets `theme`, or opens the dialog `opens`. `avatar` is the picture
+    to show, of a person or of an organization.
     """
 
     name: str
@@ -38,72 +40,77 @@ class PaletteCommand(Struct, frozen=True, kw_only=True):
 
 
 class PaletteGroup(Struct, frozen=True):
-    """Lines of one kind, under a heading."""
+    """Commands under one heading."""
 
     name: str
     commands: Sequence[PaletteCommand]
 
 
 def build_palette_groups(
-    asker: OrganizationAccess | Principal,
-    frame: PageLayout,
+    viewer: OrganizationAccess | Principal,
+    layout: PageLayout,
     people: Sequence[PaletteCommand],
     organizations: Sequence[OrganizationAccess],
     text: str,
-    words: Localizer,
+    localizer: Localizer,
 ) -> list[PaletteGroup]:
-    """Everything that `text` means, by kind; without a text the pages and the actions."""
-    _ = words.gettext
+    """Return the commands that match `text`, by kind; all pages and actions for an empty text."""
+    _ = localizer.gettext
     places = [
         PaletteCommand(
-            name=it.organization_name, icon="building-2", href=f"{get_organization_path(it)}/members", avatar="place"
+            name=each.organization_name,
+            icon="building-2",
+            href=f"{get_organization_path(each)}/members",
+            avatar="place",
         )
-        for it in organizations
+        for each in organizations
     ]
     found = [
         PaletteGroup(_("People"), people),
         PaletteGroup(_("Organizations"), places),
-        PaletteGroup(_("Pages"), filter_commands(_build_page_commands(frame), text)),
-        PaletteGroup(_("Actions"), filter_commands(_build_action_commands(asker, words), text)),
+        PaletteGroup(_("Pages"), filter_commands(_build_page_commands(layout), text)),
+        PaletteGroup(_("Actions"), filter_commands(_build_action_commands(viewer, localizer), text)),
     ]
-    return [it for it in found if it.commands]
+    return [group for group in found if group.commands]
 
 
 def filter_commands(commands: Sequence[PaletteCommand], text: str) -> list[PaletteCommand]:
-    """Those of whose name every word of a text is a part."""
+    """Return the commands with a name that contains every word of the text."""
     words = text.casefold().split()
-    return [it for it in commands if all(word in it.name.casefold() for word in words)]
+    return [command for command in commands if all(word in command.name.casefold() for word in words)]
 
 
-def _build_page_commands(frame: PageLayout) -> list[PaletteCommand]:
-    within = frame.place.name if frame.place else ""
-    own = [PaletteCommand(name=it.name, icon=it.icon, href=it.href, detail=within) for it in frame.sections]
-    return own + [PaletteCommand(name=it.name, icon=it.icon, href=it.href) for it in frame.installation]
+def _build_page_commands(layout: PageLayout) -> list[PaletteCommand]:
+    organization = layout.place.name if layout.place else ""
+    return [
+        *(PaletteCommand(name=it.name, icon=it.icon, href=it.href, detail=organization) for it in layout.sections),
+        *(PaletteCommand(name=it.name, icon=it.icon, href=it.href) for it in layout.installation),
+    ]
 
 
-def _build_action_commands(asker: OrganizationAccess | Principal, words: Localizer) -> list[PaletteCommand]:
-    _ = words.gettext
-    principal = asker.principal if isinstance(asker, OrganizationAccess) else asker
+def _build_action_commands(viewer: OrganizationAccess | Principal, localizer: Localizer) -> list[PaletteCommand]:
+    _ = localizer.gettext
+    principal = viewer.principal if isinstance(viewer, OrganizationAccess) else viewer
     found = []
-    if isinstance(asker, OrganizationAccess):
-        home, within = get_organization_path(asker), asker.organization_name
-        if asker.can_manage:
+    if isinstance(viewer, OrganizationAccess):
+        home, organization = get_organization_path(viewer), viewer.organization_name
+        if viewer.can_manage:
             found += [
-                _build_dialog_command(_("Invite people"), "user-plus", f"{home}/invitations/new", within, ("i",)),
-                _build_dialog_command(_("Invite many"), "users", f"{home}/invitations/many", within),
+                _build_dialog_command(_("Invite people"), "user-plus", f"{home}/invitations/new", organization, ("i",)),
+                _build_dialog_command(_("Invite many"), "users", f"{home}/invitations/many", organization),
                 PaletteCommand(
                     name=_("Export members as CSV"),
                     icon="download",
                     href=f"{home}/members/export?format=csv",
-                    detail=within,
+                    detail=organization,
                 ),
             ]
-        if asker.role is not None and principal.user_id is not None:
-            found.append(_build_dialog_command(_("Leave organization"), "log-out", f"{home}/leave", within))
+        if viewer.role is not None and principal.user_id is not None:
+            found.append(_build_dialog_command(_("Leave organization"), "log-out", f"{home}/leave", organization))
     if principal.is_instance_admin:
         found += [
             _build_dialog_command(_("New user"), "user-plus", "/users/new"),
-            _build_dialog_command(_("New key"), "key-round", "/keys/new"),
+            _build_dialog_command(_("New API key"), "key-round", "/keys/new"),
         ]
     return [
         *found,
@@ -120,69 +127,67 @@ def _build_dialog_command(
     return PaletteCommand(name=name, icon=icon, href=href, detail=detail, is_dialog=True, keys=keys)
 
 
-MAX_QUERY_LENGTH = 200  # characters that are looked for
-DEFAULT_ORGANIZATION_COUNT = 5  # organizations that are offered before anything is typed
 PalettePeopleSearch = Callable[[OrganizationAccess | Principal, str], Awaitable[Sequence[PaletteCommand]]]
 
 
 @dataclass(frozen=True)
 class PalettePages:
-    """The handlers and what they need. `people` gives the people that some words mean, as far as the asker may see."""
+    """Handlers of the palette and the switcher. `people` finds people that match a text and that the viewer may see."""
 
     console: PageResponder
     people: PalettePeopleSearch
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list."""
+        """Return the routes."""
         return [
-            Route("/commands", self.commands, methods=["GET"]),
-            Route("/places", self.places, methods=["GET"]),
+            Route("/commands", self.list_commands, methods=["GET"]),
+            Route("/places", self.list_organizations, methods=["GET"]),
         ]
 
-    async def commands(self, request: Request) -> Response:
-        """What `q` means, seen from the organization `at`; for htmx the list alone, without scripts a page."""
-        found = await self._asker(request)
+    async def list_commands(self, request: Request) -> Response:
+        """List the commands that match `q`, seen from the organization `at`; a whole page without scripts."""
+        found = await self._find_viewer(request)
         if isinstance(found, Response):
             return found
-        principal, asker = found
+        principal, viewer = found
         text = _get_query(request)
-        people = (await self.people(asker, text))[:MAX_COMMANDS_PER_GROUP] if text else []
-        organizations = await self.console.organizations(
+        people = (await self.people(viewer, text))[:MAX_COMMANDS_PER_GROUP] if text else []
+        organizations = await self.console.list_organizations(
             principal, query=text, limit=MAX_COMMANDS_PER_GROUP if text else DEFAULT_ORGANIZATION_COUNT
         )
-        frame = await self.console.frame(asker, "")
+        layout = await self.console.load_layout(viewer, "")
         has_choice = text or len(organizations) > 1
         groups = build_palette_groups(
-            asker, frame, people, organizations if has_choice else [], text, self.console.words
+            viewer, layout, people, organizations if has_choice else [], text, self.console.localizer
         )
-        context: dict[str, Any] = {"groups": groups, "sought": text, "at": frame.at}
+        context: dict[str, Any] = {"groups": groups, "query": text, "at": layout.at}
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "console/palette_list.html", **context)
-        return self.console.pages.page(request, "console/palette_page.html", frame=frame, **context)
+            return self.console.renderer.fragment(request, "console/palette_list.html", **context)
+        return self.console.renderer.page(request, "console/palette_page.html", frame=layout, **context)
 
-    async def places(self, request: Request) -> Response:
-        """The organizations that `q` means, for the switcher."""
-        found = await self._asker(request)
+    async def list_organizations(self, request: Request) -> Response:
+        """List the organizations that match `q`, for the switcher."""
+        found = await self._find_viewer(request)
         if isinstance(found, Response):
             return found
-        principal, asker = found
-        organizations = await self.console.organizations(
+        principal, viewer = found
+        organizations = await self.console.list_organizations(
             principal, query=_get_query(request), limit=MAX_SWITCHER_ORGANIZATIONS + 1
         )
-        current = asker if isinstance(asker, OrganizationAccess) else None
+        current = viewer if isinstance(viewer, OrganizationAccess) else None
         context: dict[str, Any] = {
             "places": [build_organization_link(it, current) for it in organizations[:MAX_SWITCHER_ORGANIZATIONS]],
             "has_more": len(organizations) > MAX_SWITCHER_ORGANIZATIONS,
         }
-        return self.console.pages.fragment(request, "places_found.html", **context)
+        return self.console.renderer.fragment(request, "places_found.html", **context)
 
-    async def _asker(self, request: Request) -> tuple[Principal, OrganizationAccess | Principal] | Response:
-        """Who asks, and from which organization; one that is not theirs to see is none."""
-        principal = await self.console.principal(request)
+    async def _find_viewer(self, request: Request) -> tuple[Principal, OrganizationAccess | Principal] | Response:
+        """Return the principal, and their access to the organization `at`, or the principal again without access."""
+        principal = await self.console.require_principal(request)
         if isinstance(principal, Response):
             return principal
         at = request.query_params.get("at", "")
-        access = await self.console.access(request, at) if at else None
+        access = await self.console.require_access(request, at) if at else None
         return principal, access if isinstance(access, OrganizationAccess) else principal
 
 

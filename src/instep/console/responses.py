@@ -28,6 +28,10 @@ from instep.domain.errors import CONFLICT, get_http_status
 
 log = structlog.get_logger(__name__)
 CHANGE_EVENTS: dict[str, Any] = {"people-changed": {}, "region-changed": {}}
+PING_SECONDS = 20
+STREAM_RETRY_MILLISECONDS = 2_000  # delay before a browser reconnects a lost stream
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+ReadCheck = Callable[[Request], Awaitable[bool]]
 
 
 async def _get_empty_attention() -> AttentionSummary:
@@ -35,7 +39,7 @@ async def _get_empty_attention() -> AttentionSummary:
 
 
 class OrganizationLister(Protocol):
-    """Gives the organizations that somebody may see, by name; those that `query` means."""
+    """Lists the organizations that a principal may see, by name; `query` is a search text."""
 
     def __call__(
         self, principal: Principal, /, query: str = "", limit: int = 500
@@ -44,150 +48,145 @@ class OrganizationLister(Protocol):
 
 @dataclass(frozen=True)
 class PageResponder:
-    """The doors to the pages, and what surrounds them.
+    """Access checks and responses of the console's pages.
 
-    `principal` and `access` answer with a Response where there is nobody, or nothing to see: it is sent as it is.
-    `attention` counts the operations that need a person: of one organization (by its id), None for all of them.
-    `notices` tells what else waits for those who may see everything: parked deliveries, and what to say of the webhook.
+    `require_principal` and `require_access` return a Response instead, to be sent as it is, to a caller who is not
+    signed in or has no access. `count_attention` counts the operations that need attention, of one organization (by
+    its id) or of all for None. `load_attention` returns the failed deliveries and the notice for instance admins.
     """
 
-    pages: PageRenderer
-    principal: Callable[[Request], Awaitable[Principal | Response]]
-    access: Callable[[Request, str], Awaitable[OrganizationAccess | Response]]
-    organizations: OrganizationLister
-    attention: Callable[[str | None], Awaitable[int]]
-    notices: Callable[[], Awaitable[AttentionSummary]] = _get_empty_attention
+    renderer: PageRenderer
+    require_principal: Callable[[Request], Awaitable[Principal | Response]]
+    require_access: Callable[[Request, str], Awaitable[OrganizationAccess | Response]]
+    list_organizations: OrganizationLister
+    count_attention: Callable[[str | None], Awaitable[int]]
+    load_attention: Callable[[], Awaitable[AttentionSummary]] = _get_empty_attention
 
     @property
-    def words(self) -> Localizer:
-        """The words of the pages."""
-        return self.pages.words
+    def localizer(self) -> Localizer:
+        """The localizer of the pages."""
+        return self.renderer.words
 
-    async def member(self, request: Request) -> OrganizationAccess | Response:
-        """Whoever may see the organization in the address."""
-        return await self.access(request, request.path_params["id"])
+    async def require_member(self, request: Request) -> OrganizationAccess | Response:
+        """Return the viewer's access to the organization in the path, or the error response."""
+        return await self.require_access(request, request.path_params["organization_id"])
 
-    async def admin(self, request: Request, *, title: str = "") -> OrganizationAccess | Response:
-        """Whoever may change people in the organization in the address; `title` is what the others are told."""
-        access = await self.member(request)
+    async def require_admin(self, request: Request, *, title: str = "") -> OrganizationAccess | Response:
+        """Return the access of an admin of the organization in the path; others get a 403 page with this title."""
+        access = await self.require_member(request)
         if isinstance(access, Response) or access.can_manage:
             return access
-        return self._barred(request, title or self.words.gettext("Only admins can do this"))
+        return self._respond_forbidden(request, title or self.localizer.gettext("Only admins can do this"))
 
     async def require_instance_admin(self, request: Request) -> Principal | Response:
-        """Whoever may see the whole installation."""
-        principal = await self.principal(request)
+        """Return the viewer if they are an admin of the installation, else a 403 page."""
+        principal = await self.require_principal(request)
         if isinstance(principal, Response) or principal.is_instance_admin:
             return principal
-        return self._barred(request, self.words.gettext("Only admins of the installation can see this"))
+        return self._respond_forbidden(request, self.localizer.gettext("Only admins of the installation can see this"))
 
-    def foreign(self, request: Request) -> Response | None:
-        """What to answer to a change that no page of ours asked for. Ask first in every handler that changes."""
-        return None if self.pages.is_own_request(request) else self.pages.reject_cross_origin(request)
+    def reject_cross_origin(self, request: Request) -> Response | None:
+        """Return the error response to a change that was sent from another site. Every changing handler calls it."""
+        return None if self.renderer.is_own_request(request) else self.renderer.reject_cross_origin(request)
 
-    def refused(self, request: Request, error: InstepError, *, title: str = "", base: str = "") -> Response:
-        """A change that was not made, or whose end is not known: why, and under which id the log knows it.
+    def respond_error(self, request: Request, error: InstepError, *, title: str = "", base: str = "") -> Response:
+        """Respond to a change that failed or is pending: the reason, and the id of the request in the log.
 
-        `base` is above the operations: where the end of one that goes on can be asked for.
+        `base` is the path above the operations: there the page polls the outcome of a pending operation.
         """
-        _ = self.words.gettext
         operation = getattr(error, "operation", None)
         if isinstance(error, TemporaryError) and operation is not None and is_fragment_request(request):
-            watch = {
-                "url": f"{base}/operations/{operation.id}/outcome",
-                "toast": {"title": self.words.translate(error)},
-            }
-            return self.pages.no_content(
-                status=202, events={"dialog-close": {}, "operation-watch": watch, **CHANGE_EVENTS}
-            )
+            toast = {"title": self.localizer.translate(error)}
+            watch = {"url": f"{base}/operations/{operation.id}/outcome", "toast": toast}
+            events = {"dialog-close": {}, "operation-watch": watch, **CHANGE_EVENTS}
+            return self.renderer.no_content(status=202, events=events)
         if isinstance(error, TemporaryError):
             log.warning("request_failed", path=request.url.path, error=describe_error(error))
         status = get_http_status(error, otherwise=CONFLICT)
-        title = title or _("Nothing was changed")
-        return self.pages.error(request, status=status, title=title, text=self.words.translate(error))
+        title = title or self.localizer.gettext("Nothing was changed")
+        return self.renderer.error(request, status=status, title=title, text=self.localizer.translate(error))
 
-    def done(
+    def respond_success(
         self, request: Request, title: str, back: str, *, text: str = "", events: dict[str, Any] | None = None
     ) -> Response:
-        """A change that was made, told to an open page, which then reads itself again; else back to `back`."""
+        """Respond to a change that was made: a toast on an open page, which reloads its region, else a redirect."""
         if not is_fragment_request(request):
             return RedirectResponse(back, 303)
-        told = {"dialog-close": {}, "toast": Toast(title=title, text=text), **CHANGE_EVENTS, **(events or {})}
-        return self.pages.no_content(events=told)
+        toast = Toast(title=title, text=text)
+        return self.renderer.no_content(events={"dialog-close": {}, "toast": toast, **CHANGE_EVENTS, **(events or {})})
 
-    async def ask(
-        self, request: Request, question: ConfirmationDialog, asker: OrganizationAccess | Principal, *, here: str
+    async def respond_confirmation(
+        self, request: Request, dialog: ConfirmationDialog, viewer: OrganizationAccess | Principal, *, section: str
     ) -> Response:
-        """The question before a change: a dialog in an open page, else a page."""
-        question = question if question.key else replace(question, key=new_idempotency_key())
+        """Respond with the confirmation of a change: a dialog on an open page, else a page."""
+        dialog = dialog if dialog.key else replace(dialog, key=new_idempotency_key())
         if is_fragment_request(request):
-            return self.pages.fragment(request, "confirm.html", ask=question)
-        return await self.page(request, "confirm_page.html", asker, here=here, ask=question)
+            return self.renderer.fragment(request, "confirm.html", dialog=dialog)
+        return await self.respond_page(request, "confirm_page.html", viewer, section=section, dialog=dialog)
 
-    async def tell(
-        self, request: Request, told: BulkResultView, asker: OrganizationAccess | Principal, *, here: str
+    async def respond_bulk_result(
+        self, request: Request, result: BulkResultView, viewer: OrganizationAccess | Principal, *, section: str
     ) -> Response:
-        """What became of many: a dialog over an open page, which reads itself again; else a page."""
+        """Respond with the results of a bulk change: a dialog on an open page, else a page."""
         if is_fragment_request(request):
-            return self.pages.fragment(request, "outcomes.html", events=CHANGE_EVENTS, outcomes=told)
-        return await self.page(request, "outcomes_page.html", asker, here=here, outcomes=told)
+            return self.renderer.fragment(request, "outcomes.html", events=CHANGE_EVENTS, outcomes=result)
+        return await self.respond_page(request, "outcomes_page.html", viewer, section=section, outcomes=result)
 
-    async def page(
+    async def respond_page(
         self,
         request: Request,
         template: str,
-        asker: OrganizationAccess | Principal,
+        viewer: OrganizationAccess | Principal,
         /,
         *,
-        here: str,
+        section: str,
         status: int = 200,
         **context: Any,
     ) -> Response:
-        """A whole page inside its frame; `here` is the section that is shown."""
-        frame = await self.frame(asker, here)
-        return self.pages.page(request, template, status=status, frame=frame, **context)
+        """Respond with a whole page in its layout; `section` is its key in the navigation."""
+        layout = await self.load_layout(viewer, section)
+        return self.renderer.page(request, template, status=status, frame=layout, **context)
 
-    async def frame(self, asker: OrganizationAccess | Principal, here: str) -> PageLayout:
-        """The frame: inside an organization for an access, above all of them for a principal."""
-        waiting = await self.waiting(asker)
-        if isinstance(asker, OrganizationAccess):
-            organizations = await self.organizations(asker.principal, limit=MAX_SWITCHER_ORGANIZATIONS + 1)
-            return build_organization_layout(asker, organizations, words=self.words, here=here, waiting=waiting)
-        organizations = await self.organizations(asker, limit=MAX_SWITCHER_ORGANIZATIONS + 1)
-        return build_instance_layout(asker, organizations, words=self.words, here=here, waiting=waiting)
-
-    async def waiting(self, asker: OrganizationAccess | Principal) -> AttentionSummary:
-        """What waits for this person: nothing for those who are no admins."""
-        access = asker if isinstance(asker, OrganizationAccess) else None
-        principal = access.principal if access else asker
-        has_all = isinstance(principal, Principal) and principal.is_instance_admin
-        is_admin = access.can_manage if access else has_all
-        if not (is_admin or has_all):
-            return EMPTY_ATTENTION_SUMMARY
-        found = await self.notices()
-        return replace(
-            found,
-            operations=await self.attention(access.organization_id) if access and is_admin else 0,
-            everywhere=await self.attention(None) if has_all else 0,
-            parked=found.parked if has_all else 0,
+    async def load_layout(self, viewer: OrganizationAccess | Principal, section: str) -> PageLayout:
+        """Return the layout: of an organization for an access, of the whole installation for a principal."""
+        attention = await self._load_attention_of(viewer)
+        if isinstance(viewer, OrganizationAccess):
+            organizations = await self.list_organizations(viewer.principal, limit=MAX_SWITCHER_ORGANIZATIONS + 1)
+            return build_organization_layout(
+                viewer, organizations, localizer=self.localizer, section=section, attention=attention
+            )
+        organizations = await self.list_organizations(viewer, limit=MAX_SWITCHER_ORGANIZATIONS + 1)
+        return build_instance_layout(
+            viewer, organizations, localizer=self.localizer, section=section, attention=attention
         )
 
-    def _barred(self, request: Request, title: str) -> Response:
-        return self.pages.error(request, status=403, title=title, text=self.words.gettext("Ask an admin to do it."))
+    async def _load_attention_of(self, viewer: OrganizationAccess | Principal) -> AttentionSummary:
+        """Return the counts and the notice that the viewer may see; nothing unless they are an admin."""
+        access = viewer if isinstance(viewer, OrganizationAccess) else None
+        principal = access.principal if access else viewer
+        is_instance_admin = isinstance(principal, Principal) and principal.is_instance_admin
+        is_admin = access.can_manage if access else is_instance_admin
+        if not (is_admin or is_instance_admin):
+            return EMPTY_ATTENTION_SUMMARY
+        summary = await self.load_attention()
+        return replace(
+            summary,
+            operations=await self.count_attention(access.organization_id) if access and is_admin else 0,
+            all_operations=await self.count_attention(None) if is_instance_admin else 0,
+            failed_deliveries=summary.failed_deliveries if is_instance_admin else 0,
+        )
 
-
-PING_SECONDS = 20
-STREAM_RETRY_MILLISECONDS = 2_000  # milliseconds until a browser that lost the stream asks again
-STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-ReadCheck = Callable[[Request], Awaitable[bool]]
+    def _respond_forbidden(self, request: Request, title: str) -> Response:
+        text = self.localizer.gettext("Ask an admin to do it.")
+        return self.renderer.error(request, status=403, title=title, text=text)
 
 
 def stream_changes(request: Request, changes: AsyncIterator[str], can_read: ReadCheck) -> Response:
-    """Answer with `ready`, then `change` for each of `changes`, until the reader goes away.
+    """Respond with server-sent events: `ready`, then `change` for each of `changes`, until the client disconnects.
 
-    At each ping `may_read` is asked again, with a copy of the request that remembers nobody: the stream ends once the
-    session is over, or what it shows is not the reader's to see. While that can't be told (the database is down), it
-    goes on: it carries no data, only that something changed.
+    At each ping `can_read` is called again with a copy of the request without its cached state: the stream ends once
+    the session has ended or access is lost. If the check fails (the database is down), the stream continues: it
+    carries no data, only that something changed.
     """
     return EventSourceResponse(_generate_events(request, changes, can_read), headers=STREAM_HEADERS, ping=PING_SECONDS)
 
@@ -197,20 +196,20 @@ async def _generate_events(
 ) -> AsyncIterator[ServerSentEvent]:
     loop = asyncio.get_running_loop()
     yield ServerSentEvent(event="ready", data="", retry=STREAM_RETRY_MILLISECONDS)
-    due, waiting = loop.time() + PING_SECONDS, _schedule_next(changes)
+    check_at, next_change = loop.time() + PING_SECONDS, _schedule_next(changes)
     try:
         while True:
-            await asyncio.wait([waiting], timeout=max(0.0, due - loop.time()))
-            if loop.time() >= due:
+            await asyncio.wait([next_change], timeout=max(0.0, check_at - loop.time()))
+            if loop.time() >= check_at:
                 if not await _can_still_read(request, can_read):
                     return
-                due = loop.time() + PING_SECONDS
-            if waiting.done():
-                waiting.result()
-                waiting = _schedule_next(changes)
+                check_at = loop.time() + PING_SECONDS
+            if next_change.done():
+                next_change.result()
+                next_change = _schedule_next(changes)
                 yield ServerSentEvent(event="change", data="")
     finally:
-        waiting.cancel()
+        next_change.cancel()
 
 
 def _schedule_next(changes: AsyncIterator[str]) -> asyncio.Future[Any]:
@@ -221,5 +220,5 @@ async def _can_still_read(request: Request, can_read: ReadCheck) -> bool:
     try:
         return await can_read(Request({**request.scope, "state": {}}))
     except InstepError as error:
-        log.warning("stream_unchecked", path=request.url.path, error=str(error))
+        log.warning("stream_check_failed", path=request.url.path, error=str(error))
         return True

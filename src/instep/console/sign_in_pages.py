@@ -31,17 +31,25 @@ PageHandler = Callable[[Request, Principal], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class SignInPages:
-    """Signing in and out. `sign_in` None: Clerk is not configured. `public_url` is our origin, as browsers see it."""
+    """Handlers of sign-in and sign-out.
 
-    pages: PageRenderer
+    `sign_in` None: Clerk is not configured. `public_url` is the origin of the console, as browsers see it.
+    """
+
+    renderer: PageRenderer
     gate: Authenticator
     sessions: SessionService
     break_glass: BreakGlassKey
     sign_in: SignInProvider | None
     public_url: str
 
+    @property
+    def localizer(self) -> Localizer:
+        """The localizer of the pages."""
+        return self.renderer.words
+
     def routes(self) -> list[Route]:
-        """All routes of this slice."""
+        """Return the routes."""
         return [
             Route("/sign-in", self.show, methods=["GET"]),
             Route("/sign-in/start", self.start, methods=["GET"]),
@@ -51,7 +59,7 @@ class SignInPages:
         ]
 
     def require_sign_in(self, page: PageHandler) -> Callable[[Request], Awaitable[Response]]:
-        """The handler of a route that only someone who is signed in may see: `page` is given who it is."""
+        """Return a handler that calls `page` with the signed-in principal."""
 
         async def handle(request: Request) -> Response:
             found = await self.require_principal(request)
@@ -60,106 +68,108 @@ class SignInPages:
         return handle
 
     async def require_principal(self, request: Request) -> Principal | Response:
-        """Who sends this request, or what to answer instead.
+        """Return the principal of the request, or the response to send instead.
 
-        1. Barred: a page that says so.
-        2. Nobody, and a browser asks for a page: off to sign in and back to this very page.
-        3. Nobody, and a part of an open page is asked for: have the page loaded anew, which leads to 2.
-        4. A program whose key lacks the scope: a page does for it no more than the API does.
-        5. Somebody who acts as another person, where that is switched off, or for a change that it blocks.
+        1. Deactivated: a page that explains it.
+        2. Not signed in, a browser loads a page: redirect to sign-in, and back to this page afterwards.
+        3. Not signed in, htmx loads a part of a page: reload the page, which leads to 2.
+        4. An API key without the scope: 403, as in the API.
+        5. An impersonator, if impersonation is turned off or the change is blocked for them: 403.
         """
-        asker = await self.gate.authenticate(request)
-        if isinstance(asker, Principal):
-            if blocked := await self.gate.check_impersonation(request, asker):
-                return self._blocked(request, asker, blocked)
-            is_right = asker.allows_method(request.method)
-            return asker if is_right else self.pages.error(request, **build_missing_scope_error(self.pages.words))
-        if isinstance(asker, DeniedPrincipal):
-            pause = await self.gate.find_deactivation_notice(asker.principal) if asker.is_deactivated else None
-            return self.pages.page(request, "console/barred.html", status=403, principal=asker.principal, pause=pause)
+        caller = await self.gate.who(request)
+        if isinstance(caller, Principal):
+            if blocked := await self.gate.blocked(request, caller):
+                return self._respond_blocked(request, caller, blocked)
+            is_allowed = caller.allows_method(request.method)
+            return caller if is_allowed else self.renderer.error(request, **build_missing_scope_error(self.localizer))
+        if isinstance(caller, DeniedPrincipal):
+            notice = await self.gate.find_deactivation_notice(caller.principal) if caller.is_paused else None
+            return self.renderer.page(
+                request, "console/deactivated.html", status=403, principal=caller.principal, notice=notice
+            )
         if sign_in_redirects.is_page_navigation(request):
-            return await self._begin(request, sign_in_redirects.get_return_path(request))
+            return await self._start(request, sign_in_redirects.get_return_path(request))
         return self._respond_unauthenticated(request)
 
     async def require_access(self, request: Request, ref: str) -> OrganizationAccess | Response:
-        """What whoever sends this request may do in the organization `ref`, or what to answer instead.
+        """Return the caller's access to the organization `ref` (id or slug), or the response to send instead.
 
-        A 404 is the same whether there is no such organization or it is not theirs to see; who is deactivated there is
-        told so, and whom to ask.
+        An unknown organization and one without access get the same 404. A deactivated member gets a 403 that names the
+        admin to contact.
         """
         principal = await self.require_principal(request)
         if isinstance(principal, Response):
             return principal
         access = await self.gate.find_access(principal, ref)
-        if access is None and (pause := await self.gate.find_deactivation_notice(principal, ref)):
-            return self.paused(request, principal, [pause])
-        _ = self.pages.words.gettext
-        text = _("There is no such organization, or you are not in it.")
-        return access or self.pages.error(request, status=404, title=_("Not found"), text=text)
+        if access is None and (notice := await self.gate.find_deactivation_notice(principal, ref)):
+            return self.respond_deactivated(request, principal, [notice])
+        _ = self.localizer.gettext
+        text = _("There is no such organization, or you are not a member of it.")
+        return access or self.renderer.error(request, status=404, title=_("Not found"), text=text)
 
     async def show(self, request: Request) -> Response:
-        """GET /sign-in: the page with the button, and the field for the key where there is one."""
+        """Show the sign-in page, with the field for the break-glass key if one is configured."""
         if "signed_out" in request.query_params:
             is_everywhere = request.query_params["signed_out"] != "here"
-            return self.pages.page(request, "console/signed_out.html", is_everywhere=is_everywhere)
+            return self.renderer.page(request, "console/signed_out.html", is_everywhere=is_everywhere)
         return self._page(request, sign_in_redirects.sanitize_return_path(request.query_params.get("next")))
 
     async def start(self, request: Request) -> Response:
-        """GET /sign-in/start?next=: begin, also after Clerk's sign-in page."""
-        return await self._begin(request, sign_in_redirects.sanitize_return_path(request.query_params.get("next")))
+        """Start the sign-in; also called after Clerk's sign-in page."""
+        return await self._start(request, sign_in_redirects.sanitize_return_path(request.query_params.get("next")))
 
     async def callback(self, request: Request) -> Response:
-        """GET /sign-in/callback: back from the handshake.
+        """Finish the handshake.
 
-        1. It must have been begun in this browser (`state`): a link from elsewhere signs nobody in. A browser that
-           came by another name of this host (localhost) has its cookie there: it begins once more, here.
-        2. Nobody is signed in at Clerk: on to its sign-in page, and from there to `start`.
-        3. Someone is: a session of our own, and on to where they wanted to go, at an address without tokens.
-        4. An answer that can't be believed: begin again; the tries are counted.
+        1. `state` must match the cookie of this browser, so that a link from elsewhere cannot sign anyone in. A browser
+           that started at another name of this host (localhost) has its cookie there: it starts again here.
+        2. Not signed in at Clerk: redirect to Clerk's sign-in page, and from there to `start`.
+        3. Signed in: open a session, and redirect to the requested page, at a URL without tokens.
+        4. A result that fails verification: start again; the attempts are counted.
         """
-        onward = sign_in_redirects.sanitize_return_path(request.query_params.get("next"))
+        return_path = sign_in_redirects.sanitize_return_path(request.query_params.get("next"))
         if self.sign_in is None:
-            return self._page(request, onward)
+            return self._page(request, return_path)
         state = self._jar.read(request).get(sign_in_redirects.STATE_COOKIE)
         if state is None and "again" in request.query_params:
-            return self._page(request, onward, status=401, why="cookies")
+            return self._page(request, return_path, status=401, error="cookies")
         if state is None:
-            return await self._begin(request, onward, again="1")
+            return await self._start(request, return_path, again="1")
         if not hmac.compare_digest(state.encode(), request.query_params.get("state", "").encode()):
-            return await self._begin(request, onward)
+            return await self._start(request, return_path)
         try:
-            answer = await self.sign_in.complete(request.query_params, _get_cookie_header(request))
-        except InvalidSessionError as refused:
-            return await self._begin(request, onward, because=refused.code)
+            result = await self.sign_in.answer(request.query_params, _get_cookie_header(request))
+        except InvalidSessionError as error:
+            return await self._start(request, return_path, error=error.code)
         except InstepError:
-            return self._page(request, onward, status=503, why="down")
-        if isinstance(answer, HandshakeSignedOut):
-            back = self._build_url("/sign-in/start", next=onward)
-            response: Response = _redirect(self.sign_in.build_sign_in_url(back, dev_browser=answer.dev_browser))
+            return self._page(request, return_path, status=503, error="down")
+        if isinstance(result, HandshakeSignedOut):
+            back = self._build_url("/sign-in/start", next=return_path)
+            response: Response = _redirect(self.sign_in.sign_in_url(back, dev_browser=result.dev_browser))
         else:
-            response = _redirect(onward)
-            self._jar.set(response, SESSION_COOKIE, await self.sessions.open(answer.claims))
-        if answer.dev_browser:
-            self._jar.set(response, sign_in_redirects.DEV_BROWSER_COOKIE, answer.dev_browser)
+            response = _redirect(return_path)
+            self._jar.set(response, SESSION_COOKIE, await self.sessions.open(result.claims))
+        if result.dev_browser:
+            self._jar.set(response, sign_in_redirects.DEV_BROWSER_COOKIE, result.dev_browser)
         return response
 
     async def use_key(self, request: Request) -> Response:
-        """POST /sign-in/key with `key` (and `next`): a session of an hour for the holder of the break-glass key."""
-        if not self.pages.is_own_request(request):
-            return self._page(request, sign_in_redirects.HOME_PATH, status=403, why="foreign")
+        """Open a session of one hour for the holder of the break-glass key. Form: `key`, `next`."""
+        if not self.renderer.is_own_request(request):
+            return self._page(request, sign_in_redirects.HOME_PATH, status=403, error="foreign")
         form = await _read_form(request)
-        onward = sign_in_redirects.sanitize_return_path(form.get("next"))
+        return_path = sign_in_redirects.sanitize_return_path(form.get("next"))
         client = get_client_address(request)
         verdict = self.break_glass.evaluate(form.get("key", "").strip(), client)
         if verdict != "right":
             status = {"wrong": 401, "limited": 429, "off": 404}[verdict]
-            page = self._page(request, onward, status=status, why=verdict)
+            page = self._page(request, return_path, status=status, error=verdict)
             if verdict == "limited":
                 page.headers["Retry-After"] = str(
                     TooManyAttemptsError(self.break_glass.attempts.get_wait(client)).retry_after
                 )
             return page
-        response = _redirect(onward)
+        response = _redirect(return_path)
         self._jar.set(
             response,
             SESSION_COOKIE,
@@ -169,9 +179,9 @@ class SignInPages:
         return response
 
     async def sign_out(self, request: Request) -> Response:
-        """POST /sign-out: end the session here and at Clerk, and say so."""
-        if not self.pages.is_own_request(request):
-            return self._page(request, sign_in_redirects.HOME_PATH, status=403, why="foreign")
+        """End the session, here and at Clerk, and show the result."""
+        if not self.renderer.is_own_request(request):
+            return self._page(request, sign_in_redirects.HOME_PATH, status=403, error="foreign")
         token = self._jar.read(request).get(SESSION_COOKIE)
         is_everywhere = await self.sessions.end(token) if token else True
         response = _redirect(f"/sign-in?signed_out={'everywhere' if is_everywhere else 'here'}")
@@ -179,39 +189,42 @@ class SignInPages:
         self._jar.clear_attempts(request, response)
         return response
 
-    async def _begin(self, request: Request, onward: str, *, because: str = "loop", **marks: str) -> Response:
-        """Find out who is signed in in this browser.
+    async def _start(self, request: Request, return_path: str, *, error: str = "loop", **params: str) -> Response:
+        """Find the user that is signed in at Clerk in this browser.
 
-        1. Sent round too often just now: stop, and say so. 2. A session token of Clerk's lies in the cookies, and
-        Clerk calls its session active: that is enough. 3. Else the handshake; `marks` come back from it.
+        1. Too many redirects within a short time: stop with an error. 2. A cookie has a session token of Clerk's, and
+        Clerk reports its session as active: open a session. 3. Else redirect to the handshake, with `params` in its
+        return URL.
         """
-        tries = sign_in_redirects.get_attempt_count(self._jar.read(request), onward)
-        if self.sign_in is None or tries >= sign_in_redirects.MAX_REDIRECT_ATTEMPTS:
-            response: Response = self._page(request, onward, status=401, why=because if self.sign_in else None)
+        attempts = sign_in_redirects.get_attempt_count(self._jar.read(request), return_path)
+        if self.sign_in is None or attempts >= sign_in_redirects.MAX_REDIRECT_ATTEMPTS:
+            response: Response = self._page(request, return_path, status=401, error=error if self.sign_in else None)
             self._jar.clear_attempts(request, response)
             return response
-        token = await self._open_session_from_cookie(request, self.sign_in) if not tries else None
+        token = await self._open_session_from_cookie(request, self.sign_in) if not attempts else None
         if token:
-            response = _redirect(onward)
+            response = _redirect(return_path)
             self._jar.set(response, SESSION_COOKIE, token)
         else:
-            response = self._leave(request, self.sign_in, onward, marks)
+            response = self._redirect_to_handshake(request, self.sign_in, return_path, params)
         self._jar.set(
             response,
-            sign_in_redirects.get_attempts_cookie_name(onward),
-            str(tries + 1),
+            sign_in_redirects.get_attempts_cookie_name(return_path),
+            str(attempts + 1),
             max_age=sign_in_redirects.ATTEMPTS_LIFETIME_SECONDS,
         )
         return response
 
-    def _leave(self, request: Request, sign_in: SignInProvider, onward: str, marks: dict[str, str]) -> Response:
-        ours = self._jar.read(request)
-        state = sign_in_redirects.get_sign_in_state(ours)
-        browser = sign_in.find_dev_browser(request.query_params, _get_cookie_header(request)) or ours.get(
+    def _redirect_to_handshake(
+        self, request: Request, sign_in: SignInProvider, return_path: str, params: dict[str, str]
+    ) -> Response:
+        cookies = self._jar.read(request)
+        state = sign_in_redirects.get_sign_in_state(cookies)
+        browser = sign_in.dev_browser(request.query_params, _get_cookie_header(request)) or cookies.get(
             sign_in_redirects.DEV_BROWSER_COOKIE
         )
-        back = self._build_url("/sign-in/callback", state=state, next=onward, **marks)
-        response = _redirect(sign_in.build_handshake_url(back, dev_browser=browser), status=307)
+        back = self._build_url("/sign-in/callback", state=state, next=return_path, **params)
+        response = _redirect(sign_in.handshake_url(back, dev_browser=browser), status=307)
         self._jar.set(response, sign_in_redirects.STATE_COOKIE, state, max_age=sign_in_redirects.STATE_LIFETIME_SECONDS)
         if browser:
             self._jar.set(response, sign_in_redirects.DEV_BROWSER_COOKIE, browser)
@@ -227,40 +240,44 @@ class SignInPages:
                 break
         return None
 
-    def paused(self, request: Request, who: Principal, pauses: Sequence[DeactivationNotice]) -> Response:
-        """Answer 403 to somebody whose membership is deactivated, with whom to ask."""
+    def respond_deactivated(
+        self, request: Request, principal: Principal, notices: Sequence[DeactivationNotice]
+    ) -> Response:
+        """Respond with 403 to a deactivated member, and name the admin to contact."""
         if is_fragment_request(request):
-            _ = self.pages.words.gettext
-            title = _("Your access to %(name)s is paused", name=pauses[0].organization_name)
+            _ = self.localizer.gettext
+            title = _("Your access to %(name)s is paused", name=notices[0].organization_name)
             text = _("Ask an admin to reactivate you.")
-            return self.pages.error(request, status=403, title=title, text=text)
-        return self.pages.page(request, "console/paused.html", status=403, principal=who, pauses=pauses)
+            return self.renderer.error(request, status=403, title=title, text=text)
+        return self.renderer.page(request, "console/paused.html", status=403, principal=principal, pauses=notices)
 
-    def _blocked(self, request: Request, who: Principal, blocked: ChangeRejectedError) -> Response:
-        _ = self.pages.words.gettext
+    def _respond_blocked(self, request: Request, principal: Principal, error: ChangeRejectedError) -> Response:
+        _ = self.localizer.gettext
         if request.method not in READ_METHODS or is_fragment_request(request):
-            text = self.pages.words.translate(blocked)
-            return self.pages.error(request, status=blocked.status, title=_("Nothing was changed"), text=text)
-        return self.pages.page(request, "console/impersonated.html", status=blocked.status, principal=who)
+            text = self.localizer.translate(error)
+            return self.renderer.error(request, status=error.status, title=_("Nothing was changed"), text=text)
+        return self.renderer.page(request, "console/impersonated.html", status=error.status, principal=principal)
 
     def _respond_unauthenticated(self, request: Request) -> Response:
         if not request.headers.get("hx-request"):
-            is_form = request.headers.get("sec-fetch-dest") == "document"
-            return _redirect("/sign-in") if is_form else Response(status_code=401)
-        shown = urlsplit(request.headers.get("hx-current-url", ""))
-        onward = sign_in_redirects.sanitize_return_path(f"{shown.path}?{shown.query}" if shown.query else shown.path)
-        return Response(status_code=401, headers={"HX-Redirect": onward, "Cache-Control": "no-store"})
+            is_document = request.headers.get("sec-fetch-dest") == "document"
+            return _redirect("/sign-in") if is_document else Response(status_code=401)
+        page_url = urlsplit(request.headers.get("hx-current-url", ""))
+        return_path = sign_in_redirects.sanitize_return_path(
+            f"{page_url.path}?{page_url.query}" if page_url.query else page_url.path
+        )
+        return Response(status_code=401, headers={"HX-Redirect": return_path, "Cache-Control": "no-store"})
 
-    def _page(self, request: Request, onward: str, *, status: int = 200, why: str | None = None) -> Response:
-        why = why or (None if self.sign_in else "not_configured")
-        return self.pages.page(
+    def _page(self, request: Request, return_path: str, *, status: int = 200, error: str | None = None) -> Response:
+        error = error or (None if self.sign_in else "not_configured")
+        return self.renderer.page(
             request,
             "console/sign_in.html",
             status=status,
-            sign_in_url=f"/sign-in/start?{urlencode({'next': onward})}",
-            has_break_glass=self.break_glass.is_configured,
-            next=onward,
-            error=describe_sign_in_error(self.pages.words, why) if why else None,
+            sign_in_url=f"/sign-in/start?{urlencode({'next': return_path})}",
+            has_break_glass=self.break_glass.is_on,
+            next=return_path,
+            error=describe_sign_in_error(self.localizer, error) if error else None,
         )
 
     def _build_url(self, path: str, **query: str) -> str:
@@ -272,7 +289,7 @@ class SignInPages:
 
 
 def _redirect(url: str, status: int = 303) -> RedirectResponse:
-    """A redirect that no browser keeps and that tells the next site nothing of the address it came from."""
+    """Return a redirect that browsers do not cache, and that sends no referrer to the next site."""
     return RedirectResponse(url, status, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
 
 
@@ -281,7 +298,7 @@ def _get_cookie_header(request: Request) -> str:
 
 
 async def _read_form(request: Request) -> dict[str, str]:
-    """The fields of a small form; none of one that is too large or malformed."""
+    """Return the fields of a small form, none if it is too large or malformed."""
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -294,29 +311,31 @@ async def _read_form(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items()}
 
 
-def describe_sign_in_error(words: Localizer, why: str) -> str:
-    """The sentence for a reason: one of access's own, or the `code` of a InvalidSessionError."""
-    _ = words.gettext
-    said = {
+def describe_sign_in_error(localizer: Localizer, code: str) -> str:
+    """Return the sentence for an error: a key of this module, or the code of an InvalidSessionError."""
+    _ = localizer.gettext
+    messages = {
         "not_configured": _("Clerk authentication not configured. Set CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY."),
-        "cookies": _("Your browser did not keep our cookie. Allow cookies for this site, then sign in again."),
-        "down": _("Clerk does not answer at the moment. Nothing was changed. Try again in a minute."),
+        "cookies": _("Your browser did not save our cookie. Allow cookies for this site, then sign in again."),
+        "down": _("Clerk is not responding. Nothing was changed. Try again in a minute."),
         "foreign": _("That request did not come from this site. Nothing was changed."),
-        "wrong": _("That is not the key."),
-        "limited": _("Too many tries. Wait a minute, then try again."),
-        "off": _("Signing in with a key is switched off here."),
-        "loop": _("Signing in led round in a circle. Allow cookies for this site, then try again."),
-        "expired": _("Clerk's answer was too old. Check that this server's clock is right, then try again."),
-        "early": _("Clerk's answer was not valid yet. Check that this server's clock is right, then try again."),
-        "party": _("Clerk's answer was made for another address. Check INSTEP_PUBLIC_URL, then try again."),
-        "pending": _("Your sign-in is not finished at Clerk. Finish it there, then try again."),
+        "wrong": _("Incorrect key."),
+        "limited": _("Too many attempts. Wait a minute, then try again."),
+        "off": _("Sign-in with a key is turned off."),
+        "loop": _("Sign-in was redirected too many times. Allow cookies for this site, then try again."),
+        "expired": _("Clerk's response has expired. Check the clock of this server, then try again."),
+        "early": _("Clerk's response is not valid yet. Check the clock of this server, then try again."),
+        "party": _("Clerk's response was issued for another URL. Check INSTEP_PUBLIC_URL, then try again."),
+        "pending": _("Your sign-in at Clerk is not complete. Complete it there, then try again."),
     }
-    unknown = _("Clerk's answer could not be verified (%(code)s). Check that Clerk's keys belong together.", code=why)
-    return said.get(why, unknown)
+    unknown = _(
+        "Clerk's response could not be verified (%(code)s). Check that Clerk's keys belong together.", code=code
+    )
+    return messages.get(code, unknown)
 
 
-def build_missing_scope_error(words: Localizer) -> dict[str, Any]:
-    """The page for a program whose key is not good for what it asks."""
-    _ = words.gettext
-    text = _("This key lacks the scope for it. Nothing was changed.")
-    return {"status": 403, "title": _("Key not good for this"), "text": text}
+def build_missing_scope_error(localizer: Localizer) -> dict[str, Any]:
+    """Return the arguments of the error page for an API key without the required scope."""
+    _ = localizer.gettext
+    text = _("This API key does not have the required scope. Nothing was changed.")
+    return {"status": 403, "title": _("Missing scope"), "text": text}

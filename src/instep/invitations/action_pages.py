@@ -136,9 +136,9 @@ class InvitationActionPages:
             link = await self.invitations.copy_link(access, request.path_params["invitation_id"])
             context: dict[str, Any] = {"link": link, "cancel": _get_list_url(access)}
             if is_fragment_request(request):
-                return self.console.pages.fragment(request, "invitations/link.html", **context)
-            return await self.console.page(
-                request, "invitations/link_page.html", access, here=ACTIVE_NAV_ITEM, **context
+                return self.console.renderer.fragment(request, "invitations/link.html", **context)
+            return await self.console.respond_page(
+                request, "invitations/link_page.html", access, section=ACTIVE_NAV_ITEM, **context
             )
 
         return await self._change(request, show_link)
@@ -158,16 +158,16 @@ class InvitationActionPages:
             "cancel": _get_list_url(access),
         }
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "invitations/timeline.html", **context)
-        return await self.console.page(
-            request, "invitations/timeline_page.html", access, here=ACTIVE_NAV_ITEM, **context
+            return self.console.renderer.fragment(request, "invitations/timeline.html", **context)
+        return await self.console.respond_page(
+            request, "invitations/timeline_page.html", access, section=ACTIVE_NAV_ITEM, **context
         )
 
     async def _change(self, request: Request, action: InvitationAction) -> Response:
         """Run an action of an admin from our own page; answer a refusal, or an outcome that is still unknown."""
         if foreign := self.console.foreign(request):
             return foreign
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         key = str((await request.form()).get("key", ""))
@@ -175,7 +175,7 @@ class InvitationActionPages:
         try:
             return await action(access, hashed)
         except InstepError as error:
-            return self.console.refused(request, error, base=get_organization_path(access))
+            return self.console.respond_error(request, error, base=get_organization_path(access))
 
 
 def _get_list_url(access: OrganizationAccess, marked: str = "") -> str:
@@ -306,7 +306,7 @@ class BulkInvitationPages:
             request,
             BulkResultView(title=title, rows=rows, back=_get_list_url(access)),
             access,
-            here=ACTIVE_NAV_ITEM,
+            section=ACTIVE_NAV_ITEM,
         )
 
     async def new(self, request: Request) -> Response:
@@ -350,7 +350,7 @@ class BulkInvitationPages:
         try:
             batch = await self.bulk.get_batch(access, request.path_params["batch_id"])
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         return await self._progress(request, access, batch)
 
     async def export_results(self, request: Request) -> Response:
@@ -361,7 +361,7 @@ class BulkInvitationPages:
         try:
             batch = await self.bulk.get_batch(access, request.path_params["batch_id"])
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         head = format_csv_line(["email", "role", "name", "status", "code", "reason", "invitation_id"])
         rows = [
             format_csv_line([row.email, row.role, row.name, row.status, row.code, row.reason, row.invitation_id])
@@ -373,8 +373,8 @@ class BulkInvitationPages:
     async def _require_admin(self, request: Request) -> OrganizationAccess | Response:
         if foreign := self.console.foreign(request):
             return foreign
-        title = self.console.words.gettext("Only admins can invite people")
-        return await self.console.admin(request, title=title)
+        title = self.console.localizer.gettext("Only admins can invite people")
+        return await self.console.require_admin(request, title=title)
 
     async def _find_emails(self, access: OrganizationAccess, invitation_ids: Sequence[str]) -> list[str]:
         """Return the addresses of invitations; the id where Clerk does not give one."""
@@ -402,7 +402,7 @@ class BulkInvitationPages:
                     await self.invitations.resend(access, invitation_id, idempotency_key=own_key)
             except InstepError as error:
                 is_open = isinstance(error, TemporaryError) and getattr(error, "operation", None) is not None
-                return PENDING if is_open else SKIPPED, self.console.words.translate(error)
+                return PENDING if is_open else SKIPPED, self.console.localizer.translate(error)
         return DONE, ""
 
     async def _form(
@@ -459,7 +459,9 @@ class BulkInvitationPages:
             if request.method == "POST":
                 answer.headers.update({"HX-Retarget": "#dialog", "HX-Reswap": "innerHTML"})
             return answer
-        return await self.console.page(request, "invitations/batch_page.html", access, here=ACTIVE_NAV_ITEM, **context)
+        return await self.console.respond_page(
+            request, "invitations/batch_page.html", access, section=ACTIVE_NAV_ITEM, **context
+        )
 
 
 async def _read_uploaded_file(form: FormData) -> str:

@@ -64,8 +64,10 @@ class InvitationPages:
     def routes(self) -> list[Route]:
         """Return the routes of these pages."""
         return [
-            Route("/organizations/{id}/invitations/new", self.new, name="invitation_new"),
-            Route("/organizations/{id}/invitations", self.create, methods=["POST"], name="invitation_create"),
+            Route("/organizations/{organization_id}/invitations/new", self.new, name="invitation_new"),
+            Route(
+                "/organizations/{organization_id}/invitations", self.create, methods=["POST"], name="invitation_create"
+            ),
         ]
 
     async def new(self, request: Request) -> Response:
@@ -76,7 +78,7 @@ class InvitationPages:
         email = request.query_params.get("email", "")
         form = InvitationForm(key=new_form_key(), role=access.roles.default, email=email)
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "invitations/dialog.html", **self._context(access, form))
+            return self.console.renderer.fragment(request, "invitations/dialog.html", **self._context(access, form))
         return await self._page(request, access, form)
 
     async def create(self, request: Request) -> Response:
@@ -123,15 +125,15 @@ class InvitationPages:
         self, request: Request, access: OrganizationAccess, form: InvitationForm, status: int = 200
     ) -> Response:
         context = self._context(access, form)
-        return await self.console.page(
-            request, "invitations/new.html", access, here="members", status=status, **context
+        return await self.console.respond_page(
+            request, "invitations/new.html", access, section="members", status=status, **context
         )
 
     def _confirm_sent(self, request: Request, access: OrganizationAccess, invitation: ClerkInvitation) -> Response:
         if not is_fragment_request(request):
             return RedirectResponse(f"{get_organization_path(access)}/members?marked={invitation.clerk_id}", 303)
-        title = self.console.words.gettext("Invitation sent to %(email)s", email=invitation.email)
-        return self.console.pages.no_content(
+        title = self.console.localizer.gettext("Invitation sent to %(email)s", email=invitation.email)
+        return self.console.renderer.no_content(
             events={"dialog-close": {}, "toast": Toast(title=title), "people-changed": {"marked": invitation.clerk_id}}
         )
 

@@ -79,7 +79,7 @@ def make_send_workflow(organizations: OrganizationsApi, reader: ClerkReader) -> 
         organization_id, invitation = parse_send_intent(operation)
         return await find_created_invitation(reader, organization_id, invitation.email, operation.id)
 
-    return Workflow(steps=[WorkflowStep("create", create, find)], settle=finalize_nothing)
+    return Workflow(steps=[WorkflowStep("create", create, find)], finalize=finalize_nothing)
 
 
 def parse_send_intent(

@@ -53,28 +53,30 @@ class MemberActionPages:
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list."""
-        at = "/organizations/{id}/members/{member}"
+        at = "/organizations/{organization_id}/members/{member}"
         return [
             Route(f"{at}/role", self.show_role_form, methods=["GET"]),
             Route(f"{at}/role", self.set_role, methods=["POST"]),
             *(Route(f"{at}/{deed}", self._asking(deed), methods=["GET"]) for deed in MEMBER_ACTIONS),
             *(Route(f"{at}/{deed}", self._doing(deed), methods=["POST"]) for deed in MEMBER_ACTIONS),
-            Route("/organizations/{id}/leave", self.confirm_leave, methods=["GET"]),
-            Route("/organizations/{id}/leave", self.leave, methods=["POST"]),
+            Route("/organizations/{organization_id}/leave", self.confirm_leave, methods=["GET"]),
+            Route("/organizations/{organization_id}/leave", self.leave, methods=["POST"]),
         ]
 
     async def show_role_form(self, request: Request) -> Response:
         """Which role?"""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         try:
             found = await self.members.consequences(access, member=request.path_params["member"])
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         at, back = _member_path(access, request), f"{get_organization_path(access)}/members"
-        asked = build_role_confirmation(found, dict(self.roles(access)), at=at, cancel=back, words=self.console.words)
-        return await self.console.ask(request, asked, access, here=NAVIGATION_ITEM)
+        asked = build_role_confirmation(
+            found, dict(self.roles(access)), at=at, cancel=back, words=self.console.localizer
+        )
+        return await self.console.respond_confirmation(request, asked, access, section=NAVIGATION_ITEM)
 
     async def set_role(self, request: Request) -> Response:
         """The role that was chosen, in the row or in the dialog."""
@@ -83,47 +85,49 @@ class MemberActionPages:
         async def change(access: OrganizationAccess, member: str, key: str | None) -> tuple[MemberChangeOutcome, str]:
             changed = await self.members.changes.set_role(access, member=member, role=role, idempotency_key=key)
             name, now = changed.member.name, format_role(changed.member.role, dict(self.roles(access)))
-            return changed, self.console.words.gettext("%(name)s is now %(role)s", name=name, role=now)
+            return changed, self.console.localizer.gettext("%(name)s is now %(role)s", name=name, role=now)
 
         return await self._do(request, change, salt=role)
 
     async def confirm_leave(self, request: Request) -> Response:
         """Leave?"""
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         asked = build_leave_confirmation(
-            access.organization_name, home=get_organization_path(access), words=self.console.words
+            access.organization_name, home=get_organization_path(access), words=self.console.localizer
         )
-        return await self.console.ask(request, asked, access, here=NAVIGATION_ITEM)
+        return await self.console.respond_confirmation(request, asked, access, section=NAVIGATION_ITEM)
 
     async def leave(self, request: Request) -> Response:
         """Out, by oneself; what is left is the start page."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         key = await read_idempotency_key(request)
         try:
             await self.members.changes.leave(access, idempotency_key=key)
         except InstepError as error:
-            return self.console.refused(request, error, base=get_organization_path(access))
-        title = self.console.words.gettext("You left %(name)s", name=access.organization_name)
-        return self.console.done(request, title, "/", events={"go-to": {"url": "/"}})
+            return self.console.respond_error(request, error, base=get_organization_path(access))
+        title = self.console.localizer.gettext("You left %(name)s", name=access.organization_name)
+        return self.console.respond_success(request, title, "/", events={"go-to": {"url": "/"}})
 
     def _asking(self, deed: str) -> Callable[[Request], Awaitable[Response]]:
         async def ask(request: Request) -> Response:
-            access = await self.console.admin(request)
+            access = await self.console.require_admin(request)
             if isinstance(access, Response):
                 return access
             try:
                 found = await self.members.consequences(access, member=request.path_params["member"])
             except InstepError as error:
-                return self.console.refused(request, error)
+                return self.console.respond_error(request, error)
             at, back = _member_path(access, request), f"{get_organization_path(access)}/members"
-            asked = build_confirmation(deed, found, at=at, cancel=back, words=self.console.words, policy=self.policy)
-            return await self.console.ask(request, asked, access, here=NAVIGATION_ITEM)
+            asked = build_confirmation(
+                deed, found, at=at, cancel=back, words=self.console.localizer, policy=self.policy
+            )
+            return await self.console.respond_confirmation(request, asked, access, section=NAVIGATION_ITEM)
 
         return ask
 
@@ -133,7 +137,7 @@ class MemberActionPages:
 
         async def change(access: OrganizationAccess, member: str, key: str | None) -> tuple[MemberChangeOutcome, str]:
             changed = await methods[deed](access, member=member, idempotency_key=key)
-            _, name = self.console.words.gettext, changed.member.name
+            _, name = self.console.localizer.gettext, changed.member.name
             said = {
                 "deactivate": _("%(name)s is deactivated", name=name),
                 "reactivate": _("%(name)s is active again", name=name),
@@ -154,18 +158,18 @@ class MemberActionPages:
         salt: str = "",
     ) -> Response:
         """1 from our page, by an admin; 2 the change; 3 what became of it, and what Clerk did not do of it."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         key = await read_idempotency_key(request, salt=salt)
         try:
             changed, title = await change(access, request.path_params["member"], key)
         except InstepError as error:
-            return self.console.refused(request, error, base=get_organization_path(access))
-        text = " ".join(self.console.words.gettext(notice) for notice in changed.notices)
-        return self.console.done(request, title, f"{get_organization_path(access)}/members", text=text)
+            return self.console.respond_error(request, error, base=get_organization_path(access))
+        text = " ".join(self.console.localizer.gettext(notice) for notice in changed.notices)
+        return self.console.respond_success(request, title, f"{get_organization_path(access)}/members", text=text)
 
 
 async def read_idempotency_key(request: Request, *, salt: str = "") -> str | None:
@@ -192,12 +196,12 @@ def build_confirmation(
     why_not = {"deactivate": found.no_deactivation, "remove": found.no_removal}.get(deed)
     return ConfirmationDialog(
         title=title,
-        verb=verb,
+        confirm_label=verb,
         action=f"{at}/{deed}",
-        cancel=cancel,
-        consequences=() if why_not else _describe_impact(deed, found, words, policy),
-        why_not=words.gettext(why_not) if why_not else "",
-        row=f"row-{found.member.id}",
+        cancel_url=cancel,
+        impact=() if why_not else _describe_impact(deed, found, words, policy),
+        blocked_reason=words.gettext(why_not) if why_not else "",
+        row_id=f"row-{found.member.id}",
         is_destructive=deed != "reactivate",
     )
 
@@ -211,16 +215,16 @@ def build_role_confirmation(
     own = () if member.role in roles else ((member.role, member.role),)
     return ConfirmationDialog(
         title=_("Change role of %(name)s", name=member.name),
-        verb=_("Change role"),
+        confirm_label=_("Change role"),
         action=f"{at}/role",
-        cancel=cancel,
-        row=f"row-{member.id}",
+        cancel_url=cancel,
+        row_id=f"row-{member.id}",
         is_destructive=False,
         field="role",
         label=_("Role"),
         choices=(*own, *roles.items()),
-        chosen=member.role,
-        consequences=(_("It counts at once, here and in Clerk."),),
+        selected=member.role,
+        impact=(_("It counts at once, here and in Clerk."),),
     )
 
 
@@ -229,10 +233,10 @@ def build_leave_confirmation(organization: str, *, home: str, words: Localizer) 
     _ = words.gettext
     return ConfirmationDialog(
         title=_("Leave %(name)s?", name=organization),
-        verb=_("Leave"),
+        confirm_label=_("Leave"),
         action=f"{home}/leave",
-        cancel=f"{home}/members",
-        consequences=(
+        cancel_url=f"{home}/members",
+        impact=(
             _("You lose access to %(name)s at once, here and in Clerk.", name=organization),
             _("An admin can invite you again."),
         ),
@@ -300,7 +304,7 @@ class BulkMemberPages:
 
     def routes(self) -> list[Route]:
         """All of them, to be put into the app's list before those of one member."""
-        at = "/organizations/{id}/members"
+        at = "/organizations/{organization_id}/members"
         return [
             Route(f"{at}/bulk", self.ask, methods=["GET"]),
             Route(f"{at}/bulk", self.change, methods=["POST"]),
@@ -309,24 +313,26 @@ class BulkMemberPages:
 
     async def ask(self, request: Request) -> Response:
         """The question, with everyone who is meant."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         action = parse_bulk_action(request.query_params.get("action", ""))
         picked = list(dict.fromkeys(request.query_params.getlist("member")))[:MAX_BULK_MEMBERS]
         names = await self.names(access, picked)
         if action is None or not names:
-            _ = self.console.words.gettext
-            return self.console.pages.error(
+            _ = self.console.localizer.gettext
+            return self.console.renderer.error(
                 request, status=422, title=_("Nobody is selected"), text=_("Choose people.")
             )
-        return await self.console.ask(request, self._question(access, action, names), access, here=NAVIGATION_ITEM)
+        return await self.console.respond_confirmation(
+            request, self._question(access, action, names), access, section=NAVIGATION_ITEM
+        )
 
     async def change(self, request: Request) -> Response:
         """Each is a change of its own; what became of each is told."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         form = await request.form()
@@ -339,12 +345,14 @@ class BulkMemberPages:
             key = await read_idempotency_key(request, salt=f"{action} {role}")
             result = await self.members.bulk(access, action, picked, role=role or None, idempotency_key=key)
         except InstepError as error:
-            return self.console.refused(request, error, base=get_organization_path(access))
-        return await self.console.tell(request, self._told(access, result.rows, names), access, here=NAVIGATION_ITEM)
+            return self.console.respond_error(request, error, base=get_organization_path(access))
+        return await self.console.respond_bulk_result(
+            request, self._told(access, result.rows, names), access, section=NAVIGATION_ITEM
+        )
 
     async def export(self, request: Request) -> Response:
         """The filtered list as a file: CSV, or JSON."""
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         query = request.query_params
@@ -352,7 +360,7 @@ class BulkMemberPages:
         ending = "json" if query.get("format") == "json" else "csv"
         found = await self.members.export(
             access,
-            build_filter(search, limit=MAX_BULK_MEMBERS, now=self.console.pages.clock()),
+            build_filter(search, limit=MAX_BULK_MEMBERS, now=self.console.renderer.clock()),
             format="json" if ending == "json" else "csv",
         )
         media = "application/json" if ending == "json" else "text/csv; charset=utf-8"
@@ -362,7 +370,7 @@ class BulkMemberPages:
     def _question(
         self, access: OrganizationAccess, action: BulkMemberAction, names: dict[str, str]
     ) -> ConfirmationDialog:
-        words, number = self.console.words, len(names)
+        words, number = self.console.localizer, len(names)
         _ = words.gettext
         titles = {
             "role": words.ngettext("Change the role of %(num)s person", "Change the role of %(num)s people", number),
@@ -378,18 +386,18 @@ class BulkMemberPages:
         }
         return ConfirmationDialog(
             title=titles[action],
-            verb=translate_bulk_action(action, self.console),
+            confirm_label=translate_bulk_action(action, self.console),
             action=f"{get_organization_path(access)}/members/bulk",
-            cancel=f"{get_organization_path(access)}/members",
-            consequences=(said[action], _("Each is changed by itself; whoever can't be is skipped, with the reason.")),
+            cancel_url=f"{get_organization_path(access)}/members",
+            impact=(said[action], _("Each is changed by itself; whoever can't be is skipped, with the reason.")),
             people=tuple(names.values()),
             is_destructive=action in ("deactivate", "remove"),
-            word=_confirmation_word(action, names, self.console),
+            confirmation_text=_confirmation_word(action, names, self.console),
             field="role" if action == "role" else "",
             label=_("Role"),
             choices=tuple(self.roles(access)) if action == "role" else (),
             fields=(("action", action), *(("member", id) for id in names)),
-            is_in_place=True,
+            is_inline=True,
         )
 
     def _is_meant(self, action: BulkMemberAction, names: dict[str, str], word: str) -> bool:
@@ -397,12 +405,12 @@ class BulkMemberPages:
         return bool(names) and (not wanted or word.strip().lower() == wanted.lower())
 
     def _not_meant(self, request: Request) -> Response:
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         text = _("The word was not typed as asked.")
-        return self.console.pages.error(request, status=422, title=_("Nothing was changed"), text=text)
+        return self.console.renderer.error(request, status=422, title=_("Nothing was changed"), text=text)
 
     def _told(self, access: OrganizationAccess, rows: Sequence[MemberOutcome], names: dict[str, str]) -> BulkResultView:
-        words = self.console.words
+        words = self.console.localizer
         return BulkResultView(
             title=summarize_bulk_result([OUTCOME_KINDS[row.outcome] for row in rows], words),
             rows=[
@@ -425,7 +433,7 @@ def parse_bulk_action(text: str) -> BulkMemberAction | None:
 
 def translate_bulk_action(action: BulkMemberAction, console: PageResponder) -> str:
     """The word on the button."""
-    _ = console.words.gettext
+    _ = console.localizer.gettext
     verbs = {"role": _("Change role"), "deactivate": _("Deactivate")}
     return (verbs | {"reactivate": _("Reactivate"), "remove": _("Remove")})[action]
 

@@ -56,23 +56,23 @@ class MemberListPages:
         """All of them, to be put into the app's list."""
         return [
             Route("/", self.start, name="start"),
-            Route("/organizations/{id}/members", self.members, name="members"),
-            Route("/organizations/{id}/members/live", self.changes, name="members_live"),
+            Route("/organizations/{organization_id}/members", self.members, name="members"),
+            Route("/organizations/{organization_id}/members/live", self.changes, name="members_live"),
         ]
 
     async def start(self, request: Request) -> Response:
         """The organizations that a person may see: one leads straight to its members, none is said."""
-        principal = await self.console.principal(request)
+        principal = await self.console.require_principal(request)
         if isinstance(principal, Response):
             return principal
         sought = request.query_params.get("q", "").strip()[:MAX_SEARCH_LENGTH].replace("\0", "")
-        organizations = await self.console.organizations(principal, query=sought, limit=MAX_ROWS + 1)
+        organizations = await self.console.list_organizations(principal, query=sought, limit=MAX_ROWS + 1)
         if not organizations and not sought and (pauses := await self.pauses(principal)):
-            return self.console.pages.page(
+            return self.console.renderer.page(
                 request, "console/paused.html", status=403, principal=principal, pauses=pauses
             )
         if not organizations and not sought:
-            return self.console.pages.page(request, "console/denied.html", status=403, principal=principal)
+            return self.console.renderer.page(request, "console/denied.html", status=403, principal=principal)
         if len(organizations) == 1 and not sought:
             return RedirectResponse(f"{get_organization_path(organizations[0])}/members", 303)
         context: dict[str, Any] = {
@@ -82,16 +82,16 @@ class MemberListPages:
             "adminless": await self.adminless() if principal.is_instance_admin else (),
         }
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "members/organizations_region.html", **context)
-        return await self.console.page(request, "members/organizations.html", principal, here="/", **context)
+            return self.console.renderer.fragment(request, "members/organizations_region.html", **context)
+        return await self.console.respond_page(request, "members/organizations.html", principal, section="/", **context)
 
     async def members(self, request: Request) -> Response:
         """The page; for htmx the list region alone, or the next rows alone."""
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         try:
-            wish = parse_list_request(request, self.console.pages.clock(), access.roles)
+            wish = parse_list_request(request, self.console.renderer.clock(), access.roles)
         except InvalidMemberCursorError:
             return RedirectResponse(request.url.path, 303)
         try:
@@ -101,18 +101,18 @@ class MemberListPages:
         has_cursor = wish.ask.cursor is not None
         around = await self.around(access) if access.can_manage else NO_ANNOTATIONS
         reading = self._reading(request, access, wish.search, replace(around, lost=()) if has_cursor else around)
-        shown = build_list_view(people, reading, self.console.words)
+        shown = build_list_view(people, reading, self.console.localizer)
         return await self._answer(request, access, shown, has_cursor=has_cursor)
 
     async def changes(self, request: Request) -> Response:
         """Server-sent events: `change` each time that the list may look different."""
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         organization_id = access.organization_id
 
         async def may_read(again: Request) -> bool:
-            found = await self.console.member(again)
+            found = await self.console.require_member(again)
             return not isinstance(found, Response) and found.organization_id == organization_id
 
         return stream_changes(request, self.live(organization_id), may_read)
@@ -125,7 +125,7 @@ class MemberListPages:
             search=search,
             path=f"{get_organization_path(access)}/members",
             roles=dict(self.roles(access)),
-            now=self.console.pages.clock(),
+            now=self.console.renderer.clock(),
             marked=request.query_params.get("marked", ""),
             home=get_organization_path(access),
             around=around,
@@ -141,10 +141,12 @@ class MemberListPages:
             "access": access,
         }
         if not is_fragment_request(request):
-            return await self.console.page(request, "members/members.html", access, here=NAVIGATION_ITEM, **context)
+            return await self.console.respond_page(
+                request, "members/members.html", access, section=NAVIGATION_ITEM, **context
+            )
         if has_cursor:
-            return self.console.pages.fragment(request, "members/more.html", **context)
-        answer = self.console.pages.fragment(request, "members/list.html", **context)
+            return self.console.renderer.fragment(request, "members/more.html", **context)
+        answer = self.console.renderer.fragment(request, "members/list.html", **context)
         if request.query_params.get("q") == "":
             answer.headers["HX-Replace-Url"] = shown.here
         return answer
@@ -159,9 +161,9 @@ class MemberListPages:
             "request_id": get_request_id(request),
         }
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "members/unavailable.html", status=503, **context)
-        frame = build_organization_layout(access, [access], words=self.console.words, here=NAVIGATION_ITEM)
-        return self.console.pages.page(request, "members/down.html", status=503, frame=frame, **context)
+            return self.console.renderer.fragment(request, "members/unavailable.html", status=503, **context)
+        frame = build_organization_layout(access, [access], localizer=self.console.localizer, section=NAVIGATION_ITEM)
+        return self.console.renderer.page(request, "members/down.html", status=503, frame=frame, **context)
 
 
 class MemberListRequest(Struct, frozen=True):

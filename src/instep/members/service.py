@@ -196,7 +196,7 @@ class MemberChangeService:
             found = await self._get(access, ref)
             asked = self._asked(access, found, wish, key)
             try:
-                operation = await self.runner.run(asked, opening=partial(self._open, access, found, wish))
+                operation = await self.runner.run(asked, precondition=partial(self._open, access, found, wish))
             except OperationFailedError as failed:
                 self.told([access.organization_id])
                 _raise_readable_refusal(failed, found, wish)

@@ -1,1 +1,1 @@
-"""Operations: the intent kept before every change that touches both sides, and finished whatever happens."""
+"""Operations: changes to Clerk and the database whose intent is stored first, so that they always come to an end."""

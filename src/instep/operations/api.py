@@ -17,14 +17,17 @@ from instep.auth.admin_scope import (
 from instep.auth.principal import OrganizationAccess, Principal
 from instep.core.clock import to_iso
 from instep.core.request_limits import InputLimitRouter
-from instep.operations import workflow
 from instep.operations.service import OperationService
+from instep.operations.workflow import Operation
 
 AccessListResolver = Callable[[Principal], Awaitable[Sequence[OrganizationAccess]]]
 
 
 class OperationResponse(BaseModel):
-    """A change that touches both sides. `steps` are those that are done; `impersonator` acted as the actor."""
+    """A change that involves both Clerk and the database.
+
+    `steps` are the finished ones; `impersonator` is the person who acted as the actor.
+    """
 
     id: str
     kind: str
@@ -51,7 +54,7 @@ class OperationList(BaseModel):
 
 
 class OperationQueryParams(BaseModel):
-    """Which operations; without an organization, those of the whole installation (instance admins)."""
+    """Query parameters of a list; without an organization it covers the whole installation (instance admins)."""
 
     organization: str | None = None
     state: list[Literal["open", "settled", "refused", "attention", "given_up"]] = []
@@ -62,64 +65,77 @@ class OperationQueryParams(BaseModel):
 def make_operations_router(
     *, principal: PrincipalResolver, access: AccessResolver, accesses: AccessListResolver, operations: OperationService
 ) -> APIRouter:
-    """The routes of operations. `principal` and `access` answer 401, 403 and 404 by themselves."""
+    """Return the routes of operations. `principal` and `access` return the 401, 403 or 404 response themselves."""
     router = InputLimitRouter(prefix="/v1/operations", tags=["operations"], responses=ADMIN_ERROR_RESPONSES)
 
-    async def one(request: Request, id: str) -> workflow.Operation | Response:
-        who = await principal(request)
-        if isinstance(who, Response):
-            return who
-        theirs = {it.organization_id: it for it in await accesses(who)}
-        return await operations.find(who, theirs, id)
+    async def find_operation(request: Request, operation_id: str) -> Operation | Response:
+        caller = await principal(request)
+        if isinstance(caller, Response):
+            return caller
+        access_by_organization = {each.organization_id: each for each in await accesses(caller)}
+        return await operations.get(caller, access_by_organization, operation_id)
 
-    @router.get("", response_model=OperationList, summary="What is open and what has ended")
-    async def list_operations(request: Request, wish: Annotated[OperationQueryParams, Query()]) -> Any:
-        """Newest first."""
-        scope = await resolve_request_scope(request, wish.organization, principal, access)
+    @router.get("", response_model=OperationList, summary="List operations", operation_id="listOperations")
+    async def list_operations(request: Request, params: Annotated[OperationQueryParams, Query()]) -> Any:
+        """Return operations, newest first."""
+        scope = await resolve_request_scope(request, params.organization, principal, access)
         if isinstance(scope, Response):
             return scope
-        found = await operations.list(scope.id, states=tuple(wish.state), before=wish.cursor, limit=wish.limit)
+        found = await operations.list(scope.id, states=tuple(params.state), before=params.cursor, limit=params.limit)
         return OperationList(
-            data=[to_operation_response(it) for it in found], next_cursor=next_cursor(found, wish.limit)
+            data=[to_operation_response(operation) for operation in found],
+            next_cursor=next_cursor(found, params.limit),
         )
 
-    @router.get("/{id}", response_model=OperationResponse, summary="How an operation stands")
-    async def get_operation(request: Request, id: str) -> Any:
-        """Its state, and what it waits for."""
-        found = await one(request, id)
+    @router.get(
+        "/{operation_id}", response_model=OperationResponse, summary="Get an operation", operation_id="getOperation"
+    )
+    async def get_operation(request: Request, operation_id: str) -> Any:
+        """Return the state of an operation, and the time of its next attempt."""
+        found = await find_operation(request, operation_id)
         return found if isinstance(found, Response) else to_operation_response(found)
 
-    @router.post("/{id}/retry", response_model=OperationResponse, summary="Try again one that needs attention")
-    async def retry_operation(request: Request, id: str) -> Any:
-        """The worker takes it on within a second."""
-        found = await one(request, id)
+    @router.post(
+        "/{operation_id}/retry",
+        response_model=OperationResponse,
+        summary="Retry an operation",
+        operation_id="retryOperation",
+    )
+    async def retry_operation(request: Request, operation_id: str) -> Any:
+        """Reopen an operation that needs attention. The worker resumes it within a second."""
+        found = await find_operation(request, operation_id)
         return found if isinstance(found, Response) else to_operation_response(await operations.retry(found))
 
-    @router.post("/{id}/give-up", response_model=OperationResponse, summary="End one as it stands")
-    async def give_up_operation(request: Request, id: str) -> Any:
-        """Nothing more is tried; what was done stays done."""
-        found = await one(request, id)
+    @router.post(
+        "/{operation_id}/give-up",
+        response_model=OperationResponse,
+        summary="Give up an operation",
+        operation_id="giveUpOperation",
+    )
+    async def give_up_operation(request: Request, operation_id: str) -> Any:
+        """End an operation as it is. Steps that are done stay done; no further attempt is made."""
+        found = await find_operation(request, operation_id)
         return found if isinstance(found, Response) else to_operation_response(await operations.give_up(found))
 
     return router
 
 
-def to_operation_response(it: workflow.Operation) -> OperationResponse:
-    """An operation as it is answered."""
+def to_operation_response(operation: Operation) -> OperationResponse:
+    """Return the API representation of an operation."""
     return OperationResponse(
-        id=it.id,
-        kind=it.kind,
-        target=it.target,
-        organization_id=it.organization_id,
-        actor=it.actor,
-        impersonator=it.impersonator,
-        state=it.state,
-        reason=it.reason,
-        code=it.code,
-        steps=list(it.done),
-        attempts=it.attempts,
-        asked_at=to_iso(it.asked_at) or "",
-        changed_at=to_iso(it.changed_at) or "",
-        next_try_at=to_iso(it.due_at),
-        request_id=it.request_id,
+        id=operation.id,
+        kind=operation.kind,
+        target=operation.target,
+        organization_id=operation.organization_id,
+        actor=operation.actor,
+        impersonator=operation.impersonator,
+        state=operation.state,
+        reason=operation.reason,
+        code=operation.code,
+        steps=list(operation.done),
+        attempts=operation.attempts,
+        asked_at=to_iso(operation.asked_at) or "",
+        changed_at=to_iso(operation.changed_at) or "",
+        next_try_at=to_iso(operation.due_at),
+        request_id=operation.request_id,
     )

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from instep.core.clock import HOUR, MAX_CLOCK_SKEW, MINUTE, SECOND, Clock
 from instep.core.db import Conn, Database
 from instep.core.errors import InstepError
+from instep.core.i18n import lazy_gettext
 from instep.core.request_context import get_current_request, get_impersonator
 from instep.domain.errors import ChangeRejectedError, ClerkRejectedError, ClerkUnavailableError
 from instep.operations import repository
@@ -36,72 +37,76 @@ RETRY_DELAYS = (2 * SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MI
 MAX_ATTEMPTS = 30
 MAX_TARGET_WAITS = 80
 TARGET_WAIT_SECONDS = 0.1
-KEY_REUSED_MESSAGE = "This idempotency key stands for another change already. Nothing was changed."
-OUTCOME_UNKNOWN_MESSAGE = "We do not know yet whether Clerk did it. Checking..."
+OUTCOME_UNKNOWN_MESSAGE = lazy_gettext("We do not know yet whether Clerk did it. Checking...")
 
 
-async def _allow_all(_asked: OperationRequest) -> None:
-    """Refuse nothing."""
+async def _allow_all(_request: OperationRequest) -> None:
+    """Reject no request."""
 
 
 @dataclass(frozen=True)
 class OperationExecutor:
-    """Runs operations of every kind in `procedures`.
+    """Run and resume operations of every kind in `workflows`.
 
-    `noted` writes the audit, in the same transaction, when an operation is asked for and when it ends; `attention` is
-    told when one needs a person, `deferred` when one was put off, to be resumed later. `permit` raises Refused for what
-    somebody may not do who acts as the actor. Operations of the kinds in `scheduled` may wait for hours: that was
-    planned.
+    `record_audit` writes the audit entry in the transaction that opens or ends an operation. `on_attention` is called
+    when an operation needs an admin, `on_deferred` when one is rescheduled. `check_impersonation` raises
+    ChangeRejectedError for a request that an impersonator may not make. Operations of `scheduled_kinds` may wait for
+    hours by design.
     """
 
     db: Database
-    procedures: Workflows
+    workflows: Workflows
     record_audit: Callable[[Conn, Operation], None]
     clock: Clock
-    attention: Callable[[], None] = lambda: None
+    on_attention: Callable[[], None] = lambda: None
     on_deferred: Callable[[], None] = lambda: None
-    permit: Callable[[OperationRequest], Awaitable[None]] = _allow_all
+    check_impersonation: Callable[[OperationRequest], Awaitable[None]] = _allow_all
     scheduled_kinds: Collection[str] = ()
 
-    async def run(self, asked: OperationRequest, *, opening: Precondition | None = None) -> Operation:
-        """Carry out a change that was just asked for.
+    async def run(self, request: OperationRequest, *, precondition: Precondition | None = None) -> Operation:
+        """Run a new operation to its end, or return the result of the one that this request repeats.
 
-        1 the intent is committed, unless it is a repetition, in one transaction with `opening`, which checks against
-        the present state (what it raises undoes all of it) and writes what the database decides at once; 2 the
-        steps; 3 the end.
-        Raises Failed (refused: nothing was changed; or it needs attention), Unsettled (the worker goes on),
-        Busy (another change of the same thing is under way) and ClerkRejectedError's own words inside Failed.
+        1. Commit the intent. `precondition` runs in the same transaction: it checks the present state and writes what
+           the database alone decides; an exception that it raises rolls everything back.
+        2. Execute the steps in Clerk.
+        3. Finalize both sides in one transaction.
+
+        Raises:
+            OperationFailedError: Clerk refused (nothing was changed), or the operation needs attention.
+            OperationPendingError: the outcome is not known yet; the worker continues.
+            ConflictError: another operation on the same target is open.
+            ChangeRejectedError: the impersonator may not do this, or the idempotency key was used for another change.
         """
-        await self.require_permitted(asked)
-        asked = replace(asked, **get_current_request(), impersonator=get_impersonator(asked.actor))
-        operation, is_new = await self._open(asked, opening)
+        await self.require_permitted(request)
+        request = replace(request, **get_current_request(), impersonator=get_impersonator(request.actor))
+        operation, is_new = await self._open(request, precondition)
         if not is_new:
-            return _result_of_repeated(operation)
+            return _get_repeated_result(operation)
         try:
-            return await self._carry_out(operation, is_first=True)
-        except LeaseLostError as overtaken:
-            raise OperationPendingError(OUTCOME_UNKNOWN_MESSAGE, operation) from overtaken
+            return await self._run_steps(operation, is_first=True)
+        except LeaseLostError as error:
+            raise OperationPendingError(OUTCOME_UNKNOWN_MESSAGE, operation) from error
 
-    async def require_permitted(self, asked: OperationRequest) -> None:
-        """Check what somebody asks for who acts as the actor. Raises Refused where it is blocked."""
-        if get_impersonator(asked.actor) is not None:
-            await self.permit(asked)
+    async def require_permitted(self, request: OperationRequest) -> None:
+        """Check a request that is made by an impersonator. Raises ChangeRejectedError if it is blocked."""
+        if get_impersonator(request.actor) is not None:
+            await self.check_impersonation(request)
 
     async def resume_due(self) -> int:
-        """Go on with everything that is due: what was interrupted, put off, or left by a process that died."""
+        """Resume due operations: interrupted, rescheduled, or left by a process that died. Return their number."""
         count = 0
         while operation := await self.db.write(self._claim):
             count += 1
             try:
-                await self._carry_out(operation, is_first=False)
+                await self._run_steps(operation, is_first=False)
             except InstepError as error:
-                log.info("operation_goes_on", operation=operation.id, kind=operation.kind, reason=str(error))
+                log.info("operation_resume_failed", operation=operation.id, kind=operation.kind, reason=str(error))
         return count
 
     async def clamp_due_times(self) -> int:
-        """Have operations go on soon that a clock which went back has put off; how many there were.
+        """Bring forward operations that were scheduled before the clock was set back. Return their number.
 
-        Not at once: one of them may be under way in this very moment, and has the time of a lease to end.
+        They become due after one lease, not now: one of them may be running at this moment.
         """
         now = self.clock()
         return await self.db.write(
@@ -116,140 +121,150 @@ class OperationExecutor:
         now = self.clock()
         return repository.claim_due_operation(conn, now=now, until=now + LEASE_DURATION)
 
-    async def _open(self, asked: OperationRequest, opening: Precondition | None) -> tuple[Operation, bool]:
-        """The operation, and whether it is new; waits its turn while another one changes the same thing."""
+    async def _open(self, request: OperationRequest, precondition: Precondition | None) -> tuple[Operation, bool]:
+        """Return the operation and if it is new. Wait while another operation on the same target is open."""
         for _ in range(MAX_TARGET_WAITS):
-            repeated, opened = await self.db.write(self._try_open, asked, opening)
+            repeated, opened = await self.db.write(self._try_open, request, precondition)
             if repeated is not None:
                 return repeated, False
             if opened is not None:
                 return opened, True
             await asyncio.sleep(TARGET_WAIT_SECONDS)
-        raise ConflictError("Another change of the same thing is still under way. Nothing was changed; try again.")
+        raise ConflictError(lazy_gettext("Another change of the same record is in progress. Try again in a moment."))
 
     def _try_open(
-        self, conn: Conn, asked: OperationRequest, opening: Precondition | None
+        self, conn: Conn, request: OperationRequest, precondition: Precondition | None
     ) -> tuple[Operation | None, Operation | None]:
-        repeated = repository.find_by_idempotency_key(conn, asked)
+        """Return the repeated operation or the new one; neither while another one on the same target is open."""
+        repeated = repository.find_by_idempotency_key(conn, request)
         if repeated is not None:
-            if (repeated.kind, repeated.target) != (asked.kind, asked.target):
-                raise ChangeRejectedError(KEY_REUSED_MESSAGE, code="idempotency_key_reused")
+            if (repeated.kind, repeated.target) != (request.kind, request.target):
+                raise ChangeRejectedError(
+                    "This idempotency key was already used for another change. Nothing was changed.",
+                    code="idempotency_key_reused",
+                )
             return repeated, None
-        if opening is not None:
-            repository.lock_target(conn, asked.target)
-            if repository.find_open_operation(conn, asked.target) is not None:
+        if precondition is not None:
+            repository.lock_target(conn, request.target)
+            if repository.find_open_operation(conn, request.target) is not None:
                 return None, None
-            opening(conn)
+            precondition(conn)
         now = self.clock()
-        operation = repository.insert_operation(conn, asked, now=now, until=now + LEASE_DURATION)
+        operation = repository.insert_operation(conn, request, now=now, until=now + LEASE_DURATION)
         if operation is not None:
             self.record_audit(conn, operation)
         return None, operation
 
-    async def _carry_out(self, operation: Operation, *, is_first: bool) -> Operation:
-        procedure = self.procedures[operation.kind]
-        for step in procedure.steps:
+    async def _run_steps(self, operation: Operation, *, is_first: bool) -> Operation:
+        workflow = self.workflows[operation.kind]
+        for step in workflow.steps:
             if step.name in operation.done:
                 continue
             try:
-                operation, value = await self._take(step, operation, is_first=is_first)
-            except ClerkRejectedError as refusal:
-                await self._refused(operation, procedure, refusal)
-            except ClerkUnavailableError as silence:
-                await self._put_off(operation, silence)
-            except OutcomeUnknownError as unknown:
-                await self._unknowable(operation, unknown)
-            operation = replace(operation, done={**operation.done, step.name: value})
-            if step is not procedure.steps[-1]:
-                operation = await self.db.write(self._note, operation)
-        return await self.db.write(self._settle, operation, procedure)
+                operation, result = await self._run_step(step, operation, is_first=is_first)
+            except ClerkRejectedError as error:
+                await self._finish_rejected(operation, workflow, error)
+            except ClerkUnavailableError as error:
+                await self._reschedule(operation, error)
+            except OutcomeUnknownError as error:
+                await self._finish_unknown(operation, error)
+            operation = replace(operation, done={**operation.done, step.name: result})
+            if step is not workflow.steps[-1]:
+                operation = await self.db.write(self._save_progress, operation)
+        return await self.db.write(self._finalize, operation, workflow)
 
-    async def _take(self, step: WorkflowStep, operation: Operation, *, is_first: bool) -> tuple[Operation, JsonObject]:
-        """One step. One that may have been taken before is looked for first; silence is found out at once if it can."""
+    async def _run_step(
+        self, step: WorkflowStep, operation: Operation, *, is_first: bool
+    ) -> tuple[Operation, JsonObject]:
+        """Execute a step. Verify first if it may have run before, and afterwards if Clerk did not answer."""
         if not is_first:
-            found = await step.find(operation)
-            if found is not None:
-                return operation, found
-        operation = await self._hold(operation)
+            verified = await step.verify(operation)
+            if verified is not None:
+                return operation, verified
+        operation = await self._renew_lease(operation)
         try:
-            return operation, await step.do(operation)
-        except ClerkUnavailableError as silence:
-            if silence.is_without_effect:
+            return operation, await step.execute(operation)
+        except ClerkUnavailableError as error:
+            if error.is_without_effect:
                 raise
-            return operation, await self._find_out(step, operation, silence)
+            return operation, await self._verify_outcome(step, operation, error)
 
-    async def _hold(self, operation: Operation) -> Operation:
-        """Whoever has slept asks for the lease again before calling Clerk: another may have gone on. Raises Overtaken.
+    async def _renew_lease(self, operation: Operation) -> Operation:
+        """Renew a lease that is not fresh, before Clerk is called. Raises LeaseLostError if another worker has it.
 
-        Half of the lease is left for the call itself, which gives up long before. A lease that is longer than any was
-        taken before a clock went back, and says nothing.
+        Half of a lease remains for the call itself, which times out long before that. A lease longer than any that can
+        be taken stems from before the clock was set back, and proves nothing.
         """
-        left = (operation.due_at or 0) - self.clock()
-        if LEASE_DURATION // 2 < left <= LEASE_DURATION + MAX_CLOCK_SKEW:
+        remaining = (operation.due_at or 0) - self.clock()
+        if LEASE_DURATION // 2 < remaining <= LEASE_DURATION + MAX_CLOCK_SKEW:
             return operation
-        return await self.db.write(self._note, operation)
+        return await self.db.write(self._save_progress, operation)
 
-    async def _find_out(self, step: WorkflowStep, operation: Operation, silence: ClerkUnavailableError) -> JsonObject:
-        found = await step.find(operation)
-        if found is not None:
-            return found
-        if silence.has_response:  # Clerk failed and is done with it: what is not there now was not done
-            raise ClerkRejectedError(str(silence), code="clerk_failed", status=silence.status or 500) from silence
-        raise silence
+    async def _verify_outcome(
+        self, step: WorkflowStep, operation: Operation, error: ClerkUnavailableError
+    ) -> JsonObject:
+        verified = await step.verify(operation)
+        if verified is not None:
+            return verified
+        # Clerk finished the request with a failure, so an effect that is absent now stays absent.
+        if error.has_response:
+            raise ClerkRejectedError(str(error), code="clerk_failed", status=error.status or 500) from error
+        raise error
 
-    def _note(self, conn: Conn, operation: Operation) -> Operation:
+    def _save_progress(self, conn: Conn, operation: Operation) -> Operation:
         now = self.clock()
         repository.save_progress(conn, operation, operation.done, now=now, until=now + LEASE_DURATION)
         return replace(operation, due_at=now + LEASE_DURATION)
 
-    def _settle(self, conn: Conn, operation: Operation, procedure: Workflow) -> Operation:
-        procedure.settle(conn, operation)
-        settled = repository.finish_operation(conn, operation, "settled", now=self.clock(), reason=None, code=None)
-        self.record_audit(conn, settled)
-        return settled
+    def _finalize(self, conn: Conn, operation: Operation, workflow: Workflow) -> Operation:
+        workflow.finalize(conn, operation)
+        finished = repository.finish_operation(conn, operation, "settled", now=self.clock(), reason=None, code=None)
+        self.record_audit(conn, finished)
+        return finished
 
-    async def _refused(self, operation: Operation, procedure: Workflow, refusal: ClerkRejectedError) -> NoReturn:
-        """Clerk said no. Before anything was done: refused, nothing changed. After a part was: a person must look."""
+    async def _finish_rejected(self, operation: Operation, workflow: Workflow, error: ClerkRejectedError) -> NoReturn:
+        """End an operation that Clerk rejected: refused if no step took effect before, else it needs attention."""
         is_partial = any(operation.done.values())
-        reason = f"{procedure.lost} {refusal}" if is_partial else str(refusal)
-        ended = await self._ended(operation, is_partial, reason, refusal.code)
-        raise OperationFailedError(reason, ended, code=refusal.code) from refusal
+        reason = f"{workflow.partial_failure_message} {error}" if is_partial else str(error)
+        ended = await self._finish_failed(operation, is_partial, reason, error.code)
+        raise OperationFailedError(reason, ended, code=error.code) from error
 
-    async def _unknowable(self, operation: Operation, unknown: OutcomeUnknownError) -> NoReturn:
-        ended = await self._ended(operation, True, str(unknown), unknown.code)
-        raise OperationFailedError(str(unknown), ended, code=unknown.code) from unknown
+    async def _finish_unknown(self, operation: Operation, error: OutcomeUnknownError) -> NoReturn:
+        ended = await self._finish_failed(operation, True, str(error), error.code)
+        raise OperationFailedError(str(error), ended, code=error.code) from error
 
-    async def _ended(self, operation: Operation, is_partial: bool, reason: str, code: str) -> Operation:
-        ended = await self.db.write(self._end, operation, is_partial, reason, code)
-        if is_partial:
-            self.attention()
+    async def _finish_failed(self, operation: Operation, needs_attention: bool, reason: str, code: str) -> Operation:
+        ended = await self.db.write(self._write_failure, operation, needs_attention, reason, code)
+        if needs_attention:
+            self.on_attention()
         return ended
 
-    def _end(self, conn: Conn, operation: Operation, is_partial: bool, reason: str, code: str) -> Operation:
-        state: OperationState = "attention" if is_partial else "refused"
+    def _write_failure(
+        self, conn: Conn, operation: Operation, needs_attention: bool, reason: str, code: str
+    ) -> Operation:
+        state: OperationState = "attention" if needs_attention else "refused"
         ended = repository.finish_operation(conn, operation, state, now=self.clock(), reason=reason, code=code)
         self.record_audit(conn, ended)
         return ended
 
-    async def _put_off(self, operation: Operation, silence: ClerkUnavailableError) -> NoReturn:
-        """Try again later and later; at last a person is asked."""
+    async def _reschedule(self, operation: Operation, error: ClerkUnavailableError) -> NoReturn:
+        """Schedule the next attempt, with growing delays. After the last attempt the operation needs attention."""
         if operation.attempts >= MAX_ATTEMPTS:
-            await self._ended(operation, True, str(silence), "unsettled")
-            raise silence
+            await self._finish_failed(operation, True, str(error), "unsettled")
+            raise error
         delay = RETRY_DELAYS[min(operation.attempts, len(RETRY_DELAYS)) - 1]
-        wait = max(delay, int((silence.retry_after or 0) * SECOND))
-        await self.db.write(repository.reschedule_operation, operation, until=self.clock() + wait, reason=str(silence))
+        wait = max(delay, int((error.retry_after or 0) * SECOND))
+        await self.db.write(repository.reschedule_operation, operation, until=self.clock() + wait, reason=str(error))
         self.on_deferred()
-        words = str(silence) if silence.is_without_effect else OUTCOME_UNKNOWN_MESSAGE
-        raise OperationPendingError(words, operation, retry_after=wait / SECOND) from silence
+        message = str(error) if error.is_without_effect else OUTCOME_UNKNOWN_MESSAGE
+        raise OperationPendingError(message, operation, retry_after=wait / SECOND) from error
 
 
-def _result_of_repeated(operation: Operation) -> Operation:
-    """What a repetition is told: the same as the first time."""
+def _get_repeated_result(operation: Operation) -> Operation:
+    """Return the result of an operation that was requested again, or raise the same error as the first time."""
     if operation.state == "open":
         raise OperationPendingError(OUTCOME_UNKNOWN_MESSAGE, operation)
     if operation.state != "settled":
-        raise OperationFailedError(
-            operation.reason or "This change was not made.", operation, code=operation.code or operation.state
-        )
+        message = operation.reason or lazy_gettext("This change was not made.")
+        raise OperationFailedError(message, operation, code=operation.code or operation.state)
     return operation

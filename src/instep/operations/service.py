@@ -13,52 +13,60 @@ from instep.operations.workflow import Operation
 
 @dataclass(frozen=True)
 class OperationService:
-    """The operations. `noted` writes the audit of one that is given up, `told` hears that fewer need a person."""
+    """List, retry and give up operations.
+
+    `record_audit` writes the audit entry of an operation that is given up. `on_change` is called after each change of
+    the number of operations that need attention.
+    """
 
     db: Database
     record_audit: Callable[[Conn, Operation], None]
     clock: Clock
-    told: Callable[[], None] = lambda: None
+    on_change: Callable[[], None] = lambda: None
 
     async def list(
-        self, scope: str | None, *, states: tuple[str, ...] = (), before: str = "", limit: int = 50
+        self, organization_id: str | None, *, states: tuple[str, ...] = (), before: str = "", limit: int = 50
     ) -> list[Operation]:
-        """Newest first; `scope` is an organization, None all of them (see `scope_of`)."""
+        """Return operations, newest first, of one organization, or of all for None (see `resolve_admin_scope`)."""
         return await self.db.read(
-            repository.list_operations, states=states, organization_id=scope, before=before, limit=limit
+            repository.list_operations, states=states, organization_id=organization_id, before=before, limit=limit
         )
 
-    async def find(self, principal: Principal, accesses: dict[str, OrganizationAccess], id: str) -> Operation:
-        """One that this principal may see; Refused with 404 for any other."""
-        found = await self.db.read(repository.find_operation, id)
+    async def get(self, principal: Principal, accesses: dict[str, OrganizationAccess], operation_id: str) -> Operation:
+        """Return an operation that the principal may see. Raises ChangeRejectedError (404) for any other."""
+        found = await self.db.read(repository.find_operation, operation_id)
         if found is None or not _can_see_operation(principal, accesses, found):
             raise ChangeRejectedError("There is no such operation.", code="operation_not_found", status=NOT_FOUND)
         return found
 
-    async def find_own(self, principal: Principal, id: str) -> Operation | None:
-        """One that this principal asked for."""
-        found = await self.db.read(repository.find_operation, id)
+    async def find_own(self, principal: Principal, operation_id: str) -> Operation | None:
+        """Return an operation that the principal requested."""
+        found = await self.db.read(repository.find_operation, operation_id)
         return found if found is not None and found.actor == principal.id else None
 
     async def retry(self, operation: Operation) -> Operation:
-        """Try one that needs attention again: the worker takes it on within a second. Refused where it does not."""
-        again = await self.db.write(repository.reopen_operation, operation.id, now=self.clock())
-        if again is None:
-            words = "Only an operation that needs attention can be tried again."
-            raise ChangeRejectedError(words, code="not_retryable", status=CONFLICT)
-        self.told()
-        return again
+        """Reopen an operation; the worker resumes it within a second.
+
+        Raises ChangeRejectedError if it does not need attention.
+        """
+        reopened = await self.db.write(repository.reopen_operation, operation.id, now=self.clock())
+        if reopened is None:
+            raise ChangeRejectedError(
+                "Only an operation that needs attention can be retried.", code="not_retryable", status=CONFLICT
+            )
+        self.on_change()
+        return reopened
 
     async def give_up(self, operation: Operation) -> Operation:
-        """End one that is open or needs attention, as it stands. Refused where it has ended."""
+        """End an operation that is open or needs attention. Raises ChangeRejectedError if it has ended."""
         ended = await self.db.write(self._give_up, operation.id)
         if ended is None:
-            raise ChangeRejectedError("This operation has ended already.", code="operation_ended", status=CONFLICT)
-        self.told()
+            raise ChangeRejectedError("This operation has already ended.", code="operation_ended", status=CONFLICT)
+        self.on_change()
         return ended
 
-    def _give_up(self, conn: Conn, id: str) -> Operation | None:
-        ended = repository.give_up_operation(conn, id, now=self.clock())
+    def _give_up(self, conn: Conn, operation_id: str) -> Operation | None:
+        ended = repository.give_up_operation(conn, operation_id, now=self.clock())
         if ended is not None:
             self.record_audit(conn, ended)
         return ended

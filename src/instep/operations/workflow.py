@@ -14,12 +14,12 @@ JsonObject = dict[str, Any]
 
 
 class OperationRequest(Struct, frozen=True, kw_only=True):
-    """A change that someone asks for.
+    """A requested change.
 
-    `target` is the thing it changes (`membership:mbr_...`): two open operations never share one. `actor` is who asks;
-    the same `idempotency_key` of the same actor is the same operation. `intent` is everything that is needed to finish
-    it later; it is kept, so it holds no secret. `request_id`, `origin` and `impersonator` (who acts as the actor) are
-    taken from the request under way.
+    `target` is the entity that it changes (`membership:mbr_...`): two open operations never share one. `actor` is the
+    id of the requester; the same `idempotency_key` of the same actor is the same operation. `intent` is everything
+    that is needed to finish the operation later; it is stored, so it holds no secret. `request_id`, `origin` and
+    `impersonator` (the id of the person who acts as the actor) are taken from the current request.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class OperationRequest(Struct, frozen=True, kw_only=True):
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """An operation as it is kept. `done` holds what each finished step gave, by the step's name."""
+    """A stored operation. `done` holds the result of each finished step, by the step's name. Times: Unix ms."""
 
     id: str
     kind: str
@@ -60,38 +60,36 @@ class Operation(Struct, frozen=True, kw_only=True):
 class WorkflowStep:
     """One call that changes Clerk.
 
-    `do` makes the call and gives what must be remembered of it; nothing at all says that there was nothing to do.
-    `find` reads Clerk and gives the same if the call was made already, None if it was not: that is how an unknown
-    outcome is found out. Both raise ClerkUnavailableError and ClerkRejectedError, and Unknowable.
+    `execute` makes the call and returns the result to store; an empty result means that there was nothing to do.
+    `verify` reads Clerk and returns the same result if the call took effect already, None if it did not: an unknown
+    outcome is resolved this way. Both raise ClerkUnavailableError, ClerkRejectedError and OutcomeUnknownError.
     """
 
     name: str
-    do: Callable[[Operation], Awaitable[JsonObject]]
-    find: Callable[[Operation], Awaitable[JsonObject | None]]
+    execute: Callable[[Operation], Awaitable[JsonObject]]
+    verify: Callable[[Operation], Awaitable[JsonObject | None]]
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """How one kind of operation is carried out: its steps in order, then `settle` in one transaction.
+    """Execution plan of one kind of operation: its steps in order, then `finalize` in one transaction.
 
-    `settle` writes the mirror. `lost` says what was changed and what was not, when a later step was refused after an
-    earlier one.
+    `finalize` writes the mirror. `partial_failure_message` describes what was changed and what was not, for a step
+    that Clerk rejects after an earlier one took effect.
     """
 
     steps: Sequence[WorkflowStep]
-    settle: Callable[[Conn, Operation], None]
-    lost: str = "Clerk refused after a part was done."
+    finalize: Callable[[Conn, Operation], None]
+    partial_failure_message: str = "Clerk refused after a part was done."
 
 
 Workflows = Mapping[str, Workflow]
+# Checks, and writes of what the database alone decides, in the transaction that stores the intent.
 Precondition = Callable[[Conn], None]
 
 
-"""Checks, and writes what the database alone decides, in the transaction that keeps the intent."""
-
-
 class OperationPendingError(TemporaryError):
-    """Not known yet whether Clerk did it, or not done yet; the worker goes on. `operation` tells the end."""
+    """The outcome in Clerk is not known yet, or the change is not complete; the worker continues `operation`."""
 
     def __init__(self, message: str, operation: Operation, *, retry_after: float | None = None) -> None:
         super().__init__(message, retry_after=retry_after)
@@ -99,11 +97,11 @@ class OperationPendingError(TemporaryError):
 
 
 class ConflictError(TemporaryError):
-    """Another change of the same thing is under way."""
+    """Another operation on the same target is open."""
 
 
 class OperationFailedError(PermanentError):
-    """The operation ended otherwise than it was asked. `operation` says how."""
+    """The operation ended without the requested change, or with a part of it; see `operation`."""
 
     def __init__(self, message: str, operation: Operation, *, code: str) -> None:
         super().__init__(message, code=code)
@@ -111,8 +109,8 @@ class OperationFailedError(PermanentError):
 
 
 class OutcomeUnknownError(PermanentError):
-    """Whether a step was taken can't be read in Clerk, and it can't be taken again: a person must look."""
+    """Clerk does not show if a step took effect, and the step must not be repeated: an admin has to decide."""
 
 
 class LeaseLostError(TemporaryError):
-    """Someone else took the operation on while this worker slept; its write is refused."""
+    """Another worker claimed the operation meanwhile, so this write was rejected."""

@@ -164,8 +164,8 @@ class SyncPages:
         try:
             await self.run_queue.withdraw(found[1].id)
         except InstepError as error:
-            return self.console.refused(request, error)
-        return self.console.done(request, self.console.words.gettext("Withdrawn"), "/sync")
+            return self.console.respond_error(request, error)
+        return self.console.respond_success(request, self.console.localizer.gettext("Withdrawn"), "/sync")
 
     async def _request_run(
         self, request: Request, kind: RunKind, *, title: str, back: str, allow_gone: int | None = None
@@ -219,7 +219,7 @@ class SyncPages:
         if not is_fragment_request(request):
             return await self.console.page(request, f"sync/{page}.html", principal, here=SYNC_PATH, **context)
         piece = "more" if is_more else "region"
-        return self.console.pages.fragment(request, f"sync/{page}_{piece}.html", **context)
+        return self.console.renderer.fragment(request, f"sync/{page}_{piece}.html", **context)
 
 
 def _collect_actor_ids(runs: Sequence[Run]) -> list[str]:

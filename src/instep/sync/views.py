@@ -174,10 +174,10 @@ def confirm_apply(
         title=localizer.ngettext("Fix %(num)s row?", "Fix %(num)s rows?", number),
         verb=localizer.ngettext("Fix %(num)s row", "Fix %(num)s rows", number),
         action=f"/sync/runs/{run.id}/apply",
-        cancel=f"/sync/runs/{run.id}",
-        consequences=tuple(consequences),
+        cancel_url=f"/sync/runs/{run.id}",
+        impact=tuple(consequences),
         is_destructive=gone > 0,
-        word=_("delete") if gone >= CONFIRM_WORD_THRESHOLD else "",
+        confirmation_text=_("delete") if gone >= CONFIRM_WORD_THRESHOLD else "",
         fields=tuple(("row", str(it)) for it in chosen or ()),
     )
 
@@ -195,7 +195,7 @@ def confirm_deletion_limit(allowed: int, localizer: Localizer) -> ConfirmationDi
             _("The plan lists each row that would be marked as deleted here, after checking again in Clerk."),
             _("This applies to this plan only."),
         ),
-        word=_("allow"),
+        confirmation_text=_("allow"),
         fields=(("allow_gone", str(allowed)),),
     )
 

@@ -1,1 +1,1 @@
-"""What Clerk told us: received, kept once, worked in the background."""
+"""Webhook deliveries from Clerk: received, stored once, and processed in the background."""

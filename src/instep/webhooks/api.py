@@ -12,23 +12,23 @@ from instep.auth.principal import Principal
 from instep.core.clock import to_iso
 from instep.core.request_limits import InputLimitRouter
 from instep.domain.errors import ChangeRejectedError
-from instep.webhooks.filters import DeliveryFilter
+from instep.webhooks.filters import DeliveryFilter, parse_cursor
 from instep.webhooks.repository import DeliveryRow
 from instep.webhooks.service import DeliveryService
 
 AdminResolver = Callable[[Request], Awaitable[Principal | Response]]
 DeliveryState = Literal["new", "waiting", "settled", "parked"]
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"description": "Nobody is signed in."},
-    403: {"description": "The key may only read, or the request came from another site."},
-    404: {"description": "No such delivery, or not an instance admin."},
-    409: {"description": "It still waits to be worked (`not_ended`)."},
-    422: {"description": "The cursor is none of ours."},
+    401: {"description": "Not signed in."},
+    403: {"description": "The API key is read-only, or the request came from another site."},
+    404: {"description": "The delivery does not exist, or the caller is not an instance admin."},
+    409: {"description": "The delivery has not been processed yet (`not_ended`)."},
+    422: {"description": "The cursor is invalid."},
 }
 
 
 class Delivery(BaseModel):
-    """A delivery: what it said, what became of it, and how often it was tried. `id` is the svix-id."""
+    """A webhook delivery from Clerk: its event type, its outcome, and the number of attempts. `id` is the svix-id."""
 
     id: str
     type: str
@@ -48,29 +48,38 @@ class DeliveryList(BaseModel):
 
 
 def make_deliveries_router(*, admin: AdminResolver, deliveries: DeliveryService) -> APIRouter:
-    """What came from Clerk, for instance admins. `admin` answers 401, 403 and 404 by itself."""
+    """Return the routes of deliveries, for instance admins. `admin` returns the 401, 403 or 404 response itself."""
     router = InputLimitRouter(prefix="/v1/deliveries", tags=["deliveries"], responses=ERROR_RESPONSES)
 
-    @router.get("", response_model=DeliveryList, summary="What came from Clerk", operation_id="list_deliveries")
-    async def list_(
+    @router.get(
+        "", response_model=DeliveryList, summary="List webhook deliveries", operation_id="listWebhookDeliveries"
+    )
+    async def list_deliveries(
         request: Request,
         state: Annotated[list[DeliveryState] | None, Query()] = None,
         cursor: Annotated[str | None, Query(max_length=300)] = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> Any:
-        """Newest first; `state` can be repeated."""
-        who = await admin(request)
-        if isinstance(who, Response):
-            return who
+        """Return deliveries, newest first. `state` can be repeated."""
+        caller = await admin(request)
+        if isinstance(caller, Response):
+            return caller
         page = await deliveries.list(DeliveryFilter(states=state or ()), before=_parse_cursor(cursor), limit=limit)
-        after = f"{page.next[0]}.{page.next[1]}" if page.next else None
-        return {"deliveries": [_to_delivery(it) for it in page.rows], "next_cursor": after}
+        next_cursor = f"{page.next[0]}.{page.next[1]}" if page.next else None
+        return {"deliveries": [_to_delivery(row) for row in page.rows], "next_cursor": next_cursor}
 
-    @router.post("/{id}/replay", response_model=Delivery, summary="Work it once more", operation_id="replay")
-    async def replay(request: Request, id: str) -> Any:
-        """One that is parked or settled is decided again by the law; it touches nothing but the mirror."""
-        who = await admin(request)
-        return who if isinstance(who, Response) else _to_delivery(await deliveries.replay(id, actor=who.id))
+    @router.post(
+        "/{delivery_id}/replay",
+        response_model=Delivery,
+        summary="Replay a webhook delivery",
+        operation_id="replayWebhookDelivery",
+    )
+    async def replay_delivery(request: Request, delivery_id: str) -> Any:
+        """Process a delivery again that was processed or has failed. It changes instep's database only."""
+        caller = await admin(request)
+        if isinstance(caller, Response):
+            return caller
+        return _to_delivery(await deliveries.replay(delivery_id, actor=caller.id))
 
     return router
 
@@ -78,10 +87,10 @@ def make_deliveries_router(*, admin: AdminResolver, deliveries: DeliveryService)
 def _parse_cursor(cursor: str | None) -> tuple[int, str] | None:
     if not cursor:
         return None
-    at, _, id = cursor.partition(".")
-    if not (at.isascii() and at.isdigit()) or len(at) > 15 or not id or "\0" in id:
-        raise ChangeRejectedError("This cursor is none of ours.", code="bad_cursor", field="cursor")
-    return int(at), id
+    found = parse_cursor(cursor)
+    if found is None:
+        raise ChangeRejectedError("The cursor is invalid.", code="bad_cursor", field="cursor")
+    return found
 
 
 def _to_delivery(row: DeliveryRow) -> dict[str, Any]:

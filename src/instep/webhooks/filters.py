@@ -13,23 +13,17 @@ STATE_FILTERS: dict[str, tuple[str, ...]] = {
     "waiting": ("new", "waiting"),
     "settled": ("settled",),
 }
-FOREIGN_FILTER = "foreign"
-
-
-"""In the place of a state: what came from another Clerk instance."""
-
-
+FOREIGN_FILTER = "foreign"  # in place of a state: deliveries of another Clerk instance
 EVENT_FAMILIES = ("user", "organization", "organizationMembership", "organizationInvitation", "session", "email", "sms")
 MAX_FILTER_LENGTH = 200
 _EVENT_TYPE_PATTERN = re.compile(r"[A-Za-z]+(\.[A-Za-z_]+)+")
 
 
 class DeliveryFilter(Struct, frozen=True, kw_only=True):
-    """Which deliveries: None or nothing is any. `type` is one (`user.updated`) or the family before its dot (`user`).
+    """Conditions on deliveries; None or empty matches any.
 
-    `is_foreign`: only those of another Clerk instance.
-
-    `users` and `organization` are Clerk's ids; `since` and `until` Unix milliseconds, `until` excluded.
+    `type` is an event type (`user.updated`) or its family (`user`). `users` and `organization` are Clerk's ids.
+    `since` and `until` are Unix ms, `until` excluded. `is_foreign`: only deliveries of another Clerk instance.
     """
 
     id: str | None = None
@@ -42,10 +36,13 @@ class DeliveryFilter(Struct, frozen=True, kw_only=True):
     is_foreign: bool = False
 
 
-class DeliveryFilterForm(Struct, frozen=True, kw_only=True):
-    """A filter as it was typed; `since` and `until` are dates (UTC), both included; `before` a place in the list."""
+ANY_DELIVERY = DeliveryFilter()
 
-    words: str = ""
+
+class DeliveryFilterForm(Struct, frozen=True, kw_only=True):
+    """Fields of the filter form, as typed; `since` and `until` are dates in UTC, both included; `before`: cursor."""
+
+    query: str = ""
     state: str = ""
     family: str = ""
     person: str = ""
@@ -56,22 +53,22 @@ class DeliveryFilterForm(Struct, frozen=True, kw_only=True):
 
     @property
     def is_filtered(self) -> bool:
-        """Whether anything narrows the list."""
-        return bool(self.words or self.state or self.has_secondary_filters)
+        """True if any field narrows the list."""
+        return bool(self.query or self.state or self.has_secondary_filters)
 
     @property
     def has_secondary_filters(self) -> bool:
-        """Whether one of the lesser filters does."""
+        """True if a filter other than state and search narrows the list."""
         return bool(self.family or self.person or self.organization or self.since or self.until)
 
-    def filter(self, users: Sequence[str] | None, organization: str | None) -> DeliveryFilter:
-        """What to ask the store for; `users` and `organization` are Clerk's ids of those who are meant."""
-        is_type = _EVENT_TYPE_PATTERN.fullmatch(self.words) is not None
+    def to_filter(self, users: Sequence[str] | None, organization: str | None) -> DeliveryFilter:
+        """Return the conditions; `users` and `organization` are Clerk's ids of the matches."""
+        is_type = _EVENT_TYPE_PATTERN.fullmatch(self.query) is not None
         until = _parse_date(self.until)
         return DeliveryFilter(
-            id=None if is_type or not self.words else self.words,
+            id=None if is_type or not self.query else self.query,
             states=STATE_FILTERS.get(self.state, ()),
-            type=self.words if is_type else self.family or None,
+            type=self.query if is_type else self.family or None,
             users=users,
             organization=organization,
             since=_parse_date(self.since),
@@ -80,26 +77,27 @@ class DeliveryFilterForm(Struct, frozen=True, kw_only=True):
         )
 
 
-def parse_delivery_filter_form(query: Mapping[str, str]) -> DeliveryFilterForm:
-    """Reads the address; what makes no sense is left out."""
-    names = {"words": "q", "person": "person", "organization": "organization"}
-    texts = {field: query.get(name, "").strip()[:MAX_FILTER_LENGTH].replace("\0", "") for field, name in names.items()}
-    dates = {name: query.get(name, "") for name in ("since", "until")}
+def parse_delivery_filter_form(params: Mapping[str, str]) -> DeliveryFilterForm:
+    """Return the form from a URL's query parameters; invalid values are ignored."""
+    names = {"query": "q", "person": "person", "organization": "organization"}
+    texts = {field: params.get(name, "").strip()[:MAX_FILTER_LENGTH].replace("\0", "") for field, name in names.items()}
+    dates = {name: params.get(name, "") for name in ("since", "until")}
     return DeliveryFilterForm(
         **texts,
         **{name: text if _parse_date(text) is not None else "" for name, text in dates.items()},
-        state=query.get("state", "") if query.get("state") in (*STATE_FILTERS, FOREIGN_FILTER) else "",
-        family=query.get("type", "") if query.get("type") in EVENT_FAMILIES else "",
-        before=parse_cursor(query.get("before", "")),
+        state=params.get("state", "") if params.get("state") in (*STATE_FILTERS, FOREIGN_FILTER) else "",
+        family=params.get("type", "") if params.get("type") in EVENT_FAMILIES else "",
+        before=parse_cursor(params.get("before", "")),
     )
 
 
 def parse_cursor(cursor: str) -> tuple[int, str] | None:
-    """A place in the list: a time and an id; None for what this list did not make."""
-    at, _, id = cursor.partition(".")
-    if not (at.isascii() and at.isdigit()) or len(at) > 15 or not id or "\0" in id:
+    """Return the time and the id in a cursor, None if it is invalid."""
+    received_at, _, delivery_id = cursor.partition(".")
+    is_time = received_at.isascii() and received_at.isdigit() and len(received_at) <= 15
+    if not is_time or not delivery_id or "\0" in delivery_id:
         return None
-    return int(at), id
+    return int(received_at), delivery_id
 
 
 def _parse_date(text: str) -> int | None:
@@ -107,6 +105,3 @@ def _parse_date(text: str) -> int | None:
         return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
-
-
-ANY_DELIVERY = DeliveryFilter()

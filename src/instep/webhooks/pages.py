@@ -34,11 +34,12 @@ from instep.webhooks.service import DeliveryService
 from instep.webhooks.views import DeliveryAuditView, DeliveryView, collect_ids, make_delivery_status, make_delivery_view
 
 DELIVERIES_PATH = "/deliveries"
-PAGE_SIZE, MAX_REPLAYED_AT_ONCE = 25, 200
+PAGE_SIZE = 25
+MAX_REPLAYED_AT_ONCE = 200
 
 
 class DeliveryPersonMatch(Struct, frozen=True):
-    """Someone whom a reader may mean: our id, Clerk's, and what to call them."""
+    """A person found by the filter: our id, Clerk's id, name and email."""
 
     id: str
     clerk_id: str | None
@@ -47,7 +48,7 @@ class DeliveryPersonMatch(Struct, frozen=True):
 
 
 class ResolvedDeliveryFilter(Struct, frozen=True, kw_only=True):
-    """Whom a filter may mean, and what to ask for; None where that is not clear."""
+    """The people that match a filter form, and the filter; None unless exactly one person matches."""
 
     people: Sequence[DeliveryPersonMatch] = ()
     filter: DeliveryFilter | None = None
@@ -55,136 +56,149 @@ class ResolvedDeliveryFilter(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class DeliveryPages:
-    """The handlers and what they need.
+    """Handlers of the pages of deliveries.
 
-    `people` finds whom some words mean, `names` what to call Clerk's ids, `events` tells the audit's entries in words.
+    `find_people` finds people by a text, `load_names` returns names by Clerk's ids, `make_audit_views` returns audit
+    entries as text.
     """
 
     console: PageResponder
     deliveries: DeliveryService
-    people: Callable[[str], Awaitable[Sequence[DeliveryPersonMatch]]]
-    names: Callable[[Sequence[str]], Awaitable[dict[str, str]]]
-    events: Callable[[Sequence[AuditEntryRow]], Awaitable[Sequence[DeliveryAuditView]]]
+    find_people: Callable[[str], Awaitable[Sequence[DeliveryPersonMatch]]]
+    load_names: Callable[[Sequence[str]], Awaitable[dict[str, str]]]
+    make_audit_views: Callable[[Sequence[AuditEntryRow]], Awaitable[Sequence[DeliveryAuditView]]]
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list."""
+        """Return the routes."""
         return [
             Route("/deliveries", self.list_deliveries, methods=["GET"]),
             Route("/deliveries/replay", self.replay_many, methods=["POST"]),
-            Route("/deliveries/{delivery}", self.show, methods=["GET"]),
-            Route("/deliveries/{delivery}/replay", self.replay, methods=["POST"]),
+            Route("/deliveries/{delivery_id}", self.show, methods=["GET"]),
+            Route("/deliveries/{delivery_id}/replay", self.replay, methods=["POST"]),
         ]
 
     async def list_deliveries(self, request: Request) -> Response:
-        """The page; for htmx its region alone, or the next rows alone."""
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
-        ask = parse_delivery_filter_form(request.query_params)
-        meant = await self._meant(asker, ask)
-        shown = await self.deliveries.list(meant.filter, before=ask.before, limit=PAGE_SIZE) if meant.filter else None
+        """List deliveries; for htmx the region alone, or the next rows."""
+        viewer = await self.console.require_instance_admin(request)
+        if isinstance(viewer, Response):
+            return viewer
+        form = parse_delivery_filter_form(request.query_params)
+        resolved = await self._resolve_filter(viewer, form)
+        page = (
+            await self.deliveries.list(resolved.filter, before=form.before, limit=PAGE_SIZE)
+            if resolved.filter
+            else None
+        )
         more = None
-        if shown and shown.next:
-            url = request.url.include_query_params(before=f"{shown.next[0]}.{shown.next[1]}")
+        if page and page.next:
+            url = request.url.include_query_params(before=f"{page.next[0]}.{page.next[1]}")
             more = f"{url.path}?{url.query}"
-        words = self.console.words
+        localizer = self.console.localizer
         context: dict[str, Any] = {
-            "rows": await self._rows(shown.rows if shown else []),
+            "rows": await self._make_views(page.rows if page else []),
             "more": more,
-            "has_cursor": ask.before is not None,
-            "ask": ask,
-            "people": meant.people,
+            "has_cursor": form.before is not None,
+            "form": form,
+            "people": resolved.people,
             "families": EVENT_FAMILIES,
-            "states": [(key, make_delivery_status(kinds[-1], words)) for key, kinds in STATE_FILTERS.items()],
-            "places": await self.console.organizations(asker),
+            "states": [(key, make_delivery_status(states[-1], localizer)) for key, states in STATE_FILTERS.items()],
+            "organizations": await self.console.list_organizations(viewer),
             "path": DELIVERIES_PATH,
         }
-        if not (is_fragment_request(request) and ask.before):
+        if not (is_fragment_request(request) and form.before):
             context["foreign"] = await self.deliveries.count_foreign()
         if not is_fragment_request(request):
-            return await self.console.page(request, "webhooks/deliveries.html", asker, here=DELIVERIES_PATH, **context)
-        piece = "more" if ask.before else "region"
-        return self.console.pages.fragment(request, f"webhooks/deliveries_{piece}.html", **context)
+            return await self.console.respond_page(
+                request, "webhooks/deliveries.html", viewer, section=DELIVERIES_PATH, **context
+            )
+        part = "more" if form.before else "region"
+        return self.console.renderer.fragment(request, f"webhooks/deliveries_{part}.html", **context)
 
     async def show(self, request: Request) -> Response:
-        """One delivery: what it said, what it did, what became of it since. A drawer in an open page, else a page."""
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
+        """Show a delivery with its payload and its audit entries: a drawer on an open page, else a page."""
+        viewer = await self.console.require_instance_admin(request)
+        if isinstance(viewer, Response):
+            return viewer
         try:
-            told = await self.deliveries.tell(request.path_params["delivery"])
+            details = await self.deliveries.get_details(request.path_params["delivery_id"])
         except PermanentError as error:
-            return self.console.refused(request, error, title=self.console.words.gettext("Not found"))
-        (row,) = await self._rows([told.row])
-        story = await self.events(told.history)
-        context: dict[str, Any] = {"row": row, "payload": told.payload, "story": story, "back": DELIVERIES_PATH}
+            return self.console.respond_error(request, error, title=self.console.localizer.gettext("Not found"))
+        (row,) = await self._make_views([details.row])
+        history = await self.make_audit_views(details.history)
+        context: dict[str, Any] = {
+            "row": row,
+            "payload": details.payload,
+            "history": history,
+            "back": DELIVERIES_PATH,
+        }
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "webhooks/delivery.html", **context)
-        return await self.console.page(request, "webhooks/delivery_page.html", asker, here=DELIVERIES_PATH, **context)
-
-    async def replay(self, request: Request) -> Response:
-        """Have one worked once more."""
-        if foreign := self.console.foreign(request):
-            return foreign
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
-        try:
-            await self.deliveries.replay(request.path_params["delivery"], actor=asker.id)
-        except InstepError as error:
-            return self.console.refused(request, error)
-        _ = self.console.words.gettext
-        return self.console.done(request, _("It is being worked once more"), DELIVERIES_PATH)
-
-    async def replay_many(self, request: Request) -> Response:
-        """Have those that were chosen worked once more; what became of each is told."""
-        if foreign := self.console.foreign(request):
-            return foreign
-        asker = await self.console.require_instance_admin(request)
-        if isinstance(asker, Response):
-            return asker
-        chosen = list(dict.fromkeys(str(it) for it in (await request.form()).getlist("delivery")))[
-            :MAX_REPLAYED_AT_ONCE
-        ]
-        _ = self.console.words.gettext
-        if not chosen:
-            text = _("Choose deliveries that are parked or done.")
-            return self.console.pages.error(request, status=422, title=_("Nothing is selected"), text=text)
-        ends = [(id, await self._replay_one(id, asker)) for id in chosen]
-        keys = [SKIPPED if reason else DONE for _id, reason in ends]
-        rows = [
-            BulkItemView(name=id, status=make_bulk_status_badge(key, self.console.words), note=reason)
-            for (id, reason), key in zip(ends, keys, strict=True)
-        ]
-        title = _("To be worked once more: %(count)s", count=summarize_bulk_result(keys, self.console.words))
-        return await self.console.tell(
-            request, BulkResultView(title=title, rows=rows, back=DELIVERIES_PATH), asker, here=DELIVERIES_PATH
+            return self.console.renderer.fragment(request, "webhooks/delivery.html", **context)
+        return await self.console.respond_page(
+            request, "webhooks/delivery_page.html", viewer, section=DELIVERIES_PATH, **context
         )
 
-    async def _replay_one(self, id: str, asker: Principal) -> str:
-        """Why it was not done; nothing where it was."""
+    async def replay(self, request: Request) -> Response:
+        """Replay a delivery."""
+        if rejection := self.console.reject_cross_origin(request):
+            return rejection
+        viewer = await self.console.require_instance_admin(request)
+        if isinstance(viewer, Response):
+            return viewer
         try:
-            await self.deliveries.replay(id, actor=asker.id)
+            await self.deliveries.replay(request.path_params["delivery_id"], actor=viewer.id)
+        except InstepError as error:
+            return self.console.respond_error(request, error)
+        title = self.console.localizer.gettext("Replaying the delivery")
+        return self.console.respond_success(request, title, DELIVERIES_PATH)
+
+    async def replay_many(self, request: Request) -> Response:
+        """Replay the selected deliveries, and show the result of each."""
+        if rejection := self.console.reject_cross_origin(request):
+            return rejection
+        viewer = await self.console.require_instance_admin(request)
+        if isinstance(viewer, Response):
+            return viewer
+        form = await request.form()
+        selected = list(dict.fromkeys(str(each) for each in form.getlist("delivery")))[:MAX_REPLAYED_AT_ONCE]
+        localizer = self.console.localizer
+        _ = localizer.gettext
+        if not selected:
+            text = _("Select deliveries that are done or have failed.")
+            return self.console.renderer.error(request, status=422, title=_("Nothing is selected"), text=text)
+        reasons = {delivery_id: await self._try_replay(delivery_id, viewer) for delivery_id in selected}
+        keys = [SKIPPED if reason else DONE for reason in reasons.values()]
+        rows = [
+            BulkItemView(name=delivery_id, status=make_bulk_status_badge(key, localizer), note=reason)
+            for (delivery_id, reason), key in zip(reasons.items(), keys, strict=True)
+        ]
+        title = _("Replay: %(count)s", count=summarize_bulk_result(keys, localizer))
+        result = BulkResultView(title=title, rows=rows, back=DELIVERIES_PATH)
+        return await self.console.respond_bulk_result(request, result, viewer, section=DELIVERIES_PATH)
+
+    async def _try_replay(self, delivery_id: str, viewer: Principal) -> str:
+        """Replay a delivery. Return the reason if it was skipped, else an empty string."""
+        try:
+            await self.deliveries.replay(delivery_id, actor=viewer.id)
         except PermanentError as error:
-            return self.console.words.translate(error)
+            return self.console.localizer.translate(error)
         return ""
 
-    async def _meant(self, asker: Principal, ask: DeliveryFilterForm) -> ResolvedDeliveryFilter:
-        """Whom a filter means."""
-        organization = None
-        if ask.organization:
-            places = await self.console.organizations(asker)
-            known = {it.organization_id: it.organization_clerk_id for it in places}
-            organization = known.get(ask.organization) or ask.organization
-        if not ask.person:
-            return ResolvedDeliveryFilter(filter=ask.filter(None, organization))
-        people = await self.people(ask.person)
-        ids = [it.clerk_id for it in people if it.clerk_id]
-        if ask.person.startswith("user_") and not people:
-            ids = [ask.person]  # somebody whom only Clerk knew
-        return ResolvedDeliveryFilter(people=people, filter=ask.filter(ids, organization) if len(ids) == 1 else None)
+    async def _resolve_filter(self, viewer: Principal, form: DeliveryFilterForm) -> ResolvedDeliveryFilter:
+        clerk_organization_id = None
+        if form.organization:
+            organizations = await self.console.list_organizations(viewer)
+            clerk_ids = {each.organization_id: each.organization_clerk_id for each in organizations}
+            clerk_organization_id = clerk_ids.get(form.organization) or form.organization
+        if not form.person:
+            return ResolvedDeliveryFilter(filter=form.to_filter(None, clerk_organization_id))
+        people = await self.find_people(form.person)
+        user_ids = [person.clerk_id for person in people if person.clerk_id]
+        if form.person.startswith("user_") and not people:
+            user_ids = [form.person]  # a user that was never mirrored
+        person_filter = form.to_filter(user_ids, clerk_organization_id) if len(user_ids) == 1 else None
+        return ResolvedDeliveryFilter(people=people, filter=person_filter)
 
-    async def _rows(self, rows: Sequence[DeliveryRow]) -> list[DeliveryView]:
-        names = await self.names(collect_ids(rows)) if rows else {}
-        now = self.console.pages.clock()
-        return [make_delivery_view(it, names, self.console.words, now=now) for it in rows]
+    async def _make_views(self, rows: Sequence[DeliveryRow]) -> list[DeliveryView]:
+        names = await self.load_names(collect_ids(rows)) if rows else {}
+        now = self.console.renderer.clock()
+        return [make_delivery_view(row, names, self.console.localizer, now=now) for row in rows]

@@ -20,30 +20,29 @@ log = structlog.get_logger(__name__)
 WEBHOOK_PATHS = frozenset({"/webhooks/clerk", "/api/webhooks/clerk"})
 ERROR_STATUSES = {"bad_signature": 401, "stale": 401, "bad_delivery": 400}
 JSON_HEADER = (b"content-type", b"application/json")
+MAX_BODY_SIZE = 1024 * 1024
+DATABASE_TIMEOUT = 4.0  # seconds; Clerk gives up after 15, and a delivery may wait for the commit before its own
 Scope = Any
 Receive = Any
 Send = Any
 
 
 class BodyTooLargeError(Exception):
-    """The body is over the limit."""
-
-
-# Seconds. Clerk gives up after 15, and a delivery may wait for the commit before its own.
-DATABASE_TIMEOUT = 4.0
+    """The body of a request is larger than MAX_BODY_SIZE."""
 
 
 class DeliveryVerifier(Protocol):
-    """Verifies a delivery; see instep.clerk.webhook_signature.WebhookVerifier."""
+    """Verifies the signature of a delivery, as `instep.clerk.webhook_signature.WebhookVerifier` does."""
 
     def open(self, headers: Mapping[str, str], body: bytes, *, now: int) -> VerifiedDelivery: ...
 
 
 @dataclass
 class WebhookReceiver:
-    """Takes deliveries in. `wake` is called after each commit, so that the worker starts at once.
+    """Verify and store deliveries; concurrent ones share a transaction.
 
-    `database_wait`: seconds that a delivery waits for the database; then Clerk is asked to send it again.
+    `wake` is called after each commit, so that the worker starts immediately. `database_wait`: seconds that a delivery
+    waits for the database; after that the response makes Clerk send it again.
     """
 
     db: Database
@@ -55,9 +54,10 @@ class WebhookReceiver:
     _writing: asyncio.Task[None] | None = None
 
     async def receive(self, headers: Mapping[str, str], body: bytes) -> VerifiedDelivery:
-        """Verify, keep, and return once it is safe on disk.
+        """Verify and store a delivery. Return it after the commit.
 
-        Raises WebhookSignatureError, MalformedWebhookError (nothing is kept) and DatabaseUnavailableError (Clerk sends it again).
+        Raises WebhookSignatureError and MalformedWebhookError (nothing is stored), and DatabaseUnavailableError (Clerk
+        sends it again).
         """
         delivery = self.verifier.open(headers, body, now=self.clock())
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -78,13 +78,13 @@ class WebhookReceiver:
         try:
             with limit_database_waits(self.database_wait):
                 await self.db.write(repository.insert_deliveries, [delivery for delivery, _ in batch])
-        except DatabaseValueError as refused:
-            if len(batch) > 1:  # one that the database does not take: the others are kept without it
-                for one in batch:
-                    await self._write([one])
+        except DatabaseValueError as rejected:
+            if len(batch) > 1:  # the database rejects one of them: store the others without it
+                for pending in batch:
+                    await self._write([pending])
                 return
-            error = refused
-        except Exception as raised:  # every waiting request must be answered, whatever went wrong
+            error = rejected
+        except Exception as raised:  # every waiting request needs a response
             error = raised
         for _, done in batch:
             if done.cancelled():
@@ -97,19 +97,19 @@ class WebhookReceiver:
 
 
 class WebhookEndpoint:
-    """Answers `POST /webhooks/clerk`: 202 once a delivery is safe, else a status that says whose fault it is.
+    """ASGI endpoint of `POST /webhooks/clerk`: 202 after a delivery is stored.
 
-    413 over 1 MiB, 401 a bad or stale signature, 400 malformed, 503 the database, or a fault of ours: then Clerk sends
-    it again. A delivery of another Clerk instance (a test from the dashboard) is kept and answered like any other.
+    413: over 1 MiB; 401: invalid or expired signature; 400: malformed; 503: database or internal failure, then Clerk
+    sends it again. A delivery of another Clerk instance (a test from the dashboard) is stored like any other.
     """
 
     def __init__(self, receiver: WebhookReceiver) -> None:
         self._receiver = receiver
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["method"] != "POST":
-            await _send_json(send, 405, "Deliveries are sent by POST.", (b"allow", b"POST"))
+            await _send_json(send, 405, "Use POST to send deliveries.", (b"allow", b"POST"))
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
@@ -121,18 +121,21 @@ class WebhookEndpoint:
             await _send_json(send, 413, "A delivery is at most 1 MiB.")
         except DatabaseRejectedError as error:
             log.warning(
-                "delivery_refused", code=error.code, svix_id=headers.get("svix-id"), error=describe_error(error)
+                "webhook_delivery_rejected",
+                code=error.code,
+                svix_id=headers.get("svix-id"),
+                error=describe_error(error),
             )
-            await _send_json(send, 400, "The database can't store this.")
+            await _send_json(send, 400, "The database cannot store this delivery.")
         except PermanentError as error:
-            log.info("delivery_refused", code=error.code, svix_id=headers.get("svix-id"))
+            log.info("webhook_delivery_rejected", code=error.code, svix_id=headers.get("svix-id"))
             await _send_json(send, ERROR_STATUSES.get(error.code, 400), str(error))
         except TemporaryError as error:
-            log.warning("delivery_not_kept", error=describe_error(error))
-            await _send_json(send, 503, "Not kept; send it again.", (b"retry-after", b"5"))
+            log.warning("webhook_delivery_not_stored", error=describe_error(error))
+            await _send_json(send, 503, "Not stored. Send it again.", (b"retry-after", b"5"))
         except Exception:
-            log.exception("delivery_broke", svix_id=headers.get("svix-id"))
-            await _send_json(send, 503, "Not kept; send it again.", (b"retry-after", b"5"))
+            log.exception("webhook_delivery_failed", svix_id=headers.get("svix-id"))
+            await _send_json(send, 503, "Not stored. Send it again.", (b"retry-after", b"5"))
         else:
             await _send_json(send, 202, delivery.id)
 
@@ -160,6 +163,3 @@ async def _send_json(send: Send, status: int, text: str, *headers: tuple[bytes, 
     sized = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [JSON_HEADER, sized, *headers]})
     await send({"type": "http.response.body", "body": body})
-
-
-MAX_BODY_SIZE = 1024 * 1024

@@ -1,4 +1,4 @@
-"""Read from Clerk what a delivery or a sign-in leaves open."""
+"""Read the entities from Clerk that a delivery or a sign-in leaves undecided."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,89 +15,96 @@ from instep.mirror.apply import apply_unit_of_work
 from instep.mirror.repository import find_known_states
 from instep.mirror.unit_of_work import open_unit_of_work
 
+# An absence is confirmed by a second read, this long after the first at the earliest: Clerk's lists may lag behind.
+ABSENCE_CONFIRMATION_DELAY = 30 * SECOND
+RefetchRequests = Mapping[str, Sequence[NeedsRefetch]]
+
 
 @dataclass(frozen=True)
 class SignedInUserFetcher:
-    """Brings one person in. `told` hears which organizations changed."""
+    """Mirror a user at sign-in, before their webhooks arrive. `on_change` receives the changed organizations' ids."""
 
     db: Database
-    directory: ClerkReader
-    told: Callable[[set[str]], None]
+    clerk: ClerkReader
+    on_change: Callable[[set[str]], None]
     clock: Clock
 
-    async def __call__(self, clerk_user_id: str) -> None:
-        """Read the person and their memberships in Clerk, and take them in by the law. Raises ClerkUnavailableError."""
+    async def fetch(self, clerk_user_id: str) -> None:
+        """Read a user and their memberships from Clerk, and reconcile them. Raises ClerkUnavailableError."""
         key = EntityKey("user", ClerkId(clerk_user_id))
         known = await self.db.read(find_known_states, [key], is_locking=False)
-        asks = [NeedsRefetch(key, None, known.get(key))]
-        answers = match_refetch_results(asks, await self.directory.fetch(asks))
-        memberships = await self.directory.list_user_memberships(key.id)
-        self.told(await self.db.write(self._take, [*answers.values(), *(RefetchResult(it) for it in memberships)]))
+        requests = [NeedsRefetch(key, None, known.get(key))]
+        results = match_refetch_results(requests, await self.clerk.fetch(requests))
+        memberships = await self.clerk.list_user_memberships(key.id)
+        fetched = [*results.values(), *(RefetchResult(state) for state in memberships)]
+        self.on_change(await self.db.write(self._reconcile, fetched))
 
-    def _take(self, conn: Conn, answers: Sequence[RefetchResult]) -> set[str]:
+    def _reconcile(self, conn: Conn, results: Sequence[RefetchResult]) -> set[str]:
         now = self.clock()
-        ledger = open_unit_of_work(conn, [it.state for it in answers])
-        changes = [it for answer in answers if isinstance(it := ledger.reconcile_refetched(answer), Change)]
-        touched = apply_unit_of_work(conn, ledger, now=now)
-        entries = [build_change_entry(it, ledger, actor="clerk", cause="sign-in", action="seen") for it in changes]
-        record_entries(
-            conn,
-            [*entries, *build_superseded_entries(ledger), *build_joined_entries(ledger.local_memberships)],
-            now=now,
-        )
+        unit = open_unit_of_work(conn, [result.state for result in results])
+        changes = [decision for result in results if isinstance(decision := unit.answer(result), Change)]
+        touched = apply_unit_of_work(conn, unit, now=now)
+        entries = [build_change_entry(each, unit, actor="clerk", cause="sign-in", action="seen") for each in changes]
+        entries += [*build_superseded_entries(unit), *build_joined_entries(unit.joined)]
+        record_entries(conn, entries, now=now)
         return touched
-
-
-ABSENCE_CONFIRMATION_DELAY = 30 * SECOND
-
-
-"""An absence is believed at a second look, this long after the first at the earliest: Clerk's lists may lag behind."""
-
-
-RefetchRequests = Mapping[str, Sequence[NeedsRefetch]]
 
 
 @dataclass
 class RefetchState:
-    """The questions of some deliveries, round by round. `since`: what Clerk did not show before, and since when;
-    a time of the future is from before a clock went back, and counts as the present.
+    """Requests and results of a batch of deliveries over several rounds.
+
+    `absent_since`: the entities that an earlier read did not find, and since when (Unix ms); a time in the future stems
+    from before the clock was set back, and counts as now.
     """
 
-    since: Mapping[str, int] = field(default_factory=dict)
-    answers: dict[EntityKey, RefetchResult] = field(default_factory=dict)
-    _asked: dict[EntityKey, NeedsRefetch] = field(default_factory=dict)
-    _doubts: dict[EntityKey, int] = field(default_factory=dict)
+    absent_since: Mapping[str, int] = field(default_factory=dict)
+    results: dict[EntityKey, RefetchResult] = field(default_factory=dict)
+    _requested: dict[EntityKey, NeedsRefetch] = field(default_factory=dict)
+    _unconfirmed: dict[EntityKey, int] = field(default_factory=dict)
     _unreadable: dict[EntityKey, str] = field(default_factory=dict)
 
-    def wanted(self, asks: RefetchRequests) -> list[NeedsRefetch]:
-        """What must be asked now: each thing once, and again where the mirror knows something else of it meanwhile."""
-        wanted = {ask.key: ask for them in asks.values() for ask in them if self._asked.get(ask.key) != ask}
-        self._asked |= wanted
-        return list(wanted.values())
+    def list_pending(self, requests: RefetchRequests) -> list[NeedsRefetch]:
+        """Return the requests to send: one per entity, and again if its mirrored state has changed since."""
+        pending = {
+            request.key: request
+            for group in requests.values()
+            for request in group
+            if self._requested.get(request.key) != request
+        }
+        self._requested |= pending
+        return list(pending.values())
 
-    def take(self, found: Sequence[LookupResult], *, now: int) -> None:
-        """What a reading found. `now` is in Unix milliseconds."""
-        for it in found:
-            key, known = it.key, self._asked[it.key].known
-            self._doubts.pop(key, None)
-            if isinstance(it, UnreadableEntity):
-                self._unreadable[key] = it.reason
-            elif not isinstance(it, Absence):
-                self.answers[key] = RefetchResult(it, known)
-            elif (since := min(self.since.get(format_entity_key(key), now), now)) <= now - ABSENCE_CONFIRMATION_DELAY:
-                self.answers[key] = RefetchResult(Tombstone(key, it.entity, absent_at=now), known)
+    def add_results(self, found: Sequence[LookupResult], *, now: int) -> None:
+        """Add the results of a read. `now`: Unix ms."""
+        for result in found:
+            key, known = result.key, self._requested[result.key].known
+            self._unconfirmed.pop(key, None)
+            if isinstance(result, UnreadableEntity):
+                self._unreadable[key] = result.reason
+                continue
+            if not isinstance(result, Absence):
+                self.results[key] = RefetchResult(result, known)
+                continue
+            since = min(self.absent_since.get(format_entity_key(key), now), now)
+            if since <= now - ABSENCE_CONFIRMATION_DELAY:
+                self.results[key] = RefetchResult(Tombstone(key, result.entity, absent_at=now), known)
             else:
-                self._doubts[key] = since
+                self._unconfirmed[key] = since
 
-    def unreadable(self, asks: Sequence[NeedsRefetch]) -> str | None:
-        """Why one of these can't be read; None where each can."""
-        return next((self._unreadable[ask.key] for ask in asks if ask.key in self._unreadable), None)
+    def find_unreadable_reason(self, requests: Sequence[NeedsRefetch]) -> str | None:
+        """Return the reason of the first entity that cannot be parsed, None if there is none."""
+        return next((self._unreadable[each.key] for each in requests if each.key in self._unreadable), None)
 
-    def missing(self, asks: Sequence[NeedsRefetch]) -> dict[str, int]:
-        """Which of these Clerk did not show, and since when."""
-        return {format_entity_key(ask.key): self._doubts[ask.key] for ask in asks if ask.key in self._doubts}
+    def list_absent(self, requests: Sequence[NeedsRefetch]) -> dict[str, int]:
+        """Return the requested entities with an unconfirmed absence, and since when."""
+        return {
+            format_entity_key(each.key): self._unconfirmed[each.key]
+            for each in requests
+            if each.key in self._unconfirmed
+        }
 
 
 def format_entity_key(key: EntityKey) -> str:
-    """What a key is called in a delivery's row."""
+    """Return the text of a key in a delivery's `missing` column."""
     return f"{key.kind} {key.id}"

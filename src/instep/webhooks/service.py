@@ -21,14 +21,14 @@ DELIVERIES_TOPIC = "deliveries"
 
 
 class DeliveryRowPage(Struct, frozen=True):
-    """A page of deliveries; `next` is the time and the id to go on after, None at the end."""
+    """A page of deliveries; `next` is the cursor of the next page: time and id, None at the end."""
 
     rows: Sequence[DeliveryRow]
     next: tuple[int, str] | None
 
 
 class DeliveryDetails(Struct, frozen=True):
-    """One delivery in full: `payload` is what it said, `history` what the audit knows of it, newest first."""
+    """A delivery with its redacted payload and its audit entries (`history`), newest first."""
 
     row: DeliveryRow
     payload: str
@@ -37,61 +37,62 @@ class DeliveryDetails(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class DeliveryService:
-    """What came, what it did, and how often it was tried.
+    """List, inspect and replay deliveries.
 
-    `wake` tells the worker that something is to be worked, `news` hears that a delivery stands otherwise.
+    `wake` is called when the worker has something to process, `on_change` when a delivery's state has changed.
     """
 
     db: Database
     clock: Clock
     wake: Callable[[], None] = lambda: None
-    news: Callable[[], None] = lambda: None
+    on_change: Callable[[], None] = lambda: None
 
     async def list(
-        self, wanted: DeliveryFilter = ANY_DELIVERY, *, before: tuple[int, str] | None = None, limit: int = 50
+        self, criteria: DeliveryFilter = ANY_DELIVERY, *, before: tuple[int, str] | None = None, limit: int = 50
     ) -> DeliveryRowPage:
-        """A page, newest first."""
-        rows = await self.db.read(repository.list_deliveries, wanted, before=before, limit=limit + 1)
-        more = len(rows) > limit
+        """Return a page of deliveries, newest first."""
+        rows = await self.db.read(repository.list_deliveries, criteria, before=before, limit=limit + 1)
+        has_more = len(rows) > limit
         rows = rows[:limit]
-        return DeliveryRowPage(rows, (rows[-1].received_at, rows[-1].id) if more else None)
+        return DeliveryRowPage(rows, (rows[-1].received_at, rows[-1].id) if has_more else None)
 
     async def count_foreign(self) -> int:
-        """Return how many deliveries of another Clerk instance are kept, and were not applied."""
+        """Return the number of deliveries of another Clerk instance, which are not applied."""
         return await self.db.read(repository.count_foreign)
 
-    async def get(self, id: str) -> DeliveryRow:
-        """One delivery. Raises Refused where there is none."""
-        found = await self.db.read(repository.find_delivery, id)
+    async def get(self, delivery_id: str) -> DeliveryRow:
+        """Return a delivery. Raises ChangeRejectedError (404) if it does not exist."""
+        found = await self.db.read(repository.find_delivery, delivery_id)
         if found is None:
             raise ChangeRejectedError("There is no such delivery.", code="not_found", status=NOT_FOUND)
         return found
 
-    async def tell(self, id: str) -> DeliveryDetails:
-        """One delivery with what it said, its secrets taken out, and what the audit knows of it. Raises Refused."""
-        row = await self.get(id)
-        body, history = await self.db.read(_load_body_and_audit, id)
+    async def get_details(self, delivery_id: str) -> DeliveryDetails:
+        """Return a delivery with its redacted payload and its audit entries. Raises ChangeRejectedError (404)."""
+        row = await self.get(delivery_id)
+        body, history = await self.db.read(_load_body_and_audit, delivery_id)
         return DeliveryDetails(row, redact_payload(row.type, body or ""), history)
 
-    async def replay(self, id: str, *, actor: str) -> DeliveryRow:
-        """Have one that has ended worked once more: it is decided again by the law, and touches the mirror alone.
+    async def replay(self, delivery_id: str, *, actor: str) -> DeliveryRow:
+        """Process a delivery again. It changes the mirror only.
 
-        Raises Refused where there is none, or it still waits to be worked.
+        Raises ChangeRejectedError: it does not exist (404), or it is not processed yet (409).
         """
-        await self.get(id)
-        if not await self.db.write(self._replay, id, actor):
-            raise ChangeRejectedError("This delivery still waits to be worked.", code="not_ended", status=CONFLICT)
+        await self.get(delivery_id)
+        if not await self.db.write(self._replay, delivery_id, actor):
+            raise ChangeRejectedError("This delivery has not been processed yet.", code="not_ended", status=CONFLICT)
         self.wake()
-        self.news()
-        return await self.get(id)
+        self.on_change()
+        return await self.get(delivery_id)
 
-    def _replay(self, conn: Conn, id: str, actor: str) -> bool:
+    def _replay(self, conn: Conn, delivery_id: str, actor: str) -> bool:
         now = self.clock()
-        if not repository.reset_for_replay(conn, id, now=now):
+        if not repository.reset_for_replay(conn, delivery_id, now=now):
             return False
-        record_entries(conn, [NewAuditEntry(actor=actor, action="delivery.replay", target=id, cause=id)], now=now)
+        entry = NewAuditEntry(actor=actor, action="delivery.replay", target=delivery_id, cause=delivery_id)
+        record_entries(conn, [entry], now=now)
         return True
 
 
-def _load_body_and_audit(conn: Conn, id: str) -> tuple[str | None, list[AuditEntryRow]]:
-    return repository.find_body(conn, id), list_entries(conn, AuditFilter(cause=id), limit=100)
+def _load_body_and_audit(conn: Conn, delivery_id: str) -> tuple[str | None, list[AuditEntryRow]]:
+    return repository.find_body(conn, delivery_id), list_entries(conn, AuditFilter(cause=delivery_id), limit=100)

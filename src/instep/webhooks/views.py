@@ -28,29 +28,29 @@ MESSAGE_FAMILIES = ("email", "sms")
 MESSAGE_TEXT_FIELDS = frozenset({"body", "body_plain", "message", "data", "subject"})
 
 
-def redact_payload(type: str, body: str) -> str:
-    """The body as indented JSON, cut where it is long. Secrets are replaced; of what is no JSON, all of it is.
+def redact_payload(event_type: str, body: str) -> str:
+    """Return the body as indented JSON, with secrets replaced, truncated to MAX_PAYLOAD_LENGTH.
 
-    What is nested too deeply to be searched for secrets is replaced as a whole, too.
+    Text that is not JSON, or is nested too deeply to be searched, is replaced as a whole.
     """
     try:
-        return _redact_payload(type, body)
+        return _redact_payload(event_type, body)
     except (msgspec.MsgspecError, RecursionError):
         return REDACTED
 
 
-def _redact_payload(type: str, body: str) -> str:
-    said = msgspec.json.decode(body)
-    is_message = type.partition(".")[0] in MESSAGE_FAMILIES
-    if is_message and isinstance(said, dict) and isinstance(said.get("data"), dict):
-        inside = {name: REDACTED if name in MESSAGE_TEXT_FIELDS else value for name, value in said["data"].items()}
-        said = {**said, "data": inside}
-    text = msgspec.json.format(msgspec.json.encode(_redact_value(said))).decode()
+def _redact_payload(event_type: str, body: str) -> str:
+    payload = msgspec.json.decode(body)
+    is_message = event_type.partition(".")[0] in MESSAGE_FAMILIES
+    if is_message and isinstance(payload, dict) and isinstance(payload.get("data"), dict):
+        data = {name: REDACTED if name in MESSAGE_TEXT_FIELDS else value for name, value in payload["data"].items()}
+        payload = {**payload, "data": data}
+    text = msgspec.json.format(msgspec.json.encode(_redact_value(payload))).decode()
     return text if len(text) <= MAX_PAYLOAD_LENGTH else text[:MAX_PAYLOAD_LENGTH] + "\n..."
 
 
 def _redact_value(value: Any, name: str = "") -> Any:
-    """`name` is the one that the value stands under; what stands under a secret's is hidden as a whole."""
+    """Replace secrets in a value. The value of a field with a secret's name is replaced as a whole."""
     if value is None or isinstance(value, bool):
         return value
     if SECRET_NAME_PATTERN.search(_NAME_SEPARATOR_PATTERN.sub("_", name).lower()):
@@ -62,40 +62,40 @@ def _redact_value(value: Any, name: str = "") -> Any:
     return REDACTED if isinstance(value, str) and SECRET_VALUE_PATTERN.search(value) else value
 
 
-def make_delivery_status(state: str, words: Localizer) -> StatusBadge:
-    """How a delivery stands."""
-    _ = words.gettext
-    known: dict[str, StatusBadge] = {
+def make_delivery_status(state: str, localizer: Localizer) -> StatusBadge:
+    """Return the badge of a delivery's state."""
+    _ = localizer.gettext
+    badges: dict[str, StatusBadge] = {
         "new": StatusBadge(_("New"), "clock", "info"),
-        "waiting": StatusBadge(_("Tried again later"), "clock", "info"),
+        "waiting": StatusBadge(_("Retrying"), "clock", "info"),
         "settled": StatusBadge(_("Done"), "circle-check", "good"),
-        "parked": StatusBadge(_("Parked"), "triangle-alert", "warn"),
+        "parked": StatusBadge(_("Failed"), "triangle-alert", "warn"),
         "foreign": StatusBadge(_("Not applied"), "circle-minus", "quiet"),
     }
-    return known[state]
+    return badges[state]
 
 
-def describe_outcome(outcome: str | None, words: Localizer) -> str:
-    """What a delivery did, or why it waits."""
-    _ = words.gettext
-    known = {
+def describe_outcome(outcome: str | None, localizer: Localizer) -> str:
+    """Return the outcome of a delivery as text, or the reason that it waits or failed."""
+    _ = localizer.gettext
+    messages = {
         "changed": _("Changed the database"),
-        "older": _("Nothing: newer news was here"),
-        "same": _("Nothing: it was so already"),
-        "gone": _("Nothing: it was deleted before"),
-        "not kept": _("Nothing: an event that is not kept"),
-        "nothing to keep": _("Nothing to keep"),
+        "older": _("No change: a newer state was already stored"),
+        "same": _("No change: already up to date"),
+        "gone": _("No change: already deleted"),
+        "not kept": _("No change: this event is not used"),
+        "nothing to keep": _("No change: nothing to store"),
         "pages refreshed": _("Open pages were refreshed"),
         "session ended": _("Ended a session"),
-        "settled by reading Clerk": _("Settled by reading Clerk"),
-        "foreign": _("Nothing: it came from another Clerk instance, such as a test from the dashboard"),
-        "replayed": _("To be worked once more"),
+        "settled by reading Clerk": _("Resolved by reading from Clerk"),
+        "foreign": _("No change: it came from another Clerk instance, such as a test from the dashboard"),
+        "replayed": _("Scheduled for replay"),
     }
-    return known.get(outcome or "") or outcome or ""
+    return messages.get(outcome or "") or outcome or ""
 
 
 class DeliveryView(Struct, frozen=True, kw_only=True):
-    """One delivery. `about` names whom and what it is about, `did` what it did, or why it waits."""
+    """A delivery as text. `about` has the names of the user and the organization that it is about."""
 
     id: str
     type: str
@@ -103,44 +103,44 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
     state: str
     status: StatusBadge
     outcome_text: str
-    tries: int
-    received: FormattedTime
-    ended: FormattedTime | None
-    next_try: FormattedTime | None
+    attempts: int
+    received_at: FormattedTime
+    processed_at: FormattedTime | None
+    next_attempt_at: FormattedTime | None
     can_replay: bool
     href: str
 
 
 class DeliveryAuditView(Struct, frozen=True, kw_only=True):
-    """Something that the audit knows of a delivery."""
+    """An audit entry about a delivery, as text."""
 
-    what: str
-    whom: str
-    who: str
+    action_label: str
+    target_label: str
+    actor_label: str
     at: FormattedTime
 
 
-def make_delivery_view(it: DeliveryRow, names: Mapping[str, str], words: Localizer, *, now: int) -> DeliveryView:
-    """A delivery in words."""
-    is_foreign = it.outcome == "foreign"  # about nobody here
-    about = [] if is_foreign else [names.get(id, id) for id in (it.user_id, it.organization_id) if id]
-    is_ended = it.state in ("settled", "parked")
+def make_delivery_view(row: DeliveryRow, names: Mapping[str, str], localizer: Localizer, *, now: int) -> DeliveryView:
+    """Return a delivery as text."""
+    is_foreign = row.outcome == "foreign"  # its ids are unknown to this instance
+    about = [] if is_foreign else [names.get(each, each) for each in (row.user_id, row.organization_id) if each]
+    is_finished = row.state in ("settled", "parked")
     return DeliveryView(
-        id=it.id,
-        type=it.type,
+        id=row.id,
+        type=row.type,
         about=tuple(about),
-        state=it.state,
-        status=make_delivery_status("foreign" if is_foreign else it.state, words),
-        outcome_text=describe_outcome(it.outcome, words),
-        tries=it.attempts + is_ended,
-        received=words.ago(it.received_at, now),
-        ended=words.ago(it.settled_at, now) if it.settled_at else None,
-        next_try=words.until(it.due_at, now) if it.due_at and it.due_at > now else None,
-        can_replay=is_ended,
-        href=f"/deliveries/{it.id}",
+        state=row.state,
+        status=make_delivery_status("foreign" if is_foreign else row.state, localizer),
+        outcome_text=describe_outcome(row.outcome, localizer),
+        attempts=row.attempts + is_finished,
+        received_at=localizer.ago(row.received_at, now),
+        processed_at=localizer.ago(row.settled_at, now) if row.settled_at else None,
+        next_attempt_at=localizer.until(row.due_at, now) if row.due_at and row.due_at > now else None,
+        can_replay=is_finished,
+        href=f"/deliveries/{row.id}",
     )
 
 
 def collect_ids(rows: Sequence[DeliveryRow]) -> list[str]:
-    """Every id that should be told by a name."""
-    return list(dict.fromkeys(id for row in rows for id in (row.user_id, row.organization_id) if id))
+    """Return the ids in these deliveries that may have a name."""
+    return list(dict.fromkeys(each for row in rows for each in (row.user_id, row.organization_id) if each))

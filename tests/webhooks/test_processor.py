@@ -43,7 +43,7 @@ class Desk:
         db.write_sync(bind_instance, INSTANCE, now=0)
         self.clerk = FakeClerk(self.clock)
         self.told: list[ProcessingResult] = []
-        self.work = DeliveryProcessor(db=db, directory=self.clerk, read=read, told=self.told.append, clock=self.clock)
+        self.work = DeliveryProcessor(db=db, clerk=self.clerk, parse=read, on_change=self.told.append, clock=self.clock)
         self.sent = 0
 
     def put(self, *bodies: bytes) -> list[str]:
@@ -263,7 +263,7 @@ async def test_a_word_too_long_for_an_index_is_cut_at_the_edge(desk: Desk) -> No
 async def test_a_word_too_long_for_an_index_is_poison_and_no_outage(desk: Desk) -> None:
     """PostgreSQL reports it as it reports that it can't be reached: nothing may wait for that to pass."""
     desk.work = replace(
-        desk.work, read=lambda _body: [make_observation(ClerkUser(clerk_id=ClerkId("user_5"), username=ENDLESS), 1)]
+        desk.work, parse=lambda _body: [make_observation(ClerkUser(clerk_id=ClerkId("user_5"), username=ENDLESS), 1)]
     )
     await desk.run(user_body(5))
     row = desk.row("msg_1")
@@ -310,7 +310,7 @@ async def test_while_clerk_is_asked_the_delivery_is_leased_and_no_other_worker_t
     desk.clerk.put_user(ClerkUser(clerk_id=ClerkId("user_1")))
     due: list[int | None] = []
     clerk = Bystander(desk.clerk, lambda: due.append(desk.row("msg_1")["due_at"]))
-    work = DeliveryProcessor(db=desk.db, directory=clerk, read=read, told=desk.told.append, clock=desk.clock)  # type: ignore[arg-type]
+    work = DeliveryProcessor(db=desk.db, clerk=clerk, parse=read, on_change=desk.told.append, clock=desk.clock)  # type: ignore[arg-type]
     desk.put(membership_body(1))
     await work.run_once()
     assert due[0] is not None
@@ -329,7 +329,7 @@ async def test_a_death_that_comes_while_clerk_is_asked_is_not_undone_by_the_answ
         desk.db.write_sync(desk.work._work_these, ["msg_9"], [])
 
     clerk = Bystander(desk.clerk, die)
-    work = DeliveryProcessor(db=desk.db, directory=clerk, read=read, told=desk.told.append, clock=desk.clock)  # type: ignore[arg-type]
+    work = DeliveryProcessor(db=desk.db, clerk=clerk, parse=read, on_change=desk.told.append, clock=desk.clock)  # type: ignore[arg-type]
     desk.put(membership_body(1))
     await work.run_once()
     assert mirror_side(desk.db)["users"] == {}
@@ -403,7 +403,7 @@ async def test_an_answer_from_the_past_settles_nothing(desk: Desk) -> None:
     await desk.run(user_body(1, version=5, first_name="One"))
     person = ClerkUser(clerk_id=ClerkId("user_1"), first_name="Older")
     clerk = Past(make_observation(person, 4))
-    work = DeliveryProcessor(db=desk.db, directory=clerk, read=read, told=desk.told.append, clock=desk.clock)  # type: ignore[arg-type]
+    work = DeliveryProcessor(db=desk.db, clerk=clerk, parse=read, on_change=desk.told.append, clock=desk.clock)  # type: ignore[arg-type]
     (id,) = desk.put(user_body(1, version=5, first_name="Other"))
     await work.run_once()
     assert mirror_side(desk.db)["users"]["user_1"]["first_name"] == "One"

@@ -18,7 +18,7 @@ MAYA = "maya@example.com"
 def arrival(firm: Firm) -> SignedInUserFetcher:
     services = firm.services
     return SignedInUserFetcher(
-        db=services.db, directory=services.clerk, told=lambda _touched: None, clock=services.clock
+        db=services.db, clerk=services.clerk, on_change=lambda _touched: None, clock=services.clock
     )
 
 
@@ -51,14 +51,14 @@ async def people_here(firm: Firm) -> list[UserRow]:
 
 async def test_who_is_missing_is_made(firm: Firm) -> None:
     id = await in_clerk(firm)
-    await arrival(firm)(id)
+    await arrival(firm).fetch(id)
     assert [(it.clerk_id, it.email) for it in await people_here(firm)] == [(id, MAYA)]
 
 
 async def test_who_has_the_same_verified_address_and_no_clerk_account_is_linked(firm: Firm) -> None:
     known = await known_here(firm)
     id = await in_clerk(firm)
-    await arrival(firm)(id)
+    await arrival(firm).fetch(id)
     (person,) = await people_here(firm)
     assert (person.id, person.clerk_id, person.first_name) == (known, id, "Mia")
     assert person.attributes == {"floor": 3}
@@ -68,12 +68,12 @@ async def test_who_has_the_same_verified_address_and_no_clerk_account_is_linked(
 
 async def test_an_address_that_is_not_verified_links_nobody(firm: Firm) -> None:
     await known_here(firm)
-    await arrival(firm)(await in_clerk(firm, "reserved"))
+    await arrival(firm).fetch(await in_clerk(firm, "reserved"))
     assert len(await people_here(firm)) == 2
 
 
 async def test_someone_deleted_is_not_linked(firm: Firm) -> None:
     known = await known_here(firm)
     await firm.services.db.write(user_repository.soft_delete_user, known, now=2)
-    await arrival(firm)(await in_clerk(firm))
+    await arrival(firm).fetch(await in_clerk(firm))
     assert len(await people_here(firm)) == 2

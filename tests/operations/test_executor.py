@@ -1,4 +1,4 @@
-"""An operation is kept before it is tried, finished whatever happens, and has one effect."""
+"""An operation is stored before it runs, always comes to an end, and takes effect once."""
 
 import asyncio
 from typing import Any
@@ -54,48 +54,48 @@ class Clerk:
 
 
 class World:
-    """A journal with one kind of operation of two steps."""
+    """An executor with one kind of operation of two steps, and a fake Clerk."""
 
     def __init__(self, db: Database) -> None:
-        self.db, self.now, self.notes = db, 1_000_000, list[tuple[str, str]]()
+        self.db, self.now, self.audited = db, 1_000_000, list[tuple[str, str]]()
         self.points = CrashPoints()
         self.clerk = Clerk(self.points)
-        self.runner = self.replica()
+        self.executor = self.replica()
 
     def replica(self, db: Database | None = None) -> OperationExecutor:
-        procedures = {"switch": Workflow(steps=[self._step("first"), self._step("second")], settle=_settle)}
+        workflows = {"switch": Workflow(steps=[self._step("first"), self._step("second")], finalize=_finalize)}
         return OperationExecutor(
-            db=db or self.db, procedures=procedures, record_audit=self._noted, clock=lambda: Millis(self.now)
+            db=db or self.db, workflows=workflows, record_audit=self._record_audit, clock=lambda: Millis(self.now)
         )
 
     def _step(self, name: str) -> WorkflowStep:
-        async def do(_operation: Operation) -> JsonObject:
+        async def execute(_operation: Operation) -> JsonObject:
             return await self.clerk.call(name)
 
-        async def find(_operation: Operation) -> JsonObject | None:
+        async def verify(_operation: Operation) -> JsonObject | None:
             return await self.clerk.find(name)
 
-        return WorkflowStep(name, do, find)
+        return WorkflowStep(name, execute, verify)
 
-    def _noted(self, _conn: Conn, operation: Operation) -> None:
-        self.notes.append((operation.id, operation.state))
+    def _record_audit(self, _conn: Conn, operation: Operation) -> None:
+        self.audited.append((operation.id, operation.state))
 
     async def recover(self) -> None:
         """Time goes on, and a worker comes by until nothing is open."""
         for _ in range(20):
             self.now += LEASE_DURATION + 1
-            await self.runner.resume_due()
+            await self.executor.resume_due()
 
     def settled(self) -> list[str]:
         ours = sa.select(facts.c.name).where(facts.c.name != "schema_series")
         return self.db.read_sync(lambda conn: list(conn.execute(ours).scalars()))
 
 
-def _settle(conn: Conn, operation: Operation) -> None:
+def _finalize(conn: Conn, operation: Operation) -> None:
     conn.execute(sa.insert(facts).values(name=operation.id, value="done"))
 
 
-def asked(**changes: Any) -> OperationRequest:
+def make_request(**changes: Any) -> OperationRequest:
     return OperationRequest(**({"kind": "switch", "target": "lamp:1", "actor": "usr_1", "intent": {}} | changes))
 
 
@@ -106,15 +106,15 @@ def world(db: Database) -> World:
     return world
 
 
-async def test_every_step_is_taken_once_and_the_end_is_written(world: World) -> None:
-    operation = await world.runner.run(asked())
+async def test_every_step_runs_once_and_the_result_is_stored(world: World) -> None:
+    operation = await world.executor.run(make_request())
     assert operation.state == "settled"
     assert world.clerk.effects == ["first", "second"]
     assert world.settled() == [operation.id]
-    assert [state for _, state in world.notes] == ["open", "settled"]
+    assert [state for _, state in world.audited] == ["open", "settled"]
 
 
-async def test_stopped_anywhere_it_is_finished_once(world: World) -> None:
+async def test_an_operation_interrupted_anywhere_is_completed_once(world: World) -> None:
     """Also when the recovery is stopped at any place: pairs of places, on a sample of the second."""
     at = 0
     while True:
@@ -123,12 +123,12 @@ async def test_stopped_anywhere_it_is_finished_once(world: World) -> None:
         world.clerk.effects.clear()
         before = len(world.settled())
         with world.points.armed(at):
-            await world.runner.run(asked(target=target))
+            await world.executor.run(make_request(target=target))
         if not world.points.where:
             break
         with world.points.armed(1 + at % 7):
             world.now += LEASE_DURATION + 1
-            await world.runner.resume_due()
+            await world.executor.resume_due()
         await world.recover()
         operations = await world.db.read(repository.list_operations, limit=100)
         ours = [it for it in operations if it.target == target]
@@ -141,104 +141,104 @@ async def test_stopped_anywhere_it_is_finished_once(world: World) -> None:
     assert at > 12, "the places are really there"
 
 
-async def test_a_refusal_before_anything_was_done_changes_nothing(world: World) -> None:
+async def test_a_refusal_before_any_effect_changes_nothing(world: World) -> None:
     world.clerk.failures = [ClerkRejectedError("No.", code="no", status=422)]
     with pytest.raises(OperationFailedError) as caught:
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     assert (caught.value.operation.state, caught.value.code) == ("refused", "no")
     assert world.settled() == []
 
 
-async def test_a_refusal_after_a_part_was_done_needs_a_person_who_can_try_again(world: World) -> None:
+async def test_a_refusal_after_a_partial_effect_needs_attention_and_can_be_retried(world: World) -> None:
     original = world.clerk.call
 
     async def second_refused(name: str) -> JsonObject:
-        if name == "second" and "second" not in world.clerk.effects and not hasattr(world, "is_mended"):
+        if name == "second" and "second" not in world.clerk.effects and not hasattr(world, "is_fixed"):
             raise ClerkRejectedError("No.", code="no", status=422)
         return await original(name)
 
     world.clerk.call = second_refused  # type: ignore[method-assign]
     with pytest.raises(OperationFailedError) as caught:
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     assert caught.value.operation.state == "attention"
-    world.is_mended = True  # type: ignore[attr-defined]
+    world.is_fixed = True  # type: ignore[attr-defined]
     assert await world.db.write(repository.reopen_operation, caught.value.operation.id, now=world.now) is not None
     await world.recover()
     assert world.clerk.effects == ["first", "second"]
     assert world.settled() == [caught.value.operation.id]
 
 
-async def test_an_answer_that_got_lost_is_found_out_and_not_done_twice(world: World) -> None:
+async def test_a_lost_response_is_verified_and_the_step_does_not_run_twice(world: World) -> None:
     world.clerk.failures, world.clerk.is_late = [ClerkUnavailableError("timeout")], True
-    operation = await world.runner.run(asked())
+    operation = await world.executor.run(make_request())
     assert operation.state == "settled"
     assert world.clerk.effects == ["first", "second"]
 
 
-async def test_silence_stays_open_and_the_worker_finishes(world: World) -> None:
+async def test_without_a_response_the_operation_stays_open_and_the_worker_completes_it(world: World) -> None:
     world.clerk.failures = [ClerkUnavailableError("timeout")]
     with pytest.raises(OperationPendingError):
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     await world.recover()
     assert world.clerk.effects == ["first", "second"]
     assert len(world.settled()) == 1
 
 
-async def test_a_failure_that_clerk_answered_and_that_had_no_effect_is_a_refusal(world: World) -> None:
+async def test_a_failure_response_without_effect_is_a_refusal(world: World) -> None:
     world.clerk.failures = [ClerkUnavailableError("Clerk failed with status 500.", status=500)]
     with pytest.raises(OperationFailedError) as caught:
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     assert caught.value.operation.state == "refused"
     await world.recover()
     assert world.clerk.effects == []
 
 
-async def test_being_limited_is_tried_again_when_clerk_said(world: World) -> None:
+async def test_a_rate_limited_operation_is_retried_after_the_delay_that_clerk_gave(world: World) -> None:
     world.clerk.failures = [ClerkUnavailableError("limited", retry_after=40, is_without_effect=True, status=429)]
     with pytest.raises(OperationPendingError) as caught:
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     assert caught.value.retry_after == 40
     world.now += 39_000
-    assert await world.runner.resume_due() == 0
+    assert await world.executor.resume_due() == 0
     world.now += 1_001
-    assert await world.runner.resume_due() == 1
+    assert await world.executor.resume_due() == 1
     assert world.clerk.effects == ["first", "second"]
 
 
 async def test_a_double_click_is_one_operation(world: World) -> None:
-    first = await world.runner.run(asked(idempotency_key="form-1"))
-    again = await world.runner.run(asked(idempotency_key="form-1"))
+    first = await world.executor.run(make_request(idempotency_key="form-1"))
+    again = await world.executor.run(make_request(idempotency_key="form-1"))
     assert first.id == again.id
     assert world.clerk.effects == ["first", "second"]
 
 
-async def test_the_same_key_of_another_person_is_another_operation(world: World) -> None:
-    first = await world.runner.run(asked(idempotency_key="form-1"))
-    other = await world.runner.run(asked(idempotency_key="form-1", actor="usr_2"))
+async def test_the_same_idempotency_key_of_another_actor_is_another_operation(world: World) -> None:
+    first = await world.executor.run(make_request(idempotency_key="form-1"))
+    other = await world.executor.run(make_request(idempotency_key="form-1", actor="usr_2"))
     assert first.id != other.id
 
 
-async def test_changes_of_the_same_thing_wait_for_each_other(world: World) -> None:
-    both = await asyncio.gather(world.runner.run(asked()), world.replica().run(asked()))
+async def test_operations_on_the_same_target_wait_for_each_other(world: World) -> None:
+    both = await asyncio.gather(world.executor.run(make_request()), world.replica().run(make_request()))
     assert {it.state for it in both} == {"settled"}
     assert world.clerk.effects == ["first", "second", "first", "second"]
 
 
-async def test_one_that_never_ends_keeps_others_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_open_operation_blocks_others_on_its_target(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("instep.operations.executor.MAX_TARGET_WAITS", 2)
     monkeypatch.setattr("instep.operations.executor.TARGET_WAIT_SECONDS", 0)
     world.clerk.failures = [ClerkUnavailableError("timeout")]
     with pytest.raises(OperationPendingError):
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     with pytest.raises(ConflictError):
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
 
 
-async def test_a_sleepers_write_is_refused(world: World) -> None:
+async def test_a_write_after_the_lease_was_lost_is_rejected(world: World) -> None:
     """Two workers on one operation: the one that was overtaken can no longer write anything."""
     world.clerk.failures = [ClerkUnavailableError("timeout")]
     with pytest.raises(OperationPendingError) as caught:
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     sleeper = caught.value.operation
     await world.recover()
     with pytest.raises(workflow.LeaseLostError):
@@ -248,11 +248,11 @@ async def test_a_sleepers_write_is_refused(world: World) -> None:
     assert found.state == "settled"
 
 
-async def test_a_sleeper_that_looked_before_another_went_on_does_not_do_it_again(world: World) -> None:
+async def test_a_worker_that_verified_before_it_lost_its_lease_does_not_execute_again(world: World) -> None:
     """It reads that nothing was done, sleeps past its lease, and wakes when another worker has done everything."""
     world.clerk.failures = [ClerkUnavailableError("timeout")]
     with pytest.raises(OperationPendingError):
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     look = world.clerk.find
 
     async def look_and_sleep(name: str) -> JsonObject | None:
@@ -264,15 +264,15 @@ async def test_a_sleeper_that_looked_before_another_went_on_does_not_do_it_again
 
     world.clerk.find = look_and_sleep  # type: ignore[method-assign]
     world.now += LEASE_DURATION + 1
-    await world.runner.resume_due()
+    await world.executor.resume_due()
     assert world.clerk.effects == ["first", "second"]
     assert len(world.settled()) == 1
 
 
-async def test_a_sleeper_that_nobody_overtook_goes_on(world: World) -> None:
+async def test_a_worker_with_an_expired_but_unclaimed_lease_continues(world: World) -> None:
     world.clerk.failures = [ClerkUnavailableError("timeout")]
     with pytest.raises(OperationPendingError):
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     look = world.clerk.find
 
     async def look_and_sleep(name: str) -> JsonObject | None:
@@ -281,15 +281,15 @@ async def test_a_sleeper_that_nobody_overtook_goes_on(world: World) -> None:
 
     world.clerk.find = look_and_sleep  # type: ignore[method-assign]
     world.now += LEASE_DURATION + 1
-    await world.runner.resume_due()
+    await world.executor.resume_due()
     assert world.clerk.effects == ["first", "second"]
     assert len(world.settled()) == 1
 
 
-async def test_what_is_taken_on_is_leased_and_nobody_else_takes_it_on_meanwhile(world: World) -> None:
+async def test_a_claimed_operation_is_leased_and_not_claimed_by_another_worker(world: World) -> None:
     world.clerk.failures = [ClerkUnavailableError("timeout")]
     with pytest.raises(OperationPendingError):
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     look, others = world.clerk.find, []
 
     async def look_slowly(name: str) -> JsonObject | None:
@@ -298,12 +298,12 @@ async def test_what_is_taken_on_is_leased_and_nobody_else_takes_it_on_meanwhile(
 
     world.clerk.find = look_slowly  # type: ignore[method-assign]
     world.now += LEASE_DURATION + 1
-    assert await world.runner.resume_due() == 1
+    assert await world.executor.resume_due() == 1
     assert set(others) == {0}
     assert world.clerk.effects == ["first", "second"]
 
 
-async def test_whoever_asked_and_was_overtaken_is_told_where_the_end_will_stand(world: World) -> None:
+async def test_a_request_that_lost_its_lease_returns_the_pending_operation(world: World) -> None:
     do = world.clerk.call
 
     async def do_and_sleep(name: str) -> JsonObject:
@@ -315,35 +315,35 @@ async def test_whoever_asked_and_was_overtaken_is_told_where_the_end_will_stand(
 
     world.clerk.call = do_and_sleep  # type: ignore[method-assign]
     with pytest.raises(OperationPendingError) as caught:
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     assert world.clerk.effects == ["first", "second"]
     assert world.settled() == [caught.value.operation.id]
 
 
-async def test_giving_up_ends_it_and_frees_its_target(world: World) -> None:
+async def test_giving_up_ends_an_operation_and_frees_its_target(world: World) -> None:
     world.clerk.failures = [ClerkUnavailableError("timeout")]
     with pytest.raises(OperationPendingError) as caught:
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     await world.db.write(repository.give_up_operation, caught.value.operation.id, now=world.now)
     await world.recover()
     assert world.clerk.effects == []
-    assert (await world.runner.run(asked())).state == "settled"
+    assert (await world.executor.run(make_request())).state == "settled"
 
 
-async def test_what_can_neither_be_read_nor_done_again_is_for_a_person_at_once(world: World) -> None:
+async def test_an_unknown_outcome_needs_attention_immediately(world: World) -> None:
     async def find(_name: str) -> JsonObject | None:
         raise OutcomeUnknownError("We do not know whether it was switched.", code="switch_unknown")
 
     world.clerk.find = find  # type: ignore[method-assign]
     world.clerk.failures = [ClerkUnavailableError("timeout")]
     with pytest.raises(OperationFailedError) as caught:
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     assert (caught.value.operation.state, caught.value.code) == ("attention", "switch_unknown")
     await world.recover()
     assert world.clerk.effects == []
 
 
-async def test_a_step_without_anything_to_do_is_no_part_that_was_done(world: World) -> None:
+async def test_a_step_with_nothing_to_do_is_no_partial_effect(world: World) -> None:
     async def nothing_then_refused(name: str) -> JsonObject:
         if name == "first":
             return {}
@@ -351,11 +351,11 @@ async def test_a_step_without_anything_to_do_is_no_part_that_was_done(world: Wor
 
     world.clerk.call = nothing_then_refused  # type: ignore[method-assign]
     with pytest.raises(OperationFailedError) as caught:
-        await world.runner.run(asked())
+        await world.executor.run(make_request())
     assert caught.value.operation.state == "refused"
 
 
-async def test_what_opens_an_operation_is_checked_and_written_with_its_intent_or_not_at_all(world: World) -> None:
+async def test_a_precondition_commits_with_the_intent_or_not_at_all(world: World) -> None:
     opened: list[str] = []
 
     def refuse(conn: Conn) -> None:
@@ -367,20 +367,22 @@ async def test_what_opens_an_operation_is_checked_and_written_with_its_intent_or
         conn.execute(sa.insert(facts).values(name="decided", value=""))
 
     with pytest.raises(ChangeRejectedError):
-        await world.runner.run(asked(), opening=refuse)
-    assert (world.settled(), world.clerk.effects, world.notes) == ([], [], [])
-    first = await world.runner.run(asked(idempotency_key="form-1"), opening=write)
-    again = await world.runner.run(asked(idempotency_key="form-1"), opening=write)
+        await world.executor.run(make_request(), precondition=refuse)
+    assert (world.settled(), world.clerk.effects, world.audited) == ([], [], [])
+    first = await world.executor.run(make_request(idempotency_key="form-1"), precondition=write)
+    again = await world.executor.run(make_request(idempotency_key="form-1"), precondition=write)
     assert (first.id, opened) == (again.id, ["once"]), "a repetition is answered, not checked again"
     assert sorted(world.settled()) == sorted(["decided", first.id])
 
 
-async def test_an_operation_is_opened_when_its_turn_has_come_and_not_before(world: World) -> None:
+async def test_a_precondition_runs_after_the_open_operation_on_its_target_has_ended(world: World) -> None:
     order: list[str] = []
 
-    def opening(conn: Conn) -> None:
+    def precondition(conn: Conn) -> None:
         order.append(f"{len(repository.list_open_intents(conn))} open, {len(world.clerk.effects)} done")
 
-    wish = asked()
-    await asyncio.gather(world.runner.run(wish, opening=opening), world.runner.run(wish, opening=opening))
+    request = make_request()
+    await asyncio.gather(
+        world.executor.run(request, precondition=precondition), world.executor.run(request, precondition=precondition)
+    )
     assert list(dict.fromkeys(order)) == ["0 open, 0 done", "0 open, 2 done"], "of two at one moment one begins anew"

@@ -184,7 +184,7 @@ async def test_while_clerk_fails_to_make_the_new_one_it_is_shown_as_lost_and_tri
     with pytest.raises(OperationPendingError, match="The old invitation is revoked, and the new one is not made yet"):
         await desk.resend(access, invitation=old.clerk_id)
     (lost,) = await desk.resend.list_lost(access.organization_id)
-    assert (lost.email, lost.invitation, lost.is_retrying) == (MAYA, old.clerk_id, True)
+    assert (lost.email, lost.invitation_id, lost.is_retrying) == (MAYA, old.clerk_id, True)
     await recover(firm)
     assert statuses(firm) == ["revoked", "pending"]
     assert await desk.resend.list_lost(access.organization_id) == []
@@ -203,7 +203,7 @@ async def test_a_refused_new_one_is_lost_until_someone_sends_it_again(firm: Firm
     )
     (lost,) = await desk.resend.list_lost(access.organization_id)
     assert (lost.email, lost.role, lost.is_retrying) == (MAYA, "org:member", False)
-    await desk.resend.again(access, operation=lost.operation)
+    await desk.resend.again(access, operation=lost.operation_id)
     with pytest.raises(InvitationRefusedError, match="not lost"):
         await desk.resend.again(access, operation="op_of_another_firm")
     await recover(firm)

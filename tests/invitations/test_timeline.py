@@ -76,7 +76,7 @@ async def test_a_lost_one_says_so(sqlite_firm: Firm) -> None:
         await desk.resend(access, invitation=made.clerk_id)
     assert await told(firm, made.clerk_id) == ["asked", "sent", "lost"]
     (lost,) = await desk.resend.list_lost(access.organization_id)
-    await desk.resend.again(access, operation=lost.operation)
+    await desk.resend.again(access, operation=lost.operation_id)
     await recover(firm)
     assert await told(firm, made.clerk_id) == ["asked", "sent", "resent"]
 

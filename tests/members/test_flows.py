@@ -16,7 +16,7 @@ from instep.domain.events import EntityState
 from instep.domain.models import MEMBER_ROLE, ClerkId, ClerkInvitation, ClerkOrganization, NewClerkInvitation
 from instep.members.listing import INVITATIONS_UNAVAILABLE
 from instep.members.models import MemberCursor, MemberFilter
-from instep.members.service import PeopleListService
+from instep.members.service import MemberService
 from instep.mirror.apply import apply_unit_of_work
 from instep.mirror.repository import find_organization
 from instep.mirror.unit_of_work import open_unit_of_work
@@ -39,13 +39,14 @@ class Desk:
         self.access = db.write_sync(_furnish)
 
     def list(
-        self, ask: MemberFilter | None = None, *, directory: Any = None, patience: float = 5.0, **changes: Any
+        self, filters: MemberFilter | None = None, *, clerk: Any = None, patience: float = 5.0, **changes: Any
     ) -> Any:
-        list_people = PeopleListService(self.db, directory or self.clerk, self.clock, patience)
+        executor: Any = None  # only changes need one
+        service = MemberService(self.db, clerk or self.clerk, executor, self.clock, clerk_timeout=patience)
         access = OrganizationAccess(
             **{name: getattr(self.access, name) for name in OrganizationAccess.__struct_fields__} | changes
         )
-        return list_people(access, ask or MemberFilter())
+        return service.list_people(access, filters or MemberFilter())
 
     async def invite(self, email: str) -> ClerkInvitation:
         return await self.clerk.invite(FIRM, NewClerkInvitation(email=email, role=MEMBER_ROLE, expires_in_days=7))
@@ -127,7 +128,7 @@ class Slow:
 
 async def test_clerk_is_waited_for_no_longer_than_patience_lasts_and_then_left_alone(desk: Desk) -> None:
     clerk = Slow()
-    people = await desk.list(directory=clerk, patience=0.01)
+    people = await desk.list(clerk=clerk, patience=0.01)
     assert (ids(people), people.warnings) == (["orgmem_1"], (INVITATIONS_UNAVAILABLE,))
     assert clerk.is_left.is_set()
 
@@ -135,14 +136,14 @@ async def test_clerk_is_waited_for_no_longer_than_patience_lasts_and_then_left_a
 async def test_without_the_database_nobody_waits_for_clerk(desk: Desk) -> None:
     clerk = Slow()
     with failing(desk.db), pytest.raises(DatabaseUnavailableError):
-        await desk.list(directory=clerk)
+        await desk.list(clerk=clerk)
     await asyncio.sleep(0)
     assert not clerk.is_asked.is_set() or clerk.is_left.is_set()
 
 
 async def test_both_sources_are_asked_at_the_same_time(desk: Desk) -> None:
     clerk = Slow()
-    listing = asyncio.create_task(desk.list(directory=clerk))
+    listing = asyncio.create_task(desk.list(clerk=clerk))
     await asyncio.wait_for(clerk.is_asked.wait(), 10)
     assert not listing.done()
     listing.cancel()

@@ -11,11 +11,11 @@ from tests.members.firms import (
     BOB,
     DAN,
     access_of,
-    changes_of,
     furnish,
     in_clerk,
     is_banned,
     member,
+    members_of,
     mortal,
     open_sessions,
     operations,
@@ -55,19 +55,19 @@ STORIES = {
 
 async def act(firm: Firm, what: str) -> None:
     """One change, by Ada, who is an admin; in the end she comes back by the hand of another."""
-    changes, bob, ada = changes_of(firm), firm.user_id(BOB), firm.user_id(ADA)
+    changes, bob, ada = members_of(firm), firm.user_id(BOB), firm.user_id(ADA)
     root = await access_of(firm, None)
     if what in ("raise", "lower"):
-        await changes.set_role(root, member=bob, role=ADMIN_ROLE if what == "raise" else MEMBER_ROLE)
+        await changes.change_role(root, member_id=bob, role=ADMIN_ROLE if what == "raise" else MEMBER_ROLE)
     elif what == "raise ada":
-        await changes.set_role(root, member=ada, role=ADMIN_ROLE)
+        await changes.change_role(root, member_id=ada, role=ADMIN_ROLE)
     elif what == "leave":
         await changes.leave(await access_of(firm, BOB))
     elif what == "transfer":
-        await changes.transfer(await access_of(firm, ADA), member=bob)
+        await changes.transfer_ownership(await access_of(firm, ADA), member_id=bob)
     else:
         flow = getattr(changes, what)
-        await flow(root, member=bob)
+        await flow(root, member_id=bob)
 
 
 async def sides(firm: Firm) -> Side:

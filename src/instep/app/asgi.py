@@ -285,9 +285,7 @@ def make_app(services: Services) -> InstepAsgiApp:
     app.add_exception_handler(HTTPException, _make_http_error_handler(services))
     app.add_exception_handler(ClientDisconnect, _handle_disconnect)
     app.add_exception_handler(Exception, _make_unexpected_error_handler(services))
-    list_door = PeopleListFastPath(
-        principal=make_principal_resolver(services), list_people=services.members.list_people
-    )
+    list_door = PeopleListFastPath(principal=make_principal_resolver(services), members=services.members)
     return InstepAsgiApp(app, WebhookEndpoint(services.receiver), list_door, _make_failure_handler(services), services)
 
 

@@ -41,17 +41,9 @@ from instep.core.pubsub import PostgresRelay, PubSub
 from instep.core.templates import PageRenderer, create_page_renderer
 from instep.domain.emails import canonicalize_email
 from instep.invitations import service, workflows
-from instep.invitations.repository import list_lost_invitations as find_lost
+from instep.invitations.repository import list_lost_invitations
 from instep.invitations.service import InvitationSender
-from instep.members.models import LostInvitationSummary
-from instep.members.service import (
-    BulkMemberService,
-    MemberChangeService,
-    MemberExportService,
-    MemberImpactService,
-    MemberService,
-    PeopleListService,
-)
+from instep.members.service import MemberService
 from instep.members.workflows import MemberWorkflows
 from instep.operations.executor import OperationExecutor
 from instep.operations.service import OperationService
@@ -273,33 +265,23 @@ def make_workflows(
     """How each kind of operation is carried out."""
     return {
         **workflows.make_invitation_workflows(clerk, record_audit),
-        **MemberWorkflows(clerk, clock).all(),
+        **MemberWorkflows(clerk, clock).get_workflows(),
         **profile_procedures(clerk, held, clock),
     }
-
-
-def list_lost_invitations(conn: Conn, organization_id: str) -> list[LostInvitationSummary]:
-    """Return the invitations of an organization that got lost, as its list shows them."""
-    found = find_lost(conn, organization_id)
-    return [
-        LostInvitationSummary(**{name: getattr(it, name) for name in LostInvitationSummary.__struct_fields__})
-        for it in found
-    ]
 
 
 def make_members(
     settings: Settings, runner: OperationExecutor, clerk: ClerkClient, live: PubSub, clock: Clock
 ) -> MemberService:
-    """The list of people, and what can be done with members."""
-    db = runner.db
-    list_people = PeopleListService(db=db, directory=clerk, clock=clock, list_lost=list_lost_invitations)
-    changes = MemberChangeService(db, runner, clock, policy=settings.instep_deactivation, told=live.publish)
+    """Build the service of members."""
     return MemberService(
-        list_people=list_people,
-        export=MemberExportService(list_people),
-        changes=changes,
-        bulk=BulkMemberService(changes),
-        consequences=MemberImpactService(db, clerk, clerk),
+        runner.db,
+        clerk,
+        runner,
+        clock,
+        deactivation_policy=settings.instep_deactivation,
+        on_change=live.publish,
+        list_lost=list_lost_invitations,
     )
 
 

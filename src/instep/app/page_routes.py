@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from instep.app import openapi
-from instep.app.container import Services, list_lost_invitations, make_deliveries, make_operations
+from instep.app.container import Services, make_deliveries, make_operations
 from instep.audit.entries import AuditEntryRow
 from instep.audit.pages import OperationAndAuditPages
 from instep.audit.service import AuditService
@@ -26,6 +26,7 @@ from instep.core.db import Conn
 from instep.domain.roles import DEFAULT_ROLE_NAMES
 from instep.invitations.action_pages import BulkInvitationPages, InvitationActionPages
 from instep.invitations.pages import ApplicationInvitationPages, InvitationPages
+from instep.invitations.repository import list_lost_invitations
 from instep.members.action_pages import BulkMemberPages, MemberActionPages
 from instep.members.models import MEMBER_STATUSES, MemberFilter, MemberRow, RowAnnotations
 from instep.members.pages import MemberListPages
@@ -192,10 +193,10 @@ def make_member_list_pages(services: Services, console: PageResponder) -> Member
         console=console,
         roles=_make_role_options(services),
         list_people=services.members.list_people,
-        live=_make_change_listener(services),
-        around=_make_row_annotations(services),
-        adminless=adminless,
-        pauses=services.gate.list_deactivation_notices,
+        listen_for_changes=_make_change_listener(services),
+        annotations=_make_row_annotations(services),
+        find_without_admin=adminless,
+        find_deactivations=services.gate.list_deactivation_notices,
     )
 
 
@@ -258,9 +259,9 @@ def _make_row_annotations(services: Services) -> Callable[[OrganizationAccess], 
             ),
         )
         return RowAnnotations(
-            lost=tuple(lost),
-            cooling=cooling,
-            under_way={it.target: it.state for it in unfinished},
+            lost_invitations=tuple(lost),
+            cooldowns=cooling,
+            operation_states={it.target: it.state for it in unfinished},
         )
 
     return around

@@ -138,6 +138,22 @@ class ClerkInvitationList(list[ClerkInvitation]):
     unreadable: int = 0
 
 
+class LostInvitation(Struct, frozen=True, kw_only=True):
+    """An invitation that was revoked to be resent, and whose replacement was not created. Times are Unix milliseconds.
+
+    `is_retrying`: the worker retries; otherwise a person must retry the operation `operation_id`. `invitation_id` is
+    Clerk's id of the revoked invitation.
+    """
+
+    operation_id: str
+    invitation_id: str
+    email: str
+    role: str
+    reason: str
+    is_retrying: bool
+    lost_at: int
+
+
 class NewClerkInvitation(Struct, frozen=True, kw_only=True):
     """An invitation to be made. `inviter` is Clerk's id of a member; `redirect_url` is where accepting leads."""
 

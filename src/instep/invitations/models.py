@@ -194,21 +194,6 @@ NAME_METADATA_KEY = "name"
 ALL_STATUSES = ("pending", "accepted", "revoked", "expired")
 
 
-class LostInvitation(Struct, frozen=True, kw_only=True):
-    """An invitation that was revoked to be sent again, and whose new one is not there. Times are Unix milliseconds.
-
-    `is_tried` says that the worker tries again by itself; otherwise a person must (retry `operation`).
-    """
-
-    operation: str
-    invitation: str
-    email: str
-    role: str
-    reason: str
-    is_retrying: bool
-    at: int
-
-
 class AddressMembershipStatus(Struct, frozen=True, kw_only=True):
     """What an address is in one organization: `member`, `deactivated` or `former`."""
 

@@ -12,14 +12,13 @@ from instep.core.clock import DAY
 from instep.core.db import Conn
 from instep.core.sql import is_one_of
 from instep.domain.emails import canonicalize_email, list_stored_forms
-from instep.domain.models import PRESENT_STATUSES
+from instep.domain.models import PRESENT_STATUSES, LostInvitation
 from instep.invitations import models
 from instep.invitations.models import (
     AddressMembershipStatus,
     InvitationLinkCopy,
     InvitationSendRecord,
     InviteeMembership,
-    LostInvitation,
 )
 from instep.mirror.tables import memberships, users
 from instep.operations.tables import operations
@@ -83,13 +82,13 @@ def list_lost_invitations(conn: Conn, organization_id: str) -> list[LostInvitati
 
 def _build_lost_invitation(operation: Operation) -> LostInvitation:
     return LostInvitation(
-        operation=operation.id,
-        invitation=operation.intent["invitation"],
+        operation_id=operation.id,
+        invitation_id=operation.intent["invitation"],
         email=operation.intent["email"],
         role=operation.intent["role"],
         reason=operation.reason or models.LOST_INVITATION_MESSAGE,
         is_retrying=operation.state == "open",
-        at=operation.changed_at,
+        lost_at=operation.changed_at,
     )
 
 

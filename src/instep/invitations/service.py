@@ -14,7 +14,7 @@ from instep.core.errors import InstepError
 from instep.core.i18n import lazy_gettext
 from instep.domain.emails import canonicalize_email
 from instep.domain.errors import CONFLICT, FORBIDDEN, ClerkRejectedError
-from instep.domain.models import ClerkId, ClerkInvitation
+from instep.domain.models import ClerkId, ClerkInvitation, LostInvitation
 from instep.domain.ports import ClerkReader, OrganizationsApi
 from instep.invitations import models, policies, repository, workflows
 from instep.invitations.application_service import ApplicationInvitationService
@@ -175,7 +175,7 @@ class InvitationResender:
             )
         return reopened
 
-    async def list_lost(self, organization_id: str) -> list[models.LostInvitation]:
+    async def list_lost(self, organization_id: str) -> list[LostInvitation]:
         """The invitations of an organization that got lost, newest first."""
         return await self.db.read(repository.list_lost_invitations, organization_id)
 
@@ -186,7 +186,7 @@ class InvitationResender:
         return policies.find_resend_cooldowns(sent, now=now)
 
     def _reopen(self, conn: Conn, organization_id: str, id: str) -> Operation | None:
-        is_lost = any(it.operation == id for it in repository.list_lost_invitations(conn, organization_id))
+        is_lost = any(it.operation_id == id for it in repository.list_lost_invitations(conn, organization_id))
         return reopen_operation(conn, id, now=self.clock()) if is_lost else None
 
     def _check(self, conn: Conn, *, access: OrganizationAccess, found: ClerkInvitation | None) -> None:

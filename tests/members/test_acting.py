@@ -14,7 +14,7 @@ async def test_a_member_is_deactivated_and_comes_back(sqlite_firm: Firm) -> None
         at = f"{HOME}/members/{await user_id(sqlite_firm, 'omar@example.com')}"
         asked = await page.get(f"{at}/deactivate", headers=PARTIAL)
         assert "Deactivate Omar?" in asked.text
-        assert "They are out at their next click." in asked.text
+        assert "They lose access immediately." in asked.text
         for deed, said in (("deactivate", "Omar is deactivated"), ("reactivate", "Omar is active again")):
             done = await page.post(f"{at}/{deed}", data={"key": "k"}, headers=PARTIAL)
             assert (done.status_code, said in done.headers["hx-trigger"]) == (200, True)

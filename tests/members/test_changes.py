@@ -355,7 +355,7 @@ async def test_half_a_handing_over_needs_a_person_and_says_what_was_done(sqlite_
 
     firm.services.clerk.set_role = first_only  # type: ignore[method-assign,assignment]
     with pytest.raises(
-        OperationFailedError, match="The other person is an admin now, and your own role was not changed"
+        OperationFailedError, match="The other person is an admin now, but your own role was not changed"
     ):
         await members_of(firm).transfer_ownership(await access_of(firm), member_id=firm.user_id(BOB))
     await firm.settle()

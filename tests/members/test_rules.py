@@ -168,7 +168,9 @@ def test_the_last_admin_stays_counting_what_is_under_way(
 
 def test_clerks_refusals_are_said_so_that_one_knows_what_to_do() -> None:
     unknown = ClerkRejectedError("Organization role not found", code="resource_not_found", status=404)
-    assert str(policies.translate_refusal(unknown, member=member(), role="org:x")) == "org:x is not a role here."
+    assert str(policies.translate_refusal(unknown, member=member(), role="org:x")) == (
+        "The role org:x does not exist in this organization."
+    )
     gone = ClerkRejectedError("No user was found", code="resource_not_found", status=404)
     assert str(policies.translate_refusal(gone, member=member())).startswith("Maya Cohen was not found in Clerk.")
     scim = ClerkRejectedError("No", code="organization_membership_managed_by_scim", status=409)
@@ -178,7 +180,7 @@ def test_clerks_refusals_are_said_so_that_one_knows_what_to_do() -> None:
 def test_what_clerk_did_not_do_is_told() -> None:
     paid = {"follow": {"refused": "unsupported_subscription_plan_features", "status": 402, "words": "No."}}
     assert policies.build_notices(paid) == (
-        "Your Clerk plan has no bans. Deactivated here, and signed out everywhere.",
+        "Your Clerk plan does not include bans. Deactivated here, and signed out everywhere.",
     )
     assert policies.build_notices({"follow": {"is_elsewhere": True}})[0].endswith("was not banned.")
     both = {
@@ -186,7 +188,7 @@ def test_what_clerk_did_not_do_is_told() -> None:
         "sessions": {"refused": "y", "status": 401, "words": "No key."},
     }
     assert policies.build_notices(both) == (
-        "Deactivated here; Clerk did not follow: Managed.",
+        "Deactivated here, but not in Clerk: Managed.",
         "Their sessions in Clerk could not be ended: No key.",
     )
     assert policies.build_notices({"follow": {}, "sessions": {"ended": 2}}) == ()

@@ -8,11 +8,10 @@ from instep.console.components import Badge
 from instep.core.clock import DAY, HOUR
 from instep.core.i18n import Localizer
 from instep.domain.errors import LAST_ADMIN_MESSAGE
-from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
+from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE, LostInvitation
 from instep.members.listing import INVITATIONS_UNAVAILABLE, parse_search
 from instep.members.models import (
     InvitationRow,
-    LostInvitationSummary,
     MemberCounts,
     MemberListPage,
     MemberRow,
@@ -44,8 +43,8 @@ READING = MemberListContext(
     path="/m",
     roles={MEMBER_ROLE: "Member", ADMIN_ROLE: "Admin"},
     now=NOW,
-    marked="",
-    admins=2,
+    marked_invitation_id="",
+    admin_count=2,
 )
 MAYA = MemberRow(
     id="mbr_1",
@@ -143,12 +142,12 @@ def test_an_invitation_says_when_it_was_sent_and_when_it_ends() -> None:
     assert (row.invited and row.invited.text, row.expires and row.expires.text) == ("3 d ago", "in 4 d")
     assert row.detail == "Invited by Maya Cohen"
     over = shown(replace(NORA, status="expired", expires_at=NOW - 2 * DAY))
-    assert (over.is_over, over.expires and over.expires.text) == (True, "2 d ago")
+    assert (over.is_expired, over.expires and over.expires.text) == (True, "2 d ago")
     assert shown(replace(NORA, inviter="user_2abc")).detail == ""
 
 
 def test_an_invitation_just_sent_is_marked() -> None:
-    assert shown(NORA, replace(READING, marked="orginv_1")).badges == (Badge("Sent", "good"),)
+    assert shown(NORA, replace(READING, marked_invitation_id="orginv_1")).badges == (Badge("Sent", "good"),)
 
 
 def test_who_only_reads_has_no_actions() -> None:
@@ -158,45 +157,47 @@ def test_who_only_reads_has_no_actions() -> None:
     assert [action.key for action in shown(NORA).actions] == ["resend", "link", "timeline", "revoke"]
     for row in (MAYA, OMAR, NORA):
         seen = shown(row, reader)
-        assert (seen.actions, seen.choice, seen.pick) == ((), None, "")
+        assert (seen.actions, seen.role_choice, seen.selection_id) == ((), None, "")
 
 
 def test_an_action_that_is_not_possible_says_why() -> None:
     reasons = {it.key: it.reason for it in shown(replace(MAYA, email=None)).actions}
-    assert reasons["copy"] == "There is no e-mail address."
-    last = shown(MAYA, replace(READING, admins=1))
-    assert last.choice is not None
-    assert {last.choice.reason, *(it.reason for it in last.actions if it.key in ("role", "leave"))} == {
+    assert reasons["copy"] == "No email address."
+    last = shown(MAYA, replace(READING, admin_count=1))
+    assert last.role_choice is not None
+    assert {last.role_choice.reason, *(it.reason for it in last.actions if it.key in ("role", "leave"))} == {
         LAST_ADMIN_MESSAGE
     }
-    around = RowAnnotations(under_way={"membership:mbr_2": "open", "invitation:org_c:nora@x.example": "open"})
-    busy = replace(READING, around=around)
+    annotations = RowAnnotations(
+        operation_states={"membership:mbr_2": "open", "invitation:org_c:nora@x.example": "open"}
+    )
+    busy = replace(READING, annotations=annotations)
     assert shown(OMAR, busy).status.text == shown(NORA, busy).status.text == "Syncing"
-    assert {it.reason for it in shown(NORA, busy).actions if it.post or it.is_destructive} == {
-        "A change of this invitation is under way."
+    assert {it.reason for it in shown(NORA, busy).actions if it.post_url or it.is_destructive} == {
+        "A change to this invitation is in progress."
     }
 
 
 def test_an_invitation_sent_again_just_now_says_when_it_works_again() -> None:
-    cooling = replace(READING, around=RowAnnotations(cooling={"nora@x.example": NOW + 40_000}))
-    assert shown(NORA, cooling).actions[0].reason == "Sent again just now. Possible in 1 min."
+    cooling = replace(READING, annotations=RowAnnotations(cooldowns={"nora@x.example": NOW + 40_000}))
+    assert shown(NORA, cooling).actions[0].reason == "Sent just now. You can resend it in 1 min."
     assert [it.key for it in shown(replace(NORA, status="expired")).actions] == ["resend", "timeline"]
 
 
 def test_a_change_that_stopped_halfway_and_a_lost_invitation_are_told() -> None:
-    lost = LostInvitationSummary(
-        operation="op_1",
-        invitation="orginv_1",
+    lost = LostInvitation(
+        operation_id="op_1",
+        invitation_id="orginv_1",
         email="ida@x.example",
         role=MEMBER_ROLE,
         reason="No.",
         is_retrying=False,
-        at=NOW,
+        lost_at=NOW,
     )
-    around = RowAnnotations(lost=(lost,), under_way={"standing:mbr_2": "attention"})
+    annotations = RowAnnotations(lost_invitations=(lost,), operation_states={"standing:mbr_2": "attention"})
     seen = build_list_view(
         MemberListPage(rows=(OMAR,), totals=TOTALS, warnings=(), next_cursor=None),
-        replace(READING, around=around),
+        replace(READING, annotations=annotations),
         WORDS,
     )
     assert [(row.kind, row.status.text, bool(row.note)) for row in seen.rows] == [
@@ -214,26 +215,26 @@ def test_roles_are_said_in_words(role: str, said: str) -> None:
 
 
 def test_chips_count_and_lead_to_their_addresses() -> None:
-    status, role, *_ = page(MAYA, query="status:invited").chips
+    status, role, *_ = page(MAYA, query="status:invited").filter_menus
     assert [(it.label, it.count, it.is_on) for it in status.options] == [
         ("Active", 21, False),
         ("Invited", 3, True),
         ("Invite expired", 1, False),
         ("Deactivated", 3, False),
     ]
-    assert (status.chosen, status.clear) == (("Invited",), "/m")
+    assert (status.chosen, status.clear_url) == (("Invited",), "/m")
     assert [(it.label, it.count) for it in role.options] == [("Member", 19), ("Admin", 2)]
     assert role.options[1].href == "/m?q=role%3Aadmin+status%3Ainvited"
 
 
 def test_the_chips_of_source_and_last_activity_choose_one() -> None:
-    *_, source, active = page(MAYA, query="source:local").chips
-    assert (source.chosen, source.clear) == (("Only here",), "/m")
+    *_, source, active = page(MAYA, query="source:local").filter_menus
+    assert (source.chosen, source.clear_url) == (("Without a Clerk account",), "/m")
     assert [it.href for it in source.options] == ["/m?q=source%3Aclerk", "/m"]
     assert [it.label for it in active.options] == [
         "In the last 7 days",
         "In the last 30 days",
-        "Not for 30 days",
+        "Not in the last 30 days",
         "Never",
     ]
     assert active.options[2].href == "/m?q=source%3Alocal+active%3Aidle"
@@ -241,24 +242,24 @@ def test_the_chips_of_source_and_last_activity_choose_one() -> None:
 
 def test_the_deactivated_are_behind_a_link_until_a_status_is_chosen() -> None:
     assert page(MAYA).deactivated == 3
-    assert page(MAYA).toggle_deactivated == "/m?deactivated=1"
+    assert page(MAYA).toggle_deactivated_url == "/m?deactivated=1"
     assert page(MAYA, query="status:invited").deactivated == 0
 
 
 def test_nobody_is_two_things() -> None:
     """Nobody matches, or nobody else is here; a list with rows says neither."""
-    assert page(query="xy").empty == "no_match"
+    assert page(query="xy").empty_reason == "no_match"
     lonely = replace(TOTALS, members=1, active=1, deactivated=0, invitations=0, expired_invitations=0)
-    assert page(MAYA, totals=lonely).empty == "alone"
-    assert page(MAYA, NORA).empty == ""
+    assert page(MAYA, totals=lonely).empty_reason == "alone"
+    assert page(MAYA, NORA).empty_reason == ""
 
 
 def test_a_narrowed_list_says_how_many_answer() -> None:
-    assert page(MAYA).found == ""
-    assert page(MAYA, query="maya").found == "1 result"
-    assert page(MAYA, NORA, query="a").found == "2 results"
-    assert page(MAYA, NORA, query="a", cursor="7b").found == "more than 2 results"
-    assert page(MAYA, cursor="7b").more == "/m?cursor=7b"
+    assert page(MAYA).result_count == ""
+    assert page(MAYA, query="maya").result_count == "1 result"
+    assert page(MAYA, NORA, query="a").result_count == "2 results"
+    assert page(MAYA, NORA, query="a", cursor="7b").result_count == "more than 2 results"
+    assert page(MAYA, cursor="7b").next_page_url == "/m?cursor=7b"
 
 
 def test_a_warning_is_said() -> None:
@@ -270,10 +271,13 @@ def test_an_organization_without_an_active_admin_needs_attention() -> None:
     nobody = replace(TOTALS, admins=0)
     left = MemberListPage(rows=(MAYA,), totals=nobody, warnings=(), next_cursor=None)
     assert (
-        build_list_view(left, READING, WORDS).attention == "This organization has no active admin. Make someone admin."
+        build_list_view(left, READING, WORDS).attention_reason
+        == "This organization has no active admin. Make someone an admin."
     )
     empty = replace(nobody, members=0)
     assert (
-        build_list_view(MemberListPage(rows=(), totals=empty, warnings=(), next_cursor=None), READING, WORDS).attention
+        build_list_view(
+            MemberListPage(rows=(), totals=empty, warnings=(), next_cursor=None), READING, WORDS
+        ).attention_reason
         == ""
     )

@@ -518,7 +518,8 @@ def _make_validation_error_handler(services: Services) -> ExceptionHandler:
         assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it alone)
         is_within = request.url.path.startswith("/v1/organizations/")
         try:
-            asker = await (access_of(request, request.path_params["id"]) if is_within else principal_of(request))
+            organization_id = request.path_params.get("organization_id") or request.path_params.get("id", "")
+            asker = await (access_of(request, organization_id) if is_within else principal_of(request))
         except InstepError as failure:
             return await _make_failure_handler(services)(request, failure)
         if isinstance(asker, Response):

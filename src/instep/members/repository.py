@@ -193,9 +193,7 @@ def _apply_filters(query: sa.Select[Any], variant: MemberQueryVariant, suffix: s
     if variant.roles:
         is_single = variant.roles == 1
         query = query.where(
-            m.role == sa.bindparam("roles")
-            if is_single
-            else is_one_of_parameter(variant.dialect, m.role, "roles")
+            m.role == sa.bindparam("roles") if is_single else is_one_of_parameter(variant.dialect, m.role, "roles")
         )
     if variant.source:
         query = query.where(u.clerk_id.is_(None) if variant.source == "local" else u.clerk_id.is_not(None))

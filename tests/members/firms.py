@@ -85,8 +85,8 @@ async def member(firm: Firm, email: str, slug: str = SLUG) -> MemberRecord:
     return found
 
 
-async def standing(firm: Firm, email: str) -> tuple[str, str]:
-    """How a person stands in Acme: status and role."""
+async def status_and_role(firm: Firm, email: str) -> tuple[str, str]:
+    """Return a member's status and role in Acme."""
     found = await member(firm, email)
     return found.status, found.role
 

@@ -1,4 +1,4 @@
-"""A member changes on both sides, or on neither; whoever is put out is out at once; an admin always stays."""
+"""Changes apply to both sides or to neither; a deactivation takes effect immediately; an admin always stays."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ from tests.members.firms import (
     recover,
     refuse,
     sign_in,
-    standing,
+    status_and_role,
 )
 from tests.support.world import Firm, make_firm
 
@@ -56,22 +56,22 @@ async def test_a_role_changes_in_clerk_and_here(firm: Firm) -> None:
     await furnish(firm)
     changed = await members_of(firm).change_role(await access_of(firm), member_id=firm.user_id(BOB), role=ADMIN_ROLE)
     assert (changed.member.role, changed.is_open, changed.notices) == (ADMIN_ROLE, False, ())
-    assert (in_clerk(firm, BOB), await standing(firm, BOB)) == (ADMIN_ROLE, ("active", ADMIN_ROLE))
+    assert (in_clerk(firm, BOB), await status_and_role(firm, BOB)) == (ADMIN_ROLE, ("active", ADMIN_ROLE))
     await firm.settle()
-    assert await standing(firm, BOB) == ("active", ADMIN_ROLE)
+    assert await status_and_role(firm, BOB) == ("active", ADMIN_ROLE)
     found = await firm.services.db.read(list_entries, AuditFilter(action="member.role"))
     assert [it.outcome for it in found] == ["done", "asked"]
     assert found[0].details["intent"]["before"] == {"role": MEMBER_ROLE, "status": "active"}
 
 
-async def test_the_role_they_have_is_no_change(sqlite_firm: Firm) -> None:
+async def test_assigning_the_present_role_is_no_change(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     changed = await members_of(firm).change_role(await access_of(firm), member_id=firm.user_id(BOB), role=MEMBER_ROLE)
     assert changed.operation_id is None
     assert await operations(firm) == []
 
 
-async def test_a_refusal_of_clerks_leaves_the_mirror_untouched(sqlite_firm: Firm) -> None:
+async def test_a_refusal_of_clerk_leaves_the_mirror_untouched(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     members, access, bob = members_of(firm), await access_of(firm), firm.user_id(BOB)
     assert await code_of(members.change_role(access, member_id=bob, role="org:captain")) == "unknown_role"
@@ -79,11 +79,11 @@ async def test_a_refusal_of_clerks_leaves_the_mirror_untouched(sqlite_firm: Firm
     assert await code_of(members.change_role(access, member_id=bob, role=ADMIN_ROLE)) == "managed_by_directory"
     firm.emulator.fail(UPDATE, status=500, count=1)
     assert await code_of(members.change_role(access, member_id=bob, role=ADMIN_ROLE)) == "clerk_failed"
-    assert (in_clerk(firm, BOB), await standing(firm, BOB)) == (MEMBER_ROLE, ("active", MEMBER_ROLE))
+    assert (in_clerk(firm, BOB), await status_and_role(firm, BOB)) == (MEMBER_ROLE, ("active", MEMBER_ROLE))
 
 
 @pytest.mark.parametrize("how", [{"status": 504, "after_effect": True}, {"status": 429, "retry_after": 30}])
-async def test_a_role_whose_answer_got_lost_or_was_put_off_is_changed_once(
+async def test_a_role_is_changed_once_if_the_answer_is_lost_or_delayed(
     sqlite_firm: Firm, how: dict[str, object]
 ) -> None:
     firm = await furnish(sqlite_firm)
@@ -92,11 +92,11 @@ async def test_a_role_whose_answer_got_lost_or_was_put_off_is_changed_once(
         await members_of(firm).change_role(await access_of(firm), member_id=firm.user_id(BOB), role=ADMIN_ROLE)
     except OperationPendingError:
         await recover(firm)
-    assert (in_clerk(firm, BOB), await standing(firm, BOB)) == (ADMIN_ROLE, ("active", ADMIN_ROLE))
+    assert (in_clerk(firm, BOB), await status_and_role(firm, BOB)) == (ADMIN_ROLE, ("active", ADMIN_ROLE))
     assert [it.state for it in await operations(firm)] == ["settled"]
 
 
-async def test_pressing_twice_is_one_change(sqlite_firm: Firm) -> None:
+async def test_submitting_twice_is_one_change(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     members, access = members_of(firm), await access_of(firm)
     first = await members.deactivate(access, member_id=firm.user_id(BOB), idempotency_key="k")
@@ -104,7 +104,7 @@ async def test_pressing_twice_is_one_change(sqlite_firm: Firm) -> None:
     assert first.operation_id == second.operation_id
 
 
-async def test_who_may_not_act_changes_nothing_and_who_is_of_another_firm_is_nobody(sqlite_firm: Firm) -> None:
+async def test_members_change_nothing_and_users_of_other_organizations_are_not_found(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     members = members_of(firm)
     bob, admin = await access_of(firm, BOB), await access_of(firm)
@@ -116,7 +116,7 @@ async def test_who_may_not_act_changes_nothing_and_who_is_of_another_firm_is_nob
     assert await operations(firm) == []
 
 
-async def test_an_access_that_has_ended_meanwhile_is_worth_nothing(sqlite_firm: Firm) -> None:
+async def test_an_access_that_has_ended_meanwhile_is_refused(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     members, dan = members_of(firm), await access_of(firm, DAN)
     await members.change_role(await access_of(firm), member_id=firm.user_id(DAN), role=MEMBER_ROLE)
@@ -125,7 +125,7 @@ async def test_an_access_that_has_ended_meanwhile_is_worth_nothing(sqlite_firm: 
     assert await code_of(members.remove(dan, member_id=firm.user_id(BOB))) == "not_found"
 
 
-async def test_a_deactivated_person_is_out_at_the_next_request_and_signed_out(firm: Firm) -> None:
+async def test_a_deactivated_member_loses_access_with_the_next_request_and_is_signed_out(firm: Firm) -> None:
     await furnish(firm)
     sign_in(firm, BOB)
     assert await may_enter(firm, BOB)
@@ -139,7 +139,7 @@ async def test_a_deactivated_person_is_out_at_the_next_request_and_signed_out(fi
 
 
 @pytest.mark.parametrize("how", [{"status": 500}, {"status": 429, "retry_after": 5}, {"hang": "before", "hang_ms": 0}])
-async def test_while_clerk_is_down_the_person_is_out_and_the_sessions_end_as_soon_as_they_can(
+async def test_while_clerk_is_down_access_ends_here_and_sessions_end_later(
     sqlite_firm: Firm, how: dict[str, object]
 ) -> None:
     firm = await furnish(sqlite_firm)
@@ -155,7 +155,7 @@ async def test_while_clerk_is_down_the_person_is_out_and_the_sessions_end_as_soo
     assert [it.state for it in await operations(firm)] == ["settled"]
 
 
-async def test_a_change_of_role_that_hangs_does_not_hold_a_deactivation_up(sqlite_firm: Firm) -> None:
+async def test_a_hanging_change_of_role_does_not_delay_a_deactivation(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     members, access, bob = members_of(firm), await access_of(firm), firm.user_id(BOB)
     firm.emulator.fail(UPDATE, status=429, retry_after=600, count=1)
@@ -164,10 +164,10 @@ async def test_a_change_of_role_that_hangs_does_not_hold_a_deactivation_up(sqlit
     await members.deactivate(access, member_id=bob)
     assert not await may_enter(firm, BOB)
     await recover(firm, times=12)
-    assert await standing(firm, BOB) == ("deactivated", ADMIN_ROLE)
+    assert await status_and_role(firm, BOB) == ("deactivated", ADMIN_ROLE)
 
 
-async def test_without_clerk_the_database_still_decides_and_says_what_was_not_done(sqlite_firm: Firm) -> None:
+async def test_without_clerk_a_deactivation_applies_here_and_reports_the_rest(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     firm.services.clerk._backend._is_configured = False
     changed = await members_of(firm).deactivate(await access_of(firm), member_id=firm.user_id(BOB))
@@ -176,7 +176,7 @@ async def test_without_clerk_the_database_still_decides_and_says_what_was_not_do
     assert (
         await code_of(members_of(firm).remove(await access_of(firm), member_id=firm.user_id(EVE))) == "not_configured"
     )
-    assert await standing(firm, EVE) == ("active", MEMBER_ROLE)
+    assert await status_and_role(firm, EVE) == ("active", MEMBER_ROLE)
 
 
 @pytest.fixture
@@ -185,14 +185,14 @@ async def leaver(migrated_url: str, clerk_key: str) -> Firm:
     return await furnish(make_firm(migrated_url, private_key=clerk_key, INSTEP_DEACTIVATION="membership"))
 
 
-async def test_deactivated_by_membership_the_person_leaves_clerk_and_stays_in_our_list(leaver: Firm) -> None:
+async def test_a_deactivation_by_membership_removes_it_in_clerk_and_keeps_our_row(leaver: Firm) -> None:
     """Whatever webhook the removal brings; and comes back as the same row, under Clerk's new id."""
     firm, members = leaver, members_of(leaver)
     before = await member(firm, DAN)
     await members.deactivate(await access_of(firm), member_id=firm.user_id(DAN))
     assert in_clerk(firm, DAN) is None
     await firm.settle()
-    assert await standing(firm, DAN) == ("deactivated", ADMIN_ROLE)
+    assert await status_and_role(firm, DAN) == ("deactivated", ADMIN_ROLE)
     await members.reactivate(await access_of(firm), member_id=firm.user_id(DAN))
     await firm.settle()
     after = await member(firm, DAN)
@@ -202,7 +202,7 @@ async def test_deactivated_by_membership_the_person_leaves_clerk_and_stays_in_ou
     await firm.close()
 
 
-async def test_the_webhooks_may_come_before_our_own_answer_is_written(leaver: Firm) -> None:
+async def test_webhooks_may_arrive_before_the_operation_is_finished(leaver: Firm) -> None:
     """Deactivated, and back: each time Clerk's news are here before the operation is settled."""
     firm, members = leaver, members_of(leaver)
     before = await member(firm, BOB)
@@ -225,7 +225,7 @@ async def test_the_webhooks_may_come_before_our_own_answer_is_written(leaver: Fi
     await firm.close()
 
 
-async def test_what_clerk_will_not_remove_is_deactivated_here_alone(leaver: Firm) -> None:
+async def test_a_membership_that_clerk_keeps_is_deactivated_here_only(leaver: Firm) -> None:
     firm, members = leaver, members_of(leaver)
     refuse(firm, DELETE, "organization_membership_managed_by_scim", status=409)
     changed = await members.deactivate(await access_of(firm), member_id=firm.user_id(BOB))
@@ -233,7 +233,7 @@ async def test_what_clerk_will_not_remove_is_deactivated_here_alone(leaver: Firm
     assert changed.notices == ("Deactivated here, but not in Clerk: Managed by your directory; change it there.",)
     assert (in_clerk(firm, BOB), await may_enter(firm, BOB)) == (MEMBER_ROLE, False)
     await members.reactivate(await access_of(firm), member_id=firm.user_id(BOB))
-    assert (await standing(firm, BOB), await may_enter(firm, BOB)) == (("active", MEMBER_ROLE), True)
+    assert (await status_and_role(firm, BOB), await may_enter(firm, BOB)) == (("active", MEMBER_ROLE), True)
     await firm.close()
 
 
@@ -254,7 +254,7 @@ async def test_a_ban_follows_and_is_lifted_again(banner: Firm) -> None:
     await firm.close()
 
 
-async def test_who_belongs_elsewhere_too_is_not_banned(banner: Firm) -> None:
+async def test_a_member_of_other_organizations_is_not_banned(banner: Firm) -> None:
     """By the mirror; and by Clerk, where the mirror does not know it yet."""
     firm, members = banner, members_of(banner)
     await members.deactivate(await access_of(firm), member_id=firm.user_id(EVE))
@@ -279,7 +279,7 @@ async def test_a_plan_without_bans_deactivates_and_signs_out(banner: Firm) -> No
     await firm.close()
 
 
-async def test_who_was_banned_and_removed_is_restored_whole(banner: Firm) -> None:
+async def test_a_banned_and_removed_member_is_restored_and_unbanned(banner: Firm) -> None:
     firm, members = banner, members_of(banner)
     await members.deactivate(await access_of(firm), member_id=firm.user_id(BOB))
     await members.remove(await access_of(firm), member_id=firm.user_id(BOB))
@@ -289,7 +289,7 @@ async def test_who_was_banned_and_removed_is_restored_whole(banner: Firm) -> Non
     await firm.close()
 
 
-async def test_a_removed_member_is_signed_out_gone_on_both_sides_and_can_be_restored(firm: Firm) -> None:
+async def test_a_removed_member_is_signed_out_and_can_be_restored(firm: Firm) -> None:
     await furnish(firm)
     members = members_of(firm)
     sign_in(firm, DAN)
@@ -305,7 +305,7 @@ async def test_a_removed_member_is_signed_out_gone_on_both_sides_and_can_be_rest
     assert await code_of(members.restore(await access_of(firm), member_id=removed.member.id)) == "already_member"
 
 
-async def test_a_removal_whose_answer_got_lost_does_not_remove_who_came_back_meanwhile(sqlite_firm: Firm) -> None:
+async def test_a_removal_with_a_lost_answer_spares_a_member_who_rejoined(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     firm.emulator.fail(DELETE, hang="after", hang_ms=0, count=1)
     firm.emulator.fail("ListOrganizationMemberships", status=503, count=1)
@@ -316,19 +316,19 @@ async def test_a_removal_whose_answer_got_lost_does_not_remove_who_came_back_mea
         await clerk.post(path, json={"user_id": firm.user_id(BOB), "role": MEMBER_ROLE})
     await recover(firm)
     await firm.settle()
-    assert (in_clerk(firm, BOB), await standing(firm, BOB)) == (MEMBER_ROLE, ("active", MEMBER_ROLE))
+    assert (in_clerk(firm, BOB), await status_and_role(firm, BOB)) == (MEMBER_ROLE, ("active", MEMBER_ROLE))
 
 
-async def test_someone_gone_from_clerk_already_is_removed_here(sqlite_firm: Firm) -> None:
+async def test_a_member_missing_in_clerk_is_removed_here(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     async with firm.clerk() as clerk:
         path = f"/v1/organizations/{firm.organization_id('acme')}/memberships/{firm.user_id(BOB)}"
         await clerk.delete(path)
     await members_of(firm).remove(await access_of(firm), member_id=firm.user_id(BOB))
-    assert await standing(firm, BOB) == ("removed", MEMBER_ROLE)
+    assert await status_and_role(firm, BOB) == ("removed", MEMBER_ROLE)
 
 
-async def test_one_leaves_oneself_and_stays_signed_in(sqlite_firm: Firm) -> None:
+async def test_a_member_who_leaves_stays_signed_in(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     sign_in(firm, BOB)
     left = await members_of(firm).leave(await access_of(firm, BOB))
@@ -336,15 +336,15 @@ async def test_one_leaves_oneself_and_stays_signed_in(sqlite_firm: Firm) -> None
     assert await code_of(members_of(firm).leave(await access_of(firm, None))) == "not_found"
 
 
-async def test_handing_over_makes_the_other_an_admin_and_oneself_a_member(firm: Firm) -> None:
+async def test_a_transfer_makes_the_other_an_admin_and_the_caller_a_member(firm: Firm) -> None:
     await furnish(firm)
     await members_of(firm).remove(await access_of(firm), member_id=firm.user_id(DAN))
     await members_of(firm).transfer_ownership(await access_of(firm), member_id=firm.user_id(BOB))
-    assert [await standing(firm, it) for it in (ADA, BOB)] == [("active", MEMBER_ROLE), ("active", ADMIN_ROLE)]
+    assert [await status_and_role(firm, it) for it in (ADA, BOB)] == [("active", MEMBER_ROLE), ("active", ADMIN_ROLE)]
     assert (in_clerk(firm, ADA), in_clerk(firm, BOB)) == (MEMBER_ROLE, ADMIN_ROLE)
 
 
-async def test_half_a_handing_over_needs_a_person_and_says_what_was_done(sqlite_firm: Firm) -> None:
+async def test_a_partial_transfer_needs_attention_and_says_what_was_done(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     raising = firm.services.clerk.set_role
 
@@ -359,11 +359,11 @@ async def test_half_a_handing_over_needs_a_person_and_says_what_was_done(sqlite_
     ):
         await members_of(firm).transfer_ownership(await access_of(firm), member_id=firm.user_id(BOB))
     await firm.settle()
-    assert [await standing(firm, it) for it in (ADA, BOB)] == [("active", ADMIN_ROLE), ("active", ADMIN_ROLE)]
+    assert [await status_and_role(firm, it) for it in (ADA, BOB)] == [("active", ADMIN_ROLE), ("active", ADMIN_ROLE)]
     assert [it.state for it in await operations(firm)] == ["attention"]
 
 
-async def test_who_is_just_being_handed_the_firm_can_not_be_put_out(sqlite_firm: Firm) -> None:
+async def test_the_recipient_of_a_pending_transfer_can_not_be_removed(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     members = members_of(firm)
     await members.remove(await access_of(firm), member_id=firm.user_id(DAN))
@@ -392,7 +392,7 @@ async def test_the_last_admin_stays_on_every_path(sqlite_firm: Firm, path: str) 
         await clerk.post(f"/v1/users/{firm.user_id(DAN)}/ban")
     await firm.settle()
     assert await code_of(ways[path]()) == "last_admin"
-    assert await standing(firm, ADA) == ("active", ADMIN_ROLE)
+    assert await status_and_role(firm, ADA) == ("active", ADMIN_ROLE)
 
 
 async def _leave(firm: Firm) -> object:
@@ -412,7 +412,7 @@ async def test_an_organization_that_clerk_left_without_an_admin_is_found(firm: F
 
 
 @pytest.mark.parametrize("pair", [("role", "role"), ("deactivate", "role"), ("remove", "deactivate")])
-async def test_two_admins_who_put_each_other_down_at_once_do_not_both_succeed(
+async def test_two_admins_who_demote_each_other_at_once_do_not_both_succeed(
     migrated_url: str, clerk_key: str, pair: tuple[str, str]
 ) -> None:
     """Each on a replica of their own, on one database; ten times, since it is about the moment."""
@@ -458,7 +458,7 @@ async def _up(members: MemberService, root: object, firm: Firm, email: str) -> N
     await firm.settle()
 
 
-async def test_a_firm_that_is_not_in_clerk_changes_here_alone(firm: Firm) -> None:
+async def test_a_local_organization_changes_here_only(firm: Firm) -> None:
     await furnish(firm)
     _take_out_of_clerk(firm.services.db)
     members, access, calls = members_of(firm), await access_of(firm, None), firm.services.clerk._backend
@@ -467,13 +467,13 @@ async def test_a_firm_that_is_not_in_clerk_changes_here_alone(firm: Firm) -> Non
     await members.change_role(access, member_id=bob, role=ADMIN_ROLE)
     await members.deactivate(access, member_id=bob)
     await members.reactivate(access, member_id=bob)
-    assert await standing(firm, BOB) == ("active", ADMIN_ROLE)
+    assert await status_and_role(firm, BOB) == ("active", ADMIN_ROLE)
     await members.remove(access, member_id=bob)
-    assert await standing(firm, BOB) == ("removed", ADMIN_ROLE)
+    assert await status_and_role(firm, BOB) == ("removed", ADMIN_ROLE)
     assert await code_of(members.change_role(access, member_id=bob, role=MEMBER_ROLE)) == "not_a_member"
     ada = await access_of(firm, ADA)
     await members.transfer_ownership(ada, member_id=(await member(firm, KIM)).user_id)
-    assert [await standing(firm, it) for it in (ADA, KIM)] == [("active", MEMBER_ROLE), ("active", ADMIN_ROLE)]
+    assert [await status_and_role(firm, it) for it in (ADA, KIM)] == [("active", MEMBER_ROLE), ("active", ADMIN_ROLE)]
     assert access.principal == BREAK_GLASS_PRINCIPAL
 
 
@@ -483,7 +483,7 @@ def _take_out_of_clerk(db: Database) -> None:
         conn.exec_driver_sql("UPDATE instep_organizations SET clerk_id = NULL WHERE slug = 'acme'")
 
 
-async def test_an_admin_whose_account_is_just_being_deleted_counts_no_longer(sqlite_firm: Firm) -> None:
+async def test_an_admin_who_is_being_deleted_does_not_count(sqlite_firm: Firm) -> None:
     """And the other way round: while one admin is being put down, the other's account can't be deleted."""
     firm = await furnish(sqlite_firm)
     members, users, root = members_of(firm), firm.services.profiles.manage, await access_of(firm, None)

@@ -309,7 +309,8 @@ _MAX_LIMIT, _MAX_QUERY_LENGTH = 500, 200
 class PeopleListFastPath:
     """Answers plain requests of `GET /v1/organizations/{organization_id}/people` without the web framework.
 
-    It answers as the ordinary route, and leaves everything unusual to that.
+    It answers as the ordinary route, and leaves everything unusual to that. Moving it into a route of the framework
+    costs about a tenth more processor time per request (measured with 25 rows on SQLite).
     """
 
     def __init__(self, *, principal: PrincipalResolver, members: MemberService) -> None:

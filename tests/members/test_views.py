@@ -1,4 +1,4 @@
-"""What the list says of people, to whom."""
+"""View models of the members page."""
 
 import pytest
 from msgspec.structs import replace
@@ -112,12 +112,12 @@ def test_the_header_counts_what_is_known() -> None:
         (replace(NORA, status="expired", expires_at=NOW - DAY), "Invite expired", "mail-x"),
     ],
 )
-def test_every_status_is_a_word_and_an_icon(row: MemberRow | InvitationRow, text: str, icon: str) -> None:
+def test_every_status_has_a_text_and_an_icon(row: MemberRow | InvitationRow, text: str, icon: str) -> None:
     status = shown(row).status
     assert (status.text, status.icon) == (text, icon)
 
 
-def test_a_member_is_called_by_what_is_known_of_them() -> None:
+def test_a_display_name_uses_the_known_fields() -> None:
     assert (shown(MAYA).name, shown(MAYA).detail) == ("Maya Cohen", "maya@x.example")
     nameless = replace(MAYA, first_name=None, last_name=None)
     assert (shown(nameless).name, shown(nameless).detail) == ("maya@x.example", "")
@@ -125,19 +125,19 @@ def test_a_member_is_called_by_what_is_known_of_them() -> None:
     assert shown(replace(nameless, email=None)).name == "No name"
 
 
-def test_oneself_is_marked() -> None:
+def test_the_readers_own_row_is_marked() -> None:
     assert shown(MAYA).badges == (Badge("You", "brand"),)
     assert shown(replace(MAYA, user_id="usr_2")).badges == ()
 
 
-def test_the_one_without_an_account_is_nobody_in_particular() -> None:
+def test_a_reader_without_an_account_has_no_own_row() -> None:
     """The break-glass key has no user id, and must not be "You" to a row without one."""
     key = Principal(kind="break_glass", name="Break-glass key")
     reading = replace(READING, access=replace(ACCESS, principal=key))
     assert shown(MAYA, reading).badges == ()
 
 
-def test_an_invitation_says_when_it_was_sent_and_when_it_ends() -> None:
+def test_an_invitation_shows_when_it_was_sent_and_expires() -> None:
     row = shown(NORA)
     assert (row.invited and row.invited.text, row.expires and row.expires.text) == ("3 d ago", "in 4 d")
     assert row.detail == "Invited by Maya Cohen"
@@ -150,7 +150,7 @@ def test_an_invitation_just_sent_is_marked() -> None:
     assert shown(NORA, replace(READING, marked_invitation_id="orginv_1")).badges == (Badge("Sent", "good"),)
 
 
-def test_who_only_reads_has_no_actions() -> None:
+def test_a_member_without_admin_rights_has_no_actions() -> None:
     reader = replace(READING, access=replace(ACCESS, role=MEMBER_ROLE))
     assert [action.key for action in shown(MAYA).actions] == ["view", "role", "edit", "copy", "leave"]
     assert [action.key for action in shown(OMAR).actions] == ["view", "role", "edit", "copy", "deactivate", "remove"]
@@ -160,7 +160,7 @@ def test_who_only_reads_has_no_actions() -> None:
         assert (seen.actions, seen.role_choice, seen.selection_id) == ((), None, "")
 
 
-def test_an_action_that_is_not_possible_says_why() -> None:
+def test_a_disabled_action_shows_its_reason() -> None:
     reasons = {it.key: it.reason for it in shown(replace(MAYA, email=None)).actions}
     assert reasons["copy"] == "No email address."
     last = shown(MAYA, replace(READING, admin_count=1))
@@ -178,13 +178,13 @@ def test_an_action_that_is_not_possible_says_why() -> None:
     }
 
 
-def test_an_invitation_sent_again_just_now_says_when_it_works_again() -> None:
+def test_a_cooldown_shows_when_resending_is_possible_again() -> None:
     cooling = replace(READING, annotations=RowAnnotations(cooldowns={"nora@x.example": NOW + 40_000}))
     assert shown(NORA, cooling).actions[0].reason == "Sent just now. You can resend it in 1 min."
     assert [it.key for it in shown(replace(NORA, status="expired")).actions] == ["resend", "timeline"]
 
 
-def test_a_change_that_stopped_halfway_and_a_lost_invitation_are_told() -> None:
+def test_incomplete_changes_and_lost_invitations_need_attention() -> None:
     lost = LostInvitation(
         operation_id="op_1",
         invitation_id="orginv_1",
@@ -210,11 +210,11 @@ def test_a_change_that_stopped_halfway_and_a_lost_invitation_are_told() -> None:
 @pytest.mark.parametrize(
     ("role", "said"), [("org:admin", "Admin"), ("org:case_lead", "Case lead"), ("viewer", "viewer"), ("", "")]
 )
-def test_roles_are_said_in_words(role: str, said: str) -> None:
+def test_roles_have_readable_names(role: str, said: str) -> None:
     assert format_role(role, {ADMIN_ROLE: "Admin"}) == said
 
 
-def test_chips_count_and_lead_to_their_addresses() -> None:
+def test_filter_menus_have_counts_and_urls() -> None:
     status, role, *_ = page(MAYA, query="status:invited").filter_menus
     assert [(it.label, it.count, it.is_on) for it in status.options] == [
         ("Active", 21, False),
@@ -227,7 +227,7 @@ def test_chips_count_and_lead_to_their_addresses() -> None:
     assert role.options[1].href == "/m?q=role%3Aadmin+status%3Ainvited"
 
 
-def test_the_chips_of_source_and_last_activity_choose_one() -> None:
+def test_the_menus_of_source_and_last_activity_are_single_choices() -> None:
     *_, source, active = page(MAYA, query="source:local").filter_menus
     assert (source.chosen, source.clear_url) == (("Without a Clerk account",), "/m")
     assert [it.href for it in source.options] == ["/m?q=source%3Aclerk", "/m"]
@@ -246,7 +246,7 @@ def test_the_deactivated_are_behind_a_link_until_a_status_is_chosen() -> None:
     assert page(MAYA, query="status:invited").deactivated == 0
 
 
-def test_nobody_is_two_things() -> None:
+def test_an_empty_list_has_one_of_two_reasons() -> None:
     """Nobody matches, or nobody else is here; a list with rows says neither."""
     assert page(query="xy").empty_reason == "no_match"
     lonely = replace(TOTALS, members=1, active=1, deactivated=0, invitations=0, expired_invitations=0)
@@ -254,7 +254,7 @@ def test_nobody_is_two_things() -> None:
     assert page(MAYA, NORA).empty_reason == ""
 
 
-def test_a_narrowed_list_says_how_many_answer() -> None:
+def test_a_filtered_list_shows_the_number_of_results() -> None:
     assert page(MAYA).result_count == ""
     assert page(MAYA, query="maya").result_count == "1 result"
     assert page(MAYA, NORA, query="a").result_count == "2 results"
@@ -262,7 +262,7 @@ def test_a_narrowed_list_says_how_many_answer() -> None:
     assert page(MAYA, cursor="7b").next_page_url == "/m?cursor=7b"
 
 
-def test_a_warning_is_said() -> None:
+def test_a_warning_is_shown() -> None:
     people = MemberListPage(rows=(MAYA,), totals=TOTALS, warnings=(INVITATIONS_UNAVAILABLE,), next_cursor=None)
     assert build_list_view(people, READING, WORDS).warnings == (INVITATIONS_UNAVAILABLE,)
 

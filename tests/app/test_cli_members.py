@@ -47,7 +47,7 @@ def run() -> Run:
 def test_each_change_prints_the_status_of_the_member(firm: Firm, run: Run) -> None:
     bob = firm.user_id(BOB)
     assert run("role", "acme", bob, ADMIN_ROLE).output == "Bob Brown: active, org:admin\n"
-    assert run("role", "acme", bob, ADMIN_ROLE).output == "Bob Brown: active, org:admin (as before)\n"
+    assert run("role", "acme", bob, ADMIN_ROLE).output == "Bob Brown: active, org:admin (unchanged)\n"
     assert run("deactivate", "acme", bob).output == "Bob Brown: deactivated, org:admin\n"
     assert run("reactivate", "acme", bob).output == "Bob Brown: active, org:admin\n"
     assert run("remove", "acme", bob).output == "Bob Brown: removed, org:admin\n"

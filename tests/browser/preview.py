@@ -259,8 +259,8 @@ def preview(firm: Firm, public_url: str) -> Starlette:
         console=console,
         roles=lambda access: access.roles.options,
         list_people=firm.list_people,
-        live=firm.live.listen,
-        around=firm.around,
+        listen_for_changes=firm.live.listen,
+        annotations=firm.around,
     )
     invitations = InvitationPages(console=console, roles=lambda access: access.roles.options, invitations=firm)  # type: ignore[arg-type]
     looks = [

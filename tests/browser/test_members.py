@@ -100,7 +100,7 @@ def test_the_keyboard_reaches_everything(site: Site, new_page: NewPage) -> None:
     page.keyboard.press(".")
     for _ in range(3):
         page.keyboard.press("ArrowDown")
-    expect(page.get_by_role("button", name="Copy e-mail")).to_be_focused()
+    expect(page.get_by_role("button", name="Copy email")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#toasts")).to_contain_text("maya.cohen@northwind.example")
     assert page.evaluate("navigator.clipboard.readText()") == "maya.cohen@northwind.example"
@@ -117,7 +117,7 @@ def test_a_message_never_lies_over_an_open_menu(site: Site, new_page: NewPage) -
     page = open_at(new_page(size="phone"), site)
     page.get_by_role("button", name="Actions for Maya Cohen").focus()
     page.keyboard.press("Enter")
-    copy = page.get_by_role("button", name="Copy e-mail")
+    copy = page.get_by_role("button", name="Copy email")
     copy.focus()
     page.evaluate("Promise.all(document.getAnimations().map(it => it.finished))")
     before = copy.bounding_box()
@@ -204,7 +204,7 @@ def test_an_open_menu_and_more_rows_survive_a_change(site: Site, page: Page) -> 
     site.do(lambda: site.firm.accept("kenji.watanabe@northwind.example"))
     expect(row(page, "Kenji Watanabe")).to_be_visible()
     expect(page.locator("#rows > tr")).to_have_count(28)
-    expect(page.get_by_role("button", name="Copy e-mail")).to_be_visible()
+    expect(page.get_by_role("button", name="Copy email")).to_be_visible()
 
 
 def test_an_ordinary_member_sees_the_same_rows_and_no_action(site: Site, page: Page) -> None:
@@ -229,7 +229,7 @@ def test_clerk_down_is_a_strip_and_the_database_down_a_panel(site: Site, new_pag
     expect(page.locator("#rows > tr")).to_have_count(25)
     site.firm.is_database_down = True
     site.do(lambda: site.firm.live.publish(["org_01"]))
-    expect(page.locator("#live-line")).to_have_text("Connection lost. The list may be old.")
+    expect(page.locator("#live-line")).to_have_text("Connection lost. This list may be out of date.")
     expect(page.locator("#rows > tr")).to_have_count(25)
     answer = page.reload()
     assert answer is not None

@@ -7,7 +7,7 @@ from instep.auth.repository import find_access, find_principal
 from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
 from instep.members import repository
 from instep.members.models import MemberRecord
-from instep.members.service import MemberChangeService
+from instep.members.service import MemberService
 from instep.operations import repository as operations_repository
 from instep.operations.executor import LEASE_DURATION
 from instep.operations.workflow import Operation
@@ -50,9 +50,9 @@ async def furnish(firm: Firm) -> Firm:
     return firm
 
 
-def changes_of(firm: Firm) -> MemberChangeService:
-    """The flows under test."""
-    return firm.services.members.changes
+def members_of(firm: Firm) -> MemberService:
+    """The service under test."""
+    return firm.services.members
 
 
 async def access_of(firm: Firm, email: str | None = ADA, slug: str = SLUG) -> OrganizationAccess:
@@ -85,8 +85,8 @@ async def member(firm: Firm, email: str, slug: str = SLUG) -> MemberRecord:
     return found
 
 
-async def standing(firm: Firm, email: str) -> tuple[str, str]:
-    """How a person stands in Acme: status and role."""
+async def status_and_role(firm: Firm, email: str) -> tuple[str, str]:
+    """Return a member's status and role in Acme."""
     found = await member(firm, email)
     return found.status, found.role
 

@@ -1,4 +1,4 @@
-"""Members over REST: each change, many at once, what will happen, and the whole list as a file."""
+"""REST routes of members: each change, bulk changes, the impact of a change, and the export."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ from tests.members.firms import (
     recover,
     refuse,
     sign_in,
-    standing,
+    status_and_role,
 )
 from tests.support.world import Firm
 
@@ -40,7 +40,7 @@ async def as_(firm: Firm, email: str) -> httpx2.AsyncClient:
     return firm.api(None, cookie=f"{SESSION_COOKIE}={token}", **{"sec-fetch-site": "same-origin"})
 
 
-def said(response: httpx2.Response) -> tuple[int, str | None]:
+def status_and_code(response: httpx2.Response) -> tuple[int, str | None]:
     return response.status_code, response.json().get("code")
 
 
@@ -62,43 +62,49 @@ async def test_each_change_over_rest_by_either_id(sqlite_firm: Firm) -> None:
     assert in_clerk(firm, BOB) == ADMIN_ROLE
 
 
-async def test_the_rights_of_a_person_and_what_another_firm_learns(sqlite_firm: Firm) -> None:
+async def test_a_member_is_refused_and_another_organization_learns_nothing(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     bob, zoe, eve = await as_(firm, BOB), await as_(firm, ZOE), firm.user_id(EVE)
-    assert said(await bob.patch(f"{HOME}/members/{eve}", json={"role": ADMIN_ROLE})) == (403, "forbidden")
-    assert said(await bob.get(f"{HOME}/members/{eve}/consequences")) == (403, "forbidden")
-    assert said(await bob.post(f"{HOME}/members/bulk", json={"action": "remove", "user_ids": [eve]})) == (
+    assert status_and_code(await bob.patch(f"{HOME}/members/{eve}", json={"role": ADMIN_ROLE})) == (403, "forbidden")
+    assert status_and_code(await bob.get(f"{HOME}/members/{eve}/consequences")) == (403, "forbidden")
+    assert status_and_code(await bob.post(f"{HOME}/members/bulk", json={"action": "remove", "user_ids": [eve]})) == (
         403,
         "forbidden",
     )
-    assert said(await zoe.delete(f"{HOME}/members/{eve}")) == (404, "not_found")
-    assert said(await firm.api(None).delete(f"{HOME}/members/{eve}")) == (401, "unauthenticated")
-    assert said(await zoe.delete(f"/v1/organizations/globex/members/{firm.user_id(BOB)}")) == (404, "not_found")
+    assert status_and_code(await zoe.delete(f"{HOME}/members/{eve}")) == (404, "not_found")
+    assert status_and_code(await firm.api(None).delete(f"{HOME}/members/{eve}")) == (401, "unauthenticated")
+    assert status_and_code(await zoe.delete(f"/v1/organizations/globex/members/{firm.user_id(BOB)}")) == (
+        404,
+        "not_found",
+    )
     left = await bob.post(f"{HOME}/leave")
     assert left.json()["member"]["status"] == "removed"
     assert (await bob.get(f"{HOME}/people")).status_code == 404
 
 
-async def test_handing_over_and_the_last_admin(sqlite_firm: Firm) -> None:
+async def test_transfer_and_the_last_admin(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     ada = await as_(firm, ADA)
     await ada.delete(f"{HOME}/members/{firm.user_id(DAN)}")
     problem = await ada.post(f"{HOME}/leave")
-    assert said(problem) == (409, "last_admin")
-    assert problem.json()["detail"] == "This is the last admin. Make someone else an admin first."
-    assert said(await firm.api().post(f"{HOME}/transfer", json={"user_id": firm.user_id(BOB)})) == (403, "not_owner")
+    assert status_and_code(problem) == (409, "last_admin")
+    assert problem.json()["detail"] == "This is the last admin. Make someone else admin first."
+    assert status_and_code(await firm.api().post(f"{HOME}/transfer", json={"user_id": firm.user_id(BOB)})) == (
+        403,
+        "not_owner",
+    )
     given = await ada.post(f"{HOME}/transfer", json={"user_id": firm.user_id(BOB)})
     assert given.json()["member"]["role"] == ADMIN_ROLE
-    assert await standing(firm, ADA) == ("active", MEMBER_ROLE)
+    assert await status_and_role(firm, ADA) == ("active", MEMBER_ROLE)
 
 
-async def test_what_is_not_known_yet_is_a_202_with_the_operation(sqlite_firm: Firm) -> None:
+async def test_an_unknown_outcome_is_a_202_with_the_operation(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     firm.emulator.fail("UpdateOrganizationMembership", status=429, retry_after=5, count=1)
     answer = await firm.api().patch(f"{HOME}/members/{firm.user_id(BOB)}", json={"role": ADMIN_ROLE})
     assert answer.status_code == 202
     await recover(firm)
-    assert await standing(firm, BOB) == ("active", ADMIN_ROLE)
+    assert await status_and_role(firm, BOB) == ("active", ADMIN_ROLE)
 
 
 async def test_a_repeated_request_is_one_change(sqlite_firm: Firm) -> None:
@@ -106,16 +112,16 @@ async def test_a_repeated_request_is_one_change(sqlite_firm: Firm) -> None:
     api, path = firm.api(), f"{HOME}/members/{firm.user_id(BOB)}/deactivate"
     both = [(await api.post(path, headers={"Idempotency-Key": "k1"})).json()["operation"] for _ in range(2)]
     assert both[0] == both[1]
-    assert said(await api.post(path)) == (409, "deactivated")
+    assert status_and_code(await api.post(path)) == (409, "deactivated")
 
 
-async def test_many_at_once_each_with_a_result_of_its_own(firm: Firm) -> None:
+async def test_a_bulk_change_has_a_result_for_each_member(firm: Firm) -> None:
     await furnish(firm)
     api = firm.api()
     refuse(firm, "DeleteOrganizationMembership", "organization_membership_managed_by_scim", status=409)
     ids = [firm.user_id(it) for it in (ADA, DAN)]
-    wish = {"action": "role", "role": MEMBER_ROLE, "user_ids": [*ids, firm.user_id(BOB), "user_none", ids[0]]}
-    answer = (await api.post(f"{HOME}/members/bulk", json=wish)).json()
+    payload = {"action": "role", "role": MEMBER_ROLE, "user_ids": [*ids, firm.user_id(BOB), "user_none", ids[0]]}
+    answer = (await api.post(f"{HOME}/members/bulk", json=payload)).json()
     outcomes = [(row["outcome"], row["code"]) for row in answer["data"]]
     assert sorted(outcomes[:2], key=str) == [("done", None), ("refused", "last_admin")], "one of two admins stays"
     assert outcomes[2:] == [("unchanged", None), ("refused", "not_found")]
@@ -138,31 +144,31 @@ async def test_many_at_once_each_with_a_result_of_its_own(firm: Firm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "code"),
+    ("payload", "code"),
     [
         ({"action": "role", "user_ids": ["a"]}, "role_missing"),
         ({"action": "erase", "user_ids": ["a"]}, "invalid_request"),
         ({"action": "remove", "user_ids": []}, "invalid_request"),
     ],
 )
-async def test_a_wish_that_makes_no_sense_changes_nobody(sqlite_firm: Firm, wish: dict[str, Any], code: str) -> None:
+async def test_an_invalid_bulk_request_changes_nobody(sqlite_firm: Firm, payload: dict[str, Any], code: str) -> None:
     firm = await furnish(sqlite_firm)
-    assert said(await firm.api().post(f"{HOME}/members/bulk", json=wish)) == (422, code)
+    assert status_and_code(await firm.api().post(f"{HOME}/members/bulk", json=payload)) == (422, code)
 
 
-async def test_what_a_removal_will_do_is_told_before(sqlite_firm: Firm) -> None:
+async def test_the_impact_of_a_removal_can_be_previewed(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     for _ in range(2):
         sign_in(firm, ADA)
     async with firm.clerk() as clerk:
         for email, inviter in (("new@x.example", ADA), ("other@x.example", DAN)):
-            wish = {"email_address": email, "role": MEMBER_ROLE, "inviter_user_id": firm.user_id(inviter)}
+            payload = {"email_address": email, "role": MEMBER_ROLE, "inviter_user_id": firm.user_id(inviter)}
             path = f"/v1/organizations/{firm.organization_id(SLUG)}/invitations"
-            assert (await clerk.post(path, json=wish)).is_success
+            assert (await clerk.post(path, json=payload)).is_success
     root, ada = firm.api(), firm.user_id(ADA)
-    told = (await root.get(f"{HOME}/members/{ada}/consequences")).json()
-    assert (told["sessions"], told["invitations"]) == (open_sessions(firm, ADA), ["new@x.example"])
-    assert (told["no_removal"], told["no_deactivation"]) == (None, None)
+    impact = (await root.get(f"{HOME}/members/{ada}/consequences")).json()
+    assert (impact["sessions"], impact["invitations"]) == (open_sessions(firm, ADA), ["new@x.example"])
+    assert (impact["no_removal"], impact["no_deactivation"]) == (None, None)
     await root.delete(f"{HOME}/members/{firm.user_id(DAN)}")
     last = (await root.get(f"{HOME}/members/{ada}/consequences")).json()
     assert last["no_removal"] == last["no_deactivation"] == "This is the last admin. Make someone else an admin first."
@@ -171,14 +177,14 @@ async def test_what_a_removal_will_do_is_told_before(sqlite_firm: Firm) -> None:
     assert (blind["sessions"], blind["invitations"]) == (None, None)
 
 
-async def test_of_another_firm_only_those_hear_who_may_see_it(sqlite_firm: Firm) -> None:
+async def test_the_impact_names_only_visible_organizations(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     path = f"{HOME}/members/{firm.user_id(EVE)}/consequences"
     assert (await firm.api().get(path)).json()["organizations"] == ["Globex"]
     assert (await (await as_(firm, ADA)).get(path)).json()["organizations"] == []
 
 
-async def test_the_whole_list_as_csv_in_which_nothing_runs(sqlite_firm: Firm) -> None:
+async def test_the_csv_export_contains_no_formulas(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     async with firm.clerk() as clerk:
         await clerk.patch(f"/v1/users/{firm.user_id(BOB)}", json={"first_name": "=1+1", "last_name": '"quoted", too'})
@@ -193,7 +199,9 @@ async def test_the_whole_list_as_csv_in_which_nothing_runs(sqlite_firm: Firm) ->
     assert (rows[1]["kind"], rows[1]["role"], rows[1]["status"]) == ("member", ADMIN_ROLE, "active")
 
 
-async def test_the_export_takes_the_filters_and_many_pages(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_export_applies_filters_and_reads_all_pages(
+    sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     firm = await furnish(sqlite_firm)
     monkeypatch.setattr("instep.members.service.EXPORT_PAGE_SIZE", 2)
     async with firm.clerk() as clerk:
@@ -209,10 +217,10 @@ async def test_the_export_takes_the_filters_and_many_pages(sqlite_firm: Firm, mo
     assert [it["member"]["email"] for it in admins["data"]] == [ADA, DAN]
     nobody = (await api.get(f"{HOME}/people/export", params={"format": "json", "query": "nobody"})).json()
     assert nobody == {"warnings": [], "data": []}
-    assert said(await api.get(f"{HOME}/people/export", params={"status": "odd"})) == (422, "unknown_status")
+    assert status_and_code(await api.get(f"{HOME}/people/export", params={"status": "odd"})) == (422, "unknown_status")
 
 
-async def test_an_export_without_invitations_says_that_it_is_not_whole(sqlite_firm: Firm) -> None:
+async def test_an_export_without_invitations_is_marked_incomplete(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     firm.emulator.fail("ListOrganizationInvitations", status=503)
     answer = await firm.api().get(f"{HOME}/people/export")

@@ -1,4 +1,4 @@
-"""The doors of the list, with made-up people behind them: which answer, for whom."""
+"""Pages of the list, with sample data: the answer for each kind of request and reader."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def client(firm: Firm) -> Iterator[TestClient]:
         yield client
 
 
-def test_the_start_page_leads_on(firm: Firm, client: TestClient) -> None:
+def test_the_start_page_redirects_or_lists_organizations(firm: Firm, client: TestClient) -> None:
     """One organization: straight to its members; several: a choice; none: said."""
     assert "Fabrikam Studio" in client.get("/").text
     firm.organizations = 1
@@ -32,11 +32,11 @@ def test_the_start_page_leads_on(firm: Firm, client: TestClient) -> None:
     assert client.get("/").status_code == 403
 
 
-def test_an_organization_of_others_is_not_there(client: TestClient) -> None:
+def test_an_organization_of_others_is_not_found(client: TestClient) -> None:
     assert client.get("/organizations/adatum/members").status_code == 404
 
 
-def test_a_page_and_its_pieces(client: TestClient) -> None:
+def test_a_page_and_its_fragments(client: TestClient) -> None:
     """Whole for a browser, the region for htmx, only more rows for a cursor."""
     whole, region = client.get(f"{LIST}?deactivated=1"), client.get(f"{LIST}?deactivated=1", headers=PARTIAL)
     assert "<!doctype html>" in whole.text
@@ -59,12 +59,12 @@ def test_an_empty_search_leaves_no_trace_in_the_address(client: TestClient) -> N
     assert "hx-replace-url" not in client.get(f"{LIST}?q=x", headers=PARTIAL).headers
 
 
-def test_a_cursor_of_nobody_starts_over(client: TestClient) -> None:
+def test_an_invalid_cursor_redirects_to_the_first_page(client: TestClient) -> None:
     answer = client.get(f"{LIST}?cursor=zz")
     assert (answer.status_code, answer.headers["location"]) == (303, LIST)
 
 
-def test_the_database_down_is_never_an_empty_table(firm: Firm, client: TestClient) -> None:
+def test_without_the_database_no_empty_table_is_shown(firm: Firm, client: TestClient) -> None:
     firm.is_database_down = True
     for headers in ({}, PARTIAL):
         answer = client.get(LIST, headers=headers)

@@ -1,4 +1,4 @@
-"""What is typed into the search box, and back."""
+"""Parsing and formatting the search text."""
 
 import pytest
 from hypothesis import given
@@ -37,7 +37,7 @@ NOW = 1_772_000_000_000
         ("source:mars active:", MemberSearch(words="source:mars active:")),
     ],
 )
-def test_reading(text: str, meant: MemberSearch) -> None:
+def test_parsing_a_search(text: str, meant: MemberSearch) -> None:
     assert parse_search(text) == meant
 
 
@@ -51,7 +51,7 @@ WORDS = st.lists(st.text(st.characters(exclude_categories=["Z", "C"], exclude_ch
     source=st.sampled_from(["", *SOURCES]),
     active=st.sampled_from(["", *ACTIVITIES]),
 )
-def test_writing_and_reading_give_the_same_filter(
+def test_formatting_and_parsing_give_the_same_filter(
     words: str, statuses: frozenset[str], roles: frozenset[str], source: str, active: str
 ) -> None:
     search = MemberSearch(words=words, statuses=statuses, roles=roles, source=source, active=active)
@@ -66,20 +66,20 @@ def test_tokens_come_first_in_a_fixed_order() -> None:
 SHOWN = {"active", "banned", "deprovisioned", "invited", "expired"}
 
 
-def test_the_deactivated_are_shown_only_when_asked_for() -> None:
+def test_deactivated_members_are_shown_only_on_request() -> None:
     assert build_filter(MemberSearch(), limit=25, now=NOW).statuses == SHOWN
     assert build_filter(MemberSearch(has_deactivated=True), limit=25, now=NOW).statuses == frozenset()
     assert build_filter(parse_search("status:deactivated"), limit=25, now=NOW).statuses == {"deactivated"}
 
 
-def test_a_chip_turns_one_choice_over() -> None:
+def test_a_filter_menu_toggles_one_option() -> None:
     search = parse_search("status:invited maya")
     assert format_search(search.toggle_status("invited")) == "maya"
     assert format_search(search.toggle_role("org:admin")) == "role:admin status:invited maya"
     assert format_search(search.without("words")) == "status:invited"
 
 
-def test_a_source_and_a_time_are_one_at_a_time() -> None:
+def test_source_and_last_activity_are_single_choices() -> None:
     search = parse_search("source:local maya")
     assert format_search(search.toggle_source("clerk")) == "source:clerk maya"
     assert format_search(search.toggle_source("local").toggle_active("never")) == "active:never maya"
@@ -96,18 +96,18 @@ def test_a_source_and_a_time_are_one_at_a_time() -> None:
         ("", None),
     ],
 )
-def test_a_time_is_counted_back_from_now(text: str, meant: ActivityFilter | None) -> None:
-    ask = build_filter(parse_search(text), limit=25, now=NOW)
-    assert ask.activity == meant
-    assert ask.includes_invitations() is (meant is None)
+def test_a_range_of_activity_is_relative_to_now(text: str, meant: ActivityFilter | None) -> None:
+    filters = build_filter(parse_search(text), limit=25, now=NOW)
+    assert filters.activity == meant
+    assert filters.includes_invitations() is (meant is None)
 
 
-def test_whoever_is_only_here_was_not_invited() -> None:
+def test_local_members_exclude_invitations() -> None:
     assert not build_filter(parse_search("source:local"), limit=25, now=NOW).includes_invitations()
     assert build_filter(parse_search("source:clerk"), limit=25, now=NOW).includes_invitations()
 
 
-def test_the_filter_lives_in_the_address() -> None:
+def test_the_filter_is_part_of_the_url() -> None:
     assert build_list_url("/members", MemberSearch()) == "/members"
     search = parse_search("role:admin a&b", has_deactivated=True)
     assert build_list_url("/members", search, cursor="7b") == "/members?q=role%3Aadmin+a%26b&deactivated=1&cursor=7b"

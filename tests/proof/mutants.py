@@ -179,16 +179,16 @@ MUTANTS = (
     Mutant(
         "an invitation expires only when Clerk says so",
         "members/listing.py",
-        " or (it.expires_at is not None and it.expires_at <= now)",
+        " or (invitation.expires_at is not None and invitation.expires_at <= now)",
         "",
-        "tests/members/test_merge.py",
+        "tests/members/test_listing.py",
     ),
     Mutant(
         "the last invitation of a page is shown again",
         "members/listing.py",
         "(row.created_at, row.id) < after]",
         "(row.created_at, row.id) <= after]",
-        "tests/members/test_merge.py",
+        "tests/members/test_listing.py",
     ),
     Mutant(
         "create retried blindly",

@@ -78,13 +78,13 @@ async def edits(firm: Firm, services: Services, who: str) -> list[Awaitable[Any]
     an invitation."""
     access = await access_of(firm, None)
     own, role = (BOB, EVE) if who == "A" else (DAN, ADA)
-    edit, changes = services.users.edit, services.members.changes
+    edit, members = services.profiles.edit, services.members
     wanted = InvitationRequest(email=f"{who.lower()}@new.example", role="org:member")
     return [
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id(own), UserChanges(first_name=f"Own{who}")),
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id("kim@acme.example"), UserChanges(first_name=f"Both{who}")),
-        changes.set_role(access, member=firm.user_id(role), role="org:admin" if who == "A" else "org:member"),
-        services.invitations.invite(access, email=f"{who.lower()}@new.example", role="org:member"),
+        members.change_role(access, member_id=firm.user_id(role), role="org:admin" if who == "A" else "org:member"),
+        services.invite.send(access, wanted),
     ]
 
 

@@ -185,8 +185,7 @@ def make_firm(
         **settings,
     }
     services = make_services(make_settings(values), clerk=client, clock=clock)
-    list_people = replace(services.members.list_people, patience=patience)
-    services = replace(services, members=replace(services.members, list_people=list_people))
+    services = replace(services, members=replace(services.members, clerk_timeout=patience))
     app = make_app(services)
     emulator.webhooks.connect(DOOR, secret=SECRET, transport=httpx2.ASGITransport(app=app))
     return Firm(emulator, services, app, clock)

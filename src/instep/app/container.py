@@ -347,11 +347,13 @@ def make_members(
     list_people = PeopleListService(db=db, directory=clerk, clock=clock, list_lost=list_lost_invitations)
     changes = MemberChangeService(db, executor, clock, policy=settings.instep_deactivation, told=pubsub.publish)
     return MemberService(
-        list_people=list_people,
-        export=MemberExportService(list_people),
-        changes=changes,
-        bulk=BulkMemberService(changes),
-        consequences=MemberImpactService(db, clerk, clerk),
+        runner.db,
+        clerk,
+        runner,
+        clock,
+        deactivation_policy=settings.instep_deactivation,
+        on_change=live.publish,
+        list_lost=list_lost_invitations,
     )
 
 

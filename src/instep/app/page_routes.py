@@ -26,6 +26,7 @@ from instep.core.db import Conn
 from instep.domain.roles import DEFAULT_ROLE_NAMES
 from instep.invitations.action_pages import BulkInvitationPages, InvitationActionPages
 from instep.invitations.pages import ApplicationInvitationPages, InvitationPages
+from instep.invitations.repository import list_lost_invitations
 from instep.members.action_pages import BulkMemberPages, MemberActionPages
 from instep.members.models import MEMBER_STATUSES, MemberFilter, MemberRow, RowAnnotations
 from instep.members.pages import MemberListPages

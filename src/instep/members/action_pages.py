@@ -39,12 +39,20 @@ from instep.members.views import format_role
 
 NAVIGATION_ITEM = "members"
 MEMBER_ACTIONS = ("deactivate", "reactivate", "remove")
-RunChange = Callable[[], Awaitable[MemberChangeOutcome]]
+BULK_OUTCOMES = {"done": DONE, "open": PENDING, "unchanged": UNCHANGED, "refused": SKIPPED}
+CONFIRMATION_WORD_MIN_PEOPLE = 2  # a destructive change of so many members has to be confirmed by a typed word
+MAX_LISTED_ADDRESSES = 3
+
+Handler = Callable[[Request], Awaitable[Response]]
+MemberChangeCall = Callable[[OrganizationAccess, str, str | None], Awaitable[tuple[MemberChangeOutcome, str]]]
 
 
 @dataclass(frozen=True)
 class MemberActionPages:
-    """The handlers and what they need. `policy` is how far Clerk follows a deactivation."""
+    """Confirmation dialogs and changes of one member.
+
+    `roles` returns the keys and names of an organization's roles. `policy`: how far Clerk follows a deactivation.
+    """
 
     console: PageResponder
     members: MemberService
@@ -52,250 +60,258 @@ class MemberActionPages:
     policy: DeactivationPolicy
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list."""
-        at = "/organizations/{organization_id}/members/{member}"
+        """Build the routes."""
+        path = "/organizations/{id}/members/{member}"
         return [
-            Route(f"{at}/role", self.show_role_form, methods=["GET"]),
-            Route(f"{at}/role", self.set_role, methods=["POST"]),
-            *(Route(f"{at}/{deed}", self._asking(deed), methods=["GET"]) for deed in MEMBER_ACTIONS),
-            *(Route(f"{at}/{deed}", self._doing(deed), methods=["POST"]) for deed in MEMBER_ACTIONS),
-            Route("/organizations/{organization_id}/leave", self.confirm_leave, methods=["GET"]),
-            Route("/organizations/{organization_id}/leave", self.leave, methods=["POST"]),
+            Route(f"{path}/role", self.show_role_form, methods=["GET"]),
+            Route(f"{path}/role", self.change_role, methods=["POST"]),
+            *(
+                Route(f"{path}/{action}", self._make_confirm_handler(action), methods=["GET"])
+                for action in MEMBER_ACTIONS
+            ),
+            *(
+                Route(f"{path}/{action}", self._make_change_handler(action), methods=["POST"])
+                for action in MEMBER_ACTIONS
+            ),
+            Route("/organizations/{id}/leave", self.confirm_leave, methods=["GET"]),
+            Route("/organizations/{id}/leave", self.leave, methods=["POST"]),
         ]
 
     async def show_role_form(self, request: Request) -> Response:
-        """Which role?"""
-        access = await self.console.require_admin(request)
-        if isinstance(access, Response):
-            return access
-        try:
-            found = await self.members.consequences(access, member=request.path_params["member"])
-        except InstepError as error:
-            return self.console.respond_error(request, error)
-        at, back = _member_path(access, request), f"{get_organization_path(access)}/members"
-        asked = build_role_confirmation(
-            found, dict(self.roles(access)), at=at, cancel=back, words=self.console.localizer
-        )
-        return await self.console.respond_confirmation(request, asked, access, section=NAVIGATION_ITEM)
+        """Show the dialog to choose a role."""
 
-    async def set_role(self, request: Request) -> Response:
-        """The role that was chosen, in the row or in the dialog."""
+        def build(access: OrganizationAccess, impact: MemberChangeImpact, path: str, cancel: str) -> ConfirmationDialog:
+            roles = dict(self.roles(access))
+            return build_role_confirmation(impact, roles, path=path, cancel=cancel, words=self.console.words)
+
+        return await self._confirm(request, build)
+
+    async def change_role(self, request: Request) -> Response:
+        """Change the role to the one chosen in the row or in the dialog."""
         role = str((await request.form()).get("role", ""))
 
-        async def change(access: OrganizationAccess, member: str, key: str | None) -> tuple[MemberChangeOutcome, str]:
-            changed = await self.members.changes.set_role(access, member=member, role=role, idempotency_key=key)
-            name, now = changed.member.name, format_role(changed.member.role, dict(self.roles(access)))
-            return changed, self.console.localizer.gettext("%(name)s is now %(role)s", name=name, role=now)
+        async def change(
+            access: OrganizationAccess, member_id: str, key: str | None
+        ) -> tuple[MemberChangeOutcome, str]:
+            outcome = await self.members.change_role(access, member_id=member_id, role=role, idempotency_key=key)
+            name, role_name = outcome.member.name, format_role(outcome.member.role, dict(self.roles(access)))
+            return outcome, self.console.words.gettext("%(name)s is now %(role)s", name=name, role=role_name)
 
-        return await self._do(request, change, salt=role)
+        return await self._change(request, change, salt=role)
 
     async def confirm_leave(self, request: Request) -> Response:
-        """Leave?"""
-        access = await self.console.require_member(request)
+        """Show the confirmation before leaving the organization."""
+        access = await self.console.member(request)
         if isinstance(access, Response):
             return access
-        asked = build_leave_confirmation(
-            access.organization_name, home=get_organization_path(access), words=self.console.localizer
+        dialog = build_leave_confirmation(
+            access.organization_name, home=get_organization_path(access), words=self.console.words
         )
-        return await self.console.respond_confirmation(request, asked, access, section=NAVIGATION_ITEM)
+        return await self.console.ask(request, dialog, access, here=NAVIGATION_ITEM)
 
     async def leave(self, request: Request) -> Response:
-        """Out, by oneself; what is left is the start page."""
-        if foreign := self.console.reject_cross_origin(request):
+        """Leave the organization, and go to the start page."""
+        if foreign := self.console.foreign(request):
             return foreign
         access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         key = await read_idempotency_key(request)
         try:
-            await self.members.changes.leave(access, idempotency_key=key)
+            await self.members.leave(access, idempotency_key=key)
         except InstepError as error:
             return self.console.respond_error(request, error, base=get_organization_path(access))
         title = self.console.localizer.gettext("You left %(name)s", name=access.organization_name)
         return self.console.respond_success(request, title, "/", events={"go-to": {"url": "/"}})
 
-    def _asking(self, deed: str) -> Callable[[Request], Awaitable[Response]]:
-        async def ask(request: Request) -> Response:
-            access = await self.console.require_admin(request)
-            if isinstance(access, Response):
-                return access
-            try:
-                found = await self.members.consequences(access, member=request.path_params["member"])
-            except InstepError as error:
-                return self.console.respond_error(request, error)
-            at, back = _member_path(access, request), f"{get_organization_path(access)}/members"
-            asked = build_confirmation(
-                deed, found, at=at, cancel=back, words=self.console.localizer, policy=self.policy
+    def _make_confirm_handler(self, action: str) -> Handler:
+        def build(access: OrganizationAccess, impact: MemberChangeImpact, path: str, cancel: str) -> ConfirmationDialog:
+            return build_confirmation(
+                action, impact, path=path, cancel=cancel, words=self.console.words, policy=self.policy
             )
-            return await self.console.respond_confirmation(request, asked, access, section=NAVIGATION_ITEM)
 
-        return ask
+        async def confirm(request: Request) -> Response:
+            return await self._confirm(request, build)
 
-    def _doing(self, deed: str) -> Callable[[Request], Awaitable[Response]]:
-        changes = self.members.changes
-        methods = {"deactivate": changes.deactivate, "reactivate": changes.reactivate, "remove": changes.remove}
+        return confirm
 
-        async def change(access: OrganizationAccess, member: str, key: str | None) -> tuple[MemberChangeOutcome, str]:
-            changed = await methods[deed](access, member=member, idempotency_key=key)
-            _, name = self.console.localizer.gettext, changed.member.name
-            said = {
+    def _make_change_handler(self, action: str) -> Handler:
+        members = self.members
+        methods = {"deactivate": members.deactivate, "reactivate": members.reactivate, "remove": members.remove}
+
+        async def change(
+            access: OrganizationAccess, member_id: str, key: str | None
+        ) -> tuple[MemberChangeOutcome, str]:
+            outcome = await methods[action](access, member_id=member_id, idempotency_key=key)
+            _, name = self.console.words.gettext, outcome.member.name
+            titles = {
                 "deactivate": _("%(name)s is deactivated", name=name),
                 "reactivate": _("%(name)s is active again", name=name),
                 "remove": _("%(name)s was removed", name=name),
             }
-            return changed, said[deed]
+            return outcome, titles[action]
 
-        async def do(request: Request) -> Response:
-            return await self._do(request, change)
+        async def handle(request: Request) -> Response:
+            return await self._change(request, change)
 
-        return do
+        return handle
 
-    async def _do(
-        self,
-        request: Request,
-        change: Callable[[OrganizationAccess, str, str | None], Awaitable[tuple[MemberChangeOutcome, str]]],
-        *,
-        salt: str = "",
+    async def _confirm(
+        self, request: Request, build: Callable[[OrganizationAccess, MemberChangeImpact, str, str], ConfirmationDialog]
     ) -> Response:
-        """1 from our page, by an admin; 2 the change; 3 what became of it, and what Clerk did not do of it."""
-        if foreign := self.console.reject_cross_origin(request):
+        """Show the dialog that `build` makes of the access, the impact, the member's path and the path to cancel."""
+        access = await self.console.admin(request)
+        if isinstance(access, Response):
+            return access
+        try:
+            impact = await self.members.find_impact(access, member_id=request.path_params["member"])
+        except InstepError as error:
+            return self.console.refused(request, error)
+        home = get_organization_path(access)
+        dialog = build(access, impact, f"{home}/members/{request.path_params['member']}", f"{home}/members")
+        return await self.console.ask(request, dialog, access, here=NAVIGATION_ITEM)
+
+    async def _change(self, request: Request, change: MemberChangeCall, *, salt: str = "") -> Response:
+        """Make a change that an admin sent from a page of ours; `change` returns the outcome and its title."""
+        if foreign := self.console.foreign(request):
             return foreign
         access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
+        home = get_organization_path(access)
         key = await read_idempotency_key(request, salt=salt)
         try:
-            changed, title = await change(access, request.path_params["member"], key)
+            outcome, title = await change(access, request.path_params["member"], key)
         except InstepError as error:
-            return self.console.respond_error(request, error, base=get_organization_path(access))
-        text = " ".join(self.console.localizer.gettext(notice) for notice in changed.notices)
-        return self.console.respond_success(request, title, f"{get_organization_path(access)}/members", text=text)
+            return self.console.refused(request, error, base=home)
+        text = " ".join(self.console.words.say(notice) for notice in outcome.notices)
+        return self.console.done(request, title, f"{home}/members", text=text)
 
 
 async def read_idempotency_key(request: Request, *, salt: str = "") -> str | None:
-    """The idempotency key of a form: the same for the same wish, however often the button is pressed."""
+    """Return the idempotency key of a form: repeated submissions of the same change have the same key."""
     key = str((await request.form()).get("key", ""))
     return hashlib.sha256(f"{request.url.path} {key} {salt}".encode()).hexdigest() if key else None
 
 
-def _member_path(access: OrganizationAccess, request: Request) -> str:
-    return f"{get_organization_path(access)}/members/{request.path_params['member']}"
-
-
 def build_confirmation(
-    deed: str, found: MemberChangeImpact, *, at: str, cancel: str, words: Localizer, policy: DeactivationPolicy
+    action: str, impact: MemberChangeImpact, *, path: str, cancel: str, words: Localizer, policy: DeactivationPolicy
 ) -> ConfirmationDialog:
-    """The question before deactivating, reactivating or removing one member. `at` is above their actions."""
-    _, name = words.gettext, found.member.name
+    """Build the confirmation before deactivating, reactivating or removing a member. `path` is the member's."""
+    _, name = words.gettext, impact.member.name
     titles = {
         "deactivate": (_("Deactivate %(name)s?", name=name), _("Deactivate")),
         "reactivate": (_("Reactivate %(name)s?", name=name), _("Reactivate")),
         "remove": (_("Remove %(name)s?", name=name), _("Remove")),
     }
-    title, verb = titles[deed]
-    why_not = {"deactivate": found.no_deactivation, "remove": found.no_removal}.get(deed)
+    title, verb = titles[action]
+    reason = {"deactivate": impact.no_deactivation, "remove": impact.no_removal}.get(action)
     return ConfirmationDialog(
         title=title,
-        confirm_label=verb,
-        action=f"{at}/{deed}",
-        cancel_url=cancel,
-        impact=() if why_not else _describe_impact(deed, found, words, policy),
-        blocked_reason=words.gettext(why_not) if why_not else "",
-        row_id=f"row-{found.member.id}",
-        is_destructive=deed != "reactivate",
+        verb=verb,
+        action=f"{path}/{action}",
+        cancel=cancel,
+        consequences=() if reason else _describe_impact(action, impact, words, policy),
+        why_not=words.say(reason) if reason else "",
+        row=f"row-{impact.member.id}",
+        is_destructive=action != "reactivate",
     )
 
 
 def build_role_confirmation(
-    found: MemberChangeImpact, roles: Mapping[str, str], *, at: str, cancel: str, words: Localizer
+    impact: MemberChangeImpact, roles: Mapping[str, str], *, path: str, cancel: str, words: Localizer
 ) -> ConfirmationDialog:
-    """The question which role a member shall have."""
+    """Build the dialog to choose a member's role."""
     _ = words.gettext
-    member = found.member
-    own = () if member.role in roles else ((member.role, member.role),)
+    member = impact.member
+    present_role = () if member.role in roles else ((member.role, member.role),)
     return ConfirmationDialog(
         title=_("Change role of %(name)s", name=member.name),
-        confirm_label=_("Change role"),
-        action=f"{at}/role",
-        cancel_url=cancel,
-        row_id=f"row-{member.id}",
+        verb=_("Change role"),
+        action=f"{path}/role",
+        cancel=cancel,
+        row=f"row-{member.id}",
         is_destructive=False,
         field="role",
         label=_("Role"),
-        choices=(*own, *roles.items()),
-        selected=member.role,
-        impact=(_("It counts at once, here and in Clerk."),),
+        choices=(*present_role, *roles.items()),
+        chosen=member.role,
+        consequences=(_("Takes effect immediately, here and in Clerk."),),
     )
 
 
 def build_leave_confirmation(organization: str, *, home: str, words: Localizer) -> ConfirmationDialog:
-    """The question before leaving an organization oneself."""
+    """Build the confirmation before leaving an organization."""
     _ = words.gettext
     return ConfirmationDialog(
         title=_("Leave %(name)s?", name=organization),
         confirm_label=_("Leave"),
         action=f"{home}/leave",
-        cancel_url=f"{home}/members",
-        impact=(
-            _("You lose access to %(name)s at once, here and in Clerk.", name=organization),
+        cancel=f"{home}/members",
+        consequences=(
+            _("You lose access to %(name)s immediately, here and in Clerk.", name=organization),
             _("An admin can invite you again."),
         ),
     )
 
 
 def _describe_impact(
-    deed: str, found: MemberChangeImpact, words: Localizer, policy: DeactivationPolicy
+    action: str, impact: MemberChangeImpact, words: Localizer, policy: DeactivationPolicy
 ) -> tuple[str, ...]:
     _ = words.gettext
-    if deed == "reactivate":
-        role = _("Admin") if found.is_admin else _("the role they had")
-        return (_("They can come in again at once, as %(role)s.", role=role), _describe_sign_in(found, words))
-    said = {
-        "database": _("They are out at their next click. Their membership in Clerk stays."),
-        "membership": _("They are out at their next click. Their membership in Clerk ends, and is made again later."),
-        "ban": _("They are out at their next click, and banned in Clerk where they are in no other organization."),
+    if action == "reactivate":
+        as_admin = _("They regain access immediately, as an admin.")
+        as_before = _("They regain access immediately, with the role they had.")
+        return as_admin if impact.is_admin else as_before, _("They have to sign in again; nothing else changes.")
+    by_policy = {
+        "database": _("They lose access immediately. Their membership in Clerk stays."),
+        "membership": _(
+            "They lose access immediately. Their membership in Clerk ends; reactivating creates a new one."
+        ),
+        "ban": _("They lose access immediately. They are banned in Clerk unless they are in another organization."),
     }
-    first = (
-        said[policy] if deed == "deactivate" else _("They lose access here and in Clerk. You can invite them again.")
+    removal = _("They lose access here and in Clerk. You can invite them again.")
+    sentences = (
+        by_policy[policy] if action == "deactivate" else removal,
+        _describe_sessions(impact, words),
+        _describe_sent_invitations(impact, words),
     )
-    return tuple(it for it in (first, _describe_sessions(found, words), _describe_sent_invitations(found, words)) if it)
+    return tuple(sentence for sentence in sentences if sentence)
 
 
-def _describe_sign_in(found: MemberChangeImpact, words: Localizer) -> str:
-    return words.gettext("They sign in anew; nothing else changes.")
-
-
-def _describe_sessions(found: MemberChangeImpact, words: Localizer) -> str:
-    if found.sessions is None:
-        return words.gettext("Their sessions in Clerk are ended (Clerk does not say now how many there are).")
-    if not found.sessions:
+def _describe_sessions(impact: MemberChangeImpact, words: Localizer) -> str:
+    if impact.sessions is None:
+        return words.gettext("Their sessions in Clerk end. Clerk did not report how many there are.")
+    if not impact.sessions:
         return ""
-    others = ", ".join(found.organizations)
-    ends = words.ngettext("%(num)s session ends", "%(num)s sessions end", found.sessions)
-    if others:
-        return words.gettext("%(ends)s; in %(others)s they sign in again.", ends=ends, others=others)
-    return f"{ends}."
+    if impact.organizations:
+        return words.ngettext(
+            "%(num)s session ends; they have to sign in again to %(organizations)s.",
+            "%(num)s sessions end; they have to sign in again to %(organizations)s.",
+            impact.sessions,
+            organizations=", ".join(impact.organizations),
+        )
+    return words.ngettext("%(num)s session ends.", "%(num)s sessions end.", impact.sessions)
 
 
-def _describe_sent_invitations(found: MemberChangeImpact, words: Localizer) -> str:
-    if not found.invitations:
+def _describe_sent_invitations(impact: MemberChangeImpact, words: Localizer) -> str:
+    addresses = impact.invitations
+    if not addresses:
         return ""
-    sent = found.invitations
     return words.ngettext(
-        "%(num)s invitation that they sent stays open: %(who)s.",
-        "%(num)s invitations that they sent stay open: %(who)s.",
-        len(sent),
-        who=", ".join(sent[:3]) + ("…" if len(sent) > 3 else ""),
+        "%(num)s invitation that they sent stays pending: %(emails)s.",
+        "%(num)s invitations that they sent stay pending: %(emails)s.",
+        len(addresses),
+        emails=", ".join(addresses[:MAX_LISTED_ADDRESSES]) + ("…" if len(addresses) > MAX_LISTED_ADDRESSES else ""),
     )
-
-
-OUTCOME_KINDS = {"done": DONE, "open": PENDING, "unchanged": UNCHANGED, "refused": SKIPPED}
-CONFIRMATION_WORD_MIN_PEOPLE = 2  # that many people at once, and a destructive change asks for a word
 
 
 @dataclass(frozen=True)
 class BulkMemberPages:
-    """The handlers and what they need. `names` gives what to call members, by the ids of their persons."""
+    """Confirmation, change and result of several members, and the export of the list.
+
+    `roles` returns the keys and names of an organization's roles, `names` the display names of members by user id.
+    """
 
     console: PageResponder
     members: MemberService
@@ -303,121 +319,120 @@ class BulkMemberPages:
     names: Callable[[OrganizationAccess, Sequence[str]], Awaitable[dict[str, str]]]
 
     def routes(self) -> list[Route]:
-        """All of them, to be put into the app's list before those of one member."""
-        at = "/organizations/{organization_id}/members"
+        """Build the routes. They come before those of one member in the application's list."""
+        path = "/organizations/{id}/members"
         return [
-            Route(f"{at}/bulk", self.ask, methods=["GET"]),
-            Route(f"{at}/bulk", self.change, methods=["POST"]),
-            Route(f"{at}/export", self.export, methods=["GET"]),
+            Route(f"{path}/bulk", self.confirm, methods=["GET"]),
+            Route(f"{path}/bulk", self.change, methods=["POST"]),
+            Route(f"{path}/export", self.export, methods=["GET"]),
         ]
 
-    async def ask(self, request: Request) -> Response:
-        """The question, with everyone who is meant."""
-        access = await self.console.require_admin(request)
+    async def confirm(self, request: Request) -> Response:
+        """Show the confirmation with the names of all selected members."""
+        access = await self.console.admin(request)
         if isinstance(access, Response):
             return access
         action = parse_bulk_action(request.query_params.get("action", ""))
-        picked = list(dict.fromkeys(request.query_params.getlist("member")))[:MAX_BULK_MEMBERS]
-        names = await self.names(access, picked)
+        member_ids = list(dict.fromkeys(request.query_params.getlist("member")))[:MAX_BULK_MEMBERS]
+        names = await self.names(access, member_ids)
         if action is None or not names:
-            _ = self.console.localizer.gettext
-            return self.console.renderer.error(
-                request, status=422, title=_("Nobody is selected"), text=_("Choose people.")
+            _ = self.console.words.gettext
+            return self.console.pages.error(
+                request, status=422, title=_("No one is selected"), text=_("Select at least one person.")
             )
-        return await self.console.respond_confirmation(
-            request, self._question(access, action, names), access, section=NAVIGATION_ITEM
-        )
+        dialog = self._build_confirmation(access, action, names)
+        return await self.console.ask(request, dialog, access, here=NAVIGATION_ITEM)
 
     async def change(self, request: Request) -> Response:
-        """Each is a change of its own; what became of each is told."""
-        if foreign := self.console.reject_cross_origin(request):
+        """Change the selected members, each separately, and show the outcome of each."""
+        if foreign := self.console.foreign(request):
             return foreign
         access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         form = await request.form()
         action = parse_bulk_action(str(form.get("action", "")))
-        picked, role = [str(it) for it in form.getlist("member")], str(form.get("role", ""))
-        names = await self.names(access, picked)
+        member_ids, role = [str(value) for value in form.getlist("member")], str(form.get("role", ""))
+        names = await self.names(access, member_ids)
         try:
-            if action is None or not self._is_meant(action, names, str(form.get("word", ""))):
-                return self._not_meant(request)
+            if action is None or not self._is_confirmed(action, names, str(form.get("word", ""))):
+                return self._answer_unconfirmed(request)
             key = await read_idempotency_key(request, salt=f"{action} {role}")
-            result = await self.members.bulk(access, action, picked, role=role or None, idempotency_key=key)
+            result = await self.members.change_many(access, action, member_ids, role=role or None, idempotency_key=key)
         except InstepError as error:
-            return self.console.respond_error(request, error, base=get_organization_path(access))
-        return await self.console.respond_bulk_result(
-            request, self._told(access, result.rows, names), access, section=NAVIGATION_ITEM
-        )
+            return self.console.refused(request, error, base=get_organization_path(access))
+        view = self._build_result(access, result.rows, names)
+        return await self.console.tell(request, view, access, here=NAVIGATION_ITEM)
 
     async def export(self, request: Request) -> Response:
-        """The filtered list as a file: CSV, or JSON."""
-        access = await self.console.require_member(request)
+        """Send the filtered list as a CSV or JSON file."""
+        access = await self.console.member(request)
         if isinstance(access, Response):
             return access
         query = request.query_params
         search = parse_search(query.get("q", ""), has_deactivated=query.get("deactivated") == "1", roles=access.roles)
-        ending = "json" if query.get("format") == "json" else "csv"
-        found = await self.members.export(
-            access,
-            build_filter(search, limit=MAX_BULK_MEMBERS, now=self.console.renderer.clock()),
-            format="json" if ending == "json" else "csv",
-        )
-        media = "application/json" if ending == "json" else "text/csv; charset=utf-8"
-        headers = {"Content-Disposition": f'attachment; filename="people.{ending}"', "Cache-Control": "no-store"}
-        return StreamingResponse(found.parts, media_type=media, headers=headers)
+        filters = build_filter(search, limit=MAX_BULK_MEMBERS, now=self.console.pages.clock())
+        is_json = query.get("format") == "json"
+        export = await self.members.export(access, filters, export_format="json" if is_json else "csv")
+        filename = "people.json" if is_json else "people.csv"
+        headers = {"Content-Disposition": f'attachment; filename="{filename}"', "Cache-Control": "no-store"}
+        media_type = "application/json" if is_json else "text/csv; charset=utf-8"
+        return StreamingResponse(export.chunks, media_type=media_type, headers=headers)
 
-    def _question(
+    def _build_confirmation(
         self, access: OrganizationAccess, action: BulkMemberAction, names: dict[str, str]
     ) -> ConfirmationDialog:
-        words, number = self.console.localizer, len(names)
+        words, count = self.console.words, len(names)
         _ = words.gettext
         titles = {
-            "role": words.ngettext("Change the role of %(num)s person", "Change the role of %(num)s people", number),
-            "deactivate": words.ngettext("Deactivate %(num)s person?", "Deactivate %(num)s people?", number),
-            "reactivate": words.ngettext("Reactivate %(num)s person?", "Reactivate %(num)s people?", number),
-            "remove": words.ngettext("Remove %(num)s person?", "Remove %(num)s people?", number),
+            "role": words.ngettext("Change the role of %(num)s person", "Change the role of %(num)s people", count),
+            "deactivate": words.ngettext("Deactivate %(num)s person?", "Deactivate %(num)s people?", count),
+            "reactivate": words.ngettext("Reactivate %(num)s person?", "Reactivate %(num)s people?", count),
+            "remove": words.ngettext("Remove %(num)s person?", "Remove %(num)s people?", count),
         }
-        said = {
-            "role": _("It counts at once, here and in Clerk."),
-            "deactivate": _("They are out at their next click, and their sessions in Clerk end."),
-            "reactivate": _("They can come in again at once, with the role they had."),
+        consequences = {
+            "role": _("Takes effect immediately, here and in Clerk."),
+            "deactivate": _("They lose access immediately, and their sessions in Clerk end."),
+            "reactivate": _("They regain access immediately, with the role they had."),
             "remove": _("They lose access here and in Clerk. You can invite them again."),
         }
+        skipping = _("Each person is changed separately. Anyone who can't be changed is skipped, with the reason.")
         return ConfirmationDialog(
             title=titles[action],
             confirm_label=translate_bulk_action(action, self.console),
             action=f"{get_organization_path(access)}/members/bulk",
-            cancel_url=f"{get_organization_path(access)}/members",
-            impact=(said[action], _("Each is changed by itself; whoever can't be is skipped, with the reason.")),
+            cancel=f"{get_organization_path(access)}/members",
+            consequences=(consequences[action], skipping),
             people=tuple(names.values()),
             is_destructive=action in ("deactivate", "remove"),
-            confirmation_text=_confirmation_word(action, names, self.console),
+            word=_get_confirmation_word(action, names, self.console),
             field="role" if action == "role" else "",
             label=_("Role"),
             choices=tuple(self.roles(access)) if action == "role" else (),
-            fields=(("action", action), *(("member", id) for id in names)),
-            is_inline=True,
+            fields=(("action", action), *(("member", user_id) for user_id in names)),
+            is_in_place=True,
         )
 
-    def _is_meant(self, action: BulkMemberAction, names: dict[str, str], word: str) -> bool:
-        wanted = _confirmation_word(action, names, self.console)
-        return bool(names) and (not wanted or word.strip().lower() == wanted.lower())
+    def _is_confirmed(self, action: BulkMemberAction, names: dict[str, str], typed_word: str) -> bool:
+        word = _get_confirmation_word(action, names, self.console)
+        return bool(names) and (not word or typed_word.strip().lower() == word.lower())
 
-    def _not_meant(self, request: Request) -> Response:
-        _ = self.console.localizer.gettext
-        text = _("The word was not typed as asked.")
-        return self.console.renderer.error(request, status=422, title=_("Nothing was changed"), text=text)
+    def _answer_unconfirmed(self, request: Request) -> Response:
+        _ = self.console.words.gettext
+        text = _("Confirmation text does not match.")
+        return self.console.pages.error(request, status=422, title=_("Nothing was changed"), text=text)
 
-    def _told(self, access: OrganizationAccess, rows: Sequence[MemberOutcome], names: dict[str, str]) -> BulkResultView:
-        words = self.console.localizer
+    def _build_result(
+        self, access: OrganizationAccess, rows: Sequence[MemberOutcome], names: dict[str, str]
+    ) -> BulkResultView:
+        words = self.console.words
         return BulkResultView(
-            title=summarize_bulk_result([OUTCOME_KINDS[row.outcome] for row in rows], words),
+            title=summarize_bulk_result([BULK_OUTCOMES[row.status] for row in rows], words),
             rows=[
                 BulkItemView(
-                    name=names.get(row.member, row.member),
-                    status=make_bulk_status_badge(OUTCOME_KINDS[row.outcome], words),
-                    note=words.gettext(row.message) if row.message else "",
+                    name=names.get(row.member_id, row.member_id),
+                    status=make_bulk_status_badge(BULK_OUTCOMES[row.status], words),
+                    note=" ".join(words.say(message) for message in row.messages),
                 )
                 for row in rows
             ],
@@ -426,18 +441,23 @@ class BulkMemberPages:
 
 
 def parse_bulk_action(text: str) -> BulkMemberAction | None:
-    """An action that was asked for."""
-    known: tuple[BulkMemberAction, ...] = get_args(BulkMemberAction)
-    return next((action for action in known if action == text), None)
+    """Return the bulk action of this name, None if there is none."""
+    actions: tuple[BulkMemberAction, ...] = get_args(BulkMemberAction)
+    return next((action for action in actions if action == text), None)
 
 
 def translate_bulk_action(action: BulkMemberAction, console: PageResponder) -> str:
-    """The word on the button."""
-    _ = console.localizer.gettext
-    verbs = {"role": _("Change role"), "deactivate": _("Deactivate")}
-    return (verbs | {"reactivate": _("Reactivate"), "remove": _("Remove")})[action]
+    """Return the verb on the button, in the reader's language."""
+    _ = console.words.gettext
+    verbs = {
+        "role": _("Change role"),
+        "deactivate": _("Deactivate"),
+        "reactivate": _("Reactivate"),
+        "remove": _("Remove"),
+    }
+    return verbs[action]
 
 
-def _confirmation_word(action: BulkMemberAction, names: dict[str, str], console: PageResponder) -> str:
-    is_grave = action in ("deactivate", "remove") and len(names) >= CONFIRMATION_WORD_MIN_PEOPLE
-    return translate_bulk_action(action, console).lower() if is_grave else ""
+def _get_confirmation_word(action: BulkMemberAction, names: dict[str, str], console: PageResponder) -> str:
+    needs_word = action in ("deactivate", "remove") and len(names) >= CONFIRMATION_WORD_MIN_PEOPLE
+    return translate_bulk_action(action, console).lower() if needs_word else ""

@@ -28,40 +28,40 @@ MemberArgument = Annotated[str, typer.Argument(metavar="USER", help="instep's id
 @app.command()
 def people(
     organization: OrganizationArgument,
-    query: Annotated[str, typer.Option(help="Any part of a name or an address.")] = "",
+    query: Annotated[str, typer.Option(help="Words, each any part of a name or an address.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=500)] = 100,
-    cursor: Annotated[str | None, typer.Option(help="Go on where a page ended.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Cursor of the next page, as printed by the last one.")] = None,
     as_json_: JsonOption = False,
 ) -> None:
-    """List members and pending invitations of an organization, as the page does."""
-    ask = MemberFilter(limit=limit, query=query, cursor=_decode_cursor_option(cursor) if cursor else None)
-    access, found = run_with_services(lambda services: _list_people(services, organization, ask))
+    """List members and pending invitations of an organization."""
+    filters = MemberFilter(limit=limit, query=query, cursor=_decode_cursor_option(cursor) if cursor else None)
+    access, page = run_with_services(lambda services: _list_people(services, organization, filters))
     if as_json_:
-        typer.echo(dump_page(found))
+        typer.echo(dump_page(page))
     else:
-        _print_people(access, found)
+        _print_people(access, page)
 
 
 @app.command()
 def role(
     organization: OrganizationArgument,
     person: MemberArgument,
-    role_: Annotated[str, typer.Argument(metavar="ROLE", help="Such as org:admin.")],
+    role_: Annotated[str, typer.Argument(metavar="ROLE", help="Role key, such as org:admin.")],
     as_json_: JsonOption = False,
 ) -> None:
     """Change a member's role."""
-    _change("set_role", organization, person, as_json_, role=role_)
+    _change("change_role", organization, person, as_json_, role=role_)
 
 
 @app.command()
 def deactivate(organization: OrganizationArgument, person: MemberArgument, as_json_: JsonOption = False) -> None:
-    """Put a member out, at once; the role is remembered."""
+    """Deactivate a member: access ends immediately; the role is remembered."""
     _change("deactivate", organization, person, as_json_)
 
 
 @app.command()
 def reactivate(organization: OrganizationArgument, person: MemberArgument, as_json_: JsonOption = False) -> None:
-    """Let a deactivated member in again, with the remembered role."""
+    """Reactivate a deactivated member with the previous role."""
     _change("reactivate", organization, person, as_json_)
 
 
@@ -73,24 +73,25 @@ def remove(organization: OrganizationArgument, person: MemberArgument, as_json_:
 
 @app.command()
 def restore(organization: OrganizationArgument, person: MemberArgument, as_json_: JsonOption = False) -> None:
-    """Make a former member one again, with the remembered role."""
+    """Restore a removed member with the previous role."""
     _change("restore", organization, person, as_json_)
 
 
-def _change(name: str, organization: str, person: str, is_json: bool, **more: Any) -> None:
+def _change(method: str, organization: str, member_id: str, is_json: bool, **options: Any) -> None:
+    """Call a method of MemberService by its name, and print the outcome."""
+
     async def change(services: Services) -> MemberChangeOutcome:
         access = await get_admin_access(services, organization)
-        flow = getattr(services.members.changes, name)
-        changed: MemberChangeOutcome = await flow(access, member=person, **more)
-        return changed
+        outcome: MemberChangeOutcome = await getattr(services.members, method)(access, member_id=member_id, **options)
+        return outcome
 
-    changed = run_with_services(change)
+    outcome = run_with_services(change)
     if is_json:
-        typer.echo(dump_changed_member(changed))
+        typer.echo(dump_changed_member(outcome))
         return
-    member = changed.member
-    typer.echo(f"{member.name}: {member.status}, {member.role}" + ("" if changed.operation_id else " (as before)"))
-    for notice in changed.notices:
+    member = outcome.member
+    typer.echo(f"{member.name}: {member.status}, {member.role}" + ("" if outcome.operation_id else " (unchanged)"))
+    for notice in outcome.notices:
         typer.echo(notice, err=True)
 
 
@@ -101,30 +102,32 @@ def _decode_cursor_option(cursor: str) -> MemberCursor:
         raise typer.BadParameter(str(error), param_hint="--cursor") from error
 
 
-async def _list_people(services: Services, ref: str, ask: MemberFilter) -> tuple[OrganizationAccess, MemberListPage]:
-    access = await get_admin_access(services, ref)
-    return access, await services.members.list_people(access, ask)
+async def _list_people(
+    services: Services, organization: str, filters: MemberFilter
+) -> tuple[OrganizationAccess, MemberListPage]:
+    access = await get_admin_access(services, organization)
+    return access, await services.members.list_people(access, filters)
 
 
-def _print_people(access: OrganizationAccess, people: MemberListPage) -> None:
+def _print_people(access: OrganizationAccess, page: MemberListPage) -> None:
     console = Console()
-    totals = people.totals
+    totals = page.totals
     invited = "" if totals.invitations is None else f" · {totals.invitations} invited"
     table = Table(
         "Person", "Role", "Status", "Joined", title=f"{access.organization_name}: {totals.members} members{invited}"
     )
-    for row in people.rows:
+    for row in page.rows:
         if isinstance(row, InvitationRow):
             table.add_row(row.email, row.role, row.status, f"invited {_format_day(row.created_at)}")
         else:
             name = " ".join(part for part in (row.first_name, row.last_name) if part)
             table.add_row(f"{name} <{row.email}>", row.role, row.status, _format_day(row.joined_at))
     console.print(table)
-    for warning in people.warnings:
+    for warning in page.warnings:
         Console(stderr=True).print(f"Warning: {warning}")
-    if people.next_cursor:
-        typer.echo(f"More: --cursor {people.next_cursor}")
+    if page.next_cursor:
+        typer.echo(f"More: --cursor {page.next_cursor}")
 
 
-def _format_day(at: int) -> str:
-    return (to_iso(at) or "unknown")[:10]
+def _format_day(time_ms: int) -> str:
+    return (to_iso(time_ms) or "unknown")[:10]

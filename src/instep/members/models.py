@@ -10,65 +10,21 @@ from instep.domain.emails import make_invitation_target
 from instep.domain.models import LostInvitation
 from instep.domain.roles import UNKNOWN_ROLES, RoleCatalog
 
-
-class ActivityFilter(Struct, frozen=True, kw_only=True):
-    """When somebody was last active: `since` or after it, before `until` (Unix milliseconds), or never at all."""
-
-    since: int | None = None
-    until: int | None = None
-    is_never: bool = False
-
-
-class RowAnnotations(Struct, frozen=True, kw_only=True):
-    """`under_way` is how the unfinished operation of a target stands: open, or attention.
-
-    `cooling` are addresses (lower case) whose invitation can't be sent again before a time.
-    """
-
-    lost: tuple[LostInvitation, ...] = ()
-    under_way: Mapping[str, str] = {}
-    cooling: Mapping[str, int] = {}
-
-    def find_member_state(self, id: str) -> str | None:
-        """How the unfinished change of a member stands; one that needs a person goes first."""
-        found = {self.under_way.get(f"membership:{id}"), self.under_way.get(f"standing:{id}")}
-        return "attention" if "attention" in found else "open" if "open" in found else None
-
-    def find_invitation_state(self, organization: str | None, email: str) -> str | None:
-        """How the unfinished change of an invitation stands."""
-        return self.under_way.get(make_invitation_target(organization, email))
-
-
-NO_ANNOTATIONS = RowAnnotations()
-BulkMemberAction = Literal["role", "deactivate", "reactivate", "remove"]
-MemberOutcomeStatus = Literal["done", "unchanged", "open", "refused"]
+MEMBER_STATUSES = ("active", "banned", "deactivated", "deprovisioned")
+INVITATION_STATUSES = ("invited", "expired")
+STATUSES = (*MEMBER_STATUSES, *INVITATION_STATUSES)
 MAX_BULK_MEMBERS = 500
 
-
-class MemberOutcome(Struct, frozen=True, kw_only=True):
-    """What became of one person. `member` is who was asked for; `message` says why not, or what Clerk did not do."""
-
-    member: str
-    outcome: MemberOutcomeStatus
-    code: str | None = None
-    message: str = ""
-    operation_id: str | None = None
-
-
-class MemberOutcomes(Struct, frozen=True, kw_only=True):
-    """What became of each, in the order in which they were named, and in how many words it can be said."""
-
-    rows: tuple[MemberOutcome, ...]
-
-    def count(self, *outcomes: MemberOutcomeStatus) -> int:
-        """How many ended so."""
-        return sum(row.outcome in outcomes for row in self.rows)
+BulkMemberAction = Literal["role", "deactivate", "reactivate", "remove"]
+DeactivationPolicy = Literal["database", "membership", "ban"]
+MemberExportFormat = Literal["csv", "json"]
+MemberOutcomeStatus = Literal["done", "unchanged", "open", "refused"]
 
 
 class MemberRow(Struct, frozen=True):
     """An accepted member, from the database. `status` is one of MEMBER_STATUSES; times are Unix milliseconds.
 
-    By position it is the columns of a page in `store`, in their order: a page is made of many.
+    The fields are the columns of `repository` in the same order: rows are built by position, for speed.
     """
 
     id: str
@@ -87,14 +43,11 @@ class MemberRow(Struct, frozen=True):
     last_active_at: int | None
 
 
-DeactivationPolicy = Literal["database", "membership", "ban"]
-
-
 class MemberRecord(MemberRow, frozen=True, kw_only=True):
-    """One person's place in one organization, whatever became of it.
+    """A membership in any state. `status` is active, banned, deprovisioned, deactivated or removed.
 
-    `status` is active, banned, deprovisioned, deactivated or removed; `deactivation` is how far Clerk followed;
-    `is_live` whether the person is neither deleted nor barred.
+    `deactivation`: how far Clerk followed a deactivation. `is_live`: the user is active, and neither deleted, banned
+    nor deprovisioned.
     """
 
     deactivation: DeactivationPolicy | None
@@ -102,59 +55,13 @@ class MemberRecord(MemberRow, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """What to call them."""
-        whole = " ".join(part for part in (self.first_name, self.last_name) if part)
-        return whole or self.username or self.email or "This person"
-
-
-class MemberChangeOutcome(Struct, frozen=True, kw_only=True):
-    """A change that stands. `notices` say what Clerk did not do of it; `is_open`: the rest is still being done.
-
-    `operation_id` is None where there was nothing to change.
-    """
-
-    member: MemberRecord
-    operation_id: str | None = None
-    is_open: bool = False
-    notices: tuple[str, ...] = ()
-
-
-class MemberChangeImpact(Struct, frozen=True, kw_only=True):
-    """What will happen. `sessions` and `invitations` are None while Clerk does not say.
-
-    `sessions`: how many of the person's are open, all of which end; `invitations`: the addresses of those they
-    invited who have not answered; these stay. `organizations`: the others they belong to, as far as the reader may
-    see them. `is_admin`: their role makes an admin. `no_removal` and `no_deactivation` say why not, where it can't be
-    done.
-    """
-
-    member: MemberRecord
-    sessions: int | None
-    invitations: tuple[str, ...] | None
-    organizations: tuple[str, ...]
-    no_removal: str | None
-    no_deactivation: str | None
-    is_admin: bool = False
-
-
-MemberExportFormat = Literal["csv", "json"]
-
-
-@dataclass(frozen=True)
-class MemberExport:
-    """An export under way. `warnings` say what could not be read, and so is missing."""
-
-    warnings: tuple[str, ...]
-    parts: AsyncIterator[str]
-
-
-MEMBER_STATUSES = ("active", "banned", "deactivated", "deprovisioned")
-INVITATION_STATUSES = ("invited", "expired")
-STATUSES = (*MEMBER_STATUSES, *INVITATION_STATUSES)
+        """Display name of the member."""
+        full_name = " ".join(part for part in (self.first_name, self.last_name) if part)
+        return full_name or self.username or self.email or "This person"
 
 
 class InvitationRow(Struct, frozen=True, kw_only=True):
-    """An invitation, from Clerk. `status` is invited or expired: computed by the clock, not by Clerk's word alone."""
+    """An invitation, from Clerk. `status` is invited or expired: computed from the clock, not Clerk's status alone."""
 
     id: str
     email: str
@@ -166,10 +73,32 @@ class InvitationRow(Struct, frozen=True, kw_only=True):
     is_expiring: bool
 
 
+class ActivityFilter(Struct, frozen=True, kw_only=True):
+    """Range of the last activity: at or after `since`, before `until` (Unix milliseconds), or never."""
+
+    since: int | None = None
+    until: int | None = None
+    is_never: bool = False
+
+
+class MemberCursor(Struct, frozen=True, array_like=True):
+    """End of a page: after an invitation, or after a member (then with the counts of invitations carried on)."""
+
+    invitation: tuple[int, str] | None = None
+    member: tuple[str, str, str] | None = None
+    invited: int | None = None
+    expired: int | None = None
+
+
+class InvalidMemberCursorError(ValueError):
+    """A cursor that this list did not create."""
+
+
 class MemberFilter(Struct, frozen=True, kw_only=True):
-    """What a reader asked of the list. Empty `statuses` or `roles` mean all; each word of `query` is any part of name
-    or address. `source` is clerk (with a Clerk account, and invitations), local (without one), or empty for both;
-    an `activity` leaves invitations out.
+    """Parsed query of the list.
+
+    Empty `statuses` or `roles` mean all; each word of `query` is any part of a name or an address. `source` is clerk
+    (with a Clerk account, and invitations), local (without one), or empty for both. An `activity` excludes invitations.
     """
 
     limit: int = 25
@@ -178,10 +107,10 @@ class MemberFilter(Struct, frozen=True, kw_only=True):
     roles: frozenset[str] = frozenset()
     source: str = ""
     activity: ActivityFilter | None = None
-    cursor: "MemberCursor | None" = None
+    cursor: MemberCursor | None = None
 
     def includes_invitations(self) -> bool:
-        """Whether Clerk must be read at all for this page."""
+        """Return whether this page needs invitations, and so a request to Clerk."""
         if self.cursor is not None and self.cursor.member is not None:
             return False
         if self.source == "local" or self.activity is not None:
@@ -189,31 +118,31 @@ class MemberFilter(Struct, frozen=True, kw_only=True):
         return not self.statuses or not self.statuses.isdisjoint(INVITATION_STATUSES)
 
     def includes_lost_invitations(self) -> bool:
-        """Return whether invitations that got lost belong on this page: the first one, by nothing but words."""
+        """Return whether lost invitations belong on this page: the first one, filtered by words at most."""
         return self.cursor is None and not self.statuses and not self.roles and self.includes_invitations()
 
     def member_statuses(self) -> tuple[str, ...]:
-        """The statuses of members to show, in the order of the list."""
-        return tuple(s for s in MEMBER_STATUSES if not self.statuses or s in self.statuses)
+        """Return the statuses of members to show, in the order of the list."""
+        return tuple(status for status in MEMBER_STATUSES if not self.statuses or status in self.statuses)
 
 
-class MemberCursor(Struct, frozen=True, array_like=True):
-    """Where a page ended: in the invitations (after one), or in the members (after one, with the totals carried on)."""
+class MemberQueryResult(Struct, frozen=True, kw_only=True):
+    """Result of the database query: up to `limit + 1` members, counts by (status, role), seats, and roles."""
 
-    invitation: tuple[int, str] | None = None
-    member: tuple[str, str, str] | None = None
-    invited: int | None = None
-    expired: int | None = None
+    rows: Sequence[MemberRow]
+    counts: Mapping[tuple[str, str], int]
+    seats: int | None
+    roles: RoleCatalog = UNKNOWN_ROLES
 
 
 class InvitationsUnavailable(Struct, frozen=True):
-    """Clerk could not be read; `reason` is for the log and the operator, not for the list."""
+    """Marker that Clerk's invitations could not be read; `reason` is for the log, not for the list."""
 
     reason: str
 
 
 class MemberCounts(Struct, frozen=True, kw_only=True):
-    """Counts for the header, whatever the filter. Invitations are None while Clerk can't be read or was not asked."""
+    """Counts of the organization, whatever the filter. Those of invitations are None where Clerk was not read."""
 
     members: int
     active: int
@@ -228,26 +157,97 @@ class MemberCounts(Struct, frozen=True, kw_only=True):
 
 
 class MemberListPage(Struct, frozen=True, kw_only=True):
-    """One page of the list: invitations first, newest on top, then members by name, deactivated ones last.
+    """One page of the list: invitations first, newest first, then members by status and name.
 
-    `lost`, above all of them and on the first page alone, are invitations that were revoked and not made anew.
+    `lost_invitations` come before both, on the first page only.
     """
 
     rows: tuple[InvitationRow | MemberRow, ...]
     totals: MemberCounts
     warnings: tuple[str, ...]
     next_cursor: str | None
-    lost: tuple[LostInvitation, ...] = ()
+    lost_invitations: tuple[LostInvitation, ...] = ()
 
 
-class MemberQueryResult(Struct, frozen=True, kw_only=True):
-    """What the database gave: up to `limit + 1` members, counts by (status, role), seats, and roles."""
+@dataclass(frozen=True)
+class MemberExport:
+    """An export being streamed. `warnings` name the data that could not be read and is missing."""
 
-    rows: Sequence[MemberRow]
-    counts: Mapping[tuple[str, str], int]
-    seats: int | None
-    roles: RoleCatalog = UNKNOWN_ROLES
+    warnings: tuple[str, ...]
+    chunks: AsyncIterator[str]
 
 
-class InvalidMemberCursorError(ValueError):
-    """The cursor was not made by this list."""
+class RowAnnotations(Struct, frozen=True, kw_only=True):
+    """Pending operations, lost invitations and cooldowns, shown beside the rows of the list.
+
+    `operation_states` maps the target of an unfinished operation to its state: open, or attention.
+    `cooldowns` maps an address (lower case) to the time from which its invitation can be resent (Unix milliseconds).
+    """
+
+    lost_invitations: tuple[LostInvitation, ...] = ()
+    operation_states: Mapping[str, str] = {}
+    cooldowns: Mapping[str, int] = {}
+
+    def find_member_state(self, membership_id: str) -> str | None:
+        """Return the state of a member's unfinished operation; "attention" has priority over "open"."""
+        states = {self.operation_states.get(f"{kind}:{membership_id}") for kind in ("membership", "standing")}
+        return "attention" if "attention" in states else "open" if "open" in states else None
+
+    def find_invitation_state(self, organization_id: str | None, email: str) -> str | None:
+        """Return the state of an invitation's unfinished operation. `organization_id` is Clerk's."""
+        return self.operation_states.get(make_invitation_target(organization_id, email))
+
+
+NO_ANNOTATIONS = RowAnnotations()
+
+
+class MemberChangeOutcome(Struct, frozen=True, kw_only=True):
+    """A change that took effect. `notices` name what Clerk did not do; `is_open`: the rest is still in progress.
+
+    `operation_id` is None where there was nothing to change.
+    """
+
+    member: MemberRecord
+    operation_id: str | None = None
+    is_open: bool = False
+    notices: tuple[str, ...] = ()
+
+
+class MemberOutcome(Struct, frozen=True, kw_only=True):
+    """Outcome for one member of a bulk change.
+
+    `member_id` is the id as requested; `messages` are the reason of a refusal, or what Clerk did not do.
+    """
+
+    member_id: str
+    status: MemberOutcomeStatus
+    code: str | None = None
+    messages: tuple[str, ...] = ()
+    operation_id: str | None = None
+
+
+class MemberOutcomes(Struct, frozen=True, kw_only=True):
+    """Outcomes of a bulk change, in the order of the request."""
+
+    rows: tuple[MemberOutcome, ...]
+
+    def count(self, *statuses: MemberOutcomeStatus) -> int:
+        """Return the number of members with one of these outcomes."""
+        return sum(row.status in statuses for row in self.rows)
+
+
+class MemberChangeImpact(Struct, frozen=True, kw_only=True):
+    """Expected effects of removing or deactivating a member. `sessions` and `invitations` are None if Clerk is down.
+
+    `sessions`: the number of the user's sessions, all of which end. `invitations`: the addresses of pending invitations
+    that the user sent; these stay. `organizations`: names of the user's other organizations that the reader may see.
+    `is_admin`: the role is an admin's. `no_removal` and `no_deactivation`: the reason where it is not possible.
+    """
+
+    member: MemberRecord
+    sessions: int | None
+    invitations: tuple[str, ...] | None
+    organizations: tuple[str, ...]
+    no_removal: str | None
+    no_deactivation: str | None
+    is_admin: bool = False

@@ -19,11 +19,14 @@ from instep.members.models import (
     MemberRow,
 )
 
+RoleKey = Annotated[str, Field(min_length=1, max_length=200, examples=["org:admin"])]
+NO_NUL_PATTERN = r"^[^\x00]*$"  # databases cannot store a NUL in a text
+
 
 class Member(BaseModel):
     """An accepted member, from the database. `clerk_id` is Clerk's id of the membership.
 
-    `removed` is only in the answer to a change: the list leaves them out.
+    Status `removed` appears only in the answer to a change; the list leaves removed members out.
     """
 
     id: str
@@ -42,7 +45,7 @@ class Member(BaseModel):
 
 
 class ChangedMember(BaseModel):
-    """The member as they are now. `notices` say what Clerk did not do of it; `is_open`: it is still being done.
+    """A member after a change. `notices` name what Clerk did not do; `is_open`: the rest is still in progress.
 
     `operation` is null where there was nothing to change.
     """
@@ -54,7 +57,7 @@ class ChangedMember(BaseModel):
 
 
 class BulkMemberUpdateItem(BaseModel):
-    """What became of one. `open`: not known yet, or still being done; `refused`: nothing was changed, see `message`."""
+    """Outcome for one member. `open`: still in progress; `refused`: nothing was changed, see `message`."""
 
     user_id: str
     outcome: Literal["done", "unchanged", "open", "refused"]
@@ -64,7 +67,7 @@ class BulkMemberUpdateItem(BaseModel):
 
 
 class BulkMemberUpdateResult(BaseModel):
-    """What became of each, in the order in which they were named."""
+    """Outcomes of a bulk change, in the order of the request."""
 
     data: list[BulkMemberUpdateItem]
     done: int
@@ -72,10 +75,11 @@ class BulkMemberUpdateResult(BaseModel):
 
 
 class MemberImpact(BaseModel):
-    """What removing or deactivating someone will do; null while Clerk does not say.
+    """Expected effects of removing or deactivating a member. Values of Clerk are null if Clerk does not answer.
 
-    `sessions` all end; the `invitations` that they sent stay; `organizations` are the others they belong to, as far
-    as you may see them. `no_removal` and `no_deactivation` say why it can't be done.
+    All `sessions` end; pending `invitations` that the member sent stay. `organizations` are the member's other
+    organizations, as far as you may see them. `no_removal` and `no_deactivation` give the reason where it is not
+    possible.
     """
 
     member: Member
@@ -86,77 +90,32 @@ class MemberImpact(BaseModel):
     no_deactivation: str | None
 
 
-_dump_changed_member = TypeAdapter(ChangedMember).dump_json
-
-
-def dump_changed_member(changed: MemberChangeOutcome) -> str:
-    """A change as the API tells it."""
-    return _dump_changed_member(build_changed_member(changed)).decode()
-
-
-def build_changed_member(changed: MemberChangeOutcome) -> ChangedMember:
-    """A change."""
-    return ChangedMember(
-        member=build_member(changed.member),
-        operation=changed.operation_id,
-        is_open=changed.is_open,
-        notices=list(changed.notices),
-    )
-
-
-def build_bulk_result(result: MemberOutcomes) -> BulkMemberUpdateResult:
-    """Many changes."""
-    rows = [
-        BulkMemberUpdateItem(
-            user_id=it.member, outcome=it.outcome, code=it.code, message=it.message, operation=it.operation_id
-        )
-        for it in result.rows
-    ]
-    return BulkMemberUpdateResult(
-        data=rows, done=result.count("done", "unchanged", "open"), refused=result.count("refused")
-    )
-
-
-def build_impact(it: MemberChangeImpact) -> MemberImpact:
-    """Consequences."""
-    return MemberImpact(
-        member=build_member(it.member),
-        sessions=it.sessions,
-        invitations=None if it.invitations is None else list(it.invitations),
-        organizations=list(it.organizations),
-        no_removal=it.no_removal,
-        no_deactivation=it.no_deactivation,
-    )
-
-
-RoleKey = Annotated[str, Field(min_length=1, max_length=200, examples=["org:admin"])]
-NO_NUL_PATTERN = r"^[^\x00]*$"  # no database holds one in a text
-
-
 class PeopleQuery(BaseModel):
-    """What can be asked of the list; `status` and `role` may be repeated, or hold several parted by commas."""
+    """Query of the list; `status` and `role` may be repeated, or contain several values separated by commas."""
 
     limit: Annotated[int, Field(ge=1, le=500)] = 25
     cursor: str | None = None
     query: Annotated[
-        str, Field(max_length=200, pattern=NO_NUL_PATTERN, description="Any words of a name or an address.")
+        str, Field(max_length=200, pattern=NO_NUL_PATTERN, description="Words, each any part of a name or an address.")
     ] = ""
     status: Annotated[
-        list[str], Field(description=f"Of {', '.join(STATUSES)}; pending is another word for invited.")
+        list[str], Field(description=f"Any of {', '.join(STATUSES)}; pending is a synonym of invited.")
     ] = []
-    role: Annotated[list[Annotated[str, Field(pattern=NO_NUL_PATTERN)]], Field(description="Such as org:admin.")] = []
+    role: Annotated[
+        list[Annotated[str, Field(pattern=NO_NUL_PATTERN)]], Field(description="Role keys, such as org:admin.")
+    ] = []
     source: Annotated[
         Literal["clerk", "local"] | None,
-        Field(description="clerk: with a Clerk account, and invitations; local: without one."),
+        Field(description="clerk: members with a Clerk account, and invitations; local: members without one."),
     ] = None
     last_active: Annotated[
         Literal["7d", "30d", "idle", "never"] | None,
-        Field(description="In the last 7 or 30 days, not for 30 days, or never; leaves invitations out."),
+        Field(description="Active in the last 7 or 30 days, not in the last 30 days, or never; excludes invitations."),
     ] = None
 
 
 class RoleUpdate(BaseModel):
-    """The role that a member shall have."""
+    """The new role of a member."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -164,7 +123,7 @@ class RoleUpdate(BaseModel):
 
 
 class OwnershipTransfer(BaseModel):
-    """Who shall be the admin instead of whoever asks: instep's id or Clerk's."""
+    """The member who becomes the admin in place of the caller: instep's id or Clerk's."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -172,7 +131,7 @@ class OwnershipTransfer(BaseModel):
 
 
 class BulkMemberUpdate(BaseModel):
-    """What to do with whom (instep's ids or Clerk's); `role` only where the action is `role`."""
+    """An action and the members it applies to (instep's ids or Clerk's); `role` only with the action `role`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -184,8 +143,8 @@ class BulkMemberUpdate(BaseModel):
 class InvitationSummary(BaseModel):
     """An invitation, read live from Clerk. `id` is Clerk's; it can be accepted until `expires_at`.
 
-    `lost`: it was revoked to be sent again, and the new one was not made. `operation` is then the one to retry, or to
-    give up; only admins see these, on the first page.
+    Status `lost`: it was revoked to be resent, and its replacement was not created. `operation` is then the operation
+    to retry or to give up. Only admins see lost invitations, on the first page.
     """
 
     id: str
@@ -200,21 +159,21 @@ class InvitationSummary(BaseModel):
 
 
 class MemberItem(BaseModel):
-    """A row that is a member."""
+    """Row with a member."""
 
     kind: Literal["member"] = "member"
     member: Member
 
 
 class InvitationItem(BaseModel):
-    """A row that is an invitation."""
+    """Row with an invitation."""
 
     kind: Literal["invitation"] = "invitation"
     invitation: InvitationSummary
 
 
 class MemberTotals(BaseModel):
-    """Counts of the whole organization, whatever the filter; null where Clerk was not asked or did not answer."""
+    """Counts of the whole organization, whatever the filter; null where Clerk was not read or did not answer."""
 
     members: int
     active: int
@@ -229,7 +188,7 @@ class MemberTotals(BaseModel):
 
 
 class PeopleList(BaseModel):
-    """One page: invitations newest first, then members by name. `warnings` are sentences for people."""
+    """One page: invitations, newest first, then members by name. `warnings` are sentences to display."""
 
     data: list[InvitationItem | MemberItem]
     totals: MemberTotals
@@ -237,30 +196,79 @@ class PeopleList(BaseModel):
     next_cursor: str | None
 
 
+_dump_changed_member = TypeAdapter(ChangedMember).dump_json
 _dump_page = TypeAdapter(PeopleList).dump_json
 _dump_item = TypeAdapter(InvitationItem | MemberItem).dump_json
 
 
-def dump_page(people: MemberListPage) -> str:
-    """A page as the API gives it."""
-    return _dump_page(build_page(people)).decode()
+def dump_changed_member(outcome: MemberChangeOutcome) -> str:
+    """Encode a changed member as in the REST API."""
+    return _dump_changed_member(build_changed_member(outcome)).decode()
 
 
-def encode_page(people: MemberListPage) -> bytes:
-    """The same as it is sent, several times as fast: nothing is asked for more often than this."""
+def build_changed_member(outcome: MemberChangeOutcome) -> ChangedMember:
+    """Build the answer to a change."""
+    return ChangedMember(
+        member=build_member(outcome.member),
+        operation=outcome.operation_id,
+        is_open=outcome.is_open,
+        notices=[str(notice) for notice in outcome.notices],
+    )
+
+
+def build_bulk_result(outcomes: MemberOutcomes) -> BulkMemberUpdateResult:
+    """Build the answer to a bulk change."""
     rows = [
-        _build_encoded_item(it) if isinstance(it, MemberRow) else msgspec.Raw(dump_row(it).encode())
-        for it in people.rows
+        BulkMemberUpdateItem(
+            user_id=row.member_id,
+            outcome=row.status,
+            code=row.code,
+            message=" ".join(row.messages),
+            operation=row.operation_id,
+        )
+        for row in outcomes.rows
     ]
-    lost = [msgspec.Raw(_dump_item(_build_lost_item(it))) for it in people.lost]
-    warnings = [str(it) for it in people.warnings]
-    rest = {"totals": people.totals, "warnings": warnings, "next_cursor": people.next_cursor}
-    page = {"data": [*lost, *rows], **rest}
-    return _encode(page)
+    return BulkMemberUpdateResult(
+        data=rows, done=outcomes.count("done", "unchanged", "open"), refused=outcomes.count("refused")
+    )
+
+
+def build_impact(impact: MemberChangeImpact) -> MemberImpact:
+    """Build the answer to a request for the impact of a change."""
+    return MemberImpact(
+        member=build_member(impact.member),
+        sessions=impact.sessions,
+        invitations=None if impact.invitations is None else list(impact.invitations),
+        organizations=list(impact.organizations),
+        no_removal=str(impact.no_removal) if impact.no_removal else None,
+        no_deactivation=str(impact.no_deactivation) if impact.no_deactivation else None,
+    )
+
+
+def dump_page(page: MemberListPage) -> str:
+    """Encode a page as in the REST API, by its schema."""
+    return _dump_page(build_page(page)).decode()
+
+
+def encode_page(page: MemberListPage) -> bytes:
+    """Encode a page to the same JSON as `dump_page`, several times as fast: the list is the most frequent request."""
+    rows = [
+        _build_encoded_item(row) if isinstance(row, MemberRow) else msgspec.Raw(dump_row(row).encode())
+        for row in page.rows
+    ]
+    lost = [msgspec.Raw(_dump_item(_build_lost_item(each))) for each in page.lost_invitations]
+    return _encode(
+        {
+            "data": [*lost, *rows],
+            "totals": page.totals,
+            "warnings": [str(warning) for warning in page.warnings],
+            "next_cursor": page.next_cursor,
+        }
+    )
 
 
 class _EncodedMember(msgspec.Struct):
-    """`Member`, for the encoder alone."""
+    """The fields of `Member` in the same order, for `encode_page`."""
 
     id: str
     clerk_id: str | None
@@ -278,7 +286,7 @@ class _EncodedMember(msgspec.Struct):
 
 
 class _EncodedMemberItem(msgspec.Struct):
-    """`MemberItem`, for the encoder alone."""
+    """The fields of `MemberItem`, for `encode_page`."""
 
     member: _EncodedMember
     kind: str = "member"
@@ -308,18 +316,18 @@ def _build_encoded_item(row: MemberRow) -> _EncodedMemberItem:
 
 
 def dump_row(row: MemberRow | InvitationRow) -> str:
-    """A row as the API gives it."""
+    """Encode a row as in the REST API."""
     return _dump_item(_build_item(row)).decode()
 
 
-def build_page(people: MemberListPage) -> PeopleList:
-    """A page."""
-    totals = people.totals
+def build_page(page: MemberListPage) -> PeopleList:
+    """Build the answer to a request for the list."""
+    totals = page.totals
     return PeopleList.model_construct(
-        data=[*(_build_lost_item(it) for it in people.lost), *(_build_item(row) for row in people.rows)],
+        data=[*map(_build_lost_item, page.lost_invitations), *map(_build_item, page.rows)],
         totals=MemberTotals.model_construct(**{name: getattr(totals, name) for name in totals.__struct_fields__}),
-        warnings=[str(it) for it in people.warnings],
-        next_cursor=people.next_cursor,
+        warnings=[str(warning) for warning in page.warnings],
+        next_cursor=page.next_cursor,
     )
 
 
@@ -330,7 +338,7 @@ def _build_item(row: MemberRow | InvitationRow) -> MemberItem | InvitationItem:
 
 
 def build_member(row: MemberRow) -> Member:
-    """A member."""
+    """Build the schema of a member."""
     return Member.model_construct(
         id=row.id,
         clerk_id=row.clerk_id,

@@ -19,9 +19,9 @@ from instep.domain.emails import canonicalize_email
 from instep.domain.errors import FORBIDDEN, NOT_FOUND, ChangeRejectedError, ClerkRejectedError
 from instep.domain.last_admin import ADMIN_GAIN_KEY, ADMIN_LOSS_KEY, collect_pending_changes
 from instep.domain.models import ClerkId, ClerkInvitationList, LostInvitation
-from instep.domain.ports import ClerkReader, UsersApi
 from instep.members import policies, repository, workflows
-from instep.members.listing import build_invitation_rows, decode_cursor, merge_page, stream_csv, stream_json
+from instep.members.export import stream_csv, stream_json
+from instep.members.listing import build_invitation_rows, decode_cursor, merge_page
 from instep.members.models import (
     MAX_BULK_MEMBERS,
     BulkMemberAction,
@@ -51,511 +51,303 @@ from instep.operations.workflow import (
     OperationRequest,
 )
 
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+CLERK_TIMEOUT = 2.0  # seconds that a page waits for Clerk
+LISTED_INVITATION_STATUSES = ("pending", "expired")
+EXPORT_PAGE_SIZE = 500
 BULK_CONCURRENCY = 4
+MAX_ATTEMPTS = 3  # of a change whose member is changed by others at the same time
+CLERK_PENDING_NOTICE = lazy_gettext("Clerk is not responding. The rest of the change is made as soon as it does.")
+
+
+class ConcurrentMemberChangeError(TemporaryError):
+    """The member was changed by someone else at the same time."""
 
 
 @dataclass(frozen=True)
-class MemberChangeSpec:
-    """One kind of change. `check` raises Refused, `write` is what the database decides at once.
+class MemberChange:
+    """One kind of change to a member, as `MemberService` starts it.
 
-    `loses_admin`: an admin would be one no longer; `is_own`: by the person, who need not be an admin for it.
-    Two operations on the same `target` of a member wait for each other: a deactivation waits for no other change
-    than of this kind, for it can't wait.
+    `check` raises ChangeRejectedError; `apply_now` writes what the database decides alone, with the intent.
+    `is_admin_loss`: an admin stops being one. `is_own`: made by the member, who need not be an admin.
+    Two operations on the same `target` of a member wait for each other. A deactivation has a target of its own, because
+    it must not wait for a change of role.
     """
 
     kind: str
     check: Callable[[Conn, OrganizationAccess, MemberRecord], None]
     intent: JsonObject = field(default_factory=dict)
-    write: Callable[[Conn, MemberRecord], None] | None = None
-    loses_admin: bool = False
+    apply_now: Callable[[Conn, MemberRecord], None] | None = None
+    is_admin_loss: bool = False
     is_own: bool = False
     target: str = "membership"
 
 
 @dataclass(frozen=True)
-class MemberChangeService:
-    """Changes members of one organization. `policy` is how far Clerk follows a deactivation.
+class MemberService:
+    """List, export and change the members of an organization.
 
-    `told` hears the organizations whose lists changed. Each method takes `member` (the person's id, ours or Clerk's)
-    and raises Refused (nothing was changed), Failed (a part was: a person must look), Unsettled (the worker finds out
-    and finishes) and Busy.
+    A change is one operation: check the permission, commit the intent, call Clerk, finish both sides in one
+    transaction. `member_id` is the user's id (instep's or Clerk's) or instep's id of the membership. Changes raise
+    ChangeRejectedError (nothing was changed), OperationFailedError (a part was changed: a person must look),
+    OperationPendingError (the worker finds out and finishes) and ConflictError.
+
+    `deactivation_policy`: how far Clerk follows a deactivation. `on_change` gets the ids of organizations whose lists
+    changed. `list_lost` reads the lost invitations of an organization. `clerk_timeout`: seconds that reading waits for
+    Clerk; changes are not limited by it.
     """
 
     db: Database
-    runner: OperationExecutor
+    clerk: workflows.ClerkMembershipApi
+    executor: OperationExecutor
     clock: Clock
-    policy: DeactivationPolicy = "database"
-    told: Callable[[Iterable[str]], None] = lambda _organizations: None
+    deactivation_policy: DeactivationPolicy = "database"
+    on_change: Callable[[Iterable[str]], None] = lambda _organization_ids: None
+    list_lost: Callable[[Conn, str], Sequence[LostInvitation]] = lambda _conn, _organization_id: ()
+    clerk_timeout: float = CLERK_TIMEOUT
 
-    async def set_role(
-        self, access: OrganizationAccess, *, member: str, role: str, idempotency_key: str | None = None
+    async def list_people(self, access: OrganizationAccess, filters: MemberFilter) -> MemberListPage:
+        """Return one page of members and invitations.
+
+        1 members from the database and invitations from Clerk are read side by side; 2 an expired invitation whose
+        address has joined since is left out; 3 both are merged.
+
+        Raises:
+            DatabaseUnavailableError. A failure of Clerk is a warning of the page instead.
+        """
+        if not filters.includes_invitations():
+            members = await self.db.read(repository.find_members, access.organization_id, filters, access.roles)
+            return merge_page(filters, members, None)
+        reading = asyncio.ensure_future(self._read_invitations(access))
+        try:
+            members, lost = await self.db.read(self._read_members, access, filters)
+            found = await reading
+            unreadable = 0 if isinstance(found, InvitationsUnavailable) else found.unreadable
+            rows = await self._build_invitation_rows(access, found)
+            return merge_page(filters, members, rows, lost, unreadable=unreadable)
+        finally:
+            reading.cancel()
+
+    async def list_visible_people(
+        self, principal: Principal, organization_id: str, filters: MemberFilter
+    ) -> MemberListPage | None:
+        """Return one page of an organization; None where there is none that the principal may see.
+
+        `organization_id` is instep's id, Clerk's id or the slug. Where the page needs no invitations, this is a single
+        visit to the database. Raises as `list_people`.
+        """
+        if filters.includes_invitations():
+            access = await self.db.read(find_access, principal, organization_id)
+            return await self.list_people(access, filters) if access else None
+        members = await self.db.read(_find_visible_members, principal, organization_id, filters)
+        return merge_page(filters, members, None) if members else None
+
+    async def export(
+        self, access: OrganizationAccess, filters: MemberFilter, *, export_format: MemberExportFormat
+    ) -> MemberExport:
+        """Export all pages of the list.
+
+        The first page is read before anything is sent, so that its failure can be answered; the rest while sending.
+        """
+        first_page = await self.list_people(access, replace(filters, limit=EXPORT_PAGE_SIZE, cursor=None))
+        pages = self._iterate_pages(access, filters, first_page)
+        chunks = stream_csv(pages) if export_format == "csv" else stream_json(first_page, pages)
+        return MemberExport(first_page.warnings, chunks)
+
+    async def change_role(
+        self, access: OrganizationAccess, *, member_id: str, role: str, idempotency_key: str | None = None
     ) -> MemberChangeOutcome:
-        """Change a member's role: Clerk first, then the mirror. The role they have already is no change."""
-        found = await self._get(access, member)
-        if access.can_manage and found.status == "active" and found.role == role:
-            return MemberChangeOutcome(member=found)
-        wish = MemberChangeSpec(
+        """Change a member's role, in Clerk first. Assigning the present role is no change."""
+        member = await self._get_member(access, member_id)
+        if access.can_manage and member.status == "active" and member.role == role:
+            return MemberChangeOutcome(member=member)
+        is_admin = access.roles.is_admin(role)
+        change = MemberChange(
             workflows.CHANGE_ROLE,
-            lambda _conn, now, it: policies.check_role(now, it, role),
-            {"role": role} | ({ADMIN_GAIN_KEY: found.id} if access.roles.is_admin(role) else {}),
-            loses_admin=not access.roles.is_admin(role),
+            lambda _conn, present, current: policies.check_role(present, current, role),
+            {"role": role} | ({ADMIN_GAIN_KEY: member.id} if is_admin else {}),
+            is_admin_loss=not is_admin,
         )
-        return await self._change(access, member, wish, idempotency_key)
+        return await self._run(access, member_id, change, idempotency_key)
 
     async def deactivate(
-        self, access: OrganizationAccess, *, member: str, idempotency_key: str | None = None
+        self, access: OrganizationAccess, *, member_id: str, idempotency_key: str | None = None
     ) -> MemberChangeOutcome:
-        """Put a member out, at once.
+        """Deactivate a member; access ends with the next request, whatever Clerk answers.
 
-        1 in one transaction the intent is kept and the member is deactivated: out at the next request, whatever Clerk
-        says or does; 2 Clerk follows as far as `policy` says; 3 the person's sessions are revoked in Clerk. Clerk has
-        no sessions of one organization, so all of them end; who is active elsewhere signs in again. What Clerk
-        refuses is told in `notices`; while it is down, the answer `is_open`.
+        1 one transaction commits the intent and deactivates the member here; 2 Clerk follows as far as the
+        `deactivation_policy` says; 3 the user's sessions are revoked in Clerk. Clerk's sessions do not belong to one
+        organization, so that all of them end; a user with other organizations signs in again. A refusal of Clerk is a
+        notice of the outcome; while Clerk is down, the outcome `is_open`.
         """
-        found = await self._get(access, member)
-        how = await self._how(access, found)
-        wish = MemberChangeSpec(
+        member = await self._get_member(access, member_id)
+        scope = await self._choose_deactivation_scope(access, member)
+        change = MemberChange(
             workflows.DEACTIVATE,
-            lambda _conn, now, it: policies.check_deactivate(now, it),
-            {"deactivation": how},
-            write=lambda conn, it: membership_status.deactivate_membership(conn, it.id, scope=how, now=self.clock()),
-            loses_admin=True,
+            lambda _conn, present, current: policies.check_deactivate(present, current),
+            {"deactivation": scope},
+            apply_now=lambda conn, current: membership_status.deactivate_membership(
+                conn, current.id, how=scope, now=self.clock()
+            ),
+            is_admin_loss=True,
             target="standing",
         )
         try:
-            return await self._change(access, member, wish, idempotency_key)
-        except OperationPendingError as unsettled:
-            return await self._changed(access, found, unsettled.operation, notices=(CLERK_PENDING_NOTICE,))
+            return await self._run(access, member_id, change, idempotency_key)
+        except OperationPendingError as pending:
+            return await self._build_outcome(access, member, pending.operation, notices=(CLERK_PENDING_NOTICE,))
 
     async def reactivate(
-        self, access: OrganizationAccess, *, member: str, idempotency_key: str | None = None
+        self, access: OrganizationAccess, *, member_id: str, idempotency_key: str | None = None
     ) -> MemberChangeOutcome:
-        """Let a deactivated member in again, with the remembered role.
+        """Reactivate a deactivated member with the previous role.
 
-        1 what the deactivation did in Clerk is undone: the membership is made again, or the ban lifted; 2 the mirror
-        follows: it is the same row, under Clerk's new id.
+        1 the effect of the deactivation in Clerk is undone: the membership is created again, or the ban lifted; 2 the
+        mirror follows: the row stays the same, with Clerk's new id.
         """
-        found = await self._get(access, member)
-        how = found.deactivation
-        intent = {"role": found.role, "is_out": how == "membership", "has_ban": how == "ban"}
-        wish = MemberChangeSpec(
-            workflows.REACTIVATE, lambda _conn, now, it: policies.check_reactivate(now, it), intent, target="standing"
+        member = await self._get_member(access, member_id)
+        scope = member.deactivation
+        intent = {"role": member.role, "is_out": scope == "membership", "has_ban": scope == "ban"}
+        change = MemberChange(
+            workflows.REACTIVATE,
+            lambda _conn, present, current: policies.check_reactivate(present, current),
+            intent,
+            target="standing",
         )
-        return await self._change(access, member, wish, idempotency_key)
+        return await self._run(access, member_id, change, idempotency_key)
 
     async def remove(
-        self, access: OrganizationAccess, *, member: str, idempotency_key: str | None = None
+        self, access: OrganizationAccess, *, member_id: str, idempotency_key: str | None = None
     ) -> MemberChangeOutcome:
-        """Take a member out: 1 in Clerk, 2 the person's sessions are revoked there, 3 the row is marked removed."""
-        wish = MemberChangeSpec(
-            workflows.REMOVE, lambda _conn, now, it: policies.check_remove(now, it), loses_admin=True
+        """Remove a member: 1 in Clerk; 2 the user's sessions are revoked there; 3 the row is marked as removed."""
+        change = MemberChange(
+            workflows.REMOVE,
+            lambda _conn, present, current: policies.check_remove(present, current),
+            is_admin_loss=True,
         )
-        return await self._change(access, member, wish, idempotency_key)
+        return await self._run(access, member_id, change, idempotency_key)
 
     async def leave(self, access: OrganizationAccess, *, idempotency_key: str | None = None) -> MemberChangeOutcome:
-        """Leave an organization oneself: removed in Clerk, then here; the sessions go on."""
-        wish = MemberChangeSpec(
-            workflows.LEAVE, lambda _conn, now, it: policies.check_leave(now, it), loses_admin=True, is_own=True
+        """Leave the organization: removed in Clerk, then here; the user's sessions stay."""
+        change = MemberChange(
+            workflows.LEAVE,
+            lambda _conn, present, current: policies.check_leave(present, current),
+            is_admin_loss=True,
+            is_own=True,
         )
-        return await self._change(access, access.principal.user_id or "", wish, idempotency_key)
+        return await self._run(access, access.principal.user_id or "", change, idempotency_key)
 
     async def restore(
-        self, access: OrganizationAccess, *, member: str, idempotency_key: str | None = None
+        self, access: OrganizationAccess, *, member_id: str, idempotency_key: str | None = None
     ) -> MemberChangeOutcome:
-        """Make a former member one again, with the remembered role: a new membership in Clerk, and a new row."""
-        found = await self._get(access, member)
-        intent = {"role": found.role, "is_out": True, "has_ban": found.deactivation == "ban"}
-        wish = MemberChangeSpec(workflows.RESTORE, lambda _conn, now, it: policies.check_restore(now, it), intent)
-        return await self._change(access, member, wish, idempotency_key)
+        """Restore a removed member with the previous role: a new membership in Clerk, and a new row."""
+        member = await self._get_member(access, member_id)
+        change = MemberChange(
+            workflows.RESTORE,
+            lambda _conn, present, current: policies.check_restore(present, current),
+            {"role": member.role, "is_out": True, "has_ban": member.deactivation == "ban"},
+        )
+        return await self._run(access, member_id, change, idempotency_key)
 
-    async def transfer(
-        self, access: OrganizationAccess, *, member: str, idempotency_key: str | None = None
+    async def transfer_ownership(
+        self, access: OrganizationAccess, *, member_id: str, idempotency_key: str | None = None
     ) -> MemberChangeOutcome:
-        """Hand an organization over: 1 the other becomes an admin, 2 oneself an ordinary member. One operation."""
-        found = await self._get(access, member)
+        """Make another member an admin and then the caller an ordinary member, in one operation."""
+        member = await self._get_member(access, member_id)
         own = await self.db.read(repository.find_member, access.organization_id, access.principal.user_id or "")
 
-        def check(conn: Conn, now: OrganizationAccess, it: MemberRecord) -> None:
-            present = repository.find_member(conn, now.organization_id, own.user_id) if own else None
-            policies.check_transfer(now, present, it)
+        def check(conn: Conn, present: OrganizationAccess, current: MemberRecord) -> None:
+            current_own = repository.find_member(conn, present.organization_id, own.user_id) if own else None
+            policies.check_transfer(present, current_own, current)
 
         role = own.role if own is not None else access.roles.highest_role
-        intent: JsonObject = {"role": role, "own_role": access.roles.default, ADMIN_GAIN_KEY: found.id}
+        intent: JsonObject = {"role": role, "own_role": access.roles.default, ADMIN_GAIN_KEY: member.id}
         if own is not None:
             intent |= {"own_user": own.clerk_user_id, "own_membership": own.id, ADMIN_LOSS_KEY: own.id}
-        wish = MemberChangeSpec(workflows.TRANSFER, check, intent, is_own=True)
-        return await self._change(access, member, wish, idempotency_key)
+        change = MemberChange(workflows.TRANSFER, check, intent, is_own=True)
+        return await self._run(access, member_id, change, idempotency_key)
 
-    async def _change(
-        self, access: OrganizationAccess, ref: str, wish: MemberChangeSpec, key: str | None
-    ) -> MemberChangeOutcome:
-        """1 who may not act is told so; 2 the operation, opened against the present state; 3 words for its end."""
-        if not (access.can_manage or wish.is_own):
-            raise ChangeRejectedError("Only admins can make changes.", code="forbidden", status=FORBIDDEN)
-        for left in reversed(range(MAX_ATTEMPTS)):
-            found = await self._get(access, ref)
-            asked = self._asked(access, found, wish, key)
-            try:
-                operation = await self.runner.run(asked, precondition=partial(self._open, access, found, wish))
-            except OperationFailedError as failed:
-                self.told([access.organization_id])
-                _raise_readable_refusal(failed, found, wish)
-            except ConcurrentMemberChangeError:
-                if left:
-                    continue
-                raise
-            return await self._changed(access, found, operation)
-        raise AssertionError("unreachable")
-
-    def _asked(
-        self, access: OrganizationAccess, found: MemberRecord, wish: MemberChangeSpec, key: str | None
-    ) -> OperationRequest:
-        is_in_clerk = access.organization_clerk_id is not None and found.clerk_user_id is not None
-        intent: JsonObject = {
-            "membership": found.id,
-            "clerk_membership": found.clerk_id,
-            "organization": access.organization_clerk_id if is_in_clerk else None,
-            "user": found.clerk_user_id,
-            "before": {"role": found.role, "status": found.status},
-            **({ADMIN_LOSS_KEY: found.id} if wish.loses_admin else {}),
-            **wish.intent,
-        }
-        return OperationRequest(
-            kind=wish.kind,
-            target=f"{wish.target}:{found.id}",
-            actor=access.principal.id,
-            organization_id=access.organization_id,
-            idempotency_key=key,
-            intent=intent,
-        )
-
-    def _open(self, access: OrganizationAccess, found: MemberRecord, wish: MemberChangeSpec, conn: Conn) -> None:
-        """In the transaction that keeps the intent: nobody else changes this organization's standing meanwhile."""
-        organization = access.organization_id
-        membership_status.lock_organization(conn, organization)
-        present = find_access(conn, access.principal, organization)
-        member = repository.find_member(conn, organization, found.user_id)
-        if present is None or member is None:
-            raise _member_not_found()
-        wish.check(conn, present, member)
-        if _comparable_state(member) != _comparable_state(found):
-            raise ConcurrentMemberChangeError(
-                "This member was changed at the same moment. Nothing was changed; try again."
-            )
-        if wish.loses_admin:
-            policies.check_admin_stays(
-                member,
-                repository.list_admins(conn, organization, present.roles),
-                collect_pending_changes(list_open_intents(conn)),
-            )
-        if wish.write is not None:
-            wish.write(conn, member)
-
-    async def _how(self, access: OrganizationAccess, found: MemberRecord) -> DeactivationPolicy:
-        """How far Clerk shall follow: not at all where it has no part, and no ban for who belongs elsewhere too."""
-        if access.organization_clerk_id is None or found.clerk_user_id is None:
-            return "database"
-        if self.policy != "ban":
-            return self.policy
-        others = await self.db.read(repository.list_other_organizations, found.user_id, access.organization_id)
-        return "database" if others else "ban"
-
-    async def _get(self, access: OrganizationAccess, ref: str) -> MemberRecord:
-        found = await self.db.read(repository.find_member, access.organization_id, ref)
-        if found is None:
-            raise _member_not_found()
-        return found
-
-    async def _changed(
-        self, access: OrganizationAccess, found: MemberRecord, operation: Operation, *, notices: tuple[str, ...] = ()
-    ) -> MemberChangeOutcome:
-        self.told([access.organization_id])
-        now = await self.db.read(repository.find_member, access.organization_id, found.user_id)
-        return MemberChangeOutcome(
-            member=now or found,
-            operation_id=operation.id,
-            is_open=operation.state == "open",
-            notices=(*notices, *policies.build_notices(operation.done)),
-        )
-
-
-@dataclass(frozen=True)
-class BulkMemberService:
-    """Many changes, a few at once."""
-
-    changes: MemberChangeService
-
-    async def __call__(
+    async def change_many(
         self,
         access: OrganizationAccess,
         action: BulkMemberAction,
-        members: Sequence[str],
+        member_ids: Sequence[str],
         *,
         role: str | None = None,
         idempotency_key: str | None = None,
     ) -> MemberOutcomes:
-        """Change each of `members` (ids, ours or Clerk's), whatever becomes of the others.
+        """Change up to MAX_BULK_MEMBERS members independently, BULK_CONCURRENCY at a time.
 
-        The last admin stays here too: each change is checked as it begins, with all others that are under way.
-        Raises Refused for a wish that makes no sense, or from someone who may not act; then nothing was changed.
+        The last-admin guard holds: each change is checked when it starts, with all others in progress.
+
+        Raises:
+            ChangeRejectedError: the caller may not make changes, or the request is invalid; nothing was changed.
         """
-        if not access.can_manage:
-            raise ChangeRejectedError("Only admins can make changes.", code="forbidden", status=FORBIDDEN)
+        _check_can_manage(access)
         if action == "role" and not role:
-            raise ChangeRejectedError("Say which role.", code="role_missing", field="role")
-        wanted = list(dict.fromkeys(members))
-        if not 0 < len(wanted) <= MAX_BULK_MEMBERS:
+            raise ChangeRejectedError("Choose a role.", code="role_missing", field="role")
+        distinct_ids = list(dict.fromkeys(member_ids))
+        if not 0 < len(distinct_ids) <= MAX_BULK_MEMBERS:
             raise ChangeRejectedError(
-                lazy_gettext("Choose from 1 to %(most)s people.", most=MAX_BULK_MEMBERS),
+                lazy_gettext("Choose between 1 and %(max)s people.", max=MAX_BULK_MEMBERS),
                 code="too_many",
                 field="members",
             )
-        turns = asyncio.Semaphore(BULK_CONCURRENCY)
+        semaphore = asyncio.Semaphore(BULK_CONCURRENCY)
 
-        async def one(member: str) -> MemberOutcome:
-            key = f"{idempotency_key}:{member}" if idempotency_key else None
-            async with turns:
-                return await self._one(access, action, member, role or "", key)
+        async def change_one(member_id: str) -> MemberOutcome:
+            key = f"{idempotency_key}:{member_id}" if idempotency_key else None
+            async with semaphore:
+                return await self._change_one(access, action, member_id, role or "", key)
 
-        return MemberOutcomes(rows=tuple(await asyncio.gather(*map(one, wanted))))
+        return MemberOutcomes(rows=tuple(await asyncio.gather(*map(change_one, distinct_ids))))
 
-    async def _one(
-        self, access: OrganizationAccess, action: BulkMemberAction, member: str, role: str, key: str | None
-    ) -> MemberOutcome:
-        try:
-            return _build_outcome(member, await self._change(access, action, member, role, key))
-        except OperationPendingError as unsettled:
-            operation = unsettled.operation.id
-            return MemberOutcome(member=member, outcome="open", message=str(unsettled), operation_id=operation)
-        except InstepError as error:
-            code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
-            return MemberOutcome(member=member, outcome="refused", code=code, message=str(error))
+    async def find_impact(self, access: OrganizationAccess, *, member_id: str) -> MemberChangeImpact:
+        """Return the expected effects of removing or deactivating a member, read from both sides.
 
-    async def _change(
-        self, access: OrganizationAccess, action: BulkMemberAction, member: str, role: str, key: str | None
-    ) -> MemberChangeOutcome:
-        changes = self.changes
-        if action == "role":
-            return await changes.set_role(access, member=member, role=role, idempotency_key=key)
-        if action == "deactivate":
-            return await changes.deactivate(access, member=member, idempotency_key=key)
-        if action == "reactivate":
-            return await changes.reactivate(access, member=member, idempotency_key=key)
-        return await changes.remove(access, member=member, idempotency_key=key)
-
-
-def _build_outcome(member: str, changed: MemberChangeOutcome) -> MemberOutcome:
-    outcome: MemberOutcomeStatus = "open" if changed.is_open else "done" if changed.operation_id else "unchanged"
-    message = " ".join(changed.notices)
-    return MemberOutcome(member=member, outcome=outcome, message=message, operation_id=changed.operation_id)
-
-
-MAX_ATTEMPTS = 3
-CLERK_PENDING_NOTICE = "Clerk does not answer; the rest is done as soon as it does."
-
-
-class ConcurrentMemberChangeError(TemporaryError):
-    """The member was changed by someone else at the same moment."""
-
-
-def _comparable_state(member: MemberRecord) -> tuple[str | None, ...]:
-    return member.id, member.clerk_id, member.role, member.deactivation
-
-
-def _member_not_found() -> ChangeRejectedError:
-    return ChangeRejectedError("There is no such person in this organization.", code="not_found", status=NOT_FOUND)
-
-
-def _raise_readable_refusal(failed: OperationFailedError, member: MemberRecord, wish: MemberChangeSpec) -> NoReturn:
-    if failed.operation.state == "attention":
-        raise failed
-    cause = failed.__cause__
-    refusal = (
-        cause if isinstance(cause, ClerkRejectedError) else ClerkRejectedError(str(failed), code=failed.code, status=0)
-    )
-    raise policies.translate_refusal(refusal, member=member, role=wish.intent.get("role")) from failed
-
-
-log = structlog.get_logger(__name__)
-T = TypeVar("T")
-CLERK_TIMEOUT = 2.0
-
-
-@dataclass(frozen=True)
-class MemberImpactService:
-    """Asks both sides. `patience` is how long Clerk may take, in seconds."""
-
-    db: Database
-    directory: ClerkReader
-    accounts: UsersApi
-    patience: float = CLERK_TIMEOUT
-
-    async def __call__(self, access: OrganizationAccess, *, member: str) -> MemberChangeImpact:
-        """What removing or deactivating this member will do. Raises Refused for who may not, and for nobody."""
-        if not access.can_manage:
-            raise ChangeRejectedError("Only admins can make changes.", code="forbidden", status=FORBIDDEN)
-        found = await self.db.read(repository.find_member, access.organization_id, member)
-        if found is None:
-            raise ChangeRejectedError(
-                "There is no such person in this organization.", code="not_found", status=NOT_FOUND
-            )
+        Raises:
+            ChangeRejectedError: the caller may not make changes, or there is no such member.
+        """
+        _check_can_manage(access)
+        member = await self._get_member(access, member_id)
         sessions, invitations, (organizations, no_removal, no_deactivation) = await asyncio.gather(
-            self._sessions(found), self._invitations(access, found), self.db.read(_read_local_impact, access, found)
+            self._count_sessions(member),
+            self._list_sent_invitations(access, member),
+            self.db.read(_read_local_impact, access, member),
         )
         return MemberChangeImpact(
-            member=found,
+            member=member,
             sessions=sessions,
             invitations=invitations,
             organizations=organizations,
             no_removal=no_removal,
             no_deactivation=no_deactivation,
-            is_admin=access.roles.is_admin(found.role),
+            is_admin=access.roles.is_admin(member.role),
         )
 
-    async def _sessions(self, member: MemberRecord) -> int | None:
-        if member.clerk_user_id is None:
-            return 0
-        return await self._ask(self.accounts.count_sessions(ClerkId(member.clerk_user_id)))
-
-    async def _invitations(self, access: OrganizationAccess, member: MemberRecord) -> tuple[str, ...] | None:
-        if access.organization_clerk_id is None or member.clerk_user_id is None:
-            return ()
-        organization = ClerkId(access.organization_clerk_id)
-        listed = await self._ask(self.directory.list_invitations(organization, statuses=("pending",)))
-        if listed is None:
-            return None
-        return tuple(it.email for it in listed if it.inviter_id == member.clerk_user_id)
-
-    async def _ask(self, question: Awaitable[T]) -> T | None:
-        try:
-            async with asyncio.timeout(self.patience):
-                return await question
-        except (InstepError, TimeoutError) as error:
-            log.warning("consequences_unknown", error=describe_error(error) or "timeout")
-            return None
-
-
-def _read_local_impact(
-    conn: Conn, access: OrganizationAccess, member: MemberRecord
-) -> tuple[tuple[str, ...], str | None, str | None]:
-    """What the database says: the other organizations, and why not to remove and not to deactivate."""
-    others = repository.list_other_organizations(conn, member.user_id, access.organization_id)
-    if others and not access.principal.is_instance_admin:
-        seen = {it.organization_id for it in list_accesses(conn, access.principal)}
-        others = [it for it in others if it[0] in seen]
-    admins = repository.list_admins(conn, access.organization_id, access.roles)
-    stays = _find_refusal_reason(
-        policies.check_admin_stays, member, admins, collect_pending_changes(list_open_intents(conn))
-    )
-    no_removal = _find_refusal_reason(policies.check_remove, access, member) or stays
-    no_deactivation = _find_refusal_reason(policies.check_deactivate, access, member) or stays
-    return tuple(name for _, name in others), no_removal, no_deactivation
-
-
-def _find_refusal_reason(check: Callable[..., None], *args: Any) -> str | None:
-    try:
-        check(*args)
-    except ChangeRejectedError as refused:
-        return str(refused)
-    return None
-
-
-EXPORT_PAGE_SIZE = 500
-
-
-@dataclass(frozen=True)
-class MemberExportService:
-    """Exports the list."""
-
-    list_people: Callable[[OrganizationAccess, MemberFilter], Awaitable[MemberListPage]]
-
-    async def __call__(
-        self, access: OrganizationAccess, ask: MemberFilter, *, format: MemberExportFormat
-    ) -> MemberExport:
-        """1 the first page is read, so that a failure is told before anything is sent; 2 the rest as it is sent."""
-        first = await self.list_people(access, replace(ask, limit=EXPORT_PAGE_SIZE, cursor=None))
-        pages = self._pages(access, ask, first)
-        return MemberExport(first.warnings, stream_csv(pages) if format == "csv" else stream_json(first, pages))
-
-    async def _pages(
-        self, access: OrganizationAccess, ask: MemberFilter, first: MemberListPage
-    ) -> AsyncIterator[MemberListPage]:
-        page = first
-        yield page
-        while page.next_cursor:
-            cursor = decode_cursor(page.next_cursor)
-            page = await self.list_people(access, replace(ask, limit=EXPORT_PAGE_SIZE, cursor=cursor))
-            yield page
-
-
-LISTED_INVITATION_STATUSES = ("pending", "expired")
-
-
-@dataclass(frozen=True)
-class PeopleListService:
-    """The list of one organization. `patience` is how long Clerk may take, in seconds.
-
-    `list_lost` reads the invitations of an organization that got lost, for those who may send them again.
-    """
-
-    db: Database
-    directory: ClerkReader
-    clock: Clock
-    patience: float = CLERK_TIMEOUT
-    list_lost: Callable[[Conn, str], Sequence[LostInvitation]] = lambda _conn, _organization_id: ()
-
-    async def __call__(self, access: OrganizationAccess, ask: MemberFilter) -> MemberListPage:
-        """One page.
-
-        1 members from the database and invitations from Clerk are read side by side; 2 an expired invitation whose
-        address joined since is left out; 3 both are merged. Raises DatabaseUnavailableError; Clerk's failure is a warning.
-        """
-        if not ask.includes_invitations():
-            return merge_page(
-                ask, await self.db.read(repository.find_members, access.organization_id, ask, access.roles), None
-            )
-        reading = asyncio.ensure_future(self._invitations(access))
-        try:
-            members, lost = await self.db.read(self._read, access, ask)
-            found = await reading
-            unreadable = 0 if isinstance(found, InvitationsUnavailable) else found.unreadable
-            return merge_page(ask, members, await self._rows(access, found), lost, unreadable=unreadable)
-        finally:
-            reading.cancel()
-
-    async def of(self, principal: Principal, ref: str, ask: MemberFilter) -> MemberListPage | None:
-        """The same of whatever organization `ref` names; None where there is none that they may see.
-
-        Where only members are asked for, all of it is one visit to the database. Raises as the list itself.
-        """
-        if ask.includes_invitations():
-            access = await self.db.read(find_access, principal, ref)
-            return await self(access, ask) if access else None
-        members = await self.db.read(_find_visible_members, principal, ref, ask)
-        return merge_page(ask, members, None) if members else None
-
-    def _read(
-        self, conn: Conn, access: OrganizationAccess, ask: MemberFilter
+    def _read_members(
+        self, conn: Conn, access: OrganizationAccess, filters: MemberFilter
     ) -> tuple[MemberQueryResult, Sequence[LostInvitation]]:
-        is_shown = access.can_manage and ask.includes_lost_invitations()
-        lost = self.list_lost(conn, access.organization_id) if is_shown else ()
-        return repository.find_members(conn, access.organization_id, ask, access.roles), lost
+        has_lost = access.can_manage and filters.includes_lost_invitations()
+        lost = self.list_lost(conn, access.organization_id) if has_lost else ()
+        return repository.find_members(conn, access.organization_id, filters, access.roles), lost
 
-    async def _invitations(self, access: OrganizationAccess) -> ClerkInvitationList | InvitationsUnavailable:
+    async def _read_invitations(self, access: OrganizationAccess) -> ClerkInvitationList | InvitationsUnavailable:
         if access.organization_clerk_id is None:
             return ClerkInvitationList()
-        organization = ClerkId(access.organization_clerk_id)
+        organization_id = ClerkId(access.organization_clerk_id)
         try:
-            async with asyncio.timeout(self.patience):
-                return await self.directory.list_invitations(organization, statuses=LISTED_INVITATION_STATUSES)
+            async with asyncio.timeout(self.clerk_timeout):
+                return await self.clerk.list_invitations(organization_id, statuses=LISTED_INVITATION_STATUSES)
         except (InstepError, TimeoutError) as error:
-            log.warning("invitations_unavailable", organization=organization, error=str(error) or "timeout")
-            return InvitationsUnavailable(str(error) or f"Clerk took longer than {self.patience:g} s.")
-        except Exception as error:  # whatever is wrong with the invitations, the members are still shown
-            log.exception("invitations_broke", organization=organization)
+            log.warning("invitations_unavailable", organization=organization_id, error=str(error) or "timeout")
+            return InvitationsUnavailable(str(error) or f"Clerk took longer than {self.clerk_timeout:g} s.")
+        except Exception as error:  # an unforeseen failure of the invitations must not hide the members
+            log.exception("invitations_failed", organization=organization_id)
             return InvitationsUnavailable(f"{type(error).__name__}: {error}")
 
-    async def _rows(
+    async def _build_invitation_rows(
         self, access: OrganizationAccess, invitations: ClerkInvitationList | InvitationsUnavailable
     ) -> list[InvitationRow] | InvitationsUnavailable:
         if isinstance(invitations, InvitationsUnavailable):
@@ -568,18 +360,210 @@ class PeopleListService:
         joined = await self.db.read(repository.find_joined_addresses, access.organization_id, sorted(expired))
         return build_invitation_rows(invitations, now=now, joined=joined)
 
+    async def _iterate_pages(
+        self, access: OrganizationAccess, filters: MemberFilter, first_page: MemberListPage
+    ) -> AsyncIterator[MemberListPage]:
+        page = first_page
+        yield page
+        while page.next_cursor:
+            cursor = decode_cursor(page.next_cursor)
+            page = await self.list_people(access, replace(filters, limit=EXPORT_PAGE_SIZE, cursor=cursor))
+            yield page
 
-def _find_visible_members(conn: Conn, principal: Principal, ref: str, ask: MemberFilter) -> MemberQueryResult | None:
-    access = find_access(conn, principal, ref)
-    return repository.find_members(conn, access.organization_id, ask, access.roles) if access else None
+    async def _get_member(self, access: OrganizationAccess, member_id: str) -> MemberRecord:
+        found = await self.db.read(repository.find_member, access.organization_id, member_id)
+        if found is None:
+            raise _member_not_found()
+        return found
+
+    async def _choose_deactivation_scope(self, access: OrganizationAccess, member: MemberRecord) -> DeactivationPolicy:
+        """Return how far Clerk follows: not for a local member, and no ban of a user with other organizations."""
+        if access.organization_clerk_id is None or member.clerk_user_id is None:
+            return "database"
+        if self.deactivation_policy != "ban":
+            return self.deactivation_policy
+        others = await self.db.read(repository.list_other_organizations, member.user_id, access.organization_id)
+        return "database" if others else "ban"
+
+    async def _run(
+        self, access: OrganizationAccess, member_id: str, change: MemberChange, idempotency_key: str | None
+    ) -> MemberChangeOutcome:
+        """Run a change as an operation, started against the present state; translate its refusal."""
+        if not change.is_own:
+            _check_can_manage(access)
+        for attempts_left in reversed(range(MAX_ATTEMPTS)):
+            member = await self._get_member(access, member_id)
+            request = _build_request(access, member, change, idempotency_key)
+            try:
+                operation = await self.executor.run(request, opening=partial(_start, access, member, change))
+            except OperationFailedError as failed:
+                self.on_change([access.organization_id])
+                _raise_readable_refusal(failed, member, change)
+            except ConcurrentMemberChangeError:
+                if attempts_left:
+                    continue
+                raise
+            return await self._build_outcome(access, member, operation)
+        raise AssertionError("unreachable")
+
+    async def _build_outcome(
+        self, access: OrganizationAccess, member: MemberRecord, operation: Operation, *, notices: tuple[str, ...] = ()
+    ) -> MemberChangeOutcome:
+        self.on_change([access.organization_id])
+        current = await self.db.read(repository.find_member, access.organization_id, member.user_id)
+        return MemberChangeOutcome(
+            member=current or member,
+            operation_id=operation.id,
+            is_open=operation.state == "open",
+            notices=(*notices, *policies.build_notices(operation.done)),
+        )
+
+    async def _change_one(
+        self, access: OrganizationAccess, action: BulkMemberAction, member_id: str, role: str, key: str | None
+    ) -> MemberOutcome:
+        methods = {"deactivate": self.deactivate, "reactivate": self.reactivate, "remove": self.remove}
+        try:
+            if action == "role":
+                outcome = await self.change_role(access, member_id=member_id, role=role, idempotency_key=key)
+            else:
+                outcome = await methods[action](access, member_id=member_id, idempotency_key=key)
+        except OperationPendingError as pending:
+            return MemberOutcome(
+                member_id=member_id, status="open", messages=_get_messages(pending), operation_id=pending.operation.id
+            )
+        except InstepError as error:
+            code = error.code if isinstance(error, PermanentError) else "temporarily_unavailable"
+            return MemberOutcome(member_id=member_id, status="refused", code=code, messages=_get_messages(error))
+        status: MemberOutcomeStatus = "open" if outcome.is_open else "done" if outcome.operation_id else "unchanged"
+        return MemberOutcome(
+            member_id=member_id, status=status, messages=outcome.notices, operation_id=outcome.operation_id
+        )
+
+    async def _count_sessions(self, member: MemberRecord) -> int | None:
+        if member.clerk_user_id is None:
+            return 0
+        return await self._read_from_clerk(self.clerk.count_sessions(ClerkId(member.clerk_user_id)))
+
+    async def _list_sent_invitations(self, access: OrganizationAccess, member: MemberRecord) -> tuple[str, ...] | None:
+        if access.organization_clerk_id is None or member.clerk_user_id is None:
+            return ()
+        organization_id = ClerkId(access.organization_clerk_id)
+        found = await self._read_from_clerk(self.clerk.list_invitations(organization_id, statuses=("pending",)))
+        if found is None:
+            return None
+        return tuple(invitation.email for invitation in found if invitation.inviter_id == member.clerk_user_id)
+
+    async def _read_from_clerk(self, reading: Awaitable[T]) -> T | None:
+        """Return what Clerk answers, None if it fails or does not answer in time."""
+        try:
+            async with asyncio.timeout(self.clerk_timeout):
+                return await reading
+        except (InstepError, TimeoutError) as error:
+            log.warning("member_impact_unavailable", error=describe_error(error) or "timeout")
+            return None
 
 
-@dataclass(frozen=True)
-class MemberService:
-    """The flows of this slice."""
+def _check_can_manage(access: OrganizationAccess) -> None:
+    if not access.can_manage:
+        raise ChangeRejectedError("Only admins can make changes.", code="forbidden", status=FORBIDDEN)
 
-    list_people: PeopleListService
-    export: MemberExportService
-    changes: MemberChangeService
-    bulk: BulkMemberService
-    consequences: MemberImpactService
+
+def _member_not_found() -> ChangeRejectedError:
+    return ChangeRejectedError("Member not found in this organization.", code="not_found", status=NOT_FOUND)
+
+
+def _find_visible_members(
+    conn: Conn, principal: Principal, organization_id: str, filters: MemberFilter
+) -> MemberQueryResult | None:
+    access = find_access(conn, principal, organization_id)
+    return repository.find_members(conn, access.organization_id, filters, access.roles) if access else None
+
+
+def _build_request(
+    access: OrganizationAccess, member: MemberRecord, change: MemberChange, idempotency_key: str | None
+) -> OperationRequest:
+    is_in_clerk = access.organization_clerk_id is not None and member.clerk_user_id is not None
+    intent: JsonObject = {
+        "membership": member.id,
+        "clerk_membership": member.clerk_id,
+        "organization": access.organization_clerk_id if is_in_clerk else None,
+        "user": member.clerk_user_id,
+        "before": {"role": member.role, "status": member.status},
+        **({ADMIN_LOSS_KEY: member.id} if change.is_admin_loss else {}),
+        **change.intent,
+    }
+    return OperationRequest(
+        kind=change.kind,
+        target=f"{change.target}:{member.id}",
+        actor=access.principal.id,
+        organization_id=access.organization_id,
+        idempotency_key=idempotency_key,
+        intent=intent,
+    )
+
+
+def _start(access: OrganizationAccess, expected: MemberRecord, change: MemberChange, conn: Conn) -> None:
+    """Check a change and apply its local part, in the transaction that commits the intent.
+
+    The organization is locked, so that its admins cannot change meanwhile.
+    """
+    organization_id = access.organization_id
+    membership_status.lock_organization(conn, organization_id)
+    present = find_access(conn, access.principal, organization_id)
+    member = repository.find_member(conn, organization_id, expected.user_id)
+    if present is None or member is None:
+        raise _member_not_found()
+    change.check(conn, present, member)
+    if _get_comparable_state(member) != _get_comparable_state(expected):
+        raise ConcurrentMemberChangeError(
+            lazy_gettext("This member was changed at the same time. Nothing was changed; try again.")
+        )
+    if change.is_admin_loss:
+        admins = repository.list_admins(conn, organization_id, present.roles)
+        policies.check_admin_stays(member, admins, collect_pending_changes(list_open_intents(conn)))
+    if change.apply_now is not None:
+        change.apply_now(conn, member)
+
+
+def _get_comparable_state(member: MemberRecord) -> tuple[str | None, ...]:
+    return member.id, member.clerk_id, member.role, member.deactivation
+
+
+def _raise_readable_refusal(failed: OperationFailedError, member: MemberRecord, change: MemberChange) -> NoReturn:
+    if failed.operation.state == "attention":
+        raise failed
+    cause = failed.__cause__
+    refusal = (
+        cause if isinstance(cause, ClerkRejectedError) else ClerkRejectedError(str(failed), code=failed.code, status=0)
+    )
+    raise policies.translate_refusal(refusal, member=member, role=change.intent.get("role")) from failed
+
+
+def _get_messages(error: InstepError) -> tuple[str, ...]:
+    """Return the sentence of an error, still translatable."""
+    message = error.args[0] if error.args else ""
+    return (message if isinstance(message, str) else str(error),)
+
+
+def _read_local_impact(
+    conn: Conn, access: OrganizationAccess, member: MemberRecord
+) -> tuple[tuple[str, ...], str | None, str | None]:
+    """Return the other organizations, and the reasons against removal and against deactivation."""
+    others = repository.list_other_organizations(conn, member.user_id, access.organization_id)
+    if others and not access.principal.is_instance_admin:
+        visible_ids = {each.organization_id for each in list_accesses(conn, access.principal)}
+        others = [(organization_id, name) for organization_id, name in others if organization_id in visible_ids]
+    admins = repository.list_admins(conn, access.organization_id, access.roles)
+    pending = collect_pending_changes(list_open_intents(conn))
+    last_admin = _find_refusal_reason(policies.check_admin_stays, member, admins, pending)
+    no_removal = _find_refusal_reason(policies.check_remove, access, member) or last_admin
+    no_deactivation = _find_refusal_reason(policies.check_deactivate, access, member) or last_admin
+    return tuple(name for _, name in others), no_removal, no_deactivation
+
+
+def _find_refusal_reason(check: Callable[..., None], *args: Any) -> str | None:
+    try:
+        check(*args)
+    except ChangeRejectedError as refusal:
+        return _get_messages(refusal)[0]
+    return None

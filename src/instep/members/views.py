@@ -25,7 +25,7 @@ from instep.mirror.search_text import is_search_match
 
 
 class MemberFilterOption(Struct, frozen=True, kw_only=True):
-    """One choice of a chip; `href` is the list with this choice turned over."""
+    """One option of a filter menu; `href` is the list with this option toggled."""
 
     label: str
     count: int | None
@@ -34,23 +34,24 @@ class MemberFilterOption(Struct, frozen=True, kw_only=True):
 
 
 class MemberFilterMenu(Struct, frozen=True, kw_only=True):
-    """A filter with its choices; `clear` is the list without it."""
+    """A filter with its options; `clear_url` is the list without it."""
 
     key: str
     label: str
     options: tuple[MemberFilterOption, ...]
-    clear: str
+    clear_url: str
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The labels of what is chosen."""
+        """Labels of the selected options."""
         return tuple(option.label for option in self.options if option.is_on)
 
 
 class MemberListContext(Struct, frozen=True, kw_only=True):
-    """Who reads which list, and when. `roles` are the names of roles by key; `marked` is an invitation just sent.
+    """Reader, filter and time of a list. `roles` are the names of roles by key.
 
-    `home` is above the pages of the organization; `admins` is how many active admins it has.
+    `path` is the list's, `home` the organization's. `marked_invitation_id` is an invitation that was just sent;
+    `admin_count` is the number of active admins.
     """
 
     access: OrganizationAccess
@@ -58,26 +59,26 @@ class MemberListContext(Struct, frozen=True, kw_only=True):
     path: str
     roles: Mapping[str, str]
     now: int
-    marked: str = ""
+    marked_invitation_id: str = ""
     home: str = ""
-    admins: int = 0
-    around: RowAnnotations = NO_ANNOTATIONS
+    admin_count: int = 0
+    annotations: RowAnnotations = NO_ANNOTATIONS
 
 
 def build_filter_menus(
-    totals: MemberCounts, read_sync: MemberListContext, words: Localizer
+    totals: MemberCounts, context: MemberListContext, words: Localizer
 ) -> tuple[MemberFilterMenu, ...]:
-    """All of them, in the order of the page."""
+    """Build all filter menus in the order of the page."""
     return (
-        build_status_menu(totals, read_sync, words),
-        build_role_menu(totals, read_sync, words),
-        build_source_menu(read_sync, words),
-        build_activity_menu(read_sync, words),
+        build_status_menu(totals, context, words),
+        build_role_menu(totals, context, words),
+        build_source_menu(context, words),
+        build_activity_menu(context, words),
     )
 
 
-def build_status_menu(totals: MemberCounts, read_sync: MemberListContext, words: Localizer) -> MemberFilterMenu:
-    """The filter by status, with what the header knows as counts."""
+def build_status_menu(totals: MemberCounts, context: MemberListContext, words: Localizer) -> MemberFilterMenu:
+    """Build the filter by status, with the counts of the organization."""
     _ = words.gettext
     names = {
         "active": (_("Active"), totals.active),
@@ -85,28 +86,28 @@ def build_status_menu(totals: MemberCounts, read_sync: MemberListContext, words:
         "expired": (_("Invite expired"), totals.expired_invitations),
         "deactivated": (_("Deactivated"), totals.deactivated),
     }
-    barred = {
+    blocked = {
         "banned": (_("Banned"), totals.banned),
         "deprovisioned": (_("Deprovisioned"), totals.deprovisioned),
     }
-    names |= {key: it for key, it in barred.items() if it[1] or key in read_sync.search.statuses}
+    names |= {key: entry for key, entry in blocked.items() if entry[1] or key in context.search.statuses}
     options = tuple(
         MemberFilterOption(
-            label=names[status][0],
-            count=names[status][1],
-            is_on=status in read_sync.search.statuses,
-            href=build_list_url(read_sync.path, read_sync.search.toggle_status(status)),
+            label=label,
+            count=count,
+            is_on=status in context.search.statuses,
+            href=build_list_url(context.path, context.search.toggle_status(status)),
         )
-        for status in names
+        for status, (label, count) in names.items()
     )
-    clear = build_list_url(read_sync.path, read_sync.search.without("statuses"))
-    return MemberFilterMenu(key="status", label=_("Status"), options=options, clear=clear)
+    clear_url = build_list_url(context.path, context.search.without("statuses"))
+    return MemberFilterMenu(key="status", label=_("Status"), options=options, clear_url=clear_url)
 
 
-def build_role_menu(totals: MemberCounts, read_sync: MemberListContext, words: Localizer) -> MemberFilterMenu:
-    """The filter by role. Only admins are counted beforehand; the others where there is but one other role."""
-    roles = read_sync.access.roles
-    admins, others = ([it for it in read_sync.roles if roles.is_admin(it) is kind] for kind in (True, False))
+def build_role_menu(totals: MemberCounts, context: MemberListContext, words: Localizer) -> MemberFilterMenu:
+    """Build the filter by role. A role has a count only if it is the single admin role or the single other role."""
+    roles = context.access.roles
+    admins, others = ([key for key in context.roles if roles.is_admin(key) is kind] for kind in (True, False))
     counts: dict[str, int] = {admins[0]: totals.admins} if len(admins) == 1 else {}
     if len(others) == 1:
         counts[others[0]] = totals.active - totals.admins
@@ -114,78 +115,77 @@ def build_role_menu(totals: MemberCounts, read_sync: MemberListContext, words: L
         MemberFilterOption(
             label=name,
             count=counts.get(role),
-            is_on=role in read_sync.search.roles,
-            href=build_list_url(read_sync.path, read_sync.search.toggle_role(role)),
+            is_on=role in context.search.roles,
+            href=build_list_url(context.path, context.search.toggle_role(role)),
         )
-        for role, name in read_sync.roles.items()
+        for role, name in context.roles.items()
     )
-    clear = build_list_url(read_sync.path, read_sync.search.without("roles"))
-    return MemberFilterMenu(key="role", label=words.gettext("Role"), options=options, clear=clear)
+    clear_url = build_list_url(context.path, context.search.without("roles"))
+    return MemberFilterMenu(key="role", label=words.gettext("Role"), options=options, clear_url=clear_url)
 
 
-def build_source_menu(read_sync: MemberListContext, words: Localizer) -> MemberFilterMenu:
-    """The filter by where somebody comes from: one, or the other."""
+def build_source_menu(context: MemberListContext, words: Localizer) -> MemberFilterMenu:
+    """Build the filter by source: with a Clerk account, or without one."""
     _ = words.gettext
     return _build_single_choice_menu(
         "source",
         _("Source"),
-        {"clerk": _("With a Clerk account"), "local": _("Only here")},
-        read_sync,
+        {"clerk": _("With a Clerk account"), "local": _("Without a Clerk account")},
+        context,
     )
 
 
-def build_activity_menu(read_sync: MemberListContext, words: Localizer) -> MemberFilterMenu:
-    """The filter by when somebody was last active."""
+def build_activity_menu(context: MemberListContext, words: Localizer) -> MemberFilterMenu:
+    """Build the filter by the time of the last activity."""
     _ = words.gettext
     names = {
         "7d": _("In the last 7 days"),
         "30d": _("In the last 30 days"),
-        "idle": _("Not for 30 days"),
+        "idle": _("Not in the last 30 days"),
         "never": _("Never"),
     }
-    return _build_single_choice_menu("active", _("Last active"), names, read_sync)
+    return _build_single_choice_menu("active", _("Last active"), names, context)
 
 
 def _build_single_choice_menu(
-    key: str, label: str, names: dict[str, str], read_sync: MemberListContext
+    key: str, label: str, names: dict[str, str], context: MemberListContext
 ) -> MemberFilterMenu:
-    """A filter of which one choice is on at a time."""
-    search = read_sync.search
-    turn = search.toggle_source if key == "source" else search.toggle_active
+    """Build a filter with at most one selected option."""
+    search = context.search
+    toggle = search.toggle_source if key == "source" else search.toggle_active
     options = tuple(
         MemberFilterOption(
             label=name,
             count=None,
             is_on=getattr(search, key) == value,
-            href=build_list_url(read_sync.path, turn(value)),
+            href=build_list_url(context.path, toggle(value)),
         )
         for value, name in names.items()
     )
-    return MemberFilterMenu(
-        key=key, label=label, options=options, clear=build_list_url(read_sync.path, search.without(key))
-    )
+    clear_url = build_list_url(context.path, search.without(key))
+    return MemberFilterMenu(key=key, label=label, options=options, clear_url=clear_url)
 
 
 class MemberRowAction(Struct, frozen=True, kw_only=True):
-    """One line of a row's menu. With a `reason` it is shown disabled and says why; `copy` is put on the clipboard.
+    """One entry of a row's menu. With a `reason` it is disabled and shows it; `copy_text` goes to the clipboard.
 
-    `href` asks in a dialog first, `post` acts at once and the row waits; with `is_shown`
-    what is answered is shown in a dialog.
+    `href` opens a confirmation dialog; `post_url` acts immediately while the row waits. With `has_result_dialog` the
+    answer is shown in a dialog.
     """
 
     key: str
     label: str
     icon: str
-    copy: str | None = None
+    copy_text: str | None = None
     href: str | None = None
-    post: str | None = None
+    post_url: str | None = None
     reason: str | None = None
     has_result_dialog: bool = False
     is_destructive: bool = False
 
 
 class RoleChoice(Struct, frozen=True, kw_only=True):
-    """The role as a select; `reason` says why it can't be changed."""
+    """Select element for a member's role; `reason` is set where the role can't be changed."""
 
     action: str
     chosen: str
@@ -194,9 +194,10 @@ class RoleChoice(Struct, frozen=True, kw_only=True):
 
 
 class MemberListRowView(Struct, frozen=True, kw_only=True):
-    """One row. A member has `joined`, an invitation has `invited` and `expires`.
+    """One row of the list. A member has `joined`, an invitation has `invited` and `expires`.
 
-    `note` says why it needs attention; `choice` is the role where it may be changed; `pick` names the row to others.
+    `note` is the reason why it needs attention; `role_choice` is set where the reader may change roles;
+    `selection_id` identifies the row in bulk changes, empty where it can't be selected.
     """
 
     id: str
@@ -212,27 +213,27 @@ class MemberListRowView(Struct, frozen=True, kw_only=True):
     joined: FormattedTime | None = None
     invited: FormattedTime | None = None
     expires: FormattedTime | None = None
-    is_over: bool = False
+    is_expired: bool = False
     actions: tuple[MemberRowAction, ...] = ()
     note: str = ""
-    choice: RoleChoice | None = None
-    pick: str = ""
+    role_choice: RoleChoice | None = None
+    selection_id: str = ""
 
 
-def build_row(row: MemberRow | InvitationRow, read_sync: MemberListContext, words: Localizer) -> MemberListRowView:
-    """A row of either kind."""
+def build_row(row: MemberRow | InvitationRow, context: MemberListContext, words: Localizer) -> MemberListRowView:
+    """Build the view of a row of either kind."""
     return (
-        build_member_row(row, read_sync, words)
+        build_member_row(row, context, words)
         if isinstance(row, MemberRow)
-        else build_invitation_row(row, read_sync, words)
+        else build_invitation_row(row, context, words)
     )
 
 
-def build_member_row(row: MemberRow, read_sync: MemberListContext, words: Localizer) -> MemberListRowView:
-    """An accepted member."""
+def build_member_row(row: MemberRow, context: MemberListContext, words: Localizer) -> MemberListRowView:
+    """Build the row of a member."""
     name = format_member_name(row) or words.gettext("No name")
-    is_self = row.user_id == read_sync.access.principal.user_id
-    state = read_sync.around.find_member_state(row.id)
+    is_self = row.user_id == context.access.principal.user_id
+    state = context.annotations.find_member_state(row.id)
     return MemberListRowView(
         id=row.id,
         kind="member",
@@ -241,55 +242,53 @@ def build_member_row(row: MemberRow, read_sync: MemberListContext, words: Locali
         email=row.email,
         image_url=row.image_url,
         badges=(Badge(words.gettext("You"), "brand"),) if is_self else (),
-        role=format_role(row.role, read_sync.roles),
+        role=format_role(row.role, context.roles),
         status=build_unfinished_status(state, words) or build_member_status(row, words),
-        last_active=words.ago(row.last_active_at, read_sync.now) if row.last_active_at else None,
-        joined=words.format_time(row.joined_at, words.format_date(row.joined_at, read_sync.now)),
-        actions=build_member_actions(row, read_sync, words),
-        note=words.gettext("A change of this person stopped halfway.") if state == "attention" else "",
-        choice=build_role_choice(row, read_sync, words),
-        pick=row.user_id if read_sync.access.can_manage else "",
+        last_active=words.ago(row.last_active_at, context.now) if row.last_active_at else None,
+        joined=words.moment(row.joined_at, words.day(row.joined_at, context.now)),
+        actions=build_member_actions(row, context, words),
+        note=words.gettext("A change to this person is incomplete.") if state == "attention" else "",
+        role_choice=build_role_choice(row, context, words),
+        selection_id=row.user_id if context.access.can_manage else "",
     )
 
 
-def build_invitation_row(row: InvitationRow, read_sync: MemberListContext, words: Localizer) -> MemberListRowView:
-    """An invitation: the address is all we know of the person."""
+def build_invitation_row(row: InvitationRow, context: MemberListContext, words: Localizer) -> MemberListRowView:
+    """Build the row of an invitation; its address is all that is known of the person."""
     _ = words.gettext
-    is_over, is_named = row.status == "expired", row.inviter and not row.inviter.startswith("user_")
-    show = words.ago if is_over else words.until
-    state = read_sync.around.find_invitation_state(read_sync.access.organization_clerk_id, row.email)
+    is_expired, has_inviter_name = row.status == "expired", row.inviter and not row.inviter.startswith("user_")
+    format_time = words.ago if is_expired else words.until
+    state = context.annotations.find_invitation_state(context.access.organization_clerk_id, row.email)
     return MemberListRowView(
         id=row.id,
         kind="invitation",
         name=format_email(row.email),
-        detail=_("Invited by %(who)s", who=row.inviter) if is_named else "",
+        detail=_("Invited by %(name)s", name=row.inviter) if has_inviter_name else "",
         email=row.email,
         image_url=None,
-        badges=(Badge(_("Sent"), "good"),) if row.id == read_sync.marked else (),
-        role=format_role(row.role, read_sync.roles),
+        badges=(Badge(_("Sent"), "good"),) if row.id == context.marked_invitation_id else (),
+        role=format_role(row.role, context.roles),
         status=build_unfinished_status(state if state == "open" else None, words)
         or build_invitation_status(row, words),
-        invited=words.ago(row.created_at, read_sync.now),
-        expires=show(row.expires_at, read_sync.now) if row.expires_at else None,
-        is_over=is_over,
-        actions=build_invitation_actions(row, read_sync, words) if read_sync.access.can_manage else (),
-        pick=row.id if read_sync.access.can_manage else "",
+        invited=words.ago(row.created_at, context.now),
+        expires=format_time(row.expires_at, context.now) if row.expires_at else None,
+        is_expired=is_expired,
+        actions=build_invitation_actions(row, context, words) if context.access.can_manage else (),
+        selection_id=row.id if context.access.can_manage else "",
     )
 
 
-def build_lost_invitation_row(
-    lost: LostInvitation, read_sync: MemberListContext, words: Localizer
-) -> MemberListRowView:
-    """An invitation that is neither pending nor sent again: it must not be forgotten."""
+def build_lost_invitation_row(lost: LostInvitation, context: MemberListContext, words: Localizer) -> MemberListRowView:
+    """Build the row of a lost invitation: revoked to be resent, and not created again."""
     _ = words.gettext
     again = MemberRowAction(
         key="again",
         label=_("Send again"),
         icon="send",
-        post=f"{read_sync.home}/invitations/lost/{lost.operation_id}/again",
-        reason=_("It is being tried.") if lost.is_retrying else None,
+        post_url=f"{context.home}/invitations/lost/{lost.operation_id}/again",
+        reason=_("Retry in progress.") if lost.is_retrying else None,
     )
-    drop = f"{read_sync.home}/operations/{lost.operation_id}/give-up"
+    drop = f"{context.home}/operations/{lost.operation_id}/give-up"
     return MemberListRowView(
         id=f"lost-{lost.operation_id}",
         kind="lost",
@@ -298,12 +297,12 @@ def build_lost_invitation_row(
         email=lost.email,
         image_url=None,
         badges=(),
-        role=format_role(lost.role, read_sync.roles),
+        role=format_role(lost.role, context.roles),
         status=StatusBadge(_("Invitation lost: send again"), "mail-x", "bad"),
-        invited=words.ago(lost.lost_at, read_sync.now),
-        is_over=True,
+        invited=words.ago(lost.lost_at, context.now),
+        is_expired=True,
         actions=(again, MemberRowAction(key="drop", label=_("Give up"), icon="x", href=drop, is_destructive=True)),
-        note=_(lost.reason),
+        note=words.say(lost.reason),
     )
 
 
@@ -319,7 +318,7 @@ def build_member_status(row: MemberRow, words: Localizer) -> StatusBadge:
 
 
 def build_invitation_status(row: InvitationRow, words: Localizer) -> StatusBadge:
-    """An invitation waits, is about to end, or has ended."""
+    """Return the badge of an invitation: pending, about to expire, or expired."""
     if row.status == "expired":
         return StatusBadge(words.gettext("Invite expired"), "mail-x", "bad")
     if row.is_expiring:
@@ -328,101 +327,107 @@ def build_invitation_status(row: InvitationRow, words: Localizer) -> StatusBadge
 
 
 def build_unfinished_status(state: str | None, words: Localizer) -> StatusBadge | None:
-    """What a change that is not finished makes of a status."""
+    """Return the badge of an unfinished operation, None if there is none."""
     if state == "attention":
         return StatusBadge(words.gettext("Needs attention"), "triangle-alert", "warn")
     return StatusBadge(words.gettext("Syncing"), "refresh-cw", "info") if state else None
 
 
 def format_member_name(row: MemberRow) -> str:
-    """What to call a member; empty where nothing is known."""
-    whole = " ".join(part for part in (row.first_name, row.last_name) if part)
-    return whole or row.username or format_email(row.email)
+    """Return a member's display name; empty where nothing is known."""
+    full_name = " ".join(part for part in (row.first_name, row.last_name) if part)
+    return full_name or row.username or format_email(row.email)
 
 
-def find_block_reason(row: MemberRow, read_sync: MemberListContext, words: Localizer) -> str | None:
-    """Why a member can be neither put out nor given a lower role just now."""
-    if read_sync.around.find_member_state(row.id) == "open":
-        return words.gettext("A change of this person is under way.")
-    is_last = read_sync.access.roles.is_admin(row.role) and row.status == "active" and read_sync.admins <= 1
+def find_block_reason(row: MemberRow, context: MemberListContext, words: Localizer) -> str | None:
+    """Return the reason why a member can't be removed, deactivated or demoted now, None if it is possible."""
+    if context.annotations.find_member_state(row.id) == "open":
+        return words.gettext("A change to this person is in progress.")
+    is_last = context.access.roles.is_admin(row.role) and row.status == "active" and context.admin_count <= 1
     return words.gettext(LAST_ADMIN_MESSAGE) if is_last else None
 
 
-def build_role_choice(row: MemberRow, read_sync: MemberListContext, words: Localizer) -> RoleChoice | None:
-    """The role as a select, for admins."""
-    if not read_sync.access.can_manage or row.status == "deactivated":
+def build_role_choice(row: MemberRow, context: MemberListContext, words: Localizer) -> RoleChoice | None:
+    """Build the select element for a member's role; None for readers who are no admins."""
+    if not context.access.can_manage or row.status == "deactivated":
         return None
-    known = tuple(read_sync.roles.items())
-    own = () if row.role in read_sync.roles else ((row.role, format_role(row.role, read_sync.roles)),)
+    present_role = () if row.role in context.roles else ((row.role, format_role(row.role, context.roles)),)
     return RoleChoice(
-        action=f"{read_sync.home}/members/{row.user_id}/role",
+        action=f"{context.home}/members/{row.user_id}/role",
         chosen=row.role,
-        options=own + known,
-        reason=find_block_reason(row, read_sync, words),
+        options=(*present_role, *context.roles.items()),
+        reason=find_block_reason(row, context, words),
     )
 
 
-def build_member_actions(row: MemberRow, read_sync: MemberListContext, words: Localizer) -> tuple[MemberRowAction, ...]:
-    """What the reader may do with a member; nothing for those who only read."""
-    if not read_sync.access.can_manage:
+def build_member_actions(row: MemberRow, context: MemberListContext, words: Localizer) -> tuple[MemberRowAction, ...]:
+    """Build the menu of a member; empty for readers who are no admins."""
+    if not context.access.can_manage:
         return ()
     _ = words.gettext
-    at, stays = f"{read_sync.home}/members/{row.user_id}", find_block_reason(row, read_sync, words)
-    no_email = None if row.email else _("There is no e-mail address.")
-    found = [
-        MemberRowAction(key="view", label=_("View details"), icon="eye", href=at),
-        MemberRowAction(key="role", label=_("Change role"), icon="shield", href=f"{at}/role", reason=stays),
-        MemberRowAction(key="edit", label=_("Edit profile"), icon="pencil", href=f"{at}/edit"),
-        MemberRowAction(key="copy", label=_("Copy e-mail"), icon="copy", copy=row.email, reason=no_email),
+    path, block_reason = f"{context.home}/members/{row.user_id}", find_block_reason(row, context, words)
+    no_email = None if row.email else _("No email address.")
+    actions = [
+        MemberRowAction(key="view", label=_("View details"), icon="eye", href=path),
+        MemberRowAction(key="role", label=_("Change role"), icon="shield", href=f"{path}/role", reason=block_reason),
+        MemberRowAction(key="edit", label=_("Edit profile"), icon="pencil", href=f"{path}/edit"),
+        MemberRowAction(key="copy", label=_("Copy email"), icon="copy", copy_text=row.email, reason=no_email),
     ]
     if row.status == "deactivated":
-        back = MemberRowAction(key="reactivate", label=_("Reactivate"), icon="user-check", href=f"{at}/reactivate")
-        return (found[0], found[2], found[3], back, _build_remove_action(at, stays, words))
-    if row.user_id == read_sync.access.principal.user_id:
-        leave = MemberRowAction(
-            key="leave", label=_("Leave organization"), icon="log-out", href=f"{read_sync.home}/leave"
+        view, _role, edit, copy = actions
+        reactivate = MemberRowAction(
+            key="reactivate", label=_("Reactivate"), icon="user-check", href=f"{path}/reactivate"
         )
-        return (*found, replace(leave, reason=stays, is_destructive=True))
-    out = MemberRowAction(key="deactivate", label=_("Deactivate"), icon="user-x", href=f"{at}/deactivate", reason=stays)
-    return (*found, replace(out, is_destructive=True), _build_remove_action(at, stays, words))
+        return (view, edit, copy, reactivate, _build_remove_action(path, block_reason, words))
+    if row.user_id == context.access.principal.user_id:
+        leave = MemberRowAction(
+            key="leave", label=_("Leave organization"), icon="log-out", href=f"{context.home}/leave"
+        )
+        return (*actions, replace(leave, reason=block_reason, is_destructive=True))
+    deactivate = MemberRowAction(
+        key="deactivate", label=_("Deactivate"), icon="user-x", href=f"{path}/deactivate", reason=block_reason
+    )
+    return (*actions, replace(deactivate, is_destructive=True), _build_remove_action(path, block_reason, words))
 
 
-def _build_remove_action(at: str, stays: str | None, words: Localizer) -> MemberRowAction:
+def _build_remove_action(path: str, block_reason: str | None, words: Localizer) -> MemberRowAction:
     remove = MemberRowAction(
-        key="remove", label=words.gettext("Remove"), icon="user-minus", href=f"{at}/remove", reason=stays
+        key="remove", label=words.gettext("Remove"), icon="user-minus", href=f"{path}/remove", reason=block_reason
     )
     return replace(remove, is_destructive=True)
 
 
 def build_invitation_actions(
-    row: InvitationRow, read_sync: MemberListContext, words: Localizer
+    row: InvitationRow, context: MemberListContext, words: Localizer
 ) -> tuple[MemberRowAction, ...]:
-    """What may be done with an invitation."""
+    """Build the menu of an invitation."""
     _ = words.gettext
-    at = f"{read_sync.home}/invitations/{row.id}"
-    until = read_sync.around.cooling.get(canonicalize_email(row.email))
-    wait = words.until(until, read_sync.now).text if until else ""
-    is_open = read_sync.around.find_invitation_state(read_sync.access.organization_clerk_id, row.email) == "open"
-    busy = _("A change of this invitation is under way.") if is_open else None
-    cools = _("Sent again just now. Possible %(when)s.", when=wait) if wait else None
-    again = MemberRowAction(key="resend", label=_("Resend"), icon="send", post=f"{at}/resend", reason=busy or cools)
-    story = MemberRowAction(key="timeline", label=_("Timeline"), icon="clock", href=f"{at}/timeline")
-    if row.status == "expired":
-        return (again, story)
-    link = MemberRowAction(
-        key="link", label=_("Copy link"), icon="link", post=f"{at}/link", has_result_dialog=True, reason=busy
+    path = f"{context.home}/invitations/{row.id}"
+    state = context.annotations.find_invitation_state(context.access.organization_clerk_id, row.email)
+    busy = _("A change to this invitation is in progress.") if state == "open" else None
+    until = context.annotations.cooldowns.get(canonicalize_email(row.email))
+    wait = words.until(until, context.now).text if until else ""
+    cooldown = _("Sent just now. You can resend it %(when)s.", when=wait) if wait else None
+    resend = MemberRowAction(
+        key="resend", label=_("Resend"), icon="send", post_url=f"{path}/resend", reason=busy or cooldown
     )
-    revoke = MemberRowAction(key="revoke", label=_("Revoke"), icon="mail-x", href=f"{at}/revoke", reason=busy)
-    return (again, link, story, replace(revoke, is_destructive=True))
+    timeline = MemberRowAction(key="timeline", label=_("Timeline"), icon="clock", href=f"{path}/timeline")
+    if row.status == "expired":
+        return (resend, timeline)
+    link = MemberRowAction(
+        key="link", label=_("Copy link"), icon="link", post_url=f"{path}/link", has_result_dialog=True, reason=busy
+    )
+    revoke = MemberRowAction(key="revoke", label=_("Revoke"), icon="mail-x", href=f"{path}/revoke", reason=busy)
+    return (resend, link, timeline, replace(revoke, is_destructive=True))
 
 
 def format_role(role: str, roles: Mapping[str, str]) -> str:
-    """A role in words; one that nobody named is called by its key."""
+    """Return the name of a role; one without a name is derived from its key."""
     return roles.get(role) or role.partition(":")[2].replace("_", " ").capitalize() or role
 
 
 def format_headline(totals: MemberCounts, words: Localizer) -> str:
-    """`24 members · 3 invited · 27 of 30 seats`; what is not known is left out."""
+    """Format the counts as `24 members · 3 invited · 27 of 30 seats`; unknown ones are left out."""
     parts = [words.ngettext("%(num)s member", "%(num)s members", totals.members)]
     if totals.invitations is not None:
         parts.append(words.ngettext("%(num)s invited", "%(num)s invited", totals.invitations))
@@ -431,89 +436,102 @@ def format_headline(totals: MemberCounts, words: Localizer) -> str:
     return " · ".join(parts)
 
 
-def format_result_count(people: MemberListPage, search: MemberSearch, words: Localizer) -> str:
-    """How many rows answer the filter; nothing where nothing narrows the list."""
-    if not search.is_filtered or not people.rows:
+def format_result_count(page: MemberListPage, search: MemberSearch, words: Localizer) -> str:
+    """Format the number of matching rows; empty where nothing narrows the list."""
+    if not search.is_filtered or not page.rows:
         return ""
-    count = len(people.rows)
-    if people.next_cursor:
+    count = len(page.rows)
+    if page.next_cursor:
         return words.gettext("more than %(count)s results", count=count)
     return words.ngettext("%(num)s result", "%(num)s results", count)
 
 
+EmptyReason = Literal["", "alone", "no_match"]
+
+
 class MemberListView(Struct, frozen=True, kw_only=True):
-    """Everything the list says. `empty` is why there are no rows: nobody else is here, or nobody matches."""
+    """View model of one page of the list.
+
+    `empty_reason`: no row matches ("no_match"), or the reader is the only member ("alone"). `url` is the list with this
+    filter, `clear_url` without it; `export_url` ends where the format is appended. `deactivated` is the number of
+    deactivated members, 0 where the filter chooses a status.
+    """
 
     headline: str
     search: str
-    chips: tuple[MemberFilterMenu, ...]
+    filter_menus: tuple[MemberFilterMenu, ...]
     rows: tuple[MemberListRowView, ...]
-    found: str
+    result_count: str
     warnings: tuple[str, ...]
-    attention: str
-    empty: Literal["", "alone", "no_match"]
-    here: str
-    clear: str
-    admins: str
-    more: str | None
+    attention_reason: str
+    empty_reason: EmptyReason
+    url: str
+    clear_url: str
+    admins_url: str
+    next_page_url: str | None
     deactivated: int
     has_deactivated: bool
-    toggle_deactivated: str
+    toggle_deactivated_url: str
     can_manage: bool
-    export: str
+    export_url: str
 
 
-def build_list_view(people: MemberListPage, read_sync: MemberListContext, words: Localizer) -> MemberListView:
-    """One page of the list, in words."""
-    search, path = read_sync.search, read_sync.path
-    read_sync = replace(read_sync, admins=people.totals.admins)
-    export = build_list_url(f"{path}/export", search)
-    lost = [it for it in read_sync.around.lost if not search.statuses and _is_matching_email(it.email, search)]
+def build_list_view(page: MemberListPage, context: MemberListContext, words: Localizer) -> MemberListView:
+    """Build the view model of one page of the list."""
+    search, path = context.search, context.path
+    context = replace(context, admin_count=page.totals.admins)
+    export_url = build_list_url(f"{path}/export", search)
+    admin_roles = frozenset(context.access.roles.admins & context.roles.keys())
     return MemberListView(
-        headline=format_headline(people.totals, words),
+        headline=format_headline(page.totals, words),
         search=format_search(search),
-        chips=build_filter_menus(people.totals, read_sync, words),
+        filter_menus=build_filter_menus(page.totals, context, words),
         rows=(
-            *(build_lost_invitation_row(it, read_sync, words) for it in lost),
-            *(build_row(row, read_sync, words) for row in people.rows),
+            *(build_lost_invitation_row(each, context, words) for each in _list_lost_invitations(context)),
+            *(build_row(row, context, words) for row in page.rows),
         ),
-        found=format_result_count(people, search, words),
-        warnings=tuple(words.translate(warning) for warning in people.warnings),
-        attention=find_attention_reason(people.totals, words),
-        empty=find_empty_reason(people, read_sync),
-        here=build_list_url(path, search),
-        clear=build_list_url(path, search.without("words", "statuses", "roles", "source", "active")),
-        admins=build_list_url(
-            path, MemberSearch(roles=frozenset(read_sync.access.roles.admins & read_sync.roles.keys()))
-        ),
-        more=build_list_url(path, search, cursor=people.next_cursor) if people.next_cursor else None,
-        deactivated=0 if search.statuses else people.totals.deactivated,
+        result_count=format_result_count(page, search, words),
+        warnings=tuple(words.say(warning) for warning in page.warnings),
+        attention_reason=find_attention_reason(page.totals, words),
+        empty_reason=find_empty_reason(page, context),
+        url=build_list_url(path, search),
+        clear_url=build_list_url(path, search.without("words", "statuses", "roles", "source", "active")),
+        admins_url=build_list_url(path, MemberSearch(roles=admin_roles)),
+        next_page_url=build_list_url(path, search, cursor=page.next_cursor) if page.next_cursor else None,
+        deactivated=0 if search.statuses else page.totals.deactivated,
         has_deactivated=search.has_deactivated,
-        toggle_deactivated=build_list_url(path, _toggle_deactivated(search)),
-        can_manage=read_sync.access.can_manage,
-        export=export + ("&" if "?" in export else "?"),
+        toggle_deactivated_url=build_list_url(path, _toggle_deactivated(search)),
+        can_manage=context.access.can_manage,
+        export_url=export_url + ("&" if "?" in export_url else "?"),
     )
 
 
 def find_attention_reason(totals: MemberCounts, words: Localizer) -> str:
-    """Why the organization as a whole needs a person; empty where it does not."""
+    """Return the reason why the organization needs attention; empty if it does not."""
     if not totals.members or totals.admins:
         return ""
-    return words.gettext("This organization has no active admin. Make someone admin.")
+    return words.gettext("This organization has no active admin. Make someone an admin.")
 
 
-def _is_matching_email(email: str, search: MemberSearch) -> bool:
-    is_of_all = not search.roles and search.source != "local" and not search.active
-    return is_of_all and is_search_match(search.words, (email, find_alternate_form(email)))
+def find_empty_reason(page: MemberListPage, context: MemberListContext) -> EmptyReason:
+    """Return the reason to show instead of rows, or beside the reader's own row; empty if there are others."""
+    if context.search.is_filtered:
+        return "" if page.rows else "no_match"
+    is_alone = len(page.rows) <= 1 and not page.warnings and not page.totals.invitations
+    return "alone" if is_alone and page.totals.active <= 1 else ""
+
+
+def _list_lost_invitations(context: MemberListContext) -> list[LostInvitation]:
+    """Return the lost invitations that match the search."""
+    search = context.search
+    if search.statuses or search.roles or search.source == "local" or search.active:
+        return []
+    return [
+        each
+        for each in context.annotations.lost_invitations
+        if is_search_match(search.words, (each.email, find_alternate_form(each.email)))
+    ]
 
 
 def _toggle_deactivated(search: MemberSearch) -> MemberSearch:
     return search.without("has_deactivated") if search.has_deactivated else replace(search, has_deactivated=True)
-
-
-def find_empty_reason(people: MemberListPage, read_sync: MemberListContext) -> Literal["", "alone", "no_match"]:
-    """Whether the list needs a word about having no rows, or only the reader's own."""
-    if read_sync.search.is_filtered:
-        return "" if people.rows else "no_match"
-    lonely = len(people.rows) <= 1 and not people.warnings and not people.totals.invitations
-    return "alone" if lonely and people.totals.active <= 1 else ""

@@ -7,6 +7,7 @@ from instep.audit.entries import build_superseded_entries
 from instep.audit.repository import record_entries
 from instep.core.clock import Clock
 from instep.core.db import Conn
+from instep.core.i18n import lazy_gettext
 from instep.domain.errors import ClerkRejectedError, ClerkUnavailableError, translate_clerk_error
 from instep.domain.events import Observation, Tombstone, decode_entity_state, encode_entity_state
 from instep.domain.models import ClerkId, ClerkMembership, EntityKey
@@ -17,175 +18,183 @@ from instep.operations.workflow import JsonObject, Operation, Workflow, Workflow
 
 CHANGE_ROLE, DEACTIVATE, REACTIVATE = "member.role", "member.deactivate", "member.reactivate"
 REMOVE, LEAVE, RESTORE, TRANSFER = "member.remove", "member.leave", "member.restore", "member.transfer"
-PARTIAL_TRANSFER_NOTICE = "The other person is an admin now, and your own role was not changed."
-PARTIAL_RETURN_NOTICE = "The ban was lifted, and the person is not a member."
+PARTIAL_TRANSFER_NOTICE = lazy_gettext("The other person is an admin now, but your own role was not changed.")
+PARTIAL_RETURN_NOTICE = lazy_gettext("The ban was lifted, but the person is not a member.")
 _NO_RESULT: JsonObject = {}
 
 
 class ClerkMembershipApi(ClerkReader, OrganizationsApi, UsersApi, Protocol):
-    """What changing members needs of Clerk."""
+    """The calls to Clerk that changes of members need."""
 
 
 @dataclass(frozen=True)
 class MemberWorkflows:
-    """How each kind of change of a member is carried out."""
+    """Workflows of member operations.
 
-    provider: ClerkMembershipApi
+    The keys of intents and of step results ("news", "words", ...), and the names of steps, are stored: they stay.
+    """
+
+    clerk: ClerkMembershipApi
     clock: Clock
 
-    def all(self) -> Workflows:
-        """By kind."""
-        role, own = self._role_step("role", "user", "role"), self._role_step("lower", "own_user", "own_role")
-        out = WorkflowStep("out", self._remove, self._verify_removed)
+    def get_workflows(self) -> Workflows:
+        """Return the workflows by kind of operation."""
+        change_role = self._build_role_step("role", "user", "role")
+        lower_own_role = self._build_role_step("lower", "own_user", "own_role")
+        remove = WorkflowStep("out", self._remove, self._verify_removed)
         follow = WorkflowStep("follow", self._follow, self._verify_followed)
-        back = [
+        rejoin = [
             WorkflowStep("lift", self._unban, self._verify_unbanned),
             WorkflowStep("join", self._join, self._verify_joined),
         ]
+        wait_for_sessions = self._build_sessions_step(is_patient=True)
+        end_sessions = self._build_sessions_step(is_patient=False)
         return {
-            CHANGE_ROLE: Workflow([role], self._finalize_role),
-            DEACTIVATE: Workflow([follow, self._sessions_step(is_patient=True)], self._finalize_deactivation),
-            REACTIVATE: Workflow(back, self._finalize_reactivation, PARTIAL_RETURN_NOTICE),
-            REMOVE: Workflow([out, self._sessions_step(is_patient=False)], self._finalize_removal),
-            LEAVE: Workflow([out], self._finalize_removal),
-            RESTORE: Workflow(back, self._finalize_restoration, PARTIAL_RETURN_NOTICE),
-            TRANSFER: Workflow([role, own], self._finalize_transfer, PARTIAL_TRANSFER_NOTICE),
+            CHANGE_ROLE: Workflow([change_role], self._finalize_role),
+            DEACTIVATE: Workflow([follow, wait_for_sessions], self._finalize_deactivation),
+            REACTIVATE: Workflow(rejoin, self._finalize_reactivation, PARTIAL_RETURN_NOTICE),
+            REMOVE: Workflow([remove, end_sessions], self._finalize_removal),
+            LEAVE: Workflow([remove], self._finalize_removal),
+            RESTORE: Workflow(rejoin, self._finalize_restoration, PARTIAL_RETURN_NOTICE),
+            TRANSFER: Workflow([change_role, lower_own_role], self._finalize_transfer, PARTIAL_TRANSFER_NOTICE),
         }
 
-    def _role_step(self, name: str, user: str, role: str) -> WorkflowStep:
-        """Give a member a role. Someone who left meanwhile needs none: only for one's own, after the other's."""
+    def _build_role_step(self, name: str, user_key: str, role_key: str) -> WorkflowStep:
+        """Build the step that sets a role. `user_key` and `role_key` are keys of the intent.
 
-        async def do(operation: Operation) -> JsonObject:
-            ids = _find_clerk_ids(operation, user)
+        In a transfer, the caller's own role is lowered last; a caller who has left meanwhile needs no role.
+        """
+
+        async def execute(operation: Operation) -> JsonObject:
+            ids = _find_clerk_ids(operation, user_key)
             if ids is None:
                 return _NO_RESULT
             try:
-                return _observation_result(await self.provider.set_role(*ids, operation.intent[role]))
+                return _build_observation_result(await self.clerk.set_role(*ids, operation.intent[role_key]))
             except ClerkRejectedError as refusal:
                 if name == "lower" and refusal.status == 404:
                     return _NO_RESULT
                 raise
 
-        async def find(operation: Operation) -> JsonObject | None:
-            ids = _find_clerk_ids(operation, user)
-            found = await self.provider.find_membership(*ids) if ids else None
-            is_done = found is not None and _get_role(found) == operation.intent[role]
-            return _observation_result(found) if found is not None and is_done else None
+        async def verify(operation: Operation) -> JsonObject | None:
+            ids = _find_clerk_ids(operation, user_key)
+            found = await self.clerk.find_membership(*ids) if ids else None
+            if found is None or _get_role(found) != operation.intent[role_key]:
+                return None
+            return _build_observation_result(found)
 
-        return WorkflowStep(name, do, find)
+        return WorkflowStep(name, execute, verify)
 
     async def _remove(self, operation: Operation) -> JsonObject:
-        """Take a member out; one who is out already is fine."""
+        """Remove a member; one who is not a member any more is fine."""
         ids = _find_clerk_ids(operation)
         if ids is None:
             return _NO_RESULT
         try:
-            return _observation_result(await self.provider.remove_member(*ids))
+            return _build_observation_result(await self.clerk.remove_member(*ids))
         except ClerkRejectedError as refusal:
             if refusal.status != 404:
                 raise
-            return _tombstone_result(operation)
+            return _build_tombstone_result(operation)
 
     async def _verify_removed(self, operation: Operation) -> JsonObject | None:
-        """Out: Clerk has no such membership, or a later one, which is not this operation's to end."""
+        """Return a result if Clerk has no such membership, or a later one, which this operation must not end."""
         ids = _find_clerk_ids(operation)
         if ids is None:
             return _NO_RESULT
-        found = await self.provider.find_membership(*ids)
+        found = await self.clerk.find_membership(*ids)
         is_same = found is not None and operation.intent["clerk_membership"] in (None, found.key.id)
-        return None if is_same else _tombstone_result(operation)
+        return None if is_same else _build_tombstone_result(operation)
 
     async def _follow(self, operation: Operation) -> JsonObject:
-        """Have Clerk follow a deactivation. What it refuses is noted: the person is out of here all the same."""
-        how = operation.intent["deactivation"]
+        """Apply a deactivation in Clerk. A refusal is recorded: the member is deactivated here all the same."""
+        scope = operation.intent["deactivation"]
         try:
-            if how == "membership":
+            if scope == "membership":
                 return await self._remove(operation)
-            return await self._ban(operation) if how == "ban" else _NO_RESULT
+            return await self._ban(operation) if scope == "ban" else _NO_RESULT
         except ClerkRejectedError as refusal:
-            return _refusal_result(refusal)
-        except ClerkUnavailableError as silence:
-            raise _mark_retryable(silence) from silence
+            return _build_refusal_result(refusal)
+        except ClerkUnavailableError as error:
+            raise _mark_retryable(error) from error
 
     async def _verify_followed(self, operation: Operation) -> JsonObject | None:
-        how = operation.intent["deactivation"]
-        if how == "membership":
+        scope = operation.intent["deactivation"]
+        if scope == "membership":
             return await self._verify_removed(operation)
-        if how == "ban":
-            found = await self.provider.find_user(operation.intent["user"])
-            return _observation_result(found) if found is not None and _is_banned(found) else None
+        if scope == "ban":
+            found = await self.clerk.find_user(operation.intent["user"])
+            return _build_observation_result(found) if found is not None and _is_banned(found) else None
         return _NO_RESULT
 
     async def _ban(self, operation: Operation) -> JsonObject:
-        """Ban, but only where Clerk knows the person in no other organization."""
-        organization, user = ClerkId(operation.intent["organization"]), ClerkId(operation.intent["user"])
-        news = await self.provider.list_user_memberships(user)
-        theirs = [it.entity for it in news if isinstance(it.entity, ClerkMembership)]
-        if any(it.organization != organization for it in theirs):
+        """Ban the user, but only if Clerk has no membership in another organization."""
+        organization_id, user_id = ClerkId(operation.intent["organization"]), ClerkId(operation.intent["user"])
+        observations = await self.clerk.list_user_memberships(user_id)
+        memberships = [each.entity for each in observations if isinstance(each.entity, ClerkMembership)]
+        if any(membership.organization != organization_id for membership in memberships):
             return {"is_elsewhere": True}
-        return _observation_result(await self.provider.ban_user(user))
+        return _build_observation_result(await self.clerk.ban_user(user_id))
 
-    def _sessions_step(self, *, is_patient: bool) -> WorkflowStep:
-        """End every session of the person; what Clerk refuses is noted.
+    def _build_sessions_step(self, *, is_patient: bool) -> WorkflowStep:
+        """Build the step that ends every session of the user; a refusal of Clerk is recorded.
 
-        Clerk's sessions belong to a person, not to an organization: who is a member elsewhere signs in again. A
-        deactivation waits until Clerk has done it; a removal does not wait, for Clerk has taken the organization out
-        of their tokens already.
+        Clerk's sessions belong to a user, not to an organization: a member of other organizations signs in again. A
+        deactivation waits until Clerk has done it (`is_patient`); a removal does not, because Clerk has already taken
+        the organization out of the user's tokens.
         """
 
-        async def do(operation: Operation) -> JsonObject:
+        async def execute(operation: Operation) -> JsonObject:
             ids = _find_clerk_ids(operation)
             if ids is None:
                 return _NO_RESULT
             try:
-                return {"ended": await self.provider.revoke_all_sessions(ids[1])}
+                return {"ended": await self.clerk.end_sessions(ids[1])}
             except ClerkRejectedError as refusal:
-                return _refusal_result(refusal)
-            except ClerkUnavailableError as silence:
+                return _build_refusal_result(refusal)
+            except ClerkUnavailableError as error:
                 if is_patient:
-                    raise _mark_retryable(silence) from silence
-                return {"refused": "down", "status": 503, "words": str(silence)}
+                    raise _mark_retryable(error) from error
+                return {"refused": "down", "status": 503, "words": str(error)}
 
-        return WorkflowStep("sessions", do, _skip_verification)
+        return WorkflowStep("sessions", execute, _skip_verification)
 
     async def _unban(self, operation: Operation) -> JsonObject:
-        """Lift the ban that the deactivation brought."""
+        """Lift the ban that the deactivation imposed."""
         if not operation.intent["has_ban"]:
             return _NO_RESULT
-        return _observation_result(await self.provider.unban_user(operation.intent["user"]))
+        return _build_observation_result(await self.clerk.unban_user(operation.intent["user"]))
 
     async def _verify_unbanned(self, operation: Operation) -> JsonObject | None:
         if not operation.intent["has_ban"]:
             return _NO_RESULT
-        found = await self.provider.find_user(operation.intent["user"])
-        return _observation_result(found) if found is not None and not _is_banned(found) else None
+        found = await self.clerk.find_user(operation.intent["user"])
+        return _build_observation_result(found) if found is not None and not _is_banned(found) else None
 
     async def _join(self, operation: Operation) -> JsonObject:
-        """Make the person a member again, with the remembered role; one who is a member again already is fine."""
+        """Create the membership again with the previous role; one that exists already is fine."""
         ids = _find_clerk_ids(operation) if operation.intent["is_out"] else None
         if ids is None:
             return _NO_RESULT
         try:
-            return _observation_result(await self.provider.add_member(*ids, operation.intent["role"]))
+            return _build_observation_result(await self.clerk.add_member(*ids, operation.intent["role"]))
         except ClerkRejectedError as refusal:
-            found = await self.provider.find_membership(*ids) if refusal.code.startswith("already_a_member") else None
+            found = await self.clerk.find_membership(*ids) if refusal.code.startswith("already_a_member") else None
             if found is None:
                 raise
-            return _observation_result(found)
+            return _build_observation_result(found)
 
     async def _verify_joined(self, operation: Operation) -> JsonObject | None:
         ids = _find_clerk_ids(operation) if operation.intent["is_out"] else None
         if ids is None:
             return _NO_RESULT
-        found = await self.provider.find_membership(*ids)
-        return _observation_result(found) if found is not None else None
+        found = await self.clerk.find_membership(*ids)
+        return _build_observation_result(found) if found is not None else None
 
     def _finalize_role(self, conn: Conn, operation: Operation) -> None:
-        now = self._apply_observations(conn, operation)
+        now, intent = self._apply_observations(conn, operation), operation.intent
         if _find_clerk_ids(operation) is None:
-            membership_status.set_membership_role(
-                conn, operation.intent["membership"], operation.intent["role"], now=now
-            )
+            membership_status.set_membership_role(conn, intent["membership"], intent["role"], now=now)
 
     def _finalize_transfer(self, conn: Conn, operation: Operation) -> None:
         now, intent = self._apply_observations(conn, operation), operation.intent
@@ -194,7 +203,7 @@ class MemberWorkflows:
             membership_status.set_membership_role(conn, intent["own_membership"], intent["own_role"], now=now)
 
     def _finalize_deactivation(self, conn: Conn, operation: Operation) -> None:
-        """The database decided when it was asked for; what is left is how far Clerk followed."""
+        """Store how far Clerk followed; the member was deactivated here when the operation was started."""
         self._apply_observations(conn, operation)
         if operation.done["follow"].keys() & {"refused", "is_elsewhere"}:
             membership_status.set_deactivation_scope(conn, operation.intent["membership"], scope="database")
@@ -212,46 +221,49 @@ class MemberWorkflows:
         membership_status.restore_membership(conn, operation.intent["membership"], now=now)
 
     def _apply_observations(self, conn: Conn, operation: Operation) -> int:
-        """Write what Clerk answered; gives the present time."""
+        """Write Clerk's answers to the mirror; return the present time (Unix milliseconds)."""
         now = self.clock()
-        news = [decode_entity_state(it["news"]) for it in operation.done.values() if it.get("news")]
-        ledger = apply_observations(conn, news, now=now, written_fields=("role",))
-        record_entries(conn, build_superseded_entries(ledger), now=now)
+        results = operation.done.values()
+        observations = [decode_entity_state(result["news"]) for result in results if result.get("news")]
+        unit_of_work = apply_observations(conn, observations, now=now, wrote=("role",))
+        record_entries(conn, build_superseded_entries(unit_of_work), now=now)
         return now
 
 
-def _find_clerk_ids(operation: Operation, user: str = "user") -> tuple[ClerkId, ClerkId] | None:
-    """Clerk's ids of the organization and of a person; None where Clerk has no part in it."""
-    organization, person = operation.intent["organization"], operation.intent[user]
-    return (ClerkId(organization), ClerkId(person)) if organization and person else None
+def _find_clerk_ids(operation: Operation, user_key: str = "user") -> tuple[ClerkId, ClerkId] | None:
+    """Return Clerk's ids of the organization and of a user; None where one of them is not in Clerk."""
+    organization_id, user_id = operation.intent["organization"], operation.intent[user_key]
+    return (ClerkId(organization_id), ClerkId(user_id)) if organization_id and user_id else None
 
 
-def _observation_result(news: Observation | Tombstone) -> JsonObject:
-    return {"news": encode_entity_state(news)}
+def _build_observation_result(state: Observation | Tombstone) -> JsonObject:
+    return {"news": encode_entity_state(state)}
 
 
-def _tombstone_result(operation: Operation) -> JsonObject:
-    """What is known of a membership that Clerk does not have."""
-    id = operation.intent["clerk_membership"]
-    return _observation_result(Tombstone(EntityKey("membership", ClerkId(id)))) if id else {"is_gone": True}
+def _build_tombstone_result(operation: Operation) -> JsonObject:
+    """Build the result for a membership that Clerk does not have."""
+    clerk_id = operation.intent["clerk_membership"]
+    if not clerk_id:
+        return {"is_gone": True}
+    return _build_observation_result(Tombstone(EntityKey("membership", ClerkId(clerk_id))))
 
 
-def _refusal_result(refusal: ClerkRejectedError) -> JsonObject:
+def _build_refusal_result(refusal: ClerkRejectedError) -> JsonObject:
     return {"refused": refusal.code, "status": refusal.status, "words": str(translate_clerk_error(refusal))}
 
 
-def _mark_retryable(silence: ClerkUnavailableError) -> ClerkUnavailableError:
-    """Silence on a call that may be made twice: it is simply made again, and a failure is no refusal."""
-    return ClerkUnavailableError(str(silence), retry_after=silence.retry_after, is_without_effect=True)
+def _mark_retryable(error: ClerkUnavailableError) -> ClerkUnavailableError:
+    """Return the failure of an idempotent call as one without effect: it is repeated, and never counts as refused."""
+    return ClerkUnavailableError(str(error), retry_after=error.retry_after, is_without_effect=True)
 
 
-def _get_role(news: Observation) -> str | None:
-    return news.entity.role if isinstance(news.entity, ClerkMembership) else None
+def _get_role(observation: Observation) -> str | None:
+    return observation.entity.role if isinstance(observation.entity, ClerkMembership) else None
 
 
-def _is_banned(news: Observation) -> bool:
-    return bool(getattr(news.entity, "is_banned", False))
+def _is_banned(observation: Observation) -> bool:
+    return bool(getattr(observation.entity, "is_banned", False))
 
 
 async def _skip_verification(_operation: Operation) -> None:
-    """It can't be told that it was done; doing it again does no harm."""
+    """Return None: it cannot be verified, and repeating it does no harm."""

@@ -1,4 +1,4 @@
-"""The list past the framework says exactly what the ordinary route says, to everyone."""
+"""The fast path of the list gives exactly the answers of the ordinary route."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ OUTERMOST = ("x-request-id", "date", "cache-control", "x-content-type-options")
 """Headers of the outermost layer, which the application alone does not set."""
 
 
-async def ask(app: Any, query: str, **headers: str) -> tuple[int, Any, dict[str, str]]:
+async def request(app: Any, query: str, **headers: str) -> tuple[int, Any, dict[str, str]]:
     """What is answered, without what differs from one request to the next."""
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://instep.test", headers=headers) as client:
@@ -74,11 +74,11 @@ async def cookie_of(firm: Firm, email: str) -> dict[str, str]:
     return {"cookie": f"{SESSION_COOKIE}={await firm.services.authenticator.sessions.open(claims)}"}
 
 
-async def test_both_give_the_same_answer(sqlite_firm: Firm) -> None:
+async def test_the_fast_path_and_the_route_give_the_same_answer(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     key = {"authorization": f"Bearer {KEY}"}
     for query in [*PLAIN, *PLAIN_AND_REFUSED, *NOT_PLAIN]:
-        ours, route = [await ask(app, query, **key) for app in (firm.app, firm.app.app)]
+        ours, route = [await request(app, query, **key) for app in (firm.app, firm.app.app)]
         for _, _, headers in (ours, route):
             headers.pop("content-length")  # of a refusal, the request's id is in the body
         assert ours == route, query
@@ -87,25 +87,25 @@ async def test_both_give_the_same_answer(sqlite_firm: Firm) -> None:
 
 
 @pytest.mark.parametrize("query", NOT_PLAIN)
-def test_what_is_not_plain_is_left_to_the_route(query: str) -> None:
+def test_other_queries_are_left_to_the_route(query: str) -> None:
     assert parse_plain_query(query.encode()) is None
 
 
 @pytest.mark.parametrize("query", [*PLAIN, *PLAIN_AND_REFUSED])
-def test_what_is_plain_is_answered_here(query: str) -> None:
+def test_plain_queries_are_answered_by_the_fast_path(query: str) -> None:
     assert parse_plain_query(query.encode()) is not None
 
 
-async def test_to_everyone_as_the_route_does(firm: Firm) -> None:
+async def test_every_principal_gets_the_answer_of_the_route(firm: Firm) -> None:
     firm = await furnish(firm)
     everyone = [{}, {"authorization": "Bearer nonsense"}, *[await cookie_of(firm, it) for it in (ADA, DAN, BOB, ZOE)]]
     for query in ("status=active", "limit=1"):
-        answers = [(await ask(firm.app, query, **it), await ask(firm.app.app, query, **it)) for it in everyone]
+        answers = [(await request(firm.app, query, **it), await request(firm.app.app, query, **it)) for it in everyone]
         assert [ours[:2] for ours, _ in answers] == [route[:2] for _, route in answers]
         assert [ours[0] for ours, _ in answers] == [401, 401, 200, 200, 200, 404]
 
 
-async def test_only_a_plain_get_of_the_list_is_its_own(sqlite_firm: Firm) -> None:
+async def test_only_a_plain_get_of_the_list_takes_the_fast_path(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     api = firm.api()
     assert (await api.post(LIST)).status_code == 405
@@ -115,7 +115,7 @@ async def test_only_a_plain_get_of_the_list_is_its_own(sqlite_firm: Firm) -> Non
 
 
 @pytest.mark.parametrize("error", [DatabaseUnavailableError("no database"), RuntimeError("a fault of ours")])
-async def test_a_failure_is_answered_as_everywhere(
+async def test_a_failure_is_answered_as_by_the_route(
     sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     firm = await furnish(sqlite_firm)
@@ -126,7 +126,7 @@ async def test_a_failure_is_answered_as_everywhere(
     monkeypatch.setattr(repository, "find_members", fail)
     key = {"authorization": f"Bearer {KEY}"}
     app = firm.app if isinstance(error, DatabaseUnavailableError) else _without_raising(firm.app)
-    status, body, headers = await ask(app, "status=active", **key)
+    status, body, headers = await request(app, "status=active", **key)
     assert status == (503 if isinstance(error, DatabaseUnavailableError) else 500)
     assert headers["content-type"] == "application/problem+json"
     assert body["code"] == ("temporarily_unavailable" if status == 503 else "unexpected")
@@ -142,7 +142,7 @@ def _without_raising(app: Any) -> Any:
     return quiet
 
 
-async def test_an_organization_is_found_and_read_in_one_visit(
+async def test_an_organization_is_found_and_read_in_one_database_visit(
     sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     firm = await furnish(sqlite_firm)

@@ -69,22 +69,22 @@ def member(n: int = 1, **changes: Any) -> MemberRow:
     return MemberRow(**(fields | changes))
 
 
-def page_of(ask: MemberFilter, everyone: Sequence[MemberRow]) -> MemberQueryResult:
+def page_of(filters: MemberFilter, everyone: Sequence[MemberRow]) -> MemberQueryResult:
     """What the database would give for this page of these members."""
     ordered = sorted(everyone, key=lambda it: (MEMBER_STATUSES.index(it.status), it.sort_name, it.id))
     wanted = [
         it
         for it in ordered
-        if it.status in ask.member_statuses()
-        and (not ask.roles or it.role in ask.roles)
-        and is_search_match(ask.query, (it.email,))
+        if it.status in filters.member_statuses()
+        and (not filters.roles or it.role in filters.roles)
+        and is_search_match(filters.query, (it.email,))
     ]
-    if ask.cursor is not None and ask.cursor.member is not None:
-        status, *place = ask.cursor.member
+    if filters.cursor is not None and filters.cursor.member is not None:
+        status, *place = filters.cursor.member
         after = (MEMBER_STATUSES.index(status), *place)
         wanted = [it for it in wanted if (MEMBER_STATUSES.index(it.status), it.sort_name, it.id) > after]
     counts = Counter((it.status, it.role) for it in everyone)
-    return MemberQueryResult(rows=wanted[: ask.limit + 1], counts=counts, seats=30)
+    return MemberQueryResult(rows=wanted[: filters.limit + 1], counts=counts, seats=30)
 
 
 def shown(invitations: Sequence[ClerkInvitation], *, joined: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -110,13 +110,13 @@ def test_a_member_and_an_invitation_of_one_address_stay_two_rows_of_two_kinds() 
     assert people.totals.invitations == 1
 
 
-def test_of_two_invitations_of_one_moment_the_order_is_still_one() -> None:
+def test_two_invitations_of_the_same_time_have_a_stable_order() -> None:
     pair = [invitation(1, created_at=NOW), invitation(2, created_at=NOW)]
     assert shown(pair) == shown(pair[::-1])
 
 
 @pytest.mark.parametrize("status", ["accepted", "revoked", "completed", "a word of tomorrow"])
-def test_what_is_neither_pending_nor_expired_is_not_shown(status: str) -> None:
+def test_only_pending_and_expired_invitations_are_shown(status: str) -> None:
     assert shown([invitation(1, status=status)]) == []
 
 
@@ -131,46 +131,44 @@ def test_what_is_neither_pending_nor_expired_is_not_shown(status: str) -> None:
         ("expired", None, "expired"),
     ],
 )
-def test_whether_an_invitation_has_expired_is_read_from_the_clock(
-    status: str, expires_at: int | None, expected: str
-) -> None:
+def test_expiry_is_computed_from_the_clock(status: str, expires_at: int | None, expected: str) -> None:
     assert shown([invitation(1, status=status, expires_at=expires_at)]) == [("1", expected)]
 
 
 @pytest.mark.parametrize(
     ("left", "is_expiring"), [(48 * HOUR, False), (48 * HOUR - 1, True), (1, True), (0, False), (-1, False)]
 )
-def test_it_expires_soon_within_48_hours_and_not_once_it_is_over(left: int, is_expiring: bool) -> None:
+def test_an_invitation_expires_soon_within_48_hours_and_not_after_its_expiry(left: int, is_expiring: bool) -> None:
     (row,) = build_invitation_rows([invitation(1, expires_at=NOW + left)], now=NOW, joined=())
     assert row.is_expiring is is_expiring
 
 
-def test_an_invitation_without_an_end_never_expires_soon() -> None:
+def test_an_invitation_without_expiry_never_expires_soon() -> None:
     (row,) = build_invitation_rows([invitation(1, expires_at=None)], now=NOW, joined=())
     assert not row.is_expiring
 
 
-def test_an_expired_one_is_hidden_once_its_address_was_invited_again() -> None:
+def test_an_expired_invitation_is_hidden_once_its_address_was_invited_again() -> None:
     old = invitation(5, email="Ada@Example.com", status="expired", expires_at=NOW - DAY)
     assert shown([old, invitation(1, email="ada@example.com")]) == [("1", "invited")]
 
 
-def test_of_several_expired_ones_of_an_address_the_newest_stands_for_all() -> None:
+def test_only_the_newest_expired_invitation_of_an_address_is_shown() -> None:
     expired: dict[str, Any] = {"email": "ada@example.com", "status": "expired", "expires_at": NOW - DAY}
     assert shown([invitation(5, **expired), invitation(3, **expired)]) == [("3", "expired")]
 
 
-def test_an_expired_one_is_hidden_once_its_address_joined() -> None:
+def test_an_expired_invitation_is_hidden_once_its_address_joined() -> None:
     old = invitation(5, email="Ada@Example.com", expires_at=NOW - DAY)
     assert shown([old], joined={"ada@example.com"}) == []
     assert shown([old], joined={"bo@example.com"}) == [("5", "expired")]
 
 
-def test_a_pending_one_stays_even_if_its_address_joined_by_another_way() -> None:
+def test_a_pending_invitation_stays_even_if_its_address_joined_another_way() -> None:
     assert shown([invitation(1)], joined={"guest1@example.com"}) == [("1", "invited")]
 
 
-def test_an_expired_one_is_hidden_after_30_days() -> None:
+def test_an_expired_invitation_is_hidden_after_30_days() -> None:
     edge = NOW - EXPIRED_VISIBLE_FOR
     assert shown([invitation(1, expires_at=edge)]) == [("1", "expired")]
     assert shown([invitation(1, expires_at=edge - 1)]) == []
@@ -189,7 +187,7 @@ def test_no_address_is_shown_both_as_invited_and_as_expired(drawn: list[tuple[st
     assert len(of["invited"]) == sum(it.status == "pending" and (it.expires_at or 0) > NOW for it in them)
 
 
-def test_while_clerk_cannot_be_read_the_members_come_with_a_warning() -> None:
+def test_without_clerk_members_come_with_a_warning() -> None:
     people = merge_page(
         MemberFilter(), page_of(MemberFilter(), [member(1)]), InvitationsUnavailable("Clerk failed with status 500.")
     )
@@ -200,7 +198,7 @@ def test_while_clerk_cannot_be_read_the_members_come_with_a_warning() -> None:
     assert people.totals.members == 1
 
 
-def test_invitations_that_nobody_asked_for_are_no_failure() -> None:
+def test_invitations_that_were_not_requested_are_no_failure() -> None:
     people = merge_page(MemberFilter(), page_of(MemberFilter(), [member(1)]), None)
     assert people.warnings == ()
     assert people.totals.invitations is None
@@ -209,15 +207,15 @@ def test_invitations_that_nobody_asked_for_are_no_failure() -> None:
 def test_the_totals_count_the_whole_organization_whatever_the_filter() -> None:
     everyone = [member(1, role=ADMIN_ROLE), member(2), member(3, status="deactivated", role=ADMIN_ROLE)]
     rows = build_invitation_rows([invitation(1), invitation(2), invitation(3, expires_at=NOW - 1)], now=NOW, joined=())
-    ask = MemberFilter(query="nobody", roles=frozenset({"org:none"}))
-    totals = merge_page(ask, page_of(ask, everyone), rows).totals
+    filters = MemberFilter(query="nobody", roles=frozenset({"org:none"}))
+    totals = merge_page(filters, page_of(filters, everyone), rows).totals
     assert (totals.members, totals.active, totals.deactivated, totals.admins) == (3, 2, 1, 1)
     assert (totals.invitations, totals.expired_invitations) == (2, 1)
     assert (totals.seats, totals.seats_used) == (30, 5)
 
 
 @pytest.mark.parametrize(
-    ("ask", "expected"),
+    ("filters", "expected"),
     [
         (MemberFilter(statuses=frozenset({"invited"})), ["orginv_1", "orginv_2"]),
         (MemberFilter(statuses=frozenset({"expired"})), ["orginv_3"]),
@@ -229,14 +227,14 @@ def test_the_totals_count_the_whole_organization_whatever_the_filter() -> None:
         (MemberFilter(query="guest2 nowhere"), []),
     ],
 )
-def test_the_filter_holds_for_both_kinds(ask: MemberFilter, expected: list[str]) -> None:
+def test_the_filter_applies_to_both_kinds(filters: MemberFilter, expected: list[str]) -> None:
     everyone = [member(1, role=ADMIN_ROLE), member(2, status="deactivated")]
     invited = [invitation(1), invitation(2, role=ADMIN_ROLE), invitation(3, expires_at=NOW - 1)]
-    people = merge_page(ask, page_of(ask, everyone), build_invitation_rows(invited, now=NOW, joined=()))
+    people = merge_page(filters, page_of(filters, everyone), build_invitation_rows(invited, now=NOW, joined=()))
     assert [row.id for row in people.rows] == expected
 
 
-def test_clerk_is_asked_only_where_invitations_can_be_on_the_page() -> None:
+def test_clerk_is_called_only_where_invitations_can_be_on_the_page() -> None:
     assert MemberFilter().includes_invitations()
     assert MemberFilter(statuses=frozenset({"expired", "active"})).includes_invitations()
     assert not MemberFilter(statuses=frozenset({"active", "deactivated"})).includes_invitations()
@@ -244,15 +242,15 @@ def test_clerk_is_asked_only_where_invitations_can_be_on_the_page() -> None:
     assert not MemberFilter(cursor=MemberCursor(None, ("active", "maya", "mbr_1"))).includes_invitations()
 
 
-def walk(ask: MemberFilter, everyone: Sequence[MemberRow], rows: Sequence[InvitationRow]) -> list[MemberListPage]:
+def walk(filters: MemberFilter, everyone: Sequence[MemberRow], rows: Sequence[InvitationRow]) -> list[MemberListPage]:
     """Every page from here to the end."""
     pages = []
     while True:
-        asked = rows if ask.includes_invitations() else None
-        pages.append(merge_page(ask, page_of(ask, everyone), asked))
+        asked = rows if filters.includes_invitations() else None
+        pages.append(merge_page(filters, page_of(filters, everyone), asked))
         if pages[-1].next_cursor is None:
             return pages
-        ask = msgspec.structs.replace(ask, cursor=decode_cursor(pages[-1].next_cursor))
+        filters = msgspec.structs.replace(filters, cursor=decode_cursor(pages[-1].next_cursor))
 
 
 @given(
@@ -282,19 +280,19 @@ def test_walking_the_pages_shows_every_row_exactly_once(
         member(n, sort_name=name, status="active" if is_active else "deactivated")
         for n, (name, is_active) in enumerate(joined)
     ]
-    ask = MemberFilter(limit=limit, statuses=statuses, query=query)
-    whole = msgspec.structs.replace(ask, limit=1_000)
-    at_once = merge_page(whole, page_of(whole, everyone), rows if ask.includes_invitations() else None)
+    filters = MemberFilter(limit=limit, statuses=statuses, query=query)
+    whole = msgspec.structs.replace(filters, limit=1_000)
+    at_once = merge_page(whole, page_of(whole, everyone), rows if filters.includes_invitations() else None)
     shown_at_all: list[InvitationRow | MemberRow] = [*rows, *everyone]
     wanted = [row for row in shown_at_all if row.status in (statuses or STATUSES)]
     expected = {row.id for row in wanted if is_search_match(query, (row.email,))}
-    pages = walk(ask, everyone, rows)
+    pages = walk(filters, everyone, rows)
     walked = [row.id for page in pages for row in page.rows]
     assert walked == [row.id for row in at_once.rows]
     assert len(walked) == len(expected)
     assert set(walked) == expected
     assert all(len(page.rows) == limit for page in pages[:-1])
-    if ask.includes_invitations():
+    if filters.includes_invitations():
         assert all(page.totals == pages[0].totals for page in pages)
 
 
@@ -308,7 +306,7 @@ cursors = st.builds(
 
 
 @given(cursors)
-def test_a_cursor_comes_back_as_it_was(cursor: MemberCursor) -> None:
+def test_a_cursor_survives_encoding(cursor: MemberCursor) -> None:
     if any("\0" in text for text in (*(cursor.member or ()), (cursor.invitation or (0, ""))[1])):
         with pytest.raises(InvalidMemberCursorError):
             decode_cursor(encode_cursor(cursor))
@@ -317,7 +315,7 @@ def test_a_cursor_comes_back_as_it_was(cursor: MemberCursor) -> None:
 
 
 @given(st.text() | st.binary().map(bytes.hex) | st.sampled_from(["[]", "[[1],2]", '{"a":1}', "null", '"x"', "[1e999]"]))
-def test_anything_else_is_a_bad_cursor_and_nothing_worse(text: str) -> None:
+def test_any_other_text_is_an_invalid_cursor(text: str) -> None:
     for candidate in (text, text.encode("utf-8", "replace").hex()):
         try:
             assert isinstance(decode_cursor(candidate), MemberCursor)

@@ -1,4 +1,4 @@
-"""Changing a member from the page: asked first, done once, told; and only from our own pages."""
+"""Pages that change members: a confirmation, one change, its outcome; and only from pages of ours."""
 
 import pytest
 
@@ -9,15 +9,15 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_member_is_deactivated_and_comes_back(sqlite_firm: Firm) -> None:
-    """The question says what will happen; the answer tells the page, which reads itself again."""
+    """The dialog shows the impact; the answer makes the page reload its list."""
     async with console_of(sqlite_firm) as page:
         at = f"{HOME}/members/{await user_id(sqlite_firm, 'omar@example.com')}"
         asked = await page.get(f"{at}/deactivate", headers=PARTIAL)
         assert "Deactivate Omar?" in asked.text
-        assert "They are out at their next click." in asked.text
-        for deed, said in (("deactivate", "Omar is deactivated"), ("reactivate", "Omar is active again")):
-            done = await page.post(f"{at}/{deed}", data={"key": "k"}, headers=PARTIAL)
-            assert (done.status_code, said in done.headers["hx-trigger"]) == (200, True)
+        assert "They lose access immediately." in asked.text
+        for action, title in (("deactivate", "Omar is deactivated"), ("reactivate", "Omar is active again")):
+            done = await page.post(f"{at}/{action}", data={"key": "k"}, headers=PARTIAL)
+            assert (done.status_code, title in done.headers["hx-trigger"]) == (200, True)
             assert "people-changed" in done.headers["hx-trigger"]
 
 
@@ -27,14 +27,14 @@ async def test_a_role_is_changed_and_the_last_admin_stays(sqlite_firm: Firm) -> 
         done = await page.post(f"{HOME}/members/{omar}/role", data={"role": "org:admin"}, headers=PARTIAL)
         assert "Omar is now Admin" in done.headers["hx-trigger"]
         await page.post(f"{HOME}/members/{omar}/role", data={"role": "org:member"}, headers=PARTIAL)
-        for deed, form in (("role", {"role": "org:member"}), ("deactivate", {}), ("remove", {})):
-            refused = await page.post(f"{HOME}/members/{dana}/{deed}", data=form, headers=PARTIAL)
+        for action, form in (("role", {"role": "org:member"}), ("deactivate", {}), ("remove", {})):
+            refused = await page.post(f"{HOME}/members/{dana}/{action}", data=form, headers=PARTIAL)
             assert (refused.status_code, "This is the last admin" in refused.headers["hx-trigger"]) == (409, True)
             assert "req_" in refused.headers["hx-trigger"]
         assert "This is the last admin" in (await page.get(f"{HOME}/members/{dana}/remove")).text
 
 
-async def test_without_scripts_a_change_leads_back(sqlite_firm: Firm) -> None:
+async def test_without_scripts_a_change_redirects_to_the_list(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         at = f"{HOME}/members/{await user_id(sqlite_firm, 'omar@example.com')}"
         assert "<!doctype html>" in (await page.get(f"{at}/remove")).text
@@ -52,8 +52,8 @@ async def test_a_form_of_another_site_changes_nothing(sqlite_firm: Firm) -> None
             assert (await page.post(path, headers={"origin": "https://evil.example"})).status_code == 403
 
 
-async def test_many_are_listed_before_and_told_one_by_one(sqlite_firm: Firm) -> None:
-    """Whoever can't be changed is skipped with the reason; a grave deed asks for a word."""
+async def test_a_bulk_change_lists_the_selected_and_reports_each_outcome(sqlite_firm: Firm) -> None:
+    """Whoever can't be changed is skipped with the reason; a grave action asks for a word."""
     async with console_of(sqlite_firm) as page:
         ids = [await user_id(sqlite_firm, f"{name}@example.com") for name in ("omar", "maya", "dana")]
         asked = await page.get(f"{HOME}/members/bulk", params={"action": "remove", "member": ids}, headers=PARTIAL)
@@ -61,12 +61,12 @@ async def test_many_are_listed_before_and_told_one_by_one(sqlite_firm: Firm) -> 
         form = {"action": "remove", "member": ids, "key": "k"}
         untyped = await page.post(f"{HOME}/members/bulk", data=form, headers=PARTIAL)
         assert untyped.status_code == 422
-        told = await page.post(f"{HOME}/members/bulk", data={**form, "word": "remove"}, headers=PARTIAL)
-        assert "2 done, 1 skipped" in told.text
-        assert "This is the last admin." in told.text
+        result = await page.post(f"{HOME}/members/bulk", data={**form, "word": "remove"}, headers=PARTIAL)
+        assert "2 done, 1 skipped" in result.text
+        assert "This is the last admin." in result.text
 
 
-async def test_the_filtered_list_is_taken_along(sqlite_firm: Firm) -> None:
+async def test_the_filtered_list_is_exported(sqlite_firm: Firm) -> None:
     async with console_of(sqlite_firm) as page:
         sheet = await page.get(f"{HOME}/members/export", params={"q": "omar", "format": "csv"})
         assert [line.split(",")[1] for line in sheet.text.splitlines()] == ["email", "omar@example.com"]

@@ -1,4 +1,4 @@
-"""Pages of members in SQL: in one order, each row once, and only whoever was asked for."""
+"""Queries of the list: one order, each row once, and only matching members."""
 
 from collections import Counter
 from itertools import count
@@ -51,16 +51,16 @@ def furnish(db: Database, people: list[tuple[str, str, str]]) -> str:
     return db.write_sync(put)
 
 
-def turn(db: Database, id: str, ask: MemberFilter) -> list[list[MemberRow]]:
+def turn(db: Database, id: str, filters: MemberFilter) -> list[list[MemberRow]]:
     """Every page, as a reader turns them."""
     pages: list[list[MemberRow]] = []
     while True:
-        rows = db.read_sync(find_members, id, ask).rows
-        pages.append(list(rows[: ask.limit]))
-        if len(rows) <= ask.limit:
+        rows = db.read_sync(find_members, id, filters).rows
+        pages.append(list(rows[: filters.limit]))
+        if len(rows) <= filters.limit:
             return pages
         last = pages[-1][-1]
-        ask = msgspec.structs.replace(ask, cursor=MemberCursor(None, (last.status, last.sort_name, last.id)))
+        filters = msgspec.structs.replace(filters, cursor=MemberCursor(None, (last.status, last.sort_name, last.id)))
 
 
 people = st.lists(
@@ -82,7 +82,7 @@ people = st.lists(
     query=st.sampled_from(["", "ADA", "ada example", "zoe", "a", "da", "%", "_", "/", "ада", "nobody"]),
     walks=st.sampled_from([((0, 1),), ((2, 1), (3, 0)), search.SCAN_STEPS]),
 )
-def test_the_pages_show_whoever_was_asked_for_exactly_once(
+def test_the_pages_show_each_matching_member_exactly_once(
     db: Database,
     everyone: list[tuple[str, str, str]],
     limit: int,
@@ -92,11 +92,11 @@ def test_the_pages_show_whoever_was_asked_for_exactly_once(
     walks: tuple[tuple[int, int], ...],
 ) -> None:
     id = furnish(db, everyone)
-    ask = MemberFilter(limit=limit, statuses=statuses, roles=roles, query=query)
+    filters = MemberFilter(limit=limit, statuses=statuses, roles=roles, query=query)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "plan_scan_steps", lambda *_: walks)
         patch.setattr(search, "LARGE_ORGANIZATION_SIZE", 4)
-        pages = turn(db, id, ask)
+        pages = turn(db, id, filters)
     walked = [row for page in pages for row in page]
 
     def is_wanted(name: str, role: str, status: str, email: str) -> bool:
@@ -159,7 +159,7 @@ def test_a_frequent_name_far_down_the_list_is_found_in_its_order(
             assert all(len(page) == limit for page in pages[:-1])
 
 
-def test_the_counts_are_of_the_whole_organization_and_of_no_other(db: Database) -> None:
+def test_the_counts_are_of_the_whole_organization_and_no_other(db: Database) -> None:
     id = furnish(
         db, [("Ada", ADMIN_ROLE, "active"), ("Bo", MEMBER_ROLE, "deactivated"), ("Cy", MEMBER_ROLE, "removed")]
     )
@@ -170,7 +170,7 @@ def test_the_counts_are_of_the_whole_organization_and_of_no_other(db: Database) 
     assert found.seats == 99
 
 
-def test_an_organization_that_is_not_there_has_nobody(db: Database) -> None:
+def test_a_missing_organization_has_no_members(db: Database) -> None:
     found = db.read_sync(find_members, "ogn_none", MemberFilter())
     assert (found.rows, found.counts, found.seats) == ([], {}, None)
 
@@ -184,12 +184,12 @@ def test_an_organization_that_is_not_there_has_nobody(db: Database) -> None:
         MemberCursor((5, "orginv_1"), None),
     ],
 )
-def test_a_cursor_that_somebody_made_up_breaks_nothing(db: Database, cursor: MemberCursor) -> None:
+def test_a_forged_cursor_is_harmless(db: Database, cursor: MemberCursor) -> None:
     id = furnish(db, [("Ada", ADMIN_ROLE, "active")])
     assert len(db.read_sync(find_members, id, MemberFilter(cursor=cursor)).rows) in (0, 1)
 
 
-def test_who_joined_is_found_by_the_address_unless_they_left(db: Database) -> None:
+def test_members_are_found_by_address_unless_removed(db: Database) -> None:
     id = furnish(
         db, [("Ada", ADMIN_ROLE, "active"), ("Bo", MEMBER_ROLE, "deactivated"), ("Cy", MEMBER_ROLE, "removed")]
     )
@@ -200,7 +200,7 @@ def test_who_joined_is_found_by_the_address_unless_they_left(db: Database) -> No
 
 
 @pytest.mark.parametrize(
-    ("ask", "names"),
+    ("filters", "names"),
     [
         (MemberFilter(source="local"), ["Bo", "Di"]),
         (MemberFilter(source="clerk"), ["Al", "Cy"]),
@@ -213,14 +213,14 @@ def test_who_joined_is_found_by_the_address_unless_they_left(db: Database) -> No
     ],
 )
 @pytest.mark.parametrize("walk", [1, 1_000])
-def test_where_somebody_comes_from_and_when_they_were_active_narrow_the_list(
-    db: Database, monkeypatch: pytest.MonkeyPatch, ask: MemberFilter, names: list[str], walk: int
+def test_source_and_last_activity_filter_the_list(
+    db: Database, monkeypatch: pytest.MonkeyPatch, filters: MemberFilter, names: list[str], walk: int
 ) -> None:
     """With words too, however far the list is walked before the index is asked."""
     id = furnish(db, [(name, "org:member", "active") for name in ("Al", "Bo", "Cy", "Di")])
     db.write_sync(stand, {"Al": ("user_al", 90), "Bo": (None, 70), "Cy": ("user_cy", 10), "Di": (None, None)})
     monkeypatch.setattr(search, "plan_scan_steps", lambda *_: ((walk, 0),))
-    found = db.read_sync(find_members, id, ask).rows[: ask.limit]
+    found = db.read_sync(find_members, id, filters).rows[: filters.limit]
     assert [row.first_name for row in found] == names
 
 
@@ -231,7 +231,7 @@ def stand(conn: Conn, /, people: dict[str, tuple[str | None, int | None]]) -> No
         conn.execute(row.values(clerk_id=clerk_id, last_active_at=at))
 
 
-def test_without_the_index_of_search_the_same_people_are_found(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_search_index_the_same_members_are_found(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as on a PostgreSQL whose owner has no right to pg_trgm: the role may read and write, and no more."""
     monkeypatch.setattr(search, "plan_scan_steps", lambda *_: ((0, 1),))
     id = furnish(db, [(name, MEMBER_ROLE, "active") for name in ("Ada", "Adam", "Bo")])

@@ -1,4 +1,4 @@
-"""Who may change whom: nobody raises themselves, nobody acts above their own role, and an admin has to stay."""
+"""Permission rules: nobody raises their own role, nobody acts above it, and an admin has to stay."""
 
 from collections.abc import Callable
 from typing import Any
@@ -81,11 +81,13 @@ BY_KEY: dict[str, Any] = {"principal": BREAK_GLASS_PRINCIPAL, "role": None}
         (access(), member(**OUT), ADMIN_ROLE, "not_a_member"),
     ],
 )
-def test_who_may_give_which_role(who: OrganizationAccess, whom: MemberRecord, role: str, why_not: str | None) -> None:
+def test_permission_to_assign_a_role(
+    who: OrganizationAccess, whom: MemberRecord, role: str, why_not: str | None
+) -> None:
     assert code_of(policies.check_role, who, whom, role) == why_not
 
 
-def test_nobody_raises_themselves_not_even_an_instance_admin() -> None:
+def test_nobody_raises_their_own_role_not_even_an_instance_admin() -> None:
     principal = Principal(kind="person", name="Root", user_id="usr_1", is_instance_admin=True)
     who = access(MEMBER_ROLE, principal=principal)
     assert code_of(policies.check_role, who, member(1), ADMIN_ROLE) == "raises_self"
@@ -121,7 +123,7 @@ def test_nobody_raises_themselves_not_even_an_instance_admin() -> None:
         (policies.check_leave, access(MEMBER_ROLE), member(1, **ASIDE), "not_a_member"),
     ],
 )
-def test_who_may_do_what_with_whom(
+def test_permission_of_each_change(
     check: Callable[..., None], who: OrganizationAccess, whom: MemberRecord, why_not: str | None
 ) -> None:
     assert code_of(check, who, whom) == why_not
@@ -139,7 +141,7 @@ def test_who_may_do_what_with_whom(
         (member(1, role=ADMIN_ROLE), member(is_live=False), "not_live"),
     ],
 )
-def test_only_an_admin_hands_over_and_only_to_someone_who_is_in(
+def test_only_an_admin_transfers_and_only_to_an_active_member(
     own: MemberRecord | None, whom: MemberRecord, why_not: str | None
 ) -> None:
     assert code_of(policies.check_transfer, access(), own, whom) == why_not
@@ -159,26 +161,28 @@ def test_only_an_admin_hands_over_and_only_to_someone_who_is_in(
         (member(role=ADMIN_ROLE), {"mbr_1", "mbr_2"}, [{"email": "x", ADMIN_LOSS_KEY: None}], None),
     ],
 )
-def test_the_last_admin_stays_counting_what_is_under_way(
+def test_the_last_admin_guard_counts_pending_operations(
     whom: MemberRecord, admins: set[str], intents: list[dict[str, Any]], why_not: str | None
 ) -> None:
     whose = {id: id.replace("mbr", "usr") for id in admins}
     assert code_of(policies.check_admin_stays, whom, whose, collect_pending_changes(intents)) == why_not
 
 
-def test_clerks_refusals_are_said_so_that_one_knows_what_to_do() -> None:
+def test_refusals_of_clerk_are_translated_to_readable_sentences() -> None:
     unknown = ClerkRejectedError("Organization role not found", code="resource_not_found", status=404)
-    assert str(policies.translate_refusal(unknown, member=member(), role="org:x")) == "org:x is not a role here."
+    assert str(policies.translate_refusal(unknown, member=member(), role="org:x")) == (
+        "The role org:x does not exist in this organization."
+    )
     gone = ClerkRejectedError("No user was found", code="resource_not_found", status=404)
     assert str(policies.translate_refusal(gone, member=member())).startswith("Maya Cohen was not found in Clerk.")
     scim = ClerkRejectedError("No", code="organization_membership_managed_by_scim", status=409)
     assert policies.translate_refusal(scim, member=member()).code == "managed_by_directory"
 
 
-def test_what_clerk_did_not_do_is_told() -> None:
+def test_notices_report_the_parts_that_clerk_refused() -> None:
     paid = {"follow": {"refused": "unsupported_subscription_plan_features", "status": 402, "words": "No."}}
     assert policies.build_notices(paid) == (
-        "Your Clerk plan has no bans. Deactivated here, and signed out everywhere.",
+        "Your Clerk plan does not include bans. Deactivated here, and signed out everywhere.",
     )
     assert policies.build_notices({"follow": {"is_elsewhere": True}})[0].endswith("was not banned.")
     both = {
@@ -186,7 +190,7 @@ def test_what_clerk_did_not_do_is_told() -> None:
         "sessions": {"refused": "y", "status": 401, "words": "No key."},
     }
     assert policies.build_notices(both) == (
-        "Deactivated here; Clerk did not follow: Managed.",
+        "Deactivated here, but not in Clerk: Managed.",
         "Their sessions in Clerk could not be ended: No key.",
     )
     assert policies.build_notices({"follow": {}, "sessions": {"ended": 2}}) == ()

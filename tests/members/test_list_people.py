@@ -1,4 +1,4 @@
-"""Reading the list: both sources side by side, and the members whatever becomes of the invitations."""
+"""MemberService.list_people: both sources are read concurrently; members are shown even without invitations."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from instep.domain.events import EntityState
 from instep.domain.models import MEMBER_ROLE, ClerkId, ClerkInvitation, ClerkOrganization, NewClerkInvitation
 from instep.members.listing import INVITATIONS_UNAVAILABLE
 from instep.members.models import MemberCursor, MemberFilter
-from instep.members.service import PeopleListService
+from instep.members.service import MemberService
 from instep.mirror.apply import apply_unit_of_work
 from instep.mirror.repository import find_organization
 from instep.mirror.unit_of_work import open_unit_of_work
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 FIRM = ClerkId("org_1")
 
 
-class Desk:
+class PeopleList:
     """A firm with one member in the mirror, and a Clerk in memory."""
 
     def __init__(self, db: Database) -> None:
@@ -39,13 +39,14 @@ class Desk:
         self.access = db.write_sync(_furnish)
 
     def list(
-        self, ask: MemberFilter | None = None, *, directory: Any = None, patience: float = 5.0, **changes: Any
+        self, filters: MemberFilter | None = None, *, clerk: Any = None, timeout: float = 5.0, **changes: Any
     ) -> Any:
-        list_people = PeopleListService(self.db, directory or self.clerk, self.clock, patience)
+        executor: Any = None  # only changes need one
+        service = MemberService(self.db, clerk or self.clerk, executor, self.clock, clerk_timeout=timeout)
         access = OrganizationAccess(
             **{name: getattr(self.access, name) for name in OrganizationAccess.__struct_fields__} | changes
         )
-        return list_people(access, ask or MemberFilter())
+        return service.list_people(access, filters or MemberFilter())
 
     async def invite(self, email: str) -> ClerkInvitation:
         return await self.clerk.create_invitation(
@@ -54,11 +55,11 @@ class Desk:
 
 
 def _furnish(conn: Conn) -> OrganizationAccess:
-    news: list[EntityState] = [organization(1), user(1), membership(1)]
-    ledger = open_unit_of_work(conn, news)
-    for it in news:
-        ledger.reconcile(it)
-    apply_unit_of_work(conn, ledger, now=1)
+    observations: list[EntityState] = [organization(1), user(1), membership(1)]
+    unit_of_work = open_unit_of_work(conn, observations)
+    for it in observations:
+        unit_of_work.take(it)
+    apply_unit_of_work(conn, unit_of_work, now=1)
     found = find_organization(conn, "org_1")
     assert found is not None
     return OrganizationAccess(
@@ -72,29 +73,29 @@ def _furnish(conn: Conn) -> OrganizationAccess:
 
 
 @pytest.fixture
-def desk(db: Database) -> Desk:
-    return Desk(db)
+def people_list(db: Database) -> PeopleList:
+    return PeopleList(db)
 
 
 def ids(people: Any) -> list[str]:
     return [getattr(row, "clerk_id", None) or row.id for row in people.rows]
 
 
-async def test_members_from_here_and_invitations_from_clerk(desk: Desk) -> None:
-    made = await desk.invite("ada@example.com")
-    assert ids(await desk.list()) == [made.clerk_id, "orgmem_1"]
+async def test_members_from_here_and_invitations_from_clerk(people_list: PeopleList) -> None:
+    made = await people_list.invite("ada@example.com")
+    assert ids(await people_list.list()) == [made.clerk_id, "orgmem_1"]
 
 
-async def test_clerk_is_not_asked_where_no_invitation_can_be_shown(desk: Desk) -> None:
-    await desk.list(MemberFilter(statuses=frozenset({"active"})))
-    await desk.list(MemberFilter(cursor=MemberCursor(None, ("active", "a", "b"))))
-    assert desk.clerk.calls == []
+async def test_clerk_is_not_called_where_no_invitation_can_be_shown(people_list: PeopleList) -> None:
+    await people_list.list(MemberFilter(statuses=frozenset({"active"})))
+    await people_list.list(MemberFilter(cursor=MemberCursor(None, ("active", "a", "b"))))
+    assert people_list.clerk.calls == []
 
 
-async def test_an_organization_that_is_not_in_clerk_has_no_invitations_and_no_warning(desk: Desk) -> None:
-    people = await desk.list(organization_clerk_id=None)
+async def test_an_organization_that_is_not_in_clerk_has_no_invitations_and_no_warning(people_list: PeopleList) -> None:
+    people = await people_list.list(organization_clerk_id=None)
     assert (ids(people), people.warnings, people.totals.invitations) == (["orgmem_1"], (), 0)
-    assert desk.clerk.calls == []
+    assert people_list.clerk.calls == []
 
 
 @pytest.mark.parametrize(
@@ -105,9 +106,9 @@ async def test_an_organization_that_is_not_in_clerk_has_no_invitations_and_no_wa
         ZeroDivisionError("nobody thought of this"),
     ],
 )
-async def test_whatever_is_wrong_with_the_invitations_the_members_are_shown(desk: Desk, failure: Any) -> None:
-    desk.clerk.failure = failure
-    people = await desk.list()
+async def test_members_are_shown_despite_any_failure_of_invitations(people_list: PeopleList, failure: Any) -> None:
+    people_list.clerk.failure = failure
+    people = await people_list.list()
     assert (ids(people), people.warnings) == (["orgmem_1"], (INVITATIONS_UNAVAILABLE,))
 
 
@@ -127,24 +128,24 @@ class Slow:
         return []
 
 
-async def test_clerk_is_waited_for_no_longer_than_patience_lasts_and_then_left_alone(desk: Desk) -> None:
+async def test_clerk_is_waited_for_until_the_timeout_and_then_cancelled(people_list: PeopleList) -> None:
     clerk = Slow()
-    people = await desk.list(directory=clerk, patience=0.01)
+    people = await people_list.list(clerk=clerk, timeout=0.01)
     assert (ids(people), people.warnings) == (["orgmem_1"], (INVITATIONS_UNAVAILABLE,))
     assert clerk.is_left.is_set()
 
 
-async def test_without_the_database_nobody_waits_for_clerk(desk: Desk) -> None:
+async def test_without_the_database_the_call_to_clerk_is_cancelled(people_list: PeopleList) -> None:
     clerk = Slow()
-    with failing(desk.db), pytest.raises(DatabaseUnavailableError):
-        await desk.list(directory=clerk)
+    with failing(people_list.db), pytest.raises(DatabaseUnavailableError):
+        await people_list.list(clerk=clerk)
     await asyncio.sleep(0)
     assert not clerk.is_asked.is_set() or clerk.is_left.is_set()
 
 
-async def test_both_sources_are_asked_at_the_same_time(desk: Desk) -> None:
+async def test_both_sources_are_read_concurrently(people_list: PeopleList) -> None:
     clerk = Slow()
-    listing = asyncio.create_task(desk.list(directory=clerk))
+    listing = asyncio.create_task(people_list.list(clerk=clerk))
     await asyncio.wait_for(clerk.is_asked.wait(), 10)
     assert not listing.done()
     listing.cancel()
@@ -152,8 +153,8 @@ async def test_both_sources_are_asked_at_the_same_time(desk: Desk) -> None:
     await asyncio.wait_for(clerk.is_left.wait(), 10)
 
 
-async def test_an_expired_invitation_of_somebody_who_joined_is_left_out(desk: Desk) -> None:
-    await desk.invite("Person1@Example.com")
-    other = await desk.invite("ada@example.com")
-    desk.clock.advance(8 * DAY)
-    assert ids(await desk.list()) == [other.clerk_id, "orgmem_1"]
+async def test_an_expired_invitation_of_a_member_is_left_out(people_list: PeopleList) -> None:
+    await people_list.invite("Person1@Example.com")
+    other = await people_list.invite("ada@example.com")
+    people_list.clock.advance(8 * DAY)
+    assert ids(await people_list.list()) == [other.clerk_id, "orgmem_1"]

@@ -69,7 +69,7 @@ def build_change_entry(
     derived = (
         "gone" if change.is_deletion else "seen" if change.known is None else "back" if change.is_revival else "changed"
     )
-    organization_id, details = unit.about(change)
+    organization_id, details = unit.describe_change(change)
     return NewAuditEntry(
         actor=actor,
         action=f"{key.kind}.{action or derived}",

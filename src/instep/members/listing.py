@@ -255,7 +255,7 @@ def parse_search(text: str, *, has_deactivated: bool = False, roles: RoleCatalog
         if key == "status" and value in STATUSES:
             statuses.add(value)
         elif key == "role" and value:
-            role_keys.add(roles.key_of(value))
+            role_keys.add(roles.find_key(value))
         elif value in _SINGLE_CHOICES.get(key, ()):
             choices[key] = value
         else:

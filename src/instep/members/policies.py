@@ -122,7 +122,7 @@ def check_admin_stays(member: MemberRecord, admins: Mapping[str, str], pending: 
     others = (
         membership_id
         for membership_id, user_id in admins.items()
-        if membership_id != member.id and not pending.is_being_removed(membership_id, user_id)
+        if membership_id != member.id and not pending.is_losing_admin(membership_id, user_id)
     )
     if (member.id in admins or member.id in pending.promoted_membership_ids) and not any(others):
         raise ChangeRejectedError(LAST_ADMIN_MESSAGE, code="last_admin", status=CONFLICT)

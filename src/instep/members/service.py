@@ -188,7 +188,7 @@ class MemberService:
             lambda _conn, present, current: policies.check_deactivate(present, current),
             {"deactivation": scope},
             apply_now=lambda conn, current: membership_status.deactivate_membership(
-                conn, current.id, how=scope, now=self.clock()
+                conn, current.id, scope=scope, now=self.clock()
             ),
             is_admin_loss=True,
             target="standing",

@@ -225,7 +225,7 @@ class MemberWorkflows:
         now = self.clock()
         results = operation.done.values()
         observations = [decode_entity_state(result["news"]) for result in results if result.get("news")]
-        unit_of_work = apply_observations(conn, observations, now=now, wrote=("role",))
+        unit_of_work = apply_observations(conn, observations, now=now, written_fields=("role",))
         record_entries(conn, build_superseded_entries(unit_of_work), now=now)
         return now
 

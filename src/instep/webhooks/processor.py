@@ -211,7 +211,7 @@ class DeliveryProcessor:
         events = {each.id: parsed for each in claimed if (parsed := self._parse(each, result)) is not None}
         states = [event for parsed in events.values() for event in parsed if isinstance(event, EntityState)]
         unit = open_unit_of_work(conn, [*(each.state for each in refetched), *states])
-        settled = {each.state.key for each in refetched if _is_current_result(result, unit.answer(each))}
+        settled = {each.state.key for each in refetched if _is_current_result(result, unit.reconcile_refetched(each))}
         for delivery_id, parsed in events.items():
             has_instance = instances[delivery_id] is not None
             _reconcile_delivery(result, unit, delivery_id, parsed, settled, has_instance=has_instance)
@@ -233,7 +233,7 @@ class DeliveryProcessor:
             build_change_entry(change, unit, actor="clerk", cause=delivery_id or "read")
             for change, delivery_id in result.changes
         ]
-        result.audit += [*build_superseded_entries(unit), *build_joined_entries(unit.joined)]
+        result.audit += [*build_superseded_entries(unit), *build_joined_entries(unit.local_memberships)]
         record_entries(conn, result.audit, now=now)
 
     def _parse(self, delivery: ClaimedDelivery, result: ProcessingResult) -> list[WebhookEvent] | None:
@@ -321,14 +321,14 @@ def _reconcile_delivery(
     for event in events:
         if isinstance(event, EntityState):
             if has_instance:
-                decision = unit.take(event)
+                decision = unit.reconcile(event)
             else:
                 decision = NeedsRefetch(event.key, event.entity, unit.known.get(event.key))
             if isinstance(decision, NeedsRefetch) and decision.key in settled:
                 decision = Ignored("settled by reading Clerk")
             outcome = _record_decision(result, decision, delivery_id) or outcome
         elif isinstance(event, UserRestrictions):
-            request = unit.check_block_status(event)
+            request = unit.check_restrictions(event)
             if request is not None and request.key not in settled:
                 _record_decision(result, request, delivery_id)
         elif isinstance(event, OrganizationInvitationsChanged):

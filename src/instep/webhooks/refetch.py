@@ -42,10 +42,10 @@ class SignedInUserFetcher:
     def _reconcile(self, conn: Conn, results: Sequence[RefetchResult]) -> set[str]:
         now = self.clock()
         unit = open_unit_of_work(conn, [result.state for result in results])
-        changes = [decision for result in results if isinstance(decision := unit.answer(result), Change)]
+        changes = [decision for result in results if isinstance(decision := unit.reconcile_refetched(result), Change)]
         touched = apply_unit_of_work(conn, unit, now=now)
         entries = [build_change_entry(each, unit, actor="clerk", cause="sign-in", action="seen") for each in changes]
-        entries += [*build_superseded_entries(unit), *build_joined_entries(unit.joined)]
+        entries += [*build_superseded_entries(unit), *build_joined_entries(unit.local_memberships)]
         record_entries(conn, entries, now=now)
         return touched
 

@@ -29,9 +29,9 @@ def list_commands(
 ) -> list[PaletteGroup]:
     within = isinstance(reader, OrganizationAccess)
     frame = (
-        build_organization_layout(reader, [reader], words=Localizer(), here="")
+        build_organization_layout(reader, [reader], localizer=Localizer(), section="")
         if within
-        else build_instance_layout(reader, [], words=Localizer())
+        else build_instance_layout(reader, [], localizer=Localizer())
     )
     return build_palette_groups(reader, frame, people, [reader] if within and text else [], text, Localizer())
 

@@ -246,7 +246,7 @@ class InstepAsgiApp:
     def _refuse_cross_site(self, request: Request) -> Response | None:
         """Refuse cross-site changes on pages. Every page checks this as well: a route that forgets it does no harm."""
         is_exempt = request.method in SAFE_METHODS or not _is_page(request) or request.url.path.startswith("/sign-")
-        if is_exempt or self._pages.is_ours(request):
+        if is_exempt or self._pages.is_own_request(request):
             return None
         return self._pages.reject_cross_origin(request)
 
@@ -456,7 +456,7 @@ def _make_failure_handler(services: Services) -> ExceptionHandler:
             )
         _ = services.pages.words.gettext
         title = _("Temporarily unavailable") if is_temporary else _("The request failed")
-        text = services.pages.words.say(REFUSED_VALUES_MESSAGE if isinstance(error, DatabaseRejectedError) else error)
+        text = services.pages.words.translate(REFUSED_VALUES_MESSAGE if isinstance(error, DatabaseRejectedError) else error)
         page = services.pages.error(request, status=status, title=title, text=text, retry_url=str(request.url))
         page.headers.update(headers)
         return page

@@ -150,7 +150,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     )
     sign_in = make_sign_in(settings, clerk, clock)
     api_keys = ApiKeyService(db=db, record_audit=_make_key_auditor(clock), clock=clock)
-    user_fetcher = SignedInUserFetcher(db=db, directory=clerk, told=pubsub.publish, clock=clock)
+    user_fetcher = SignedInUserFetcher(db=db, clerk=clerk, on_change=pubsub.publish, clock=clock)
     authenticator = make_authenticator(settings, clerk, user_fetcher, sign_in, api_keys, impersonation)
     pages = make_page_renderer(settings, sign_in, clock)
     return Services(
@@ -196,9 +196,9 @@ def make_delivery_processor(
     """Create the processor of webhook deliveries."""
     return DeliveryProcessor(
         db=db,
-        directory=clerk,
-        read=parsing.parse_webhook,
-        told=publish,
+        clerk=clerk,
+        parse=parsing.parse_webhook,
+        on_change=publish,
         clock=clock,
         read_roles=sync_services.role_reader.read,
     )
@@ -238,12 +238,12 @@ def make_executor(
     """Create the operation executor, which notifies open pages and workers of pending operations."""
     return OperationExecutor(
         db=db,
-        procedures=workflows_by_kind,
+        workflows=workflows_by_kind,
         record_audit=_make_operation_auditor(clock),
         clock=clock,
-        attention=lambda: pubsub.publish([ATTENTION]),
+        on_attention=lambda: pubsub.publish([ATTENTION]),
         on_deferred=lambda: pubsub.publish([OPERATION_DEFERRED_TOPIC]),
-        permit=_make_permission_check(impersonation),
+        check_impersonation=_make_permission_check(impersonation),
         scheduled_kinds=workflows.SCHEDULED_KINDS,
     )
 

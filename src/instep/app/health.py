@@ -85,7 +85,7 @@ def make_health_routes(services: Services) -> list[Route]:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         pending, freshness = await _count_pending_deliveries(services.db), services.sync_services.freshness.last
-        live_connections = services.pubsub.listeners()
+        live_connections = services.pubsub.count_listeners()
         text = services.metrics.text(pending=pending, live_connections=live_connections, freshness=freshness)
         return Response(text, media_type="text/plain; version=0.0.4")
 

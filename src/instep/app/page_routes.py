@@ -103,7 +103,7 @@ def make_page_routes(services: Services) -> list[Route]:
         *operations_and_audit.routes(),
         *UserPages(console=console, profiles=services.users, roles=_get_default_role_names(services)).routes(),
         *UserDetailPages(console=console, profiles=services.users).routes(),
-        *ApiKeyPages(console=console, keys=services.api_keys, names=_make_name_lookup(services)).routes(),
+        *ApiKeyPages(console=console, keys=services.api_keys, load_names=_make_name_lookup(services)).routes(),
         *PalettePages(console=console, people=make_palette_search(services)).routes(),
         *make_sync_pages(services, console).routes(),
         *make_delivery_pages(services, console).routes(),
@@ -139,15 +139,15 @@ def make_page_responder(services: Services) -> PageResponder:
 
     async def notices() -> AttentionSummary:
         failed, freshness = await services.db.read(_read_attention)
-        return AttentionSummary(parked=failed, notice=describe_freshness(freshness, services.pages.words))
+        return AttentionSummary(failed_deliveries=failed, notice=describe_freshness(freshness, services.pages.words))
 
     return PageResponder(
-        pages=services.pages,
-        principal=services.sign_in_pages.require_principal,
-        access=services.sign_in_pages.require_access,
-        organizations=services.authenticator.list_accesses,
-        attention=attention,
-        notices=notices,
+        renderer=services.pages,
+        require_principal=services.sign_in_pages.require_principal,
+        require_access=services.sign_in_pages.require_access,
+        list_organizations=services.authenticator.list_accesses,
+        count_attention=attention,
+        load_attention=notices,
     )
 
 
@@ -248,7 +248,7 @@ def _make_role_options(services: Services) -> Callable[[OrganizationAccess], lis
 
 def _get_default_role_names(services: Services) -> dict[str, str]:
     """Return the names of Clerk's default roles, for users of several organizations."""
-    return {key: services.pages.words.say(name) for key, name in DEFAULT_ROLE_NAMES.items()}
+    return {key: services.pages.words.translate(name) for key, name in DEFAULT_ROLE_NAMES.items()}
 
 
 def _make_name_lookup(services: Services) -> Callable[[Sequence[str]], Awaitable[dict[str, str]]]:

@@ -123,9 +123,9 @@ def make_sync_services(
     )
     processor = DeliveryProcessor(
         db=db,
-        directory=clerk,
-        read=parsing.parse_webhook,
-        told=lambda result: publish(result.touched),
+        clerk=clerk,
+        parse=parsing.parse_webhook,
+        on_change=lambda result: publish(result.touched),
         clock=clock,
         read_roles=roles.read,
     )

@@ -61,7 +61,7 @@ class Worker:
 
     def wake(self) -> None:
         """Notify of a new delivery: this worker if it runs, else those of other processes."""
-        notify = self.pubsub.tell if self._tasks else self.pubsub.publish
+        notify = self.pubsub.publish_local if self._tasks else self.pubsub.publish
         notify([DELIVERY_RECEIVED_TOPIC])
 
     def start(self) -> None:

@@ -77,10 +77,10 @@ class InvitationActionPages:
         async def resend(access: OrganizationAccess, key: str | None) -> Response:
             invitation_id = request.path_params["invitation_id"]
             sent = await self.invitations.resend(access, invitation_id, idempotency_key=key)
-            title = self.console.words.gettext("Invitation resent to %(email)s", email=sent.email)
-            text = self.console.words.gettext("The old link no longer works.")
+            title = self.console.localizer.gettext("Invitation resent to %(email)s", email=sent.email)
+            text = self.console.localizer.gettext("The old link no longer works.")
             events = {"people-changed": {"marked": sent.clerk_id}}
-            return self.console.done(request, title, _get_list_url(access, sent.clerk_id), text=text, events=events)
+            return self.console.respond_success(request, title, _get_list_url(access, sent.clerk_id), text=text, events=events)
 
         return await self._change(request, resend)
 
@@ -89,34 +89,34 @@ class InvitationActionPages:
 
         async def retry(access: OrganizationAccess, _key: str | None) -> Response:
             await self.invitations.retry_lost(access, request.path_params["operation_id"])
-            title = self.console.words.gettext("The invitation is being resent")
-            return self.console.done(request, title, _get_list_url(access))
+            title = self.console.localizer.gettext("The invitation is being resent")
+            return self.console.respond_success(request, title, _get_list_url(access))
 
         return await self._change(request, retry)
 
     async def confirm_revoke(self, request: Request) -> Response:
         """Show the confirmation before revoking."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         invitation_id = request.path_params["invitation_id"]
         try:
             email = (await self.invitations.get_timeline(access, invitation_id)).email
         except InstepError as error:
-            return self.console.refused(request, error)
-        _ = self.console.words.gettext
+            return self.console.respond_error(request, error)
+        _ = self.console.localizer.gettext
         confirmation = ConfirmationDialog(
             title=_("Revoke the invitation of %(email)s?", email=email),
-            verb=_("Revoke"),
+            confirm_label=_("Revoke"),
             action=f"{get_organization_path(access)}/invitations/{invitation_id}/revoke",
-            cancel=_get_list_url(access),
-            consequences=(
+            cancel_url=_get_list_url(access),
+            impact=(
                 _("The link in the email stops working."),
                 _("They are not notified. You can invite them again."),
             ),
-            row=f"row-{invitation_id}",
+            row_id=f"row-{invitation_id}",
         )
-        return await self.console.ask(request, confirmation, access, here=ACTIVE_NAV_ITEM)
+        return await self.console.respond_confirmation(request, confirmation, access, section=ACTIVE_NAV_ITEM)
 
     async def revoke(self, request: Request) -> Response:
         """Revoke an invitation."""
@@ -124,8 +124,8 @@ class InvitationActionPages:
         async def revoke(access: OrganizationAccess, key: str | None) -> Response:
             invitation_id = request.path_params["invitation_id"]
             revoked = await self.invitations.revoke(access, invitation_id, idempotency_key=key)
-            title = self.console.words.gettext("Invitation of %(email)s revoked", email=revoked.email)
-            return self.console.done(request, title, _get_list_url(access))
+            title = self.console.localizer.gettext("Invitation of %(email)s revoked", email=revoked.email)
+            return self.console.respond_success(request, title, _get_list_url(access))
 
         return await self._change(request, revoke)
 
@@ -145,16 +145,16 @@ class InvitationActionPages:
 
     async def show_timeline(self, request: Request) -> Response:
         """Show the history across resends, as a dialog in an open page or as a page of its own."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         try:
             history = await self.invitations.get_timeline(access, request.path_params["invitation_id"])
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         context: dict[str, Any] = {
             "email": history.email,
-            "items": build_timeline_items(history, now=self.console.pages.clock(), words=self.console.words),
+            "items": build_timeline_items(history, now=self.console.renderer.clock(), words=self.console.localizer),
             "cancel": _get_list_url(access),
         }
         if is_fragment_request(request):
@@ -165,7 +165,7 @@ class InvitationActionPages:
 
     async def _change(self, request: Request, action: InvitationAction) -> Response:
         """Run an action of an admin from our own page; answer a refusal, or an outcome that is still unknown."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         access = await self.console.require_admin(request)
         if isinstance(access, Response):
@@ -248,36 +248,36 @@ class BulkInvitationPages:
 
     async def confirm_change(self, request: Request) -> Response:
         """Show the confirmation before resending or revoking the selected invitations."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         action = request.query_params.get("action", "")
         invitation_ids = list(dict.fromkeys(request.query_params.getlist("invitation")))[:MAX_SELECTED]
-        words, count = self.console.words, len(invitation_ids)
+        words, count = self.console.localizer, len(invitation_ids)
         _ = words.gettext
         if action not in BULK_ACTIONS or not invitation_ids:
             text = _("Select invitations first.")
-            return self.console.pages.error(request, status=422, title=_("Nothing is selected"), text=text)
+            return self.console.renderer.error(request, status=422, title=_("Nothing is selected"), text=text)
         is_revoke = action == "revoke"
         verb = _("Revoke") if is_revoke else _("Resend")
         confirmation = ConfirmationDialog(
             title=words.ngettext("Revoke %(num)s invitation?", "Revoke %(num)s invitations?", count)
             if is_revoke
             else words.ngettext("Resend %(num)s invitation?", "Resend %(num)s invitations?", count),
-            verb=verb,
+            confirm_label=verb,
             action=f"{get_organization_path(access)}/invitations/bulk",
-            cancel=_get_list_url(access),
-            consequences=(
+            cancel_url=_get_list_url(access),
+            impact=(
                 _("The links in the emails stop working."),
                 _("They are not notified.") if is_revoke else _("Everyone gets a new email with a new link."),
             ),
             people=tuple(await self._find_emails(access, invitation_ids)),
             is_destructive=is_revoke,
-            word=verb.lower() if is_revoke and count > 1 else "",
+            confirmation_text=verb.lower() if is_revoke and count > 1 else "",
             fields=(("action", action), *(("invitation", it) for it in invitation_ids)),
-            is_in_place=True,
+            is_inline=True,
         )
-        return await self.console.ask(request, confirmation, access, here=ACTIVE_NAV_ITEM)
+        return await self.console.respond_confirmation(request, confirmation, access, section=ACTIVE_NAV_ITEM)
 
     async def change_selected(self, request: Request) -> Response:
         """Resend or revoke each selected invitation, and show the result of each."""
@@ -287,11 +287,11 @@ class BulkInvitationPages:
         form = await request.form()
         action = str(form.get("action", ""))
         invitation_ids = [str(it) for it in form.getlist("invitation")][:MAX_SELECTED]
-        words = self.console.words
+        words = self.console.localizer
         word = words.gettext("Revoke").lower()
         if action not in BULK_ACTIONS or (action == "revoke" and len(invitation_ids) > 1 and form.get("word") != word):
             title, text = words.gettext("Nothing was changed"), words.gettext("Confirmation text does not match.")
-            return self.console.pages.error(request, status=422, title=title, text=text)
+            return self.console.renderer.error(request, status=422, title=title, text=text)
         emails = await self._find_emails(access, invitation_ids)
         limit, key = asyncio.Semaphore(MAX_CONCURRENT_ACTIONS), str(form.get("key", ""))
         results = await asyncio.gather(*(self._change_one(access, action, it, key, limit) for it in invitation_ids))
@@ -302,7 +302,7 @@ class BulkInvitationPages:
             for email, (outcome, note) in zip(emails, results, strict=True)
         ]
         title = summarize_bulk_result([outcome for outcome, _ in results], words)
-        return await self.console.tell(
+        return await self.console.respond_bulk_result(
             request,
             BulkResultView(title=title, rows=rows, back=_get_list_url(access)),
             access,
@@ -311,7 +311,7 @@ class BulkInvitationPages:
 
     async def new(self, request: Request) -> Response:
         """Show the empty form."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         return await self._form(request, access, {})
@@ -344,7 +344,7 @@ class BulkInvitationPages:
 
     async def show_progress(self, request: Request) -> Response:
         """Show the progress of a batch."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         try:
@@ -355,7 +355,7 @@ class BulkInvitationPages:
 
     async def export_results(self, request: Request) -> Response:
         """Return the result of each row as CSV."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         try:
@@ -371,7 +371,7 @@ class BulkInvitationPages:
         return Response("\ufeff" + head + "".join(rows), media_type="text/csv; charset=utf-8", headers=headers)
 
     async def _require_admin(self, request: Request) -> OrganizationAccess | Response:
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         title = self.console.localizer.gettext("Only admins can invite people")
         return await self.console.require_admin(request, title=title)
@@ -414,11 +414,11 @@ class BulkInvitationPages:
         preview: InvitationBatchPreview | None = None,
         error: InstepError | None = None,
     ) -> Response:
-        words = self.console.words
+        words = self.console.localizer
         context: dict[str, Any] = {
             "home": get_organization_path(access),
             "organization": access.organization_name,
-            "roles": [(key, words.say(name)) for key, name in access.roles.options],
+            "roles": [(key, words.translate(name)) for key, name in access.roles.options],
             "values": {
                 **EMPTY_BULK_FORM,
                 "role": access.roles.default,
@@ -426,16 +426,16 @@ class BulkInvitationPages:
                 "key": values.get("key") or new_idempotency_key(),
             },
             "preview": _localize_preview(preview, words) if preview else None,
-            "error": words.say(error) if error else "",
+            "error": words.translate(error) if error else "",
             "request_id": get_request_id(request) if error and not isinstance(error, InvitationRefusedError) else None,
         }
         if is_fragment_request(request):
             template = "many_form" if request.method == "POST" else "many"
-            return self.console.pages.fragment(request, f"invitations/{template}.html", **context)
-        return await self.console.page(request, "invitations/many_page.html", access, here=ACTIVE_NAV_ITEM, **context)
+            return self.console.renderer.fragment(request, f"invitations/{template}.html", **context)
+        return await self.console.respond_page(request, "invitations/many_page.html", access, section=ACTIVE_NAV_ITEM, **context)
 
     async def _progress(self, request: Request, access: OrganizationAccess, batch: InvitationBatchProgress) -> Response:
-        words = self.console.words
+        words = self.console.localizer
         url = f"{get_organization_path(access)}/invitations/batches/{batch.id}"
         rows = [
             BulkItemView(
@@ -455,7 +455,7 @@ class BulkInvitationPages:
         if is_fragment_request(request):
             events: dict[str, Any] = {"people-changed": {}}
             template = "batch_inner" if "body" in request.query_params else "batch"
-            answer = self.console.pages.fragment(request, f"invitations/{template}.html", events=events, **context)
+            answer = self.console.renderer.fragment(request, f"invitations/{template}.html", events=events, **context)
             if request.method == "POST":
                 answer.headers.update({"HX-Retarget": "#dialog", "HX-Reswap": "innerHTML"})
             return answer
@@ -481,8 +481,8 @@ async def _read_uploaded_file(form: FormData) -> str:
 def _localize_preview(preview: InvitationBatchPreview, words: Localizer) -> InvitationBatchPreview:
     return replace(
         preview,
-        lines=tuple(replace(line, note=words.say(line.note)) for line in preview.lines),
-        refusal=words.say(preview.refusal) if preview.refusal else None,
+        lines=tuple(replace(line, note=words.translate(line.note)) for line in preview.lines),
+        refusal=words.translate(preview.refusal) if preview.refusal else None,
     )
 
 

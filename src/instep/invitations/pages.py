@@ -83,7 +83,7 @@ class InvitationPages:
 
     async def create(self, request: Request) -> Response:
         """Send an invitation; show errors in the form with the values entered."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         access = await self._require_admin(request)
         if isinstance(access, Response):
@@ -106,18 +106,18 @@ class InvitationPages:
         return await self.invitations.invite(access, email=form.email, role=form.role, idempotency_key=key)
 
     async def _require_admin(self, request: Request) -> OrganizationAccess | Response:
-        return await self.console.admin(request, title=self.console.words.gettext("Only admins can invite people"))
+        return await self.console.require_admin(request, title=self.console.localizer.gettext("Only admins can invite people"))
 
     async def _show_error(
         self, request: Request, access: OrganizationAccess, form: InvitationForm, error: PermanentError | TemporaryError
     ) -> Response:
-        message = self.console.words.say(error)
+        message = self.console.localizer.translate(error)
         form = build_form_with_error(form, error, message, get_request_id(request), get_organization_path(access))
         status = 503 if form.is_unknown else 422
         if not is_fragment_request(request):
             return await self._page(request, access, form, status=status)
         events: dict[str, Any] | None = {"people-changed": {}} if form.is_unknown else None
-        return self.console.pages.fragment(
+        return self.console.renderer.fragment(
             request, "invitations/form.html", status=status, events=events, **self._context(access, form)
         )
 
@@ -213,17 +213,17 @@ class ApplicationInvitationPages:
         principal = await self.console.require_instance_admin(request)
         if isinstance(principal, Response):
             return principal
-        params, words = request.query_params, self.console.words
+        params, words = request.query_params, self.console.localizer
         status = params.get("status", "") if params.get("status") in ALL_STATUSES else ""
         query = params.get("q", "").strip()[:MAX_QUERY_LENGTH].replace("\0", "")
         error, found = "", []
         try:
             found = await self.applications.list(principal, status=status or None, query=query)
         except InstepError as failed:
-            error = words.say(failed)
-        accesses = await self.console.organizations(principal)
+            error = words.translate(failed)
+        accesses = await self.console.list_organizations(principal)
         organization_names = {it.organization_id: it.organization_name for it in accesses}
-        now = self.console.pages.clock()
+        now = self.console.renderer.clock()
         context: dict[str, Any] = {
             "rows": [_build_application_item(it, organization_names, now, words) for it in found],
             "selected_status": status,
@@ -232,9 +232,9 @@ class ApplicationInvitationPages:
             "error": error,
         }
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "invitations/app_region.html", **context)
-        return await self.console.page(
-            request, "invitations/app.html", principal, here=APPLICATION_INVITATIONS_PATH, **context
+            return self.console.renderer.fragment(request, "invitations/app_region.html", **context)
+        return await self.console.respond_page(
+            request, "invitations/app.html", principal, section=APPLICATION_INVITATIONS_PATH, **context
         )
 
     async def new(self, request: Request) -> Response:
@@ -246,7 +246,7 @@ class ApplicationInvitationPages:
 
     async def invite(self, request: Request) -> Response:
         """Send an invitation; show errors in the form with the values entered."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         principal = await self.console.require_instance_admin(request)
         if isinstance(principal, Response):
@@ -257,11 +257,11 @@ class ApplicationInvitationPages:
                 principal, _parse_application_form(values), idempotency_key=values.get("key") or None
             )
         except TemporaryError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         except PermanentError as error:
             return await self._form(request, principal, values, error)
-        title = self.console.words.gettext("Invitation sent to %(email)s", email=invitation.email)
-        return self.console.done(request, title, APPLICATION_INVITATIONS_PATH)
+        title = self.console.localizer.gettext("Invitation sent to %(email)s", email=invitation.email)
+        return self.console.respond_success(request, title, APPLICATION_INVITATIONS_PATH)
 
     async def resend(self, request: Request) -> Response:
         """Revoke an invitation and create a new one with the same role and organization."""
@@ -272,30 +272,30 @@ class ApplicationInvitationPages:
         principal = await self.console.require_instance_admin(request)
         if isinstance(principal, Response):
             return principal
-        _, invitation_id = self.console.words.gettext, request.path_params["invitation_id"]
+        _, invitation_id = self.console.localizer.gettext, request.path_params["invitation_id"]
         try:
             found = await self.applications.get(principal, invitation_id)
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         confirmation = ConfirmationDialog(
             title=_("Revoke the invitation of %(email)s?", email=found.email),
-            verb=_("Revoke"),
+            confirm_label=_("Revoke"),
             action=f"{APPLICATION_INVITATIONS_PATH}/{invitation_id}/revoke",
-            cancel=APPLICATION_INVITATIONS_PATH,
-            consequences=(
+            cancel_url=APPLICATION_INVITATIONS_PATH,
+            impact=(
                 _("The link in the email stops working immediately."),
                 _("Where sign-up is open to all, they can still sign up without it."),
             ),
-            row=f"row-{invitation_id}",
+            row_id=f"row-{invitation_id}",
         )
-        return await self.console.ask(request, confirmation, principal, here=APPLICATION_INVITATIONS_PATH)
+        return await self.console.respond_confirmation(request, confirmation, principal, section=APPLICATION_INVITATIONS_PATH)
 
     async def revoke(self, request: Request) -> Response:
         """Revoke an invitation."""
         return await self._change(request, is_revoking=True)
 
     async def _change(self, request: Request, *, is_revoking: bool) -> Response:
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         principal = await self.console.require_instance_admin(request)
         if isinstance(principal, Response):
@@ -305,31 +305,31 @@ class ApplicationInvitationPages:
         try:
             changed = await change(principal, request.path_params["invitation_id"], idempotency_key=key)
         except InstepError as error:
-            return self.console.refused(request, error)
-        _ = self.console.words.gettext
+            return self.console.respond_error(request, error)
+        _ = self.console.localizer.gettext
         title = _("Invitation revoked") if is_revoking else _("Invitation sent to %(email)s", email=changed.email)
-        return self.console.done(request, title, APPLICATION_INVITATIONS_PATH)
+        return self.console.respond_success(request, title, APPLICATION_INVITATIONS_PATH)
 
     async def _form(
         self, request: Request, principal: Principal, values: Mapping[str, str], error: PermanentError | None = None
     ) -> Response:
-        organizations = await self.console.organizations(principal)
+        organizations = await self.console.list_organizations(principal)
         status = get_http_status(error) if error else 200
         context: dict[str, Any] = {
             "values": {**values, "key": new_idempotency_key()},
             "organizations": [it for it in organizations if it.organization_clerk_id is None],
-            "error": self.console.words.say(error) if error else "",
+            "error": self.console.localizer.translate(error) if error else "",
             "field": getattr(error, "field", None),
             "request_id": get_request_id(request),
         }
         if is_fragment_request(request):
             template = "app_form" if request.method == "POST" else "app_dialog"
-            return self.console.pages.fragment(request, f"invitations/{template}.html", status=status, **context)
-        return await self.console.page(
+            return self.console.renderer.fragment(request, f"invitations/{template}.html", status=status, **context)
+        return await self.console.respond_page(
             request,
             "invitations/app_form_page.html",
             principal,
-            here=APPLICATION_INVITATIONS_PATH,
+            section=APPLICATION_INVITATIONS_PATH,
             status=status,
             **context,
         )

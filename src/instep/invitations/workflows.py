@@ -202,7 +202,7 @@ def make_resend_workflow(organizations: OrganizationsApi, reader: ClerkReader) -
         return await find_created_invitation(reader, organization_id, invitation.email, operation.id)
 
     steps = [WorkflowStep("revoke", revoke, find_revoked), WorkflowStep("create", create, find_created)]
-    return Workflow(steps=steps, settle=finalize_nothing, lost=LOST_INVITATION_MESSAGE)
+    return Workflow(steps=steps, finalize=finalize_nothing, partial_failure_message=LOST_INVITATION_MESSAGE)
 
 
 # Revoke
@@ -223,7 +223,7 @@ def make_revoke_workflow(organizations: OrganizationsApi) -> Workflow:
             raise build_not_pending_error(found)
         return serialize_invitation(found) if found.status == "revoked" else None
 
-    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], settle=finalize_nothing)
+    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], finalize=finalize_nothing)
 
 
 async def revoke_invitation(organizations: OrganizationsApi, operation: Operation) -> ClerkInvitation:
@@ -260,7 +260,7 @@ def make_batch_workflows(
 ) -> Workflows:
     """Return the workflows of a batch and of its parts. `record_audit` records a part that was inserted."""
     return {
-        models.BATCH_KIND: Workflow(steps=[], settle=_make_batch_finalizer(record_audit)),
+        models.BATCH_KIND: Workflow(steps=[], finalize=_make_batch_finalizer(record_audit)),
         models.BATCH_PART_KIND: _make_batch_part_workflow(organizations, reader),
     }
 
@@ -340,7 +340,7 @@ def _make_batch_part_workflow(organizations: OrganizationsApi, reader: ClerkRead
         return None
 
     steps = [WorkflowStep("bulk", create_bulk, find_bulk), WorkflowStep("rest", create_missing, find_missing)]
-    return Workflow(steps=steps, settle=finalize_nothing, lost=BATCH_INCOMPLETE_MESSAGE)
+    return Workflow(steps=steps, finalize=finalize_nothing, partial_failure_message=BATCH_INCOMPLETE_MESSAGE)
 
 
 async def _create_batch_row(
@@ -412,7 +412,7 @@ def _make_application_invite_workflow(applications: ApplicationInvitationsApi) -
         found = (it for it in listed if it.public_metadata.get(OPERATION_METADATA_KEY) == operation.id)
         return next((serialize_application_invitation(it) for it in found), None)
 
-    return Workflow(steps=[WorkflowStep("create", create, find)], settle=finalize_nothing)
+    return Workflow(steps=[WorkflowStep("create", create, find)], finalize=finalize_nothing)
 
 
 def _make_application_resend_workflow(applications: ApplicationInvitationsApi) -> Workflow:
@@ -432,8 +432,8 @@ def _make_application_resend_workflow(applications: ApplicationInvitationsApi) -
 
     return Workflow(
         steps=[WorkflowStep("revoke", revoke, find), *_make_application_invite_workflow(applications).steps],
-        settle=finalize_nothing,
-        lost=LOST_INVITATION_MESSAGE,
+        finalize=finalize_nothing,
+        partial_failure_message=LOST_INVITATION_MESSAGE,
     )
 
 
@@ -447,7 +447,7 @@ def _make_application_revoke_workflow(applications: ApplicationInvitationsApi) -
     async def find(operation: Operation) -> JsonObject | None:
         return await _find_application_invitation(applications, operation, statuses=("revoked",))
 
-    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], settle=finalize_nothing)
+    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], finalize=finalize_nothing)
 
 
 async def _find_application_invitation(

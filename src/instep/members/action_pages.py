@@ -82,7 +82,7 @@ class MemberActionPages:
 
         def build(access: OrganizationAccess, impact: MemberChangeImpact, path: str, cancel: str) -> ConfirmationDialog:
             roles = dict(self.roles(access))
-            return build_role_confirmation(impact, roles, path=path, cancel=cancel, words=self.console.words)
+            return build_role_confirmation(impact, roles, path=path, cancel=cancel, words=self.console.localizer)
 
         return await self._confirm(request, build)
 
@@ -95,23 +95,23 @@ class MemberActionPages:
         ) -> tuple[MemberChangeOutcome, str]:
             outcome = await self.members.change_role(access, member_id=member_id, role=role, idempotency_key=key)
             name, role_name = outcome.member.name, format_role(outcome.member.role, dict(self.roles(access)))
-            return outcome, self.console.words.gettext("%(name)s is now %(role)s", name=name, role=role_name)
+            return outcome, self.console.localizer.gettext("%(name)s is now %(role)s", name=name, role=role_name)
 
         return await self._change(request, change, salt=role)
 
     async def confirm_leave(self, request: Request) -> Response:
         """Show the confirmation before leaving the organization."""
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         dialog = build_leave_confirmation(
-            access.organization_name, home=get_organization_path(access), words=self.console.words
+            access.organization_name, home=get_organization_path(access), words=self.console.localizer
         )
-        return await self.console.ask(request, dialog, access, here=NAVIGATION_ITEM)
+        return await self.console.respond_confirmation(request, dialog, access, section=NAVIGATION_ITEM)
 
     async def leave(self, request: Request) -> Response:
         """Leave the organization, and go to the start page."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         access = await self.console.require_member(request)
         if isinstance(access, Response):
@@ -127,7 +127,7 @@ class MemberActionPages:
     def _make_confirm_handler(self, action: str) -> Handler:
         def build(access: OrganizationAccess, impact: MemberChangeImpact, path: str, cancel: str) -> ConfirmationDialog:
             return build_confirmation(
-                action, impact, path=path, cancel=cancel, words=self.console.words, policy=self.policy
+                action, impact, path=path, cancel=cancel, words=self.console.localizer, policy=self.policy
             )
 
         async def confirm(request: Request) -> Response:
@@ -143,7 +143,7 @@ class MemberActionPages:
             access: OrganizationAccess, member_id: str, key: str | None
         ) -> tuple[MemberChangeOutcome, str]:
             outcome = await methods[action](access, member_id=member_id, idempotency_key=key)
-            _, name = self.console.words.gettext, outcome.member.name
+            _, name = self.console.localizer.gettext, outcome.member.name
             titles = {
                 "deactivate": _("%(name)s is deactivated", name=name),
                 "reactivate": _("%(name)s is active again", name=name),
@@ -160,20 +160,20 @@ class MemberActionPages:
         self, request: Request, build: Callable[[OrganizationAccess, MemberChangeImpact, str, str], ConfirmationDialog]
     ) -> Response:
         """Show the dialog that `build` makes of the access, the impact, the member's path and the path to cancel."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         try:
             impact = await self.members.find_impact(access, member_id=request.path_params["member"])
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         home = get_organization_path(access)
         dialog = build(access, impact, f"{home}/members/{request.path_params['member']}", f"{home}/members")
-        return await self.console.ask(request, dialog, access, here=NAVIGATION_ITEM)
+        return await self.console.respond_confirmation(request, dialog, access, section=NAVIGATION_ITEM)
 
     async def _change(self, request: Request, change: MemberChangeCall, *, salt: str = "") -> Response:
         """Make a change that an admin sent from a page of ours; `change` returns the outcome and its title."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         access = await self.console.require_admin(request)
         if isinstance(access, Response):
@@ -183,9 +183,9 @@ class MemberActionPages:
         try:
             outcome, title = await change(access, request.path_params["member"], key)
         except InstepError as error:
-            return self.console.refused(request, error, base=home)
-        text = " ".join(self.console.words.say(notice) for notice in outcome.notices)
-        return self.console.done(request, title, f"{home}/members", text=text)
+            return self.console.respond_error(request, error, base=home)
+        text = " ".join(self.console.localizer.translate(notice) for notice in outcome.notices)
+        return self.console.respond_success(request, title, f"{home}/members", text=text)
 
 
 async def read_idempotency_key(request: Request, *, salt: str = "") -> str | None:
@@ -208,12 +208,12 @@ def build_confirmation(
     reason = {"deactivate": impact.no_deactivation, "remove": impact.no_removal}.get(action)
     return ConfirmationDialog(
         title=title,
-        verb=verb,
+        confirm_label=verb,
         action=f"{path}/{action}",
-        cancel=cancel,
-        consequences=() if reason else _describe_impact(action, impact, words, policy),
-        why_not=words.say(reason) if reason else "",
-        row=f"row-{impact.member.id}",
+        cancel_url=cancel,
+        impact=() if reason else _describe_impact(action, impact, words, policy),
+        blocked_reason=words.translate(reason) if reason else "",
+        row_id=f"row-{impact.member.id}",
         is_destructive=action != "reactivate",
     )
 
@@ -227,16 +227,16 @@ def build_role_confirmation(
     present_role = () if member.role in roles else ((member.role, member.role),)
     return ConfirmationDialog(
         title=_("Change role of %(name)s", name=member.name),
-        verb=_("Change role"),
+        confirm_label=_("Change role"),
         action=f"{path}/role",
-        cancel=cancel,
-        row=f"row-{member.id}",
+        cancel_url=cancel,
+        row_id=f"row-{member.id}",
         is_destructive=False,
         field="role",
         label=_("Role"),
         choices=(*present_role, *roles.items()),
-        chosen=member.role,
-        consequences=(_("Takes effect immediately, here and in Clerk."),),
+        selected=member.role,
+        impact=(_("Takes effect immediately, here and in Clerk."),),
     )
 
 
@@ -247,8 +247,8 @@ def build_leave_confirmation(organization: str, *, home: str, words: Localizer) 
         title=_("Leave %(name)s?", name=organization),
         confirm_label=_("Leave"),
         action=f"{home}/leave",
-        cancel=f"{home}/members",
-        consequences=(
+        cancel_url=f"{home}/members",
+        impact=(
             _("You lose access to %(name)s immediately, here and in Clerk.", name=organization),
             _("An admin can invite you again."),
         ),
@@ -329,23 +329,23 @@ class BulkMemberPages:
 
     async def confirm(self, request: Request) -> Response:
         """Show the confirmation with the names of all selected members."""
-        access = await self.console.admin(request)
+        access = await self.console.require_admin(request)
         if isinstance(access, Response):
             return access
         action = parse_bulk_action(request.query_params.get("action", ""))
         member_ids = list(dict.fromkeys(request.query_params.getlist("member")))[:MAX_BULK_MEMBERS]
         names = await self.names(access, member_ids)
         if action is None or not names:
-            _ = self.console.words.gettext
-            return self.console.pages.error(
+            _ = self.console.localizer.gettext
+            return self.console.renderer.error(
                 request, status=422, title=_("No one is selected"), text=_("Select at least one person.")
             )
         dialog = self._build_confirmation(access, action, names)
-        return await self.console.ask(request, dialog, access, here=NAVIGATION_ITEM)
+        return await self.console.respond_confirmation(request, dialog, access, section=NAVIGATION_ITEM)
 
     async def change(self, request: Request) -> Response:
         """Change the selected members, each separately, and show the outcome of each."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         access = await self.console.require_admin(request)
         if isinstance(access, Response):
@@ -360,18 +360,18 @@ class BulkMemberPages:
             key = await read_idempotency_key(request, salt=f"{action} {role}")
             result = await self.members.change_many(access, action, member_ids, role=role or None, idempotency_key=key)
         except InstepError as error:
-            return self.console.refused(request, error, base=get_organization_path(access))
+            return self.console.respond_error(request, error, base=get_organization_path(access))
         view = self._build_result(access, result.rows, names)
-        return await self.console.tell(request, view, access, here=NAVIGATION_ITEM)
+        return await self.console.respond_bulk_result(request, view, access, section=NAVIGATION_ITEM)
 
     async def export(self, request: Request) -> Response:
         """Send the filtered list as a CSV or JSON file."""
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         query = request.query_params
         search = parse_search(query.get("q", ""), has_deactivated=query.get("deactivated") == "1", roles=access.roles)
-        filters = build_filter(search, limit=MAX_BULK_MEMBERS, now=self.console.pages.clock())
+        filters = build_filter(search, limit=MAX_BULK_MEMBERS, now=self.console.renderer.clock())
         is_json = query.get("format") == "json"
         export = await self.members.export(access, filters, export_format="json" if is_json else "csv")
         filename = "people.json" if is_json else "people.csv"
@@ -382,7 +382,7 @@ class BulkMemberPages:
     def _build_confirmation(
         self, access: OrganizationAccess, action: BulkMemberAction, names: dict[str, str]
     ) -> ConfirmationDialog:
-        words, count = self.console.words, len(names)
+        words, count = self.console.localizer, len(names)
         _ = words.gettext
         titles = {
             "role": words.ngettext("Change the role of %(num)s person", "Change the role of %(num)s people", count),
@@ -401,16 +401,16 @@ class BulkMemberPages:
             title=titles[action],
             confirm_label=translate_bulk_action(action, self.console),
             action=f"{get_organization_path(access)}/members/bulk",
-            cancel=f"{get_organization_path(access)}/members",
-            consequences=(consequences[action], skipping),
+            cancel_url=f"{get_organization_path(access)}/members",
+            impact=(consequences[action], skipping),
             people=tuple(names.values()),
             is_destructive=action in ("deactivate", "remove"),
-            word=_get_confirmation_word(action, names, self.console),
+            confirmation_text=_get_confirmation_word(action, names, self.console),
             field="role" if action == "role" else "",
             label=_("Role"),
             choices=tuple(self.roles(access)) if action == "role" else (),
             fields=(("action", action), *(("member", user_id) for user_id in names)),
-            is_in_place=True,
+            is_inline=True,
         )
 
     def _is_confirmed(self, action: BulkMemberAction, names: dict[str, str], typed_word: str) -> bool:
@@ -418,21 +418,21 @@ class BulkMemberPages:
         return bool(names) and (not word or typed_word.strip().lower() == word.lower())
 
     def _answer_unconfirmed(self, request: Request) -> Response:
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         text = _("Confirmation text does not match.")
-        return self.console.pages.error(request, status=422, title=_("Nothing was changed"), text=text)
+        return self.console.renderer.error(request, status=422, title=_("Nothing was changed"), text=text)
 
     def _build_result(
         self, access: OrganizationAccess, rows: Sequence[MemberOutcome], names: dict[str, str]
     ) -> BulkResultView:
-        words = self.console.words
+        words = self.console.localizer
         return BulkResultView(
             title=summarize_bulk_result([BULK_OUTCOMES[row.status] for row in rows], words),
             rows=[
                 BulkItemView(
                     name=names.get(row.member_id, row.member_id),
                     status=make_bulk_status_badge(BULK_OUTCOMES[row.status], words),
-                    note=" ".join(words.say(message) for message in row.messages),
+                    note=" ".join(words.translate(message) for message in row.messages),
                 )
                 for row in rows
             ],
@@ -448,7 +448,7 @@ def parse_bulk_action(text: str) -> BulkMemberAction | None:
 
 def translate_bulk_action(action: BulkMemberAction, console: PageResponder) -> str:
     """Return the verb on the button, in the reader's language."""
-    _ = console.words.gettext
+    _ = console.localizer.gettext
     verbs = {
         "role": _("Change role"),
         "deactivate": _("Deactivate"),

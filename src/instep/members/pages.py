@@ -82,13 +82,13 @@ class MemberListPages:
 
     async def start(self, request: Request) -> Response:
         """Show the organizations of a principal; a single one redirects to its members, none is answered with 403."""
-        principal = await self.console.principal(request)
+        principal = await self.console.require_principal(request)
         if isinstance(principal, Response):
             return principal
         search_text = request.query_params.get("q", "").strip()[:MAX_SEARCH_LENGTH].replace("\0", "")
-        organizations = await self.console.organizations(principal, query=search_text, limit=MAX_ROWS + 1)
+        organizations = await self.console.list_organizations(principal, query=search_text, limit=MAX_ROWS + 1)
         if not organizations and not search_text:
-            pages = self.console.pages
+            pages = self.console.renderer
             if deactivations := await self.find_deactivations(principal):
                 return pages.page(request, "console/paused.html", status=403, principal=principal, pauses=deactivations)
             return pages.page(request, "console/denied.html", status=403, principal=principal)
@@ -106,11 +106,11 @@ class MemberListPages:
 
     async def members(self, request: Request) -> Response:
         """Show the members page; for htmx only the region of the list, or only the next rows."""
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         try:
-            wanted = parse_list_request(request, self.console.pages.clock(), access.roles)
+            wanted = parse_list_request(request, self.console.renderer.clock(), access.roles)
         except InvalidMemberCursorError:
             return RedirectResponse(request.url.path, 303)
         try:
@@ -122,18 +122,18 @@ class MemberListPages:
         if has_cursor:
             annotations = replace(annotations, lost_invitations=())
         context = self._build_context(request, access, wanted.search, annotations)
-        view = build_list_view(page, context, self.console.words)
+        view = build_list_view(page, context, self.console.localizer)
         return await self._answer(request, access, view, has_cursor=has_cursor)
 
     async def changes(self, request: Request) -> Response:
         """Stream server-sent events: `change` each time that the list may have changed."""
-        access = await self.console.member(request)
+        access = await self.console.require_member(request)
         if isinstance(access, Response):
             return access
         organization_id = access.organization_id
 
         async def can_read(request_again: Request) -> bool:
-            found = await self.console.member(request_again)
+            found = await self.console.require_member(request_again)
             return not isinstance(found, Response) and found.organization_id == organization_id
 
         return stream_changes(request, self.listen_for_changes(organization_id), can_read)
@@ -147,7 +147,7 @@ class MemberListPages:
             search=search,
             path=f"{home}/members",
             roles=dict(self.roles(access)),
-            now=self.console.pages.clock(),
+            now=self.console.renderer.clock(),
             marked_invitation_id=request.query_params.get("marked", ""),
             home=home,
             annotations=annotations,
@@ -167,8 +167,8 @@ class MemberListPages:
                 request, "members/members.html", access, section=NAVIGATION_ITEM, **context
             )
         if has_cursor:
-            return self.console.pages.fragment(request, "members/more.html", **context)
-        response = self.console.pages.fragment(request, "members/list.html", **context)
+            return self.console.renderer.fragment(request, "members/more.html", **context)
+        response = self.console.renderer.fragment(request, "members/list.html", **context)
         if request.query_params.get("q") == "":
             response.headers["HX-Replace-Url"] = view.url
         return response
@@ -183,6 +183,6 @@ class MemberListPages:
             "request_id": get_request_id(request),
         }
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "members/unavailable.html", status=503, **context)
-        frame = build_organization_layout(access, [access], words=self.console.words, here=NAVIGATION_ITEM)
-        return self.console.pages.page(request, "members/down.html", status=503, frame=frame, **context)
+            return self.console.renderer.fragment(request, "members/unavailable.html", status=503, **context)
+        frame = build_organization_layout(access, [access], localizer=self.console.localizer, section=NAVIGATION_ITEM)
+        return self.console.renderer.page(request, "members/down.html", status=503, frame=frame, **context)

@@ -245,7 +245,7 @@ def build_member_row(row: MemberRow, context: MemberListContext, words: Localize
         role=format_role(row.role, context.roles),
         status=build_unfinished_status(state, words) or build_member_status(row, words),
         last_active=words.ago(row.last_active_at, context.now) if row.last_active_at else None,
-        joined=words.moment(row.joined_at, words.day(row.joined_at, context.now)),
+        joined=words.format_time(row.joined_at, words.format_date(row.joined_at, context.now)),
         actions=build_member_actions(row, context, words),
         note=words.gettext("A change to this person is incomplete.") if state == "attention" else "",
         role_choice=build_role_choice(row, context, words),
@@ -302,7 +302,7 @@ def build_lost_invitation_row(lost: LostInvitation, context: MemberListContext, 
         invited=words.ago(lost.lost_at, context.now),
         is_expired=True,
         actions=(again, MemberRowAction(key="drop", label=_("Give up"), icon="x", href=drop, is_destructive=True)),
-        note=words.say(lost.reason),
+        note=words.translate(lost.reason),
     )
 
 
@@ -491,7 +491,7 @@ def build_list_view(page: MemberListPage, context: MemberListContext, words: Loc
             *(build_row(row, context, words) for row in page.rows),
         ),
         result_count=format_result_count(page, search, words),
-        warnings=tuple(words.say(warning) for warning in page.warnings),
+        warnings=tuple(words.translate(warning) for warning in page.warnings),
         attention_reason=find_attention_reason(page.totals, words),
         empty_reason=find_empty_reason(page, context),
         url=build_list_url(path, search),

@@ -61,7 +61,7 @@ class SyncPages:
         principal = await self.console.require_instance_admin(request)
         if isinstance(principal, Response):
             return principal
-        now, sync = self.console.pages.clock(), self.run_queue.sync
+        now, sync = self.console.renderer.clock(), self.run_queue.sync
         overview = await sync.db.read(load_overview, sync.find_newest_event_at, now=now)
         render = await self._make_render_context(_collect_actor_ids((*overview.unfinished, *overview.runs)), now)
         context = views.build_overview_context(overview, render, policy=sync.policy, check_interval=self.check_interval)
@@ -70,7 +70,7 @@ class SyncPages:
 
     async def start(self, request: Request) -> Response:
         """Request a check, a first sync or the latest changes."""
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         titles = {
             "check": _("Checking"),
             "first": _("Importing everyone"),
@@ -87,19 +87,19 @@ class SyncPages:
         allowed = parse_number(request.query_params.get("allow_gone", ""))
         if allowed is None:
             return RedirectResponse("/sync", 303)
-        return await self.console.ask(
-            request, confirm_deletion_limit(allowed, self.console.words), principal, here=SYNC_PATH
+        return await self.console.respond_confirmation(
+            request, confirm_deletion_limit(allowed, self.console.localizer), principal, section=SYNC_PATH
         )
 
     async def create_plan(self, request: Request) -> Response:
         """Request a plan, and redirect to its page."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         form = await request.form()
         allowed = str(form.get("allow_gone", ""))
-        if allowed and str(form.get("word", "")) != confirm_deletion_limit(0, self.console.words).word:
+        if allowed and str(form.get("word", "")) != confirm_deletion_limit(0, self.console.localizer).confirmation_text:
             return self._respond_not_confirmed(request)
-        title = self.console.words.gettext("Creating a plan")
+        title = self.console.localizer.gettext("Creating a plan")
         return await self._request_run(request, "plan", title=title, back="", allow_gone=parse_number(allowed))
 
     async def show_run(self, request: Request) -> Response:
@@ -108,7 +108,7 @@ class SyncPages:
         if isinstance(found, Response):
             return found
         principal, run = found
-        query, now = request.query_params, self.console.pages.clock()
+        query, now = request.query_params, self.console.renderer.clock()
         kind = query.get("kind", "") if query.get("kind") in run.counts else ""
         after = parse_number(query.get("after", "")) or 0
         details = await self.run_queue.db.read(
@@ -131,11 +131,11 @@ class SyncPages:
         confirmation = await self._build_confirmation(run, parse_selected_rows(request.query_params.getlist("row")))
         if confirmation is None:
             return self._respond_nothing_to_fix(request)
-        return await self.console.ask(request, confirmation, principal, here=SYNC_PATH)
+        return await self.console.respond_confirmation(request, confirmation, principal, section=SYNC_PATH)
 
     async def apply(self, request: Request) -> Response:
         """Request that all rows or the chosen ones be fixed."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         found = await self._find_run(request)
         if isinstance(found, Response):
@@ -146,17 +146,17 @@ class SyncPages:
         confirmation = await self._build_confirmation(run, chosen)
         if confirmation is None:
             return self._respond_nothing_to_fix(request)
-        if confirmation.word and str(form.get("word", "")) != confirmation.word:
+        if confirmation.confirmation_text and str(form.get("word", "")) != confirmation.confirmation_text:
             return self._respond_not_confirmed(request)
         try:
             await self.run_queue.request("apply", actor=principal.id, plan_id=run.id, chosen=chosen)
         except InstepError as error:
-            return self.console.refused(request, error)
-        return self.console.done(request, self.console.words.gettext("Fixing"), f"/sync/runs/{run.id}")
+            return self.console.respond_error(request, error)
+        return self.console.respond_success(request, self.console.localizer.gettext("Fixing"), f"/sync/runs/{run.id}")
 
     async def withdraw(self, request: Request) -> Response:
         """Withdraw a requested run that has not started."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         found = await self._find_run(request)
         if isinstance(found, Response):
@@ -171,7 +171,7 @@ class SyncPages:
         self, request: Request, kind: RunKind, *, title: str, back: str, allow_gone: int | None = None
     ) -> Response:
         """Request a run; then go to `back`, or to the run's page."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         principal = await self.console.require_instance_admin(request)
         if isinstance(principal, Response):
@@ -179,45 +179,45 @@ class SyncPages:
         try:
             run = await self.run_queue.request(kind, actor=principal.id, allow_gone=allow_gone)
         except InstepError as error:
-            return self.console.refused(request, error, title=self.console.words.gettext("Not started"))
+            return self.console.respond_error(request, error, title=self.console.localizer.gettext("Not started"))
         url = back or f"/sync/runs/{run.id}"
-        return self.console.done(request, title, url, events=None if back else {"go-to": {"url": url}})
+        return self.console.respond_success(request, title, url, events=None if back else {"go-to": {"url": url}})
 
     async def _find_run(self, request: Request) -> tuple[Principal, Run] | Response:
         principal = await self.console.require_instance_admin(request)
         if isinstance(principal, Response):
             return principal
-        run = await self.run_queue.db.read(find_run, request.path_params["run"], now=self.console.pages.clock())
+        run = await self.run_queue.db.read(find_run, request.path_params["run"], now=self.console.renderer.clock())
         if run is not None:
             return principal, run
-        _ = self.console.words.gettext
-        return self.console.pages.error(request, status=404, title=_("Not found"), text=_("This run does not exist."))
+        _ = self.console.localizer.gettext
+        return self.console.renderer.error(request, status=404, title=_("Not found"), text=_("This run does not exist."))
 
     async def _build_confirmation(self, run: Run, chosen: Sequence[int] | None) -> ConfirmationDialog | None:
         """Build the dialog before an apply; None where no row can be fixed."""
         if run.kind != "plan":
             return None
         counts = await self.run_queue.db.read(repository.count_open_findings, run.id, chosen)
-        return confirm_apply(run, counts, chosen, self.console.words) if counts else None
+        return confirm_apply(run, counts, chosen, self.console.localizer) if counts else None
 
     def _respond_nothing_to_fix(self, request: Request) -> Response:
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         text = _("Every row is fixed already, or needs manual review.")
-        return self.console.pages.error(request, status=422, title=_("Nothing to fix"), text=text)
+        return self.console.renderer.error(request, status=422, title=_("Nothing to fix"), text=text)
 
     def _respond_not_confirmed(self, request: Request) -> Response:
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         text = _("Confirmation text does not match. Nothing was changed.")
-        return self.console.pages.error(request, status=422, title=_("Not confirmed"), text=text)
+        return self.console.renderer.error(request, status=422, title=_("Not confirmed"), text=text)
 
     async def _make_render_context(self, ids: Sequence[str], now: int) -> RenderContext:
-        return RenderContext(names=await self.find_names(ids), localizer=self.console.words, now=now)
+        return RenderContext(names=await self.find_names(ids), localizer=self.console.localizer, now=now)
 
     async def _respond(
         self, request: Request, principal: Principal, page: str, context: dict[str, Any], *, is_more: bool = False
     ) -> Response:
         if not is_fragment_request(request):
-            return await self.console.page(request, f"sync/{page}.html", principal, here=SYNC_PATH, **context)
+            return await self.console.respond_page(request, f"sync/{page}.html", principal, section=SYNC_PATH, **context)
         piece = "more" if is_more else "region"
         return self.console.renderer.fragment(request, f"sync/{page}_{piece}.html", **context)
 

@@ -172,7 +172,7 @@ def confirm_apply(
     consequences.append(_("Each row is checked again first. Rows that changed since the plan are skipped and listed."))
     return ConfirmationDialog(
         title=localizer.ngettext("Fix %(num)s row?", "Fix %(num)s rows?", number),
-        verb=localizer.ngettext("Fix %(num)s row", "Fix %(num)s rows", number),
+        confirm_label=localizer.ngettext("Fix %(num)s row", "Fix %(num)s rows", number),
         action=f"/sync/runs/{run.id}/apply",
         cancel_url=f"/sync/runs/{run.id}",
         impact=tuple(consequences),
@@ -187,10 +187,10 @@ def confirm_deletion_limit(allowed: int, localizer: Localizer) -> ConfirmationDi
     _ = localizer.gettext
     return ConfirmationDialog(
         title=localizer.ngettext("Allow %(num)s deletion?", "Allow up to %(num)s deletions of each kind?", allowed),
-        verb=_("Allow and plan"),
+        confirm_label=_("Allow and plan"),
         action="/sync/plan",
-        cancel="/sync",
-        consequences=(
+        cancel_url="/sync",
+        impact=(
             _("Everything is compared again, and a plan is created. Nothing is changed yet."),
             _("The plan lists each row that would be marked as deleted here, after checking again in Clerk."),
             _("This applies to this plan only."),

@@ -67,22 +67,22 @@ async def load_user_page(
     console: PageResponder, users: UserService, request: Request, *, is_change: bool = False
 ) -> tuple[UserPageContext, UserProfile] | Response:
     """Return the context of a user page and the user; or the response where the caller may not see or change it."""
-    foreign = console.foreign(request) if is_change else None
+    foreign = console.reject_cross_origin(request) if is_change else None
     if foreign:
         return foreign
     context = await _load_context(console, request)
     if isinstance(context, Response):
         return context
-    _ = console.words.gettext
+    _ = console.localizer.gettext
     try:
         profile = await users.get(context.principal, request.path_params["user_id"])
     except InstepError as error:
-        return console.refused(request, error, title=_("Not found"))
+        return console.respond_error(request, error, title=_("Not found"))
     if isinstance(context.caller, OrganizationAccess):
         organization_id = context.caller.organization_id
         if not any(membership.organization_id == organization_id for membership in profile.memberships):
             text = _("There is no such user in this organization.")
-            return console.pages.error(request, status=404, title=_("Not found"), text=text)
+            return console.renderer.error(request, status=404, title=_("Not found"), text=text)
     return context, profile
 
 
@@ -91,7 +91,7 @@ async def _load_context(console: PageResponder, request: Request) -> UserPageCon
     if "id" not in request.path_params:
         principal = await console.require_instance_admin(request)
         return principal if isinstance(principal, Response) else make_instance_context(principal, user_id)
-    access = await console.member(request)
+    access = await console.require_member(request)
     if isinstance(access, Response):
         return access
     home = get_organization_path(access)
@@ -133,13 +133,13 @@ class UserDetailPages:
         if isinstance(loaded, Response):
             return loaded
         context, profile = loaded
-        details, words = await self.users.get_details(context.caller, profile), self.console.words
-        now = self.console.pages.clock()
+        details, words = await self.users.get_details(context.caller, profile), self.console.localizer
+        now = self.console.renderer.clock()
         sessions = [(it, words.ago(it.last_active_at, now)) for it in details.sessions or ()]
         invitations = [
             (it, words.until(it.expires_at, now) if it.expires_at else None) for it in details.sent_invitations or ()
         ]
-        return self.console.pages.fragment(
+        return self.console.renderer.fragment(
             request,
             "users/details.html",
             details=details,
@@ -157,10 +157,10 @@ class UserDetailPages:
         try:
             require_can_see_sessions(await self.users.find_target(context.principal, profile.user.id))
         except InstepError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         session_id = request.query_params.get("session", "")
-        dialog = confirm_session_end(profile, session_id, context, self.console.words)
-        return await self.console.ask(request, dialog, context.caller, here=context.here)
+        dialog = confirm_session_end(profile, session_id, context, self.console.localizer)
+        return await self.console.respond_confirmation(request, dialog, context.caller, section=context.here)
 
     async def end_sessions(self, request: Request) -> Response:
         """End one session or all of them, in Clerk and here."""
@@ -175,9 +175,9 @@ class UserDetailPages:
                 context.principal, profile.user.id, values.get("session") or None, idempotency_key=key
             )
         except InstepError as error:
-            return self.console.refused(request, error, base=context.base)
-        title = self.console.words.ngettext("%(num)s session ended", "%(num)s sessions ended", ended.count)
-        return self.console.done(request, title, context.back)
+            return self.console.respond_error(request, error, base=context.base)
+        title = self.console.localizer.ngettext("%(num)s session ended", "%(num)s sessions ended", ended.count)
+        return self.console.respond_success(request, title, context.back)
 
     async def show_password_form(self, request: Request) -> Response:
         """Render the form of a new password."""
@@ -202,8 +202,8 @@ class UserDetailPages:
         except InstepError as error:
             forms = UserFormRenderer(self.console)
             return await forms.render_error(request, context, "password", values, error, profile)
-        title = self.console.words.gettext("Password of %(name)s set", name=profile.user.name)
-        return self.console.done(request, title, context.back)
+        title = self.console.localizer.gettext("Password of %(name)s set", name=profile.user.name)
+        return self.console.respond_success(request, title, context.back)
 
 
 @dataclass(frozen=True)
@@ -256,20 +256,20 @@ class UserPages:
             user_filter = UserFilter(limit=PAGE_SIZE, query=query, statuses=frozenset(statuses), cursor=after)
             result = await self.users.list(caller, user_filter)
         except ChangeRejectedError as error:
-            return self.console.refused(request, error)
+            return self.console.respond_error(request, error)
         filters = {name: text for name, text in (("q", query), ("status", params.get("status", ""))) if text}
         variables: dict[str, Any] = {
             "rows": [self._build_view(it, f"/users/{it.user.id}") for it in result.rows],
             "more": f"/users?{urlencode({**filters, 'cursor': result.next_cursor})}" if result.next_cursor else None,
-            "statuses": [(status, make_user_badge(status, self.console.words)) for status in USER_STATUSES],
+            "statuses": [(status, make_user_badge(status, self.console.localizer)) for status in USER_STATUSES],
             "status_filter": statuses[0] if statuses else "",
             "query": query,
             "has_cursor": bool(cursor),
         }
         if is_fragment_request(request):
             template = "users/users_more.html" if cursor else "users/users_region.html"
-            return self.console.pages.fragment(request, template, **variables)
-        return await self.console.page(request, "users/users.html", caller, here="/users", **variables)
+            return self.console.renderer.fragment(request, template, **variables)
+        return await self.console.respond_page(request, "users/users.html", caller, section="/users", **variables)
 
     async def show_user(self, request: Request) -> Response:
         """Render one user: as a drawer over an open page, otherwise as a page."""
@@ -288,8 +288,8 @@ class UserPages:
             "has_details": is_admin or context.principal.user_id == profile.user.id,
         }
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, "users/user.html", **variables)
-        return await self.console.page(request, "users/user_page.html", caller, here=context.here, **variables)
+            return self.console.renderer.fragment(request, "users/user.html", **variables)
+        return await self.console.respond_page(request, "users/user_page.html", caller, section=context.here, **variables)
 
     async def show_create_form(self, request: Request) -> Response:
         """Render the empty form of a new user."""
@@ -300,7 +300,7 @@ class UserPages:
 
     async def create(self, request: Request) -> Response:
         """Create a user, with a Clerk account or without."""
-        if foreign := self.console.foreign(request):
+        if foreign := self.console.reject_cross_origin(request):
             return foreign
         caller = await self.console.require_instance_admin(request)
         if isinstance(caller, Response):
@@ -313,8 +313,8 @@ class UserPages:
             created = await self.users.create(caller, wanted, in_clerk=in_clerk, idempotency_key=key)
         except InstepError as error:
             return await self.forms.render_error(request, make_instance_context(caller), "new", values, error)
-        title = self.console.words.gettext("%(name)s created", name=created.user.name)
-        return self.console.done(request, title, "/users")
+        title = self.console.localizer.gettext("%(name)s created", name=created.user.name)
+        return self.console.respond_success(request, title, "/users")
 
     async def show_edit_form(self, request: Request) -> Response:
         """Render the form of the names."""
@@ -339,7 +339,7 @@ class UserPages:
             await self.users.edit_profile(context.principal, profile.user.id, changes, idempotency_key=key)
         except InstepError as error:
             return await self.forms.render_error(request, context, "edit", values, error, profile)
-        return self.console.done(request, self.console.words.gettext("Saved"), context.back)
+        return self.console.respond_success(request, self.console.localizer.gettext("Saved"), context.back)
 
     async def show_email_form(self, request: Request) -> Response:
         """Render the form of a new address."""
@@ -362,15 +362,15 @@ class UserPages:
         except InstepError as error:
             return await self.forms.render_error(request, context, "email", values, error, profile)
         if isinstance(change, EmailChange) and change.outcome == "requires_invitation":
-            dialog = confirm_reinvitation(change, profile, at=context.at, back=context.back, words=self.console.words)
-            return show_in_dialog(await self.console.ask(request, dialog, context.caller, here=context.here))
+            dialog = confirm_reinvitation(change, profile, at=context.at, back=context.back, words=self.console.localizer)
+            return show_in_dialog(await self.console.respond_confirmation(request, dialog, context.caller, section=context.here))
         if isinstance(change, EmailChange) and change.outcome == "requires_verification":
             code = {"email": change.email, "verification": change.verification or ""}
             return show_in_dialog(await self.forms.render(request, context, "code", code, profile, is_new=True))
-        _ = self.console.words.gettext
+        _ = self.console.localizer.gettext
         is_changed = not is_same_email(values.get("email"), profile.user.email)
         title = _("Email address changed") if is_changed else _("This is already the address. Nothing was changed")
-        return self.console.done(request, title, context.back)
+        return self.console.respond_success(request, title, context.back)
 
     async def reinvite(self, request: Request) -> Response:
         """Invite the user under a new address in each organization and show the results."""
@@ -378,26 +378,26 @@ class UserPages:
         if isinstance(loaded, Response):
             return loaded
         context, profile = loaded
-        values, words = await read_form(request), self.console.words
+        values, words = await read_form(request), self.console.localizer
         key = derive_idempotency_key(request, values)
         try:
             change = await self.users.change_email(
                 context.principal, profile.user.id, values.get("email", ""), idempotency_key=key
             )
         except InstepError as error:
-            return self.console.refused(request, error, base=context.base)
+            return self.console.respond_error(request, error, base=context.base)
         rows = [
             BulkItemView(
                 name=it.name,
                 status=make_bulk_status_badge(REINVITATION_OUTCOMES[it.state], words),
-                note=words.say(it.detail or " "),
+                note=words.translate(it.detail or " "),
             )
             for it in change.organizations
         ]
         result = BulkResultView(
             title=words.gettext("%(email)s invited", email=change.email), rows=rows, back=context.back
         )
-        return await self.console.tell(request, result, context.caller, here=context.here)
+        return await self.console.respond_bulk_result(request, result, context.caller, section=context.here)
 
     async def verify_email(self, request: Request) -> Response:
         """Verify the new address by the code that was sent to it."""
@@ -412,9 +412,9 @@ class UserPages:
             )
         except InstepError as error:
             return await self.forms.render_error(request, context, "code", values, error, profile)
-        words = self.console.words
-        return self.console.done(
-            request, words.gettext("Email address changed"), context.back, text=words.say(change.note or "")
+        words = self.console.localizer
+        return self.console.respond_success(
+            request, words.gettext("Email address changed"), context.back, text=words.translate(change.note or "")
         )
 
     def _make_confirm_handler(self, action: str) -> Handler:
@@ -423,8 +423,8 @@ class UserPages:
             if isinstance(loaded, Response):
                 return loaded
             context, profile = loaded
-            dialog = confirm_account_action(action, profile, at=context.at, back=context.back, words=self.console.words)
-            return await self.console.ask(request, dialog, context.caller, here=context.here)
+            dialog = confirm_account_action(action, profile, at=context.at, back=context.back, words=self.console.localizer)
+            return await self.console.respond_confirmation(request, dialog, context.caller, section=context.here)
 
         return confirm
 
@@ -439,8 +439,8 @@ class UserPages:
             try:
                 title, note = await self._run_action(action, context, profile, values, key)
             except InstepError as error:
-                return self.console.refused(request, error, base=context.base)
-            return self.console.done(request, title, context.back, text=note)
+                return self.console.respond_error(request, error, base=context.base)
+            return self.console.respond_success(request, title, context.back, text=note)
 
         return act
 
@@ -448,11 +448,11 @@ class UserPages:
         self, action: str, context: UserPageContext, profile: UserProfile, values: dict[str, str], key: str | None
     ) -> tuple[str, str]:
         """Run an account action; returns the title and the note of its toast."""
-        words, principal, user_id = self.console.words, context.principal, profile.user.id
+        words, principal, user_id = self.console.localizer, context.principal, profile.user.id
         _, name = words.gettext, profile.user.name
         if action == "ban":
             banned, note = await self.users.ban(principal, user_id, idempotency_key=key)
-            return _("%(name)s banned", name=banned.user.name), words.say(note or "")
+            return _("%(name)s banned", name=banned.user.name), words.translate(note or "")
         if action == "unban":
             await self.users.unban(principal, user_id, idempotency_key=key)
             return _("%(name)s can sign in again", name=name), ""
@@ -467,4 +467,4 @@ class UserPages:
     def _build_view(self, profile: UserProfile, at: str) -> UserView:
         at = f"/users/{profile.user.id}" if profile.is_complete else at
         console = self.console
-        return build_user_view(profile, at=at, roles=self.roles, now=console.pages.clock(), words=console.words)
+        return build_user_view(profile, at=at, roles=self.roles, now=console.renderer.clock(), words=console.localizer)

@@ -206,13 +206,13 @@ def confirm_account_action(
     is_deletion = action == "delete"
     return ConfirmationDialog(
         title=title,
-        verb=verb,
+        confirm_label=verb,
         action=f"{at}/{action}",
-        cancel=back,
-        consequences=consequences[action],
-        row=f"row-{user.id}",
+        cancel_url=back,
+        impact=consequences[action],
+        row_id=f"row-{user.id}",
         is_destructive=action in ("ban", "delete"),
-        word=_("delete") if is_deletion else "",
+        confirmation_text=_("delete") if is_deletion else "",
         field="clerk" if is_deletion else "",
         label=_("The account in Clerk"),
         choices=removals if is_deletion else (),
@@ -226,13 +226,13 @@ def confirm_reinvitation(
     _ = words.gettext
     return ConfirmationDialog(
         title=_("Invite %(email)s and deactivate the old account?", email=change.email),
-        verb=_("Invite and deactivate"),
+        confirm_label=_("Invite and deactivate"),
         action=f"{at}/email/reinvite",
-        cancel=back,
-        consequences=tuple(words.say(consequence) for consequence in change.consequences),
-        row=f"row-{profile.user.id}",
+        cancel_url=back,
+        impact=tuple(words.translate(consequence) for consequence in change.consequences),
+        row_id=f"row-{profile.user.id}",
         fields=(("email", change.email),),
-        is_in_place=True,
+        is_inline=True,
     )
 
 
@@ -245,11 +245,11 @@ def confirm_session_end(
         title=_("End this session of %(name)s?", name=name)
         if session_id
         else _("End all sessions of %(name)s?", name=name),
-        verb=_("End session") if session_id else _("End all sessions"),
+        confirm_label=_("End session") if session_id else _("End all sessions"),
         action=f"{context.at}/sessions/end",
-        cancel=context.at,
-        consequences=(_("They are signed out there, in Clerk and here, and can sign in again."),),
-        row=f"row-{profile.user.id}",
+        cancel_url=context.at,
+        impact=(_("They are signed out there, in Clerk and here, and can sign in again."),),
+        row_id=f"row-{profile.user.id}",
         fields=(("session", session_id),) if session_id else (),
     )
 
@@ -285,8 +285,8 @@ class UserFormRenderer:
         }
         template = "form" if request.method == "POST" and not more.get("is_new") else "form_dialog"
         if is_fragment_request(request):
-            return self.console.pages.fragment(request, f"users/{template}.html", **variables)
-        return await self.console.page(request, "users/form_page.html", context.caller, here=context.here, **variables)
+            return self.console.renderer.fragment(request, f"users/{template}.html", **variables)
+        return await self.console.respond_page(request, "users/form_page.html", context.caller, section=context.here, **variables)
 
     async def render_error(
         self,
@@ -303,12 +303,12 @@ class UserFormRenderer:
         name the ones that were not saved. Secrets are never sent back.
         """
         if isinstance(error, TemporaryError):
-            return self.console.refused(request, error, base=context.base)
+            return self.console.respond_error(request, error, base=context.base)
         is_rolled_back = form == "edit" and getattr(error, "code", "") == SYNC_FAILED_CODE
         stored = get_name_fields(profile) if profile and is_rolled_back else {}
         more = {
             "rolled": {name: values[name] for name in stored if name in values and values[name] != stored[name]},
-            "error": self.console.words.say(error),
+            "error": self.console.localizer.translate(error),
             "field": getattr(error, "field", None),
             "request_id": get_request_id(request),
         }

@@ -368,8 +368,8 @@ def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable
     """Create the resolver of the principal: 401 unauthenticated, 403 for a cross-site change."""
 
     async def resolve_principal(request: Request) -> Principal | Response:
-        asker = await services.authenticator.who(request)
-        if isinstance(asker, DeniedPrincipal) and asker.is_paused:
+        asker = await services.authenticator.authenticate(request)
+        if isinstance(asker, DeniedPrincipal) and asker.is_deactivated:
             return _build_paused_response(
                 await services.authenticator.find_deactivation_notice(asker.principal)
                 or DeactivationNotice(organization_name="")
@@ -385,7 +385,7 @@ def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable
             return make_problem_response(
                 403, "Cross-site request", code="foreign_origin", detail="This request came from another site."
             )
-        if blocked := await services.authenticator.blocked(request, principal):
+        if blocked := await services.authenticator.check_impersonation(request, principal):
             return make_problem_response(
                 blocked.status, "Not allowed while impersonating", code=blocked.code, detail=str(blocked)
             )
@@ -401,7 +401,7 @@ def make_principal_resolver(services: Services) -> Callable[[Request], Awaitable
 
 def _build_paused_response(pause: DeactivationNotice) -> Response:
     """Build the 403 for a deactivated member, with the admins to contact."""
-    admin = pause.whom or "an admin"
+    admin = pause.contact_list or "an admin"
     detail = f"Your access is paused. Ask {admin} to reactivate you."
     if pause.organization_name:
         detail = f"Your access to {pause.organization_name} is paused. Ask {admin} to reactivate you."

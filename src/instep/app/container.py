@@ -301,7 +301,7 @@ def make_authenticator(
         break_glass=break_glass,
         sign_in=sign_in,
         keys=api_keys,
-        refused=AuthenticationFailureLog(log.warning, clock).note,
+        on_failure=AuthenticationFailureLog(log.warning, clock).note,
         impersonation=impersonation,
         cookie=get_session_cookie_name(settings),
     )
@@ -318,7 +318,7 @@ def make_workflows(
     """Return the workflows by kind of operation."""
     return {
         **workflows.make_invitation_workflows(clerk, clerk, clerk, record_audit),
-        **MemberWorkflows(clerk, clock).all(),
+        **MemberWorkflows(clerk, clock).to_mapping(),
         **make_user_workflows(clerk, secrets, clock),
     }
 
@@ -359,7 +359,7 @@ def make_members(
 
 def make_clerk(settings: Settings, *, pacer: ClerkRateLimiter | None = None) -> ClerkClient:
     """Create the client of the configured Clerk instance; `pacer` None: without a rate limit."""
-    return ClerkClient(_get_secret_value(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, pacer=pacer)
+    return ClerkClient(_get_secret_value(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, rate_limiter=pacer)
 
 
 def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> ClerkHandshake | None:
@@ -386,7 +386,7 @@ def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> ClerkH
 
 def get_session_cookie_name(settings: Settings) -> str:
     """Return the name of the console's session cookie."""
-    return CookieJar(is_secure=settings.instep_public_url.startswith("https://")).name_of(SESSION_COOKIE)
+    return CookieJar(is_secure=settings.instep_public_url.startswith("https://")).get_name(SESSION_COOKIE)
 
 
 def make_api_rate_limiter(settings: Settings) -> PrincipalRateLimiter | None:
@@ -401,7 +401,7 @@ def make_operations(services: Services) -> OperationService:
         db=services.db,
         record_audit=services.executor.record_audit,
         clock=services.clock,
-        told=services.executor.attention,
+        on_change=services.executor.on_attention,
     )
 
 
@@ -497,7 +497,7 @@ def _make_attempt_auditor(clock: Clock) -> Callable[[Conn, ImpersonationAttempt]
 
 def _make_permission_check(impersonation: ImpersonationGuard) -> Callable[[OperationRequest], Awaitable[None]]:
     async def permit(request: OperationRequest) -> None:
-        await impersonation.permit(
+        await impersonation.check_operation(
             request.actor,
             request.kind,
             request.intent,
@@ -540,7 +540,7 @@ def _make_delivery_publisher(pubsub: PubSub, metrics: Metrics) -> Callable[[Proc
         metrics.count(result)
         pubsub.publish(result.touched)
         pubsub.publish(result.touched_organization_clerk_ids)
-        if result.outcomes or result.parked or result.asks:
-            pubsub.publish([DELIVERIES, ATTENTION] if result.parked else [DELIVERIES])
+        if result.outcomes or result.failed or result.refetch_requests:
+            pubsub.publish([DELIVERIES, ATTENTION] if result.failed else [DELIVERIES])
 
     return publish

@@ -66,7 +66,7 @@ def make_clerk_rate_limiter(
         db = Database(url, threads=1, is_durable=False)
     except (ValueError, OSError) as error:
         raise SettingsError(f"{settings.database_setting}: {error}") from None
-    return ClerkRateLimiter(db, RateLimit(limit), on_wait=on_wait, limited=on_limited)
+    return ClerkRateLimiter(db, RateLimit(limit), on_wait=on_wait, on_limited=on_limited)
 
 
 def get_clerk_rate_limit(settings: Settings) -> int | None:

@@ -318,7 +318,7 @@ async def _check_webhook(settings: Settings, clerk: ClerkClient) -> list[Diagnos
             return [DiagnosticResult("Webhook", False, "nothing was synced yet: run `instep sync apply`")]
         monitor = FreshnessMonitor(
             db=db,
-            source=clerk.everything(),
+            source=clerk.make_scanner(),
             clock=now,
             find_newest_event_at=repository.find_newest_applied_at,
             find_first_event_at=repository.find_first_received_at,

@@ -77,7 +77,7 @@ class Metrics:
         """Count the deliveries of one processing transaction."""
         for outcome in result.outcomes.values():
             self.deliveries.labels(outcome).inc()
-        self.failed_deliveries.inc(len(result.parked))
+        self.failed_deliveries.inc(len(result.failed))
 
     def text(
         self, *, pending: dict[str, int] | None, live_connections: int, freshness: Freshness | None = None

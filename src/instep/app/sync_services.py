@@ -95,7 +95,7 @@ def make_sync_services(
     settings: Settings, db: Database, clerk: ClerkClient, clock: Clock, publish: Callable[[set[str]], None]
 ) -> SyncServices:
     """Build the services of sync. Raises SettingsError."""
-    source, policy = clerk.everything(), make_ownership_policy(settings)
+    source, policy = clerk.make_scanner(), make_ownership_policy(settings)
     find_newest_event_at = webhooks_repository.find_newest_applied_at
     roles = RoleReader(db=db, source=clerk, clock=clock)
     sync = SyncService(
@@ -162,7 +162,7 @@ async def open_sync_services() -> AsyncIterator[SyncServices]:
     db = make_db(settings)
     pacer = make_clerk_rate_limiter(settings)
     clerk = ClerkClient(
-        secret_key.get_secret_value() if secret_key else None, api_url=settings.clerk_api_url, pacer=pacer
+        secret_key.get_secret_value() if secret_key else None, api_url=settings.clerk_api_url, rate_limiter=pacer
     )
     try:
         check_schema(db.engine)

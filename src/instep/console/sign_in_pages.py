@@ -76,14 +76,14 @@ class SignInPages:
         4. An API key without the scope: 403, as in the API.
         5. An impersonator, if impersonation is turned off or the change is blocked for them: 403.
         """
-        caller = await self.gate.who(request)
+        caller = await self.gate.authenticate(request)
         if isinstance(caller, Principal):
-            if blocked := await self.gate.blocked(request, caller):
+            if blocked := await self.gate.check_impersonation(request, caller):
                 return self._respond_blocked(request, caller, blocked)
             is_allowed = caller.allows_method(request.method)
             return caller if is_allowed else self.renderer.error(request, **build_missing_scope_error(self.localizer))
         if isinstance(caller, DeniedPrincipal):
-            notice = await self.gate.find_deactivation_notice(caller.principal) if caller.is_paused else None
+            notice = await self.gate.find_deactivation_notice(caller.principal) if caller.is_deactivated else None
             return self.renderer.page(
                 request, "console/deactivated.html", status=403, principal=caller.principal, notice=notice
             )
@@ -138,14 +138,14 @@ class SignInPages:
         if not hmac.compare_digest(state.encode(), request.query_params.get("state", "").encode()):
             return await self._start(request, return_path)
         try:
-            result = await self.sign_in.answer(request.query_params, _get_cookie_header(request))
+            result = await self.sign_in.complete(request.query_params, _get_cookie_header(request))
         except InvalidSessionError as error:
             return await self._start(request, return_path, error=error.code)
         except InstepError:
             return self._page(request, return_path, status=503, error="down")
         if isinstance(result, HandshakeSignedOut):
             back = self._build_url("/sign-in/start", next=return_path)
-            response: Response = _redirect(self.sign_in.sign_in_url(back, dev_browser=result.dev_browser))
+            response: Response = _redirect(self.sign_in.build_sign_in_url(back, dev_browser=result.dev_browser))
         else:
             response = _redirect(return_path)
             self._jar.set(response, SESSION_COOKIE, await self.sessions.open(result.claims))
@@ -220,11 +220,11 @@ class SignInPages:
     ) -> Response:
         cookies = self._jar.read(request)
         state = sign_in_redirects.get_sign_in_state(cookies)
-        browser = sign_in.dev_browser(request.query_params, _get_cookie_header(request)) or cookies.get(
+        browser = sign_in.find_dev_browser(request.query_params, _get_cookie_header(request)) or cookies.get(
             sign_in_redirects.DEV_BROWSER_COOKIE
         )
         back = self._build_url("/sign-in/callback", state=state, next=return_path, **params)
-        response = _redirect(sign_in.handshake_url(back, dev_browser=browser), status=307)
+        response = _redirect(sign_in.build_handshake_url(back, dev_browser=browser), status=307)
         self._jar.set(response, sign_in_redirects.STATE_COOKIE, state, max_age=sign_in_redirects.STATE_LIFETIME_SECONDS)
         if browser:
             self._jar.set(response, sign_in_redirects.DEV_BROWSER_COOKIE, browser)
@@ -275,7 +275,7 @@ class SignInPages:
             "console/sign_in.html",
             status=status,
             sign_in_url=f"/sign-in/start?{urlencode({'next': return_path})}",
-            has_break_glass=self.break_glass.is_on,
+            has_break_glass=self.break_glass.is_configured,
             next=return_path,
             error=describe_sign_in_error(self.localizer, error) if error else None,
         )

@@ -181,7 +181,7 @@ class ApplicationInvitationService:
     ) -> dict[str, Any]:
         """Run an operation whose intent is committed together with `check`, and return the result of a step."""
         try:
-            operation = await self.executor.run(request, opening=check)
+            operation = await self.executor.run(request, precondition=check)
         except OperationFailedError as failed:
             raise _convert_failure(failed, email) from failed
         result: dict[str, Any] = operation.done[step]

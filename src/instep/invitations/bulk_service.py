@@ -131,7 +131,7 @@ class BulkInvitationService:
             },
         )
         check = partial(self._check_daily_limits, access=access, lines=preview.lines)
-        operation = await self.executor.run(request, opening=check)
+        operation = await self.executor.run(request, precondition=check)
         return await self.db.read(_load_batch_progress, operation)
 
     async def find_batch(self, batch_id: str) -> InvitationBatchProgress | None:

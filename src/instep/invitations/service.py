@@ -240,7 +240,7 @@ class InvitationService:
     ) -> Operation:
         """Run an operation whose intent is committed together with `check`; convert its failure."""
         try:
-            return await self.executor.run(request, opening=check)
+            return await self.executor.run(request, precondition=check)
         except OperationFailedError as failed:
             raise await self._convert_failure(access, failed) from failed
 

@@ -395,7 +395,7 @@ class MemberService:
             member = await self._get_member(access, member_id)
             request = _build_request(access, member, change, idempotency_key)
             try:
-                operation = await self.executor.run(request, opening=partial(_start, access, member, change))
+                operation = await self.executor.run(request, precondition=partial(_start, access, member, change))
             except OperationFailedError as failed:
                 self.on_change([access.organization_id])
                 _raise_readable_refusal(failed, member, change)

@@ -149,7 +149,7 @@ class MemberWorkflows:
             if ids is None:
                 return _NO_RESULT
             try:
-                return {"ended": await self.clerk.end_sessions(ids[1])}
+                return {"ended": await self.clerk.revoke_all_sessions(ids[1])}
             except ClerkRejectedError as refusal:
                 return _build_refusal_result(refusal)
             except ClerkUnavailableError as error:

@@ -328,7 +328,7 @@ class ClerkWriter:
 
     async def refetch(self, refetches: Sequence[NeedsRefetch]) -> list[LookupResult]:
         """Return the present state of these entities; see domain.ports.ClerkReader."""
-        return await self.provider.look(refetches)
+        return await self.provider.fetch(refetches)
 
     async def write(self, finding: Finding) -> Observation:
         """Write the fields that belong to the database; return the entity as Clerk has it then.

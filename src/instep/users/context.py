@@ -87,7 +87,7 @@ class UserCommandContext:
         Raises ChangeRejectedError for what Clerk rejected, OperationPendingError and ConflictError.
         """
         try:
-            operation = await self.executor.run(request, opening=precondition)
+            operation = await self.executor.run(request, precondition=precondition)
         except OperationFailedError as error:
             raise translate_failure(error, request, display_name) from error
         self.publish(await self.db.read(list_organization_ids_of_users, [request.intent["user"]]))

@@ -193,8 +193,8 @@ def list_shared_organizations(conn: Conn, principal: Principal, user_id: str) ->
         organizations, o.id == m.organization_id
     )
     query = query.where(m.user_id == user_id, _IS_PRESENT)
-    if principal.only is not None:
-        rows = conn.execute(query.where(o.id == principal.only)).all()
+    if principal.bound_organization_id is not None:
+        rows = conn.execute(query.where(o.id == principal.bound_organization_id)).all()
         return [
             SharedOrganization(organization_id=organization_id, is_caller_admin=True, role=role)
             for organization_id, role, *_ in rows

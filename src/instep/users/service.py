@@ -198,7 +198,7 @@ class UserService:
             intent = {"secret": secret_name}
             request = make_operation_request(workflows.SET_PASSWORD, principal, user, idempotency_key, intent)
             try:
-                await self.context.executor.run(request, opening=partial(_check_unchanged, expected=user))
+                await self.context.executor.run(request, precondition=partial(_check_unchanged, expected=user))
             except OperationFailedError as error:
                 refusal = find_provider_refusal(error)
                 if refusal is None or error.operation.state == "attention":

@@ -138,8 +138,12 @@ def limit_body(receive: Receive) -> Receive:
     return receiving
 
 
-def close_after_response(scope: Scope, send: Send) -> Send:
-    """Return a `send` that closes the connection, for a response to a request whose body is not read."""
+def close_unless_read(scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Announce the end of the connection in a response that is sent before the request's body was read.
+
+    The server closes such a connection, since what comes next on it is the rest of the body; a client that is not
+    told would send its next request into the closed connection. Requests without a body are passed on as they are.
+    """
     has_body = _find_header(scope, b"content-length") not in (b"", b"0") or _find_header(scope, b"transfer-encoding")
     if not has_body or not scope.get("http_version", "1.1").startswith("1."):
         return receive, send
@@ -291,7 +295,7 @@ def make_app(services: Services) -> InstepAsgiApp:
         applications_router(admin=make_admin_resolver(services), applications=services.application_invitations)
     )
     _add_audit_and_operations(app, services, access)
-    app.include_router(users_router(principal=make_principal_resolver(services), profiles=services.users))
+    app.include_router(users_router(principal=make_principal_resolver(services), users=services.users))
     app.include_router(keys_router(principal=make_principal_resolver(services), access=access, keys=services.api_keys))
     _add_sync(app, services)
     app.router.routes.extend(enforce_input_limits(make_page_routes(services)))
@@ -304,9 +308,7 @@ def make_app(services: Services) -> InstepAsgiApp:
     app.add_exception_handler(HTTPException, _make_http_error_handler(services))
     app.add_exception_handler(ClientDisconnect, _handle_disconnect)
     app.add_exception_handler(Exception, _make_unexpected_error_handler(services))
-    people_list = PeopleListFastPath(
-        principal=make_principal_resolver(services), list_people=services.members.list_people
-    )
+    people_list = PeopleListFastPath(principal=make_principal_resolver(services), members=services.members)
     return InstepAsgiApp(
         app, WebhookEndpoint(services.receiver), people_list, _make_failure_handler(services), services
     )
@@ -456,7 +458,9 @@ def _make_failure_handler(services: Services) -> ExceptionHandler:
             )
         _ = services.pages.words.gettext
         title = _("Temporarily unavailable") if is_temporary else _("The request failed")
-        text = services.pages.words.translate(REFUSED_VALUES_MESSAGE if isinstance(error, DatabaseRejectedError) else error)
+        text = services.pages.words.translate(
+            REFUSED_VALUES_MESSAGE if isinstance(error, DatabaseRejectedError) else error
+        )
         page = services.pages.error(request, status=status, title=title, text=text, retry_url=str(request.url))
         page.headers.update(headers)
         return page

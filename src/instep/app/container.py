@@ -9,7 +9,7 @@ from instep.app.config import Settings, SettingsError
 from instep.app.database import make_clerk_rate_limiter, make_db
 from instep.app.metrics import Metrics
 from instep.app.repository import find_due_times
-from instep.app.scheduler import Scheduler, make_scheduled_jobs
+from instep.app.scheduler import ExpiredDataCleanup
 from instep.app.sync_services import SyncServices, make_sync_services
 from instep.app.worker import OPERATION_DEFERRED_TOPIC, ClockRollbackMonitor, Worker
 from instep.audit.entries import NewAuditEntry
@@ -45,14 +45,7 @@ from instep.invitations.application_service import ApplicationInvitationService
 from instep.invitations.bulk_service import BulkInvitationService
 from instep.invitations.repository import list_lost_invitations
 from instep.invitations.service import InvitationService
-from instep.members.service import (
-    BulkMemberService,
-    MemberChangeService,
-    MemberExportService,
-    MemberImpactService,
-    MemberService,
-    PeopleListService,
-)
+from instep.members.service import MemberService
 from instep.members.workflows import MemberWorkflows
 from instep.operations.executor import OperationExecutor
 from instep.operations.service import OperationService
@@ -90,7 +83,6 @@ class Services:
     metrics: Metrics
     delivery_processor: DeliveryProcessor
     worker: Worker
-    scheduler: Scheduler
     receiver: WebhookReceiver
     authenticator: Authenticator
     rate_limiter: PrincipalRateLimiter | None
@@ -98,8 +90,9 @@ class Services:
     members: MemberService
     users: UserService
     executor: OperationExecutor
-    invite: InvitationSender
-    invitations: service.InvitationService
+    invitations: InvitationService
+    bulk_invitations: BulkInvitationService
+    application_invitations: ApplicationInvitationService
     pages: PageRenderer
     sign_in_pages: SignInPages
     sync_services: SyncServices
@@ -110,11 +103,10 @@ class Services:
             self.relay.start()
         if has_worker:
             self.worker.start()
-            self.scheduler.start()
 
     async def stop(self) -> None:
         """Stop the background tasks. Idempotent."""
-        await asyncio.gather(self.worker.stop(), self.scheduler.stop())
+        await self.worker.stop()
         if self.relay is not None:
             await self.relay.stop()
 
@@ -140,14 +132,7 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
     relay = make_relay(settings, db, pubsub)
     processor = make_delivery_processor(db, clerk, clock, sync_services, _make_delivery_publisher(pubsub, metrics))
     worker = make_worker(processor, executor, pubsub, sync_services, relay)
-    invitations = service.make_invitation_service(
-        db,
-        executor,
-        clerk,
-        redirect_url=settings.instep_public_url,
-        clock=clock,
-        admins=parse_instance_admins(settings),
-    )
+    url, admins = settings.instep_public_url, parse_instance_admins(settings)
     sign_in = make_sign_in(settings, clerk, clock)
     api_keys = ApiKeyService(db=db, record_audit=_make_key_auditor(clock), clock=clock)
     user_fetcher = SignedInUserFetcher(db=db, clerk=clerk, on_change=pubsub.publish, clock=clock)
@@ -163,7 +148,6 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         metrics=metrics,
         delivery_processor=processor,
         worker=worker,
-        scheduler=Scheduler(db, make_scheduled_jobs(db, clock, sync_services)),
         receiver=WebhookReceiver(db=db, verifier=_make_webhook_verifier(settings), clock=clock, wake=worker.wake),
         authenticator=authenticator,
         rate_limiter=make_api_rate_limiter(settings),
@@ -171,8 +155,9 @@ def make_services(settings: Settings, *, clerk: ClerkClient | None = None, clock
         members=make_members(settings, executor, clerk, pubsub, clock),
         users=make_users(settings, executor, clerk, pubsub, secrets),
         executor=executor,
-        invite=invitations.invite,
-        invitations=invitations,
+        invitations=InvitationService(db, executor, clerk, clerk, url, admins, clock),
+        bulk_invitations=BulkInvitationService(db, executor, clerk, url, clock),
+        application_invitations=ApplicationInvitationService(db, executor, clerk, url, clock),
         pages=pages,
         sign_in_pages=make_sign_in_pages(settings, pages, authenticator, sign_in),
         sync_services=sync_services,
@@ -261,7 +246,7 @@ def make_worker(
         processor,
         executor,
         pubsub,
-        sync_services.periodic_tasks(),
+        (*sync_services.periodic_tasks(), ExpiredDataCleanup(db, executor.clock).make_task()),
         sync_services.run_queue.run_once,
         find_due_times=lambda: db.read(find_due_times),
         is_fully_subscribed=lambda: relay is not None and relay.is_listening.is_set(),
@@ -323,43 +308,26 @@ def make_workflows(
     }
 
 
-def list_lost_invitations(conn: Conn, organization_id: str) -> list[LostInvitationSummary]:
-    """Return the lost invitations of an organization as the members list shows them."""
-    return [
-        LostInvitationSummary(
-            operation=it.operation,
-            invitation=it.invitation,
-            email=it.email,
-            role=it.role,
-            reason=it.reason,
-            is_retrying=it.is_retrying,
-            at=it.at,
-        )
-        for it in find_lost(conn, organization_id)
-    ]
-
-
 def make_members(
     settings: Settings, executor: OperationExecutor, clerk: ClerkClient, pubsub: PubSub, clock: Clock
 ) -> MemberService:
     """Create the member service."""
-    db = executor.db
-    list_people = PeopleListService(db=db, directory=clerk, clock=clock, list_lost=list_lost_invitations)
-    changes = MemberChangeService(db, executor, clock, policy=settings.instep_deactivation, told=pubsub.publish)
     return MemberService(
-        runner.db,
+        executor.db,
         clerk,
-        runner,
+        executor,
         clock,
         deactivation_policy=settings.instep_deactivation,
-        on_change=live.publish,
+        on_change=pubsub.publish,
         list_lost=list_lost_invitations,
     )
 
 
 def make_clerk(settings: Settings, *, pacer: ClerkRateLimiter | None = None) -> ClerkClient:
     """Create the client of the configured Clerk instance; `pacer` None: without a rate limit."""
-    return ClerkClient(_get_secret_value(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, rate_limiter=pacer)
+    return ClerkClient(
+        _get_secret_value(settings, "clerk_secret_key"), api_url=settings.clerk_api_url, rate_limiter=pacer
+    )
 
 
 def make_sign_in(settings: Settings, clerk: ClerkClient, clock: Clock) -> ClerkHandshake | None:

@@ -65,8 +65,8 @@ def make_palette_search(
         principal = viewer.principal if isinstance(viewer, OrganizationAccess) else viewer
         found = await find_members(viewer, text) if isinstance(viewer, OrganizationAccess) else {}
         if principal.is_instance_admin and len(found) < MAX_COMMANDS_PER_GROUP:
-            users = await services.users.users.list(principal, UserFilter(limit=MAX_COMMANDS_PER_GROUP, query=text))
-            others = [it.person for it in users.rows if it.person.id not in found]
+            users = await services.users.list(principal, UserFilter(limit=MAX_COMMANDS_PER_GROUP, query=text))
+            others = [it.user for it in users.rows if it.user.id not in found]
             found |= {it.id: _build_person_command(it.name, it, f"/users/{it.id}") for it in others}
         return list(found.values())
 
@@ -89,20 +89,20 @@ def _build_person_command(name: str, person: MemberRow | UserRow, href: str) -> 
 def make_page_routes(services: Services) -> list[Route]:
     """Return the routes of all console pages and their assets."""
     console = make_page_responder(services)
-    operations_and_audit = OperationAndAuditPages(
-        console=console, db=services.db, operations=make_operations(services), audit=AuditService(services.db)
-    )
     return [
         *make_member_list_pages(services, console).routes(),
         *make_invitation_pages(services, console).routes(),
         *make_bulk_member_pages(services, console).routes(),
         *make_member_action_pages(services, console).routes(),
-        *BulkInvitationPages(console=console, desk=services.invitations).routes(),
-        *InvitationActionPages(console=console, desk=services.invitations).routes(),
-        *ApplicationInvitationPages(console=console, applications=services.invitations.applications).routes(),
-        *operations_and_audit.routes(),
-        *UserPages(console=console, profiles=services.users, roles=_get_default_role_names(services)).routes(),
-        *UserDetailPages(console=console, profiles=services.users).routes(),
+        *BulkInvitationPages(
+            console=console, invitations=services.invitations, bulk=services.bulk_invitations
+        ).routes(),
+        *InvitationActionPages(console=console, invitations=services.invitations).routes(),
+        *ApplicationInvitationPages(console=console, applications=services.application_invitations).routes(),
+        *OperationPages(console=console, db=services.db, operations=make_operations(services)).routes(),
+        *AuditPages(console=console, db=services.db, audit=AuditService(services.db)).routes(),
+        *UserPages(console=console, users=services.users, roles=_get_default_role_names(services)).routes(),
+        *UserDetailPages(console=console, users=services.users).routes(),
         *ApiKeyPages(console=console, keys=services.api_keys, load_names=_make_name_lookup(services)).routes(),
         *PalettePages(console=console, people=make_palette_search(services)).routes(),
         *make_sync_pages(services, console).routes(),
@@ -204,10 +204,10 @@ def make_member_list_pages(services: Services, console: PageResponder) -> Member
         console=console,
         roles=_make_role_options(services),
         list_people=services.members.list_people,
-        live=_make_change_listener(services),
-        around=_make_row_annotations(services),
-        adminless=find_adminless,
-        pauses=services.authenticator.list_deactivation_notices,
+        listen_for_changes=_make_change_listener(services),
+        annotations=_make_row_annotations(services),
+        find_without_admin=find_adminless,
+        find_deactivations=services.authenticator.list_deactivation_notices,
     )
 
 
@@ -221,7 +221,7 @@ def make_member_action_pages(services: Services, console: PageResponder) -> Memb
 
 def make_invitation_pages(services: Services, console: PageResponder) -> InvitationPages:
     """Create the invitation pages."""
-    return InvitationPages(console=console, roles=_make_role_options(services), invite=services.invite)
+    return InvitationPages(console=console, roles=_make_role_options(services), invitations=services.invitations)
 
 
 def make_bulk_member_pages(services: Services, console: PageResponder) -> BulkMemberPages:
@@ -264,15 +264,15 @@ def _make_row_annotations(services: Services) -> Callable[[OrganizationAccess], 
     async def around(access: OrganizationAccess) -> RowAnnotations:
         lost, cooldowns, unfinished = await asyncio.gather(
             services.db.read(list_lost_invitations, access.organization_id),
-            services.invitations.resend.list_cooldowns(access),
+            services.invitations.list_cooldowns(access),
             services.db.read(
                 list_operations, states=("open", "attention"), organization_id=access.organization_id, limit=200
             ),
         )
         return RowAnnotations(
-            lost=tuple(lost),
-            cooling=cooldowns,
-            under_way={it.target: it.state for it in unfinished},
+            lost_invitations=tuple(lost),
+            cooldowns=cooldowns,
+            operation_states={it.target: it.state for it in unfinished},
         )
 
     return around

@@ -30,6 +30,7 @@ from instep.webhooks.processor import DeliveryProcessor
 
 log = structlog.get_logger(__name__)
 FRESHNESS_INTERVAL = 5 * MINUTE
+MAX_CHECK_POLL = 10 * MINUTE
 SWITCH_INTERVAL = 0.0005  # seconds; the interpreter's default is ten times that
 GC_THRESHOLD = 50_000  # allocations between collections: a page of results is thousands of objects without a cycle
 

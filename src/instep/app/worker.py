@@ -6,9 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
-from msgspec import Struct, structs
+from msgspec import structs
 
 from instep.app.repository import DueTimes
+from instep.app.scheduler import PeriodicTask, run_periodically
 from instep.core.clock import MINUTE, SECOND, Clock, ClockRollbackDetector, monotonic_now, now
 from instep.core.errors import InstepError, describe_error
 from instep.core.pubsub import PubSub
@@ -24,18 +25,6 @@ OPERATION_DEFERRED_TOPIC = "operations-deferred"
 POLL_INTERVAL = 1.0
 IDLE_POLL_INTERVAL = 20.0  # seconds between two polls of an idle process that receives every notification
 BATCHING_THRESHOLD, BATCHING_DELAY = 8, 0.05
-
-
-class PeriodicTask(Struct, frozen=True):
-    """A task run every `every` seconds; a failure is logged, and retried at the next time.
-
-    `first`: delay of the first run in seconds, where it is not `every`.
-    """
-
-    name: str
-    every: float
-    run: Callable[[], Awaitable[object]]
-    first: float | None = None
 
 
 @dataclass
@@ -71,7 +60,7 @@ class Worker:
             _set_on_topic(self.pubsub, DELIVERY_RECEIVED_TOPIC, received),
             self._repeat("deliveries", self._process_deliveries, received),
             self._repeat("operations", self.executor.resume_due, deferred),
-            *(_run_periodically(it) for it in self.periodic_tasks),
+            *(run_periodically(it) for it in self.periodic_tasks),
         ]
         if self.clock_monitor is not None:
             coroutines.append(self.clock_monitor.run())
@@ -202,17 +191,3 @@ async def _wait_for_event(wake_event: asyncio.Event, seconds: float | None) -> N
 async def _set_on_topic(pubsub: PubSub, topic: str, wake_event: asyncio.Event) -> None:
     async for _ in pubsub.listen(topic):
         wake_event.set()
-
-
-async def _run_periodically(task: PeriodicTask) -> None:
-    """Run a task periodically, the first time after a delay, which keeps start-up short."""
-    wait = task.every if task.first is None else task.first
-    while True:
-        await asyncio.sleep(wait)
-        wait = task.every
-        try:
-            await task.run()
-        except InstepError as error:
-            log.warning("periodic_task_waiting", task=task.name, error=describe_error(error))
-        except Exception:
-            log.exception("periodic_task_failed", task=task.name)

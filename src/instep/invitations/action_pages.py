@@ -80,7 +80,9 @@ class InvitationActionPages:
             title = self.console.localizer.gettext("Invitation resent to %(email)s", email=sent.email)
             text = self.console.localizer.gettext("The old link no longer works.")
             events = {"people-changed": {"marked": sent.clerk_id}}
-            return self.console.respond_success(request, title, _get_list_url(access, sent.clerk_id), text=text, events=events)
+            return self.console.respond_success(
+                request, title, _get_list_url(access, sent.clerk_id), text=text, events=events
+            )
 
         return await self._change(request, resend)
 
@@ -432,7 +434,9 @@ class BulkInvitationPages:
         if is_fragment_request(request):
             template = "many_form" if request.method == "POST" else "many"
             return self.console.renderer.fragment(request, f"invitations/{template}.html", **context)
-        return await self.console.respond_page(request, "invitations/many_page.html", access, section=ACTIVE_NAV_ITEM, **context)
+        return await self.console.respond_page(
+            request, "invitations/many_page.html", access, section=ACTIVE_NAV_ITEM, **context
+        )
 
     async def _progress(self, request: Request, access: OrganizationAccess, batch: InvitationBatchProgress) -> Response:
         words = self.console.localizer

@@ -148,7 +148,7 @@ async def _send_batch(
 ) -> InvitationBatchProgress:
     """Create the batch, and send what is due now."""
     batch = await services.bulk_invitations.send(access, invitees, **options)
-    await services.runner.resume_due()
+    await services.executor.resume_due()
     return await services.bulk_invitations.get_batch(access, batch.id)
 
 

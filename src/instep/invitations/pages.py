@@ -106,7 +106,9 @@ class InvitationPages:
         return await self.invitations.invite(access, email=form.email, role=form.role, idempotency_key=key)
 
     async def _require_admin(self, request: Request) -> OrganizationAccess | Response:
-        return await self.console.require_admin(request, title=self.console.localizer.gettext("Only admins can invite people"))
+        return await self.console.require_admin(
+            request, title=self.console.localizer.gettext("Only admins can invite people")
+        )
 
     async def _show_error(
         self, request: Request, access: OrganizationAccess, form: InvitationForm, error: PermanentError | TemporaryError
@@ -288,7 +290,9 @@ class ApplicationInvitationPages:
             ),
             row_id=f"row-{invitation_id}",
         )
-        return await self.console.respond_confirmation(request, confirmation, principal, section=APPLICATION_INVITATIONS_PATH)
+        return await self.console.respond_confirmation(
+            request, confirmation, principal, section=APPLICATION_INVITATIONS_PATH
+        )
 
     async def revoke(self, request: Request) -> Response:
         """Revoke an invitation."""

@@ -302,7 +302,9 @@ def _make_batch_part_workflow(organizations: OrganizationsApi, reader: ClerkRead
         if len(invitations) == 1:
             return _EMPTY_RESULT
         try:
-            return {"rows": _match_rows(invitations, await organizations.create_invitations(organization_id, invitations))}
+            return {
+                "rows": _match_rows(invitations, await organizations.create_invitations(organization_id, invitations))
+            }
         except ClerkRejectedError as refusal:
             if refusal.code in BATCH_FATAL_CODES:
                 raise

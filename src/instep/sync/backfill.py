@@ -226,7 +226,9 @@ class BackfillWriter:
         now = self.clock()
         apply_unit_of_work(conn, unit_of_work, now=now)
         record_entries(
-            conn, [*build_superseded_entries(unit_of_work), *build_joined_entries(unit_of_work.local_memberships)], now=now
+            conn,
+            [*build_superseded_entries(unit_of_work), *build_joined_entries(unit_of_work.local_memberships)],
+            now=now,
         )
         changed = sum(isinstance(it, Change) for it in decisions)
         counts = Counter(changed=changed, left=len(left) - changed, unreadable=_count_unreadable(pages))

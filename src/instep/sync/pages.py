@@ -191,7 +191,9 @@ class SyncPages:
         if run is not None:
             return principal, run
         _ = self.console.localizer.gettext
-        return self.console.renderer.error(request, status=404, title=_("Not found"), text=_("This run does not exist."))
+        return self.console.renderer.error(
+            request, status=404, title=_("Not found"), text=_("This run does not exist.")
+        )
 
     async def _build_confirmation(self, run: Run, chosen: Sequence[int] | None) -> ConfirmationDialog | None:
         """Build the dialog before an apply; None where no row can be fixed."""
@@ -217,7 +219,9 @@ class SyncPages:
         self, request: Request, principal: Principal, page: str, context: dict[str, Any], *, is_more: bool = False
     ) -> Response:
         if not is_fragment_request(request):
-            return await self.console.respond_page(request, f"sync/{page}.html", principal, section=SYNC_PATH, **context)
+            return await self.console.respond_page(
+                request, f"sync/{page}.html", principal, section=SYNC_PATH, **context
+            )
         piece = "more" if is_more else "region"
         return self.console.renderer.fragment(request, f"sync/{page}_{piece}.html", **context)
 

@@ -289,7 +289,9 @@ class UserPages:
         }
         if is_fragment_request(request):
             return self.console.renderer.fragment(request, "users/user.html", **variables)
-        return await self.console.respond_page(request, "users/user_page.html", caller, section=context.here, **variables)
+        return await self.console.respond_page(
+            request, "users/user_page.html", caller, section=context.here, **variables
+        )
 
     async def show_create_form(self, request: Request) -> Response:
         """Render the empty form of a new user."""
@@ -362,8 +364,12 @@ class UserPages:
         except InstepError as error:
             return await self.forms.render_error(request, context, "email", values, error, profile)
         if isinstance(change, EmailChange) and change.outcome == "requires_invitation":
-            dialog = confirm_reinvitation(change, profile, at=context.at, back=context.back, words=self.console.localizer)
-            return show_in_dialog(await self.console.respond_confirmation(request, dialog, context.caller, section=context.here))
+            dialog = confirm_reinvitation(
+                change, profile, at=context.at, back=context.back, words=self.console.localizer
+            )
+            return show_in_dialog(
+                await self.console.respond_confirmation(request, dialog, context.caller, section=context.here)
+            )
         if isinstance(change, EmailChange) and change.outcome == "requires_verification":
             code = {"email": change.email, "verification": change.verification or ""}
             return show_in_dialog(await self.forms.render(request, context, "code", code, profile, is_new=True))
@@ -423,7 +429,9 @@ class UserPages:
             if isinstance(loaded, Response):
                 return loaded
             context, profile = loaded
-            dialog = confirm_account_action(action, profile, at=context.at, back=context.back, words=self.console.localizer)
+            dialog = confirm_account_action(
+                action, profile, at=context.at, back=context.back, words=self.console.localizer
+            )
             return await self.console.respond_confirmation(request, dialog, context.caller, section=context.here)
 
         return confirm

@@ -286,7 +286,9 @@ class UserFormRenderer:
         template = "form" if request.method == "POST" and not more.get("is_new") else "form_dialog"
         if is_fragment_request(request):
             return self.console.renderer.fragment(request, f"users/{template}.html", **variables)
-        return await self.console.respond_page(request, "users/form_page.html", context.caller, section=context.here, **variables)
+        return await self.console.respond_page(
+            request, "users/form_page.html", context.caller, section=context.here, **variables
+        )
 
     async def render_error(
         self,

@@ -253,7 +253,9 @@ def make_edit_profile_workflow(users: UsersApi, clock: Clock) -> Workflow:
         if intent["clerk_id"] is None:
             return
         if results := [result for result in operation.done.values() if result]:
-            apply_observations(conn, [decode_entity_state(results[-1]["news"])], now=clock(), written_fields=intent["profile"])
+            apply_observations(
+                conn, [decode_entity_state(results[-1]["news"])], now=clock(), written_fields=intent["profile"]
+            )
         if patch := intent["profile"].get("attributes"):
             user_repository.merge_user_attributes(conn, intent["user"], patch, now=clock())
 

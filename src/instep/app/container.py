@@ -303,7 +303,7 @@ def make_workflows(
     """Return the workflows by kind of operation."""
     return {
         **workflows.make_invitation_workflows(clerk, clerk, clerk, record_audit),
-        **MemberWorkflows(clerk, clock).to_mapping(),
+        **MemberWorkflows(clerk, clock).get_workflows(),
         **make_user_workflows(clerk, secrets, clock),
     }
 

@@ -75,7 +75,7 @@ class ReaderMixin:
         found: _InstancePayload = decode_response(body, _InstancePayload)
         return found.id
 
-    async def look(self, requests: Sequence[NeedsRefetch]) -> list[LookupResult]:
+    async def fetch(self, requests: Sequence[NeedsRefetch]) -> list[LookupResult]:
         """Fetch the current state of entities: users in batches of up to 100 ids, all requests concurrently."""
         users = [request.key.id for request in requests if request.key.kind == "user"]
         batches = [users[i : i + IDS_PER_PAGE] for i in range(0, len(users), IDS_PER_PAGE)]

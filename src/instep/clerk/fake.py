@@ -95,7 +95,7 @@ class FakeClerk:
             raise self.failure
         return self.instance_id
 
-    async def look(self, requests: Sequence[NeedsRefetch]) -> list[LookupResult]:
+    async def fetch(self, requests: Sequence[NeedsRefetch]) -> list[LookupResult]:
         """Return the current state of entities. See ClerkReader."""
         self._call("look")
         entities = {"user": self._users, "organization": self._organizations, "membership": self._memberships}
@@ -132,12 +132,12 @@ class FakeClerk:
 
     # OrganizationsApi
 
-    async def invite(self, organization_id: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
+    async def create_invitation(self, organization_id: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
         """Create an organization invitation."""
         self._call("invite")
         return self._create_invitation(organization_id, invitation)
 
-    async def invite_many(
+    async def create_invitations(
         self, organization_id: ClerkId, invitations: Sequence[NewClerkInvitation]
     ) -> list[ClerkInvitation]:
         """Create up to 10 invitations, all or none."""
@@ -161,7 +161,7 @@ class FakeClerk:
         found = await self.find_invitation(organization_id, invitation_id)
         return f"https://clerk.invalid/accept?ticket={invitation_id}" if found is not None else None
 
-    async def revoke(self, organization_id: ClerkId, invitation_id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
+    async def revoke_invitation(self, organization_id: ClerkId, invitation_id: ClerkId, *, revoked_by: ClerkId | None) -> ClerkInvitation:
         """Revoke a pending invitation."""
         self._call("revoke")
         found = next((item for item in self._list_invitations(organization_id) if item.clerk_id == invitation_id), None)

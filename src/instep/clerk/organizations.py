@@ -25,14 +25,14 @@ class OrganizationsMixin:
 
     _backend: ClerkHttpClient
 
-    async def invite(self, organization_id: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
+    async def create_invitation(self, organization_id: ClerkId, invitation: NewClerkInvitation) -> ClerkInvitation:
         """Create an organization invitation."""
         body = await self._backend.send(
             "POST", f"organizations/{organization_id}/invitations", json=_build_invitation_fields(invitation)
         )
         return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload))
 
-    async def invite_many(
+    async def create_invitations(
         self, organization_id: ClerkId, invitations: Sequence[NewClerkInvitation]
     ) -> list[ClerkInvitation]:
         """Create up to 10 invitations in one request. Unreadable rows are left out; the caller reads them back."""
@@ -54,10 +54,10 @@ class OrganizationsMixin:
         link: _InvitationLink = decode_response(body, _InvitationLink) if body else _InvitationLink()
         return link.url
 
-    async def revoke(self, organization_id: ClerkId, invitation_id: ClerkId, *, by: ClerkId | None) -> ClerkInvitation:
+    async def revoke_invitation(self, organization_id: ClerkId, invitation_id: ClerkId, *, revoked_by: ClerkId | None) -> ClerkInvitation:
         """Revoke a pending invitation."""
         path = f"{_build_invitation_path(organization_id, invitation_id)}/revoke"
-        body = await self._backend.send("POST", path, json={"requesting_user_id": by} if by else {})
+        body = await self._backend.send("POST", path, json={"requesting_user_id": revoked_by} if revoked_by else {})
         return parsing.to_invitation(decode_response(body, parsing.ClerkInvitationPayload))
 
     async def find_membership(self, organization_id: ClerkId, user_id: ClerkId) -> Observation | None:

@@ -131,7 +131,7 @@ class UsersMixin:
         tried: _EmailVerification = decode_response(body, _EmailVerification)
         return tried.status
 
-    async def make_primary(self, user_id: ClerkId, email_id: ClerkId) -> Observation:
+    async def set_primary_email(self, user_id: ClerkId, email_id: ClerkId) -> Observation:
         """Make a verified address the primary one."""
         fields = {"primary_email_address_id": email_id, "notify_primary_email_address_changed": True}
         return _parse_user(await self._backend.send("PATCH", f"users/{user_id}", json=fields))
@@ -173,7 +173,7 @@ class UsersMixin:
         found = [_to_active_session(session) for session in listed]
         return sorted(found, key=lambda session: session.last_active_at, reverse=True)
 
-    async def end_sessions(self, user_id: ClerkId) -> int:
+    async def revoke_all_sessions(self, user_id: ClerkId) -> int:
         """Revoke all active sessions and return their number."""
         session_ids = [parse_id(row) for row in await self._fetch_active_sessions(user_id)]
         for session_id in session_ids:

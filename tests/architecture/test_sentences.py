@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 SOURCES = Path(__file__).parents[2] / "src" / "instep"
-PACKAGES = ("auth", "console", "domain", "invitations", "members", "users")
-REFUSALS = {"ChangeRejectedError", "InvitationRefusedError"}
+PACKAGES = ("auth", "console", "domain", "invitations", "members", "sync", "users")
+REFUSALS = {"ChangeRejectedError", "InvitationRefusedError", "SyncRefusedError"}
 BARE = {"instep", "· instep", "Ctrl K", "Esc"}  # a name, and keys as they stand on a keyboard
 READ_ALOUD = ("aria-label", "placeholder", "title", "alt", "data-copied", "data-says")
 

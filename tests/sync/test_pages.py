@@ -62,12 +62,12 @@ async def test_a_check_is_requested_on_the_page_and_executed_by_a_worker(firm: F
     assert "Never" in (await pages.get("/sync")).text
     assert (await pages.post("/sync/check")).headers["location"] == "/sync"
     waiting = (await pages.get("/sync")).text
-    assert "waits for a worker" in waiting
+    assert "waiting for a worker" in waiting
     assert 'hx-trigger="every 2s"' in waiting
     await work(firm)
     done = (await pages.get("/sync")).text
     assert "Clerk and the database are in sync." in done
-    assert "waits for a worker" not in done
+    assert "waiting for a worker" not in done
     run = await last_run(firm)
     assert (run.kind, run.state, run.actor) == ("check", "done", "break_glass")
 
@@ -144,7 +144,7 @@ async def test_an_expired_plan_is_not_applied_and_the_page_says_so(firm: Firm, p
     await work(firm)
     assert (await last_run(firm)).code in ("plan_expired", "not_begun")
     page = (await pages.get(path)).text
-    assert "can't be applied any more" in page
+    assert "can no longer be applied" in page
     assert "Create a new plan" in page
     assert 'id="apply-all"' not in page
 
@@ -157,7 +157,7 @@ async def test_a_refusal_is_shown_with_what_to_do(firm: Firm, pages: httpx2.Asyn
     await planned(firm, pages)
     page = (await pages.get("/sync")).text
     assert "Clerk&#39;s lists were incomplete" in page
-    assert "Check again in some minutes." in page
+    assert "Check again in a few minutes." in page
 
 
 async def test_the_deletion_limit_is_raised_for_one_plan_by_a_confirmation_word(

@@ -16,6 +16,7 @@ from instep.audit.entries import AuditEntryRow
 from instep.audit.filters import AuditFilter
 from instep.audit.service import AuditService
 from instep.core.clock import to_iso
+from instep.core.i18n import lazy_gettext
 from instep.domain.errors import NOT_FOUND, ChangeRejectedError
 from instep.operations.api import to_operation_response
 from instep.operations.repository import find_operation
@@ -120,9 +121,8 @@ def _end_operation(
     async def run(services: Services) -> Operation:
         found = await services.db.read(find_operation, operation_id)
         if found is None:
-            raise ChangeRejectedError(
-                f"There is no operation {operation_id}.", code="operation_not_found", status=NOT_FOUND
-            )
+            text = lazy_gettext("There is no operation %(id)s.", id=operation_id)
+            raise ChangeRejectedError(text, code="operation_not_found", status=NOT_FOUND)
         return await do(services, found)
 
     ended: Operation = run_with_services(run)

@@ -78,7 +78,7 @@ async def test_a_webhook(firm: Firm, walk: Walk) -> None:
     assert (await clerk.patch(f"/v1/users/{user}", json={"first_name": "Omar Karim"})).is_success
     with walk.counted():
         await firm.emulator.webhooks.drain()
-        assert await firm.services.work.run_once() == 1
+        assert await firm.services.delivery_processor.run_once() == 1
     judge(walk, "webhook")
 
 
@@ -96,7 +96,7 @@ async def test_a_resend(firm: Firm, walk: Walk) -> None:
 async def test_a_sync_check(firm: Firm, walk: Walk) -> None:
     """From `SyncService.check` to its result."""
     with walk.counted():
-        run = await firm.services.syncing.sync.check(actor="test")
+        run = await firm.services.sync_services.sync.check(actor="test")
     assert run.differences == 0
     judge(walk, "check")
 

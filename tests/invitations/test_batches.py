@@ -61,7 +61,7 @@ async def test_a_batch_is_sent_in_parts_of_ten_and_reports_progress(firm: Firm) 
     batch = await bulk.send(access, invitees, expires_in_days=3)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 1, 0, False)
     assert statuses(firm) == []
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     batch = await bulk.get_batch(access, batch.id)
     assert (batch.total, batch.done, batch.sent, batch.is_done) == (25, 25, 24, True)
     assert [row.status for row in batch.rows] == ["sent"] * 23 + ["skipped", "sent"]
@@ -80,7 +80,7 @@ async def test_after_a_refused_bulk_call_rows_are_created_one_by_one(sqlite_firm
     service = firm.services.invitations
     batch = await bulk.send(access, people(4))
     await service.invite(access, email="p2@example.com", role=MEMBER_ROLE)
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [
         ("sent", None),
         ("sent", None),
@@ -103,7 +103,7 @@ async def test_after_a_partial_bulk_call_only_the_missing_rows_are_created(sqlit
 
     clerk.invite_many = invite_partly  # type: ignore[method-assign]
     batch = await bulk.send(access, people(4))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 4
     assert statuses(firm) == ["pending"] * 4
 
@@ -127,7 +127,7 @@ async def test_a_batch_waits_while_clerk_is_down_or_limiting(sqlite_firm: Firm, 
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     firm.emulator.fail(BULK, count=3, **fault)
     batch = await bulk.send(access, people(12))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert not (await bulk.get_batch(access, batch.id)).is_done
     for _ in range(12):
         firm.clock.advance(20 * MINUTE)
@@ -141,7 +141,7 @@ async def test_an_invalid_secret_key_refuses_the_rows(sqlite_firm: Firm) -> None
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     refuse(firm, BULK, "clerk_key_invalid", status=401)
     batch = await bulk.send(access, people(2))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [("refused", "clerk_key_invalid")] * 2
 
 
@@ -149,7 +149,7 @@ async def test_no_more_are_invited_than_there_are_seats(sqlite_firm: Firm) -> No
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     batch = await bulk.send(access, people(60))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 48 + [("skipped", "over_seats")] * 12
 
 
@@ -183,7 +183,7 @@ async def test_bulk_calls_keep_below_fifty_an_hour(sqlite_firm: Firm) -> None:
         last = await bulk.send(access, people(1, f"a{number}x"))
     starts = sorted(it.intent["start_at"] for it in await operations(firm, "invitation.bulk"))
     assert starts[49] - starts[0] < HOUR <= starts[50] - starts[0]
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     assert (await bulk.get_batch(access, last.id)).done == 0
     assert len(statuses(firm)) == 50
     firm.clock.advance(HOUR)
@@ -195,7 +195,7 @@ async def test_submitting_twice_creates_one_batch(sqlite_firm: Firm) -> None:
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     first = await bulk.send(access, people(3), idempotency_key="k")
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     second = await bulk.send(access, people(3), idempotency_key="k")
     assert first.id == second.id
     assert second.is_done
@@ -231,7 +231,7 @@ async def test_a_batch_survives_a_crash_at_any_point(firm: Firm) -> None:
         invitees = people(2, f"a{at}x")
         with points.armed(at):
             await bulk.send(access, invitees)
-            await firm.services.runner.resume_due()
+            await firm.services.executor.resume_due()
         where = points.where
         with points.armed(1 + at % 13):
             await recover(firm, times=1)

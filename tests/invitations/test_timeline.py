@@ -85,7 +85,7 @@ async def test_an_invitation_of_a_batch_has_a_timeline(sqlite_firm: Firm) -> Non
     firm = await furnish(sqlite_firm)
     access, bulk = await access_of(firm), firm.services.bulk_invitations
     batch = await bulk.send(access, parse_invitees(f"{MAYA} leo@example.com"))
-    await firm.services.runner.resume_due()
+    await firm.services.executor.resume_due()
     found = await bulk.get_batch(access, batch.id)
     assert await event_types(firm, found.rows[0].invitation_id or "") == ["asked", "sent"]
 

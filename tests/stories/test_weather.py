@@ -78,7 +78,7 @@ async def edits(firm: Firm, services: Services, who: str) -> list[Awaitable[Any]
     an invitation."""
     access = await access_of(firm, None)
     own, role = (BOB, EVE) if who == "A" else (DAN, ADA)
-    edit, members = services.profiles.edit, services.members
+    edit, members = services.users.edit, services.members
     wanted = InvitationRequest(email=f"{who.lower()}@new.example", role="org:member")
     return [
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id(own), UserChanges(first_name=f"Own{who}")),
@@ -104,7 +104,7 @@ async def test_edits_in_bad_weather_are_done_once_or_not_at_all(
         weather.now = ""
         if now == "limited":
             before = len(firm.emulator.request_log.list())
-            assert await firm.services.runner.resume_due() == 0, "Clerk said when to come again"
+            assert await firm.services.executor.resume_due() == 0, "Clerk said when to come again"
             assert len(firm.emulator.request_log.list()) == before
         for _ in range(6):
             firm.clock.advance(max(LEASE_DURATION, HOUR))

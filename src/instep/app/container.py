@@ -277,7 +277,7 @@ def make_authenticator(
         break_glass=break_glass,
         admins=parse_instance_admins(settings),
         clock=clock,
-        import_user=user_fetcher,
+        import_user=user_fetcher.fetch,
         record_audit=_make_session_auditor(clock),
     )
     return Authenticator(

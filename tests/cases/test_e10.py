@@ -167,7 +167,7 @@ async def test_e10_the_channel_of_a_reader_in_good_standing_goes_on(sqlite_firm:
         assert not task.done()
         firm.services.pubsub.publish([await northwind_of(firm)])
         await asyncio.wait_for(channel.changed.wait(), PATIENCE)
-    assert firm.services.pubsub.listeners() == 0
+    assert firm.services.pubsub.count_listeners() == 0
 
 
 async def northwind_of(firm: Firm) -> str:

@@ -67,7 +67,7 @@ async def test_e8_a_session_that_goes_on_is_asked_about_once_and_not_at_each_req
     cookie, session = await sign_in(shop, "dana@example.com")
     shop.clock.advance(BACK)
     asked: list[str] = []
-    source = shop.services.authenticator.sessions.source
+    source = shop.services.authenticator.sessions.sessions_api
     find = source.find_session
 
     async def counting(id: str) -> object:

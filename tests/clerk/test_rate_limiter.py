@@ -150,7 +150,7 @@ async def test_a_429_pauses_all_processes_for_its_retry_after(process: Process, 
         assert caught.value.is_without_effect
         assert 25 < (caught.value.retry_after or 0) <= 30
         with pytest.raises(ClerkUnavailableError):
-            await each.look([NeedsRefetch(EntityKey("user", ClerkId("user_1")))])
+            await each.fetch([NeedsRefetch(EntityKey("user", ClerkId("user_1")))])
     assert len(emulator.journal.list()) == before, "nobody asked meanwhile"
 
 

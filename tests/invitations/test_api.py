@@ -30,13 +30,13 @@ async def create(api: httpx2.AsyncClient, **fields: Any) -> str:
 
 async def test_a_person_is_invited_with_a_name_and_without_an_email(api: httpx2.AsyncClient, sqlite_firm: Firm) -> None:
     clerk, requests = sqlite_firm.services.clerk, list[NewClerkInvitation]()
-    invite = clerk.invite
+    invite = clerk.create_invitation
 
     async def recording(organization: ClerkId, wanted: NewClerkInvitation) -> ClerkInvitation:
         requests.append(wanted)
         return await invite(organization, wanted)
 
-    clerk.invite = recording  # type: ignore[method-assign]
+    clerk.create_invitation = recording  # type: ignore[method-assign]
     id = await create(api, name="Maya Cohen", expires_in_days=365, notify=False)
     found = sqlite_firm.emulator.state.organization_invitations.find(id)
     assert found is not None

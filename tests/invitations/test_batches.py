@@ -101,7 +101,7 @@ async def test_after_a_partial_bulk_call_only_the_missing_rows_are_created(sqlit
         await invite_many(organization, wanted[:2])
         return await invite_many(organization, wanted)
 
-    clerk.invite_many = invite_partly  # type: ignore[method-assign]
+    clerk.create_invitations = invite_partly  # type: ignore[method-assign]
     batch = await bulk.send(access, people(4))
     await firm.services.executor.resume_due()
     assert await outcome(firm, batch) == [("sent", None)] * 4

@@ -117,7 +117,7 @@ async def test_an_invitation_that_ends_meanwhile_is_read_back(sqlite_firm: Firm)
     access, service = await access_of(firm), firm.services.invitations
     old = await service.invite(access, email=MAYA, role="org:member")
     link = await service.copy_link(access, old.clerk_id)
-    revoke = firm.services.clerk.revoke
+    revoke = firm.services.clerk.revoke_invitation
 
     async def too_late(*args: object, **more: object) -> object:
         await accept(firm, link)

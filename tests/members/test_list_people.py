@@ -58,7 +58,7 @@ def _furnish(conn: Conn) -> OrganizationAccess:
     observations: list[EntityState] = [organization(1), user(1), membership(1)]
     unit_of_work = open_unit_of_work(conn, observations)
     for it in observations:
-        unit_of_work.take(it)
+        unit_of_work.reconcile(it)
     apply_unit_of_work(conn, unit_of_work, now=1)
     found = find_organization(conn, "org_1")
     assert found is not None

@@ -89,7 +89,7 @@ async def test_a_first_sync_misses_nobody_and_adds_nobody_while_everything_chang
     """What only a lost webhook could have told is mended by the sync after it; nothing else is left for that."""
     restless = Restless(firm, Random(number))  # noqa: S311 (a schedule)
     client = ClerkClient(firm.emulator.secret_key, api_url=firm.emulator.site.url, transport=restless)
-    everything = client.everything()
+    everything = client.make_scanner()
     everything._pages._pause = no_pause
     sync: SyncService = replace(firm.services.sync_services.sync, source=everything, writer=ClerkWriter(client))
     await sync.backfill(actor="test")

@@ -265,10 +265,10 @@ async def test_fix_now_applies_the_changes_and_removes_the_warning(firm: Firm, p
     firm.clock.advance(10 * MINUTE)
     await firm.services.sync_services.freshness.check()
     assert "while Clerk changed 2 people" in (await pages.get("/sync")).text
-    told = firm.services.pubsub.listeners()
+    told = firm.services.pubsub.count_listeners()
     await pages.post("/sync/changed")
     await work(firm)
-    assert firm.services.pubsub.listeners() == told
+    assert firm.services.pubsub.count_listeners() == told
     assert "while Clerk changed" not in (await pages.get("/sync")).text
 
 

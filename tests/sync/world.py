@@ -126,7 +126,7 @@ def make_world(db: Database, profile: str = "default", **more: Any) -> World:
     emulator = Emulator(clock=EmulatorClock(wall=clock), id_seed=7, profile=profile)
     transport = InterceptingTransport(emulator)
     client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=transport)
-    everything = client.everything()
+    everything = client.make_scanner()
     everything._pages._pause = no_pause
     sync = SyncService(db=db, source=everything, writer=ClerkWriter(client), clock=clock, **more)
     world = World(emulator, transport, client, db, clock, sync)

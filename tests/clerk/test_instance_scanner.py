@@ -47,7 +47,7 @@ async def test_a_scan_reads_each_row_once(world: World, monkeypatch: pytest.Monk
     small_pages(monkeypatch, 5)
     world.emulator.seed(seed(count, organizations=7 if count > 7 else 1, step=step))
     for kind in ENTITY_KINDS:
-        assert sorted(await scan_all(world, kind)) == sorted(world.in_clerk()[kind])
+        assert sorted(await scan_all(world, kind)) == sorted(world.ids_in_clerk()[kind])
 
 
 async def test_users_are_scanned_in_windows_of_similar_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ async def test_users_are_scanned_in_windows_of_similar_size(world: World, monkey
     assert max(counts) <= 60
     assert windows[-1].is_open
     assert [a.until for a in windows[:-1]] == [b.since for b in windows[1:]]
-    assert sorted(await scan_all(world, "user")) == sorted(world.in_clerk()["user"])
+    assert sorted(await scan_all(world, "user")) == sorted(world.ids_in_clerk()["user"])
 
 
 @pytest.mark.parametrize("number", range(12))
@@ -75,7 +75,7 @@ async def test_changes_between_pages_neither_skip_nor_repeat_rows(
     small_pages(monkeypatch, 10, overlap=4)
     world.emulator.seed(seed(120, organizations=2))
     state = world.emulator.state
-    stay = world.in_clerk()
+    stay = world.ids_in_clerk()
     waiting: list[int] = list(range(120))
     dice.shuffle(waiting)
 
@@ -89,10 +89,10 @@ async def test_changes_between_pages_neither_skip_nor_repeat_rows(
         if dice.random() < 0.4:
             _join(world, dice.randrange(10**9))
 
-    world.between.before = meanwhile
+    world.transport.before = meanwhile
     for kind in ("user", "membership"):
         found = await scan_all(world, kind)
-        assert set(found) >= stay[kind] & world.in_clerk()[kind]
+        assert set(found) >= stay[kind] & world.ids_in_clerk()[kind]
         assert len(found) == len(set(found))
     assert len(state.users) > 0
 
@@ -134,8 +134,8 @@ async def test_a_429_is_waited_out_and_a_failure_retried(world: World) -> None:
     world.emulator.seed(seed(3))
     world.emulator.fail("GetUserList", status=429, retry_after=7, count=2)
     world.emulator.fail("ListOrganizations", status=503, count=2)
-    await world.take_all()
-    assert world.here() == world.in_clerk()
+    await world.backfill()
+    assert world.ids_in_mirror() == world.ids_in_clerk()
 
 
 async def test_a_scan_continues_when_the_user_at_its_cursor_is_deleted(
@@ -149,10 +149,10 @@ async def test_a_scan_continues_when_the_user_at_its_cursor_is_deleted(
         if after in (f"user_{9:027d}", f"user_{19:027d}"):
             _delete(world, after)
 
-    world.between.before = meanwhile
+    world.transport.before = meanwhile
     found = await scan_all(world, "user")
     assert len(found) == len(set(found))
-    assert set(found) >= world.in_clerk()["user"]
+    assert set(found) >= world.ids_in_clerk()["user"]
 
 
 async def test_webhooks_and_a_check_complete_a_backfill_during_changes(
@@ -169,10 +169,10 @@ async def test_webhooks_and_a_check_complete_a_backfill_during_changes(
             _delete(world, f"user_{waiting.pop():027d}")
         _join(world, dice.randrange(10**9))
 
-    world.between.before = meanwhile
-    await world.take_all()
-    world.between.before = lambda _: None
-    await world.mend(allow_gone=100)
-    assert world.here() == world.in_clerk()
+    world.transport.before = meanwhile
+    await world.backfill()
+    world.transport.before = lambda _: None
+    await world.plan_and_apply(allow_gone=100)
+    assert world.ids_in_mirror() == world.ids_in_clerk()
     assert await world.check() == {}
     assert len(world.rows(users)) == len({row["clerk_id"] for row in world.rows(users)})

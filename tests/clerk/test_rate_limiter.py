@@ -93,7 +93,7 @@ async def run_backfill(client: ClerkClient, calls: int, *, full: asyncio.Event |
 
 
 def count_limited_calls(emulator: Emulator) -> int:
-    return sum(item.status == 429 for item in emulator.journal.list())
+    return sum(item.status == 429 for item in emulator.request_log.list())
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -103,7 +103,7 @@ async def test_no_call_is_limited_with_any_number_of_processes(
     clients = [process() for _ in range(processes)]
     await asyncio.gather(*(run_backfill(item, CALLS // processes) for item in clients))
     assert count_limited_calls(emulator) == 0
-    assert len(emulator.journal.list()) == CALLS
+    assert len(emulator.request_log.list()) == CALLS
 
 
 async def test_without_the_rate_limiter_calls_are_limited(emulator: Emulator) -> None:
@@ -143,7 +143,7 @@ async def test_a_429_pauses_all_processes_for_its_retry_after(process: Process, 
     with pytest.raises(ClerkUnavailableError):
         await client.count_users()
     get_rate_limiter(other_client)._leased = 0  # those that it had in hand are gone a moment later
-    before = len(emulator.journal.list())
+    before = len(emulator.request_log.list())
     for each in (client, other_client):
         with pytest.raises(ClerkUnavailableError, match="limiting requests") as caught:
             await each.count_users()
@@ -151,7 +151,7 @@ async def test_a_429_pauses_all_processes_for_its_retry_after(process: Process, 
         assert 25 < (caught.value.retry_after or 0) <= 30
         with pytest.raises(ClerkUnavailableError):
             await each.fetch([NeedsRefetch(EntityKey("user", ClerkId("user_1")))])
-    assert len(emulator.journal.list()) == before, "nobody asked meanwhile"
+    assert len(emulator.request_log.list()) == before, "nobody asked meanwhile"
 
 
 async def test_a_canceled_wait_uses_no_permit(process: Process) -> None:

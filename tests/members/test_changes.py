@@ -486,7 +486,7 @@ def _take_out_of_clerk(db: Database) -> None:
 async def test_an_admin_who_is_being_deleted_does_not_count(sqlite_firm: Firm) -> None:
     """And the other way round: while one admin is being put down, the other's account can't be deleted."""
     firm = await furnish(sqlite_firm)
-    members, users, root = members_of(firm), firm.services.users.manage, await access_of(firm, None)
+    members, users, root = members_of(firm), firm.services.users, await access_of(firm, None)
     firm.emulator.fail("DeleteUser", status=429, retry_after=600, count=1)
     with pytest.raises(OperationPendingError):
         await users.delete(BREAK_GLASS_PRINCIPAL, firm.user_id(DAN))

@@ -44,10 +44,10 @@ def dying_at(path: str) -> Callable[[httpx2.Request], None]:
 async def killed(world: World) -> None:
     """A first sync whose process ends while memberships are read; its lease runs out."""
     world.emulator.seed(seed(12))
-    world.between.before = dying_at("/organization_memberships")
+    world.transport.before = dying_at("/organization_memberships")
     with pytest.raises(BaseException, match="killed"):
-        await world.take_all()
-    world.between.before = lambda _: None
+        await world.backfill()
+    world.transport.before = lambda _: None
     world.clock.advance(120_000)
 
 
@@ -55,8 +55,8 @@ async def test_a_backfill_ends_with_every_index(world: World) -> None:
     before = world.db.read_sync(indexes)
     world.emulator.seed(seed(12))
     seen: list[list[str]] = []
-    world.between.before = lambda request: seen.append(world.db.read_sync(deferred_indexes.list_deferred_indexes))
-    await world.take_all()
+    world.transport.before = lambda request: seen.append(world.db.read_sync(deferred_indexes.list_deferred_indexes))
+    await world.backfill()
     may_be_held = {name for table in (users, memberships) for name in names_of(world, table.name)}
     assert may_be_held in [set(names) for names in seen], "it never held them"
     assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
@@ -65,7 +65,7 @@ async def test_a_backfill_ends_with_every_index(world: World) -> None:
 
 async def test_search_finds_the_same_without_indexes(world: World) -> None:
     world.emulator.seed(seed(12))
-    await world.take_all()
+    await world.backfill()
     with_them = everybody(world)
 
     def let_go(conn: Conn) -> None:
@@ -98,8 +98,8 @@ async def test_resuming_keeps_deferring_and_ends_with_every_index(world: World) 
     before = world.db.read_sync(indexes)
     await killed(world)
     seen: list[list[str]] = []
-    world.between.before = lambda _: seen.append(world.db.read_sync(deferred_indexes.list_deferred_indexes))
-    await world.take_all()
+    world.transport.before = lambda _: seen.append(world.db.read_sync(deferred_indexes.list_deferred_indexes))
+    await world.backfill()
     assert seen[0]
     assert world.db.read_sync(indexes) == before
 
@@ -113,7 +113,7 @@ async def test_a_failed_backfill_creates_them(world: World, monkeypatch: pytest.
 
     monkeypatch.setattr(world.sync.source, "count", refused)
     with pytest.raises(httpx2.ConnectError):
-        await world.take_all()
+        await world.backfill()
     assert world.db.read_sync(indexes) == before
     assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == []
 
@@ -121,11 +121,11 @@ async def test_a_failed_backfill_creates_them(world: World, monkeypatch: pytest.
 async def test_indexes_of_filled_tables_are_not_deferred(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch, 5)
     world.emulator.seed(seed(12))
-    await world.take_all()
+    await world.backfill()
     before = world.db.read_sync(indexes)
     seen: list[bool] = []
-    world.between.before = lambda _: seen.append(world.db.read_sync(indexes) == before)
-    await world.take_all()
+    world.transport.before = lambda _: seen.append(world.db.read_sync(indexes) == before)
+    await world.backfill()
     assert seen
     assert all(seen)
 
@@ -141,7 +141,7 @@ async def test_an_index_that_cannot_be_created_is_created_later(world: World, mo
         create(conn, name)
 
     monkeypatch.setattr(deferred_indexes, "_create_index", no_room)
-    assert (await world.take_all()).state == "done"
+    assert (await world.backfill()).state == "done"
     assert world.db.read_sync(deferred_indexes.list_deferred_indexes) == ["ix_instep_memberships_page"]
     assert (await world.sync.check(actor="test")).state == "done"
     monkeypatch.setattr(deferred_indexes, "_create_index", create)
@@ -175,7 +175,7 @@ async def test_a_name_too_long_for_an_index_is_truncated(world: World) -> None:
     await world.call("POST", "/users", {"email_address": ["long@example.com"], "first_name": "Ada"})
     [long] = [it for it in world.emulator.state.users if it.first_name == "Ada"]
     long.first_name = "".join(chr(0x4E00 + n) for n in range(1_500))
-    run = await world.take_all()
+    run = await world.backfill()
     assert run.counts.get("unreadable", 0) == 0
     kept = world.db.read_sync(
         lambda conn: conn.scalar(sa.select(users.c.first_name).where(users.c.clerk_id == long.id))

@@ -17,11 +17,11 @@ PLACE = {"organization": "ogn_local", "role": "org:admin"}
 
 
 async def by_first(world: World) -> None:
-    await world.take_all()
+    await world.backfill()
 
 
 async def by_plan(world: World) -> None:
-    await world.mend()
+    await world.plan_and_apply()
 
 
 async def by_changed(world: World) -> None:

@@ -44,7 +44,7 @@ class SyncStory(Story):
         self.api = ModelBackend(self.clerk)
         self.sync = SyncService(
             db=self.db,
-            source=InstanceScanner(ClerkPageReader(self.api, pause=no_pause)),  # type: ignore[arg-type]
+            source=InstanceScanner(ClerkPageReader(self.api, sleep=no_pause)),  # type: ignore[arg-type]
             writer=ClerkWriter(self.clerk),  # type: ignore[arg-type]
             clock=self.clock,
             find_newest_event_at=repository.find_newest_applied_at,
@@ -70,11 +70,11 @@ class SyncStory(Story):
 
     @rule(meanwhile=meanwhiles, at=places)
     def everything_is_taken_in(self, meanwhile: list[Happening], at: int) -> None:
-        self.sync_services(partial(self.sync.first, actor="test"), meanwhile, at)
+        self.sync_services(partial(self.sync.backfill, actor="test"), meanwhile, at)
 
     @rule(meanwhile=meanwhiles, at=places)
     def what_changed_is_taken_in(self, meanwhile: list[Happening], at: int) -> None:
-        self.sync_services(partial(self.sync.changed, actor="test"), meanwhile, at)
+        self.sync_services(partial(self.sync.apply_recent_changes, actor="test"), meanwhile, at)
 
     def sync_services(self, act: Callable[[], Coroutine[Any, Any, Any]], meanwhile: list[Happening], at: int) -> Any:
         """One run, stopped at the `at`-th place (0: nowhere); None where it did not come to its end."""

@@ -90,7 +90,7 @@ async def test_a_first_sync_misses_nobody_and_adds_nobody_while_everything_chang
     restless = Restless(firm, Random(number))  # noqa: S311 (a schedule)
     client = ClerkClient(firm.emulator.secret_key, api_url=firm.emulator.site.url, transport=restless)
     everything = client.make_scanner()
-    everything._pages._pause = no_pause
+    everything._pages._sleep = no_pause
     sync: SyncService = replace(firm.services.sync_services.sync, source=everything, writer=ClerkWriter(client))
     await sync.backfill(actor="test")
     await firm.settle_patiently()
@@ -98,10 +98,10 @@ async def test_a_first_sync_misses_nobody_and_adds_nobody_while_everything_chang
 
     calm = firm.services.sync_services.sync
     world = World(firm.emulator, None, client, firm.services.db, firm.clock, calm)  # type: ignore[arg-type]
-    there, here = world.in_clerk(), world.here()
+    there, here = world.ids_in_clerk(), world.ids_in_mirror()
     assert {id for kind in there for id in there[kind] ^ here[kind]} <= untold(firm, world)
 
-    await world.mend()
-    assert world.here() == world.in_clerk()
+    await world.plan_and_apply()
+    assert world.ids_in_mirror() == world.ids_in_clerk()
     assert await world.check() == {}
     await client.close()

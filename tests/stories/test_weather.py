@@ -78,13 +78,12 @@ async def edits(firm: Firm, services: Services, who: str) -> list[Awaitable[Any]
     an invitation."""
     access = await access_of(firm, None)
     own, role = (BOB, EVE) if who == "A" else (DAN, ADA)
-    edit, members = services.users.edit, services.members
-    wanted = InvitationRequest(email=f"{who.lower()}@new.example", role="org:member")
+    edit, members = services.users.edit_profile, services.members
     return [
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id(own), UserChanges(first_name=f"Own{who}")),
         edit(BREAK_GLASS_PRINCIPAL, firm.user_id("kim@acme.example"), UserChanges(first_name=f"Both{who}")),
         members.change_role(access, member_id=firm.user_id(role), role="org:admin" if who == "A" else "org:member"),
-        services.invite.send(access, wanted),
+        services.invitations.invite(access, email=f"{who.lower()}@new.example", role="org:member"),
     ]
 
 
@@ -108,7 +107,7 @@ async def test_edits_in_bad_weather_are_done_once_or_not_at_all(
             assert len(firm.emulator.request_log.list()) == before
         for _ in range(6):
             firm.clock.advance(max(LEASE_DURATION, HOUR))
-            await asyncio.gather(firm.services.executor.resume_due(), other.runner.resume_due())
+            await asyncio.gather(firm.services.executor.resume_due(), other.executor.resume_due())
         await firm.settle_patiently()
         await require_one_effect(firm, is_all_refused=now == "failing")
 

@@ -127,7 +127,7 @@ def make_world(db: Database, profile: str = "default", **more: Any) -> World:
     transport = InterceptingTransport(emulator)
     client = ClerkClient(emulator.secret_key, api_url=emulator.site.url, transport=transport)
     everything = client.make_scanner()
-    everything._pages._pause = no_pause
+    everything._pages._sleep = no_pause
     sync = SyncService(db=db, source=everything, writer=ClerkWriter(client), clock=clock, **more)
     world = World(emulator, transport, client, db, clock, sync)
     world.sync = replace(sync, on_organizations_changed=world.changed_organizations.update)

@@ -70,7 +70,7 @@ async def test_a_deactivated_admin_changes_nobody(sqlite_firm: Firm) -> None:
     ada, db = await principal_of(firm, ADA), firm.services.db
     ids = await db.read(lambda conn: [row.id for row in conn.execute(memberships.select())])
     for id in ids:
-        await db.write(deactivate_membership, id, how="database", now=1)
+        await db.write(deactivate_membership, id, scope="database", now=1)
     assert await refused(users_of(firm).edit_profile(ada, firm.user_id(BOB), UserChanges(first_name="X"))) == (
         404,
         "user_not_found",

@@ -87,7 +87,7 @@ async def test_an_edit_during_an_outage_is_finished_afterwards(firm: Firm) -> No
     async with replica(firm) as other:
         for _ in range(3):
             firm.clock.advance(3_600_000)
-            await other.runner.resume_due()
+            await other.executor.resume_due()
     assert (await person(firm, id)).first_name == "Robert"
     await require_equal(firm)
 

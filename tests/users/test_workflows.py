@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 async def test_each_kind_has_a_workflow(sqlite_firm: Firm) -> None:
     services = sqlite_firm.services
     ours = make_user_workflows(services.clerk, users_of(sqlite_firm).secrets, services.clock)
-    assert set(ours) <= set(services.executor.procedures)
+    assert set(ours) <= set(services.executor.workflows)
     assert all(kind.startswith(("profile.", "user.")) for kind in ours)
 
 

@@ -326,7 +326,7 @@ async def test_a_death_that_comes_while_clerk_is_asked_is_not_undone_by_the_answ
         )
         said = parsing.parse_webhook(kept(desk.db)["msg_9"]["body"].encode())
         assert isinstance(said[0], Tombstone)
-        desk.db.write_sync(desk.work._work_these, ["msg_9"], [])
+        desk.db.write_sync(desk.work._process_claimed, ["msg_9"], [])
 
     clerk = Bystander(desk.clerk, die)
     work = DeliveryProcessor(db=desk.db, clerk=clerk, parse=read, on_change=desk.told.append, clock=desk.clock)  # type: ignore[arg-type]

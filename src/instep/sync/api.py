@@ -135,7 +135,7 @@ def _add_read_routes(router: APIRouter, admin: AdminResolver, sync: SyncService,
         runs = await sync.db.read(list_runs, now=sync.clock(), limit=limit)
         return {"runs": [run_to_dict(it) for it in runs], "freshness": freshness_to_dict(freshness.last)}
 
-    @router.get("/plans/{plan_id}", response_model=SyncFindingList, summary="Get a plan", operation_id="getPlan")
+    @router.get("/plans/{plan_id}", response_model=SyncFindingList, summary="Get a plan", operation_id="getSyncPlan")
     async def get_plan(request: Request, plan_id: str, after: AfterQuery = 0, limit: LimitQuery = 100) -> Any:
         """Return the changes of a plan and, once it was applied, the outcome of each row."""
         principal = await admin(request)
@@ -166,7 +166,7 @@ def _add_run_routes(router: APIRouter, admin: AdminResolver, sync: SyncService) 
         response_model=SyncFindingList,
         status_code=201,
         summary="Create a plan",
-        operation_id="createPlan",
+        operation_id="createSyncPlan",
     )
     async def create_plan(request: Request, body: CreatePlanRequest | None = None, limit: LimitQuery = 100) -> Any:
         """Store the changes that would be applied, sealed by a hash and valid for 15 minutes.
@@ -180,7 +180,7 @@ def _add_run_routes(router: APIRouter, admin: AdminResolver, sync: SyncService) 
         allowed = body.allow_gone if body else None
         return await _load_findings(sync, await sync.plan(actor=principal.id, allow_gone=allowed), 0, limit)
 
-    @router.post("/plans/{plan_id}/apply", response_model=SyncRun, summary="Apply a plan", operation_id="applyPlan")
+    @router.post("/plans/{plan_id}/apply", response_model=SyncRun, summary="Apply a plan", operation_id="applySyncPlan")
     async def apply_plan(request: Request, plan_id: str, body: ApplyPlanRequest | None = None) -> Any:
         """Apply all rows of a plan, or the chosen ones. Each row is checked again; one that changed is skipped."""
         principal = await admin(request)

@@ -216,7 +216,7 @@ async def test_a_process_that_lost_its_lease_writes_nothing_more(world: World) -
         return await count(kind)
 
     source.count = sleeping  # type: ignore[method-assign]
-    with pytest.raises(Exception, match="taken the sync over"):
+    with pytest.raises(Exception, match="took over the sync"):
         await world.sync.backfill(actor="sleeper")
     assert world.rows(users) == []
 

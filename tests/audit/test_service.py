@@ -43,7 +43,7 @@ def make(db: Database, notes: list[str] | None = None) -> OperationService:
 
 def put(db: Database, **changes: Any) -> Operation:
     fields = {"kind": "member.role", "target": "membership:1", "actor": "usr_1", "intent": {}}
-    asked = OperationRequest(**(fields | {"organization_id": "ogn_1"} | changes))  # type: ignore[arg-type]
+    asked = OperationRequest(**(fields | {"organization_id": "ogn_1"} | changes))
     operation = db.write_sync(repository.insert_operation, asked, now=1, until=2)
     assert operation is not None
     return operation
@@ -95,7 +95,7 @@ async def test_operations_are_listed_newest_first_page_by_page(db: Database) -> 
 
 def entry(**changes: Any) -> NewAuditEntry:
     fields = {"actor": "usr_1", "action": "member.role", "target": "membership:1", "organization_id": "ogn_1"}
-    return NewAuditEntry(**(fields | changes))  # type: ignore[arg-type]
+    return NewAuditEntry(**(fields | changes))
 
 
 @pytest.mark.parametrize(

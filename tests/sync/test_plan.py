@@ -125,7 +125,7 @@ def our(their: Observation, **changes: Any) -> MirroredEntity:
     assert isinstance(person, ClerkUser)
     content = (*person.content()[:-1], bytes(person.public_metadata).decode())
     fields: dict[str, Any] = {"clerk_id": their.key.id, "id": "usr_1", "version": their.version, "digest": their.digest}
-    fields |= {"is_gone": False, "is_kept": False, "is_deactivated": False, "changed_at": 5, "content": content}
+    fields |= {"is_deleted": False, "is_kept": False, "is_deactivated": False, "changed_at": 5, "content": content}
     return MirroredEntity(**(fields | changes))
 
 

@@ -230,7 +230,7 @@ async def test_after_the_last_delay_it_is_parked_for_a_person(desk: Desk, failur
 async def test_what_cannot_be_read_is_parked_at_once_and_alone(desk: Desk) -> None:
     ids = await desk.run(user_body(1), body("user.updated", {"id": None}), user_body(2))
     assert list(desk.states().values()) == ["settled", "parked", "settled"]
-    assert "can't be read" in desk.row(ids[1])["outcome"]
+    assert "Clerk sent unreadable data" in desk.row(ids[1])["outcome"]
     assert desk.db.read_sync(repository.count_by_state) == {"parked": 1}
 
 

@@ -27,13 +27,13 @@ def access(principal: Principal = MAYA, role: str | None = ADMIN_ROLE) -> Organi
 def list_commands(
     reader: OrganizationAccess | Principal, text: str = "", people: Sequence[PaletteCommand] = ()
 ) -> list[PaletteGroup]:
-    within = isinstance(reader, OrganizationAccess)
+    organizations = [reader] if isinstance(reader, OrganizationAccess) else []
     frame = (
-        build_organization_layout(reader, [reader], localizer=Localizer(), section="")
-        if within
+        build_organization_layout(reader, organizations, localizer=Localizer(), section="")
+        if isinstance(reader, OrganizationAccess)
         else build_instance_layout(reader, [], localizer=Localizer())
     )
-    return build_palette_groups(reader, frame, people, [reader] if within and text else [], text, Localizer())
+    return build_palette_groups(reader, frame, people, organizations if text else [], text, Localizer())
 
 
 def list_names(reader: OrganizationAccess | Principal, text: str = "") -> dict[str, list[str]]:

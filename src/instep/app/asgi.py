@@ -141,8 +141,9 @@ def limit_body(receive: Receive) -> Receive:
 def close_unless_read(scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
     """Announce the end of the connection in a response that is sent before the request's body was read.
 
-    The server closes such a connection, since what comes next on it is the rest of the body; a client that is not
-    told would send its next request into the closed connection. Requests without a body are passed on as they are.
+    The server closes such a connection, since what comes next on it is the rest of the body; without the
+    announcement a client would send its next request into the closed connection. Requests without a body are passed on
+    as they are.
     """
     has_body = _find_header(scope, b"content-length") not in (b"", b"0") or _find_header(scope, b"transfer-encoding")
     if not has_body or not scope.get("http_version", "1.1").startswith("1."):

@@ -65,8 +65,8 @@ def test_pages_and_actions_depend_on_the_readers_rights(
 def test_an_instance_admin_has_the_commands_of_the_installation_too() -> None:
     within = list_names(access(BREAK_GLASS_PRINCIPAL, role=None))
     assert "Leave organization" not in within["Actions"]
-    assert {"Invite people", "New user", "New key"} <= set(within["Actions"])
-    assert "Whole audit" in within["Pages"]
+    assert {"Invite people", "New user", "New API key"} <= set(within["Actions"])
+    assert "Full audit log" in within["Pages"]
     assert "Invite people" not in list_names(BREAK_GLASS_PRINCIPAL)["Actions"]
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import instep
-
 from tests.support.town import SEED
 from tests.support.world import Firm, make_firm
 

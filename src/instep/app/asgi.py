@@ -540,10 +540,11 @@ def _make_validation_error_handler(services: Services) -> ExceptionHandler:
         assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for this type only)
         is_within = request.url.path.startswith("/v1/organizations/")
         try:
-            if is_within:
-                asker = await resolve_access(request, request.path_params["organization_id"])
-            else:
-                asker = await resolve_principal(request)
+            asker = await (
+                resolve_access(request, request.path_params["organization_id"])
+                if is_within
+                else resolve_principal(request)
+            )
         except InstepError as failure:
             return await _make_failure_handler(services)(request, failure)
         if isinstance(asker, Response):

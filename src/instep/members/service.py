@@ -286,7 +286,7 @@ class MemberService:
         """
         _check_can_manage(access)
         if action == "role" and not role:
-            raise ChangeRejectedError("Choose a role.", code="role_missing", field="role")
+            raise ChangeRejectedError(lazy_gettext("Choose a role."), code="role_missing", field="role")
         distinct_ids = list(dict.fromkeys(member_ids))
         if not 0 < len(distinct_ids) <= MAX_BULK_MEMBERS:
             raise ChangeRejectedError(

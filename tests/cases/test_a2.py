@@ -198,10 +198,10 @@ def moved(sqlite_migrated_url: str, clerk_key: str, monkeypatch: pytest.MonkeyPa
     async def make() -> Firm:
         firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
         await acme(firm)
-        for name in ("clerk_instance", "clerk_instance_id"):
-            firm.services.db.write_sync(
-                lambda conn, name=name: conn.execute(sa.update(facts).where(facts.c.name == name).values(value=EXAMPLE))
-            )
+        is_instance = facts.c.name.in_(("clerk_instance", "clerk_instance_id"))
+        firm.services.db.write_sync(
+            lambda conn: conn.execute(sa.update(facts).where(is_instance).values(value=EXAMPLE))
+        )
         for email in PEOPLE[1:]:
             await firm.clerk().delete(f"/v1/users/{firm.user_id(email)}")
         return firm

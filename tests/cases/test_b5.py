@@ -9,7 +9,15 @@ from tests.support.bounds import HOME, Probe, make_probe
 from tests.support.hostile import ORGANIZATION, SHAPES, address
 
 pytestmark = pytest.mark.anyio
-BAD = [None, 5, [], {}, address("1b", id=None), address("1b", email_address=None), address("1b", verification=5)]
+BAD: list[object] = [
+    None,
+    5,
+    [],
+    {},
+    address("1b", id=None),
+    address("1b", email_address=None),
+    address("1b", verification=5),
+]
 
 
 @pytest.fixture

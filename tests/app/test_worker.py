@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from instep.app import worker as app_worker
-from instep.app.repository import DueTimes
+from instep.app.database import DueTimes
 from instep.app.worker import Worker
 from instep.core.clock import Millis
 from instep.core.db import Database

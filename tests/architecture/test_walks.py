@@ -20,7 +20,7 @@ from tests.support.world import Firm, make_firm
 
 pytestmark = pytest.mark.anyio
 SOURCE = str(Path(instep.__file__).parent) + "/"
-LIMITS = {"webhook": 21, "resend": 23, "check": 20, "list": 22}
+LIMITS = {"webhook": 20, "resend": 23, "check": 20, "list": 21}
 
 
 class Walk:

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from instep.audit.entries import NewAuditEntry
 from instep.audit.filters import AuditFilter
-from instep.audit.repository import list_entries, record_entries
+from instep.audit.repository import NewAuditEntry, list_entries, record_entries
 from instep.audit.service import AuditService
 from instep.auth.admin_scope import resolve_admin_scope
 from instep.auth.principal import BREAK_GLASS_PRINCIPAL, OrganizationAccess, Principal

@@ -31,7 +31,7 @@ from instep.members.models import (
     MemberQueryResult,
     MemberRow,
 )
-from instep.mirror.search_text import is_search_match
+from instep.mirror.search import is_search_match
 
 NOW = 1_795_219_200_000
 

@@ -20,7 +20,6 @@ from instep.domain.errors import FORBIDDEN, NOT_FOUND, ChangeRejectedError, Cler
 from instep.domain.last_admin import ADMIN_GAIN_KEY, ADMIN_LOSS_KEY, collect_pending_changes
 from instep.domain.models import ClerkId, ClerkInvitationList, LostInvitation
 from instep.members import policies, repository, workflows
-from instep.members.export import stream_csv, stream_json
 from instep.members.listing import build_invitation_rows, decode_cursor, merge_page
 from instep.members.models import (
     MAX_BULK_MEMBERS,
@@ -40,6 +39,7 @@ from instep.members.models import (
     MemberQueryResult,
     MemberRecord,
 )
+from instep.members.schemas import stream_csv, stream_json
 from instep.mirror import membership_status
 from instep.operations.executor import OperationExecutor
 from instep.operations.repository import list_open_intents

@@ -110,7 +110,7 @@ def test_every_row_is_found_once_or_equal(both: Any) -> None:
             assert their is not None
     for id in here.keys() & there.keys() - {it.key.id for it in found}:
         their, our = there[id], here[id]
-        assert their.entity.first_name == our.content[2]  # type: ignore[union-attr]
+        assert their.entity.first_name == our.content[2]
         assert not our.is_deleted
 
 

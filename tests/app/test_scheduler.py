@@ -9,10 +9,13 @@ import sqlalchemy as sa
 
 from instep.app.scheduler import RETENTION, ExpiredDataCleanup, PeriodicTask, claim_cleanup, run_periodically
 from instep.auth.repository import find_session, insert_session
-from instep.core.clock import DAY, Millis
+from instep.core.clock import DAY, HOUR, Millis
 from instep.core.db import Conn, Database
 from instep.core.errors import TemporaryError
+from instep.sync.repository import list_stored_runs
 from instep.webhooks.tables import deliveries
+from tests.support.town import SEED
+from tests.support.world import Firm
 
 pytestmark = pytest.mark.anyio
 NOW = 1_800_000_000_000
@@ -57,3 +60,18 @@ async def test_the_cleanup_deletes_what_ended_more_than_30_days_ago(db: Database
 
 def _insert_delivery(conn: Conn, *, row: dict[str, Any]) -> None:
     conn.execute(sa.insert(deliveries).values(row))
+
+
+async def test_a_scheduled_check_runs_once_per_interval(sqlite_firm: Firm) -> None:
+    """Every replica looks; the last check in the database decides."""
+    services = sqlite_firm.services
+    sqlite_firm.emulator.seed(SEED)
+    await sqlite_firm.settle()
+    tasks = {task.name: task for task in services.worker.periodic_tasks}
+    assert set(tasks) == {"instance", "freshness", "check", "roles", "cleanup"}
+    for _ in range(2):
+        await tasks["check"].run()
+    assert len(await services.db.read(list_stored_runs)) == 1
+    sqlite_firm.clock.advance(2 * HOUR)
+    await tasks["check"].run()
+    assert len(await services.db.read(list_stored_runs)) == 2

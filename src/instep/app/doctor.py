@@ -126,8 +126,6 @@ def _check_database_contents(db: Database) -> list[DiagnosticResult]:
 WEBHOOK_EVENTS = (
     "user.*, organization.*, organizationMembership.*, organizationInvitation.*, session.*, role.*, permission.*"
 )
-
-
 """What the webhook endpoint in Clerk subscribes to."""
 
 

@@ -47,12 +47,13 @@ class SyncServices:
     role_reader: RoleReader
 
     def periodic_tasks(self) -> tuple[PeriodicTask, ...]:
-        """Return the periodic tasks of every process: instance binding, freshness check and roles."""
+        """Return the periodic tasks of every process: instance binding, freshness, scheduled check and roles."""
         return (
             PeriodicTask(
                 "instance", FRESHNESS_INTERVAL / SECOND, self.delivery_processor.instance_binder.verify, first=0.0
             ),
             PeriodicTask("freshness", FRESHNESS_INTERVAL / SECOND, self.check_freshness),
+            PeriodicTask("check", _get_check_poll_seconds(self.check_interval), self.check_when_due),
             PeriodicTask("roles", FRESHNESS_INTERVAL / SECOND, self.role_reader.read_when_due, first=1.0),
         )
 

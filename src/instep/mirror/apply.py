@@ -107,10 +107,7 @@ def _confirm_deletion(conn: Conn, table: sa.Table, before: MirroredState) -> Non
 
 RowValues = dict[str, Any]
 MAX_SORT_NAME_LENGTH = 400
-
-
 """Maximum characters of a sort name: with a role and two ids it fits an index row (2,704 bytes, PostgreSQL)."""
-
 
 _IMMUTABLE_COLUMNS = {"id", "joined_at"}
 _UPDATED_MEMBERSHIP_COLUMNS = ("role", "version", "digest", "changed_at")

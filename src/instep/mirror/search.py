@@ -14,40 +14,25 @@ from instep.core.db import Conn
 from instep.mirror.tables import memberships, users
 
 SMALL_RESULT_SIZE = 4_000
-
-
 """Number of matches that are read and sorted as fast as the list is scanned for one page."""
 
-
 SCAN_STEPS = ((2_000, 8), (4_500, 0))
-
-
 """Rows to scan in list order before using the index, and matches required to continue scanning.
 
 A term that one in 250 rows has fills a page during the scan, while sorting all its matches would take longer.
 """
 
-
 RARE_TERM_SCAN_STEPS = ((300, 2), (1_700, 8), (4_500, 0))
-
-
 """The same for terms that few rows are likely to have."""
 
-
 LARGE_ORGANIZATION_SIZE = 100_000
-
-
 """Number of members from which an organization's id is not looked up in the index.
 
 With so many members it excludes fewer rows than it costs.
 """
 
-
 MAX_UNINDEXED_ROWS = 60_000
-
-
 """Maximum number of rows of a backfill that wait to be indexed (SQLite); every search reads them one by one."""
-
 
 INDEXED_TEXT_SQL = {
     ("postgresql", users.name): "{row}search_text || ''",
@@ -65,8 +50,6 @@ _IS_INDEXED, _IS_MAPPED = "instep_search", "instep_is_mapped"
 _MMAP_BYTES = 256 * 2**20  # bytes per connection: more gains little, and counts as memory of the process
 T = TypeVar("T")
 SearchPosition = Sequence[Any]
-
-
 """The position of a row in a list: its sort key and its id."""
 
 

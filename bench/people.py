@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from bench.deliveries import FIRST_AT
 from instep.core.db import Database
 from instep.mirror import search
-from instep.mirror.search_text import build_search_text
+from instep.mirror.search import build_search_text
 from instep.mirror.tables import memberships, users
 
 # Names of syllables: 2,000 first names and 60,000 last ones, a few of them frequent (the first is everyone's 45th,

@@ -25,7 +25,9 @@ async def pages() -> None:
     async with httpx2.AsyncClient(base_url=os.environ["CLERK_API_URL"], timeout=30, headers=headers) as client:
         after = ""
         while True:
-            asked = {"limit": PAGE, "order_by": "+created_at", **({"starting_after": after} if after else {})}
+            asked: dict[str, str | int] = {"limit": PAGE, "order_by": "+created_at"}
+            if after:
+                asked["starting_after"] = after
             found = users.decode((await client.get("/v1/users", params=asked)).content)
             if len(found) < PAGE:
                 break

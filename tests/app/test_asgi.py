@@ -116,7 +116,7 @@ async def test_an_unexpected_error_shows_only_its_request_id(town: Town, monkeyp
     async def broken(*_arguments: object) -> None:
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(type(town.firm.services.authenticator), "who", broken)
+    monkeypatch.setattr(type(town.firm.services.authenticator), "authenticate", broken)
     for path in (PEOPLE, "/organizations/northwind/members"):
         with capture_logs() as noted:
             answer = await town.knock("admin", "GET", path)
@@ -166,7 +166,7 @@ async def test_a_sign_in_by_the_break_glass_key_is_in_the_audit_with_where_it_ca
 async def test_the_documents_are_there_and_describe_every_failure_as_a_problem(town: Town) -> None:
     assert (await get(town, "/docs", "nobody")).status_code == 200
     document = (await get(town, "/openapi.json", "nobody")).json()
-    assert PEOPLE.replace("northwind", "{id}") in document["paths"]
+    assert PEOPLE.replace("northwind", "{organization_id}") in document["paths"]
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
-from instep.app import container
+from instep.app import cli_runtime
 from instep.app.cli import app
 from instep.app.container import Services, make_services
 from instep.clerk.client import ClerkClient
@@ -34,7 +34,7 @@ def firm(sqlite_migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Firm:
         )
         return make_services(firm.services.settings, clerk=clerk, clock=firm.clock)
 
-    monkeypatch.setattr(container, "make_services", services)
+    monkeypatch.setattr(cli_runtime, "make_services", services)
     return firm
 
 

@@ -80,7 +80,7 @@ def test_a_password_is_prompted_for(firm: Firm) -> None:
 
 
 def test_a_new_email_is_verified_by_its_code(firm: Firm) -> None:
-    object.__setattr__(firm.services.users.change_email, "policy", "verify")
+    object.__setattr__(firm.services.users.emails, "policy", "verify")
     new = "robert+clerk_test@example.com"
     begun = told("user-email", BOB, new)
     assert "instep user-verify" in call("user-email", BOB, new)

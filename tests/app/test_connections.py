@@ -11,7 +11,6 @@ import pytest
 import uvicorn
 
 from instep.app import connections
-from instep.app.asgi import close_unless_read
 from instep.app.connections import BoundedProtocol, ConnectionLimits, limit_to_open_files, make_protocol
 from tests.support.flood import ask
 from tests.support.world import QuietServer

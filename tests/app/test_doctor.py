@@ -1,11 +1,11 @@
 """The doctor tries everything, says what to do, and tells no secret."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import httpx2
 import pytest
 
-from instep.app import container
+from instep.app import doctor
 from instep.app.config import make_settings
 from instep.app.container import _get_secret_value
 from instep.app.doctor import DiagnosticResult, run_diagnostics
@@ -22,7 +22,7 @@ from tests.support.world import KEY, Firm
 
 pytestmark = pytest.mark.anyio
 
-Examine = Callable[..., "dict[str, DiagnosticResult]"]
+Examine = Callable[..., Awaitable[dict[str, DiagnosticResult]]]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def look(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Examine:
     transport = httpx2.ASGITransport(app=firm.emulator)
     url = firm.emulator.site.url
     monkeypatch.setattr(
-        container,
+        doctor,
         "make_clerk",
         lambda it: ClerkClient(_get_secret_value(it, "clerk_secret_key"), api_url=url, transport=transport),
     )

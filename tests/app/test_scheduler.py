@@ -1,14 +1,16 @@
 """Periodic tasks: a failure ends nothing, and what must run once runs once however many replicas there are."""
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from instep.app.scheduler import RETENTION, ExpiredDataCleanup, PeriodicTask, claim_cleanup, run_periodically
 from instep.auth.repository import find_session, insert_session
-from instep.core.clock import DAY
-from instep.core.db import Database
+from instep.core.clock import DAY, Millis
+from instep.core.db import Conn, Database
 from instep.core.errors import TemporaryError
 from instep.webhooks.tables import deliveries
 
@@ -45,9 +47,13 @@ async def test_the_cleanup_deletes_what_ended_more_than_30_days_ago(db: Database
     for name, at in (("old", NOW - RETENTION - 1), ("recent", NOW - RETENTION)):
         db.write_sync(insert_session, token_hash=name, claims=None, at=at)
         row = {"id": name, "type": "user.updated", "body": "{}", "received_at": at, "state": "settled"}
-        db.write_sync(lambda conn, row=row: conn.execute(sa.insert(deliveries).values(row)))
-    await ExpiredDataCleanup(db, lambda: NOW).run()
+        db.write_sync(partial(_insert_delivery, row=row))
+    await ExpiredDataCleanup(db, lambda: Millis(NOW)).run()
     kept = db.read_sync(lambda conn: conn.scalars(sa.select(deliveries.c.id)).all())
     assert kept == ["recent"]
     assert db.read_sync(find_session, token_hashes=["old"]) is None
     assert db.read_sync(find_session, token_hashes=["recent"]) is not None
+
+
+def _insert_delivery(conn: Conn, *, row: dict[str, Any]) -> None:
+    conn.execute(sa.insert(deliveries).values(row))

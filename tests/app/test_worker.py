@@ -1,15 +1,16 @@
 """Whatever there is to do is begun at once, in whichever process it came up; a notice that is lost costs a second."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from instep.app import worker as app_worker
-from instep.app.repository import DueTimes
+from instep.app.database import DueTimes
 from instep.app.worker import Worker
+from instep.core.clock import Millis
 from instep.core.db import Database
 from instep.core.errors import TemporaryError
 from instep.core.pubsub import PostgresRelay, PubSub
@@ -99,7 +100,8 @@ async def test_a_delivery_received_by_a_process_without_worker_is_processed_else
 
 @pytest.mark.usefixtures("without_polling")
 async def test_a_process_with_a_worker_notifies_no_other_process() -> None:
-    pubsub, told = PubSub(), []
+    pubsub = PubSub()
+    told: list[Iterable[str]] = []
     pubsub.relay = told.append
     async with working(pubsub) as (worker, deliveries, _):
         await does(deliveries, worker.wake)
@@ -185,7 +187,7 @@ async def test_due_work_wakes_its_own_loop(monkeypatch: pytest.MonkeyPatch, part
 
 
 async def test_due_work_is_polled_in_time() -> None:
-    worker = Worker(Done(), Done(), PubSub(), is_fully_subscribed=lambda: True, clock=lambda: 10_000)  # type: ignore[arg-type]
+    worker = Worker(Done(), Done(), PubSub(), is_fully_subscribed=lambda: True, clock=lambda: Millis(10_000))  # type: ignore[arg-type]
     wake_events = {name: asyncio.Event() for name in ("deliveries", "operations", "sync")}
     assert worker._wake_due(DueTimes(13_000, None, None), wake_events) == 3.0
     assert not wake_events["deliveries"].is_set()

@@ -7,7 +7,15 @@ from tests.architecture.structure import find_trespassers, product
 NOW = ["time.time", "time.time_ns", "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today"]
 NOW += ["datetime.date.today"]
 SQL = ["core/db.py", "core/db_errors.py", "core/db_url.py", "core/sql.py", "core/schema_migrations.py"]
-SQL += ["*/repository.py", "*/tables.py", "clerk/rate_limiter.py", "console/labels.py", "mirror/*", "migrations/*"]
+SQL += [
+    "*/repository.py",
+    "*/tables.py",
+    "app/database.py",
+    "clerk/rate_limiter.py",
+    "console/labels.py",
+    "mirror/*",
+    "migrations/*",
+]
 
 OWNERS = {
     "the network": (

@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 
 import instep
-
 from tests.support.town import SEED
 from tests.support.world import Firm, make_firm
 
 pytestmark = pytest.mark.anyio
 SOURCE = str(Path(instep.__file__).parent) + "/"
-LIMITS = {"webhook": 21, "resend": 23, "check": 20, "list": 22}
+LIMITS = {"webhook": 20, "resend": 23, "check": 20, "list": 21}
 
 
 class Walk:

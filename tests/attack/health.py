@@ -53,7 +53,12 @@ def _ask(url: str) -> float:
 def _watch(url: str) -> None:
     """Ask until standard input is closed, then print what was found as JSON."""
     is_over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), is_over.set()), daemon=True).start()
+
+    def wait_for_end() -> None:
+        sys.stdin.read()
+        is_over.set()
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
     answers, slowest, failures = 0, 0.0, []
     while not is_over.wait(EVERY):
         try:

@@ -10,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.testclient import TestClient
 
-from instep.audit.entries import NewAuditEntry
 from instep.audit.pages import AuditPages
-from instep.audit.repository import record_entries
+from instep.audit.repository import NewAuditEntry, record_entries
 from instep.audit.service import AuditService
 from instep.auth.principal import BREAK_GLASS_PRINCIPAL, OrganizationAccess, Principal
 from instep.console.responses import PageResponder

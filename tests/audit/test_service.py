@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from instep.audit.entries import NewAuditEntry
 from instep.audit.filters import AuditFilter
-from instep.audit.repository import list_entries, record_entries
+from instep.audit.repository import NewAuditEntry, list_entries, record_entries
 from instep.audit.service import AuditService
 from instep.auth.admin_scope import resolve_admin_scope
 from instep.auth.principal import BREAK_GLASS_PRINCIPAL, OrganizationAccess, Principal
@@ -43,7 +42,7 @@ def make(db: Database, notes: list[str] | None = None) -> OperationService:
 
 def put(db: Database, **changes: Any) -> Operation:
     fields = {"kind": "member.role", "target": "membership:1", "actor": "usr_1", "intent": {}}
-    asked = OperationRequest(**(fields | {"organization_id": "ogn_1"} | changes))  # type: ignore[arg-type]
+    asked = OperationRequest(**(fields | {"organization_id": "ogn_1"} | changes))
     operation = db.write_sync(repository.insert_operation, asked, now=1, until=2)
     assert operation is not None
     return operation
@@ -95,7 +94,7 @@ async def test_operations_are_listed_newest_first_page_by_page(db: Database) -> 
 
 def entry(**changes: Any) -> NewAuditEntry:
     fields = {"actor": "usr_1", "action": "member.role", "target": "membership:1", "organization_id": "ogn_1"}
-    return NewAuditEntry(**(fields | changes))  # type: ignore[arg-type]
+    return NewAuditEntry(**(fields | changes))
 
 
 @pytest.mark.parametrize(

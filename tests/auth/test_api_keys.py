@@ -42,7 +42,7 @@ def keys(db: Database, clock: FakeClock, audit: Notes) -> ApiKeyService:
 
 async def create_key(keys: ApiKeyService, **changes: Any) -> tuple[ApiKeyRow, str]:
     wanted = {"name": "billing", "scopes": frozenset({"read"}), "organization_id": None}
-    return await keys.create(BREAK_GLASS_PRINCIPAL, **(wanted | changes))  # type: ignore[arg-type]
+    return await keys.create(BREAK_GLASS_PRINCIPAL, **(wanted | changes))
 
 
 async def test_a_key_authenticates_as_itself(keys: ApiKeyService, audit: Notes) -> None:

@@ -27,13 +27,13 @@ def access(principal: Principal = MAYA, role: str | None = ADMIN_ROLE) -> Organi
 def list_commands(
     reader: OrganizationAccess | Principal, text: str = "", people: Sequence[PaletteCommand] = ()
 ) -> list[PaletteGroup]:
-    within = isinstance(reader, OrganizationAccess)
+    organizations = [reader] if isinstance(reader, OrganizationAccess) else []
     frame = (
-        build_organization_layout(reader, [reader], localizer=Localizer(), section="")
-        if within
+        build_organization_layout(reader, organizations, localizer=Localizer(), section="")
+        if isinstance(reader, OrganizationAccess)
         else build_instance_layout(reader, [], localizer=Localizer())
     )
-    return build_palette_groups(reader, frame, people, [reader] if within and text else [], text, Localizer())
+    return build_palette_groups(reader, frame, people, organizations if text else [], text, Localizer())
 
 
 def list_names(reader: OrganizationAccess | Principal, text: str = "") -> dict[str, list[str]]:
@@ -65,8 +65,8 @@ def test_pages_and_actions_depend_on_the_readers_rights(
 def test_an_instance_admin_has_the_commands_of_the_installation_too() -> None:
     within = list_names(access(BREAK_GLASS_PRINCIPAL, role=None))
     assert "Leave organization" not in within["Actions"]
-    assert {"Invite people", "New user", "New key"} <= set(within["Actions"])
-    assert "Whole audit" in within["Pages"]
+    assert {"Invite people", "New user", "New API key"} <= set(within["Actions"])
+    assert "Full audit log" in within["Pages"]
     assert "Invite people" not in list_names(BREAK_GLASS_PRINCIPAL)["Actions"]
 
 

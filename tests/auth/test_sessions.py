@@ -163,7 +163,7 @@ async def test_a_clerk_that_does_not_answer_in_time_counts_as_down(
     async def hang(id: str) -> None:
         await asyncio.Event().wait()
 
-    clerk.find_session = clerk.revoke_session = hang  # type: ignore[method-assign]
+    clerk.find_session = clerk.revoke_session = hang  # type: ignore[method-assign, assignment]
     hasty = replace(session_service, clerk_timeout=0.001)
     token = await hasty.open(claims())
     clock.advance(SESSION_CHECK_INTERVAL)

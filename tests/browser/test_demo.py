@@ -216,7 +216,7 @@ def test_the_run_that_matters(demo: Demo, new_page: NewPage) -> None:
     expect(invited).to_contain_text("Sent just now")
     admin.keyboard.press("Escape")
     act(admin, invited, "Timeline")
-    expect(admin.get_by_role("dialog")).to_contain_text("Sent again")
+    expect(admin.get_by_role("dialog")).to_contain_text("Resent")
     admin.keyboard.press("Escape")
 
     act(admin, invited, "Revoke")
@@ -393,4 +393,5 @@ def test_a_taken_port_is_one_line_that_names_the_setting(tmp_path: Path) -> None
         process = start(tmp_path, port, free_port())
         said, _ = process.communicate(timeout=STARTS_IN)
     assert process.returncode == 1
-    assert said == f"instep: Port {port} is in use. Stop the program that uses it, or choose another: INSTEP_PORT=... make demo\n"
+    advice = "Stop the program that uses it, or choose another: INSTEP_PORT=... make demo"
+    assert said == f"instep: Port {port} is in use. {advice}\n"

@@ -97,7 +97,7 @@ def test_the_switcher_finds_what_it_does_not_show(office: Office, new_page: NewP
     page.get_by_role("button", name="Organization: Northwind Law. Switch").click()
     places = page.locator("#places-found .menu-item")
     expect(places).to_have_count(13)
-    expect(page.locator("#places-found")).to_contain_text("There are more")
+    expect(page.locator("#places-found")).to_contain_text("Type to search for more")
     page.locator("#places").get_by_role("searchbox").fill("branch 17")
     expect(places).to_have_count(1)
     page.keyboard.press("ArrowDown")

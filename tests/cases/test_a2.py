@@ -8,7 +8,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from instep.app import cli_instance, cli_runtime, container, doctor
+from instep.app import cli_instance, cli_runtime, doctor
 from instep.audit.tables import audit
 from instep.clerk.client import ClerkClient
 from instep.core.db import Conn
@@ -174,7 +174,7 @@ async def test_a2_the_doctor_names_the_instance_and_what_came_from_another(
 ) -> None:
     firm = sqlite_firm
     key, url, transport = firm.emulator.secret_key, firm.emulator.site.url, httpx2.ASGITransport(app=firm.emulator)
-    monkeypatch.setattr(container, "make_clerk", lambda _: ClerkClient(key, api_url=url, transport=transport))
+    monkeypatch.setattr(doctor, "make_clerk", lambda _: ClerkClient(key, api_url=url, transport=transport))
 
     async def look() -> dict[str, doctor.DiagnosticResult]:
         return {it.what: it for it in await doctor.run_diagnostics(firm.services.settings)}
@@ -198,10 +198,10 @@ def moved(sqlite_migrated_url: str, clerk_key: str, monkeypatch: pytest.MonkeyPa
     async def make() -> Firm:
         firm = make_firm(sqlite_migrated_url, private_key=clerk_key)
         await acme(firm)
-        for name in ("clerk_instance", "clerk_instance_id"):
-            firm.services.db.write_sync(
-                lambda conn, name=name: conn.execute(sa.update(facts).where(facts.c.name == name).values(value=EXAMPLE))
-            )
+        is_instance = facts.c.name.in_(("clerk_instance", "clerk_instance_id"))
+        firm.services.db.write_sync(
+            lambda conn: conn.execute(sa.update(facts).where(is_instance).values(value=EXAMPLE))
+        )
         for email in PEOPLE[1:]:
             await firm.clerk().delete(f"/v1/users/{firm.user_id(email)}")
         return firm

@@ -89,7 +89,7 @@ async def test_b3_a_nul_in_an_address_is_no_failure_of_ours(probe: Probe) -> Non
 
 
 def test_b3_an_argument_of_a_command_that_is_no_utf_8_is_refused_in_one_line() -> None:
-    command = [sys.executable, "-c", "from instep.app.cli import main; main()", "users", b"\xff\xfe"]
+    command: list[str | bytes] = [sys.executable, "-c", "from instep.app.cli import main; main()", "users", b"\xff\xfe"]
     ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr == b"instep: an argument is not UTF-8 text.\n"

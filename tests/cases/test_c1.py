@@ -64,7 +64,8 @@ class Desk:
 
 
 async def settled(url: str, key: str, **settings: str) -> Desk:
-    firm = make_firm(url, private_key=key, **settings)
+    named: dict[str, Any] = {**settings}
+    firm = make_firm(url, private_key=key, **named)
     firm.emulator.seed(SEED)
     await firm.settle()
     return Desk(firm)

@@ -25,7 +25,10 @@ PEOPLE = "/v1/organizations/northwind/people"
 @pytest.fixture
 async def firm(sqlite_migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
     """A firm whose application has two front ends."""
-    settings = {"INSTEP_AUTHORIZED_PARTIES": f"{APP}, HTTPS://Admin.Example.com:443/", "INSTEP_CORS_ORIGINS": APP}
+    settings: dict[str, Any] = {
+        "INSTEP_AUTHORIZED_PARTIES": f"{APP}, HTTPS://Admin.Example.com:443/",
+        "INSTEP_CORS_ORIGINS": APP,
+    }
     firm = make_firm(sqlite_migrated_url, private_key=clerk_key, **settings)
     firm.emulator.seed(SEED)
     await firm.settle()

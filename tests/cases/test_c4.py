@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 async def audit(firm: Firm, action: str) -> list[Any]:
     """Return the entries of one action in the audit of the organization, newest first."""
-    query = {"organization": SLUG, "action": action, "limit": 100}
+    query: dict[str, str | int] = {"organization": SLUG, "action": action, "limit": 100}
     entries: list[Any] = found(await firm.api().get("/v1/audit", params=query))["data"]
     return entries
 
@@ -60,7 +60,7 @@ async def test_c4_what_a_sync_takes_from_clerk_is_in_it(firm: Firm) -> None:
 async def test_c4_a_ban_in_clerk_is_told_with_before_and_after(firm: Firm) -> None:
     await settled(firm)
     await deliver(firm, "user.updated", await user_of(firm, DANA, banned=True))
-    query = {"action": "user.changed", "limit": 100}
+    query: dict[str, str | int] = {"action": "user.changed", "limit": 100}
     (entry,) = [
         it
         for it in found(await firm.api().get("/v1/audit", params=query))["data"]

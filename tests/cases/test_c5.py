@@ -32,7 +32,7 @@ SEED: dict[str, Any] = {
 @pytest.fixture
 async def firm(sqlite_migrated_url: str, clerk_key: str) -> AsyncIterator[Firm]:
     """A firm whose settings name an address of an admin who has no account yet."""
-    settings = {"INSTEP_ADMINS": "root@example.com", "INSTEP_EMAIL_CHANGE": "force"}
+    settings: dict[str, Any] = {"INSTEP_ADMINS": "root@example.com", "INSTEP_EMAIL_CHANGE": "force"}
     firm = make_firm(sqlite_migrated_url, private_key=clerk_key, **settings)
     firm.emulator.seed(SEED)
     await firm.settle()

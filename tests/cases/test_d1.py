@@ -11,7 +11,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def audit_of(firm: Firm) -> list[Any]:
-    return (await firm.api().get("/v1/audit")).json()["data"]
+    entries: list[Any] = (await firm.api().get("/v1/audit")).json()["data"]
+    return entries
 
 
 @pytest.mark.parametrize("email", ["DANA@example.com", "dana@EXAMPLE.com"])

@@ -13,10 +13,11 @@ async def secondary(firm: Firm) -> str:
     """A second address of Dana's, which the mirror does not hold."""
     firm.emulator.seed(SEED)
     await firm.settle()
-    wanted = {"user_id": firm.user_id("dana@example.com"), "email_address": "d.whitfield@example.com", "verified": True}
+    email = "d.whitfield@example.com"
+    wanted = {"user_id": firm.user_id("dana@example.com"), "email_address": email, "verified": True}
     assert (await firm.clerk().post("/v1/email_addresses", json=wanted)).status_code == 200
     await firm.settle()
-    return wanted["email_address"]
+    return email
 
 
 async def verdicts(firm: Firm, text: str) -> dict[str, str]:

@@ -105,7 +105,7 @@ async def test_e13_notices_go_by_the_direct_address(pooled_url: str, postgres_mi
     for relay in relays:
         relay.start()
         await asyncio.wait_for(relay.is_listening.wait(), 20)
-    heard = asyncio.create_task(anext(aiter(there.listen("org_1"))))
+    heard = asyncio.ensure_future(anext(aiter(there.listen("org_1"))))
     await asyncio.sleep(0)
     here.publish(["org_1"])
     assert await asyncio.wait_for(heard, 20) == "org_1"

@@ -1,6 +1,7 @@
 """E3: requests that are never finished keep nobody else out, and are ended."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.support.served import served
 
 pytestmark = pytest.mark.anyio
 
-SHORT = {"INSTEP_HEADER_TIMEOUT": "2", "INSTEP_BODY_TIMEOUT": "2"}
+SHORT: dict[str, Any] = {"INSTEP_HEADER_TIMEOUT": "2", "INSTEP_BODY_TIMEOUT": "2"}
 
 
 async def test_e3_half_requests_keep_nobody_out_and_are_ended(sqlite_migrated_url: str, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from instep.app import container, doctor
+from instep.app import doctor
 from instep.clerk.client import ClerkClient
 from instep.core.clock import HOUR, now
 from tests.cases.support import acme, described
@@ -18,7 +18,7 @@ def firm(sqlite_firm: Firm, monkeypatch: pytest.MonkeyPatch) -> Firm:
     firm = sqlite_firm
     firm.clock.at = now() - HOUR
     key, url, transport = firm.emulator.secret_key, firm.emulator.site.url, httpx2.ASGITransport(app=firm.emulator)
-    monkeypatch.setattr(container, "make_clerk", lambda _: ClerkClient(key, api_url=url, transport=transport))
+    monkeypatch.setattr(doctor, "make_clerk", lambda _: ClerkClient(key, api_url=url, transport=transport))
     return firm
 
 

@@ -62,7 +62,12 @@ async def test_i6_a_seed_replaces_endpoints_too(clerk: Clerk) -> None:
 async def test_i6_an_endpoint_in_process_replaces_the_one_at_its_address(clerk: Clerk) -> None:
     got: list[str] = []
     for name in ("first", "second"):
-        transport = httpx2.MockTransport(lambda request, name=name: got.append(name) or httpx2.Response(204))
+
+        def answer(request: httpx2.Request, name: str = name) -> httpx2.Response:
+            got.append(name)
+            return httpx2.Response(204)
+
+        transport = httpx2.MockTransport(answer)
         clerk.emulator.webhooks.connect("http://app.test/webhooks", transport=transport)
         clerk.seed(users=[{"email_address": f"{name}@example.com"}], events=True)
         await clerk.drain()

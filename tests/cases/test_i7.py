@@ -85,7 +85,8 @@ class Application:
 
 
 def test_i7_an_acknowledged_write_is_there_after_the_emulator_was_killed(tmp_path: Path) -> None:
-    file, made = tmp_path / "state.json", []
+    file = tmp_path / "state.json"
+    made: list[str] = []
     for number in range(3):
         with served(file) as emulator:
             assert [user["id"] for user in emulator.http.get("/v1/users?order_by=created_at").json()] == made

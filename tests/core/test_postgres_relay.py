@@ -29,7 +29,7 @@ class Replica:
 
     async def hears(self, topic: str) -> asyncio.Task[str]:
         """Listening begins before this returns."""
-        task = asyncio.create_task(anext(aiter(self.live.listen(topic))))
+        task = asyncio.ensure_future(anext(aiter(self.live.listen(topic))))
         await asyncio.sleep(0)
         assert self.live.count_listeners() == 1
         return task

@@ -36,7 +36,7 @@ async def test_a_person_is_invited_with_a_name_and_without_an_email(api: httpx2.
         requests.append(wanted)
         return await invite(organization, wanted)
 
-    clerk.create_invitation = recording  # type: ignore[method-assign]
+    clerk.create_invitation = recording  # type: ignore[assignment,method-assign]
     id = await create(api, name="Maya Cohen", expires_in_days=365, notify=False)
     found = sqlite_firm.emulator.state.organization_invitations.find(id)
     assert found is not None

@@ -106,7 +106,7 @@ def test_each_person_has_a_verdict() -> None:
         ("late@x.com", "over_seats"),
     ]
     assert lines[2].note == "Is a deactivated member. Reactivate them instead."
-    assert lines[3].note == "nobody is not an e-mail address."
+    assert lines[3].note == "nobody is not a valid email address."
 
 
 def test_without_a_seat_limit_everyone_can_be_invited() -> None:

@@ -57,7 +57,7 @@ def test_without_scripts_it_redirects_to_the_list(firm: Firm, client: TestClient
     ("email", "role", "message", "field"),
     [
         ("", "org:member", "Enter an email address.", "invite-email-error"),
-        ("nonsense", "org:member", "nonsense is not an e-mail address.", "invite-email-error"),
+        ("nonsense", "org:member", "nonsense is not a valid email address.", "invite-email-error"),
         ("ada@x.example", "org:owner", "Choose a role.", "invite-role-error"),
         ("full@x.example", "org:member", "All 30 seats are in use", "invite-error"),
     ],

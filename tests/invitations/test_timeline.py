@@ -102,7 +102,7 @@ async def test_an_invitation_that_clerk_no_longer_has_keeps_its_timeline(firm: F
     async def nothing(*_args: object, **_more: object) -> list[object]:
         return []
 
-    firm.services.clerk.find_invitation = gone  # type: ignore[method-assign]
+    firm.services.clerk.find_invitation = gone  # type: ignore[assignment,method-assign]
     firm.services.clerk.list_invitations = nothing  # type: ignore[method-assign,assignment]
     assert await event_types(firm, made.clerk_id) == ["asked", "revoked"]
     with pytest.raises(InvitationRefusedError, match="No longer in Clerk"):

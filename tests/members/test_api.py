@@ -88,7 +88,7 @@ async def test_transfer_and_the_last_admin(sqlite_firm: Firm) -> None:
     await ada.delete(f"{HOME}/members/{firm.user_id(DAN)}")
     problem = await ada.post(f"{HOME}/leave")
     assert status_and_code(problem) == (409, "last_admin")
-    assert problem.json()["detail"] == "This is the last admin. Make someone else admin first."
+    assert problem.json()["detail"] == "This is the last admin. Make someone else an admin first."
     assert status_and_code(await firm.api().post(f"{HOME}/transfer", json={"user_id": firm.user_id(BOB)})) == (
         403,
         "not_owner",

@@ -230,7 +230,9 @@ async def test_a_membership_that_clerk_keeps_is_deactivated_here_only(leaver: Fi
     refuse(firm, DELETE, "organization_membership_managed_by_scim", status=409)
     changed = await members.deactivate(await access_of(firm), member_id=firm.user_id(BOB))
     assert changed.member.deactivation == "database"
-    assert changed.notices == ("Deactivated here, but not in Clerk: Managed by your directory; change it there.",)
+    assert changed.notices == (
+        "Deactivated here, but not in Clerk: This is managed by your directory. Change it there.",
+    )
     assert (in_clerk(firm, BOB), await may_enter(firm, BOB)) == (MEMBER_ROLE, False)
     await members.reactivate(await access_of(firm), member_id=firm.user_id(BOB))
     assert (await status_and_role(firm, BOB), await may_enter(firm, BOB)) == (("active", MEMBER_ROLE), True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -42,7 +42,7 @@ class PeopleList:
         self, filters: MemberFilter | None = None, *, clerk: Any = None, timeout: float = 5.0, **changes: Any
     ) -> Any:
         executor: Any = None  # only changes need one
-        service = MemberService(self.db, clerk or self.clerk, executor, self.clock, clerk_timeout=timeout)
+        service = MemberService(self.db, cast(Any, clerk or self.clerk), executor, self.clock, clerk_timeout=timeout)
         access = OrganizationAccess(
             **{name: getattr(self.access, name) for name in OrganizationAccess.__struct_fields__} | changes
         )

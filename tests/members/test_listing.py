@@ -1,7 +1,7 @@
 """The unified list: two kinds that are never mixed up, in one order, on pages that show every row exactly once."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -31,7 +31,7 @@ from instep.members.models import (
     MemberQueryResult,
     MemberRow,
 )
-from instep.mirror.search_text import is_search_match
+from instep.mirror.search import is_search_match
 
 NOW = 1_795_219_200_000
 
@@ -87,7 +87,7 @@ def page_of(filters: MemberFilter, everyone: Sequence[MemberRow]) -> MemberQuery
     return MemberQueryResult(rows=wanted[: filters.limit + 1], counts=counts, seats=30)
 
 
-def shown(invitations: Sequence[ClerkInvitation], *, joined: Sequence[str] = ()) -> list[tuple[str, str]]:
+def shown(invitations: Sequence[ClerkInvitation], *, joined: Collection[str] = ()) -> list[tuple[str, str]]:
     return [
         (row.id.removeprefix("orginv_"), row.status)
         for row in build_invitation_rows(invitations, now=NOW, joined=joined)

@@ -19,7 +19,7 @@ from instep.migrations.search import ensure_search_indexes
 from instep.mirror import search
 from instep.mirror.apply import apply_unit_of_work
 from instep.mirror.repository import find_organization
-from instep.mirror.search_text import is_search_match
+from instep.mirror.search import is_search_match
 from instep.mirror.tables import memberships, users
 from instep.mirror.unit_of_work import open_unit_of_work
 from tests.support.people import membership, organization, user

@@ -104,7 +104,7 @@ def test_a_kept_member_keeps_its_row_under_the_new_id_and_stays_deactivated(db: 
 def test_the_current_membership_is_the_row_in_any_order(migrated_url: str) -> None:
     """Removed by deactivation, back, removed, and back again: every order, in one transaction and one by one."""
     db = Database(migrated_url)
-    told = [
+    told: list[EntityState] = [
         Tombstone(membership(1).key, membership(1).entity),
         joined(2, at=200),
         Tombstone(membership(2).key, joined(2, at=200).entity),

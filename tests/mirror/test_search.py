@@ -14,7 +14,7 @@ from instep.migrations.search import ensure_search_indexes
 from instep.mirror import search
 from instep.mirror.apply import apply_observations
 from instep.mirror.bulk_insert import insert_new_rows, prepare_rows
-from instep.mirror.search_text import is_search_match, parse_search_query
+from instep.mirror.search import is_search_match, parse_search_query
 from instep.mirror.tables import memberships, users
 from tests.support.people import membership, organization, user
 

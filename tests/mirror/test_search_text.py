@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from instep.mirror.search_text import (
+from instep.mirror.search import (
     TRIGRAM_LENGTH,
     build_search_text,
     fold_text,

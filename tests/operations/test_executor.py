@@ -341,7 +341,7 @@ async def test_an_unknown_outcome_needs_attention_immediately(world: World) -> N
     async def find(_name: str) -> JsonObject | None:
         raise OutcomeUnknownError("We do not know whether it was switched.", code="switch_unknown")
 
-    world.clerk.find = find  # type: ignore[method-assign]
+    world.clerk.find = find  # type: ignore[assignment,method-assign]
     world.clerk.failures = [ClerkUnavailableError("timeout")]
     with pytest.raises(OperationFailedError) as caught:
         await world.executor.run(make_request())

@@ -81,8 +81,12 @@ class Story(RuleBasedStateMachine):
         self.clock, self.clerk, self.points = Ticking(), ModelClerk(), CrashPoints()
         self.points.watch(self.db)
         self.work = DeliveryProcessor(
-            db=self.db, clerk=self.clerk, parse=parsing.parse_webhook, on_change=lambda _: None, clock=self.clock
-        )  # type: ignore[arg-type]
+            db=self.db,
+            clerk=self.clerk,  # type: ignore[arg-type]
+            parse=parsing.parse_webhook,
+            on_change=lambda _: None,
+            clock=self.clock,
+        )
         self.loop = asyncio.Runner()
         self.waiting: list[int] = []
         self.heard = 0

@@ -39,7 +39,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iter
     path.write_bytes(sqlite_template.read_bytes())
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     firm = make_firm(f"sqlite:///{path}", INSTEP_WORKER="false")
-    with TestClient(firm.app, base_url="http://127.0.0.1:8000") as client:  # type: ignore[arg-type]
+    with TestClient(firm.app, base_url="http://127.0.0.1:8000") as client:
         assert client.portal is not None
         firm.emulator.seed(SEED)
         client.portal.call(firm.settle)

@@ -216,14 +216,14 @@ async def test_a_process_that_lost_its_lease_writes_nothing_more(world: World) -
         return await count(kind)
 
     source.count = sleeping  # type: ignore[method-assign]
-    with pytest.raises(Exception, match="taken the sync over"):
+    with pytest.raises(Exception, match="took over the sync"):
         await world.sync.backfill(actor="sleeper")
     assert world.rows(users) == []
 
 
 async def test_another_instances_key_is_refused_before_anything_is_read(world: World) -> None:
     world.emulator.seed(seed(3))
-    object.__setattr__(world.sync, "instance", lambda _conn: "ins_another")
+    object.__setattr__(world.sync, "find_bound_instance", lambda _conn: "ins_another")
     await refused(world, "wrong_instance")
 
 

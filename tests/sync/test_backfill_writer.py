@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from instep.core.clock import Millis
 from instep.core.db import Database
 from instep.domain.listing import CreationWindow, ListingCursor, ListingPage
 from instep.domain.models import EntityKind
@@ -61,7 +62,13 @@ def writer(database: SlowDatabase, monkeypatch: pytest.MonkeyPatch) -> BackfillW
     }
     lease = SyncLease("holder", 1)
     return BackfillWriter(
-        db=db, clerk=cast(Any, None), clock=lambda: 1, run_id="syn_1", lease=lease, actor="test", windows=windows
+        db=db,
+        clerk=cast(Any, None),
+        clock=lambda: Millis(1),
+        run_id="syn_1",
+        lease=lease,
+        actor="test",
+        windows=windows,
     )
 
 

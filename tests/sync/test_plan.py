@@ -110,7 +110,7 @@ def test_every_row_is_found_once_or_equal(both: Any) -> None:
             assert their is not None
     for id in here.keys() & there.keys() - {it.key.id for it in found}:
         their, our = there[id], here[id]
-        assert their.entity.first_name == our.content[2]  # type: ignore[union-attr]
+        assert their.entity.first_name == our.content[2]
         assert not our.is_deleted
 
 
@@ -125,7 +125,7 @@ def our(their: Observation, **changes: Any) -> MirroredEntity:
     assert isinstance(person, ClerkUser)
     content = (*person.content()[:-1], bytes(person.public_metadata).decode())
     fields: dict[str, Any] = {"clerk_id": their.key.id, "id": "usr_1", "version": their.version, "digest": their.digest}
-    fields |= {"is_gone": False, "is_kept": False, "is_deactivated": False, "changed_at": 5, "content": content}
+    fields |= {"is_deleted": False, "is_kept": False, "is_deactivated": False, "changed_at": 5, "content": content}
     return MirroredEntity(**(fields | changes))
 
 

@@ -91,7 +91,9 @@ async def test_a_member_sees_neither_sessions_nor_history_of_another(sqlite_firm
     async with console_of(sqlite_firm) as page:
         dana, maya = [await user_id(sqlite_firm, f"{name}@example.com") for name in ("dana", "maya")]
         session = await sign_in(sqlite_firm, "maya@example.com")
-        token = await sqlite_firm.services.authenticator.sessions.adopt(claims(sqlite_firm, "maya@example.com", session))
+        token = await sqlite_firm.services.authenticator.sessions.adopt(
+            claims(sqlite_firm, "maya@example.com", session)
+        )
         page.headers["cookie"] = f"instep_session={token}"
         shown = (await page.get(f"{HOME}/members/{dana}", headers=PARTIAL)).text
         assert ("person-details" in shown, "person-story" in shown) == (False, False)

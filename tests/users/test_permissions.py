@@ -96,7 +96,9 @@ async def test_an_api_key_for_one_organization_is_its_admin(sqlite_firm: Firm) -
     async with firm.api() as api:
         found = (await api.get("/v1/users", params={"query": BOB})).json()["data"][0]
     acme = next(it["organization_id"] for it in found["organizations"] if it["name"] == "Acme")
-    key = Principal(kind="api_key", name="CI", key_id="key_1", bound_organization_id=acme, scopes=frozenset(["read", "write"]))
+    key = Principal(
+        kind="api_key", name="CI", key_id="key_1", bound_organization_id=acme, scopes=frozenset(["read", "write"])
+    )
     assert [it.name for it in (await users_of(firm).get(key, found["id"])).memberships] == ["Acme"]
     await users_of(firm).edit_profile(key, found["id"], UserChanges(first_name="Robert"))
     assert await refused(users_of(firm).get(key, firm.user_id(CLEO))) == (404, "user_not_found")

@@ -7,7 +7,7 @@ from instep.core.db import Conn, Database
 from instep.domain.events import EntityState
 from instep.mirror import search
 from instep.mirror.apply import apply_observations
-from instep.mirror.search_text import is_search_match
+from instep.mirror.search import is_search_match
 from instep.mirror.user_repository import UserRow
 from instep.users.models import UserCursor, UserFilter
 from instep.users.repository import list_users

@@ -18,6 +18,7 @@ from tests.support.clocks import START, Ticking
 from tests.support.deliveries import body, kept, user_body
 from tests.support.faults import failing
 from tests.support.svix import OTHER, SECRET, signed
+from tests.support.world import Firm
 
 pytestmark = pytest.mark.anyio
 
@@ -240,7 +241,7 @@ def test_whatever_is_sent_there_is_an_answer_and_it_is_no_500(
 
 
 @pytest.fixture
-async def through_the_app(sqlite_firm: Any) -> httpx2.AsyncClient:
+async def through_the_app(sqlite_firm: Firm) -> httpx2.AsyncClient:
     return sqlite_firm.api(key=None)
 
 

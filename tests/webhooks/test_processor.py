@@ -16,7 +16,7 @@ from instep.core.clock import MINUTE, SECOND
 from instep.core.db import Database
 from instep.core.errors import TemporaryError
 from instep.domain.errors import ClerkRejectedError, ClerkUnavailableError
-from instep.domain.events import EntityState, Tombstone, WebhookEvent, make_observation
+from instep.domain.events import LookupResult, Tombstone, WebhookEvent, make_observation
 from instep.domain.models import ClerkId, ClerkOrganization, ClerkUser
 from instep.domain.reconcile import NeedsRefetch
 from instep.mirror.instance_binding import RETRY_INTERVAL, bind_instance
@@ -230,7 +230,7 @@ async def test_after_the_last_delay_it_is_parked_for_a_person(desk: Desk, failur
 async def test_what_cannot_be_read_is_parked_at_once_and_alone(desk: Desk) -> None:
     ids = await desk.run(user_body(1), body("user.updated", {"id": None}), user_body(2))
     assert list(desk.states().values()) == ["settled", "parked", "settled"]
-    assert "can't be read" in desk.row(ids[1])["outcome"]
+    assert "Clerk sent unreadable data" in desk.row(ids[1])["outcome"]
     assert desk.db.read_sync(repository.count_by_state) == {"parked": 1}
 
 
@@ -300,7 +300,7 @@ class Bystander:
     def __init__(self, clerk: FakeClerk, meanwhile: Any) -> None:
         self._clerk, self._meanwhile = clerk, meanwhile
 
-    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[EntityState]:
+    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
         found = await self._clerk.fetch(asks)
         self._meanwhile()
         return found
@@ -391,10 +391,10 @@ def test_a_crash_is_nothing_that_code_may_catch() -> None:
 class Past:
     """A Clerk that answers from a page of the past."""
 
-    def __init__(self, *answers: EntityState) -> None:
+    def __init__(self, *answers: LookupResult) -> None:
         self.answers = list(answers)
 
-    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[EntityState]:
+    async def fetch(self, asks: Sequence[NeedsRefetch]) -> list[LookupResult]:
         return [self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)]
 
 

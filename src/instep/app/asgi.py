@@ -538,11 +538,12 @@ def _make_validation_error_handler(services: Services) -> ExceptionHandler:
 
     async def handle(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for this type only)
-        is_within = request.url.path.startswith("/v1/organizations/")
+        asker: Principal | OrganizationAccess | Response
         try:
-            parameters = request.path_params
-            organization_id: str = parameters.get("organization_id") or parameters["id"]
-            asker = await (resolve_access(request, organization_id) if is_within else resolve_principal(request))
+            if request.url.path.startswith("/v1/organizations/"):
+                asker = await resolve_access(request, request.path_params["organization_id"])
+            else:
+                asker = await resolve_principal(request)
         except InstepError as failure:
             return await _make_failure_handler(services)(request, failure)
         if isinstance(asker, Response):

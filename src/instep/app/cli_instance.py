@@ -9,8 +9,7 @@ import typer
 from msgspec import Struct
 
 from instep.app.sync_services import SyncServices, open_sync_services
-from instep.audit.entries import NewAuditEntry
-from instep.audit.repository import record_entries
+from instep.audit.repository import NewAuditEntry, record_entries
 from instep.core.db import Conn
 from instep.core.errors import InstepError
 from instep.domain.errors import CONFLICT, ChangeRejectedError

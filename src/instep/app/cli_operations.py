@@ -12,8 +12,8 @@ from rich.table import Column, Table
 from instep.app.cli_runtime import JsonOption, get_admin_access, run_with_services
 from instep.app.container import Services, make_operations
 from instep.audit.api import to_audit_entry
-from instep.audit.entries import AuditEntryRow
 from instep.audit.filters import AuditFilter
+from instep.audit.repository import AuditEntryRow
 from instep.audit.service import AuditService
 from instep.core.clock import to_iso
 from instep.core.i18n import lazy_gettext

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 import structlog
 
 from instep.app.config import Settings, SettingsError
-from instep.app.database import make_clerk_rate_limiter, make_db
+from instep.app.database import find_due_times, make_clerk_rate_limiter, make_db
 from instep.app.metrics import Metrics
-from instep.app.repository import find_due_times
 from instep.app.scheduler import ExpiredDataCleanup
 from instep.app.sync_services import SyncServices, make_sync_services
 from instep.app.worker import OPERATION_DEFERRED_TOPIC, ClockRollbackMonitor, Worker
-from instep.audit.entries import NewAuditEntry
-from instep.audit.repository import record_entries
+from instep.audit.repository import NewAuditEntry, record_entries
 from instep.auth.api_keys import ApiKeyService
 from instep.auth.authenticator import SESSION_COOKIE, AuthenticationFailureLog, Authenticator
 from instep.auth.break_glass import BreakGlassKey

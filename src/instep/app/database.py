@@ -1,15 +1,21 @@
-"""Create the database and the Clerk rate limiter from the settings."""
+"""The configured database, its rate limiter row, and the query for due work."""
 
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
+from msgspec import Struct
+
 from instep.app.config import Settings, SettingsError
 from instep.clerk.rate_limiter import ClerkRateLimiter, RateLimit
-from instep.core.db import Database
+from instep.core.db import Conn, Database
 from instep.domain.roles import ADMIN_ROLES_OPTION
 from instep.mirror.repository import OWNED_FIELDS_OPTION
+from instep.operations import repository
+from instep.sync import repository as sync_repository
 from instep.sync.plan import DATABASE_FIELDS_BY_DEFAULT, WRITABLE_FIELDS, FieldOwnership
+from instep.webhooks import repository as webhooks_repository
 
 
 def make_db(settings: Settings) -> Database:
@@ -79,3 +85,21 @@ def get_clerk_rate_limit(settings: Settings) -> int | None:
     if urlsplit(settings.clerk_api_url).hostname != CLERK_API_HOST:
         return None
     return LIVE_RATE_LIMIT if key.get_secret_value().startswith("sk_live_") else TEST_RATE_LIMIT
+
+
+class DueTimes(Struct, frozen=True):
+    """Times at which the next delivery, operation and sync run are due (Unix milliseconds); None where none waits."""
+
+    deliveries: int | None
+    operations: int | None
+    sync: int | None
+
+
+def find_due_times(conn: Conn) -> DueTimes:
+    """Return the next due times, in one query."""
+    queries = (
+        webhooks_repository.NEXT_DUE_AT_QUERY,
+        repository.NEXT_DUE_AT_QUERY,
+        sync_repository.OLDEST_UNFINISHED,
+    )
+    return DueTimes(*conn.execute(sa.select(*(it.scalar_subquery() for it in queries))).one())

@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from instep.app import openapi
 from instep.app.container import Services, make_deliveries, make_operations
-from instep.audit.entries import AuditEntryRow
 from instep.audit.pages import AuditPages
+from instep.audit.repository import AuditEntryRow
 from instep.audit.service import AuditService
 from instep.audit.views import make_audit_entry_view
 from instep.auth.principal import OrganizationAccess, Principal

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 from msgspec import structs
 
-from instep.app.repository import DueTimes
+from instep.app.database import DueTimes
 from instep.app.scheduler import PeriodicTask, run_periodically
 from instep.core.clock import MINUTE, SECOND, Clock, ClockRollbackDetector, monotonic_now, now
 from instep.core.errors import InstepError, describe_error

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from instep.audit.entries import AuditEntryRow
 from instep.audit.filters import AuditFilter
+from instep.audit.repository import AuditEntryRow
 from instep.audit.service import AuditService, make_csv_response
 from instep.auth.admin_scope import (
     ADMIN_ERROR_RESPONSES,

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from instep.audit.entries import AuditEntryRow
 from instep.audit.filters import AuditFilter, AuditFilterForm, parse_audit_filter_form
+from instep.audit.repository import AuditEntryRow
 from instep.audit.service import AuditService, make_csv_response
 from instep.audit.views import AuditEntryView, make_audit_entry_view
 from instep.auth.principal import OrganizationAccess

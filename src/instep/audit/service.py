@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from starlette.responses import StreamingResponse
 
-from instep.audit.entries import AuditEntryRow
 from instep.audit.filters import AuditFilter
-from instep.audit.repository import list_entries
+from instep.audit.repository import AuditEntryRow, list_entries
 from instep.core.clock import to_iso
 from instep.core.csv_export import format_csv_line
 from instep.core.db import Database

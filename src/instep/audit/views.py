@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from instep.audit.entries import AuditEntryRow
+from instep.audit.repository import AuditEntryRow
 from instep.console import labels
 from instep.console.components import StatusBadge
 from instep.console.labels import LabelContext

@@ -161,7 +161,9 @@ class FakeClerk:
         found = await self.find_invitation(organization_id, invitation_id)
         return f"https://clerk.invalid/accept?ticket={invitation_id}" if found is not None else None
 
-    async def revoke_invitation(self, organization_id: ClerkId, invitation_id: ClerkId, *, revoked_by: ClerkId | None) -> ClerkInvitation:
+    async def revoke_invitation(
+        self, organization_id: ClerkId, invitation_id: ClerkId, *, revoked_by: ClerkId | None
+    ) -> ClerkInvitation:
         """Revoke a pending invitation."""
         self._call("revoke")
         found = next((item for item in self._list_invitations(organization_id) if item.clerk_id == invitation_id), None)

@@ -54,7 +54,9 @@ class OrganizationsMixin:
         link: _InvitationLink = decode_response(body, _InvitationLink) if body else _InvitationLink()
         return link.url
 
-    async def revoke_invitation(self, organization_id: ClerkId, invitation_id: ClerkId, *, revoked_by: ClerkId | None) -> ClerkInvitation:
+    async def revoke_invitation(
+        self, organization_id: ClerkId, invitation_id: ClerkId, *, revoked_by: ClerkId | None
+    ) -> ClerkInvitation:
         """Revoke a pending invitation."""
         path = f"{_build_invitation_path(organization_id, invitation_id)}/revoke"
         body = await self._backend.send("POST", path, json={"requesting_user_id": revoked_by} if revoked_by else {})

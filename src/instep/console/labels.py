@@ -12,7 +12,7 @@ from instep.core.i18n import Localizer
 from instep.core.sql import is_one_of
 from instep.domain.emails import make_invitation_target
 from instep.mirror import search
-from instep.mirror.search_text import parse_search_query
+from instep.mirror.search import parse_search_query
 from instep.mirror.tables import memberships, organizations, users
 
 MAX_PEOPLE_FOUND = 8

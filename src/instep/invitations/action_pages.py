@@ -61,7 +61,7 @@ class InvitationActionPages:
 
     def routes(self) -> list[Route]:
         """Return the routes of these pages."""
-        base = "/organizations/{id}/invitations"
+        base = "/organizations/{organization_id}/invitations"
         return [
             Route(f"{base}/lost/{{operation_id}}/again", self.retry_lost, methods=["POST"]),
             Route(f"{base}/{{invitation_id}}/resend", self.resend, methods=["POST"]),
@@ -238,7 +238,7 @@ class BulkInvitationPages:
 
     def routes(self) -> list[Route]:
         """Return the routes of these pages; they must come before those of one invitation."""
-        base = "/organizations/{id}/invitations"
+        base = "/organizations/{organization_id}/invitations"
         return [
             Route(f"{base}/bulk", self.confirm_change, methods=["GET"]),
             Route(f"{base}/bulk", self.change_selected, methods=["POST"]),

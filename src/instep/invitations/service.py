@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from instep.audit.entries import NewAuditEntry
-from instep.audit.repository import record_entries
+from instep.audit.repository import NewAuditEntry, record_entries
 from instep.auth.principal import OrganizationAccess, Principal
 from instep.core.clock import MINUTE, Clock
 from instep.core.clock import now as system_now

@@ -61,7 +61,7 @@ class MemberActionPages:
 
     def routes(self) -> list[Route]:
         """Build the routes."""
-        path = "/organizations/{id}/members/{member}"
+        path = "/organizations/{organization_id}/members/{member}"
         return [
             Route(f"{path}/role", self.show_role_form, methods=["GET"]),
             Route(f"{path}/role", self.change_role, methods=["POST"]),
@@ -73,8 +73,8 @@ class MemberActionPages:
                 Route(f"{path}/{action}", self._make_change_handler(action), methods=["POST"])
                 for action in MEMBER_ACTIONS
             ),
-            Route("/organizations/{id}/leave", self.confirm_leave, methods=["GET"]),
-            Route("/organizations/{id}/leave", self.leave, methods=["POST"]),
+            Route("/organizations/{organization_id}/leave", self.confirm_leave, methods=["GET"]),
+            Route("/organizations/{organization_id}/leave", self.leave, methods=["POST"]),
         ]
 
     async def show_role_form(self, request: Request) -> Response:
@@ -320,7 +320,7 @@ class BulkMemberPages:
 
     def routes(self) -> list[Route]:
         """Build the routes. They come before those of one member in the application's list."""
-        path = "/organizations/{id}/members"
+        path = "/organizations/{organization_id}/members"
         return [
             Route(f"{path}/bulk", self.confirm, methods=["GET"]),
             Route(f"{path}/bulk", self.change, methods=["POST"]),

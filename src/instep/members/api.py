@@ -35,8 +35,6 @@ from instep.members.service import MemberService
 JSON_MEDIA_TYPE = "application/json"
 AccessResolver = Callable[[Request, str], Awaitable[OrganizationAccess | Response]]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
-
-
 _RESPONSE_DESCRIPTIONS = {
     202: "It is not known yet whether Clerk made the change; read the operation for its outcome.",
     400: "The cursor is not valid for this list.",

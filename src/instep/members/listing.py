@@ -27,7 +27,7 @@ from instep.members.models import (
     MemberQueryResult,
     MemberRow,
 )
-from instep.mirror.search_text import is_search_match
+from instep.mirror.search import is_search_match
 
 SOURCES = ("clerk", "local")
 ACTIVITIES = ("7d", "30d", "idle", "never")

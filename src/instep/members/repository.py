@@ -16,7 +16,7 @@ from instep.domain.models import PRESENT_STATUSES
 from instep.domain.roles import UNKNOWN_ROLES, RoleCatalog
 from instep.members.models import ActivityFilter, MemberFilter, MemberQueryResult, MemberRecord, MemberRow
 from instep.mirror import search
-from instep.mirror.search_text import parse_search_query
+from instep.mirror.search import parse_search_query
 from instep.mirror.tables import member_counts, memberships, organizations, users
 
 m, u = memberships.c, users.c

@@ -21,7 +21,6 @@ from instep.domain.errors import FORBIDDEN, NOT_FOUND, ChangeRejectedError, Cler
 from instep.domain.last_admin import collect_pending_changes
 from instep.domain.models import ClerkId, ClerkInvitationList, LostInvitation
 from instep.members import policies, repository, workflows
-from instep.members.export import stream_csv, stream_json
 from instep.members.listing import build_invitation_rows, decode_cursor, merge_page
 from instep.members.models import (
     MAX_BULK_MEMBERS,
@@ -49,6 +48,7 @@ from instep.members.models import (
     RestoreIntent,
     TransferIntent,
 )
+from instep.members.schemas import stream_csv, stream_json
 from instep.mirror import membership_status
 from instep.operations.executor import OperationExecutor
 from instep.operations.repository import list_open_intents
@@ -308,7 +308,7 @@ class MemberService:
         """
         _check_can_manage(access)
         if action == "role" and not role:
-            raise ChangeRejectedError("Choose a role.", code="role_missing", field="role")
+            raise ChangeRejectedError(lazy_gettext("Choose a role."), code="role_missing", field="role")
         distinct_ids = list(dict.fromkeys(member_ids))
         if not 0 < len(distinct_ids) <= MAX_BULK_MEMBERS:
             raise ChangeRejectedError(

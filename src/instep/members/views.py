@@ -13,15 +13,8 @@ from instep.domain.emails import canonicalize_email, find_alternate_form, format
 from instep.domain.errors import LAST_ADMIN_MESSAGE
 from instep.domain.models import LostInvitation
 from instep.members.listing import MemberSearch, build_list_url, format_search
-from instep.members.models import (
-    NO_ANNOTATIONS,
-    InvitationRow,
-    MemberCounts,
-    MemberListPage,
-    MemberRow,
-    RowAnnotations,
-)
-from instep.mirror.search_text import is_search_match
+from instep.members.models import NO_ANNOTATIONS, InvitationRow, MemberCounts, MemberListPage, MemberRow, RowAnnotations
+from instep.mirror.search import is_search_match
 
 
 class MemberFilterOption(Struct, frozen=True, kw_only=True):

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from instep.audit.entries import build_superseded_entries
-from instep.audit.repository import record_entries
+from instep.audit.repository import build_superseded_entries, record_entries
 from instep.core.clock import Clock
 from instep.core.db import Conn
 from instep.core.i18n import lazy_gettext

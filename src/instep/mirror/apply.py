@@ -17,7 +17,7 @@ from instep.domain.reconcile import MirroredState
 from instep.mirror import membership_status
 from instep.mirror.membership_status import STATUS_FROM_USER, STATUS_FROM_USER_SUBQUERY
 from instep.mirror.repository import get_owned_fields, keep_owned_values
-from instep.mirror.search_text import build_search_text
+from instep.mirror.search import build_search_text
 from instep.mirror.tables import memberships, organizations, users
 from instep.mirror.unit_of_work import LocalMembership, PendingWrite, UnitOfWork, get_parent_keys, open_unit_of_work
 
@@ -107,7 +107,10 @@ def _confirm_deletion(conn: Conn, table: sa.Table, before: MirroredState) -> Non
 
 RowValues = dict[str, Any]
 MAX_SORT_NAME_LENGTH = 400
+
+
 """Maximum characters of a sort name: with a role and two ids it fits an index row (2,704 bytes, PostgreSQL)."""
+
 
 _IMMUTABLE_COLUMNS = {"id", "joined_at"}
 _UPDATED_MEMBERSHIP_COLUMNS = ("role", "version", "digest", "changed_at")

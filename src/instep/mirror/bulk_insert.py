@@ -24,7 +24,10 @@ from instep.mirror.tables import organizations, users
 
 RowTuple = tuple[Any, ...]
 ROWS_PER_STATEMENT = (1000, 50, 1)
+
+
 """Rows per statement on SQLite: a statement costs as much as a row, and other threads run between two."""
+
 
 _USER_COLUMNS = (
     "id clerk_id email is_email_verified first_name last_name username image_url external_id public_metadata"
@@ -36,7 +39,10 @@ _ORGANIZATION_COLUMNS = (
 )
 _MEMBERSHIP_COLUMNS = "id clerk_id organization user_ role joined_at version digest changed_at"
 MAX_INDEXED_BYTES = 2_600
+
+
 """Maximum bytes of an indexed value (PostgreSQL). A deferred index on a longer one would fail for all rows."""
+
 
 _TEMP_TABLE_PREFIX = "instep_incoming_"
 _COLUMN_TYPES = {

@@ -9,7 +9,10 @@ from instep.mirror import search
 from instep.mirror.tables import memberships, users
 
 LOCK_TIMEOUT_MILLIS = 2_000
+
+
 """Milliseconds to wait for the lock of a table (PostgreSQL): other users of it go first."""
+
 
 _FACT_PREFIX = "index_held_"
 _USER_INDEXES = ("ix_instep_users_email", "ix_instep_users_username", "ix_instep_users_joined")

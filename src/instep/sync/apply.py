@@ -6,8 +6,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from instep.audit.entries import NewAuditEntry, build_joined_entries, build_superseded_entries
-from instep.audit.repository import record_entries
+from instep.audit.repository import NewAuditEntry, build_joined_entries, build_superseded_entries, record_entries
 from instep.core.clock import Clock
 from instep.core.db import Conn, Database
 from instep.core.errors import PermanentError

@@ -10,8 +10,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from instep.audit.entries import NewAuditEntry, build_joined_entries, build_superseded_entries
-from instep.audit.repository import record_entries
+from instep.audit.repository import NewAuditEntry, build_joined_entries, build_superseded_entries, record_entries
 from instep.core.clock import Clock
 from instep.core.db import Conn, Database
 from instep.core.errors import InstepError, PermanentError, describe_error
@@ -26,13 +25,7 @@ from instep.mirror.repository import TABLES_BY_KIND
 from instep.mirror.unit_of_work import open_unit_of_work
 from instep.sync import repository
 from instep.sync.apply import ClerkWriter
-from instep.sync.models import (
-    ClerkListReader,
-    ProgressCallback,
-    SyncLease,
-    SyncProgress,
-    run_concurrently,
-)
+from instep.sync.models import ClerkListReader, ProgressCallback, SyncLease, SyncProgress, run_concurrently
 
 log = structlog.get_logger(__name__)
 MAX_CONCURRENT_WINDOWS = 24

@@ -6,8 +6,7 @@ from typing import Any
 
 import structlog
 
-from instep.audit.entries import NewAuditEntry
-from instep.audit.repository import record_entries
+from instep.audit.repository import NewAuditEntry, record_entries
 from instep.core.clock import Clock, is_recent, monotonic_now
 from instep.core.db import Conn, Database
 from instep.core.errors import InstepError

@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from instep.audit.entries import build_change_entry, build_joined_entries
-from instep.audit.repository import record_entries
+from instep.audit.repository import build_change_entry, build_joined_entries, record_entries
 from instep.core.clock import DAY, HOUR, SECOND, Clock, is_in_future
 from instep.core.db import Conn, Database
 from instep.core.errors import InstepError, PermanentError, describe_error

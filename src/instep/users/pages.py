@@ -88,7 +88,7 @@ async def load_user_page(
 
 async def _load_context(console: PageResponder, request: Request) -> UserPageContext | Response:
     user_id = request.path_params["user_id"]
-    if "id" not in request.path_params:
+    if "organization_id" not in request.path_params:
         principal = await console.require_instance_admin(request)
         return principal if isinstance(principal, Response) else make_instance_context(principal, user_id)
     access = await console.require_member(request)
@@ -103,7 +103,7 @@ def _make_instance_routes(table: RouteTable) -> list[Route]:
 
 
 def _make_organization_routes(table: RouteTable) -> list[Route]:
-    prefix = "/organizations/{id}/members/{user_id}"
+    prefix = "/organizations/{organization_id}/members/{user_id}"
     return [Route(f"{prefix}{path}", handler, methods=[method]) for method, path, handler in table]
 
 

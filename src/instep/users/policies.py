@@ -164,7 +164,7 @@ def require_another_admin(sole_admin_of: Mapping[str, str]) -> None:
     """
     if sole_admin_of:
         message = lazy_gettext(
-            "This is the last admin. Make someone else admin first. (%(organizations)s)",
+            "This is the last admin. Make someone else an admin first. (%(organizations)s)",
             organizations=", ".join(sorted(sole_admin_of.values())),
         )
         raise ChangeRejectedError(message, code="last_admin", status=CONFLICT)

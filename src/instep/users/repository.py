@@ -14,7 +14,7 @@ from instep.core.db import Conn
 from instep.core.sql import fetch_all, is_one_of_parameter, make_list_parameter
 from instep.domain.emails import canonicalize_email, format_email
 from instep.mirror import search
-from instep.mirror.search_text import parse_search_query
+from instep.mirror.search import parse_search_query
 from instep.mirror.tables import memberships, organizations, users
 from instep.mirror.user_repository import IS_NOT_TOMBSTONE, USER_COLUMNS, UserRow
 from instep.users.models import DEFAULT_STATUSES, SharedOrganization, UserFilter, UserMembership, UserStatus
@@ -64,7 +64,7 @@ def list_users(conn: Conn, user_filter: UserFilter) -> list[UserRow]:
     """Return up to `limit + 1` users, newest first, by one index scan that starts at the cursor.
 
     A single word that equals an address or an id matches only that user; other words are searched in names, addresses
-    and usernames (see `mirror.search_text`).
+    and usernames (see `mirror.search`).
     """
     has_organization = user_filter.organization is not None
     statuses = user_filter.statuses or DEFAULT_STATUSES

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from instep.audit.entries import AuditEntryRow
+from instep.audit.repository import AuditEntryRow
 from instep.auth.principal import Principal
 from instep.console.components import (
     DONE,

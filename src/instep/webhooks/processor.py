@@ -5,8 +5,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from instep.audit.entries import NewAuditEntry, build_change_entry, build_joined_entries, build_superseded_entries
-from instep.audit.repository import record_entries
+from instep.audit.repository import (
+    NewAuditEntry,
+    build_change_entry,
+    build_joined_entries,
+    build_superseded_entries,
+    record_entries,
+)
 from instep.auth.repository import end_sessions_of_clerk_session
 from instep.core.clock import HOUR, MINUTE, SECOND, Clock
 from instep.core.db import Conn, Database

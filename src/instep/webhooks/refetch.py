@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from instep.audit.entries import build_change_entry, build_joined_entries, build_superseded_entries
-from instep.audit.repository import record_entries
+from instep.audit.repository import build_change_entry, build_joined_entries, build_superseded_entries, record_entries
 from instep.core.clock import SECOND, Clock
 from instep.core.db import Conn, Database
 from instep.domain.events import Absence, LookupResult, Tombstone, UnreadableEntity

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from instep.audit.entries import AuditEntryRow, NewAuditEntry
 from instep.audit.filters import AuditFilter
-from instep.audit.repository import list_entries, record_entries
+from instep.audit.repository import AuditEntryRow, NewAuditEntry, list_entries, record_entries
 from instep.core.clock import Clock
 from instep.core.db import Conn, Database
 from instep.domain.errors import CONFLICT, NOT_FOUND, ChangeRejectedError

@@ -85,7 +85,8 @@ async def test_a_snapshot_restores_everything(
 
 async def test_an_invalid_snapshot_changes_nothing(browser: httpx2.AsyncClient, backend: Backend) -> None:
     await backend.user()
-    for body in ({}, {"state": {}}, {"state": {"id": 1, "users": [{"nonsense": 1}]}}, {"state": []}):
+    bodies: list[Any] = [{}, {"state": {}}, {"state": {"id": 1, "users": [{"nonsense": 1}]}}, {"state": []}]
+    for body in bodies:
         assert (await browser.post("/_emulator/restore", json=body)).status_code == 422
     assert (await browser.post("/_emulator/snapshots/none/restore")).status_code == 404
     assert (await backend("GET", "/users/count"))["total_count"] == 1
@@ -99,7 +100,8 @@ async def test_data_is_generated_in_bulk(control: Any, backend: Backend) -> None
     firm = (await backend("GET", "/organizations", include_members_count="true"))["data"][0]
     members = await backend("GET", f"/organizations/{firm['id']}/memberships", limit=500)
     assert members["total_count"] == len({row["public_user_data"]["user_id"] for row in members["data"]})
-    seen, cursor = [], {}
+    seen: list[str] = []
+    cursor: dict[str, Any] = {}
     while True:
         page = await backend("GET", "/users", limit=100, **cursor)
         seen += [user["id"] for user in page]

@@ -1,5 +1,7 @@
 """The page that accepts invitations."""
 
+from typing import Any
+
 import httpx2
 import pytest
 
@@ -22,7 +24,7 @@ async def test_accepting_creates_a_user_and_a_membership(
     browser: httpx2.AsyncClient, backend: Backend, emulator: Emulator, receiver: Receiver
 ) -> None:
     organization, admin = await backend.firm()
-    metadata = {"public_metadata": {"desk": 4}, "private_metadata": {"grade": "b"}}
+    metadata: Any = {"public_metadata": {"desk": 4}, "private_metadata": {"grade": "b"}}
     invitation = await backend.invite(organization, inviter_user_id=admin["id"], **metadata)
     await emulator.webhooks.drain()
     receiver.got.clear()

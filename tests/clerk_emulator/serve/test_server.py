@@ -107,10 +107,18 @@ def test_organization_invitations(clerk: Clerk) -> None:
     )
     assert created.public_inviter_data is not None
     bulk = all_of.bulk_create(
-        organization_id=firm.id, request_body=[{"email_address": "cy@example.com", "role": "org:member"}]
+        organization_id=firm.id,
+        request_body=[
+            models.CreateOrganizationInvitationBulkRequestBody(email_address="cy@example.com", role="org:member")
+        ],
     )
     assert bulk.total_count == 1
-    assert all_of.list(organization_id=firm.id, status="pending").total_count == 2
+    assert (
+        all_of.list(
+            organization_id=firm.id, status=models.ListOrganizationInvitationsQueryParamStatus.PENDING
+        ).total_count
+        == 2
+    )
     assert all_of.get(organization_id=firm.id, invitation_id=created.id).url
     assert all_of.get_all(query="bo@").total_count == 1
     assert all_of.list_pending(organization_id=firm.id).total_count == 2
@@ -125,7 +133,7 @@ def test_organization_invitations(clerk: Clerk) -> None:
 def test_application_invitations(clerk: Clerk) -> None:
     created = clerk.invitations.create(request={"email_address": "bo@example.com"})
     assert created is not None
-    clerk.invitations.bulk_create(request=[{"email_address": "cy@example.com"}])
+    clerk.invitations.bulk_create(request=[models.RequestBody(email_address="cy@example.com")])
     assert {row.email_address for row in clerk.invitations.list()} == {"bo@example.com", "cy@example.com"}
     assert clerk.invitations.revoke(invitation_id=created.id).status == "revoked"
 
@@ -227,7 +235,9 @@ def test_access_lists_tokens_and_waitlist(clerk: Clerk) -> None:
     created = clerk.redirect_urls.create(request={"url": "myapp://callback"})
     assert created is not None
     assert clerk.redirect_urls.list()[0].id == created.id
-    template = clerk.jwt_templates.create(request={"name": "backend", "claims": {"mail": "{{user.id}}"}})
+    template = clerk.jwt_templates.create(
+        request={"name": "backend", "claims": {"mail": "{{user.id}}"}}  # type: ignore[arg-type]
+    )
     assert template is not None
     assert clerk.jwt_templates.list()[0].name == "backend"
     assert clerk.testing_tokens.create() is not None

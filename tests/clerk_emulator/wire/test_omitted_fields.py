@@ -98,10 +98,10 @@ async def test_minimal_responses_match_the_specification(emulator: Emulator, bac
     assert {"image_url", "unsafe_metadata"} & set(admin) == set()
     assert admin["email_addresses"][0]["verification"] is None
     assert {"status", "organization_id"} <= set(invitation)
-    answer = await backend.raw("GET", "/users/user_none")
-    assert "x-clerk-trace-id" not in answer.headers
-    assert set(answer.json()) == {"errors"}
-    assert set(answer.json()["errors"][0]) == {"message", "long_message", "code"}
+    refusal = await backend.raw("GET", "/users/user_none")
+    assert "x-clerk-trace-id" not in refusal.headers
+    assert set(refusal.json()) == {"errors"}
+    assert set(refusal.json()["errors"][0]) == {"message", "long_message", "code"}
 
 
 async def test_a_minimal_429_has_no_retry_after(emulator: Emulator, backend: Backend) -> None:

@@ -12,6 +12,7 @@ from instep.core.db import Conn
 from instep.domain.models import ADMIN_ROLE, MEMBER_ROLE
 from instep.mirror.tables import organizations, users
 from instep.operations import repository
+from instep.operations.repository import decode_intent, encode_intent
 from instep.operations.workflow import (
     JsonObject,
     Operation,
@@ -20,7 +21,6 @@ from instep.operations.workflow import (
     TypedOperation,
     UnreadableIntentError,
     Workflow,
-    encode_intent,
 )
 from instep.users.workflows import EphemeralSecrets
 from tests.members import firms
@@ -149,7 +149,7 @@ def _finalize_nothing(_conn: Conn, _operation: TypedOperation[Any]) -> None: ...
 )
 def test_a_stored_intent_is_decoded_and_encoded_as_it_was(kind: str, stored: str) -> None:
     """Both directions: an older process can run what is written now."""
-    intent = WORKFLOWS[kind].decode_intent(json.loads(stored))
+    intent = decode_intent(WORKFLOWS[kind], json.loads(stored))
     assert encode_intent(intent) == json.loads(stored)
 
 
@@ -159,16 +159,16 @@ def test_each_kind_has_a_stored_intent_and_a_struct_of_its_own() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    intent = WORKFLOWS["application.revoke"].decode_intent({"invitation": "inv_1", "colour": "red"})
+    intent = decode_intent(WORKFLOWS["application.revoke"], {"invitation": "inv_1", "colour": "red"})
     assert encode_intent(intent) == {"invitation": "inv_1"}
 
 
 def test_an_earlier_version_is_upgraded() -> None:
     workflow = make_switch_workflow()
-    assert workflow.decode_intent({"lamp": "a"}) == SwitchIntent(lamps=["a"])
+    assert decode_intent(workflow, {"lamp": "a"}) == SwitchIntent(lamps=["a"])
     encoded = encode_intent(SwitchIntent(lamps=["a", "b"]))
     assert encoded == {"version": 2, "lamps": ["a", "b"]}
-    assert workflow.decode_intent(encoded) == SwitchIntent(lamps=["a", "b"])
+    assert decode_intent(workflow, encoded) == SwitchIntent(lamps=["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_an_earlier_version_is_upgraded() -> None:
 )
 def test_an_intent_that_cannot_be_decoded_is_one_kind_of_error(stored: Any) -> None:
     with pytest.raises(UnreadableIntentError) as caught:
-        make_switch_workflow().decode_intent(stored)
+        decode_intent(make_switch_workflow(), stored)
     assert caught.value.code == "intent_unreadable"
 
 

@@ -36,8 +36,8 @@ from instep.invitations.service import get_clerk_error
 from instep.mirror.apply import ORGANIZATION_METADATA_KEY, ROLE_METADATA_KEY
 from instep.mirror.repository import find_organization
 from instep.operations.executor import OperationExecutor
-from instep.operations.repository import find_by_idempotency_key, find_operation
-from instep.operations.workflow import OperationFailedError, OperationRequest, encode_intent
+from instep.operations.repository import encode_intent, find_by_idempotency_key, find_operation
+from instep.operations.workflow import OperationFailedError, OperationRequest
 
 _ROLE_PATTERN = re.compile(r"[a-z][a-z0-9_:-]{0,63}", re.ASCII)
 _THIS_INVITATION = lazy_gettext("This invitation")

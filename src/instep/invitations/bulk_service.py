@@ -51,8 +51,8 @@ from instep.invitations.policies import (
 )
 from instep.mirror.repository import count_members, find_organization
 from instep.operations.executor import OperationExecutor
-from instep.operations.repository import find_operation
-from instep.operations.workflow import Operation, OperationRequest, encode_intent
+from instep.operations.repository import encode_intent, find_operation
+from instep.operations.workflow import Operation, OperationRequest
 
 log = structlog.get_logger(__name__)
 MAX_INVITEES = 1_000

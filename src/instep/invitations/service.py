@@ -27,8 +27,8 @@ from instep.invitations.policies import (
 )
 from instep.mirror.repository import count_members
 from instep.operations.executor import OperationExecutor
-from instep.operations.repository import reopen_operation
-from instep.operations.workflow import Operation, OperationFailedError, OperationIntent, OperationRequest, encode_intent
+from instep.operations.repository import encode_intent, reopen_operation
+from instep.operations.workflow import Operation, OperationFailedError, OperationIntent, OperationRequest
 
 SEAT_QUOTA_EXCEEDED_CODE = "organization_membership_quota_exceeded"
 ONLY_ADMINS_CAN_RESEND = lazy_gettext("Only admins can resend invitations.")

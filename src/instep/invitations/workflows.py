@@ -38,7 +38,7 @@ from instep.invitations.policies import (
     convert_clerk_error,
     schedule_bulk_calls,
 )
-from instep.operations.repository import insert_operation
+from instep.operations.repository import encode_intent, insert_operation
 from instep.operations.workflow import (
     JsonObject,
     Operation,
@@ -47,7 +47,6 @@ from instep.operations.workflow import (
     Workflow,
     Workflows,
     WorkflowStep,
-    encode_intent,
 )
 
 SCHEDULED_KINDS = (models.BATCH_PART_KIND,)  # may wait for hours as planned, until Clerk takes another bulk call

@@ -51,14 +51,13 @@ from instep.members.models import (
 from instep.members.schemas import stream_csv, stream_json
 from instep.mirror import membership_status
 from instep.operations.executor import OperationExecutor
-from instep.operations.repository import list_open_intents
+from instep.operations.repository import encode_intent, list_open_intents
 from instep.operations.workflow import (
     JsonObject,
     Operation,
     OperationFailedError,
     OperationPendingError,
     OperationRequest,
-    encode_intent,
 )
 
 log = structlog.get_logger(__name__)

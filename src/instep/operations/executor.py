@@ -17,6 +17,7 @@ from instep.domain.errors import ChangeRejectedError, ClerkRejectedError, ClerkU
 from instep.operations import repository
 from instep.operations.workflow import (
     ConflictError,
+    IntentT,
     JsonObject,
     LeaseLostError,
     Operation,
@@ -32,7 +33,6 @@ from instep.operations.workflow import (
     Workflow,
     Workflows,
     WorkflowStep,
-    with_intent,
 )
 
 log = structlog.get_logger(__name__)
@@ -154,7 +154,7 @@ class OperationExecutor:
             if repository.find_open_operation(conn, request.target) is not None:
                 return None, None
             precondition(conn)
-        self._find_workflow(request.kind).decode_intent(request.intent)
+        repository.decode_intent(self._find_workflow(request.kind), request.intent)
         now = self.clock()
         operation = repository.insert_operation(conn, request, now=now, until=now + LEASE_DURATION)
         if operation is not None:
@@ -165,7 +165,7 @@ class OperationExecutor:
         """Decode the intent and run the steps that are left. An intent that cannot be decoded needs attention."""
         try:
             workflow = self._find_workflow(operation.kind)
-            intent = workflow.decode_intent(operation.intent)
+            intent = repository.decode_intent(workflow, operation.intent)
         except UnreadableIntentError as error:
             await self._finish_unknown(operation, error)
         for step in workflow.steps:
@@ -195,11 +195,11 @@ class OperationExecutor:
     ) -> tuple[Operation, JsonObject]:
         """Execute a step. Verify first if it may have run before, and afterwards if Clerk did not answer."""
         if not is_first:
-            verified = await step.verify(with_intent(operation, intent))
+            verified = await step.verify(_with_intent(operation, intent))
             if verified is not None:
                 return operation, verified
         operation = await self._renew_lease(operation)
-        typed_operation = with_intent(operation, intent)
+        typed_operation = _with_intent(operation, intent)
         try:
             return operation, await step.execute(typed_operation)
         except ClerkUnavailableError as error:
@@ -237,7 +237,7 @@ class OperationExecutor:
     def _finalize(
         self, conn: Conn, operation: Operation, workflow: Workflow[Any], intent: OperationIntent
     ) -> Operation:
-        workflow.finalize(conn, with_intent(operation, intent))
+        workflow.finalize(conn, _with_intent(operation, intent))
         finished = repository.finish_operation(conn, operation, "settled", now=self.clock(), reason=None, code=None)
         self.record_audit(conn, finished)
         return finished
@@ -281,6 +281,12 @@ class OperationExecutor:
         self.on_deferred()
         message = str(error) if error.is_without_effect else OUTCOME_UNKNOWN_MESSAGE
         raise OperationPendingError(message, operation, retry_after=wait / SECOND) from error
+
+
+def _with_intent(operation: Operation, intent: IntentT) -> TypedOperation[IntentT]:
+    """Return the operation with its decoded intent, as steps get it."""
+    values = {name: getattr(operation, name) for name in TypedOperation.__struct_fields__}
+    return TypedOperation(**values | {"intent": intent})
 
 
 def _get_repeated_result(operation: Operation) -> Operation:

@@ -4,16 +4,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-import msgspec
 from msgspec import Struct
 
 from instep.core.db import Conn
 from instep.core.errors import PermanentError, TemporaryError
-from instep.core.i18n import lazy_gettext
 
 OperationState = Literal["open", "settled", "refused", "attention", "given_up"]
 JsonObject = dict[str, Any]
-VERSION_KEY = "version"
 
 
 class OperationIntent(Struct, frozen=True, kw_only=True):
@@ -24,12 +21,6 @@ class OperationIntent(Struct, frozen=True, kw_only=True):
     """
 
     version: ClassVar[int] = 1
-
-
-def encode_intent(intent: OperationIntent) -> JsonObject:
-    """Encode an intent as the JSON to store; fields that are UNSET are left out, and so is version 1."""
-    encoded: JsonObject = msgspec.to_builtins(intent)
-    return encoded if intent.version == 1 else {VERSION_KEY: intent.version, **encoded}
 
 
 IntentT = TypeVar("IntentT", bound=OperationIntent)
@@ -85,12 +76,6 @@ class Operation(TypedOperation[JsonObject], frozen=True, kw_only=True):
     """A stored operation; its intent is the stored JSON."""
 
 
-def with_intent(operation: Operation, intent: IntentT) -> TypedOperation[IntentT]:
-    """Return the operation with its decoded intent, as steps get it."""
-    values = {name: getattr(operation, name) for name in TypedOperation.__struct_fields__}
-    return TypedOperation(**values | {"intent": intent})
-
-
 @dataclass(frozen=True)
 class WorkflowStep(Generic[IntentT_contra]):
     """One call that changes Clerk.
@@ -119,28 +104,6 @@ class Workflow(Generic[IntentT]):
     finalize: Callable[[Conn, TypedOperation[IntentT]], None]
     partial_failure_message: str = "Clerk refused after a part was done."
     upgrades: Mapping[int, Callable[[JsonObject], IntentT]] = field(default_factory=dict)
-
-    def decode_intent(self, stored: JsonObject) -> IntentT:
-        """Decode the stored JSON of any known version. Raises UnreadableIntentError."""
-        try:
-            version = stored.get(VERSION_KEY, 1)
-            if version == self.intent_type.version:
-                return msgspec.convert(stored, self.intent_type)
-            upgrade = self.upgrades.get(version)
-            intent = upgrade(stored) if upgrade is not None else None
-        except (msgspec.ValidationError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise UnreadableIntentError(
-                lazy_gettext("The stored intent of this operation cannot be read: %(error)s", error=error)
-            ) from error
-        if intent is None:
-            raise UnreadableIntentError(
-                lazy_gettext(
-                    "The intent of this operation was stored in version %(version)s, which is not known here. "
-                    "Update instep, then retry the operation.",
-                    version=version,
-                )
-            )
-        return intent
 
 
 Workflows = Mapping[str, Workflow[Any]]

@@ -15,13 +15,13 @@ from instep.domain.errors import CONFLICT, ChangeRejectedError, ClerkRejectedErr
 from instep.domain.models import ClerkId
 from instep.mirror.user_repository import UserRow, find_user, find_user_id_by_login, list_organization_ids_of_users
 from instep.operations.executor import OperationExecutor
+from instep.operations.repository import encode_intent
 from instep.operations.workflow import (
     Operation,
     OperationFailedError,
     OperationRequest,
     OutcomeUnknownError,
     Precondition,
-    encode_intent,
 )
 from instep.users import repository
 from instep.users.models import TargetUser, UserIntent, UserProfile

@@ -19,7 +19,7 @@ from instep.domain.models import ClerkEmailAddress, ClerkId
 from instep.domain.ports import UsersApi
 from instep.mirror import user_repository
 from instep.mirror.user_repository import UserRow, find_sole_admin_organizations, lock_organizations_of_admin
-from instep.operations.repository import find_by_idempotency_key, find_operation, list_open_intents
+from instep.operations.repository import encode_intent, find_by_idempotency_key, find_operation, list_open_intents
 from instep.operations.workflow import (
     ConflictError,
     JsonObject,
@@ -30,7 +30,6 @@ from instep.operations.workflow import (
     Workflow,
     Workflows,
     WorkflowStep,
-    encode_intent,
 )
 from instep.users import repository
 from instep.users.context import (

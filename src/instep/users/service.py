@@ -29,8 +29,8 @@ from instep.mirror.user_repository import (
     find_user_id_by_login,
     lock_organizations_of_admin,
 )
-from instep.operations.repository import find_by_idempotency_key, list_open_intents
-from instep.operations.workflow import Operation, OperationFailedError, OperationRequest, Workflows, encode_intent
+from instep.operations.repository import encode_intent, find_by_idempotency_key, list_open_intents
+from instep.operations.workflow import Operation, OperationFailedError, OperationRequest, Workflows
 from instep.users import emails, repository, workflows
 from instep.users.context import (
     UserCommandContext,

@@ -17,9 +17,11 @@ from instep.operations.workflow import (
     JsonObject,
     Operation,
     OperationFailedError,
+    OperationIntent,
     OperationPendingError,
     OperationRequest,
     OutcomeUnknownError,
+    TypedOperation,
     Workflow,
     WorkflowStep,
 )
@@ -53,6 +55,10 @@ class Clerk:
         return {"name": name} if name in self.effects else None
 
 
+class SwitchIntent(OperationIntent, frozen=True):
+    """Switch both switches."""
+
+
 class World:
     """An executor with one kind of operation of two steps, and a fake Clerk."""
 
@@ -63,16 +69,17 @@ class World:
         self.executor = self.replica()
 
     def replica(self, db: Database | None = None) -> OperationExecutor:
-        workflows = {"switch": Workflow(steps=[self._step("first"), self._step("second")], finalize=_finalize)}
+        steps = [self._step("first"), self._step("second")]
+        workflows = {"switch": Workflow(SwitchIntent, steps=steps, finalize=_finalize)}
         return OperationExecutor(
             db=db or self.db, workflows=workflows, record_audit=self._record_audit, clock=lambda: Millis(self.now)
         )
 
-    def _step(self, name: str) -> WorkflowStep:
-        async def execute(_operation: Operation) -> JsonObject:
+    def _step(self, name: str) -> WorkflowStep[SwitchIntent]:
+        async def execute(_operation: TypedOperation[SwitchIntent]) -> JsonObject:
             return await self.clerk.call(name)
 
-        async def verify(_operation: Operation) -> JsonObject | None:
+        async def verify(_operation: TypedOperation[SwitchIntent]) -> JsonObject | None:
             return await self.clerk.find(name)
 
         return WorkflowStep(name, execute, verify)
@@ -91,7 +98,7 @@ class World:
         return self.db.read_sync(lambda conn: list(conn.execute(ours).scalars()))
 
 
-def _finalize(conn: Conn, operation: Operation) -> None:
+def _finalize(conn: Conn, operation: TypedOperation[SwitchIntent]) -> None:
     conn.execute(sa.insert(facts).values(name=operation.id, value="done"))
 
 

@@ -18,7 +18,14 @@ from instep.domain.errors import CONFLICT, FORBIDDEN, NOT_FOUND, ClerkRejectedEr
 from instep.domain.models import ClerkApplicationInvitation
 from instep.domain.ports import ApplicationInvitationsApi
 from instep.invitations import models, policies, repository, workflows
-from instep.invitations.models import DEFAULT_EXPIRY_DAYS, OPERATION_METADATA_KEY, ApplicationInvitationRequest
+from instep.invitations.models import (
+    DEFAULT_EXPIRY_DAYS,
+    OPERATION_METADATA_KEY,
+    ApplicationInvitationRequest,
+    ApplicationInviteIntent,
+    ApplicationResendIntent,
+    ApplicationRevokeIntent,
+)
 from instep.invitations.policies import (
     NOT_PENDING_ERRORS,
     InvitationRefusedError,
@@ -29,7 +36,7 @@ from instep.invitations.service import get_clerk_error
 from instep.mirror.apply import ORGANIZATION_METADATA_KEY, ROLE_METADATA_KEY
 from instep.mirror.repository import find_organization
 from instep.operations.executor import OperationExecutor
-from instep.operations.repository import find_by_idempotency_key, find_operation
+from instep.operations.repository import encode_intent, find_by_idempotency_key, find_operation
 from instep.operations.workflow import OperationFailedError, OperationRequest
 
 _ROLE_PATTERN = re.compile(r"[a-z][a-z0-9_:-]{0,63}", re.ASCII)
@@ -77,13 +84,15 @@ class ApplicationInvitationService:
             actor=principal.id,
             organization_id=organization_id,
             idempotency_key=idempotency_key,
-            intent={
-                "email": email,
-                "expires_in_days": policies.validate_expiry_days(invitation.expires_in_days),
-                "notify": invitation.notify,
-                "redirect_url": self.redirect_url,
-                "public_metadata": public,
-            },
+            intent=encode_intent(
+                ApplicationInviteIntent(
+                    email=email,
+                    expires_in_days=policies.validate_expiry_days(invitation.expires_in_days),
+                    notify=invitation.notify,
+                    redirect_url=self.redirect_url,
+                    public_metadata=public,
+                )
+            ),
         )
         check = partial(self._check_limits, principal=principal, email=email)
         result = await self._run(request, "create", email, check)
@@ -137,14 +146,16 @@ class ApplicationInvitationService:
             actor=principal.id,
             organization_id=public.get(ORGANIZATION_METADATA_KEY),
             idempotency_key=idempotency_key,
-            intent={
-                "invitation": old.clerk_id,
-                "email": old.email,
-                "expires_in_days": days,
-                "notify": True,
-                "redirect_url": self.redirect_url,
-                "public_metadata": public,
-            },
+            intent=encode_intent(
+                ApplicationResendIntent(
+                    invitation=old.clerk_id,
+                    email=old.email,
+                    expires_in_days=days,
+                    notify=True,
+                    redirect_url=self.redirect_url,
+                    public_metadata=public,
+                )
+            ),
         )
         is_ended = old.status not in ("pending", "expired")
         if is_ended and await self.db.read(find_by_idempotency_key, request) is None:
@@ -171,7 +182,7 @@ class ApplicationInvitationService:
             target=f"application:{clerk_id}",
             actor=principal.id,
             idempotency_key=idempotency_key,
-            intent={"invitation": clerk_id},
+            intent=encode_intent(ApplicationRevokeIntent(invitation=clerk_id)),
         )
         result = await self._run(request, "revoke", _THIS_INVITATION)
         return workflows.deserialize_application_invitation(result)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import structlog
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from instep.auth.principal import OrganizationAccess
@@ -27,12 +27,15 @@ from instep.invitations import policies, repository
 from instep.invitations.models import (
     BATCH_KIND,
     DEFAULT_EXPIRY_DAYS,
+    BatchIntent,
+    BatchRow,
     InvitationBatchPreview,
     InvitationBatchProgress,
     InviteeDecision,
     InviteeInput,
     InviteeVerdict,
     build_batch_progress,
+    list_batch_rows,
     split_into_parts,
 )
 from instep.invitations.policies import (
@@ -48,7 +51,7 @@ from instep.invitations.policies import (
 )
 from instep.mirror.repository import count_members, find_organization
 from instep.operations.executor import OperationExecutor
-from instep.operations.repository import find_operation
+from instep.operations.repository import encode_intent, find_operation
 from instep.operations.workflow import Operation, OperationRequest
 
 log = structlog.get_logger(__name__)
@@ -121,14 +124,16 @@ class BulkInvitationService:
             actor=access.principal.id,
             organization_id=access.organization_id,
             idempotency_key=idempotency_key,
-            intent={
-                "organization": organization_id,
-                "rows": [_build_intent_row(number, line) for number, line in enumerate(preview.lines)],
-                "expires_in_days": validate_expiry_days(expires_in_days),
-                "notify": notify,
-                "inviter": get_inviter_id(access),
-                "redirect_url": self.redirect_url,
-            },
+            intent=encode_intent(
+                BatchIntent(
+                    organization=organization_id,
+                    rows=[_build_intent_row(number, line) for number, line in enumerate(preview.lines)],
+                    expires_in_days=validate_expiry_days(expires_in_days),
+                    notify=notify,
+                    inviter=get_inviter_id(access),
+                    redirect_url=self.redirect_url,
+                )
+            ),
         )
         check = partial(self._check_daily_limits, access=access, lines=preview.lines)
         operation = await self.executor.run(request, precondition=check)
@@ -204,15 +209,19 @@ class BulkInvitationService:
 
 
 def _load_batch_progress(conn: Conn, operation: Operation) -> InvitationBatchProgress:
-    count = len(split_into_parts(operation.intent["rows"]))
+    count = len(split_into_parts(list_batch_rows(operation)))
     return build_batch_progress(operation, repository.list_batch_parts(conn, operation, count=count))
 
 
-def _build_intent_row(number: int, line: InviteeDecision) -> dict[str, Any]:
-    row: dict[str, Any] = {"n": number, "email": line.email, "role": line.role}
-    if line.name:
-        row["name"] = line.name
-    return row if line.is_sent else row | {"code": line.verdict, "reason": str(line.note)}
+def _build_intent_row(number: int, line: InviteeDecision) -> BatchRow:
+    return BatchRow(
+        n=number,
+        email=line.email,
+        role=line.role,
+        name=line.name or UNSET,
+        code=UNSET if line.is_sent else line.verdict,
+        reason=UNSET if line.is_sent else str(line.note),
+    )
 
 
 def decide_invitees(

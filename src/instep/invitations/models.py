@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from instep.core.i18n import lazy_gettext
-from instep.domain.models import MEMBER_ROLE, ClerkInvitation
-from instep.operations.workflow import JsonObject, Operation
+from instep.domain.models import MEMBER_ROLE, ClerkId, ClerkInvitation
+from instep.operations.workflow import JsonObject, Operation, OperationIntent, TypedOperation
 
 SEND_KIND = "invitation.send"
 RESEND_KIND = "invitation.resend"
@@ -28,6 +29,94 @@ NAME_METADATA_KEY = "name"
 LOST_INVITATION_MESSAGE = lazy_gettext(
     "The old invitation was revoked, but the new one could not be created. Send it again."
 )
+
+
+# Intents of operations
+
+
+class SendIntent(OperationIntent, frozen=True, kw_only=True):
+    """Send an invitation: `organization` is Clerk's id; the other fields are those of NewClerkInvitation."""
+
+    organization: ClerkId
+    email: str
+    role: str
+    expires_in_days: int
+    notify: bool = True
+    inviter: ClerkId | None = None
+    redirect_url: str | None = None
+    public_metadata: JsonObject | UnsetType = UNSET
+    private_metadata: JsonObject | UnsetType = UNSET
+
+
+class ResendIntent(SendIntent, frozen=True, kw_only=True):
+    """Revoke `invitation` (Clerk's id), which had this `status`, and send a new one. `by` is the revoking user."""
+
+    invitation: ClerkId
+    status: str
+    by: ClerkId | None = None
+
+
+class RevokeIntent(OperationIntent, frozen=True, kw_only=True):
+    """Revoke `invitation` (Clerk's id). `by` is the revoking user."""
+
+    organization: ClerkId
+    invitation: ClerkId
+    email: str
+    by: ClerkId | None = None
+
+
+class BatchRow(Struct, frozen=True, kw_only=True):
+    """A person of a batch, the `n`-th. A row with a `code` is skipped, for the `reason`."""
+
+    n: int
+    email: str
+    role: str
+    name: str | UnsetType | None = UNSET
+    code: str | UnsetType | None = UNSET
+    reason: str | UnsetType | None = UNSET
+
+
+class BatchIntent(OperationIntent, frozen=True, kw_only=True):
+    """Invite the people of `rows` to `organization` (Clerk's id)."""
+
+    organization: ClerkId
+    rows: list[BatchRow]
+    expires_in_days: int
+    notify: bool = True
+    inviter: ClerkId | None = None
+    redirect_url: str | None = None
+
+
+class BatchPartIntent(BatchIntent, frozen=True, kw_only=True):
+    """Send up to ten rows of the operation `batch`, not before `start_at` (Unix ms)."""
+
+    batch: str
+    start_at: int
+
+
+class ApplicationInviteIntent(OperationIntent, frozen=True, kw_only=True):
+    """Invite to the application: the fields of NewClerkApplicationInvitation."""
+
+    email: str
+    expires_in_days: int
+    notify: bool
+    redirect_url: str | None
+    public_metadata: JsonObject
+
+
+class ApplicationResendIntent(ApplicationInviteIntent, frozen=True, kw_only=True):
+    """Revoke `invitation` (Clerk's id) unless it has expired, and send a new one."""
+
+    invitation: ClerkId
+
+
+class ApplicationRevokeIntent(OperationIntent, frozen=True, kw_only=True):
+    """Revoke `invitation` (Clerk's id)."""
+
+    invitation: ClerkId
+
+
+# Values
 
 
 class ApplicationInvitationRequest(Struct, frozen=True, kw_only=True):
@@ -143,18 +232,21 @@ def get_batch_part_target(batch_id: str, number: int) -> str:
     return f"batch:{batch_id}:{number}"
 
 
-def split_into_parts(rows: Sequence[JsonObject]) -> list[list[JsonObject]]:
+def list_batch_rows(operation: Operation) -> list[BatchRow]:
+    """Return the rows in the stored intent of a batch or of a part of one."""
+    return msgspec.convert(operation.intent["rows"], list[BatchRow])
+
+
+def split_into_parts(rows: Sequence[BatchRow]) -> list[list[BatchRow]]:
     """Return the rows to send, in parts of ten, as many as one bulk call takes."""
-    to_send = [row for row in rows if not row.get("code")]
+    to_send = [row for row in rows if not row.code]
     return [to_send[start : start + BULK_CALL_SIZE] for start in range(0, len(to_send), BULK_CALL_SIZE)]
 
 
 def build_batch_progress(operation: Operation, parts: Sequence[Operation]) -> InvitationBatchProgress:
     """Build the progress of a batch from its operation and the operations of its parts."""
-    outcomes = {
-        row["n"]: outcome for part in parts for row, outcome in zip(*_list_rows_and_outcomes(part), strict=True)
-    }
-    rows = tuple(_build_row_result(row, outcomes.get(row["n"])) for row in operation.intent["rows"])
+    outcomes = {row.n: outcome for part in parts for row, outcome in zip(*_list_rows_and_outcomes(part), strict=True)}
+    rows = tuple(_build_row_result(row, outcomes.get(row.n)) for row in list_batch_rows(operation))
     return InvitationBatchProgress(
         id=operation.id,
         organization_id=operation.organization_id or "",
@@ -173,15 +265,15 @@ def list_part_results(part: Operation) -> list[Any]:
     return [one or other for one, other in zip(created, remaining, strict=True)]
 
 
-def _list_rows_and_outcomes(part: Operation) -> tuple[list[JsonObject], list[Any]]:
+def _list_rows_and_outcomes(part: Operation) -> tuple[list[BatchRow], list[Any]]:
     failure = None if part.state in ("open", "settled") else {"code": part.code or part.state, "reason": part.reason}
-    return part.intent["rows"], [result or failure for result in list_part_results(part)]
+    return list_batch_rows(part), [result or failure for result in list_part_results(part)]
 
 
-def _build_row_result(row: JsonObject, outcome: Any) -> InvitationBatchRowResult:
-    fields = {"email": row["email"], "role": row["role"], "name": row.get("name")}
-    if row.get("code"):
-        return InvitationBatchRowResult(**fields, status="skipped", code=row["code"], reason=row.get("reason"))
+def _build_row_result(row: BatchRow, outcome: Any) -> InvitationBatchRowResult:
+    fields: JsonObject = {"email": row.email, "role": row.role, "name": row.name or None}
+    if row.code:
+        return InvitationBatchRowResult(**fields, status="skipped", code=row.code, reason=row.reason or None)
     if outcome is None:
         return InvitationBatchRowResult(**fields, status="queued")
     if outcome.get("code"):
@@ -243,7 +335,7 @@ class InvitationHistorySources(Struct, frozen=True, kw_only=True):
     membership: InviteeMembership | None
 
 
-def is_lost(operation: Operation) -> bool:
+def is_lost(operation: TypedOperation[Any]) -> bool:
     """Return whether a resend revoked the old invitation and has not recorded a new one."""
     return "create" not in operation.done and bool(operation.done.get("revoke"))
 

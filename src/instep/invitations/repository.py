@@ -61,9 +61,9 @@ def list_send_records(conn: Conn, *, organization_id: str, actor: str, since: in
 
 
 def _list_intent_emails(intent: Any) -> tuple[str, ...]:
-    if "rows" in intent:
-        return tuple(canonicalize_email(row["email"]) for row in intent["rows"] if not row.get("code"))
-    return (canonicalize_email(intent["email"]),)
+    """Return the addresses of a stored intent; none of one that cannot be read."""
+    rows = intent.get("rows", [intent])
+    return tuple(canonicalize_email(row["email"]) for row in rows if row.get("email") and not row.get("code"))
 
 
 def list_lost_invitations(conn: Conn, organization_id: str) -> list[LostInvitation]:
@@ -103,7 +103,8 @@ def list_batch_parts(conn: Conn, operation: Operation, *, count: int) -> list[Op
 def list_bulk_call_times(conn: Conn, *, since: int) -> list[int]:
     """Return the times of past and planned bulk calls since then, of the whole instance, as Clerk counts them."""
     query = sa.select(c.intent).where(c.kind == models.BATCH_PART_KIND, c.asked_at > since - DAY)
-    return [intent["start_at"] for intent in conn.execute(query).scalars() if intent["start_at"] > since]
+    starts = [intent.get("start_at", 0) for intent in conn.execute(query).scalars()]
+    return [start for start in starts if start > since]
 
 
 def list_address_membership_statuses(

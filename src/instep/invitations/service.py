@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from instep.audit.repository import NewAuditEntry, record_entries
 from instep.auth.principal import OrganizationAccess, Principal
@@ -28,8 +27,8 @@ from instep.invitations.policies import (
 )
 from instep.mirror.repository import count_members
 from instep.operations.executor import OperationExecutor
-from instep.operations.repository import reopen_operation
-from instep.operations.workflow import Operation, OperationFailedError, OperationRequest
+from instep.operations.repository import encode_intent, reopen_operation
+from instep.operations.workflow import Operation, OperationFailedError, OperationIntent, OperationRequest
 
 SEAT_QUOTA_EXCEEDED_CODE = "organization_membership_quota_exceeded"
 ONLY_ADMINS_CAN_RESEND = lazy_gettext("Only admins can resend invitations.")
@@ -83,16 +82,18 @@ class InvitationService:
             actor=access.principal.id,
             organization_id=access.organization_id,
             idempotency_key=idempotency_key,
-            intent={
-                "organization": organization_id,
-                "email": address,
-                "role": role,
-                "expires_in_days": policies.validate_expiry_days(expires_in_days),
-                "notify": notify,
-                "inviter": get_inviter_id(access),
-                "redirect_url": self.redirect_url,
-                "private_metadata": {models.NAME_METADATA_KEY: name} if name else {},
-            },
+            intent=encode_intent(
+                models.SendIntent(
+                    organization=organization_id,
+                    email=address,
+                    role=role,
+                    expires_in_days=policies.validate_expiry_days(expires_in_days),
+                    notify=notify,
+                    inviter=get_inviter_id(access),
+                    redirect_url=self.redirect_url,
+                    private_metadata={models.NAME_METADATA_KEY: name} if name else {},
+                )
+            ),
         )
         check = partial(self._check_daily_limits, access=access, email=address)
         operation = await self._run(access, request, check)
@@ -117,20 +118,11 @@ class InvitationService:
         organization_id = authorize_organization_admin(access, message=ONLY_ADMINS_CAN_RESEND)
         old = await self._find(organization_id, invitation_id)
         inviter_id = await self.db.read(_choose_inviter_id, access, old)
-        request = _build_request(access, models.RESEND_KIND, organization_id, invitation_id, old, idempotency_key)
+        intent, subject = None, invitation_id
         if old is not None:
-            request.intent.update(
-                role=old.role,
-                status=old.status,
-                expires_in_days=policies.get_expiry_days(old) or DEFAULT_EXPIRY_DAYS,
-                notify=notify,
-                inviter=inviter_id,
-                redirect_url=self.redirect_url,
-                public_metadata=old.public_metadata,
-                private_metadata={
-                    key: value for key, value in old.private_metadata.items() if key != models.OPERATION_METADATA_KEY
-                },
-            )
+            intent = self._build_resend_intent(access, organization_id, old, notify=notify, inviter_id=inviter_id)
+            subject = old.email
+        request = _build_request(access, models.RESEND_KIND, organization_id, subject, intent, idempotency_key)
         operation = await self._run(access, request, partial(self._check_can_resend, access=access, old=old))
         return workflows.deserialize_invitation(operation.done["create"])
 
@@ -160,7 +152,10 @@ class InvitationService:
         """
         organization_id = authorize_organization_admin(access, message=ONLY_ADMINS_CAN_REVOKE)
         found = await self._find(organization_id, invitation_id)
-        request = _build_request(access, models.REVOKE_KIND, organization_id, invitation_id, found, idempotency_key)
+        intent, subject = None, invitation_id
+        if found is not None:
+            intent, subject = _build_revoke_intent(access, organization_id, found), found.email
+        request = _build_request(access, models.REVOKE_KIND, organization_id, subject, intent, idempotency_key)
         operation = await self._run(access, request, partial(self._check_can_revoke, access=access, found=found))
         return workflows.deserialize_invitation(operation.done["revoke"])
 
@@ -225,6 +220,32 @@ class InvitationService:
         now = self.clock()
         sent = await self.db.read(repository.list_recent_send_records, access, now=now)
         return policies.find_resend_cooldowns(sent, now=now)
+
+    def _build_resend_intent(
+        self,
+        access: OrganizationAccess,
+        organization_id: ClerkId,
+        old: ClerkInvitation,
+        *,
+        notify: bool,
+        inviter_id: ClerkId | None,
+    ) -> models.ResendIntent:
+        return models.ResendIntent(
+            organization=organization_id,
+            invitation=old.clerk_id,
+            by=get_inviter_id(access),
+            email=old.email,
+            role=old.role,
+            status=old.status,
+            expires_in_days=policies.get_expiry_days(old) or DEFAULT_EXPIRY_DAYS,
+            notify=notify,
+            inviter=inviter_id,
+            redirect_url=self.redirect_url,
+            public_metadata=old.public_metadata,
+            private_metadata={
+                key: value for key, value in old.private_metadata.items() if key != models.OPERATION_METADATA_KEY
+            },
+        )
 
     async def _find(self, organization_id: ClerkId, invitation_id: str) -> ClerkInvitation | None:
         """Return the invitation's present state in Clerk. Raises InvitationRefusedError when Clerk refuses to read."""
@@ -362,28 +383,37 @@ def get_clerk_error(failed: OperationFailedError) -> ClerkRejectedError:
     return ClerkRejectedError(str(failed), code=failed.code, status=0)
 
 
+def _build_revoke_intent(
+    access: OrganizationAccess, organization_id: ClerkId, invitation: ClerkInvitation
+) -> models.RevokeIntent:
+    return models.RevokeIntent(
+        organization=organization_id,
+        invitation=invitation.clerk_id,
+        email=invitation.email,
+        by=get_inviter_id(access),
+    )
+
+
 def _build_request(
     access: OrganizationAccess,
     kind: str,
     organization_id: ClerkId,
-    invitation_id: str,
-    invitation: ClerkInvitation | None,
+    subject: str,
+    intent: OperationIntent | None,
     idempotency_key: str | None,
 ) -> OperationRequest:
-    intent: dict[str, Any] = {
-        "organization": organization_id,
-        "invitation": invitation_id,
-        "by": get_inviter_id(access),
-    }
-    if invitation is not None:
-        intent["email"] = invitation.email
+    """Build the request of an operation on the invitation to an address.
+
+    For an invitation that Clerk does not have, `subject` is its id, and there is no intent: such a request repeats an
+    earlier one, or is rejected by its precondition.
+    """
     return OperationRequest(
         kind=kind,
-        target=get_operation_target(organization_id, invitation.email if invitation else invitation_id),
+        target=get_operation_target(organization_id, subject),
         actor=access.principal.id,
         organization_id=access.organization_id,
         idempotency_key=idempotency_key,
-        intent=intent,
+        intent=encode_intent(intent) if intent is not None else {},
     )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import asdict
+
 from instep.core.clock import HOUR
 from instep.core.db import Conn
 from instep.core.i18n import LazyString, lazy_gettext
@@ -16,15 +18,36 @@ from instep.domain.models import (
 )
 from instep.domain.ports import ApplicationInvitationsApi, ClerkReader, OrganizationsApi
 from instep.invitations import models, repository
-from instep.invitations.models import ALL_STATUSES, LOST_INVITATION_MESSAGE, OPERATION_METADATA_KEY, is_lost
+from instep.invitations.models import (
+    ALL_STATUSES,
+    LOST_INVITATION_MESSAGE,
+    OPERATION_METADATA_KEY,
+    ApplicationInviteIntent,
+    ApplicationResendIntent,
+    ApplicationRevokeIntent,
+    BatchIntent,
+    BatchPartIntent,
+    ResendIntent,
+    RevokeIntent,
+    SendIntent,
+    is_lost,
+)
 from instep.invitations.policies import (
     NOT_PENDING_ERRORS,
     build_not_pending_error,
     convert_clerk_error,
     schedule_bulk_calls,
 )
-from instep.operations.repository import insert_operation
-from instep.operations.workflow import JsonObject, Operation, OperationRequest, Workflow, Workflows, WorkflowStep
+from instep.operations.repository import encode_intent, insert_operation
+from instep.operations.workflow import (
+    JsonObject,
+    Operation,
+    OperationRequest,
+    TypedOperation,
+    Workflow,
+    Workflows,
+    WorkflowStep,
+)
 
 SCHEDULED_KINDS = (models.BATCH_PART_KIND,)  # may wait for hours as planned, until Clerk takes another bulk call
 DUPLICATE_CODES = ("organization_invitation_not_unique", "duplicate_record")
@@ -58,49 +81,40 @@ def make_invitation_workflows(
     }
 
 
-def finalize_nothing(_conn: Conn, _operation: Operation) -> None:
+def finalize_nothing(_conn: Conn, _operation: TypedOperation[Any]) -> None:
     """Write nothing: pending invitations live only in Clerk and are not mirrored."""
 
 
 # Send
 
 
-def make_send_workflow(organizations: OrganizationsApi, reader: ClerkReader) -> Workflow:
-    """Return the workflow that sends an invitation.
+def make_send_workflow(organizations: OrganizationsApi, reader: ClerkReader) -> Workflow[SendIntent]:
+    """Return the workflow that sends an invitation."""
 
-    Intent: `organization` (Clerk's id) and the fields of NewClerkInvitation.
-    """
-
-    async def create(operation: Operation) -> JsonObject:
-        organization_id, invitation = parse_send_intent(operation)
+    async def create(operation: TypedOperation[SendIntent]) -> JsonObject:
+        organization_id, invitation = operation.intent.organization, _build_invitation(operation)
         return await create_invitation(organizations, reader, organization_id, invitation)
 
-    async def find(operation: Operation) -> JsonObject | None:
-        organization_id, invitation = parse_send_intent(operation)
-        return await find_created_invitation(reader, organization_id, invitation.email, operation.id)
+    async def find(operation: TypedOperation[SendIntent]) -> JsonObject | None:
+        intent = operation.intent
+        return await find_created_invitation(reader, intent.organization, intent.email, operation.id)
 
-    return Workflow(steps=[WorkflowStep("create", create, find)], finalize=finalize_nothing)
+    return Workflow(SendIntent, steps=[WorkflowStep("create", create, find)], finalize=finalize_nothing)
 
 
-def parse_send_intent(
-    operation: Operation, row: JsonObject | None = None, *, mark: str = ""
-) -> tuple[ClerkId, NewClerkInvitation]:
-    """Return the organization (Clerk's id) and the invitation to create, marked with the operation's id or `mark`.
-
-    `row` overrides fields of the intent, for an operation with many invitations.
-    """
-    intent = {**operation.intent, **(row or {})}
-    invitation = NewClerkInvitation(
-        email=intent["email"],
-        role=intent["role"],
-        expires_in_days=intent["expires_in_days"],
-        inviter=intent.get("inviter"),
-        redirect_url=intent.get("redirect_url"),
-        notify=intent.get("notify", True),
-        public_metadata=intent.get("public_metadata", {}),
-        private_metadata={**intent.get("private_metadata", {}), OPERATION_METADATA_KEY: mark or operation.id},
+def _build_invitation(operation: TypedOperation[SendIntent]) -> NewClerkInvitation:
+    """Build the invitation to create, marked with the operation's id."""
+    intent = operation.intent
+    return NewClerkInvitation(
+        email=intent.email,
+        role=intent.role,
+        expires_in_days=intent.expires_in_days,
+        inviter=intent.inviter,
+        redirect_url=intent.redirect_url,
+        notify=intent.notify,
+        public_metadata=intent.public_metadata or {},
+        private_metadata={**(intent.private_metadata or {}), OPERATION_METADATA_KEY: operation.id},
     )
-    return ClerkId(intent["organization"]), invitation
 
 
 async def create_invitation(
@@ -160,16 +174,15 @@ async def find_created_invitation(
 # Resend
 
 
-def make_resend_workflow(organizations: OrganizationsApi, reader: ClerkReader) -> Workflow:
+def make_resend_workflow(organizations: OrganizationsApi, reader: ClerkReader) -> Workflow[ResendIntent]:
     """Return the workflow that resends an invitation: revoke the old one, create the new one.
 
-    Intent: as for sending, and `invitation` (Clerk's id of the old one), its `status`, and `by` (the revoking user).
     The first step does nothing for an expired invitation. Between the steps the invitation is lost: from then on a
     failure of Clerk is retried, and a refusal needs a person.
     """
 
-    async def revoke(operation: Operation) -> JsonObject:
-        if operation.intent["status"] == "expired":
+    async def revoke(operation: TypedOperation[ResendIntent]) -> JsonObject:
+        if operation.intent.status == "expired":
             return _EMPTY_RESULT
         try:
             return serialize_invitation(await revoke_invitation(organizations, operation))
@@ -178,9 +191,9 @@ def make_resend_workflow(organizations: OrganizationsApi, reader: ClerkReader) -
                 return _EMPTY_RESULT
             raise
 
-    async def find_revoked(operation: Operation) -> JsonObject | None:
+    async def find_revoked(operation: TypedOperation[ResendIntent]) -> JsonObject | None:
         """Return the revoked invitation. It was pending at first, so this operation revoked it."""
-        if operation.intent["status"] == "expired":
+        if operation.intent.status == "expired":
             return _EMPTY_RESULT
         found = await fetch_invitation(organizations, operation)
         if found is None or found.status == "accepted":
@@ -189,53 +202,54 @@ def make_resend_workflow(organizations: OrganizationsApi, reader: ClerkReader) -
             return _EMPTY_RESULT
         return serialize_invitation(found) if found.status == "revoked" else None
 
-    async def create(operation: Operation) -> JsonObject:
-        organization_id, invitation = parse_send_intent(operation)
+    async def create(operation: TypedOperation[ResendIntent]) -> JsonObject:
+        organization_id, invitation = operation.intent.organization, _build_invitation(operation)
         if not is_lost(operation):
             return await create_invitation(organizations, reader, organization_id, invitation)
         return await create_invitation_or_retry_later(
             organizations, reader, organization_id, invitation, RESEND_RETRY_MESSAGE
         )
 
-    async def find_created(operation: Operation) -> JsonObject | None:
-        organization_id, invitation = parse_send_intent(operation)
-        return await find_created_invitation(reader, organization_id, invitation.email, operation.id)
+    async def find_created(operation: TypedOperation[ResendIntent]) -> JsonObject | None:
+        intent = operation.intent
+        return await find_created_invitation(reader, intent.organization, intent.email, operation.id)
 
     steps = [WorkflowStep("revoke", revoke, find_revoked), WorkflowStep("create", create, find_created)]
-    return Workflow(steps=steps, finalize=finalize_nothing, partial_failure_message=LOST_INVITATION_MESSAGE)
+    return Workflow(
+        ResendIntent, steps=steps, finalize=finalize_nothing, partial_failure_message=LOST_INVITATION_MESSAGE
+    )
 
 
 # Revoke
 
 
-def make_revoke_workflow(organizations: OrganizationsApi) -> Workflow:
-    """Return the workflow that revokes an invitation.
+def make_revoke_workflow(organizations: OrganizationsApi) -> Workflow[RevokeIntent]:
+    """Return the workflow that revokes an invitation."""
 
-    Intent: `organization` and `invitation` (Clerk's ids), `email`, `by` (the revoking user).
-    """
-
-    async def revoke(operation: Operation) -> JsonObject:
+    async def revoke(operation: TypedOperation[RevokeIntent]) -> JsonObject:
         return serialize_invitation(await revoke_invitation(organizations, operation))
 
-    async def find(operation: Operation) -> JsonObject | None:
+    async def find(operation: TypedOperation[RevokeIntent]) -> JsonObject | None:
         found = await fetch_invitation(organizations, operation)
         if found is None or found.status not in ("pending", "revoked"):
             raise build_not_pending_error(found)
         return serialize_invitation(found) if found.status == "revoked" else None
 
-    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], finalize=finalize_nothing)
+    return Workflow(RevokeIntent, steps=[WorkflowStep("revoke", revoke, find)], finalize=finalize_nothing)
 
 
-async def revoke_invitation(organizations: OrganizationsApi, operation: Operation) -> ClerkInvitation:
+async def revoke_invitation(
+    organizations: OrganizationsApi, operation: TypedOperation[ResendIntent | RevokeIntent]
+) -> ClerkInvitation:
     """Revoke the invitation of an operation.
 
     Raises:
         ClerkRejectedError: Clerk refused; with the code of the present status if the invitation was not pending.
     """
     intent = operation.intent
-    organization_id, invitation_id = ClerkId(intent["organization"]), ClerkId(intent["invitation"])
+    organization_id, invitation_id = intent.organization, intent.invitation
     try:
-        return await organizations.revoke_invitation(organization_id, invitation_id, revoked_by=intent.get("by"))
+        return await organizations.revoke_invitation(organization_id, invitation_id, revoked_by=intent.by)
     except ClerkRejectedError as refusal:
         if refusal.status != 404:
             raise
@@ -246,10 +260,12 @@ async def revoke_invitation(organizations: OrganizationsApi, operation: Operatio
         raise build_not_pending_error(found, refusal=refusal) from refusal
 
 
-async def fetch_invitation(organizations: OrganizationsApi, operation: Operation) -> ClerkInvitation | None:
+async def fetch_invitation(
+    organizations: OrganizationsApi, operation: TypedOperation[ResendIntent | RevokeIntent]
+) -> ClerkInvitation | None:
     """Return the present state in Clerk of the invitation of an operation."""
     intent = operation.intent
-    return await organizations.find_invitation(ClerkId(intent["organization"]), ClerkId(intent["invitation"]))
+    return await organizations.find_invitation(intent.organization, intent.invitation)
 
 
 # Batches
@@ -260,15 +276,18 @@ def make_batch_workflows(
 ) -> Workflows:
     """Return the workflows of a batch and of its parts. `record_audit` records a part that was inserted."""
     return {
-        models.BATCH_KIND: Workflow(steps=[], finalize=_make_batch_finalizer(record_audit)),
+        models.BATCH_KIND: Workflow(BatchIntent, steps=[], finalize=_make_batch_finalizer(record_audit)),
         models.BATCH_PART_KIND: _make_batch_part_workflow(organizations, reader),
     }
 
 
-def _make_batch_finalizer(record_audit: Callable[[Conn, Operation], None]) -> Callable[[Conn, Operation], None]:
-    def insert_parts(conn: Conn, operation: Operation) -> None:
+def _make_batch_finalizer(
+    record_audit: Callable[[Conn, Operation], None],
+) -> Callable[[Conn, TypedOperation[BatchIntent]], None]:
+    def insert_parts(conn: Conn, operation: TypedOperation[BatchIntent]) -> None:
         """Insert an operation per ten rows, due when Clerk takes another bulk call."""
-        now, parts = operation.asked_at, models.split_into_parts(operation.intent["rows"])
+        now, intent = operation.asked_at, operation.intent
+        parts = models.split_into_parts(intent.rows)
         planned_at = repository.list_bulk_call_times(conn, since=now - HOUR)
         starts = schedule_bulk_calls(planned_at, count=len(parts), now=now)
         for number, (rows, start) in enumerate(zip(parts, starts, strict=True)):
@@ -280,7 +299,9 @@ def _make_batch_finalizer(record_audit: Callable[[Conn, Operation], None]) -> Ca
                 request_id=operation.request_id,
                 origin=operation.origin,
                 impersonator=operation.impersonator,
-                intent={**operation.intent, "rows": rows, "batch": operation.id, "start_at": start},
+                intent=encode_intent(
+                    BatchPartIntent(**asdict(intent) | {"rows": rows, "batch": operation.id, "start_at": start})
+                ),
             )
             inserted = insert_operation(conn, request, now=now, until=start)
             if inserted is not None:
@@ -289,7 +310,7 @@ def _make_batch_finalizer(record_audit: Callable[[Conn, Operation], None]) -> Ca
     return insert_parts
 
 
-def _make_batch_part_workflow(organizations: OrganizationsApi, reader: ClerkReader) -> Workflow:
+def _make_batch_part_workflow(organizations: OrganizationsApi, reader: ClerkReader) -> Workflow[BatchPartIntent]:
     """Return the workflow that sends up to ten invitations.
 
     1. One bulk call. Clerk does not say whether it is all or nothing, so after a refusal the invitations that exist
@@ -297,8 +318,8 @@ def _make_batch_part_workflow(organizations: OrganizationsApi, reader: ClerkRead
     2. A call for each row that is still missing; Clerk's refusal of a row is recorded.
     """
 
-    async def create_bulk(operation: Operation) -> JsonObject:
-        organization_id, invitations = _parse_batch_part_intent(operation)
+    async def create_bulk(operation: TypedOperation[BatchPartIntent]) -> JsonObject:
+        organization_id, invitations = operation.intent.organization, _build_part_invitations(operation)
         if len(invitations) == 1:
             return _EMPTY_RESULT
         try:
@@ -317,14 +338,14 @@ def _make_batch_part_workflow(organizations: OrganizationsApi, reader: ClerkRead
             return found
         return await find_bulk(operation) or _EMPTY_RESULT
 
-    async def find_bulk(operation: Operation) -> JsonObject | None:
-        organization_id, invitations = _parse_batch_part_intent(operation)
+    async def find_bulk(operation: TypedOperation[BatchPartIntent]) -> JsonObject | None:
+        organization_id, invitations = operation.intent.organization, _build_part_invitations(operation)
         listed = await reader.list_invitations(organization_id, statuses=ALL_STATUSES)
         rows = _match_rows(invitations, listed)
         return {"rows": rows} if any(rows) else None
 
-    async def create_missing(operation: Operation) -> JsonObject:
-        organization_id, invitations = _parse_batch_part_intent(operation)
+    async def create_missing(operation: TypedOperation[BatchPartIntent]) -> JsonObject:
+        organization_id, invitations = operation.intent.organization, _build_part_invitations(operation)
         created = operation.done["bulk"].get("rows") or [None] * len(invitations)
         if not all(created):
             listed = await reader.list_invitations(organization_id, statuses=ALL_STATUSES)
@@ -337,12 +358,14 @@ def _make_batch_part_workflow(organizations: OrganizationsApi, reader: ClerkRead
             ]
         }
 
-    async def find_missing(_operation: Operation) -> JsonObject | None:
+    async def find_missing(_operation: TypedOperation[BatchPartIntent]) -> JsonObject | None:
         """Return None: `create_missing` itself looks for the invitations that exist."""
         return None
 
     steps = [WorkflowStep("bulk", create_bulk, find_bulk), WorkflowStep("rest", create_missing, find_missing)]
-    return Workflow(steps=steps, finalize=finalize_nothing, partial_failure_message=BATCH_INCOMPLETE_MESSAGE)
+    return Workflow(
+        BatchPartIntent, steps=steps, finalize=finalize_nothing, partial_failure_message=BATCH_INCOMPLETE_MESSAGE
+    )
 
 
 async def _create_batch_row(
@@ -359,17 +382,24 @@ async def _create_batch_row(
         return {"code": error.code, "reason": str(error)}
 
 
-def _parse_batch_part_intent(operation: Operation) -> tuple[ClerkId, list[NewClerkInvitation]]:
-    parsed = [
-        parse_send_intent(operation, _get_row_fields(row), mark=f"{operation.id}:{row['n']}")
-        for row in operation.intent["rows"]
+def _build_part_invitations(operation: TypedOperation[BatchPartIntent]) -> list[NewClerkInvitation]:
+    """Build the invitations of a part, each marked with the operation's id and the number of its row."""
+    intent = operation.intent
+    return [
+        NewClerkInvitation(
+            email=row.email,
+            role=row.role,
+            expires_in_days=intent.expires_in_days,
+            inviter=intent.inviter,
+            redirect_url=intent.redirect_url,
+            notify=intent.notify,
+            private_metadata={
+                **({models.NAME_METADATA_KEY: row.name} if row.name else {}),
+                OPERATION_METADATA_KEY: f"{operation.id}:{row.n}",
+            },
+        )
+        for row in intent.rows
     ]
-    return ClerkId(operation.intent["organization"]), [invitation for _, invitation in parsed]
-
-
-def _get_row_fields(row: JsonObject) -> JsonObject:
-    private = {"private_metadata": {models.NAME_METADATA_KEY: row["name"]}} if row.get("name") else {}
-    return {"email": row["email"], "role": row["role"], **private}
 
 
 def _match_rows(invitations: list[NewClerkInvitation], listed: list[ClerkInvitation]) -> list[Any]:
@@ -389,17 +419,17 @@ def make_application_workflows(applications: ApplicationInvitationsApi) -> Workf
     }
 
 
-def _make_application_invite_workflow(applications: ApplicationInvitationsApi) -> Workflow:
-    """Return the workflow that invites. Intent: the fields of NewClerkApplicationInvitation."""
+def _make_application_invite_workflow(applications: ApplicationInvitationsApi) -> Workflow[ApplicationInviteIntent]:
+    """Return the workflow that invites."""
 
-    async def create(operation: Operation) -> JsonObject:
+    async def create(operation: TypedOperation[ApplicationInviteIntent]) -> JsonObject:
         intent = operation.intent
         invitation = NewClerkApplicationInvitation(
-            email=intent["email"],
-            expires_in_days=intent["expires_in_days"],
-            redirect_url=intent["redirect_url"],
-            notify=intent["notify"],
-            public_metadata={**intent["public_metadata"], OPERATION_METADATA_KEY: operation.id},
+            email=intent.email,
+            expires_in_days=intent.expires_in_days,
+            redirect_url=intent.redirect_url,
+            notify=intent.notify,
+            public_metadata={**intent.public_metadata, OPERATION_METADATA_KEY: operation.id},
         )
         try:
             return serialize_application_invitation(await applications.create_application_invitation(invitation))
@@ -409,54 +439,53 @@ def _make_application_invite_workflow(applications: ApplicationInvitationsApi) -
                 raise
             return found
 
-    async def find(operation: Operation) -> JsonObject | None:
-        listed = await _list_application_invitations(applications, operation.intent["email"])
+    async def find(operation: TypedOperation[ApplicationInviteIntent]) -> JsonObject | None:
+        listed = await _list_application_invitations(applications, operation.intent.email)
         found = (it for it in listed if it.public_metadata.get(OPERATION_METADATA_KEY) == operation.id)
         return next((serialize_application_invitation(it) for it in found), None)
 
-    return Workflow(steps=[WorkflowStep("create", create, find)], finalize=finalize_nothing)
+    return Workflow(ApplicationInviteIntent, steps=[WorkflowStep("create", create, find)], finalize=finalize_nothing)
 
 
-def _make_application_resend_workflow(applications: ApplicationInvitationsApi) -> Workflow:
-    """Return the workflow that resends: revoke the old invitation unless it has expired, then create the new one.
+def _make_application_resend_workflow(applications: ApplicationInvitationsApi) -> Workflow[ApplicationResendIntent]:
+    """Return the workflow that resends: revoke the old invitation unless it has expired, then create the new one."""
 
-    Intent: that of inviting and that of revoking.
-    """
-
-    async def revoke(operation: Operation) -> JsonObject:
+    async def revoke(operation: TypedOperation[ApplicationResendIntent]) -> JsonObject:
         if found := await find(operation):
             return found
-        revoked = await applications.revoke_application_invitation(ClerkId(operation.intent["invitation"]))
+        revoked = await applications.revoke_application_invitation(operation.intent.invitation)
         return serialize_application_invitation(revoked)
 
-    async def find(operation: Operation) -> JsonObject | None:
-        return await _find_application_invitation(applications, operation, statuses=("revoked", "expired"))
+    async def find(operation: TypedOperation[ApplicationResendIntent]) -> JsonObject | None:
+        return await _find_application_invitation(
+            applications, operation.intent.invitation, statuses=("revoked", "expired")
+        )
 
     return Workflow(
+        ApplicationResendIntent,
         steps=[WorkflowStep("revoke", revoke, find), *_make_application_invite_workflow(applications).steps],
         finalize=finalize_nothing,
         partial_failure_message=LOST_INVITATION_MESSAGE,
     )
 
 
-def _make_application_revoke_workflow(applications: ApplicationInvitationsApi) -> Workflow:
-    """Return the workflow that revokes. Intent: `invitation`, Clerk's id."""
+def _make_application_revoke_workflow(applications: ApplicationInvitationsApi) -> Workflow[ApplicationRevokeIntent]:
+    """Return the workflow that revokes."""
 
-    async def revoke(operation: Operation) -> JsonObject:
-        revoked = await applications.revoke_application_invitation(ClerkId(operation.intent["invitation"]))
+    async def revoke(operation: TypedOperation[ApplicationRevokeIntent]) -> JsonObject:
+        revoked = await applications.revoke_application_invitation(operation.intent.invitation)
         return serialize_application_invitation(revoked)
 
-    async def find(operation: Operation) -> JsonObject | None:
-        return await _find_application_invitation(applications, operation, statuses=("revoked",))
+    async def find(operation: TypedOperation[ApplicationRevokeIntent]) -> JsonObject | None:
+        return await _find_application_invitation(applications, operation.intent.invitation, statuses=("revoked",))
 
-    return Workflow(steps=[WorkflowStep("revoke", revoke, find)], finalize=finalize_nothing)
+    return Workflow(ApplicationRevokeIntent, steps=[WorkflowStep("revoke", revoke, find)], finalize=finalize_nothing)
 
 
 async def _find_application_invitation(
-    applications: ApplicationInvitationsApi, operation: Operation, *, statuses: tuple[str, ...]
+    applications: ApplicationInvitationsApi, invitation_id: ClerkId, *, statuses: tuple[str, ...]
 ) -> JsonObject | None:
-    """Return the invitation of an operation if it is in one of these statuses; Clerk can only list, not read one."""
-    invitation_id = operation.intent["invitation"]
+    """Return an invitation if it is in one of these statuses; Clerk can only list, not read one."""
     listed = await _list_application_invitations(applications, invitation_id)
     found = (it for it in listed if it.clerk_id == invitation_id and it.status in statuses)
     return next((serialize_application_invitation(it) for it in found), None)

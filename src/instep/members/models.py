@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType, field
 
 from instep.domain.emails import make_invitation_target
-from instep.domain.models import LostInvitation
+from instep.domain.last_admin import ADMIN_GAIN_KEY, ADMIN_LOSS_KEY
+from instep.domain.models import ClerkId, LostInvitation
 from instep.domain.roles import UNKNOWN_ROLES, RoleCatalog
+from instep.operations.workflow import JsonObject, OperationIntent
 
 MEMBER_STATUSES = ("active", "banned", "deactivated", "deprovisioned")
 INVITATION_STATUSES = ("invited", "expired")
@@ -251,3 +253,68 @@ class MemberChangeImpact(Struct, frozen=True, kw_only=True):
     no_removal: str | None
     no_deactivation: str | None
     is_admin: bool = False
+
+
+# Intents of operations
+
+
+class MemberIntent(OperationIntent, frozen=True, kw_only=True):
+    """Fields of every change to a member.
+
+    `membership` is our id; `clerk_membership`, `organization` and `user` are Clerk's, None where it has none. `before`
+    is for the audit. The ids of memberships that lose or gain an admin are read by the last-admin guard.
+    """
+
+    membership: str
+    clerk_membership: ClerkId | None
+    organization: ClerkId | None
+    user: ClerkId | None
+    before: JsonObject | UnsetType = UNSET
+    demoted_membership_id: str | UnsetType = field(default=UNSET, name=ADMIN_LOSS_KEY)
+    promoted_membership_id: str | UnsetType = field(default=UNSET, name=ADMIN_GAIN_KEY)
+
+
+class ChangeRoleIntent(MemberIntent, frozen=True, kw_only=True):
+    """Set a member's role."""
+
+    role: str
+
+
+class DeactivateIntent(MemberIntent, frozen=True, kw_only=True):
+    """Deactivate a member; `deactivation` is how far Clerk follows."""
+
+    deactivation: DeactivationPolicy
+
+
+class ReactivateIntent(MemberIntent, frozen=True, kw_only=True):
+    """Reactivate a member with `role`.
+
+    `is_out`: the membership in Clerk was removed, and is created again. `has_ban`: a ban in Clerk is lifted.
+    """
+
+    role: str
+    is_out: bool
+    has_ban: bool
+
+
+class RemoveIntent(MemberIntent, frozen=True, kw_only=True):
+    """Remove a member."""
+
+
+class LeaveIntent(MemberIntent, frozen=True, kw_only=True):
+    """Leave the organization."""
+
+
+class RestoreIntent(ReactivateIntent, frozen=True, kw_only=True):
+    """Restore a removed member with `role`."""
+
+
+class TransferIntent(ChangeRoleIntent, frozen=True, kw_only=True):
+    """Give a member `role`, an admin's, and then the membership `own_membership` of the requester `own_role`.
+
+    `own_user` is Clerk's id of the requester.
+    """
+
+    own_role: str
+    own_user: ClerkId | None
+    own_membership: str

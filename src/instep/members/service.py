@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import structlog
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from instep.auth.principal import OrganizationAccess, Principal
@@ -17,32 +18,40 @@ from instep.core.errors import InstepError, PermanentError, TemporaryError, desc
 from instep.core.i18n import lazy_gettext
 from instep.domain.emails import canonicalize_email
 from instep.domain.errors import FORBIDDEN, NOT_FOUND, ChangeRejectedError, ClerkRejectedError
-from instep.domain.last_admin import ADMIN_GAIN_KEY, ADMIN_LOSS_KEY, collect_pending_changes
+from instep.domain.last_admin import collect_pending_changes
 from instep.domain.models import ClerkId, ClerkInvitationList, LostInvitation
 from instep.members import policies, repository, workflows
 from instep.members.listing import build_invitation_rows, decode_cursor, merge_page
 from instep.members.models import (
     MAX_BULK_MEMBERS,
     BulkMemberAction,
+    ChangeRoleIntent,
+    DeactivateIntent,
     DeactivationPolicy,
     InvitationRow,
     InvitationsUnavailable,
+    LeaveIntent,
     MemberChangeImpact,
     MemberChangeOutcome,
     MemberExport,
     MemberExportFormat,
     MemberFilter,
+    MemberIntent,
     MemberListPage,
     MemberOutcome,
     MemberOutcomes,
     MemberOutcomeStatus,
     MemberQueryResult,
     MemberRecord,
+    ReactivateIntent,
+    RemoveIntent,
+    RestoreIntent,
+    TransferIntent,
 )
 from instep.members.schemas import stream_csv, stream_json
 from instep.mirror import membership_status
 from instep.operations.executor import OperationExecutor
-from instep.operations.repository import list_open_intents
+from instep.operations.repository import encode_intent, list_open_intents
 from instep.operations.workflow import (
     JsonObject,
     Operation,
@@ -70,6 +79,7 @@ class MemberChange:
     """One kind of change to a member, as `MemberService` starts it.
 
     `check` raises ChangeRejectedError; `apply_now` writes what the database decides alone, with the intent.
+    `intent_fields` are the fields that `intent_type` adds to those of every change.
     `is_admin_loss`: an admin stops being one. `is_own`: made by the member, who need not be an admin.
     Two operations on the same `target` of a member wait for each other. A deactivation has a target of its own, because
     it must not wait for a change of role.
@@ -77,7 +87,8 @@ class MemberChange:
 
     kind: str
     check: Callable[[Conn, OrganizationAccess, MemberRecord], None]
-    intent: JsonObject = field(default_factory=dict)
+    intent_type: type[MemberIntent]
+    intent_fields: JsonObject = field(default_factory=dict)
     apply_now: Callable[[Conn, MemberRecord], None] | None = None
     is_admin_loss: bool = False
     is_own: bool = False
@@ -166,7 +177,8 @@ class MemberService:
         change = MemberChange(
             workflows.CHANGE_ROLE,
             lambda _conn, present, current: policies.check_role(present, current, role),
-            {"role": role} | ({ADMIN_GAIN_KEY: member.id} if is_admin else {}),
+            ChangeRoleIntent,
+            {"role": role, "promoted_membership_id": member.id if is_admin else UNSET},
             is_admin_loss=not is_admin,
         )
         return await self._run(access, member_id, change, idempotency_key)
@@ -186,6 +198,7 @@ class MemberService:
         change = MemberChange(
             workflows.DEACTIVATE,
             lambda _conn, present, current: policies.check_deactivate(present, current),
+            DeactivateIntent,
             {"deactivation": scope},
             apply_now=lambda conn, current: membership_status.deactivate_membership(
                 conn, current.id, scope=scope, now=self.clock()
@@ -208,11 +221,11 @@ class MemberService:
         """
         member = await self._get_member(access, member_id)
         scope = member.deactivation
-        intent = {"role": member.role, "is_out": scope == "membership", "has_ban": scope == "ban"}
         change = MemberChange(
             workflows.REACTIVATE,
             lambda _conn, present, current: policies.check_reactivate(present, current),
-            intent,
+            ReactivateIntent,
+            {"role": member.role, "is_out": scope == "membership", "has_ban": scope == "ban"},
             target="standing",
         )
         return await self._run(access, member_id, change, idempotency_key)
@@ -224,6 +237,7 @@ class MemberService:
         change = MemberChange(
             workflows.REMOVE,
             lambda _conn, present, current: policies.check_remove(present, current),
+            RemoveIntent,
             is_admin_loss=True,
         )
         return await self._run(access, member_id, change, idempotency_key)
@@ -233,6 +247,7 @@ class MemberService:
         change = MemberChange(
             workflows.LEAVE,
             lambda _conn, present, current: policies.check_leave(present, current),
+            LeaveIntent,
             is_admin_loss=True,
             is_own=True,
         )
@@ -246,6 +261,7 @@ class MemberService:
         change = MemberChange(
             workflows.RESTORE,
             lambda _conn, present, current: policies.check_restore(present, current),
+            RestoreIntent,
             {"role": member.role, "is_out": True, "has_ban": member.deactivation == "ban"},
         )
         return await self._run(access, member_id, change, idempotency_key)
@@ -262,10 +278,15 @@ class MemberService:
             policies.check_transfer(present, current_own, current)
 
         role = own.role if own is not None else access.roles.highest_role
-        intent: JsonObject = {"role": role, "own_role": access.roles.default, ADMIN_GAIN_KEY: member.id}
-        if own is not None:
-            intent |= {"own_user": own.clerk_user_id, "own_membership": own.id, ADMIN_LOSS_KEY: own.id}
-        change = MemberChange(workflows.TRANSFER, check, intent, is_own=True)
+        fields: JsonObject = {
+            "role": role,
+            "own_role": access.roles.default,
+            "own_user": own.clerk_user_id if own else None,
+            "own_membership": own.id if own else "",
+            "promoted_membership_id": member.id,
+            "demoted_membership_id": own.id if own else UNSET,
+        }
+        change = MemberChange(workflows.TRANSFER, check, TransferIntent, fields, is_own=True)
         return await self._run(access, member_id, change, idempotency_key)
 
     async def change_many(
@@ -483,14 +504,14 @@ def _build_request(
     access: OrganizationAccess, member: MemberRecord, change: MemberChange, idempotency_key: str | None
 ) -> OperationRequest:
     is_in_clerk = access.organization_clerk_id is not None and member.clerk_user_id is not None
-    intent: JsonObject = {
+    fields: JsonObject = {
         "membership": member.id,
         "clerk_membership": member.clerk_id,
         "organization": access.organization_clerk_id if is_in_clerk else None,
         "user": member.clerk_user_id,
         "before": {"role": member.role, "status": member.status},
-        **({ADMIN_LOSS_KEY: member.id} if change.is_admin_loss else {}),
-        **change.intent,
+        "demoted_membership_id": member.id if change.is_admin_loss else UNSET,
+        **change.intent_fields,
     }
     return OperationRequest(
         kind=change.kind,
@@ -498,7 +519,7 @@ def _build_request(
         actor=access.principal.id,
         organization_id=access.organization_id,
         idempotency_key=idempotency_key,
-        intent=intent,
+        intent=encode_intent(change.intent_type(**fields)),
     )
 
 
@@ -536,7 +557,7 @@ def _raise_readable_refusal(failed: OperationFailedError, member: MemberRecord, 
     refusal = (
         cause if isinstance(cause, ClerkRejectedError) else ClerkRejectedError(str(failed), code=failed.code, status=0)
     )
-    raise policies.translate_refusal(refusal, member=member, role=change.intent.get("role")) from failed
+    raise policies.translate_refusal(refusal, member=member, role=change.intent_fields.get("role")) from failed
 
 
 def _get_messages(error: InstepError) -> tuple[str, ...]:

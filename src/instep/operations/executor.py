@@ -3,29 +3,33 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import structlog
 from msgspec.structs import replace
 
 from instep.core.clock import HOUR, MAX_CLOCK_SKEW, MINUTE, SECOND, Clock
 from instep.core.db import Conn, Database
-from instep.core.errors import InstepError
+from instep.core.errors import InstepError, PermanentError
 from instep.core.i18n import lazy_gettext
 from instep.core.request_context import get_current_request, get_impersonator
 from instep.domain.errors import ChangeRejectedError, ClerkRejectedError, ClerkUnavailableError
 from instep.operations import repository
 from instep.operations.workflow import (
     ConflictError,
+    IntentT,
     JsonObject,
     LeaseLostError,
     Operation,
     OperationFailedError,
+    OperationIntent,
     OperationPendingError,
     OperationRequest,
     OperationState,
     OutcomeUnknownError,
     Precondition,
+    TypedOperation,
+    UnreadableIntentError,
     Workflow,
     Workflows,
     WorkflowStep,
@@ -76,6 +80,7 @@ class OperationExecutor:
             OperationPendingError: the outcome is not known yet; the worker continues.
             ConflictError: another operation on the same target is open.
             ChangeRejectedError: the impersonator may not do this, or the idempotency key was used for another change.
+            UnreadableIntentError: the intent is not one of its kind; nothing was stored.
         """
         await self.require_permitted(request)
         request = replace(request, **get_current_request(), impersonator=get_impersonator(request.actor))
@@ -149,6 +154,7 @@ class OperationExecutor:
             if repository.find_open_operation(conn, request.target) is not None:
                 return None, None
             precondition(conn)
+        repository.decode_intent(self._find_workflow(request.kind), request.intent)
         now = self.clock()
         operation = repository.insert_operation(conn, request, now=now, until=now + LEASE_DURATION)
         if operation is not None:
@@ -156,12 +162,17 @@ class OperationExecutor:
         return None, operation
 
     async def _run_steps(self, operation: Operation, *, is_first: bool) -> Operation:
-        workflow = self.workflows[operation.kind]
+        """Decode the intent and run the steps that are left. An intent that cannot be decoded needs attention."""
+        try:
+            workflow = self._find_workflow(operation.kind)
+            intent = repository.decode_intent(workflow, operation.intent)
+        except UnreadableIntentError as error:
+            await self._finish_unknown(operation, error)
         for step in workflow.steps:
             if step.name in operation.done:
                 continue
             try:
-                operation, result = await self._run_step(step, operation, is_first=is_first)
+                operation, result = await self._run_step(step, operation, intent, is_first=is_first)
             except ClerkRejectedError as error:
                 await self._finish_rejected(operation, workflow, error)
             except ClerkUnavailableError as error:
@@ -171,23 +182,30 @@ class OperationExecutor:
             operation = replace(operation, done={**operation.done, step.name: result})
             if step is not workflow.steps[-1]:
                 operation = await self.db.write(self._save_progress, operation)
-        return await self.db.write(self._finalize, operation, workflow)
+        return await self.db.write(self._finalize, operation, workflow, intent)
+
+    def _find_workflow(self, kind: str) -> Workflow[Any]:
+        workflow = self.workflows.get(kind)
+        if workflow is None:
+            raise UnreadableIntentError(lazy_gettext("Operations of the kind %(kind)s are not known here.", kind=kind))
+        return workflow
 
     async def _run_step(
-        self, step: WorkflowStep, operation: Operation, *, is_first: bool
+        self, step: WorkflowStep[Any], operation: Operation, intent: OperationIntent, *, is_first: bool
     ) -> tuple[Operation, JsonObject]:
         """Execute a step. Verify first if it may have run before, and afterwards if Clerk did not answer."""
         if not is_first:
-            verified = await step.verify(operation)
+            verified = await step.verify(_with_intent(operation, intent))
             if verified is not None:
                 return operation, verified
         operation = await self._renew_lease(operation)
+        typed_operation = _with_intent(operation, intent)
         try:
-            return operation, await step.execute(operation)
+            return operation, await step.execute(typed_operation)
         except ClerkUnavailableError as error:
             if error.is_without_effect:
                 raise
-            return operation, await self._verify_outcome(step, operation, error)
+            return operation, await self._verify_outcome(step, typed_operation, error)
 
     async def _renew_lease(self, operation: Operation) -> Operation:
         """Renew a lease that is not fresh, before Clerk is called. Raises LeaseLostError if another worker has it.
@@ -201,7 +219,7 @@ class OperationExecutor:
         return await self.db.write(self._save_progress, operation)
 
     async def _verify_outcome(
-        self, step: WorkflowStep, operation: Operation, error: ClerkUnavailableError
+        self, step: WorkflowStep[Any], operation: TypedOperation[Any], error: ClerkUnavailableError
     ) -> JsonObject:
         verified = await step.verify(operation)
         if verified is not None:
@@ -216,20 +234,25 @@ class OperationExecutor:
         repository.save_progress(conn, operation, operation.done, now=now, until=now + LEASE_DURATION)
         return replace(operation, due_at=now + LEASE_DURATION)
 
-    def _finalize(self, conn: Conn, operation: Operation, workflow: Workflow) -> Operation:
-        workflow.finalize(conn, operation)
+    def _finalize(
+        self, conn: Conn, operation: Operation, workflow: Workflow[Any], intent: OperationIntent
+    ) -> Operation:
+        workflow.finalize(conn, _with_intent(operation, intent))
         finished = repository.finish_operation(conn, operation, "settled", now=self.clock(), reason=None, code=None)
         self.record_audit(conn, finished)
         return finished
 
-    async def _finish_rejected(self, operation: Operation, workflow: Workflow, error: ClerkRejectedError) -> NoReturn:
+    async def _finish_rejected(
+        self, operation: Operation, workflow: Workflow[Any], error: ClerkRejectedError
+    ) -> NoReturn:
         """End an operation that Clerk rejected: refused if no step took effect before, else it needs attention."""
         is_partial = any(operation.done.values())
         reason = f"{workflow.partial_failure_message} {error}" if is_partial else str(error)
         ended = await self._finish_failed(operation, is_partial, reason, error.code)
         raise OperationFailedError(reason, ended, code=error.code) from error
 
-    async def _finish_unknown(self, operation: Operation, error: OutcomeUnknownError) -> NoReturn:
+    async def _finish_unknown(self, operation: Operation, error: PermanentError) -> NoReturn:
+        """End an operation whose outcome or intent cannot be read: it needs attention."""
         ended = await self._finish_failed(operation, True, str(error), error.code)
         raise OperationFailedError(str(error), ended, code=error.code) from error
 
@@ -258,6 +281,12 @@ class OperationExecutor:
         self.on_deferred()
         message = str(error) if error.is_without_effect else OUTCOME_UNKNOWN_MESSAGE
         raise OperationPendingError(message, operation, retry_after=wait / SECOND) from error
+
+
+def _with_intent(operation: Operation, intent: IntentT) -> TypedOperation[IntentT]:
+    """Return the operation with its decoded intent, as steps get it."""
+    values = {name: getattr(operation, name) for name in TypedOperation.__struct_fields__}
+    return TypedOperation(**values | {"intent": intent})
 
 
 def _get_repeated_result(operation: Operation) -> Operation:

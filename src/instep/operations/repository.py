@@ -1,19 +1,61 @@
-"""SQL of operations: insert, claim, save progress, finish; each write checks its lease."""
+"""SQL of operations: insert, claim, save progress, finish; each write checks its lease. Stored form of intents."""
 
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from instep.core.clock import MINUTE
 from instep.core.db import Conn
+from instep.core.i18n import lazy_gettext
 from instep.core.ids import new_id
 from instep.operations.tables import IS_UNFINISHED, operations
-from instep.operations.workflow import JsonObject, LeaseLostError, Operation, OperationRequest, OperationState
+from instep.operations.workflow import (
+    IntentT,
+    JsonObject,
+    LeaseLostError,
+    Operation,
+    OperationIntent,
+    OperationRequest,
+    OperationState,
+    UnreadableIntentError,
+    Workflow,
+)
 
 c = operations.c
+VERSION_KEY = "version"
 _COLUMNS = tuple(c[name] for name in Operation.__struct_fields__)
 NEXT_DUE_AT_QUERY = sa.select(sa.func.min(c.due_at)).where(c.state == "open", c.due_at.is_not(None))
+
+
+def encode_intent(intent: OperationIntent) -> JsonObject:
+    """Encode an intent as the JSON to store; fields that are UNSET are left out, and so is version 1."""
+    encoded: JsonObject = msgspec.to_builtins(intent)
+    return encoded if intent.version == 1 else {VERSION_KEY: intent.version, **encoded}
+
+
+def decode_intent(workflow: Workflow[IntentT], stored: JsonObject) -> IntentT:
+    """Decode the stored JSON of any known version. Raises UnreadableIntentError."""
+    try:
+        version = stored.get(VERSION_KEY, 1)
+        if version == workflow.intent_type.version:
+            return msgspec.convert(stored, workflow.intent_type)
+        upgrade = workflow.upgrades.get(version)
+        intent = upgrade(stored) if upgrade is not None else None
+    except (msgspec.ValidationError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UnreadableIntentError(
+            lazy_gettext("The stored intent of this operation cannot be read: %(error)s", error=error)
+        ) from error
+    if intent is None:
+        raise UnreadableIntentError(
+            lazy_gettext(
+                "The intent of this operation was stored in version %(version)s, which is not known here. "
+                "Update instep, then retry the operation.",
+                version=version,
+            )
+        )
+    return intent
 
 
 def count_operations_needing_attention(conn: Conn, organization_id: str | None) -> int:

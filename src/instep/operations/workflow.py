@@ -1,8 +1,8 @@
-"""Operation types: requests, workflows with steps, and their errors."""
+"""Operation types: requests, intents, workflows with steps, and their errors."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -13,13 +13,29 @@ OperationState = Literal["open", "settled", "refused", "attention", "given_up"]
 JsonObject = dict[str, Any]
 
 
+class OperationIntent(Struct, frozen=True, kw_only=True):
+    """The instructions of one kind of operation: a struct per kind and version, stored as JSON.
+
+    Field names are stored, so a change of them is a new `version`: raise it, and give the workflow an upgrade from the
+    stored JSON of the version before. JSON without a version is version 1. Unknown fields are ignored.
+    """
+
+    version: ClassVar[int] = 1
+
+
+IntentT = TypeVar("IntentT", bound=OperationIntent)
+IntentT_co = TypeVar("IntentT_co", covariant=True)
+IntentT_contra = TypeVar("IntentT_contra", bound=OperationIntent, contravariant=True)
+
+
 class OperationRequest(Struct, frozen=True, kw_only=True):
     """A requested change.
 
     `target` is the entity that it changes (`membership:mbr_...`): two open operations never share one. `actor` is the
     id of the requester; the same `idempotency_key` of the same actor is the same operation. `intent` is everything
-    that is needed to finish the operation later; it is stored, so it holds no secret. `request_id`, `origin` and
-    `impersonator` (the id of the person who acts as the actor) are taken from the current request.
+    that is needed to finish the operation later, from `encode_intent`; it is stored, so it holds no secret.
+    `request_id`, `origin` and `impersonator` (the id of the person who acts as the actor) are taken from the current
+    request.
     """
 
     kind: str
@@ -33,15 +49,15 @@ class OperationRequest(Struct, frozen=True, kw_only=True):
     impersonator: str | None = None
 
 
-class Operation(Struct, frozen=True, kw_only=True):
-    """A stored operation. `done` holds the result of each finished step, by the step's name. Times: Unix ms."""
+class TypedOperation(Struct, Generic[IntentT_co], frozen=True, kw_only=True):
+    """An operation with its intent. `done` has the result of each finished step, by the step's name. Times: Unix ms."""
 
     id: str
     kind: str
     target: str
     organization_id: str | None
     actor: str
-    intent: JsonObject
+    intent: IntentT_co
     done: JsonObject
     state: OperationState
     reason: str | None
@@ -56,8 +72,12 @@ class Operation(Struct, frozen=True, kw_only=True):
     impersonator: str | None = None
 
 
+class Operation(TypedOperation[JsonObject], frozen=True, kw_only=True):
+    """A stored operation; its intent is the stored JSON."""
+
+
 @dataclass(frozen=True)
-class WorkflowStep:
+class WorkflowStep(Generic[IntentT_contra]):
     """One call that changes Clerk.
 
     `execute` makes the call and returns the result to store; an empty result means that there was nothing to do.
@@ -66,24 +86,27 @@ class WorkflowStep:
     """
 
     name: str
-    execute: Callable[[Operation], Awaitable[JsonObject]]
-    verify: Callable[[Operation], Awaitable[JsonObject | None]]
+    execute: Callable[[TypedOperation[IntentT_contra]], Awaitable[JsonObject]]
+    verify: Callable[[TypedOperation[IntentT_contra]], Awaitable[JsonObject | None]]
 
 
 @dataclass(frozen=True)
-class Workflow:
+class Workflow(Generic[IntentT]):
     """Execution plan of one kind of operation: its steps in order, then `finalize` in one transaction.
 
-    `finalize` writes the mirror. `partial_failure_message` describes what was changed and what was not, for a step
-    that Clerk rejects after an earlier one took effect.
+    `intent_type` is the present version of the kind's intent; `upgrades` build it from the stored JSON of an earlier
+    version, by the number of that version. `finalize` writes the mirror. `partial_failure_message` describes what was
+    changed and what was not, for a step that Clerk rejects after an earlier one took effect.
     """
 
-    steps: Sequence[WorkflowStep]
-    finalize: Callable[[Conn, Operation], None]
+    intent_type: type[IntentT]
+    steps: Sequence[WorkflowStep[IntentT]]
+    finalize: Callable[[Conn, TypedOperation[IntentT]], None]
     partial_failure_message: str = "Clerk refused after a part was done."
+    upgrades: Mapping[int, Callable[[JsonObject], IntentT]] = field(default_factory=dict)
 
 
-Workflows = Mapping[str, Workflow]
+Workflows = Mapping[str, Workflow[Any]]
 # Checks, and writes of what the database alone decides, in the transaction that stores the intent.
 Precondition = Callable[[Conn], None]
 
@@ -110,6 +133,13 @@ class OperationFailedError(PermanentError):
 
 class OutcomeUnknownError(PermanentError):
     """Clerk does not show if a step took effect, and the step must not be repeated: an admin has to decide."""
+
+
+class UnreadableIntentError(PermanentError):
+    """The stored intent of an operation cannot be decoded, or its kind is not known: an admin has to decide."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="intent_unreadable")
 
 
 class LeaseLostError(TemporaryError):

@@ -15,6 +15,7 @@ from instep.domain.errors import CONFLICT, ChangeRejectedError, ClerkRejectedErr
 from instep.domain.models import ClerkId
 from instep.mirror.user_repository import UserRow, find_user, find_user_id_by_login, list_organization_ids_of_users
 from instep.operations.executor import OperationExecutor
+from instep.operations.repository import encode_intent
 from instep.operations.workflow import (
     Operation,
     OperationFailedError,
@@ -23,7 +24,7 @@ from instep.operations.workflow import (
     Precondition,
 )
 from instep.users import repository
-from instep.users.models import TargetUser, UserProfile
+from instep.users.models import TargetUser, UserIntent, UserProfile
 from instep.users.policies import (
     determine_permissions,
     make_email_taken_error,
@@ -170,7 +171,7 @@ def get_clerk_id(user: UserRow) -> ClerkId | None:
 
 
 def make_operation_request(
-    kind: str, principal: Principal, user: UserRow, idempotency_key: str | None, intent: dict[str, Any]
+    kind: str, principal: Principal, user: UserRow, idempotency_key: str | None, intent: UserIntent
 ) -> OperationRequest:
     """Create the request of an operation on a user."""
     return OperationRequest(
@@ -178,5 +179,5 @@ def make_operation_request(
         target=make_lock_target(user),
         actor=principal.id,
         idempotency_key=scope_idempotency_key(kind, idempotency_key),
-        intent={"user": user.id, "clerk_id": get_clerk_id(user), **intent},
+        intent=encode_intent(intent),
     )

@@ -1,7 +1,4 @@
-"""Change a user's email address: replacement, verification by code, or a new invitation.
-
-Every intent contains `user` (our id), `clerk_id` (None: not in Clerk) and `email`.
-"""
+"""Change a user's email address: replacement, verification by code, or a new invitation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,18 +14,19 @@ from instep.core.db import Conn
 from instep.core.i18n import LazyString, lazy_gettext
 from instep.domain.emails import is_same_email, validate_email_address
 from instep.domain.errors import CONFLICT, FORBIDDEN, NOT_FOUND, ChangeRejectedError, ClerkRejectedError
-from instep.domain.last_admin import ADMIN_LOSS_KEY, collect_pending_changes
+from instep.domain.last_admin import collect_pending_changes
 from instep.domain.models import ClerkEmailAddress, ClerkId
 from instep.domain.ports import UsersApi
 from instep.mirror import user_repository
 from instep.mirror.user_repository import UserRow, find_sole_admin_organizations, lock_organizations_of_admin
-from instep.operations.repository import find_by_idempotency_key, find_operation, list_open_intents
+from instep.operations.repository import encode_intent, find_by_idempotency_key, find_operation, list_open_intents
 from instep.operations.workflow import (
     ConflictError,
     JsonObject,
     Operation,
     OperationPendingError,
     OperationRequest,
+    TypedOperation,
     Workflow,
     Workflows,
     WorkflowStep,
@@ -45,10 +43,16 @@ from instep.users.context import (
 from instep.users.models import (
     EmailChange,
     EmailChangePolicy,
+    EmailIntent,
     Reinvitation,
+    ReinviteMemberIntent,
+    ReinviteToApplicationIntent,
+    ReplaceEmailIntent,
+    SendEmailCodeIntent,
     TargetUser,
     UserMembership,
     UserPermissions,
+    VerifyEmailIntent,
 )
 from instep.users.policies import require_another_admin, require_instance_admin, require_not_deleted
 from instep.users.workflows import (
@@ -58,7 +62,6 @@ from instep.users.workflows import (
     apply_result,
     encode_result,
     extract_user,
-    find_clerk_id,
     read_user,
     require_clerk_id,
 )
@@ -126,7 +129,7 @@ class EmailChangeService:
             return await self._send_code(principal, target, email, idempotency_key)
         require_instance_admin(target.permissions, "change_email")
         user = target.user
-        intent = {"email": email, "old": user.email}
+        intent = ReplaceEmailIntent(user=user.id, clerk_id=get_clerk_id(user), email=email, old=user.email)
         request = make_operation_request(REPLACE_EMAIL, principal, user, idempotency_key, intent)
         precondition = partial(self._check_free, expected=user, email=email, is_final=True)
         await self.context.run_operation(request, precondition, display_name=email)
@@ -148,8 +151,15 @@ class EmailChangeService:
             raise ChangeRejectedError(message, code="unknown_verification", status=NOT_FOUND)
         email = sent.intent["email"]
         with self.secrets.keep(code.strip()) as secret_name:
-            intent = {"email": email, "old": user.email, "address": sent.done["address"]["id"]}
-            intent |= {"verification": sent.done["code"]["verification"], "secret": secret_name}
+            intent = VerifyEmailIntent(
+                user=user.id,
+                clerk_id=get_clerk_id(user),
+                email=email,
+                old=user.email,
+                address=sent.done["address"]["id"],
+                verification=sent.done["code"]["verification"],
+                secret=secret_name,
+            )
             request = make_operation_request(VERIFY_EMAIL, principal, user, idempotency_key, intent)
             precondition = partial(self._check_free, expected=user, email=email)
             operation = await self.context.run_operation(request, precondition, display_name=email)
@@ -171,8 +181,10 @@ class EmailChangeService:
         self, principal: Principal, target: TargetUser, email: str, idempotency_key: str | None
     ) -> EmailChange:
         _require_can_change_email(target.permissions)
-        request = make_operation_request(SEND_EMAIL_CODE, principal, target.user, idempotency_key, {"email": email})
-        precondition = partial(self._check_free, expected=target.user, email=email)
+        user = target.user
+        intent = SendEmailCodeIntent(user=user.id, clerk_id=get_clerk_id(user), email=email)
+        request = make_operation_request(SEND_EMAIL_CODE, principal, user, idempotency_key, intent)
+        precondition = partial(self._check_free, expected=user, email=email)
         operation = await self.context.run_operation(request, precondition, display_name=email)
         return EmailChange(
             outcome="requires_verification",
@@ -254,12 +266,13 @@ class EmailChangeService:
         self, principal: Principal, user: UserRow, email: str, idempotency_key: str | None
     ) -> EmailChange:
         """Invite a user without an organization to the application; only instance admins see such users."""
-        intent = {
-            "email": email,
-            "expires_in_days": INVITATION_LIFETIME_DAYS,
-            "redirect_url": self.redirect_url,
-            "clerk_id": user.clerk_id,
-        }
+        intent = ReinviteToApplicationIntent(
+            user=user.id,
+            clerk_id=ClerkId(user.clerk_id) if user.clerk_id else None,
+            email=email,
+            expires_in_days=INVITATION_LIFETIME_DAYS,
+            redirect_url=self.redirect_url,
+        )
         request = make_operation_request(REINVITE_TO_APPLICATION, principal, user, idempotency_key, intent)
         precondition = partial(_check_without_organization, expected=user, email=email)
         await self.context.run_operation(request, precondition, display_name=email)
@@ -290,18 +303,20 @@ class EmailChangeService:
             actor=principal.id,
             organization_id=membership.organization_id,
             idempotency_key=scope_idempotency_key(f"{REINVITE_MEMBER}:{membership.membership_id}", idempotency_key),
-            intent={
-                "user": user.id,
-                "clerk_id": user.clerk_id,
-                "membership": membership.membership_id,
-                ADMIN_LOSS_KEY: membership.membership_id,
-                "organization": membership.organization_clerk_id,
-                "email": email,
-                "role": membership.role,
-                "expires_in_days": INVITATION_LIFETIME_DAYS,
-                "inviter": None,
-                "redirect_url": self.redirect_url,
-            },
+            intent=encode_intent(
+                ReinviteMemberIntent(
+                    user=user.id,
+                    clerk_id=ClerkId(user.clerk_id) if user.clerk_id else None,
+                    membership=membership.membership_id,
+                    demoted_membership_id=membership.membership_id,
+                    organization=ClerkId(membership.organization_clerk_id or ""),
+                    email=email,
+                    role=membership.role,
+                    expires_in_days=INVITATION_LIFETIME_DAYS,
+                    inviter=None,
+                    redirect_url=self.redirect_url,
+                )
+            ),
         )
 
     async def _plan_reinvitation(
@@ -410,124 +425,123 @@ def make_email_workflows(users: UsersApi, secrets: EphemeralSecrets, clock: Cloc
         REPLACE_EMAIL: _make_replace_workflow(users, clock),
         SEND_EMAIL_CODE: _make_send_code_workflow(users),
         VERIFY_EMAIL: Workflow(
-            steps, lambda conn, operation: _finalize_email(conn, operation, "old", clock), EMAIL_NOT_PRIMARY
+            VerifyEmailIntent,
+            steps,
+            lambda conn, operation: _finalize_email(conn, operation, "old", clock),
+            EMAIL_NOT_PRIMARY,
         ),
     }
 
 
-def _make_replace_workflow(users: UsersApi, clock: Clock) -> Workflow:
+def _make_replace_workflow(users: UsersApi, clock: Clock) -> Workflow[ReplaceEmailIntent]:
     """Create the workflow of `profile.email`. Without a Clerk account the precondition has written the address."""
 
-    async def replace(operation: Operation) -> JsonObject:
-        clerk_id = find_clerk_id(operation)
+    async def replace(operation: TypedOperation[ReplaceEmailIntent]) -> JsonObject:
+        clerk_id = operation.intent.clerk_id
         if clerk_id is None:
             return {}
-        return encode_result(await users.replace_email(clerk_id, operation.intent["email"]))
+        return encode_result(await users.replace_email(clerk_id, operation.intent.email))
 
-    async def find_replaced(operation: Operation) -> JsonObject | None:
-        return await _find_primary(users, operation) if find_clerk_id(operation) is not None else {}
+    async def find_replaced(operation: TypedOperation[ReplaceEmailIntent]) -> JsonObject | None:
+        return await _find_primary(users, operation) if operation.intent.clerk_id is not None else {}
 
     return Workflow(
+        ReplaceEmailIntent,
         [WorkflowStep("replace", replace, find_replaced)],
         lambda conn, operation: _finalize_email(conn, operation, "replace", clock),
     )
 
 
-def _make_send_code_workflow(users: UsersApi) -> Workflow:
+def _make_send_code_workflow(users: UsersApi) -> Workflow[SendEmailCodeIntent]:
     """Create the workflow of `profile.email.code`: add the address, unverified, and send a code to it.
 
     The mirror is unchanged until the address is verified.
     """
 
-    async def add(operation: Operation) -> JsonObject:
+    async def add(operation: TypedOperation[SendEmailCodeIntent]) -> JsonObject:
         added = await find_added(operation)
-        return added or _encode_address(await users.add_email(require_clerk_id(operation), operation.intent["email"]))
+        return added or _encode_address(await users.add_email(require_clerk_id(operation), operation.intent.email))
 
-    async def find_added(operation: Operation) -> JsonObject | None:
+    async def find_added(operation: TypedOperation[SendEmailCodeIntent]) -> JsonObject | None:
         address = await _find_address(users, operation)
         return _encode_address(address) if address else None
 
-    async def send(operation: Operation) -> JsonObject:
+    async def send(operation: TypedOperation[SendEmailCodeIntent]) -> JsonObject:
         sent = await users.send_code(ClerkId(operation.done["address"]["id"]))
         return {"verification": sent.verification, "expires_at": sent.expires_at}
 
-    async def find_sent(_operation: Operation) -> JsonObject | None:
+    async def find_sent(_operation: TypedOperation[SendEmailCodeIntent]) -> JsonObject | None:
         return None  # sending another code is harmless
 
     steps = [WorkflowStep("address", add, find_added), WorkflowStep("code", send, find_sent)]
-    return Workflow(steps, lambda _conn, _operation: None, CODE_NOT_SENT)
+    return Workflow(SendEmailCodeIntent, steps, lambda _conn, _operation: None, CODE_NOT_SENT)
 
 
-def _make_verify_step(users: UsersApi, secrets: EphemeralSecrets) -> WorkflowStep:
-    """Create the step that tries the code.
+def _make_verify_step(users: UsersApi, secrets: EphemeralSecrets) -> WorkflowStep[VerifyEmailIntent]:
+    """Create the step that tries the code."""
 
-    The intent adds `address`, `verification` and `secret`, the name of the code in `secrets`.
-    """
-
-    async def verify(operation: Operation) -> JsonObject:
+    async def verify(operation: TypedOperation[VerifyEmailIntent]) -> JsonObject:
         intent = operation.intent
-        code = secrets.find(intent["secret"])
+        code = secrets.find(intent.secret)
         if code is None:
             raise ClerkRejectedError(CODE_NOT_TRIED, code="code_lost", status=409)
-        status = await users.verify_code(ClerkId(intent["address"]), intent["verification"], code)
+        status = await users.verify_code(intent.address, intent.verification, code)
         if status != "verified":
             error_code, message = CODE_REFUSALS.get(status, CODE_REFUSALS["failed"])
             raise ClerkRejectedError(message, code=error_code, status=422, param="code")
         return {"status": status}
 
-    async def find_verified(operation: Operation) -> JsonObject | None:
+    async def find_verified(operation: TypedOperation[VerifyEmailIntent]) -> JsonObject | None:
         address = await _find_address(users, operation)
         return {"status": "verified"} if address and address.is_verified else None
 
     return WorkflowStep("code", verify, find_verified)
 
 
-def _make_primary_step(users: UsersApi) -> WorkflowStep:
-    async def make_primary(operation: Operation) -> JsonObject:
-        return encode_result(
-            await users.set_primary_email(require_clerk_id(operation), ClerkId(operation.intent["address"]))
-        )
+def _make_primary_step(users: UsersApi) -> WorkflowStep[VerifyEmailIntent]:
+    async def make_primary(operation: TypedOperation[VerifyEmailIntent]) -> JsonObject:
+        return encode_result(await users.set_primary_email(require_clerk_id(operation), operation.intent.address))
 
-    async def find_primary(operation: Operation) -> JsonObject | None:
+    async def find_primary(operation: TypedOperation[VerifyEmailIntent]) -> JsonObject | None:
         return await _find_primary(users, operation)
 
     return WorkflowStep("primary", make_primary, find_primary)
 
 
-def _make_remove_old_step(users: UsersApi) -> WorkflowStep:
+def _make_remove_old_step(users: UsersApi) -> WorkflowStep[VerifyEmailIntent]:
     """Create the step that removes the old address; one that Clerk keeps (for a connected account) stays."""
 
-    async def remove(operation: Operation) -> JsonObject:
+    async def remove(operation: TypedOperation[VerifyEmailIntent]) -> JsonObject:
         addresses = await users.list_emails(require_clerk_id(operation))
         reason = ""
-        for old in (it for it in addresses if is_same_email(it.email, operation.intent["old"]) and not it.is_primary):
+        for old in (it for it in addresses if is_same_email(it.email, operation.intent.old) and not it.is_primary):
             try:
                 await users.remove_email(old.clerk_id)
             except ClerkRejectedError as refusal:
                 reason = str(refusal)
         return {**encode_result(await read_user(users, require_clerk_id(operation))), "kept": reason}
 
-    async def find_removed(_operation: Operation) -> JsonObject | None:
+    async def find_removed(_operation: TypedOperation[VerifyEmailIntent]) -> JsonObject | None:
         return None  # removing an address again is harmless
 
     return WorkflowStep("old", remove, find_removed)
 
 
-async def _find_primary(users: UsersApi, operation: Operation) -> JsonObject | None:
+async def _find_primary(users: UsersApi, operation: TypedOperation[EmailIntent]) -> JsonObject | None:
     present = await read_user(users, require_clerk_id(operation))
     user = extract_user(present)
-    is_done = is_same_email(user.email, operation.intent["email"]) and user.is_email_verified
+    is_done = is_same_email(user.email, operation.intent.email) and user.is_email_verified
     return encode_result(present) if is_done else None
 
 
-async def _find_address(users: UsersApi, operation: Operation) -> ClerkEmailAddress | None:
+async def _find_address(users: UsersApi, operation: TypedOperation[EmailIntent]) -> ClerkEmailAddress | None:
     addresses = await users.list_emails(require_clerk_id(operation))
-    return next((it for it in addresses if is_same_email(it.email, operation.intent["email"])), None)
+    return next((it for it in addresses if is_same_email(it.email, operation.intent.email)), None)
 
 
 def _encode_address(address: ClerkEmailAddress) -> JsonObject:
     return {"id": address.clerk_id}
 
 
-def _finalize_email(conn: Conn, operation: Operation, step: str, clock: Clock) -> None:
+def _finalize_email(conn: Conn, operation: TypedOperation[EmailIntent], step: str, clock: Clock) -> None:
     apply_result(conn, operation, step, clock())

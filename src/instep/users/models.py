@@ -5,12 +5,14 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType, field
 
 from instep.core.i18n import lazy_gettext
 from instep.domain.errors import ChangeRejectedError
-from instep.domain.models import ActiveSession, ClerkInvitation
+from instep.domain.last_admin import ADMIN_LOSS_KEY, USER_REMOVAL_KEY
+from instep.domain.models import ActiveSession, ClerkId, ClerkInvitation
 from instep.mirror.user_repository import UserRow
+from instep.operations.workflow import JsonObject, OperationIntent
 
 EmailChangePolicy = Literal["reinvite", "verify", "force"]
 ClerkRemoval = Literal["delete", "ban", "keep"]
@@ -212,3 +214,104 @@ def decode_cursor(text: str) -> UserCursor:
     except (binascii.Error, UnicodeError, ValueError):
         pass
     raise ChangeRejectedError(lazy_gettext("This cursor is not valid."), code="bad_cursor", field="cursor")
+
+
+# Intents of operations
+
+
+class UserIntent(OperationIntent, frozen=True, kw_only=True):
+    """Fields of every change to a user: `user` is our id, `clerk_id` Clerk's, None for one who is not in Clerk."""
+
+    user: str
+    clerk_id: ClerkId | None
+
+
+class EditProfileIntent(UserIntent, frozen=True, kw_only=True):
+    """Change the fields of `profile`; `before` is for the audit."""
+
+    profile: JsonObject
+    before: JsonObject | UnsetType = UNSET
+
+
+class SetPasswordIntent(UserIntent, frozen=True, kw_only=True):
+    """Set a password; `secret` is its name in EphemeralSecrets."""
+
+    secret: str
+
+
+class EndSessionsIntent(UserIntent, frozen=True, kw_only=True):
+    """End `session` (Clerk's id), or every session for None."""
+
+    session: str | None
+
+
+class CreateUserIntent(UserIntent, frozen=True, kw_only=True):
+    """Create a user with the fields of `profile`. Our id becomes Clerk's external id."""
+
+    in_clerk: bool
+    profile: JsonObject
+
+
+class RemovalIntent(UserIntent, frozen=True, kw_only=True):
+    """A change that takes every membership from a user; the last-admin guard reads `removed_user_id`."""
+
+    removed_user_id: str | UnsetType = field(default=UNSET, name=USER_REMOVAL_KEY)
+
+
+class DeleteUserIntent(RemovalIntent, frozen=True, kw_only=True):
+    """Delete a user; `clerk` is what happens to the account there."""
+
+    clerk: ClerkRemoval
+
+
+class RestoreUserIntent(UserIntent, frozen=True, kw_only=True):
+    """Restore a deleted user."""
+
+
+class BanUserIntent(RemovalIntent, frozen=True, kw_only=True):
+    """Ban a user."""
+
+
+class UnbanUserIntent(UserIntent, frozen=True, kw_only=True):
+    """Lift a user's ban."""
+
+
+class EmailIntent(UserIntent, frozen=True, kw_only=True):
+    """A change of a user's address to `email`."""
+
+    email: str
+
+
+class ReplaceEmailIntent(EmailIntent, frozen=True, kw_only=True):
+    """Replace the address `old`, None for a user without one."""
+
+    old: str | None
+
+
+class SendEmailCodeIntent(EmailIntent, frozen=True, kw_only=True):
+    """Add an address in Clerk and send a code to it."""
+
+
+class VerifyEmailIntent(ReplaceEmailIntent, frozen=True, kw_only=True):
+    """Verify `address` (Clerk's id) by the code of `verification`; `secret` is its name in EphemeralSecrets."""
+
+    address: ClerkId
+    verification: str
+    secret: str
+
+
+class ReinviteToApplicationIntent(EmailIntent, frozen=True, kw_only=True):
+    """Invite a user without an organization under a new address."""
+
+    expires_in_days: int
+    redirect_url: str | None
+
+
+class ReinviteMemberIntent(ReinviteToApplicationIntent, frozen=True, kw_only=True):
+    """Move `membership` (our id) in `organization` (Clerk's id) to a new address."""
+
+    membership: str
+    organization: ClerkId
+    role: str
+    inviter: ClerkId | None
+    demoted_membership_id: str | UnsetType = field(default=UNSET, name=ADMIN_LOSS_KEY)

@@ -18,7 +18,7 @@ from instep.core.i18n import lazy_gettext
 from instep.core.ids import new_id
 from instep.domain.emails import canonicalize_email, is_same_email
 from instep.domain.errors import CONFLICT, NOT_FOUND, ChangeRejectedError
-from instep.domain.last_admin import USER_REMOVAL_KEY, collect_pending_changes
+from instep.domain.last_admin import collect_pending_changes
 from instep.domain.models import ActiveSession, ClerkId, ClerkInvitation
 from instep.domain.ports import ApplicationInvitationsApi, ClerkReader, OrganizationsApi, UsersApi
 from instep.mirror import user_repository
@@ -29,7 +29,7 @@ from instep.mirror.user_repository import (
     find_user_id_by_login,
     lock_organizations_of_admin,
 )
-from instep.operations.repository import find_by_idempotency_key, list_open_intents
+from instep.operations.repository import encode_intent, find_by_idempotency_key, list_open_intents
 from instep.operations.workflow import Operation, OperationFailedError, OperationRequest, Workflows
 from instep.users import emails, repository, workflows
 from instep.users.context import (
@@ -45,11 +45,20 @@ from instep.users.context import (
 )
 from instep.users.emails import EmailChangeService
 from instep.users.models import (
+    BanUserIntent,
     ClerkRemoval,
+    CreateUserIntent,
+    DeleteUserIntent,
+    EditProfileIntent,
     EmailChange,
     EmailChangePolicy,
     EndedSessions,
+    EndSessionsIntent,
+    ReplaceEmailIntent,
+    RestoreUserIntent,
+    SetPasswordIntent,
     TargetUser,
+    UnbanUserIntent,
     UserChanges,
     UserCursor,
     UserDetails,
@@ -156,13 +165,15 @@ class UserService:
         self.context.require_api_key_allowed(principal, changes.fields, user)
         if changes.email is not None and get_clerk_id(user) is not None:
             _require_email_alone(changes)
-            request = make_operation_request(emails.REPLACE_EMAIL, principal, user, None, {})
+            intent = ReplaceEmailIntent(user=user.id, clerk_id=get_clerk_id(user), email=changes.email, old=user.email)
+            request = make_operation_request(emails.REPLACE_EMAIL, principal, user, None, intent)
             await self.context.executor.require_permitted(request)
             return await self.emails.start(principal, target, changes.email, idempotency_key=idempotency_key)
         require_can_edit(target.permissions, changes.fields)
         if changes.fields:
-            intent = {"profile": changes.fields, "before": {name: getattr(user, name) for name in changes.fields}}
-            request = make_operation_request(workflows.EDIT_PROFILE, principal, user, idempotency_key, intent)
+            before = {name: getattr(user, name) for name in changes.fields}
+            edit = EditProfileIntent(user=user.id, clerk_id=get_clerk_id(user), profile=changes.fields, before=before)
+            request = make_operation_request(workflows.EDIT_PROFILE, principal, user, idempotency_key, edit)
             precondition = partial(self._check_edit, expected=user, changes=changes)
             await self.context.run_operation(request, precondition, display_name=user.name)
         return await self.context.load_profile(principal, user_id)
@@ -195,7 +206,7 @@ class UserService:
             message = lazy_gettext("%(name)s has no Clerk account and cannot sign in with a password.", name=user.name)
             raise ChangeRejectedError(message, code="no_clerk_account", field="password")
         with self.secrets.keep(password) as secret_name:
-            intent = {"secret": secret_name}
+            intent = SetPasswordIntent(user=user.id, clerk_id=get_clerk_id(user), secret=secret_name)
             request = make_operation_request(workflows.SET_PASSWORD, principal, user, idempotency_key, intent)
             try:
                 await self.context.executor.run(request, precondition=partial(_check_unchanged, expected=user))
@@ -219,9 +230,8 @@ class UserService:
         if clerk_id is None:
             message = lazy_gettext("This user has no Clerk account.")
             raise ChangeRejectedError(message, code="no_clerk_account", status=CONFLICT)
-        request = make_operation_request(
-            workflows.END_SESSIONS, principal, target.user, idempotency_key, {"session": session_id}
-        )
+        intent = EndSessionsIntent(user=target.user.id, clerk_id=clerk_id, session=session_id)
+        request = make_operation_request(workflows.END_SESSIONS, principal, target.user, idempotency_key, intent)
         if session_id is not None and await self.context.db.read(find_by_idempotency_key, request) is None:
             await self._require_session_of(clerk_id, session_id)
         operation = await self.context.run_operation(request, lambda _conn: None, display_name=target.user.name)
@@ -248,7 +258,7 @@ class UserService:
             target=f"address:{canonicalize_email(email)}",
             actor=principal.id,
             idempotency_key=scope_idempotency_key(workflows.CREATE_USER, idempotency_key),
-            intent={"user": user_id, "clerk_id": None, "in_clerk": in_clerk, "profile": fields},
+            intent=encode_intent(CreateUserIntent(user=user_id, clerk_id=None, in_clerk=in_clerk, profile=fields)),
         )
 
         def precondition(conn: Conn) -> None:
@@ -268,7 +278,7 @@ class UserService:
         Refused for oneself and for the only admin of an organization.
         """
         user = await self._find_account(principal, user_id, "delete")
-        intent = {"clerk": clerk, USER_REMOVAL_KEY: user.id}
+        intent = DeleteUserIntent(user=user.id, clerk_id=get_clerk_id(user), clerk=clerk, removed_user_id=user.id)
         request = make_operation_request(workflows.DELETE_USER, principal, user, idempotency_key, intent)
         await self._run_on_account(request, user, _require_removable)
         return await self.context.load_profile(principal, user.id)
@@ -280,7 +290,8 @@ class UserService:
         theirs.
         """
         user = await self._find_account(principal, user_id, "restore")
-        request = make_operation_request(workflows.RESTORE_USER, principal, user, idempotency_key, {})
+        intent = RestoreUserIntent(user=user.id, clerk_id=get_clerk_id(user))
+        request = make_operation_request(workflows.RESTORE_USER, principal, user, idempotency_key, intent)
         await self._run_on_account(request, user, _require_restorable)
         return await self.context.load_profile(principal, user.id)
 
@@ -293,7 +304,7 @@ class UserService:
         oneself and for the only admin of an organization.
         """
         user = await self._find_account(principal, user_id, "ban")
-        intent = {USER_REMOVAL_KEY: user.id}
+        intent = BanUserIntent(user=user.id, clerk_id=get_clerk_id(user), removed_user_id=user.id)
         request = make_operation_request(workflows.BAN_USER, principal, user, idempotency_key, intent)
         operation = await self._run_on_account(request, user, _require_removable)
         note = BANS_UNAVAILABLE if workflows.is_ban_unavailable(operation) else None
@@ -302,7 +313,8 @@ class UserService:
     async def unban(self, principal: Principal, user_id: str, *, idempotency_key: str | None = None) -> UserProfile:
         """Lift a ban, and a deactivation of the whole account."""
         user = await self._find_account(principal, user_id, "unban")
-        request = make_operation_request(workflows.UNBAN_USER, principal, user, idempotency_key, {})
+        intent = UnbanUserIntent(user=user.id, clerk_id=get_clerk_id(user))
+        request = make_operation_request(workflows.UNBAN_USER, principal, user, idempotency_key, intent)
         await self._run_on_account(request, user, _check_not_deleted)
         return await self.context.load_profile(principal, user.id)
 

@@ -1,7 +1,4 @@
-"""Workflows of user operations: edit, password, sessions, create, delete, restore, ban, unban and reinvite.
-
-Every intent contains `user` (our id) and `clerk_id` (None: not in Clerk).
-"""
+"""Workflows of user operations: edit, password, sessions, create, delete, restore, ban, unban and reinvite."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +29,29 @@ from instep.domain.ports import ApplicationInvitationsApi, ClerkReader, Organiza
 from instep.domain.reconcile import merge_metadata
 from instep.mirror import membership_status, user_repository
 from instep.mirror.apply import apply_observations
-from instep.operations.workflow import JsonObject, Operation, OutcomeUnknownError, Workflow, Workflows, WorkflowStep
+from instep.operations.workflow import (
+    JsonObject,
+    Operation,
+    OutcomeUnknownError,
+    TypedOperation,
+    Workflow,
+    Workflows,
+    WorkflowStep,
+)
+from instep.users.models import (
+    BanUserIntent,
+    CreateUserIntent,
+    DeleteUserIntent,
+    EditProfileIntent,
+    EmailIntent,
+    EndSessionsIntent,
+    ReinviteMemberIntent,
+    ReinviteToApplicationIntent,
+    RestoreUserIntent,
+    SetPasswordIntent,
+    UnbanUserIntent,
+    UserIntent,
+)
 from instep.users.policies import PASSWORD_NOT_SET, PASSWORD_OUTCOME_UNKNOWN
 
 EDIT_PROFILE = "profile.edit"
@@ -65,51 +84,51 @@ def make_account_workflows(users: UsersApi, clock: Clock) -> Workflows:
     }
 
 
-def _make_create_workflow(users: UsersApi, clock: Clock) -> Workflow:
-    """Create the workflow of `user.create`. The intent adds `in_clerk` and `profile`.
+def _make_create_workflow(users: UsersApi, clock: Clock) -> Workflow[CreateUserIntent]:
+    """Create the workflow of `user.create`.
 
     Our id becomes Clerk's external id, by which a created user is found again.
     """
 
-    async def create(operation: Operation) -> JsonObject:
-        if not operation.intent["in_clerk"]:
+    async def create(operation: TypedOperation[CreateUserIntent]) -> JsonObject:
+        if not operation.intent.in_clerk:
             return {}
-        profile = {name: value for name, value in operation.intent["profile"].items() if name != "attributes"}
-        return encode_result(await users.create_user(NewClerkUser(external_id=operation.intent["user"], **profile)))
+        profile = {name: value for name, value in operation.intent.profile.items() if name != "attributes"}
+        return encode_result(await users.create_user(NewClerkUser(external_id=operation.intent.user, **profile)))
 
-    async def find_created(operation: Operation) -> JsonObject | None:
-        if not operation.intent["in_clerk"]:
+    async def find_created(operation: TypedOperation[CreateUserIntent]) -> JsonObject | None:
+        if not operation.intent.in_clerk:
             return {}
-        created = await users.find_user_by(external_id=operation.intent["user"])
+        created = await users.find_user_by(external_id=operation.intent.user)
         return encode_result(created) if created else None
 
-    def finalize(conn: Conn, operation: Operation) -> None:
+    def finalize(conn: Conn, operation: TypedOperation[CreateUserIntent]) -> None:
         observation = apply_result(conn, operation, "clerk", clock())
-        attributes = operation.intent["profile"].get("attributes")
+        attributes = operation.intent.profile.get("attributes")
         if observation is None or not attributes:
             return
         if user_id := user_repository.find_user_id_by_clerk_id(conn, observation.key.id):
             user_repository.merge_user_attributes(conn, user_id, attributes, now=clock())
 
-    return Workflow([WorkflowStep("clerk", create, find_created)], finalize)
+    return Workflow(CreateUserIntent, [WorkflowStep("clerk", create, find_created)], finalize)
 
 
-def _make_delete_workflow(users: UsersApi, clock: Clock) -> Workflow:
+def _make_delete_workflow(users: UsersApi, clock: Clock) -> Workflow[DeleteUserIntent]:
     """Create the workflow of `user.delete`.
 
-    The intent adds `clerk`: delete the user there, only ban them, or keep them (and end their sessions).
+    The user is deleted in Clerk, only banned, or kept there (and their sessions ended).
     """
 
-    async def delete(operation: Operation) -> JsonObject:
-        clerk_id, choice = find_clerk_id(operation), operation.intent["clerk"]
+    async def delete(operation: TypedOperation[DeleteUserIntent]) -> JsonObject:
+        clerk_id, choice = operation.intent.clerk_id, operation.intent.clerk
         if clerk_id is None:
             return {}
         if choice == "delete":
             return encode_result(await users.delete_user(clerk_id))
         return await _ban_in_clerk(users, clerk_id) if choice == "ban" else await _end_sessions(users, clerk_id)
 
-    async def find_deleted(operation: Operation) -> JsonObject | None:
-        clerk_id, choice = find_clerk_id(operation), operation.intent["clerk"]
+    async def find_deleted(operation: TypedOperation[DeleteUserIntent]) -> JsonObject | None:
+        clerk_id, choice = operation.intent.clerk_id, operation.intent.clerk
         if clerk_id is None:
             return {}
         present = await users.find_user(clerk_id)
@@ -117,28 +136,28 @@ def _make_delete_workflow(users: UsersApi, clock: Clock) -> Workflow:
             return encode_result(Tombstone(EntityKey("user", clerk_id)))
         return encode_result(present) if choice == "ban" and extract_user(present).is_banned else None
 
-    def finalize(conn: Conn, operation: Operation) -> None:
+    def finalize(conn: Conn, operation: TypedOperation[DeleteUserIntent]) -> None:
         apply_result(conn, operation, "clerk", clock())
-        user_repository.soft_delete_user(conn, operation.intent["user"], now=clock())
+        user_repository.soft_delete_user(conn, operation.intent.user, now=clock())
 
-    return Workflow([WorkflowStep("clerk", delete, find_deleted)], finalize)
+    return Workflow(DeleteUserIntent, [WorkflowStep("clerk", delete, find_deleted)], finalize)
 
 
-def _make_restore_workflow(users: UsersApi, clock: Clock) -> Workflow:
+def _make_restore_workflow(users: UsersApi, clock: Clock) -> Workflow[RestoreUserIntent]:
     """Create the workflow of `user.restore`: it lifts a ban.
 
     A user who no longer exists in Clerk is restored without a Clerk account (see `mirror.user_repository`).
     """
 
-    async def unban(operation: Operation) -> JsonObject:
-        clerk_id = find_clerk_id(operation)
+    async def unban(operation: TypedOperation[RestoreUserIntent]) -> JsonObject:
+        clerk_id = operation.intent.clerk_id
         if clerk_id is None:
             return {}
         restored = await find_restored(operation)
         return restored if restored is not None else encode_result(await users.unban_user(clerk_id))
 
-    async def find_restored(operation: Operation) -> JsonObject | None:
-        clerk_id = find_clerk_id(operation)
+    async def find_restored(operation: TypedOperation[RestoreUserIntent]) -> JsonObject | None:
+        clerk_id = operation.intent.clerk_id
         if clerk_id is None:
             return {}
         present = await users.find_user(clerk_id)
@@ -146,62 +165,62 @@ def _make_restore_workflow(users: UsersApi, clock: Clock) -> Workflow:
             return encode_result(Tombstone(EntityKey("user", clerk_id)))
         return None if extract_user(present).is_banned else encode_result(present)
 
-    def finalize(conn: Conn, operation: Operation) -> None:
+    def finalize(conn: Conn, operation: TypedOperation[RestoreUserIntent]) -> None:
         apply_result(conn, operation, "clerk", clock())
-        user_repository.restore_user(conn, operation.intent["user"], now=clock())
+        user_repository.restore_user(conn, operation.intent.user, now=clock())
 
-    return Workflow([WorkflowStep("clerk", unban, find_restored)], finalize)
+    return Workflow(RestoreUserIntent, [WorkflowStep("clerk", unban, find_restored)], finalize)
 
 
-def _make_ban_workflow(users: UsersApi, clock: Clock) -> Workflow:
+def _make_ban_workflow(users: UsersApi, clock: Clock) -> Workflow[BanUserIntent]:
     """Create the workflow of `user.ban`. Without bans in the plan the user is deactivated here and signed out."""
 
-    async def ban(operation: Operation) -> JsonObject:
-        clerk_id = find_clerk_id(operation)
+    async def ban(operation: TypedOperation[BanUserIntent]) -> JsonObject:
+        clerk_id = operation.intent.clerk_id
         return await _ban_in_clerk(users, clerk_id) if clerk_id is not None else {}
 
-    async def find_banned(operation: Operation) -> JsonObject | None:
-        clerk_id = find_clerk_id(operation)
+    async def find_banned(operation: TypedOperation[BanUserIntent]) -> JsonObject | None:
+        clerk_id = operation.intent.clerk_id
         if clerk_id is None:
             return {}
         present = await read_user(users, clerk_id)
         return encode_result(present) if extract_user(present).is_banned else None
 
-    def finalize(conn: Conn, operation: Operation) -> None:
-        user_id, now = operation.intent["user"], clock()
-        if find_clerk_id(operation) is None:
+    def finalize(conn: Conn, operation: TypedOperation[BanUserIntent]) -> None:
+        user_id, now = operation.intent.user, clock()
+        if operation.intent.clerk_id is None:
             user_repository.set_user_banned(conn, user_id, is_banned=True, now=now)
         elif apply_result(conn, operation, "clerk", now) is None:
             user_repository.set_user_active(conn, user_id, is_active=False, now=now)
 
-    return Workflow([WorkflowStep("clerk", ban, find_banned)], finalize)
+    return Workflow(BanUserIntent, [WorkflowStep("clerk", ban, find_banned)], finalize)
 
 
-def _make_unban_workflow(users: UsersApi, clock: Clock) -> Workflow:
+def _make_unban_workflow(users: UsersApi, clock: Clock) -> Workflow[UnbanUserIntent]:
     """Create the workflow of `user.unban`: it lifts a ban, and a deactivation of the account."""
 
-    async def unban(operation: Operation) -> JsonObject:
-        clerk_id = find_clerk_id(operation)
+    async def unban(operation: TypedOperation[UnbanUserIntent]) -> JsonObject:
+        clerk_id = operation.intent.clerk_id
         if clerk_id is None:
             return {}
         present = await read_user(users, clerk_id)
         return encode_result(await users.unban_user(clerk_id) if extract_user(present).is_banned else present)
 
-    async def find_unbanned(operation: Operation) -> JsonObject | None:
-        clerk_id = find_clerk_id(operation)
+    async def find_unbanned(operation: TypedOperation[UnbanUserIntent]) -> JsonObject | None:
+        clerk_id = operation.intent.clerk_id
         if clerk_id is None:
             return {}
         present = await read_user(users, clerk_id)
         return None if extract_user(present).is_banned else encode_result(present)
 
-    def finalize(conn: Conn, operation: Operation) -> None:
-        user_id, now = operation.intent["user"], clock()
+    def finalize(conn: Conn, operation: TypedOperation[UnbanUserIntent]) -> None:
+        user_id, now = operation.intent.user, clock()
         apply_result(conn, operation, "clerk", now)
-        if find_clerk_id(operation) is None:
+        if operation.intent.clerk_id is None:
             user_repository.set_user_banned(conn, user_id, is_banned=False, now=now)
         user_repository.set_user_active(conn, user_id, is_active=True, now=now)
 
-    return Workflow([WorkflowStep("clerk", unban, find_unbanned)], finalize)
+    return Workflow(UnbanUserIntent, [WorkflowStep("clerk", unban, find_unbanned)], finalize)
 
 
 def is_ban_unavailable(operation: Operation) -> bool:
@@ -222,49 +241,49 @@ async def _end_sessions(users: UsersApi, clerk_id: ClerkId) -> JsonObject:
     return {"signed_out": await users.revoke_all_sessions(clerk_id)}
 
 
-def make_edit_profile_workflow(users: UsersApi, clock: Clock) -> Workflow:
-    """Create the workflow of `profile.edit`. The intent adds `profile`, the fields to change.
+def make_edit_profile_workflow(users: UsersApi, clock: Clock) -> Workflow[EditProfileIntent]:
+    """Create the workflow of `profile.edit`.
 
     Without a Clerk account the precondition has written the change already, and nothing is left to do.
     """
 
-    async def update_names(operation: Operation) -> JsonObject:
+    async def update_names(operation: TypedOperation[EditProfileIntent]) -> JsonObject:
         names = _get_clerk_fields(operation)
         if not names:
             return {}
         return encode_result(await users.update_user(require_clerk_id(operation), ClerkUserUpdate(**names)))
 
-    async def find_updated(operation: Operation) -> JsonObject | None:
+    async def find_updated(operation: TypedOperation[EditProfileIntent]) -> JsonObject | None:
         names = _get_clerk_fields(operation)
         return await _find_if_done(users, operation, lambda user: _has_fields(user, names)) if names else {}
 
-    async def merge(operation: Operation) -> JsonObject:
+    async def merge(operation: TypedOperation[EditProfileIntent]) -> JsonObject:
         patch = _get_metadata_patch(operation)
         if not patch:
             return {}
         return encode_result(await users.merge_public_metadata(require_clerk_id(operation), patch))
 
-    async def find_merged(operation: Operation) -> JsonObject | None:
+    async def find_merged(operation: TypedOperation[EditProfileIntent]) -> JsonObject | None:
         patch = _get_metadata_patch(operation)
         return await _find_if_done(users, operation, lambda user: _has_metadata(user, patch)) if patch else {}
 
-    def finalize(conn: Conn, operation: Operation) -> None:
+    def finalize(conn: Conn, operation: TypedOperation[EditProfileIntent]) -> None:
         intent = operation.intent
-        if intent["clerk_id"] is None:
+        if intent.clerk_id is None:
             return
         if results := [result for result in operation.done.values() if result]:
             apply_observations(
-                conn, [decode_entity_state(results[-1]["news"])], now=clock(), written_fields=intent["profile"]
+                conn, [decode_entity_state(results[-1]["news"])], now=clock(), written_fields=intent.profile
             )
-        if patch := intent["profile"].get("attributes"):
-            user_repository.merge_user_attributes(conn, intent["user"], patch, now=clock())
+        if patch := intent.profile.get("attributes"):
+            user_repository.merge_user_attributes(conn, intent.user, patch, now=clock())
 
     steps = [WorkflowStep("names", update_names, find_updated), WorkflowStep("metadata", merge, find_merged)]
-    return Workflow(steps, finalize, PARTIAL_EDIT)
+    return Workflow(EditProfileIntent, steps, finalize, PARTIAL_EDIT)
 
 
 async def _find_if_done(
-    users: UsersApi, operation: Operation, is_done: Callable[[ClerkUser], bool]
+    users: UsersApi, operation: TypedOperation[EditProfileIntent], is_done: Callable[[ClerkUser], bool]
 ) -> JsonObject | None:
     present = await read_user(users, require_clerk_id(operation))
     return encode_result(present) if is_done(extract_user(present)) else None
@@ -280,17 +299,17 @@ def _has_metadata(user: ClerkUser, patch: dict[str, Any]) -> bool:
     return merge_metadata(metadata, patch) == metadata
 
 
-def _get_clerk_fields(operation: Operation) -> dict[str, str]:
+def _get_clerk_fields(operation: TypedOperation[EditProfileIntent]) -> dict[str, str]:
     """Return the fields to change in Clerk; none for a user without an account there."""
-    if operation.intent["clerk_id"] is None:
+    if operation.intent.clerk_id is None:
         return {}
-    return {name: value for name, value in operation.intent["profile"].items() if name in FIELDS_IN_CLERK}
+    return {name: value for name, value in operation.intent.profile.items() if name in FIELDS_IN_CLERK}
 
 
-def _get_metadata_patch(operation: Operation) -> dict[str, Any]:
-    if operation.intent["clerk_id"] is None:
+def _get_metadata_patch(operation: TypedOperation[EditProfileIntent]) -> dict[str, Any]:
+    if operation.intent.clerk_id is None:
         return {}
-    patch: dict[str, Any] = operation.intent["profile"].get("public_metadata") or {}
+    patch: dict[str, Any] = operation.intent.profile.get("public_metadata") or {}
     return patch
 
 
@@ -318,11 +337,11 @@ class EphemeralSecrets:
         return self._by_name.get(name)
 
 
-def make_set_password_workflow(users: UsersApi, secrets: EphemeralSecrets, clock: Clock) -> Workflow:
-    """Create the workflow of `user.password`. The intent adds `secret`, the name of the password in `secrets`."""
+def make_set_password_workflow(users: UsersApi, secrets: EphemeralSecrets, clock: Clock) -> Workflow[SetPasswordIntent]:
+    """Create the workflow of `user.password`."""
 
-    async def set_password(operation: Operation) -> JsonObject:
-        password = secrets.find(operation.intent["secret"])
+    async def set_password(operation: TypedOperation[SetPasswordIntent]) -> JsonObject:
+        password = secrets.find(operation.intent.secret)
         if password is None:
             raise OutcomeUnknownError(PASSWORD_OUTCOME_UNKNOWN, code=PASSWORD_UNKNOWN_CODE)
         try:
@@ -333,103 +352,107 @@ def make_set_password_workflow(users: UsersApi, secrets: EphemeralSecrets, clock
             message = lazy_gettext("%(reason)s The password was not changed; set it again.", reason=error)
             raise ClerkRejectedError(message, code=PASSWORD_NOT_SET, status=503) from error
 
-    async def find_set(_operation: Operation) -> JsonObject | None:
+    async def find_set(_operation: TypedOperation[SetPasswordIntent]) -> JsonObject | None:
         raise OutcomeUnknownError(PASSWORD_OUTCOME_UNKNOWN, code=PASSWORD_UNKNOWN_CODE)
 
-    def finalize(conn: Conn, operation: Operation) -> None:
+    def finalize(conn: Conn, operation: TypedOperation[SetPasswordIntent]) -> None:
         apply_result(conn, operation, "password", clock())
 
-    return Workflow([WorkflowStep("password", set_password, find_set)], finalize)
+    return Workflow(SetPasswordIntent, [WorkflowStep("password", set_password, find_set)], finalize)
 
 
-def make_end_sessions_workflow(users: UsersApi, clock: Clock) -> Workflow:
-    """Create the workflow of `user.sessions`. The intent adds `session`, Clerk's id of the one to end; None: all."""
+def make_end_sessions_workflow(users: UsersApi, clock: Clock) -> Workflow[EndSessionsIntent]:
+    """Create the workflow of `user.sessions`."""
 
-    async def end(operation: Operation) -> JsonObject:
-        session_id = operation.intent["session"]
+    async def end(operation: TypedOperation[EndSessionsIntent]) -> JsonObject:
+        session_id = operation.intent.session
         if session_id is None:
             return {"ended": await users.revoke_all_sessions(require_clerk_id(operation))}
         await users.revoke_session(session_id)
         return {"ended": 1}
 
-    async def find_ended(operation: Operation) -> JsonObject | None:
-        session_id = operation.intent["session"]
+    async def find_ended(operation: TypedOperation[EndSessionsIntent]) -> JsonObject | None:
+        session_id = operation.intent.session
         active_ids = {it.id for it in await users.list_sessions(require_clerk_id(operation))}
         is_ended = not active_ids if session_id is None else session_id not in active_ids
         return {"ended": 1} if is_ended else None
 
-    def finalize(conn: Conn, operation: Operation) -> None:
-        session_id, ended_at = operation.intent["session"], clock()
+    def finalize(conn: Conn, operation: TypedOperation[EndSessionsIntent]) -> None:
+        session_id, ended_at = operation.intent.session, clock()
         if session_id is None:
-            end_sessions_of_user(conn, operation.intent["clerk_id"], at=ended_at)
+            end_sessions_of_user(conn, require_clerk_id(operation), at=ended_at)
         else:
             end_sessions_of_clerk_session(conn, session_id, at=ended_at)
 
-    return Workflow([WorkflowStep("sessions", end, find_ended)], finalize)
+    return Workflow(EndSessionsIntent, [WorkflowStep("sessions", end, find_ended)], finalize)
 
 
 def make_reinvite_workflow(
     organizations: OrganizationsApi, users: UsersApi, reader: ClerkReader, clock: Clock
-) -> Workflow:
+) -> Workflow[ReinviteMemberIntent]:
     """Create the workflow of `profile.reinvite`, which moves one membership to another address.
 
-    The intent adds `membership`, `organization` (Clerk's id), `role` and the other fields of the invitation. The old
-    account is locked out only after the invitation exists; a user without any membership left is deactivated.
+    The old account is locked out only after the invitation exists; a user without any membership left is deactivated.
     """
 
-    async def invite(operation: Operation) -> JsonObject:
-        organization_id = ClerkId(operation.intent["organization"])
+    async def invite(operation: TypedOperation[ReinviteMemberIntent]) -> JsonObject:
+        organization_id = operation.intent.organization
         return _encode_invitation(await organizations.create_invitation(organization_id, _build_invitation(operation)))
 
-    async def find_invited(operation: Operation) -> JsonObject | None:
+    async def find_invited(operation: TypedOperation[ReinviteMemberIntent]) -> JsonObject | None:
         intent = operation.intent
         listed = await reader.list_invitations(
-            ClerkId(intent["organization"]), statuses=ALL_INVITATION_STATUSES, email=intent["email"]
+            intent.organization, statuses=ALL_INVITATION_STATUSES, email=intent.email
         )
         found = next((it for it in listed if it.private_metadata.get(OPERATION_METADATA_KEY) == operation.id), None)
         return _encode_invitation(found) if found else None
 
-    def finalize(conn: Conn, operation: Operation) -> None:
+    def finalize(conn: Conn, operation: TypedOperation[ReinviteMemberIntent]) -> None:
         intent, now = operation.intent, clock()
-        membership_status.deactivate_membership(conn, intent["membership"], scope="database", now=now)
-        user_repository.deactivate_user_without_memberships(conn, intent["user"], now=now)
+        membership_status.deactivate_membership(conn, intent.membership, scope="database", now=now)
+        user_repository.deactivate_user_without_memberships(conn, intent.user, now=now)
 
-    steps = [WorkflowStep("invite", invite, find_invited), _make_sign_out_step(users)]
-    return Workflow(steps, finalize, PARTIAL_REINVITATION)
+    return Workflow(
+        ReinviteMemberIntent,
+        [WorkflowStep("invite", invite, find_invited), _make_sign_out_step(users)],
+        finalize,
+        PARTIAL_REINVITATION,
+    )
 
 
 def make_application_reinvite_workflow(
     invitations: ApplicationInvitationsApi, users: UsersApi, clock: Clock
-) -> Workflow:
-    """Create the workflow of `profile.reinvite.application`, for a user without an organization.
+) -> Workflow[ReinviteToApplicationIntent]:
+    """Create the workflow of `profile.reinvite.application`, for a user without an organization."""
 
-    The intent adds `expires_in_days` and `redirect_url`.
-    """
-
-    async def invite(operation: Operation) -> JsonObject:
+    async def invite(operation: TypedOperation[ReinviteToApplicationIntent]) -> JsonObject:
         intent = operation.intent
         wanted = NewClerkApplicationInvitation(
-            email=intent["email"],
-            expires_in_days=intent["expires_in_days"],
-            redirect_url=intent["redirect_url"],
+            email=intent.email,
+            expires_in_days=intent.expires_in_days,
+            redirect_url=intent.redirect_url,
             public_metadata={OPERATION_METADATA_KEY: operation.id},
         )
         return _encode_invitation(await invitations.create_application_invitation(wanted))
 
-    async def find_invited(operation: Operation) -> JsonObject | None:
-        listed = await invitations.list_application_invitations(query=operation.intent["email"])
+    async def find_invited(operation: TypedOperation[ReinviteToApplicationIntent]) -> JsonObject | None:
+        listed = await invitations.list_application_invitations(query=operation.intent.email)
         found = next((it for it in listed if it.public_metadata.get(OPERATION_METADATA_KEY) == operation.id), None)
         return _encode_invitation(found) if found else None
 
-    def finalize(conn: Conn, operation: Operation) -> None:
-        user_repository.deactivate_user_without_memberships(conn, operation.intent["user"], now=clock())
+    def finalize(conn: Conn, operation: TypedOperation[ReinviteToApplicationIntent]) -> None:
+        user_repository.deactivate_user_without_memberships(conn, operation.intent.user, now=clock())
 
-    steps = [WorkflowStep("invite", invite, find_invited), _make_sign_out_step(users)]
-    return Workflow(steps, finalize, PARTIAL_REINVITATION)
+    return Workflow(
+        ReinviteToApplicationIntent,
+        [WorkflowStep("invite", invite, find_invited), _make_sign_out_step(users)],
+        finalize,
+        PARTIAL_REINVITATION,
+    )
 
 
-def _make_sign_out_step(users: UsersApi) -> WorkflowStep:
-    async def sign_out(operation: Operation) -> JsonObject:
+def _make_sign_out_step(users: UsersApi) -> WorkflowStep[EmailIntent]:
+    async def sign_out(operation: TypedOperation[EmailIntent]) -> JsonObject:
         try:
             return {"signed_out": await users.revoke_all_sessions(require_clerk_id(operation))}
         except ClerkRejectedError as refusal:
@@ -437,21 +460,21 @@ def _make_sign_out_step(users: UsersApi) -> WorkflowStep:
                 raise
             return {"signed_out": 0}
 
-    async def find_signed_out(_operation: Operation) -> JsonObject | None:
+    async def find_signed_out(_operation: TypedOperation[EmailIntent]) -> JsonObject | None:
         return None  # ending sessions again is harmless
 
     return WorkflowStep("sign_out", sign_out, find_signed_out)
 
 
-def _build_invitation(operation: Operation) -> NewClerkInvitation:
+def _build_invitation(operation: TypedOperation[ReinviteMemberIntent]) -> NewClerkInvitation:
     intent = operation.intent
     return NewClerkInvitation(
-        email=intent["email"],
-        role=intent["role"],
-        expires_in_days=intent["expires_in_days"],
-        inviter=intent["inviter"],
-        redirect_url=intent["redirect_url"],
-        private_metadata={OPERATION_METADATA_KEY: operation.id, "instep_instead_of": intent["user"]},
+        email=intent.email,
+        role=intent.role,
+        expires_in_days=intent.expires_in_days,
+        inviter=intent.inviter,
+        redirect_url=intent.redirect_url,
+        private_metadata={OPERATION_METADATA_KEY: operation.id, "instep_instead_of": intent.user},
     )
 
 
@@ -480,7 +503,7 @@ def encode_result(state: EntityState) -> JsonObject:
     return {"news": encode_entity_state(state)}
 
 
-def apply_result(conn: Conn, operation: Operation, step: str, now: int) -> EntityState | None:
+def apply_result(conn: Conn, operation: TypedOperation[UserIntent], step: str, now: int) -> EntityState | None:
     """Apply the state that a step returned, if any, to the mirror; return it."""
     encoded = operation.done[step].get("news")
     if not encoded:
@@ -490,12 +513,9 @@ def apply_result(conn: Conn, operation: Operation, step: str, now: int) -> Entit
     return state
 
 
-def find_clerk_id(operation: Operation) -> ClerkId | None:
-    """Return Clerk's id of the user; None without a Clerk account."""
-    clerk_id = operation.intent["clerk_id"]
-    return ClerkId(clerk_id) if clerk_id is not None else None
-
-
-def require_clerk_id(operation: Operation) -> ClerkId:
+def require_clerk_id(operation: TypedOperation[UserIntent]) -> ClerkId:
     """Return Clerk's id of a user who has a Clerk account."""
-    return ClerkId(operation.intent["clerk_id"])
+    clerk_id = operation.intent.clerk_id
+    if clerk_id is None:
+        raise ClerkRejectedError("This user has no Clerk account.", code="no_clerk_account", status=409)
+    return clerk_id

@@ -95,7 +95,7 @@ def test_e14_options_that_platforms_write_are_understood(query: str, kept: dict[
         ("INSTEP_DATABASE_URL", "postgresql://user:hunter2@host/name?nosuch=1", "nosuch"),
         ("INSTEP_DATABASE_URL", "postgresql://user:hunter2@host/name?schema=people", "search_path"),
         ("DATABASE_URL", "mysql://user:hunter2@host/name", "postgresql://"),
-        ("INSTEP_DATA_DIR", "/dev/null/hunter2", "can't make"),
+        ("INSTEP_DATA_DIR", "/dev/null/hunter2", "can't create"),
         ("INSTEP_PORT", "hunter2", "integer"),
         ("PORT", "hunter2", "integer"),
         ("INSTEP_DATABASE_OWNS", "email", "can't belong"),

@@ -48,8 +48,8 @@ def snapshot():
 
 before, during = snapshot(), []
 
-from instep.kit.db import make_engine
-from instep.kit.schema import migrate
+from instep.core.db import create_engine
+from instep.core.schema_migrations import migrate_schema
 from tests.support.town import SEED
 from tests.support.world import DOOR, make_firm
 from tests.support.deliveries import user_body
@@ -78,7 +78,7 @@ async def main(url):
     return structlog.contextvars.get_contextvars()
 
 url = sys.argv[1]
-engine = make_engine(url); migrate(engine); engine.dispose()
+engine = create_engine(url); migrate_schema(engine); engine.dispose()
 with contextlib.redirect_stdout(sys.stderr):
     bound = asyncio.run(main(url))
 json.dump({"before": before, "during": during, "after": snapshot(), "bound": bound}, sys.stdout)

@@ -15,7 +15,7 @@ from clerk_emulator.serve.server import PortInUseError, bind
 
 SOON = 60  # seconds, for slow machines; what must not be said shows the fault
 # A demo whose firm never arrives: it is still seeding for as long as the test wants.
-SEEDING = "from instep.app import demo, cli; demo.firm.SIZE = 10**6; cli.app(['demo'])"
+SEEDING = "from instep.app import demo, cli; demo.demo_data.MEMBER_COUNT = 10**6; cli.app(['demo'])"
 
 
 def free_port() -> int:

@@ -39,5 +39,4 @@ def _fits(expected: str, answer: httpx2.Response) -> bool:
 
 
 def _address(path: str, target: Target) -> str:
-    place = "northwind" if "organizations" in path else "x_1"
-    return re.sub(r"{(\w+)}", lambda found: place if found[1] == "id" else "x_1", path)
+    return re.sub(r"{(\w+)}", lambda found: "northwind" if found[1] == "organization_id" else "x_1", path)

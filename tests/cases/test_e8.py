@@ -104,7 +104,7 @@ async def test_e8_an_operation_that_was_put_off_goes_on_soon(shop: Firm, monkeyp
         raise ClerkUnavailableError("Clerk did not answer.", is_without_effect=True)
 
     with monkeypatch.context() as silence:
-        silence.setattr(shop.services.clerk, "invite", silent)
+        silence.setattr(shop.services.clerk, "create_invitation", silent)
         wanted = {"email": "new@example.com"}
         answer = await shop.api().post("/v1/organizations/northwind/invitations", json=wanted)
     assert answer.status_code == 202

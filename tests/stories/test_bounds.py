@@ -35,6 +35,7 @@ def probe(migrated_url: str, loop: asyncio.AbstractEventLoop) -> Iterator[Probe]
     loop.run_until_complete(probe.close())
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # hostile values are large on purpose
 @settings(
     max_examples=EXAMPLES,
     phases=[Phase.explicit, Phase.generate],

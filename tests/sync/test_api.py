@@ -9,8 +9,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from instep.app import cli, config
-from instep.clerk import client
+from instep.app import cli, sync_services
 from instep.clerk.client import ClerkClient
 from instep.core.clock import MINUTE, now
 from instep.core.db import Database
@@ -152,8 +151,8 @@ async def test_the_cli_exit_code_reports_the_result(firm: Firm, monkeypatch: pyt
         transport = httpx2.ASGITransport(app=firm.emulator)
         return ClerkClient(firm.emulator.secret_key, api_url=firm.emulator.site.url, transport=transport)
 
-    monkeypatch.setattr(client, "ClerkClient", lambda *_, **__: made())
-    monkeypatch.setattr(config, "load_settings", lambda: firm.services.settings)
+    monkeypatch.setattr(sync_services, "ClerkClient", lambda *_, **__: made())
+    monkeypatch.setattr(sync_services, "load_settings", lambda: firm.services.settings)
 
     def run(*words: str) -> tuple[int, Any]:
         with ThreadPoolExecutor(1) as aside:

@@ -82,7 +82,7 @@ async def test_an_edit_during_an_outage_is_finished_afterwards(firm: Firm) -> No
     await furnish(firm)
     id = (await person(firm, BOB)).id
     firm.emulator.fail("UpdateUser", status=429, retry_after=30, count=2)
-    with pytest.raises(OperationPendingError, match="We will try again in 30 s; nothing is lost"):
+    with pytest.raises(OperationPendingError, match="We will retry in 30 s; nothing is lost"):
         await users_of(firm).edit_profile(BREAK_GLASS_PRINCIPAL, id, UserChanges(first_name="Robert"))
     async with replica(firm) as other:
         for _ in range(3):

@@ -34,8 +34,8 @@ check: .venv/dev.stamp
 # are killed, a soak of PROOF_MINUTES, and mutants that the tests must notice. See docs/proof.md.
 .PHONY: proof
 proof: .venv/dev.stamp
-	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 tests/domain tests/members/test_merge.py tests/clerk/test_parsing.py tests/clerk/test_webhook_signature.py tests/stories/test_machine.py tests/stories/test_machine_sync.py
-	PROOF=exhaustive $(BIN)/python -m pytest -n 2 tests/operations tests/members/test_procedures.py tests/users/test_workflows.py
+	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 tests/domain tests/members/test_listing.py tests/clerk/test_parsing.py tests/clerk/test_webhook_signature.py tests/stories/test_machine.py tests/stories/test_machine_sync.py
+	PROOF=exhaustive $(BIN)/python -m pytest -n 2 tests/operations tests/members/test_workflows.py tests/users/test_workflows.py
 	$(BIN)/python -m tests.proof.replicas
 	$(BIN)/python -m tests.proof.soak
 	$(BIN)/python -m tests.proof.mutants

@@ -255,6 +255,21 @@ async def test_a_write_after_the_lease_was_lost_is_rejected(world: World) -> Non
     assert found.state == "settled"
 
 
+async def test_a_write_while_another_worker_has_the_lease_is_rejected(world: World) -> None:
+    """The operation is still open, so only the fence tells the two workers apart."""
+    world.clerk.failures = [ClerkUnavailableError("timeout")]
+    with pytest.raises(OperationPendingError) as caught:
+        await world.executor.run(make_request())
+    sleeper = caught.value.operation
+    world.now += LEASE_DURATION + 1
+    times = {"now": world.now, "until": world.now + LEASE_DURATION}
+    claimed = await world.db.write(repository.claim_due_operation, **times)
+    assert claimed is not None
+    with pytest.raises(workflow.LeaseLostError):
+        await world.db.write(repository.save_progress, sleeper, {}, **times)
+    await world.db.write(repository.save_progress, claimed, {}, **times)
+
+
 async def test_a_worker_that_verified_before_it_lost_its_lease_does_not_execute_again(world: World) -> None:
     """It reads that nothing was done, sleeps past its lease, and wakes when another worker has done everything."""
     world.clerk.failures = [ClerkUnavailableError("timeout")]

@@ -46,7 +46,8 @@ def test_every_test_path_in_the_makefile_exists() -> None:
     """Prevents a long run that ends at a file which was renamed."""
     paths = re.findall(r"(?<=\s)tests/[\w/.*-]+", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert paths
-    assert not [path for path in paths if not list(ROOT.glob(path))]
+    made = [path for path in paths if path.endswith("node_modules")]  # by npm, before the first test run
+    assert not [path for path in paths if path not in made and not list(ROOT.glob(path))]
 
 
 def list_test_names(path: Path) -> list[str]:

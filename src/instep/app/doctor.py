@@ -126,7 +126,7 @@ def _check_database_contents(db: Database) -> list[DiagnosticResult]:
 WEBHOOK_EVENTS = (
     "user.*, organization.*, organizationMembership.*, organizationInvitation.*, session.*, role.*, permission.*"
 )
-"""What the webhook endpoint in Clerk subscribes to."""
+"""Event types that the webhook endpoint in Clerk subscribes to."""
 
 
 async def _check_roles(settings: Settings, clerk: ClerkClient) -> DiagnosticResult:

@@ -131,7 +131,7 @@ class UnitOfWork:
         effective = known
         if known is not None and known.absent_at is not None and self._has_deleted_parent(state):
             # The state takes effect when the membership is revived with its parent, not before.
-            effective = replace(known, is_gone=False, absent_at=None)
+            effective = replace(known, is_deleted=False, absent_at=None)
         decision = reconcile(effective, state, is_read=is_read, expected=expected)
         if isinstance(decision, Change):
             self._known_before.setdefault(state.key, known)

@@ -5,9 +5,6 @@ from typing import Any, Literal, NewType
 import msgspec
 from msgspec import Struct
 
-UserId = NewType("UserId", str)
-OrganizationId = NewType("OrganizationId", str)
-MembershipId = NewType("MembershipId", str)
 ClerkId = NewType("ClerkId", str)
 EntityKind = Literal["user", "organization", "membership"]
 ADMIN_ROLE = "org:admin"
